@@ -1,0 +1,200 @@
+"""Components: a spec without torch that declares what it needs, and the name of the function that does it.
+
+``@component`` joins the two by one string.  A requirement is data, never code:
+
+* always: ``"tokens_RT"``;
+* when a knob is set, or has a value: ``when("beta", "ref_logprob_RT")``, ``when("rows", "step", "state_R")``;
+* named by a knob: a knob of type ``SignalRef`` fills the parameter with its stem, so ``group: by_tree_R``
+  is what the parameter ``group_R`` receives.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recipec.signals import SIGNALS, split_axes
+
+ENTRY_POINTS = "recipec.components"
+
+
+class _Ref:
+    """Marks a knob whose value names a signal."""
+
+
+SignalRef = Annotated[str, _Ref()]
+_SET = object()
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A signal that is required or provided only while a knob is set, or has one value."""
+
+    knob: str
+    signal: str
+    value: object = _SET
+
+    def holds(self, spec: BaseModel) -> bool:
+        """Whether the condition is true of ``spec``."""
+        have = getattr(spec, self.knob)
+        return bool(have) if self.value is _SET else bool(have == self.value)
+
+
+def when(knob: str, *rest: Any) -> When:
+    """Declare a conditional signal: ``when(knob, signal)`` or ``when(knob, value, signal)``."""
+    return When(knob, rest[0]) if len(rest) == 1 else When(knob, rest[1], rest[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One requirement of one spec: the signal, the parameter it fills, the knob that asked for it (or none)."""
+
+    signal: str
+    parameter: str
+    knob: str | None = None
+
+
+def knob(default: Any, doc: str, *, unit: str = "", **constraints: Any) -> Any:
+    """Declare a knob: default (``...`` if it must be given), a sentence, a unit, pydantic constraints."""
+    extra = {"unit": unit} if unit else None
+    if callable(default):
+        return Field(default_factory=default, description=doc, json_schema_extra=extra, **constraints)
+    return Field(default, description=doc, json_schema_extra=extra, **constraints)
+
+
+class Section(BaseModel):
+    """A mapping of the recipe with known keys; frozen, and nothing unknown is let in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class Component(Section):
+    """What may fill a slot of a stage: knobs, and a contract in signals."""
+
+    slot: ClassVar[str]
+    called: ClassVar[str]
+    impl: ClassVar[str]
+    state: ClassVar[bool]
+    lowered: ClassVar[tuple[str, ...]]
+    _requires: ClassVar[tuple[str | When, ...]]
+    _provides: ClassVar[tuple[str | When, ...]]
+    _refs: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def available(cls) -> bool:
+        """Whether this version can run the component; otherwise it is declared for checking only."""
+        return bool(cls.impl)
+
+    @classmethod
+    def declares(cls) -> tuple[str, ...]:
+        """Every signal the component could provide, whatever its knobs: what a broken one still counts for."""
+        return tuple(p if isinstance(p, str) else p.signal for p in cls._provides)
+
+    @classmethod
+    def parameters(cls) -> tuple[str, ...]:
+        """The column parameters of the implementing function, in order."""
+        names = dict.fromkeys(r if isinstance(r, str) else r.signal for r in cls._requires)
+        return tuple(n for n in names if n not in SIGNALS or SIGNALS[n].kind in {"column", "scalar"})
+
+    def requires(self) -> Iterator[Need]:
+        """Yield what this spec needs, given its knobs."""
+        named = set()
+        for need in self._requires:
+            if isinstance(need, When):
+                if need.holds(self):
+                    yield Need(need.signal, need.signal, need.knob)
+                continue
+            stem = split_axes(need)[0]
+            if stem in self._refs:
+                named.add(stem)
+                yield Need(getattr(self, stem), need, stem)
+            else:
+                yield Need(need, need)
+        for ref in self._refs:
+            if ref not in named:
+                yield Need(getattr(self, ref), ref, ref)
+
+    def provides(self) -> tuple[str, ...]:
+        """The signals this spec provides, given its knobs."""
+        return tuple(
+            p if isinstance(p, str) else p.signal for p in self._provides if isinstance(p, str) or p.holds(self)
+        )
+
+    def knobs(self) -> dict[str, Any]:
+        """The keyword arguments of the implementing function."""
+        skip = {"type", *self.lowered, *self._refs}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in skip}
+
+    def load(self) -> Callable[..., Any]:
+        """Import the implementing function or class: the only door through which torch arrives."""
+        module, _, attribute = self.impl.partition(":")
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return found
+
+
+_REGISTRY: dict[str, dict[str, type[Component]]] = {}
+C = TypeVar("C", bound=Component)
+
+
+def component(
+    slot: str,
+    *,
+    requires: tuple[str | When, ...] = (),
+    provides: tuple[str | When, ...] = (),
+    impl: str = "",
+    lowered: tuple[str, ...] = (),
+    state: bool = False,
+) -> Callable[[type[C]], type[C]]:
+    """Register a spec under its slot and its ``type``.
+
+    ``lowered`` names the knobs that the compiler turns into nodes of their own, so that the function never sees them.
+    ``state`` says that the implementing class has ``state()`` and ``load()``.
+    An ``impl`` of ``""`` declares a component of a later version: it is checked, and refused with RC501.
+
+    Raises:
+        TypeError: the name is taken, undocumented, or a signal is not in the table.
+    """
+
+    def register(cls: type[C]) -> type[C]:
+        name = str(cls.model_fields["type"].default)
+        refs = tuple(k for k, f in cls.model_fields.items() if any(isinstance(m, _Ref) for m in f.metadata))
+        where = f"{slot} `{name}`"
+        if name in _REGISTRY.setdefault(slot, {}):
+            raise TypeError(f"{where} is registered twice")
+        if not inspect.cleandoc(cls.__doc__ or ""):
+            raise TypeError(f"{where} has no docstring")
+        for need in (*requires, *provides):
+            signal = need if isinstance(need, str) else need.signal
+            if signal not in SIGNALS and split_axes(signal)[0] not in refs:
+                raise TypeError(f"{where} names the unknown signal `{signal}`")
+        for field, info in cls.model_fields.items():
+            if field != "type" and not info.description:
+                raise TypeError(f"{where}: the knob `{field}` has no description")
+        cls.slot, cls.called, cls.impl, cls.state, cls.lowered = slot, name, impl, state, lowered
+        cls._requires, cls._provides, cls._refs = requires, provides, refs
+        _REGISTRY[slot][name] = cls
+        return cls
+
+    return register
+
+
+def known(slot: str) -> dict[str, type[Component]]:
+    """Return the components of a slot by name, importing only that slot's spec file."""
+    importlib.import_module(f"recipec.spec.{slot}")
+    return _REGISTRY.get(slot, {})
+
+
+def find(slot: str, name: str) -> type[Component] | None:
+    """Return the component, looking into installed plug-ins only when ours do not have it."""
+    found = known(slot).get(name)
+    if found is None:
+        for entry in entry_points(group=ENTRY_POINTS, name=f"{slot}.{name}"):
+            entry.load()
+        found = known(slot).get(name)
+    return found

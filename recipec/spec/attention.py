@@ -1,0 +1,64 @@
+"""How rows share one forward pass; changes speed and memory, never the numbers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recipec.component import Component, component, knob
+
+
+@component("attention", impl="recipec.runtime.attention.dense:Dense")
+class Dense(Component):
+    """Rows padded to one width: every model can do it.
+
+    References:
+        Vaswani et al., `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_, 2017.
+    """
+
+    type: Literal["dense"] = "dense"
+
+
+@component("attention", impl="recipec.runtime.attention.packed:Packed")
+class Packed(Component):
+    """Rows end to end in one sequence without padding, each seeing only itself.
+
+    References:
+        Krell et al., `Efficient Sequence Packing <https://arxiv.org/abs/2107.02027>`_, 2021.
+    """
+
+    type: Literal["packed"] = "packed"
+
+
+@component("attention", impl="recipec.runtime.attention.packed:Auto")
+class Auto(Component):
+    """Let the compiler choose, and say why.
+
+    References:
+        recipec, `docs/recipe.md`.
+    """
+
+    type: Literal["auto"] = "auto"
+
+
+@component("attention")
+class Trie(Component):
+    """All rows merged into a token trie; each unique token is computed once.
+
+    References:
+        Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
+    """
+
+    type: Literal["trie"] = "trie"
+    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = knob("auto", "Kernel under the same result.")
+
+
+@component("attention", requires=("by_prompt_R",))
+class SharedPrefix(Component):
+    """One shared prefix a group, then its suffixes: the trie's two-level form.
+
+    References:
+        Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
+    """
+
+    type: Literal["shared_prefix"] = "shared_prefix"
+    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = knob("auto", "Kernel under the same result.")

@@ -1,0 +1,93 @@
+"""Where tasks and examples come from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from recipec.component import Component, Section, SignalRef, component, knob
+
+
+class Columns(Section):
+    """Which column of the data means what; a name that is absent from the data is an error."""
+
+    prompt: str = knob("prompt", "Column with the prompt: text, or a list of chat messages.")
+    completion: str = knob("completion", "Column with the answer to learn (sft).")
+    chosen: str = knob("chosen", "Column with the preferred answer (dpo).")
+    rejected: str = knob("rejected", "Column with the other answer (dpo).")
+    messages: str = knob("messages", "Column with a whole conversation (sft).")
+    answer: str = knob("answer", "Column that rewards compare with.")
+
+
+class _Tasks(Component):
+    """What every source of tasks can say."""
+
+    system: str | None = knob(None, "System message put before every prompt.")
+    template: str | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
+    max_length: int | None = knob(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
+    overlong: Literal["error", "drop", "truncate"] = knob(
+        "error", "What happens to a row over max_length: stop, leave it out and count it, or cut (sft only)."
+    )
+    shuffle: bool = knob(True, "Draw the rows in an order given by the recipe's seed, new in every epoch.")
+    limit: int | None = knob(None, "Use at most this many rows, the first ones.", unit="rows", ge=1)
+
+
+@component(
+    "data",
+    provides=("prompt_P", "completion_P", "chosen_P", "rejected_P"),
+    impl="recipec.runtime.data:File",
+    state=True,
+)
+class File(_Tasks):
+    """Read rows from a JSONL or parquet file, a directory of them, or the hub.
+
+    The formats are TRL's: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``; ``messages``.
+
+    References:
+        TRL, `Dataset formats <https://huggingface.co/docs/trl/dataset_formats>`_.
+    """
+
+    type: Literal["file"] = "file"
+    path: str | None = knob(None, "File or directory, relative to the file that says it.")
+    hub: str | None = knob(None, "Dataset of the hub, as `org/name[@revision]`.")
+    split: str | None = knob(None, "Split of a hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
+    columns: Columns = knob(Columns, "Names of the columns, where they are not ours.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> File:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` and `hub`")
+        return self
+
+
+@component("data", provides=("prompt_P", "completion_P"), impl="recipec.runtime.data:ReasoningGym", state=True)
+class ReasoningGym(_Tasks):
+    """Procedural tasks with real verifiers from the reasoning-gym package.
+
+    References:
+        Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
+    """
+
+    type: Literal["reasoning_gym"] = "reasoning_gym"
+    task: str = knob(..., "Name of the task, such as `chain_sum`.")
+    size: int = knob(..., "How many tasks to generate.", unit="rows", ge=1)
+    task_seed: int = knob(0, "Seed of the generator; another one gives held-out tasks.")
+    options: dict[str, Any] = knob(dict, "The generator's own options, such as `max_digits`.")
+    prompt_suffix: str = knob("", "Text put after every question.")
+
+
+@component(
+    "data",
+    requires=("rollouts",),
+    provides=("prompt_P", "completion_P"),
+    impl="recipec.runtime.data:Rollouts",
+    state=True,
+)
+class Rollouts(_Tasks):
+    """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling)."""
+
+    type: Literal["rollouts"] = "rollouts"
+    rollouts: SignalRef = knob(..., "Artifact to read, as `STAGE.rollouts`.")
+    min_reward: float | None = knob(None, "Leave out rows with a smaller reward.", unit="reward units")
+    per_prompt: int = knob(1, "Keep at most this many of the best rows of a prompt.", unit="rows", ge=1)

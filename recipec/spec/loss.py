@@ -1,0 +1,112 @@
+"""Objectives; each is a sum over tokens or pairs, weighted by their share of the whole minibatch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recipec.component import Component, SignalRef, component, knob, when
+
+Aggregate = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "fixed"]
+_AGGREGATE = (
+    "How tokens are averaged: over all trained tokens; over rows of their means; over rows of their sums; "
+    "or sums divided by rows times `normaliser`."
+)
+
+
+@component(
+    "loss",
+    requires=(
+        "logprob_RT", "ratio_to_RT", "advantage_RT", "trained_RT", "turn_RT", "weight_RT",
+        when("beta", "ref_logprob_RT"), when("entropy", "entropy_RT"),
+        when("sampler_correction", "truncate", "sampler_logprob_RT"),
+        when("sampler_correction", "mask", "sampler_logprob_RT"),
+    ),
+    provides=("loss",),
+    impl="recipec.runtime.loss:clipped",
+    lowered=("aggregate", "normaliser"),
+)  # fmt: skip
+class Clipped(Component):
+    r"""Raise the probability of credited tokens, within a trust region.
+
+    .. math:: \ell = -\min(\rho A, \operatorname{clip}(\rho, 1-\epsilon, 1+\epsilon_{high}) A),\quad
+        \rho = \exp(\log\pi - \log\pi_{old})
+
+    Adds ``beta`` times the KL estimate and subtracts ``entropy`` times the entropy.
+
+    References:
+        Schulman et al., `PPO <https://arxiv.org/abs/1707.06347>`_, 2017.
+        Ye et al., `Mastering Complex Control <https://arxiv.org/abs/1912.09729>`_, 2020 (dual clip).
+        Zheng et al., `GSPO <https://arxiv.org/abs/2507.18071>`_, 2025 (sequence ratio).
+    """
+
+    type: Literal["clipped"] = "clipped"
+    ratio: Literal["token", "turn", "sequence"] = knob(
+        "token", "One ratio a token, or the geometric mean over a turn or the whole row."
+    )
+    ratio_to: SignalRef = knob(
+        "old_logprob_RT", "The denominator: `old_logprob_RT`, `ref_logprob_RT` or `sampler_logprob_RT`."
+    )
+    ratio_gradient: Literal["all", "own"] = knob(
+        "all",
+        "Gradient of a turn or sequence ratio: through every token of it, or through the token's own alone (GSPO).",
+    )
+    epsilon: float = knob(0.2, "Clip below 1 - epsilon.", gt=0, le=1)
+    epsilon_high: float | None = knob(None, "Clip above 1 + epsilon_high; epsilon if absent.", gt=0)
+    dual_clip: float | None = knob(None, "For negative credit, at most this many times it.", gt=1)
+    log_ratio_clamp: float | None = knob(None, "Bound of |log ratio| before exp.", unit="nats", gt=0)
+    beta: float = knob(0.0, "Factor of the KL to the reference.", ge=0)
+    kl: Literal["k1", "k2", "k3", "abs"] = knob("k3", "KL estimator.")
+    kl_clamp: float | None = knob(None, "Bound of |KL estimate| of a token.", unit="nats", gt=0)
+    entropy: float = knob(0.0, "Factor of the entropy bonus.", ge=0)
+    sampler_correction: Literal["none", "truncate", "mask"] = knob(
+        "none", "Weight tokens by old over sampler probability, cut at a cap or dropped above it (engine mismatch)."
+    )
+    sampler_correction_cap: float = knob(2.0, "The cap.", gt=0)
+    aggregate: Aggregate = knob("token_mean", _AGGREGATE)
+    normaliser: int | None = knob(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
+
+
+@component(
+    "loss",
+    requires=("logprob_RT", "trained_RT", "weight_RT"),
+    provides=("loss",),
+    impl="recipec.runtime.loss:nll",
+    lowered=("aggregate", "normaliser"),
+)
+class Nll(Component):
+    r"""Raise the probability of the given completion.
+
+    .. math:: \ell = -\sum_t w_t \log\pi(t)
+
+    References:
+        TRL, `SFTTrainer <https://huggingface.co/docs/trl/sft_trainer>`_ with completion-only loss.
+    """
+
+    type: Literal["nll"] = "nll"
+    aggregate: Aggregate = knob("token_mean", _AGGREGATE)
+    normaliser: int | None = knob(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
+
+
+@component(
+    "loss",
+    requires=("logprob_RT", "ref_logprob_RT", "trained_RT", "by_pair_R", "chosen_R", "weight_R"),
+    provides=("loss",),
+    impl="recipec.runtime.loss:dpo",
+)
+class Dpo(Component):
+    r"""Prefer the chosen answer over the rejected one, relative to the reference.
+
+    .. math:: \ell = -\log\sigma(\beta\,(\Delta_{chosen} - \Delta_{rejected})),\quad
+        \Delta = \sum_t \log\pi(t) - \log\pi_{ref}(t)
+
+    References:
+        Rafailov et al., `DPO <https://arxiv.org/abs/2305.18290>`_, 2023.
+        Azar et al., `IPO <https://arxiv.org/abs/2310.12036>`_, 2023.
+        Zhao et al., `SLiC <https://arxiv.org/abs/2305.10425>`_, 2023 (hinge).
+    """
+
+    type: Literal["dpo"] = "dpo"
+    beta: float = knob(0.1, "Strength of the tie to the reference.", gt=0)
+    variant: Literal["sigmoid", "hinge", "ipo"] = knob("sigmoid", "Shape of the objective.")
+    label_smoothing: float = knob(0.0, "Probability that a label is wrong (sigmoid only).", ge=0, lt=0.5)
+    length_normalised: bool = knob(False, "Divide each answer's log-ratio by its number of trained tokens.")

@@ -1,0 +1,58 @@
+"""On what a recipe runs; in no digest of meaning, but in the run's identity."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recipec.component import Component, Section, component, knob
+
+
+@component("machine", impl="recipec.runtime.engine:Local")
+class Local(Component):
+    """Train in this process, on one device."""
+
+    type: Literal["local"] = "local"
+    gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
+
+
+@component("machine")
+class Deepspeed(Component):
+    """Train under DeepSpeed on several devices."""
+
+    type: Literal["deepspeed"] = "deepspeed"
+    zero: Literal[0, 1, 2, 3] = knob(2, "ZeRO stage.")
+    offload: bool = knob(False, "Keep optimizer state in host memory.")
+    gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
+
+
+@component("machine", impl="recipec.runtime.sampler.hf:Hf")
+class Hf(Component):
+    """Sample in this process with the model itself: a group's prompt is computed once."""
+
+    type: Literal["hf"] = "hf"
+    max_rows: int = knob(64, "Rows decoded together at most.", unit="rows", ge=1)
+
+
+@component("machine")
+class Vllm(Component):
+    """Sample with vLLM."""
+
+    type: Literal["vllm"] = "vllm"
+    tensor_parallel: int = knob(1, "Devices a model is spread over.", ge=1)
+
+
+class Service(Section):
+    """A service of the network that components may call by its name."""
+
+    url: str = knob(..., "Where it answers.")
+
+
+class Machine(Section):
+    """Devices, engines and services."""
+
+    device: Literal["auto", "cpu", "cuda"] = knob("auto", "Kind of device; `auto` takes a GPU where there is one.")
+    devices: int = knob(1, "How many.", ge=1)
+    threads: int | None = knob(None, "CPU threads of torch; part of the run's identity. One if absent.", ge=1)
+    train: Component = knob(Local, "The training engine.")
+    rollout: Component = knob(Hf, "The sampling engine.")
+    services: dict[str, Service] = knob(dict, "Services by name.")

@@ -1,0 +1,30 @@
+"""How the weights are updated."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recipec.component import Component, component, knob
+
+
+@component("optimizer", requires=("loss",), impl="recipec.runtime.optimizer:AdamW", state=True)
+class Adamw(Component):
+    """Adam with decoupled weight decay, a schedule and a bound on the gradient.
+
+    References:
+        Loshchilov & Hutter, `Decoupled Weight Decay Regularization <https://arxiv.org/abs/1711.05101>`_, 2019.
+    """
+
+    type: Literal["adamw"] = "adamw"
+    learning_rate: float = knob(1e-6, "Peak learning rate.", gt=0)
+    betas: tuple[float, float] = knob((0.9, 0.999), "Decay of the moments.")
+    epsilon: float = knob(1e-8, "Added to the second moment's root.", gt=0)
+    weight_decay: float = knob(0.0, "Decoupled decay; none on biases and norms.", ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = knob("constant", "Learning rate after the warm-up.")
+    warmup_updates: int | None = knob(None, "Linear warm-up.", unit="updates", ge=0)
+    warmup_ratio: float | None = knob(None, "Linear warm-up, as a share of all updates.", ge=0, le=1)
+    max_grad_norm: float | None = knob(1.0, "Scale the gradient down to this norm.", gt=0)
+    freeze: tuple[str, ...] = knob((), "Parameters whose names start with, or contain as a part, one of these stay.")
+    nonfinite: Literal["stop", "skip"] = knob(
+        "stop", "On a gradient that is not finite: stop, or leave the update out."
+    )

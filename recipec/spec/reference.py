@@ -1,0 +1,37 @@
+"""What the policy is held against."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recipec.component import Component, component, knob
+
+_ROWS = ("tokens_RT", "attend_RT", "trained_RT")
+
+
+@component(
+    "reference", requires=_ROWS, provides=("ref_logprob_RT",), impl="recipec.runtime.reference:Frozen", state=True
+)
+class Frozen(Component):
+    """The policy as it entered the stage; the compiler picks the cheapest sound way to keep it.
+
+    References:
+        Rafailov et al., `DPO <https://arxiv.org/abs/2305.18290>`_, 2023.
+    """
+
+    type: Literal["frozen"] = "frozen"
+    from_: str | None = knob(None, "Another model: a stage, a directory, the hub.", alias="from")
+
+
+@component(
+    "reference", requires=_ROWS, provides=("ref_logprob_RT",), impl="recipec.runtime.reference:Lagged", state=True
+)
+class Lagged(Component):
+    """A copy of the policy, refreshed every so many updates.
+
+    References:
+        `GraphIQ-VLM <https://github.com/SwapniL-afk-now/GraphIQ-VLM>`_, 2025: a copy of the adapter every 10 updates.
+    """
+
+    type: Literal["lagged"] = "lagged"
+    sync_every_updates: int = knob(10, "Copy the policy after this many updates.", unit="updates", ge=1)

@@ -1,0 +1,174 @@
+"""What a row is worth: named, weighted levels that add."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recipec.component import Component, component, knob
+
+_TEXT = ("prompt_P", "by_prompt_R", "text_R")
+
+
+class _Level(Component):
+    """What every reward level can say."""
+
+    weight: float = knob(1.0, "Factor of this level in the row's reward.")
+
+
+@component(
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:verifier", lowered=("weight",)
+)
+class Verifier(_Level):
+    """Ask the task's own verifier, as reasoning-gym tasks carry one.
+
+    References:
+        Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
+    """
+
+    type: Literal["verifier"] = "verifier"
+    tag: str | None = knob(None, "Score the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+
+
+@component(
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:exact_match", lowered=("weight",)
+)
+class ExactMatch(_Level):
+    """Compare the answer with a column of the task, after folding case and space.
+
+    References:
+        Rajpurkar et al., `SQuAD <https://arxiv.org/abs/1606.05250>`_, 2016.
+    """
+
+    type: Literal["exact_match"] = "exact_match"
+    answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
+    tag: str | None = knob(None, "Compare the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+    correct: float = knob(1.0, "Value of a right answer.", unit="reward units")
+    wrong: float = knob(0.0, "Value of a wrong or missing answer.", unit="reward units")
+
+
+@component(
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:regex_format", lowered=("weight",)
+)
+class RegexFormat(_Level):
+    """Reward a completion that matches a regular expression from start to end.
+
+    References:
+        DeepSeek-AI, `DeepSeek-R1 <https://arxiv.org/abs/2501.12948>`_, 2025: its format reward.
+    """
+
+    type: Literal["regex_format"] = "regex_format"
+    pattern: str = knob(..., "Regular expression (Python's `re`, DOTALL); a bounded time is given to each match.")
+    match: float = knob(1.0, "Value of a match.", unit="reward units")
+    mismatch: float = knob(0.0, "Value of no match.", unit="reward units")
+
+
+@component(
+    "reward",
+    requires=("trained_RT",),
+    provides=("reward_R",),
+    impl="recipec.runtime.reward:length",
+    lowered=("weight",),
+)
+class Length(_Level):
+    r"""Penalise completions that come near the limit.
+
+    .. math:: 0 \text{ up to } L - c;\ (L - c - n)/c \text{ up to } L;\ -1 \text{ beyond}
+
+    References:
+        Yu et al., `DAPO <https://arxiv.org/abs/2503.14476>`_, 2025, eq. 13 (soft overlong punishment).
+    """
+
+    type: Literal["length"] = "length"
+    max_length: int = knob(..., "Length L from which the penalty is -1.", unit="tokens", ge=1)
+    soft: int = knob(0, "Length c of the slope before it.", unit="tokens", ge=0)
+
+
+@component(
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:MathVerify", lowered=("weight",)
+)
+class MathVerify(_Level):
+    """Compare mathematical answers for equality, in processes that are killed when they hang.
+
+    References:
+        Hugging Face, `Math-Verify <https://github.com/huggingface/Math-Verify>`_.
+    """
+
+    type: Literal["math_verify"] = "math_verify"
+    answer: str = knob("answer", "Column with the right answer, as LaTeX or a plain expression.")
+    correct: float = knob(1.0, "Value of a right answer.", unit="reward units")
+    wrong: float = knob(0.0, "Value of a wrong answer.", unit="reward units")
+    timeout: float = knob(5.0, "Time for one answer; past it the row's reward has failed.", unit="seconds", gt=0)
+
+
+@component(
+    "reward",
+    requires=(*_TEXT, "tokens_RT", "trained_RT"),
+    provides=("reward_R",),
+    impl="recipec.runtime.reward:Function",
+    lowered=("weight",),
+)
+class Function(_Level):
+    """Call a function of the user's own file, named under the recipe's `use`.
+
+    ``f(prompts, completions, **columns)`` as in TRL, or
+    ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as in verl.
+
+    References:
+        TRL, `Using a custom reward function <https://huggingface.co/docs/trl/grpo_trainer>`_.
+    """
+
+    type: Literal["function"] = "function"
+    name: str = knob(..., "Name of the function.")
+
+
+@component(
+    "reward",
+    requires=("trained_RT", "old_logprob_RT", "ref_logprob_RT"),
+    provides=("reward_R",),
+    impl="recipec.runtime.reward:kl_penalty",
+    lowered=("weight",),
+)
+class KlPenalty(_Level):
+    r"""Charge a row for its distance from the reference: KL in the reward.
+
+    .. math:: r = -\beta \sum_t k(\log\pi_{old}(t), \log\pi_{ref}(t))
+
+    References:
+        Ouyang et al., `InstructGPT <https://arxiv.org/abs/2203.02155>`_, 2022.
+    """
+
+    type: Literal["kl_penalty"] = "kl_penalty"
+    beta: float = knob(0.001, "Factor of the KL.", unit="reward units per nat", gt=0)
+    kl: Literal["k1", "k2", "k3", "abs"] = knob("k1", "Estimator.")
+
+
+@component("reward", requires=_TEXT, provides=("reward_R",), lowered=("weight",))
+class AnswerMatch(_Level):
+    """Score an answer of the search dialogue by exact match or F1, and its format by a state machine.
+
+    References:
+        Ji et al., `Tree-GRPO <https://arxiv.org/abs/2509.21240>`_, 2025.
+    """
+
+    type: Literal["answer_match"] = "answer_match"
+    metric: Literal["em", "f1"] = knob("em", "How an answer is compared.")
+    structure_format: float = knob(0.2, "Score of a wrong answer in a valid format.", unit="reward units")
+    final_format: float = knob(0.1, "Score of a wrong answer in an invalid format.", unit="reward units")
+
+
+@component(
+    "reward",
+    requires=("episode_id_R", "step_R"),
+    provides=("reward_R", "score_R", "return_R"),
+    lowered=("weight",),
+)
+class Environment(_Level):
+    """Take the environment's own reward, with the discounted return of each step.
+
+    References:
+        Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025, eq. 5.
+    """
+
+    type: Literal["environment"] = "environment"
+    gamma: float = knob(1.0, "Discount of later rewards.", ge=0, le=1)
+    invalid_action_penalty: float = knob(0.0, "Charged to a row whose action was not understood.", ge=0)
