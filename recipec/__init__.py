@@ -1,0 +1,1 @@
+"""A declarative compiler of LLM post-training recipes."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.fields import FieldInfo
 
 from recipec.signals import SIGNALS, split_axes
 
@@ -28,7 +29,12 @@ class _Ref:
     """Marks a knob whose value names a signal."""
 
 
+class _Path:
+    """Marks a knob that names a file, relative to the file that says it."""
+
+
 SignalRef = Annotated[str, _Ref()]
+PathRef = Annotated[str, _Path()]
 _SET = object()
 
 
@@ -60,9 +66,14 @@ class Need:
     knob: str | None = None
 
 
+def is_path(info: FieldInfo) -> bool:
+    """Whether a knob names a file."""
+    return any(isinstance(m, _Path) for m in info.metadata)
+
+
 def knob(default: Any, doc: str, *, unit: str = "", **constraints: Any) -> Any:
     """Declare a knob: default (``...`` if it must be given), a sentence, a unit, pydantic constraints."""
-    extra = {"unit": unit} if unit else None
+    extra: dict[str, JsonValue] | None = {"unit": unit} if unit else None
     if callable(default):
         return Field(default_factory=default, description=doc, json_schema_extra=extra, **constraints)
     return Field(default, description=doc, json_schema_extra=extra, **constraints)

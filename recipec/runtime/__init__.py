@@ -1,0 +1,1 @@
+"""How a recipe is done: torch lives here, only here."""

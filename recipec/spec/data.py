@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from recipec.component import Component, Section, SignalRef, component, knob
+from recipec.component import Component, PathRef, Section, SignalRef, component, knob
 
 
 class Columns(Section):
@@ -24,7 +24,8 @@ class _Tasks(Component):
     """What every source of tasks can say."""
 
     system: str | None = knob(None, "System message put before every prompt.")
-    template: str | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
+    chat: bool = knob(False, "Put a text prompt into the chat template, as the user's message.")
+    template: PathRef | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
     max_length: int | None = knob(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
     overlong: Literal["error", "drop", "truncate"] = knob(
         "error", "What happens to a row over max_length: stop, leave it out and count it, or cut (sft only)."
@@ -49,7 +50,7 @@ class File(_Tasks):
     """
 
     type: Literal["file"] = "file"
-    path: str | None = knob(None, "File or directory, relative to the file that says it.")
+    path: PathRef | None = knob(None, "File or directory, relative to the file that says it.")
     hub: str | None = knob(None, "Dataset of the hub, as `org/name[@revision]`.")
     split: str | None = knob(None, "Split of a hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
     columns: Columns = knob(Columns, "Names of the columns, where they are not ours.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, component, knob
+from recipec.component import Component, PathRef, component, knob
 
 
 @component("knowledge", provides=("knowledge",))
@@ -16,4 +16,4 @@ class Triples(Component):
     """
 
     type: Literal["triples"] = "triples"
-    path: str = knob(..., "TSV, CSV, N-Triples, Turtle or GraphML.")
+    path: PathRef = knob(..., "TSV, CSV, N-Triples, Turtle or GraphML.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from recipec.component import Component, Section, component, knob
+from recipec.component import Component, PathRef, Section, component, knob
 
 
 class Lora(Section):
@@ -55,7 +55,7 @@ class CausalLm(Component):
     )
     lora: Lora | None = knob(None, "Train adapters instead of the weights.")
     scratch: Scratch | None = knob(None, "What to build when `from` is `scratch`.")
-    chat_template: str | None = knob(None, "Jinja file in place of the tokenizer's own template; sandboxed.")
+    chat_template: PathRef | None = knob(None, "Jinja file in place of the tokenizer's own template; sandboxed.")
     dropout: float = knob(0.0, "The model's own dropout while training.", ge=0, lt=1)
 
 

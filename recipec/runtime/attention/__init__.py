@@ -1,0 +1,1 @@
+"""How rows share one forward pass."""

@@ -1,0 +1,1 @@
+"""How rows are sampled, and the engines that decode."""

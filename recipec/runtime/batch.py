@@ -1,0 +1,84 @@
+"""What flows: tasks, encoded examples, and a batch of named signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.signals import SIGNALS, split_axes
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One prompt: an element of ``prompt_P``.
+
+    Example: ``Task(id=7, prompt="2+2=", prompt_ids=(17, 10, 17, 28), columns={"answer": "4"})``.
+    """
+
+    id: int
+    """Index of the row in the data."""
+    prompt: str | Sequence[Message]
+    prompt_ids: tuple[int, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    score: Callable[[str], float] | None = None
+    """The task's own verifier, where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Encoded prompt and answer: an element of ``completion_P``, ``chosen_P`` or ``rejected_P``.
+
+    Example: ``Example(7, (17, 10, 17, 28, 19, 2), (False,) * 4 + (True,) * 2)``.
+    """
+
+    prompt_id: int
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+
+
+Column = Any
+
+
+class Batch(dict[str, Column]):
+    """Columns by signal name; rows and tokens agree, or it is our bug.
+
+    Example: ``Batch(tokens_RT=ids, attend_RT=mask)``; ``batch.rows(torch.tensor([0, 2]))`` keeps two rows.
+    """
+
+    def check(self) -> None:
+        """Assert that every column is in the table and that the axes agree."""
+        sizes: dict[str, int] = {}
+        for name, column in self.items():
+            if name not in SIGNALS:
+                raise AssertionError(f"`{name}` is no signal")
+            if isinstance(column, Tensor):
+                for axis, size in zip(split_axes(name)[1], column.shape, strict=True):
+                    if axis != "I" and sizes.setdefault(axis, size) != size:
+                        raise AssertionError(f"`{name}` has {size} along {axis}, others have {sizes[axis]}")
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(next(column for name, column in self.items() if split_axes(name)[1].startswith("R")))
+
+    def rows(self, index: Tensor) -> Batch:
+        """Keep the rows of ``index``, in its order; columns along other axes stay whole."""
+        kept = Batch()
+        for name, column in self.items():
+            if not split_axes(name)[1].startswith("R"):
+                kept[name] = column
+            elif isinstance(column, Tensor):
+                kept[name] = column[index.to(column.device)]
+            else:
+                kept[name] = [column[i] for i in index.tolist()]
+        return kept
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the tensors."""
+        return Batch({n: c.to(device) if isinstance(c, Tensor) else c for n, c in self.items()})

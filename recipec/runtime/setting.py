@@ -1,0 +1,41 @@
+"""What a running component may reach beside its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from recipec.runtime.policy import CausalLm
+
+
+@dataclass(slots=True)
+class Setting:
+    """Where a stage runs: built once a stage by the executor, shared by its components.
+
+    Classes named by an ``impl`` are built as ``Class(spec, setting)`` and called with their columns.
+    """
+
+    root: Path
+    """Folder of the recipe; paths in specs are relative to it."""
+    cache: Path
+    """Folder for what is expensive to make and safe to delete."""
+    seed: int
+    stage: str
+    temperature: float = 1.0
+    """Divides the logits in every log-probability of the stage."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    step: int = 0
+    """Step of the stage that is running, from 0; set by the loop."""
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """The user's own functions, where the command line allowed them."""
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of earlier artifacts: ``explore.rollouts`` to a path."""
+    rollout: Any = None
+    """Spec of the sampling engine."""
+    policy: CausalLm | None = None
+    """The policy of the stage, once it is loaded."""
