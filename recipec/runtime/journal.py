@@ -1,0 +1,83 @@
+"""What a stage writes down while it runs: metrics by line, TensorBoard events beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """``metrics.jsonl`` of one stage: one JSON object a line, append-only, cut back to the checkpoint on continuation.
+
+    Example line: ``{"stage": "explore", "step": 3, "reward": 0.25, "kl": 0.01, "seconds/step": 1.9}``.
+    Keys that begin with ``seconds/`` or ``rate/`` depend on the clock; all others are the same in every run.
+    """
+
+    def __init__(self, folder: Path, stage: str, events: Path) -> None:
+        """Open the journal of ``stage`` in ``folder``; TensorBoard events go to ``events``."""
+        self.path = folder / "metrics.jsonl"
+        self.stage = stage
+        self._events_folder = events
+        self._events: Any = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def position(self) -> int:
+        """Bytes written: what a checkpoint remembers."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, position: int) -> None:
+        """Forget what was written after ``position``, torn lines among it."""
+        if self.path.exists():
+            with self.path.open("r+b") as stream:
+                stream.truncate(min(position, self.path.stat().st_size))
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line; numbers that are not finite become null."""
+        clean = {k: (v if math.isfinite(v) else None) for k, v in sorted(metrics.items())}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"stage": self.stage, "step": step, **clean}) + "\n")
+        writer = self._writer()
+        for name, value in clean.items():
+            if value is not None:
+                writer.add_scalar(f"{self.stage}/{name}", value, step=step)
+
+    def sync(self) -> None:
+        """Make what was written durable, before a checkpoint names its position."""
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+    def close(self) -> None:
+        """Flush the events."""
+        if self._events is not None:
+            self._events.close()
+
+    def _writer(self) -> Any:
+        if self._events is None:
+            from tensorboard.summary import Writer  # noqa: PLC0415 - half a second that a short run need not pay twice
+
+            self._events = Writer(str(self._events_folder))
+        return self._events
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a journal; a torn last line is left out.
+
+    >>> read_metrics(Path("nowhere.jsonl"))
+    []
+    """
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
