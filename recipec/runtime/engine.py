@@ -1,0 +1,89 @@
+"""The training engine: one minibatch in, one optimizer update out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics import Refused
+from recipec.faults import run as faults
+from recipec.graph import Node, Value
+from recipec.runtime.batch import Batch
+from recipec.runtime.minibatch import microbatches
+from recipec.runtime.optimizer import AdamW
+from recipec.runtime.setting import Setting
+from recipec.runtime.walk import Values, Walk
+from recipec.spec.machine import Local as Spec
+
+
+class Local:
+    """Train in this process: micro-batches by token budget, denominators of the whole minibatch.
+
+    The nodes of the update loop fall in three: those before the policy see the whole minibatch
+    (they make ``weight_RT``, so a micro-batch's loss is a plain sum); the policy and all after it see a micro-batch;
+    the optimizer steps once.
+    """
+
+    def __init__(self, spec: Spec, setting: Setting) -> None:
+        """Take the engine's knobs."""
+        self.spec = spec
+        self.setting = setting
+
+    def update(
+        self, minibatch: Batch, nodes: tuple[Node, ...], walk: Walk, optimizer: AdamW, *, tokens: int, padded: bool
+    ) -> dict[str, float]:
+        """Take one update; return its metrics, each already a mean over the minibatch.
+
+        Raises:
+            Refused: RC763 for a loss or gradient that is not finite, RC769 when memory runs out.
+        """
+        setting = self.setting
+        policy = next(i for i, node in enumerate(nodes) if node.slot == "policy")
+        prompts = minibatch["prompt_id_R"].tolist() if "prompt_id_R" in minibatch else []
+        values = outside(minibatch, nodes)
+        metrics = {k: float(v) for k, v in walk.run(nodes[:policy], values).items()}
+        for node in nodes[:policy]:
+            minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
+        rows = kept_rows(minibatch, nodes[policy])
+        unit_R = minibatch.get("by_pair_R")
+        lengths_R = minibatch["attend_RT"].sum(-1)
+        total: dict[str, Tensor | float] = {"loss": 0.0}
+        try:
+            for index in microbatches(lengths_R[rows], None if unit_R is None else unit_R[rows], tokens, padded=padded):
+                part = narrowed(minibatch.rows(rows[index]))
+                made = outside(part, nodes[policy:])
+                found = walk.run(nodes[policy:], made)
+                loss = next(v.detach() for key, v in made.items() if key.signal == "loss")
+                if not torch.isfinite(loss):
+                    raise Refused(faults.not_finite("the loss", setting.stage, setting.step, prompts))
+                for name, value in {"loss": loss, **found}.items():
+                    total[name] = total.get(name, 0.0) + value
+            return {name: float(v) for name, v in total.items()} | metrics | optimizer.step(prompts)
+        except torch.OutOfMemoryError as error:
+            raise Refused(faults.out_of_memory(setting.stage, setting.step, str(setting.device))) from error
+
+
+def outside(batch: Batch, nodes: tuple[Node, ...]) -> Values:
+    """Name the columns of a batch as the nodes ask for them: by signal and producer."""
+    inside = {node.id for node in nodes}
+    wanted = (given.value for node in nodes for given in node.inputs)
+    return {value: batch[value.signal] for value in wanted if value.node not in inside}
+
+
+def kept_rows(minibatch: Batch, policy: Node) -> Tensor:
+    """Rows that go through the forward pass; those whose credit is exactly 0 stay out where the compiler proved it.
+
+    Every row stays when none would be left to attach a gradient to but the objective still has terms.
+    """
+    num_rows = minibatch.num_rows
+    if not policy.knobs.get("drop_zero_credit"):
+        return torch.arange(num_rows)
+    return torch.nonzero((minibatch["advantage_RT"] != 0).any(-1)).flatten().cpu()
+
+
+def narrowed(batch: Batch) -> Batch:
+    """Cut the padding that no row of the batch needs."""
+    width = int(batch["attend_RT"].sum(-1).max())
+    return Batch({n: c[:, :width] if n.endswith("_RT") else c for n, c in batch.items()})

@@ -1,0 +1,111 @@
+"""Which rows go into one update, and which of them into one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics import Refused
+from recipec.faults import run as faults
+from recipec.runtime.draws import generator
+
+Remainder = Literal["keep", "drop", "copy"]
+
+
+def groups(unit_R: Tensor) -> list[Tensor]:
+    """Row indices of each group, groups in order of first appearance.
+
+    >>> [g.tolist() for g in groups(torch.tensor([5, 5, 2, 5, 2]))]
+    [[0, 1, 3], [2, 4]]
+    """
+    found: dict[int, list[int]] = {}
+    for row, unit in enumerate(unit_R.tolist()):
+        found.setdefault(unit, []).append(row)
+    return [torch.tensor(rows) for rows in found.values()]
+
+
+def per_update(budget: Mapping[str, Any], num_units: int, num_rows: int) -> tuple[int, bool]:
+    """How much one update takes, and whether that is counted in rows (else in groups)."""
+    if budget.get("rows_per_update"):
+        return int(budget["rows_per_update"]), True
+    if budget.get("prompts_per_update"):
+        return int(budget["prompts_per_update"]), False
+    updates = int(budget.get("updates_per_step") or 1)
+    size = num_rows if budget.get("shuffle_rows") else num_units
+    return -(-size // updates), bool(budget.get("shuffle_rows"))
+
+
+def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str, ...]) -> Iterator[Tensor]:
+    """Yield the row indices of each update of one pass over a step's rows.
+
+    Groups (rows that share ``unit_R``) stay together unless the recipe shuffles rows.
+    One update takes all rows in their order; several take them in an order drawn from ``key``.
+    """
+    units = [torch.tensor([row]) for row in range(len(unit_R))] if budget.get("shuffle_rows") else groups(unit_R)
+    size, in_rows = per_update(budget, len(units), len(unit_R))
+    weights = [len(unit) if in_rows else 1 for unit in units]
+    if size < sum(weights):
+        order = generator(*key, "minibatches").permutation(len(units)).tolist()
+        units, weights = [units[i] for i in order], [weights[i] for i in order]
+    taken: list[Tensor] = []
+    filled = 0
+    for unit, weight in zip(units, weights, strict=True):
+        if taken and filled + weight > size:
+            yield torch.cat(taken)
+            taken, filled = [], 0
+        taken.append(unit)
+        filled += weight
+    remainder: Remainder = budget.get("remainder", "keep")
+    whole = filled >= size or sum(weights) < size
+    if taken and (whole or remainder == "keep"):
+        yield torch.cat(taken)
+    elif taken and remainder == "copy":
+        for unit, weight in zip(units, weights, strict=True):
+            if filled + weight > size:
+                break
+            taken.append(unit)
+            filled += weight
+        yield torch.cat(taken)
+
+
+def updates_per_step(budget: Mapping[str, Any], units: int, rows_per_unit: int) -> int:
+    """Updates that a full step takes, passes included: what a schedule is planned with.
+
+    >>> updates_per_step({"prompts_per_update": 4, "passes": 2}, 8, 16)
+    4
+    """
+    size, in_rows = per_update(budget, units, units * rows_per_unit)
+    total = units * rows_per_unit if in_rows else units
+    count = total // size if budget.get("remainder") == "drop" else -(-total // size)
+    return max(1, count) * int(budget.get("passes", 1))
+
+
+def microbatches(lengths_R: Tensor, unit_R: Tensor | None, tokens: int, *, padded: bool) -> Iterator[Tensor]:
+    """Yield the rows of each forward pass: at most ``tokens`` tokens, longest first, pairs (``unit_R``) together.
+
+    ``padded`` counts every row at the width of the widest one.
+
+    Raises:
+        Refused: RC768, one row or pair alone is larger.
+    """
+    units = groups(unit_R) if unit_R is not None else [torch.tensor([row]) for row in range(len(lengths_R))]
+    widths = [int(lengths_R[unit].max()) for unit in units]
+    totals = [int(lengths_R[unit].sum()) for unit in units]
+    order = sorted(range(len(units)), key=lambda i: (-widths[i], i))
+    taken: list[Tensor] = []
+    used = width = count = 0
+    for i in order:
+        cost = widths[i] * len(units[i]) if padded else totals[i]
+        if cost > tokens:
+            raise Refused(faults.row_over_budget(cost, tokens))
+        after = max(width, widths[i]) * (count + len(units[i])) if padded else used + totals[i]
+        if taken and after > tokens:
+            yield torch.cat(taken)
+            taken, used, width, count = [], 0, 0, 0
+        taken.append(units[i])
+        used, width, count = used + totals[i], max(width, widths[i]), count + len(units[i])
+    if taken:
+        yield torch.cat(taken)
