@@ -45,6 +45,19 @@ class Example:
 Column = Any
 
 
+def pad_rows(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
+    """Lay sequences under each other, padded with 0 on the right to the longest.
+
+    >>> pad_rows([(1, 2), (3,)], torch.int64)
+    tensor([[1, 2],
+            [3, 0]])
+    """
+    padded = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=dtype)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = torch.tensor(values, dtype=dtype)
+    return padded
+
+
 class Batch(dict[str, Column]):
     """Columns by signal name; rows and tokens agree, or it is our bug.
 

@@ -1,0 +1,142 @@
+"""Credit of rows: the functions behind ``recipec.spec.advantage``.
+
+Statistics are float64, and a group of equal values gets exactly 0: equality is tested on the values themselves,
+because a mean in floating point may differ from what it averages.
+Rows that failed are in no statistic and get 0; a group that failures shrink to one row has no baseline left and gets 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Statistics of each row's group, gathered back to rows."""
+
+    mean_R: Tensor
+    std_R: Tensor
+    """Sample deviation (ddof 1); NaN where fewer than two values count."""
+    count_R: Tensor
+    size_R: Tensor
+    """The count before failures."""
+    equal_R: Tensor
+    """The row's value is that of everything its group is measured by."""
+
+
+def _measure(value_R: Tensor, group_R: Tensor, ok_R: Tensor, counted_R: Tensor) -> _Groups:
+    """Measure groups over the rows of ``counted_R`` that are ok; values of other rows are never read."""
+    ids, index_R = torch.unique(group_R, return_inverse=True)
+    used_R = counted_R & ok_R
+    which, value = index_R[used_R], value_R[used_R]
+    zeros = value_R.new_zeros(len(ids))
+    size = zeros.index_add(0, index_R[counted_R], torch.ones_like(value_R[counted_R]))
+    count = zeros.index_add(0, which, torch.ones_like(value))
+    mean = zeros.index_add(0, which, value) / count
+    squares = zeros.index_add(0, which, (value - mean[which]).square())
+    std = (squares / (count - 1)).sqrt()
+    low = zeros.scatter_reduce(0, which, value, "amin", include_self=False)
+    high = zeros.scatter_reduce(0, which, value, "amax", include_self=False)
+    equal_R = (low == high)[index_R] & (value_R == low[index_R])
+    return _Groups(mean[index_R], std[index_R], count[index_R], size[index_R], equal_R)
+
+
+def _first_rows(episode_id_R: Tensor, ok_R: Tensor) -> Tensor:
+    """Mark the first row of each episode: the first that is ok, where there is one."""
+    ids, index_R = torch.unique(episode_id_R, return_inverse=True)
+    place_R = torch.arange(len(index_R), device=index_R.device)
+    late_R = place_R + len(index_R) * (~ok_R).long()
+    first = place_R.new_zeros(len(ids)).scatter_reduce(0, index_R, late_R, "amin", include_self=False)
+    return late_R == first[index_R]
+
+
+def _credit(relative_R: Tensor, value_R: Tensor, ok_R: Tensor, groups: _Groups, singleton: str) -> Tensor:
+    """Put the special cases over ``relative_R``: equal values, a row alone, failures."""
+    zero = torch.zeros_like(value_R)
+    credit_R = torch.where(groups.equal_R, zero, relative_R)
+    alone_R = value_R if singleton == "raw" else zero
+    credit_R = torch.where(groups.size_R == 1, alone_R, torch.where(groups.count_R < 2, zero, credit_R))
+    return torch.where(ok_R, credit_R, zero)
+
+
+def group_relative(
+    value_R: Tensor,
+    group_R: Tensor,
+    failed_R: Tensor,
+    episode_id_R: Tensor | None,
+    *,
+    weight: float,
+    scale: str,
+    singleton: str,
+    statistics: str,
+    epsilon: float,
+) -> dict[str, Tensor]:
+    """Credit each row with its value relative to its group; see :class:`recipec.spec.advantage.GroupRelative`.
+
+    With ``statistics="trajectories"`` an episode counts once, by its first row, and a group of one episode is alone.
+
+    >>> reward_R, by_prompt_R = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 1, 1])
+    >>> group_relative(
+    ...     reward_R, by_prompt_R, reward_R.isnan(), None,
+    ...     weight=1.0, scale="none", singleton="zero", statistics="rows", epsilon=1e-6,
+    ... )
+    {'advantage_R': tensor([ 0.5000, -0.5000,  0.0000,  0.0000], dtype=torch.float64)}
+    """
+    value_R, ok_R = value_R.double(), ~failed_R
+    counted_R = torch.ones_like(ok_R)
+    if statistics == "trajectories":
+        assert episode_id_R is not None
+        counted_R = _first_rows(episode_id_R, ok_R)
+    groups = _measure(value_R, group_R, ok_R, counted_R)
+    relative_R = value_R - groups.mean_R
+    if scale == "std":
+        relative_R = relative_R / (groups.std_R + epsilon)
+    return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, singleton)}
+
+
+def rloo(value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, singleton: str) -> dict[str, Tensor]:
+    """Credit each row with its value minus the mean of the others; see :class:`recipec.spec.advantage.Rloo`.
+
+    >>> reward_R = torch.tensor([1.0, 0.0, 0.5])
+    >>> rloo(reward_R, torch.tensor([0, 0, 0]), reward_R.isnan(), weight=1.0, singleton="zero")
+    {'advantage_R': tensor([ 0.7500, -0.7500,  0.0000], dtype=torch.float64)}
+    """
+    value_R, ok_R = value_R.double(), ~failed_R
+    groups = _measure(value_R, group_R, ok_R, torch.ones_like(ok_R))
+    relative_R = (value_R - groups.mean_R) * groups.count_R / (groups.count_R - 1)
+    return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, singleton)}
+
+
+def signed(
+    value_R: Tensor, failed_R: Tensor, *, weight: float, threshold: float, positive: float, negative: float
+) -> dict[str, Tensor]:
+    """Credit a row by whether its value is above the threshold; see :class:`recipec.spec.advantage.Signed`.
+
+    >>> reward_R = torch.tensor([7.0, -1.0])
+    >>> signed(reward_R, reward_R.isnan(), weight=1.0, threshold=0.0, positive=1.0, negative=-1.0)
+    {'advantage_R': tensor([ 1., -1.], dtype=torch.float64)}
+    """
+    value_R = value_R.double()
+    zero = torch.zeros_like(value_R)
+    credit_R = torch.where(value_R > threshold, zero + positive, zero + negative)
+    return {"advantage_R": weight * torch.where(failed_R, zero, credit_R)}
+
+
+def batch_standardised(
+    value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, epsilon: float
+) -> dict[str, Tensor]:
+    """Centre on the group, scale by the batch; see :class:`recipec.spec.advantage.BatchStandardised`.
+
+    >>> reward_R = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    >>> batch_standardised(reward_R, torch.tensor([0, 0, 1, 1]), reward_R.isnan(), weight=1.0, epsilon=0.0)
+    {'advantage_R': tensor([ 1., -1.,  0.,  0.], dtype=torch.float64)}
+    """
+    value_R, ok_R = value_R.double(), ~failed_R
+    everyone_R = torch.ones_like(ok_R)
+    groups = _measure(value_R, group_R, ok_R, everyone_R)
+    batch = _measure(value_R, torch.zeros_like(group_R), ok_R, everyone_R)
+    relative_R = (value_R - groups.mean_R) / (batch.std_R + epsilon)
+    return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, "zero")}

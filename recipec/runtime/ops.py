@@ -1,0 +1,139 @@
+"""What the compiler puts between components: collation, sums, broadcasts, weights. Plain functions, one node each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recipec.runtime.batch import Example, pad_rows
+
+Columns = dict[str, Tensor]
+
+
+def collate_completions(completion_P: Sequence[Example]) -> Columns:
+    """Make one row of each encoded answer, right-padded with id 0.
+
+    Turns are numbered by their runs of trained tokens.
+
+    >>> made = collate_completions([Example(7, (17, 28, 19), (False, True, True)), Example(3, (5,), (True,))])
+    >>> made["tokens_RT"].tolist(), made["turn_RT"].tolist()
+    ([[17, 28, 19], [5, 0, 0]], [[0, 1, 1], [1, 0, 0]])
+    """
+    trained_RT = pad_rows([e.trained for e in completion_P], torch.bool)
+    before_RT = torch.nn.functional.pad(trained_RT, (1, 0))[:, :-1] if trained_RT.numel() else trained_RT
+    return {
+        "tokens_RT": pad_rows([e.ids for e in completion_P], torch.int64),
+        "attend_RT": pad_rows([(True,) * len(e.ids) for e in completion_P], torch.bool),
+        "trained_RT": trained_RT,
+        "turn_RT": (trained_RT & ~before_RT).cumsum(-1) * trained_RT,
+        "prompt_id_R": torch.tensor([e.prompt_id for e in completion_P], dtype=torch.int64),
+    }
+
+
+def collate_pairs(chosen_P: Sequence[Example], rejected_P: Sequence[Example]) -> Columns:
+    """Make two rows of each pair: row 2i is chosen, row 2i + 1 rejected.
+
+    >>> pair = collate_pairs([Example(0, (1, 2), (False, True))], [Example(0, (1, 3), (False, True))])
+    >>> pair["by_pair_R"].tolist(), pair["chosen_R"].tolist()
+    ([0, 0], [True, False])
+    """
+    rows = [example for pair in zip(chosen_P, rejected_P, strict=True) for example in pair]
+    place_R = torch.arange(len(rows))
+    return {**collate_completions(rows), "by_pair_R": place_R // 2, "chosen_R": place_R % 2 == 0}
+
+
+def sum_rewards(error_R: Tensor, *reward_R: Tensor, weights: Sequence[float]) -> Columns:
+    """Add the reward levels; a row fails by an error of ours or by a level that could not score it (NaN).
+
+    >>> sum_rewards(torch.tensor([False, False]), torch.tensor([1.0, torch.nan]), weights=(0.5,))
+    {'reward_R': tensor([0.5000, 0.0000], dtype=torch.float64), 'failed_R': tensor([False,  True])}
+    """
+    total_R = torch.zeros(error_R.shape, dtype=torch.float64, device=error_R.device)
+    for level_R, weight in zip(reward_R, weights, strict=True):
+        total_R = total_R + weight * level_R.double()
+    unscored_R = total_R.isnan()
+    return {"reward_R": torch.where(unscored_R, 0.0, total_R), "failed_R": error_R | unscored_R}
+
+
+def episode_total(reward_R: Tensor, episode_id_R: Tensor) -> Columns:
+    """Give each row the sum of its episode's rewards.
+
+    >>> episode_total(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([4, 4, 9]))
+    {'score_R': tensor([3., 3., 5.])}
+    """
+    ids, index_R = torch.unique(episode_id_R, return_inverse=True)
+    return {"score_R": reward_R.new_zeros(len(ids)).index_add(0, index_R, reward_R)[index_R]}
+
+
+def sum_advantages(*advantage_R: Tensor) -> Columns:
+    """Add the levels of credit.
+
+    >>> sum_advantages(torch.tensor([1.0]), torch.tensor([-3.0]))
+    {'advantage_R': tensor([-2.])}
+    """
+    return {"advantage_R": torch.stack(advantage_R).sum(0)}
+
+
+def broadcast(advantage_R: Tensor, trained_RT: Tensor) -> Columns:
+    """Give every trained token its row's credit, in float32; 0 elsewhere.
+
+    >>> broadcast(torch.tensor([2.0]), torch.tensor([[False, True]]))
+    {'advantage_RT': tensor([[0., 2.]])}
+    """
+    return {"advantage_RT": advantage_R.float()[:, None] * trained_RT}
+
+
+def weigh(
+    trained_RT: Tensor, failed_R: Tensor | None = None, *, aggregate: str, normaliser: int | None = None
+) -> Columns:
+    r"""Give each token its share of the whole minibatch's objective; call it before splitting into micro-batches.
+
+    With N trained tokens, n of them in the row, and R rows:
+
+    ========================  =============================================
+    ``token_mean``            :math:`1 / N`
+    ``seq_mean_token_mean``   :math:`1 / (R n)`
+    ``seq_mean_token_sum``    :math:`1 / R`
+    ``fixed``                 :math:`1 / (R \cdot \text{normaliser})`
+    ========================  =============================================
+
+    A row that failed, or has no trained token, is out of the objective: its weights are 0 and it is in no count.
+
+    >>> weigh(torch.tensor([[True, True], [False, True]]), aggregate="seq_mean_token_mean")
+    {'weight_RT': tensor([[0.2500, 0.2500],
+            [0.0000, 0.5000]])}
+    """
+    kept_RT = trained_RT if failed_R is None else trained_RT & ~failed_R[:, None]
+    tokens_R = kept_RT.sum(-1, keepdim=True, dtype=torch.float64)
+    rows = (tokens_R > 0).sum()
+    if aggregate == "token_mean":
+        share = tokens_R.sum()
+    elif aggregate == "seq_mean_token_mean":
+        share = rows * tokens_R
+    elif aggregate == "seq_mean_token_sum":
+        share = rows
+    else:
+        assert normaliser is not None
+        share = rows * normaliser
+    return {"weight_RT": (kept_RT / share.clamp(min=1).double()).float()}
+
+
+def weigh_pairs(by_pair_R: Tensor) -> Columns:
+    """Give both rows of a pair the pair's share of the minibatch: one over the number of pairs.
+
+    >>> weigh_pairs(torch.tensor([0, 0, 1, 1]))
+    {'weight_R': tensor([0.5000, 0.5000, 0.5000, 0.5000])}
+    """
+    pairs = max(1, len(torch.unique(by_pair_R)))
+    return {"weight_R": torch.full(by_pair_R.shape, 1 / pairs, dtype=torch.float32, device=by_pair_R.device)}
+
+
+def detach(logprob_RT: Tensor) -> Columns:
+    """Take the policy's own log-probabilities as the old ones: with one update a batch they are the same.
+
+    >>> detach(torch.tensor([[-1.0]], requires_grad=True))
+    {'old_logprob_RT': tensor([[-1.]])}
+    """
+    return {"old_logprob_RT": logprob_RT.detach()}
