@@ -52,6 +52,13 @@ class Walk:
             metrics |= self.call(node, values)
         return metrics
 
+    def instance(self, node: Node) -> Any:
+        """The instance behind a node whose ``impl`` names a class, made on first use."""
+        if node.id not in self.instances:
+            spec = spec_of(node)
+            self.instances[node.id] = spec.load()(spec, self.setting)
+        return self.instances[node.id]
+
     def close(self) -> None:
         """Release what the instances hold: processes, caches."""
         for instance in self.instances.values():
@@ -69,8 +76,7 @@ class Walk:
         spec = spec_of(node)
         target = spec.load()
         if inspect.isclass(target):
-            self.instances[node.id] = target(spec, self.setting)
-            return _positional(self.instances[node.id], _order(node))
+            return _positional(self.instance(node), _order(node))
         knobs = spec.knobs()
         return _positional(lambda *columns: target(*columns, **knobs), spec.parameters())
 

@@ -1,0 +1,277 @@
+"""The verbs. Machine output goes to stdout, chatter to stderr; logic lives elsewhere.
+
+Exit codes: 0 fine, 1 findings or refused before starting, 2 misuse, 3 our bug, 4 the run failed and what was done is
+kept, 5 ``plan --detailed-exitcode`` sees work, 75 stopped after a committed checkpoint: run again.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recipec.diagnostics import Diagnostic, Refused
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
+
+
+class Format(StrEnum):
+    """How diagnostics are written."""
+
+    text = "text"
+    concise = "concise"
+    json = "json"
+    github = "github"
+
+
+RecipePath = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
+Overrides = Annotated[list[str], typer.Option("--set", help="Override a key: stages.explore.loss.epsilon=0.1")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME beside you if absent.")]
+OutputFormat = Annotated[Format, typer.Option("--format", help="How diagnostics are written.")]
+
+
+def show(diagnostics: Iterable[Diagnostic], texts: dict[str, str], form: Format = Format.text, *, valid: bool) -> None:
+    """Write diagnostics: text to stderr, what a machine reads to stdout."""
+    from recipec.present import render
+
+    text = render(list(diagnostics), texts, form.value, valid=valid)
+    if text:
+        print(text, file=sys.stderr if form is Format.text else sys.stdout)
+
+
+def recipes_in(paths: Sequence[Path]) -> list[Path]:
+    """Files to check: a folder stands for every YAML file below it, hidden folders left out."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")])
+            found += [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        else:
+            found.append(path)
+    return found
+
+
+def compiled(path: Path, overrides: Sequence[str]) -> Any:
+    """Compile one recipe or exit with its diagnostics."""
+    from recipec.compile import compile_recipe
+
+    result = compile_recipe(path, overrides)
+    show(result.diagnostics, result.texts, valid=result.graph is not None)
+    if result.graph is None:
+        raise typer.Exit(1)
+    return result
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders; - reads standard input.")],
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    form: OutputFormat = Format.text,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+) -> None:
+    """Check recipes, fragments and folders; imports, opens and executes nothing they name."""
+    from recipec.compile import compile_recipe
+
+    files = recipes_in(paths)
+    if not files:
+        print("nothing to check: no .yaml file there", file=sys.stderr)
+        raise typer.Exit(2)
+    found: list[Diagnostic] = []
+    texts: dict[str, str] = {}
+    for path in files:
+        text = sys.stdin.read() if str(path) == "-" else None
+        result = compile_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
+        found += result.diagnostics
+        texts |= result.texts
+    bad = any(d.is_error or strict for d in found)
+    show(found, texts, form, valid=not bad)
+    if not found and form is Format.text:
+        print(f"{len(files)} file{'s' if len(files) > 1 else ''} valid", file=sys.stderr)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="Code such as RC204.")]) -> None:
+    """Print the page of a code."""
+    from recipec.explain import page
+
+    text = page(code)
+    if text is None:
+        print(f"there is no code {code}; `recipec ls codes` lists them", file=sys.stderr)
+        raise typer.Exit(2)
+    print(text)
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Out = None,
+    form: OutputFormat = Format.text,
+    detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 5 if anything would run.")] = False,
+) -> None:
+    """Say what will run or be skipped and why, what it costs, and what was optimised away."""
+    from recipec.passes.plan import make_plan, render_plan
+
+    result = compiled(recipe, overrides)
+    made = make_plan(result, out or Path("runs") / result.graph.name)
+    print(made.to_json() if form is Format.json else render_plan(made))
+    raise typer.Exit(5 if detailed_exitcode and made.changes else 0)
+
+
+class Emit(StrEnum):
+    """What ``compile`` prints."""
+
+    json = "json"
+    mermaid = "mermaid"
+    text = "text"
+    recipe = "recipe"
+
+
+@app.command(name="compile")
+def compile_(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006
+    emit: Annotated[Emit, typer.Option("--emit", help="The graph, or the resolved recipe with origins.")] = Emit.text,
+) -> None:
+    """Print the graph, or the resolved recipe with the origin of every key."""
+    from recipec import graph as graphs
+
+    result = compiled(recipe, overrides)
+    match emit:
+        case Emit.json:
+            print(graphs.to_json(result.graph))
+        case Emit.mermaid:
+            print(graphs.to_mermaid(result.graph))
+        case Emit.text:
+            print(graphs.to_text(result.graph))
+        case Emit.recipe:
+            print(result.resolved.listing())
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006
+    out: Out = None,
+    use: Annotated[list[Path], typer.Option("--use", help="Allow this file of the recipe's `use` to be run.")] = [],  # noqa: B006
+    replace: Annotated[bool, typer.Option("--replace", help="Re-run what changed; keep the old beside it.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Execute a recipe, or continue it."""
+    from recipec.display import Display
+    from recipec.executor import Options, run as execute
+    from recipec.passes.plan import make_plan
+
+    result = compiled(recipe, overrides)
+    folder = out or Path("runs") / result.graph.name
+    display = Display(quiet=quiet)
+    options = Options(
+        root=recipe.resolve().parent,
+        out=folder,
+        use=[path.resolve() for path in use],
+        replace=replace,
+        texts=result.texts,
+        plan=make_plan(result, folder).to_json(),
+    )
+    outcome = execute(result.graph, options, display)
+    show(outcome.diagnostics, result.texts, valid=outcome.finished)
+    if any(d.is_error for d in outcome.diagnostics):
+        raise typer.Exit(4 if outcome.started else 1)
+    if not outcome.finished:
+        display.say(f"stopped; run the same command again to continue ({folder})")
+        raise typer.Exit(75)
+    display.say(f"done: {folder}/model, {folder}/report.html")
+
+
+@app.command()
+def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")]) -> None:
+    """Write report.html of a run."""
+    from recipec.report import write
+
+    for folder in runs:
+        print(write(folder))
+
+
+@app.command()
+def ls(what: Annotated[str, typer.Argument(help="recipes, components, signals or codes")] = "recipes") -> None:
+    """List what there is."""
+    from recipec.listing import listing
+
+    text = listing(what)
+    if text is None:
+        print(f"`{what}` is none of recipes, components, signals, codes", file=sys.stderr)
+        raise typer.Exit(2)
+    print(text)
+
+
+@app.command(name="show")
+def show_(name: Annotated[str, typer.Argument(help="A recipe's name, or SLOT/COMPONENT such as loss/clipped.")]) -> None:
+    """Print a shipped recipe, or a component's knobs, units, defaults and contract."""
+    from recipec.listing import page
+
+    text = page(name)
+    if text is None:
+        print(f"nothing is called `{name}`; `recipec ls components` and `recipec ls recipes` list names", file=sys.stderr)
+        raise typer.Exit(2)
+    print(text)
+
+
+@app.command()
+def new(
+    template: Annotated[str, typer.Argument(help="Shipped recipe to start from.")] = "tiny/quickstart",
+    dest: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
+) -> None:
+    """Write a starter recipe that you own."""
+    from recipec.listing import starter
+
+    text = starter(template)
+    if text is None:
+        print(f"no recipe is called `{template}`; `recipec ls recipes` lists them", file=sys.stderr)
+        raise typer.Exit(2)
+    if dest.exists():
+        print(f"{dest} exists already; name another file", file=sys.stderr)
+        raise typer.Exit(1)
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    dest.write_text(text, encoding="utf-8")
+    print(f"wrote {dest}; next: recipec validate {dest}", file=sys.stderr)
+
+
+@app.command()
+def schema(
+    which: Annotated[str, typer.Argument(help="recipe, fragment or graph")] = "recipe",
+    write: Annotated[Path | None, typer.Option("--write", help="Write all schemas into this folder.")] = None,
+) -> None:
+    """Print a JSON Schema, or write all of them."""
+    from recipec import schema as schemas
+
+    if write is not None:
+        for path in schemas.write(write):
+            print(path, file=sys.stderr)
+        return
+    text = schemas.text(which)
+    if text is None:
+        print(f"`{which}` is none of recipe, fragment, graph", file=sys.stderr)
+        raise typer.Exit(2)
+    print(text)
+
+
+def main() -> None:
+    """Run the command line; a bug of ours leaves a trace file, not a wall of text."""
+    try:
+        app()
+    except Refused as refused:
+        show(refused.diagnostics, {}, valid=False)
+        sys.exit(1)
+    except Exception:  # noqa: BLE001 - the last door: whatever gets here is our bug
+        path = Path("recipec-crash.txt")
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"this is a bug of recipec, not of your recipe; {path} says where", file=sys.stderr)
+        sys.exit(3)

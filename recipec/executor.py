@@ -1,0 +1,254 @@
+"""The walk over stages: what is done already is skipped, what was begun continues, the rest runs.
+
+No torch here: the runtime is reached by name, once a stage really has to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from recipec import graph as graphs
+from recipec.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.component import find, is_path
+from recipec.diagnostics import Diagnostic, Refused
+from recipec.display import Display
+from recipec.faults import run as faults
+from recipec.graph import Graph, StageGraph
+from recipec.spec.recipe import weights_kind
+
+_VERSIONED = ("recipec", "torch", "transformers", "peft")
+_STAGE = "recipec.runtime.stage:run"
+
+
+@dataclass(slots=True)
+class Options:
+    """What the command line says about a run."""
+
+    root: Path
+    """Folder of the recipe: its paths are relative to it."""
+    out: Path
+    """The run directory."""
+    use: Sequence[Path] = ()
+    """Files with the user's functions that may be executed."""
+    replace: bool = False
+    """Re-run what a changed recipe invalidates, keeping the old beside it."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """The recipe's own files, stored with the run; the recipe itself first."""
+    plan: str = "{}"
+    """What ``plan`` said before the run, as JSON."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended."""
+
+    finished: bool
+    stages_run: list[str] = field(default_factory=list)
+    stages_skipped: list[str] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    started: bool = False
+    """Whether anything was executed before it ended."""
+
+
+def run(graph: Graph, options: Options, display: Display) -> Outcome:
+    """Execute a compiled recipe, or continue it.
+
+    Problems end up in ``Outcome.diagnostics``; what was committed before them is kept.
+    """
+    outcome = Outcome(finished=False)
+    folder = RunFolder(options.out)
+    try:
+        with folder.locked(), stop_flag() as stopped:
+            folder.clean()
+            admit(graph, folder, replace=options.replace)
+            describe(graph, folder, options)
+            outcome.finished = stages(graph, folder, options, display, stopped, outcome)
+            finish(folder, graph, outcome)
+    except Refused as refused:
+        outcome.diagnostics.extend(refused.diagnostics)
+    finally:
+        display.close()
+    return outcome
+
+
+def stages(
+    graph: Graph,
+    folder: RunFolder,
+    options: Options,
+    display: Display,
+    stopped: Callable[[], bool],
+    outcome: Outcome,
+) -> bool:
+    """Run the stages in order; return whether all ended."""
+    digests: dict[str, str] = {}
+    for number, stage in enumerate(graph.stages):
+        digests[stage.name] = run_digest(stage, graph, digests, options)
+        if done(folder, stage, digests[stage.name]):
+            outcome.stages_skipped.append(stage.name)
+            display.skipped(stage.name)
+            continue
+        run_stage = reach(_STAGE)
+        outcome.started = True
+        ended = run_stage(
+            graph=graph,
+            stage=stage,
+            first=number == 0,
+            folder=folder,
+            options=options,
+            display=display,
+            stopped=stopped,
+            digest=digests[stage.name],
+        )
+        outcome.stages_run.append(stage.name)
+        if not ended:
+            return False
+    return True
+
+
+def reach(impl: str) -> Callable[..., Any]:
+    """Import a function of the runtime.
+
+    Raises:
+        Refused: RC770, a package it needs is not installed.
+    """
+    module, _, name = impl.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("recipec"):
+            raise
+        raise Refused(faults.no_extra(missing.name, "train")) from missing
+    return found
+
+
+def admit(graph: Graph, folder: RunFolder, *, replace: bool) -> None:
+    """Refuse a run directory that another recipe made.
+
+    Raises:
+        Refused: RC760 naming the keys that differ, RC772 if the directory cannot be understood.
+    """
+    path = folder.path / "graph.json"
+    if replace or not path.exists():
+        return
+    try:
+        before = graphs.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(faults.unreadable_run(str(path), str(error))) from error
+    keys = graphs.differences(before, graph)
+    if keys:
+        raise Refused(faults.different_recipe(str(folder.path), keys))
+
+
+def describe(graph: Graph, folder: RunFolder, options: Options) -> None:
+    """Write down what is about to run: the recipe's files, the graph, the versions."""
+    main, *rest = options.texts.items() or [("recipe.yaml", "")]
+    write_atomic(folder.path / "recipe.yaml", main[1])
+    for number, (name, text) in enumerate(rest):
+        write_atomic(folder.path / "sources" / f"{number:02d}-{Path(name).name}", text)
+    write_atomic(folder.path / "graph.json", graphs.to_json(graph))
+    write_atomic(folder.path / "plan.json", options.plan)
+    about = {"format": 1, "name": graph.name, "seed": graph.seed, "versions": versions()}
+    write_atomic(folder.path / "run.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages whose code makes the numbers, without importing them."""
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
+    """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
+    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    code = {str(path): _hashed(path) for path in options.use}
+    return graphs.digest(stage.digest, graph.seed, _weights(stage, parents, options.root), files, code, versions())
+
+
+def named_files(stage: StageGraph) -> Iterator[str]:
+    """Every file that a knob of the stage's components names."""
+    settings = stage.settings.get("policy") or {}
+    for slot, dump in [(n.slot, {"type": n.type, **n.knobs}) for n in stage.nodes()] + [("policy", settings)]:
+        cls = find(slot, str(dump.get("type"))) if slot != "compiler" else None
+        for name, info in cls.model_fields.items() if cls else ():
+            if is_path(info) and dump.get(name):
+                yield str(dump[name])
+
+
+def _hashed(path: Path) -> str:
+    return hash_tree(path) if path.exists() else "absent"
+
+
+def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:
+    match weights_kind(stage.origin):
+        case "stage":
+            return parents[stage.origin]
+        case "directory":
+            return _hashed(root / stage.origin)
+        case _:
+            return stage.origin
+
+
+def done(folder: RunFolder, stage: StageGraph, digest: str) -> bool:
+    """Whether a stage's artifacts are there, whole, and made by this very stage.
+
+    Raises:
+        Refused: RC766, an artifact has the right digest but its files were altered.
+    """
+    for artifact in stage.artifacts:
+        path = folder.stage(stage.name) / artifact
+        from_manifest = _manifest_digest(path)
+        if from_manifest != digest:
+            return False
+        if verify_folder(path) is None:
+            raise Refused(faults.damaged_artifact(str(path)))
+    return True
+
+
+def _manifest_digest(path: Path) -> str | None:
+    manifest = read_manifest(path)
+    return None if manifest is None else str(manifest.get("digest"))
+
+
+def finish(folder: RunFolder, graph: Graph, outcome: Outcome) -> None:
+    """Point ``model`` at the last stage's policy and write the report."""
+    if outcome.finished:
+        link = folder.path / "model"
+        temporary = folder.path / ".model-new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(Path("stages") / graph.stages[-1].name / "policy")
+        temporary.replace(link)
+    if outcome.stages_run:
+        reach("recipec.report:write")(folder.path)
+
+
+@contextmanager
+def stop_flag() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag that the loop reads; a second one ends the process at once."""
+    seen: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

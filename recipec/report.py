@@ -1,0 +1,136 @@
+"""One self-contained HTML page about a run: held-out results, curves, samples, the recipe. No torch, no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recipec.artifacts import write_atomic
+from recipec.diagnostics import Refused
+from recipec.faults import run as faults
+from recipec.render import render_page
+
+_WIDTH, _HEIGHT, _EDGE, _POINTS = 320, 140, 20, 400
+_FIRST = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm", "reward_std",
+          "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio", "learning_rate")  # fmt: skip
+_SAMPLES = 6
+_TEXT = 2000
+
+
+def write(folder: Path) -> Path:
+    """Write ``report.html`` of a run directory and return its path.
+
+    Raises:
+        Refused: RC772, the directory is not that of a run.
+    """
+    try:
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(faults.unreadable_run(str(folder), str(error))) from error
+    stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
+    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
+    context = {
+        "name": about["name"],
+        "seed": about["seed"],
+        "versions": about["versions"],
+        "stages": stages,
+        "table": evaluations(stages),
+        "recipe": recipe,
+    }
+    path = folder / "report.html"
+    write_atomic(path, render_page("report/run.html.j2", context))
+    return path
+
+
+def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
+    """Gather what the page shows of a stage."""
+    rows = [row for row in read_lines(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
+    training = [row for row in rows if row["step"] > 0]
+    names = dict.fromkeys(n for row in training for n in row if isinstance(row[n], (int, float)))
+    ordered = [n for n in _FIRST if n in names]
+    ordered += [n for n in names if n not in ordered and not n.startswith(("eval/", "seconds/", "step"))]
+    charts = [chart(n, [(row["step"], row[n]) for row in training if isinstance(row.get(n), (int, float))])
+              for n in ordered]  # fmt: skip
+    return {
+        "name": name,
+        "kind": kind,
+        "steps": training[-1]["step"] if training else 0,
+        "charts": charts,
+        "moments": [row for row in rows if any(key.startswith("eval/") for key in row)],
+        "samples": samples(folder / "samples"),
+    }
+
+
+def chart(title: str, points: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """Lay out one curve; more than 400 points are thinned evenly, the last one kept."""
+    stride = -(-len(points) // _POINTS)
+    shown = [*points[:-1:stride], points[-1]]
+    low, high = min(v for _, v in points), max(v for _, v in points)
+    first, last = shown[0][0], shown[-1][0]
+    places = (
+        (
+            _EDGE + (step - first) / max(1, last - first) * (_WIDTH - 2 * _EDGE),
+            _HEIGHT - _EDGE - (value - low) / ((high - low) or 1) * (_HEIGHT - 2 * _EDGE),
+        )
+        for step, value in shown
+    )
+    return {
+        "title": title,
+        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+        "low": f"{low:.4g}",
+        "high": f"{high:.4g}",
+        "first": f"{points[0][1]:.4g}",
+        "last": f"{points[-1][1]:.4g}",
+        "steps": last,
+    }
+
+
+def evaluations(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One table over the stages: what each moment scored on held-out tasks."""
+    moments = [(stage["name"], row) for stage in stages for row in stage["moments"]]
+    columns = list(dict.fromkeys(key for _, row in moments for key in row if key.startswith("eval/")))
+    if not columns:
+        return None
+    return {
+        "columns": [c.removeprefix("eval/") for c in columns],
+        "rows": [
+            {
+                "when": "before the first stage" if row["step"] == 0 else f"{name}, step {row['step']}",
+                "values": [f"{row[c]:.3f}" if isinstance(row.get(c), (int, float)) else "" for c in columns],
+            }
+            for name, row in moments
+        ],
+    }
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """Pick rows of the last step: the best, the worst, and some between."""
+    files = sorted(folder.glob("step-*.jsonl")) or sorted(folder.glob("eval-*.jsonl"))
+    rows = [row for row in read_lines(files[-1]) if row] if files else []
+    rows.sort(key=lambda row: -(row.get("reward") or 0.0))
+    stride = max(1, len(rows) // _SAMPLES)
+    return [
+        {
+            "step": row.get("step"),
+            "reward": row.get("reward"),
+            "prompt": str(row.get("prompt", ""))[:_TEXT],
+            "text": str(row.get("text", ""))[:_TEXT],
+        }
+        for row in rows[::stride][:_SAMPLES]
+    ]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file of ours; a torn last line is left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

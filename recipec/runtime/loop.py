@@ -1,0 +1,263 @@
+"""The one training loop: GRPO, SFT and DPO differ in their rows, not here.
+
+A step draws tasks, walks the graph's nodes of the step over the whole batch, then takes the updates:
+each pass cuts the batch into minibatches, each minibatch is one call of the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from recipec.artifacts import RunFolder, committed, verify_folder
+from recipec.diagnostics import Refused
+from recipec.faults import run as faults
+from recipec.graph import Loop, Node, StageGraph, Value
+from recipec.runtime import statistics
+from recipec.runtime.batch import Batch
+from recipec.runtime.checkpoint import conditions, load_state, save_state
+from recipec.runtime.engine import Local
+from recipec.runtime.journal import Journal
+from recipec.runtime.minibatch import minibatches, updates_per_step
+from recipec.runtime.optimizer import AdamW
+from recipec.runtime.setting import Setting
+from recipec.runtime.walk import Values, Walk
+
+
+class Show(Protocol):
+    """Who is told how the stage is going."""
+
+    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A step is over."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """A stage bound to its parts, ready to run."""
+
+    graph: StageGraph
+    setting: Setting
+    folder: RunFolder
+    walk: Walk
+    policy: Any
+    source: Any
+    """What tasks are drawn from: the data, or the pairs that a preference made."""
+    optimizer: AdamW
+    engine: Local
+    journal: Journal
+    show: Show
+    evaluate: Callable[[int], dict[str, float]]
+    stopped: Callable[[], bool]
+    padded: bool
+    digest: str
+    total: int = 0
+    step: int = 0
+    values: Values = field(default_factory=dict)
+    """What the nodes before the loop made."""
+
+    @property
+    def budget(self) -> Mapping[str, Any]:
+        """The stage's budget, as compiled."""
+        found: Mapping[str, Any] = self.graph.settings["budget"]
+        return found
+
+    @property
+    def per_step(self) -> int:
+        """Prompts, rows or pairs of a step."""
+        unit = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}[self.graph.kind]
+        return min(int(self.budget[unit]), len(self.source))
+
+
+def run_stage(stage: Stage) -> bool:
+    """Run a stage to its end, or until stopped; return whether it ended.
+
+    Raises:
+        Refused: what went wrong; everything up to the last checkpoint is kept.
+    """
+    plan_length(stage)
+    restore(stage)
+    once, update = split(stage.graph.loop)
+    every = int(stage.budget.get("save_every") or max(1, stage.total // 10))
+    if stage.step == 0 and (before := stage.evaluate(0)):
+        stage.journal.write(0, before)
+    while stage.step < stage.total:
+        if stage.stopped():
+            save(stage)
+            return False
+        began = time.monotonic()
+        stage.setting.step = stage.step
+        metrics = one_step(stage, once, update)
+        stage.step += 1
+        metrics["seconds/step"] = time.monotonic() - began
+        metrics |= stage.evaluate(stage.step)
+        stage.journal.write(stage.step, metrics)
+        stage.show.step(stage.graph.name, stage.step, stage.total, metrics)
+        if stage.step % every == 0 or stage.step == stage.total:
+            save(stage)
+    return True
+
+
+def plan_length(stage: Stage) -> None:
+    """Fix the number of steps and hand the optimizer its parameters.
+
+    Raises:
+        Refused: RC767, the data has less than one step and short steps are dropped.
+    """
+    budget, rows = stage.budget, len(stage.source)
+    drop = budget.get("remainder") == "drop"
+    unit = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}[stage.graph.kind]
+    if rows == 0 or (drop and rows < int(budget[unit])):
+        raise Refused(faults.nothing_to_do(stage.graph.name, rows, int(budget[unit])))
+    per_epoch = rows // stage.per_step if drop else -(-rows // stage.per_step)
+    stage.total = int(budget.get("steps") or budget["epochs"] * per_epoch)
+    generations = int(stage.graph.settings.get("num_generations") or 1)
+    updates = updates_per_step(budget, stage.per_step, generations)
+    stage.optimizer.bind(stage.policy.model, stage.total * updates)
+
+
+def split(loop: Loop) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """Part a stage's loop into the nodes of a step and those of an update."""
+    once = tuple(item for item in loop.body if isinstance(item, Node))
+    update = next(item for item in loop.body if isinstance(item, Loop))
+    return once, tuple(item for item in update.body if isinstance(item, Node))
+
+
+def draw(stage: Stage) -> dict[str, Any]:
+    """Take the next tasks; a short step at the end of an epoch is kept, skipped or filled up."""
+    taken: dict[str, Any] = stage.source.draw(stage.per_step)
+    short = stage.per_step - len(next(iter(taken.values())))
+    remainder = stage.budget.get("remainder")
+    if short and remainder == "drop":
+        taken = stage.source.draw(stage.per_step)
+    elif short and remainder == "copy":
+        more = stage.source.draw(short)
+        taken = {name: [*column, *more[name]] for name, column in taken.items()}
+    return taken
+
+
+def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> dict[str, float]:
+    """Walk the step's nodes over a fresh batch, then take its updates; return the step's metrics."""
+    values: Values = dict(stage.values)
+    drawn = draw(stage)
+    source = next(node for node in stage.graph.nodes() if node.slot in {"data", "preference"} and made(node, drawn))
+    values |= {Value(signal, source.id): column for signal, column in drawn.items()}
+    stage.policy.eval()
+    began = time.monotonic()
+    walked = [node for node in once if node.id != source.id]
+    with torch.no_grad():
+        metrics = {k: float(v) for k, v in stage.walk.run(walked, values).items()}
+    metrics["seconds/rollout"] = time.monotonic() - began
+    batch = gather(values, update)
+    metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values, walked)
+    write_rows(stage, values, walked)
+    began = time.monotonic()
+    metrics |= updates(stage, batch, update)
+    metrics["seconds/update"] = time.monotonic() - began
+    tokens = int(batch["attend_RT"].sum())
+    metrics["num_tokens"] = tokens
+    metrics["rate/tokens_per_second"] = tokens / (metrics["seconds/rollout"] + metrics["seconds/update"])
+    return metrics
+
+
+def made(node: Node, drawn: Mapping[str, Any]) -> bool:
+    """Whether a node is the one whose columns were drawn."""
+    return bool(set(node.outputs) & set(drawn))
+
+
+def gather(values: Values, update: tuple[Node, ...]) -> Batch:
+    """Collect the columns that the updates read, and those that minibatches are cut by."""
+    inside = {node.id for node in update}
+    batch = Batch()
+    for node in update:
+        for given in node.inputs:
+            if given.value.node not in inside:
+                batch[given.value.signal] = values[given.value]
+    for value, column in values.items():
+        if value.signal in {"attend_RT", "by_prompt_R", "by_pair_R", "prompt_id_R"}:
+            batch.setdefault(value.signal, column)
+    batch.check()
+    return batch
+
+
+def updates(stage: Stage, batch: Batch, update: tuple[Node, ...]) -> dict[str, float]:
+    """Take every update of a step; metrics are means over them."""
+    kind = stage.graph.kind
+    unit_R = batch[{"rl": "by_prompt_R", "dpo": "by_pair_R"}[kind]] if kind != "sft" else torch.arange(batch.num_rows)
+    found: list[dict[str, float]] = []
+    stage.policy.train()
+    for number in range(int(stage.budget.get("passes", 1))):
+        key = (stage.setting.seed, stage.graph.name, stage.step, number)
+        for index in minibatches(unit_R, stage.budget, key):
+            found.append(
+                stage.engine.update(
+                    batch.rows(index),
+                    update,
+                    stage.walk,
+                    stage.optimizer,
+                    tokens=int(stage.budget["microbatch_tokens"]),
+                    padded=stage.padded,
+                )
+            )
+            for part in stage.walk.instances.values():
+                if hasattr(part, "after_update"):
+                    part.after_update(stage.optimizer.updates)
+    return statistics.mean(found)
+
+
+def write_rows(stage: Stage, values: Values, nodes: list[Node]) -> None:
+    """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
+    if stage.graph.kind == "rl":
+        path = stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"
+        statistics.write_rollouts(values, nodes, path, stage.step)
+
+
+def parts(stage: Stage) -> Iterator[tuple[str, Any]]:
+    """Every part that has a state, by a name that a checkpoint can use."""
+    yield "policy", stage.policy
+    yield "optimizer", stage.optimizer
+    yield "source", stage.source
+    for name, part in sorted(stage.walk.instances.items()):
+        if part not in (stage.policy, stage.optimizer, stage.source) and hasattr(part, "state"):
+            yield name, part
+
+
+def save(stage: Stage) -> None:
+    """Commit a checkpoint of this step, then prune the older ones."""
+    name = stage.graph.name
+    stage.journal.sync()
+    final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
+    if final.exists() and verify_folder(final) is not None:
+        return
+    state = {part: instance.state() for part, instance in parts(stage)}
+    about = {"digest": stage.digest, "step": stage.step, "conditions": conditions()}
+    with committed(final, about) as folder:
+        save_state(folder, {"parts": state, "step": stage.step, "journal": stage.journal.position()})
+    stage.folder.prune(name, int(stage.budget.get("keep", 2)))
+
+
+def restore(stage: Stage) -> None:
+    """Continue from the latest intact checkpoint of this very stage, if there is one.
+
+    Raises:
+        Refused: RC764, threads, torch or device differ from those it was made under.
+    """
+    name = stage.graph.name
+    for folder in stage.folder.checkpoints(name):
+        manifest = verify_folder(folder)
+        if manifest is None or manifest.get("digest") != stage.digest:
+            continue
+        now = conditions()
+        for what, was in manifest["conditions"].items():
+            if now.get(what) != was:
+                raise Refused(faults.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
+        state = load_state(folder)
+        for part, instance in parts(stage):
+            instance.load(state["parts"][part])
+        stage.step = int(state["step"])
+        stage.journal.cut(int(state["journal"]))
+        return
+    stage.journal.cut(0)

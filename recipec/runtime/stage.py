@@ -1,0 +1,184 @@
+"""From a compiled stage to running parts, and from a trained policy to artifacts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipec.artifacts import RunFolder, committed
+from recipec.diagnostics import Refused
+from recipec.display import Display
+from recipec.executor import Options
+from recipec.faults import run as faults
+from recipec.graph import Graph, StageGraph, Value
+from recipec.runtime.evaluate import Evaluator
+from recipec.runtime.journal import Journal
+from recipec.runtime.loop import Stage, run_stage, split
+from recipec.runtime.optimizer import AdamW
+from recipec.runtime.own import load_functions
+from recipec.runtime.policy import Origin
+from recipec.runtime.setting import Setting
+from recipec.runtime.table import Table
+from recipec.runtime.walk import Values, Walk, read_spec, spec_of
+from recipec.spec.machine import Machine
+from recipec.spec.recipe import weights_kind
+
+
+def run(
+    *,
+    graph: Graph,
+    stage: StageGraph,
+    first: bool,
+    folder: RunFolder,
+    options: Options,
+    display: Display,
+    stopped: Callable[[], bool],
+    digest: str,
+) -> bool:
+    """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
+    machine = graph.machine
+    setting = arrange(graph, stage, folder, options)
+    journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
+    bound = bind(graph, stage, folder, setting, journal, display, stopped, digest, machine)
+    evaluator = Evaluator(graph, stage, setting, bound.policy, folder, display)
+    bound.evaluate = lambda step: evaluator(step, bound.total, first=first)
+    try:
+        ended = run_stage(bound)
+        if ended:
+            commit(bound)
+    finally:
+        journal.close()
+        bound.walk.close()
+    return ended
+
+
+def arrange(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> Setting:
+    """Fix device, threads and what components may reach.
+
+    Raises:
+        Refused: RC771, the recipe asks for a device that is not here.
+    """
+    machine = graph.machine
+    torch.set_num_threads(int(machine.get("threads") or 1))
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    asked = str(machine.get("device", "auto"))
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise Refused(faults.no_device(asked))
+    device = "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+    artifacts = {
+        f"{earlier.name}.{artifact}": folder.stage(earlier.name) / artifact
+        for earlier in graph.stages
+        for artifact in earlier.artifacts
+    }
+    return Setting(
+        root=options.root,
+        cache=cache_folder(),
+        seed=graph.seed,
+        stage=stage.name,
+        temperature=float(stage.settings.get("temperature", 1.0)),
+        device=torch.device(device),
+        functions=load_functions(options.use),
+        artifacts=artifacts,
+        rollout=read_spec("machine", machine.get("rollout", {"type": "hf"})),
+    )
+
+
+def cache_folder() -> Path:
+    """The user's cache folder, by the XDG rule."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recipec"
+
+
+def bind(
+    graph: Graph,
+    stage: StageGraph,
+    folder: RunFolder,
+    setting: Setting,
+    journal: Journal,
+    display: Display,
+    stopped: Callable[[], bool],
+    digest: str,
+    machine: Mapping[str, Any],
+) -> Stage:
+    """Build the policy, the engine and every part that has a state."""
+    settings = stage.settings
+    policy_spec = read_spec("policy", settings["policy"])
+    policy = policy_spec.load()(policy_spec, setting, origin(stage, folder, setting))
+    setting.policy = policy
+    attention = read_spec("attention", settings.get("attention") or {"type": "auto"})
+    policy.attention = attention.load()(attention, setting)
+    instances: dict[str, Any] = {}
+    for node in stage.nodes():
+        if node.slot == "policy":
+            instances[node.id] = policy
+    walk = Walk(setting, instances)
+    before: Values = {}
+    walk.run(stage.before, before)
+    source = find_source(stage, walk, before)
+    engine_spec = read_spec("machine", machine.get("train", {"type": "local"}))
+    _, update = split(stage.loop)
+    optimizer_node = next(node for node in update if node.slot == "optimizer")
+    optimizer = AdamW(spec_of(optimizer_node), setting)  # type: ignore[arg-type]
+    walk.instances[optimizer_node.id] = optimizer
+    return Stage(
+        graph=stage,
+        setting=setting,
+        folder=folder,
+        walk=walk,
+        policy=policy,
+        source=source,
+        optimizer=optimizer,
+        engine=engine_spec.load()(engine_spec, setting),
+        journal=journal,
+        show=display,
+        evaluate=lambda _step: {},
+        stopped=stopped,
+        padded=bool(getattr(policy.attention, "padded", True)),
+        digest=digest,
+        values=before,
+    )
+
+
+def origin(stage: StageGraph, folder: RunFolder, setting: Setting) -> Origin:
+    """Say where the stage's weights come from, and what becomes of the parent's adapter."""
+    kind = weights_kind(stage.origin)
+    adapter = stage.settings.get("adapter")
+    if kind == "stage":
+        return Origin("directory", str(folder.stage(stage.origin) / "policy"), adapter)
+    path = str(setting.root / stage.origin) if kind == "directory" else stage.origin
+    return Origin(kind, path, adapter)
+
+
+def find_source(stage: StageGraph, walk: Walk, before: Values) -> Any:
+    """What the loop draws from: pairs made before it, else the data."""
+    made: dict[str, Any] = {}
+    for node in stage.before:
+        if node.slot == "preference":
+            made = {signal: before[Value(signal, node.id)] for signal in node.outputs}
+    if made:
+        return Table(made, walk.setting)
+    node = next(node for node in stage.nodes() if node.slot == "data")
+    instance = walk.instance(node)
+    instance.prepare(stage.kind)
+    return instance
+
+
+def commit(stage: Stage) -> None:
+    """Save what the stage leaves behind: its policy last, since that says that the stage is done."""
+    name = stage.graph.name
+    home = stage.folder.stage(name)
+    about = {"digest": stage.digest, "stage": name}
+    for artifact in sorted(stage.graph.artifacts, key=lambda a: a == "policy"):
+        with committed(home / artifact, {**about, "artifact": artifact}) as folder:
+            if artifact == "policy":
+                stage.policy.save(folder)
+            elif artifact == "rollouts":
+                for path in sorted((home / "samples").glob("step-*.jsonl")):
+                    shutil.copy2(path, folder / path.name)
+            else:
+                preference = next(i for i in stage.walk.instances.values() if hasattr(i, "write"))
+                preference.write(folder)

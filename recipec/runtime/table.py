@@ -1,0 +1,48 @@
+"""A fixed set of tasks or pairs, drawn from in an order of its own in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recipec.runtime.draws import generator
+from recipec.runtime.setting import Setting
+
+
+class Table:
+    """Columns along P that steps are drawn from.
+
+    Example: ``Table({"prompt_P": tasks}, setting).draw(4)`` gives the next four tasks.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], setting: Setting, *, shuffle: bool = True) -> None:
+        """Take columns of equal length."""
+        self.columns = dict(columns)
+        self.setting = setting
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.cursor = 0
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+    def draw(self, count: int) -> dict[str, list[Any]]:
+        """Return the next rows of the epoch, fewer at its end; the next call begins another."""
+        if self.cursor >= len(self):
+            self.epoch, self.cursor = self.epoch + 1, 0
+        order = range(len(self))
+        if self.shuffle:
+            draws = generator(self.setting.seed, self.setting.stage, "order", self.epoch)
+            order = draws.permutation(len(self)).tolist()
+        taken = order[self.cursor : self.cursor + count]
+        self.cursor += count
+        return {name: [column[i] for i in taken] for name, column in self.columns.items()}
+
+    def state(self) -> dict[str, int]:
+        """Where the next draw begins."""
+        return {"epoch": self.epoch, "cursor": self.cursor}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self.epoch, self.cursor = int(state["epoch"]), int(state["cursor"])
