@@ -13,7 +13,8 @@ from recipec.artifacts import RunFolder
 from recipec.display import Display
 from recipec.graph import Graph, StageGraph
 from recipec.runtime.rows import write_rows
-from recipec.runtime.sampler.chain import answer
+from recipec.runtime.sampler.chain import rows_of, sample, start_engine
+from recipec.runtime.sampler.draw import Sampling as Drawing
 from recipec.runtime.setting import Setting
 from recipec.runtime.walk import read_spec
 from recipec.spec.recipe import Sampling
@@ -59,9 +60,12 @@ class Evaluator:
         length = sampling.max_completion_length or int(self.stage.settings.get("max_completion_length") or 256)
         self.policy.eval()
         with torch.no_grad():
-            rows = answer(
-                self.policy, self.setting, tasks, sampling, length, key=(self.setting.seed, "evaluate", name)
+            drawing = Drawing(
+                max_length=length, temperature=sampling.temperature, top_p=sampling.top_p, stop=sampling.stop
             )
+            key = (self.setting.seed, "evaluate", name)
+            groups = sample(start_engine(self.setting), tasks, drawing, sampling.num_generations, key)
+            rows = {"prompt_P": tasks, **rows_of(self.setting, tasks, groups)}
             scores: dict[str, torch.Tensor] = {}
             for level, (spec, function) in levels.items():
                 columns = [rows[parameter] for parameter in spec.parameters()]
@@ -69,10 +73,10 @@ class Evaluator:
         reward_R = torch.stack(list(scores.values())).sum(0)
         path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
         write_rows(path, {**rows, "reward_R": reward_R}, levels=scores, step=step)
-        groups = [reward_R[rows["by_prompt_R"] == i].tolist() for i in range(len(tasks))]
+        scored = [reward_R[rows["by_prompt_R"] == i].tolist() for i in range(len(tasks))]
         texts = [[t for t, p in zip(rows["text_R"], rows["by_prompt_R"].tolist(), strict=True) if p == i]
                  for i in range(len(tasks))]  # fmt: skip
-        return summary(dump["metrics"], groups, texts, float(dump["correct_at"]))
+        return summary(dump["metrics"], scored, texts, float(dump["correct_at"]))
 
     def _prepare(self, dump: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         data = read_spec("data", dump["data"])

@@ -54,21 +54,13 @@ class Chain:
             stop=self.spec.stop,
         )
         groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key)
-        by_prompt = [i for i, group in enumerate(groups) for _ in group]
         completions = [completion for group in groups for completion in group]
-        signals: dict[str, Any] = dict(
-            _columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)])
-        )
+        signals = rows_of(self.setting, prompt_P, groups)
         rows = len(completions)
-        signals["text_R"] = texts(self.setting, completions)
-        signals["by_prompt_R"] = torch.tensor(by_prompt, dtype=torch.int64)
-        signals["prompt_id_R"] = torch.tensor([prompt_P[i].id for i in by_prompt], dtype=torch.int64)
-        signals["episode_id_R"] = torch.arange(self.episodes, self.episodes + rows)
-        signals["step_R"] = torch.zeros(rows, dtype=torch.int64)
-        signals["error_R"] = torch.zeros(rows, dtype=torch.bool)
+        signals["episode_id_R"] += self.episodes
         if self.spec.rows == "step":
             signals["by_episode_R"] = signals["episode_id_R"]
-            signals["state_R"] = [str(prompt_P[i].id) for i in by_prompt]
+            signals["state_R"] = [str(prompt) for prompt in signals["prompt_id_R"].tolist()]
         self.episodes += rows
         self.tokens += int(signals["attend_RT"].sum())
         return signals | _statistics(completions) | {"metric/num_tokens": self.tokens}
@@ -103,6 +95,22 @@ def sample(engine: Engine, tasks: Sequence[Task], sampling: Sampling, samples: i
         keys = tuple((*key, task.id, i) for i in range(first, first + samples))
         requests.append(Request(tuple(task.prompt_ids), keys, task.id))
     return engine.generate(requests, sampling)
+
+
+def rows_of(setting: Setting, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:
+    """Lay completions out as rows, group by group: every column that a sampler of trajectories provides."""
+    by_prompt = [i for i, group in enumerate(groups) for _ in group]
+    completions = [completion for group in groups for completion in group]
+    rows = len(completions)
+    return {
+        **_columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)]),
+        "text_R": texts(setting, completions),
+        "by_prompt_R": torch.tensor(by_prompt, dtype=torch.int64),
+        "prompt_id_R": torch.tensor([prompt_P[i].id for i in by_prompt], dtype=torch.int64),
+        "episode_id_R": torch.arange(rows),
+        "step_R": torch.zeros(rows, dtype=torch.int64),
+        "error_R": torch.zeros(rows, dtype=torch.bool),
+    }
 
 
 def texts(setting: Setting, completions: Sequence[Completion]) -> list[str]:
