@@ -1,0 +1,188 @@
+"""Write a recipe down as a graph: rows become nodes; sums, broadcasts, loops and hand-overs become visible.
+
+Nodes are ordered by their signals, and in reading order where signals leave a choice;
+so KL in the reward, which needs the reference, is no special case.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import TopologicalSorter
+from typing import Any, TypeVar
+
+from recipec.component import Component
+from recipec.graph import FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
+from recipec.passes.handover import adapter_start, policies, reference_settings
+from recipec.passes.row import Draft, draft_row, dump, keys_of
+from recipec.spec.attention import Auto
+from recipec.spec.recipe import Recipe, Stage, weights_kind
+
+ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",)}
+MEANINGLESS = ("save_every", "keep", "microbatch_tokens")
+"""Keys of a budget that change what is stored or how fast it goes, never the weights."""
+T = TypeVar("T")
+
+
+def lower(recipe: Recipe) -> Graph:
+    """Lower a recipe that passed every check.
+
+    Spec digests are over meaning alone: neither the order of keys nor a default that is written out,
+    neither `attention` nor `machine`, changes one.
+    """
+    stages: dict[str, StageGraph] = {}
+    names = {name: [n for n in sources(stage) if n in recipe.stages] for name, stage in recipe.stages.items()}
+    for name in in_order(names):
+        stages[name] = lower_stage(recipe, name, stages)
+    consumed = dict.fromkeys(("recipec", "name", "seed", "vars", "use"), "recipe")
+    consumed |= dict.fromkeys(keys_of(recipe.machine, "machine"), "machine")
+    for name, evaluation in recipe.evaluate.items():
+        consumed |= dict.fromkeys(keys_of(evaluation, f"evaluate.{name}"), "evaluate")
+    for name, stage in recipe.stages.items():
+        consumed |= dict.fromkeys(_stage_keys(name, stage), name)
+        consumed |= {key: node.id for node in stages[name].nodes() for key in node.keys}
+    return Graph(
+        name=recipe.name,
+        seed=recipe.seed,
+        stages=tuple(stages.values()),
+        evaluate=_evaluations(recipe),
+        machine=dump(recipe.machine),
+        consumed=dict(sorted(consumed.items())),
+    )
+
+
+def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> StageGraph:
+    """Lower one stage whose sources are lowered already."""
+    stage, policy = recipe.stages[name], policies(recipe)[name]
+    drafts = {draft.id: draft for draft in draft_row(name, stage, policy)}
+    nodes: dict[str, Node] = {}
+    for key in in_order({d.id: d.sources(drafts) for d in drafts.values()}):
+        nodes[key] = _node(drafts[key], nodes, drafts, done)
+    place: dict[str, list[Node]] = {"before": [], "steps": [], "updates": []}
+    for node in nodes.values():
+        place[drafts[node.id].place].append(node)
+    lagged = ("reference",) if any(n.slot == "reference" and n.type == "lagged" for n in nodes.values()) else ()
+    update = Loop(f"{name}/updates", "updates", tuple(place["updates"]), ("weights", "optimizer", *lagged))
+    carries = ("weights", "optimizer", *lagged, "cursors", "draws")
+    origin: Any = stage.from_
+    if weights_kind(stage.from_) == "stage":
+        origin = done[stage.from_].digest
+    budget = dump(stage.budget)
+    meaning = {key: value for key, value in budget.items() if key not in MEANINGLESS}
+    # a draw is keyed by the stage's name, so the name is part of what the stage means
+    parts = [
+        FORMAT,
+        name,
+        stage.kind,
+        origin,
+        stage.adapter,
+        recipe.seed,
+        meaning,
+        sorted(n.digest for n in nodes.values()),
+    ]
+    pairs = ("pairs",) if stage.preference is not None else ()
+    return StageGraph(
+        name=name,
+        kind=stage.kind,
+        origin=stage.from_,
+        before=tuple(place["before"]),
+        loop=Loop(f"{name}/steps", "steps", (*place["steps"], update), carries),
+        artifacts=(*ARTIFACTS[stage.kind], *pairs),
+        settings=_settings(recipe, name, policy, nodes),
+        digest=digest(*parts),
+    )
+
+
+def sources(stage: Stage) -> Iterator[str]:
+    """Yield what a stage starts from or reads: names of stages, and of models that are none."""
+    yield stage.from_
+    for spec in (stage.data, stage.preference):
+        for need in spec.requires() if spec else ():
+            yield need.signal.rpartition(".")[0]
+    yield str(getattr(stage.reference, "from_", None) or "")
+
+
+def in_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:
+    """Yield keys so that each comes after its sources; where that leaves a choice, in the mapping's order.
+
+    >>> list(in_order({"loss": ["policy"], "data": [], "policy": ["data"]}))
+    ['data', 'policy', 'loss']
+
+    Raises:
+        graphlib.CycleError: a key is its own source.
+    """
+    rank = {key: i for i, key in enumerate(sources_of)}
+    keys = list(sources_of)
+    sorter = TopologicalSorter(sources_of)
+    sorter.prepare()
+    ready = [rank[key] for key in sorter.get_ready()]
+    heapq.heapify(ready)
+    while ready:
+        key = keys[heapq.heappop(ready)]
+        yield key
+        sorter.done(key)
+        for more in sorter.get_ready():
+            heapq.heappush(ready, rank[more])
+
+
+def _node(draft: Draft, nodes: Mapping[str, Node], drafts: Mapping[str, Draft], done: Mapping[str, StageGraph]) -> Node:
+    inputs = [Input(parameter, Value(signal, source)) for parameter, signal, source in draft.bound(drafts)]
+    given = [(i.parameter, i.value.signal, nodes[i.value.node].digest) for i in inputs]
+    given += [
+        ("", "", nodes[source].digest)
+        for source in draft.sources(drafts)
+        if source not in {i.value.node for i in inputs}
+    ]
+    others = [(artifact, done[stage].digest) for stage, artifact in draft.artifacts if stage in done]
+    return Node(
+        id=draft.id,
+        slot=draft.slot,
+        type=draft.type,
+        impl=draft.impl,
+        knobs=draft.knobs,
+        inputs=tuple(inputs),
+        outputs=draft.outputs,
+        digest=digest(FORMAT, draft.slot, draft.type, draft.knobs, given, others),
+        keys=draft.keys,
+    )
+
+
+def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, Node]) -> dict[str, Any]:
+    """Collect what the loop itself reads; none of it adds to the digest what its key did not."""
+    stage = recipe.stages[name]
+    sampler = stage.sampler if stage.kind == "rl" else None
+    reference = next((node for node in nodes.values() if node.slot == "reference"), None)
+    attention = stage.attention or Auto()
+    return {
+        "kind": stage.kind,
+        "from": stage.from_,
+        "weights": weights_kind(stage.from_),
+        "adapter": stage.adapter,
+        "adapter_start": adapter_start(recipe, name),
+        "policy": dump(policy),
+        "attention": dump(attention),
+        # a greedy sampler has no space of its own: log-probabilities are then those of the plain logits
+        "temperature": (getattr(sampler, "temperature", 1.0) or 1.0),
+        "num_generations": getattr(sampler, "num_generations", 1),
+        "budget": dump(stage.budget),
+        "reference": reference_settings(recipe, name, reference.type) if reference else None,
+    }
+
+
+def _evaluations(recipe: Recipe) -> dict[str, Any]:
+    """Dump the evaluations; one without rewards takes those of the first rl stage."""
+    first = next((stage.reward for stage in recipe.stages.values() if stage.reward), {})
+    made = {}
+    for name, evaluation in recipe.evaluate.items():
+        made[name] = dump(evaluation)
+        made[name]["reward"] = {level: dump(spec) for level, spec in sorted((evaluation.reward or first).items())}
+    return made
+
+
+def _stage_keys(name: str, stage: Stage) -> Iterator[str]:
+    prefix = f"stages.{name}"
+    for key in ("kind", "from", "adapter", "allow"):
+        yield f"{prefix}.{key}"
+    yield from keys_of(stage.budget, f"{prefix}.budget")
+    if stage.attention is not None:
+        yield from keys_of(stage.attention, f"{prefix}.attention")
