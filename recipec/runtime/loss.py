@@ -60,44 +60,23 @@ def clipped(
     zero_RT = torch.zeros_like(logprob_RT)
     drift_RT = torch.where(trained_RT, logprob_RT - ratio_to_RT, zero_RT)
     log_ratio_RT = _clamp(_averaged(drift_RT, trained_RT, turn_RT, ratio, ratio_gradient), log_ratio_clamp)
-
     credit_RT = torch.where(trained_RT, advantage_RT.to(logprob_RT.dtype), zero_RT)
-    infinite_RT = torch.full_like(zero_RT, math.inf)
-    above = 1 + (epsilon if epsilon_high is None else epsilon_high)
-    low_RT = torch.where(credit_RT < 0, zero_RT + (1 - epsilon), -infinite_RT)
-    high_RT = torch.where(credit_RT < 0, infinite_RT if dual_clip is None else zero_RT + dual_clip, zero_RT + above)
-    # One nat above the clamp's end: an overflowing exp has gradient 0 * inf there.
-    ratio_RT = torch.exp(torch.minimum(log_ratio_RT, high_RT.log() + 1))
-    loss_RT = -credit_RT * torch.clamp(ratio_RT, low_RT, high_RT)
-
-    low_clipped_RT = ratio_RT < low_RT
-    high_clipped_RT = (ratio_RT > high_RT) & (credit_RT > 0)
-    metrics = {
-        "approx_kl": -drift_RT,
-        "clip_ratio/low_mean": low_clipped_RT,
-        "clip_ratio/high_mean": high_clipped_RT,
-        "clip_ratio/region_mean": low_clipped_RT | high_clipped_RT,
-    }
-    if dual_clip is not None:
-        metrics["dual_clip"] = (ratio_RT > high_RT) & (credit_RT < 0)
+    above = epsilon if epsilon_high is None else epsilon_high
+    loss_RT, metrics = _surrogate(log_ratio_RT, credit_RT, 1 - epsilon, 1 + above, dual_clip)
+    metrics["approx_kl"] = -drift_RT
     if sampler_correction != "none":
-        assert sampler_logprob_RT is not None
-        mismatch_RT = torch.where(trained_RT, ratio_to_RT - sampler_logprob_RT, zero_RT).detach()
+        mismatch_RT = torch.where(trained_RT, ratio_to_RT - _given(sampler_logprob_RT), zero_RT).detach()
         correction_RT = _correction(mismatch_RT, sampler_correction, sampler_correction_cap)
         loss_RT = loss_RT * correction_RT
         metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
         metrics["sampling/sampling_logp_difference/mean"] = mismatch_RT.abs()
     if beta:
-        assert ref_logprob_RT is not None
-        u_RT = torch.where(trained_RT, ref_logprob_RT - logprob_RT, zero_RT)
-        kl_RT = _clamp(_divergence(u_RT, kl, log_ratio_clamp), kl_clamp)
-        loss_RT = loss_RT + beta * kl_RT
-        metrics["kl"] = kl_RT
+        u_RT = torch.where(trained_RT, _given(ref_logprob_RT) - logprob_RT, zero_RT)
+        metrics["kl"] = _clamp(_divergence(u_RT, kl, log_ratio_clamp), kl_clamp)
+        loss_RT = loss_RT + beta * metrics["kl"]
     if entropy:
-        assert entropy_RT is not None
-        entropy_RT = torch.where(trained_RT, entropy_RT, zero_RT)
-        loss_RT = loss_RT - entropy * entropy_RT
-        metrics["entropy"] = entropy_RT
+        metrics["entropy"] = torch.where(trained_RT, _given(entropy_RT), zero_RT)
+        loss_RT = loss_RT - entropy * metrics["entropy"]
     return {"loss": _weighted(loss_RT, trained_RT, weight_RT), **_metrics(metrics, trained_RT, weight_RT)}
 
 
@@ -157,6 +136,27 @@ def dpo(
     return {"loss": (loss * weight).sum(), **_metrics(metrics, everywhere, weight)}
 
 
+def _surrogate(
+    log_ratio_RT: Tensor, credit_RT: Tensor, below: float, above: float, dual_clip: float | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return minus credit times the clamped ratio, and where the clamp was at work."""
+    negative_RT = credit_RT < 0
+    low_RT = torch.full_like(credit_RT, -math.inf).masked_fill(negative_RT, below)
+    high_RT = torch.full_like(credit_RT, above).masked_fill(negative_RT, math.inf if dual_clip is None else dual_clip)
+    # One nat above the clamp's end, because the gradient of an exp that overflowed is 0 * inf there.
+    ratio_RT = torch.exp(torch.minimum(log_ratio_RT, high_RT.log() + 1))
+    fell_RT, rose_RT = ratio_RT < low_RT, ratio_RT > high_RT
+    clipped_RT = rose_RT & (credit_RT > 0)
+    metrics = {
+        "clip_ratio/low_mean": fell_RT,
+        "clip_ratio/high_mean": clipped_RT,
+        "clip_ratio/region_mean": fell_RT | clipped_RT,
+    }
+    if dual_clip is not None:
+        metrics["dual_clip"] = rose_RT & negative_RT
+    return -credit_RT * torch.clamp(ratio_RT, low_RT, high_RT), metrics
+
+
 def _averaged(drift_RT: Tensor, trained_RT: Tensor, turn_RT: Tensor, level: str, gradient: str) -> Tensor:
     """Take the mean of the trained tokens' drift over their turn or row; 0 where not trained."""
     if level == "token":
@@ -188,6 +188,11 @@ def _correction(mismatch_RT: Tensor, how: str, cap: float) -> Tensor:
     """Weigh tokens by what the trainer's probability is to the engine's, cut at ``cap`` or dropped above it."""
     correction_RT = torch.exp(mismatch_RT.clamp(max=math.log(cap)))
     return correction_RT * (mismatch_RT <= math.log(cap)) if how == "mask" else correction_RT
+
+
+def _given(column: Tensor | None) -> Tensor:
+    assert column is not None, "the compiler binds what a knob asks for"
+    return column
 
 
 def _clamp(column: Tensor, bound: float | None) -> Tensor:
