@@ -1,0 +1,40 @@
+"""Rows padded to one width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from recipec.component import Component
+from recipec.runtime.head import Predictors
+
+if TYPE_CHECKING:
+    from recipec.runtime.policy import CausalLm
+    from recipec.runtime.setting import Setting
+
+
+class Dense:
+    """A right-padded batch; see :class:`recipec.spec.attention.Dense`."""
+
+    def __init__(self, spec: Component, setting: Setting) -> None:
+        """There is nothing to choose."""
+
+    def bind(self, policy: CausalLm) -> None:
+        """Accept every model."""
+
+    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+        """Return the hidden states before each scored position.
+
+        Padding stands on the right of a causal decoder, so no valid token sees it and no mask is needed.
+        """
+        width = int(attend_RT.sum(-1).max())
+        # the last token of a row predicts nothing that is scored
+        tokens = tokens_RT[:, : max(1, width - 1)]
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        hidden_RTH = policy.hidden(input_ids=tokens, position_ids=positions)
+        row, column = scored_RT.nonzero(as_tuple=True)
+        return Predictors(
+            hidden_RTH[row, column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
+        )

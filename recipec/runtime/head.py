@@ -1,0 +1,142 @@
+"""Log-probabilities and entropies from hidden states, a bounded number of logits rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+LOGITS = 1 << 25
+"""Most logits alive at once (128 MiB in float32): a chunk has ``LOGITS // vocabulary`` rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictors:
+    """What an attention hands over: each unique predictor once, and the (predictor, target) pairs asked of it.
+
+    Example: two rows that share their prompt have one predictor of two different first answer tokens.
+    """
+
+    hidden_UH: Tensor
+    """Hidden states that predict something."""
+    predictor_K: Tensor
+    """Which of them predicts pair k; never decreasing."""
+    target_K: Tensor
+    """Token id that pair k predicts."""
+    gather_M: Tensor | None = None
+    """Which pair scored position m is, in row-major order; none where there is one pair a position."""
+
+
+class _Score(torch.autograd.Function):
+    """Log-probability of the targets and entropy of each row, with a backward that makes one temporary."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_UV: Tensor, predictor_K: Tensor, target_K: Tensor, temperature: float, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        scaled = logits_UV.float()
+        if temperature != 1.0:
+            scaled = scaled / temperature
+        total = torch.logsumexp(scaled, -1)
+        logprob = scaled[predictor_K, target_K] - total[predictor_K]
+        if entropy:
+            # chunks of rows are small, so the probabilities fit beside the logits
+            mean = torch.einsum("uv,uv->u", (scaled - total[:, None]).exp_(), scaled)
+            spread = total - mean
+        else:
+            spread = torch.zeros_like(total)
+        ctx.save_for_backward(logits_UV, predictor_K, target_K, total, spread)
+        ctx.temperature = temperature
+        ctx.set_materialize_grads(False)
+        return logprob, spread
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, None, None, None, None]:
+        """For scaled logits z, p = softmax z: d logp(t) = 1[t] - p, d H = -p (log p + H)."""
+        by_logprob, by_entropy = grads
+        logits, predictor, target, total, spread = ctx.saved_tensors
+        if by_logprob is None and by_entropy is None:
+            return None, None, None, None, None
+        log_p = logits.float() / ctx.temperature - total[:, None]
+        p = log_p.exp()
+        share = torch.zeros_like(total)
+        if by_logprob is not None:
+            share.index_add_(0, predictor, by_logprob)
+        if by_entropy is not None:
+            grad = log_p.add_(spread[:, None]).mul_(-by_entropy[:, None]).sub_(share[:, None]).mul_(p)
+        else:
+            grad = p.mul_(-share[:, None])
+        if by_logprob is not None:
+            grad.index_put_((predictor, target), by_logprob, accumulate=True)
+        return grad.div_(ctx.temperature).to(logits.dtype), None, None, None, None
+
+
+def score(
+    head: Callable[[Tensor], Tensor], found: Predictors, vocabulary: int, temperature: float, *, entropy: bool
+) -> tuple[Tensor, Tensor]:
+    """Return log-probability and entropy, float32, of each scored position in row-major order.
+
+    No more than ``LOGITS`` logits are alive at once: chunks of hidden states go through ``head``, and the backward
+    computes their logits again.
+    """
+    rows = max(1, LOGITS // vocabulary)
+    logprobs, entropies = [], []
+
+    def chunk(hidden: Tensor, predictor: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        logprob, spread = _Score.apply(head(hidden), predictor, target, temperature, entropy)  # type: ignore[no-untyped-call]
+        return logprob, spread[predictor]
+
+    for start in range(0, len(found.hidden_UH), rows):
+        hidden = found.hidden_UH[start : start + rows]
+        ends = torch.searchsorted(
+            found.predictor_K, torch.tensor([start, start + len(hidden)], device=found.predictor_K.device)
+        )
+        first, last = ends.tolist()
+        given = (hidden, found.predictor_K[first:last] - start, found.target_K[first:last])
+        if torch.is_grad_enabled():
+            logprob, spread = checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False)
+        else:
+            logprob, spread = chunk(*given)
+        logprobs.append(logprob)
+        entropies.append(spread)
+    empty = found.hidden_UH.new_zeros(0, dtype=torch.float32)
+    logprob, spread = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
+    if found.gather_M is not None:
+        logprob, spread = logprob[found.gather_M], spread[found.gather_M]
+    return logprob, spread
+
+
+class _Given(nn.Module):
+    """Stands where the decoder is and returns hidden states that are known already."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    @property
+    def decoder(self) -> _Given:
+        """Some families call the decoder inside the decoder."""
+        return self
+
+    def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden)
+
+
+def own_head(model: nn.Module, hidden_UH: Tensor) -> Tensor:
+    """Compute logits by the model's own forward, its decoder replaced by the hidden states.
+
+    Scaling and soft-capping of final logits come out as the family defines them, whatever they are.
+    """
+    name = str(model.base_model_prefix)
+    decoder = model._modules[name]  # noqa: SLF001 - setattr would register the stand-in as a parameterised child
+    model._modules[name] = _Given(hidden_UH[None])  # noqa: SLF001
+    try:
+        logits: Tensor = model.forward(inputs_embeds=hidden_UH[None], use_cache=False, return_dict=True).logits
+    finally:
+        model._modules[name] = decoder  # noqa: SLF001
+    return logits[0]
