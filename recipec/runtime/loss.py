@@ -6,8 +6,8 @@ Where a token is not trained nothing is read, not even a NaN.
 
 Beside the signals that its spec declares, a function may return entries named ``metric/...``: detached sums with the
 same weights, which add over micro-batches as the loss does.
-``metric/weight`` is the sum of the weights themselves; divided by it, the other sums become weighted means
-(where the aggregate is a mean it is 1 for a whole minibatch).
+Divided by the sum of the weights, ``metric/weight`` of :func:`recipec.runtime.ops.weigh`, they are weighted means;
+it is 1 where the aggregate is a mean.
 Names are TRL's: ``kl``, ``entropy``, ``clip_ratio/low_mean``, ``rewards/chosen``, ``logps/chosen`` and so on.
 """
 
@@ -210,5 +210,4 @@ def _weighted(column: Tensor, kept: Tensor, weight: Tensor) -> Tensor:
 
 def _metrics(columns: dict[str, Tensor], kept: Tensor, weight: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        sums = {f"metric/{name}": _weighted(column.to(weight.dtype), kept, weight) for name, column in columns.items()}
-        return {**sums, "metric/weight": _weighted(torch.ones_like(weight), kept, weight)}
+        return {f"metric/{name}": _weighted(column.to(weight.dtype), kept, weight) for name, column in columns.items()}

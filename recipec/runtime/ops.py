@@ -100,10 +100,11 @@ def weigh(
     ========================  =============================================
 
     A row that failed, or has no trained token, is out of the objective: its weights are 0 and it is in no count.
+    ``metric/weight`` is the sum of the weights, by which the objective's metrics are divided to be means.
 
     >>> weigh(torch.tensor([[True, True], [False, True]]), aggregate="seq_mean_token_mean")
     {'weight_RT': tensor([[0.2500, 0.2500],
-            [0.0000, 0.5000]])}
+            [0.0000, 0.5000]]), 'metric/weight': tensor(1.)}
     """
     kept_RT = trained_RT if failed_R is None else trained_RT & ~failed_R[:, None]
     tokens_R = kept_RT.sum(-1, keepdim=True, dtype=torch.float64)
@@ -117,7 +118,8 @@ def weigh(
     else:
         assert normaliser is not None
         share = rows * normaliser
-    return {"weight_RT": (kept_RT / share.clamp(min=1).double()).float()}
+    weight_RT = (kept_RT / share.clamp(min=1).double()).float()
+    return {"weight_RT": weight_RT, "metric/weight": weight_RT.sum()}
 
 
 def weigh_pairs(by_pair_R: Tensor) -> Columns:
