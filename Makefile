@@ -1,0 +1,53 @@
+# Two commands do all the set-up on a fresh machine: `make quickstart` and `make test`.
+# Everything goes into .venv here; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# A machine with an NVIDIA GPU takes torch as the index offers it; others take the CPU build.
+GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo yes)
+TORCH  ?= torch==2.13.0
+TORCH_INDEX ?=
+
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: quickstart test test-slow lint types schemas validate clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/recipec validate recipes/tiny/quickstart.yaml
+	$(BIN)/recipec run recipes/tiny/quickstart.yaml
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(BIN)/pip install -q -c constraints.txt -e ".[demo]"
+	$(BIN)/python -m pytest -q -m slow --timeout=900
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check recipec tests benchmarks
+	$(BIN)/ruff check recipec tests benchmarks
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+schemas: $(VENV)/.installed
+	$(BIN)/recipec schema --write schemas
+	git diff --exit-code schemas
+
+validate: $(VENV)/.installed
+	$(BIN)/recipec validate recipes
+
+# torch first and by itself: otherwise another package's requirement picks the build.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "== virtual environment in $(VENV) =="
+	$(PYTHON) -m venv $(VENV)
+	@echo "== $(TORCH)$(if $(GPU), for this machine's GPU, for the CPU) =="
+	$(BIN)/pip install -q $(TORCH_INDEX) $(TORCH)
+	@echo "== recipec with the extras train, envs and dev =="
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs
