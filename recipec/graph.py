@@ -2,17 +2,25 @@
 
 A stage lowers to ``before -> loop over steps (body, inner loop over updates) -> artifacts``.
 Carries are the only back edges: what one turn of a loop hands to the next.
+The file holds the nouns, their JSON, their grammar (``verify``) and what tells two graphs apart (``differences``);
+``recipec.drawing`` makes text and Mermaid of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from recipec.signals import find_signal, split_axes
+
 FORMAT = 1
+SECTIONS = ("recipe", "evaluate", "machine")
+"""Readers of keys that belong to no stage."""
+BOOKKEEPING = ("save_every", "keep", "microbatch_tokens")
+"""Keys of a budget that change what is stored or how fast it goes, never the weights: in no digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +43,8 @@ class Input:
 class Node:
     """One call of one function.
 
-    Example: ``Node("explore/advantage.within", "advantage", "group_relative", "recipec.runtime.advantage:group_relative",
-    {"weight": 1.0}, (Input("value_R", Value("reward_R", "explore/sum.reward_R")),), ("advantage_R",), "9f…", ())``.
+    Example: ``Node("explore/advantage.within", "advantage", "group_relative",
+    "recipec.runtime.advantage:group_relative", {"weight": 1.0}, (Input("value_R", Value("reward_R", "explore/sum.reward_R")),), ("advantage_R",), "9f…", ())``.
     """
 
     id: str
@@ -129,3 +137,175 @@ def digest(*parts: Any) -> str:
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def to_json(graph: Graph) -> str:
+    """Write a graph as JSON; equal graphs give equal bytes."""
+    return json.dumps(asdict(graph), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Graph:
+    """Read what ``to_json`` wrote.
+
+    Raises:
+        ValueError: the text is no JSON, or of another format version.
+        KeyError, TypeError: it is no graph.
+    """
+    data = json.loads(text)
+    if data["format"] != FORMAT:
+        raise ValueError(f"the graph has format {data['format']}, this version reads {FORMAT}")
+    return Graph(**{**data, "stages": tuple(_stage(stage) for stage in data["stages"])})
+
+
+def _stage(data: Mapping[str, Any]) -> StageGraph:
+    loop = _item(data["loop"])
+    if not isinstance(loop, Loop):
+        raise TypeError("a stage's `loop` is a single node")
+    return StageGraph(
+        **{
+            **data,
+            "before": tuple(_item(node) for node in data["before"]),
+            "loop": loop,
+            "artifacts": tuple(data["artifacts"]),
+            "removed": tuple(Removal(**removal) for removal in data["removed"]),
+        }
+    )
+
+
+def _item(data: Mapping[str, Any]) -> Node | Loop:
+    if "over" in data:
+        body, carries = tuple(_item(item) for item in data["body"]), tuple(data["carries"])
+        return Loop(data["id"], data["over"], body, carries)
+    inputs = tuple(Input(given["parameter"], Value(**given["value"])) for given in data["inputs"])
+    return Node(**{**data, "inputs": inputs, "outputs": tuple(data["outputs"]), "keys": tuple(data["keys"])})
+
+
+# the grammar: each rule yields what is wrong, in words
+
+
+def _ids(graph: Graph) -> Iterator[str]:
+    ids = [node.id for stage in graph.stages for node in stage.nodes()]
+    yield from (f"the id `{i}` is used twice" for i in sorted({i for i in ids if ids.count(i) > 1}))
+    names = [stage.name for stage in graph.stages]
+    yield from (f"the stage `{n}` is there twice" for n in sorted({n for n in names if names.count(n) > 1}))
+
+
+def _sources(graph: Graph) -> Iterator[str]:
+    for stage in graph.stages:
+        made: set[Value] = set()
+        for node in stage.nodes():
+            for given in node.inputs:
+                if given.value not in made:
+                    yield f"`{node.id}` reads `{given.value.signal}` of `{given.value.node}`, not made before"
+            made |= {Value(signal, node.id) for signal in node.outputs}
+
+
+def _axes(graph: Graph) -> Iterator[str]:
+    for stage in graph.stages:
+        for node in stage.nodes():
+            for given in node.inputs:
+                if split_axes(given.parameter)[1] != split_axes(given.value.signal)[1]:
+                    yield f"`{node.id}` takes `{given.value.signal}` as `{given.parameter}`, and the axes differ"
+
+
+def _signals(graph: Graph) -> Iterator[str]:
+    for stage in graph.stages:
+        for node in stage.nodes():
+            yield from (f"`{node.id}` makes `{s}`, which is no signal" for s in node.outputs if find_signal(s) is None)
+
+
+def _digests(graph: Graph) -> Iterator[str]:
+    for stage in graph.stages:
+        for owner, found in [(stage.name, stage.digest), *((node.id, node.digest) for node in stage.nodes())]:
+            if len(found) != 16 or not set(found) <= set("0123456789abcdef"):
+                yield f"`{owner}` has no digest"
+
+
+def _loops(graph: Graph) -> Iterator[str]:
+    for stage in graph.stages:
+        inner = [item for item in stage.loop.body if isinstance(item, Loop)]
+        if stage.loop.over != "steps" or [loop.over for loop in inner] != ["updates"]:
+            yield f"`{stage.name}` is not a loop over steps around one over updates"
+        for loop in (stage.loop, *inner):
+            if not {"weights", "optimizer"} <= set(loop.carries):
+                yield f"`{loop.id}` carries neither weights nor optimizer"
+
+
+def _readers(graph: Graph) -> Iterator[str]:
+    known = {*SECTIONS, *(s.name for s in graph.stages), *(n.id for s in graph.stages for n in s.nodes())}
+    yield from (
+        f"the key `{key}` went to `{reader}`, which is not there"
+        for key, reader in graph.consumed.items()
+        if reader not in known
+    )
+
+
+GRAPH_SPEC: tuple[Callable[[Graph], Iterator[str]], ...] = (_ids, _sources, _axes, _signals, _digests, _loops, _readers)
+
+
+def verify(
+    graph: Graph, spec: tuple[Callable[[Graph], Iterator[str]], ...] = GRAPH_SPEC, keys: Collection[str] = ()
+) -> Graph:
+    """Return the graph if it obeys its own grammar and has read every one of ``keys``.
+
+    Raises:
+        TypeError: it does not: a pass is broken.
+    """
+    wrong = [words for rule in spec for words in rule(graph)]
+    wrong += [f"nothing read the key `{key}`" for key in keys if not is_read(graph, key)]
+    if wrong:
+        raise TypeError(f"{graph.name}: " + "; ".join(wrong))
+    return graph
+
+
+def is_read(graph: Graph, key: str) -> bool:
+    """Whether a dotted key, or a mapping it lies in as a whole, was consumed."""
+    parts = key.split(".")
+    return any(".".join(parts[:end]) in graph.consumed for end in range(len(parts), 0, -1))
+
+
+def differences(before: Graph, after: Graph) -> list[str]:
+    """Return the dotted keys whose change makes two graphs mean different things; none if they mean the same."""
+    old, new = {s.name: s for s in before.stages}, {s.name: s for s in after.stages}
+    keys = ["seed"] if before.seed != after.seed else []
+    keys += [f"stages.{name}" for name in [*old, *new] if name not in old or name not in new]
+    changed = [name for name in new if name in old and old[name].digest != new[name].digest]
+    for name in changed:
+        was, now = _said(old[name]), _said(new[name])
+        keys += [key for key in _changed(was, now) if _is_said(before, key) or _is_said(after, key)]
+    return list(dict.fromkeys(keys)) or [f"stages.{name}" for name in changed]
+
+
+def _is_said(graph: Graph, key: str) -> bool:
+    """Whether the recipe itself has the key: a policy that crossed with ``from`` is changed where it was said."""
+    return is_read(graph, key) or any(read.startswith(f"{key}.") for read in graph.consumed)
+
+
+def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:
+    """Map the prefix of each component to its knobs; what the compiler made says nothing of its own."""
+    prefix = f"stages.{stage.name}"
+    found: dict[str, Mapping[str, Any]] = {
+        prefix: {key: stage.settings[key] for key in ("kind", "from", "adapter")},
+        f"{prefix}.budget": {k: v for k, v in stage.settings["budget"].items() if k not in BOOKKEEPING},
+    }
+    for node in stage.nodes():
+        if node.slot != "compiler" and not node.id.endswith("/old"):
+            found[f"{prefix}.{node.id.partition('/')[2]}"] = {"type": node.type, **node.knobs}
+    return found
+
+
+def _changed(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for prefix in dict.fromkeys([*was, *now]):
+        if prefix not in was or prefix not in now:
+            yield prefix
+            continue
+        old, new = _flat(was[prefix]), _flat(now[prefix])
+        differ = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+        yield from (f"{prefix}.{key}" for key in (["type"] if "type" in differ else differ))
+
+
+def _flat(knobs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in knobs.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found

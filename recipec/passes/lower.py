@@ -12,15 +12,13 @@ from graphlib import TopologicalSorter
 from typing import Any, TypeVar
 
 from recipec.component import Component
-from recipec.graph import FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
+from recipec.graph import BOOKKEEPING, FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
 from recipec.passes.handover import adapter_start, policies, reference_settings
 from recipec.passes.row import Draft, draft_row, dump, keys_of
 from recipec.spec.attention import Auto
 from recipec.spec.recipe import Recipe, Stage, weights_kind
 
 ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",)}
-MEANINGLESS = ("save_every", "keep", "microbatch_tokens")
-"""Keys of a budget that change what is stored or how fast it goes, never the weights."""
 T = TypeVar("T")
 
 
@@ -68,18 +66,9 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     if weights_kind(stage.from_) == "stage":
         origin = done[stage.from_].digest
     budget = dump(stage.budget)
-    meaning = {key: value for key, value in budget.items() if key not in MEANINGLESS}
-    # a draw is keyed by the stage's name, so the name is part of what the stage means
-    parts = [
-        FORMAT,
-        name,
-        stage.kind,
-        origin,
-        stage.adapter,
-        recipe.seed,
-        meaning,
-        sorted(n.digest for n in nodes.values()),
-    ]
+    meaning = {key: value for key, value in budget.items() if key not in BOOKKEEPING}
+    # a draw is keyed by the stage's name, so the name has a meaning; all else that has one flows into the optimizer
+    parts = (FORMAT, name, stage.kind, origin, stage.adapter, recipe.seed, meaning, nodes[f"{name}/optimizer"].digest)
     pairs = ("pairs",) if stage.preference is not None else ()
     return StageGraph(
         name=name,
