@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
@@ -33,8 +33,13 @@ class _Path:
     """Marks a knob that names a file, relative to the file that says it."""
 
 
+class _Origin:
+    """Marks a knob that names a file only when its value begins with ``./`` or ``../``."""
+
+
 SignalRef = Annotated[str, _Ref()]
 PathRef = Annotated[str, _Path()]
+OriginRef = Annotated[str, _Origin()]
 _SET = object()
 
 
@@ -68,7 +73,25 @@ class Need:
 
 def is_path(info: FieldInfo) -> bool:
     """Whether a knob names a file."""
-    return any(isinstance(m, _Path) for m in info.metadata)
+    return _marked(info, _Path)
+
+
+def is_origin(info: FieldInfo) -> bool:
+    """Whether a knob names weights or a tokenizer, which may lie in a directory."""
+    return _marked(info, _Origin)
+
+
+def is_signal(info: FieldInfo) -> bool:
+    """Whether a knob names a signal."""
+    return _marked(info, _Ref)
+
+
+def _marked(info: FieldInfo, mark: type) -> bool:
+    """Look for a mark on the knob itself and, where it is optional, on its choices."""
+    found = [*info.metadata]
+    for choice in get_args(info.annotation):
+        found += getattr(choice, "__metadata__", ())
+    return any(isinstance(m, mark) for m in found)
 
 
 def knob(default: Any, doc: str, *, unit: str = "", **constraints: Any) -> Any:
@@ -83,6 +106,33 @@ class Section(BaseModel):
     """A mapping of the recipe with known keys; frozen, and nothing unknown is let in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True, allow_inf_nan=False)
+
+    def plain(self, *, minimal: bool = True) -> dict[str, Any]:
+        """Return the section as a file would say it: only what differs from its default, or everything that is set.
+
+        A ``type`` is always said; what is ``None`` is absent, as ``null`` is in a file.
+
+        >>> from recipec.spec.loss import Dpo
+        >>> Dpo(beta=0.2).plain()
+        {'type': 'dpo', 'beta': 0.2}
+        """
+        said = {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            default = not info.is_required() and value == info.get_default(call_default_factory=True)
+            if value is not None and not (minimal and default and name != "type"):
+                said[info.alias or name] = _plain(value, minimal=minimal)
+        return said
+
+
+def _plain(value: Any, *, minimal: bool) -> Any:
+    if isinstance(value, Section):
+        return value.plain(minimal=minimal)
+    if isinstance(value, dict):
+        return {key: _plain(item, minimal=minimal) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, minimal=minimal) for item in value]
+    return value
 
 
 class Component(Section):
@@ -174,7 +224,7 @@ def component(
 
     def register(cls: type[C]) -> type[C]:
         name = str(cls.model_fields["type"].default)
-        refs = tuple(k for k, f in cls.model_fields.items() if any(isinstance(m, _Ref) for m in f.metadata))
+        refs = tuple(k for k, f in cls.model_fields.items() if is_signal(f))
         where = f"{slot} `{name}`"
         if name in _REGISTRY.setdefault(slot, {}):
             raise TypeError(f"{where} is registered twice")

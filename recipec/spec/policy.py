@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from recipec.component import Component, PathRef, Section, component, knob
+from recipec.component import Component, OriginRef, PathRef, Section, component, knob
 
 
 class Lora(Section):
@@ -15,7 +15,7 @@ class Lora(Section):
     """
 
     r: int = knob(8, "Rank.", ge=1)
-    alpha: float = knob(16, "Scale is alpha / r.", gt=0)
+    alpha: float = knob(16.0, "Scale is alpha / r.", gt=0)
     dropout: float = knob(0.0, "Dropout on the adapters' input.", ge=0, lt=1)
     targets: tuple[str, ...] | Literal["all_linear"] = knob("all_linear", "Names of the layers that get adapters.")
 
@@ -30,7 +30,9 @@ class Scratch(Section):
     kv_heads: int | None = knob(None, "Key-value heads; as many as heads if absent.", ge=1)
     intermediate_size: int | None = knob(None, "Width of the feed-forward layers; 4 times hidden_size if absent.", ge=1)
     max_positions: int = knob(1024, "Longest sequence.", unit="tokens", ge=1)
-    tokenizer: str = knob("characters", "`characters` (printable ASCII, one token each), `bytes`, or a directory.")
+    tokenizer: OriginRef = knob(
+        "characters", "`characters` (printable ASCII, one token each), `bytes`, or a directory (`./…`)."
+    )
     tie_embeddings: bool = knob(True, "Use one matrix for input and output embeddings.")
     seed: int = knob(0, "Seed of the weights.")
 

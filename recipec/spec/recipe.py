@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
-from recipec.component import Component, Section, knob
+from recipec.component import Component, OriginRef, Section, find, knob
 from recipec.spec.machine import Machine
 
 FORMAT = 1
@@ -52,7 +53,7 @@ SLOTS = (
     Slot("grouping", "may", "no", "no"),
     Slot("advantage", "yes", "no", "no", levels=True),
     Slot("loss", "yes", "may", "may"),
-    Slot("optimizer", "yes", "yes", "yes", "adamw"),
+    Slot("optimizer", "yes", "yes", "may", "adamw"),
 )
 SLOT = {slot.name: slot for slot in SLOTS}
 DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo"}
@@ -62,6 +63,19 @@ UNIT: dict[Kind, str] = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo"
 def default_type(slot: str, kind: Kind) -> str:
     """Return the component of a slot when its mapping has no ``type``; ``""``: it must be given."""
     return DEFAULT_LOSS[kind] if slot == "loss" else SLOT[slot].default
+
+
+def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]:
+    """Return the components that a stage of this kind gets without naming them: its loss and its optimizer.
+
+    A slot that must be given is not filled; a policy crosses with ``from`` and a reference comes when it is asked for.
+    """
+    found = {}
+    for name in ("loss", "optimizer"):
+        spec = find(name, default_type(name, kind))
+        if SLOT[name].in_kind(kind) == "may" and given.get(name) is None and spec is not None:
+            found[name] = spec
+    return found
 
 
 class Budget(Section):
@@ -91,7 +105,7 @@ class Stage(Section):
     """One row of slots, from the weights named by ``from`` to a policy."""
 
     kind: Kind = knob(..., "`rl`, `sft` or `dpo`.")
-    from_: str = knob(
+    from_: OriginRef = knob(
         ..., "Weights to start from: a stage, a directory (./, /), org/name, `package:…` or `scratch`.", alias="from"
     )
     adapter: Literal["continue", "merge"] | None = knob(None, "What becomes of the parent's adapter, if it has one.")
@@ -110,6 +124,14 @@ class Stage(Section):
     optimizer: Slotted | None = knob(None, "The update.")
     budget: Budget = knob(..., "How much of it.")
     allow: dict[str, str] = knob(dict, "Warnings that are meant: code to reason.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, data: Any) -> Any:
+        """Fill the slots that a kind has without being told."""
+        if not isinstance(data, dict) or data.get("kind") not in DEFAULT_LOSS:
+            return data
+        return {**data, **{slot: spec() for slot, spec in left_out(data["kind"], data).items()}}
 
 
 class Sampling(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, component, knob
+from recipec.component import Component, OriginRef, component, knob
 
 _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
 
@@ -20,7 +20,7 @@ class Frozen(Component):
     """
 
     type: Literal["frozen"] = "frozen"
-    from_: str | None = knob(None, "Another model: a stage, a directory, the hub.", alias="from")
+    from_: OriginRef | None = knob(None, "Another model: a stage, a directory, the hub.", alias="from")
 
 
 @component(
