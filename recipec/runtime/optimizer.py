@@ -127,7 +127,7 @@ class AdamW:
 
     def _scale(self, norm: float) -> None:
         bound = self.spec.max_grad_norm
-        if bound is not None and norm > bound:
+        if bound and norm > bound:
             for master in self.masters.values():
                 if master.grad is not None:
                     master.grad.mul_(bound / (norm + 1e-6))  # 1e-6 as in torch's clip_grad_norm_

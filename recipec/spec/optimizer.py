@@ -23,7 +23,7 @@ class Adamw(Component):
     schedule: Literal["constant", "linear", "cosine"] = knob("constant", "Learning rate after the warm-up.")
     warmup_updates: int | None = knob(None, "Linear warm-up.", unit="updates", ge=0)
     warmup_ratio: float | None = knob(None, "Linear warm-up, as a share of all updates.", ge=0, le=1)
-    max_grad_norm: float | None = knob(1.0, "Scale the gradient down to this norm.", gt=0)
+    max_grad_norm: float = knob(1.0, "Scale the gradient down to this norm; 0: leave it as it is.", ge=0)
     freeze: tuple[str, ...] = knob((), "Parameters whose names start with, or contain as a part, one of these stay.")
     nonfinite: Literal["stop", "skip"] = knob(
         "stop", "On a gradient that is not finite: stop, or leave the update out."
