@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import SerializeAsAny
+
 from recipec.component import Component, Section, component, knob
 
 
@@ -41,6 +43,9 @@ class Vllm(Component):
     tensor_parallel: int = knob(1, "Devices a model is spread over.", ge=1)
 
 
+Engine = SerializeAsAny[Component]
+
+
 class Service(Section):
     """A service of the network that components may call by its name."""
 
@@ -53,6 +58,6 @@ class Machine(Section):
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Kind of device; `auto` takes a GPU where there is one.")
     devices: int = knob(1, "How many.", ge=1)
     threads: int | None = knob(None, "CPU threads of torch; part of the run's identity. One if absent.", ge=1)
-    train: Component = knob(Local, "The training engine.")
-    rollout: Component = knob(Hf, "The sampling engine.")
+    train: Engine = knob(Local, "The training engine.")
+    rollout: Engine = knob(Hf, "The sampling engine.")
     services: dict[str, Service] = knob(dict, "Services by name.")
