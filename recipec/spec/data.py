@@ -86,7 +86,11 @@ class ReasoningGym(_Tasks):
     state=True,
 )
 class Rollouts(_Tasks):
-    """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling)."""
+    """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling).
+
+    References:
+        Dong et al., `RAFT <https://arxiv.org/abs/2304.06767>`_, 2023.
+    """
 
     type: Literal["rollouts"] = "rollouts"
     rollouts: SignalRef = knob(..., "Artifact to read, as `STAGE.rollouts`.")

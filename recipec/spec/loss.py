@@ -53,7 +53,9 @@ class Clipped(Component):
     epsilon: float = knob(0.2, "Clip below 1 - epsilon.", gt=0, le=1)
     epsilon_high: float | None = knob(None, "Clip above 1 + epsilon_high; epsilon if absent.", gt=0)
     dual_clip: float | None = knob(None, "For negative credit, at most this many times it.", gt=1)
-    log_ratio_clamp: float | None = knob(None, "Bound of |log ratio| before exp.", unit="nats", gt=0)
+    log_ratio_clamp: float | None = knob(
+        None, "Bound of |log ratio| before every exp: the policy's, and the reference's in k3.", unit="nats", gt=0
+    )
     beta: float = knob(0.0, "Factor of the KL to the reference.", ge=0)
     kl: Literal["k1", "k2", "k3", "abs"] = knob("k3", "KL estimator.")
     kl_clamp: float | None = knob(None, "Bound of |KL estimate| of a token.", unit="nats", gt=0)

@@ -11,7 +11,11 @@ from recipec.component import Component, Section, component, knob
 
 @component("machine", impl="recipec.runtime.engine:Local")
 class Local(Component):
-    """Train in this process, on one device."""
+    """Train in this process, on one device.
+
+    References:
+        Paszke et al., `PyTorch <https://arxiv.org/abs/1912.01703>`_, 2019.
+    """
 
     type: Literal["local"] = "local"
     gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
@@ -29,7 +33,11 @@ class Deepspeed(Component):
 
 @component("machine", impl="recipec.runtime.sampler.hf:Hf")
 class Hf(Component):
-    """Sample in this process with the model itself: a group's prompt is computed once."""
+    """Sample in this process with the model itself: a group's prompt is computed once.
+
+    References:
+        Wolf et al., `Transformers <https://arxiv.org/abs/1910.03771>`_, 2020.
+    """
 
     type: Literal["hf"] = "hf"
     max_rows: int = knob(64, "Rows decoded together at most.", unit="rows", ge=1)
