@@ -131,7 +131,7 @@ class Pool:
 
     def _start(self) -> None:
         script = Path(__file__).with_name("killable_child.py")
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own script; nothing of the user's is on the command line
             [sys.executable, "-B", "-s", "-P", str(script), str(script.parent.parent), self.handler, str(self.memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

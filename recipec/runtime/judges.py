@@ -25,9 +25,7 @@ def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
     if name not in DATASETS:
         raise LookupError(next(iter(difflib.get_close_matches(name, DATASETS, 1)), ""))
     try:
-        tasks = reasoning_gym.create_dataset(
-            name, size=argument["size"], seed=argument["seed"], **argument["options"]
-        )
+        tasks = reasoning_gym.create_dataset(name, size=argument["size"], seed=argument["seed"], **argument["options"])
     except (TypeError, AssertionError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
     entries: dict[int, Any] = {}
@@ -57,7 +55,9 @@ def _plain(value: Any) -> Any:
 
 
 def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every handler takes one
-    """Compare two mathematical texts: a request is ``[gold, answer]``, its answer a bool, or None for a gold we cannot read.
+    """Compare two mathematical texts: a request is ``[gold, answer]``.
+
+    Its answer is a bool, or None for a gold that cannot be read.
 
     Math-Verify's own alarms are off: they only work in a main thread and fail silently elsewhere.
     """

@@ -1,0 +1,329 @@
+"""Where tasks and examples come from: files, reasoning-gym, an earlier stage's rollouts.
+
+A source reads and encodes its rows once, for the kind of its stage, and is then drawn from as a table.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from recipec.diagnostics import Refused
+from recipec.faults import data as faults
+from recipec.killable import Declined, Lost, Pool
+from recipec.render import render_rows
+from recipec.runtime.batch import Example, Task
+from recipec.runtime.encode import Encoder, Text, Tokenizer, read_messages, read_text
+from recipec.runtime.files import Row, hub_folder, read_rows
+from recipec.runtime.rows import RolloutRow, read_rollouts
+from recipec.runtime.setting import Setting
+from recipec.runtime.table import Table
+from recipec.spec import data as specs
+
+Kind = Literal["rl", "sft", "dpo"]
+Encoded = tuple[Task, *tuple[Example, ...]]
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "rl": ("prompt_P",),
+    "sft": ("prompt_P", "completion_P"),
+    "dpo": ("prompt_P", "chosen_P", "rejected_P"),
+}
+START_SECONDS = 600.0
+SCORE_SECONDS = 30.0
+
+
+class Source(ABC):
+    """What every source of tasks does once its rows are read: encode, bound lengths, draw."""
+
+    shown: str
+    """How messages name the data."""
+
+    def __init__(self, spec: specs.File | specs.ReasoningGym | specs.Rollouts, setting: Setting) -> None:
+        self.setting = setting
+        self.kind: Kind = "rl"
+        self.left_out = 0
+        """Rows over ``max_length`` that were dropped."""
+        self.truncated = 0
+        self._common = spec
+        self._table = Table({}, setting)
+
+    @abstractmethod
+    def encoded(self) -> list[Encoded]:
+        """Read every row and encode what the stage's kind needs of it."""
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """Text and conversations in the policy's tokens."""
+        assert self.setting.policy is not None, "the policy is loaded before the data is encoded"
+        policy: Any = self.setting.policy
+        return Encoder(policy, self._common.system, self._common.chat, _opening(policy))
+
+    def prepare(self, kind: Kind) -> None:
+        """Read and encode the rows for a stage of ``kind``.
+
+        Raises:
+            Refused: RC700 to RC718, naming file and row.
+        """
+        self.kind, self.left_out, self.truncated = kind, 0, 0
+        kept = [bounded for row in self.encoded() if (bounded := self._bound(row)) is not None]
+        if not kept:
+            raise Refused(faults.no_rows(self.shown, f"all {self.left_out} are over `max_length`"))
+        columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
+        self._table = Table(columns, self.setting, shuffle=self._common.shuffle)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Every task, in the order of the data."""
+        tasks: list[Task] = list(self._table.columns["prompt_P"])
+        return tasks
+
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        return len(self._table)
+
+    def draw(self, count: int) -> dict[str, list[Any]]:
+        """Return the next rows of the epoch by signal, fewer at its end; the next call begins another."""
+        return self._table.draw(count)
+
+    def state(self) -> dict[str, Any]:
+        """Epoch and cursor."""
+        return dict(self._table.state())
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self._table.load(state)
+
+    def _bound(self, row: Encoded) -> Encoded | None:
+        """Apply ``max_length``: the row, a cut one, or None."""
+        limit, rule = self._common.max_length, self._common.overlong
+        task, *examples = row
+        length = max([len(example.ids) for example in examples] or [len(task.prompt_ids)])
+        if limit is None or length <= limit:
+            return row
+        if rule == "truncate" and self.kind == "sft":
+            (example,) = examples
+            if any(example.trained[:limit]):
+                self.truncated += 1
+                return task, Example(example.prompt_id, example.ids[:limit], example.trained[:limit])
+        elif rule != "drop":
+            file, number = self.place(task)
+            raise Refused(faults.overlong_row(file, number, length, limit, truncatable=self.kind == "sft"))
+        self.left_out += 1
+        return None
+
+    def place(self, task: Task) -> tuple[str, int]:
+        """Where a task's row stands: file and number, for messages."""
+        return self.shown, task.id + 1
+
+    def prompts(self, rows: Sequence[Row]) -> list[str] | None:
+        """Render the template over the rows' columns; None without a template."""
+        template = self._common.template
+        if template is None:
+            return None
+        path = self.setting.root / template
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "there is no such file"
+            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise Refused(faults.data_missing(template, problem, siblings)) from None
+        made = render_rows(text, template, [row.columns for row in rows], lambda i: _named(rows[i]))
+        for row, prompt in zip(rows, made, strict=True):
+            if not prompt.strip():
+                raise Refused(faults.empty_text(row.file, row.number, f"the prompt that {template} renders"))
+        return made
+
+
+def _named(row: Row) -> str:
+    return f"row {row.number} of {row.file}"
+
+
+def _opening(policy: Any) -> tuple[int, ...]:
+    """Return the beginning-of-text id, where the tokenizer itself puts it before a text."""
+    first = policy.tokenizer.bos_token_id
+    return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)
+
+
+class File(Source):
+    """Rows of a file, a folder or the hub; see :class:`recipec.spec.data.File`."""
+
+    def __init__(self, spec: specs.File, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self.spec = spec
+        self.shown = spec.path or spec.hub or ""
+        self._rows: list[Row] = []
+        self._place: dict[int, tuple[str, int]] = {}
+
+    def encoded(self) -> list[Encoded]:
+        """Read every row and encode what the stage's kind needs of it."""
+        spec = self.spec
+        path = self.setting.root / spec.path if spec.path is not None else hub_folder(spec.hub or "")
+        rows = [self._aliased(row) for row in read_rows(path, spec.split, self.shown, spec.limit)]
+        self._place = {row.index: (row.file, row.number) for row in rows}
+        prompts: Sequence[str | None] = self.prompts(rows) or [None] * len(rows)
+        kinds: dict[Kind, Callable[[Row, str | None], Encoded]]
+        kinds = {"rl": self._task, "sft": self._sft, "dpo": self._dpo}
+        encode = kinds[self.kind]
+        return [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+
+    def place(self, task: Task) -> tuple[str, int]:
+        """Where a task's row stands: file and number, for messages."""
+        return self._place[task.id]
+
+    def _aliased(self, row: Row) -> Row:
+        """Give the answer column our name too: rewards ask for `answer`."""
+        name = self.spec.columns.answer
+        if name == "answer":
+            return row
+        self._need(row, "answer")
+        return Row(row.index, row.file, row.number, {**row.columns, "answer": row.columns[name]})
+
+    def _need(self, row: Row, knob: str) -> str:
+        name: str = getattr(self.spec.columns, knob)
+        if name not in row.columns:
+            raise Refused(faults.missing_column(row.file, row.number, name, row.columns, knob))
+        return name
+
+    def _prompt(self, row: Row, rendered: str | None) -> Text:
+        return read_text(row, self._need(row, "prompt")) if rendered is None else rendered
+
+    def _task(self, row: Row, rendered: str | None) -> Encoded:
+        prompt = self._prompt(row, rendered)
+        if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
+            problem = "ends with the assistant's message, and the policy is to write it"
+            raise Refused(faults.wrong_type(row.file, row.number, self.spec.columns.prompt, problem))
+        return (self.encoder.task(row, prompt),)
+
+    def _sft(self, row: Row, rendered: str | None) -> Encoded:
+        names = self.spec.columns
+        if rendered is None and names.completion not in row.columns and names.messages in row.columns:
+            messages = self.encoder.with_system(read_messages(row, names.messages))
+            example = self.encoder.conversation(row, messages)
+            start = example.trained.index(True)
+            first = next(i for i, m in enumerate(messages) if m["role"] == "assistant")
+            return Task(row.index, messages[:first], example.ids[:start], row.columns), example
+        task = self.encoder.task(row, self._prompt(row, rendered))
+        return task, self.encoder.example(row, task, read_text(row, self._need(row, "completion")))
+
+    def _dpo(self, row: Row, rendered: str | None) -> Encoded:
+        chosen, rejected = (read_text(row, self._need(row, knob)) for knob in ("chosen", "rejected"))
+        whole = not isinstance(chosen, str) and not isinstance(rejected, str) and chosen[0]["role"] != "assistant"
+        if whole and rendered is None:
+            # The prompt is what both conversations begin with, whether or not a column repeats it.
+            shared = _shared(chosen, rejected)
+            if not 0 < shared < min(len(chosen), len(rejected)):
+                problem = "must begin with the prompt, as `rejected` does, and end with an answer"
+                raise Refused(faults.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
+            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        else:
+            prompt = self._prompt(row, rendered)
+        task = self.encoder.task(row, prompt)
+        return task, self.encoder.example(row, task, chosen), self.encoder.example(row, task, rejected)
+
+
+def _shared(one: Text, other: Text) -> int:
+    """Count the messages that two conversations begin with, up to the last before an answer of the assistant."""
+    shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return min(shared, min(len(one), len(other)) - 1)
+
+
+class ReasoningGym(Source):
+    """Procedural tasks; see :class:`recipec.spec.data.ReasoningGym`.
+
+    Tasks are made, and answers scored, in a process that is killed when it hangs:
+    several verifiers of the package evaluate the answer they are given.
+    """
+
+    def __init__(self, spec: specs.ReasoningGym, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self.spec = spec
+        self.shown = f"reasoning_gym/{spec.task}"
+        argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
+        self._pool = Pool("recipec.runtime.judges:gym", argument)
+
+    def encoded(self) -> list[Encoded]:
+        """Make every task and encode what the stage's kind needs of it."""
+        try:
+            (made,) = self._pool.ask([None], START_SECONDS)
+        except Declined as problem:
+            raise Refused(self._declined(problem)) from None
+        if isinstance(made, Lost):
+            raise Refused(faults.task_options(self.spec.task, made.message or "making the tasks took too long"))
+        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made[: self.spec.limit])]
+        questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
+        return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
+
+    def _declined(self, problem: Declined) -> Any:
+        if problem.error == "LookupError":
+            return faults.unknown_task(self.spec.task, problem.message)
+        if problem.error in {"ModuleNotFoundError", "ImportError"}:
+            return faults.package_missing("reasoning-gym", "envs", "data `reasoning_gym`")
+        return faults.task_options(self.spec.task, problem.message)
+
+    def _encode(self, row: Row, prompt: str) -> Encoded:
+        found = self.encoder.task(row, prompt)
+        task = Task(found.id, found.prompt, found.prompt_ids, row.columns, functools.partial(self.score, row.index))
+        if self.kind == "rl":
+            return (task,)
+        answer = row.columns["answer"]
+        if not isinstance(answer, str) or not answer.strip():
+            raise Refused(faults.empty_text(row.file, row.number, "answer"))
+        return task, self.encoder.example(row, task, answer)
+
+    def score(self, index: int, text: str) -> float:
+        """Return the task's own score of an answer; NaN where its verifier hung or failed."""
+        (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
+        return math.nan if isinstance(found, Lost) else float(found)
+
+    def close(self) -> None:
+        """End the process that scores."""
+        self._pool.close()
+
+
+class Rollouts(Source):
+    """The best rows of an earlier stage, to imitate; see :class:`recipec.spec.data.Rollouts`."""
+
+    def __init__(self, spec: specs.Rollouts, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self.spec = spec
+        self.shown = spec.rollouts
+        self._place: dict[int, tuple[str, int]] = {}
+
+    def encoded(self) -> list[Encoded]:
+        """Choose the best rows of each prompt; their ids are taken as they were sampled."""
+        rows = read_rollouts(self.setting.artifacts[self.spec.rollouts], self.spec.rollouts)
+        by_prompt: dict[int, list[RolloutRow]] = {}
+        failed = low = 0
+        for row in rows:
+            if math.isnan(row.reward):
+                failed += 1
+            elif self.spec.min_reward is not None and row.reward < self.spec.min_reward:
+                low += 1
+            else:
+                by_prompt.setdefault(row.prompt_id, []).append(row)
+        if not by_prompt:
+            counts = f"of {len(rows)} rows {failed} have no reward, {low} have less than `min_reward`"
+            raise Refused(faults.nothing_kept(self.spec.rollouts, counts))
+        best = [sorted(r, key=lambda row: -row.reward)[: self.spec.per_prompt] for _, r in sorted(by_prompt.items())]
+        chosen = [row for rows in best for row in rows][: self.spec.limit]
+        self._place = {row.prompt_id: (row.file, row.line) for row in chosen}
+        return [self._encode(row) for row in chosen]
+
+    def _encode(self, row: RolloutRow) -> Encoded:
+        task = Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns)
+        return (task,) if self.kind == "rl" else (task, as_example(row))
+
+    def place(self, task: Task) -> tuple[str, int]:
+        """Where a task's row stands: file and number, for messages."""
+        return self._place[task.id]
+
+
+def as_example(row: RolloutRow) -> Example:
+    """Return a sampled row as an example with exactly its ids."""
+    start = len(row.prompt_ids)
+    return Example(row.prompt_id, (*row.prompt_ids, *row.ids), ((False,) * start) + row.trained)
+
+
+__all__ = ["File", "ReasoningGym", "Rollouts", "Source", "Tokenizer", "as_example"]

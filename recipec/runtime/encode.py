@@ -1,0 +1,179 @@
+"""From text and conversations to token ids: which tokens are prompt, which are trained.
+
+Control tokens come only from the chat template; text is encoded as text, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from recipec.diagnostics import Refused
+from recipec.faults import data as faults
+from recipec.runtime.batch import Example, Message, Task
+from recipec.runtime.files import Row, kind_of
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+Text = str | Sequence[Message]
+
+
+class Tokenizer(Protocol):
+    """What encoding asks of a policy."""
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a text."""
+
+    @property
+    def stop_ids(self) -> Collection[int]:
+        """Ids that end a turn."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Encode text; nothing in it becomes a control token."""
+
+    def render(self, messages: Sequence[Message], *, generation: bool) -> Sequence[int]:
+        """Encode a conversation by the chat template; ``generation`` opens the assistant's turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Prompts and answers in a policy's tokens.
+
+    Example: ``Encoder(policy, system="Be brief.", chat=True).task(row, "2+2=")``.
+    """
+
+    policy: Tokenizer
+    system: str | None = None
+    chat: bool = False
+    opening: tuple[int, ...] = ()
+    """Ids that the tokenizer puts before every text of its own accord."""
+
+    def task(self, row: Row, prompt: Text, columns: Mapping[str, Any] | None = None) -> Task:
+        """Encode a prompt: a conversation, or text (with ``chat``: the user's message; else as it is).
+
+        A system message of the row's own wins over ``system``; a plain text has it before, with an empty line between.
+        """
+        if isinstance(prompt, str):
+            said: Text = [{"role": "user", "content": prompt}] if self.chat else self._plain(prompt)
+        else:
+            said = prompt
+        if isinstance(said, str):
+            ids = (*self.opening, *self.policy.encode(said))
+        else:
+            said = self.with_system(said)
+            ids = tuple(self.policy.render(said, generation=True))
+        if not ids:
+            raise Refused(faults.empty_text(row.file, row.number, "prompt"))
+        return Task(row.index, said, ids, row.columns if columns is None else columns)
+
+    def _plain(self, prompt: str) -> str:
+        return f"{self.system}\n\n{prompt}" if self.system else prompt
+
+    def with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Put the system message in front, where the conversation has none."""
+        if self.system is None or messages[0]["role"] == "system":
+            return messages
+        return [{"role": "system", "content": self.system}, *messages]
+
+    def example(self, row: Row, task: Task, answer: Text) -> Example:
+        """Encode a prompt's answer: text gets the end token, messages go through the chat template."""
+        if isinstance(task.prompt, str):
+            if not isinstance(answer, str):
+                answer = _only_text(row, answer)
+            ids = (*task.prompt_ids, *self.policy.encode(answer), self.policy.eos_id)
+            start = len(task.prompt_ids)
+            return Example(task.id, ids, (False,) * start + (True,) * (len(ids) - start))
+        said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
+        return self.conversation(row, [*task.prompt, *said], len(task.prompt))
+
+    def conversation(self, row: Row, messages: Sequence[Message], first: int = 0) -> Example:
+        """Encode a conversation; the assistant's turns from message ``first`` on are trained, each with its end token.
+
+        Raises:
+            Refused: RC710, the template rewrites what stands before a turn.
+        """
+        seen: list[int] = []
+        trained: list[bool] = []
+        end = 0
+        for turn, message in enumerate(messages):
+            if turn < first or message["role"] != "assistant":
+                continue
+            before = list(self.policy.render(messages[:turn], generation=True))
+            after = list(self.policy.render(messages[: turn + 1], generation=False))
+            if before[: len(seen)] != seen or after[: len(before)] != before:
+                raise Refused(faults.template_breaks_prefix(row.file, row.number, turn + 1))
+            if len(after) == len(before):
+                raise Refused(faults.empty_text(row.file, row.number, f"messages[{turn}]"))
+            # What a template writes after the end token is never sampled, so it is not trained either.
+            ends = [i for i in range(len(before), len(after)) if after[i] in self.policy.stop_ids]
+            end = ends[-1] + 1 if ends else len(after)
+            trained += [False] * (len(before) - len(trained)) + [True] * (end - len(before))
+            seen = after
+        if not any(trained):
+            problem = "has no message of the assistant to learn"
+            raise Refused(faults.wrong_type(row.file, row.number, "messages", problem))
+        return Example(row.index, tuple(seen[:end]), tuple(trained))
+
+
+def _only_text(row: Row, messages: Sequence[Message]) -> str:
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        problem = "is a conversation, and the prompt is plain text: set data.chat, or give the prompt as messages"
+        raise Refused(faults.wrong_type(row.file, row.number, "completion", problem))
+    text: str = messages[0]["content"]
+    return text
+
+
+def read_text(row: Row, column: str) -> Text:
+    """Return a column that is text or a conversation, checked.
+
+    Raises:
+        Refused: RC706 or RC707.
+    """
+    value = row.columns[column]
+    if isinstance(value, str):
+        _check_text(row, column, value)
+        return value
+    return read_messages(row, column)
+
+
+def read_messages(row: Row, column: str) -> Sequence[Message]:
+    """Return a column that is a conversation, checked message by message.
+
+    Raises:
+        Refused: RC706 or RC707.
+    """
+    value = row.columns[column]
+    if not isinstance(value, list):
+        problem = f"must be text or a list of chat messages, this is {kind_of(value)}"
+        raise Refused(faults.wrong_type(row.file, row.number, column, problem))
+    if not value:
+        raise Refused(faults.empty_text(row.file, row.number, column))
+    for number, message in enumerate(value):
+        _check_message(row, f"{column}[{number}]", message)
+    return value
+
+
+def _check_message(row: Row, where: str, message: Any) -> None:
+    if not isinstance(message, Mapping):
+        problem = f"must be a chat message, this is {kind_of(message)}"
+    elif "role" not in message or "content" not in message:
+        have = ", ".join(f"`{key}`" for key in list(message)[:6])
+        problem = f"needs `role` and `content`, it has {have or 'nothing'}"
+    elif message["role"] not in ROLES:
+        problem = f"has the role {message['role']!r}, known are {', '.join(ROLES)}"
+    elif not isinstance(message["content"], str):
+        problem = f"must have text as its `content`, this is {kind_of(message['content'])}"
+    else:
+        _check_text(row, where, message["content"], empty=message["role"] == "system")
+        return
+    raise Refused(faults.wrong_type(row.file, row.number, where, problem))
+
+
+def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None:
+    if not empty and not text.strip():
+        raise Refused(faults.empty_text(row.file, row.number, where))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(faults.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None

@@ -1,0 +1,163 @@
+"""Rows of data files: JSONL and parquet, single files, folders of splits, the hub. Nothing here executes anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from recipec.diagnostics import Refused
+from recipec.faults import data as faults
+
+LINES = (".jsonl", ".ndjson", ".json")
+ENDINGS = (*LINES, ".parquet")
+_SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it stands in its file.
+
+    Example: ``Row(0, "data/train.jsonl", 1, {"prompt": "2+2=", "answer": "4"})``.
+    """
+
+    index: int
+    """Number of the row in the data, from 0: the task's id."""
+    file: str
+    """The file as users name it."""
+    number: int
+    """Line of the file (JSONL) or row (parquet), from 1."""
+    columns: Mapping[str, Any]
+
+
+def read_rows(path: Path, split: str | None, shown: str, limit: int | None = None) -> list[Row]:
+    """Read the rows of a file, or of a folder's split; ``shown`` is how messages name the path.
+
+    Raises:
+        Refused: RC700 to RC704, with file and row.
+    """
+    rows: list[Row] = []
+    for file, name in _files(path, split, shown):
+        lines = _parquet(file, name) if file.suffix == ".parquet" else _lines(file, name)
+        for number, columns in lines:
+            if limit is not None and len(rows) == limit:
+                return rows
+            rows.append(Row(len(rows), name, number, columns))
+    if not rows:
+        raise Refused(faults.no_rows(shown))
+    return rows
+
+
+def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
+        if not found:
+            raise Refused(faults.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
+        names = {p.stem for p in found}
+        if split is not None:
+            found = [p for p in found if p.stem == split or p.stem.startswith(f"{split}-")]
+        if not found or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
+            raise Refused(faults.which_split(shown, split, names))
+        return [(p, f"{shown.rstrip('/')}/{p.name}") for p in found]
+    if not path.exists():
+        siblings = (p.name for p in path.parent.iterdir()) if path.parent.is_dir() else ()
+        raise Refused(faults.data_missing(shown, "there is no such file or folder", siblings))
+    if not path.is_file():
+        raise Refused(faults.data_missing(shown, "it is neither a file nor a folder"))
+    if path.suffix not in ENDINGS:
+        raise Refused(faults.unreadable_data(shown, f"`{path.suffix or path.name}` is no format we read"))
+    if split is not None and split != path.stem:
+        raise Refused(faults.which_split(shown, split, {path.stem}))
+    return [(path, shown)]
+
+
+class _NotJsonError(ValueError):
+    """A constant that Python's reader lets through and JSON does not know."""
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NotJsonError(f"`{constant}` is no JSON")
+
+
+def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise Refused(faults.data_missing(shown, os.strerror(error.errno or 0))) from None
+    with stream:
+        for number, line in enumerate(stream, 1):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if text.strip():
+                yield number, _parse(text, shown, number)
+
+
+def _parse(line: bytes, shown: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise Refused(faults.broken_row(shown, number, f"not UTF-8 at byte {error.start + 1}")) from None
+    except json.JSONDecodeError as error:
+        problem = f"not JSON at column {error.colno}: {error.msg}"
+        if number == 1 and line.lstrip().startswith((b"[", b"{")) and not line.rstrip().endswith((b"]", b"}")):
+            problem += " (is it one document over many lines?)"
+        raise Refused(faults.broken_row(shown, number, problem, error.colno)) from None
+    except RecursionError:
+        raise Refused(faults.broken_row(shown, number, "not JSON: nested too deeply")) from None
+    except ValueError as error:
+        raise Refused(faults.broken_row(shown, number, f"not JSON: {error}")) from None
+    if not isinstance(row, dict):
+        raise Refused(faults.broken_row(shown, number, f"a JSON object is needed, this is {kind_of(row)}"))
+    return row
+
+
+def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - JSONL does not need it
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        raise Refused(faults.package_missing("pyarrow", "train", "reading parquet")) from None
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Refused(faults.unreadable_data(shown, f"not a whole parquet file: {problem}")) from None
+
+
+def kind_of(value: Any) -> str:
+    """Say what a value is, in words of JSON."""
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "text"}
+    if isinstance(value, Mapping):
+        return "an object"
+    return names.get(type(value), "a list" if isinstance(value, list | tuple) else f"of type {type(value).__name__}")
+
+
+def hub_folder(name: str) -> Path:
+    """Return the local folder of a hub dataset's files, ``org/name[@revision]``, downloading what is missing.
+
+    Only data files are fetched; a dataset's own loading script is never run.
+
+    Raises:
+        Refused: RC709, the hub cannot be reached and the cache does not have it; RC716.
+    """
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub datasets need it
+    except ImportError:
+        raise Refused(faults.package_missing("huggingface_hub", "train", "a dataset of the hub")) from None
+    repository, _, revision = name.partition("@")
+    patterns = [f"*{ending}" for ending in ENDINGS]
+    try:
+        folder = snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
+    except (OSError, ValueError) as error:
+        # every error of the hub's client is one of these two
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Refused(faults.hub_unavailable(name, problem)) from None
+    root = Path(folder)
+    return root / "data" if (root / "data").is_dir() else root

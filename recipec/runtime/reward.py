@@ -1,0 +1,170 @@
+"""What a row is worth; see :mod:`recipec.spec.reward`.  NaN says that a row could not be scored."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics import Refused
+from recipec.faults import reward as faults
+from recipec.runtime.batch import Task
+
+Rewards = dict[str, Tensor]
+
+
+def tagged(text: str, tag: str | None) -> str | None:
+    """Return the text of the last ``<TAG>…</TAG>``, the whole text without a tag, None where there is no such tag.
+
+    >>> tagged("<answer>1</answer> no: <answer> 2 </answer>", "answer"), tagged("2", "answer"), tagged("2", None)
+    (' 2 ', None, '2')
+    """
+    if tag is None:
+        return text
+    end = text.rfind(f"</{tag}>")
+    start = text.rfind(f"<{tag}>", 0, max(end, 0))
+    return None if end < 0 or start < 0 else text[start + len(tag) + 2 : end]
+
+
+def folded(text: str) -> str:
+    r"""Fold case and white space.
+
+    >>> folded("  New\n YORK ")
+    'new york'
+    """
+    return " ".join(text.casefold().split())
+
+
+def verifier(prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str], *, tag: str | None) -> Rewards:
+    """Ask the task's own verifier; a missing tag is scored as an empty answer.
+
+    Raises:
+        Refused: RC740, a task has none.
+    """
+    scores = []
+    for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
+        task = prompt_P[prompt]
+        if task.score is None:
+            raise Refused(faults.no_verifier(task.id))
+        scores.append(task.score((tagged(text, tag) or "").strip()))
+    return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
+
+
+def right_answers(task: Task, column: str) -> list[str]:
+    """Return the right answers of a task: text or a number, or a list of them.
+
+    Raises:
+        Refused: RC741 or RC742.
+    """
+    if column not in task.columns:
+        raise Refused(faults.no_answer_column(task.id, column, task.columns))
+    value = task.columns[column]
+    found = value if isinstance(value, list | tuple) else [value]
+    good = [str(v) for v in found if isinstance(v, str | int | float) and not isinstance(v, bool) and str(v).strip()]
+    if not good or len(good) < len(found) or any(isinstance(v, float) and not math.isfinite(v) for v in found):
+        raise Refused(faults.bad_answer(task.id, column, value))
+    return good
+
+
+def exact_match(
+    prompt_P: Sequence[Task],
+    by_prompt_R: Tensor,
+    text_R: Sequence[str],
+    *,
+    answer: str,
+    tag: str | None,
+    correct: float,
+    wrong: float,
+) -> Rewards:
+    """Compare the answer with a column of the task, after folding case and space.
+
+    Raises:
+        Refused: RC741 the task lacks the column, RC742 it holds no text.
+
+    >>> task = Task(0, "1+1=", (1,), {"answer": "2"})
+    >>> exact_match([task], torch.tensor([0, 0]), [" 2", "3"], answer="answer", tag=None, correct=1.0, wrong=-1.0)
+    {'reward_R': tensor([ 1., -1.], dtype=torch.float64)}
+    """
+    right = {p: {folded(a) for a in right_answers(prompt_P[p], answer)} for p in set(by_prompt_R.tolist())}
+    scores = []
+    for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
+        found = tagged(text, tag)
+        scores.append(correct if found is not None and folded(found) in right[prompt] else wrong)
+    return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
+
+
+def length(trained_RT: Tensor, *, max_length: int, soft: int) -> Rewards:
+    """Penalise completions that come near the limit.
+
+    >>> mask = torch.ones(3, 6, dtype=torch.bool).tril(2)
+    >>> length(mask, max_length=4, soft=2)
+    {'reward_R': tensor([-0.5000, -1.0000, -1.0000], dtype=torch.float64)}
+    """
+    count_R = trained_RT.sum(1).to(torch.float64)
+    slope_R = (max_length - soft - count_R) / max(soft, 1)
+    reward_R = torch.where(count_R <= max_length - soft, 0.0, slope_R)
+    return {"reward_R": torch.where(count_R > max_length, -1.0, reward_R)}
+
+
+def kl_penalty(trained_RT: Tensor, old_logprob_RT: Tensor, ref_logprob_RT: Tensor, *, beta: float, kl: str) -> Rewards:
+    r"""Charge a row for its distance from the reference: :math:`-\beta \sum_t k`, over the tokens it wrote.
+
+    >>> mask, old, ref = torch.tensor([[True, True]]), torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.0]])
+    >>> kl_penalty(mask, old, ref, beta=0.1, kl="k1")
+    {'reward_R': tensor([-0.0500], dtype=torch.float64)}
+    """
+    ratio_RT = (old_logprob_RT.to(torch.float64) - ref_logprob_RT.to(torch.float64)).masked_fill(~trained_RT, 0.0)
+    found_RT = {
+        "k1": lambda: ratio_RT,
+        "k2": lambda: ratio_RT.square() / 2,
+        "k3": lambda: torch.expm1(-ratio_RT) + ratio_RT,
+        "abs": ratio_RT.abs,
+    }[kl]()
+    return {"reward_R": -beta * found_RT.sum(1)}
+
+
+# A match that takes longer says nothing about the text: its row has failed, as a hanging verifier's has.
+MATCH_SECONDS = 1.0
+
+
+def regex_format(
+    prompt_P: Sequence[Task],  # noqa: ARG001 - a reward of text has these columns
+    by_prompt_R: Tensor,  # noqa: ARG001
+    text_R: Sequence[str],
+    *,
+    pattern: str,
+    match: float,
+    mismatch: float,
+) -> Rewards:
+    r"""Reward a completion that matches from start to end; NaN where a match took longer than a second.
+
+    Raises:
+        Refused: RC743, the pattern is not valid.
+
+    >>> task = Task(0, "", (1,))
+    >>> regex_format([task], torch.tensor([0, 0]), ["<a>\n</a>", "b"], pattern="<a>.*</a>", match=1.0, mismatch=0.0)
+    {'reward_R': tensor([1., 0.], dtype=torch.float64)}
+    """
+    import regex  # noqa: PLC0415 - it can stop a match that runs away, `re` cannot
+
+    try:
+        re.compile(pattern, re.DOTALL)
+        compiled = regex.compile(pattern, regex.DOTALL | regex.VERSION0)
+    except (re.error, regex.error, OverflowError, RecursionError) as error:
+        raise Refused(faults.bad_pattern(pattern, str(error))) from None
+    scores = []
+    for text in text_R:
+        try:
+            scores.append(match if compiled.fullmatch(text, timeout=MATCH_SECONDS) else mismatch)
+        except TimeoutError:
+            scores.append(math.nan)
+    return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
+
+
+def column_values(tasks: Sequence[Task], prompts: Sequence[int], name: str) -> list[Any]:
+    """Return one column of the rows' tasks; None where a task does not have it."""
+    return [tasks[prompt].columns.get(name) for prompt in prompts]

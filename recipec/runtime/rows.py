@@ -1,0 +1,142 @@
+"""Scored rows on disk: what an rl stage leaves for browsing, for preference pairs and for imitation."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from recipec.diagnostics import Refused
+from recipec.faults import data as faults
+from recipec.runtime.batch import Message, Task
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRow:
+    """One row as sampled; ``reward`` is NaN where it could not be scored.
+
+    Example: ``RolloutRow(3, 7, "2+2=", (17, 10), (19, 2), (True, True), "4", 1.0, {}, "step-000003.jsonl", 1)``.
+    """
+
+    step: int
+    prompt_id: int
+    prompt: str | Sequence[Message]
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    text: str
+    reward: float
+    columns: Mapping[str, Any]
+    file: str
+    line: int
+
+
+def write_rows(
+    path: Path, columns: Mapping[str, Any], *, levels: Mapping[str, Tensor] | None = None, step: int = 0
+) -> None:
+    """Write the rows of one step, one JSON object a line; the file appears whole or not at all.
+
+    ``columns`` are by signal name: ``prompt_P``, ``by_prompt_R``, ``tokens_RT``, ``attend_RT``, ``trained_RT``,
+    ``text_R``, ``reward_R``, and if present ``failed_R``, ``advantage_R``, ``episode_id_R``, ``step_R``;
+    ``levels`` are the rewards by level.
+    """
+    tasks: Sequence[Task] = columns["prompt_P"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        for row, prompt in enumerate(columns["by_prompt_R"].tolist()):
+            written = _row(row, tasks[prompt], columns, step)
+            written["rewards"] = {name: _number(level_R[row]) for name, level_R in (levels or {}).items()}
+            stream.write(json.dumps(written, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _row(row: int, task: Task, columns: Mapping[str, Any], step: int) -> dict[str, Any]:
+    length = int(columns["attend_RT"][row].sum())
+    start = len(task.prompt_ids)
+    failed = "failed_R" in columns and bool(columns["failed_R"][row])
+    trained = columns["trained_RT"][row, start:length].tolist()
+    made: dict[str, Any] = {
+        "step": step,
+        "prompt_id": task.id,
+        "prompt": task.prompt if isinstance(task.prompt, str) else [dict(m) for m in task.prompt],
+        "prompt_ids": list(task.prompt_ids),
+        "ids": columns["tokens_RT"][row, start:length].tolist(),
+        "text": columns["text_R"][row],
+        "reward": None if failed else _number(columns["reward_R"][row]),
+        "columns": _plain(task.columns),
+    }
+    if not all(trained):
+        made["trained"] = [int(t) for t in trained]
+    for name in ("episode_id_R", "step_R"):
+        if name in columns:
+            made[name.removesuffix("_R")] = int(columns[name][row])
+    if isinstance(columns.get("advantage_R"), Tensor):
+        made["advantage"] = _number(columns["advantage_R"][row])
+    return made
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return a column's value as JSON can keep it; numbers that JSON does not know become null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_rollouts(folder: Path, shown: str) -> list[RolloutRow]:
+    """Read every row of a rollouts artifact, in the order of its files; ``shown`` is how messages name it.
+
+    Raises:
+        Refused: RC717, there is none, or a row is not what ``write_rows`` writes.
+    """
+    files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+    if not files:
+        raise Refused(faults.broken_rollouts(shown, 0, "there are no rows"))
+    rows = []
+    for path in files:
+        name = f"{shown}/{path.name}"
+        for line, text in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                rows.append(_read(json.loads(text), name, line))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
+                raise Refused(faults.broken_rollouts(name, line, problem)) from None
+    return rows
+
+
+def _read(row: Mapping[str, Any], file: str, line: int) -> RolloutRow:
+    ids, prompt_ids = tuple(map(int, row["ids"])), tuple(map(int, row["prompt_ids"]))
+    trained = tuple(map(bool, row.get("trained") or [1] * len(ids)))
+    if len(trained) != len(ids):
+        raise ValueError("`trained` and `ids` are of different lengths")
+    if not ids or not prompt_ids or min(ids) < 0 or min(prompt_ids) < 0:
+        raise ValueError("`ids` and `prompt_ids` must be token ids")
+    reward = row["reward"]
+    return RolloutRow(
+        step=int(row["step"]),
+        prompt_id=int(row["prompt_id"]),
+        prompt=row["prompt"],
+        prompt_ids=prompt_ids,
+        ids=ids,
+        trained=trained,
+        text=str(row["text"]),
+        reward=math.nan if reward is None else float(reward),
+        columns=dict(row["columns"]),
+        file=file,
+        line=line,
+    )
