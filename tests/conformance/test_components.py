@@ -1,0 +1,252 @@
+"""Every registered component, one table: what its spec declares is what its function or class takes and gives."""
+
+import importlib
+import inspect
+import pkgutil
+import typing
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+import recipec.spec
+from recipec.component import known
+from recipec.runtime.batch import Task
+from recipec.signals import SIGNALS, split_axes
+
+SLOTS = tuple(module.name for module in pkgutil.iter_modules(recipec.spec.__path__))
+TABLE = {f"{slot}.{name}": found for slot in SLOTS for name, found in known(slot).items()}
+HERE = {name: found for name, found in TABLE.items() if found.available()}
+
+# Built by the loop and driven by their own verbs, so they take no columns.
+DRIVEN = ("attention", "machine", "optimizer")
+# Asked by the loop to draw so many tasks.
+SOURCES = ("data", "preference")
+# What must be given, because no default could be right.
+REQUIRED = {
+    "data.file": {"path": "tasks.jsonl"},
+    "data.reasoning_gym": {"task": "chain_sum", "size": 4},
+    "data.rollouts": {"rollouts": "explore.rollouts"},
+    "knowledge.triples": {"path": "facts.graphml"},
+    "preference.best_vs_worst": {"rollouts": "explore.rollouts"},
+    "reward.regex_format": {"pattern": "a+"},
+    "reward.length": {"max_length": 3},
+    "reward.function": {"name": "score"},
+}
+# Numbers that are pure: factors, shares, and bounds on ratios.
+PURE = {
+    "advantage.*": {"weight", "positive", "negative"},
+    "loss.*": {"epsilon", "epsilon_high", "dual_clip", "beta", "entropy", "sampler_correction_cap", "label_smoothing"},
+    "optimizer.*": {"learning_rate", "betas", "epsilon", "weight_decay", "warmup_ratio", "max_grad_norm"},
+    "policy.*": {"dropout"},
+    "data.*": {"task_seed"},
+    "reward.*": {"weight", "gamma"},
+    "sampler.*": {"temperature", "top_p", "min_p"},
+}
+# Which knobs to try beside the defaults.
+VARIANTS = {
+    "advantage.group_relative": [{"scale": "none"}, {"singleton": "raw"}, {"statistics": "trajectories"}],
+    "advantage.rloo": [{"singleton": "raw"}],
+    "loss.clipped": [
+        {"ratio": "turn", "dual_clip": 3.0, "log_ratio_clamp": 20.0},
+        {"ratio": "sequence", "ratio_gradient": "own", "beta": 0.1, "kl_clamp": 10.0, "entropy": 0.01},
+        {"sampler_correction": "truncate", "beta": 0.1, "kl": "k1"},
+        {"sampler_correction": "mask", "ratio_to": "ref_logprob_RT", "beta": 0.1, "kl": "abs"},
+    ],
+    "loss.dpo": [{"variant": "hinge"}, {"variant": "ipo", "length_normalised": True}, {"label_smoothing": 0.1}],
+    "reward.kl_penalty": [{"kl": "k1"}, {"kl": "k2"}, {"kl": "k3"}, {"kl": "abs"}],
+    "reward.length": [{"soft": 2}],
+    "reward.exact_match": [{"tag": "a"}],
+    "reward.verifier": [{"tag": "a"}],
+}
+RUNS = [
+    (name, knobs)
+    for name, found in HERE.items()
+    if found.slot in {"advantage", "loss", "reward"}
+    for knobs in ({}, *VARIANTS.get(name, []))
+]
+TOKENS = 5
+RIGHT = {"2": 1.0, "3": 0.25, "": 0.0, "<a>2</a>": 0.0}.__getitem__
+
+
+def spec_of(name, **knobs):
+    """Build a spec from its defaults and what must be given."""
+    return TABLE[name](**{**REQUIRED.get(name, {}), **knobs})
+
+
+def target_of(name):
+    """Import what a component names as its implementation."""
+    module, _, attribute = TABLE[name].impl.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def numeric(annotation):
+    """Whether a knob is a number, or may be one."""
+    kinds = {annotation, *typing.get_args(annotation)}
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def column(name, rows, dtype):
+    """Make a column of so many rows; every group, episode and pair has two of them."""
+    shape = (rows, TOKENS)
+    place = torch.arange(rows)
+    draw = torch.Generator().manual_seed(len(name) + rows)
+    made = {
+        "prompt_P": [Task(i, "1+1=", (1, 2), {"answer": "2"}, score=RIGHT) for i in range((rows + 1) // 2)],
+        "text_R": ["2", "3", "<a>2</a>", ""][:rows] + ["2"] * (rows - 4),
+        "tokens_RT": torch.ones(shape, dtype=torch.int64),
+        "trained_RT": (torch.arange(TOKENS) >= 2).expand(shape) & (place != 3)[:, None],
+        "turn_RT": torch.tensor([0, 0, 1, 2, 2]).expand(shape),
+        "chosen_R": place % 2 == 0,
+        "failed_R": place == 4,
+        "weight_R": torch.full((rows,), 2 / max(1, rows)),
+        "weight_RT": torch.full(shape, 1 / max(1, rows)),
+    }
+    if name in made:
+        return made[name]
+    axes = split_axes(name)[1]
+    if name == "group_R" or (axes == "R" and SIGNALS.get(name) and SIGNALS[name].dtype == "int64"):
+        return place // 2
+    if axes == "R":
+        return torch.rand(rows, generator=draw, dtype=torch.float64)
+    return -torch.rand(shape, generator=draw, dtype=dtype)
+
+
+def call(name, spec, rows, dtype=torch.float32):
+    """Run a component on so many rows."""
+    found = HERE[name]
+    needed = {need.parameter for need in spec.requires()}
+    columns = {p: column(p, rows, dtype) if p in needed else None for p in found.parameters()}
+    if "logprob_RT" in columns:
+        columns["logprob_RT"].requires_grad_()
+    return columns, target_of(name)(*columns.values(), **spec.knobs())
+
+
+def runnable(name):
+    """Whether a component is a plain function, which needs no place to run."""
+    return inspect.isfunction(target_of(name))
+
+
+def same(one, other):
+    """Assert that two answers are the same to the bit."""
+    assert one.keys() == other.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], rtol=0, atol=0, equal_nan=True)
+
+
+def test_table_is_whole():
+    """Every slot of the language has a spec file, and every spec file but the recipe's fills a slot."""
+    assert {found.slot for found in TABLE.values()} == set(SLOTS) - {"recipe"}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_signature_is_the_declaration(name):
+    """Positional parameters are the required columns, in order; keyword-only ones are the knobs."""
+    found, target = HERE[name], target_of(name)
+    knobs = set(found.model_fields) - {"type", *found.lowered, *found._refs}
+    if inspect.isclass(target):
+        assert list(inspect.signature(target).parameters)[:2] == ["spec", "setting"]
+        if found.slot in DRIVEN:
+            return
+        target, knobs = target.draw if found.slot in SOURCES else target.__call__, set()
+    columns = ["count"] if found.slot in SOURCES else list(found.parameters())
+    parameters = [p for p in inspect.signature(target).parameters.values() if p.name != "self"]
+    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == columns
+    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == knobs
+    assert all(p.default is p.empty for p in parameters), "a default would be said in two places"
+    assert all(p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} for p in parameters)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_state_is_declared(name):
+    """Who declares state has `state()` and `load()`."""
+    target = target_of(name)
+    if HERE[name].state:
+        assert callable(target.state)
+        assert callable(target.load)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_defaults_are_valid(name):
+    """Defaults obey their own bounds; what must be given is in this file's table, and nothing else is."""
+    TypeAdapter(TABLE[name]).validate_python(spec_of(name).model_dump(by_alias=True))
+    if name in REQUIRED:
+        with pytest.raises(ValidationError):
+            TABLE[name]()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_json_round_trip(name):
+    """A spec written as JSON and read again is the same spec."""
+    spec = spec_of(name)
+    assert TABLE[name].model_validate_json(spec.model_dump_json(by_alias=True)) == spec
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_nothing_unknown_gets_in(name):
+    """A knob that a component does not have is refused."""
+    with pytest.raises(ValidationError):
+        spec_of(name, no_such_knob=1)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_documented(name):
+    """The docstring says in one sentence what it is, and where it comes from."""
+    page = inspect.getdoc(HERE[name]) or ""
+    assert page.splitlines()[0].endswith("."), page
+    assert "\nReferences:\n" in page
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_knobs_are_documented(name):
+    """Every knob has a sentence; every number of an available component has a unit, or is listed here as pure."""
+    found = TABLE[name]
+    pure = PURE.get(f"{found.slot}.*", set())
+    for knob, info in found.model_fields.items():
+        if knob == "type":
+            continue
+        assert info.description
+        assert info.description.endswith(".")
+        unit = (info.json_schema_extra or {}).get("unit")
+        assert unit or not numeric(info.annotation) or knob in pure or name not in HERE, knob
+
+
+def test_runnable_components_are_found():
+    """The table of runs is not empty by accident: all credit and objectives are plain functions."""
+    assert {name for name, _ in RUNS if runnable(name)} >= {
+        name for name, found in HERE.items() if found.slot in {"advantage", "loss"}
+    }
+
+
+@pytest.mark.parametrize(("name", "knobs"), RUNS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(RUNS)])
+@pytest.mark.parametrize("rows", [0, 1, 2, 6])
+def test_tiny_batch(name, knobs, rows):
+    """Any number of rows gives the declared signals, finite, in the declared type, twice the same; gradients too."""
+    if not runnable(name) or (name == "loss.dpo" and rows == 1):
+        pytest.skip("needs a place to run, or whole pairs")
+    spec = spec_of(name, **knobs)
+    columns, made = call(name, spec, rows)
+    assert {key for key in made if not key.startswith("metric/")} == set(spec.provides())
+    for signal in spec.provides():
+        assert made[signal].dtype == getattr(torch, SIGNALS[signal].dtype)
+        assert made[signal].shape == (() if signal == "loss" else (rows,))
+    assert all(torch.isfinite(v).all() for v in made.values())
+    same(made, call(name, spec, rows)[1])
+    if "loss" in made:
+        made["loss"].backward()
+        assert torch.isfinite(columns["logprob_RT"].grad).all()
+        assert all(not v.requires_grad for key, v in made.items() if key.startswith("metric/"))
+
+
+@pytest.mark.parametrize("name", [name for name, found in HERE.items() if found.slot == "loss"])
+def test_double_precision_is_kept(name):
+    """A loss of float64 log-probabilities is float64."""
+    assert call(name, spec_of(name), 6, torch.float64)[1]["loss"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", [name for name, found in TABLE.items() if found.impl])
+def test_implementation_exists(name):
+    """The string that names the implementation leads to a public function or a class."""
+    found = target_of(name)
+    assert inspect.isclass(found) or inspect.isfunction(found)
+    assert inspect.getdoc(found)
