@@ -1,11 +1,11 @@
-"""What can go wrong while the policy writes: RC738 and RC739."""
+"""What can go wrong while the policy writes: RC783 and RC784."""
 
 from __future__ import annotations
 
 from recipec.diagnostics import Finding, fault
 
 
-@fault("RC738", "prompt-does-not-fit")
+@fault("RC783", "prompt-does-not-fit")
 def prompt_does_not_fit(prompt_id: int, tokens: int, positions: int | None) -> Finding:
     """A prompt leaves the policy no position to write in, or has no token at all.
 
@@ -27,7 +27,7 @@ def prompt_does_not_fit(prompt_id: int, tokens: int, positions: int | None) -> F
     )
 
 
-@fault("RC739", "logits-not-finite")
+@fault("RC784", "logits-not-finite")
 def logits_not_finite() -> Finding:
     """The policy's logits are not numbers.
 

@@ -208,7 +208,7 @@ def test_diverged_weights_are_refused():
         model.lm_head.weight.fill_(torch.nan)
     with pytest.raises(Refused) as refused:
         make_engine(model).generate(requests(2), Sampling(4))
-    assert refused.value.diagnostics[0].code == "RC739"
+    assert refused.value.diagnostics[0].code == "RC784"
 
 
 def test_mode_is_given_back_and_dropout_is_off():

@@ -68,7 +68,7 @@ class Hf:
         """Write the completions of each request, in order.
 
         Raises:
-            Refused: RC738 where a prompt leaves no room in the model's positions, RC739 where logits are not numbers.
+            Refused: RC783 where a prompt leaves no room in the model's positions, RC784 where logits are not numbers.
         """
         policy = self.setting.policy
         assert policy is not None  # noqa: S101 - the executor loads it before it builds the sampler
@@ -231,7 +231,7 @@ class _Written:
         """Cut every row where it ended.
 
         Raises:
-            Refused: RC739 where a log-probability is not a number.
+            Refused: RC784 where a log-probability is not a number.
         """
         found = []
         for ids_T, logprob_T, length, ended in zip(
