@@ -43,8 +43,9 @@ class Input:
 class Node:
     """One call of one function.
 
-    Example: ``Node("explore/advantage.within", "advantage", "group_relative",
-    "recipec.runtime.advantage:group_relative", {"weight": 1.0}, (Input("value_R", Value("reward_R", "explore/sum.reward_R")),), ("advantage_R",), "9f…", ())``.
+    Example: ``Node("explore/sum.advantage_R", "compiler", "sum_advantages", "recipec.runtime.ops:sum_advantages", {},
+    (Input("*advantage_R", Value("advantage_R", "explore/advantage.within")),), ("advantage_R",), "9f…")``.
+    A parameter that starts with ``*`` takes several inputs, in their order.
     """
 
     id: str
