@@ -115,7 +115,9 @@ def plan(
     overrides: Overrides = [],  # noqa: B006
     out: Out = None,
     form: OutputFormat = Format.text,
-    detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 5 if anything would run.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 5 if anything would run.")
+    ] = False,
 ) -> None:
     """Say what will run or be skipped and why, what it costs, and what was optimised away."""
     from recipec.passes.plan import make_plan, render_plan
@@ -142,6 +144,7 @@ def compile_(
     emit: Annotated[Emit, typer.Option("--emit", help="The graph, or the resolved recipe with origins.")] = Emit.text,
 ) -> None:
     """Print the graph, or the resolved recipe with the origin of every key."""
+    from recipec import drawing
     from recipec import graph as graphs
 
     result = compiled(recipe, overrides)
@@ -149,9 +152,9 @@ def compile_(
         case Emit.json:
             print(graphs.to_json(result.graph))
         case Emit.mermaid:
-            print(graphs.to_mermaid(result.graph))
+            print(drawing.to_mermaid(result.graph))
         case Emit.text:
-            print(graphs.to_text(result.graph))
+            print(drawing.to_text(result.graph))
         case Emit.recipe:
             print(result.resolved.listing())
 
@@ -167,7 +170,8 @@ def run(
 ) -> None:
     """Execute a recipe, or continue it."""
     from recipec.display import Display
-    from recipec.executor import Options, run as execute
+    from recipec.executor import Options
+    from recipec.executor import run as execute
     from recipec.passes.plan import make_plan
 
     result = compiled(recipe, overrides)
@@ -213,13 +217,17 @@ def ls(what: Annotated[str, typer.Argument(help="recipes, components, signals or
 
 
 @app.command(name="show")
-def show_(name: Annotated[str, typer.Argument(help="A recipe's name, or SLOT/COMPONENT such as loss/clipped.")]) -> None:
+def show_(
+    name: Annotated[str, typer.Argument(help="A recipe's name, or SLOT/COMPONENT such as loss/clipped.")],
+) -> None:
     """Print a shipped recipe, or a component's knobs, units, defaults and contract."""
     from recipec.listing import page
 
     text = page(name)
     if text is None:
-        print(f"nothing is called `{name}`; `recipec ls components` and `recipec ls recipes` list names", file=sys.stderr)
+        print(
+            f"nothing is called `{name}`; `recipec ls components` and `recipec ls recipes` list names", file=sys.stderr
+        )
         raise typer.Exit(2)
     print(text)
 

@@ -43,13 +43,14 @@ class Local:
         policy = next(i for i, node in enumerate(nodes) if node.slot == "policy")
         prompts = minibatch["prompt_id_R"].tolist() if "prompt_id_R" in minibatch else []
         values = outside(minibatch, nodes)
-        metrics = {k: float(v) for k, v in walk.run(nodes[:policy], values).items()}
+        weight = float(walk.run(nodes[:policy], values).get("weight", 1.0)) or 1.0
         for node in nodes[:policy]:
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
         rows = kept_rows(minibatch, nodes[policy])
         unit_R = minibatch.get("by_pair_R")
         lengths_R = minibatch["attend_RT"].sum(-1)
         total: dict[str, Tensor | float] = {"loss": 0.0}
+        seen = entropy = 0.0
         try:
             for index in microbatches(lengths_R[rows], None if unit_R is None else unit_R[rows], tokens, padded=padded):
                 part = narrowed(minibatch.rows(rows[index]))
@@ -60,9 +61,47 @@ class Local:
                     raise Refused(faults.not_finite("the loss", setting.stage, setting.step, prompts))
                 for name, value in {"loss": loss, **found}.items():
                     total[name] = total.get(name, 0.0) + value
-            return {name: float(v) for name, v in total.items()} | metrics | optimizer.step(prompts)
+                share, spread = spread_of(part, made)
+                seen, entropy = seen + share, entropy + spread
+            metrics = {name: float(v) / (1.0 if name == "loss" else weight) for name, v in total.items()}
+            if seen:
+                metrics["entropy"] = entropy / seen
+            return metrics | optimizer.step(prompts)
         except torch.OutOfMemoryError as error:
             raise Refused(faults.out_of_memory(setting.stage, setting.step, str(setting.device))) from error
+
+
+def spread_of(part: Batch, made: Values) -> tuple[float, float]:
+    """Sum of a micro-batch's weights, and of the policy's entropy under them."""
+    entropy_RT = next((v for key, v in made.items() if key.signal == "entropy_RT"), None)
+    weight_RT = part.get("weight_RT")
+    if entropy_RT is None or weight_RT is None:
+        return 0.0, 0.0
+    weight_RT = weight_RT.to(entropy_RT.device)
+    return float(weight_RT.sum()), float((entropy_RT.detach() * weight_RT).sum())
+
+
+class Scored:
+    """A log-probability pass over a whole batch, in micro-batches: the old policy's, the reference's."""
+
+    def __init__(self, inner: Any, output: str, *, tokens: int, padded: bool) -> None:
+        """Wrap ``inner(tokens_RT, attend_RT, trained_RT)``; its log-probabilities come out as ``output``."""
+        self.inner = inner
+        self.output = output
+        self.tokens = tokens
+        self.padded = padded
+
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
+        """Score every trained token without a gradient."""
+        batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
+        found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
+        with torch.no_grad():
+            for index in microbatches(attend_RT.sum(-1), None, self.tokens, padded=self.padded):
+                part = narrowed(batch.rows(index))
+                made = self.inner(part["tokens_RT"], part["attend_RT"], part["trained_RT"])
+                value_RT = made.get(self.output, made.get("logprob_RT"))
+                found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
+        return {self.output: found_RT}
 
 
 def outside(batch: Batch, nodes: tuple[Node, ...]) -> Values:

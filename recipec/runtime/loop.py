@@ -152,7 +152,7 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
         metrics = {k: float(v) for k, v in stage.walk.run(walked, values).items()}
     metrics["seconds/rollout"] = time.monotonic() - began
     batch = gather(values, update)
-    metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values, walked)
+    metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values)
     write_rows(stage, values, walked)
     began = time.monotonic()
     metrics |= updates(stage, batch, update)

@@ -137,7 +137,7 @@ class AdamW:
         found: dict[str, Any] = {"updates": self.updates, "skipped": self.skipped, "moments": {}, "masters": {}}
         for name, master in self.masters.items():
             moments = self.optimizer.state.get(master, {})
-            found["moments"][name] = {key: value for key, value in moments.items()}
+            found["moments"][name] = dict(moments)
             if master is not self.named[name]:
                 found["masters"][name] = master
         return found

@@ -16,6 +16,7 @@ from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph, Value
+from recipec.runtime.engine import Scored
 from recipec.runtime.evaluate import Evaluator
 from recipec.runtime.journal import Journal
 from recipec.runtime.loop import Stage, run_stage, split
@@ -25,7 +26,6 @@ from recipec.runtime.policy import Origin
 from recipec.runtime.setting import Setting
 from recipec.runtime.table import Table
 from recipec.runtime.walk import Values, Walk, read_spec, spec_of
-from recipec.spec.machine import Machine
 from recipec.spec.recipe import weights_kind
 
 
@@ -44,7 +44,7 @@ def run(
     machine = graph.machine
     setting = arrange(graph, stage, folder, options)
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
-    bound = bind(graph, stage, folder, setting, journal, display, stopped, digest, machine)
+    bound = bind(stage, folder, setting, journal, display, stopped, digest, machine)
     evaluator = Evaluator(graph, stage, setting, bound.policy, folder, display)
     bound.evaluate = lambda step: evaluator(step, bound.total, first=first)
     try:
@@ -94,7 +94,6 @@ def cache_folder() -> Path:
 
 
 def bind(
-    graph: Graph,
     stage: StageGraph,
     folder: RunFolder,
     setting: Setting,
@@ -110,12 +109,9 @@ def bind(
     policy = policy_spec.load()(policy_spec, setting, origin(stage, folder, setting))
     setting.policy = policy
     attention = read_spec("attention", settings.get("attention") or {"type": "auto"})
-    policy.attention = attention.load()(attention, setting)
-    instances: dict[str, Any] = {}
-    for node in stage.nodes():
-        if node.slot == "policy":
-            instances[node.id] = policy
-    walk = Walk(setting, instances)
+    policy.use(attention.load()(attention, setting))
+    padded = bool(getattr(policy.attention, "padded", True))
+    walk = Walk(setting, shared(stage, setting, policy, padded=padded))
     before: Values = {}
     walk.run(stage.before, before)
     source = find_source(stage, walk, before)
@@ -137,10 +133,25 @@ def bind(
         show=display,
         evaluate=lambda _step: {},
         stopped=stopped,
-        padded=bool(getattr(policy.attention, "padded", True)),
+        padded=padded,
         digest=digest,
         values=before,
     )
+
+
+def shared(stage: StageGraph, setting: Setting, policy: Any, *, padded: bool) -> dict[str, Any]:
+    """Parts that several nodes share, by node id: the policy in its updates, as the old one, behind a reference."""
+    tokens = int(stage.settings["budget"]["microbatch_tokens"])
+    found: dict[str, Any] = {}
+    for node in stage.nodes():
+        if node.slot == "policy":
+            old = "old_logprob_RT" in node.outputs
+            found[node.id] = Scored(policy, "old_logprob_RT", tokens=tokens, padded=padded) if old else policy
+        if node.slot == "reference":
+            spec = spec_of(node)
+            reference = spec.load()(spec, setting, stage.settings["reference"])
+            found[node.id] = Scored(reference, "ref_logprob_RT", tokens=tokens, padded=padded)
+    return found
 
 
 def origin(stage: StageGraph, folder: RunFolder, setting: Setting) -> Origin:

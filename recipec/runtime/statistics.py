@@ -37,7 +37,7 @@ def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
     return found
 
 
-def of_groups(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
+def of_groups(values: Values) -> dict[str, float]:
     """Total reward, its deviation inside groups, and the share of groups that carry no signal."""
     reward_R, failed_R, by_prompt_R = (last(values, s) for s in ("reward_R", "failed_R", "by_prompt_R"))
     if reward_R is None or failed_R is None or by_prompt_R is None:
@@ -77,7 +77,5 @@ def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int)
         found = last(values, signal)
         if found is not None:
             columns[signal] = found
-    levels = {
-        node.id.rpartition(".")[2]: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"
-    }
+    levels = {node.id.rpartition(".")[2]: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
     write_rows(path, columns, levels=levels, step=step)
