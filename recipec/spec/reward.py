@@ -84,7 +84,7 @@ class Length(_Level):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:MathVerify", lowered=("weight",)
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.mathematics:MathVerify", lowered=("weight",)
 )
 class MathVerify(_Level):
     """Compare mathematical answers for equality, in processes that are killed when they hang.
@@ -104,7 +104,7 @@ class MathVerify(_Level):
     "reward",
     requires=(*_TEXT, "tokens_RT", "trained_RT"),
     provides=("reward_R",),
-    impl="recipec.runtime.reward:Function",
+    impl="recipec.runtime.function:Function",
     lowered=("weight",),
 )
 class Function(_Level):
