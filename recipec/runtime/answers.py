@@ -1,0 +1,47 @@
+"""A model's answer and the right ones: what rewards compare."""
+
+from __future__ import annotations
+
+import math
+
+from recipec.diagnostics import Refused
+from recipec.faults import reward as faults
+from recipec.runtime.batch import Task
+
+
+def tagged(text: str, tag: str | None) -> str | None:
+    """Return the text of the last ``<TAG>…</TAG>``, the whole text without a tag, None where there is no such tag.
+
+    >>> tagged("<answer>1</answer> no: <answer> 2 </answer>", "answer"), tagged("2", "answer"), tagged("2", None)
+    (' 2 ', None, '2')
+    """
+    if tag is None:
+        return text
+    end = text.rfind(f"</{tag}>")
+    start = text.rfind(f"<{tag}>", 0, max(end, 0))
+    return None if end < 0 or start < 0 else text[start + len(tag) + 2 : end]
+
+
+def folded(text: str) -> str:
+    r"""Fold case and white space.
+
+    >>> folded("  New\n YORK ")
+    'new york'
+    """
+    return " ".join(text.casefold().split())
+
+
+def right_answers(task: Task, column: str) -> list[str]:
+    """Return the right answers of a task: text or a number, or a list of them.
+
+    Raises:
+        Refused: RC741 or RC742.
+    """
+    if column not in task.columns:
+        raise Refused(faults.no_answer_column(task.id, column, task.columns))
+    value = task.columns[column]
+    found = value if isinstance(value, list | tuple) else [value]
+    good = [str(v) for v in found if isinstance(v, str | int | float) and not isinstance(v, bool) and str(v).strip()]
+    if not good or len(good) < len(found) or any(isinstance(v, float) and not math.isfinite(v) for v in found):
+        raise Refused(faults.bad_answer(task.id, column, value))
+    return good

@@ -1,0 +1,178 @@
+"""Rewards from functions of the user's own files, with TRL's or verl's signature."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics import Refused, Span
+from recipec.faults import reward as faults
+from recipec.faults.data import nearest
+from recipec.own import GIVEN, Signature
+from recipec.runtime.batch import Task
+from recipec.runtime.own import blamed, file_of
+from recipec.runtime.setting import Setting
+from recipec.spec import reward as specs
+
+
+class Function:
+    """Call a function of the user's own file; see :class:`recipec.spec.reward.Function`.
+
+    None says that the function does not apply to a row, and counts as 0.
+    """
+
+    def __init__(self, spec: specs.Function, setting: Setting) -> None:
+        if spec.name not in setting.functions:
+            raise Refused(faults.unknown_function(spec.name, setting.functions))
+        self.spec = spec
+        self.root = setting.root
+        self.function = setting.functions[spec.name]
+        self.file = file_of(self.function)
+        self.signature = _signature(spec.name, self.function, self._shown())
+        if self.signature.form is None:
+            problem = "takes neither `completions` nor `solution_str`"
+            raise Refused(faults.function_signature(spec.name, problem, spans=self._span()))
+
+    def __call__(
+        self,
+        prompt_P: Sequence[Task],
+        by_prompt_R: Tensor,
+        text_R: Sequence[str],
+        tokens_RT: Tensor,
+        trained_RT: Tensor,
+    ) -> dict[str, Tensor]:
+        """Score a batch.
+
+        Raises:
+            Refused: RC746 the function raised, RC747 what it returned is no list of numbers, RC748 it asks for a
+                column that the data does not have.
+        """
+        tasks = [prompt_P[p] for p in by_prompt_R.tolist()]
+        self._check_columns({name for task in tasks for name in task.columns})
+        if self.signature.form == "verl":
+            scores = [self._verl(row, task, text) for row, (task, text) in enumerate(zip(tasks, text_R, strict=True))]
+        else:
+            ids = [tokens[mask].tolist() for tokens, mask in zip(tokens_RT, trained_RT, strict=True)]
+            scores = self._trl(tasks, text_R, ids)
+        return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
+
+    def _trl(self, tasks: Sequence[Task], texts: Sequence[str], ids: list[list[int]]) -> list[float]:
+        chats = [not isinstance(task.prompt, str) for task in tasks]
+        arguments: dict[str, Any] = {name: _column(tasks, name) for name in self._wanted(tasks)}
+        arguments |= {
+            "prompts": [list(t.prompt) if chat else t.prompt for t, chat in zip(tasks, chats, strict=True)],
+            "completions": [
+                [{"role": "assistant", "content": text}] if chat else text
+                for text, chat in zip(texts, chats, strict=True)
+            ],
+            "completion_ids": ids,
+        }
+        found = self._call(None, {k: v for k, v in arguments.items() if self._takes(k)})
+        found = found.tolist() if hasattr(found, "tolist") else found
+        if not isinstance(found, list | tuple):
+            raise Refused(faults.function_result(self.spec.name, f"returned {_kind(found)}, a list is needed"))
+        if len(found) != len(tasks):
+            problem = f"returned {len(found)} values for {len(tasks)} rows"
+            raise Refused(faults.function_result(self.spec.name, problem))
+        return [self._number(row, value) for row, value in enumerate(found)]
+
+    def _verl(self, row: int, task: Task, text: str) -> float:
+        columns = task.columns
+        model = columns.get("reward_model")
+        truth = model.get("ground_truth") if isinstance(model, Mapping) else None
+        given = {
+            **columns,
+            "data_source": columns.get("data_source"),
+            "solution_str": text,
+            "ground_truth": columns.get("ground_truth", columns.get("answer")) if truth is None else truth,
+            "extra_info": columns.get("extra_info", dict(columns)),
+        }
+        found = self._call(row, {k: v for k, v in given.items() if self._takes(k)})
+        if isinstance(found, Mapping):
+            if "score" not in found:
+                raise Refused(faults.function_result(self.spec.name, f"returned no `score` for row {row}"))
+            found = found["score"]
+        return self._number(row, found)
+
+    def _call(self, row: int | None, arguments: dict[str, Any]) -> Any:
+        try:
+            return self.function(**arguments)
+        except Refused:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
+            line = blamed(error, self.file)
+            name = type(error).__name__
+            raise Refused(faults.function_raised(self.spec.name, name, str(error), self._shown(), line, row)) from None
+
+    def _number(self, row: int, value: Any) -> float:
+        if value is None:
+            return 0.0
+        if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+            value = value.item()
+        if not isinstance(value, int | float):
+            raise Refused(faults.function_result(self.spec.name, f"returned {_kind(value)} for row {row}"))
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise Refused(faults.function_result(self.spec.name, f"returned {number} for row {row}"))
+        return number
+
+    def _takes(self, name: str) -> bool:
+        known = self.signature.extra and (self.signature.form == "trl" or name in GIVEN["verl"])
+        return known or name in self.signature.required or name in self.signature.optional
+
+    def _wanted(self, tasks: Sequence[Task]) -> list[str]:
+        names = dict.fromkeys(name for task in tasks for name in task.columns)
+        return [name for name in names if name not in {"prompt", "completion"} or not self.signature.extra]
+
+    def _check_columns(self, have: set[str]) -> None:
+        for name in self.signature.columns():
+            if name not in have:
+                problem = f"asks for the column `{name}`, which the data does not have"
+                raise Refused(faults.function_signature(self.spec.name, problem, nearest(name, have), self._span()))
+        truth = {"ground_truth", "answer", "reward_model"}
+        if "ground_truth" in self.signature.required and not truth & have:
+            problem = "asks for `ground_truth`, and the data has neither that column nor `answer` nor `reward_model`"
+            raise Refused(faults.function_signature(self.spec.name, problem, spans=self._span()))
+
+    def _shown(self) -> str:
+        """Name the user's file as the user would."""
+        path = Path(self.file)
+        root = self.root.resolve()
+        return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+    def _span(self) -> tuple[Span, ...]:
+        line = self.signature.line
+        return (Span(self._shown(), line, 1, line, 2),) if line else ()
+
+
+def _column(tasks: Sequence[Task], name: str) -> list[Any]:
+    return [task.columns.get(name) for task in tasks]
+
+
+def _kind(value: Any) -> str:
+    if inspect.iscoroutine(value):
+        value.close()
+        return "a coroutine (async functions are not called)"
+    return f"a value of type {type(value).__name__}"
+
+
+def _signature(name: str, function: Callable[..., Any], file: str) -> Signature:
+    parameters = inspect.signature(function).parameters.values()
+    named = [p for p in parameters if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
+    return Signature(
+        name,
+        file,
+        getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", 0),
+        tuple(p.name for p in named if p.default is p.empty),
+        tuple(p.name for p in named if p.default is not p.empty),
+        any(p.kind is p.VAR_KEYWORD for p in parameters),
+    )

@@ -1,0 +1,134 @@
+"""How preference pairs are made; see :mod:`recipec.spec.preference`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics import Refused
+from recipec.faults import data as faults
+from recipec.runtime.batch import Task
+from recipec.runtime.data import as_example
+from recipec.runtime.rows import RolloutRow, read_rollouts
+from recipec.runtime.setting import Setting
+from recipec.spec import preference as specs
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sampled answers of one prompt, the better first.
+
+    Example: ``Pair(best_row, worst_row).margin`` is the difference of their rewards.
+    """
+
+    chosen: RolloutRow
+    rejected: RolloutRow
+
+    @property
+    def margin(self) -> float:
+        """Difference in reward, reward units."""
+        return self.chosen.reward - self.rejected.reward
+
+
+class BestVsWorst:
+    """Pair the best with the worst row of each prompt; see :class:`recipec.spec.preference.BestVsWorst`.
+
+    Rows of a prompt are compared over all steps of the earlier stage; among equals the first sampled is taken.
+    """
+
+    def __init__(self, spec: specs.BestVsWorst, setting: Setting) -> None:
+        self.spec = spec
+        self.setting = setting
+        self.pairs: list[Pair] = []
+        self.left_out: dict[str, int] = {}
+        """Prompts (``no_reward``: rows) that gave no pair, by the reason."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Make the pairs, with exactly the ids that were sampled.
+
+        Raises:
+            Refused: RC717 the rollouts cannot be read, RC718 they give no pair.
+        """
+        rows = read_rollouts(self.setting.artifacts[self.spec.rollouts], self.spec.rollouts)
+        self.pairs = self._choose(rows)
+        if not self.pairs:
+            counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.left_out.items())
+            raise Refused(faults.nothing_kept(self.spec.rollouts, f"of {len(rows)} rows, left out: {counts}"))
+        return {
+            "prompt_P": [
+                Task(p.chosen.prompt_id, p.chosen.prompt, p.chosen.prompt_ids, p.chosen.columns) for p in self.pairs
+            ],
+            "chosen_P": [as_example(p.chosen) for p in self.pairs],
+            "rejected_P": [as_example(p.rejected) for p in self.pairs],
+        }
+
+    def _choose(self, rows: Sequence[RolloutRow]) -> list[Pair]:
+        scored = [row for row in rows if not math.isnan(row.reward)]
+        left_out = {
+            "no_reward": len(rows) - len(scored),
+            "single": 0,
+            "tied": 0,
+            "below_margin": 0,
+            "over_max_pairs": 0,
+        }
+        by_prompt: dict[tuple[int, tuple[int, ...]], list[RolloutRow]] = {}
+        for row in scored:
+            by_prompt.setdefault((row.prompt_id, row.prompt_ids), []).append(row)
+        pairs = []
+        for group in by_prompt.values():
+            pair = Pair(max(group, key=lambda row: row.reward), min(group, key=lambda row: row.reward))
+            if len(group) == 1:
+                left_out["single"] += 1
+            elif pair.margin == 0:
+                left_out["tied"] += 1
+            elif pair.margin < self.spec.margin:
+                left_out["below_margin"] += 1
+            else:
+                pairs.append(pair)
+        pairs.sort(key=lambda pair: (-pair.margin, pair.chosen.prompt_id))
+        kept = pairs[: self.spec.max_pairs]
+        left_out["over_max_pairs"] = len(pairs) - len(kept)
+        self.left_out = left_out
+        return kept
+
+    def write(self, folder: Path) -> None:
+        """Write the pairs with their evidence: ``pairs.jsonl``, and ``summary.json`` with what was left out."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "pairs.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as stream:
+            for pair in self.pairs:
+                stream.write(json.dumps(self._written(pair), ensure_ascii=False, default=str, allow_nan=False) + "\n")
+        summary = {"pairs": len(self.pairs), "left_out": self.left_out}
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _written(self, pair: Pair) -> dict[str, Any]:
+        prompt = pair.chosen.prompt
+        return {
+            "prompt_id": pair.chosen.prompt_id,
+            "prompt": prompt if isinstance(prompt, str) else [dict(message) for message in prompt],
+            "prompt_ids": list(pair.chosen.prompt_ids),
+            "chosen": pair.chosen.text,
+            "rejected": pair.rejected.text,
+            "chosen_ids": list(pair.chosen.ids),
+            "rejected_ids": list(pair.rejected.ids),
+            "evidence": {
+                "rule": self.spec.called,
+                "margin": pair.margin,
+                "chosen": _evidence(pair.chosen),
+                "rejected": _evidence(pair.rejected),
+            },
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Nothing moves: the pairs follow from the rollouts alone."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+
+
+def _evidence(row: RolloutRow) -> dict[str, Any]:
+    return {"reward": row.reward, "step": row.step, "file": row.file, "row": row.line}
