@@ -46,8 +46,8 @@ class _Score(torch.autograd.Function):
         logprob = scaled[predictor_K, target_K] - total[predictor_K]
         if entropy:
             # chunks of rows are small, so the probabilities fit beside the logits
-            mean = torch.einsum("uv,uv->u", (scaled - total[:, None]).exp_(), scaled)
-            spread = total - mean
+            log_p = scaled - total[:, None]
+            spread = -torch.einsum("uv,uv->u", log_p.exp(), log_p)
         else:
             spread = torch.zeros_like(total)
         ctx.save_for_backward(logits_UV, predictor_K, target_K, total, spread)
@@ -111,6 +111,14 @@ def score(
     return logprob, spread
 
 
+class _Found(BaseModelOutputWithPastAndCrossAttentions):  # type: ignore[misc]
+    """Hidden states; whatever else a family passes on from its decoder is absent."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
 class _Given(nn.Module):
     """Stands where the decoder is and returns hidden states that are known already."""
 
@@ -123,8 +131,8 @@ class _Given(nn.Module):
         """Some families call the decoder inside the decoder."""
         return self
 
-    def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden)
+    def forward(self, *_: Any, **__: Any) -> _Found:
+        return _Found(last_hidden_state=self.hidden)
 
 
 def own_head(model: nn.Module, hidden_UH: Tensor) -> Tensor:

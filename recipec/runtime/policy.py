@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 
-from recipec.runtime import head, scratch, weights
+from recipec.diagnostics import Refused
+from recipec.faults import model as faults
+from recipec.runtime import adapter, head, package, scratch, weights
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.draws import generator
 from recipec.runtime.setting import Setting
@@ -54,21 +57,73 @@ class CausalLm:
         """Load or build the model, its adapter and its tokenizer."""
         self.spec, self.setting, self.origin = spec, setting, origin
         self.device = setting.device
+        self.adapted: PeftModel | None = None
+        """The peft model around ``model``, where an adapter is trained."""
+        self.fresh_adapter = False
+        """Whether the policy without its adapter is the policy as it entered the stage."""
         self.model: Any = self._load()
+        self.model.to(self.device)
+        if len(self.tokenizer) > self.vocabulary:
+            raise Refused(faults.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
+        if spec.chat_template is not None:
+            self.tokenizer.chat_template = _read_template(setting.root / spec.chat_template)
         self.text = Text(self.tokenizer)
-        self.model.to(device=self.device, dtype=_DTYPES[spec.dtype])
-        self.model.eval()
+        self.separable = self._head_separable()
+        self.eval()
         self.calls = 0
         self.use(Dense(attention.Dense(), setting))
 
+    def _named(self) -> str:
+        return self.origin.name or self.origin.kind
+
     def _load(self) -> nn.Module:
+        dtype, parent = _DTYPES[self.spec.dtype], self.origin.adapter_path
+        model: nn.Module
         if self.origin.kind == "scratch":
-            assert self.spec.scratch is not None
+            if self.spec.scratch is None:
+                raise Refused(faults.bad_shape("`from` is scratch and policy.scratch is missing"))
             self.tokenizer = scratch.build_tokenizer(self.spec.scratch.tokenizer, self.setting.root)
-            return scratch.build_model(self.spec.scratch, self.tokenizer, self.spec.dropout)
-        folder = Path(self.origin.name)
-        self.tokenizer = weights.load_tokenizer(folder)
-        return weights.load_model(folder, self.spec.dropout)
+            model = scratch.build_model(self.spec.scratch, self.tokenizer, self.spec.dropout).to(dtype)
+        else:
+            folder = self._folder()
+            if parent is None and (folder / adapter.CONFIG).exists():
+                parent = folder
+            self.tokenizer = weights.load_tokenizer(folder)
+            # a merge is done in float32: adapters are often below the resolution of bfloat16
+            at = torch.float32 if self.origin.adapter == "merge" else dtype
+            model = weights.load_model(folder, at, self.spec.dropout)
+        if (parent is None) != (self.origin.adapter is None):
+            raise Refused(faults.adapter_undecided(self._named(), found=parent is not None))
+        if parent is not None and self.origin.adapter == "merge":
+            model = adapter.load(model, parent, None).merge_and_unload().to(dtype)
+        if parent is not None and self.origin.adapter == "continue":
+            self.adapted = adapter.load(model, parent, self.spec.lora)
+        elif self.spec.lora is not None:
+            seed = int(generator(self.setting.seed, self.setting.stage, "lora").integers(1 << 63))
+            self.adapted = adapter.add(model, self.spec.lora, seed)
+            self.fresh_adapter = True
+        # layers are replaced in place: the model itself goes on working, with its own names
+        return model
+
+    def _folder(self) -> Path:
+        if self.origin.kind == "package":
+            return package.locate(self.origin.name, self.setting.cache)
+        if self.origin.kind == "hub":
+            return weights.fetch(self.origin.name)
+        return self.setting.root / self.origin.name
+
+    @torch.no_grad()
+    def _head_separable(self) -> bool:
+        """Whether logits from the model's head alone are those of the whole model: tried on four tokens."""
+        self.model.eval()
+        tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
+        whole = self.model(input_ids=tokens, use_cache=False).logits[0].float()
+        try:
+            hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=tokens, use_cache=False)
+            parted = head.own_head(self.model, hidden.last_hidden_state[0]).float()
+        except (AttributeError, TypeError, ValueError, RuntimeError, KeyError):
+            return False
+        return parted.shape == whole.shape and torch.allclose(parted, whole, rtol=1e-4, atol=1e-4)
 
     # text
 
@@ -122,14 +177,17 @@ class CausalLm:
         self.attention = attention
 
     def hidden(self, **inputs: Any) -> Tensor:
-        """Run the decoder without its head."""
+        """Run the decoder without its head, or with it where the family does not part from it."""
+        if not self.separable:
+            logits: Tensor = self.model(**inputs, use_cache=False).logits
+            return logits
         decoder = getattr(self.model, self.model.base_model_prefix)
         found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
         return found
 
     def head(self, hidden_UH: Tensor) -> Tensor:
         """Compute the logits of hidden states."""
-        return head.own_head(self.model, hidden_UH)
+        return head.own_head(self.model, hidden_UH) if self.separable else hidden_UH
 
     def logprobs(
         self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *, entropy: bool = True
@@ -176,14 +234,47 @@ class CausalLm:
         """Switch dropout off."""
         self.model.eval()
 
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
     def trained(self) -> dict[str, nn.Parameter]:
         """Parameters that are trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path) -> None:
-        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
+
+        An adapter lies in peft's format beside the weights that it adapts: ``AutoModelForCausalLM`` loads both from
+        the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
+        """
+        with weights.quiet():
+            if self.adapted is None:
+                self.model.save_pretrained(folder)
+            else:
+                self.model.save_pretrained(folder, state_dict=adapter.base_state(self.model))
+                adapter.save(self.adapted, folder, self._named())
+            self.tokenizer.save_pretrained(folder)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """Compute with the weights under the adapter."""
+        assert self.adapted is not None, "there is no adapter to leave out"
+        with self.adapted.disable_adapter():
+            yield
+
+    @contextmanager
+    def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
+        """Compute with ``copies`` in place of the parameters of those names; no gradients pass through here."""
+        parameters = dict(self.model.named_parameters())
+        own = {name: parameters[name].data for name in copies}
+        try:
+            for name, tensor in copies.items():
+                parameters[name].data = tensor
+            yield
+        finally:
+            for name, tensor in own.items():
+                parameters[name].data = tensor
 
     def state(self) -> dict[str, Any]:
         """Trained weights and the number of dropout masks drawn."""
@@ -210,3 +301,10 @@ class CausalLm:
 
 def _placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
     return torch.zeros(scored_RT.shape, device=value_M.device).masked_scatter(scored_RT, value_M)
+
+
+def _read_template(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(faults.template_refuses(f"{file}: {error}")) from error

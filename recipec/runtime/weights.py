@@ -2,30 +2,209 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer, GenerationConfig
+from transformers.utils import logging
+
+from recipec.diagnostics import Refused
+from recipec.faults import model as faults
+from recipec.faults import trust
 
 DROPOUTS = (
     "attention_dropout", "attn_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout",
     "activation_dropout", "residual_dropout", "embedding_dropout", "resid_dropout", "embed_dropout", "ffn_dropout",
 )  # fmt: skip
+_DESCRIPTIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5")
+_INDEX = "model.safetensors.index.json"
+_FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+def fetch(name: str) -> Path:
+    """Return the local folder of ``org/name[@revision]``, fetched from the hub; descriptions are looked at first.
+
+    Raises:
+        Refused: RC726, the hub does not give it; RC6xx, what it describes is not loaded here.
+    """
+    repository, _, revision = name.partition("@")
+    folder = Path()
+    for patterns in (["*.json"], list(_FETCHED)):
+        try:
+            folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+            raise Refused(faults.no_hub(name, str(error).partition("\n")[0])) from error
+        inspect_folder(folder, weights=False)
+    return folder
+
+
+def inspect_folder(folder: Path, *, weights: bool = True) -> None:
+    """Look at the files of a model without loading any of it.
+
+    Raises:
+        Refused: RC721, RC722, RC734, RC735, something is missing or unreadable; RC600 to RC603, something would run.
+    """
+    if not folder.is_dir():
+        raise Refused(faults.no_model(str(folder)))
+    for name in _DESCRIPTIONS:
+        if (folder / name).exists():
+            _scan(folder / name, read_json(folder / name))
+    if not (folder / "config.json").is_file():
+        raise Refused(faults.missing_file(str(folder), "config.json"))
+    config = read_json(folder / "config.json")
+    if "quantization_config" in config:
+        method = str((config["quantization_config"] or {}).get("quant_method", "an unknown method"))
+        raise Refused(faults.quantized(str(folder / "config.json"), method))
+    known = config.get("model_type")
+    if known not in CONFIG_MAPPING or CONFIG_MAPPING[known] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise Refused(trust.unknown_architecture(str(folder / "config.json"), str(known)))
+    if weights:
+        _weights(folder)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Return the safetensors files of a model, which must be there."""
+    if (folder / _INDEX).is_file():
+        listed = read_json(folder / _INDEX).get("weight_map")
+        if not isinstance(listed, dict):
+            raise Refused(faults.unreadable(str(folder / _INDEX), "it has no weight_map"))
+        for shard in sorted({str(name) for name in listed.values()}):
+            # a name with a folder in it would reach outside
+            if Path(shard).name != shard or not (folder / shard).is_file():
+                raise Refused(faults.missing_file(str(folder), shard))
+        return sorted({folder / str(name) for name in listed.values()})
+    if not (folder / "model.safetensors").is_file():
+        pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
+        if pickles:
+            raise Refused(trust.pickled_weights(str(folder), ", ".join(pickles[:3])))
+        raise Refused(faults.missing_file(str(folder), "model.safetensors"))
+    return [folder / "model.safetensors"]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        Refused: RC735, it is none.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(faults.unreadable(str(file), str(error))) from error
+    if not isinstance(found, dict):
+        raise Refused(faults.unreadable(str(file), "it is no JSON object"))
+    return found
+
+
+def _scan(file: Path, value: Any) -> None:
+    """Refuse keys by which a description could make the loader run something, at any depth."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in {"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"} and inner:
+                raise Refused(trust.code_in_model(str(file), key))
+            if ("attn_implementation" in key or "experts_implementation" in key) and isinstance(inner, (str, dict)):
+                raise Refused(trust.kernel_in_model(str(file), key, str(inner)))
+            if key == "use_kernels" and inner:
+                raise Refused(trust.kernel_in_model(str(file), key, str(inner)))
+            _scan(file, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _scan(file, inner)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a directory."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    """Load the tokenizer of a directory.
+
+    Raises:
+        Refused: RC600, RC722, RC724, RC735.
+    """
+    if not folder.is_dir():
+        raise Refused(faults.no_model(str(folder)))
+    for name in _DESCRIPTIONS:
+        if (folder / name).exists():
+            _scan(folder / name, read_json(folder / name))
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise Refused(faults.missing_file(str(folder), "tokenizer.json"))
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library raises bare Exceptions on files that it cannot parse
+        raise Refused(faults.unreadable(f"the tokenizer in {folder}", _first_line(error))) from error
+    if not tokenizer.is_fast:
+        raise Refused(faults.unreadable(f"the tokenizer in {folder}", "it has no fast form (tokenizer.json)"))
+    if tokenizer.eos_token_id is None:
+        raise Refused(faults.no_eos(str(folder)))
+    return tokenizer
 
 
-def load_model(folder: Path, dropout: float = 0.0) -> nn.Module:
-    """Load the model of a directory on the CPU in float32."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    for name in DROPOUTS:
-        if hasattr(config, name):
-            setattr(config, name, dropout)
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(
-        folder, config=config, dtype="float32", local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
-    )
-    return model
+def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> nn.Module:
+    """Load the model of a directory on the CPU.
+
+    Raises:
+        Refused: RC723, the weights are damaged or incomplete; RC735, the description is; and see ``inspect_folder``.
+    """
+    inspect_folder(folder)
+    with quiet():
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # each family validates its own keys with its own exceptions
+            raise Refused(faults.unreadable(str(folder / "config.json"), _first_line(error))) from error
+        for name in DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, dropout)
+        try:
+            # given tensors and no folder, the library looks for no adapter, no code and no pickle
+            model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+                None,
+                config=config,
+                state_dict={name: tensor for file in _weights(folder) for name, tensor in load_file(file).items()},
+                dtype=dtype,
+                output_loading_info=True,
+                attn_implementation=implementation(config),
+            )
+            if (folder / "generation_config.json").is_file():
+                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
+            raise Refused(faults.damaged_weights(str(folder), _first_line(error))) from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        raise Refused(faults.damaged_weights(str(folder), f"{len(missing)} parameters have none, {missing[0]} first"))
+    found: nn.Module = model
+    return found
+
+
+def implementation(config: Any) -> str:
+    """Return the stock attention that computes a family in full: sdpa leaves soft-caps and sinks out silently."""
+    text = config.get_text_config()
+    family = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    sdpa = getattr(family, "_supports_sdpa", False) and not getattr(text, "attn_logit_softcapping", None)
+    return "sdpa" if sdpa else "eager"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's progress bars and advice off the terminal."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,232 @@
+"""Rows end to end in one sequence; each sees only itself, and nothing is spent on padding."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from recipec.component import Component
+from recipec.diagnostics import Refused
+from recipec.faults import model as faults
+from recipec.runtime.attention.dense import Dense
+from recipec.runtime.head import Predictors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from recipec.runtime.policy import CausalLm
+    from recipec.runtime.setting import Setting
+
+NAME = "recipec_packed"
+_PROBE = ((5, 3, 4), 11)  # lengths of the rows on which a model shows that it goes along, and a stride of ids
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # relative; a leak between rows is of order 1
+_unmasked: ContextVar[bool] = ContextVar("unmasked", default=False)
+_calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
+
+
+class _Unsupported(Exception):  # noqa: N818 - a verdict on the model, turned into a coded fault
+    """A layer asks for something that the packed form does not have."""
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    row_lengths: tuple[int, ...] | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Any]:
+    """Attend within each row of ``[1, heads, tokens, width]``; without ``row_lengths``, as sdpa does."""
+    if row_lengths is None:
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    for name in ("s_aux", "position_bias", "sinks"):
+        if kwargs.get(name) is not None:
+            raise _Unsupported(f"its attention has `{name}`")
+    calls = _calls.get()
+    if calls is not None:
+        calls[0] += 1
+    softcap, window = kwargs.get("softcap"), _window(module, kwargs)
+    groups = query.shape[1] // key.shape[1]
+    made = []
+    parts = (torch.split(tensor, row_lengths, 2) for tensor in (query, key, value))
+    for q, k, v in zip(*parts, strict=True):
+        if groups > 1:
+            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)  # noqa: PLW2901 - the same keys
+        mask = _band(q.shape[2], window, q.device) if window is not None and window < q.shape[2] else None
+        if softcap is not None:
+            made.append(_capped(q, k, v, mask, scaling, float(softcap), dropout))
+        else:
+            made.append(
+                scaled_dot_product_attention(
+                    q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
+                )
+            )
+    return torch.cat(made, 2).transpose(1, 2).contiguous(), None
+
+
+def _window(module: nn.Module, kwargs: dict[str, Any]) -> int | None:
+    """Return how far back a layer sees, from what it passes or else from the configuration."""
+    given = kwargs.get("sliding_window")
+    config: Any = getattr(module, "config", None)
+    index = getattr(module, "layer_idx", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds and index is not None:
+        kind = kinds[index]
+        if kind == "full_attention":
+            return None
+        if kind == "sliding_attention":
+            found = given or getattr(config, "sliding_window", None)
+            if found is None:
+                raise _Unsupported("a sliding layer does not say how far it sees")
+            return int(found)
+        raise _Unsupported(f"it has layers of the kind `{kind}`")
+    if given is None and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        raise _Unsupported("its sliding window is set in the mask only")
+    return None if given is None else int(given)
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return seen.triu(1 - window)
+
+
+def _capped(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float, dropout: float
+) -> Tensor:
+    """Attend with scores bounded by ``softcap * tanh(score / softcap)``, which stock kernels leave out."""
+    scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        mask = _band(q.shape[2], q.shape[2], q.device)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+    return torch.dropout(weights, dropout, train=dropout > 0) @ v
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    found: Tensor | None = None if _unmasked.get() else sdpa_mask(*args, **kwargs)
+    return found
+
+
+AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, _mask)
+
+
+@contextmanager
+def _without_mask() -> Iterator[None]:
+    token = _unmasked.set(True)
+    try:
+        yield
+    finally:
+        _unmasked.reset(token)
+
+
+class Packed:
+    """One sequence without padding; see :class:`recipec.spec.attention.Packed`."""
+
+    def __init__(self, spec: Component, setting: Setting) -> None:
+        """There is nothing to choose."""
+
+    def bind(self, policy: CausalLm) -> None:
+        """Take the model over, after it has shown on a few tokens that it keeps rows apart.
+
+        Raises:
+            Refused: RC731, it does not.
+        """
+        model = policy.model
+        before = model.config._attn_implementation  # noqa: SLF001 - the library has no getter
+        problem = _objection(self, policy)
+        if problem:
+            model.set_attn_implementation(before)
+            raise Refused(faults.unsupported("packed", str(model.config.model_type), problem))
+
+    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+        """Return the hidden states before each scored position; positions begin at 0 in every row.
+
+        The last token of a row predicts nothing that is scored, and is left out.
+        """
+        lengths = [max(0, n - 1) for n in attend_RT.sum(-1).tolist()]
+        kept = torch.arange(tokens_RT.shape[1], device=tokens_RT.device) < torch.tensor(
+            lengths, device=tokens_RT.device
+        ).unsqueeze(-1)
+        row, column = scored_RT.nonzero(as_tuple=True)
+        if not any(lengths):
+            raise AssertionError("no row has two tokens")
+        row_lengths = tuple(n for n in lengths if n)
+        positions = torch.cat([torch.arange(n, device=tokens_RT.device) for n in row_lengths])
+        with _without_mask():
+            hidden_1NH = policy.hidden(
+                input_ids=tokens_RT[kept][None], position_ids=positions[None], row_lengths=row_lengths
+            )
+        starts = torch.tensor([0, *lengths[:-1]], device=tokens_RT.device).cumsum(0)
+        return Predictors(
+            hidden_1NH[0, starts[row] + column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
+        )
+
+
+class Auto:
+    """Packed where the model can do it, else dense; ``chosen`` and ``why`` say which."""
+
+    def __init__(self, spec: Component, setting: Setting) -> None:
+        """Nothing is chosen before a policy is bound."""
+        self.spec, self.setting = spec, setting
+        self.chosen: Dense | Packed = Dense(spec, setting)
+        self.why = ""
+
+    def bind(self, policy: CausalLm) -> None:
+        """Choose for this policy."""
+        packed = Packed(self.spec, self.setting)
+        try:
+            packed.bind(policy)
+        except Refused as refused:
+            self.chosen, self.why = Dense(self.spec, self.setting), refused.diagnostics[0].message
+        else:
+            self.chosen, self.why = packed, "rows need no padding"
+
+    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+        """Return what the chosen attention returns."""
+        return self.chosen.predictors(policy, tokens_RT, attend_RT, scored_RT)
+
+
+@torch.no_grad()
+def _objection(packed: Packed, policy: CausalLm) -> str:
+    """Compare packed with dense on a few short rows; return what is wrong, or nothing."""
+    model: Any = policy.model
+    lengths, stride = _PROBE
+    width = max(lengths)
+    tokens = torch.arange(len(lengths) * width).view(len(lengths), width) * stride % policy.vocabulary
+    tokens = tokens.to(policy.device)
+    attend = torch.arange(width, device=policy.device) < torch.tensor(lengths, device=policy.device)[:, None]
+    scored = attend.clone()
+    scored[:, 0] = False
+    was_training = model.training
+    model.eval()
+    count = [0]
+    token = _calls.set(count)
+    try:
+        expected = Dense(policy.spec, policy.setting).predictors(policy, tokens, attend, scored).hidden_UH
+        model.set_attn_implementation(NAME)
+        found = packed.predictors(policy, tokens, attend, scored).hidden_UH
+    except (_Unsupported, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+    finally:
+        _calls.reset(token)
+        model.train(was_training)
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    if count[0] != layers:
+        return f"{count[0]} of its {layers} layers go through the attention that rows are kept apart by"
+    off = float((found - expected).float().norm() / expected.float().norm())
+    return "" if off < _TOLERANCE[expected.dtype] else f"it differs from dense by {off:.1e} of the hidden states"
