@@ -95,8 +95,9 @@ class AdamW:
         """
         for name, parameter in self.named.items():
             master = self.masters[name]
-            if master is not parameter:
-                master.grad = None if parameter.grad is None else parameter.grad.float()
+            # an update without rows is an update all the same: moments decay
+            given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            master.grad = given if master is parameter else given.float()
         norm = self._norm()
         finite = math.isfinite(norm)
         if finite:

@@ -53,6 +53,7 @@ def run(
             commit(bound)
     finally:
         journal.close()
+        evaluator.close()
         bound.walk.close()
     return ended
 
