@@ -1,0 +1,293 @@
+"""Every signal that is asked for is provided by something in its stage: RC204 to RC206, RC208 to RC212."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recipec.component import Need, When, known
+from recipec.diagnostics import Finding, check
+from recipec.passes.circuit import Circuit, circuit, makers, provided
+from recipec.passes.facts import Spans, beside, calls, dotted, knob, place, titled
+from recipec.passes.read import Part, Reading, Row
+from recipec.passes.references import unfit
+from recipec.signals import Signal, find_signal, split_axes
+from recipec.spec.recipe import SLOT
+
+_WITHOUT = {
+    "by_tree_R": "without trees every row would be alone in its group and its credit would be its raw reward",
+    "by_anchor_R": "without states that are compared there are no steps to hold against each other",
+    "state_R": "a row that is a whole trajectory passes through many states and has none of its own",
+    "branchable": "a tree continues episodes from their middle, and something must be able to go back there",
+    "state_key": "steps are compared where the environment says that they began alike",
+    "knowledge": "without facts there is nothing to prefer one answer for",
+}
+
+
+def wired(reading: Reading) -> Iterator[tuple[Row, Circuit]]:
+    """Yield the rows whose kind is known, with what flows in them."""
+    for row in reading.rows.values():
+        if row.kind is not None and not reading.fragment:
+            yield row, circuit(row)
+
+
+@check("RC204", "unmet-requirement")
+def unmet_requirement(reading: Reading) -> Iterator[Finding]:
+    """A component asks for a signal that nothing in its stage provides.
+
+    What it checks: every signal that a component requires, given its knobs, against everything that the other
+    components of the stage and the compiler itself provide. The order in the file is free; what flows decides.
+    Why it matters: the column would not exist, and the run would stop at its first step.
+    Example: `advantage: {within_tree: {type: group_relative, group: by_tree_R}}` with `sampler: {type: chain}`.
+    Use instead: a component that provides the signal, or drop what asks for it.
+    """
+    for row, flows in wired(reading):
+        for part in row.parts:
+            for need in part.spec.requires() if part.spec is not None else ():
+                signal = find_signal(need.signal)
+                if signal is None or "." in need.signal or signal.name in {"rollouts", "pairs", "policy"}:
+                    continue
+                if provided(need.signal, flows.gives) or _misnamed(need, signal):
+                    continue
+                found = makers(need.signal, row.kind)
+                if part.cls is not None and not part.cls.available() and not found:
+                    continue
+                advice, more = _advice(reading, row, part, need, found)
+                yield Finding(
+                    f"{titled(part)} asks for `{need.signal}`, and nothing in this stage provides it",
+                    (*_asked(reading, part, need), *more),
+                    why=_WITHOUT.get(need.signal, f"`{need.signal}` would be missing: {signal.doc}"),
+                    help=advice,
+                    path=dotted((*part.path, need.knob) if need.knob else part.path),
+                )
+
+
+def _misnamed(need: Need, signal: Signal) -> bool:
+    """Whether RC201, RC202 or RC203 says already that the name is wrong."""
+    wanted = split_axes(need.parameter)[1]
+    other = need.knob is not None and (signal.kind != "column" or signal.axes != wanted)
+    return need.signal != need.parameter and (other or bool(unfit(need, signal)))
+
+
+def _asked(reading: Reading, part: Part, need: Need) -> Spans:
+    return knob(reading, part, need.knob or "type")
+
+
+def _advice(reading: Reading, row: Row, part: Part, need: Need, found: list[tuple[str, str]]) -> tuple[str, Spans]:
+    """Say what would provide the signal, and show what stands in its place."""
+    drop = "drop this level" if part.level else f"drop {titled(part)}"
+    for slot, name in found:
+        for other in row.of(slot):
+            conditional = _switch(other, need.signal) if other.name == name else None
+            if conditional is not None:
+                what = f"set {slot}.{conditional.knob} to `{conditional.value}`"
+            elif not SLOT[slot].levels and other.name != name:
+                what = f"set {slot}.type to `{name}`"
+            else:
+                continue
+            label = f"the {slot} of this stage is `{other.name}`"
+            return f"{what}, or {drop}", beside(reading, (*other.path, "type"), label)
+    if found:
+        slot, name = found[0]
+        form = f"{slot}: {{NAME: {{type: {name}}}}}" if SLOT[slot].levels else f"{slot}: {{type: {name}}}"
+        return f"add `{form}`, or {drop}", ()
+    return f"nothing in a `{row.kind}` stage can provide it: {drop}", ()
+
+
+def _switch(part: Part, signal: str) -> When | None:
+    declared = part.cls._provides if part.cls is not None else ()  # noqa: SLF001 - the conditions are data
+    return next((w for w in declared if isinstance(w, When) and w.signal == signal), None)
+
+
+@check("RC205", "two-providers")
+def two_providers(reading: Reading) -> Iterator[Finding]:
+    """Two components of a stage provide the same signal.
+
+    What it checks: columns with more than one source. Levels of `reward` and `advantage` add, so they are none;
+    pairs of a `preference` take the place of those in the data.
+    Why it matters: one of them would silently win.
+    Example: two `environment` rewards in one stage, which both give `return_R`.
+    Use instead: keep one of them.
+    """
+    for row, flows in wired(reading):
+        seen: dict[str, Part] = {}
+        told: set[str] = set()
+        for part, signals in flows.sources:
+            for signal in signals:
+                first = seen.setdefault(signal, part)
+                pair = f"{dotted(first.path)} {dotted(part.path)}"
+                if first is part or {first.slot, part.slot} == {"data", "preference"} or pair in told:
+                    continue
+                told.add(pair)
+                yield Finding(
+                    f"{titled(first)} and {titled(part)} both provide `{signal}`",
+                    (*place(reading, part.path, key=True), *beside(reading, first.path, "the other one", key=True)),
+                    why="only one of them could be heard, and which one would be chance",
+                    help="keep one of them",
+                    path=dotted(part.path),
+                )
+
+
+@check("RC206", "circle")
+def circle(reading: Reading) -> Iterator[Finding]:
+    """Components wait for each other.
+
+    What it checks: that no signal needs itself, through whatever path.
+    Why it matters: there is no order in which they could run; what crosses from one step to the next are weights,
+    optimizer and counters, never a column.
+    Example: `value: advantage_R` in an advantage level: the sum of the levels needs the level.
+    Use instead: a signal that is known before, such as `reward_R`.
+    """
+    for _, flows in wired(reading):
+        for part, way in flows.circles():
+            names = [need.knob for need in (part.spec.requires() if part.spec else ()) if need.knob in flows.refs(part)]
+            yield Finding(
+                f"{titled(part)} waits for itself: {' -> '.join(f'`{signal}`' for signal in way)}",
+                knob(reading, part, str(names[0]) if names else "type"),
+                why="it would need its own result before it runs",
+                help="name a signal that is known before, such as `reward_R`",
+                path=dotted((*part.path, str(names[0])) if names else part.path),
+            )
+
+
+@check("RC208", "no-pairs")
+def no_pairs(reading: Reading) -> Iterator[Finding]:
+    """A `dpo` stage has neither data with pairs nor a way to make them.
+
+    What it checks: that `chosen_P` and `rejected_P` come from `data` or from `preference`.
+    Why it matters: the objective compares two answers to one prompt.
+    Example: a `dpo` stage whose data is `reasoning_gym`, without `preference`.
+    Use instead: `data: {path: …}` with columns prompt, chosen, rejected, or
+    `preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`.
+    """
+    for row, flows in wired(reading):
+        if row.kind == "dpo" and not {"chosen_P", "rejected_P"} <= set(flows.gives):
+            data = row.of("data")
+            yield Finding(
+                f"stage `{row.name}` has no pairs: "
+                + (
+                    f"data `{data[0].name}` has none and there is no `preference`"
+                    if data
+                    else "no `data`, no `preference`"
+                ),
+                knob(reading, data[0], "type") if data else place(reading, (*row.path, "kind")),
+                why="dpo compares a chosen with a rejected answer to the same prompt",
+                help="give data with the columns prompt, chosen and rejected, or "
+                "`preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`",
+                path=dotted((*row.path, "data")),
+            )
+
+
+@check("RC209", "no-verifier")
+def no_verifier(reading: Reading) -> Iterator[Finding]:
+    """The reward `verifier` is asked of tasks that carry none.
+
+    What it checks: the reward `verifier` against the source of the tasks, in stages and in evaluations.
+    Why it matters: rows of a file are text; nothing in them can judge an answer.
+    Example: `data: {path: tasks.jsonl}` with `reward: {right: {type: verifier}}`.
+    Use instead: `exact_match` or `math_verify` with the column that holds the answer, or data `reasoning_gym`.
+    """
+    why = "rows of a file are text; nothing in them can judge an answer"
+    advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
+    for row in reading.rows.values():
+        for part in row.of("reward"):
+            if part.name == "verifier" and calls(row, "data") == "file":
+                spans = knob(reading, part, "type")
+                more = beside(reading, row.of("data")[0].path, "the data of this stage is a `file`", key=True)
+                message = f"{titled(part)} asks each task for its verifier, and rows of a `file` have none"
+                yield Finding(message, (*spans, *more), why, advice, dotted(part.path))
+    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    for name, evaluation in reading.evaluate.items():
+        own = {level: spec.called for level, spec in evaluation.reward.items()}
+        inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
+        if evaluation.data.called == "file" and "verifier" in (own or inherited).values():
+            whose = "" if own else f", which come from stage `{scoring.name if scoring else ''}`,"
+            yield Finding(
+                f"the rewards of evaluation `{name}`{whose} ask each task for its verifier, "
+                "and rows of a `file` have none",
+                place(reading, ("evaluate", name, "data"), key=True),
+                why,
+                advice,
+                f"evaluate.{name}.data",
+            )
+
+
+@check("RC210", "unused-component", "warning")
+def unused_component(reading: Reading) -> Iterator[Finding]:
+    """A component provides what nobody in its stage uses.
+
+    What it checks: `grouping`, `reference`, `knowledge`, and in `dpo` stages `data` and `sampler`: something asks for
+    what they give.
+    Why it matters: it looks as if it did something. A reference without `beta` or `ratio_to` holds nothing back.
+    Example: `reference: {type: lagged}` with a loss whose `beta` is 0.
+    Use instead: turn on what was meant to use it, or drop it.
+    """
+    uses = {
+        "reference": "set loss.beta above 0, or `ratio_to: ref_logprob_RT`",
+        "grouping": "name one of its groups in an advantage level, as `group: by_anchor_R`",
+        "knowledge": "give the stage a `preference` that reads facts",
+        "data": "drop it: the pairs bring their own prompts",
+        "sampler": "drop it, or give the stage a `preference` that writes answers",
+    }
+    for row, flows in wired(reading):
+        for part in row.parts:
+            watched = part.slot in {"grouping", "reference", "knowledge"}
+            watched |= row.kind == "dpo" and part.slot in {"data", "sampler"}
+            if not watched or not part.given or flows.used(part):
+                continue
+            given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
+            yield Finding(
+                f"nothing in stage `{row.name}` uses {titled(part)}",
+                place(reading, part.path, key=True),
+                why=f"it provides {given}, and no component here asks for that",
+                help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
+                path=dotted(part.path),
+            )
+
+
+@check("RC211", "no-environment")
+def no_environment(reading: Reading) -> Iterator[Finding]:
+    """The reward `environment` stands in a stage without an environment.
+
+    What it checks: the reward `environment` against the slot `environment`.
+    Why it matters: an episode of one completion has no one who rewards its steps.
+    Example: `reward: {task: {type: environment}}` in a stage without `environment`.
+    Use instead: an environment, or a reward that reads the completion.
+    """
+    for row, _ in wired(reading):
+        for part in row.of("reward"):
+            if part.name == "environment" and not row.of("environment"):
+                yield Finding(
+                    f"{titled(part)} takes the environment's rewards, and this stage has no environment",
+                    knob(reading, part, "type"),
+                    why="an episode of one completion has no one who rewards its steps",
+                    help="add `environment: {type: …}` with one of "
+                    + ", ".join(f"`{n}`" for n in known("environment")),
+                    path=dotted(part.path),
+                )
+
+
+@check("RC212", "reward-needs-training")
+def reward_needs_training(reading: Reading) -> Iterator[Finding]:
+    """An evaluation scores answers with a reward that exists only while training.
+
+    What it checks: rewards of evaluations, their own and those they take from the first `rl` stage, need nothing but
+    tasks and answers.
+    Why it matters: at an evaluation there is neither an old policy nor a reference nor an environment to ask.
+    Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
+    Use instead: name under `reward` of the evaluation the rewards that judge answers.
+    """
+    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    for name, evaluation in reading.evaluate.items():
+        own = {level: spec.called for level, spec in evaluation.reward.items()}
+        inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
+        for level, called in (own or inherited).items():
+            if called in {"kl_penalty", "environment"}:
+                path = ("evaluate", name, "reward", level) if own else ("evaluate", name)
+                origin = "" if own else f", which it takes from stage `{scoring.name if scoring else ''}`,"
+                yield Finding(
+                    f"evaluation `{name}` cannot score with `{level}`{origin} since `{called}` exists only in training",
+                    place(reading, path, key=True),
+                    why="an evaluation has tasks and answers, but no old policy, no reference, no environment",
+                    help="name under `reward` of the evaluation the rewards that judge answers",
+                    path=dotted(path),
+                )
