@@ -1,0 +1,207 @@
+r"""JSON Schemas of recipes, fragments and graphs, made from the models: what editors complete, check and explain by.
+
+Editors look at one file alone, so a schema is kinder than the compiler: what ``extends`` may bring is not demanded,
+and every value may be an interpolation.  Each slot is a choice by ``type``; a mapping without one may have the knobs of
+any component of the slot, since its type may be the default or come from an extended file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+
+from recipec.component import known
+from recipec.graph import Graph
+from recipec.spec.recipe import SLOT, SLOTS, Kind, Recipe, Stage, default_type
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+NAMES = ("recipe", "fragment", "graph")
+KINDS: tuple[Kind, ...] = ("rl", "sft", "dpo")
+ENGINES = {"train": ("local", "deepspeed"), "rollout": ("hf", "vllm")}
+"""Which components of the slot ``machine`` stand under which of its keys."""
+INTERPOLATION = {"type": "string", "pattern": r"^\$\{.+\}$"}
+NULL = {"type": "null"}
+EXTENDS = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    "description": "Files to build on, the last one wins: `./file.yaml`, or `recipec:algorithms/grpo` of the package.",
+}
+Schema = dict[str, Any]
+
+
+def schema(which: str) -> Schema:
+    """Return the JSON Schema of a ``recipe``, a ``fragment`` or a ``graph``.
+
+    >>> schema("recipe")["properties"]["seed"]["default"]
+    0
+
+    Raises:
+        KeyError: there is no schema of that name.
+    """
+    return {"recipe": _recipe, "fragment": _fragment, "graph": _graph}[which]()
+
+
+def text(which: str) -> str | None:
+    """Return a schema as JSON text, none if there is none of that name."""
+    return json.dumps(schema(which), indent=1, ensure_ascii=False) + "\n" if which in NAMES else None
+
+
+def write(folder: Path) -> list[Path]:
+    """Write every schema into a folder; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in NAMES:
+        path = folder / f"{name}.schema.json"
+        path.write_text(str(text(name)), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def _recipe() -> Schema:
+    raw = _raw(Recipe)
+    made = _head("recipe", "A recipe of LLM post-training: stages, each a row of components.")
+    made["properties"] = {**_knobs(raw), "extends": EXTENDS}
+    made["properties"]["stages"] = {
+        "type": "object",
+        "description": raw["properties"]["stages"]["description"],
+        "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/stage.{name}"} for name in (*KINDS, "untold")]},
+    }
+    made["required"] = ["recipec"]
+    made["anyOf"] = [{"required": ["extends"]}, {"required": ["name", "stages"]}]
+    made["$defs"] = _definitions() | {f"stage.{kind}": _stage(kind) for kind in KINDS} | {"stage.untold": _stage(None)}
+    return made
+
+
+def _fragment() -> Schema:
+    made = _head("fragment", "A part of a recipe or of a stage, for others to extend.")
+    everything = _knobs(_raw(Recipe)) | _stage(None)["properties"]
+    made["properties"] = {name: knob for name, knob in everything.items() if name != "stages"}
+    made["required"] = ["recipec"]
+    made["$defs"] = _definitions(demanding=False)
+    return made
+
+
+def _graph() -> Schema:
+    return {"$schema": DRAFT, **TypeAdapter(Graph).json_schema(), "title": "recipec graph"}
+
+
+def _head(name: str, description: str) -> Schema:
+    head = {"$schema": DRAFT, "title": f"recipec {name}", "description": description}
+    return {**head, "type": "object", "additionalProperties": False}
+
+
+def _stage(kind: Kind | None) -> Schema:
+    """Return the schema of a stage of one kind; ``None`` for one whose kind an extended file says."""
+    raw = _raw(Stage)
+    slots = [slot.name for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
+    knobs = {name: knob for name, knob in _knobs(raw).items() if name not in SLOT or name in slots}
+    knobs["extends"] = EXTENDS
+    made: Schema = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
+    if kind is None:
+        return {**made, "properties": {name: knob for name, knob in knobs.items() if name != "kind"}}
+    knobs["kind"] = {"const": kind, "description": raw["properties"]["kind"]["description"]}
+    for slot in slots:
+        if default := default_type(slot, kind):
+            knobs[slot] = {**knobs[slot], "description": f"{knobs[slot]['description']} Without a type: `{default}`."}
+    needed = [{"required": ["extends"]}, {"required": ["from", "budget"]}]
+    return {**made, "properties": knobs, "required": ["kind"], "anyOf": needed}
+
+
+def _definitions(*, demanding: bool = True) -> Schema:
+    """Return what recipes and fragments share: sections, components, slots; a fragment demands nothing."""
+    made: Schema = {}
+    for name, section in _raw(Recipe)["$defs"].items():
+        if name not in {"Component", "Stage"}:
+            made[name] = _object(section, demanding=demanding)
+    for slot in (*SLOT, "machine"):
+        for name, cls in known(slot).items():
+            raw = _raw(cls)
+            component = _object(raw, demanding=demanding)
+            component["properties"]["type"] = {"const": name, "description": _first_paragraph(raw)}
+            component["required"] = ["type", *component.get("required", ())]
+            made[f"{slot}.{name}"] = component
+            made |= {key: _object(nested, demanding=demanding) for key, nested in raw.get("$defs", {}).items()}
+    made |= {slot: _slot(slot, tuple(known(slot))) for slot in SLOT}
+    made |= {f"machine.{key}": _slot("machine", names) for key, names in ENGINES.items()}
+    return dict(sorted(made.items()))
+
+
+def _slot(slot: str, names: tuple[str, ...]) -> Schema:
+    """Return the choice of a slot: by type, or the knobs of any of its components where none is said."""
+    said: dict[str, list[Schema]] = {}
+    for name in names:
+        for key, knob in _knobs(_raw(known(slot)[name])).items():
+            if key != "type" and knob not in said.setdefault(key, []):
+                said[key].append(knob)
+    knobs = {key: _either(found) for key, found in said.items()}
+    untold = {"type": "object", "not": {"required": ["type"]}, "properties": knobs, "additionalProperties": False}
+    return {"oneOf": [*({"$ref": f"#/$defs/{slot}.{name}"} for name in names), untold, INTERPOLATION, NULL]}
+
+
+def _either(found: list[Schema]) -> Schema:
+    """Join what several components say of a knob of the same name."""
+    if len(found) == 1:
+        return found[0]
+    words = dict.fromkeys(str(knob["description"]) for knob in found)
+    bare = [{key: value for key, value in knob.items() if key not in {"description", "default"}} for knob in found]
+    return {"anyOf": bare, "description": " / ".join(words)}
+
+
+def _raw(cls: type[BaseModel]) -> Schema:
+    return cls.model_json_schema(by_alias=True)
+
+
+def _first_paragraph(raw: Schema) -> str:
+    return " ".join(str(raw.get("description", "")).partition("\n\n")[0].split())
+
+
+def _object(raw: Schema, *, demanding: bool) -> Schema:
+    made = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
+    needed = {"required": raw["required"]} if demanding and raw.get("required") else {}
+    return {**made, "properties": _knobs(raw), **needed}
+
+
+def _knobs(raw: Schema) -> Schema:
+    needed = raw.get("required", ())
+    return {name: _knob(name, knob, needed=name in needed) for name, knob in raw["properties"].items()}
+
+
+def _knob(name: str, raw: Schema, *, needed: bool) -> Schema:
+    """Return the schema of a knob: its values, an interpolation, or ``null``, which a file may say for the default."""
+    unit = f" Unit: {raw['unit']}." if raw.get("unit") else ""
+    made: Schema = {"description": f"{raw.get('description', '')}{unit}"}
+    if raw.get("default") is not None:
+        made["default"] = raw["default"]
+    branches = _branches(name, raw)
+    if not needed and NULL not in branches:
+        branches.append(NULL)
+    return {**made, **(branches[0] if len(branches) == 1 else {"anyOf": branches})}
+
+
+def _branches(name: str, raw: Schema) -> list[Schema]:
+    """Return the choices of a value, with the interpolation where no plain string is among them."""
+    if "anyOf" in raw:
+        found: list[Schema] = []
+        for choice in raw["anyOf"]:
+            found += [branch for branch in _branches(name, choice) if branch not in found]
+        return sorted(found, key=lambda branch: branch in (INTERPOLATION, NULL))
+    if "$ref" in raw:
+        if raw["$ref"].endswith("/Component"):
+            return [{"$ref": f"#/$defs/{name if name in SLOT else f'machine.{name}'}"}]
+        return [{"$ref": raw["$ref"]}, INTERPOLATION]
+    value = {key: part for key, part in raw.items() if key not in {"title", "description", "default", "unit"}}
+    if value in (NULL, {"type": "string"}):
+        return [value]
+    if isinstance(raw.get("items"), dict):
+        value["items"] = _choice(_branches(name, raw["items"]))
+    if isinstance(raw.get("additionalProperties"), dict):
+        value["additionalProperties"] = _choice(_branches(name, raw["additionalProperties"]))
+    if "prefixItems" in raw:
+        value["prefixItems"] = [_choice(_branches(name, item)) for item in raw["prefixItems"]]
+    return [value, INTERPOLATION]
+
+
+def _choice(branches: list[Schema]) -> Schema:
+    return branches[0] if len(branches) == 1 else {"anyOf": branches}
