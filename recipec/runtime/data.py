@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from recipec.diagnostics import Refused
@@ -86,6 +86,10 @@ class Source(ABC):
     def draw(self, count: int) -> dict[str, list[Any]]:
         """Return the next rows of the epoch by signal, fewer at its end; the next call begins another."""
         return self._table.draw(count)
+
+    def slices(self, count: int) -> Iterator[dict[str, list[Any]]]:
+        """Yield every row once, in the order of the data, ``count`` at a time."""
+        return self._table.slices(count)
 
     def state(self) -> dict[str, Any]:
         """Epoch and cursor."""

@@ -148,5 +148,5 @@ def _majority(texts: Sequence[str]) -> int:
 
 
 def _mean(values: Any) -> float:
-    found = list(values)
+    found: list[float] = list(values)
     return sum(found) / max(1, len(found))

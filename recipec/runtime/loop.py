@@ -19,6 +19,7 @@ from recipec.faults import run as faults
 from recipec.graph import Loop, Node, StageGraph, Value
 from recipec.runtime import statistics
 from recipec.runtime.batch import Batch
+from recipec.runtime.cached import Cached
 from recipec.runtime.checkpoint import conditions, load_state, save_state
 from recipec.runtime.engine import Local
 from recipec.runtime.journal import Journal
@@ -78,9 +79,10 @@ def run_stage(stage: Stage) -> bool:
     Raises:
         Refused: what went wrong; everything up to the last checkpoint is kept.
     """
-    plan_length(stage)
-    restore(stage)
     once, update = split(stage.graph.loop)
+    plan_length(stage)
+    prime(stage, once)
+    restore(stage)
     every = int(stage.budget.get("save_every") or max(1, stage.total // 10))
     if stage.step == 0 and (before := stage.evaluate(0)):
         stage.journal.write(0, before)
@@ -126,6 +128,27 @@ def split(loop: Loop) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
     return once, tuple(item for item in update.body if isinstance(item, Node))
 
 
+def prime(stage: Stage, once: tuple[Node, ...]) -> None:
+    """Let the policy as it enters the stage fill the cache of its reference, where the compiler chose one."""
+    for place, node in enumerate(once):
+        cache = stage.walk.instances.get(node.id)
+        if not isinstance(cache, Cached):
+            continue
+        stage.policy.eval()
+        for columns in stage.source.slices(stage.per_step):
+            values: Values = dict(stage.values)
+            source = drawn_by(stage, columns)
+            values |= {Value(signal, source.id): column for signal, column in columns.items()}
+            stage.walk.run([n for n in once[:place] if n.id != source.id], values)
+            cache.fill(*(values[given.value] for given in node.inputs))
+
+
+def drawn_by(stage: Stage, columns: Mapping[str, Any]) -> Node:
+    """The node whose columns are drawn: the data, or the preference."""
+    nodes = (node for node in stage.graph.nodes() if node.slot in {"data", "preference"})
+    return next(node for node in nodes if set(node.outputs) & set(columns))
+
+
 def draw(stage: Stage) -> dict[str, Any]:
     """Take the next tasks; a short step at the end of an epoch is kept, skipped or filled up."""
     taken: dict[str, Any] = stage.source.draw(stage.per_step)
@@ -143,7 +166,7 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
     """Walk the step's nodes over a fresh batch, then take its updates; return the step's metrics."""
     values: Values = dict(stage.values)
     drawn = draw(stage)
-    source = next(node for node in stage.graph.nodes() if node.slot in {"data", "preference"} and made(node, drawn))
+    source = drawn_by(stage, drawn)
     values |= {Value(signal, source.id): column for signal, column in drawn.items()}
     stage.policy.eval()
     began = time.monotonic()
@@ -161,11 +184,6 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
     metrics["num_tokens"] = tokens
     metrics["rate/tokens_per_second"] = tokens / (metrics["seconds/rollout"] + metrics["seconds/update"])
     return metrics
-
-
-def made(node: Node, drawn: Mapping[str, Any]) -> bool:
-    """Whether a node is the one whose columns were drawn."""
-    return bool(set(node.outputs) & set(drawn))
 
 
 def gather(values: Values, update: tuple[Node, ...]) -> Batch:

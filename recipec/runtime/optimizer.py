@@ -48,7 +48,7 @@ class AdamW:
             if not hits:
                 raise Refused(faults.nothing_to_train(f"no parameter's name matches `freeze: {frozen}`"))
             for parameter in hits:
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad_(False)
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.named:
             raise Refused(faults.nothing_to_train("every parameter is frozen"))

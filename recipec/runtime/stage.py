@@ -15,7 +15,8 @@ from recipec.diagnostics import Refused
 from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
-from recipec.graph import Graph, StageGraph, Value
+from recipec.graph import Graph, Node, StageGraph, Value
+from recipec.runtime.cached import Cached
 from recipec.runtime.engine import Scored
 from recipec.runtime.evaluate import Evaluator
 from recipec.runtime.journal import Journal
@@ -149,10 +150,18 @@ def shared(stage: StageGraph, setting: Setting, policy: Any, *, padded: bool) ->
             old = "old_logprob_RT" in node.outputs
             found[node.id] = Scored(policy, "old_logprob_RT", tokens=tokens, padded=padded) if old else policy
         if node.slot == "reference":
-            spec = spec_of(node)
-            reference = spec.load()(spec, setting, stage.settings["reference"])
-            found[node.id] = Scored(reference, "ref_logprob_RT", tokens=tokens, padded=padded)
+            found[node.id] = reference(node, stage, setting, policy, tokens=tokens, padded=padded)
     return found
+
+
+def reference(node: Node, stage: StageGraph, setting: Setting, policy: Any, *, tokens: int, padded: bool) -> Any:
+    """Keep the reference the way the compiler chose."""
+    settings = stage.settings["reference"]
+    if settings["mode"] == "cached" and settings["instead_of"] != "other":
+        return Cached(Scored(policy, "ref_logprob_RT", tokens=tokens, padded=padded))
+    spec = spec_of(node)
+    made = Scored(spec.load()(spec, setting), "ref_logprob_RT", tokens=tokens, padded=padded)
+    return Cached(made) if settings["mode"] == "cached" else made
 
 
 def origin(stage: StageGraph, folder: RunFolder, setting: Setting) -> Origin:

@@ -44,7 +44,7 @@ def of_groups(values: Values) -> dict[str, float]:
         return {}
     kept = ~failed_R
     deviations, flat, right = [], 0, 0
-    for group in by_prompt_R.unique().tolist():
+    for group in sorted(set(by_prompt_R.tolist())):
         inside_R = reward_R[kept & (by_prompt_R == group)]
         if len(inside_R):
             same = bool((inside_R == inside_R[0]).all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recipec.runtime.draws import generator
@@ -38,6 +38,11 @@ class Table:
         taken = order[self.cursor : self.cursor + count]
         self.cursor += count
         return {name: [column[i] for i in taken] for name, column in self.columns.items()}
+
+    def slices(self, count: int) -> Iterator[dict[str, list[Any]]]:
+        """Yield every row once, in the order of the data, ``count`` at a time."""
+        for start in range(0, len(self), count):
+            yield {name: list(column[start : start + count]) for name, column in self.columns.items()}
 
     def state(self) -> dict[str, int]:
         """Where the next draw begins."""
