@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from recipec.component import Component, is_path, known
+from recipec.shipped import shipped
 from recipec.signals import SIGNALS
 from recipec.spec.recipe import SLOTS
 
 _SLOTS = [slot.name for slot in SLOTS] + ["machine"]
-
-
-def shipped(folder: str) -> Path:
-    """Where ``recipes``, ``schemas`` or ``templates`` lie: the checkout where there is one, else the package's copy."""
-    checkout = Path(__file__).parent.parent / folder
-    if (checkout.parent / "pyproject.toml").exists() and checkout.is_dir():
-        return checkout
-    return Path(str(resources.files("recipec") / "_data" / folder))
 
 
 def listing(what: str) -> str | None:

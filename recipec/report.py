@@ -10,7 +10,8 @@ from typing import Any
 from recipec.artifacts import write_atomic
 from recipec.diagnostics import Refused
 from recipec.faults import run as faults
-from recipec.render import render_page
+from recipec.render import render_own
+from recipec.shipped import shipped
 
 _WIDTH, _HEIGHT, _EDGE, _POINTS = 320, 140, 20, 400
 _FIRST = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm", "reward_std",
@@ -41,7 +42,8 @@ def write(folder: Path) -> Path:
         "recipe": recipe,
     }
     path = folder / "report.html"
-    write_atomic(path, render_page("report/run.html.j2", context))
+    template = (shipped("templates") / "report" / "run.html.j2").read_text(encoding="utf-8")
+    write_atomic(path, render_own(template, context, html=True))
     return path
 
 
