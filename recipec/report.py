@@ -101,7 +101,7 @@ def evaluations(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         "rows": [
             {
                 "when": "before the first stage" if row["step"] == 0 else f"{name}, step {row['step']}",
-                "values": [f"{row[c]:.3f}" if isinstance(row.get(c), (int, float)) else "" for c in columns],
+                "numbers": [f"{row[c]:.3f}" if isinstance(row.get(c), (int, float)) else "" for c in columns],
             }
             for name, row in moments
         ],
