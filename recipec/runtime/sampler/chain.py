@@ -115,7 +115,7 @@ def rows_of(setting: Setting, prompt_P: Sequence[Task], groups: Sequence[Sequenc
 
 def texts(setting: Setting, completions: Sequence[Completion]) -> list[str]:
     """Decode what was written, special tokens left out."""
-    assert setting.policy is not None  # noqa: S101 - the engine has just used it
+    assert setting.policy is not None
     if not completions:
         return []
     found: list[str] = setting.policy.tokenizer.batch_decode(

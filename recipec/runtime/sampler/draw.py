@@ -56,14 +56,17 @@ def draw(
     if sampling.temperature == 0.0:
         token_R1 = allowed_RV.argmax(-1, keepdim=True)
         return token_R1[:, 0], (scaled_RV.gather(1, token_R1) - scaled_RV.logsumexp(-1, keepdim=True))[:, 0]
-    weight_RV = (allowed_RV - allowed_RV.amax(-1, keepdim=True)).exp_()
-    weight_RV = truncate(weight_RV, sampling)
-    cdf_RV = weight_RV.cumsum(-1, dtype=torch.float64)
+    top_R1 = allowed_RV.amax(-1, keepdim=True)
+    weight_RV = (allowed_RV - top_R1).exp_()
+    kept_RV = truncate(weight_RV, sampling)
+    cdf_RV = kept_RV.cumsum(-1, dtype=torch.float64)
     total_R1 = cdf_RV[:, -1:]
     # below the total even where u * total rounds up to it, so that a token of positive weight is found
     target_R1 = torch.minimum(uniform_R[:, None] * total_R1, total_R1.nextafter(torch.zeros_like(total_R1)))
     token_R1 = torch.searchsorted(cdf_RV, target_R1, right=True).clamp_(max=cdf_RV.shape[1] - 1)
-    return token_R1[:, 0], (scaled_RV.gather(1, token_R1) - scaled_RV.logsumexp(-1, keepdim=True))[:, 0]
+    whole = kept_RV is weight_RV and banned_V is None
+    log_total_R1 = top_R1 + total_R1.log().float() if whole else scaled_RV.logsumexp(-1, keepdim=True)
+    return token_R1[:, 0], (scaled_RV.gather(1, token_R1) - log_total_R1)[:, 0]
 
 
 def truncate(weight_RV: Tensor, sampling: Sampling) -> Tensor:

@@ -20,6 +20,7 @@ from recipec.faults import sampling as faults
 from recipec.runtime.draws import generator
 from recipec.runtime.sampler.cache import Reader, Rows
 from recipec.runtime.sampler.draw import Sampling, draw
+from recipec.runtime.sampler.packed import packed_linears
 from recipec.runtime.sampler.stops import Stops, stop_table
 from recipec.spec.machine import Hf as Spec
 
@@ -71,9 +72,14 @@ class Hf:
             Refused: RC783 where a prompt leaves no room in the model's positions, RC784 where logits are not numbers.
         """
         policy = self.setting.policy
-        assert policy is not None  # noqa: S101 - the executor loads it before it builds the sampler
+        assert policy is not None
         found: list[list[Completion]] = [[] for _ in requests]
-        with _evaluating(policy.model), torch.inference_mode():
+        rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
+        with (
+            _evaluating(policy.model),
+            torch.inference_mode(),
+            packed_linears(policy.model, rows, sampling.max_length),
+        ):
             reader = Reader(policy.model)
             run = _Run(reader, sampling, frozenset(policy.stop_ids), self._watcher(sampling.stop, policy.tokenizer))
             for block in self._blocks(requests):
