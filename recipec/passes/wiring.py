@@ -108,7 +108,7 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
     Example: two `environment` rewards in one stage, which both give `return_R`.
     Use instead: keep one of them.
     """
-    for row, flows in wired(reading):
+    for _, flows in wired(reading):
         seen: dict[str, Part] = {}
         told: set[str] = set()
         for part, signals in flows.sources:
