@@ -75,15 +75,19 @@ class Source:
     """False where reading stopped before the end: what is absent may have been written."""
 
 
-def read_source(path: str | os.PathLike[str], text: str | None = None, *, chain: tuple[Span, ...] = ()) -> Source:
+def read_source(
+    path: str | os.PathLike[str], text: str | None = None, *, chain: tuple[Span, ...] = (), name: str = ""
+) -> Source:
     r"""Read one YAML file, or ``text`` under the name ``path``, never raising for what it says.
+
+    ``chain`` are the places that include it, ``name`` is what it is called where that is not its path.
 
     >>> read_source("r.yaml", "lr: 1e-5\nshuffle: no\n").root.plain()
     {'lr': 1e-05, 'shuffle': 'no'}
     """
-    file = os.fspath(path)
+    file = name or os.fspath(path)
     found: list[Diagnostic] = []
-    content = read_text(file, chain, found) if text is None else clean(file, text, chain, found)
+    content = read_text(os.fspath(path), file, chain, found) if text is None else clean(file, text, chain, found)
     if content is None:
         return Source(file, text or "", None, tuple(found), complete=False)
     reader = _read(Text(file, content, chain))

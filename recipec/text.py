@@ -17,15 +17,15 @@ MAX_BYTES = 2**20
 _FORBIDDEN = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
-def read_text(file: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
-    """Return the text of a file, or None and say in ``found`` why not."""
+def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
+    """Return the text at ``path``, called ``file`` in messages, or None and say in ``found`` why not."""
     try:
-        mode = Path(file).stat().st_mode
+        mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
             found.append(faults.cannot_read(file, kind, chain))
             return None
-        with Path(file).open("rb") as stream:
+        with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         found.append(faults.cannot_read(file, "there is no such file", chain))
