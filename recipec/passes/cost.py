@@ -1,0 +1,243 @@
+r"""What a stage costs, from the sizes of its model and its budget alone.
+
+Sequences of lengths :math:`l_i`, :math:`T = \sum l_i`, :math:`A = \sum l_i (l_i + 1) / 2` pairs, M rows of logits:
+
+.. math:: F = 2 P_{lin} T + 4 H_q d_h L A + 2 h V M
+
+is one forward pass; an update multiplies the matrices by 3 (4 with checkpointing; one less where only adapters train),
+attention by 3.5 (4.5), and the head by 4, whose logits are computed again in the backward pass.
+Lengths are the longest that the recipe allows, so every figure is an upper bound.
+
+References:
+    Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025, for the count by pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recipec.graph import StageGraph
+from recipec.shapes import Shape
+
+WIDTH = {"float32": 4, "bfloat16": 2}
+LOGITS = 1 << 25
+"""Most logits alive at once; the runtime's head has the same bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase of a step; ``None`` is what cannot be known from the recipe.
+
+    Example: ``Phase("old", 4096, 1.2e12, 2.7e8, "every row at its longest")``.
+    """
+
+    name: str
+    tokens: int | None
+    flops: float | None
+    bytes: float | None
+    """Weights and keys and values read; activations are not counted."""
+    assumes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What takes room in memory or on disk, in bytes."""
+
+    name: str
+    bytes: float | None
+    assumes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How many rows a step has and how long they may be."""
+
+    units: int
+    """Prompts, examples or pairs."""
+    rows: int
+    prompt: int | None
+    completion: int | None
+    assumes: tuple[str, ...] = ()
+
+    @property
+    def row(self) -> int | None:
+        """Longest row."""
+        return None if self.completion is None else (self.prompt or 0) + self.completion
+
+
+def lengths(stage: StageGraph) -> Lengths:
+    """Read the sizes of a step off a stage; what is not said there stays unknown."""
+    budget, settings = stage.settings["budget"], stage.settings
+    data = next((node.knobs for node in stage.nodes() if node.slot == "data"), {})
+    longest = data.get("max_length")
+    if stage.kind != "rl":
+        units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
+        known = "every row as long as `data.max_length`" if longest else "no `data.max_length`: lengths are unknown"
+        return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest, (known,))
+    sampler = next((node.knobs for node in stage.nodes() if node.slot == "sampler"), {})
+    units = int(budget["prompts_per_step"] or 0)
+    assumes = ["every completion as long as `sampler.max_completion_length`"]
+    assumes.append("every prompt as long as `data.max_length`" if longest else "prompts left out: no `data.max_length`")
+    completion = sampler.get("max_completion_length")
+    return Lengths(units, units * int(settings["num_generations"]), longest, completion, tuple(assumes))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A stage, its model and its sizes: what every figure below is made of."""
+
+    stage: StageGraph
+    shape: Shape
+    size: Lengths
+    checkpointing: bool = False
+    decoded: int = 64
+    """Rows decoded together."""
+
+    @property
+    def width(self) -> int:
+        """Bytes of a weight."""
+        return WIDTH[self.policy.get("dtype", "float32")]
+
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """The policy's knobs."""
+        found: Mapping[str, Any] = self.stage.settings["policy"]
+        return found
+
+    @property
+    def trained(self) -> int:
+        """Parameters that the optimizer may change; `freeze` can only make them fewer."""
+        lora = self.policy.get("lora")
+        return self.shape.adapter(int(lora["r"])) if lora else self.shape.parameters
+
+    @property
+    def microbatch(self) -> int:
+        """Tokens of the largest forward pass: the budget's bound, or one row that is longer."""
+        bound = int(self.stage.settings["budget"]["microbatch_tokens"])
+        whole = self.size.rows * (self.size.row or 0)
+        return min(max(bound, self.size.row or 0), whole) if whole else bound
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the weights."""
+        return float(self.shape.parameters * self.width)
+
+
+def forward(shape: Shape, rows: int, prompt: int, completion: int) -> tuple[float, float, float]:
+    """Return the operations of matrices, attention and head in one pass over ``rows`` rows.
+
+    >>> from recipec.shapes import scratch_shape
+    >>> shape = scratch_shape({"hidden_size": 64, "layers": 2, "heads": 4})
+    >>> forward(shape, 1, 0, 10)
+    (2621440.0, 28160.0, 128000.0)
+    """
+    length = prompt + completion
+    attention = 4.0 * shape.heads * shape.head_dim * shape.layers * rows * length * (length + 1) / 2
+    head = 2.0 * shape.hidden * shape.vocabulary * rows * completion
+    return 2.0 * shape.linear * rows * length, attention, head
+
+
+def phases(work: Work) -> Iterator[Phase]:
+    """Yield the phases of one step in order."""
+    slots = {node.slot for node in work.stage.nodes()}
+    said = "; ".join(work.size.assumes)
+    if "sampler" in slots:
+        yield _sample(work, said)
+        yield Phase("reward", 0, 0.0, 0.0, "rewards run on the CPU, without the model")
+    if "reference" in slots:
+        cached = (work.stage.settings["reference"] or {}).get("mode") == "cached"
+        once = f"{said}; only in the first epoch, before training" if cached else said
+        yield _scored(work, "reference", once)
+    if any(node.id.endswith("/old") for node in work.stage.nodes()):
+        yield _scored(work, "old", said)
+    yield _update(work, said)
+
+
+def _sample(work: Work, said: str) -> Phase:
+    shape, size = work.shape, work.size
+    if size.completion is None:
+        return Phase("sample", None, None, None, "the sampler does not bound the length of a row")
+    prompt, written = size.prompt or 0, size.rows * size.completion
+    tokens = size.units * prompt + written
+    # position t of a completion attends to the prompt and to the t tokens before it
+    pairs = size.units * prompt * (prompt + 1) / 2 + size.rows * size.completion * (prompt + (size.completion + 1) / 2)
+    flops = 2.0 * shape.linear * tokens + 4.0 * shape.heads * shape.head_dim * shape.layers * pairs
+    flops += 2.0 * shape.hidden * shape.vocabulary * written
+    turns = -(-size.rows // work.decoded)
+    read = work.weights * size.completion * turns
+    read += shape.cached * work.width * size.rows * size.completion * (prompt + (size.completion + 1) / 2)
+    return Phase("sample", tokens, flops, read, f"{said}; a group's prompt is computed once; weights read once a token")
+
+
+def _scored(work: Work, name: str, said: str) -> Phase:
+    size = work.size
+    if size.completion is None:
+        return Phase(name, None, None, None, said)
+    tokens = size.rows * ((size.prompt or 0) + size.completion)
+    flops = sum(forward(work.shape, size.rows, size.prompt or 0, size.completion))
+    return Phase(name, tokens, flops, work.weights * -(-tokens // work.microbatch), said)
+
+
+def _update(work: Work, said: str) -> Phase:
+    size = work.size
+    if size.completion is None:
+        return Phase("update", None, None, None, said)
+    passes = int(work.stage.settings["budget"]["passes"])
+    tokens = size.rows * ((size.prompt or 0) + size.completion) * passes
+    matrices, attention, head = forward(work.shape, size.rows, size.prompt or 0, size.completion)
+    again = 1.0 if work.checkpointing else 0.0
+    # a frozen matrix needs the gradient of its input alone
+    linear = (2.0 if work.policy.get("lora") else 3.0) + again
+    flops = passes * (matrices * linear + attention * (3.5 + again) + head * 4.0)
+    read = work.weights * (2 + again) * -(-tokens // work.microbatch)
+    zero = any(node.knobs.get("drop_zero_credit") for node in work.stage.nodes())
+    return Phase("update", tokens, flops, read, f"{said}; no row without credit" if zero else said)
+
+
+def memory(work: Work) -> Iterator[Holding]:
+    """Yield what is in memory during the stage, in one process."""
+    shape, trained, width = work.shape, work.trained, work.width
+    yield Holding("weights", work.weights, f"{shape.parameters:,} parameters of {width} bytes")
+    adapter = trained if work.policy.get("lora") else 0
+    if adapter:
+        yield Holding("adapter", float(adapter * width), f"{adapter:,} parameters, on every matrix of the layers")
+    copies = 0 if width == 4 else 4
+    yield Holding("gradients", float(trained * (width + copies)), "trained parameters, and in float32 for the update")
+    yield Holding(
+        "optimizer", float(trained * (8 + copies)), "two float32 moments, and a float32 copy of narrower weights"
+    )
+    yield from _reference(work)
+    each = (shape.layers * shape.hidden if work.checkpointing else shape.saved) * width
+    yield Holding(
+        "activations", float(work.microbatch * each), f"{work.microbatch:,} tokens in a forward pass; no score matrix"
+    )
+    rows = min(work.microbatch, max(1, LOGITS // shape.vocabulary))
+    yield Holding("logits", 12.0 * rows * shape.vocabulary, "three float32 copies of one chunk")
+    if any(node.slot == "sampler" for node in work.stage.nodes()) and work.size.row:
+        together = min(work.decoded, work.size.rows)
+        kept = float(shape.cached * width * together * work.size.row)
+        yield Holding("keys and values", kept, f"{together} rows decoded together, at their longest")
+
+
+def _reference(work: Work) -> Iterator[Holding]:
+    reference = work.stage.settings["reference"]
+    match (reference or {}).get("mode"):
+        case "weights_copy":
+            yield Holding("reference", work.weights, reference["why"])
+        case "adapter_copy":
+            yield Holding("reference", float(work.trained * work.width), reference["why"])
+        case "other":
+            yield Holding("reference", None, f"{reference['why']}, whose size is not looked up")
+
+
+def disk(work: Work) -> Iterator[Holding]:
+    """Yield what the stage leaves on disk."""
+    budget = work.stage.settings["budget"]
+    copies = 0 if work.width == 4 else 4
+    each = float(work.trained * (work.width + 8 + copies))
+    keep = int(budget["keep"])
+    yield Holding("checkpoints", each * keep, f"{keep} kept, each with trained parameters and the optimizer's state")
+    policy = work.trained * work.width if work.policy.get("lora") else work.weights
+    yield Holding("policy", float(policy), "the adapter alone" if work.policy.get("lora") else "all weights")
