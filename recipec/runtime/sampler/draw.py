@@ -56,23 +56,46 @@ def draw(
     if sampling.temperature == 0.0:
         token_R1 = allowed_RV.argmax(-1, keepdim=True)
         return token_R1[:, 0], (scaled_RV.gather(1, token_R1) - scaled_RV.logsumexp(-1, keepdim=True))[:, 0]
-    top_R1 = allowed_RV.amax(-1, keepdim=True)
-    weight_RV = (allowed_RV - top_R1).exp_()
-    kept_RV = truncate(weight_RV, sampling)
-    cdf_RV = kept_RV.cumsum(-1, dtype=torch.float64)
-    total_R1 = cdf_RV[:, -1:]
-    # below the total even where u * total rounds up to it, so that a token of positive weight is found
-    target_R1 = torch.minimum(uniform_R[:, None] * total_R1, total_R1.nextafter(torch.zeros_like(total_R1)))
-    token_R1 = torch.searchsorted(cdf_RV, target_R1, right=True).clamp_(max=cdf_RV.shape[1] - 1)
-    whole = kept_RV is weight_RV and banned_V is None
-    log_total_R1 = top_R1 + total_R1.log().float() if whole else scaled_RV.logsumexp(-1, keepdim=True)
-    return token_R1[:, 0], (scaled_RV.gather(1, token_R1) - log_total_R1)[:, 0]
+    chance_RV = allowed_RV.softmax(-1)
+    token_R1 = invert(truncate(chance_RV, sampling), uniform_R[:, None])
+    if banned_V is None:
+        return token_R1[:, 0], chance_RV.gather(1, token_R1)[:, 0].log()
+    return token_R1[:, 0], (scaled_RV.gather(1, token_R1) - scaled_RV.logsumexp(-1, keepdim=True))[:, 0]
+
+
+def invert(weight_RV: Tensor, uniform_R1: Tensor) -> Tensor:
+    """Find the token at which the running sum of weights passes ``uniform`` times their total.
+
+    Sums run in float64 over blocks of tokens, then within the one block: the whole vocabulary is only added up once.
+
+    >>> invert(torch.tensor([[1.0, 0.0, 2.0, 1.0]]), torch.tensor([[0.3]], dtype=torch.float64))
+    tensor([[2]])
+    """
+    rows, vocabulary = weight_RV.shape
+    size = 1 << vocabulary.bit_length() // 2
+    if vocabulary % size:
+        weight_RV = torch.nn.functional.pad(weight_RV, (0, size - vocabulary % size))
+    weight_RBS = weight_RV.view(rows, -1, size)
+    sum_RB = weight_RBS.sum(-1).double()
+    cdf_RB = sum_RB.cumsum(-1)
+    target_R1 = uniform_R1 * cdf_RB[:, -1:]
+    block_R1 = _passed(cdf_RB, target_R1)
+    target_R1 = target_R1 - (cdf_RB - sum_RB).gather(1, block_R1)
+    within_RS = weight_RBS.gather(1, block_R1[:, :, None].expand(-1, -1, size))[:, 0].double()
+    return block_R1 * size + _passed(within_RS.cumsum(-1), target_R1)
+
+
+def _passed(cdf_RN: Tensor, target_R1: Tensor) -> Tensor:
+    """Find where each row first exceeds its target; rounding may not push the target out of [0, last)."""
+    last_R1 = cdf_RN[:, -1:]
+    below_R1 = target_R1.clamp(min=0.0).minimum(last_R1.nextafter(torch.zeros_like(last_R1)))
+    return torch.searchsorted(cdf_RN, below_R1, right=True).clamp_(max=cdf_RN.shape[1] - 1)
 
 
 def truncate(weight_RV: Tensor, sampling: Sampling) -> Tensor:
     """Set the weight of what may not be drawn to 0: top-k, then top-p of what is left, then min-p.
 
-    The likeliest token has weight 1 and is always kept; tokens as likely as the last one of the top k are kept too.
+    The likeliest token is always kept; tokens as likely as the last one of the top k are kept too.
 
     >>> truncate(torch.tensor([[0.1, 1.0, 0.5]]), Sampling(1, top_k=2))
     tensor([[0.0000, 1.0000, 0.5000]])
@@ -87,5 +110,5 @@ def truncate(weight_RV: Tensor, sampling: Sampling) -> Tensor:
         out_RV[:, -1] = False
         weight_RV = weight_RV.masked_fill(out_RV.gather(1, order_RV.argsort(-1)), 0.0)
     if sampling.min_p > 0.0:
-        weight_RV = weight_RV.masked_fill(weight_RV < sampling.min_p, 0.0)
+        weight_RV = weight_RV.masked_fill(weight_RV < sampling.min_p * weight_RV.amax(-1, keepdim=True), 0.0)
     return weight_RV
