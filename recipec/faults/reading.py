@@ -292,9 +292,9 @@ def own_file(shown: str, path: str, spans: Spans) -> Finding:
 
 @fault("RC146", "bad-allow")
 def bad_allow(code: str, path: str, spans: Spans, problem: str, advice: str) -> Finding:
-    """An entry of `allow` has no reason, or names what cannot be allowed.
+    """An entry of `allow` has no reason, or names no code.
 
-    What it checks: `allow` maps the code of a numerics warning (RC4xx) to a reason.
+    What it checks: `allow` maps the code of a warning to a reason.
     Why it matters: whoever reads the recipe next should know why a warning was meant; errors cannot be allowed away.
     Example: `allow: {RC405: ""}`.
     Use instead: `allow: {RC405: "published with top_p 0.95"}`.
@@ -359,5 +359,35 @@ def unnamed_level(slot: str, name: str, path: str, spans: Spans) -> Finding:
         spans,
         "levels add; each name is in the metrics, and is how a level is changed or removed by another file",
         f"give it a name of your choice: `{slot}: {{NAME: {{type: {name or '…'}, …}}}}`",
+        path,
+    )
+
+
+@fault("RC150", "keys-disagree")
+def keys_disagree(where: str, problem: str, path: str, spans: Spans) -> Finding:
+    """Keys of one component, each fine by itself, do not go together.
+
+    What it checks: what a component says of its keys together, such as exactly one of `path` and `hub`.
+    Why it matters: the component could not tell which of them is meant.
+    Example: `data: {type: file, path: a.jsonl, hub: org/name}`.
+    Use instead: what the message says.
+    """
+    return Finding(f"{where}: {problem}", spans, "its keys do not go together", "", path)
+
+
+@fault("RC151", "broken-plug-in")
+def broken_plugin(slot: str, name: str, problem: str, path: str, spans: Spans) -> Finding:
+    """An installed package offers the component that a recipe names, and cannot be imported.
+
+    What it checks: the entry point in the group `recipec.components`.
+    Why it matters: without the component's declaration nothing about it can be checked.
+    Example: a package that was built for another version.
+    Use instead: repair or remove the package; recipes that do not name its components never import it.
+    """
+    return Finding(
+        f"{slot} `{name}` comes from an installed package that cannot be imported: {problem}",
+        spans,
+        "without the component's declaration nothing about it can be checked",
+        "repair or remove the package",
         path,
     )

@@ -56,8 +56,9 @@ def nearest(word: object, names: Iterable[str], given: Collection[str] = ()) -> 
         edits = distance(said, plain)
         alike = SequenceMatcher(None, said, plain).ratio()
         if edits <= max(1, min(len(said), len(plain)) // 3) or alike >= 0.7:
-            ranked.append((edits + (name in given), -alike, name))
-    return [name for _, _, name in sorted(ranked)][:3]
+            other_letters = sorted(said) != sorted(plain)  # a swap of letters is likelier than another word
+            ranked.append((edits + (name in given), other_letters, -alike, name))
+    return [name for *_, name in sorted(ranked)][:3]
 
 
 def did_you_mean(names: Iterable[str]) -> str:

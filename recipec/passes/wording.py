@@ -1,0 +1,197 @@
+"""What a knob takes, in plain words: the validator's own vocabulary never reaches a reader."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from recipec.component import Section, is_signal
+
+FORMS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, `.`, `_` and `-`, a letter or digit first",
+    r"^(accuracy|reward|majority|avg@[1-9]\d*|pass@[1-9]\d*)$": (
+        "one of `accuracy`, `reward`, `majority`, `avg@K`, `pass@K` with a number K"
+    ),
+}
+"""Every pattern of our models in words; a test keeps the table whole."""
+_LONGEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one place of a section takes.
+
+    Example: of ``epsilon`` in the loss ``clipped``, ``Taken(float, (Gt(0), Le(1)), "", "Clip below 1 - epsilon.")``.
+    """
+
+    annotation: Any
+    metadata: tuple[Any, ...]
+    unit: str
+    doc: str
+
+    def words(self) -> str:
+        """Say it, with bounds and unit."""
+        said = expected(self.annotation, self.metadata)
+        return f"{said}, in {self.unit}" if self.unit else said
+
+
+def taken(cls: type[BaseModel], path: Sequence[str | int]) -> Taken | None:
+    """Find what the place at ``path`` below a section takes; ``None`` where anything goes."""
+    info = field_of(cls, path[0])
+    if info is None:
+        return None
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    found = Taken(info.annotation, tuple(info.metadata), str(extra.get("unit", "")), info.description or "")
+    for index, part in enumerate(path[1:], 1):
+        within = inside(found.annotation, part)
+        section = section_of(within)
+        if section is not None and index + 1 < len(path):
+            return taken(section, path[index + 1 :])
+        if within is None:
+            return None
+        found = Taken(*_opened(within, ()), found.unit, found.doc)
+    return found
+
+
+def field_of(cls: type[BaseModel], key: str | int) -> FieldInfo | None:
+    """Find the field that a file calls ``key``."""
+    return next((info for name, info in cls.model_fields.items() if (info.alias or name) == key), None)
+
+
+def keys_of(cls: type[BaseModel]) -> list[str]:
+    """List the keys of a section as files write them."""
+    return [info.alias or name for name, info in cls.model_fields.items()]
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """Find the section among the choices of a knob, if one of them is a section."""
+    for choice in _choices(annotation):
+        if isinstance(choice, type) and issubclass(choice, Section):
+            return choice
+    return None
+
+
+def inside(annotation: Any, part: str | int) -> Any:
+    """Find what an item of a list or mapping takes, or a section's own field."""
+    for choice in _choices(annotation):
+        origin, args = get_origin(choice), get_args(choice)
+        if isinstance(part, int) and origin in {tuple, list} and args:
+            return args[0] if len(args) == 1 or args[1] is Ellipsis else args[min(part, len(args) - 1)]
+        if isinstance(part, str) and origin is dict:
+            return args[1]
+        if isinstance(part, str) and isinstance(choice, type) and issubclass(choice, Section):
+            info = field_of(choice, part)
+            return Annotated[info.annotation, *info.metadata] if info and info.metadata else info and info.annotation
+    return None
+
+
+def _opened(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """Take the constraints out of an annotation."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, metadata
+    inner, *more = get_args(annotation)
+    for item in more:
+        metadata += tuple(item.metadata) if isinstance(item, FieldInfo) else (item,)
+    return _opened(inner, metadata)
+
+
+def _choices(annotation: Any) -> Iterator[Any]:
+    annotation, _ = _opened(annotation, ())
+    if get_origin(annotation) in {Union, types.UnionType}:
+        for choice in get_args(annotation):
+            yield from _choices(choice)
+    elif annotation is not type(None):
+        yield annotation
+
+
+def expected(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """Describe a type and its constraints.
+
+    >>> from annotated_types import Gt, Le
+    >>> expected(float, [Gt(0), Le(1)]), expected(tuple[str, ...]), expected(Literal["k1", "k3"])
+    ('a number above 0 and at most 1', 'a list of texts', 'one of `k1`, `k3`')
+    """
+    annotation, constraints = _opened(annotation, tuple(metadata))
+    choices = list(dict.fromkeys(_described(choice, constraints) for choice in _choices(annotation)))
+    return " or ".join(choices) or "null"
+
+
+def _described(choice: Any, constraints: tuple[Any, ...]) -> str:
+    origin, args = get_origin(choice), get_args(choice)
+    if origin is Literal:
+        return f"`{args[0]}`" if len(args) == 1 else "one of " + ", ".join(f"`{_word(value)}`" for value in args)
+    if choice is bool:
+        return "true or false"
+    if choice is int:
+        return "a whole number" + _bounds(constraints)
+    if choice is float:
+        return "a number" + _bounds(constraints)
+    if choice is str:
+        patterns = [FORMS.get(p, f"text of the form {p}") for c in constraints if (p := getattr(c, "pattern", None))]
+        return patterns[0] if patterns else "text"
+    if origin in {tuple, list}:
+        items = args[0] if args else Any
+        length = f"{len(args)} " if origin is tuple and Ellipsis not in args else ""
+        return f"a list of {length}{_many(items)}"
+    return "a mapping" if origin is dict or choice is dict or section_of(choice) else "a value"
+
+
+def _many(annotation: Any) -> str:
+    inner, _ = _opened(annotation, ())
+    return {str: "texts", int: "whole numbers", float: "numbers"}.get(inner, "values")
+
+
+def _word(value: object) -> str:
+    return json.dumps(value) if not isinstance(value, str) else value
+
+
+def _bounds(constraints: Iterable[Any]) -> str:
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    found = {sign: getattr(c, sign) for c in constraints for sign in words if getattr(c, sign, None) is not None}
+    if "ge" in found and "le" in found:
+        return f" from {found['ge']} to {found['le']}"
+    said = [f"{words[sign]} {value}" for sign, value in found.items()]
+    of = " of " if said and said[0].startswith("at least") else " "
+    return of + " and ".join(said) if said else ""
+
+
+def shown(value: object) -> str:
+    """Show a value of the file, shortened.
+
+    >>> shown("1e-5"), shown(True), shown([1]), shown({}), shown(None)
+    ('the text "1e-5"', 'true', 'a list of 1', 'a mapping', 'null')
+    """
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else f"a list of {len(value)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    text = json.dumps(value, ensure_ascii=False)
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return f"the text {text}" if isinstance(value, str) else text
+
+
+def literals(annotation: Any) -> list[str]:
+    """List the words among which a knob chooses."""
+    return [
+        value
+        for choice in _choices(annotation)
+        if get_origin(choice) is Literal
+        for value in get_args(choice)
+        if isinstance(value, str)
+    ]
+
+
+def about(cls: type[BaseModel], key: str) -> str:
+    """Say what a knob is and what it takes."""
+    info, place = field_of(cls, key), taken(cls, (key,))
+    assert info is not None
+    assert place is not None
+    said = "the name of a signal" if is_signal(info) else place.words()
+    return f"{said}. {place.doc}"
