@@ -1,0 +1,260 @@
+"""The same batch and weights through TRL's losses and ours, in float32: how far apart are value and gradient?
+
+Each objective runs on one random Llama: through TRL's own trainer (its model, its loss function, as they are), through
+our policy and objective, and through a plain float64 forward, row by row, that judges both.
+Old and reference log-probabilities are the policy's with noise, so that clip and KL are at work.
+TRL's KL is the plain k3 of the papers: `use_bias_correction_kl`, which multiplies it by the ratio, is off.
+
+    pip install 'recipec[train,bench]'
+    python benchmarks/losses.py
+
+Prints a Markdown table; errors of a loss are relative to its value, which is small where credit of both signs cancels.
+Goals: 1e-6 for the loss, 5e-6 for the gradient by norm, ours against TRL's.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from pathlib import Path
+
+import datasets
+import torch
+import transformers
+import trl
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from recipec.runtime import ops
+from recipec.runtime.batch import Example
+from recipec.runtime.loss import clipped, dpo, nll
+from recipec.runtime.policy import CausalLm, Origin
+from recipec.runtime.scratch import characters
+from recipec.runtime.setting import Setting
+from recipec.spec import loss as spec
+from recipec.spec import policy as policy_spec
+
+ROWS, TEMPERATURE, MAX_COMPLETION = 8, 0.7, 48
+TOKENIZER = characters()
+CASES = {
+    "GRPO, token mean": ({"loss_type": "bnpo"}, {"aggregate": "token_mean"}),
+    "GRPO, row mean of token means": ({"loss_type": "grpo"}, {"aggregate": "seq_mean_token_mean"}),
+    "Dr. GRPO": ({"loss_type": "dr_grpo"}, {"aggregate": "fixed", "normaliser": MAX_COMPLETION}),
+    "GSPO": (
+        {"loss_type": "grpo", "importance_sampling_level": "sequence"},
+        {"aggregate": "seq_mean_token_mean", "ratio": "sequence"},
+    ),
+}
+
+
+def draw_examples(draw, rows):
+    """Draw prompts of 5 to 20 tokens and completions of 8 to 48."""
+    made = []
+    for row in range(rows):
+        prompt, answer = (
+            int(torch.randint(*span, (1,), generator=draw)) for span in ((5, 21), (8, MAX_COMPLETION + 1))
+        )
+        ids = torch.randint(4, len(TOKENIZER), (prompt + answer,), generator=draw).tolist()
+        made.append(Example(row, tuple(ids), (False,) * prompt + (True,) * answer))
+    return made
+
+
+def left_padded(sequences):
+    """Lay prompts out as TRL does."""
+    width = max(map(len, sequences))
+    ids = torch.tensor([[0] * (width - len(s)) + list(s) for s in sequences])
+    return ids, torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in sequences])
+
+
+def answered(column_RT, trained_RT):
+    """Cut the prompts off a column, as TRL does."""
+    rows = [row[mask].tolist() for row, mask in zip(column_RT, trained_RT, strict=True)]
+    return ops.pad_rows(rows, torch.float32)
+
+
+def exact(model, columns, temperature):
+    """Return float64 log-probabilities, one unpadded row at a time."""
+    logprob_RT = torch.zeros(columns["tokens_RT"].shape, dtype=torch.float64)
+    rows = []
+    for tokens_T, attend_T, zero_T in zip(columns["tokens_RT"], columns["attend_RT"], logprob_RT, strict=True):
+        ids = tokens_T[attend_T]
+        logp = torch.log_softmax(model(input_ids=ids[None]).logits[0, :-1] / temperature, -1)
+        picked = logp.gather(1, ids[1:, None])[:, 0]
+        rows.append(torch.cat([zero_T[:1], picked, zero_T[len(ids) :]]))
+    return torch.stack(rows) * columns["trained_RT"]
+
+
+def gradient(loss, parameters):
+    """Return the loss and the whole gradient, in float64."""
+    grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+    assert all(g is not None for g in grads)
+    return float(loss.detach()), torch.cat([g.double().flatten() for g in grads])
+
+
+class Models:
+    """The three copies of one random model."""
+
+    def __init__(self, folder):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(TOKENIZER), hidden_size=128, intermediate_size=256, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.08,
+            tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        )  # fmt: skip
+        self.folder = folder
+        LlamaForCausalLM(config).save_pretrained(folder / "model")
+        TOKENIZER.save_pretrained(folder / "model")
+        self.theirs = LlamaForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+        self.judge = copy.deepcopy(self.theirs).double()
+        self.names = [name for name, _ in self.theirs.named_parameters()]
+
+    def ours(self, temperature):
+        """Load our policy."""
+        setting = Setting(self.folder, self.folder, seed=0, stage="bench", temperature=temperature)
+        return CausalLm(policy_spec.CausalLm(), setting, Origin("directory", "model"))
+
+    def three(self, columns, objective, theirs, temperature=1.0):
+        """Return loss and gradient of TRL, ours and the judge."""
+        policy = self.ours(temperature)
+        ours = policy(columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"])["logprob_RT"]
+        judged = exact(self.judge, columns, temperature)
+        named = dict(policy.model.named_parameters())
+        return (
+            gradient(theirs, list(self.theirs.parameters())),
+            gradient(objective(ours), [named[name] for name in self.names]),
+            gradient(objective(judged), list(self.judge.parameters())),
+        )
+
+
+def arguments(kind, folder, **knobs):
+    """Configure a trainer of TRL that writes and reports nothing."""
+    quiet = {
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+    }
+    return kind(output_dir=str(folder), per_device_train_batch_size=ROWS, **quiet, **knobs)
+
+
+def grpo(models, draw, theirs, ours):
+    """Compare one form of GRPO with k3 KL and a clip of 0.2 and 0.28."""
+    knobs = {"beta": 0.04, "epsilon": 0.2, "epsilon_high": 0.28}
+    examples = draw_examples(draw, ROWS)
+    columns = ops.collate_completions(examples)
+    trained_RT = columns["trained_RT"]
+    with torch.no_grad():
+        base_RT = exact(models.judge, columns, TEMPERATURE).float()
+    noise = [0.3 * torch.randn(base_RT.shape, generator=draw) * trained_RT for _ in range(2)]
+    old_RT, ref_RT = base_RT + noise[0], base_RT + noise[1]
+    advantage_R = torch.randn(ROWS, generator=draw)
+    form = spec.Clipped(**knobs, **ours)
+    weight_RT = ops.weigh(trained_RT, aggregate=form.aggregate, normaliser=form.normaliser)["weight_RT"]
+    credit_RT = ops.broadcast(advantage_R, trained_RT)["advantage_RT"]
+
+    def objective(logprob_RT):
+        shared = (old_RT, credit_RT, trained_RT, columns["turn_RT"], weight_RT, ref_RT, None, None)
+        return clipped(logprob_RT, *shared, **form.knobs())["loss"]
+
+    trainer = trl.GRPOTrainer(
+        models.theirs, lambda completions, **_: [0.0] * len(completions),
+        arguments(
+            trl.GRPOConfig, models.folder, num_generations=ROWS, temperature=TEMPERATURE,
+            max_completion_length=MAX_COMPLETION, use_bias_correction_kl=False, **knobs, **theirs,
+        ),
+        train_dataset=datasets.Dataset.from_list([{"prompt": "a"}] * ROWS), processing_class=TOKENIZER,
+    )  # fmt: skip
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    answers = [[t for t, on in zip(e.ids, e.trained, strict=True) if on] for e in examples]
+    prompts = [e.ids[: len(e.ids) - len(a)] for e, a in zip(examples, answers, strict=True)]
+    prompt_ids, prompt_mask = left_padded(prompts)
+    masks = ops.pad_rows([[1] * len(a) for a in answers], torch.int64)
+    inputs = {
+        "prompt_ids": prompt_ids, "prompt_mask": prompt_mask, "completion_mask": masks, "advantages": advantage_R,
+        "completion_ids": ops.pad_rows(answers, torch.int64),
+        "old_per_token_logps": answered(old_RT, trained_RT), "ref_per_token_logps": answered(ref_RT, trained_RT),
+    }  # fmt: skip
+    loss = trainer._compute_loss(trainer.model, inputs)  # noqa: SLF001 - the very function is what is compared
+    return models.three(columns, objective, loss, TEMPERATURE)
+
+
+def preference(models, draw, kind, knobs):
+    """Compare DPO."""
+    chosen, rejected = draw_examples(draw, ROWS), draw_examples(draw, ROWS)
+    columns = ops.collate_pairs(chosen, rejected)
+    with torch.no_grad():
+        base_RT = exact(models.judge, columns, 1.0).float()
+    ref_RT = base_RT + 0.3 * torch.randn(base_RT.shape, generator=draw) * columns["trained_RT"]
+    weight_R = ops.weigh_pairs(columns["by_pair_R"])["weight_R"]
+
+    def objective(logprob_RT):
+        shared = (ref_RT, columns["trained_RT"], columns["by_pair_R"], columns["chosen_R"], weight_R)
+        return dpo(logprob_RT, *shared, **spec.Dpo(**knobs).knobs())["loss"]
+
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    trainer = trl.DPOTrainer(
+        models.theirs, None, arguments(trl.DPOConfig, models.folder, loss_type=[kind], beta=0.1),
+        train_dataset=datasets.Dataset.from_list([pair] * ROWS), processing_class=TOKENIZER,
+    )  # fmt: skip
+    trainer.precompute_ref_logps = True  # the same reference for both, as trainer options would give it
+    trainer.model.train()
+    order = torch.cat([torch.arange(0, 2 * ROWS, 2), torch.arange(1, 2 * ROWS, 2)])
+    sums = ref_RT.double().sum(-1).float()[order]
+    inputs = {
+        "input_ids": columns["tokens_RT"][order], "attention_mask": columns["attend_RT"][order].long(),
+        "completion_mask": columns["trained_RT"][order].long(),
+        "ref_chosen_logps": sums[:ROWS], "ref_rejected_logps": sums[ROWS:],
+    }  # fmt: skip
+    loss = trainer._compute_loss(trainer.model, inputs, return_outputs=False)  # noqa: SLF001
+    return models.three(columns, objective, loss)
+
+
+def imitation(models, draw):
+    """Compare SFT on completions."""
+    columns = ops.collate_completions(draw_examples(draw, ROWS))
+    weight_RT = ops.weigh(columns["trained_RT"], aggregate="token_mean")["weight_RT"]
+    trainer = trl.SFTTrainer(
+        models.theirs, arguments(trl.SFTConfig, models.folder),
+        train_dataset=datasets.Dataset.from_list([{"prompt": "a", "completion": "b"}] * ROWS),
+        processing_class=TOKENIZER,
+    )  # fmt: skip
+    trainer.model.train()
+    inputs = {
+        "input_ids": columns["tokens_RT"], "attention_mask": columns["attend_RT"].long(),
+        "labels": columns["tokens_RT"].masked_fill(~columns["trained_RT"], -100),
+    }  # fmt: skip
+    loss = trainer.compute_loss(trainer.model, inputs)
+    return models.three(columns, lambda logprob_RT: nll(logprob_RT, columns["trained_RT"], weight_RT)["loss"], loss)
+
+
+def row(name, theirs, ours, judge):
+    """Write one line of the table."""
+    loss = [abs(a[0] - b[0]) / abs(judge[0]) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]
+    size = judge[1].norm()
+    grad = [float((a[1] - b[1]).norm() / size) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]
+    cells = [f"{x:.1e}" for pair in zip(loss, grad, strict=True) for x in pair]
+    return f"| {name} | {judge[0]:.4f} | " + " | ".join(cells) + " |"
+
+
+def main():
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    draw = torch.Generator().manual_seed(1)
+    print(f"TRL {trl.__version__}, transformers {transformers.__version__}, torch {torch.__version__}, CPU, float32\n")
+    print(
+        "| objective | value | ours/TRL: loss | gradient | ours/exact: loss | gradient | TRL/exact: loss | gradient |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (theirs, ours) in CASES.items():
+            print(row(name, *grpo(Models(Path(folder)), draw, theirs, ours)), flush=True)
+        print(row("DPO", *preference(Models(Path(folder)), draw, "sigmoid", {})), flush=True)
+        ipo = {"variant": "ipo", "length_normalised": True}
+        print(row("IPO", *preference(Models(Path(folder)), draw, "ipo", ipo)), flush=True)
+        print(row("SFT", *imitation(Models(Path(folder)), draw)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
