@@ -21,7 +21,7 @@ HERE = {name: found for name, found in TABLE.items() if found.available()}
 # Built by the loop and driven by their own verbs, so they take no columns.
 DRIVEN = ("attention", "machine", "optimizer")
 # Asked by the loop to draw so many tasks.
-SOURCES = ("data", "preference")
+SOURCES = ("data",)
 # What must be given, because no default could be right.
 REQUIRED = {
     "data.file": {"path": "tasks.jsonl"},
