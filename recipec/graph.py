@@ -253,7 +253,7 @@ def verify(
         TypeError: it does not: a pass is broken.
     """
     wrong = [words for rule in spec for words in rule(graph)]
-    wrong += [f"nothing read the key `{key}`" for key in keys if not is_read(graph, key)]
+    wrong += [f"nothing read the key `{key}`" for key in keys if not _is_said(graph, key)]
     if wrong:
         raise TypeError(f"{graph.name}: " + "; ".join(wrong))
     return graph

@@ -1,0 +1,82 @@
+"""From a recipe's text to its graph: the list of passes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recipec.diagnostics import Diagnostic
+from recipec.graph import Graph, verify
+from recipec.passes.lower import lower
+from recipec.passes.optimise import optimise
+from recipec.passes.read import read_recipe
+from recipec.resolve import resolve
+from recipec.source import read_source
+
+if TYPE_CHECKING:
+    from recipec.passes.parts import Reading
+    from recipec.resolve import Resolved
+    from recipec.spec.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A recipe as far as it could be compiled, and what is wrong with it; ``graph`` is there when nothing is."""
+
+    resolved: Resolved
+    reading: Reading
+    recipe: Recipe | None
+    graph: Graph | None
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; a fragment is never compiled, but may well be sound."""
+        return not any(diagnostic.is_error for diagnostic in self.diagnostics)
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Every file that was read, the recipe first, and the command line's overrides."""
+        return dict(self.resolved.texts)
+
+
+def compile_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, text: str | None = None) -> Compiled:
+    r"""Compile the recipe in a file, or ``text`` under the name ``path``; never raises for what a user wrote.
+
+    >>> compile_recipe("r.yaml", text="recipec: 1\nname: r\nstages: {}\n").ok
+    False
+    """
+    source = read_source(path, text)  # text                  -> values and where they stand
+    resolved = resolve(source, overrides)  # extends, ${...}, --set -> plain data, its places kept
+    reading = read_recipe(resolved)  # slot by slot          -> frozen specs
+    found = (*resolved.diagnostics, *reading.diagnostics)
+    graph = None
+    if reading.recipe is not None and not any(diagnostic.is_error for diagnostic in found):
+        graph = compile_graph(reading.recipe)
+        verify(graph, keys=said(reading))
+    return Compiled(resolved, reading, reading.recipe, graph, found)
+
+
+def compile_graph(recipe: Recipe) -> Graph:
+    """Lower and optimise a recipe in which nothing is wrong; the graph obeys its grammar before and after."""
+    return verify(optimise(verify(lower(recipe))))
+
+
+def compile_model(recipe: Recipe) -> Compiled:
+    """Compile a recipe that was built in Python: as if it had been read from the file it would be written to."""
+    return compile_recipe("<python>", text=recipe.to_yaml())
+
+
+def said(reading: Reading) -> list[str]:
+    """Return the dotted keys to which the files give a value."""
+    keys = set(reading.consumed)
+    inner = {key.rpartition(".")[0] for key in keys}
+    return sorted(key for key in keys - inner if key and _value(reading.resolved.data, key) not in (None, {}, []))
+
+
+def _value(data: object, key: str) -> object:
+    for step in key.split("."):
+        data = data.get(step) if isinstance(data, Mapping) else None
+    return data
