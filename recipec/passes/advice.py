@@ -10,8 +10,8 @@ from typing import Any
 from recipec.component import known
 from recipec.passes import names, wording
 from recipec.passes.suggest import did_you_mean, distance, folded, nearest
-from recipec.signals import SIGNALS, split_axes
 from recipec.scalar import read_scalar
+from recipec.signals import SIGNALS, split_axes
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
 Path = tuple[str | int, ...]
@@ -110,31 +110,36 @@ def for_signal(name: str, default: object) -> tuple[str, str]:
 
 
 def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, str]:
-    """Advise on a bad value; returns the advice, and what to write instead if that is plain."""
+    """Advise on a bad value; returns the advice, and what to write instead if that is plain.
+
+    >>> for_value("learning_rate", "1e-5", float)
+    ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
+    """
     takes = wording.expected(annotation, metadata)
     if isinstance(value, str):
-        number, _ = read_scalar(value)
-        if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
-            return f"without quotes it is a number: `{key}: {value}`", value
-        if "true or false" in takes and value.lower() in _YES_NO:
-            right = _YES_NO[value.lower()]
-            return f"write `{key}: {right}`", right
-        words = wording.literals(annotation)
-        other = names.VALUES.get(value, "")
-        if other in words:
-            return f"what other tools call `{value}` is `{other}` here", other
-        published = names.fragment(value)
-        close = nearest(value, words)
-        if published and not close:
-            return f"the settings published as {value} are `extends: [{published}]`", ""
-        if close:
-            return did_you_mean(close), close[0]
-        if takes.startswith("a list of texts"):
-            right = f"[{json.dumps(value, ensure_ascii=False)}]"
-            return f"one text is a list, too: `{key}: {right}`", right
+        return _for_text(key, value, takes, wording.literals(annotation))
+    right = ""
     if isinstance(value, float) and value.is_integer() and "whole number" in takes:
-        return f"write `{key}: {int(value)}`", str(int(value))
-    if isinstance(value, int) and "true or false" in takes and value in {0, 1}:
+        right = str(int(value))
+    elif isinstance(value, int) and "true or false" in takes and value in {0, 1}:
         right = "true" if value else "false"
-        return f"write `{key}: {right}`", right
-    return "", ""
+    return (f"write `{key}: {right}`", right) if right else ("", "")
+
+
+def _for_text(key: str, value: str, takes: str, words: list[str]) -> tuple[str, str]:
+    number, _ = read_scalar(value)
+    close, other, published = nearest(value, words), names.VALUES.get(value, ""), names.fragment(value)
+    said, right = did_you_mean(close), close[0] if close else ""
+    if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
+        said, right = f"without quotes it is a number: `{key}: {value}`", value
+    elif "true or false" in takes and value.lower() in _YES_NO:
+        right = _YES_NO[value.lower()]
+        said = f"write `{key}: {right}`"
+    elif other in words:
+        said, right = f"what other tools call `{value}` is `{other}` here", other
+    elif published and not close:
+        said = f"the settings published as {value} are `extends: [{published}]`"
+    elif takes.startswith("a list of texts") and not close:
+        right = f"[{json.dumps(value, ensure_ascii=False)}]"
+        said = f"one text is a list, too: `{key}: {right}`"
+    return said, right

@@ -154,7 +154,7 @@ _DIRECT: dict[str, Foreign] = {
         _VERL,
         "advantage.NAME.type",
         "`grpo` is `group_relative`, `rloo` is `rloo`, `reinforce_plus_plus` is `batch_standardised`",
-    ),  # fmt: skip
+    ),
     "advantage_estimator": Foreign(
         _OPENRLHF, "advantage.NAME.type", "`group_norm` is `group_relative`, `dr_grpo` is the same with `scale: none`"
     ),

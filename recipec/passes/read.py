@@ -264,4 +264,7 @@ def _stage(row: Row) -> Stage:
 
 
 def _made(cls: type[S], values: dict[str, Any]) -> S:
-    return cls.model_construct(**{key: value for key, value in values.items() if value is not None})
+    """Make a section of values that are validated already."""
+    made = cls.model_construct(**{key: value for key, value in values.items() if value is not None})
+    assert isinstance(made, cls)
+    return made

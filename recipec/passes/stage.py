@@ -78,7 +78,7 @@ def _slot(
         if parts or data != {}:
             return parts
     elif data is not None:
-        default = default_type(slot.name, kind) if kind else slot.default
+        default = default_type(slot.name, kind) if kind else slot.default or None
         return [read_part(findings, data, at, slot.name, default, node)]
     if kind is None or findings.fragment:
         return []
@@ -119,34 +119,28 @@ def read_part(
     data: Any,
     path: Path,
     slot: str,
-    default: str,
+    default: str | None,
     owner: str,
     *,
     level: str = "",
     among: Sequence[str] = (),
 ) -> Part:
-    """Read one component; ``among`` narrows the components of the slot."""
+    """Read one component; ``among`` narrows the components of the slot.
+
+    ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: nobody can tell yet.
+    """
     names = [*(among or known(slot))]
     findings.consume(data, path, owner)
     called = f"{slot} level `{level}`" if level else f"`{path[-1]}`"
     said = findings.mapping(data, path, called, names)
     if said is None:
-        name = data if isinstance(data, str) and data in names else ""
-        return Part(path, slot, level, name, known(slot).get(name), None)
+        bare = data if isinstance(data, str) and data in names else ""
+        return Part(path, slot, level, bare, known(slot).get(bare), None)
     said = _with_type(findings, said, path, called)
-    name = said.get("type")
+    name = _type(findings, said, path, slot, default, called, names)
     if name is None:
-        name = default or _likely(slot, said, names)
-        if not name or not (default or findings.fragment):
-            if findings.lacks((*path, "type")):
-                about = f"one of {', '.join(f'`{n}`' for n in names)}"
-                findings.say(faults.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
-            return Part(path, slot, level, name, known(slot).get(name), None)
-    at = (*path, "type")
-    if not isinstance(name, str):
-        expected = "the name of a component"
-        findings.say(faults.bad_value("type", wording.shown(name), expected, dotted(at), findings.spans(at)))
         return Part(path, slot, level, "", None, None)
+    at = (*path, "type")
     cls = _found(findings, slot, name, at) if not among or name in among else None
     if cls is None:
         if findings.lacks(at):
@@ -160,6 +154,33 @@ def read_part(
     return Part(path, slot, level, name, cls, spec)
 
 
+def _type(
+    findings: Findings,
+    said: Mapping[str, Any],
+    path: Path,
+    slot: str,
+    default: str | None,
+    called: str,
+    names: list[str],
+) -> str | None:
+    """Return the name of the component that a mapping means, or say why there is none."""
+    at, name = (*path, "type"), said.get("type")
+    if isinstance(name, str):
+        return name
+    if name is not None:
+        expected = "the name of a component"
+        findings.say(faults.bad_value("type", wording.shown(name), expected, dotted(at), findings.spans(at)))
+        return None
+    if default:
+        return default
+    if default is None or findings.fragment:
+        return _likely(slot, said, names)
+    if findings.lacks(at):
+        about = f"one of {', '.join(f'`{known_name}`' for known_name in names)}"
+        findings.say(faults.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
+    return None
+
+
 def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str) -> dict[str, Any]:
     """Take a misspelt `type` for one, after saying so: what follows is about the component that was meant."""
     for key, value in said.items():
@@ -170,8 +191,8 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
 
 
 def _likely(slot: str, said: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Find the component that knows every key; in a fragment the recipe that extends it may say the type."""
-    return next((name for name in names if set(said) <= set(wording.keys_of(known(slot)[name]))), "")
+    """Find the component that knows most of the keys: the recipe that extends a fragment may say the type."""
+    return max(names, key=lambda name: len(set(said) & set(wording.keys_of(known(slot)[name]))))
 
 
 def _found(findings: Findings, slot: str, name: str, path: Path) -> type[Component] | None:

@@ -125,21 +125,20 @@ def expected(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 def _described(choice: Any, constraints: tuple[Any, ...]) -> str:
     origin, args = get_origin(choice), get_args(choice)
+    patterns = [FORMS.get(p, f"text of the form {p}") for c in constraints if (p := getattr(c, "pattern", None))]
+    simple = {
+        bool: "true or false",
+        int: "a whole number" + _bounds(constraints),
+        float: "a number" + _bounds(constraints),
+        str: patterns[0] if patterns else "text",
+    }
+    if choice in simple:
+        return simple[choice]
     if origin is Literal:
         return f"`{args[0]}`" if len(args) == 1 else "one of " + ", ".join(f"`{_word(value)}`" for value in args)
-    if choice is bool:
-        return "true or false"
-    if choice is int:
-        return "a whole number" + _bounds(constraints)
-    if choice is float:
-        return "a number" + _bounds(constraints)
-    if choice is str:
-        patterns = [FORMS.get(p, f"text of the form {p}") for c in constraints if (p := getattr(c, "pattern", None))]
-        return patterns[0] if patterns else "text"
     if origin in {tuple, list}:
-        items = args[0] if args else Any
         length = f"{len(args)} " if origin is tuple and Ellipsis not in args else ""
-        return f"a list of {length}{_many(items)}"
+        return f"a list of {length}{_many(args[0])}"
     return "a mapping" if origin is dict or choice is dict or section_of(choice) else "a value"
 
 
