@@ -18,9 +18,9 @@ from torch import Tensor
 from recipec.diagnostics import Refused
 from recipec.faults import sampling as faults
 from recipec.runtime.draws import generator
+from recipec.runtime.linear import laid_out
 from recipec.runtime.sampler.cache import Reader, Rows
 from recipec.runtime.sampler.draw import Sampling, draw
-from recipec.runtime.sampler.packed import packed_linears
 from recipec.runtime.sampler.stops import Stops, stop_table
 from recipec.spec.machine import Hf as Spec
 
@@ -78,7 +78,7 @@ class Hf:
         with (
             _evaluating(policy.model),
             torch.inference_mode(),
-            packed_linears(policy.model, rows, sampling.max_length),
+            laid_out(policy.model, rows, sampling.max_length),
         ):
             reader = Reader(policy.model)
             run = _Run(reader, sampling, frozenset(policy.stop_ids), self._watcher(sampling.stop, policy.tokenizer))
