@@ -18,6 +18,7 @@ from recipec.faults import model as faults
 from recipec.runtime import adapter, head, package, scratch, weights
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.draws import generator
+from recipec.runtime.linear import hasten
 from recipec.runtime.setting import Setting
 from recipec.runtime.text import Text
 from recipec.spec import attention, policy
@@ -63,6 +64,7 @@ class CausalLm:
         """Whether the policy without its adapter is the policy as it entered the stage."""
         self.model: Any = self._load()
         self.model.to(self.device)
+        hasten(self.model)
         if len(self.tokenizer) > self.vocabulary:
             raise Refused(faults.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
         if spec.chat_template is not None:
