@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -39,13 +40,12 @@ def read_rows(path: Path, split: str | None, shown: str, limit: int | None = Non
     Raises:
         Refused: RC700 to RC704, with file and row.
     """
-    rows: list[Row] = []
-    for file, name in _files(path, split, shown):
-        lines = _parquet(file, name) if file.suffix == ".parquet" else _lines(file, name)
-        for number, columns in lines:
-            if limit is not None and len(rows) == limit:
-                return rows
-            rows.append(Row(len(rows), name, number, columns))
+    lines = (
+        (name, number, columns)
+        for file, name in _files(path, split, shown)
+        for number, columns in (_parquet(file, name) if file.suffix == ".parquet" else _lines(file, name))
+    )
+    rows = [Row(index, *line) for index, line in enumerate(itertools.islice(lines, limit))]
     if not rows:
         raise Refused(faults.no_rows(shown))
     return rows

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+# Between dollar signs a sentence would be read as a product of its letters.
+_WORDS = re.compile(r"(?<![\\\w])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
 
 
 def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
@@ -76,7 +80,7 @@ def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every 
 
     def gold(text: str) -> Any:
         if text not in read:
-            read[text] = expression(text) or expression(f"${text}$")
+            read[text] = expression(text) or ([] if _WORDS.search(text) else expression(f"${text}$"))
         return read[text]
 
     def answer(request: Any) -> Any:

@@ -1,0 +1,52 @@
+"""A policy that can only read and write text, and a stage's setting around it."""
+
+from pathlib import Path
+
+import pytest
+
+from recipec.runtime import scratch
+from recipec.runtime.setting import Setting
+from recipec.runtime.text import Text
+
+
+class TextPolicy:
+    """The tokenizer's side of a policy."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.text = Text(tokenizer)
+        self.eos_id = tokenizer.eos_token_id
+        self.stop_ids = (self.eos_id,)
+        self.control_ids = frozenset(tokenizer.all_special_ids)
+
+    def encode(self, text):
+        """Encode text."""
+        return self.text.encode(text)
+
+    def render(self, messages, *, generation):
+        """Encode a conversation."""
+        return self.text.render(messages, generation=generation)
+
+    def decode(self, ids):
+        """Decode, control tokens left in."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+@pytest.fixture(params=["characters", "bytes_"])
+def any_policy(request):
+    """Each of the scratch tokenizers as a policy."""
+    return TextPolicy(getattr(scratch, request.param)())
+
+
+@pytest.fixture
+def text_policy():
+    """A policy whose tokens are bytes."""
+    return TextPolicy(scratch.bytes_())
+
+
+@pytest.fixture
+def text_setting(tmp_path: Path, text_policy):
+    """A setting in a temporary folder with that policy."""
+    setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+    setting.policy = text_policy
+    return setting
