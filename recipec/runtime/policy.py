@@ -41,6 +41,15 @@ class Origin:
     adapter_path: Path | None = None
 
 
+def folder_of(origin: Origin, setting: Setting) -> Path:
+    """Return the local directory of weights that are not new ones, fetched or converted where that is needed."""
+    if origin.kind == "package":
+        return package.locate(origin.name, setting.cache)
+    if origin.kind == "hub":
+        return weights.fetch(origin.name)
+    return setting.root / origin.name
+
+
 class Attention(Protocol):
     """How the rows of one micro-batch share a forward pass."""
 
@@ -87,7 +96,7 @@ class CausalLm:
             self.tokenizer = scratch.build_tokenizer(self.spec.scratch.tokenizer, self.setting.root)
             model = scratch.build_model(self.spec.scratch, self.tokenizer, self.spec.dropout).to(dtype)
         else:
-            folder = self._folder()
+            folder = folder_of(self.origin, self.setting)
             if parent is None and (folder / adapter.CONFIG).exists():
                 parent = folder
             self.tokenizer = weights.load_tokenizer(folder)
@@ -106,13 +115,6 @@ class CausalLm:
             self.fresh_adapter = True
         # layers are replaced in place: the model itself goes on working, with its own names
         return model
-
-    def _folder(self) -> Path:
-        if self.origin.kind == "package":
-            return package.locate(self.origin.name, self.setting.cache)
-        if self.origin.kind == "hub":
-            return weights.fetch(self.origin.name)
-        return self.setting.root / self.origin.name
 
     @torch.no_grad()
     def _head_separable(self) -> bool:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Dense:
     """A right-padded batch; see :class:`recipec.spec.attention.Dense`."""
 
+    padded = True
+    """Whether a micro-batch costs its longest row times its rows."""
+
     def __init__(self, spec: Component, setting: Setting) -> None:
         """There is nothing to choose."""
 

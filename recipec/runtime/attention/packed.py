@@ -61,7 +61,7 @@ def _attend(
     softcap, window = kwargs.get("softcap"), _window(module, kwargs)
     groups = query.shape[1] // key.shape[1]
     made = []
-    parts = (torch.split(tensor, row_lengths, 2) for tensor in (query, key, value))
+    parts = (torch.split(tensor, list(row_lengths), 2) for tensor in (query, key, value))
     for q, k, v in zip(*parts, strict=True):
         if groups > 1:
             k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)  # noqa: PLW2901 - the same keys
@@ -137,6 +137,9 @@ def _without_mask() -> Iterator[None]:
 class Packed:
     """One sequence without padding; see :class:`recipec.spec.attention.Packed`."""
 
+    padded = False
+    """Whether a micro-batch costs its longest row times its rows."""
+
     def __init__(self, spec: Component, setting: Setting) -> None:
         """There is nothing to choose."""
 
@@ -185,6 +188,11 @@ class Auto:
         self.spec, self.setting = spec, setting
         self.chosen: Dense | Packed = Dense(spec, setting)
         self.why = ""
+
+    @property
+    def padded(self) -> bool:
+        """Whether a micro-batch costs its longest row times its rows."""
+        return self.chosen.padded
 
     def bind(self, policy: CausalLm) -> None:
         """Choose for this policy."""
