@@ -29,7 +29,9 @@ def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
     if name not in DATASETS:
         raise LookupError(next(iter(difflib.get_close_matches(name, DATASETS, 1)), ""))
     try:
-        tasks = reasoning_gym.create_dataset(name, size=argument["size"], seed=argument["seed"], **argument["options"])
+        # the package draws item i from seed + i: neighbouring seeds would share all but one of their tasks
+        seed = argument["seed"] << 32
+        tasks = reasoning_gym.create_dataset(name, size=argument["size"], seed=seed, **argument["options"])
     except (TypeError, AssertionError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
     entries: dict[int, Any] = {}
