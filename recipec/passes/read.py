@@ -244,10 +244,13 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
 def _assembled(
     plain: dict[str, Any], rows: dict[str, Row], trials: dict[str, Trial], machine: Machine | None
 ) -> Recipe:
-    """Put validated pieces together; they are not validated a second time."""
+    """Put validated pieces together; they are not validated a second time.
+
+    Variables have been put in place by now, so that the recipe has none.
+    """
     stages = {name: _stage(row) for name, row in rows.items()}
     evaluate = {name: trial.spec for name, trial in trials.items()}
-    whole = {**plain, "recipec": FORMAT, "stages": stages, "evaluate": evaluate, "machine": machine}
+    whole = {**plain, "vars": {}, "recipec": FORMAT, "stages": stages, "evaluate": evaluate, "machine": machine}
     return _made(Recipe, whole)
 
 

@@ -307,14 +307,16 @@ def _collapsed(error: ValidationError, data: Mapping[str, Any]) -> dict[Path, Er
     return found
 
 
+def _has(data: Any, part: int | str) -> bool:
+    return part in (data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ())
+
+
 def _placed(detail: ErrorDetails, data: Any) -> tuple[Path, Path | None]:
     """Follow an error's location through the data, leaving out the names of the types that were tried."""
     place: Path = ()
     choice: Path | None = None
     for index, part in enumerate(detail["loc"]):
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
+        if _has(data, part):
             data = data[part]
             place = (*place, part)
         elif detail["type"] == "missing" and index + 1 == len(detail["loc"]):

@@ -133,6 +133,15 @@ class Stage(Section):
             return data
         return {**data, **{slot: spec() for slot, spec in left_out(data["kind"], data).items()}}
 
+    @model_validator(mode="after")
+    def _in_their_slots(self) -> Stage:
+        for slot in SLOTS:
+            held = getattr(self, slot.name)
+            for part in held.values() if isinstance(held, dict) else [held]:
+                if part is not None and part.slot != slot.name:
+                    raise ValueError(f"`{slot.name}` takes a {slot.name}, and `{part.called}` is a {part.slot}")
+        return self
+
 
 class Sampling(Section):
     """How answers are drawn at an evaluation; greedy unless said otherwise."""
@@ -170,6 +179,23 @@ class Recipe(Section):
     stages: dict[str, Stage] = knob(..., "Stages by name, in order.", min_length=1)
     evaluate: dict[str, Evaluation] = knob(dict, "Evaluations by name.")
     machine: Machine = knob(Machine, "What it runs on.")
+
+    def to_yaml(self, *, minimal: bool = True) -> str:
+        """Write the recipe as YAML: what differs from its default, or all that is set with ``minimal=False``."""
+        from recipec import builder  # noqa: PLC0415 - text lies above the models
+
+        return builder.to_yaml(self, minimal=minimal)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Recipe:
+        """Read a recipe from YAML.
+
+        Raises:
+            Refused: with every diagnostic of reading.
+        """
+        from recipec import builder  # noqa: PLC0415 - text lies above the models
+
+        return builder.from_yaml(text)
 
 
 def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package", "scratch"]:
