@@ -9,20 +9,13 @@ from pathlib import Path
 from recipec.diagnostics import Diagnostic, Span
 from recipec.faults import include as faults
 from recipec.merge import merge, without
+from recipec.shipped import shipped
 from recipec.source import Node, Source, read_source
 
 MAX_FILES = 32
 MAX_READS = 256
+MAX_CHARACTERS = 4 * 2**20
 SHIPPED = "recipec:"
-_PACKAGE = Path(__file__).resolve().parent
-
-
-def shipped_recipes() -> Path:
-    """Return the folder that ``recipec:`` names: the checkout's recipes, else those in the installed package."""
-    checkout = _PACKAGE.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / "recipes").is_dir():
-        return checkout / "recipes"
-    return _PACKAGE / "_data" / "recipes"
 
 
 def project_root(file: str) -> Path:
@@ -43,6 +36,7 @@ class Includes:
     found: list[Diagnostic] = field(default_factory=list)
     complete: bool = True
     reads: int = 0
+    characters: int = 0
     root: Path | None = None
     full: bool = False
 
@@ -53,17 +47,17 @@ class Includes:
         self.complete = self.complete and source.complete
         if source.root is None:
             return None
-        tree = self._extended(source.root, source, open_files, at)
-        stages = tree.value.get("stages")
-        if at or stages is None or not isinstance(stages.value, dict):
-            return tree
-        rows = {
-            name: self._extended(stage, source, open_files, f"stages.{name}")
-            if isinstance(stage.value, dict) and "extends" in stage.value
-            else stage
-            for name, stage in stages.value.items()
-        }
-        return replace(tree, value={**tree.value, "stages": replace(stages, value=rows)})
+        root = source.root
+        stages = root.value.get("stages")
+        if not at and stages is not None and isinstance(stages.value, dict):
+            rows = {  # before the recipe is laid on what it extends: a stage's fragments come after a base recipe
+                name: self._extended(stage, source, open_files, f"stages.{name}")
+                if isinstance(stage.value, dict)
+                else stage
+                for name, stage in stages.value.items()
+            }
+            root = replace(root, value={**root.value, "stages": replace(stages, value=rows)})
+        return self._extended(root, source, open_files, at)
 
     def _extended(self, node: Node, source: Source, open_files: tuple[str, ...], at: str) -> Node:
         """Return a recipe, fragment or stage merged over what its ``extends`` names."""
@@ -81,19 +75,28 @@ class Includes:
         return merge(under, own)
 
     def _entries(self, extends: Node, path: str) -> list[Node]:
-        entries = extends.value if isinstance(extends.value, list) else [extends]
-        good = [entry for entry in entries if isinstance(entry.value, str) and entry.value.strip()]
-        for entry in entries:
-            if entry not in good and extends.value is not None:
-                wanted = "write extends: [recipec:algorithms/grpo], or the path of a file"
-                problem = "`extends` takes paths of files"
-                self.found.append(faults.bad_extends(_place(entry), problem, wanted, path, entry.chain))
-                self.complete = False
+        good: list[Node] = []
+        for entry in extends.value if isinstance(extends.value, list) else [extends]:
+            if extends.value is None:
+                continue
+            if isinstance(entry.value, str) and entry.value.strip() and "${" not in entry.value:
+                good.append(entry)
+                continue
+            wanted = "write extends: [recipec:algorithms/grpo], or the path of a file"
+            problem = "`extends` takes paths of files"
+            if isinstance(entry.value, str) and entry.value.strip():
+                problem = "`extends` is read before any reference, so it cannot have one"
+            self.found.append(faults.bad_extends(_place(entry), problem, wanted, path, entry.chain))
+            self.complete = False
         return good
 
     def _include(self, entry: Node, source: Source, open_files: tuple[str, ...], at: str) -> Node | None:
         path = f"{at}.extends" if at else "extends"
-        located = None if self.full else self._located(entry, source, path)
+        self.reads += 1
+        if self.reads > MAX_READS or self.characters > MAX_CHARACTERS:
+            self._too_many(entry, path)
+            return None
+        located = self._located(entry, source, path)
         if located is None:
             return None
         name, file = located
@@ -101,13 +104,13 @@ class Includes:
             circle = [*open_files[open_files.index(name) :], name]
             self.found.append(faults.include_cycle(entry.span, circle, path, entry.chain))
             return None
-        self.reads += 1
-        if self.reads > MAX_READS or (name not in self.sources and len(self.sources) > MAX_FILES):
-            self.full = True
-            self.found.append(faults.too_many_includes(entry.span, MAX_FILES, path, entry.chain))
+        if name not in self.sources and len(self.sources) > MAX_FILES:
+            self._too_many(entry, path)
             return None
         chain = (entry.span.labelled("included from here"), *entry.chain)
-        tree = self.expand(read_source(file, chain=chain, name=name), (*open_files, name), at)
+        included = read_source(file, chain=chain, name=name)
+        self.characters += len(included.text)
+        tree = self.expand(included, (*open_files, name), at)
         if tree is not None and at and "stages" in tree.value:
             wanted = "let the recipe extend it, or name a fragment: a file without `stages`"
             problem = f"`{entry.value}` is a whole recipe; a stage extends fragments only"
@@ -115,22 +118,27 @@ class Includes:
             return None
         return without(tree, "recipec") if tree is not None and at else tree
 
+    def _too_many(self, entry: Node, path: str) -> None:
+        if not self.full:
+            self.found.append(faults.too_many_includes(entry.span, MAX_FILES, path, entry.chain))
+        self.full = True
+
     def _located(self, entry: Node, source: Source, path: str) -> tuple[str, str] | None:
         """Return the name and the place of the file that an entry names; or None, the reason among the findings."""
         written: str = entry.value
         name = _name(written, source.file)
-        shipped = name.startswith(SHIPPED)
+        ours = name.startswith(SHIPPED)
         if self.root is None:
             self.root = project_root(self.source.file)
-        root = shipped_recipes() if shipped else self.root
-        shown = "recipes of the package" if shipped else os.path.relpath(root)
-        target = os.path.normpath(root / name.removeprefix(SHIPPED) if shipped else Path(name).absolute())
-        if "\0" in written or not any(map(Path(target).is_relative_to, (root, shipped_recipes()))):
+        root = shipped("recipes") if ours else self.root
+        shown = "recipes of the package" if ours else os.path.relpath(root)
+        target = os.path.normpath(root / name.removeprefix(SHIPPED) if ours else Path(name).absolute())
+        if "\0" in written or not any(map(Path(target).is_relative_to, (root, shipped("recipes")))):
             self.found.append(faults.include_outside(entry.span, written, shown, path, entry.chain))
             return None
         for suffix in ("", ".yaml"):
             if Path(target + suffix).is_file():
-                if not _inside(target + suffix, root) and not _inside(target + suffix, shipped_recipes()):
+                if not _inside(target + suffix, root) and not _inside(target + suffix, shipped("recipes")):
                     self.found.append(faults.include_symlink(entry.span, written, shown, path, entry.chain))
                     return None
                 return name + suffix, target + suffix

@@ -14,6 +14,8 @@ from recipec.source import Node, Path
 
 MAX_SIZE = 64 * 1024
 """Characters that all references together may stand for."""
+MAX_SUGGESTED = 20
+"""Nobody reads more suggestions, and each is a search."""
 MAX_CHAIN = 16
 """References behind each other; more would also exhaust what resolves them."""
 
@@ -53,6 +55,7 @@ class References:
     unknown: set[Path] = field(default_factory=set)
     """Paths whose value cannot be known: their references are wrong, or refer to such."""
     found: list[Diagnostic] = field(default_factory=list)
+    lines: dict[str, list[str]] = field(default_factory=dict)
     partial: bool = False
     """Whether what is absent may be given elsewhere: a fragment, or a file that was not read to its end."""
 
@@ -66,7 +69,9 @@ class References:
     def place(self, node: Node, written: str) -> Span:
         """Return where ``written`` stands inside the text of ``node``."""
         span = node.span
-        lines = self.texts.get(span.file, "").split("\n")
+        lines = self.lines.get(span.file)
+        if lines is None:
+            lines = self.lines[span.file] = self.texts.get(span.file, "").split("\n")
         for number in range(span.line, min(span.end_line, len(lines)) + 1):
             line = lines[number - 1]
             start = span.column - 1 if number == span.line else 0
@@ -153,7 +158,7 @@ class References:
         written = dotted(target)
         held = self.follow(real[:-1]).node
         known = list(held.value) if held is not None and isinstance(held.value, dict) else []
-        near = did_you_mean(str(real[-1]), known)
+        near = did_you_mean(str(real[-1]), known) if len(self.found) < MAX_SUGGESTED else ""
         given = self.tree.value.get("vars")
         if len(target) == 1 and given is not None and isinstance(given.value, dict):
             near = f"did you mean `vars.{written}`?" if written in given.value else near

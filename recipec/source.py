@@ -192,9 +192,13 @@ class _Reader:
         end = written.end() if written else start.index
         if event.tag is not None:
             tag = _TAG.search(self.text.text, start.index, end)
-            span = self.text.between(tag.start(), tag.end()) if tag else self._at(event)
+            span = (
+                self.text.span(self.text.mark(tag.start(), start), self.text.mark(tag.end(), start))
+                if tag
+                else self._at(event)
+            )
             self.found.append(faults.tag(span, tag[0] if tag else str(event.tag), self._place(), self.text.chain))
-        return self.text.mark(min(end, event.end_mark.index))
+        return self.text.mark(min(end, event.end_mark.index), start)
 
     def _counted(self, size: int, span: Span) -> None:
         self.count += size
@@ -206,7 +210,7 @@ class _Reader:
         end = event.end_mark
         if event.style in {"|", ">"}:  # the library ends a block text where the next token starts
             written = self.text.text[start.index : end.index].rstrip()
-            end = self.text.mark(start.index + len(written))
+            end = self.text.mark(start.index + len(written), start)
         span = self.text.span(start, end)
         self._counted(1, span)
         value: Scalar = event.value
@@ -255,7 +259,7 @@ class _Reader:
         target = self.anchors.get(event.anchor)
         if target is None:
             inside = event.anchor in self.anchors
-            names = tuple(name for name, node in self.anchors.items() if node is not None)
+            names = list(self.anchors)
             self.found.append(faults.bad_alias(span, event.anchor, inside, names, self.text.chain))
             self._attach(Node(None, span, self._key_span(), self.text.chain))
             return
@@ -291,10 +295,10 @@ class _Reader:
         if not text:
             frame.skip = True
             return
-        frame.key, frame.key_span = text, node.span
         if text in keys:
             first = keys[text].key or keys[text].span
             self.found.append(faults.duplicate_key(node.span, first, text, self._place(), chain))
+        frame.key, frame.key_span = text, node.span
 
 
 def _events(text: str) -> Iterator[Any]:

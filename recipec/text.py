@@ -71,6 +71,10 @@ class Position(Protocol):
     """A position of a text, 0-based, as the YAML library gives it."""
 
     @property
+    def index(self) -> int:
+        """Characters before it."""
+
+    @property
     def line(self) -> int:
         """Lines before it."""
 
@@ -116,6 +120,9 @@ class Text:
         """
         return self.span(self.mark(start), self.mark(end))
 
-    def mark(self, index: int) -> Mark:
-        """Return line and column of an index."""
-        return Mark(index, self.text.count("\n", 0, index), index - self.text.rfind("\n", 0, index) - 1)
+    def mark(self, index: int, after: Position | None = None) -> Mark:
+        """Return line and column of an index, counting from an earlier position where there is one."""
+        known = after or Mark(0, 0, 0)
+        lines = self.text.count("\n", known.index, index)
+        column = index - self.text.rfind("\n", 0, index) - 1 if lines else known.column + index - known.index
+        return Mark(index, known.line + lines, column)

@@ -132,13 +132,13 @@ def include_cycle(place: Span, files: Sequence[str], path: str, spans: tuple[Spa
 def too_many_includes(place: Span, limit: int, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A recipe includes too many files.
 
-    What it checks: at most 32 different files, read at most 256 times in all.
+    What it checks: at most 32 different files, read at most 256 times and 4 MiB in all.
     Why it matters: what such a recipe says cannot be followed, and files that include others twice grow without bound.
     Example: ten files, each extending the next one twice.
     Use instead: fewer, larger fragments.
     """
     return Finding(
-        f"more than {limit} includes",
+        f"too many includes: more than {limit} files, or the same ones again and again",
         (place, *spans),
         why="reading stops here: files that include each other often grow without bound",
         help="join fragments, or include each once",

@@ -26,6 +26,11 @@ _WORDS = (
         "use single quotes for text with backslashes, or double the backslash",
     ),
     (
+        "invalid Unicode character escape",
+        "this backslash escape is no character",
+        "use single quotes for text with backslashes, or double the backslash",
+    ),
+    (
         "expected '-' indicator",
         "this line does not continue the list above it",
         "indent it like the items, start it with `- `, or move it out of the list",

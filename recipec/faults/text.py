@@ -16,7 +16,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     >>> did_you_mean("epsilom", ["epsilon", "beta"]), did_you_mean("x", ["beta"])
     ('did you mean `epsilon`?', '')
     """
-    near = get_close_matches(name, known, 1, 0.6)
+    near = get_close_matches(name[:80], list(known)[:200], 1, 0.6)  # it is quadratic, and suggestions are for people
     return f"did you mean `{near[0]}`?" if near else ""
 
 
@@ -253,7 +253,10 @@ def bad_alias(place: Span, name: str, inside: bool, known: Sequence[str], chain:
     Use instead: an anchor before the alias, `${vars.name}`, or quotes where the text starts with `*`.
     """
     says = f"`*{name}` stands inside the value it repeats" if inside else f"no anchor `&{name}` comes before `*{name}`"
-    helps = did_you_mean(name, known) or "define it above, use ${vars.…}, or put text that starts with `*` in quotes"
+    helps = (
+        did_you_mean(name, [k for k in known if k != name])
+        or "define it above, use ${vars.…}, or put text that starts with `*` in quotes"
+    )
     return Finding(says, (place, *chain), help=helps)
 
 
