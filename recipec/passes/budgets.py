@@ -1,4 +1,4 @@
-"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC333."""
+"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC332."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import beside, dotted, group_size, place, units_per_step
-from recipec.passes.read import Reading
+from recipec.passes.parts import Reading
 
 
 @check("RC320", "uneven-updates", "warning")
@@ -86,7 +86,7 @@ def never_saved(reading: Reading) -> Iterator[Finding]:
         budget = row.budget
         if budget is not None and budget.steps and budget.save_every and budget.save_every > budget.steps:
             yield Finding(
-                f"stage `{row.name}` ends after {budget.steps} steps, before its first checkpoint ({budget.save_every})",
+                f"stage `{row.name}` ends after {budget.steps} steps, before a checkpoint is due ({budget.save_every})",
                 (
                     *place(reading, (*row.path, "budget", "save_every")),
                     *beside(reading, (*row.path, "budget", "steps"), "the stage ends here"),
@@ -227,8 +227,8 @@ def unused_own_file(reading: Reading) -> Iterator[Finding]:
     if not isinstance(use, list) or reading.fragment:
         return
     own = [part for part in reading.parts if part.slot == "reward" and part.name in {"function", ""}]
-    judges = [spec.called for evaluation in reading.evaluate.values() for spec in evaluation.reward.values()]
-    called = bool(own) or "function" in judges
+    judges = [part.name for trial in reading.trials.values() for part in trial.parts if part.slot == "reward"]
+    called = bool(own) or "function" in judges or "" in judges
     seen: Counter[str] = Counter()
     for i, name in enumerate(use):
         seen[str(name)] += 1
@@ -266,24 +266,3 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
                 help="drop the entry",
                 path=dotted(path),
             )
-
-
-@check("RC333", "allowed-error")
-def allowed_error(reading: Reading, errors: set[str]) -> Iterator[Finding]:
-    """A stage allows what is an error.
-
-    What it checks: entries of `allow` name codes of warnings.
-    Why it matters: an error says that the recipe cannot do what it says; no reason changes that.
-    Example: `allow: {RC404: "I know"}`.
-    Use instead: repair what the error names.
-    """
-    for row in reading.rows.values():
-        for code in row.allow:
-            if code in errors:
-                yield Finding(
-                    f"stage `{row.name}` allows {code}, which is an error",
-                    place(reading, (*row.path, "allow", code), key=True),
-                    why="an error says that the recipe cannot do what it says; no reason changes that",
-                    help="drop the entry and repair what the error names",
-                    path=dotted((*row.path, "allow", code)),
-                )

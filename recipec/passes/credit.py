@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.diagnostics import Finding, check
-from recipec.passes.facts import beside, dotted, group_size, knob, parts_of, place, said, spec_of, titled
-from recipec.passes.read import Part, Reading, Row
+from recipec.passes.facts import Spans, beside, dotted, group_size, knob, parts_of, place, said, spec_of, titled
+from recipec.passes.parts import Part, Reading, Row
 from recipec.spec.advantage import BatchStandardised, GroupRelative, Rloo, Signed
 from recipec.spec.grouping import AnchorState
 from recipec.spec.reward import ExactMatch, Length, RegexFormat
@@ -213,9 +213,10 @@ def unreachable_length(reading: Reading) -> Iterator[Finding]:
     """
     for row, part, spec in parts_of(reading, "reward", Length):
         longest = getattr(spec_of(row, "sampler"), "max_completion_length", None)
+        more: Spans = ()
         if spec.soft > spec.max_length:
             message = f"{titled(part)} slopes over {spec.soft} tokens up to {spec.max_length}"
-            why, key, more = "even an empty completion would be charged", "soft", ()
+            why, key = "even an empty completion would be charged", "soft"
         elif longest is not None and spec.max_length > longest:
             message = f"{titled(part)} is full from {spec.max_length} tokens, and completions end at {longest}"
             never = spec.max_length - spec.soft >= longest

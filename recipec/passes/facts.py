@@ -7,7 +7,7 @@ from typing import Any
 
 from recipec.component import Component
 from recipec.diagnostics import Span
-from recipec.passes.read import Part, Path, Reading, Row
+from recipec.passes.parts import Part, Path, Reading, Row
 from recipec.spec.recipe import UNIT, weights_kind
 
 Spans = tuple[Span, ...]
@@ -121,7 +121,7 @@ def group_size(row: Row, signal: str) -> int | None:
     spec = spec_of(row, "sampler")
     if spec is None or spec.rows != "trajectory":
         return None
-    if signal in {"by_episode_R", "episode_id_R"}:
+    if signal == "episode_id_R":
         return 1
     if spec.called == "chain" and signal in {"by_prompt_R", "prompt_id_R"}:
         return int(spec.num_generations)

@@ -8,7 +8,7 @@ from recipec.component import Need, When, known
 from recipec.diagnostics import Finding, check
 from recipec.passes.circuit import Circuit, circuit, makers, provided
 from recipec.passes.facts import Spans, beside, calls, dotted, knob, place, titled
-from recipec.passes.read import Part, Reading, Row
+from recipec.passes.parts import Part, Reading, Row
 from recipec.passes.references import unfit
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import SLOT
@@ -215,8 +215,8 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
 def unused_component(reading: Reading) -> Iterator[Finding]:
     """A component provides what nobody in its stage uses.
 
-    What it checks: `grouping`, `reference`, `knowledge`, and in `dpo` stages `data` and `sampler`: something asks for
-    what they give.
+    What it checks: `grouping`, `reference`, `knowledge`, and in `dpo` stages with a `preference` `data` and `sampler`:
+    something asks for what they give.
     Why it matters: it looks as if it did something. A reference without `beta` or `ratio_to` holds nothing back.
     Example: `reference: {type: lagged}` with a loss whose `beta` is 0.
     Use instead: turn on what was meant to use it, or drop it.
@@ -231,7 +231,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
     for row, flows in wired(reading):
         for part in row.parts:
             watched = part.slot in {"grouping", "reference", "knowledge"}
-            watched |= row.kind == "dpo" and part.slot in {"data", "sampler"}
+            watched |= row.kind == "dpo" and part.slot in {"data", "sampler"} and bool(row.of("preference"))
             if not watched or not part.given or flows.used(part):
                 continue
             given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])

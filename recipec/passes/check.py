@@ -1,0 +1,137 @@
+"""Every check, family by family, and what a stage allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from recipec.diagnostics import Diagnostic
+from recipec.passes import (
+    budgets,
+    credit,
+    machine,
+    numerics,
+    references,
+    sampling,
+    stages,
+    trust,
+    updates,
+    wiring,
+)
+from recipec.passes.parts import Reading
+
+Check = Callable[[Reading], Iterator[Diagnostic]]
+
+WIRING: tuple[Check, ...] = (
+    references.wrong_axes,
+    references.wrong_unit,
+    references.not_a_column,
+    wiring.unmet_requirement,
+    wiring.two_providers,
+    wiring.circle,
+    references.unknown_artifact,
+    wiring.no_pairs,
+    wiring.no_verifier,
+    wiring.unused_component,
+    wiring.no_environment,
+    wiring.reward_needs_training,
+)
+STAGES: tuple[Check, ...] = (
+    stages.unknown_stage,
+    stages.not_yet_there,
+    stages.adapter_undecided,
+    stages.no_adapter,
+    stages.policy_twice,
+    stages.scratch_undescribed,
+    stages.scratch_unused,
+    stages.unknown_reference,
+    stages.scratch_reference,
+    stages.merge_into_quantized,
+    stages.too_long,
+    budgets.uneven_updates,
+    budgets.more_updates_than_rows,
+    budgets.never_saved,
+    budgets.never_evaluated,
+    budgets.too_few_answers,
+    budgets.nothing_scores,
+    budgets.equal_answers,
+    budgets.no_own_file,
+    budgets.unused_own_file,
+)
+NUMERICS: tuple[Check, ...] = (
+    credit.group_of_one,
+    credit.nothing_to_learn,
+    credit.rewards_cancel,
+    credit.constant_reward,
+    credit.threshold_out_of_reach,
+    credit.unreachable_length,
+    credit.small_trees,
+    credit.too_many_kept,
+    credit.undiscounted_steps,
+    credit.similarity_threshold,
+    sampling.greedy_learning,
+    sampling.ratio_of_two_spaces,
+    sampling.cut_distribution,
+    sampling.correction_of_nothing,
+    sampling.no_room_to_end,
+    sampling.stop_that_cannot,
+    numerics.kl_twice,
+    numerics.coarse_ratio_fine_credit,
+    numerics.coarse_ratio_fine_mean,
+    numerics.dropout_in_ratio,
+    numerics.tight_dual_clip,
+    numerics.clip_lower,
+    numerics.estimator_without_gradient,
+    numerics.no_normaliser,
+    numerics.unread_normaliser,
+    numerics.smoothing_unread,
+    numerics.ipo_of_sums,
+    numerics.no_trust_region,
+    numerics.shared_prefix_dropout,
+    updates.two_warmups,
+    updates.endless_warmup,
+    updates.high_learning_rate,
+    updates.low_learning_rate,
+    updates.forgetful_moments,
+)
+MACHINE: tuple[Check, ...] = (
+    machine.not_in_this_version,
+    machine.too_many_devices,
+    machine.unknown_service,
+    machine.unused_service,
+    machine.row_over_microbatch,
+    machine.group_over_engine,
+    machine.quantized_without_adapter,
+    machine.answers_over_positions,
+)
+TRUST: tuple[Check, ...] = (trust.never_trusted, trust.secret_in_recipe)
+
+
+def check_all(reading: Reading) -> list[Diagnostic]:
+    """Run every check over what could be read; a fragment is only held against itself.
+
+    Warnings of numerics that a stage allows are left out, and what it allows for nothing is reported.
+    """
+    families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST)
+    found = [diagnostic for family in families for one in family for diagnostic in one(reading)]
+    used: set[tuple[str, str]] = set()
+    kept = []
+    for diagnostic in found:
+        stage = allowing(reading, diagnostic)
+        if stage is None:
+            kept.append(diagnostic)
+        else:
+            used.add((stage, diagnostic.code))
+    if not reading.fragment and not any(diagnostic.is_error for diagnostic in reading.diagnostics):
+        kept += budgets.unused_allow(reading, used)
+    return kept
+
+
+def allowing(reading: Reading, diagnostic: Diagnostic) -> str | None:
+    """Return the stage that allows a warning of its own; None if it is not allowed."""
+    if diagnostic.is_error or not diagnostic.code.startswith("RC4"):
+        return None
+    for row in reading.rows.values():
+        inside = ".".join(str(step) for step in row.path)
+        if diagnostic.code in row.allow and (not inside or f"{diagnostic.path}.".startswith(f"{inside}.")):
+            return row.name
+    return None

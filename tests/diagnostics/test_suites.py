@@ -1,0 +1,41 @@
+"""The suites beside this file, run through the whole front end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from suites import Case, cases, diagnose, located, wording
+
+from recipec.explain import all_codes
+
+CASES = cases()
+NOT_IN_SUITES: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_exactly_what_is_said(case: Case, tmp_path: Path) -> None:
+    """A recipe of a suite gives the codes written beside its lines, there, and nothing else."""
+    found, texts = diagnose(case.text, case.base, tmp_path)
+    assert located(found) == case.wanted, wording(found, texts, tmp_path)
+    if case.wording:
+        assert wording(found, texts, tmp_path) == case.wording
+
+
+def test_every_code_has_a_bad_recipe() -> None:
+    """Every code of reading, wiring, stages, numerics and machine occurs in the suites, or is listed with a reason."""
+    shown = {code for case in CASES for _, _, code in case.wanted}
+    asked = {code for code in all_codes() if code[2] in "12345"}
+    assert asked - shown == set(NOT_IN_SUITES)
+
+
+def test_every_suite_has_good_recipes() -> None:
+    """Each suite shows recipes in which nothing is wrong, next to those in which something is."""
+    for path in {case.id.partition(":")[0] for case in CASES}:
+        own = [case for case in CASES if case.id.startswith(f"{path}:")]
+        assert any(not case.wanted for case in own)
+        assert any(case.wanted for case in own)
