@@ -17,15 +17,12 @@ class Columns(Section):
     chosen: str = knob("chosen", "Column with the preferred answer (dpo).")
     rejected: str = knob("rejected", "Column with the other answer (dpo).")
     messages: str = knob("messages", "Column with a whole conversation (sft).")
-    answer: str = knob("answer", "Column that rewards compare with.")
+    answer: str = knob("answer", "Column that rewards find as `answer`.")
 
 
-class _Tasks(Component):
-    """What every source of tasks can say."""
+class _Rows(Component):
+    """What every source of rows can say."""
 
-    system: str | None = knob(None, "System message put before every prompt.")
-    chat: bool = knob(False, "Put a text prompt into the chat template, as the user's message.")
-    template: PathRef | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
     max_length: int | None = knob(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
     overlong: Literal["error", "drop", "truncate"] = knob(
         "error", "What happens to a row over max_length: stop, leave it out and count it, or cut (sft only)."
@@ -34,13 +31,21 @@ class _Tasks(Component):
     limit: int | None = knob(None, "Use at most this many rows, the first ones.", unit="rows", ge=1)
 
 
+class _Prompts(_Rows):
+    """What a source that writes prompts can say."""
+
+    system: str | None = knob(None, "System message of prompts without one; a plain text has it before, as text.")
+    chat: bool = knob(False, "Put a text prompt into the chat template, as the user's message.")
+    template: PathRef | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
+
+
 @component(
     "data",
     provides=("prompt_P", "completion_P", "chosen_P", "rejected_P"),
     impl="recipec.runtime.data:File",
     state=True,
 )
-class File(_Tasks):
+class File(_Prompts):
     """Read rows from a JSONL or parquet file, a directory of them, or the hub.
 
     The formats are TRL's: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``; ``messages``.
@@ -63,7 +68,7 @@ class File(_Tasks):
 
 
 @component("data", provides=("prompt_P", "completion_P"), impl="recipec.runtime.data:ReasoningGym", state=True)
-class ReasoningGym(_Tasks):
+class ReasoningGym(_Prompts):
     """Procedural tasks with real verifiers from the reasoning-gym package.
 
     References:
@@ -85,7 +90,7 @@ class ReasoningGym(_Tasks):
     impl="recipec.runtime.data:Rollouts",
     state=True,
 )
-class Rollouts(_Tasks):
+class Rollouts(_Rows):
     """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling).
 
     References:

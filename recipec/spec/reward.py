@@ -108,7 +108,7 @@ class MathVerify(_Level):
     lowered=("weight",),
 )
 class Function(_Level):
-    """Call a function of the user's own file, named under the recipe's `use`.
+    """Call a function of the user's own file, named under the recipe's `use`; None counts as 0.
 
     ``f(prompts, completions, **columns)`` as in TRL, or
     ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as in verl.
