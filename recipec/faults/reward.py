@@ -174,3 +174,15 @@ def function_twice(function: str, files: Iterable[str]) -> Finding:
     Use instead: rename one of them, or give it a leading underscore if it is not a reward.
     """
     return Finding(f"the function `{function}` is defined in {' and in '.join(files)}")
+
+
+@fault("RC752", "judge-broken")
+def judge_broken(what: str, problem: str) -> Finding:
+    """The process that scores answers cannot be started again.
+
+    What it checks: that a killed process is replaced.
+    Why it matters: no answer can be scored any more.
+    Example: a machine that ran out of memory.
+    Use instead: free memory, then run the same command again: it continues.
+    """
+    return Finding(f"the process that scores for {what} does not start: {problem}", help="see what the machine lacks")

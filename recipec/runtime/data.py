@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
+from recipec.faults import reward as reward_faults
 from recipec.killable import Declined, Lost, Pool
 from recipec.render import render_rows
 from recipec.runtime.batch import Example, Task
@@ -57,6 +58,7 @@ class Source(ABC):
     def encoder(self) -> Encoder:
         """Text and conversations in the policy's tokens."""
         assert self.setting.policy is not None, "the policy is loaded before the data is encoded"
+        assert not isinstance(self._common, specs.Rollouts), "rollouts keep the ids they were sampled with"
         policy: Any = self.setting.policy
         return Encoder(policy, self._common.system, self._common.chat, _opening(policy))
 
@@ -123,7 +125,7 @@ class Source(ABC):
 
     def prompts(self, rows: Sequence[Row]) -> list[str] | None:
         """Render the template over the rows' columns; None without a template."""
-        template = self._common.template
+        template = None if isinstance(self._common, specs.Rollouts) else self._common.template
         if template is None:
             return None
         path = self.setting.root / template
@@ -278,7 +280,10 @@ class ReasoningGym(Source):
 
     def score(self, index: int, text: str) -> float:
         """Return the task's own score of an answer; NaN where its verifier hung or failed."""
-        (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
+        try:
+            (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
+        except Declined as problem:
+            raise Refused(reward_faults.judge_broken(self.shown, problem.message)) from None
         return math.nan if isinstance(found, Lost) else float(found)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class MathVerify:
 
     def __init__(self, spec: specs.MathVerify, setting: Setting) -> None:  # noqa: ARG002 - every class takes both
         self.spec = spec
-        size = min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
+        size = min(MAX_PROCESSES, os.cpu_count() or 1)
         self._pool = Pool("recipec.runtime.judges:mathematics", None, size=size)
         self._tally = Tally("math_verify")
 
@@ -74,8 +74,10 @@ class MathVerify:
         pairs = dict.fromkeys((a, t) for p, t in zip(prompts, text_R, strict=True) for a in right[p])
         try:
             answers = dict(zip(pairs, self._pool.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
-        except Declined:
-            raise Refused(package_missing("math-verify", "train", "reward `math_verify`")) from None
+        except Declined as problem:
+            if problem.error in {"ModuleNotFoundError", "ImportError"}:
+                raise Refused(package_missing("math-verify", "train", "reward `math_verify`")) from None
+            raise Refused(faults.judge_broken("math_verify", problem.message)) from None
         scores = [
             self._score(prompt_P[p], [answers[a, t] for a in right[p]]) for p, t in zip(prompts, text_R, strict=True)
         ]
