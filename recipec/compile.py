@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recipec.diagnostics import Diagnostic
+from recipec.diagnostics import PYTHON, Diagnostic
 from recipec.graph import Graph, verify
+from recipec.passes.check import check_all
 from recipec.passes.lower import lower
 from recipec.passes.optimise import optimise
 from recipec.passes.read import read_recipe
@@ -48,10 +49,10 @@ def compile_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), 
     >>> compile_recipe("r.yaml", text="recipec: 1\nname: r\nstages: {}\n").ok
     False
     """
-    source = read_source(path, text)  # text                  -> values and where they stand
+    source = read_source(path, text)  # text                   -> values and where they stand
     resolved = resolve(source, overrides)  # extends, ${...}, --set -> plain data, its places kept
-    reading = read_recipe(resolved)  # slot by slot          -> frozen specs
-    found = (*resolved.diagnostics, *reading.diagnostics)
+    reading = read_recipe(resolved)  # slot by slot           -> frozen specs
+    found = (*resolved.diagnostics, *reading.diagnostics, *check_all(reading))
     graph = None
     if reading.recipe is not None and not any(diagnostic.is_error for diagnostic in found):
         graph = compile_graph(reading.recipe)
@@ -66,7 +67,7 @@ def compile_graph(recipe: Recipe) -> Graph:
 
 def compile_model(recipe: Recipe) -> Compiled:
     """Compile a recipe that was built in Python: as if it had been read from the file it would be written to."""
-    return compile_recipe("<python>", text=recipe.to_yaml())
+    return compile_recipe(PYTHON, text=recipe.to_yaml())
 
 
 def said(reading: Reading) -> list[str]:

@@ -140,6 +140,8 @@ def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, 
     """Collect what the loop itself reads; none of it adds to the digest what its key did not."""
     stage = recipe.stages[name]
     sampler = stage.sampler if stage.kind == "rl" else None
+    # an evaluation that bounds no length is bounded alike around every stage
+    longest = sampler or next((other.sampler for other in recipe.stages.values() if other.kind == "rl"), None)
     reference = next((node for node in nodes.values() if node.slot == "reference"), None)
     attention = stage.attention or Auto()
     return {
@@ -153,6 +155,7 @@ def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, 
         # a greedy sampler has no space of its own: log-probabilities are then those of the plain logits
         "temperature": (getattr(sampler, "temperature", 1.0) or 1.0),
         "num_generations": getattr(sampler, "num_generations", 1),
+        "max_completion_length": getattr(longest, "max_completion_length", None),
         "budget": dump(stage.budget),
         "reference": reference_settings(recipe, name, reference.type) if reference else None,
     }
