@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -102,6 +103,24 @@ class Scored:
                 value_RT = made.get(self.output, made.get("logprob_RT"))
                 found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
         return {self.output: found_RT}
+
+
+class Followed(Scored):
+    """A pass by a reference, which follows the policy and has a state of its own."""
+
+    def after_update(self, updates: int) -> None:
+        """Tell the reference how many updates the stage has taken."""
+        if hasattr(self.inner, "after_update"):
+            self.inner.after_update(updates)
+
+    def state(self) -> dict[str, Any]:
+        """State of the reference."""
+        found: dict[str, Any] = self.inner.state()
+        return found
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self.inner.load(state)
 
 
 def outside(batch: Batch, nodes: tuple[Node, ...]) -> Values:

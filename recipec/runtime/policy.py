@@ -59,6 +59,9 @@ class Attention(Protocol):
     def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> head.Predictors:
         """Return the hidden states before each scored position, each unique one once."""
 
+    def again(self) -> Attention:
+        """Return an unbound one of the same kind, for a second model."""
+
 
 class CausalLm:
     """A Hugging Face decoder; see :class:`recipec.spec.policy.CausalLm`."""

@@ -131,5 +131,5 @@ def _other(name: str, setting: Setting, policy: CausalLm) -> CausalLm:
     mine, its = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != its or other.vocabulary < policy.vocabulary:
         raise Refused(faults.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))
-    other.use(type(policy.attention)(None, setting))
+    other.use(policy.attention.again())
     return other

@@ -17,7 +17,7 @@ from recipec.executor import Options
 from recipec.faults import run as faults
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.runtime.cached import Cached
-from recipec.runtime.engine import Scored
+from recipec.runtime.engine import Followed, Scored
 from recipec.runtime.evaluate import Evaluator
 from recipec.runtime.journal import Journal
 from recipec.runtime.loop import Stage, run_stage, split
@@ -160,7 +160,7 @@ def reference(node: Node, stage: StageGraph, setting: Setting, policy: Any, *, t
     if settings["mode"] == "cached" and settings["instead_of"] != "other":
         return Cached(Scored(policy, "ref_logprob_RT", tokens=tokens, padded=padded))
     spec = spec_of(node)
-    made = Scored(spec.load()(spec, setting), "ref_logprob_RT", tokens=tokens, padded=padded)
+    made = Followed(spec.load()(spec, setting), "ref_logprob_RT", tokens=tokens, padded=padded)
     return Cached(made) if settings["mode"] == "cached" else made
 
 

@@ -22,7 +22,12 @@ class Dense:
     """Whether a micro-batch costs its longest row times its rows."""
 
     def __init__(self, spec: Component, setting: Setting) -> None:
-        """There is nothing to choose."""
+        """Take the knobs; there are none to act on."""
+        self.spec, self.setting = spec, setting
+
+    def again(self) -> Dense:
+        """Return an unbound one, for a second model."""
+        return Dense(self.spec, self.setting)
 
     def bind(self, policy: CausalLm) -> None:
         """Accept every model."""

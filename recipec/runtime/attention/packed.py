@@ -141,7 +141,12 @@ class Packed:
     """Whether a micro-batch costs its longest row times its rows."""
 
     def __init__(self, spec: Component, setting: Setting) -> None:
-        """There is nothing to choose."""
+        """Take the knobs; there are none to act on."""
+        self.spec, self.setting = spec, setting
+
+    def again(self) -> Packed:
+        """Return an unbound one, for a second model."""
+        return Packed(self.spec, self.setting)
 
     def bind(self, policy: CausalLm) -> None:
         """Take the model over, after it has shown on a few tokens that it keeps rows apart.
@@ -189,6 +194,10 @@ class Auto:
         self.chosen: Dense | Packed = Dense(spec, setting)
         self.why = ""
 
+    def again(self) -> Auto:
+        """Return an unbound one, for a second model."""
+        return Auto(self.spec, self.setting)
+
     @property
     def padded(self) -> bool:
         """Whether a micro-batch costs its longest row times its rows."""
@@ -225,7 +234,7 @@ def _objection(packed: Packed, policy: CausalLm) -> str:
     count = [0]
     token = _calls.set(count)
     try:
-        expected = Dense(policy.spec, policy.setting).predictors(policy, tokens, attend, scored).hidden_UH
+        expected = Dense(packed.spec, packed.setting).predictors(policy, tokens, attend, scored).hidden_UH
         model.set_attn_implementation(NAME)
         found = packed.predictors(policy, tokens, attend, scored).hidden_UH
     except (_Unsupported, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
