@@ -34,7 +34,7 @@ class _Rows(Component):
 class _Prompts(_Rows):
     """What a source that writes prompts can say."""
 
-    system: str | None = knob(None, "System message of prompts without one; a plain text has it before, as text.")
+    system: str | None = knob(None, "System message of prompts without one; before a plain text, as text.")
     chat: bool = knob(False, "Put a text prompt into the chat template, as the user's message.")
     template: PathRef | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
 
