@@ -55,7 +55,7 @@ def clipped(
     the k3 estimate's :math:`u = \log\pi_{ref} - \log\pi`.
     ``kl_clamp`` bounds the estimate that comes out. Tree-GRPO sets them to 20 and 10.
     The correction for the sampling engine weighs the policy term by old over sampler probability, the old one being
-    what the ratio is taken to; it has no gradient.
+    what the ratio is taken to.
     """
     zero_RT = torch.zeros_like(logprob_RT)
     drift_RT = torch.where(trained_RT, logprob_RT - ratio_to_RT, zero_RT)
@@ -65,7 +65,7 @@ def clipped(
     loss_RT, metrics = _surrogate(log_ratio_RT, credit_RT, 1 - epsilon, 1 + above, dual_clip)
     metrics["approx_kl"] = -drift_RT
     if sampler_correction != "none":
-        mismatch_RT = torch.where(trained_RT, ratio_to_RT - _given(sampler_logprob_RT), zero_RT).detach()
+        mismatch_RT = torch.where(trained_RT, ratio_to_RT - _given(sampler_logprob_RT), zero_RT)
         correction_RT = _correction(mismatch_RT, sampler_correction, sampler_correction_cap)
         loss_RT = loss_RT * correction_RT
         metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
@@ -161,7 +161,7 @@ def _averaged(drift_RT: Tensor, trained_RT: Tensor, turn_RT: Tensor, level: str,
     """Take the mean of the trained tokens' drift over their turn or row; 0 where not trained."""
     if level == "token":
         return drift_RT
-    part_RT = turn_RT * trained_RT if level == "turn" else torch.zeros_like(turn_RT)
+    part_RT = turn_RT if level == "turn" else torch.zeros_like(turn_RT)
     parts = int(part_RT.max()) + 1 if part_RT.numel() else 1
     empty = drift_RT.new_zeros(len(drift_RT), parts)
     total = empty.scatter_add(1, part_RT, drift_RT)

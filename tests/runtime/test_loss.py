@@ -86,7 +86,7 @@ def test_entropy_is_a_bonus():
 
 @pytest.mark.parametrize(
     ("how", "sampler", "factor"),
-    [("truncate", -1.5, math.exp(0.5)), ("truncate", -9.0, 2.0), ("mask", -1.5, math.exp(0.5)), ("mask", -9.0, 0.0)],
+    [("truncate", -1.5, math.exp(0.5)), ("truncate", -9.0, 2.0), ("mask", -1.5, math.exp(0.5)), ("mask", -2.0, 0.0)],
 )
 def test_sampler_correction(how, sampler, factor):
     """The policy term is weighed by old over sampler probability, cut at the cap or dropped above it."""
@@ -103,7 +103,7 @@ def rows(drift, trained, turn, credit, **knobs):
     logprob_RT = torch.tensor(drift, dtype=torch.float64, requires_grad=True)
     trained_RT = torch.tensor(trained, dtype=torch.bool)
     made = clipped(
-        logprob_RT, torch.zeros_like(logprob_RT), torch.tensor(credit)[:, None] * trained_RT, trained_RT,
+        logprob_RT, torch.zeros_like(logprob_RT), torch.tensor(credit) * trained_RT, trained_RT,
         torch.tensor(turn), trained_RT.double(), None, None, None, **Clipped(epsilon=1.0, **knobs).knobs(),
     )  # fmt: skip
     made["loss"].backward()
@@ -113,20 +113,18 @@ def rows(drift, trained, turn, credit, **knobs):
 def test_turn_ratio_is_a_mean_within_the_turn():
     """Each token of a turn has the geometric mean of the turn's ratios; another row's turn is another turn."""
     drift, trained = [[0.2, 0.4, 9.0, 0.1], [0.3, 9.0, 9.0, 9.0]], [[1, 1, 0, 1], [1, 0, 0, 0]]
-    loss, _ = rows(drift, trained, [[1, 1, 0, 2], [1, 0, 0, 0]], [-1.0, -1.0], ratio="turn")
+    loss, _ = rows(drift, trained, [[1, 1, 0, 2], [1, 0, 0, 0]], [[-1.0], [-1.0]], ratio="turn")
     assert loss == pytest.approx(2 * math.exp(0.3) + math.exp(0.1) + math.exp(0.3))
 
 
 def test_own_gradient_leaves_the_value():
-    """GSPO's form has the value of the sequence ratio, and each token's gradient is its own credit's."""
-    drift, trained, turn, credit = [[0.2, 0.4]], [[1, 1]], [[1, 1]], [-1.0]
-    shared, shared_slope = rows(drift, trained, turn, credit, ratio="sequence")
-    own, own_slope = rows(drift, trained, turn, credit, ratio="sequence", ratio_gradient="own")
-    assert own == pytest.approx(shared) == pytest.approx(2 * math.exp(0.3))
-    assert own_slope == [pytest.approx([math.exp(0.3)] * 2)]
-    assert shared_slope == [pytest.approx([math.exp(0.3)] * 2)]
-    _, uneven = rows(drift, trained, turn, credit, ratio="token")
-    assert uneven == [pytest.approx([math.exp(0.2), math.exp(0.4)])]
+    """GSPO's form has the value of the sequence ratio, but each token's gradient is by its own credit alone."""
+    columns = [[0.2, 0.4]], [[1, 1]], [[1, 1]], [[-1.0, -3.0]]
+    shared, shared_slope = rows(*columns, ratio="sequence")
+    own, own_slope = rows(*columns, ratio="sequence", ratio_gradient="own")
+    assert own == pytest.approx(shared) == pytest.approx(4 * math.exp(0.3))
+    assert shared_slope == [pytest.approx([2 * math.exp(0.3)] * 2)]
+    assert own_slope == [pytest.approx([math.exp(0.3), 3 * math.exp(0.3)])]
 
 
 def pair(**knobs):
