@@ -48,6 +48,15 @@ def score(text):
     return text.count("7") / (1 + len(text))
 
 
+def now():
+    """Seconds by the clock, and of the CPU, which other processes disturb less."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(began, ended):
+    return [b - a for a, b in zip(began, ended, strict=True)]
+
+
 def write_model(folder):
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -74,14 +83,14 @@ def run_trl(folder, steps):
 
     class Timed(GRPOTrainer):
         def _generate(self, *args, **kwargs):
-            began = time.perf_counter()
+            began = now()
             found = super()._generate(*args, **kwargs)
-            generation.append(time.perf_counter() - began)
+            generation.append(since(began, now()))
             return found
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_, **__):
-            ends.append(time.perf_counter())
+            ends.append(now())
 
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(),
@@ -112,7 +121,7 @@ def run_trl(folder, steps):
         callbacks=[Clock()],
     )
     trainer.train()
-    step = [b - a for a, b in itertools.pairwise(ends)][WARM - 1 :]
+    step = [since(a, b) for a, b in itertools.pairwise(ends)][WARM - 1 :]
     lengths = [entry["completions/mean_length"] for entry in trainer.state.log_history if "reward" in entry]
     return {
         "name": f"trl {trl.__version__}",
@@ -147,10 +156,10 @@ def run_ours(folder, steps):
     tasks = [Task(i, text, tuple(model.encode(text))) for i, text in enumerate(prompts(64))]
     found = {"step": [], "generation": [], "length": []}
     for number in range(steps + WARM):
-        began = time.perf_counter()
+        began = now()
         setting.step = number
         rows = chain([tasks[number % len(tasks)]])
-        drawn = time.perf_counter()
+        drawn = now()
         reward_R = torch.tensor([score(text) for text in rows["text_R"]], dtype=torch.float64)
         by_R = rows["by_prompt_R"]
         credit_R = advantage.group_relative(reward_R, by_R, rows["error_R"], None, **grouped)["advantage_R"]
@@ -162,10 +171,10 @@ def run_ours(folder, steps):
         made = loss.clipped(logprob_RT, logprob_RT.detach(), credit_RT, *given, None, None, None, **clipped)
         update(made["loss"])
         update.step([])
-        ended = time.perf_counter()
+        ended = now()
         if number >= WARM:
-            found["step"].append(ended - began)
-            found["generation"].append(drawn - began)
+            found["step"].append(since(began, ended))
+            found["generation"].append(since(began, drawn))
             found["length"].append(float(rows["trained_RT"].sum()) / GROUP)
     return {"name": "recipec", **found, "length": statistics.mean(found["length"])}
 
@@ -194,26 +203,43 @@ def compare(options):
         for _ in range(options.turns):
             turns["ours"].append(turn(sys.executable, "ours", folder, options.steps, options.threads))
             turns["trl"].append(turn(options.trl_python, "trl", folder, options.steps, options.threads))
-    result = {"threads": options.threads, "steps": options.steps, "turns": options.turns}
-    for side, found in turns.items():
-        pairs = [(s, g) for t in found for s, g in zip(t["step"], t["generation"], strict=True)]
-        result[side] = {
-            "name": found[0]["name"],
-            "step_ms": 1e3 * statistics.median(s for s, _ in pairs),
-            "generation_ms": 1e3 * statistics.median(g for _, g in pairs),
-            "update_ms": 1e3 * statistics.median(s - g for s, g in pairs),
-            "mean_length": statistics.mean(t["length"] for t in found),
-        }
-    result["ratio"] = {k: result["ours"][k] / result["trl"][k] for k in ("generation_ms", "update_ms", "step_ms")}
-    return result
+    return {
+        "threads": options.threads,
+        "steps": options.steps,
+        "turns": options.turns,
+        "names": [turns[side][0]["name"] for side in turns],
+        "mean_length": [statistics.mean(t["length"] for t in turns[side]) for side in turns],
+        **{f"{clock}_ms": medians(turns, i) for i, clock in enumerate(("wall", "cpu"))},
+    }
+
+
+def medians(turns, clock):
+    """Of each phase: ours, theirs, and the ratio, by one clock."""
+    found = {}
+    for phase in ("generation", "update", "step"):
+        sides = []
+        for side in ("ours", "trl"):
+            pairs = [(s[clock], g[clock]) for t in turns[side] for s, g in zip(t["step"], t["generation"], strict=True)]
+            values = {
+                "generation": [g for _, g in pairs],
+                "update": [s - g for s, g in pairs],
+                "step": [s for s, _ in pairs],
+            }
+            sides.append(1e3 * statistics.median(values[phase]))
+        found[phase] = [*sides, sides[0] / sides[1]]
+    return found
 
 
 def table(result):
-    ours, trl, ratio = result["ours"], result["trl"], result["ratio"]
-    rows = [f"| ms, {result['threads']} thread(s) | {ours['name']} | {trl['name']} | ratio |", "|---|---|---|---|"]
-    rows += [f"| {k.removesuffix('_ms')} | {ours[k]:.1f} | {trl[k]:.1f} | {ratio[k]:.2f} |" for k in ratio]
-    rows.append(f"| mean length, tokens | {ours['mean_length']:.1f} | {trl['mean_length']:.1f} | |")
-    return "\n".join(rows)
+    names, threads = result["names"], result["threads"]
+    rows = [f"| ms, {threads} thread(s) | {names[0]} | {names[1]} | ratio |", "|---|---|---|---|"]
+    for clock in ("wall", "cpu"):
+        figures = result[f"{clock}_ms"].items()
+        rows += [
+            f"| {phase}, {clock} | {ours:.1f} | {trl:.1f} | {ratio:.2f} |" for phase, (ours, trl, ratio) in figures
+        ]
+    ours, trl = result["mean_length"]
+    return "\n".join([*rows, f"| mean length, tokens | {ours:.1f} | {trl:.1f} | |"])
 
 
 def main():
