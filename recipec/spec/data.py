@@ -48,7 +48,8 @@ class _Prompts(_Rows):
 class File(_Prompts):
     """Read rows from a JSONL or parquet file, a directory of them, or the hub.
 
-    The formats are TRL's: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``; ``messages``.
+    The formats are TRL's: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``;
+    ``messages``.
 
     References:
         TRL, `Dataset formats <https://huggingface.co/docs/trl/dataset_formats>`_.
