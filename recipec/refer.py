@@ -118,8 +118,8 @@ class References:
             start = opening.end() - 2
             written = _REFERENCE.match(text, start)
             if written is None:
-                self._refuse(path, node, text, start)
-                good, position = False, opening.end()
+                position = self._refuse(path, node, text, start)
+                good = False
                 continue
             targets.append(tuple(written[1].split(".")))
             position = written.end()
@@ -128,21 +128,23 @@ class References:
         whole = len(targets) == 1 and _REFERENCE.fullmatch(text.strip()) is not None and text == text.strip()
         self.uses[path] = Use(path, node, tuple(targets), literal + len(text) - position, whole)
 
-    def _refuse(self, path: Path, node: Node, text: str, start: int) -> None:
-        end = text.find("}", start)
-        written = text[start : end + 1] if end >= 0 else text[start : start + 24].split("\n", maxsplit=1)[0]
+    def _refuse(self, path: Path, node: Node, text: str, start: int) -> int:
+        """Say why the `${` at ``start`` is no reference, and return where to go on."""
+        end = _closing(text, start)
+        written = text[start:end] if end else text[start : start + 24].split("\n", maxsplit=1)[0]
         place = self.place(node, written)
         if re.match(r"\$\{[^{}]*:", written):
             self.found.append(faults.resolver(place, written, dotted(path), node.chain))
-            return
+            return end or start + 2
         problem = "names joined by dots are expected"
-        if end < 0:
+        if not end:
             problem = "its `}` is missing"
         elif "${" in written[2:]:
             problem = "references cannot stand inside references"
         elif written[2:].lstrip().startswith("."):
             problem = "it must start from the top of the recipe"
         self.found.append(faults.bad_reference(place, written, problem, dotted(path), node.chain))
+        return end or start + 2
 
     def _unknown_targets(self) -> None:
         for use in self.uses.values():
@@ -165,6 +167,16 @@ class References:
         place = self.place(use.node, written)
         missing = dotted(real)
         self.found.append(faults.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))
+
+
+def _closing(text: str, start: int) -> int:
+    """Return the index after the brace that closes the one opened at ``start``, 0 if there is none near."""
+    depth = 0
+    for index in range(start, min(len(text), start + 200)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0 and text[index] == "}":
+            return index + 1
+    return 0
 
 
 def _texts(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
@@ -251,7 +263,8 @@ class _Order:
         nothing = _Measure(0, 0, broken=False)
         needs = [self.done.get(needed, nothing) for needed in self._needs(path)]
         chain = max((measure.chain for measure in needs), default=0)
-        broken = path in self.references.unknown or any(measure.broken for measure in needs)
+        unknown = self.references.unknown
+        broken = any(measure.broken for measure in needs) or not unknown.isdisjoint((path, *self._needs(path)))
         use = self.references.uses.get(path)
         if use is None:
             node = self.references.follow(path).node

@@ -212,7 +212,8 @@ class _Reader:
             written = self.text.text[start.index : end.index].rstrip()
             end = self.text.mark(start.index + len(written), start)
         span = self.text.span(start, end)
-        self._counted(1, span)
+        if not self._awaits_key():
+            self._counted(1, span)
         value: Scalar = event.value
         if not event.style:
             value = self._resolve(event.value, span)
@@ -226,6 +227,10 @@ class _Reader:
         if problem:
             self.found.append(faults.number_out_of_range(span, text, problem, self._place(), self.text.chain))
         return value
+
+    def _awaits_key(self) -> bool:
+        top = self.stack[-1] if self.stack else None
+        return top is not None and isinstance(top.value, dict) and top.key is None and not top.skip
 
     def _key_span(self) -> Span | None:
         return self.stack[-1].key_span if self.stack else None

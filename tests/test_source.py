@@ -9,14 +9,17 @@ from recipec.source import MAX_DEPTH, Node, Source, read_source
 
 
 def read(text: str) -> Source:
+    """Read a text."""
     return read_source("r.yaml", text)
 
 
 def at(span: Span) -> tuple[int, int, int, int]:
+    """Return lines and columns."""
     return span.line, span.column, span.end_line, span.end_column
 
 
 def node(source: Source, *path: str | int) -> Node:
+    """Return the node of a path."""
     found = source.root
     for step in path:
         found = found.value[step]
@@ -24,10 +27,12 @@ def node(source: Source, *path: str | int) -> Node:
 
 
 def codes(source: Source) -> list[str]:
+    """Return the codes found, in order."""
     return [diagnostic.code for diagnostic in source.diagnostics]
 
 
 def only(source: Source, code: str):
+    """Return the one diagnostic, which has this code."""
     assert codes(source) == [code]
     return source.diagnostics[0]
 
@@ -36,7 +41,8 @@ def only(source: Source, code: str):
     ("text", "value"),
     [
         ("1e-5", 1e-5), ("1E5", 1e5), ("1.", 1.0), (".5", 0.5), ("-0", 0), ("+3", 3), ("010", 10), ("0o17", 15),
-        ("0x1F", 31), ("1_000", "1_000"), ("12:30", "12:30"), ("no", "no"), ("on", "on"), ("yes", "yes"), ("off", "off"),
+        ("0x1F", 31), ("1_000", "1_000"), ("12:30", "12:30"), ("no", "no"), ("on", "on"), ("yes", "yes"),
+        ("off", "off"),
         ("true", True), ("False", False), ("TRUE", True), ("tRue", "tRue"), ("~", None), ("null", None), ("Null", None),
         (".inf", math.inf), ("-.INF", -math.inf), ("2020-01-01", "2020-01-01"), ("0b11", "0b11"), ("1e", "1e"),
         ("'1'", "1"), ('"true"', "true"), ("0x", "0x"), ("+0x1", "+0x1"), ("-", "-"), ("1.2.3", "1.2.3"), ("=", "="),

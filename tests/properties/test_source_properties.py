@@ -17,6 +17,7 @@ LINES = st.sampled_from(
 
 
 def run(text: str) -> None:
+    """Read and resolve a text, and ask for places, within a second."""
     start = time.process_time()
     resolved = resolve(read_source("r.yaml", text), ["vars.q=${w}", text[:40]])
     assert isinstance(resolved.data, dict)
@@ -69,6 +70,7 @@ def written(value, indent: int, choose) -> str:
 
 
 def flow(value) -> str:
+    """Write a value in flow style."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -77,6 +79,7 @@ def flow(value) -> str:
 
 
 def cut(text: str, node: Node) -> str:
+    """Return the text of a node's span, its first line where it stood."""
     lines = text.split("\n")
     span = node.span
     if span.line == span.end_line:
@@ -87,6 +90,7 @@ def cut(text: str, node: Node) -> str:
 
 
 def nodes(node: Node):
+    """Yield a node and all below it."""
     yield node
     below = node.value.values() if isinstance(node.value, dict) else node.value if isinstance(node.value, list) else ()
     for child in below:
@@ -111,7 +115,9 @@ def test_spans_cut_out_what_was_written(tree, data):
 
 
 PIECES = st.lists(
-    st.one_of(st.text("ab \\$}{:.,'\"[]()@?é", max_size=6), st.sampled_from(["${vars.a}", "${ vars.b-c }", "\\${vars.a}"])),
+    st.one_of(
+        st.text("ab \\$}{:.,'\"[]()@?é", max_size=6),
+        st.sampled_from(["${vars.a}", "${ vars.b-c }", "\\${vars.a}"])),
     min_size=1, max_size=6,
 ).map("".join)  # fmt: skip
 
