@@ -82,7 +82,7 @@ def score(
     """Return log-probability and entropy, float32, of each scored position in row-major order.
 
     No more than ``LOGITS`` logits are alive at once: chunks of hidden states go through ``head``, and the backward
-    computes their logits again.
+    computes their logits again where there is more than one.
     """
     rows = max(1, LOGITS // vocabulary)
     logprobs, entropies = [], []
@@ -98,7 +98,7 @@ def score(
         )
         first, last = ends.tolist()
         given = (hidden, found.predictor_K[first:last] - start, found.target_K[first:last])
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and len(found.hidden_UH) > rows:  # computing a sole chunk again saves no memory
             logprob, spread = checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False)
         else:
             logprob, spread = chunk(*given)
