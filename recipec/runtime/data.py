@@ -17,7 +17,7 @@ from recipec.faults import reward as reward_faults
 from recipec.killable import Declined, Lost, Pool
 from recipec.render import render_rows
 from recipec.runtime.batch import Example, Task
-from recipec.runtime.encode import Encoder, Text, Tokenizer, read_messages, read_text
+from recipec.runtime.encode import Encoder, Text, read_messages, read_text
 from recipec.runtime.files import Row, hub_folder, read_rows
 from recipec.runtime.rows import RolloutRow, read_rollouts
 from recipec.runtime.setting import Setting
@@ -333,6 +333,3 @@ def as_example(row: RolloutRow) -> Example:
     """Return a sampled row as an example with exactly its ids."""
     start = len(row.prompt_ids)
     return Example(row.prompt_id, (*row.prompt_ids, *row.ids), ((False,) * start) + row.trained)
-
-
-__all__ = ["File", "ReasoningGym", "Rollouts", "Source", "Tokenizer", "as_example"]

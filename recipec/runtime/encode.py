@@ -32,6 +32,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> Sequence[int]:
         """Encode text; nothing in it becomes a control token."""
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Decode ids."""
+
     def render(self, messages: Sequence[Message], *, generation: bool) -> Sequence[int]:
         """Encode a conversation by the chat template; ``generation`` opens the assistant's turn."""
 
@@ -93,7 +96,8 @@ class Encoder:
         Raises:
             Refused: RC710, the template rewrites what stands before a turn.
         """
-        seen: list[int] = []
+        rendered: list[int] = []  # the turns so far as the template writes them
+        built: list[int] = []  # the same text, its tokens parted where the model begins to write
         trained: list[bool] = []
         end = 0
         for turn, message in enumerate(messages):
@@ -101,19 +105,36 @@ class Encoder:
                 continue
             before = list(self.policy.render(messages[:turn], generation=True))
             after = list(self.policy.render(messages[: turn + 1], generation=False))
-            if before[: len(seen)] != seen or after[: len(before)] != before:
+            written = self._written(messages[:turn], message, before, after)
+            if before[: len(rendered)] != rendered or written is None:
                 raise Refused(faults.template_breaks_prefix(row.file, row.number, turn + 1))
-            if len(after) == len(before):
+            if not written:
                 raise Refused(faults.empty_text(row.file, row.number, f"messages[{turn}]"))
+            built += before[len(rendered) :]
             # What a template writes after the end token is never sampled, so it is not trained either.
-            ends = [i for i in range(len(before), len(after)) if after[i] in self.policy.stop_ids]
-            end = ends[-1] + 1 if ends else len(after)
-            trained += [False] * (len(before) - len(trained)) + [True] * (end - len(before))
-            seen = after
-        if not any(trained):
+            ends = [i for i, token in enumerate(written, 1) if token in self.policy.stop_ids] or [len(written)]
+            trained += [False] * (len(built) - len(trained)) + [True] * ends[-1]
+            end = len(built) + ends[-1]
+            built, rendered = built + written, after
+        if not end:
             problem = "has no message of the assistant to learn"
             raise Refused(faults.wrong_type(row.file, row.number, "messages", problem))
-        return Example(row.index, tuple(seen[:end]), tuple(trained))
+        return Example(row.index, tuple(built[:end]), tuple(trained))
+
+    def _written(
+        self, earlier: Sequence[Message], message: Message, before: list[int], after: list[int]
+    ) -> list[int] | None:
+        """Return the tokens of one answer, as they follow the open turn; None where the template rewrites that."""
+        if after[: len(before)] == before:
+            return after[len(before) :]
+        # The first letters of the answer may share a token with the end of the open turn; the model that writes
+        # after it never sees that token, so the answer is encoded apart.
+        probe = list(self.policy.encode("x"))
+        probed = list(self.policy.render([*earlier, {**message, "content": "x"}], generation=False))
+        if probed[: len(before) + len(probe)] != before + probe:
+            return None
+        written = [*self.policy.encode(message["content"]), *probed[len(before) + len(probe) :]]
+        return written if self.policy.decode(before + written) == self.policy.decode(after) else None
 
 
 def _only_text(row: Row, messages: Sequence[Message]) -> str:

@@ -6,6 +6,8 @@ import math
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import models
+from tokenizers.processors import TemplateProcessing
 
 from recipec.diagnostics import Refused
 from recipec.runtime.data import File, ReasoningGym, Rollouts
@@ -137,6 +139,33 @@ def test_what_follows_the_end_token_is_left_out(text_setting, text_policy):
     (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
     assert trained(text_policy, example) == "yo<eos>yo<eos>"
     assert example.ids[-1] == text_policy.eos_id
+
+
+def test_answer_that_melts_into_the_open_turn(text_setting, text_policy):
+    """Where the tokenizer joins an answer's first letters with the turn's end, they are encoded as the model writes."""
+    vocabulary = text_policy.tokenizer.get_vocab()
+    joined = len(vocabulary)
+    newline = next(token for token, index in vocabulary.items() if [index] == text_policy.encode("\n"))
+    text_policy.tokenizer.backend_tokenizer.model = models.BPE(
+        vocab=vocabulary | {newline * 2: joined}, merges=[(newline, newline)]
+    )
+    assert text_policy.encode("\n\n") == [joined]
+    write(text_setting, {"messages": [*QUESTION, {"role": "assistant", "content": "\nyo"}, *QUESTION, *ANSWER]})
+    drawn = prepared(text_setting, "sft").draw(1)
+    example, prompt_ids = drawn["completion_P"][0], drawn["prompt_P"][0].prompt_ids
+    assert joined not in example.ids
+    assert example.ids[: len(prompt_ids)] == prompt_ids
+    assert trained(text_policy, example) == "\nyo<eos>yo<eos>"
+
+
+def test_beginning_of_text(text_setting, text_policy):
+    """Where the tokenizer itself puts a token before a text, a plain prompt has it, and an answer has not."""
+    text_policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", text_policy.tokenizer.bos_token_id)]
+    )
+    write(text_setting, {"prompt": "2+2=", "completion": "4"})
+    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    assert text_policy.decode(example.ids) == "<bos>2+2=4<eos>"
 
 
 def test_overlong_rows(text_setting):
