@@ -22,7 +22,7 @@ def project_root(file: str) -> Path:
     """Return the nearest folder above ``file`` with ``.git`` or ``pyproject.toml``, else its own folder."""
     folder = Path(file).absolute().parent
     for above in (folder, *folder.parents):
-        if (above / ".git").exists() or (above / "pyproject.toml").exists():
+        if os.access(above / ".git", os.F_OK) or os.access(above / "pyproject.toml", os.F_OK):
             return above
     return folder
 
@@ -137,7 +137,7 @@ class Includes:
             self.found.append(faults.include_outside(entry.span, written, shown, path, entry.chain))
             return None
         for suffix in ("", ".yaml"):
-            if Path(target + suffix).is_file():
+            if os.path.isfile(target + suffix):  # noqa: PTH113 - a name that is too long is simply no file
                 if not _inside(target + suffix, root) and not _inside(target + suffix, shipped("recipes")):
                     self.found.append(faults.include_symlink(entry.span, written, shown, path, entry.chain))
                     return None
@@ -166,7 +166,7 @@ def _inside(file: str, root: Path) -> bool:
 
 def _neighbours(target: Path, root: Path, written: str) -> list[str]:
     """Return what could have been written instead: the recipes in the folder that was named."""
-    if not target.parent.is_dir() or not _inside(str(target.parent), root):
+    if not os.path.isdir(target.parent) or not _inside(str(target.parent), root):  # noqa: PTH112 - nor is a folder
         return []
     start = written[: len(written) - len(target.name)]
     suffix = ".yaml" if target.suffix == ".yaml" else ""

@@ -14,6 +14,10 @@ from recipec.source import Node, Path
 
 MAX_SIZE = 64 * 1024
 """Characters that all references together may stand for."""
+MAX_REFERENCES = 1000
+"""References in all texts together; a long recipe has 50."""
+MAX_REFUSED = 5
+"""Mistakes shown of one text."""
 MAX_SUGGESTED = 20
 """Nobody reads more suggestions, and each is a search."""
 MAX_CHAIN = 16
@@ -109,8 +113,8 @@ class References:
     def _use(self, path: Path, node: Node) -> None:
         text: str = node.value
         targets: list[Path] = []
-        literal, position, good = 0, 0, True
-        while opening := _OPENING.search(text, position):
+        literal, position, refused = 0, 0, 0
+        while refused < MAX_REFUSED and (opening := _OPENING.search(text, position)):
             literal += opening.end() - 2 - position
             if len(opening[1]) % 2:
                 position = opening.end()
@@ -119,11 +123,11 @@ class References:
             written = _REFERENCE.match(text, start)
             if written is None:
                 position = self._refuse(path, node, text, start)
-                good = False
+                refused += 1
                 continue
             targets.append(tuple(written[1].split(".")))
             position = written.end()
-        if not good:
+        if refused:
             self.unknown.add(path)
         whole = len(targets) == 1 and _REFERENCE.fullmatch(text.strip()) is not None and text == text.strip()
         self.uses[path] = Use(path, node, tuple(targets), literal + len(text) - position, whole)
@@ -307,6 +311,9 @@ class _Order:
         if self.done[longest.path].chain > MAX_CHAIN:
             problem = f"more than {MAX_CHAIN} references stand behind each other"
             largest = longest
+        elif sum(len(use.targets) for use in good) > MAX_REFERENCES:
+            largest = max(good, key=lambda use: len(use.targets))
+            problem = f"there are more than {MAX_REFERENCES} references"
         elif total > MAX_SIZE:
             largest = max(good, key=lambda use: self.done[use.path].size)
             problem = f"the references of this recipe stand for more than {MAX_SIZE // 1024} KiB"

@@ -136,7 +136,7 @@ def resolve(source: Source, overrides: Sequence[str] = ()) -> Resolved:
         data=_plain(tree, (), values),
         graph=graph,
         texts=texts,
-        diagnostics=tuple(dict.fromkeys(found)),
+        diagnostics=_once(found),
         is_fragment=is_fragment,
         complete=complete,
         references={
@@ -145,6 +145,11 @@ def resolve(source: Source, overrides: Sequence[str] = ()) -> Resolved:
         },
         unknown=frozenset(graph.unknown),
     )
+
+
+def _once(found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Return each finding once, also where the file that has it is included several times."""
+    return tuple({(each.code, each.message, each.spans[:1]): each for each in reversed(found)}.values())[::-1]
 
 
 def _values(graph: References, found: list[Diagnostic]) -> dict[Path, Any]:

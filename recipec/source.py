@@ -326,7 +326,7 @@ def _read(text: Text) -> _Reader:
             reader.read()
         except _Stop:
             reader.abandon()
-        except yaml.YAMLError as problem:
+        except (yaml.YAMLError, ValueError, OverflowError) as problem:  # the last two from impossible escapes
             place = _unquoted_reference(text.text, problem)
             if place and len(spare) == 2 and len(unquoted) < 10:  # each costs another reading
                 unquoted.append(_refuse_unquoted(original, *place))
@@ -351,7 +351,7 @@ def _unpatched(node: Node, table: dict[int, str]) -> Node:
     return replace(node, value=node.value.translate(table)) if isinstance(node.value, str) else node
 
 
-def _unquoted_reference(text: str, problem: yaml.YAMLError) -> tuple[int, int] | None:
+def _unquoted_reference(text: str, problem: Exception) -> tuple[int, int] | None:
     """Return start and end of the `${…}` at which the library stopped, if it did."""
     mark = getattr(problem, "problem_mark", None)
     if mark is None or text[mark.index - 1 : mark.index + 1] != "${":
@@ -375,7 +375,7 @@ def _refuse_unquoted(text: Text, start: int, end: int) -> Diagnostic:
     return faults.unquoted_reference(place, written, fix, text.chain)
 
 
-def _syntax(text: Text, problem: yaml.YAMLError) -> Diagnostic:
+def _syntax(text: Text, problem: Exception) -> Diagnostic:
     mark, context = getattr(problem, "problem_mark", None), getattr(problem, "context_mark", None)
     said = " ".join(filter(None, (getattr(problem, "context", ""), getattr(problem, "problem", ""))))
     end = len(text.text.rstrip())

@@ -218,7 +218,7 @@ def reference_growth(place: Span, problem: str, path: str, spans: tuple[Span, ..
     """References would grow beyond all measure.
 
     What it checks: before anything is resolved, the size of what all references together stand for, at most 64 KiB,
-    and how many references stand behind each other, at most 16.
+    their number, at most 1000, and how many stand behind each other, at most 16.
     Why it matters: thirty lines, each naming the one before twice, stand for a gigabyte.
     Example: `a1: ${vars.a0}${vars.a0}`, `a2: ${vars.a1}${vars.a1}`, and so on.
     Use instead: long texts in template files.
