@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
+from recipec.faults import trust
 from recipec.runtime import adapter, head, package, scratch, weights
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.draws import generator
@@ -102,6 +103,7 @@ class CausalLm:
             folder = folder_of(self.origin, self.setting)
             if parent is None and (folder / adapter.CONFIG).exists():
                 parent = folder
+            weights.inspect_folder(folder)
             self.tokenizer = weights.load_tokenizer(folder)
             # a merge is done in float32: adapters are often below the resolution of bfloat16
             at = torch.float32 if self.origin.adapter == "merge" else dtype
@@ -121,10 +123,19 @@ class CausalLm:
 
     @torch.no_grad()
     def _head_separable(self) -> bool:
-        """Whether logits from the model's head alone are those of the whole model: tried on four tokens."""
+        """Whether logits from the model's head alone are those of the whole model: tried on four tokens.
+
+        Raises:
+            Refused: RC602, a token changes what stands before it, so the model is no causal decoder.
+        """
         self.model.eval()
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
         whole = self.model(input_ids=tokens, use_cache=False).logits[0].float()
+        tokens[0, -1] = 0
+        other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
+        tokens[0, -1] = 3 % self.vocabulary
+        if not torch.allclose(whole[:-1], other[:-1], rtol=1e-3, atol=1e-3):
+            raise Refused(trust.unknown_architecture(self._named(), str(self.model.config.model_type)))
         try:
             hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=tokens, use_cache=False)
             parted = head.own_head(self.model, hidden.last_hidden_state[0]).float()

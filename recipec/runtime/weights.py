@@ -64,10 +64,15 @@ def inspect_folder(folder: Path, *, weights: bool = True) -> None:
         raise Refused(faults.missing_file(str(folder), "config.json"))
     config = read_json(folder / "config.json")
     if "quantization_config" in config:
-        method = str((config["quantization_config"] or {}).get("quant_method", "an unknown method"))
+        described = config["quantization_config"]
+        method = str(described.get("quant_method") if isinstance(described, dict) else described)
         raise Refused(faults.quantized(str(folder / "config.json"), method))
     known = config.get("model_type")
-    if known not in CONFIG_MAPPING or CONFIG_MAPPING[known] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if (
+        not isinstance(known, str)
+        or known not in CONFIG_MAPPING
+        or CONFIG_MAPPING[known] not in MODEL_FOR_CAUSAL_LM_MAPPING
+    ):
         raise Refused(trust.unknown_architecture(str(folder / "config.json"), str(known)))
     if weights:
         _weights(folder)
@@ -149,12 +154,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> nn.Module:
-    """Load the model of a directory on the CPU.
+    """Load the model of a directory, which ``inspect_folder`` has looked at, on the CPU.
 
     Raises:
-        Refused: RC723, the weights are damaged or incomplete; RC735, the description is; and see ``inspect_folder``.
+        Refused: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
     """
-    inspect_folder(folder)
     with quiet():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
