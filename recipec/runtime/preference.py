@@ -37,7 +37,8 @@ class Pair:
 class BestVsWorst:
     """Pair the best with the worst row of each prompt; see :class:`recipec.spec.preference.BestVsWorst`.
 
-    Rows of a prompt are compared over all steps of the earlier stage; among equals the first sampled is taken.
+    Rows of a prompt are compared over all steps of the earlier stage; among equals the last sampled is taken,
+    since it comes from a policy nearer to the one that is trained.
     """
 
     def __init__(self, spec: specs.BestVsWorst, setting: Setting) -> None:
@@ -80,7 +81,8 @@ class BestVsWorst:
             by_prompt.setdefault((row.prompt_id, row.prompt_ids), []).append(row)
         pairs = []
         for group in by_prompt.values():
-            pair = Pair(max(group, key=lambda row: row.reward), min(group, key=lambda row: row.reward))
+            latest = group[::-1]
+            pair = Pair(max(latest, key=lambda row: row.reward), min(latest, key=lambda row: row.reward))
             if len(group) == 1:
                 left_out["single"] += 1
             elif pair.margin == 0:

@@ -76,9 +76,9 @@ def _row(row: int, task: Task, columns: Mapping[str, Any], step: int) -> dict[st
     }
     if not all(trained):
         made["trained"] = [int(t) for t in trained]
-    for name in ("episode_id_R", "step_R"):
-        if name in columns:
-            made[name.removesuffix("_R")] = int(columns[name][row])
+    for name, signal in (("episode", "episode_id_R"), ("episode_step", "step_R")):
+        if signal in columns:
+            made[name] = int(columns[signal][row])
     if isinstance(columns.get("advantage_R"), Tensor):
         made["advantage"] = _number(columns["advantage_R"][row])
     return made

@@ -31,11 +31,11 @@ def ids(examples):
 
 
 def test_best_is_paired_with_worst(text_setting):
-    """Of each prompt the best and the worst row make a pair, the first sampled among equals; widest margin first."""
+    """Of each prompt the best and the worst row make a pair, the last sampled among equals; widest margin first."""
     found = made(text_setting, {1: [0.5, 1.0, 1.0, 0.0, 0.0], 2: [2.0, 0.0]})()
     assert [t.id for t in found["prompt_P"]] == [2, 1]
-    assert ids(found["chosen_P"]) == [(2, 20), (1, 11)]
-    assert ids(found["rejected_P"]) == [(2, 21), (1, 13)]
+    assert ids(found["chosen_P"]) == [(2, 20), (1, 12)]
+    assert ids(found["rejected_P"]) == [(2, 21), (1, 14)]
     assert found["chosen_P"][0].trained == (False, True)
 
 

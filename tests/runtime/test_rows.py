@@ -22,6 +22,7 @@ def columns():
         "text_R": ["é\n", "b", "c"],
         "reward_R": torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64),
         "failed_R": torch.tensor([False, False, True]),
+        "step_R": torch.tensor([0, 4, 5]),
     }
 
 
@@ -35,7 +36,7 @@ def test_rows_come_back_as_they_were(tmp_path):
     assert math.isnan(third.reward)
     assert (third.file, third.line) == ("explore.rollouts/step-000003.jsonl", 3)
     written = json.loads((tmp_path / "r" / "step-000003.jsonl").read_text().splitlines()[1])
-    assert written["rewards"] == {"a": 2.0}
+    assert (written["rewards"], written["step"], written["episode_step"]) == ({"a": 2.0}, 3, 4)
 
 
 def test_no_file_is_left_half_written(tmp_path):
