@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipec.graph import StageGraph
+from recipec.passes.optimise import OLD_PASS, REFERENCE_PASS, UNREAD_LOGITS
 from recipec.shapes import Shape
 
 WIDTH = {"float32": 4, "bfloat16": 2}
@@ -67,21 +68,31 @@ class Lengths:
         return None if self.completion is None else (self.prompt or 0) + self.completion
 
 
-def lengths(stage: StageGraph) -> Lengths:
-    """Read the sizes of a step off a stage; what is not said there stays unknown."""
+def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
+    """Read the sizes of a step off a stage; what is not said there stays unknown.
+
+    ``positions`` is the longest sequence of the model, where the recipe itself says it.
+    """
     budget, settings = stage.settings["budget"], stage.settings
     data = next((node.knobs for node in stage.nodes() if node.slot == "data"), {})
     longest = data.get("max_length")
     if stage.kind != "rl":
         units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
-        known = "every row as long as `data.max_length`" if longest else "no `data.max_length`: lengths are unknown"
-        return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest, (known,))
+        said = _bounded("row", longest, positions)
+        return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest or positions, (said,))
     sampler = next((node.knobs for node in stage.nodes() if node.slot == "sampler"), {})
-    units = int(budget["prompts_per_step"] or 0)
-    assumes = ["every completion as long as `sampler.max_completion_length`"]
-    assumes.append("every prompt as long as `data.max_length`" if longest else "prompts left out: no `data.max_length`")
-    completion = sampler.get("max_completion_length")
-    return Lengths(units, units * int(settings["num_generations"]), longest, completion, tuple(assumes))
+    units, completion = int(budget["prompts_per_step"] or 0), sampler.get("max_completion_length")
+    room = max(0, positions - completion) if positions and completion else None
+    assumes = ("every completion as long as `sampler.max_completion_length`", _bounded("prompt", longest, room))
+    return Lengths(units, units * int(settings["num_generations"]), longest or room, completion, assumes)
+
+
+def _bounded(what: str, longest: int | None, positions: int | None) -> str:
+    if longest:
+        return f"every {what} as long as `data.max_length`"
+    if positions:
+        return f"every {what} as long as the model's positions allow, {positions}"
+    return f"no `data.max_length`: {what}s are of unknown length" + (", and left out" if what == "prompt" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +152,32 @@ def forward(shape: Shape, rows: int, prompt: int, completion: int) -> tuple[floa
 
 def phases(work: Work) -> Iterator[Phase]:
     """Yield the phases of one step in order."""
-    slots = {node.slot for node in work.stage.nodes()}
-    said = "; ".join(work.size.assumes)
+    nodes = list(work.stage.nodes())
+    slots = {node.slot for node in nodes}
     if "sampler" in slots:
-        yield _sample(work, said)
-        yield Phase("reward", 0, 0.0, 0.0, "rewards run on the CPU, without the model")
+        yield _sample(work)
+        yield Phase("reward", 0, 0.0, 0.0, "on the CPU, without the model")
     if "reference" in slots:
         cached = (work.stage.settings["reference"] or {}).get("mode") == "cached"
-        once = f"{said}; only in the first epoch, before training" if cached else said
-        yield _scored(work, "reference", once)
-    if any(node.id.endswith("/old") for node in work.stage.nodes()):
-        yield _scored(work, "old", said)
-    yield _update(work, said)
+        yield _scored(work, "reference", "only in the first epoch, before training" if cached else "")
+    if any(node.id.endswith("/old") for node in nodes):
+        yield _scored(work, "old", "")
+    yield _update(work)
 
 
-def _sample(work: Work, said: str) -> Phase:
+def saved(work: Work, what: str) -> float | None:
+    """Return the operations of a step that a removal saves, where the recipe says enough to count them."""
+    size = work.size
+    if what in {OLD_PASS, REFERENCE_PASS}:
+        return _scored(work, what, "").flops
+    if what == UNREAD_LOGITS and size.prompt and work.stage.kind == "rl":
+        updates = 4.0 * int(work.stage.settings["budget"]["passes"])
+        passes = updates + sum(phase.name in {"old", "reference"} for phase in phases(work))
+        return passes * 2.0 * work.shape.hidden * work.shape.vocabulary * size.rows * size.prompt
+    return None
+
+
+def _sample(work: Work) -> Phase:
     shape, size = work.shape, work.size
     if size.completion is None:
         return Phase("sample", None, None, None, "the sampler does not bound the length of a row")
@@ -168,22 +190,22 @@ def _sample(work: Work, said: str) -> Phase:
     turns = -(-size.rows // work.decoded)
     read = work.weights * size.completion * turns
     read += shape.cached * work.width * size.rows * size.completion * (prompt + (size.completion + 1) / 2)
-    return Phase("sample", tokens, flops, read, f"{said}; a group's prompt is computed once; weights read once a token")
+    return Phase("sample", tokens, flops, read, "a group's prompt is computed once; weights are read for every token")
 
 
-def _scored(work: Work, name: str, said: str) -> Phase:
+def _scored(work: Work, name: str, assumes: str) -> Phase:
     size = work.size
     if size.completion is None:
-        return Phase(name, None, None, None, said)
+        return Phase(name, None, None, None, assumes)
     tokens = size.rows * ((size.prompt or 0) + size.completion)
     flops = sum(forward(work.shape, size.rows, size.prompt or 0, size.completion))
-    return Phase(name, tokens, flops, work.weights * -(-tokens // work.microbatch), said)
+    return Phase(name, tokens, flops, work.weights * -(-tokens // work.microbatch), assumes)
 
 
-def _update(work: Work, said: str) -> Phase:
+def _update(work: Work) -> Phase:
     size = work.size
     if size.completion is None:
-        return Phase("update", None, None, None, said)
+        return Phase("update", None, None, None, "")
     passes = int(work.stage.settings["budget"]["passes"])
     tokens = size.rows * ((size.prompt or 0) + size.completion) * passes
     matrices, attention, head = forward(work.shape, size.rows, size.prompt or 0, size.completion)
@@ -193,7 +215,7 @@ def _update(work: Work, said: str) -> Phase:
     flops = passes * (matrices * linear + attention * (3.5 + again) + head * 4.0)
     read = work.weights * (2 + again) * -(-tokens // work.microbatch)
     zero = any(node.knobs.get("drop_zero_credit") for node in work.stage.nodes())
-    return Phase("update", tokens, flops, read, f"{said}; no row without credit" if zero else said)
+    return Phase("update", tokens, flops, read, "every row has credit" if zero else "")
 
 
 def memory(work: Work) -> Iterator[Holding]:

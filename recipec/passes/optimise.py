@@ -13,6 +13,8 @@ from typing import Any
 from recipec.graph import Graph, Input, Loop, Node, Removal, StageGraph, Value
 
 Rewrite = Callable[[StageGraph], StageGraph]
+OLD_PASS, REFERENCE_PASS = "the old-policy pass", "the reference pass"
+UNREAD_LOGITS = "logits of tokens that are not trained"
 
 
 def drop_reference(stage: StageGraph) -> StageGraph:
@@ -23,7 +25,7 @@ def drop_reference(stage: StageGraph) -> StageGraph:
     why = "nothing asks for `ref_logprob_RT`: no loss with `beta`, no reward and no ratio is held against it"
     saves = "one forward pass over every row of a step, and the memory of the reference"
     kept = {**stage.settings, "reference": None}
-    return _without(replace(stage, settings=kept), reference, Removal("the reference pass", why, saves))
+    return _without(replace(stage, settings=kept), reference, Removal(REFERENCE_PASS, why, saves))
 
 
 def drop_old_pass(stage: StageGraph) -> StageGraph:
@@ -47,7 +49,7 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
     detach = Node(name, "compiler", "detach", "recipec.runtime.ops:detach", {}, (own,), ("old_logprob_RT",), old.digest)
     why = "every batch takes one update, nothing is dropped out and no engine mismatch is corrected: the ratio is 1"
     saves = "one forward pass over every row of a step"
-    stage = _without(stage, old, Removal("the old-policy pass", why, saves))
+    stage = _without(stage, old, Removal(OLD_PASS, why, saves))
     was = Value("old_logprob_RT", old.id)
     turned = tuple(replace(i, value=Value("old_logprob_RT", name)) if i.value == was else i for i in loss.inputs)
     return _mapped(stage, lambda node: [detach, replace(node, inputs=turned)] if node.id == loss.id else [node])
@@ -86,7 +88,7 @@ def score_needed(stage: StageGraph) -> StageGraph:
     """Record that logits are computed only where a log-probability is read, some rows at a time."""
     why = "log-probabilities are read only at trained tokens, and each position's logits depend on it alone"
     saves = "the head's work on prompts and padding; no more than one chunk of logits is in memory"
-    return _noted(stage, Removal("logits of tokens that are not trained", why, saves))
+    return _noted(stage, Removal(UNREAD_LOGITS, why, saves))
 
 
 REWRITES: tuple[Rewrite, ...] = (drop_reference, drop_old_pass, drop_zero_credit, cache_reference, score_needed)

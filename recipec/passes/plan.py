@@ -1,0 +1,266 @@
+"""What a run will do: which stages run and why, what they cost, and what was optimised away.
+
+Costs are derived from the model's sizes (``cost``); what cannot be derived is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from recipec.graph import Graph, StageGraph, differences
+from recipec.passes.cost import Holding, Phase, Work, disk, lengths, memory, phases, saved
+from recipec.shapes import Shape
+
+FORMAT = 1
+Action = Literal["run", "continue", "skip"]
+State = Literal["done", "begun", "absent", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """What an earlier run left in the run directory."""
+
+    graph: Graph
+    states: Mapping[str, State] = field(default_factory=dict)
+    """``done``: whole, and of this very stage; ``stale``: whole, of another; ``begun``: there is a checkpoint."""
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Stage -> file that it names -> hash, as they were then."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Work that the compiler left out, and the operations a step that saves, where they can be counted."""
+
+    what: str
+    why: str
+    saves: str
+    flops: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What one stage will do and cost; costs are of one step."""
+
+    name: str
+    kind: str
+    origin: str
+    action: Action
+    reason: str
+    model: str
+    steps: int | None
+    assumes: tuple[str, ...]
+    """What the sizes of a step rest on."""
+    phases: tuple[Phase, ...]
+    memory: tuple[Holding, ...]
+    disk: tuple[Holding, ...]
+    removed: tuple[LeftOut, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do."""
+
+    name: str
+    stages: tuple[StagePlan, ...]
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Stage -> file that it names -> hash, as they are now."""
+    format: int = FORMAT
+
+    @property
+    def changes(self) -> bool:
+        """Whether a run would do anything."""
+        return any(stage.action != "skip" for stage in self.stages)
+
+    def to_json(self) -> str:
+        """Write the plan as JSON."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def plan(
+    graph: Graph,
+    shapes: Mapping[str, Shape | None],
+    previous: Previous | None = None,
+    *,
+    inputs: Mapping[str, Mapping[str, str]] | None = None,
+    rows: Mapping[str, int] | None = None,
+    where: Callable[[str], str] = str,
+) -> Plan:
+    """Plan a run of a compiled recipe.
+
+    ``shapes`` are the models' sizes by stage, ``inputs`` the hashes of the files that each stage names,
+    ``rows`` the rows of its data where they could be counted; ``where`` tells the place of a dotted key.
+    """
+    made: dict[str, StagePlan] = {}
+    for stage in graph.stages:
+        action, reason = _decided(graph, stage, previous, inputs or {}, made, where)
+        made[stage.name] = _stage(graph, stage, shapes.get(stage.name), (rows or {}).get(stage.name), action, reason)
+    return Plan(graph.name, tuple(made.values()), inputs or {})
+
+
+STATES: Mapping[State, tuple[Action, str]] = {
+    "done": ("skip", "it is done, and nothing that it depends on has changed"),
+    "begun": ("continue", "it was interrupted, and has a checkpoint"),
+    "stale": ("run", "a package's version, the weights it starts from or the user's own code changed"),
+    "absent": ("run", "it was not finished"),
+}
+
+
+def _decided(
+    graph: Graph,
+    stage: StageGraph,
+    previous: Previous | None,
+    inputs: Mapping[str, Mapping[str, str]],
+    earlier: Mapping[str, StagePlan],
+    where: Callable[[str], str],
+) -> tuple[Action, str]:
+    """Say whether a stage runs, and the key, file or stage that is the reason."""
+    if previous is None:
+        return "run", "there is no earlier run in this directory"
+    changed = _changed(graph, stage, previous, where)
+    for name in () if changed else sources(stage):
+        if name in earlier and earlier[name].action != "skip":
+            changed = f"it builds on `{name}`, which runs"
+    if changed:
+        return "run", changed
+    state = previous.states.get(stage.name, "absent")
+    was, now = previous.inputs.get(stage.name, {}), inputs.get(stage.name, {})
+    files = sorted(path for path in {*was, *now} if was.get(path) != now.get(path)) if was else []
+    if files and state != "done":
+        return "run", "changed: " + ", ".join(f"the file {path}" for path in files)
+    return STATES[state]
+
+
+def _changed(graph: Graph, stage: StageGraph, previous: Previous, where: Callable[[str], str]) -> str:
+    """Say which keys of the stage mean something else than in the earlier run; nothing if none does."""
+    if all(was.name != stage.name for was in previous.graph.stages):
+        return "the stage is new"
+    prefix = f"stages.{stage.name}."
+    keys = [key for key in differences(previous.graph, graph) if key == "seed" or key.startswith(prefix)]
+    return "changed: " + ", ".join(f"`{key}` ({where(key)})" for key in keys) if keys else ""
+
+
+def sources(stage: StageGraph) -> Iterator[str]:
+    """Yield the names of what a stage starts from or reads; they may be of stages, models or folders."""
+    yield stage.origin
+    yield str((stage.settings["reference"] or {}).get("from") or "")
+    for node in stage.nodes():
+        if isinstance(read := node.knobs.get("rollouts"), str):
+            yield read.rpartition(".")[0]
+
+
+def _stage(
+    graph: Graph, stage: StageGraph, shape: Shape | None, rows: int | None, action: Action, reason: str
+) -> StagePlan:
+    train, rollout = graph.machine.get("train") or {}, graph.machine.get("rollout") or {}
+    positions = shape.positions if shape and _is_new(graph, stage) else None
+    size = lengths(stage, positions)
+    unknown = [said for said in size.assumes if "unknown" in said]
+    steps = _steps(stage, size.units, rows)
+    if steps is None:
+        unknown.append("the number of steps: it is counted in epochs, and the rows of the data are not known here")
+    work = None
+    if shape is None:
+        unknown.append(f"the sizes of the model `{_root(graph, stage).origin}`, and so what it costs")
+    else:
+        work = Work(stage, shape, size, bool(train.get("gradient_checkpointing")), int(rollout.get("max_rows") or 64))
+    return StagePlan(
+        name=stage.name,
+        kind=stage.kind,
+        origin=stage.origin,
+        action=action,
+        reason=reason,
+        model=_model(work) if work else "unknown",
+        steps=steps,
+        assumes=tuple(said for said in size.assumes if "unknown" not in said),
+        phases=tuple(phases(work)) if work else (),
+        memory=tuple(memory(work)) if work else (),
+        disk=tuple(disk(work)) if work else (),
+        removed=tuple(LeftOut(r.what, r.why, r.saves, saved(work, r.what) if work else None) for r in stage.removed),
+        unknown=tuple(unknown),
+    )
+
+
+def _model(work: Work) -> str:
+    adapter = " of an adapter" if work.policy.get("lora") else ""
+    return f"{work.shape.family}, {work.shape.parameters:,} parameters, {work.trained:,}{adapter} trained"
+
+
+def _root(graph: Graph, stage: StageGraph) -> StageGraph:
+    """Return the stage whose ``from`` names the model that this one goes back to."""
+    names = {s.name: s for s in graph.stages}
+    while stage.origin in names:
+        stage = names[stage.origin]
+    return stage
+
+
+def _is_new(graph: Graph, stage: StageGraph) -> bool:
+    return bool(_root(graph, stage).settings["weights"] == "scratch")
+
+
+def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:
+    budget = stage.settings["budget"]
+    if budget["steps"]:
+        return int(budget["steps"])
+    data = next((node.knobs for node in stage.nodes() if node.slot in {"data", "preference"}), {})
+    rows = rows or data.get("size")
+    if rows is None or not units:
+        return None
+    rows = min(rows, data.get("limit") or rows)
+    each = rows // units if budget["remainder"] == "drop" else -(-rows // units)
+    return int(budget["epochs"] or 0) * each
+
+
+def render_plan(made: Plan) -> str:
+    """Write a plan for people."""
+    lines = [f"plan of {made.name}"]
+    for stage in made.stages:
+        verb = {"run": "runs", "continue": "continues", "skip": "is skipped"}[stage.action]
+        lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin}) {verb}: {stage.reason}"]
+        lines.append(f"  model     {stage.model}")
+        lines.append(f"  steps     {'unknown' if stage.steps is None else f'{stage.steps:,}'}")
+        lines += [f"  assuming  {said}" for said in stage.assumes]
+        lines += _table(stage)
+        lines += [line for removal in stage.removed for line in _left_out(removal)]
+        lines += [f"  unknown   {what}" for what in stage.unknown]
+    return "\n".join(lines) + "\n"
+
+
+def _left_out(removal: LeftOut) -> Iterator[str]:
+    yield f"  left out  {removal.what}: {removal.why}"
+    counted = f" ({amount(removal.flops, 'FLOP')} a step)" if removal.flops else ""
+    yield f"            saves {removal.saves}{counted}"
+
+
+def _table(stage: StagePlan) -> Iterator[str]:
+    if stage.phases:
+        yield f"  {'at most, a step':<18}{'tokens':>12}{'operations':>14}{'read':>12}"
+    for phase in stage.phases:
+        tokens = "unknown" if phase.tokens is None else f"{phase.tokens:,}"
+        cells = f"{tokens:>12}{amount(phase.flops, 'FLOP'):>14}{amount(phase.bytes, 'B'):>12}"
+        yield f"    {phase.name:<16}{cells}   {phase.assumes}".rstrip()
+    for title, held in (("in memory", stage.memory), ("on disk", stage.disk)):
+        if held:
+            total = sum(one.bytes or 0 for one in held)
+            more = " and what is unknown" if any(one.bytes is None for one in held) else ""
+            yield f"  {title:<18}{amount(total, 'B'):>12}{more}"
+        for one in held:
+            yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {one.assumes}"
+
+
+def amount(value: float | None, unit: str) -> str:
+    """Write a number with three figures and a decimal prefix.
+
+    >>> amount(2.5e9, "B"), amount(0, "FLOP"), amount(None, "B")
+    ('2.5 GB', '0 FLOP', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if value < 1000 or prefix == "E":
+            return f"{value:.3g} {prefix}{unit}"
+        value /= 1000
+    raise AssertionError

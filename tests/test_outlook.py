@@ -1,0 +1,95 @@
+"""A plan in a run directory reads models, data and earlier runs, and nothing else."""
+
+import json
+from pathlib import Path
+
+from built import part, recipe, rl, scratch, sft
+
+from recipec.artifacts import committed
+from recipec.compile import Compiled, compile_recipe
+from recipec.executor import Options, run_digest
+from recipec.graph import to_json
+from recipec.outlook import make_plan
+from recipec.spec.recipe import Budget, Recipe
+
+
+def small() -> Recipe:
+    """Imitate, then explore."""
+    learn = sft(policy=scratch(), budget=Budget(epochs=2, rows_per_step=2))
+    return recipe(warm=learn, explore=rl("warm"))
+
+
+def written(folder: Path, built: Recipe) -> Compiled:
+    """Compile a recipe that lies in a folder beside its data."""
+    (folder / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 5)
+    (folder / "r.yaml").write_text(built.to_yaml())
+    return compile_recipe(folder / "r.yaml")
+
+
+def finish(compiled: Compiled, folder: Path, out: Path) -> None:
+    """Leave what a finished run leaves."""
+    assert compiled.graph is not None
+    plan = make_plan(compiled, out).to_json()
+    digests: dict[str, str] = {}
+    for stage in compiled.graph.stages:
+        digests[stage.name] = run_digest(stage, compiled.graph, digests, Options(root=folder, out=out))
+        for artifact in stage.artifacts:
+            with committed(out / "stages" / stage.name / artifact, {"digest": digests[stage.name]}) as made:
+                (made / "x").write_text("x")
+    (out / "graph.json").write_text(to_json(compiled.graph))
+    (out / "plan.json").write_text(plan)
+
+
+def test_first(tmp_path: Path) -> None:
+    """Rows are counted, the new model is measured, all of it runs."""
+    made = make_plan(written(tmp_path, small()), tmp_path / "out")
+    assert [(stage.action, stage.steps) for stage in made.stages] == [("run", 6), ("run", 5)]
+    assert made.stages[1].model == made.stages[0].model != "unknown"
+
+
+def test_finished(tmp_path: Path) -> None:
+    """What is done is skipped."""
+    compiled = written(tmp_path, small())
+    finish(compiled, tmp_path, tmp_path / "out")
+    assert not make_plan(compiled, tmp_path / "out").changes
+
+
+def test_changed_key(tmp_path: Path) -> None:
+    """A changed knob is named with its line."""
+    finish(written(tmp_path, small()), tmp_path, tmp_path / "out")
+    changed = small().to_yaml().replace("max_completion_length: 16", "max_completion_length: 17")
+    (tmp_path / "r.yaml").write_text(changed)
+    line = next(i for i, text in enumerate(changed.splitlines(), 1) if "17" in text)
+    made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+    assert [stage.action for stage in made.stages] == ["skip", "run"]
+    assert made.stages[1].reason.endswith(f"r.yaml:{line})")
+    assert "`stages.explore.sampler.max_completion_length`" in made.stages[1].reason
+
+
+def test_changed_file(tmp_path: Path) -> None:
+    """A changed data file is named, and what builds on its stage runs, too; a comment changes nothing."""
+    finish(written(tmp_path, small()), tmp_path, tmp_path / "out")
+    (tmp_path / "r.yaml").write_text(small().to_yaml() + "# a comment\n")
+    assert not make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out").changes
+    (tmp_path / "a.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
+    made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+    assert [stage.reason for stage in made.stages] == ["changed: the file a.jsonl", "it builds on `warm`, which runs"]
+
+
+def test_local_model(tmp_path: Path) -> None:
+    """The sizes of a model in a directory come from its config; of another model nothing is known."""
+    config = {"model_type": "llama", "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"intermediate_size": 64, "vocab_size": 100}))
+    policy = part("policy", "causal_lm")
+    found = make_plan(written(tmp_path, recipe(a=rl("./m", policy=policy), b=rl("org/name"))), tmp_path / "out")
+    assert found.stages[0].model.startswith("llama, ")
+    assert found.stages[1].model == "unknown"
+
+
+def test_broken_run(tmp_path: Path) -> None:
+    """A graph of an earlier run that cannot be read is as none."""
+    compiled = written(tmp_path, small())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "graph.json").write_text("{")
+    assert "no earlier run" in make_plan(compiled, tmp_path / "out").stages[0].reason

