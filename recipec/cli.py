@@ -120,7 +120,8 @@ def plan(
     ] = False,
 ) -> None:
     """Say what will run or be skipped and why, what it costs, and what was optimised away."""
-    from recipec.passes.plan import make_plan, render_plan
+    from recipec.outlook import make_plan
+    from recipec.passes.plan import render_plan
 
     result = compiled(recipe, overrides)
     made = make_plan(result, out or Path("runs") / result.graph.name)
@@ -172,7 +173,7 @@ def run(
     from recipec.display import Display
     from recipec.executor import Options
     from recipec.executor import run as execute
-    from recipec.passes.plan import make_plan
+    from recipec.outlook import make_plan
 
     result = compiled(recipe, overrides)
     folder = out or Path("runs") / result.graph.name
