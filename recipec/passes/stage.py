@@ -68,16 +68,17 @@ def _slot(
     """Read one slot of a stage, or stand in for one that is not named."""
     at, data = (*path, slot.name), said.get(slot.name)
     node = f"{owner}/{slot.name}"
+    if slot.levels and data == {}:  # no levels are as good as none
+        findings.consume(data, at, node)
+        data = None
     if kind is not None and data is not None and slot.in_kind(kind) == "no":
         findings.consume(data, at, node)
         kinds = [other for other in KINDS if slot.in_kind(other) != "no"]
         findings.say(faults.slot_not_in_kind(slot.name, kind, dotted(at), findings.spans(at, key=True), kinds))
         return []
     if slot.levels and data is not None:
-        parts = read_levels(findings, data, at, slot.name, node)
-        if parts or data != {}:
-            return parts
-    elif data is not None:
+        return read_levels(findings, data, at, slot.name, node)
+    if data is not None:
         default = default_type(slot.name, kind) if kind else slot.default or None
         return [read_part(findings, data, at, slot.name, default, node)]
     if kind is None or findings.fragment:
@@ -136,7 +137,7 @@ def read_part(
     if said is None:
         bare = data if isinstance(data, str) and data in names else ""
         return Part(path, slot, level, bare, known(slot).get(bare), None)
-    said = _with_type(findings, said, path, called)
+    said = _with_type(findings, said, path, called, slot)
     name = _type(findings, said, path, slot, default, called, names)
     if name is None:
         return Part(path, slot, level, "", None, None)
@@ -181,10 +182,11 @@ def _type(
     return None
 
 
-def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str) -> dict[str, Any]:
+def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str, slot: str) -> dict[str, Any]:
     """Take a misspelt `type` for one, after saying so: what follows is about the component that was meant."""
     for key, value in said.items():
-        if "type" not in said and isinstance(value, str) and distance(folded(key), "type") == 1:
+        close = "type" not in said and isinstance(value, str) and distance(folded(key), "type") == 1
+        if close and not any(key in wording.keys_of(cls) for cls in known(slot).values()):
             unknown_key(findings, key, value, path, called, ["type"], said)
             return {"type": value, **{k: v for k, v in said.items() if k != key}}
     return said
