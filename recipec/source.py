@@ -381,5 +381,7 @@ def _syntax(text: Text, problem: Exception) -> Diagnostic:
     end = len(text.text.rstrip())
     index = min(mark.index, end) if mark else 0
     place = text.between(index, index + 1 if text.text[index : index + 1].strip() else index)
-    started = text.between(context.index, context.index + 1) if context and "starting" not in said else None
+    started = None
+    if context and "starting" not in said and text.text[context.index : context.index + 1].strip():
+        started = text.between(context.index, context.index + 1)
     return syntax_error(place, started, said, text.text[index : index + 1], text.chain)
