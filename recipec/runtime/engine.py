@@ -31,6 +31,8 @@ class Local:
         """Take the engine's knobs."""
         self.spec = spec
         self.setting = setting
+        if spec.gradient_checkpointing and setting.policy is not None:
+            setting.policy.checkpoint_activations()
 
     def update(
         self, minibatch: Batch, nodes: tuple[Node, ...], walk: Walk, optimizer: AdamW, *, tokens: int, padded: bool

@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from recipec.diagnostics import Refused
+from recipec.runtime.engine import Local
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
+from recipec.spec import machine
 from recipec.spec import policy as specs
 
 SCRATCH = specs.Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, max_positions=64)
@@ -350,3 +352,19 @@ def test_ends_and_limits(tmp_path):
     policy = make(tmp_path, Origin("directory", "./model"))
     assert policy.stop_ids == (2, 9)
     assert (policy.eos_id, policy.pad_id, policy.max_positions, policy.vocabulary) == (2, 0, 64, 100)
+
+
+def test_the_engine_checkpoints_activations_when_told(tmp_path):
+    """`machine.train.gradient_checkpointing` reaches the model, and changes no gradient."""
+    policy = make(tmp_path, lora=LORA)
+    policy.train()
+    found = []
+    for told in (False, True):
+        policy.setting.policy = policy
+        Local(machine.Local(gradient_checkpointing=told), policy.setting)
+        assert policy.model.is_gradient_checkpointing == told
+        policy(*rows())["logprob_RT"].sum().backward()
+        found.append([p.grad.clone() for p in policy.trained().values()])
+        policy.model.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert any(grad.any() for grad in found[0])
