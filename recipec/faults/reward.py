@@ -146,9 +146,11 @@ def unknown_function(function: str, have: Iterable[str]) -> Finding:
     Use instead: a function at the top level of a file under `use:`.
     """
     names = list(have)
-    listed = ", ".join(f"`{n}`" for n in names[:12]) or "none"
+    listed = ", ".join(f"`{n}`" for n in names[:12])
+    told = f"{nearest(function, names)} the files have {listed}".strip()
     return Finding(
-        f"there is no reward function `{function}`", help=f"{nearest(function, names)} the files have {listed}".strip()
+        f"there is no reward function `{function}`",
+        help=told if names else "name its file under `use:`, and allow it with --use FILE",
     )
 
 

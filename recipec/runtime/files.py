@@ -96,7 +96,7 @@ def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parse(line: bytes, shown: str, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+        row = json.loads(line.decode("utf-8").rstrip(), parse_constant=_refuse)
     except UnicodeDecodeError as error:
         raise Refused(faults.broken_row(shown, number, f"not UTF-8 at byte {error.start + 1}")) from None
     except json.JSONDecodeError as error:

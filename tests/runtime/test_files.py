@@ -32,7 +32,7 @@ def test_limit_takes_the_first_rows(tmp_path):
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        (b"{", "not JSON at column"),
+        (b"{", "not JSON at column 2"),
         (b"[1]", "a list"),
         (b"null", "null"),
         (b'"x"', "text"),
