@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import sys
 
 from recipec import diagnostics
 from recipec.diagnostics import Code
@@ -73,3 +74,7 @@ def reference() -> str:
 
 def _flowing(text: str) -> str:
     return re.sub(r"\n +", "\n", text)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,11 +1,11 @@
-"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC332."""
+"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC333."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from recipec.diagnostics import Finding, check
+from recipec.diagnostics import COMMAND_LINE, Finding, check, codes
 from recipec.passes.facts import beside, dotted, group_size, place, units_per_step
 from recipec.passes.parts import Reading
 
@@ -254,10 +254,12 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
     Use instead: drop the entry.
     """
     for row in reading.rows.values():
-        here = reading.resolved.file((*row.path, "kind")) if row.allow else ""
         for code in row.allow:
             path = (*row.path, "allow", code)
-            if (row.name, code) in used or reading.resolved.file(path) != here:
+            own = codes().get(code)
+            if (row.name, code) in used or own is None or own.severity == "error":
+                continue
+            if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
                 continue
             yield Finding(
                 f"stage `{row.name}` allows {code}, and nothing gives that warning",
@@ -266,3 +268,25 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
                 help="drop the entry",
                 path=dotted(path),
             )
+
+
+@check("RC333", "allowed-error")
+def allowed_error(reading: Reading) -> Iterator[Finding]:
+    """A stage allows what is an error.
+
+    What it checks: entries of `allow` name codes of warnings.
+    Why it matters: an error says that the recipe cannot do what it says; no reason changes that.
+    Example: `allow: {RC404: "I know"}`.
+    Use instead: repair what the error names.
+    """
+    for row in reading.rows.values():
+        for code in row.allow:
+            own = codes().get(code)
+            if own is not None and own.severity == "error":
+                yield Finding(
+                    f"stage `{row.name}` allows {code}, which is an error",
+                    place(reading, (*row.path, "allow", code), key=True),
+                    why="an error says that the recipe cannot do what it says; no reason changes that",
+                    help="drop the entry, and repair what the error names where it is given",
+                    path=dotted((*row.path, "allow", code)),
+                )

@@ -56,6 +56,7 @@ STAGES: tuple[Check, ...] = (
     budgets.equal_answers,
     budgets.no_own_file,
     budgets.unused_own_file,
+    budgets.allowed_error,
 )
 NUMERICS: tuple[Check, ...] = (
     credit.group_of_one,
@@ -109,7 +110,7 @@ TRUST: tuple[Check, ...] = (trust.never_trusted, trust.secret_in_recipe)
 def check_all(reading: Reading) -> list[Diagnostic]:
     """Run every check over what could be read; a fragment is only held against itself.
 
-    Warnings of numerics that a stage allows are left out, and what it allows for nothing is reported.
+    Warnings that a stage allows are left out, and what it allows for nothing is reported.
     """
     families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST)
     found = [diagnostic for family in families for one in family for diagnostic in one(reading)]
@@ -128,7 +129,7 @@ def check_all(reading: Reading) -> list[Diagnostic]:
 
 def allowing(reading: Reading, diagnostic: Diagnostic) -> str | None:
     """Return the stage that allows a warning of its own; None if it is not allowed."""
-    if diagnostic.is_error or not diagnostic.code.startswith("RC4"):
+    if diagnostic.is_error:
         return None
     for row in reading.rows.values():
         inside = ".".join(str(step) for step in row.path)

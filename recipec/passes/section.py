@@ -19,6 +19,7 @@ from recipec.diagnostics import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.faults import reading as faults
 from recipec.passes import paths, wording
 from recipec.passes.advice import for_key, for_signal, for_value, joined
+from recipec.passes.trust import refused
 from recipec.signals import find_signal
 
 if TYPE_CHECKING:
@@ -181,7 +182,9 @@ def _optional(info: FieldInfo) -> FieldInfo:
 def unknown_key(
     findings: Findings, key: str, value: Any, path: Path, where: str, keys: Sequence[str], given: Mapping[str, Any]
 ) -> None:
-    """Say that nothing here reads ``key``, and what may have been meant."""
+    """Say that nothing here reads ``key``, and what may have been meant; RC650 speaks of what is never read."""
+    if refused(key):
+        return
     at = (*path, key)
     advice, best, meant = for_key(key, value, path, keys, given)
     findings.suggested.update((*path, *words) for words in meant)

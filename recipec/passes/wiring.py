@@ -229,6 +229,8 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
         "sampler": "drop it, or give the stage a `preference` that writes answers",
     }
     for row, flows in wired(reading):
+        if any(part.spec is None for part in row.parts):
+            continue  # what could not be read may be what asks for it
         for part in row.parts:
             watched = part.slot in {"grouping", "reference", "knowledge"}
             watched |= row.kind == "dpo" and part.slot in {"data", "sampler"} and bool(row.of("preference"))
