@@ -174,8 +174,10 @@ def run(
     from recipec.executor import Options
     from recipec.executor import run as execute
     from recipec.outlook import make_plan
+    from recipec.own import check_use
 
     result = compiled(recipe, overrides)
+    check_use(result.recipe.use, use, recipe.resolve().parent)
     folder = out or Path("runs") / result.graph.name
     display = Display(quiet=quiet)
     options = Options(
