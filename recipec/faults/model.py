@@ -220,3 +220,18 @@ def unreadable(file: str, problem: str) -> Finding:
     Use instead: fetch or save the model again.
     """
     return Finding(f"{file} cannot be read: {problem}", help="fetch or save the model again")
+
+
+@fault("RC736", "beyond-positions")
+def beyond_positions(tokens: int, positions: int) -> Finding:
+    """A row is longer than the model's positions.
+
+    What it checks: the longest row of each forward pass against `max_position_embeddings` of the model.
+    Why it matters: beyond them a model has no positions, or ones it was never trained on.
+    Example: rows of 1,500 tokens for a model with 1,024 positions.
+    Use instead: `data.max_length` (with `overlong`) and `sampler.max_completion_length` that fit together.
+    """
+    return Finding(
+        f"a row has {tokens} tokens, and the model {positions} positions",
+        help="limit data.max_length and sampler.max_completion_length, or use a model with more positions",
+    )

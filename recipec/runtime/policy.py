@@ -213,7 +213,13 @@ class CausalLm:
         """Return ``logprob_RT`` and, if asked, ``entropy_RT``: float32, in nats, zero where a token is not trained.
 
         Position t holds log p(token t | tokens before t) with the logits divided by the stage's temperature.
+
+        Raises:
+            Refused: RC736, a row is longer than the model's positions.
         """
+        longest = int(attend_RT.sum(-1).max())
+        if longest > self.max_positions:
+            raise Refused(faults.beyond_positions(longest, self.max_positions))
         tokens_RT, attend_RT = tokens_RT.to(self.device), attend_RT.to(self.device)
         scored_RT = trained_RT.to(self.device) & attend_RT
         scored_RT[:, 0] = False

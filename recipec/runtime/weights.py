@@ -14,7 +14,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from recipec.diagnostics import Refused
@@ -28,6 +35,7 @@ DROPOUTS = (
 _DESCRIPTIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5")
+_GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 _INDEX = "model.safetensors.index.json"
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
@@ -143,7 +151,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise Refused(faults.missing_file(str(folder), "tokenizer.json"))
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises bare Exceptions on files that it cannot parse
         raise Refused(faults.unreadable(f"the tokenizer in {folder}", _first_line(error))) from error
     if not tokenizer.is_fast:
@@ -151,6 +159,13 @@ def load_tokenizer(folder: Path) -> Any:
     if tokenizer.eos_token_id is None:
         raise Refused(faults.no_eos(str(folder)))
     return tokenizer
+
+
+def _reader(folder: Path) -> Any:
+    """Read a tokenizer that names no family from its own file: the library would replace it by the model's family."""
+    named = folder / "tokenizer_config.json"
+    generic = named.is_file() and read_json(named).get("tokenizer_class") in _GENERIC
+    return PreTrainedTokenizerFast if generic and (folder / "tokenizer.json").is_file() else AutoTokenizer
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> nn.Module:

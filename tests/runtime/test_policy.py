@@ -345,6 +345,29 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
     assert code(tmp_path, adapted) == "RC732"
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
+def test_the_next_stage_reads_the_same_tokens(tmp_path, architecture):
+    """What a stage saves, the next one encodes alike, characters outside the vocabulary included."""
+    scratch = specs.Scratch(architecture=architecture, hidden_size=32, layers=1, heads=4)
+    first = CausalLm(specs.CausalLm(scratch=scratch), Setting(tmp_path, tmp_path, 0, "s"), NEW)
+    first.save(tmp_path / "model")
+    second = make(tmp_path, Origin("directory", "./model"))
+    for text in ("2 + 2 = 4\n", "é", "a世b", "<eos> <unk>"):
+        assert second.encode(text) == first.encode(text)
+        assert second.decode(second.encode(text)) == first.decode(first.encode(text))
+
+
+def test_rows_beyond_the_positions_are_refused(tmp_path):
+    """A row of all positions is scored; one token more is a coded fault."""
+    policy = make(tmp_path)
+    tokens = torch.full((1, 65), 9)
+    attend = torch.ones_like(tokens, dtype=torch.bool)
+    policy(tokens[:, :64], attend[:, :64], attend[:, :64])
+    with pytest.raises(Refused) as refused:
+        policy(tokens, attend, attend)
+    assert refused.value.diagnostics[0].code == "RC736"
+
+
 def test_ends_and_limits(tmp_path):
     """Stop ids join the tokenizer's and the generation config's; the rest comes from the configuration."""
     folder = saved(tmp_path)
