@@ -23,7 +23,9 @@ from transformers import (
 from transformers.generation import logits_process as processors
 
 from recipec.diagnostics import Refused
+from recipec.runtime.attention import packed
 from recipec.runtime.draws import generator
+from recipec.runtime.sampler import grouped
 from recipec.runtime.sampler.cache import Reader, Room
 from recipec.runtime.sampler.draw import Sampling, draw, truncate
 from recipec.runtime.sampler.hf import Hf, Request
@@ -129,6 +131,21 @@ def test_logprobs_are_the_trainers(kind, knobs):
         for completion in completions:
             peer = trainer_logprobs(model, prompt, completion.ids, knobs["temperature"])
             assert torch.tensor(completion.logprob) == pytest.approx(peer, abs=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", packed.NAME])
+def test_any_attention_of_the_model_serves(attention, monkeypatch):
+    """Greedy text is the same under every attention, which is the model's own again afterwards."""
+    model = make_model("llama")
+    expected = make_engine(model).generate(requests(2), Sampling(12, temperature=0.0))
+    model.set_attn_implementation(attention)
+    used = []
+    attend = grouped._attend
+    monkeypatch.setattr(grouped, "_attend", lambda *args, **kwargs: used.append(1) or attend(*args, **kwargs))
+    found = make_engine(model).generate(requests(2), Sampling(12, temperature=0.0))
+    assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in expected]
+    assert model.config._attn_implementation == attention
+    assert bool(used) == (attention != "eager")
 
 
 def test_group_prompt_is_read_once():

@@ -153,6 +153,7 @@ class Reader:
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         accepted = inspect.signature(inner.forward).parameters
         self.model = model
+        self.inner = inner
         self.config = inner.config.get_text_config(decoder=True)
         self.device = inner.device
         self.extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}

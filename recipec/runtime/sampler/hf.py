@@ -21,6 +21,7 @@ from recipec.runtime.draws import generator
 from recipec.runtime.linear import laid_out
 from recipec.runtime.sampler.cache import Reader, Rows
 from recipec.runtime.sampler.draw import Sampling, draw
+from recipec.runtime.sampler.grouped import grouped_queries
 from recipec.runtime.sampler.stops import Stops, stop_table
 from recipec.spec.machine import Hf as Spec
 
@@ -75,12 +76,13 @@ class Hf:
         assert policy is not None
         found: list[list[Completion]] = [[] for _ in requests]
         rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
+        reader = Reader(policy.model)
         with (
             _evaluating(policy.model),
             torch.inference_mode(),
+            grouped_queries(reader.inner, reader.config),
             laid_out(policy.model, rows, sampling.max_length),
         ):
-            reader = Reader(policy.model)
             run = _Run(reader, sampling, frozenset(policy.stop_ids), self._watcher(sampling.stop, policy.tokenizer))
             for block in self._blocks(requests):
                 for number, completions in zip(
