@@ -15,13 +15,12 @@ from pydantic import BaseModel, TypeAdapter
 
 from recipec.component import known
 from recipec.graph import Graph
+from recipec.passes.read import ENGINES
 from recipec.spec.recipe import SLOT, SLOTS, Kind, Recipe, Stage, default_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = ("recipe", "fragment", "graph")
 KINDS: tuple[Kind, ...] = ("rl", "sft", "dpo")
-ENGINES = {"train": ("local", "deepspeed"), "rollout": ("hf", "vllm")}
-"""Which components of the slot ``machine`` stand under which of its keys."""
 INTERPOLATION = {"type": "string", "pattern": r"^\$\{.+\}$"}
 NULL = {"type": "null"}
 EXTENDS = {

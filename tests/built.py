@@ -6,7 +6,7 @@ from recipec.component import Component, find
 from recipec.spec.recipe import Budget, Recipe, Stage
 
 
-def part(slot: str, name: str, **knobs: Any) -> Component:
+def part(slot: str, name: str, /, **knobs: Any) -> Component:
     """One component."""
     cls = find(slot, name)
     assert cls is not None

@@ -1,5 +1,6 @@
 """The schemas are those that are shipped, say nothing wrong of shipped recipes, and explain every key."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
+@functools.cache
+def validator(which: str) -> jsonschema.Draft202012Validator:
+    """What an editor holds a file against."""
+    return jsonschema.Draft202012Validator(schema.schema(which))
+
+
 def errors(data: dict[str, Any]) -> list[str]:
     """What an editor would underline."""
     which = "recipe" if "stages" in data else "fragment"
-    return [error.message for error in jsonschema.Draft202012Validator(schema.schema(which)).iter_errors(data)]
+    return [error.message for error in validator(which).iter_errors(data)]
 
 
 def rl(**more: Any) -> dict[str, Any]:

@@ -1,14 +1,19 @@
 """Rows become nodes: their order, the compiler's own among them, hand-over, and digests over meaning alone."""
 
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from built import dpo, part, recipe, rl, scratch, sft, three
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.graph import Graph, Loop, Node, StageGraph, to_json
+from recipec.component import Section, is_signal
+from recipec.graph import BOOKKEEPING, Graph, Loop, Node, StageGraph, to_json
 from recipec.passes.lower import in_order, lower
 from recipec.spec.machine import Machine
-from recipec.spec.recipe import Budget, Evaluation, Recipe, Stage
+from recipec.spec.recipe import SLOT, Budget, Evaluation, Recipe, Stage
 
 
 def stage(built: Stage, name: str = "a") -> StageGraph:
@@ -292,3 +297,85 @@ def test_artifacts_are_followed() -> None:
     before = digests(recipe(a=rl(), b=dpo("org/name", data=None, preference=pairs)))
     after = digests(recipe(a=rl(**CHANGES["loss"]), b=dpo("org/name", data=None, preference=pairs)))
     assert before["b"] != after["b"]
+
+
+KL = part("reward", "kl_penalty")
+RICH = {
+    "rl": rl(
+        reward={
+            "close": KL,
+            "long": part("reward", "length", max_length=9),
+            "right": part("reward", "verifier"),
+            "match": part("reward", "exact_match"),
+            "shape": part("reward", "regex_format", pattern="a"),
+            "maths": part("reward", "math_verify"),
+            "own": part("reward", "function", name="f"),
+        },
+        advantage={
+            name: part("advantage", name) for name in ("group_relative", "rloo", "signed", "batch_standardised")
+        },
+        loss=part("loss", "clipped", beta=0.1),
+        reference=part("reference", "lagged"),
+        policy=part("policy", "causal_lm", lora={"r": 4}),
+    ),
+    "sft": sft(policy=scratch()),
+    "dpo": dpo(reference=part("reference", "frozen")),
+    "pairs": dpo(data=None, preference=part("preference", "best_vs_worst", rollouts="other.rollouts")),
+}
+
+
+def other(value: Any) -> Any:
+    """Another value of a knob; whether it is a sensible one does not matter to a digest."""
+    changed: Any = 7
+    match value:
+        case bool():
+            changed = not value
+        case int() | float():
+            changed = value + 1
+        case str():
+            changed = f"{value}x"
+        case Section():
+            name = next(iter(type(value).model_fields))
+            changed = value.model_copy(update={name: other(getattr(value, name))})
+        case dict():
+            changed = {**value, "x": 1}
+        case tuple():
+            changed = (*value, *value, "x")
+    return changed
+
+
+def places(stage: Stage) -> Iterator[tuple[str, str, str]]:
+    """Slot, level and knob of everything in a stage that means something."""
+    for slot in SLOT:
+        held = getattr(stage, slot)
+        if slot == "attention" or held is None:
+            continue
+        for level, spec in held.items() if isinstance(held, dict) else [("", held)]:
+            for name, info in type(spec).model_fields.items():
+                if name != "type" and not is_signal(info):
+                    yield slot, level, name
+
+
+EVERY = [(name, *place) for name, stage in RICH.items() for place in places(stage)]
+EVERY.remove(("rl", "policy", "", "scratch"))  # it builds nothing where the weights come from elsewhere
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(("name", "slot", "level", "knob"), EVERY, ids=lambda part: part)
+def test_every_knob_means_something(name: str, slot: str, level: str, knob: str) -> None:
+    """There is no knob of a component whose change leaves the digest of its stage as it was."""
+    built = RICH[name]
+    held = getattr(built, slot)
+    spec = held[level] if level else held
+    turned = spec.model_copy(update={knob: other(getattr(spec, knob))})
+    changed = built.model_copy(update={slot: {**held, level: turned} if level else turned})
+    assert digests(recipe(a=changed)) != digests(recipe(a=built))
+
+
+@pytest.mark.parametrize("knob", [name for name in Budget.model_fields if name not in BOOKKEEPING])
+def test_every_budget_means_something(knob: str) -> None:
+    """Every count of a budget is in the digest, but for what is only kept or only faster."""
+    budget = RICH["rl"].budget
+    changed = RICH["rl"].model_copy(update={"budget": budget.model_copy(update={knob: other(getattr(budget, knob))})})
+    with warnings.catch_warnings(action="ignore"):
+        assert digests(recipe(a=changed)) != digests(recipe(a=RICH["rl"]))
