@@ -131,7 +131,7 @@ class Includes:
         if self.root is None:
             self.root = project_root(self.source.file)
         root = shipped("recipes") if ours else self.root
-        shown = "recipes of the package" if ours else os.path.relpath(root)
+        shown = "recipes of the package" if ours else f"`{root.name}`"
         target = os.path.normpath(root / name.removeprefix(SHIPPED) if ours else Path(name).absolute())
         if "\0" in written or not any(map(Path(target).is_relative_to, (root, shipped("recipes")))):
             self.found.append(faults.include_outside(entry.span, written, shown, path, entry.chain))

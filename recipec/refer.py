@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from recipec.diagnostics import Diagnostic, Span
 from recipec.faults import include as faults
-from recipec.faults.text import did_you_mean
+from recipec.faults.text import nearest
 from recipec.source import Node, Path
 
 MAX_SIZE = 64 * 1024
@@ -163,8 +163,9 @@ class References:
     def _say_unknown(self, use: Use, target: Path, real: Path) -> None:
         written = dotted(target)
         held = self.follow(real[:-1]).node
-        known = list(held.value) if held is not None and isinstance(held.value, dict) else []
-        near = did_you_mean(str(real[-1]), known) if len(self.found) < MAX_SUGGESTED else ""
+        keys = held.value if held is not None and isinstance(held.value, dict) else {}
+        leaf = nearest(str(real[-1]), keys) if len(self.found) < MAX_SUGGESTED else ""
+        near = f"did you mean `{dotted((*real[:-1], leaf))}`?" if leaf else ""
         given = self.tree.value.get("vars")
         if len(target) == 1 and given is not None and isinstance(given.value, dict):
             near = f"did you mean `vars.{written}`?" if written in given.value else near

@@ -384,4 +384,5 @@ def _syntax(text: Text, problem: Exception) -> Diagnostic:
     started = None
     if context and "starting" not in said and text.text[context.index : context.index + 1].strip():
         started = text.between(context.index, context.index + 1)
-    return syntax_error(place, started, said, text.text[index : index + 1], text.chain)
+    before = text.text[text.text.rfind("\n", 0, index) + 1 : index].rstrip()[-1:]
+    return syntax_error(place, started, said, (before, text.text[index : index + 1]), text.chain)

@@ -1,6 +1,5 @@
 """`--set path=value`: read like files, placed on the command line."""
 
-
 import pytest
 
 from recipec.diagnostics import COMMAND_LINE, Span

@@ -133,7 +133,7 @@ def test_only_plain_references_are_allowed(text, code, says):
 def test_unknown_references_suggest_and_point_at_themselves():
     """The span is the reference inside its text."""
     found = only(load("stages: {}\nvars: {rate: 1}\na: x ${vars.rat} y\n"), "RC127")
-    assert (at(found.spans[0]), found.help) == (("r.yaml", 3, 8, 16), "did you mean `rate`?")
+    assert (at(found.spans[0]), found.help) == (("r.yaml", 3, 8, 16), "did you mean `vars.rate`?")
     assert only(load("stages: {}\nvars: {rate: 1}\na: ${rate}\n"), "RC127").help == "did you mean `vars.rate`?"
 
 

@@ -11,10 +11,10 @@ _WORDS = (
         "a `: ` stands where no key can have a value",
         "put text that contains `: ` in quotes, or check the colon of the line above and the indentation of this one",
     ),
-    ("did not find expected ',' or '}'", "this `{` is not closed, or a comma is missing", "add the comma or the `}`"),
-    ("did not find expected ',' or ']'", "this `[` is not closed, or a comma is missing", "add the comma or the `]`"),
-    ("expected ',' or '}'", "this `{` is not closed, or a comma is missing", "add the comma or the `}`"),
-    ("expected ',' or ']'", "this `[` is not closed, or a comma is missing", "add the comma or the `]`"),
+    ("did not find expected ',' or '}'", "a `{` is not closed, or a comma is missing", "add the comma or the `}`"),
+    ("did not find expected ',' or ']'", "a `[` is not closed, or a comma is missing", "add the comma or the `]`"),
+    ("expected ',' or '}'", "a `{` is not closed, or a comma is missing", "add the comma or the `}`"),
+    ("expected ',' or ']'", "a `[` is not closed, or a comma is missing", "add the comma or the `]`"),
     (
         "unknown escape character",
         "this backslash escape does not exist",
@@ -22,6 +22,11 @@ _WORDS = (
     ),
     (
         "expected hexdecimal number",
+        "this backslash escape needs hexadecimal digits",
+        "use single quotes for text with backslashes, or double the backslash",
+    ),
+    (
+        "expected escape sequence",
         "this backslash escape needs hexadecimal digits",
         "use single quotes for text with backslashes, or double the backslash",
     ),
@@ -41,7 +46,7 @@ _WORDS = (
         "write `key: value` with a space after the colon; indent the lines of a long text, or use `|`",
     ),
     (
-        "block sequence entries are not allowed",
+        "sequence entries are not allowed",
         "a list item cannot start here",
         "put the first `- ` on a line of its own below the key",
     ),
@@ -75,10 +80,11 @@ _WORDS = (
     ("directive", "this `%` directive is not understood", "remove it; put text that starts with `%` in quotes"),
 )
 _RESERVED = "`@%"
+_CLOSING = "}]"
 
 
-def in_plain_words(problem: str, character: str) -> tuple[str, str]:
-    """Return what is wrong and what to do, from the library's words and the character it stopped at.
+def in_plain_words(problem: str, character: str, before: str = "") -> tuple[str, str]:
+    """Return what is wrong and what to do, from the library's words and the characters where it stopped.
 
     >>> in_plain_words("found character that cannot start any token", "@")[0]
     'text cannot start with `@`'
@@ -87,6 +93,10 @@ def in_plain_words(problem: str, character: str) -> tuple[str, str]:
         return "a tab cannot indent", "use spaces"
     if "cannot start any token" in problem and character in _RESERVED:
         return f"text cannot start with `{character}`", "put it in quotes"
+    if ("expected key" in problem or "<block end>" in problem) and before and before in "'\"}]":
+        return f"nothing can follow the closing `{before}`", "put the whole text in quotes; inside '…' write ' twice"
+    if "node content" in problem and character in _CLOSING:
+        return f"this `{character}` closes nothing", "remove it, or put the text in quotes"
     for theirs, ours, instead in _WORDS:
         if theirs in problem:
             return ours, instead
@@ -94,7 +104,9 @@ def in_plain_words(problem: str, character: str) -> tuple[str, str]:
 
 
 @fault("RC105", "yaml-syntax")
-def syntax_error(place: Span, started: Span | None, problem: str, character: str, chain: tuple[Span, ...]) -> Finding:
+def syntax_error(
+    place: Span, started: Span | None, problem: str, around: tuple[str, str], chain: tuple[Span, ...]
+) -> Finding:
     """The text is not YAML.
 
     What it checks: the syntax of the file.
@@ -103,7 +115,7 @@ def syntax_error(place: Span, started: Span | None, problem: str, character: str
     Use instead: quotes around text with `: `, ` #` or a leading special character; spaces; balanced brackets.
     References: YAML 1.2.2.
     """
-    message, instead = in_plain_words(problem, character)
+    message, instead = in_plain_words(problem, around[1], around[0])
     spans = (place, started.labelled("it started here")) if started and started != place else (place,)
     return Finding(
         message, (*spans, *chain), why="reading stopped here; what comes after was not checked", help=instead

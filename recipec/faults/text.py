@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from itertools import islice
 
 from recipec.diagnostics import Finding, Fix, Span, fault
 
 Chain = tuple[Span, ...]
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name nearest to ``name``, or nothing."""
+    few = list(islice(known, 200))  # the search is quadratic, and suggestions are for people
+    return next(iter(get_close_matches(name[:80], few, 1, 0.6)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean …?``, or nothing where no known name is near.
 
     >>> did_you_mean("epsilom", ["epsilon", "beta"]), did_you_mean("x", ["beta"])
     ('did you mean `epsilon`?', '')
     """
-    near = get_close_matches(name[:80], list(known)[:200], 1, 0.6)  # it is quadratic, and suggestions are for people
-    return f"did you mean `{near[0]}`?" if near else ""
+    near = nearest(name, known)
+    return f"did you mean `{near}`?" if near else ""
 
 
 def _joined(place: str, key: str) -> str:
