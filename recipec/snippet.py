@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 WIDTH = 110
 """Cells of a source line that are shown at most; longer ones are cut around the caret."""
+SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16})")
+"""What has the form of an access token of a known service."""
 _TAB = "    "
 _CUT = "…"
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -20,6 +23,15 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_shown(character) for character in text)
+
+
+def hidden(text: str) -> str:
+    """Cover access tokens, character by character, so that positions stay.
+
+    >>> hidden("token: hf_" + "a" * 16)
+    'token: hf_••••••••••••••••'
+    """
+    return SECRET.sub(lambda found: found[0][:3] + "•" * (len(found[0]) - 3), text)
 
 
 def _shown(character: str) -> str:
@@ -53,7 +65,7 @@ def excerpt(line: str, start: int, end: int) -> tuple[str, int, int]:
     >>> excerpt("\tkey: 試", 6, 7)
     ('    key: 試', 9, 2)
     """
-    pieces = [_TAB if character == "\t" else _shown(character) for character in line]
+    pieces = [_TAB if character == "\t" else _shown(character) for character in hidden(line)]
     start = min(start, len(pieces))
     end = min(max(end, start), len(pieces))
     first, last = 0, len(pieces)

@@ -164,3 +164,12 @@ def test_tabs_and_wide_characters_are_measured() -> None:
 def test_a_caret_beyond_the_line_stays_on_it() -> None:
     """A place at the end of a line gets one caret there."""
     assert excerpt("abc", 9, 12) == ("abc", 3, 1)
+
+
+def test_access_tokens_are_covered() -> None:
+    """A line with an access token is quoted without it, and the caret stays where it was."""
+    line = "hub: hf_abcdefghijklmnopqrstuv # mine"
+    text = render([finding(spans=(Span("r.yaml", 1, 6, 1, 31),))], {"r.yaml": line}, valid=False)
+    assert "hub: hf_" in text
+    assert "abcdefgh" not in text
+    assert "  |      " + "^" * 25 in text

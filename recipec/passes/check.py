@@ -10,6 +10,7 @@ from recipec.passes import (
     credit,
     machine,
     numerics,
+    own,
     references,
     sampling,
     stages,
@@ -104,7 +105,7 @@ MACHINE: tuple[Check, ...] = (
     machine.quantized_without_adapter,
     machine.answers_over_positions,
 )
-TRUST: tuple[Check, ...] = (trust.never_trusted, trust.secret_in_recipe)
+TRUST: tuple[Check, ...] = (trust.never_trusted, trust.secret_in_recipe, own.own_function)
 
 
 def check_all(reading: Reading) -> list[Diagnostic]:

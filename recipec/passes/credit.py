@@ -8,15 +8,15 @@ from typing import Any
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import Spans, beside, dotted, group_size, knob, parts_of, place, said, spec_of, titled
 from recipec.passes.parts import Part, Reading, Row
-from recipec.spec.advantage import BatchStandardised, GroupRelative, Rloo, Signed
-from recipec.spec.grouping import AnchorState
-from recipec.spec.reward import ExactMatch, Length, RegexFormat
-from recipec.spec.sampler import Tree
+
+_VALUES = {"exact_match": ("correct", "wrong"), "regex_format": ("match", "mismatch")}
+"""Rewards with two values, and the knobs that say them."""
 
 
 def _alone(row: Row, spec: Any) -> bool:
     """Whether every row is surely alone in the group that a level compares it with."""
-    return isinstance(spec, GroupRelative | Rloo | BatchStandardised) and group_size(row, spec.group) == 1
+    compares = spec is not None and spec.called in {"group_relative", "rloo", "batch_standardised"}
+    return compares and group_size(row, spec.group) == 1
 
 
 def _empty(row: Row, part: Part) -> bool:
@@ -26,8 +26,8 @@ def _empty(row: Row, part: Part) -> bool:
         return False
     if getattr(spec, "weight", 1.0) == 0:
         return True
-    if isinstance(spec, Signed):
-        return spec.positive == spec.negative == 0
+    if spec.called == "signed":
+        return bool(spec.positive == spec.negative == 0)
     return _alone(row, spec) and getattr(spec, "singleton", "zero") == "zero"
 
 
@@ -154,9 +154,13 @@ def constant_reward(reading: Reading) -> Iterator[Finding]:
     """
     for part in reading.parts:
         spec: Any = part.spec
-        pairs = {ExactMatch: ("correct", "wrong"), RegexFormat: ("match", "mismatch")}
-        names = next((pair for cls, pair in pairs.items() if isinstance(spec, cls)), None)
-        if part.slot == "reward" and names is not None and getattr(spec, names[0]) == getattr(spec, names[1]):
+        names = _VALUES.get(part.name)
+        if (
+            part.slot == "reward"
+            and spec is not None
+            and names is not None
+            and getattr(spec, names[0]) == getattr(spec, names[1])
+        ):
             yield Finding(
                 f"{titled(part)} gives {getattr(spec, names[0]):g} for `{names[0]}` and for `{names[1]}`",
                 knob(reading, part, names[0] if said(reading, (*part.path, names[0])) else names[1]),
@@ -177,17 +181,15 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
     Use instead: a threshold between the two values.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (rewards 7 and -1, threshold 0).
     """
-    for row, part, spec in parts_of(reading, "advantage", Signed):
+    for row, part, spec in parts_of(reading, "advantage", "signed"):
         rewards = row.of("reward")
         if spec.value != "reward_R" or len(rewards) != 1:
             continue
         reward: Any = rewards[0].spec
-        if isinstance(reward, ExactMatch):
-            values = (reward.correct * reward.weight, reward.wrong * reward.weight)
-        elif isinstance(reward, RegexFormat):
-            values = (reward.match * reward.weight, reward.mismatch * reward.weight)
-        else:
+        names = _VALUES.get(rewards[0].name)
+        if reward is None or names is None:
             continue
+        values = [getattr(reward, name) * reward.weight for name in names]
         right = [value > spec.threshold for value in values]
         if right[0] == right[1] and values[0] != values[1]:
             yield Finding(
@@ -211,7 +213,7 @@ def unreachable_length(reading: Reading) -> Iterator[Finding]:
     Use instead: `max_length` equal to `max_completion_length`, and `soft` a quarter of it.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, eq. 13: L_max is the generation limit.
     """
-    for row, part, spec in parts_of(reading, "reward", Length):
+    for row, part, spec in parts_of(reading, "reward", "length"):
         longest = getattr(spec_of(row, "sampler"), "max_completion_length", None)
         more: Spans = ()
         if spec.soft > spec.max_length:
@@ -245,7 +247,7 @@ def small_trees(reading: Reading) -> Iterator[Finding]:
     Use instead: a level over `by_prompt_R` beside it, or larger trees.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: intra-tree credit alone collapses.
     """
-    for row, part, spec in parts_of(reading, "sampler", Tree):
+    for row, part, spec in parts_of(reading, "sampler", "tree"):
         levels = [level.spec for level in row.of("advantage")]
         inner = bool(levels) and all(getattr(level, "group", "") == "by_tree_R" for level in levels)
         size = group_size(row, "by_tree_R")
@@ -272,7 +274,7 @@ def too_many_kept(reading: Reading) -> Iterator[Finding]:
     Use instead: a smaller `keep`, none, or more expansions.
     References: AMAP-ML/Tree-GRPO, where fewer than K leaves fail an assertion during the run.
     """
-    for _, part, spec in parts_of(reading, "sampler", Tree):
+    for _, part, spec in parts_of(reading, "sampler", "tree"):
         leaves = 1 + spec.expansions * spec.rounds
         if spec.keep is not None and spec.keep > leaves:
             yield Finding(
@@ -318,7 +320,7 @@ def similarity_threshold(reading: Reading) -> Iterator[Finding]:
     Use instead: `threshold: 0.9`, as published for search; or drop it with `match: exact`.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025: similarity 0.9 for search.
     """
-    for _, part, spec in parts_of(reading, "grouping", AnchorState):
+    for _, part, spec in parts_of(reading, "grouping", "anchor_state"):
         if (spec.match == "similarity") == (spec.threshold is not None):
             continue
         missing = spec.threshold is None

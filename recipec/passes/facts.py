@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.component import Component
 from recipec.diagnostics import Span
 from recipec.passes.parts import Part, Path, Reading, Row
 from recipec.spec.recipe import UNIT, weights_kind
@@ -79,11 +78,11 @@ def titled(part: Part) -> str:
     return f"{part.slot} level `{part.level}`" if part.level else f"{part.slot} `{part.name}`"
 
 
-def parts_of(reading: Reading, slot: str, spec: type[Component]) -> Iterator[tuple[Row, Part, Any]]:
-    """Yield every readable part of a slot that is of one class."""
+def parts_of(reading: Reading, slot: str, name: str) -> Iterator[tuple[Row, Part, Any]]:
+    """Yield every readable part of a slot that is of one ``type``; its spec file is not imported for the question."""
     for row in reading.rows.values():
         for part in row.of(slot):
-            if isinstance(part.spec, spec):
+            if part.name == name and part.spec is not None:
                 yield row, part, part.spec
 
 

@@ -10,7 +10,6 @@ from recipec.diagnostics import Finding, check
 from recipec.passes.facts import beside, dotted, knob, parts_of, place, said, spec_of, titled
 from recipec.passes.parts import Part, Reading
 from recipec.passes.suggest import did_you_mean, nearest
-from recipec.spec.sampler import Chain
 
 
 def _services(reading: Reading) -> dict[str, Any]:
@@ -176,7 +175,7 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
     most = getattr(engine and engine.spec, "max_rows", None)
     if engine is None or most is None:
         return
-    wanted = [(part, spec.num_generations) for _, part, spec in parts_of(reading, "sampler", Chain)]
+    wanted = [(part, spec.num_generations) for _, part, spec in parts_of(reading, "sampler", "chain")]
     for part, count in wanted:
         if count > most:
             yield Finding(

@@ -8,7 +8,6 @@ from typing import Any
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import beside, dotted, from_scratch, knob, parts_of, place, spec_of
 from recipec.passes.parts import Part, Reading, Row
-from recipec.spec.loss import Clipped
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Values of the sampler's knobs at which it draws from the whole distribution."""
@@ -24,7 +23,7 @@ def cut(row: Row) -> list[str]:
 
 def uses_sampler(loss: Any) -> str:
     """Name the knob through which the sampler's log-probabilities enter the objective; nothing if none does."""
-    if not isinstance(loss, Clipped):
+    if getattr(loss, "called", "") != "clipped":
         return ""
     if loss.ratio_to == "sampler_logprob_RT":
         return "ratio_to"
@@ -70,7 +69,7 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
     Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
-    for row, part, spec in parts_of(reading, "loss", Clipped):
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
         entry, keys = uses_sampler(spec), cut(row)
         if entry and keys:
             sampler = row.of("sampler")[0]
@@ -134,7 +133,7 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     engine = reading.machine.get("rollout")
     if engine is None or engine.name != "hf":
         return
-    for row, part, spec in parts_of(reading, "loss", Clipped):
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
         if spec.sampler_correction != "none" and not cut(row):
             yield Finding(
                 f"`sampler_correction: {spec.sampler_correction}` corrects nothing: the sampling engine is the model",

@@ -9,6 +9,7 @@ from typing import Any
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import dotted, place
 from recipec.passes.parts import Path, Reading
+from recipec.snippet import SECRET
 
 _CODE = "a recipe is data: checking, planning and reading one must be safe whoever wrote it"
 REFUSED = {
@@ -26,7 +27,6 @@ REFUSED = {
 }
 """Keys that other tools have and this one never will, and why."""
 _SECRET_KEY = re.compile(r"(?:^|_)(?:token|api_key|apikey|password|passwd|secret|access_key)$")
-_SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16})")
 
 
 def walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -83,7 +83,7 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
     for path, value in walk(reading.resolved.data):
         if not isinstance(value, str) or not value:
             continue
-        if _SECRET.search(value) or (isinstance(path[-1], str) and _SECRET_KEY.search(path[-1])):
+        if SECRET.search(value) or (isinstance(path[-1], str) and _SECRET_KEY.search(path[-1])):
             yield Finding(
                 f"`{path[-1]}` looks like a secret",
                 place(reading, path, key=isinstance(path[-1], str)),
