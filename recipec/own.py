@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recipec.diagnostics import Refused
+from recipec.diagnostics import Refused, Span
 from recipec.faults import own as trust
 from recipec.faults import reward as faults
 
@@ -43,6 +43,11 @@ class Signature:
         if "solution_str" in names:
             return "verl"
         return "trl" if names & {"prompts", "completions", "completion_ids"} else None
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where it is defined."""
+        return (Span(self.file, self.line, 1, self.line, 2),) if self.line else ()
 
     def columns(self) -> tuple[str, ...]:
         """Columns of the data without which it cannot be called."""
@@ -92,7 +97,12 @@ def check_use(use: Sequence[str], granted: Sequence[Path], root: Path) -> None:
     """
     asked = {(root / name).resolve(): name for name in use}
     allowed = {path.resolve(): str(path) for path in granted}
-    problems = [trust.code_not_allowed(name) for path, name in asked.items() if path not in allowed]
+    here = Path.cwd()
+    problems = [
+        trust.code_not_allowed(name, str(path.relative_to(here) if path.is_relative_to(here) else path))
+        for path, name in asked.items()
+        if path not in allowed
+    ]
     problems += [trust.allowed_not_used(name, use) for path, name in allowed.items() if path not in asked]
     if problems:
         raise Refused(*problems)

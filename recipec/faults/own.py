@@ -8,7 +8,7 @@ from recipec.diagnostics import Finding, fault
 
 
 @fault("RC620", "code-not-allowed")
-def code_not_allowed(file: str) -> Finding:
+def code_not_allowed(file: str, path: str) -> Finding:
     """The recipe uses a Python file, and the command line does not allow it to be run.
 
     What it checks: every file under `use:` against `--use`.
@@ -19,7 +19,7 @@ def code_not_allowed(file: str) -> Finding:
     return Finding(
         f"the recipe uses {file}, which the command line does not allow to run",
         why="a recipe is data: code runs only when you say so",
-        help=f"read it, then add --use {file}",
+        help=f"read it, then add --use {path}",
         path="use",
     )
 
