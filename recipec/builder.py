@@ -1,7 +1,7 @@
 r"""Recipes as text and as Python: the same frozen models, and no mistake of one that the other would not find.
 
 ``to_yaml`` and ``from_yaml`` undo each other.
-A recipe built in Python is checked by reading its own text, which then goes by the name ``<python>``:
+A recipe built in Python is compiled from its own text, which then goes by the name ``<python>``:
 
 >>> from recipec import Adamw, Budget, CausalLm, File, Recipe, Scratch, Stage
 >>> tiny = CausalLm(scratch=Scratch(hidden_size=64, layers=2, heads=2))
@@ -37,7 +37,6 @@ from recipec.diagnostics import PYTHON, Refused
 from recipec.scalar import read_scalar
 
 if TYPE_CHECKING:
-    from recipec.resolve import Resolved
     from recipec.source import Source
     from recipec.spec.recipe import Recipe
 
@@ -68,14 +67,6 @@ def from_yaml(text: str, file: str = PYTHON) -> Recipe:
     from recipec.source import read_source  # noqa: PLC0415 - `import recipec` stays cheap
 
     return _read(read_source(file, text), ())
-
-
-def resolved(recipe: Recipe) -> Resolved:
-    """Return a built recipe as the compiler's first passes see one, its text under the name ``<python>``."""
-    from recipec.resolve import resolve  # noqa: PLC0415 - `import recipec` stays cheap
-    from recipec.source import read_source  # noqa: PLC0415
-
-    return resolve(read_source(PYTHON, to_yaml(recipe)))
 
 
 def _read(source: Source, overrides: Sequence[str]) -> Recipe:

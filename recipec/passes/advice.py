@@ -135,10 +135,12 @@ def _for_text(key: str, value: str, takes: str, words: list[str]) -> tuple[str, 
     elif "true or false" in takes and value.lower() in _YES_NO:
         right = _YES_NO[value.lower()]
         said = f"write `{key}: {right}`"
-    elif other in words:
-        said, right = f"what other tools call `{value}` is `{other}` here", other
-    elif published and not close:
-        said = f"the settings published as {value} are `extends: [{published}]`"
+    elif other in words or (published and not close):
+        right = other if other in words else ""
+        said = joined(
+            f"what other tools call `{value}` is `{right}` here" if right else "",
+            f"the settings published as {value} are `extends: [{published}]`" if published else "",
+        )
     elif takes.startswith("a list of texts") and not close:
         right = f"[{json.dumps(value, ensure_ascii=False)}]"
         said = f"one text is a list, too: `{key}: {right}`"

@@ -140,6 +140,12 @@ _DIRECT: dict[str, Foreign] = {
         "`token-mean` is `token_mean`, `seq-mean-token-sum` is `seq_mean_token_sum`, `seq-mean-token-mean` is "
         "`seq_mean_token_mean`, `seq-mean-token-sum-norm` is `fixed` with a `normaliser`",
     ),
+    "loss_type": Foreign(
+        _TRL,
+        "loss.aggregate",
+        "`grpo` is `seq_mean_token_mean`, `dapo` and `bnpo` are `token_mean`, `dr_grpo` is `fixed` with `normaliser`; "
+        "`extends: [recipec:algorithms/dapo]` has all that was published with it. Of dpo it is `loss.variant`",
+    ),
     "loss_mode": Foreign(_VERL, "loss.ratio", "`gspo` is `extends: [recipec:algorithms/gspo]`"),
     "importance_sampling_level": Foreign(_TRL, "loss.ratio"),
     "vllm_importance_sampling_correction": Foreign(_TRL, "loss.sampler_correction", "`truncate` or `mask`"),
@@ -242,14 +248,10 @@ _EXTENDS = {
     "grpo": "grpo",
     "dr_grpo": "dr_grpo",
     "dapo": "dapo",
-    "bnpo": "dapo",
     "gspo": "gspo",
     "gspo_token": "gspo",
     "rloo": "rloo",
-    "reinforce_plus_plus": "reinforce_pp",
     "grpo_pp": "grpo_pp",
-    "tree_grpo": "tree_grpo",
-    "gigpo": "gigpo",
 }
 """Losses that other tools name by a paper: the paper's settings are a fragment."""
 
@@ -265,7 +267,8 @@ VALUES = {
 """Values of other tools, and ours where a knob offers it."""
 
 COMPONENTS = {
-    "loss": {"ppo": "clipped", "policy_gradient": "clipped", "vanilla": "clipped", "cross_entropy": "nll", "sft": "nll",
+    "loss": {"ppo": "clipped", "bnpo": "clipped", "policy_gradient": "clipped", "vanilla": "clipped",
+             "cross_entropy": "nll", "sft": "nll",
              "sigmoid": "dpo", "ipo": "dpo", "hinge": "dpo"},
     "advantage": {"grpo": "group_relative", "group_norm": "group_relative", "dr_grpo": "group_relative",
                   "reinforce_plus_plus": "batch_standardised", "batch": "batch_standardised"},

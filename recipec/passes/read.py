@@ -61,7 +61,7 @@ def read_recipe(resolved: Resolved) -> Reading:
     if not fragment:
         if "name" not in said and findings.lacks(("name",)):
             about = wording.about(Recipe, "name")
-            findings.say(faults.missing_key("name", "the recipe", "", _top(findings), about))
+            findings.say(faults.missing_key("name", "the recipe", "", findings.spans(("name",), key=True), about))
         rows = _stages(findings, data.get("stages", {}))
     plain["use"] = _use(findings, plain["use"] or ())
     _variables(findings, said.get("vars"))
@@ -85,16 +85,12 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
     return (first.file, first.line, first.column, diagnostic.code)
 
 
-def _top(findings: Findings) -> tuple[Any, ...]:
-    return findings.spans((), key=True)
-
-
 def _version(findings: Findings, data: dict[str, Any]) -> None:
     """Check the format version: that it is there, known, and first in its file."""
     path = ("recipec",)
     if data.get("recipec") is None:
         if findings.lacks(path):
-            findings.say(faults.format_version("", "recipec", _top(findings)))
+            findings.say(faults.format_version("", "recipec", findings.spans(path, key=True)))
         return
     value = data["recipec"]
     if type(value) is not int or value != FORMAT:

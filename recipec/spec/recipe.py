@@ -139,7 +139,7 @@ class Stage(Section):
             held = getattr(self, slot.name)
             for part in held.values() if isinstance(held, dict) else [held]:
                 if part is not None and part.slot != slot.name:
-                    raise ValueError(f"`{slot.name}` takes a {slot.name}, and `{part.called}` is a {part.slot}")
+                    raise ValueError(f"`{part.called}` fills the slot `{part.slot}`, and not `{slot.name}`")
         return self
 
 
