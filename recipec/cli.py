@@ -29,6 +29,7 @@ class Format(StrEnum):
     concise = "concise"
     json = "json"
     github = "github"
+    sarif = "sarif"
 
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
