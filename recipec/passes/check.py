@@ -18,6 +18,7 @@ from recipec.passes import (
     updates,
     wiring,
 )
+from recipec.passes.facts import dotted
 from recipec.passes.parts import Reading
 
 Check = Callable[[Reading], Iterator[Diagnostic]]
@@ -112,9 +113,13 @@ def check_all(reading: Reading) -> list[Diagnostic]:
     """Run every check over what could be read; a fragment is only held against itself.
 
     Warnings that a stage allows are left out, and what it allows for nothing is reported.
+    Where the text could not be read to its end, nothing is said about what may stand in the rest;
+    nothing is said of a value whose reference leads nowhere.
     """
-    families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST)
-    found = [diagnostic for family in families for one in family for diagnostic in one(reading)]
+    resolved = reading.resolved
+    families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST) if resolved.complete else (NUMERICS, TRUST)
+    unknown = {dotted(path) for path in resolved.unknown}
+    found = [d for family in families for one in family for d in one(reading) if d.path not in unknown]
     used: set[tuple[str, str]] = set()
     kept = []
     for diagnostic in found:
@@ -123,7 +128,11 @@ def check_all(reading: Reading) -> list[Diagnostic]:
             kept.append(diagnostic)
         else:
             used.add((stage, diagnostic.code))
-    if not reading.fragment and not any(diagnostic.is_error for diagnostic in reading.diagnostics):
+    if (
+        resolved.complete
+        and not reading.fragment
+        and not any(diagnostic.is_error for diagnostic in reading.diagnostics)
+    ):
         kept += budgets.unused_allow(reading, used)
     return kept
 

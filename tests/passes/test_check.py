@@ -133,6 +133,19 @@ def test_a_broken_component_breaks_nothing_else(slot: str) -> None:
     assert [d.code for d in diagnose(planted([("", *changed[slot], "RC131")]))] == ["RC131"]
 
 
+def test_a_reference_to_nothing_is_said_once() -> None:
+    """A value whose reference leads nowhere is not judged as if it were the text that was written."""
+    assert [d.code for d in diagnose(GOOD.replace("from: imitate", 'from: "${vars.nope}"'))] == ["RC127"]
+
+
+def test_a_text_that_breaks_off_is_not_held_against_its_rest() -> None:
+    """Where reading stops, what stands below is not missed: neither stages that others name nor what they need."""
+    lines = GOOD.split("\n")
+    for end in range(5, len(lines) - 1):
+        found = diagnose("\n".join(lines[:end]) + "\n  ]broken: [\n")
+        assert [d.code for d in found] == ["RC105"], end
+
+
 def test_allowed_warnings_are_silent_in_their_own_stage() -> None:
     """What one stage allows another does not; an error cannot be allowed."""
     allowed = "    allow: {RC405: 'published so'}\n"
