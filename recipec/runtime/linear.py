@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_WORTH = 1 << 20  # multiplications: below, the call costs more than it saves
+_WORTH = 1 << 20  # multiplications: below, the call costs more than it saves; half, once the weight is laid out
 _STEPS = 4  # products with a weight, before laying it out pays
 
 
@@ -122,6 +122,6 @@ def _suits(module: nn.Module, rows: int) -> bool:
     return (
         type(module) in {nn.Linear, Linear}
         and _plain(module.weight)  # type: ignore[arg-type]
-        and rows * module.weight.numel() >= _WORTH  # type: ignore[operator]
+        and 2 * rows * module.weight.numel() >= _WORTH  # type: ignore[operator]
         and "forward" not in module.__dict__  # someone else has hooked it
     )
