@@ -56,7 +56,7 @@ class Local:
         seen = entropy = 0.0
         try:
             for index in microbatches(lengths_R[rows], None if unit_R is None else unit_R[rows], tokens, padded=padded):
-                part = narrowed(minibatch.rows(rows[index]))
+                part = narrowed(minibatch.rows(rows[index])).to(setting.device)
                 made = outside(part, nodes[policy:])
                 found = walk.run(nodes[policy:], made)
                 loss = next(v.detach() for key, v in made.items() if key.signal == "loss")
