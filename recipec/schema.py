@@ -68,7 +68,7 @@ def _recipe() -> Schema:
         "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/stage.{name}"} for name in (*KINDS, "untold")]},
     }
     made["required"] = ["recipec"]
-    made["anyOf"] = [{"required": ["extends"]}, {"required": ["name", "stages"]}]
+    made["anyOf"] = [{"required": ["name", "stages"]}, {"required": ["extends"]}]
     made["$defs"] = _definitions() | {f"stage.{kind}": _stage(kind) for kind in KINDS} | {"stage.untold": _stage(None)}
     return made
 
@@ -104,7 +104,7 @@ def _stage(kind: Kind | None) -> Schema:
     for slot in slots:
         if default := default_type(slot, kind):
             knobs[slot] = {**knobs[slot], "description": f"{knobs[slot]['description']} Without a type: `{default}`."}
-    needed = [{"required": ["extends"]}, {"required": ["from", "budget"]}]
+    needed = [{"required": ["from", "budget"]}, {"required": ["extends"]}]
     return {**made, "properties": knobs, "required": ["kind"], "anyOf": needed}
 
 
@@ -136,7 +136,8 @@ def _slot(slot: str, names: tuple[str, ...]) -> Schema:
                 said[key].append(knob)
     knobs = {key: _either(found) for key, found in said.items()}
     untold = {"type": "object", "not": {"required": ["type"]}, "properties": knobs, "additionalProperties": False}
-    return {"oneOf": [*({"$ref": f"#/$defs/{slot}.{name}"} for name in names), untold, INTERPOLATION, NULL]}
+    # editors explain a mistake by the first choice that comes nearest: without a type that is not a missing type
+    return {"oneOf": [untold, *({"$ref": f"#/$defs/{slot}.{name}"} for name in names), INTERPOLATION, NULL]}
 
 
 def _either(found: list[Schema]) -> Schema:
