@@ -47,9 +47,9 @@ def test_text_and_python(built: Recipe) -> None:
         assert to_json(found.graph) == graph
 
 
-def test_every_default_written_out() -> None:
+@pytest.mark.parametrize("built", [three(), recipe(a=rl())])
+def test_every_default_written_out(built: Recipe) -> None:
     """A recipe that says every default compiles to the bytes of one that says none."""
-    built = recipe(a=rl())
     full = compile_recipe("r.yaml", text=built.to_yaml(minimal=False))
     assert full.graph is not None
     assert to_json(full.graph) == to_json(compile_graph(built))
