@@ -169,7 +169,7 @@ def origin(stage: StageGraph, folder: RunFolder, setting: Setting) -> Origin:
     kind = weights_kind(stage.origin)
     adapter = stage.settings.get("adapter")
     if kind == "stage":
-        return Origin("directory", str(folder.stage(stage.origin) / "policy"), adapter)
+        return Origin("directory", str((folder.stage(stage.origin) / "policy").resolve()), adapter)
     path = str(setting.root / stage.origin) if kind == "directory" else stage.origin
     return Origin(kind, path, adapter)
 
