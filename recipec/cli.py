@@ -188,6 +188,7 @@ def run(
         replace=replace,
         texts=result.texts,
         plan=make_plan(result, folder).to_json(),
+        locate=lambda key: result.resolved.spans(tuple(key.split("."))),
     )
     outcome = execute(result.graph, options, display)
     show(outcome.diagnostics, result.texts, valid=outcome.finished)

@@ -20,7 +20,7 @@ from typing import Any
 from recipec import graph as graphs
 from recipec.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.component import find, is_path
-from recipec.diagnostics import Diagnostic, Refused
+from recipec.diagnostics import Diagnostic, Refused, Span
 from recipec.display import Display
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph
@@ -46,6 +46,8 @@ class Options:
     """The recipe's own files, stored with the run; the recipe itself first."""
     plan: str = "{}"
     """What ``plan`` said before the run, as JSON."""
+    locate: Callable[[str], Sequence[Span]] = lambda _key: ()
+    """Where the recipe says a dotted key."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ def run(graph: Graph, options: Options, display: Display) -> Outcome:
     try:
         with folder.locked(), stop_flag() as stopped:
             folder.clean()
-            admit(graph, folder, replace=options.replace)
+            admit(graph, folder, options)
             describe(graph, folder, options)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome)
             finish(folder, graph, outcome)
@@ -131,14 +133,14 @@ def reach(impl: str) -> Callable[..., Any]:
     return found
 
 
-def admit(graph: Graph, folder: RunFolder, *, replace: bool) -> None:
+def admit(graph: Graph, folder: RunFolder, options: Options) -> None:
     """Refuse a run directory that another recipe made.
 
     Raises:
         Refused: RC760 naming the keys that differ, RC772 if the directory cannot be understood.
     """
     path = folder.path / "graph.json"
-    if replace or not path.exists():
+    if options.replace or not path.exists():
         return
     try:
         before = graphs.from_json(path.read_text(encoding="utf-8"))
@@ -146,7 +148,8 @@ def admit(graph: Graph, folder: RunFolder, *, replace: bool) -> None:
         raise Refused(faults.unreadable_run(str(path), str(error))) from error
     keys = graphs.differences(before, graph)
     if keys:
-        raise Refused(faults.different_recipe(str(folder.path), keys))
+        spans = tuple(span for key in keys[:5] for span in options.locate(key))
+        raise Refused(faults.different_recipe(str(folder.path), keys, spans))
 
 
 def describe(graph: Graph, folder: RunFolder, options: Options) -> None:
