@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +38,9 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAM
 OutputFormat = Annotated[Format, typer.Option("--format", help="How diagnostics are written.")]
 
 
-def show(diagnostics: Iterable[Diagnostic], texts: dict[str, str], form: Format = Format.text, *, valid: bool) -> None:
+def show(
+    diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], form: Format = Format.text, *, valid: bool
+) -> None:
     """Write diagnostics: text to stderr, what a machine reads to stdout."""
     from recipec.present import render
 

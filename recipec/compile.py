@@ -17,7 +17,7 @@ from recipec.resolve import resolve
 from recipec.source import read_source
 
 if TYPE_CHECKING:
-    from recipec.passes.parts import Reading
+    from recipec.passes.reading import Reading
     from recipec.resolve import Resolved
     from recipec.spec.recipe import Recipe
 

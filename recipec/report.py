@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.artifacts import write_atomic
+from recipec.artifacts import read_lines, write_atomic
 from recipec.diagnostics import Refused
 from recipec.faults import run as faults
 from recipec.render import render_own
@@ -123,16 +123,3 @@ def samples(folder: Path) -> list[dict[str, Any]]:
         }
         for row in rows[::stride][:_SAMPLES]
     ]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file of ours; a torn last line is left out."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

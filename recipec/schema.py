@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from recipec.component import known
 from recipec.graph import Graph
-from recipec.passes.read import ENGINES
+from recipec.spec.machine import ENGINES
 from recipec.spec.recipe import SLOT, SLOTS, Kind, Recipe, Stage, default_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from recipec.diagnostics import COMMAND_LINE, Finding, check, codes
 from recipec.passes.facts import beside, dotted, group_size, place, units_per_step
-from recipec.passes.parts import Reading
+from recipec.passes.reading import Reading
 
 
 @check("RC320", "uneven-updates", "warning")

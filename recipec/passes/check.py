@@ -19,7 +19,7 @@ from recipec.passes import (
     wiring,
 )
 from recipec.passes.facts import dotted
-from recipec.passes.parts import Reading
+from recipec.passes.reading import Reading
 
 Check = Callable[[Reading], Iterator[Diagnostic]]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from recipec.component import known
-from recipec.passes.parts import Part, Row
+from recipec.passes.reading import Part, Row
 from recipec.signals import broadcasts, split_axes
 from recipec.spec.recipe import SLOT, SLOTS, Kind
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import Spans, beside, dotted, group_size, knob, parts_of, place, said, spec_of, titled
-from recipec.passes.parts import Part, Reading, Row
+from recipec.passes.reading import Part, Reading, Row
 
 _VALUES = {"exact_match": ("correct", "wrong"), "regex_format": ("match", "mismatch")}
 """Rewards with two values, and the knobs that say them."""

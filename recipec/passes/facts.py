@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.diagnostics import Span
-from recipec.passes.parts import Part, Path, Reading, Row
+from recipec.passes.reading import Part, Path, Reading, Row
 from recipec.spec.recipe import UNIT, weights_kind
 
 Spans = tuple[Span, ...]

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from recipec.component import Component
 from recipec.graph import BOOKKEEPING, FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
+from recipec.passes.draft import Draft, draft_row, dump, keys_of
 from recipec.passes.handover import adapter_start, policies, reference_settings
-from recipec.passes.row import Draft, draft_row, dump, keys_of
 from recipec.spec.attention import Auto
 from recipec.spec.recipe import Recipe, Stage, weights_kind
 

@@ -8,7 +8,7 @@ from typing import Any
 from recipec.component import known
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import beside, dotted, knob, parts_of, place, said, spec_of, titled
-from recipec.passes.parts import Part, Reading
+from recipec.passes.reading import Part, Reading
 from recipec.passes.suggest import did_you_mean, nearest
 
 

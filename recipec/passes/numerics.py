@@ -7,7 +7,7 @@ from typing import Any
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import beside, calls, dotted, knob, parts_of, place, said, several_updates, titled
-from recipec.passes.parts import Part, Reading
+from recipec.passes.reading import Part, Reading
 
 
 @check("RC406", "kl-twice", "warning")

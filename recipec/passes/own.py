@@ -10,8 +10,8 @@ from recipec.diagnostics import Finding, Refused, check
 from recipec.faults.data import nearest
 from recipec.own import Signature, functions_in
 from recipec.passes.facts import dotted, place
-from recipec.passes.parts import Reading
 from recipec.passes.paths import rebased
+from recipec.passes.reading import Reading
 
 # No file of reward functions is a megabyte, and checking stays quick whoever wrote the recipe.
 _LARGEST = 1 << 20

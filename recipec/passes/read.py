@@ -17,10 +17,10 @@ from recipec.component import Section, find
 from recipec.diagnostics import COMMAND_LINE, Diagnostic
 from recipec.faults import reading as faults
 from recipec.passes import paths, wording
-from recipec.passes.parts import Part, Path, Reading, Row, Trial
-from recipec.passes.section import Findings, dotted, read_plain, unknown_key
-from recipec.passes.stage import check_name, read_levels, read_part, read_stage
-from recipec.spec.machine import Machine
+from recipec.passes.read_section import Findings, dotted, read_plain, unknown_key
+from recipec.passes.read_stage import check_name, read_levels, read_part, read_stage
+from recipec.passes.reading import Part, Path, Reading, Row, Trial
+from recipec.spec.machine import ENGINES, Machine
 from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Recipe, Stage, weights_kind
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Part", "Path", "Reading", "Row", "Trial", "read_recipe"]
 
-ENGINES = {"train": ("local", "deepspeed"), "rollout": ("hf", "vllm")}
-"""Which components of the slot `machine` train and which sample; the first is the default."""
 S = TypeVar("S", bound=Section)
 _SECTIONS = ("stages", "evaluate", "machine")
 

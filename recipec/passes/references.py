@@ -8,7 +8,7 @@ from typing import get_args
 from recipec.component import Need
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import dotted, knob, titled
-from recipec.passes.parts import Part, Reading, Row
+from recipec.passes.reading import Part, Reading, Row
 from recipec.passes.suggest import did_you_mean, nearest
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import Kind

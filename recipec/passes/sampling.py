@@ -7,7 +7,7 @@ from typing import Any
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import beside, dotted, from_scratch, knob, parts_of, place, spec_of
-from recipec.passes.parts import Part, Reading, Row
+from recipec.passes.reading import Part, Reading, Row
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Values of the sampler's knobs at which it draws from the whole distribution."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import Spans, adapter_of, beside, dotted, from_scratch, parent, place, said, spec_of
-from recipec.passes.parts import Reading, Row
+from recipec.passes.reading import Reading, Row
 from recipec.passes.suggest import did_you_mean, nearest
 from recipec.spec.recipe import weights_kind
 

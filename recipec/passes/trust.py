@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import dotted, place
-from recipec.passes.parts import Path, Reading
+from recipec.passes.reading import Path, Reading
 from recipec.snippet import SECRET
 
 _CODE = "a recipe is data: checking, planning and reading one must be safe whoever wrote it"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import adapter_of, beside, dotted, knob, parts_of, place, said, updates_per_step
-from recipec.passes.parts import Reading
+from recipec.passes.reading import Reading
 from recipec.spec.recipe import weights_kind
 
 HIGH = 1e-3

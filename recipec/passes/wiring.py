@@ -8,7 +8,7 @@ from recipec.component import Need, When, known
 from recipec.diagnostics import Finding, check
 from recipec.passes.circuit import Circuit, circuit, makers, provided
 from recipec.passes.facts import Spans, beside, calls, dotted, knob, place, titled
-from recipec.passes.parts import Part, Reading, Row
+from recipec.passes.reading import Part, Reading, Row
 from recipec.passes.references import unfit
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import SLOT

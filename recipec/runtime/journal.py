@@ -64,20 +64,3 @@ class Journal:
 
             self._events = Writer(str(self._events_folder))
         return self._events
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a journal; a torn last line is left out.
-
-    >>> read_metrics(Path("nowhere.jsonl"))
-    []
-    """
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

@@ -52,6 +52,8 @@ class Vllm(Component):
 
 
 Engine = SerializeAsAny[Component]
+ENGINES = {"train": ("local", "deepspeed"), "rollout": ("hf", "vllm")}
+"""Which components of the slot train and which sample; the first is the default."""
 
 
 class Service(Section):

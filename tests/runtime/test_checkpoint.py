@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipec.artifacts import read_lines
 from recipec.runtime.checkpoint import load_state, save_state
-from recipec.runtime.journal import Journal, read_metrics
+from recipec.runtime.journal import Journal
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5),
@@ -52,8 +53,8 @@ def test_a_journal_is_cut_back(tmp_path: Path) -> None:
     journal.write(2, {"loss": 2.0})
     with journal.path.open("a") as stream:
         stream.write('{"torn": ')
-    assert len(read_metrics(journal.path)) == 2
+    assert len(read_lines(journal.path)) == 2
     journal.cut(kept)
     journal.close()
 
-    assert [{"stage": "explore", "step": 1, "loss": 1.0, "broken": None}] == read_metrics(journal.path)
+    assert [{"stage": "explore", "step": 1, "loss": 1.0, "broken": None}] == read_lines(journal.path)

@@ -9,8 +9,8 @@ from recipec.component import Component, find, known
 from recipec.faults import reading as faults
 from recipec.passes import wording
 from recipec.passes.advice import for_component
-from recipec.passes.parts import Part, Path, Row
-from recipec.passes.section import Findings, dotted, read_plain, read_section, unknown_key
+from recipec.passes.read_section import Findings, dotted, read_plain, read_section, unknown_key
+from recipec.passes.reading import Part, Path, Row
 from recipec.passes.suggest import did_you_mean, distance, folded, nearest
 from recipec.spec.recipe import SLOT, SLOTS, STAGE_NAME, UNIT, Budget, Kind, Slot, Stage, default_type, left_out
 
