@@ -113,16 +113,20 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
 
 def set_aside(folder: Path) -> Path | None:
     """Move a folder that is in the way to ``NAME@DIGEST``; return where, or none if there was none."""
-    if not folder.exists():
-        return None
     manifest = read_manifest(folder) or {}
-    name = f"{folder.name}@{str(manifest.get('digest', 'unknown'))[:16]}"
-    kept = folder.with_name(name)
+    return _move_aside(folder, str(manifest.get("digest", "unknown")))
+
+
+def _move_aside(path: Path, digest: str) -> Path | None:
+    if not path.exists():
+        return None
+    name = f"{path.name}@{digest[:16]}"
+    kept = path.with_name(name)
     count = 1
     while kept.exists():
         count += 1
-        kept = folder.with_name(f"{name}.{count}")
-    folder.rename(kept)
+        kept = path.with_name(f"{name}.{count}")
+    path.rename(kept)
     return kept
 
 
@@ -186,6 +190,20 @@ class RunFolder:
         """Remove what a killed process left half-written."""
         for leftover in [*self.path.rglob(".tmp-*"), *self.path.rglob(".del-*")]:
             shutil.rmtree(leftover, ignore_errors=True)
+
+    def begin(self, stage: str, digest: str) -> None:
+        """Set aside the checkpoints, samples and metrics that a stage left under another digest.
+
+        What is unfinished has no manifest of its own, so the folder itself says whose it is.
+        """
+        home = self.stage(stage)
+        mark = home / "digest"
+        whose = mark.read_text(encoding="utf-8").strip() if mark.exists() else "unknown"
+        if whose == digest:
+            return
+        for name in ("checkpoints", "samples", "metrics.jsonl"):
+            _move_aside(home / name, whose)
+        write_atomic(mark, f"{digest}\n")
 
     def checkpoints(self, stage: str) -> list[Path]:
         """Checkpoints of a stage, the latest first; not verified yet."""

@@ -123,3 +123,20 @@ def test_a_tree_has_one_hash(tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
 
     assert first != hash_tree(tmp_path)
+
+
+def test_what_another_digest_left_is_set_aside(tmp_path: Path) -> None:
+    """Checkpoints, samples and metrics of a changed stage are kept under their digest; its own are found again."""
+    run = RunFolder(tmp_path)
+    run.begin("explore", "first")
+    commit(run.stage("explore") / "checkpoints" / "step-000009", digest="first")
+    (run.stage("explore") / "samples").mkdir()
+    (run.stage("explore") / "samples" / "step-000009.jsonl").write_text("{}")
+    run.begin("explore", "first")
+    assert len(run.checkpoints("explore")) == 1
+
+    run.begin("explore", "second")
+
+    assert run.checkpoints("explore") == []
+    assert not (run.stage("explore") / "samples").exists()
+    assert (run.stage("explore") / "samples@first" / "step-000009.jsonl").exists()

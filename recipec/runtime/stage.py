@@ -44,6 +44,7 @@ def run(
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
     machine = graph.machine
     setting = arrange(graph, stage, folder, options)
+    folder.begin(stage.name, digest)
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     bound = bind(stage, folder, setting, journal, display, stopped, digest, machine)
     evaluator = Evaluator(graph, stage, setting, bound.policy, folder, display)
