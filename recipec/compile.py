@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from recipec.diagnostics import PYTHON, Diagnostic
-from recipec.graph import Graph, verify
 from recipec.passes.check import check_all
-from recipec.passes.lower import lower
-from recipec.passes.optimise import optimise
 from recipec.passes.read import read_recipe
 from recipec.resolve import resolve
 from recipec.source import read_source
 
 if TYPE_CHECKING:
+    from recipec.graph import Graph
     from recipec.passes.reading import Reading
     from recipec.resolve import Resolved
     from recipec.spec.recipe import Recipe
@@ -43,26 +41,38 @@ class Compiled:
         return dict(self.resolved.texts)
 
 
-def compile_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, text: str | None = None) -> Compiled:
-    r"""Compile the recipe in a file, or ``text`` under the name ``path``; never raises for what a user wrote.
-
-    >>> compile_recipe("r.yaml", text="recipec: 1\nname: r\nstages: {}\n").ok
-    False
-    """
+def check_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, text: str | None = None) -> Compiled:
+    """Check the recipe in a file, or ``text`` under the name ``path``; never raises for what a user wrote."""
     source = read_source(path, text)  # text                   -> values and where they stand
     resolved = resolve(source, overrides)  # extends, ${...}, --set -> plain data, its places kept
     reading = read_recipe(resolved)  # slot by slot           -> frozen specs
     found = (*resolved.diagnostics, *reading.diagnostics, *check_all(reading))
-    graph = None
-    if reading.recipe is not None and not any(diagnostic.is_error for diagnostic in found):
-        graph = compile_graph(reading.recipe)
-        verify(graph, keys=said(reading))
-    return Compiled(resolved, reading, reading.recipe, graph, found)
+    return Compiled(resolved, reading, reading.recipe, None, found)
 
 
-def compile_graph(recipe: Recipe) -> Graph:
-    """Lower and optimise a recipe in which nothing is wrong; the graph obeys its grammar before and after."""
-    return verify(optimise(verify(lower(recipe))))
+def compile_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, text: str | None = None) -> Compiled:
+    r"""Check a recipe and, if nothing is wrong with it, write it down as a graph.
+
+    >>> compile_recipe("r.yaml", text="recipec: 1\nname: r\nstages: {}\n").ok
+    False
+    """
+    checked = check_recipe(path, overrides, text=text)
+    if checked.recipe is None or not checked.ok:
+        return checked
+    return replace(checked, graph=compile_graph(checked.recipe, said(checked.reading)))
+
+
+def compile_graph(recipe: Recipe, keys: Sequence[str] = ()) -> Graph:
+    """Lower and optimise a recipe in which nothing is wrong; the graph obeys its grammar before and after.
+
+    ``keys`` are the dotted keys that the files give: the graph must have read every one.
+    """
+    from recipec.graph import verify  # noqa: PLC0415 - checking alone lowers nothing, and is a process of its own
+    from recipec.passes.lower import lower  # noqa: PLC0415
+    from recipec.passes.optimise import optimise  # noqa: PLC0415
+
+    graph = verify(lower(recipe))  # rows -> nodes; sums, broadcasts and loops visible
+    return verify(optimise(graph), keys=keys)  # removals that are proved to change nothing
 
 
 def compile_model(recipe: Recipe) -> Compiled:
