@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow lint types schemas validate clean
+.PHONY: quickstart test test-slow lint types schemas reference validate clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/recipec validate recipes/tiny/quickstart.yaml
@@ -35,6 +35,9 @@ types: $(VENV)/.installed
 schemas: $(VENV)/.installed
 	$(BIN)/recipec schema --write schemas
 	git diff --exit-code schemas
+
+reference: $(VENV)/.installed
+	$(BIN)/python -m recipec.reference docs/reference
 
 validate: $(VENV)/.installed
 	$(BIN)/recipec validate recipes

@@ -80,7 +80,7 @@ def validate(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
 ) -> None:
     """Check recipes, fragments and folders; imports, opens and executes nothing they name."""
-    from recipec.compile import compile_recipe
+    from recipec.compile import check_recipe
 
     files = recipes_in(paths)
     if not files:
@@ -90,7 +90,7 @@ def validate(
     texts: dict[str, str] = {}
     for path in files:
         text = sys.stdin.read() if str(path) == "-" else None
-        result = compile_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
+        result = check_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
         found += result.diagnostics
         texts |= result.texts
     bad = any(d.is_error or strict for d in found)
@@ -247,16 +247,18 @@ def new(
     """Write a starter recipe that you own."""
     from recipec.listing import starter
 
-    text = starter(template)
-    if text is None:
+    files = starter(template, dest)
+    if files is None:
         print(f"no recipe is called `{template}`; `recipec ls recipes` lists them", file=sys.stderr)
         raise typer.Exit(2)
-    if dest.exists():
-        print(f"{dest} exists already; name another file", file=sys.stderr)
+    if taken := [path for path in files if path.exists()]:
+        print(f"{taken[0]} exists already; name another file", file=sys.stderr)
         raise typer.Exit(1)
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    dest.write_text(text, encoding="utf-8")
-    print(f"wrote {dest}; next: recipec validate {dest}", file=sys.stderr)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}", file=sys.stderr)
+    print(f"next: recipec validate {dest}", file=sys.stderr)
 
 
 @app.command()

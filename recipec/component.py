@@ -51,10 +51,15 @@ class When:
     signal: str
     value: object = _SET
 
+    @property
+    def any_value(self) -> bool:
+        """Whether it is enough that the knob is set."""
+        return self.value is _SET
+
     def holds(self, spec: BaseModel) -> bool:
         """Whether the condition is true of ``spec``."""
         have = getattr(spec, self.knob)
-        return bool(have) if self.value is _SET else bool(have == self.value)
+        return bool(have) if self.any_value else bool(have == self.value)
 
 
 def when(knob: str, *rest: Any) -> When:

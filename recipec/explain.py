@@ -1,11 +1,10 @@
-"""Every code's page, as text and as the reference of the documentation."""
+"""Every code's page, as text and as Markdown."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import re
-import sys
 
 from recipec import diagnostics
 from recipec.diagnostics import Code
@@ -57,7 +56,7 @@ def reference() -> str:
     lines = [
         "# Codes",
         "",
-        "Written from the source by `recipec.explain.reference()`; `recipec explain CODE` prints one page.",
+        "Written by `make reference` from the functions that own the codes; `recipec explain CODE` prints one page.",
         "Codes are never used again for something else.",
     ]
     family = ""
@@ -74,7 +73,3 @@ def reference() -> str:
 
 def _flowing(text: str) -> str:
     return re.sub(r"\n +", "\n", text)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from recipec.component import Component, is_path, known
+from pydantic.fields import FieldInfo
+
+from recipec.component import Component, Section, When, is_path, is_signal, known
+from recipec.passes import wording
 from recipec.shipped import shipped
 from recipec.signals import SIGNALS
+from recipec.source import read_source
 from recipec.spec.recipe import SLOTS
 
 _SLOTS = [slot.name for slot in SLOTS] + ["machine"]
@@ -48,28 +56,90 @@ def page(name: str) -> str | None:
 
 def component_page(cls: type[Component]) -> str:
     """Docstring, contract and knobs of a component."""
-    lines = [f"{cls.slot} `{cls.called}`", "", cls.__doc__ or "", ""]
-    lines += [f"requires: {', '.join(_signals(cls._requires)) or 'nothing'}"]
-    lines += [f"provides: {', '.join(_signals(cls._provides)) or 'nothing'}", "", "knobs:"]
-    for name, info in cls.model_fields.items():
-        if name == "type":
-            continue
-        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)!r}"
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        unit = f", {extra['unit']}" if extra.get("unit") else ""
-        path = ", a path" if is_path(info) else ""
-        lines.append(f"  {info.alias or name} ({default}{unit}{path}): {info.description}")
+    lines = [f"{cls.slot} `{cls.called}`", "", inspect.cleandoc(cls.__doc__ or ""), ""]
+    requires, provides = contract(cls)
+    lines += [f"requires: {', '.join(requires) or 'nothing'}", f"provides: {', '.join(provides) or 'nothing'}", ""]
+    lines.append("knobs:" if len(cls.model_fields) > 1 else "no knobs")
+    lines += [f"  {key.name} ({key.takes}; {key.default}): {key.doc}" for key in keys(cls) if key.name != "type"]
     return "\n".join(lines)
 
 
-def _signals(declared: tuple[Any, ...]) -> list[str]:
-    return [d if isinstance(d, str) else f"{d.signal} (when {d.knob})" for d in declared]
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a section in words.
+
+    Example: ``Key("epsilon", "a number above 0 and at most 1", "0.2 if absent", "Clip below 1 - epsilon.")``.
+    """
+
+    name: str
+    takes: str
+    default: str
+    doc: str
 
 
-def starter(name: str) -> str | None:
-    """A recipe to own: the shipped text, with its schema line pointing nowhere but to the released schema."""
+def keys(cls: type[Section]) -> list[Key]:
+    """Return every key of a section, with what it takes and what it is when absent."""
+    return [Key(info.alias or name, _takes(cls, info.alias or name, info), _default(info), info.description or "")
+            for name, info in cls.model_fields.items()]  # fmt: skip
+
+
+def _takes(cls: type[Section], name: str, info: FieldInfo) -> str:
+    if is_path(info):
+        return "a path"
+    if is_signal(info):
+        return "the name of a signal"
+    taken = wording.taken(cls, (name,))
+    return taken.words() if taken else "anything"
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True)
+    if isinstance(value, Component):
+        return f"`{value.called}` if absent"
+    if value is None or isinstance(value, Section) or value in ({}, ()):
+        return "optional"
+    written = json.dumps(value, ensure_ascii=False)
+    return f"{written if isinstance(value, int | float | tuple) else written[1:-1] or 'empty'} if absent"
+
+
+def contract(cls: type[Component]) -> tuple[list[str], list[str]]:
+    """Return what a component requires and what it provides, conditions included."""
+    needed = [_condition(need) for need in cls._requires]
+    return needed, [_condition(given) for given in cls._provides]
+
+
+def _condition(declared: str | When) -> str:
+    if isinstance(declared, str):
+        return declared
+    value = "" if declared.any_value else f" is {declared.value}"
+    return f"{declared.signal} (when {declared.knob}{value or ' is set'})"
+
+
+def starter(name: str, dest: Path) -> dict[Path, str] | None:
+    """Return the files of a recipe to own, by where they belong: a shipped recipe, and what it names beside itself."""
     path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8")
+    schema = shipped("schemas").resolve()
+    line = re.compile(r"^# yaml-language-server: \$schema=\S*/(\S+)$", re.MULTILINE)
+    files = {dest: line.sub(lambda found: f"# yaml-language-server: $schema={schema / found[1]}", text, count=1)}
+    root = read_source(path, text).root
+    for value in _texts(root.plain() if root else None):
+        beside = path.parent / value
+        if "\n" not in value and beside.is_file() and beside.resolve().is_relative_to(path.parent):
+            files[dest.parent / value] = beside.read_text(encoding="utf-8")
+    return files
+
+
+def _texts(data: object) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for item in data.values() if isinstance(data, dict) else data:
+            yield from _texts(item)
 
 
 def _headline(path: Path) -> str:

@@ -41,7 +41,7 @@ ALLOWED = {
     "explain": VOCABULARY,
     "compile": TEXT | {"resolve", "passes", "spec", "graph"},
     "builder": TEXT | {"resolve", "passes", "spec"},
-    "listing": VOCABULARY | {"spec", "shipped", "explain"},
+    "listing": TEXT | {"passes", "spec", "shipped", "explain"},
     "reference": VOCABULARY | {"spec", "explain", "listing"},
     "report": VOCABULARY | {"artifacts", "render", "shipped"},
     "executor": VOCABULARY | {"graph", "artifacts", "display", "spec"},
