@@ -25,13 +25,14 @@ def uneven_updates(reading: Reading) -> Iterator[Finding]:
         if budget is None or units is None or budget.remainder != "keep" or budget.shuffle_rows:
             continue
         size, key = budget.prompts_per_update, "prompts_per_update"
+        parts = f"{units // size} of {size} and one of {units % size}" if size else ""
         if size is None and budget.updates_per_step:
-            size, key = -(-units // budget.updates_per_step), "updates_per_step"
+            size, key = budget.updates_per_step, "updates_per_step"
+            parts = f"{size - units % size} of {units // size} and {units % size} of {units // size + 1}"
         if size is None or size > units or units % size == 0:
             continue
         yield Finding(
-            f"updates of stage `{row.name}` are uneven: {units} divide into {units // size} of {size} and one of "
-            f"{units % size}",
+            f"updates of stage `{row.name}` are uneven: {units} divide into {parts}",
             place(reading, (*row.path, "budget", key)),
             why="the short update of each step moves the weights as far as a full one",
             help="choose numbers that divide, or say `remainder: drop` or `remainder: copy`",

@@ -116,9 +116,13 @@ def plan_length(stage: Stage) -> None:
         raise Refused(faults.nothing_to_do(stage.graph.name, rows, int(budget[unit])))
     per_epoch = rows // stage.per_step if drop else -(-rows // stage.per_step)
     stage.total = int(budget.get("steps") or budget["epochs"] * per_epoch)
-    generations = int(stage.graph.settings.get("num_generations") or 1)
-    updates = updates_per_step(budget, stage.per_step, generations)
-    stage.optimizer.bind(stage.policy.model, stage.total * updates)
+    each = 2 if stage.graph.kind == "dpo" else int(stage.graph.settings.get("num_generations") or 1)
+    updates = stage.total * updates_per_step(budget, stage.per_step, each)
+    last = rows % stage.per_step
+    if last and budget.get("remainder") == "keep":  # the last step of each epoch is a short one
+        short = updates_per_step(budget, last, each) - updates_per_step(budget, stage.per_step, each)
+        updates += stage.total // per_epoch * short
+    stage.optimizer.bind(stage.policy.model, updates)
 
 
 def split(loop: Loop) -> tuple[tuple[Node, ...], tuple[Node, ...]]:

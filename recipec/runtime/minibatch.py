@@ -27,17 +27,6 @@ def groups(unit_R: Tensor) -> list[Tensor]:
     return [torch.tensor(rows) for rows in found.values()]
 
 
-def per_update(budget: Mapping[str, Any], num_units: int, num_rows: int) -> tuple[int, bool]:
-    """How much one update takes, and whether that is counted in rows (else in groups)."""
-    if budget.get("rows_per_update"):
-        return int(budget["rows_per_update"]), True
-    if budget.get("prompts_per_update"):
-        return int(budget["prompts_per_update"]), False
-    updates = int(budget.get("updates_per_step") or 1)
-    size = num_rows if budget.get("shuffle_rows") else num_units
-    return -(-size // updates), bool(budget.get("shuffle_rows"))
-
-
 def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str, ...]) -> Iterator[Tensor]:
     """Yield the row indices of each update of one pass over a step's rows.
 
@@ -45,11 +34,34 @@ def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str,
     One update takes all rows in their order; several take them in an order drawn from ``key``.
     """
     units = [torch.tensor([row]) for row in range(len(unit_R))] if budget.get("shuffle_rows") else groups(unit_R)
-    size, in_rows = per_update(budget, len(units), len(unit_R))
+    in_rows = bool(budget.get("rows_per_update"))
     weights = [len(unit) if in_rows else 1 for unit in units]
-    if size < sum(weights):
+    size = budget.get("rows_per_update") or budget.get("prompts_per_update")
+    count = min(int(budget.get("updates_per_step") or 1), len(units))
+    if count > 1 or (size and size < sum(weights)):
         order = generator(*key, "minibatches").permutation(len(units)).tolist()
         units, weights = [units[i] for i in order], [weights[i] for i in order]
+    remainder: Remainder = budget.get("remainder", "keep")
+    if size:
+        yield from _filled(units, weights, int(size), remainder)
+    else:
+        yield from _even(units, count, remainder)
+
+
+def _even(units: list[Tensor], count: int, remainder: Remainder) -> Iterator[Tensor]:
+    """Cut into ``count`` updates: of nearly one size, or of the same with units left out or taken again."""
+    total = len(units)
+    for i in range(count):
+        if remainder == "keep":
+            chosen = range(total * i // count, total * (i + 1) // count)
+        else:
+            size = total // count if remainder == "drop" else -(-total // count)
+            chosen = range(i * size, (i + 1) * size)
+        yield torch.cat([units[place % total] for place in chosen])
+
+
+def _filled(units: list[Tensor], weights: list[int], size: int, remainder: Remainder) -> Iterator[Tensor]:
+    """Fill updates up to ``size``, one after the other."""
     taken: list[Tensor] = []
     filled = 0
     for unit, weight in zip(units, weights, strict=True):
@@ -58,8 +70,7 @@ def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str,
             taken, filled = [], 0
         taken.append(unit)
         filled += weight
-    remainder: Remainder = budget.get("remainder", "keep")
-    whole = filled >= size or sum(weights) < size
+    whole = filled + min(weights) > size or sum(weights) < size
     if taken and (whole or remainder == "keep"):
         yield torch.cat(taken)
     elif taken and remainder == "copy":
@@ -72,15 +83,13 @@ def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str,
 
 
 def updates_per_step(budget: Mapping[str, Any], units: int, rows_per_unit: int) -> int:
-    """Updates that a full step takes, passes included: what a schedule is planned with.
+    """Updates that a step of ``units`` groups takes, passes included: what a schedule is planned with.
 
     >>> updates_per_step({"prompts_per_update": 4, "passes": 2}, 8, 16)
     4
     """
-    size, in_rows = per_update(budget, units, units * rows_per_unit)
-    total = units * rows_per_unit if in_rows else units
-    count = total // size if budget.get("remainder") == "drop" else -(-total // size)
-    return max(1, count) * int(budget.get("passes", 1))
+    unit_R = torch.arange(units).repeat_interleave(rows_per_unit)
+    return sum(1 for _ in minibatches(unit_R, budget, ())) * int(budget.get("passes", 1))
 
 
 def microbatches(lengths_R: Tensor, unit_R: Tensor | None, tokens: int, *, padded: bool) -> Iterator[Tensor]:

@@ -55,8 +55,19 @@ def test_a_batch_smaller_than_one_update_is_used_all_the_same() -> None:
     assert [3] == [len(index) for index in found]
 
 
+@pytest.mark.parametrize(
+    ("remainder", "sizes"), [("keep", [1, 1, 2, 1, 2]), ("drop", [1] * 5), ("copy", [2, 2, 2, 2, 2])]
+)
+def test_as_many_updates_as_the_recipe_says(remainder: str, sizes: list[int]) -> None:
+    """Seven prompts in five updates are five updates, whatever becomes of the remainder."""
+    found = list(minibatches(torch.arange(7), {"updates_per_step": 5, "remainder": remainder}, KEY))
+
+    assert sizes == [len(index) for index in found]
+
+
 def test_updates_of_a_full_step() -> None:
-    """A schedule counts updates in the unit that the recipe uses, times passes."""
+    """A schedule counts updates in the unit that the recipe uses, times passes; groups that do not fit add some."""
+    assert updates_per_step({"rows_per_update": 10}, 16, 4) == 8
     assert updates_per_step({"rows_per_update": 16, "passes": 2}, 8, 4) == 4
     assert updates_per_step({"updates_per_step": 4}, 8, 4) == 4
     assert updates_per_step({"prompts_per_update": 3, "remainder": "drop"}, 8, 4) == 2
