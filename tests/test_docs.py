@@ -1,0 +1,126 @@
+"""The documentation is true: recipes in it are what it says, what it names exists, and what exists is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from recipec import reference
+from recipec.cli import app
+from recipec.compile import compile_recipe
+from recipec.component import known
+from recipec.explain import all_codes
+from recipec.present import render
+from recipec.signals import SIGNALS
+from recipec.spec.recipe import SLOTS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+VERBS = {str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback}
+FENCE = re.compile(r"^```(\S*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[tuple[str, str, str]]:
+    """Name, words after the language, and text of every block in a language."""
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for match in FENCE.finditer(text):
+            if match[1] == language:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append((f"{page.name}:{line}", match[2].strip(), match[3]))
+    return found
+
+
+RECIPES = blocks("yaml")
+
+
+@pytest.mark.parametrize(("name", "kind", "text"), RECIPES, ids=[name for name, *_ in RECIPES])
+def test_recipes_are_what_they_are_said_to_be(name: str, kind: str, text: str, tmp_path: Path) -> None:
+    """Whole recipes and fragments have nothing wrong with them; a block marked with codes has exactly these."""
+    whole = "\nstages:" in text
+    assert kind.split()[:1] in ([], ["fragment"], ["error"])
+    assert whole == (kind != "fragment"), f"{name}: a block without stages is marked `fragment`"
+    said = text if text.startswith(("recipec:", "#")) else f"recipec: 1\n{text}"
+    result = compile_recipe(tmp_path / "recipe.yaml", text=said)
+
+    wanted = kind.split()[1:] if kind.startswith("error") else []
+    assert [diagnostic.code for diagnostic in result.diagnostics] == wanted
+    assert (result.graph is not None) == (whole and not wanted)
+
+
+def test_the_error_of_the_readme_is_what_is_printed() -> None:
+    """The README's example error is the tool's own words about the README's own bad recipe."""
+    shown = next(match[3] for match in FENCE.finditer(README) if match[3].startswith("error[RC204]"))
+    result = compile_recipe("recipes/mine.yaml", text=BAD)
+    assert render(list(result.diagnostics), dict(result.texts), "text", valid=False).strip().startswith(shown.strip())
+
+
+BAD = """\
+recipec: 1
+name: mine
+stages:
+  explore:
+    kind: rl
+    from: org/model
+    data: {path: tasks.jsonl, max_length: 512}
+    reward: {right: {type: exact_match}}
+    sampler: {type: chain, num_generations: 8}
+    loss: {type: clipped}
+    optimizer: {learning_rate: 1.0e-6}
+    advantage:
+      across_trees: {type: group_relative, group: by_prompt_R}
+      within_tree: {type: group_relative, group: by_tree_R}
+    budget: {steps: 10, prompts_per_step: 8}
+"""
+
+
+def test_the_reference_is_current() -> None:
+    """The reference is what `make reference` writes, and nothing else lies beside it."""
+    written = {path.name: path.read_text("utf-8") for path in (DOCS / "reference").iterdir()}
+    assert written == reference.pages()
+
+
+def test_everything_is_in_the_reference() -> None:
+    """Every code, component and signal has its place in the reference."""
+    pages = reference.pages()
+    assert [code for code in all_codes() if f"\n### {code} " not in pages["codes.md"]] == []
+    assert [name for name in SIGNALS if f"\n| `{name}` |" not in pages["signals.md"]] == []
+    names = [f"{slot}/{name}" for slot in [*(s.name for s in SLOTS), "machine"] for name in known(slot)]
+    assert [name for name in names if not re.search(rf"^### {name}( |$)", pages["components.md"], re.MULTILINE)] == []
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    """Each verb of the command line stands in the README or in the page about recipes."""
+    text = README + (DOCS / "recipe.md").read_text("utf-8")
+    assert [verb for verb in VERBS if not re.search(rf"`recipec {verb}\b", text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    """Verbs, options and `make` targets that a page names are there."""
+    text = page.read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    command = typer.main.get_command(app)
+    options = {flag for verb in command.commands.values() for part in verb.params for flag in part.opts}  # type: ignore[attr-defined]
+
+    named = {word for line in re.findall(r"(?:^|`)make ([a-z -]+)", text, re.MULTILINE) for word in line.split()}
+    assert named <= targets
+    assert set(re.findall(r"(?:^|`)recipec ([a-z]+)", text, re.MULTILINE)) <= VERBS
+    ours = "\n".join(line for line in text.splitlines() if not re.search(r"python |--index-url", line))
+    assert set(re.findall(r"[` ](--[a-z][a-z-]+)", ours)) <= options
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page: Path) -> None:
+    """Links into the repository, and files of it that a page names, lead somewhere."""
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    files = re.findall(r"`((?:recipec|tests|docs|recipes|benchmarks|schemas)/[\w./]+)`", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [file for file in files if not (ROOT / file).exists()] == []
