@@ -17,9 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from recipec import graph as graphs
 from recipec.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
-from recipec.component import find, is_path
+from recipec.component import Component, Section, find, is_origin, is_path, is_signal
 from recipec.diagnostics import Diagnostic, Refused, Span
 from recipec.display import Display
 from recipec.faults import run as faults
@@ -178,18 +180,48 @@ def versions() -> dict[str, str]:
 def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
     """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
     files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
     code = {str(path): _hashed(path) for path in options.use}
-    return graphs.digest(stage.digest, graph.seed, _weights(stage, parents, options.root), files, code, versions())
+    weights = _weights(stage, parents, options.root)
+    return graphs.digest(stage.digest, graph.seed, weights, others, files, code, versions())
 
 
 def named_files(stage: StageGraph) -> Iterator[str]:
-    """Every file that a knob of the stage's components names."""
+    """Every file that a knob of the stage's components names, and every folder of a model or a tokenizer."""
+    for info, value in _knobs_of(stage):
+        if is_path(info) or (is_origin(info) and weights_kind(value) == "directory"):
+            yield value
+
+
+def named_stages(stage: StageGraph) -> Iterator[str]:
+    """The stages whose policies or rows the stage's components read, beside the one that it starts from."""
+    for info, value in _knobs_of(stage):
+        if is_origin(info) and weights_kind(value) == "stage":
+            yield value
+        if is_signal(info) and "." in value:
+            yield value.rpartition(".")[0]
+
+
+def _knobs_of(stage: StageGraph) -> Iterator[tuple[FieldInfo, str]]:
+    """Yield every knob of the stage's components that holds a text, and the text."""
     settings = stage.settings.get("policy") or {}
     for slot, dump in [(n.slot, {"type": n.type, **n.knobs}) for n in stage.nodes()] + [("policy", settings)]:
         cls = find(slot, str(dump.get("type"))) if slot != "compiler" else None
-        for name, info in cls.model_fields.items() if cls else ():
-            if is_path(info) and dump.get(name):
-                yield str(dump[name])
+        if cls is not None:
+            yield from _texts(cls.model_validate({k: v for k, v in dump.items() if k in _names(cls)}))
+
+
+def _names(cls: type[Component]) -> set[str]:
+    return {info.alias or name for name, info in cls.model_fields.items()}
+
+
+def _texts(section: Section) -> Iterator[tuple[FieldInfo, str]]:
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _texts(value)
+        elif isinstance(value, str) and value:
+            yield info, value
 
 
 def _hashed(path: Path) -> str:

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from built import part, recipe, rl, scratch, sft
+from built import dpo, part, recipe, rl, scratch, sft
 
-from recipec.artifacts import committed
+from recipec.artifacts import RunFolder, committed
 from recipec.compile import Compiled, compile_recipe
-from recipec.executor import Options, run_digest
+from recipec.executor import Options, done, run_digest
 from recipec.graph import to_json
 from recipec.outlook import make_plan
 from recipec.spec.recipe import Budget, Recipe
@@ -74,6 +74,40 @@ def test_changed_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
     made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
     assert [stage.reason for stage in made.stages] == ["changed: the file a.jsonl", "it builds on `warm`, which runs"]
+
+
+def test_changed_neighbour(tmp_path: Path) -> None:
+    """A stage runs again when the rows that it reads, or a model that it is held against, are made anew."""
+    pairs = part("preference", "best_vs_worst", rollouts="explore.rollouts")
+    right = {"right": part("reward", "exact_match")}
+    explore = rl("warm", data=part("data", "file", path="b.jsonl", max_length=32), reward=right)
+    other = part("reference", "frozen", **{"from": "./m"})
+    built = recipe(
+        warm=sft(policy=scratch()),
+        explore=explore,
+        align=dpo("warm", data=None, preference=pairs),
+        held=dpo("warm", data=part("data", "file", path="a.jsonl"), reference=other),
+    )
+    (tmp_path / "b.jsonl").write_text('{"prompt": "a"}\n')
+    finish(written(tmp_path, built), tmp_path, tmp_path / "out")
+    assert not make_plan(written(tmp_path, built), tmp_path / "out").changes
+
+    (tmp_path / "b.jsonl").write_text('{"prompt": "b"}\n')
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+
+    assert digests(written(tmp_path, built), tmp_path, tmp_path / "out") == ["done", "stale", "stale", "stale"]
+
+
+def digests(compiled: Compiled, folder: Path, out: Path) -> list[str]:
+    """Say of every stage whether what lies there was made by it."""
+    assert compiled.graph is not None
+    found: dict[str, str] = {}
+    said = []
+    for stage in compiled.graph.stages:
+        found[stage.name] = run_digest(stage, compiled.graph, found, Options(root=folder, out=out))
+        said.append("done" if done(RunFolder(out), stage, found[stage.name]) else "stale")
+    return said
 
 
 def test_local_model(tmp_path: Path) -> None:
