@@ -192,6 +192,27 @@ def equal_answers(reading: Reading) -> Iterator[Finding]:
             )
 
 
+@check("RC327", "split-pairs")
+def split_pairs(reading: Reading) -> Iterator[Finding]:
+    """Minibatches of a dpo stage are drawn from single rows.
+
+    What it checks: `shuffle_rows` is off in a stage of kind `dpo`.
+    Why it matters: the objective compares the two rows of a pair, so they must be in the same minibatch.
+    Example: `budget: {epochs: 1, pairs_per_step: 8, updates_per_step: 2, shuffle_rows: true}`.
+    Use instead: nothing: the pairs of a step that takes several updates are shuffled whole.
+    References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023, eq. 7.
+    """
+    for row in reading.rows.values():
+        if row.kind == "dpo" and row.budget is not None and row.budget.shuffle_rows:
+            yield Finding(
+                f"stage `{row.name}` compares the rows of a pair, and `shuffle_rows` would part them",
+                place(reading, (*row.path, "budget", "shuffle_rows")),
+                why="the objective needs both rows of a pair in one minibatch",
+                help="drop it: the pairs of a step that takes several updates are shuffled whole",
+                path=dotted((*row.path, "budget", "shuffle_rows")),
+            )
+
+
 @check("RC330", "no-own-file")
 def no_own_file(reading: Reading) -> Iterator[Finding]:
     """A reward calls a function of the user's own, and the recipe names no file with one.

@@ -56,6 +56,7 @@ STAGES: tuple[Check, ...] = (
     budgets.too_few_answers,
     budgets.nothing_scores,
     budgets.equal_answers,
+    budgets.split_pairs,
     budgets.no_own_file,
     budgets.unused_own_file,
     budgets.allowed_error,
