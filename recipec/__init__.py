@@ -7,7 +7,124 @@ Everything a recipe can say has a class of the same name here: ``recipec.Recipe`
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps the two lists alike
+    from recipec.builder import from_yaml as from_yaml
+    from recipec.builder import load as load
+    from recipec.builder import to_yaml as to_yaml
+    from recipec.diagnostics import Diagnostic as Diagnostic
+    from recipec.diagnostics import Refused as Refused
+    from recipec.spec.advantage import (
+        BatchStandardised as BatchStandardised,
+    )
+    from recipec.spec.advantage import (
+        GroupRelative as GroupRelative,
+    )
+    from recipec.spec.advantage import (
+        Rloo as Rloo,
+    )
+    from recipec.spec.advantage import (
+        Signed as Signed,
+    )
+    from recipec.spec.attention import (
+        Auto as Auto,
+    )
+    from recipec.spec.attention import (
+        Dense as Dense,
+    )
+    from recipec.spec.attention import (
+        Packed as Packed,
+    )
+    from recipec.spec.attention import (
+        SharedPrefix as SharedPrefix,
+    )
+    from recipec.spec.attention import (
+        Trie as Trie,
+    )
+    from recipec.spec.data import Columns as Columns
+    from recipec.spec.data import File as File
+    from recipec.spec.data import ReasoningGym as ReasoningGym
+    from recipec.spec.data import Rollouts as Rollouts
+    from recipec.spec.environment import Alfworld as Alfworld
+    from recipec.spec.environment import SearchQa as SearchQa
+    from recipec.spec.grouping import AnchorState as AnchorState
+    from recipec.spec.knowledge import Triples as Triples
+    from recipec.spec.loss import Clipped as Clipped
+    from recipec.spec.loss import Dpo as Dpo
+    from recipec.spec.loss import Nll as Nll
+    from recipec.spec.machine import (
+        Deepspeed as Deepspeed,
+    )
+    from recipec.spec.machine import (
+        Hf as Hf,
+    )
+    from recipec.spec.machine import (
+        Local as Local,
+    )
+    from recipec.spec.machine import (
+        Machine as Machine,
+    )
+    from recipec.spec.machine import (
+        Service as Service,
+    )
+    from recipec.spec.machine import (
+        Vllm as Vllm,
+    )
+    from recipec.spec.optimizer import Adamw as Adamw
+    from recipec.spec.policy import CausalLm as CausalLm
+    from recipec.spec.policy import Lora as Lora
+    from recipec.spec.policy import Scratch as Scratch
+    from recipec.spec.policy import VisionLm as VisionLm
+    from recipec.spec.preference import BestVsWorst as BestVsWorst
+    from recipec.spec.preference import KgRag as KgRag
+    from recipec.spec.preference import KgRank as KgRank
+    from recipec.spec.recipe import (
+        Budget as Budget,
+    )
+    from recipec.spec.recipe import (
+        Evaluation as Evaluation,
+    )
+    from recipec.spec.recipe import (
+        Recipe as Recipe,
+    )
+    from recipec.spec.recipe import (
+        Sampling as Sampling,
+    )
+    from recipec.spec.recipe import (
+        Stage as Stage,
+    )
+    from recipec.spec.reference import Frozen as Frozen
+    from recipec.spec.reference import Lagged as Lagged
+    from recipec.spec.reward import (
+        AnswerMatch as AnswerMatch,
+    )
+    from recipec.spec.reward import (
+        Environment as Environment,
+    )
+    from recipec.spec.reward import (
+        ExactMatch as ExactMatch,
+    )
+    from recipec.spec.reward import (
+        Function as Function,
+    )
+    from recipec.spec.reward import (
+        KlPenalty as KlPenalty,
+    )
+    from recipec.spec.reward import (
+        Length as Length,
+    )
+    from recipec.spec.reward import (
+        MathVerify as MathVerify,
+    )
+    from recipec.spec.reward import (
+        RegexFormat as RegexFormat,
+    )
+    from recipec.spec.reward import (
+        Verifier as Verifier,
+    )
+    from recipec.spec.sampler import Chain as Chain
+    from recipec.spec.sampler import Tree as Tree
 
 _HOMES = {
     "recipec.builder": ("from_yaml", "load", "to_yaml"),

@@ -44,13 +44,14 @@ ALLOWED = {
     "listing": TEXT | {"passes", "spec", "shipped", "explain"},
     "reference": VOCABULARY | {"spec", "explain", "listing"},
     "report": VOCABULARY | {"artifacts", "render", "shipped"},
-    "executor": VOCABULARY | {"graph", "artifacts", "display", "spec"},
+    "preflight": VOCABULARY | {"graph", "spec"},
+    "executor": VOCABULARY | {"graph", "artifacts", "display", "preflight", "spec"},
     "outlook": {"artifacts", "compile", "executor", "graph", "passes", "shapes"},
     "runtime": VOCABULARY | {"spec", "graph", "artifacts", "display", "executor", "own", "render", "killable"},
     "cli": VOCABULARY | {"compile", "display", "drawing", "executor", "explain", "graph", "listing", "outlook", "own",
                          "passes", "present", "report", "schema"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": VOCABULARY | {"builder", "spec"},
 }  # fmt: skip
 # Lazy arrows upwards, each with its reason.
 UPWARDS = {
