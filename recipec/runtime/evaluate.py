@@ -37,6 +37,7 @@ class Evaluator:
         self.folder = folder
         self.display = display
         self._ready: dict[str, tuple[list[Any], dict[str, Any]]] = {}
+        self._sources: list[Any] = []
 
     def __call__(self, step: int, total: int, *, first: bool) -> dict[str, float]:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``."""
@@ -81,6 +82,7 @@ class Evaluator:
     def _prepare(self, dump: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         data = read_spec("data", dump["data"])
         source = data.load()(data, self.setting)
+        self._sources.append(source)
         source.prepare("rl")
         tasks = list(source.tasks)
         levels: dict[str, Any] = {}
@@ -94,11 +96,11 @@ class Evaluator:
         return tasks, levels
 
     def close(self) -> None:
-        """Release what the rewards hold."""
-        for _, levels in self._ready.values():
-            for _, function in levels.values():
-                if hasattr(function, "close"):
-                    function.close()
+        """Release what the tasks and the rewards hold."""
+        functions = [function for _, levels in self._ready.values() for _, function in levels.values()]
+        for part in [*self._sources, *functions]:
+            if hasattr(part, "close"):
+                part.close()
 
 
 def _bound(function: Any, knobs: Mapping[str, Any]) -> Any:

@@ -57,6 +57,8 @@ class Stage:
     digest: str
     total: int = 0
     step: int = 0
+    tokens: int = 0
+    """Tokens of all rows so far, prompts among them."""
     values: Values = field(default_factory=dict)
     """What the nodes before the loop made."""
 
@@ -139,12 +141,23 @@ def prime(stage: Stage, once: tuple[Node, ...]) -> None:
         if not isinstance(cache, Cached):
             continue
         stage.policy.eval()
-        for columns in stage.source.slices(stage.per_step):
+        for columns in drawn_rows(stage):
             values: Values = dict(stage.values)
             source = drawn_by(stage, columns)
             values |= {Value(signal, source.id): column for signal, column in columns.items()}
             stage.walk.run([n for n in once[:place] if n.id != source.id], values)
             cache.fill(*(values[given.value] for given in node.inputs))
+
+
+def drawn_rows(stage: Stage) -> Iterator[dict[str, Any]]:
+    """Yield every row once, a step at a time; only those that the stage will draw where it ends within an epoch."""
+    if stage.total * stage.per_step >= len(stage.source):
+        yield from stage.source.slices(stage.per_step)
+        return
+    begin = stage.source.state()
+    for _ in range(stage.total):
+        yield draw(stage)
+    stage.source.load(begin)
 
 
 def drawn_by(stage: Stage, columns: Mapping[str, Any]) -> Node:
@@ -185,7 +198,8 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
     metrics |= updates(stage, batch, update)
     metrics["seconds/update"] = time.monotonic() - began
     tokens = int(batch["attend_RT"].sum())
-    metrics["num_tokens"] = tokens
+    stage.tokens += tokens
+    metrics["num_tokens"] = stage.tokens
     metrics["rate/tokens_per_second"] = tokens / (metrics["seconds/rollout"] + metrics["seconds/update"])
     return metrics
 
@@ -257,7 +271,8 @@ def save(stage: Stage) -> None:
     state = {part: instance.state() for part, instance in parts(stage)}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions()}
     with committed(final, about) as folder:
-        save_state(folder, {"parts": state, "step": stage.step, "journal": stage.journal.position()})
+        counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.journal.position()}
+        save_state(folder, {"parts": state, **counters})
     stage.folder.prune(name, int(stage.budget.get("keep", 2)))
 
 
@@ -279,7 +294,7 @@ def restore(stage: Stage) -> None:
         state = load_state(folder)
         for part, instance in parts(stage):
             instance.load(state["parts"][part])
-        stage.step = int(state["step"])
+        stage.step, stage.tokens = int(state["step"]), int(state["tokens"])
         stage.journal.cut(int(state["journal"]))
         return
     stage.journal.cut(0)

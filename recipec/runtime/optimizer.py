@@ -118,8 +118,8 @@ class AdamW:
                 setting = self.setting
                 raise Refused(faults.not_finite("the gradient", setting.stage, setting.step, prompts))
         self.updates += 1
-        for parameter in self.named.values():
-            parameter.grad = None
+        for name, parameter in self.named.items():
+            parameter.grad = self.masters[name].grad = None
         return {"grad_norm": norm, "learning_rate": rate, "skipped_updates": float(not finite)}
 
     def _norm(self) -> float:
@@ -152,9 +152,8 @@ class AdamW:
         for name, moments in state["moments"].items():
             if moments:
                 master = self.masters[name]
-                self.optimizer.state[master] = {
-                    key: value.to(master.device) if key != "step" else value.clone() for key, value in moments.items()
-                }
+                # the step too: the fused kernel reads it where the weights are
+                self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
 
 
 def _matches(name: str, frozen: str) -> bool:

@@ -130,3 +130,32 @@ def test_continues_with_the_same_bits() -> None:
     one_update(resumed, second)
 
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU"))])  # fmt: skip
+def test_state_lies_where_the_weights_are(device: str) -> None:
+    """What is loaded from the CPU, the count of steps among it, is used by a kernel on the weights' device."""
+    net = model().to(device)
+    optimizer = make(net)
+    optimizer(net(torch.ones(2, 3, device=device)).sum())
+    optimizer.step([])
+    stored = optimizer.state()
+    for moments in stored["moments"].values():
+        moments |= {name: value.cpu() for name, value in moments.items()}
+    again = make(net)
+    again.load(stored)
+
+    assert {v.device.type for state in again.optimizer.state.values() for v in state.values()} == {device}
+    again(net(torch.ones(2, 3, device=device)).sum())
+    again.step([])
+
+
+def test_no_gradient_outlives_its_update() -> None:
+    """Float32 copies keep no gradient while the next batch is sampled."""
+    net = model().to(torch.bfloat16)
+    optimizer = make(net)
+    optimizer(net(torch.ones(2, 3, dtype=torch.bfloat16)).sum())
+    optimizer.step([])
+
+    assert all(master.grad is None for master in optimizer.masters.values())
