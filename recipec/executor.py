@@ -26,6 +26,7 @@ from recipec.diagnostics import Diagnostic, Refused, Span
 from recipec.display import Display
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph
+from recipec.preflight import absent
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
@@ -61,7 +62,11 @@ class Outcome:
     stages_skipped: list[str] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     started: bool = False
-    """Whether anything was executed before it ended."""
+    """Whether a step was begun before it ended: a mistake found earlier is a refusal, later a failed run."""
+
+    def begin(self) -> None:
+        """Note that the first step begins."""
+        self.started = True
 
 
 def run(graph: Graph, options: Options, display: Display) -> Outcome:
@@ -75,14 +80,28 @@ def run(graph: Graph, options: Options, display: Display) -> Outcome:
         with folder.locked(), stop_flag() as stopped:
             folder.clean()
             admit(graph, folder, options)
+            complete(graph, options)
             describe(graph, folder, options)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome)
             finish(folder, graph, outcome)
     except Refused as refused:
         outcome.diagnostics.extend(refused.diagnostics)
+    except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
+        path = str(error.filename or options.out)
+        outcome.diagnostics.append(faults.cannot_write(path, error.strerror or str(error)))
     finally:
         display.close()
     return outcome
+
+
+def complete(graph: Graph, options: Options) -> None:
+    """Refuse a run that would find out later that a file is missing.
+
+    Raises:
+        Refused: RC700, RC721, all that is missing in any stage.
+    """
+    if missing := list(absent(graph, options.root, options.locate)):
+        raise Refused(*missing)
 
 
 def stages(
@@ -102,7 +121,6 @@ def stages(
             display.skipped(stage.name)
             continue
         run_stage = reach(_STAGE)
-        outcome.started = True
         ended = run_stage(
             graph=graph,
             stage=stage,
@@ -112,6 +130,7 @@ def stages(
             display=display,
             stopped=stopped,
             digest=digests[stage.name],
+            begun=outcome.begin,
         )
         outcome.stages_run.append(stage.name)
         if not ended:
@@ -279,6 +298,7 @@ def stop_flag() -> Iterator[Callable[[], bool]]:
     def note(number: int, _frame: FrameType | None) -> None:
         if seen:
             os._exit(128 + number)
+        os.write(2, b"stopping after this step; once more to stop at once\n")  # print is not safe in a handler
         seen.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

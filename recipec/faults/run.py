@@ -38,7 +38,7 @@ def cannot_write(path: str, problem: str) -> Finding:
     """
     return Finding(
         f"cannot write {path}: {problem}",
-        help="free space or fix the permissions and run again: everything committed until now is kept",
+        help="free space, fix the permissions or name another place, and run again: what was committed is kept",
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,7 +32,18 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
 
     described = plain(dict(state), "")
     (folder / "state.json").write_text(json.dumps(described))
-    save_file(tensors, folder / "state.safetensors")
+    with disk_problems():
+        save_file(tensors, folder / "state.safetensors")
+
+
+@contextmanager
+def disk_problems() -> Iterator[None]:
+    """Raise what safetensors says of a full disk as the OSError that it was."""
+    try:
+        yield
+    except SafetensorError as error:
+        reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+        raise OSError(reason) from error
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Stage:
     stopped: Callable[[], bool]
     padded: bool
     digest: str
+    begun: Callable[[], None] = lambda: None
+    """Told when the first step begins."""
     total: int = 0
     step: int = 0
     tokens: int = 0
@@ -88,6 +90,7 @@ def run_stage(stage: Stage) -> bool:
     every = int(stage.budget.get("save_every") or max(1, stage.total // 10))
     if stage.step == 0 and (before := stage.evaluate(0)):
         stage.journal.write(0, before)
+    stage.begun()
     while stage.step < stage.total:
         if stage.stopped():
             save(stage)

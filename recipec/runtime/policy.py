@@ -18,6 +18,7 @@ from recipec.faults import model as faults
 from recipec.faults import trust
 from recipec.runtime import adapter, head, package, scratch, weights
 from recipec.runtime.attention.dense import Dense
+from recipec.runtime.checkpoint import disk_problems
 from recipec.runtime.draws import generator
 from recipec.runtime.linear import hasten
 from recipec.runtime.setting import Setting
@@ -272,7 +273,7 @@ class CausalLm:
         An adapter lies in peft's format beside the weights that it adapts: ``AutoModelForCausalLM`` loads both from
         the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
         """
-        with weights.quiet():
+        with weights.quiet(), disk_problems():
             if self.adapted is None:
                 self.model.save_pretrained(folder)
             else:

@@ -40,6 +40,7 @@ def run(
     display: Display,
     stopped: Callable[[], bool],
     digest: str,
+    begun: Callable[[], None] = lambda: None,
 ) -> bool:
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
     machine = graph.machine
@@ -47,6 +48,7 @@ def run(
     folder.begin(stage.name, digest)
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     bound = bind(stage, folder, setting, journal, display, stopped, digest, machine)
+    bound.begun = begun
     evaluator = Evaluator(graph, stage, setting, bound.policy, folder, display)
     bound.evaluate = lambda step: evaluator(step, bound.total, first=first)
     try:

@@ -1,0 +1,70 @@
+"""What a run needs on disk, looked at for all stages before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recipec.component import Section, find, is_origin, is_path
+from recipec.diagnostics import Diagnostic, Span
+from recipec.faults import data as data_faults
+from recipec.faults import model as model_faults
+from recipec.graph import Graph, StageGraph
+from recipec.spec.recipe import weights_kind
+
+
+def absent(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
+    """Say which files and directories that the recipe names are not there: RC700, RC721, with their place.
+
+    Without this the third stage would find out after the first two had been trained.
+    """
+    for key, name, is_model in _named(graph):
+        path = root / name
+        if path.is_dir() if is_model else path.exists():
+            continue
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        problem = "there is no such file or folder"
+        found = model_faults.no_model(name) if is_model else data_faults.data_missing(name, problem, siblings)
+        yield replace(found, spans=tuple(locate(key)), path=key)
+
+
+def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:
+    """Yield (dotted key, path, whether it is a directory with a model or a tokenizer)."""
+    for stage in graph.stages:
+        if weights_kind(stage.origin) == "directory":
+            yield f"stages.{stage.name}.from", stage.origin, True
+        for slot, dump in _slots(stage):
+            yield from _paths(slot, dump, f"stages.{stage.name}.{slot}")
+    for name, evaluation in graph.evaluate.items():
+        yield from _paths("data", evaluation.get("data") or {}, f"evaluate.{name}.data")
+
+
+def _slots(stage: StageGraph) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    seen = {"compiler", "policy"}  # the policy is a node of every update; its settings are the stage's
+    yield "policy", stage.settings.get("policy") or {}
+    for node in stage.nodes():
+        if node.slot not in seen:
+            seen.add(node.slot)
+            yield node.slot, {"type": node.type, **node.knobs}
+
+
+def _paths(slot: str, dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
+    cls = find(slot, str(dump.get("type")))
+    if cls is not None:
+        yield from _knobs(cls, dump, key)
+
+
+def _knobs(cls: type[Section], dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
+    for name, info in cls.model_fields.items():
+        value = dump.get(info.alias or name)
+        inside = [a for a in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(a, type)]
+        if isinstance(value, Mapping):
+            for section in inside:
+                if issubclass(section, Section):
+                    yield from _knobs(section, value, f"{key}.{name}")
+        elif isinstance(value, str) and value and is_path(info):
+            yield f"{key}.{name}", value, False
+        elif isinstance(value, str) and is_origin(info) and weights_kind(value) == "directory":
+            yield f"{key}.{name}", value, True
