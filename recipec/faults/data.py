@@ -32,6 +32,8 @@ def data_missing(path: str, problem: str, siblings: Iterable[str] = ()) -> Findi
     Example: `path: data/trian.jsonl`.
     Use instead: a path relative to the recipe that says it.
     """
+    if "no such" not in problem:
+        return Finding(f"{path}: {problem}")
     hint = nearest(path.rpartition("/")[2], siblings)
     return Finding(f"{path}: {problem}", help=_or(hint, "paths are relative to the file that says them"))
 
@@ -125,7 +127,7 @@ def empty_text(path: str, row: int, column: str) -> Finding:
     Example: `{"prompt": ""}`.
     Use instead: remove the row, or give it text.
     """
-    return Finding(f"{path}, row {row}: `{column}` is empty", at(path, row))
+    return Finding(f"{path}, row {row}: {column if ' ' in column else f'`{column}`'} is empty", at(path, row))
 
 
 @fault("RC708", "overlong-row")
@@ -143,6 +145,23 @@ def overlong_row(path: str, row: int, length: int, limit: int, *, truncatable: b
         f"{path}, row {row} has {length} tokens, `max_length` is {limit}",
         at(path, row),
         help=f"set data.overlong to {choices}, or raise data.max_length",
+    )
+
+
+@fault("RC719", "row-over-positions")
+def row_over_positions(path: str, row: int, length: int, room: int, *, truncatable: bool) -> Finding:
+    """A row has more tokens than the model has positions for, and `overlong` says that this is an error.
+
+    What it checks: every row when the stage starts; a prompt (rl) has to leave one position to write in.
+    Why it matters: beyond its positions a model computes nothing that it was trained for.
+    Example: an example of 3,000 tokens for a model with 2,048 positions.
+    Use instead: `overlong: drop` leaves such rows out and counts them; or a model with more positions.
+    """
+    choices = "`drop` or `truncate`" if truncatable else "`drop`"
+    return Finding(
+        f"{path}, row {row} has {length} tokens, and the model takes {room}",
+        at(path, row),
+        help=f"set data.overlong to {choices}, or use a model with more positions",
     )
 
 

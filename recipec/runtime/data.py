@@ -71,7 +71,7 @@ class Source(ABC):
         self.kind, self.left_out, self.truncated = kind, 0, 0
         kept = [bounded for row in self.encoded() if (bounded := self._bound(row)) is not None]
         if not kept:
-            raise Refused(faults.no_rows(self.shown, f"all {self.left_out} are over `max_length`"))
+            raise Refused(faults.no_rows(self.shown, f"all {self.left_out} are too long"))
         columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
         self._table = Table(columns, self.setting, shuffle=self._common.shuffle)
 
@@ -106,16 +106,22 @@ class Source(ABC):
         limit, rule = self._common.max_length, self._common.overlong
         task, *examples = row
         length = max([len(example.ids) for example in examples] or [len(task.prompt_ids)])
-        if limit is None or length <= limit:
+        # a prompt leaves a position to write in
+        room = getattr(self.setting.policy, "max_positions", length + 1) - (not examples)
+        bound = room if limit is None else min(limit, room)
+        if length <= bound:
             return row
         if rule == "truncate" and self.kind == "sft":
             (example,) = examples
-            if any(example.trained[:limit]):
+            if any(example.trained[:bound]):
                 self.truncated += 1
-                return task, Example(example.prompt_id, example.ids[:limit], example.trained[:limit])
+                return task, Example(example.prompt_id, example.ids[:bound], example.trained[:bound])
         elif rule != "drop":
             file, number = self.place(task)
-            raise Refused(faults.overlong_row(file, number, length, limit, truncatable=self.kind == "sft"))
+            truncatable = self.kind == "sft"
+            if limit is not None and length > limit:
+                raise Refused(faults.overlong_row(file, number, length, limit, truncatable=truncatable))
+            raise Refused(faults.row_over_positions(file, number, length, room, truncatable=truncatable))
         self.left_out += 1
         return None
 
@@ -132,14 +138,25 @@ class Source(ABC):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "there is no such file"
-            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise Refused(faults.data_missing(template, problem, siblings)) from None
+            siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
+            raise Refused(faults.data_missing(template, _unread(error), siblings)) from None
         made = render_rows(text, template, [row.columns for row in rows], lambda i: _named(rows[i]))
         for row, prompt in zip(rows, made, strict=True):
             if not prompt.strip():
                 raise Refused(faults.empty_text(row.file, row.number, f"the prompt that {template} renders"))
         return made
+
+
+def _unread(error: OSError | UnicodeDecodeError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "it is a directory"
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case _:
+            return error.strerror or str(error)
 
 
 def _named(row: Row) -> str:

@@ -166,7 +166,8 @@ def read_messages(row: Row, column: str) -> Sequence[Message]:
     """
     value = row.columns[column]
     if not isinstance(value, list):
-        problem = f"must be text or a list of chat messages, this is {kind_of(value)}"
+        forms = "a list of chat messages" if isinstance(value, str) else "text or a list of chat messages"
+        problem = f"must be {forms}, this is {kind_of(value)}"
         raise Refused(faults.wrong_type(row.file, row.number, column, problem))
     if not value:
         raise Refused(faults.empty_text(row.file, row.number, column))

@@ -107,7 +107,8 @@ def _parse(line: bytes, shown: str, number: int) -> dict[str, Any]:
     except RecursionError:
         raise Refused(faults.broken_row(shown, number, "not JSON: nested too deeply")) from None
     except ValueError as error:
-        raise Refused(faults.broken_row(shown, number, f"not JSON: {error}")) from None
+        problem = "a number has thousands of digits" if "digits" in str(error) else f"not JSON: {error}"
+        raise Refused(faults.broken_row(shown, number, problem)) from None
     if not isinstance(row, dict):
         raise Refused(faults.broken_row(shown, number, f"a JSON object is needed, this is {kind_of(row)}"))
     return row

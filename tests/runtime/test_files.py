@@ -40,7 +40,7 @@ def test_limit_takes_the_first_rows(tmp_path):
         (b'{"x": -Infinity}', "Infinity"),
         (b'{"x": "\xff"}', "not UTF-8 at byte 8"),
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too deeply"),
-        (b'{"x": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"x": ' + b"9" * 5000 + b"}", "thousands of digits"),
     ],
 )
 def test_broken_lines(tmp_path, line, word):
