@@ -27,12 +27,18 @@ _UNDEFINED = re.compile(r"^'(.+)' is undefined$")
 
 
 def _environment(*, html: bool = False) -> ImmutableSandboxedEnvironment:
-    from jinja2 import StrictUndefined  # noqa: PLC0415 - 50 ms that `validate` need not pay
+    from jinja2 import StrictUndefined, pass_context  # noqa: PLC0415 - 50 ms that `validate` need not pay
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
     # A prompt is plain text: escaping `<` in it would change what the model reads.
     return ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=html, trim_blocks=True, lstrip_blocks=True
+        undefined=StrictUndefined,
+        autoescape=html,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # constants would be folded where no limit holds, `'a' * 10**9` among them; a finalizer prevents it in outputs
+        optimized=False,
+        finalize=pass_context(lambda _context, value: value),
     )
 
 
