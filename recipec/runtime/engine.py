@@ -61,7 +61,7 @@ class Local:
                 found = walk.run(nodes[policy:], made)
                 loss = next(v.detach() for key, v in made.items() if key.signal == "loss")
                 if not torch.isfinite(loss):
-                    raise Refused(faults.not_finite("the loss", setting.stage, setting.step, prompts))
+                    raise Refused(faults.not_finite("the loss", setting.stage, setting.step + 1, prompts))
                 for name, value in {"loss": loss, **found}.items():
                     total[name] = total.get(name, 0.0) + value
                 share, spread = spread_of(part, made)

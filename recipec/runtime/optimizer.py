@@ -116,7 +116,7 @@ class AdamW:
             rate = 0.0
             if self.spec.nonfinite == "stop" or self.skipped > _MOST_SKIPS:
                 setting = self.setting
-                raise Refused(faults.not_finite("the gradient", setting.stage, setting.step, prompts))
+                raise Refused(faults.not_finite("the gradient", setting.stage, setting.step + 1, prompts))
         self.updates += 1
         for name, parameter in self.named.items():
             parameter.grad = self.masters[name].grad = None

@@ -190,6 +190,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
                 state_dict={name: tensor for file in _weights(folder) for name, tensor in load_file(file).items()},
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
                 attn_implementation=implementation(config),
             )
             if (folder / "generation_config.json").is_file():
@@ -197,8 +198,11 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
             raise Refused(faults.damaged_weights(str(folder), _first_line(error))) from error
     if report["missing_keys"] or report["mismatched_keys"]:
-        missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        raise Refused(faults.damaged_weights(str(folder), f"{len(missing)} parameters have none, {missing[0]} first"))
+        missing = sorted(map(str, report["missing_keys"]))
+        other = sorted(str(found[0]) for found in report["mismatched_keys"])
+        problem = f"{len(missing)} parameters have none, {missing[0]} first" if missing else ""
+        problem = problem or f"{len(other)} have other sizes than config.json says, {other[0]} first"
+        raise Refused(faults.damaged_weights(str(folder), problem))
     found: nn.Module = model
     return found
 
