@@ -216,7 +216,8 @@ def format_version(shown: str, path: str, spans: Spans, fix: Fix | None = None) 
     Example: a file that begins with `name:`.
     Use instead: `recipec: 1` as the first line.
     """
-    message = f"the format version {shown} is not known" if shown else "the recipe does not say its format version"
+    known = f"the format version must be the number 1; it is {shown}"
+    message = known if shown else "the recipe does not say its format version"
     why = "a later version may read the same words otherwise; the number says which reading is meant"
     return Finding(message, spans, why, "write `recipec: 1` as the first line", path, fix)
 

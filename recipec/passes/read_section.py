@@ -79,7 +79,7 @@ class Findings:
             return data
         advice, fix = "", None
         if isinstance(data, str) and known:
-            advice = f"write `{path[-1]}: {{type: {data}}}`"
+            advice = f"write `{path[-1]}: {{{'type' if data in known or path[-1] != 'data' else 'path'}: {data}}}`"
             if data in known:
                 fix = self.fix(path, f"give the component as `{{type: {data}}}`", data, f"{{type: {data}}}")
         self.say(faults.not_a_mapping(where, wording.shown(data), dotted(path), self.spans(path), advice, fix))

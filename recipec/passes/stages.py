@@ -29,7 +29,7 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
     for row in reading.rows.values():
         if row.origin is None or weights_kind(row.origin) != "stage" or row.origin in reading.rows or reading.fragment:
             continue
-        close = did_you_mean(nearest(row.origin, _earlier(reading, row)))
+        close = did_you_mean(nearest(row.origin, [*_earlier(reading, row), "scratch"]))
         yield Finding(
             f"there is no stage `{row.origin}` to start from",
             place(reading, (*row.path, "from")),
@@ -192,7 +192,9 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
     for row in reading.rows.values():
         path = (*row.path, "policy", "scratch")
         own = getattr(spec_of(row, "policy"), "scratch", None)
-        if row.origin not in {None, "scratch"} and own is not None and said(reading, path):
+        kind = weights_kind(row.origin or "scratch")
+        exists = kind != "scratch" and (kind != "stage" or row.origin in _earlier(reading, row))
+        if exists and own is not None and said(reading, path):
             yield Finding(
                 f"stage `{row.name}` describes a new model and starts from `{row.origin}`",
                 (*place(reading, path, key=True), *beside(reading, (*row.path, "from"), "it starts from here")),

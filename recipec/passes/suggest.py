@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 
@@ -33,9 +34,10 @@ def distance(one: str, other: str) -> int:
 def folded(word: str) -> str:
     """Write a name as ours are written.
 
-    >>> folded("numGenerations"), folded("top-p")
-    ('num_generations', 'top_p')
+    >>> folded("numGenerations"), folded("top-p"), folded("Été")
+    ('num_generations', 'top_p', 'ete')
     """
+    word = "".join(letter for letter in unicodedata.normalize("NFKD", word) if not unicodedata.combining(letter))
     return re.sub(r"[-\s.]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word)).lower()
 
 
