@@ -6,9 +6,13 @@ kept, 5 ``plan --detailed-exitcode`` sees work, 75 stopped after a committed che
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +38,7 @@ class Format(StrEnum):
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
 Overrides = Annotated[list[str], typer.Option("--set", help="Override a key: stages.explore.loss.epsilon=0.1")]
+STDIN = "-"
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME beside you if absent.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How diagnostics are written.")]
 
@@ -61,11 +66,33 @@ def recipes_in(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def standard_input() -> str:
+    """Read a recipe from standard input; what is no UTF-8 is left to the reader of recipes to refuse."""
+    stream = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read() if stream is None else stream.read().decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what cannot be written.
+
+    Raises:
+        Refused: RC761.
+    """
+    try:
+        yield
+    except OSError as error:
+        from recipec.faults.run import cannot_write
+
+        raise Refused(cannot_write(str(error.filename or path), error.strerror or str(error))) from error
+
+
 def compiled(path: Path, overrides: Sequence[str]) -> Any:
     """Compile one recipe or exit with its diagnostics."""
     from recipec.compile import compile_recipe
 
-    result = compile_recipe(path, overrides)
+    text = standard_input() if str(path) == STDIN else None
+    result = compile_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
     show(result.diagnostics, result.texts, valid=result.graph is not None)
     if result.graph is None:
         raise typer.Exit(1)
@@ -89,7 +116,7 @@ def validate(
     found: list[Diagnostic] = []
     texts: dict[str, str] = {}
     for path in files:
-        text = sys.stdin.read() if str(path) == "-" else None
+        text = standard_input() if str(path) == STDIN else None
         result = check_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
         found += result.diagnostics
         texts |= result.texts
@@ -208,7 +235,8 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")])
     from recipec.report import write
 
     for folder in runs:
-        print(write(folder))
+        with writing(folder):
+            print(write(folder))
 
 
 @app.command()
@@ -255,8 +283,9 @@ def new(
         print(f"{taken[0]} exists already; name another file", file=sys.stderr)
         raise typer.Exit(1)
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
         print(f"wrote {path}", file=sys.stderr)
     print(f"next: recipec validate {dest}", file=sys.stderr)
 
@@ -270,8 +299,9 @@ def schema(
     from recipec import schema as schemas
 
     if write is not None:
-        for path in schemas.write(write):
-            print(path, file=sys.stderr)
+        with writing(write):
+            for path in schemas.write(write):
+                print(path, file=sys.stderr)
         return
     text = schemas.text(which)
     if text is None:
@@ -287,8 +317,24 @@ def main() -> None:
     except Refused as refused:
         show(refused.diagnostics, {}, valid=False)
         sys.exit(1)
-    except Exception:  # noqa: BLE001 - the last door: whatever gets here is our bug
-        path = Path("recipec-crash.txt")
-        path.write_text(traceback.format_exc(), encoding="utf-8")
-        print(f"this is a bug of recipec, not of your recipe; {path} says where", file=sys.stderr)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes what is left at exit
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last door: whatever gets here is our bug
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            print(f"cannot write: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
+        print(f"this is a bug of recipec, not of your recipe; {note_crash(traceback.format_exc())}", file=sys.stderr)
         sys.exit(3)
+
+
+def note_crash(text: str) -> str:
+    """Write the trace of a bug of ours where it can be found, and say where."""
+    for folder in (Path(), Path(tempfile.gettempdir())):
+        path = folder / "recipec-crash.txt"
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError:
+            continue
+        return f"{path} says where"
+    return text
