@@ -1,33 +1,11 @@
 """`--set path=value`: read like files, placed on the command line."""
 
 import pytest
+from resolved import at, codes, load, only
 
-from recipec.diagnostics import COMMAND_LINE, Span
-from recipec.resolve import Resolved, resolve
-from recipec.source import read_source
+from recipec.diagnostics import COMMAND_LINE
 
 LR = ("stages", "explore", "optimizer", "learning_rate")
-
-
-def load(text: str, *overrides: str) -> Resolved:
-    """Resolve a text."""
-    return resolve(read_source("r.yaml", text), overrides)
-
-
-def codes(resolved: Resolved) -> list[str]:
-    """Return the codes found, in order."""
-    return [diagnostic.code for diagnostic in resolved.diagnostics]
-
-
-def only(resolved: Resolved, code: str):
-    """Return the one diagnostic, which has this code."""
-    assert codes(resolved) == [code]
-    return resolved.diagnostics[0]
-
-
-def at(span: Span) -> tuple[str, int, int, int]:
-    """Return file, line and columns."""
-    return span.file, span.line, span.column, span.end_column
 
 
 def test_overrides_are_read_like_files():

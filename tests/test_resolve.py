@@ -5,48 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
+from resolved import at, codes, load, only
 
-from recipec.diagnostics import Span
-from recipec.resolve import Resolved, resolve
+from recipec.resolve import resolve
 from recipec.source import read_source
 
 LR = ("stages", "explore", "optimizer", "learning_rate")
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """Return a function that writes files into a project and the working directory."""
-    (tmp_path / "pyproject.toml").touch()
-    monkeypatch.chdir(tmp_path)
-
-    def write(**files: str) -> None:
-        for name, text in files.items():
-            path = Path(name.replace("__", "/") + ".yaml")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-
-    return write
-
-
-def load(text: str, *overrides: str) -> Resolved:
-    """Resolve a text."""
-    return resolve(read_source("r.yaml", text), overrides)
-
-
-def codes(resolved: Resolved) -> list[str]:
-    """Return the codes found, in order."""
-    return [diagnostic.code for diagnostic in resolved.diagnostics]
-
-
-def only(resolved: Resolved, code: str):
-    """Return the one diagnostic, which has this code."""
-    assert codes(resolved) == [code]
-    return resolved.diagnostics[0]
-
-
-def at(span: Span) -> tuple[str, int, int, int]:
-    """Return file, line and columns."""
-    return span.file, span.line, span.column, span.end_column
 
 
 def test_mappings_merge_lists_replace_null_removes(project):
