@@ -66,5 +66,6 @@ def main(path: Path) -> Graph:
     return assert_type(graph, Graph)
 
 
-# what the models refuse, the type checker refuses, too: a knob that does not exist
-Clipped(epsilonn=0.1)  # type: ignore[call-arg]
+def refused() -> Clipped:
+    """What the model refuses, the type checker refuses, too: a knob that does not exist."""
+    return Clipped(epsilonn=0.1)  # type: ignore[call-arg]
