@@ -191,15 +191,15 @@ class RunFolder:
         for leftover in [*self.path.rglob(".tmp-*"), *self.path.rglob(".del-*")]:
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def begin(self, stage: str, digest: str) -> None:
-        """Set aside the checkpoints, samples and metrics that a stage left under another digest.
+    def begin(self, stage: str, digest: str, *, again: bool = False) -> None:
+        """Set aside the checkpoints, samples and metrics that a stage left under another digest, or under any.
 
         What is unfinished has no manifest of its own, so the folder itself says whose it is.
         """
         home = self.stage(stage)
         mark = home / "digest"
         whose = mark.read_text(encoding="utf-8").strip() if mark.exists() else "unknown"
-        if whose == digest:
+        if whose == digest and not again:
             return
         for name in ("checkpoints", "samples", "metrics.jsonl"):
             _move_aside(home / name, whose)

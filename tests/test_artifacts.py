@@ -140,3 +140,15 @@ def test_what_another_digest_left_is_set_aside(tmp_path: Path) -> None:
     assert run.checkpoints("explore") == []
     assert not (run.stage("explore") / "samples").exists()
     assert (run.stage("explore") / "samples@first" / "step-000009.jsonl").exists()
+
+
+def test_a_stage_begins_again_when_told(tmp_path: Path) -> None:
+    """Its own checkpoints are set aside, not deleted, and not found any more."""
+    run = RunFolder(tmp_path)
+    run.begin("explore", "one")
+    commit(run.stage("explore") / "checkpoints" / "step-000009", digest="one")
+
+    run.begin("explore", "one", again=True)
+
+    assert run.checkpoints("explore") == []
+    assert (run.stage("explore") / "checkpoints@one" / "step-000009").exists()

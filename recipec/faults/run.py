@@ -76,8 +76,7 @@ def not_finite(what: str, stage: str, step: int, prompts: Sequence[int]) -> Find
 def other_machine(folder: str, what: str, was: str, now: str) -> Finding:
     """A half-finished stage would continue under conditions that change its bits.
 
-    What it checks: threads, device kind, dtype of matrix products and torch's version against those the stage began
-    with.
+    What it checks: threads, device, torch's version, the attention and the engines against those the stage began with.
     Why it matters: sums in another order give other bits, and a continued run must end as an uninterrupted one.
     Example: `machine.threads` was changed between two runs.
     Use instead: the former setting, or `--replace` to begin the stage again.

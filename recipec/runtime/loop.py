@@ -6,6 +6,7 @@ each pass cuts the batch into minibatches, each minibatch is one call of the eng
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Stage:
     stopped: Callable[[], bool]
     padded: bool
     digest: str
+    replace: bool = False
+    """Whether a stage that was begun under other conditions begins again, the former checkpoints set aside."""
     begun: Callable[[], None] = lambda: None
     """Told when the first step begins."""
     total: int = 0
@@ -272,11 +275,21 @@ def save(stage: Stage) -> None:
     if final.exists() and verify_folder(final) is not None:
         return
     state = {part: instance.state() for part, instance in parts(stage)}
-    about = {"digest": stage.digest, "step": stage.step, "conditions": conditions()}
+    about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
     with committed(final, about) as folder:
         counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.journal.position()}
         save_state(folder, {"parts": state, **counters})
     stage.folder.prune(name, int(stage.budget.get("keep", 2)))
+
+
+def conditions_of(stage: Stage) -> dict[str, str]:
+    """What a half-finished stage must find again: the machine, and what of the recipe changes speed and bits alone."""
+    made = {
+        "attention": stage.graph.settings.get("attention") or {},
+        "machine.train": stage.engine.spec.plain(minimal=False),
+        "machine.rollout": stage.setting.rollout.plain(minimal=False),
+    }
+    return conditions() | {what: json.dumps(said, sort_keys=True) for what, said in made.items()}
 
 
 def restore(stage: Stage) -> None:
@@ -290,8 +303,11 @@ def restore(stage: Stage) -> None:
         manifest = verify_folder(folder)
         if manifest is None or manifest.get("digest") != stage.digest:
             continue
-        now = conditions()
+        now = conditions_of(stage)
         for what, was in manifest["conditions"].items():
+            if now.get(what) != was and stage.replace:
+                stage.folder.begin(name, stage.digest, again=True)
+                return
             if now.get(what) != was:
                 raise Refused(faults.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
         state = load_state(folder)

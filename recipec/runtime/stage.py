@@ -49,6 +49,7 @@ def run(
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     bound = bind(stage, folder, setting, journal, display, stopped, digest, machine)
     bound.begun = begun
+    bound.replace = options.replace
     evaluator = Evaluator(graph, stage, setting, bound.policy, folder, display)
     bound.evaluate = lambda step: evaluator(step, bound.total, first=first)
     try:

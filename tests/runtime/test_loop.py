@@ -1,4 +1,4 @@
-"""The loop: which rows are scored before it."""
+"""The loop: which rows are scored before it, and what a continued stage must find again."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from recipec.runtime.loop import drawn_rows
+from recipec.runtime.loop import conditions_of, drawn_rows
 from recipec.runtime.setting import Setting
 from recipec.runtime.table import Table
+from recipec.spec.machine import Hf, Local
 
 
 @pytest.mark.parametrize(("steps", "scored"), [(2, 6), (9, 10)])
@@ -21,3 +22,20 @@ def test_only_rows_that_will_be_drawn_are_scored(steps: int, scored: int) -> Non
 
     assert len(set(found)) == len(found) == scored
     assert {row for _ in range(2) for row in table.draw(3)["chosen_P"]} <= set(found)
+
+
+def test_attention_and_engines_are_conditions() -> None:
+    """What is in no digest but may change bits is asked for when a half-finished stage continues."""
+    engine = SimpleNamespace(spec=Local(gradient_checkpointing=True))
+    stage: Any = SimpleNamespace(
+        graph=SimpleNamespace(settings={"attention": {"type": "packed"}}),
+        engine=engine,
+        setting=SimpleNamespace(rollout=Hf(max_rows=3)),
+    )
+
+    found = conditions_of(stage)
+
+    assert "packed" in found["attention"]
+    assert '"gradient_checkpointing": true' in found["machine.train"]
+    assert '"max_rows": 3' in found["machine.rollout"]
+    assert {"threads", "torch", "device"} <= set(found)
