@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def run(graph: Graph, options: Options, display: Display) -> Outcome:
     outcome = Outcome(finished=False)
     folder = RunFolder(options.out)
     try:
-        with folder.locked(), stop_flag() as stopped:
+        with folder.locked(), quiet_threads(), stop_flag() as stopped:
             folder.clean()
             admit(graph, folder, options)
             complete(graph, options)
@@ -288,6 +289,22 @@ def finish(folder: RunFolder, graph: Graph, outcome: Outcome) -> None:
         temporary.replace(link)
     if outcome.stages_run:
         reach("recipec.report:write")(folder.path)
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Print no traceback of a writer's thread that meets a full disk: its next write raises the same error."""
+    before = threading.excepthook
+
+    def hook(seen: threading.ExceptHookArgs) -> None:
+        if not isinstance(seen.exc_value, OSError):
+            before(seen)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

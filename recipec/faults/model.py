@@ -7,14 +7,14 @@ from recipec.diagnostics import Finding, fault
 
 @fault("RC720", "impossible-shape")
 def bad_shape(problem: str) -> Finding:
-    """The sizes of a new model do not fit each other.
+    """The sizes of a new model do not fit each other, or not this machine.
 
     What it checks: `policy.scratch` when the model is built.
     Why it matters: heads share the width evenly, and rotary positions come in pairs.
     Example: `hidden_size: 100` with `heads: 3`.
     Use instead: a width that is a multiple of the heads, and heads that are a multiple of kv_heads.
     """
-    return Finding(f"policy.scratch cannot be built: {problem}", help="change the sizes so that they divide")
+    return Finding(f"policy.scratch cannot be built: {problem}", help="change the sizes")
 
 
 @fault("RC729", "no-chat-template")

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from recipec.component import Section, is_signal
 
 FORMS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, `.`, `_` and `-`, a letter or digit first",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first",
     r"^(accuracy|reward|majority|avg@[1-9]\d*|pass@[1-9]\d*)$": (
         "one of `accuracy`, `reward`, `majority`, `avg@K`, `pass@K` with a number K"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
+from recipec.shapes import scratch_shape
 from recipec.spec.policy import Scratch
 
 if TYPE_CHECKING:
@@ -75,6 +77,11 @@ def build_model(spec: Scratch, tokenizer: Any, dropout: float = 0.0) -> nn.Modul
         Refused: RC720, the sizes do not fit each other.
     """
     config = _config(spec, tokenizer, dropout)
+    shape = scratch_shape(spec.model_dump(), len(tokenizer))
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if shape is not None and 4 * shape.parameters > here:
+        problem = f"its {shape.parameters:,} parameters need {4 * shape.parameters:,} bytes, this machine has {here:,}"
+        raise Refused(faults.bad_shape(problem))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")

@@ -18,7 +18,7 @@ from recipec.spec.machine import Machine
 FORMAT = 1
 Kind = Literal["rl", "sft", "dpo"]
 Slotted = SerializeAsAny[Component]
-STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Recipe(Section):
     """A whole recipe: what a YAML file says, and the Python builder."""
 
     recipec: Literal[1] = knob(..., "Format version, the first key of every file.")
-    name: str = knob(..., "Name of the recipe and of its run directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = knob(..., "Name of the recipe and of its run directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = knob(0, "Seed of every draw.", ge=0, lt=2**63)
     vars: dict[str, Any] = knob(dict, "Values for `${vars.…}`.")
     use: tuple[str, ...] = knob((), "Files with the user's own functions; run only when allowed on the command line.")

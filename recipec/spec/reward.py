@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+
+from pydantic import field_validator
 
 from recipec.component import Component, component, knob
 
@@ -60,6 +63,15 @@ class RegexFormat(_Level):
     pattern: str = knob(..., "Regular expression (Python's `re`, DOTALL); a bounded time is given to each match.")
     match: float = knob(1.0, "Value of a match.", unit="reward units")
     mismatch: float = knob(0.0, "Value of no match.", unit="reward units")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern, re.DOTALL)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"it is no regular expression: {error}") from None
+        return pattern
 
 
 @component(
