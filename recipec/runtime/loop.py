@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -194,6 +195,7 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
     stage.policy.eval()
     began = time.monotonic()
     walked = [node for node in once if node.id != source.id]
+    stage.walk.recorded = statistics.recorded(rows_path(stage), walked)
     with torch.no_grad():
         metrics = {k: float(v) for k, v in stage.walk.run(walked, values).items()}
     metrics["seconds/rollout"] = time.monotonic() - began
@@ -253,8 +255,12 @@ def updates(stage: Stage, batch: Batch, update: tuple[Node, ...]) -> dict[str, f
 def write_rows(stage: Stage, values: Values, nodes: list[Node]) -> None:
     """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
     if stage.graph.kind == "rl":
-        path = stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"
-        statistics.write_rollouts(values, nodes, path, stage.step)
+        statistics.write_rollouts(values, nodes, rows_path(stage), stage.step)
+
+
+def rows_path(stage: Stage) -> Path:
+    """Where the rows of the step that is running are kept."""
+    return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"
 
 
 def parts(stage: Stage) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,3 +81,17 @@ def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int)
             columns[signal] = found
     levels = {node.id.rpartition(".")[2]: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
     write_rows(path, columns, levels=levels, step=step)
+
+
+def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
+    """Read the rewards that an interrupted attempt at a step wrote, by node id; none where there was no attempt."""
+    if not path.exists():
+        return {}
+    rows = [json.loads(line)["rewards"] for line in path.read_text(encoding="utf-8").splitlines()]
+    found = {}
+    for node in nodes:
+        level = node.id.rpartition(".")[2]
+        if node.slot == "reward" and all(level in row for row in rows):
+            values = [math.nan if row[level] is None else row[level] for row in rows]
+            found[node.id] = torch.tensor(values, dtype=torch.float64)
+    return found

@@ -7,6 +7,9 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from recipec.component import Component, find
 from recipec.graph import Input, Node, Value
 from recipec.runtime.setting import Setting
@@ -34,6 +37,8 @@ class Walk:
         """``instances`` are shared parts by node id, made by the loop: the policy, the reference."""
         self.setting = setting
         self.instances = dict(instances)
+        self.recorded: dict[str, Tensor] = {}
+        """Rewards of this step as an interrupted attempt wrote them down, by node id."""
         self._bound: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
 
     def call(self, node: Node, values: Values) -> dict[str, Any]:
@@ -41,6 +46,8 @@ class Walk:
         if node.id not in self._bound:
             self._bound[node.id] = self._bind(node)
         made = self._bound[node.id]({_name(i): values[i.value] for i in node.inputs})
+        if node.id in self.recorded:
+            made["reward_R"] = replayed(made["reward_R"], self.recorded[node.id])
         for signal in node.outputs:
             values[Value(signal, node.id)] = made[signal]
         return {name.removeprefix(METRIC): value for name, value in made.items() if name.startswith(METRIC)}
@@ -79,6 +86,17 @@ class Walk:
             return _positional(self.instance(node), _order(node))
         knobs = spec.knobs()
         return _positional(lambda *columns: target(*columns, **knobs), spec.parameters())
+
+
+def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:
+    """Let a row time out if and only if it did before: what depends on a clock is not asked twice.
+
+    >>> nan = float("nan")
+    >>> replayed(torch.tensor([1.0, nan, 0.5]), torch.tensor([nan, 1.0, 0.5]))
+    tensor([   nan, 1.0000, 0.5000])
+    """
+    clocked_R = reward_R.isnan() | recorded_R.isnan()
+    return torch.where(clocked_R, recorded_R, reward_R)
 
 
 def _name(given: Input) -> str:
