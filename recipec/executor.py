@@ -188,20 +188,21 @@ def describe(graph: Graph, folder: RunFolder, options: Options) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of the packages whose code makes the numbers, without importing them."""
-    found = {}
-    for name in _VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    return {name: _version(name) for name in _VERSIONED}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
     """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
     files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
     others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
-    code = {str(path): _hashed(path) for path in options.use}
+    code = {os.path.relpath(path, options.root): _hashed(path) for path in options.use}
     weights = _weights(stage, parents, options.root)
     return graphs.digest(stage.digest, graph.seed, weights, others, files, code, versions())
 
@@ -254,6 +255,8 @@ def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:
             return parents[stage.origin]
         case "directory":
             return _hashed(root / stage.origin)
+        case "package":
+            return f"{stage.origin}=={_version(stage.origin.removeprefix('package:').partition('/')[0])}"
         case _:
             return stage.origin
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,12 @@ def bind(
 def shared(stage: StageGraph, setting: Setting, policy: Any, *, padded: bool) -> dict[str, Any]:
     """Parts that several nodes share, by node id: the policy in its updates, as the old one, behind a reference."""
     tokens = int(stage.settings["budget"]["microbatch_tokens"])
+    score = partial(policy.logprobs, entropy=False)
     found: dict[str, Any] = {}
     for node in stage.nodes():
         if node.slot == "policy":
             old = "old_logprob_RT" in node.outputs
-            found[node.id] = Scored(policy, "old_logprob_RT", tokens=tokens, padded=padded) if old else policy
+            found[node.id] = Scored(score, "old_logprob_RT", tokens=tokens, padded=padded) if old else policy
         if node.slot == "reference":
             found[node.id] = reference(node, stage, setting, policy, tokens=tokens, padded=padded)
     return found
@@ -162,7 +164,8 @@ def reference(node: Node, stage: StageGraph, setting: Setting, policy: Any, *, t
     """Keep the reference the way the compiler chose."""
     settings = stage.settings["reference"]
     if settings["mode"] == "cached" and settings["instead_of"] != "other":
-        return Cached(Scored(policy, "ref_logprob_RT", tokens=tokens, padded=padded))
+        score = partial(policy.logprobs, entropy=False)
+        return Cached(Scored(score, "ref_logprob_RT", tokens=tokens, padded=padded))
     spec = spec_of(node)
     made = Followed(spec.load()(spec, setting), "ref_logprob_RT", tokens=tokens, padded=padded)
     return Cached(made) if settings["mode"] == "cached" else made

@@ -45,13 +45,11 @@ def of_groups(values: Values) -> dict[str, float]:
     if reward_R is None or failed_R is None or by_prompt_R is None:
         return {}
     kept = ~failed_R
-    deviations, flat, right = [], 0, 0
+    deviations, flat = [], 0
     for group in sorted(set(by_prompt_R.tolist())):
         inside_R = reward_R[kept & (by_prompt_R == group)]
         if len(inside_R):
-            same = bool((inside_R == inside_R[0]).all())
-            flat += same
-            right += same and bool(inside_R[0] == reward_R.max())
+            flat += bool((inside_R == inside_R[0]).all())
             deviations.append(float(inside_R.std()) if len(inside_R) > 1 else 0.0)
     count = max(1, len(deviations))
     return {
