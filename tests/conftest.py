@@ -25,3 +25,11 @@ def project(tmp_path, monkeypatch):
             path.write_text(text)
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, capsys):
+    """Return a folder to write a small recipe into and to run it there."""
+    from small import Folder  # noqa: PLC0415 - it brings torch, which most tests need not
+
+    return Folder(tmp_path, monkeypatch, capsys)
