@@ -1,7 +1,6 @@
 """Every broken dataset ends in a code with file and row, before anything was trained."""
 
 import pytest
-
 from small import AGAIN, RL, ROWS, SFT, rows
 
 ROW_FAULTS = [
@@ -132,7 +131,9 @@ def test_other_alphabets_and_line_ends_are_fine(folder):
 
 def test_a_prompt_without_room_for_an_answer(folder):
     """A prompt that fills the model's positions is refused by row before anything is sampled."""
-    recipe = RL.replace("use: [./rewards.py]\n", "").replace("{type: function, name: score}", "{type: exact_match, answer: answer}")
+    recipe = RL.replace("use: [./rewards.py]\n", "").replace(
+        "{type: function, name: score}", "{type: exact_match, answer: answer}"
+    )
     ended = folder.run(recipe, a__jsonl=ROWS + rows({"prompt": "x" * 64, "answer": "1"}))
     assert (ended.code, ended.first) == (1, "RC719")
     assert "a.jsonl:5:1" in ended.err

@@ -1,0 +1,180 @@
+"""Every verb, every way to end: exit codes, streams and formats."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from small import RL, ROWS, SFT
+
+from recipec import cli
+
+BAD = SFT.replace("kind: sft", "kind: x")
+WARNED = RL.replace("use: [./rewards.py]\n", "").replace(
+    "{type: function, name: score}", "{type: length, max_length: 4}"
+)
+WARNED = WARNED.replace("max_completion_length: 4", "max_completion_length: 4, top_p: 0.9")
+
+EXITS = [
+    ("validate good.yaml", 0),
+    ("validate good.yaml bad.yaml", 1),
+    ("validate nope.yaml", 1),
+    ("validate good.yaml --set nonsense", 1),
+    ("validate empty", 2),
+    ("validate", 2),
+    ("validate good.yaml --format nope", 2),
+    ("explain RC204", 0),
+    ("explain rc204", 0),
+    ("explain RC999", 2),
+    ("plan good.yaml", 0),
+    ("plan good.yaml --detailed-exitcode", 5),
+    ("plan bad.yaml", 1),
+    ("plan .", 1),
+    ("compile good.yaml", 0),
+    ("compile good.yaml --emit json", 0),
+    ("compile good.yaml --emit mermaid", 0),
+    ("compile good.yaml --emit recipe", 0),
+    ("compile bad.yaml", 1),
+    ("compile good.yaml --emit nope", 2),
+    ("run bad.yaml", 1),
+    ("run nope.yaml", 1),
+    ("run good.yaml --nope", 2),
+    ("report nope", 1),
+    ("report good.yaml", 1),
+    ("ls", 0),
+    ("ls components", 0),
+    ("ls codes", 0),
+    ("ls nope", 2),
+    ("show loss/clipped", 0),
+    ("show algorithms/grpo", 0),
+    ("show ../../etc/passwd", 2),
+    ("new tiny/quickstart mine/recipe.yaml", 0),
+    ("new nope other.yaml", 2),
+    ("new tiny/quickstart good.yaml", 1),
+    ("new tiny/quickstart good.yaml/x.yaml", 1),
+    ("schema", 0),
+    ("schema graph", 0),
+    ("schema nope", 2),
+    ("schema --write good.yaml", 1),
+    ("nope", 2),
+]
+
+
+@pytest.fixture
+def two(folder):
+    """A folder with a good recipe, a bad one and an empty folder."""
+    folder.write(good__yaml=SFT, bad__yaml=BAD, a__jsonl=ROWS)
+    (folder.path / "empty").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(("command", "code"), EXITS)
+def test_exit_codes(two, command, code):
+    """0 fine, 1 findings or refused, 2 misuse, 5 a plan with changes; never a traceback, never a crash file."""
+    ended = two.call(*command.split())
+    assert ended.code == code
+    if code in {1, 2}:
+        assert not ended.out
+        assert ended.err
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "compile", "run"])
+def test_standard_input(two, verb):
+    """A dash reads the recipe from standard input; places are told as <stdin>."""
+    assert two.call(verb, "-", stdin=SFT).code == 0
+    ended = two.call(verb, "-", stdin=BAD)
+    assert (ended.code, ended.first) == (1, "RC132")
+    assert "<stdin>:5:11" in ended.err
+
+
+def test_warnings_fail_only_when_strict(folder):
+    """A legal recipe with a warning exits 0, and 1 with --strict."""
+    folder.write(r__yaml=WARNED)
+    ended = folder.call("validate", "r.yaml")
+    assert ended.code == 0
+    assert "warning[RC" in ended.err
+    assert folder.call("validate", "r.yaml", "--strict").code == 1
+
+
+def test_json(two):
+    """The JSON of findings has the stated keys, 1-based places, and stands alone on stdout."""
+    ended = two.call("validate", "bad.yaml", "--format", "json")
+    found = json.loads(ended.out)
+    assert (ended.code, ended.err) == (1, "")
+    assert set(found) == {"format_version", "valid", "diagnostics"}
+    assert found["valid"] is False
+    (one,) = found["diagnostics"]
+    assert set(one) == {"code", "name", "severity", "path", "message", "why", "help", "spans", "fix"}
+    assert (one["code"], one["path"]) == ("RC132", "stages.learn.kind")
+    (span,) = one["spans"]
+    assert span == {"file": "bad.yaml", "line": 5, "column": 11, "end_line": 5, "end_column": 12, "label": ""}
+    assert json.loads(two.call("validate", "good.yaml", "--format", "json").out)["valid"] is True
+
+
+def test_lines_for_other_tools(two):
+    """Concise is one line a finding, github a workflow command; both on stdout."""
+    assert two.call("validate", "bad.yaml", "--format", "concise").out.startswith("bad.yaml:5:11: RC132 ")
+    line = two.call("validate", "bad.yaml", "--format", "github").out
+    assert line.startswith("::error title=RC132 bad-value,file=bad.yaml,line=5,col=11,endLine=5,endColumn=12::")
+    assert json.loads(two.call("validate", "bad.yaml", "--format", "sarif").out)["runs"][0]["results"]
+
+
+def test_machine_output_is_whole_json(two):
+    """plan, compile and schema print JSON on stdout and nothing else."""
+    for command in ("plan good.yaml --format json", "compile good.yaml --emit json", "schema", "schema graph"):
+        json.loads(two.call(*command.split()).out)
+
+
+def test_a_run_speaks_on_stderr_in_plain_lines(two):
+    """Progress goes to stderr without control characters when it is no terminal; stdout stays empty."""
+    ended = two.call("run", "good.yaml")
+    assert (ended.code, ended.out) == (0, "")
+    assert "\x1b" not in ended.err
+    assert "\r" not in ended.err
+    assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["learn", "learn", "done"]
+
+
+def test_a_quiet_run_says_nothing(two):
+    """--quiet leaves only problems."""
+    ended = two.call("run", "good.yaml", "--quiet")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_a_bug_of_ours_leaves_a_file(two, monkeypatch):
+    """What no code explains exits 3 with one line, and the trace lies in a file."""
+    monkeypatch.setattr(cli, "recipes_in", lambda _paths: 1 / 0)
+    ended = two.call("validate", "good.yaml")
+    assert ended.code == 3
+    assert ended.err.count("\n") == 1
+    assert "ZeroDivisionError" in (two.path / "recipec-crash.txt").read_text()
+
+
+def test_a_full_standard_output_is_no_bug_of_ours(two, monkeypatch):
+    """Output that cannot be written exits 1 with a line that says so."""
+
+    def full(_paths):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli, "recipes_in", full)
+    ended = two.call("validate", "good.yaml")
+    assert (ended.code, ended.err) == (1, "cannot write: No space left on device\n")
+
+
+def test_a_reader_that_leaves_early(tmp_path):
+    """`recipec schema | head -1` ends without a word on stderr."""
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "recipec", "schema"], stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        os.close(writing)
+        os.read(reading, 10)
+        os.close(reading)
+        assert process.communicate()[1] == b""
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_colour_where_none_is_wanted(two, monkeypatch):
+    """NO_COLOR and a pipe both give plain text."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in two.call("validate", "bad.yaml").err
