@@ -88,6 +88,33 @@ def test_standard_input(two, verb):
     assert "<stdin>:5:11" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("data: {path: a.jsonl}", "data: a.jsonl", "write `data: {path: a.jsonl}`"),
+        ("from: scratch", "from: scrach", "did you mean `scratch`?"),
+        ("learn:", "été:", "write `ete`"),
+        ("recipec: 1", "recipec: '1'", "the format version must be the number 1"),
+        ("rows_per_step: 2", "ppo_mini_batch_size: 2", "here it is `budget.prompts_per_update`"),
+        ("learning_rate: 1.0e-3", "optim: adamw", "is TRL and axolotl's name; here it is `optimizer.type`"),
+        ("name: small", "name: " + "a" * 300, "at most 100 letters"),
+    ],
+)
+def test_what_to_write_instead(folder, was, now, said):
+    """A frequent mistake is answered with what to write, and only once."""
+    folder.write(r__yaml=SFT.replace(was, now))
+    ended = folder.call("validate", "r.yaml")
+    assert ended.code == 1
+    assert said in ended.err
+    assert ended.err.count(said) == 1
+
+
+def test_an_unknown_origin_is_one_error(folder):
+    """A stage that starts from nothing known says so, and nothing follows from it."""
+    folder.write(r__yaml=SFT.replace("from: scratch", "from: scrach"))
+    assert folder.call("validate", "r.yaml").err.count("error[") == 1
+
+
 def test_warnings_fail_only_when_strict(folder):
     """A legal recipe with a warning exits 0, and 1 with --strict."""
     folder.write(r__yaml=WARNED)

@@ -25,9 +25,8 @@ class Foreign:
 
     def sentence(self, name: str) -> str:
         """Tell a user who typed ``name`` what to type."""
-        here = (
-            f"`{name}` is {self.tool}'s name; here it is `{self.ours}`" if self.ours else f"`{name}` is {self.tool}'s"
-        )
+        owner = f"{self.tool}'" if self.tool.endswith("s") else f"{self.tool}'s"
+        here = f"`{name}` is {owner} name; here it is `{self.ours}`" if self.ours else f"`{name}` is {owner}"
         return f"{here}: {self.note}" if self.note else here
 
 
@@ -173,6 +172,11 @@ _DIRECT: dict[str, Foreign] = {
     "reward_funcs": Foreign(_TRL, "reward", "named levels that add; own functions are named under `use`"),
     "custom_reward_function": Foreign(_VERL, "reward.NAME", "`{type: function, name: …}`, its file under `use`"),
     # weights and adapters
+    "sampler.n": Foreign(_VERL, "sampler.num_generations", "completions of one prompt"),
+    "optim": Foreign("TRL and axolotl", "optimizer.type", "`adamw` is what there is"),
+    "dataset_path": Foreign("several tools", "data.path"),
+    "gpus": Foreign("several tools", "machine.devices"),
+    "model": Foreign("several tools", "from", "of each stage; its type and adapter in `policy`"),
     "base_model": Foreign(_AXOLOTL, "from", "of each stage"),
     "model_name_or_path": Foreign("TRL and LLaMA-Factory", "from", "of each stage"),
     "pretrain": Foreign(_OPENRLHF, "from", "of each stage"),

@@ -19,6 +19,7 @@ from recipec.diagnostics import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.faults import reading as faults
 from recipec.passes import paths, wording
 from recipec.passes.advice import for_key, for_signal, for_value, joined
+from recipec.passes.names import foreign
 from recipec.passes.trust import refused
 from recipec.signals import find_signal
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 S = TypeVar("S", bound=Section)
+_LEVEL = 4
+"""Length of the path of a named level: stages, STAGE, SLOT, NAME."""
 LARGEST = 2**63
 """Counts and seeds are 64-bit integers wherever they arrive."""
 
@@ -82,6 +85,9 @@ class Findings:
             advice = f"write `{path[-1]}: {{{'type' if data in known or path[-1] != 'data' else 'path'}: {data}}}`"
             if data in known:
                 fix = self.fix(path, f"give the component as `{{type: {data}}}`", data, f"{{type: {data}}}")
+        elsewhere = foreign(path) if len(path) == _LEVEL else None
+        if elsewhere is not None:
+            advice, fix = elsewhere[1].sentence(elsewhere[0]), None
         self.say(faults.not_a_mapping(where, wording.shown(data), dotted(path), self.spans(path), advice, fix))
         return None
 
