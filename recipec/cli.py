@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,24 @@ from recipec.diagnostics import Diagnostic, Refused
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
+
+
+def version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from importlib.metadata import version as installed
+
+        print(installed("recipec"))
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def every_verb(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take what stands before the verb."""
 
 
 class Format(StrEnum):
@@ -330,6 +347,8 @@ def main() -> None:
 
 def note_crash(text: str) -> str:
     """Write the trace of a bug of ours where it can be found, and say where."""
+    import tempfile
+
     for folder in (Path(), Path(tempfile.gettempdir())):
         path = folder / "recipec-crash.txt"
         try:

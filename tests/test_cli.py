@@ -17,6 +17,8 @@ WARNED = RL.replace("use: [./rewards.py]\n", "").replace(
 WARNED = WARNED.replace("max_completion_length: 4", "max_completion_length: 4, top_p: 0.9")
 
 EXITS = [
+    ("--version", 0),
+    ("--help", 0),
     ("validate good.yaml", 0),
     ("validate good.yaml bad.yaml", 1),
     ("validate nope.yaml", 1),
