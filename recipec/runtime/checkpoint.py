@@ -19,18 +19,7 @@ _TENSOR = "$tensor"
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write nested mappings and lists of JSON values and tensors as ``state.json`` and ``state.safetensors``."""
     tensors: dict[str, Tensor] = {}
-
-    def plain(value: Any, path: str) -> Any:
-        if isinstance(value, Tensor):
-            tensors[path] = value.detach().cpu().contiguous().clone()
-            return {_TENSOR: path}
-        if isinstance(value, Mapping):
-            return {str(k): plain(v, f"{path}/{k}") for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(v, f"{path}/{i}") for i, v in enumerate(value)]
-        return value
-
-    described = plain(dict(state), "")
+    described = _without_tensors(dict(state), "", tensors)
     (folder / "state.json").write_text(json.dumps(described))
     with disk_problems():
         save_file(tensors, folder / "state.safetensors")
@@ -49,17 +38,33 @@ def disk_problems() -> Iterator[None]:
 def load_state(folder: Path) -> dict[str, Any]:
     """Read what ``save_state`` wrote, tensors on the CPU."""
     tensors = load_file(folder / "state.safetensors")
-
-    def full(value: Any) -> Any:
-        if isinstance(value, dict):
-            return tensors[value[_TENSOR]] if set(value) == {_TENSOR} else {k: full(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [full(v) for v in value]
-        return value
-
-    found = full(json.loads((folder / "state.json").read_text()))
+    found = _with_tensors(json.loads((folder / "state.json").read_text()), tensors)
     assert isinstance(found, dict)
     return found
+
+
+def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Move tensors out of nested data; a function of its own, since a closure that calls itself keeps them alive."""
+    if isinstance(value, Tensor):
+        kept = value.detach().cpu().contiguous()
+        shared = any(kept.data_ptr() == other.data_ptr() for other in tensors.values())
+        tensors[path] = kept.clone() if shared else kept
+        return {_TENSOR: path}
+    if isinstance(value, Mapping):
+        return {str(k): _without_tensors(v, f"{path}/{k}", tensors) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_tensors(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {_TENSOR}:
+            return tensors[value[_TENSOR]]
+        return {k: _with_tensors(v, tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_tensors(v, tensors) for v in value]
+    return value
 
 
 def conditions() -> dict[str, str]:
