@@ -55,7 +55,7 @@ def _fsync(path: Path) -> None:
 def write_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -189,7 +189,10 @@ class RunFolder:
     def clean(self) -> None:
         """Remove what a killed process left half-written."""
         for leftover in [*self.path.rglob(".tmp-*"), *self.path.rglob(".del-*")]:
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def begin(self, stage: str, digest: str, *, again: bool = False) -> None:
         """Set aside the checkpoints, samples and metrics that a stage left under another digest, or under any.
@@ -206,12 +209,13 @@ class RunFolder:
         write_atomic(mark, f"{digest}\n")
 
     def checkpoints(self, stage: str) -> list[Path]:
-        """Checkpoints of a stage, the latest first; not verified yet."""
-        return sorted((self.stage(stage) / "checkpoints").glob("step-*"), reverse=True)
+        """Checkpoints of a stage, the latest first; not verified yet, and none that was set aside."""
+        found = (self.stage(stage) / "checkpoints").glob("step-*")
+        return sorted((path for path in found if "@" not in path.name), reverse=True)
 
     def prune(self, stage: str, keep: int) -> None:
         """Delete all but the latest ``keep`` checkpoints of a stage: renamed first, so none is seen in part."""
-        for old in [p for p in self.checkpoints(stage) if "@" not in p.name][keep:]:
+        for old in self.checkpoints(stage)[keep:]:
             doomed = old.with_name(f".del-{old.name}")
             old.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)

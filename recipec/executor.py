@@ -132,6 +132,7 @@ def stages(
             stopped=stopped,
             digest=digests[stage.name],
             begun=outcome.begin,
+            warn=outcome.diagnostics.append,
         )
         outcome.stages_run.append(stage.name)
         if not ended:
@@ -290,8 +291,7 @@ def finish(folder: RunFolder, graph: Graph, outcome: Outcome) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(Path("stages") / graph.stages[-1].name / "policy")
         temporary.replace(link)
-    if outcome.stages_run:
-        reach("recipec.report:write")(folder.path)
+    reach("recipec.report:write")(folder.path)  # a killed run may have ended without it
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import torch
 
-from recipec.artifacts import RunFolder, committed, verify_folder
-from recipec.diagnostics import Refused
+from recipec.artifacts import RunFolder, committed, set_aside, verify_folder
+from recipec.diagnostics import Diagnostic, Refused
 from recipec.faults import run as faults
 from recipec.graph import Loop, Node, StageGraph, Value
 from recipec.runtime import statistics
@@ -61,6 +61,8 @@ class Stage:
     """Whether a stage that was begun under other conditions begins again, the former checkpoints set aside."""
     begun: Callable[[], None] = lambda: None
     """Told when the first step begins."""
+    warn: Callable[[Diagnostic], None] = lambda _: None
+    """Told what is wrong and not in the way."""
     total: int = 0
     step: int = 0
     tokens: int = 0
@@ -90,9 +92,9 @@ def run_stage(stage: Stage) -> bool:
     once, update = split(stage.graph.loop)
     plan_length(stage)
     prime(stage, once)
-    restore(stage)
+    continued = restore(stage)
     every = int(stage.budget.get("save_every") or max(1, stage.total // 10))
-    if stage.step == 0 and (before := stage.evaluate(0)):
+    if not continued and (before := stage.evaluate(0)):
         stage.journal.write(0, before)
     stage.begun()
     while stage.step < stage.total:
@@ -298,8 +300,8 @@ def conditions_of(stage: Stage) -> dict[str, str]:
     return conditions() | {what: json.dumps(said, sort_keys=True) for what, said in made.items()}
 
 
-def restore(stage: Stage) -> None:
-    """Continue from the latest intact checkpoint of this very stage, if there is one.
+def restore(stage: Stage) -> bool:
+    """Continue from the latest intact checkpoint of this very stage; return whether there was one.
 
     Raises:
         Refused: RC764, threads, torch or device differ from those it was made under.
@@ -307,13 +309,17 @@ def restore(stage: Stage) -> None:
     name = stage.graph.name
     for folder in stage.folder.checkpoints(name):
         manifest = verify_folder(folder)
-        if manifest is None or manifest.get("digest") != stage.digest:
+        if manifest is None:
+            stage.warn(faults.damaged_checkpoint(str(folder)))
+            set_aside(folder)  # it must not count as one that is kept
+            continue
+        if manifest.get("digest") != stage.digest:
             continue
         now = conditions_of(stage)
         for what, was in manifest["conditions"].items():
             if now.get(what) != was and stage.replace:
                 stage.folder.begin(name, stage.digest, again=True)
-                return
+                return False
             if now.get(what) != was:
                 raise Refused(faults.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
         state = load_state(folder)
@@ -321,5 +327,6 @@ def restore(stage: Stage) -> None:
             instance.load(state["parts"][part])
         stage.step, stage.tokens = int(state["step"]), int(state["tokens"])
         stage.journal.cut(int(state["journal"]))
-        return
+        return True
     stage.journal.cut(0)
+    return False

@@ -48,7 +48,7 @@ def write_rows(
     """
     tasks: Sequence[Task] = columns["prompt_P"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".tmp-{path.name}")
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for row, prompt in enumerate(columns["by_prompt_R"].tolist()):
             written = _row(row, tasks[prompt], columns, step)

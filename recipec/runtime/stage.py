@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from recipec.artifacts import RunFolder, committed
-from recipec.diagnostics import Refused
+from recipec.artifacts import RunFolder, committed, verify_folder
+from recipec.diagnostics import Diagnostic, Refused
 from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
@@ -42,6 +42,7 @@ def run(
     stopped: Callable[[], bool],
     digest: str,
     begun: Callable[[], None] = lambda: None,
+    warn: Callable[[Diagnostic], None] = lambda _: None,
 ) -> bool:
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
     machine = graph.machine
@@ -50,6 +51,7 @@ def run(
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     bound = bind(stage, folder, setting, journal, display, stopped, digest, machine)
     bound.begun = begun
+    bound.warn = warn
     bound.replace = options.replace
     evaluator = Evaluator(graph, stage, setting, bound.policy, folder, display)
     bound.evaluate = lambda step: evaluator(step, bound.total, first=first)
@@ -201,6 +203,9 @@ def commit(stage: Stage) -> None:
     home = stage.folder.stage(name)
     about = {"digest": stage.digest, "stage": name}
     for artifact in sorted(stage.graph.artifacts, key=lambda a: a == "policy"):
+        there = verify_folder(home / artifact)
+        if there is not None and there.get("digest") == stage.digest:
+            continue  # committed before the run was killed
         with committed(home / artifact, {**about, "artifact": artifact}) as folder:
             if artifact == "policy":
                 stage.policy.save(folder)
