@@ -129,6 +129,9 @@ def bind(
     optimizer_node = next(node for node in update if node.slot == "optimizer")
     optimizer = AdamW(spec_of(optimizer_node), setting)  # type: ignore[arg-type]
     walk.instances[optimizer_node.id] = optimizer
+    for node in stage.nodes():
+        if node.id not in walk.instances and node.slot != "compiler" and spec_of(node).state:
+            walk.instance(node)  # made on first use, it would miss what a checkpoint says of it
     return Stage(
         graph=stage,
         setting=setting,
