@@ -287,7 +287,12 @@ def save(stage: Stage) -> None:
     with committed(final, about) as folder:
         counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.journal.position()}
         save_state(folder, {"parts": state, **counters})
-    stage.folder.prune(name, int(stage.budget.get("keep", 2)))
+    prune(stage)
+
+
+def prune(stage: Stage) -> None:
+    """Delete the checkpoints that are more than the budget keeps."""
+    stage.folder.prune(stage.graph.name, int(stage.budget.get("keep", 2)))
 
 
 def conditions_of(stage: Stage) -> dict[str, str]:
@@ -327,6 +332,7 @@ def restore(stage: Stage) -> bool:
             instance.load(state["parts"][part])
         stage.step, stage.tokens = int(state["step"]), int(state["tokens"])
         stage.journal.cut(int(state["journal"]))
+        prune(stage)  # a killed run may have committed its last one and not come to this
         return True
     stage.journal.cut(0)
     return False
