@@ -28,9 +28,11 @@ from recipec.runtime.policy import Origin
 from recipec.runtime.setting import Setting
 from recipec.runtime.table import Table
 from recipec.runtime.walk import Values, Walk, read_spec, spec_of
+from recipec.runtime.weights import quiet
 from recipec.spec.recipe import weights_kind
 
 
+@quiet()  # its advice on masks is about padding that it takes sampled tokens for
 def run(
     *,
     graph: Graph,
