@@ -105,7 +105,7 @@ def main() -> None:
             sys.exit(f"the uninterrupted run ended with exit code {start_whole.returncode}")
         seconds = time.monotonic() - began
         expected = content(work / "whole")
-        print(f"uninterrupted: {seconds:.0f} s, {len(expected)} files\n")
+        print(f"uninterrupted: {seconds:.0f} s, {len(expected)} files\n", flush=True)
         print(
             "| kill | run | after, s | stage | step | checkpoint | half-written |\n|---:|---:|---:|---|---:|---:|---:|"
         )
