@@ -6,81 +6,23 @@ each pass cuts the batch into minibatches, each minibatch is one call of the eng
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from recipec.artifacts import RunFolder, committed, set_aside, verify_folder
-from recipec.diagnostics import Diagnostic, Refused
+from recipec.diagnostics import Refused
 from recipec.faults import run as faults
-from recipec.graph import Loop, Node, StageGraph, Value
+from recipec.graph import Loop, Node, Value
 from recipec.runtime import statistics
 from recipec.runtime.batch import Batch
+from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
-from recipec.runtime.checkpoint import conditions, load_state, save_state
-from recipec.runtime.engine import Local
-from recipec.runtime.journal import Journal
 from recipec.runtime.minibatch import minibatches, updates_per_step
-from recipec.runtime.optimizer import AdamW
-from recipec.runtime.setting import Setting
-from recipec.runtime.walk import Values, Walk
-
-
-class Show(Protocol):
-    """Who is told how the stage is going."""
-
-    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """A step is over."""
-
-
-@dataclass(slots=True)
-class Stage:
-    """A stage bound to its parts, ready to run."""
-
-    graph: StageGraph
-    setting: Setting
-    folder: RunFolder
-    walk: Walk
-    policy: Any
-    source: Any
-    """What tasks are drawn from: the data, or the pairs that a preference made."""
-    optimizer: AdamW
-    engine: Local
-    journal: Journal
-    show: Show
-    evaluate: Callable[[int], dict[str, float]]
-    stopped: Callable[[], bool]
-    padded: bool
-    digest: str
-    replace: bool = False
-    """Whether a stage that was begun under other conditions begins again, the former checkpoints set aside."""
-    begun: Callable[[], None] = lambda: None
-    """Told when the first step begins."""
-    warn: Callable[[Diagnostic], None] = lambda _: None
-    """Told what is wrong and not in the way."""
-    total: int = 0
-    step: int = 0
-    tokens: int = 0
-    """Tokens of all rows so far, prompts among them."""
-    values: Values = field(default_factory=dict)
-    """What the nodes before the loop made."""
-
-    @property
-    def budget(self) -> Mapping[str, Any]:
-        """The stage's budget, as compiled."""
-        found: Mapping[str, Any] = self.graph.settings["budget"]
-        return found
-
-    @property
-    def per_step(self) -> int:
-        """Prompts, rows or pairs of a step."""
-        unit = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}[self.graph.kind]
-        return min(int(self.budget[unit]), len(self.source))
+from recipec.runtime.resume import restore, save
+from recipec.runtime.walk import Values
 
 
 def run_stage(stage: Stage) -> bool:
@@ -263,76 +205,3 @@ def write_rows(stage: Stage, values: Values, nodes: list[Node]) -> None:
 def rows_path(stage: Stage) -> Path:
     """Where the rows of the step that is running are kept."""
     return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"
-
-
-def parts(stage: Stage) -> Iterator[tuple[str, Any]]:
-    """Every part that has a state, by a name that a checkpoint can use."""
-    yield "policy", stage.policy
-    yield "optimizer", stage.optimizer
-    yield "source", stage.source
-    for name, part in sorted(stage.walk.instances.items()):
-        if part not in (stage.policy, stage.optimizer, stage.source) and hasattr(part, "state"):
-            yield name, part
-
-
-def save(stage: Stage) -> None:
-    """Commit a checkpoint of this step, then prune the older ones."""
-    name = stage.graph.name
-    stage.journal.sync()
-    final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
-    if final.exists() and verify_folder(final) is not None:
-        return
-    state = {part: instance.state() for part, instance in parts(stage)}
-    about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
-    with committed(final, about) as folder:
-        counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.journal.position()}
-        save_state(folder, {"parts": state, **counters})
-    prune(stage)
-
-
-def prune(stage: Stage) -> None:
-    """Delete the checkpoints that are more than the budget keeps."""
-    stage.folder.prune(stage.graph.name, int(stage.budget.get("keep", 2)))
-
-
-def conditions_of(stage: Stage) -> dict[str, str]:
-    """What a half-finished stage must find again: the machine, and what of the recipe changes speed and bits alone."""
-    made = {
-        "attention": stage.graph.settings.get("attention") or {},
-        "machine.train": stage.engine.spec.plain(minimal=False),
-        "machine.rollout": stage.setting.rollout.plain(minimal=False),
-    }
-    return conditions() | {what: json.dumps(said, sort_keys=True) for what, said in made.items()}
-
-
-def restore(stage: Stage) -> bool:
-    """Continue from the latest intact checkpoint of this very stage; return whether there was one.
-
-    Raises:
-        Refused: RC764, threads, torch or device differ from those it was made under.
-    """
-    name = stage.graph.name
-    for folder in stage.folder.checkpoints(name):
-        manifest = verify_folder(folder)
-        if manifest is None:
-            stage.warn(faults.damaged_checkpoint(str(folder)))
-            set_aside(folder)  # it must not count as one that is kept
-            continue
-        if manifest.get("digest") != stage.digest:
-            continue
-        now = conditions_of(stage)
-        for what, was in manifest["conditions"].items():
-            if now.get(what) != was and stage.replace:
-                stage.folder.begin(name, stage.digest, again=True)
-                return False
-            if now.get(what) != was:
-                raise Refused(faults.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
-        state = load_state(folder)
-        for part, instance in parts(stage):
-            instance.load(state["parts"][part])
-        stage.step, stage.tokens = int(state["step"]), int(state["tokens"])
-        stage.journal.cut(int(state["journal"]))
-        prune(stage)  # a killed run may have committed its last one and not come to this
-        return True
-    stage.journal.cut(0)
-    return False

@@ -17,11 +17,12 @@ from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
 from recipec.graph import Graph, Node, StageGraph, Value
+from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
 from recipec.runtime.engine import Followed, Scored
 from recipec.runtime.evaluate import Evaluator
 from recipec.runtime.journal import Journal
-from recipec.runtime.loop import Stage, run_stage, split
+from recipec.runtime.loop import run_stage, split
 from recipec.runtime.optimizer import AdamW
 from recipec.runtime.own import load_functions
 from recipec.runtime.policy import Origin

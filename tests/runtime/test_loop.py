@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from recipec.runtime.loop import conditions_of, drawn_rows
+from recipec.runtime.loop import drawn_rows
+from recipec.runtime.resume import conditions_of
 from recipec.runtime.setting import Setting
 from recipec.runtime.table import Table
 from recipec.spec.machine import Hf, Local

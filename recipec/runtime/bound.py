@@ -1,0 +1,68 @@
+"""A stage bound to its parts: what the loop runs and a checkpoint keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from recipec.artifacts import RunFolder
+from recipec.diagnostics import Diagnostic
+from recipec.graph import StageGraph
+from recipec.runtime.engine import Local
+from recipec.runtime.journal import Journal
+from recipec.runtime.optimizer import AdamW
+from recipec.runtime.setting import Setting
+from recipec.runtime.walk import Values, Walk
+
+
+class Show(Protocol):
+    """Who is told how the stage is going."""
+
+    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A step is over."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """A stage bound to its parts, ready to run."""
+
+    graph: StageGraph
+    setting: Setting
+    folder: RunFolder
+    walk: Walk
+    policy: Any
+    source: Any
+    """What tasks are drawn from: the data, or the pairs that a preference made."""
+    optimizer: AdamW
+    engine: Local
+    journal: Journal
+    show: Show
+    evaluate: Callable[[int], dict[str, float]]
+    stopped: Callable[[], bool]
+    padded: bool
+    digest: str
+    replace: bool = False
+    """Whether a stage that was begun under other conditions begins again, the former checkpoints set aside."""
+    begun: Callable[[], None] = lambda: None
+    """Told when the first step begins."""
+    warn: Callable[[Diagnostic], None] = lambda _: None
+    """Told what is wrong and not in the way."""
+    total: int = 0
+    step: int = 0
+    tokens: int = 0
+    """Tokens of all rows so far, prompts among them."""
+    values: Values = field(default_factory=dict)
+    """What the nodes before the loop made."""
+
+    @property
+    def budget(self) -> Mapping[str, Any]:
+        """The stage's budget, as compiled."""
+        found: Mapping[str, Any] = self.graph.settings["budget"]
+        return found
+
+    @property
+    def per_step(self) -> int:
+        """Prompts, rows or pairs of a step."""
+        unit = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}[self.graph.kind]
+        return min(int(self.budget[unit]), len(self.source))
