@@ -72,15 +72,17 @@ class Display:
             return
         from rich.console import Console  # noqa: PLC0415 - 40 ms that only a terminal needs
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich.table import Column  # noqa: PLC0415
 
         self.close()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            expand=True,
         )
         self._progress.start()
         self._task = self._progress.add_task(stage, total=total, metrics="")
