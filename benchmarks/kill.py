@@ -24,6 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from recipec.runtime.journal import read_metrics
+
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "tiny" / "quickstart.yaml"
 CLOCK = ("seconds/", "rate/")
 LEFT_OUT = {"checkpoints"}  # they hold positions in the journal, whose length depends on the clock's digits
@@ -57,10 +59,10 @@ def place(out: Path) -> tuple[str, int, int, int]:
     if not stages:
         return "before the first stage", 0, 0, 0
     home = stages[-1].parent
-    lines = (home / "metrics.jsonl").read_text().splitlines() if (home / "metrics.jsonl").exists() else []
+    written = [row["step"] for row in read_metrics(home / "metrics.jsonl")]
     steps = [int(path.name[5:]) for path in home.glob("checkpoints/step-??????")]
     torn = sum(1 for _ in out.rglob(".tmp-*")) + sum(1 for _ in out.rglob(".del-*"))
-    return home.name, max(0, len(lines) - 1), max(steps, default=0), torn
+    return home.name, max(written, default=0), max(steps, default=0), torn
 
 
 def content(out: Path) -> dict[str, str]:
