@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recipec.runtime.picture import Picture
 from recipec.signals import SIGNALS, split_axes
 
 Message = Mapping[str, Any]
@@ -28,6 +29,8 @@ class Task:
     columns: Mapping[str, Any] = field(default_factory=dict)
     score: Callable[[str], float] | None = None
     """The task's own verifier, where it has one."""
+    images: tuple[Picture, ...] = ()
+    """The images of the prompt, in the order of their places in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Example:
     prompt_id: int
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
+    images: tuple[Picture, ...] = ()
+    """The images of the row, in the order of their places in ``ids``."""
 
 
 Column = Any
