@@ -11,8 +11,9 @@ from torch import Tensor
 
 from recipec.diagnostics import Refused
 from recipec.faults import reward as faults
-from recipec.runtime.answers import folded, right_answers, tagged
+from recipec.runtime.answers import tagged
 from recipec.runtime.batch import Task
+from recipec.runtime.labels import label_of, right_labels
 
 Rewards = dict[str, Tensor]
 
@@ -39,23 +40,24 @@ def exact_match(
     *,
     answer: str,
     tag: str | None,
+    labels: Sequence[str] = (),
     correct: float,
     wrong: float,
 ) -> Rewards:
     """Compare the answer with a column of the task, after folding case and space.
 
     Raises:
-        Refused: RC741 the task lacks the column, RC742 it holds no text.
+        Refused: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
 
     >>> task = Task(0, "1+1=", (1,), {"answer": "2"})
     >>> exact_match([task], torch.tensor([0, 0]), [" 2", "3"], answer="answer", tag=None, correct=1.0, wrong=-1.0)
     {'reward_R': tensor([ 1., -1.], dtype=torch.float64)}
     """
-    right = {p: {folded(a) for a in right_answers(prompt_P[p], answer)} for p in set(by_prompt_R.tolist())}
+    right = {p: right_labels(prompt_P[p], answer, labels) for p in set(by_prompt_R.tolist())}
     scores = []
     for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
-        found = tagged(text, tag)
-        scores.append(correct if found is not None and folded(found) in right[prompt] else wrong)
+        found = label_of(text, tag, labels)
+        scores.append(correct if found is not None and found in right[prompt] else wrong)
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from recipec.component import Component, component, knob
 
 _TEXT = ("prompt_P", "by_prompt_R", "text_R")
+TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
+"""What may stand between angle brackets."""
 
 
 class _Level(Component):
@@ -38,6 +40,9 @@ class Verifier(_Level):
 class ExactMatch(_Level):
     """Compare the answer with a column of the task, after folding case and space.
 
+    With ``labels`` the answer is the one of them that the text equals, or the only one that it names in whole words,
+    punctuation aside; a text that names none of them, or several, is wrong.
+
     References:
         Rajpurkar et al., `SQuAD <https://arxiv.org/abs/1606.05250>`_, 2016.
     """
@@ -45,6 +50,9 @@ class ExactMatch(_Level):
     type: Literal["exact_match"] = "exact_match"
     answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
     tag: str | None = knob(None, "Compare the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+    labels: tuple[Annotated[str, Field(pattern=r"\w")], ...] = knob(
+        (), "What may be answered; right answers of the data must be among them. Absent: any text."
+    )
     correct: float = knob(1.0, "Value of a right answer.", unit="reward units")
     wrong: float = knob(0.0, "Value of a wrong or missing answer.", unit="reward units")
 
@@ -72,6 +80,33 @@ class RegexFormat(_Level):
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"it is no regular expression: {error}") from None
         return pattern
+
+
+@component(
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.sections:sections", lowered=("weight",)
+)
+class Sections(_Level):
+    r"""Reward the shape of a reasoned answer: reasoning in one tag, the answer in the next, sections inside.
+
+    .. math:: r = w + b\,[\text{nothing between the tags}] + s\,\frac{\text{sections present}}{\text{sections asked}}
+
+    for a completion that begins with the reasoning's tag, ends with the answer's, has both once and neither empty;
+    ``malformed`` for all others. Case and space do not count in the names of sections.
+    Published with ``weight: 2``, though switched off; there a tag may occur more than once.
+
+    References:
+        `GraphIQ-VLM <https://github.com/SwapniL-afk-now/GraphIQ-VLM>`_, 2025: its format reward.
+    """
+
+    type: Literal["sections"] = "sections"
+    reasoning: str = knob("thinking", "Tag of the reasoning.", pattern=TAG)
+    answer: str = knob("answer", "Tag of the answer.", pattern=TAG)
+    sections: tuple[Annotated[str, Field(pattern=r"\w")], ...] = knob((), "Names that the reasoning must hold.")
+    filled: bool = knob(False, "A section counts only where a letter stands between its name and the next one.")
+    well_formed: float = knob(0.5, "Value w of the right shape.", unit="reward units")
+    nothing_between: float = knob(0.2, "Value b of nothing but space between the two parts.", unit="reward units")
+    complete: float = knob(0.3, "Value s of all sections; a share of it for some.", unit="reward units")
+    malformed: float = knob(-0.5, "Value of any other shape.", unit="reward units")
 
 
 @component(

@@ -1,0 +1,101 @@
+"""Answers as labels: which one a text names, the vote over several, and how well classes are told apart."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from recipec.diagnostics import Refused
+from recipec.faults import evaluate as faults
+from recipec.runtime.answers import folded, right_answers, tagged
+from recipec.runtime.batch import Task
+
+_SPACES = str.maketrans(dict.fromkeys(string.punctuation, " "))
+
+
+def _words(text: str) -> str:
+    """Fold case and white space, with a space for each punctuation mark."""
+    return folded(text.translate(_SPACES))
+
+
+def label_of(text: str, tag: str | None, labels: Sequence[str] = ()) -> str | None:
+    """Return the answer of a text, folded: the content of the last ``<TAG>…</TAG>``; None where there is none.
+
+    Among ``labels`` it is the one that the content equals, or else the only one that it names, whole words with case
+    and punctuation folded away; a label inside a longer one that is named does not count.
+    A content that names none of them, or several, is no answer.
+
+    >>> label_of("<answer> Melanoma. </answer>", "answer", ("melanoma", "rosacea"))
+    'melanoma'
+    >>> label_of("melanoma or rosacea", None, ("melanoma", "rosacea")), label_of("none", None), label_of("x", "answer")
+    (None, 'none', None)
+    """
+    content = tagged(text, tag)
+    if content is None or not content.strip():
+        return None
+    if not labels:
+        return folded(content)
+    words = f" {_words(content)} "
+    known = {_words(label): folded(label) for label in labels}
+    found = [label for label in known if f" {label} " in words]
+    if words.strip() in known:
+        return known[words.strip()]
+    # what is left once the longer names are out may still name a shorter one
+    for label in sorted(found, key=len, reverse=True):
+        if f" {label} " in words:
+            words = words.replace(f" {label} ", " | ")
+        else:
+            found.remove(label)
+    return known[found[0]] if len(found) == 1 else None
+
+
+def right_labels(task: Task, column: str, labels: Sequence[str] = ()) -> list[str]:
+    """Return the right answers of a task, folded, as :func:`label_of` gives them.
+
+    Raises:
+        Refused: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
+    """
+    found = []
+    for answer in right_answers(task, column):
+        label = label_of(answer, None, labels)
+        if label is None:
+            raise Refused(faults.no_such_label(task.id, column, answer, labels))
+        found.append(label)
+    return found
+
+
+def vote(answers: Iterable[str | None]) -> str | None:
+    """Return the most frequent answer, of equals the first given; None, which has no vote, only where all are.
+
+    >>> vote(["b", None, None, "a", "a", "b"]), vote([None])
+    ('b', None)
+    """
+    counted = Counter(answer for answer in answers if answer is not None)
+    return max(counted, key=counted.__getitem__) if counted else None
+
+
+def macro_f1(right: Sequence[Sequence[str]], answers: Sequence[str | None], labels: Sequence[str] = ()) -> float:
+    r"""Average the F1 of every class: :math:`F_1 = 2 t / (2 t + f_{+} + f_{-})`.
+
+    Classes are ``labels``, or else the right answers that occur; each row's class is the first of its right answers.
+    One of its others counts as that one. An answer that is no class takes from the recall of its row's class alone.
+    A class that neither occurs nor is answered has no F1 and is left out.
+
+    >>> macro_f1([["a"], ["a"], ["b"]], ["a", "b", None])
+    0.3333333333333333
+    >>> macro_f1([], [], ("a",))
+    0.0
+
+    References:
+        Opitz & Burst, `Macro F1 and Macro F1 <https://arxiv.org/abs/1911.03347>`_, 2019: the mean of F1 scores.
+    """
+    truth = [row[0] for row in right]
+    given = [row[0] if answer in row else answer for row, answer in zip(right, answers, strict=True)]
+    scores = []
+    for label in dict.fromkeys(map(folded, labels)) if labels else sorted(set(truth)):
+        hits = sum(t == g == label for t, g in zip(truth, given, strict=True))
+        wrong = sum((t == label) != (g == label) for t, g in zip(truth, given, strict=True))
+        if hits + wrong:
+            scores.append(2 * hits / (2 * hits + wrong))
+    return sum(scores) / max(1, len(scores))
