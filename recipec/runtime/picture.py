@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,3 +23,26 @@ class Picture:
     """Keyword arguments of the model's image encoder for this image alone."""
     tokens: tuple[int, ...]
     """Ids that stand for it in a prompt: expanded, the separators of its family among them."""
+
+
+def places(ids: Sequence[int], images: Sequence[Picture]) -> list[tuple[int, int]]:
+    """Return where images stand in a row, in order: the first token of each and the one after its last.
+
+    >>> seen = Picture("9f", "a.png", {}, (7, 8))
+    >>> places((1, 7, 8, 2, 7, 8, 3), [seen, seen])
+    [(1, 3), (4, 6)]
+
+    Raises:
+        ValueError: an image is not there.
+    """
+    found = []
+    row = list(ids)
+    at = 0
+    for image in images:
+        wanted = list(image.tokens)
+        at = row.index(wanted[0], at)
+        while row[at : at + len(wanted)] != wanted:
+            at = row.index(wanted[0], at + 1)
+        found.append((at, at + len(wanted)))
+        at += len(wanted)
+    return found

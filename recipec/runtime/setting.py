@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from recipec.runtime.album import Album
     from recipec.runtime.environment.position import Environment
     from recipec.runtime.policy import CausalLm
 
@@ -50,9 +51,15 @@ class Setting:
     """Spec of the sampling engine."""
     policy: CausalLm | None = None
     """The policy of the stage, once it is loaded."""
+    album: Album | None = None
+    """The pictures of the stage, once its policy has seen one."""
     environment: Environment | None = None
     """Who answers the policy, where the stage has an environment; built after the policy."""
     attempt: int = 0
     """Which sampling of the step is running, from 0; above 0 only where groups without a signal are sampled again."""
+    predicted: Mapping[str, Any] | None = None
+    """The attention that the compiler predicts to be fastest (``best``) and ``why``, where the recipe fixes that."""
+    say: Callable[[str], None] = lambda _: None
+    """Tell whoever watches the run a line."""
     errors: dict[int, str] = field(default_factory=dict)
     """Why episodes of the step failed, by episode; written by the sampler, cleared by the loop."""

@@ -1,0 +1,178 @@
+"""The pictures of a run: read from files that data names, decoded within bounds, shared by everything that shows them.
+
+Rows are data from elsewhere.  Before a pixel is unpacked the header must be that of a known format, within bounds, and
+the file must lie below the folder of the data; whatever a decoder then does to a broken file is a coded complaint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from recipec.diagnostics import Refused
+from recipec.faults import data as data_faults
+from recipec.faults import images as faults
+from recipec.runtime.picture import Picture
+from recipec.runtime.within import ImageError, read_within
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Decoded
+
+    from recipec.runtime.setting import Setting
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+MOST_PIXELS = 64_000_000
+SMALL = 160
+"""Longest side of a picture in a report, in pixels."""
+_HEXADECIMAL = re.compile(r"[0-9a-f]{8,128}")
+
+
+class Seeing(Protocol):
+    """What an album asks of a policy."""
+
+    def picture(self, image: Decoded, path: str) -> Picture:
+        """Process an image as the policy sees it."""
+
+
+class Album:
+    """Every picture of a stage, each content processed once.
+
+    Example: ``Album(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl", 3)``.
+    """
+
+    def __init__(self, policy: Seeing) -> None:
+        """Begin empty."""
+        self.policy = policy
+        self._by_content: dict[str, Picture] = {}
+        self._by_path: dict[tuple[Path, str], Picture] = {}
+        self._small: dict[str, bytes] = {}
+
+    def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
+        """Return the image that a row names, ``shown`` in messages and recorded with what is sampled.
+
+        Raises:
+            Refused: RC862 to RC865, with file and row; RC716, Pillow is not installed.
+        """
+        found = self._by_path.get((folder, name))
+        if found is None:
+            try:
+                found = self._processed(read_within(folder, name), shown)
+            except ImageError as error:
+                raise error.refused(file, row, name) from None
+            self._by_path[folder, name] = found
+        return found
+
+    def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
+        """Return the image of a recorded row, which must be what was seen then.
+
+        Raises:
+            Refused: RC862 to RC865, RC869.
+        """
+        whole = root / path
+        found = self.picture(whole.parent, whole.name, path, file, row)
+        if found.digest != digest:
+            raise Refused(faults.image_changed(file, row, path))
+        return found
+
+    def _processed(self, data: bytes, shown: str) -> Picture:
+        content = hashlib.sha256(data).hexdigest()
+        found = self._by_content.get(content)
+        if found is None:
+            image = decode(data)
+            found = self._by_content[content] = self.policy.picture(image, shown)
+            self._small.setdefault(found.digest, _small(image))
+        return found if found.path == shown else replace(found, path=shown)
+
+    def keep_small(self, folder: Path, pictures: Iterable[Picture]) -> None:
+        """Write a small copy of each picture, once, as ``DIGEST.jpg``: what a report shows beside a sample."""
+        for picture in pictures:
+            path = folder / f"{picture.digest}.jpg"
+            small = self._small.get(picture.digest)
+            if small is not None and _HEXADECIMAL.fullmatch(picture.digest) and not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(small)
+
+
+def album_of(setting: Setting) -> Album:
+    """Return the album of a stage, begun on first use."""
+    if setting.album is None:
+        assert setting.policy is not None, "the policy is loaded before images are"
+        setting.album = Album(setting.policy)  # type: ignore[arg-type]
+    found: Album = setting.album
+    return found
+
+
+def sees(policy: Any) -> bool:
+    """Whether a policy reads images."""
+    return hasattr(policy, "picture")
+
+
+def decode(data: bytes) -> Decoded:
+    """Unpack an image: one frame, upright by its EXIF orientation, in RGB; what is transparent becomes white.
+
+    Raises:
+        ImageError: it is too large, or broken, or no image.
+        Refused: RC716, Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 - only images need it
+    except ImportError:
+        raise Refused(data_faults.package_missing("pillow", "vision", "reading images")) from None
+    if not data:
+        raise ImageError(faults.broken_image, "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of metadata that is damaged; pixels raise
+            image: Decoded = Image.open(io.BytesIO(data), formats=FORMATS)
+            _bound(image)
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        problem = f"has more than {MOST_PIXELS:,} pixels"
+        raise ImageError(faults.image_too_large, problem) from None
+    except UnidentifiedImageError:
+        raise ImageError(faults.broken_image, f"it is none of {', '.join(FORMATS)}") from None
+    except Exception as error:  # noqa: BLE001 - decoders of broken files raise whatever they meet
+        problem = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImageError(faults.broken_image, problem) from None
+
+
+def _bound(image: Decoded) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        problem = f"has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded"
+        raise ImageError(faults.image_too_large, problem)
+    # the further frames of a camera's JPEG are its preview and depth
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ImageError(faults.image_too_large, "has several frames")
+
+
+def _rgb(image: Decoded) -> Decoded:
+    from PIL import Image  # noqa: PLC0415 - loaded by now
+
+    if image.mode in {"I", "F"}:
+        raise ImageError(faults.broken_image, f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 257).convert("L")
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        solid = image.convert("RGBA")
+        white = Image.new("RGBA", solid.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, solid)
+    return image.convert("RGB")
+
+
+def _small(image: Decoded) -> bytes:
+    made = image.copy()
+    made.thumbnail((SMALL, SMALL))
+    stream = io.BytesIO()
+    made.save(stream, "JPEG", quality=80)
+    return stream.getvalue()

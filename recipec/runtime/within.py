@@ -1,0 +1,97 @@
+"""Reading a file that data names: below the data's own folder, through no link, of a bounded size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from recipec.diagnostics import Diagnostic, Refused
+from recipec.faults import images as faults
+
+MOST_BYTES = 64 << 20
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|data:|[a-z]:[\\/]", re.IGNORECASE)
+Told = Callable[[str, int, str, str], Diagnostic]
+
+
+class ImageError(Exception):
+    """An image that cannot be had; ``refused`` says it of a row."""
+
+    def __init__(self, fault: Told, problem: str) -> None:
+        """Keep the fault, and its words."""
+        super().__init__(problem)
+        self.fault = fault
+        self.problem = problem
+
+    def refused(self, file: str, row: int, name: str) -> Refused:
+        """Say that the image ``name`` of a row cannot be had."""
+        return Refused(self.fault(file, row, name, self.problem))
+
+
+def read_within(folder: Path, name: str) -> bytes:
+    """Return the bytes of a file below ``folder``; ``name`` is a relative path with ``/``, and comes from data.
+
+    Raises:
+        ImageError: the name leads elsewhere or through a link, there is no such file, or it is larger than 64 MiB.
+    """
+    *folders, last = _steps(name)
+    try:
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for step in folders:
+                inner = _enter(at, step, os.O_DIRECTORY)
+                os.close(at)
+                at = inner
+            # a pipe that nobody writes to must not hold up the run
+            handle = _enter(at, last, os.O_NONBLOCK)
+        finally:
+            os.close(at)
+        with os.fdopen(handle, "rb") as stream:
+            return _read(stream)
+    except (OSError, ValueError) as error:
+        problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no file has such a name"
+        missing = isinstance(error, FileNotFoundError)
+        raise ImageError(faults.image_missing, "there is no such file" if missing else problem) from None
+
+
+def _steps(name: str) -> list[str]:
+    """Return the folders and the file of a path from data, or refuse it."""
+    steps = [step for step in name.split("/") if step not in {"", "."}]
+    problem = ""
+    if _ELSEWHERE.match(name):
+        problem = "is an address, and nothing is fetched"
+    elif name.startswith(("/", "~", "\\")):
+        problem = "is an absolute path"
+    elif "\\" in name:
+        problem = "has a backslash; folders are parted by `/`"
+    elif ".." in steps:
+        problem = "leads out of the folder of the data, by `..`"
+    elif not steps or "\0" in name:
+        problem = "is no path"
+    if problem:
+        raise ImageError(faults.image_outside, problem)
+    return steps
+
+
+def _enter(folder: int, step: str, kind: int) -> int:
+    """Open one step of a path without following a link."""
+    try:
+        return os.open(step, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=folder)
+    except OSError as error:
+        link = error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}
+        if link and stat.S_ISLNK(os.stat(step, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise ImageError(faults.image_outside, f"goes through the symbolic link `{step}`") from None
+        raise
+
+
+def _read(stream: BinaryIO) -> bytes:
+    about = os.fstat(stream.fileno())
+    if not stat.S_ISREG(about.st_mode):
+        raise ImageError(faults.image_missing, "it is not a file")
+    if about.st_size > MOST_BYTES:
+        raise ImageError(faults.image_too_large, f"has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")
+    return stream.read(MOST_BYTES)
