@@ -85,7 +85,10 @@ class Frozen:
 
 
 class Lagged:
-    """A copy of what the policy trains, some updates old; see :class:`recipec.spec.reference.Lagged`."""
+    """A copy of what the policy trains, some updates old; see :class:`recipec.spec.reference.Lagged`.
+
+    It is the only one that a stage keeps, also where the ratio is taken to it: there is then no old policy.
+    """
 
     def __init__(self, spec: specs.Lagged, setting: Setting) -> None:
         """Begin with the policy as it entered the stage."""
@@ -103,7 +106,8 @@ class Lagged:
     def after_update(self, updates: int) -> None:
         """Copy the policy when ``updates``, counted from the stage's start, is a multiple of the period."""
         if updates % self.spec.sync_every_updates == 0 and updates != self.synced:
-            self.copies = _copies(self.scorer)
+            for name, parameter in self.scorer.trained().items():
+                self.copies[name].copy_(parameter.detach())  # in place: never two copies, not for a moment
             self.synced = updates
 
     def state(self) -> dict[str, Any]:
