@@ -68,13 +68,17 @@ class Rloo(_Level):
     "advantage", requires=("value_R", "failed_R"), provides=("advantage_R",), impl="recipec.runtime.advantage:signed"
 )
 class Signed(_Level):
-    """Credit a row by whether its value reaches a threshold, without a group.
+    r"""Credit a row by whether its value is above a threshold, without a group.
+
+    .. math:: A_r = w \, (\text{positive if } v_r > \text{threshold, else negative})
 
     A wrong answer is never reinforced for being the best of a bad group; all-right and all-wrong groups still teach.
-    Reconstructed from the abstract and a figure, not from a published formula.
+    That a likelier wrong answer is penalised more, as a figure of the paper has it, needs no rule of its own: the
+    objective weighs credit with the probability ratio, and its gradient with it.
+    Reconstructed from the abstract and that figure, not from a published formula.
 
     References:
-        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025.
+        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025 (GRPO++).
     """
 
     type: Literal["signed"] = "signed"
