@@ -1,0 +1,150 @@
+"""What a text claims: sentence by sentence, the topic carried over, negation by its cues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from recipec.runtime.knowledge.facts import Claim, Link, Triple
+from recipec.runtime.knowledge.link import Word, words
+
+if TYPE_CHECKING:
+    from recipec.runtime.knowledge.graph import Knowledge
+
+_END = re.compile(r"(?<=[.!?。])\s+|\n+|\s*;\s+")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|Dr|etc|approx|ca|no)|\b[A-Z])\.$")
+_CLAUSE = frozenset(["but", "however", "although", "though", "except", "whereas", "while"])
+_BEFORE = tuple(
+    tuple(cue.split())
+    for cue in (
+        "no", "not", "never", "without", "lack", "lacking", "absence of", "absent", "deny", "denie", "denied",
+        "neither", "nor", "rule out", "ruled out", "free of", "exclude", "excluded", "isn t", "aren t", "doesn t",
+        "don t", "didn t", "hasn t", "haven t", "cannot", "can t", "won t", "rather than", "instead of",
+    )
+)  # fmt: skip
+_AFTER = tuple(
+    tuple(cue.split())
+    for cue in ("is absent", "are absent", "absent", "wa absent", "were absent", "ruled out", "excluded", "is not",
+                "are not", "not seen", "not present", "not found", "isn t", "aren t")
+)  # fmt: skip
+_NOT_NEGATION = tuple(
+    tuple(cue.split())
+    for cue in ("not only", "no doubt", "not necessarily", "not just", "no change", "cannot rule out")
+)
+_REACH = 6
+"""Words between an entity and a cue that follows it, at most."""
+
+
+def sentences(text: str) -> list[str]:
+    r"""Split a text into sentences.
+
+    >>> sentences("Dry skin, e.g. xerosis. It itches!\n- No fever")
+    ['Dry skin, e.g. xerosis.', 'It itches!', '- No fever']
+    """
+    found: list[str] = []
+    for part in _END.split(text):
+        if found and _ABBREVIATION.search(found[-1]):
+            found[-1] = f"{found[-1]} {part}"
+        elif part.strip():
+            found.append(part.strip())
+    return found
+
+
+def claims(graph: Knowledge, text: str, topic: Sequence[str]) -> list[Claim]:
+    """Return what a text claims, each claim once.
+
+    In each sentence one entity is the subject: the topic of the question where the sentence names it, else the first
+    that the graph has facts about, else the subject of the sentence before (at first, the topic).  Every other entity
+    is an object of the relation that the sentence names and that can have it as an object.  A sentence that names no
+    such relation is read in favour of its writer: as a fact of the graph where one fits.
+
+    References:
+        Chapman et al., `A Simple Algorithm for Identifying Negated Findings and Diseases in Discharge Summaries
+        <https://doi.org/10.1006/jbin.2001.1029>`_, 2001, whose cues and scopes these follow.
+    """
+    found: dict[tuple[tuple[str, str, str], bool], Claim] = {}
+    carried = list(topic[:1])
+    for sentence in sentences(text):
+        links = graph.link(sentence)
+        subject = _subject(graph, links, topic, carried)
+        if subject is None:
+            continue
+        carried = [subject]
+        for claim in _claims(graph, sentence, subject, links):
+            found.setdefault((claim.triple.fact, claim.negated), claim)
+    return list(found.values())
+
+
+def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carried: Sequence[str]) -> str | None:
+    mentioned = [link.entity for link in links]
+    for entity in topic:
+        if entity in mentioned:
+            return entity
+    first = next((entity for entity in mentioned if graph.speaks_of(entity)), None)
+    return first or next(iter(carried), None)
+
+
+def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]) -> Iterator[Claim]:
+    spelled = words(sentence)
+    spans = [(link.start, link.end) for link in links]
+    said = [
+        link.entity
+        for link in graph.relation_links(sentence)
+        if not any(start < link.end and link.start < end for start, end in spans)
+    ]
+    for link in links:
+        if link.entity == subject:
+            continue
+        relation = _relation(graph, subject, link.entity, said)
+        if relation is not None:
+            yield Claim(Triple(subject, relation, link.entity), sentence, negated(spelled, sentence, link, links))
+
+
+def _relation(graph: Knowledge, subject: str, thing: str, said: Sequence[str]) -> str | None:
+    """Choose the relation of a pair: one that the sentence names, one that the graph has for it, a usual one."""
+    fitting = sorted(graph.relations_into(thing) | (graph.kinds if graph.speaks_of(thing) else frozenset()))
+    positive = list(dict.fromkeys(graph.positive(relation) for relation in fitting))
+    for relation in said:
+        if relation in positive:
+            return relation
+    ways = [relation for relation in positive if relation not in graph.kinds]
+    if said or not ways:
+        return None
+    own = {triple.relation for triple in graph.out(subject) if thing in graph.ancestors(triple.object)}
+    return next((relation for relation in ways if relation in own), ways[0])
+
+
+def negated(spelled: Sequence[Word], sentence: str, link: Link, links: Sequence[Link]) -> bool:
+    """Say whether a cue of negation covers a mention: before it in its clause, or soon after it."""
+    inside = [(other.start, other.end) for other in links]
+    free = [word for word in spelled if not any(start <= word.start < end for start, end in inside)]
+    before = [word for word in free if word.end <= link.start]
+    cut = max((place for place, word in enumerate(before, 1) if _parts(word, sentence, link.start)), default=0)
+    if _cued([word.text for word in before[cut:]], _BEFORE):
+        return True
+    following = [other.start for other in links if other.start >= link.end]
+    after = [word for word in free if link.end <= word.start < min(following, default=len(sentence))]
+    near: list[str] = []
+    for word in after[:_REACH]:
+        if word.text in _CLAUSE or "," in sentence[link.end : word.start]:
+            break
+        near.append(word.text)
+    return _cued(near, _AFTER)
+
+
+def _parts(word: Word, sentence: str, until: int) -> bool:
+    """Whether a clause ends at a word: what stood before it negates nothing behind it."""
+    return word.text in _CLAUSE or sentence[word.end : until].lstrip(" ").startswith((":", "(", ")"))
+
+
+def _cued(spoken: Sequence[str], cues: Sequence[tuple[str, ...]]) -> bool:
+    at, found = 0, False
+    while at < len(spoken):
+        feint = next((cue for cue in _NOT_NEGATION if tuple(spoken[at : at + len(cue)]) == cue), None)
+        if feint is not None:
+            at += len(feint)
+            continue
+        found |= any(tuple(spoken[at : at + len(cue)]) == cue for cue in cues)
+        at += 1
+    return found

@@ -1,0 +1,92 @@
+"""Stores in the cache: built once for a key, by whoever comes first, and only read from then on."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyoxigraph as ox
+
+from recipec.artifacts import write_atomic
+from recipec.diagnostics import Refused
+from recipec.faults import run as faults
+
+FORMAT = 1
+"""Raised whenever what is written changes: older stores are then no longer found."""
+DONE = "done.json"
+
+
+def key_of(*parts: object) -> str:
+    """Hash everything that a store depends on."""
+    text = json.dumps([FORMAT, ox.__version__, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def open_store(cache: Path, key: str, quads: Callable[[], Iterable[ox.Quad]]) -> ox.Store:
+    """Open the store with this key, building it first where it is absent or damaged.
+
+    ``quads`` is called only to build.  Several processes may build at once: each fills a folder of its own and the
+    first to finish gives it its name.
+
+    Raises:
+        Refused: RC761, the cache cannot be written; whatever ``quads`` refuses.
+    """
+    home = cache / "knowledge"
+    final = home / key
+    try:
+        found = _opened(final)
+        if found is None:
+            home.mkdir(parents=True, exist_ok=True)
+            _build(home, final, quads)
+            found = _opened(final)
+    except OSError as error:
+        raise Refused(faults.cannot_write(str(final), error.strerror or str(error))) from error
+    assert found is not None, final
+    return found
+
+
+def _opened(final: Path) -> ox.Store | None:
+    """Open a whole store; move a damaged one out of the way."""
+    if not final.exists():
+        return None
+    try:
+        about: dict[str, Any] = json.loads((final / DONE).read_text(encoding="utf-8"))
+        store = ox.Store.read_only(str(final / "store"))
+        if len(store) == about["quads"]:
+            return store
+    except (OSError, ValueError, KeyError):
+        pass
+    aside = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
+    final.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+    return None
+
+
+def _build(home: Path, final: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:
+    temporary = home / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir()
+    try:
+        store = ox.Store(str(temporary / "store"))
+        try:
+            store.bulk_extend(quads())
+            store.flush()
+            store.optimize()
+            count = len(store)
+        finally:
+            del store
+            gc.collect()  # the store holds its lock until it is gone
+        write_atomic(temporary / DONE, json.dumps({"format": FORMAT, "quads": count}))
+        try:
+            os.rename(temporary, final)  # noqa: PTH104 - Path.rename would do the same
+        except OSError:
+            if not final.exists():
+                raise  # else another process was first, with the same facts
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

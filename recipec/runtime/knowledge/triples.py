@@ -1,0 +1,54 @@
+"""Facts from files, in an embedded store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyoxigraph as ox
+
+from recipec.artifacts import hash_file
+from recipec.diagnostics import Refused
+from recipec.faults import data as data_faults
+from recipec.runtime.knowledge.graph import Knowledge, Reads
+from recipec.runtime.knowledge.queries import Stored
+from recipec.runtime.knowledge.read import Reading, read_file
+from recipec.runtime.knowledge.store import key_of, open_store
+from recipec.runtime.knowledge.terms import Names
+from recipec.runtime.setting import Setting
+from recipec.spec import knowledge as specs
+
+
+class Triples(Knowledge):
+    """Facts from files; see :class:`recipec.spec.knowledge.Triples`."""
+
+    def __init__(self, spec: specs.Triples, setting: Setting) -> None:
+        """Open the store of the files, building it where the cache has none.
+
+        Raises:
+            Refused: RC700, RC761, RC870 to RC872.
+        """
+        shown = spec.files
+        paths = [setting.root / name for name in shown]
+        reading = Reading(Names(spec.names), spec.columns, spec.attribute)
+
+        def quads() -> Iterator[ox.Quad]:
+            for path, name in zip(paths, shown, strict=True):
+                yield from read_file(path, name, reading)
+
+        key = key_of("triples", [(name, _hashed(path, name)) for path, name in zip(paths, shown, strict=True)],
+                     spec.names, spec.columns, spec.attribute)  # fmt: skip
+        store = open_store(setting.cache, key, quads)
+        super().__init__(Stored(store, ", ".join(shown)), reads(spec))
+
+
+def reads(spec: specs.Graph) -> Reads:
+    """Return what every graph of a recipe says about its reading."""
+    return Reads(Names(spec.names), spec.say, spec.relations, spec.closed, spec.functional, spec.language)
+
+
+def _hashed(path: Path, shown: str) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise Refused(data_faults.data_missing(shown, error.strerror or str(error))) from error
