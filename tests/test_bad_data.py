@@ -20,7 +20,9 @@ MESSAGES = [
     ([{"role": "user"}], "RC706"),
     ([{"role": "usr", "content": "a"}, {"role": "assistant", "content": "b"}], "RC706"),
     ([{"role": "user", "content": "a"}], "RC706"),
-    ([{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "b"}], "RC706"),
+    ([{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "b"}], "RC866"),
+    ([{"role": "user", "content": [{"type": "video"}]}, {"role": "assistant", "content": "b"}], "RC868"),
+    ([{"role": "user", "content": 7}, {"role": "assistant", "content": "b"}], "RC706"),
     ([], "RC707"),
     ("hi", "RC706"),
 ]

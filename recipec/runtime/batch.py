@@ -63,6 +63,22 @@ def pad_rows(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
     return padded
 
 
+def images_of(pixels_I: Sequence[Picture], image_row_I: Tensor, index: Tensor) -> tuple[list[Picture], Tensor]:
+    """Return the images of the rows of ``index``, in its order, and the new number of the row of each.
+
+    >>> one, two = Picture("1", "a.png", {}, (7,)), Picture("2", "b.png", {}, (7,))
+    >>> kept, row_I = images_of([one, two], torch.tensor([0, 2]), torch.tensor([2, 1, 0, 2]))
+    >>> [picture.path for picture in kept], row_I.tolist()
+    (['b.png', 'a.png', 'b.png'], [0, 2, 3])
+    """
+    of_row: dict[int, list[Picture]] = {}
+    for picture, row in zip(pixels_I, image_row_I.tolist(), strict=True):
+        of_row.setdefault(row, []).append(picture)
+    kept = [(place, picture) for place, row in enumerate(index.tolist()) for picture in of_row.get(row, ())]
+    row_I = torch.tensor([place for place, _ in kept], dtype=torch.int64, device=image_row_I.device)
+    return [picture for _, picture in kept], row_I
+
+
 class Batch(dict[str, Column]):
     """Columns by signal name; rows and tokens agree, or it is our bug.
 
@@ -75,6 +91,8 @@ class Batch(dict[str, Column]):
         for name, column in self.items():
             if name not in SIGNALS:
                 raise AssertionError(f"`{name}` is no signal")
+            if name == "pixels_I" and len(column) != len(self["image_row_I"]):
+                raise AssertionError(f"{len(column)} images, and rows of {len(self['image_row_I'])}")
             if isinstance(column, Tensor):
                 for axis, size in zip(split_axes(name)[1], column.shape, strict=True):
                     if axis != "I" and sizes.setdefault(axis, size) != size:
@@ -86,9 +104,13 @@ class Batch(dict[str, Column]):
         return len(next(column for name, column in self.items() if split_axes(name)[1].startswith("R")))
 
     def rows(self, index: Tensor) -> Batch:
-        """Keep the rows of ``index``, in its order; columns along other axes stay whole."""
+        """Keep the rows of ``index``, in its order, and their images; columns along other axes stay whole."""
         kept = Batch()
+        if "image_row_I" in self:
+            kept["pixels_I"], kept["image_row_I"] = images_of(self["pixels_I"], self["image_row_I"], index)
         for name, column in self.items():
+            if name in kept:
+                continue
             if not split_axes(name)[1].startswith("R"):
                 kept[name] = column
             elif isinstance(column, Tensor):

@@ -1,4 +1,4 @@
-"""Where tasks and examples come from: files, reasoning-gym, an earlier stage's rollouts.
+"""Where tasks and examples come from: files and reasoning-gym; see `rollouts` for those of an earlier stage.
 
 A source reads and encodes its rows once, for the kind of its stage, and is then drawn from as a table.
 """
@@ -9,17 +9,21 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
+from recipec.faults import images as image_faults
 from recipec.faults import reward as reward_faults
 from recipec.killable import Declined, Lost, Pool
 from recipec.render import render_rows
+from recipec.runtime.album import album_of, sees
 from recipec.runtime.batch import Example, Task
 from recipec.runtime.encode import Encoder, Text, read_messages, read_text
 from recipec.runtime.files import Row, hub_folder, read_rows
-from recipec.runtime.rows import RolloutRow, read_rollouts
+from recipec.runtime.parts import image_names, places_in, with_places
+from recipec.runtime.picture import Picture, places
 from recipec.runtime.setting import Setting
 from recipec.runtime.table import Table
 from recipec.spec import data as specs
@@ -113,10 +117,10 @@ class Source(ABC):
         if length <= bound:
             return row
         if rule == "truncate" and self.kind == "sft":
-            (example,) = examples
-            if any(example.trained[:bound]):
+            cut = shortened(examples[0], bound)
+            if any(cut.trained):
                 self.truncated += 1
-                return task, Example(example.prompt_id, example.ids[:bound], example.trained[:bound])
+                return task, cut
         elif rule != "drop":
             file, number = self.place(task)
             truncatable = self.kind == "sft"
@@ -146,6 +150,15 @@ class Source(ABC):
             if not prompt.strip():
                 raise Refused(faults.empty_text(row.file, row.number, f"the prompt that {template} renders"))
         return made
+
+
+def shortened(example: Example, bound: int) -> Example:
+    """Return the beginning of an example, at most ``bound`` tokens of it: an image is kept whole or not at all."""
+    where = places(example.ids, example.images)
+    whole = sum(end <= bound for _, end in where)
+    if whole < len(where):
+        bound = min(bound, where[whole][0])
+    return Example(example.prompt_id, example.ids[:bound], example.trained[:bound], example.images[:whole])
 
 
 def _unread(error: OSError | UnicodeDecodeError) -> str:
@@ -179,6 +192,7 @@ class File(Source):
         self.shown = spec.path or spec.hub or ""
         self._rows: list[Row] = []
         self._place: dict[int, tuple[str, int]] = {}
+        self._images: dict[int, tuple[Picture, ...]] = {}
 
     def encoded(self) -> list[Encoded]:
         """Read every row and encode what the stage's kind needs of it."""
@@ -186,11 +200,35 @@ class File(Source):
         path = self.setting.root / spec.path if spec.path is not None else hub_folder(spec.hub or "")
         rows = [self._aliased(row) for row in read_rows(path, spec.split, self.shown, spec.limit)]
         self._place = {row.index: (row.file, row.number) for row in rows}
+        self._images = self._pictures(rows, path)
         prompts: Sequence[str | None] = self.prompts(rows) or [None] * len(rows)
         kinds: dict[Kind, Callable[[Row, str | None], Encoded]]
         kinds = {"rl": self._task, "sft": self._sft, "dpo": self._dpo}
         encode = kinds[self.kind]
         return [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+
+    def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
+        """Return the images of each row; the folder of the data is where their paths begin."""
+        column, policy = self.spec.columns.images, self.setting.policy
+        folder = path if path.is_dir() else path.parent
+        said = Path(self.shown) if path.is_dir() else Path(self.shown).parent
+        found: dict[int, tuple[Picture, ...]] = {}
+        for row in rows:
+            name, paths = image_names(row, column)
+            if not paths:
+                found[row.index] = ()
+                continue
+            if not sees(policy):
+                who = "the policy reads text alone"
+                raise Refused(image_faults.images_unseen(row.file, row.number, name, who))
+            if self.setting.environment is not None:
+                who = "an environment writes the prompts of the stage, without them"
+                raise Refused(image_faults.images_unseen(row.file, row.number, name, who))
+            album, place = album_of(self.setting), (row.file, row.number)
+            found[row.index] = tuple(album.picture(folder, one, (said / one).as_posix(), *place) for one in paths)
+        if column and sees(policy) and not any(found.values()):
+            raise Refused(image_faults.no_images(self.shown, column, rows[0].columns))
+        return found
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
@@ -218,17 +256,24 @@ class File(Source):
         if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
             problem = "ends with the assistant's message, and the policy is to write it"
             raise Refused(faults.wrong_type(row.file, row.number, self.spec.columns.prompt, problem))
-        return (self.encoder.task(row, prompt),)
+        return (self._encoded(row, prompt),)
+
+    def _encoded(self, row: Row, prompt: Text) -> Task:
+        return self.encoder.task(row, prompt, images=self._images[row.index])
 
     def _sft(self, row: Row, rendered: str | None) -> Encoded:
         names = self.spec.columns
         if rendered is None and names.completion not in row.columns and names.messages in row.columns:
             messages = self.encoder.with_system(read_messages(row, names.messages))
-            example = self.encoder.conversation(row, messages)
+            images = self._images[row.index]
+            messages = with_places(row, names.images, messages, len(images))
+            example = self.encoder.conversation(row, messages, images=images)
             start = example.trained.index(True)
             first = next(i for i, m in enumerate(messages) if m["role"] == "assistant")
-            return Task(row.index, messages[:first], example.ids[:start], row.columns), example
-        task = self.encoder.task(row, self._prompt(row, rendered))
+            asked = messages[:first]
+            shown = example.images[: places_in(asked)]
+            return Task(row.index, asked, example.ids[:start], row.columns, images=shown), example
+        task = self._encoded(row, self._prompt(row, rendered))
         return task, self.encoder.example(row, task, read_text(row, self._need(row, "completion")))
 
     def _dpo(self, row: Row, rendered: str | None) -> Encoded:
@@ -243,7 +288,7 @@ class File(Source):
             prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         else:
             prompt = self._prompt(row, rendered)
-        task = self.encoder.task(row, prompt)
+        task = self._encoded(row, prompt)
         return task, self.encoder.example(row, task, chosen), self.encoder.example(row, task, rejected)
 
 
@@ -307,52 +352,3 @@ class ReasoningGym(Source):
     def close(self) -> None:
         """End the process that scores."""
         self._pool.close()
-
-
-class Rollouts(Source):
-    """The best rows of an earlier stage, to imitate; see :class:`recipec.spec.data.Rollouts`.
-
-    Rows that are steps of one episode are taken together, or not at all.
-    """
-
-    def __init__(self, spec: specs.Rollouts, setting: Setting) -> None:
-        super().__init__(spec, setting)
-        self.spec = spec
-        self.shown = spec.rollouts
-        self._place: dict[int, tuple[str, int]] = {}
-
-    def encoded(self) -> list[Encoded]:
-        """Choose the best rows of each prompt; their ids are taken as they were sampled."""
-        rows = read_rollouts(self.setting.artifacts[self.spec.rollouts], self.spec.rollouts)
-        by_prompt: dict[int, dict[tuple[str, int], list[RolloutRow]]] = {}
-        failed = low = 0
-        for row in rows:
-            if math.isnan(row.reward):
-                failed += 1
-            elif self.spec.min_reward is not None and row.reward < self.spec.min_reward:
-                low += 1
-            else:
-                episode = row.episode if row.episode >= 0 else -row.line
-                by_prompt.setdefault(row.prompt_id, {}).setdefault((row.file, episode), []).append(row)
-        if not by_prompt:
-            counts = f"of {len(rows)} rows {failed} have no reward, {low} have less than `min_reward`"
-            raise Refused(faults.nothing_kept(self.spec.rollouts, counts))
-        episodes = [sorted(e.values(), key=lambda rows: -rows[0].reward) for _, e in sorted(by_prompt.items())]
-        best = [rows for prompt in episodes for rows in prompt[: self.spec.per_prompt]]
-        chosen = [row for rows in best for row in rows][: self.spec.limit]
-        self._place = {row.prompt_id: (row.file, row.line) for row in chosen}
-        return [self._encode(row) for row in chosen]
-
-    def _encode(self, row: RolloutRow) -> Encoded:
-        task = Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns)
-        return (task,) if self.kind == "rl" else (task, as_example(row))
-
-    def place(self, task: Task) -> tuple[str, int]:
-        """Where a task's row stands: file and number, for messages."""
-        return self._place[task.id]
-
-
-def as_example(row: RolloutRow) -> Example:
-    """Return a sampled row as an example with exactly its ids."""
-    start = len(row.prompt_ids)
-    return Example(row.prompt_id, (*row.prompt_ids, *row.ids), ((False,) * start) + row.trained)

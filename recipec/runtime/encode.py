@@ -13,6 +13,8 @@ from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.files import Row, kind_of
+from recipec.runtime.parts import before_text, places_in, read_content, with_places
+from recipec.runtime.picture import Picture
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Text = str | Sequence[Message]
@@ -35,8 +37,11 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids."""
 
-    def render(self, messages: Sequence[Message], *, generation: bool) -> Sequence[int]:
-        """Encode a conversation by the chat template; ``generation`` opens the assistant's turn."""
+    def render(self, messages: Sequence[Message], *, generation: bool, **images: Any) -> Sequence[int]:
+        """Encode a conversation by the chat template; ``generation`` opens the assistant's turn.
+
+        A policy that sees also takes ``images``, one for each place in the messages.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +57,33 @@ class Encoder:
     opening: tuple[int, ...] = ()
     """Ids that the tokenizer puts before every text of its own accord."""
 
-    def task(self, row: Row, prompt: Text, columns: Mapping[str, Any] | None = None) -> Task:
+    def task(
+        self, row: Row, prompt: Text, columns: Mapping[str, Any] | None = None, images: tuple[Picture, ...] = ()
+    ) -> Task:
         """Encode a prompt: a conversation, or text (with ``chat``: the user's message; else as it is).
 
         A system message of the row's own wins over ``system``; a plain text has it before, with an empty line between.
+        Images stand where a conversation has their places, else before the text.
         """
+        said = prompt
         if isinstance(prompt, str):
-            said: Text = [{"role": "user", "content": prompt}] if self.chat else self._plain(prompt)
-        else:
-            said = prompt
+            content = before_text(prompt, len(images)) if images else prompt
+            said = [{"role": "user", "content": content}] if self.chat else self._plain(prompt)
         if isinstance(said, str):
-            ids = (*self.opening, *self.policy.encode(said))
+            shown = (token for image in images for token in image.tokens)
+            ids = (*self.opening, *shown, *self.policy.encode(said))
         else:
-            said = self.with_system(said)
-            ids = tuple(self.policy.render(said, generation=True))
+            said = self.with_system(with_places(row, "images", said, len(images)))
+            ids = tuple(self._render(said, images, generation=True))
         if not ids:
             raise Refused(faults.empty_text(row.file, row.number, "prompt"))
-        return Task(row.index, said, ids, row.columns if columns is None else columns)
+        return Task(row.index, said, ids, row.columns if columns is None else columns, images=images)
+
+    def _render(self, messages: Sequence[Message], images: Sequence[Picture], *, generation: bool) -> list[int]:
+        """Render the beginning of a conversation, with the first of its images."""
+        if not images:
+            return list(self.policy.render(messages, generation=generation))
+        return list(self.policy.render(messages, generation=generation, images=images[: places_in(messages)]))
 
     def _plain(self, prompt: str) -> str:
         return f"{self.system}\n\n{prompt}" if self.system else prompt
@@ -86,26 +101,29 @@ class Encoder:
                 answer = _only_text(row, answer)
             ids = (*task.prompt_ids, *self.policy.encode(answer), self.policy.eos_id)
             start = len(task.prompt_ids)
-            return Example(task.id, ids, (False,) * start + (True,) * (len(ids) - start))
+            return Example(task.id, ids, (False,) * start + (True,) * (len(ids) - start), task.images)
         said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
-        return self.conversation(row, [*task.prompt, *said], len(task.prompt))
+        return self.conversation(row, [*task.prompt, *said], len(task.prompt), task.images)
 
-    def conversation(self, row: Row, messages: Sequence[Message], first: int = 0) -> Example:
+    def conversation(
+        self, row: Row, messages: Sequence[Message], first: int = 0, images: tuple[Picture, ...] = ()
+    ) -> Example:
         """Encode a conversation; the assistant's turns from message ``first`` on are trained, each with its end token.
 
         Raises:
-            Refused: RC710, the template rewrites what stands before a turn.
+            Refused: RC710, the template rewrites what stands before a turn; RC866.
         """
+        messages = with_places(row, "images", messages, len(images))
         rendered: list[int] = []  # the turns so far as the template writes them
         built: list[int] = []  # the same text, its tokens parted where the model begins to write
         trained: list[bool] = []
-        end = 0
+        end = seen = 0
         for turn, message in enumerate(messages):
             if turn < first or message["role"] != "assistant":
                 continue
-            before = list(self.policy.render(messages[:turn], generation=True))
-            after = list(self.policy.render(messages[: turn + 1], generation=False))
-            written = self._written(messages[:turn], message, before, after)
+            before = self._render(messages[:turn], images, generation=True)
+            after = self._render(messages[: turn + 1], images, generation=False)
+            written = self._written(messages[:turn], message, before, after, images)
             if before[: len(rendered)] != rendered or written is None:
                 raise Refused(faults.template_breaks_prefix(row.file, row.number, turn + 1))
             if not written:
@@ -114,15 +132,20 @@ class Encoder:
             # What a template writes after the end token is never sampled, so it is not trained either.
             ends = [i for i, token in enumerate(written, 1) if token in self.policy.stop_ids] or [len(written)]
             trained += [False] * (len(built) - len(trained)) + [True] * ends[-1]
-            end = len(built) + ends[-1]
+            end, seen = len(built) + ends[-1], places_in(messages[:turn])
             built, rendered = built + written, after
         if not end:
             problem = "has no message of the assistant to learn"
             raise Refused(faults.wrong_type(row.file, row.number, "messages", problem))
-        return Example(row.index, tuple(built[:end]), tuple(trained))
+        return Example(row.index, tuple(built[:end]), tuple(trained), images[:seen])
 
     def _written(
-        self, earlier: Sequence[Message], message: Message, before: list[int], after: list[int]
+        self,
+        earlier: Sequence[Message],
+        message: Message,
+        before: list[int],
+        after: list[int],
+        images: Sequence[Picture],
     ) -> list[int] | None:
         """Return the tokens of one answer, as they follow the open turn; None where the template rewrites that."""
         if after[: len(before)] == before:
@@ -130,7 +153,7 @@ class Encoder:
         # The first letters of the answer may share a token with the end of the open turn; the model that writes
         # after it never sees that token, so the answer is encoded apart.
         probe = list(self.policy.encode("x"))
-        probed = list(self.policy.render([*earlier, {**message, "content": "x"}], generation=False))
+        probed = self._render([*earlier, {**message, "content": "x"}], images, generation=False)
         if probed[: len(before) + len(probe)] != before + probe:
             return None
         written = [*self.policy.encode(message["content"]), *probed[len(before) + len(probe) :]]
@@ -171,12 +194,11 @@ def read_messages(row: Row, column: str) -> Sequence[Message]:
         raise Refused(faults.wrong_type(row.file, row.number, column, problem))
     if not value:
         raise Refused(faults.empty_text(row.file, row.number, column))
-    for number, message in enumerate(value):
-        _check_message(row, f"{column}[{number}]", message)
-    return value
+    return [_checked(row, f"{column}[{number}]", message) for number, message in enumerate(value)]
 
 
-def _check_message(row: Row, where: str, message: Any) -> None:
+def _checked(row: Row, where: str, message: Any) -> Message:
+    """Return a message whose content is text, or parts with places for images among them."""
     if not isinstance(message, Mapping):
         problem = f"must be a chat message, this is {kind_of(message)}"
     elif "role" not in message or "content" not in message:
@@ -184,11 +206,16 @@ def _check_message(row: Row, where: str, message: Any) -> None:
         problem = f"needs `role` and `content`, it has {have or 'nothing'}"
     elif message["role"] not in ROLES:
         problem = f"has the role {message['role']!r}, known are {', '.join(ROLES)}"
-    elif not isinstance(message["content"], str):
+    elif not isinstance(message["content"], str | list):
         problem = f"must have text as its `content`, this is {kind_of(message['content'])}"
     else:
-        _check_text(row, where, message["content"], empty=message["role"] == "system")
-        return
+        content = message["content"]
+        if not isinstance(content, str):
+            message = {**message, "content": (content := read_content(row, where, message["role"], content))}
+        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+        _check_text(row, where, text, empty=message["role"] == "system" or not isinstance(content, str))
+        found: Message = message
+        return found
     raise Refused(faults.wrong_type(row.file, row.number, where, problem))
 
 

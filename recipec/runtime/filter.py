@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from recipec.artifacts import write_atomic
 from recipec.graph import Loop, Node, Value
 from recipec.runtime import statistics
+from recipec.runtime.batch import images_of
 from recipec.runtime.bound import Stage
 from recipec.runtime.walk import Values
 from recipec.signals import split_axes
@@ -104,6 +105,9 @@ def joined(tries: Sequence[Values]) -> Values:
     for value in tries[0]:
         axes = split_axes(value.signal)[1]
         parts = [one[value] for one in tries]
+        if value.signal == "image_row_I":
+            heights = [len(next(column for v, column in one.items() if v.signal == "by_prompt_R")) for one in tries]
+            parts = [part + sum(heights[:i]) for i, part in enumerate(parts)]
         if value.signal == "by_prompt_R":
             sizes = [len(next(column for v, column in one.items() if v.signal == "prompt_P")) for one in tries]
             parts = [part + sum(sizes[:i]) for i, part in enumerate(parts)]
@@ -132,7 +136,12 @@ def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values
     for value, column in values.items():
         axes = split_axes(value.signal)[1]
         chosen = list(groups) if axes == "P" else index
-        assert axes in {"P", "R", "RT"}, f"`{value.signal}` cannot be filtered"
+        assert axes in {"P", "R", "RT", "I"}, f"`{value.signal}` cannot be filtered"
+        if axes == "I":
+            own = (values[Value(signal, value.node)] for signal in ("pixels_I", "image_row_I"))
+            kept = images_of(*own, torch.tensor(index, dtype=torch.int64))
+            made[value] = kept[value.signal == "image_row_I"]
+            continue
         if value.signal == "by_prompt_R":
             made[value] = torch.tensor([place[int(column[i])] for i in index], dtype=torch.int64)
         elif isinstance(column, Tensor):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recipec.runtime.batch import Example, pad_rows
+from recipec.runtime.batch import Example, Task, pad_rows
+from recipec.runtime.picture import Picture
 
 Columns = dict[str, Tensor]
 
@@ -42,6 +44,35 @@ def collate_pairs(chosen_P: Sequence[Example], rejected_P: Sequence[Example]) ->
     rows = [example for pair in zip(chosen_P, rejected_P, strict=True) for example in pair]
     place_R = torch.arange(len(rows))
     return {**collate_completions(rows), "by_pair_R": place_R // 2, "chosen_R": place_R % 2 == 0}
+
+
+def images_of_prompts(prompt_P: Sequence[Task], by_prompt_R: Tensor) -> dict[str, Any]:
+    """Give each row the images of its task, row by row, in the order of their places in it.
+
+    >>> mole = Picture("9f", "mole.png", {}, (7,))
+    >>> made = images_of_prompts([Task(0, "a", (7, 1), images=(mole,)), Task(1, "b", (2,))], torch.tensor([1, 0, 0]))
+    >>> made["image_row_I"].tolist(), made["pixels_I"][1] is mole
+    ([1, 2], True)
+    """
+    return _images([prompt_P[prompt].images for prompt in by_prompt_R.tolist()])
+
+
+def images_of_completions(completion_P: Sequence[Example]) -> dict[str, Any]:
+    """Give each row of :func:`collate_completions` the images of its example."""
+    return _images([example.images for example in completion_P])
+
+
+def images_of_pairs(chosen_P: Sequence[Example], rejected_P: Sequence[Example]) -> dict[str, Any]:
+    """Give each row of :func:`collate_pairs` the images of its example."""
+    return _images([example.images for pair in zip(chosen_P, rejected_P, strict=True) for example in pair])
+
+
+def _images(images_R: Sequence[Sequence[Picture]]) -> dict[str, Any]:
+    row_I = [row for row, images in enumerate(images_R) for _ in images]
+    return {
+        "pixels_I": [image for images in images_R for image in images],
+        "image_row_I": torch.tensor(row_I, dtype=torch.int64),
+    }
 
 
 def sum_rewards(error_R: Tensor, *reward_R: Tensor, weights: Sequence[float]) -> Columns:

@@ -11,8 +11,7 @@ from typing import Any
 
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
-from recipec.runtime.batch import Task
-from recipec.runtime.data import as_example
+from recipec.runtime.rollouts import as_example, as_task
 from recipec.runtime.rows import RolloutRow, read_rollouts
 from recipec.runtime.setting import Setting
 from recipec.spec import preference as specs
@@ -60,11 +59,9 @@ class BestVsWorst:
             counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.left_out.items())
             raise Refused(faults.nothing_kept(self.spec.rollouts, f"of {len(rows)} rows, left out: {counts}"))
         return {
-            "prompt_P": [
-                Task(p.chosen.prompt_id, p.chosen.prompt, p.chosen.prompt_ids, p.chosen.columns) for p in self.pairs
-            ],
-            "chosen_P": [as_example(p.chosen) for p in self.pairs],
-            "rejected_P": [as_example(p.rejected) for p in self.pairs],
+            "prompt_P": [as_task(p.chosen, self.setting) for p in self.pairs],
+            "chosen_P": [as_example(p.chosen, self.setting) for p in self.pairs],
+            "rejected_P": [as_example(p.rejected, self.setting) for p in self.pairs],
         }
 
     def _choose(self, rows: Sequence[RolloutRow]) -> list[Pair]:

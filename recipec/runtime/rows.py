@@ -52,6 +52,8 @@ class RolloutRow:
     line: int
     episode: int = -1
     """Rows of one file and one episode belong together; -1 where nobody said."""
+    images: tuple[tuple[str, str], ...] = ()
+    """Path, relative to the recipe, and digest of each image of the prompt."""
 
 
 def write_rows(
@@ -103,6 +105,8 @@ def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read
         "reward": None if failed else _number(columns["reward_R"][row]),
         "columns": _plain(task.columns),
     }
+    if task.images:
+        made["images"] = [{"path": image.path, "digest": image.digest} for image in task.images]
     if not all(trained):
         made["trained"] = [int(t) for t in trained]
     for name, signal in _MORE.items():
@@ -182,4 +186,5 @@ def _read(row: Mapping[str, Any], file: str, line: int) -> RolloutRow:
         file=file,
         line=line,
         episode=int(row.get("episode_id", -1)),
+        images=tuple((str(image["path"]), str(image["digest"])) for image in row.get("images", ())),
     )

@@ -105,9 +105,11 @@ def _name(given: Input) -> str:
 
 
 def _order(node: Node) -> tuple[str, ...]:
+    """Name a component's columns in order: its own, then those that the compiler gives it beside."""
     found = find(node.slot, node.type)
     assert found is not None, node.id
-    return found.parameters()
+    own = found.parameters()
+    return (*own, *(given.parameter for given in node.inputs if given.parameter not in own))
 
 
 def _positional(

@@ -18,6 +18,11 @@ class Columns(Section):
     rejected: str = knob("rejected", "Column with the other answer (dpo).")
     messages: str = knob("messages", "Column with a whole conversation (sft).")
     answer: str = knob("answer", "Column that rewards find as `answer`.")
+    images: str = knob(
+        "images",
+        "Column with the images of a row: a path below the folder of the data, or a list of them. `image` is found, "
+        "too, and rows may lack it, unless a name is given; empty: rows are text alone.",
+    )
 
 
 class _Rows(Component):
@@ -49,7 +54,7 @@ class File(_Prompts):
     """Read rows from a JSONL or parquet file, a directory of them, or the hub.
 
     The formats are TRL's: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``;
-    ``messages``.
+    ``messages``; each with ``images`` beside it.
 
     References:
         TRL, `Dataset formats <https://huggingface.co/docs/trl/dataset_formats>`_.
@@ -88,7 +93,7 @@ class ReasoningGym(_Prompts):
     "data",
     requires=("rollouts",),
     provides=("prompt_P", "completion_P"),
-    impl="recipec.runtime.data:Rollouts",
+    impl="recipec.runtime.rollouts:Rollouts",
     state=True,
 )
 class Rollouts(_Rows):
