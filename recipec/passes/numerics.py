@@ -261,18 +261,18 @@ def unread_normaliser(reading: Reading) -> Iterator[Finding]:
 def smoothing_unread(reading: Reading) -> Iterator[Finding]:
     """Label smoothing is asked of a preference objective that has none.
 
-    What it checks: `label_smoothing` above 0 with `variant: hinge` or `ipo`.
-    Why it matters: only the sigmoid objective has labels to smooth; the number does nothing.
+    What it checks: `label_smoothing` above 0 with a `variant` other than `sigmoid`, `robust` and `exo_pair`.
+    Why it matters: only those have labels to smooth; the number does nothing.
     Example: `loss: {type: dpo, variant: ipo, label_smoothing: 0.1}`.
-    Use instead: `variant: sigmoid`, or drop it.
+    Use instead: `variant: sigmoid` or `robust`, or drop it.
     References: Mitchell, cDPO, 2023, https://ericmitchell.ai/cdpo.pdf; TRL's DPO trainer warns of the same.
     """
     for _, part, spec in parts_of(reading, "loss", "dpo"):
-        if spec.label_smoothing > 0 and spec.variant != "sigmoid":
+        if spec.label_smoothing > 0 and spec.variant not in {"sigmoid", "robust", "exo_pair"}:
             yield Finding(
                 f"`label_smoothing` does nothing with `variant: {spec.variant}`",
                 (*knob(reading, part, "label_smoothing"), *beside(reading, (*part.path, "variant"), "the variant")),
-                why="only the sigmoid objective has labels to smooth",
+                why="only `sigmoid`, `robust` and `exo_pair` have labels to smooth",
                 help="set `variant: sigmoid`, or drop `label_smoothing`",
                 path=dotted((*part.path, "label_smoothing")),
             )

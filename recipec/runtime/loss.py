@@ -17,7 +17,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from recipec.runtime.variants import VARIANTS, Scores
 
 
 def clipped(
@@ -100,6 +101,7 @@ def dpo(
     beta: float,
     variant: str,
     label_smoothing: float,
+    discopop_tau: float,
     length_normalised: bool,
 ) -> dict[str, Tensor]:
     """Prefer the chosen answer over the rejected one; see :class:`recipec.spec.loss.Dpo`.
@@ -116,13 +118,8 @@ def dpo(
     assert torch.equal(by_pair_R[chosen], by_pair_R[rejected]), "a pair is split, or is no pair"
 
     difference = log_ratio_R[chosen] - log_ratio_R[rejected]
-    if variant == "hinge":
-        loss = F.relu(1 - beta * difference)
-    elif variant == "ipo":
-        loss = (difference - 1 / (2 * beta)).square()
-    else:
-        right, wrong = F.logsigmoid(beta * difference), F.logsigmoid(-beta * difference)
-        loss = -(1 - label_smoothing) * right - label_smoothing * wrong
+    both = log_ratio_R[chosen], log_ratio_R[rejected]
+    loss = VARIANTS[variant](Scores(*both, beta, label_smoothing, discopop_tau))
     weight = weight_R[chosen]
     metrics = {
         "rewards/chosen": beta * log_ratio_R[chosen],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from recipec.component import Component, SignalRef, component, knob, when
 
 Aggregate = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "fixed"]
@@ -98,17 +100,52 @@ class Nll(Component):
 class Dpo(Component):
     r"""Prefer the chosen answer over the rejected one, relative to the reference.
 
-    .. math:: \ell = -\log\sigma(\beta\,(\Delta_{chosen} - \Delta_{rejected})),\quad
-        \Delta = \sum_t \log\pi(t) - \log\pi_{ref}(t)
+    .. math:: \Delta = \sum_t \log\pi(t) - \log\pi_{ref}(t),\quad c = \beta\Delta_{chosen},\
+        r = \beta\Delta_{rejected},\ z = c - r
+
+    What is minimised, by ``variant``; names and formulas are those of TRL, :math:`\varepsilon` is
+    ``label_smoothing``:
+
+    - ``sigmoid``: :math:`-(1-\varepsilon)\log\sigma(z) - \varepsilon\log\sigma(-z)`
+    - ``robust``: :math:`(-(1-\varepsilon)\log\sigma(z) + \varepsilon\log\sigma(-z)) / (1 - 2\varepsilon)`
+    - ``hinge``: :math:`\max(0, 1 - z)`
+    - ``ipo``: :math:`(\Delta_{chosen} - \Delta_{rejected} - 1/(2\beta))^2`; TRL's is with ``length_normalised``
+    - ``exo_pair``: :math:`KL(\sigma(\pm z) \,\|\, (1-\varepsilon, \varepsilon))`
+    - ``nca_pair``: :math:`-\log\sigma(c) - \tfrac12\log\sigma(-c) - \tfrac12\log\sigma(-r)`
+    - ``bco_pair``: :math:`-\log\sigma(c) - \log\sigma(-r)`, without the running mean that older versions take off
+    - ``sppo_hard``: :math:`(\Delta_{chosen} - 1/(2\beta))^2 + (\Delta_{rejected} + 1/(2\beta))^2`
+    - ``apo_zero``: :math:`1 - \sigma(c) + \sigma(r)`; ``apo_down``: :math:`\sigma(c) + 1 - \sigma(z)`
+    - ``discopop``: :math:`-(1-m)\log\sigma(z) + m e^{-z},\ m = \sigma(z/\tau)`
+
+    TRL's ``aot`` sorts the pairs of a batch: its value would depend on how a minibatch is cut, so it is left out.
 
     References:
         Rafailov et al., `DPO <https://arxiv.org/abs/2305.18290>`_, 2023.
-        Azar et al., `IPO <https://arxiv.org/abs/2310.12036>`_, 2023.
+        Chowdhury et al., `Provably Robust DPO <https://arxiv.org/abs/2403.00409>`_, 2024.
         Zhao et al., `SLiC <https://arxiv.org/abs/2305.10425>`_, 2023 (hinge).
+        Azar et al., `IPO <https://arxiv.org/abs/2310.12036>`_, 2023, eq. 17.
+        Ji et al., `EXO <https://arxiv.org/abs/2402.00856>`_, 2024, eq. 16.
+        Chen et al., `NCA <https://arxiv.org/abs/2402.05369>`_, 2024.
+        Jung et al., `BCO <https://arxiv.org/abs/2404.04656>`_, 2024.
+        Wu et al., `SPPO <https://arxiv.org/abs/2405.00675>`_, 2024, eq. 4.7.
+        D'Oosterlinck et al., `APO <https://arxiv.org/abs/2408.06266>`_, 2024, eq. 7 and 8.
+        Lu et al., `DiscoPOP <https://arxiv.org/abs/2406.08414>`_, 2024, eq. 5.
     """
 
     type: Literal["dpo"] = "dpo"
     beta: float = knob(0.1, "Strength of the tie to the reference.", gt=0)
-    variant: Literal["sigmoid", "hinge", "ipo"] = knob("sigmoid", "Shape of the objective.")
-    label_smoothing: float = knob(0.0, "Probability that a label is wrong (sigmoid only).", ge=0, lt=0.5)
+    variant: Literal[
+        "sigmoid", "robust", "hinge", "ipo", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
+        "discopop",
+    ] = knob("sigmoid", "Shape of the objective.")  # fmt: skip
+    label_smoothing: float = knob(
+        0.0, "Probability that a label is wrong (sigmoid, robust, exo_pair; above 0 in the last).", ge=0, lt=0.5
+    )
+    discopop_tau: float = knob(0.05, "Temperature of the blend (discopop only).", gt=0)
     length_normalised: bool = knob(False, "Divide each answer's log-ratio by its number of trained tokens.")
+
+    @model_validator(mode="after")
+    def _labels_to_smooth(self) -> Dpo:
+        if self.variant == "exo_pair" and not self.label_smoothing:
+            raise ValueError("`variant: exo_pair` needs `label_smoothing` above 0, such as 0.001")
+        return self
