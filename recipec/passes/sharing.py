@@ -66,10 +66,12 @@ class Sharing:
     asked: str
     """The attention that the recipe names."""
     runs: str
-    """The one that computes it: `auto` runs `packed`, or `dense` where a model cannot."""
+    """The one that computes it: with `auto` the best one, if the model certifies, else `packed`, else `dense`."""
     best: str
     """The one that is predicted to be fastest."""
     why: str
+    fixed: bool = True
+    """Whether `auto` goes by this prediction; else the first rows of a run decide."""
     generation: float | None = None
     """Share of a step that generation takes."""
     generation_of: str = "operations"
@@ -172,7 +174,12 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -
         forms.append(form(name, dense, whole, updated, work))
         if name == "trie" and whole != updated:
             together = _update(form(name, dense, whole, whole, work))
-    return Sharing(round(dense.tokens), tuple(forms), *choose(stage, forms), unshuffled=together, assumes=made.assumes)
+    chosen = choose(stage, forms)
+    # what comes on top can only speak for the forest
+    fixed = chosen[2] == "trie" or not made.assumes
+    fixed = (fixed and forms[0].ideal is not None) or not _may_share(stage)
+    whole = round(dense.tokens)
+    return Sharing(whole, tuple(forms), *chosen, fixed, unshuffled=together, assumes=made.assumes)
 
 
 def _update(made: Form) -> float:
@@ -182,15 +189,16 @@ def _update(made: Form) -> float:
 def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str]:
     """Return the attention that is asked for, the one that runs, the one predicted to be fastest, and why."""
     asked = str((stage.settings.get("attention") or {}).get("type") or "auto")
-    runs = "packed" if asked == "auto" else asked
     trie = next(made for made in forms if made.attention == "trie")
     gain = trie.token_ratio if trie.ideal is None else trie.ideal
-    if dropout(stage.settings["policy"]):
-        return asked, runs, "packed", "with dropout rows cannot share a computation: packed"
-    if stage.settings["policy"].get("type", "causal_lm") != "causal_lm":
-        return asked, runs, "packed", "only a `causal_lm` can share prefixes: packed"
-    best = "packed" if gain < WORTH else "trie"
-    return asked, runs, best, f"ideal {gain:.2f}x: {best}"
+    best, why = "packed" if gain < WORTH else "trie", f"ideal {gain:.2f}x"
+    if not _may_share(stage):
+        best, why = "packed", "with dropout rows cannot share a computation"
+    return asked, best if asked == "auto" else asked, best, f"{why}: {best}"
+
+
+def _may_share(stage: StageGraph) -> bool:
+    return not dropout(stage.settings["policy"])
 
 
 def beside(made: Sharing, phases: Sequence[Phase]) -> Sharing:
@@ -278,10 +286,8 @@ def told(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
 
 
 def _attention(made: Sharing) -> str:
-    if made.asked == "auto" and made.best != "packed":
-        return f"{made.why}; `auto` runs `packed` until `attention: {{type: {made.best}}}` is said"
     if made.asked == "auto":
-        return made.why
+        return made.why if made.fixed else f"{made.why}, or what the first rows say"
     return f"`{made.asked}`, as said; {made.why}"
 
 

@@ -41,7 +41,6 @@ class Stage:
     show: Show
     evaluate: Callable[[int], dict[str, float]]
     stopped: Callable[[], bool]
-    padded: bool
     digest: str
     replace: bool = False
     """Whether a stage that was begun under other conditions begins again, the former checkpoints set aside."""

@@ -36,7 +36,7 @@ class Local:
             setting.policy.checkpoint_activations()
 
     def update(
-        self, minibatch: Batch, nodes: tuple[Node, ...], walk: Walk, optimizer: AdamW, *, tokens: int, padded: bool
+        self, minibatch: Batch, nodes: tuple[Node, ...], walk: Walk, optimizer: AdamW, *, tokens: int
     ) -> dict[str, float]:
         """Take one update; return its metrics, each already a mean over the minibatch.
 
@@ -51,7 +51,8 @@ class Local:
         for node in nodes[:policy]:
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
         rows = kept_rows(minibatch, nodes[policy])
-        found_parts = parts(minibatch.rows(rows), tokens, padded=padded, sharing=sharing_of(setting.policy))
+        found_parts = divided(minibatch.rows(rows), setting.policy, tokens)
+        shared = shared_by(setting.policy)
         total: dict[str, Tensor | float] = {"loss": 0.0}
         seen = entropy = 0.0
         try:
@@ -71,6 +72,7 @@ class Local:
                 metrics["entropy"] = entropy / seen
             if sharing_of(setting.policy):
                 metrics["lost_tokens"] = float(found_parts.lost)
+                metrics["token_ratio"] = ratio(shared, shared_by(setting.policy))
             return metrics | optimizer.step(prompts)
         except torch.OutOfMemoryError as error:
             raise Refused(faults.out_of_memory(setting.stage, setting.step + 1, str(setting.device))) from error
@@ -80,6 +82,35 @@ def sharing_of(policy: Any) -> Sharing:
     """What the rows of one forward pass of a policy share."""
     found: Sharing = getattr(getattr(policy, "attention", None), "sharing", "")
     return found
+
+
+def shared_by(policy: Any) -> tuple[int, int]:
+    """Tokens of rows that a policy's attention was given so far, and those of them that it computed."""
+    found = getattr(getattr(policy, "attention", None), "shared", None)
+    return (0, 0) if found is None else (found.dense_tokens, found.tokens)
+
+
+def ratio(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Tokens of rows over those computed, between two moments; 1 where none were.
+
+    >>> ratio((10, 10), (40, 20))
+    3.0
+    """
+    computed = after[1] - before[1]
+    return (after[0] - before[0]) / computed if computed else 1.0
+
+
+def divided(batch: Batch, policy: Any, tokens: int) -> Cut:
+    """Divide rows among forward passes as a policy's attention shares them, which may choose itself by these rows.
+
+    Raises:
+        Refused: RC768, one row or pair alone is larger.
+    """
+    attention: Any = getattr(policy, "attention", None)
+    if batch.num_rows and hasattr(attention, "look"):
+        attention.look(batch["tokens_RT"], batch["attend_RT"], batch["trained_RT"] & batch["attend_RT"], tokens)
+    padded = bool(getattr(attention, "padded", True))
+    return parts(batch, tokens, padded=padded, sharing=sharing_of(policy))
 
 
 def parts(batch: Batch, tokens: int, *, padded: bool, sharing: Sharing = "") -> Cut:
@@ -112,22 +143,25 @@ def spread_of(part: Batch, made: Values) -> tuple[float, float]:
 class Scored:
     """A log-probability pass over a whole batch, in micro-batches: the old policy's, the reference's."""
 
-    def __init__(self, inner: Any, output: str, *, tokens: int, padded: bool, sharing: Sharing = "") -> None:
-        """Wrap ``inner(tokens_RT, attend_RT, trained_RT)``; its log-probabilities come out as ``output``."""
+    def __init__(self, inner: Any, output: str, *, tokens: int, policy: Any) -> None:
+        """Wrap ``inner(tokens_RT, attend_RT, trained_RT)``; its log-probabilities come out as ``output``.
+
+        ``policy`` computes them, or the ``scorer`` that ``inner`` has of its own.
+        """
         self.inner = inner
         self.output = output
         self.tokens = tokens
-        self.padded = padded
-        self.sharing = sharing
+        self.policy = getattr(inner, "scorer", policy)
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
-        """Score every trained token without a gradient."""
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Score every trained token without a gradient; ``images`` are ``pixels_I`` and ``image_row_I``, or nothing."""
         batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
+        batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
         found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
         with torch.no_grad():
-            for index in parts(batch, self.tokens, padded=self.padded, sharing=self.sharing).parts:
+            for index in divided(batch, self.policy, self.tokens).parts:
                 part = narrowed(batch.rows(index))
-                made = self.inner(part["tokens_RT"], part["attend_RT"], part["trained_RT"])
+                made = self.inner(*(part[name] for name in batch))
                 value_RT = made.get(self.output, made.get("logprob_RT"))
                 found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
         return {self.output: found_RT}

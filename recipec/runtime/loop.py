@@ -200,7 +200,6 @@ def updates(stage: Stage, batch: Batch, update: tuple[Node, ...]) -> dict[str, f
                     stage.walk,
                     stage.optimizer,
                     tokens=int(stage.budget["microbatch_tokens"]),
-                    padded=stage.padded,
                 )
             )
             for part in stage.walk.instances.values():

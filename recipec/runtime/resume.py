@@ -16,6 +16,8 @@ from recipec.runtime.checkpoint import conditions, load_state, save_state
 def parts(stage: Stage) -> Iterator[tuple[str, Any]]:
     """Every part that has a state, by a name that a checkpoint can use."""
     yield "policy", stage.policy
+    if hasattr(stage.policy.attention, "state"):
+        yield "attention", stage.policy.attention
     yield "optimizer", stage.optimizer
     yield "source", stage.source
     for name, part in sorted(stage.walk.instances.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
 from recipec.runtime.clock import Clocked
-from recipec.runtime.engine import Followed, Scored, sharing_of
+from recipec.runtime.engine import Followed, Scored
 from recipec.runtime.environment.position import Environment
 from recipec.runtime.evaluate import Evaluator
 from recipec.runtime.journal import Journal
@@ -52,6 +53,7 @@ def run(
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
     machine = graph.machine
     setting = arrange(graph, stage, folder, options)
+    setting.say = lambda text: display.say(f"{stage.name}: {text}")
     folder.begin(stage.name, digest)
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     with ExitStack() as closing:
@@ -100,7 +102,19 @@ def arrange(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options
         artifacts=artifacts,
         services={name: str(service["url"]) for name, service in machine.get("services", {}).items()},
         rollout=read_spec("machine", machine.get("rollout", {"type": "hf"})),
+        predicted=predicted(options.plan, stage.name),
     )
+
+
+def predicted(plan: str, stage: str) -> Mapping[str, Any] | None:
+    """Return what the plan of the run says that rows of a stage share, where the recipe fixes it.
+
+    >>> predicted("{}", "explore") is None
+    True
+    """
+    stages = json.loads(plan).get("stages", ())
+    said = next((one.get("sharing") for one in stages if one["name"] == stage), None)
+    return said if said and said["fixed"] else None
 
 
 def bind(
@@ -121,8 +135,7 @@ def bind(
     setting.policy = policy
     attention = read_spec("attention", settings.get("attention") or {"type": "auto"})
     policy.use(attention.load()(attention, setting))
-    padded = bool(getattr(policy.attention, "padded", True))
-    walk = Walk(setting, shared(stage, setting, policy, padded=padded))
+    walk = Walk(setting, shared(stage, setting, policy))
     closing.callback(walk.close)
     before: Values = {}
     for node in stage.before:
@@ -152,7 +165,6 @@ def bind(
         show=display,
         evaluate=lambda _step: {},
         stopped=stopped,
-        padded=padded,
         digest=digest,
         values=before,
     )
@@ -164,30 +176,28 @@ def environment(spec: Component, setting: Setting) -> Environment:
     return found
 
 
-def shared(stage: StageGraph, setting: Setting, policy: Any, *, padded: bool) -> dict[str, Any]:
+def shared(stage: StageGraph, setting: Setting, policy: Any) -> dict[str, Any]:
     """Parts that several nodes share, by node id: the policy in its updates, as the old one, behind a reference."""
-    tokens, sharing = int(stage.settings["budget"]["microbatch_tokens"]), sharing_of(policy)
+    tokens = int(stage.settings["budget"]["microbatch_tokens"])
     score = partial(policy.logprobs, entropy=False)
     found: dict[str, Any] = {}
     for node in stage.nodes():
         if node.slot == "policy":
             old = "old_logprob_RT" in node.outputs
-            found[node.id] = (
-                Scored(score, "old_logprob_RT", tokens=tokens, padded=padded, sharing=sharing) if old else policy
-            )
+            found[node.id] = Scored(score, "old_logprob_RT", tokens=tokens, policy=policy) if old else policy
         if node.slot == "reference":
-            found[node.id] = reference(node, stage, setting, policy, tokens=tokens, padded=padded)
+            found[node.id] = reference(node, stage, setting, policy, tokens=tokens)
     return found
 
 
-def reference(node: Node, stage: StageGraph, setting: Setting, policy: Any, *, tokens: int, padded: bool) -> Any:
+def reference(node: Node, stage: StageGraph, setting: Setting, policy: Any, *, tokens: int) -> Any:
     """Keep the reference the way the compiler chose."""
-    settings, sharing = stage.settings["reference"], sharing_of(policy)
+    settings = stage.settings["reference"]
     if settings["mode"] == "cached" and settings["instead_of"] != "other":
         score = partial(policy.logprobs, entropy=False)
-        return Cached(Scored(score, "ref_logprob_RT", tokens=tokens, padded=padded, sharing=sharing))
+        return Cached(Scored(score, "ref_logprob_RT", tokens=tokens, policy=policy))
     spec = spec_of(node)
-    made = Followed(spec.load()(spec, setting), "ref_logprob_RT", tokens=tokens, padded=padded, sharing=sharing)
+    made = Followed(spec.load()(spec, setting), "ref_logprob_RT", tokens=tokens, policy=policy)
     return Cached(made) if settings["mode"] == "cached" else made
 
 

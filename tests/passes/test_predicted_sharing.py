@@ -100,14 +100,21 @@ def test_long_answers_are_packed() -> None:
     assert found.why in render_plan(plan(compiled(group(200, 8192, 8)), {"a": QWEN}))
 
 
-def test_auto_runs_packed_and_says_what_is_better() -> None:
-    """The choice is told, not taken: execution stays what it was."""
+def test_auto_takes_what_is_predicted() -> None:
+    """The choice is told, and `auto` runs it; another attention stays what the recipe says."""
     found = shared(group(4096, 512, 8))
-    assert (found.asked, found.runs, found.best) == ("auto", "packed", "trie")
+    assert (found.asked, found.runs, found.best, found.fixed) == ("auto", "trie", "trie", True)
     text = render_plan(plan(compiled(group(4096, 512, 8)), {"a": QWEN}))
-    assert "`auto` runs `packed` until `attention: {type: trie}` is said" in text
-    said = shared(group(4096, 512, 8, attention=part("attention", "trie")))
-    assert (said.asked, said.runs) == ("trie", "trie")
+    assert f"attention       {found.why}\n" in text
+    said = shared(group(4096, 512, 8, attention=part("attention", "dense")))
+    assert (said.asked, said.runs) == ("dense", "dense")
+
+
+def test_a_model_of_unknown_sizes_leaves_the_choice_to_the_rows() -> None:
+    """Without sizes there are tokens to compare, and no operations: the first rows decide."""
+    (stage,) = plan(compiled(group(4096, 512, 8)), {"a": None}).stages
+    assert stage.sharing is not None
+    assert not stage.sharing.fixed
 
 
 def test_dropout_forbids_sharing() -> None:

@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from recipec.diagnostics import Refused
 from recipec.runtime import head, weights
 from recipec.runtime.attention.dense import Dense
-from recipec.runtime.attention.packed import Auto, Packed
+from recipec.runtime.attention.auto import Auto
+from recipec.runtime.attention.packed import Packed
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
 from recipec.spec import attention, policy
@@ -143,16 +144,19 @@ def test_a_model_that_cannot_be_packed_is_refused_and_auto_takes_dense(family, m
     assert refused.value.diagnostics[0].code == "RC731"
     auto = Auto(attention.Auto(), model.setting)
     model.use(auto)
+    assert torch.equal(model(*batch)["logprob_RT"], before)
     assert isinstance(auto.chosen, Dense)
     assert auto.why
-    assert torch.equal(model(*batch)["logprob_RT"], before)
 
 
-def test_auto_takes_packed_where_it_can(monkeypatch):
-    """A llama is packed."""
+def test_auto_takes_packed_where_rows_share_nothing(monkeypatch):
+    """A llama over random rows is packed, from the first of them on."""
     model = make("llama", monkeypatch)
     auto = Auto(attention.Auto(), model.setting)
     model.use(auto)
+    assert auto.name == ""
+    model(*rows())
+    assert (auto.name, auto.why[:7]) == ("packed", "ideal 1")
     assert isinstance(auto.chosen, Packed)
 
 

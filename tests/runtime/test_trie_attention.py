@@ -173,9 +173,11 @@ def test_a_certificate_is_made_once(monkeypatch, tmp_path):
     made = []
     original = certificate.certify
     monkeypatch.setattr(certificate, "certify", lambda small: made.append(small) or original(small))
+    monkeypatch.setattr(certificate, "_certified", {})
     model = bound("llama", monkeypatch, tmp_path)
     for _ in range(2):
         model.use(Trie(attention.Trie(), model.setting))
+        certificate._certified.clear()
     assert len(made) == 1
     (file,) = (tmp_path / "attention").iterdir()
     file.write_text("{")

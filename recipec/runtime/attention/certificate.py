@@ -47,6 +47,9 @@ _SIZES = {
 _LENGTHWISE = {"dynamic", "longrope", "su"}
 """Rope scalings that look at the longest position of a batch."""
 
+_certified: dict[str, Certificate] = {}
+"""What this process has found or read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -66,7 +69,10 @@ def certificate(config: Any, cache: Path) -> Certificate:
         return Certificate(equal=False, why=f"no small model of its kind can be made: {_line(error)}")
     said = json.dumps(small.to_dict(), sort_keys=True, default=str)
     about = (_FORM, torch.__version__, transformers.__version__, type(small).__name__, said)
-    file = cache / "attention" / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.json"
+    digest = hashlib.sha256(repr(about).encode()).hexdigest()
+    if digest in _certified:
+        return _certified[digest]
+    file = cache / "attention" / f"{digest}.json"
     found = _read(file)
     if found is None:
         found = certify(small)
@@ -74,6 +80,7 @@ def certificate(config: Any, cache: Path) -> Certificate:
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
         temporary.replace(file)
+    _certified[digest] = found
     return found
 
 

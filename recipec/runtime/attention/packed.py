@@ -187,48 +187,19 @@ class Packed:
         if not any(lengths):
             raise AssertionError("no row has two tokens")
         row_lengths = tuple(n for n in lengths if n)
-        positions = torch.cat([torch.arange(n, device=tokens_RT.device) for n in row_lengths])
+        turned_3RT = policy.positions(tokens_RT)
+        if turned_3RT is None:
+            positions = torch.cat([torch.arange(n, device=tokens_RT.device) for n in row_lengths])[None]
+        else:
+            positions = turned_3RT[:, kept][:, None]
         with _without_mask():
             hidden_1NH = policy.hidden(
-                input_ids=tokens_RT[kept][None], position_ids=positions[None], row_lengths=row_lengths
+                input_ids=tokens_RT[kept][None], position_ids=positions, row_lengths=row_lengths
             )
         starts = torch.tensor([0, *lengths[:-1]], device=tokens_RT.device).cumsum(0)
         return Predictors(
             hidden_1NH[0, starts[row] + column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
         )
-
-
-class Auto:
-    """Packed where the model can do it, else dense; ``chosen`` and ``why`` say which."""
-
-    def __init__(self, spec: Component, setting: Setting) -> None:
-        """Nothing is chosen before a policy is bound."""
-        self.spec, self.setting = spec, setting
-        self.chosen: Dense | Packed = Dense(spec, setting)
-        self.why = ""
-
-    def again(self) -> Auto:
-        """Return an unbound one, for a second model."""
-        return Auto(self.spec, self.setting)
-
-    @property
-    def padded(self) -> bool:
-        """Whether a micro-batch costs its longest row times its rows."""
-        return self.chosen.padded
-
-    def bind(self, policy: CausalLm) -> None:
-        """Choose for this policy."""
-        packed = Packed(self.spec, self.setting)
-        try:
-            packed.bind(policy)
-        except Refused as refused:
-            self.chosen, self.why = Dense(self.spec, self.setting), refused.diagnostics[0].message
-        else:
-            self.chosen, self.why = packed, "rows need no padding"
-
-    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
-        """Return what the chosen attention returns."""
-        return self.chosen.predictors(policy, tokens_RT, attend_RT, scored_RT)
 
 
 @torch.no_grad()

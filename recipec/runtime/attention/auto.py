@@ -1,0 +1,157 @@
+"""The attention that chooses itself: a forest where that is predicted to pay, else packed rows, else padded ones.
+
+What the recipe fixes is decided by the compiler's prediction.  Otherwise the first rows that are scored decide: they
+are merged and cut as the budget cuts them, and what is saved is the operations of a forward and a backward pass row by
+row over those of the forest.  The choice is made once, kept in checkpoints, and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recipec.component import Component
+from recipec.diagnostics import Refused
+from recipec.runtime import flops, trie
+from recipec.runtime.attention.dense import Dense
+from recipec.runtime.attention.packed import Packed
+from recipec.runtime.attention.trie import Trie
+from recipec.runtime.cutting import Sharing, cut
+from recipec.runtime.head import Predictors
+
+if TYPE_CHECKING:
+    from recipec.runtime.policy import CausalLm
+    from recipec.runtime.setting import Setting
+
+WORTH = 1.1
+"""Least ideal speed-up for which a forest pays; the compiler's prediction has the same bound."""
+_KINDS: dict[str, Callable[[Any, Any], Any]] = {"trie": Trie, "packed": Packed, "dense": Dense}
+
+
+class Auto:
+    """The best of the others; see :class:`recipec.spec.attention.Auto`."""
+
+    def __init__(self, spec: Component, setting: Setting, leader: Auto | None = None) -> None:
+        """Nothing is chosen before a policy is bound; with a ``leader``, what that one chooses is followed."""
+        self.spec, self.setting, self.leader = spec, setting, leader
+        self.chosen: Any = Dense(spec, setting)
+        self.name = ""
+        """What was chosen; nothing yet if that waits for rows."""
+        self.why = ""
+        self._policy: CausalLm | None = None
+        self._before = ""
+
+    def again(self) -> Auto:
+        """Return an unbound one, for a second model: where it can, it computes as this one does."""
+        return Auto(self.spec, self.setting, self)
+
+    @property
+    def padded(self) -> bool:
+        """Whether a micro-batch costs its longest row times its rows."""
+        return bool(self.chosen.padded)
+
+    @property
+    def sharing(self) -> Sharing:
+        """What rows of one micro-batch share."""
+        found: Sharing = getattr(self.chosen, "sharing", "")
+        return found
+
+    @property
+    def shared(self) -> Any:
+        """What passes have shared so far, where they share anything."""
+        return getattr(self.chosen, "shared", None)
+
+    def bind(self, policy: CausalLm) -> None:
+        """Choose for this policy, where that needs no rows."""
+        self._policy = policy
+        self._before = str(policy.model.config._attn_implementation)  # noqa: SLF001 - the library has no getter
+        said = self.setting.predicted
+        if self.leader is not None:
+            return
+        if drops(policy):
+            self._take("packed", "with dropout rows cannot share a computation")
+        elif said:
+            self._take(str(said["best"]), str(said["why"]).partition(":")[0])
+
+    def look(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None = None) -> None:
+        """Choose by the first rows, where the choice has waited for them; ``limit`` is the budget of a forward pass."""
+        if self.name:
+            return
+        if self.leader is not None:
+            self.leader.look(tokens_RT, attend_RT, scored_RT, limit)
+            self._take(self.leader.name, self.leader.why)
+            return
+        assert self._policy is not None, "rows come after a policy"
+        gain = ideal(self._policy, tokens_RT, attend_RT, scored_RT, limit)
+        self._take("trie" if gain >= WORTH else "packed", f"ideal {gain:.2f}x")
+
+    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+        """Return what the chosen attention returns."""
+        self.look(tokens_RT, attend_RT, scored_RT)
+        found: Predictors = self.chosen.predictors(policy, tokens_RT, attend_RT, scored_RT)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What was chosen and why: rows of later steps may speak for another, and must not."""
+        return {"name": self.name, "why": self.why}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        name, why = str(state["name"]), str(state["why"])
+        if name and name != self.name:
+            self._take(name, why)
+        self.why = why
+
+    def _take(self, name: str, why: str) -> None:
+        """Take the best attention, from ``name`` on downwards, that can compute the policy; say which and why."""
+        policy = self._policy
+        assert policy is not None, "an attention is bound before it chooses"
+        for kind in tuple(_KINDS)[tuple(_KINDS).index(name) :]:
+            made = _KINDS[kind](self.spec, self.setting)
+            try:
+                made.bind(policy)
+            except Refused as refused:
+                policy.model.set_attn_implementation(self._before)
+                why += f"; {refused.diagnostics[0].message}"
+                continue
+            self.chosen, self.name, self.why = made, kind, why
+            break
+        if self.leader is None:
+            self.setting.say(f"attention {self.name}: {self.why}")
+
+
+def drops(policy: CausalLm) -> bool:
+    """Whether anything in a policy is dropped at random while it trains."""
+    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.model.modules()):
+        return True
+    said = policy.model.config.get_text_config().to_dict()
+    return any(("dropout" in name or name.endswith("pdrop")) and _above_zero(value) for name, value in said.items())
+
+
+def _above_zero(value: Any) -> bool:
+    return isinstance(value, float) and value > 0
+
+
+def ideal(policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None) -> float:
+    """Return how many times fewer operations a forest makes of these rows, forward and backward."""
+    lengths_R = attend_RT.sum(-1)
+    parts: tuple[Tensor, ...] = (torch.arange(len(tokens_RT)),)
+    if limit is not None:
+        units = list(torch.arange(len(tokens_RT))[:, None])
+        parts = cut(tokens_RT, lengths_R, units, max(limit, int(lengths_R.max())), None).parts
+    of = flops.sizes(policy.model)
+    spent = [0.0, 0.0]
+    for part in parts:
+        tokens, scored = tokens_RT[part].cpu().numpy(), scored_RT[part].cpu().numpy().astype(bool)
+        scored[:, 0] = False
+        forest = trie.build(tokens, np.maximum(lengths_R[part].cpu().numpy() - 1, 0))
+        row, column = scored.nonzero()
+        unique = len(np.unique(forest.node_RT[row, column - 1]))
+        dense = forest.dense_tokens
+        spent[0] += flops.least(of, dense, forest.dense_pairs, len(row), backward=True)
+        spent[1] += flops.least(of, forest.size, forest.pairs, unique, backward=True, dense=dense)
+    return spent[0] / spent[1] if spent[1] else 1.0
