@@ -11,6 +11,7 @@ from recipec.signals import broadcasts, split_axes
 from recipec.spec.recipe import SLOT, SLOTS, Kind
 
 _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
+_IMAGES = ("pixels_I", "image_row_I")
 _COLLATED = (*_ROWS, "turn_RT", "prompt_id_R")
 
 
@@ -141,6 +142,9 @@ def _compiled(row: Row, given: Collection[str]) -> Iterator[Step]:
         yield Step(None, _ROWS, ("logprob_RT", "entropy_RT"))
     if not row.of("reference") and row.kind != "sft":
         yield Step(None, _ROWS, ("ref_logprob_RT",))
+    if set(_IMAGES) & set(policy):
+        shown = {"rl": ("prompt_P", "by_prompt_R"), "sft": ("completion_P",), "dpo": ("chosen_P", "rejected_P")}
+        yield Step(None, shown[row.kind or "rl"], _IMAGES)
     if row.kind == "rl":
         yield Step(None, ("error_R", "level:reward"), ("reward_R", "failed_R"))
         yield Step(None, ("level:advantage",), ("advantage_R",))

@@ -13,6 +13,7 @@ from recipec.spec.reference import Frozen
 
 OPS = "recipec.runtime.ops:"
 Place = Literal["before", "steps", "updates"]
+IMAGES = ("pixels_I", "image_row_I")
 _OF_EPISODES = ("gamma", "invalid_action_penalty")
 _OF_TOKENS = ("weight", "scale", "singleton", "epsilon")
 """Knobs of `group_relative` that `token_relative` has, too."""
@@ -92,6 +93,8 @@ def draft_row(name: str, stage: Stage, policy: Component) -> list[Draft]:
     drafts = [row[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in row]
     if stage.kind != "rl":
         drafts.append(_collate(name, stage))
+    if any(need.signal in IMAGES for need in policy.requires()):
+        drafts.append(_images(name, stage))
     if rewards:
         drafts += [*rewards, _sum_rewards(name, stage, rewards), *_episodes(name, stage, needed)]
     if "reference" in row:
@@ -104,6 +107,7 @@ def draft_row(name: str, stage: Stage, policy: Component) -> list[Draft]:
         drafts.append(row["grouping"])
     drafts += credit
     drafts += updates
+    drafts = [_beside_policy(draft, policy) for draft in drafts]
     asked = {signal for draft in drafts for _, signal, _ in draft.needs}
     return [_placed(_asked(draft, asked), stage) for draft in drafts]
 
@@ -168,6 +172,24 @@ def _collate(name: str, stage: Stage) -> Draft:
     if stage.kind == "sft":
         return _op(name, "collate", "collate_completions", ("completion_P",), rows)
     return _op(name, "collate", "collate_pairs", ("chosen_P", "rejected_P"), (*rows, "by_pair_R", "chosen_R"))
+
+
+def _images(name: str, stage: Stage) -> Draft:
+    """Draft what gives rows the images of their tasks or examples: every pass over a row then sees the same ones."""
+    function, needs = {
+        "rl": ("images_of_prompts", ("prompt_P", "by_prompt_R")),
+        "sft": ("images_of_completions", ("completion_P",)),
+        "dpo": ("images_of_pairs", ("chosen_P", "rejected_P")),
+    }[stage.kind]
+    return _op(name, "images", function, needs, IMAGES)
+
+
+def _beside_policy(draft: Draft, policy: Component) -> Draft:
+    """Let a reference see the images that the policy sees."""
+    seen = tuple(need.signal for need in policy.requires() if need.signal in IMAGES)
+    if draft.slot != "reference" or not seen:
+        return draft
+    return replace(draft, needs=(*draft.needs, *((signal, signal, "") for signal in seen)))
 
 
 def _sum_rewards(name: str, stage: Stage, levels: Sequence[Draft]) -> Draft:
