@@ -59,7 +59,7 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_numbers_are_those_of_dense_rows(kind: str, folder: Folder, gradients: list[torch.Tensor]) -> None:
-    """GRPO, SFT and DPO: losses and gradients of the first update are those of padded rows; one line says the choice."""
+    """GRPO, SFT and DPO: losses and gradients are those of padded rows; one line tells the choice."""
     files = {"a__jsonl": LONG, "pairs__jsonl": PAIRS}
     made = {}
     for attention in ("dense", "auto"):
