@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from recipec.diagnostics import COMMAND_LINE, Finding, check, codes
 from recipec.passes.facts import beside, dotted, group_size, place, units_per_step
 from recipec.passes.reading import Part, Reading
+from recipec.spec.recipe import PAIRED
 
 _OWN = {"reward": "function", "environment": "own"}
 """Components whose work is done by the user's own code."""
@@ -129,7 +130,7 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
 def too_few_answers(reading: Reading) -> Iterator[Finding]:
     """A metric of an evaluation needs more answers to a prompt than are drawn.
 
-    What it checks: `avg@K` and `pass@K` need at least K answers; `majority` needs at least 2.
+    What it checks: `avg@K` and `pass@K` need at least K answers; `majority` and `majority_macro_f1` at least 2.
     Why it matters: `pass@8` of one answer is no number, and a vote of one is no vote.
     Example: `metrics: [pass@8]` with `sampler: {num_generations: 4}`.
     Use instead: raise `num_generations`, and with it the temperature.
@@ -139,7 +140,7 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
         drawn = evaluation.sampler.num_generations
         for i, metric in enumerate(evaluation.metrics):
             kind, _, count = metric.partition("@")
-            least = int(count) if count else 2 if kind == "majority" else 1
+            least = int(count) if count else 2 if kind.startswith("majority") else 1
             if least > drawn:
                 yield Finding(
                     f"`{metric}` needs {least} answers to a prompt, and evaluation `{name}` draws {drawn}",
@@ -157,7 +158,8 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
 def nothing_scores(reading: Reading) -> Iterator[Finding]:
     """An evaluation has no reward, and no stage has one to lend.
 
-    What it checks: an evaluation without `reward` takes those of the first `rl` stage; one must exist.
+    What it checks: an evaluation without `reward` takes those of the first `rl` stage; one must exist. The metric
+    `margin` alone compares pairs and needs none.
     Why it matters: nothing could say which answers are right.
     Example: a recipe of one `sft` stage with an evaluation that names only data.
     Use instead: `reward: {right: {type: …}}` in the evaluation.
@@ -165,7 +167,7 @@ def nothing_scores(reading: Reading) -> Iterator[Finding]:
     if any(row.kind in {"rl", None} for row in reading.rows.values()) or not reading.rows:
         return
     for name, evaluation in reading.evaluate.items():
-        if not evaluation.reward:
+        if not evaluation.reward and set(evaluation.metrics) != {PAIRED}:
             yield Finding(
                 f"nothing scores the answers of evaluation `{name}`",
                 place(reading, ("evaluate", name), key=True),

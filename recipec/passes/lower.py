@@ -16,7 +16,7 @@ from recipec.graph import BOOKKEEPING, FORMAT, Graph, Input, Loop, Node, StageGr
 from recipec.passes.draft import Draft, draft_row, dump, keys_of, publisher
 from recipec.passes.handover import adapter_start, policies, reference_settings
 from recipec.spec.attention import Auto
-from recipec.spec.recipe import Recipe, Stage, weights_kind
+from recipec.spec.recipe import PAIRED, Recipe, Stage, weights_kind
 
 LIMITS = ("max_turn_length", "max_context_length", "max_completion_length")
 """What of a sampler bounds the episodes of an evaluation."""
@@ -193,17 +193,23 @@ def _evaluations(recipe: Recipe) -> dict[str, Any]:
     """Dump the evaluations; one without rewards or without an environment takes those of the first rl stage.
 
     An episode is bounded as in that stage, so that an evaluation is bounded alike around every stage.
+    Rewards that hold answers against facts take the graph of the first stage that has one.
     """
     first = next((stage for stage in recipe.stages.values() if stage.kind == "rl"), None)
+    facts = next((stage.knowledge for stage in recipe.stages.values() if stage.knowledge is not None), None)
     made = {}
     for name, evaluation in recipe.evaluate.items():
+        answered = set(evaluation.metrics) != {PAIRED}
         made[name] = dump(evaluation)
-        rewards = evaluation.reward or (first.reward if first else {})
+        rewards = (evaluation.reward or (first.reward if first else {})) if answered else {}
         made[name]["reward"] = {level: dump(spec) for level, spec in sorted(rewards.items())}
-        environment = evaluation.environment or (first.environment if first else None)
+        environment = (evaluation.environment or (first.environment if first else None)) if answered else None
         made[name]["environment"] = dump(environment) if environment else None
         sampler = first.sampler if first else None
         made[name]["limits"] = {key: getattr(sampler, key, None) for key in LIMITS} if sampler else {}
+        asked = {need.signal for spec in rewards.values() for need in spec.requires()}
+        if "knowledge" in asked and facts is not None:
+            made[name]["knowledge"] = dump(facts)
     return made
 
 

@@ -11,7 +11,7 @@ from recipec.passes.facts import Spans, beside, calls, dotted, knob, place, titl
 from recipec.passes.reading import Part, Reading, Row
 from recipec.passes.references import unfit
 from recipec.signals import Signal, find_signal, split_axes
-from recipec.spec.recipe import SLOT
+from recipec.spec.recipe import PAIRED, SLOT, Evaluation
 
 _WITHOUT = {
     "by_tree_R": "without trees every row would be alone in its group and its credit would be its raw reward",
@@ -213,6 +213,8 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
         own = {level: spec.called for level, spec in evaluation.reward.items()}
         inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
         source = evaluation.data.called
+        if not answered(evaluation):
+            continue
         if source in _UNJUDGED and "verifier" in (own or inherited).values():
             whose = "" if own else f", which come from stage `{scoring.name if scoring else ''}`,"
             yield Finding(
@@ -312,6 +314,11 @@ def credit_unread(reading: Reading) -> Iterator[Finding]:
                 )
 
 
+def answered(evaluation: Evaluation) -> bool:
+    """Whether an evaluation has the policy write answers: one of pairs alone does not."""
+    return set(evaluation.metrics) != {PAIRED}
+
+
 def environment_of(reading: Reading, name: str) -> Part | None:
     """Return the environment that an evaluation asks: its own, or else that of the first `rl` stage."""
     own = [part for part in reading.trials[name].parts if part.slot == "environment"]
@@ -361,7 +368,7 @@ def reward_needs_training(reading: Reading) -> Iterator[Finding]:
     for name, evaluation in reading.evaluate.items():
         own = {level: spec.called for level, spec in evaluation.reward.items()}
         inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
-        for level, called in (own or inherited).items():
+        for level, called in (own or inherited).items() if answered(evaluation) else ():
             played = evaluation.environment is not None or bool(scoring and scoring.of("environment"))
             if called == "kl_penalty" or (called == "environment" and not played):
                 path = ("evaluate", name, "reward", level) if own else ("evaluate", name)

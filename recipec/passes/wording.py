@@ -16,9 +16,11 @@ from recipec.component import Section, is_signal
 
 FORMS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first",
-    r"^(accuracy|reward|majority|avg@[1-9]\d*|pass@[1-9]\d*)$": (
-        "one of `accuracy`, `reward`, `majority`, `avg@K`, `pass@K` with a number K"
+    r"^(avg@[1-9]\d*|pass@[1-9]\d*|reward\.[a-z][a-z0-9_]*)$": (
+        "`avg@K` or `pass@K` with a number K, or `reward.LEVEL` with a level of `reward`"
     ),
+    r"^[A-Za-z][A-Za-z0-9_-]*$": "letters, digits, `_` and `-`, a letter first",
+    r"\w": "text with a letter or a digit",
 }
 """Every pattern of our models in words; a test keeps the table whole."""
 _LONGEST = 60

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,23 +15,29 @@ from recipec.component import Component
 from recipec.display import Display
 from recipec.graph import Graph, StageGraph
 from recipec.runtime import clock
+from recipec.runtime.batch import Task
 from recipec.runtime.clock import Clocked
 from recipec.runtime.environment.position import Environment
+from recipec.runtime.labels import label_of, right_labels
+from recipec.runtime.margin import margin
+from recipec.runtime.measures import Scored, mean, summary
 from recipec.runtime.play import LONGEST, play, rows_kind
 from recipec.runtime.rows import write_rows
 from recipec.runtime.sampler.chain import rows_of, sample
 from recipec.runtime.sampler.draw import Sampling as Drawing
 from recipec.runtime.sampler.rollout import start_engine
 from recipec.runtime.setting import Setting
-from recipec.runtime.walk import read_spec
-from recipec.spec.recipe import Sampling
+from recipec.runtime.walk import METRIC, read_spec
+from recipec.spec.recipe import PAIRED, Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """One evaluation, read and built."""
 
-    tasks: list[Any]
+    tasks: list[Task]
+    """What is answered; none where only pairs are asked for."""
+    pairs: Mapping[str, Sequence[Any]]
     levels: dict[str, Any]
     """Spec and function of each reward."""
     setting: Setting
@@ -60,7 +65,10 @@ class Evaluator:
         self._sources: list[Any] = []
         self._built: list[Environment] = []
         self._environments: dict[str, Environment] = {}
+        self._graphs: dict[str, Any] = {}
         for node in stage.before:
+            if node.slot == "knowledge" and setting.knowledge is not None:
+                self._graphs[_said({"type": node.type, **node.knobs})] = setting.knowledge
             if node.slot == "environment" and setting.environment is not None:
                 self._environments[_said({"type": node.type, **node.knobs})] = setting.environment
 
@@ -82,23 +90,32 @@ class Evaluator:
         if name not in self._ready:
             self._ready[name] = self._prepare(dump)
         ready = self._ready[name]
-        path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
         self.policy.eval()
+        found: dict[str, float] = {}
+        if PAIRED in dump["metrics"]:
+            found |= margin(self.policy, self.policy.setting, ready.pairs)
+        asked = [metric for metric in dump["metrics"] if metric != PAIRED]
+        if not ready.tasks:
+            return found
+        path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
         clock.begin(ready.setting.environment, path)
         ready.setting.errors.clear()
         with torch.no_grad():
             rows, more = self._answered(name, dump, ready)
-            scores: dict[str, torch.Tensor] = {}
+            levels: dict[str, torch.Tensor] = {}
             for level, (spec, function) in ready.levels.items():
-                columns = [rows.get(parameter) for parameter in spec.parameters()]
-                scores[level] = function(*columns)["reward_R"] * spec.weight
+                made = function(*(rows.get(parameter) for parameter in spec.parameters()))
+                levels[level] = made.pop("reward_R")
+                more |= {key.removeprefix(METRIC): float(made[key]) for key in made if key.startswith(METRIC)}
+        scores = {level: value_R * ready.levels[level][0].weight for level, value_R in levels.items()}
         reward_R = torch.stack(list(scores.values())).sum(0)
         reward_R = torch.where(rows["error_R"], math.nan, reward_R)
         clock.note(ready.setting.environment, path)
         written = {**rows, "reward_R": reward_R}
         write_rows(path, written, levels=scores, step=step, read=self.policy.decode, errors=ready.setting.errors)
-        scored, texts = by_task(rows, reward_R)
-        return summary(dump["metrics"], scored, texts, float(dump["correct_at"])) | more
+        specs = {level: spec for level, (spec, _) in ready.levels.items()}
+        scored = scored_by_task(rows, reward_R, levels, specs)
+        return found | summary(asked, scored, float(dump["correct_at"])) | more
 
     def _answered(self, name: str, dump: Mapping[str, Any], ready: Ready) -> tuple[dict[str, Any], dict[str, float]]:
         """Let the policy answer every task, or play it where there is an environment."""
@@ -115,11 +132,16 @@ class Evaluator:
     def _prepare(self, dump: Mapping[str, Any]) -> Ready:
         spec = read_spec("environment", dump["environment"]) if dump.get("environment") else None
         environment = self._environment(spec, dump["environment"]) if spec is not None else None
-        setting = replace(self.setting, environment=environment, errors={})
-        data = read_spec("data", dump["data"])
-        source = data.load()(data, setting)
-        self._sources.append(source)
-        source.prepare("rl")
+        setting = replace(self.setting, environment=environment, knowledge=self._knowledge(dump), errors={})
+        tasks: list[Task] = []
+        if any(metric != PAIRED for metric in dump["metrics"]):
+            tasks = list(self._source(dump, setting, "rl").tasks)
+        pairs: Mapping[str, Sequence[Any]] = {}
+        if PAIRED in dump["metrics"]:
+            source = self._source(dump, setting, "dpo")
+            (pairs,) = source.slices(len(source))
+        if not tasks:
+            return Ready([], pairs, {}, setting, None)
         levels: dict[str, Any] = {}
         for name, level in (dump.get("reward") or {}).items():
             judge = read_spec("reward", level)
@@ -128,7 +150,15 @@ class Evaluator:
                 levels[name] = (judge, target(judge, setting))
             else:
                 levels[name] = (judge, _bound(target, judge.knobs()))
-        return Ready(list(source.tasks), levels, setting, rows_kind(spec) if spec is not None else None)
+        return Ready(tasks, pairs, levels, setting, rows_kind(spec) if spec is not None else None)
+
+    def _source(self, dump: Mapping[str, Any], setting: Setting, kind: Literal["rl", "dpo"]) -> Any:
+        """Read the data of an evaluation, as tasks to answer or as pairs to compare."""
+        data = read_spec("data", dump["data"])
+        source = data.load()(data, setting)
+        self._sources.append(source)
+        source.prepare(kind)
+        return source
 
     def _environment(self, spec: Component, dump: Mapping[str, Any]) -> Environment:
         """Return the environment that a spec means: the stage's own where it is the same, which has no memory."""
@@ -137,6 +167,17 @@ class Evaluator:
             self._environments[key] = Clocked(spec.load()(spec, self.setting))
             self._built.append(self._environments[key])
         return self._environments[key]
+
+    def _knowledge(self, dump: Mapping[str, Any]) -> Any:
+        """Return the graph of facts that a reward asks: the stage's own where it is the same."""
+        said = dump.get("knowledge")
+        if not said:
+            return self.setting.knowledge
+        key = _said(said)
+        if key not in self._graphs:
+            spec = read_spec("knowledge", said)
+            self._graphs[key] = spec.load()(spec, self.setting)
+        return self._graphs[key]
 
     def close(self) -> None:
         """Release what the tasks and the rewards hold."""
@@ -154,6 +195,35 @@ def _said(dump: Mapping[str, Any]) -> str:
     return json.dumps(dump, sort_keys=True)
 
 
+def scored_by_task(
+    rows: Mapping[str, Any],
+    reward_R: torch.Tensor,
+    levels: Mapping[str, torch.Tensor],
+    specs: Mapping[str, Component],
+) -> Scored:
+    """Gather what the metrics are computed from: scores of episodes, their answers, the right ones, means of levels."""
+    rewards, texts = by_task(rows, reward_R)
+    specs = dict(sorted(specs.items()))
+    labelled = next((spec for spec in specs.values() if spec.called == "exact_match"), None)
+    reader: Any = labelled or next((spec for spec in specs.values() if getattr(spec, "tag", None)), None)
+    tag, labels = getattr(reader, "tag", None), getattr(reader, "labels", ())
+    column = getattr(labelled, "answer", "")
+    means = {level: _mean_of(value_R, ~rows["error_R"]) for level, value_R in levels.items()}
+    facts = [means[level] for level in levels if specs[level].called == "kg_consistency"]
+    return Scored(
+        rewards=rewards,
+        answers=[[label_of(text, tag, labels) if reader else text.strip() for text in task] for task in texts],
+        right=[right_labels(task, column, labels) for task in rows["prompt_P"]] if labelled else (),
+        labels=labels,
+        levels=means,
+        consistency=mean(facts) if facts else math.nan,
+    )
+
+
+def _mean_of(value_R: torch.Tensor, kept_R: torch.Tensor) -> float:
+    return mean(value_R[kept_R & ~value_R.isnan()].tolist())
+
+
 def by_task(rows: Mapping[str, Any], reward_R: torch.Tensor) -> tuple[list[list[float]], list[list[str]]]:
     """Return the score of every episode, the sum of its rows', and its last text, task by task.
 
@@ -168,50 +238,3 @@ def by_task(rows: Mapping[str, Any], reward_R: torch.Tensor) -> tuple[list[list[
         scored[int(prompt)][episode] = scored[int(prompt)].get(episode, 0.0) + reward
         texts[int(prompt)][episode] = text
     return [list(task.values()) for task in scored], [list(task.values()) for task in texts]
-
-
-def summary(
-    metrics: Sequence[str], groups: Sequence[Sequence[float]], texts: Sequence[Sequence[str]], correct_at: float
-) -> dict[str, float]:
-    """Average metrics over tasks; an answer that could not be scored counts as wrong.
-
-    >>> summary(("accuracy", "pass@2", "majority"), [[1.0, 0.0], [0.0, 0.0]], [["a", "b"], ["c", "c"]], 1.0)
-    {'accuracy': 0.25, 'pass@2': 0.5, 'majority': 0.5}
-    """
-    found: dict[str, float] = {}
-    right = [[score >= correct_at for score in group] for group in groups]
-    for metric in metrics:
-        name, _, count = metric.partition("@")
-        if name == "reward":
-            flat = [score for group in groups for score in group if not math.isnan(score)]
-            found[metric] = sum(flat) / max(1, len(flat))
-        elif name == "majority":
-            found[metric] = _mean(float(r[_majority(t)]) for r, t in zip(right, texts, strict=True))
-        elif name == "pass":
-            found[metric] = _mean(pass_at(len(r), sum(r), int(count)) for r in right)
-        elif name == "avg":
-            found[metric] = _mean(sum(r[: int(count)]) / int(count) for r in right)
-        else:
-            found[metric] = _mean(sum(r) / len(r) for r in right)
-    return found
-
-
-def pass_at(samples: int, right: int, k: int) -> float:
-    """Unbiased probability that one of ``k`` answers is right.
-
-    Chen et al., `Evaluating Large Language Models Trained on Code <https://arxiv.org/abs/2107.03374>`_, 2021, eq. 1.
-
-    >>> pass_at(4, 1, 2)
-    0.5
-    """
-    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
-
-
-def _majority(texts: Sequence[str]) -> int:
-    winner = Counter(text.strip() for text in texts).most_common(1)[0][0]
-    return next(i for i, text in enumerate(texts) if text.strip() == winner)
-
-
-def _mean(values: Any) -> float:
-    found: list[float] = list(values)
-    return sum(found) / max(1, len(found))

@@ -176,17 +176,29 @@ class Sampling(Section):
     stop: tuple[str, ...] = knob((), "A turn ends with the token that completes one of these texts.")
 
 
-class Evaluation(Section):
-    """Held-out tasks, scored before the first stage, after each, and every so many steps."""
+Metric = (
+    Literal[
+        "accuracy", "majority", "macro_f1", "majority_macro_f1", "reward", "consistency", "margin"
+    ]
+    | Annotated[str, Field(pattern=r"^(avg@[1-9]\d*|pass@[1-9]\d*|reward\.[a-z][a-z0-9_]*)$")]
+)  # fmt: skip
+PAIRED = "margin"
+"""The metric that reads pairs, and needs no answers."""
 
-    data: Slotted = knob(..., "Held-out tasks.")
+
+class Evaluation(Section):
+    """Held-out tasks or pairs, scored before the first stage, after each, and every so many steps."""
+
+    data: Slotted = knob(..., "Held-out tasks; for `margin`, pairs.")
     environment: Slotted | None = knob(None, "Who answers the policy; the first rl stage's environment if absent.")
     sampler: Sampling = knob(Sampling, "How answers are drawn.")
     reward: dict[str, Slotted] = knob(dict, "How answers are scored; the first rl stage's rewards if absent.")
     every: int | None = knob(None, "Also after this many steps of a stage.", unit="steps", ge=1)
     correct_at: float = knob(1.0, "Reward from which an answer counts as right.", unit="reward units")
-    metrics: tuple[Annotated[str, Field(pattern=r"^(accuracy|reward|majority|avg@[1-9]\d*|pass@[1-9]\d*)$")], ...] = (
-        knob(("accuracy",), "`accuracy`, `reward`, `majority`, `avg@K`, `pass@K`.")
+    metrics: tuple[Metric, ...] = knob(
+        ("accuracy",),
+        "`accuracy`, `reward`, `majority`, `avg@K`, `pass@K`, `macro_f1`, `majority_macro_f1`, `consistency`, "
+        "`reward.LEVEL`, `margin`.",
     )
 
 
