@@ -114,6 +114,8 @@ _TABLE = (
     Signal("rewards", "feature", "", "", "The environment gives rewards of its own."),
     Signal("tasks", "feature", "", "", "The environment brings its own tasks."),
     Signal("images", "feature", "", "", "Tasks or observations carry images."),
+    # a feature of a sampler
+    Signal("sampling", "feature", "", "", "The policy answers whatever prompt it is asked, as often as wanted."),
     # what a stage leaves behind; in a recipe they are named STAGE.policy and so on
     Signal("policy", "artifact", "", "", "Trained weights, configuration and tokenizer."),
     Signal("rollouts", "artifact", "", "", "Scored rows as sampled."),

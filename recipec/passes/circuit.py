@@ -53,7 +53,7 @@ class Circuit:
         }
         if part.slot == "sampler":
             makers = [step for step in self.steps if step.part is not None and step.part.slot == "preference"]
-            return any("prompt_P" in step.needs for step in makers)
+            return any("sampling" in step.needs for step in makers)
         return any(signal in wanted and signal not in rivals for signal in part.could_provide())
 
     def refs(self, part: Part) -> set[str]:

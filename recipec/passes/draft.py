@@ -109,7 +109,7 @@ def draft_row(name: str, stage: Stage, policy: Component) -> list[Draft]:
     drafts += updates
     drafts = [_beside_policy(draft, policy) for draft in drafts]
     asked = {signal for draft in drafts for _, signal, _ in draft.needs}
-    return [_placed(_asked(draft, asked), stage) for draft in drafts]
+    return [_placed(_asked(draft, asked, stage), stage) for draft in drafts]
 
 
 def _single(name: str, stage: Stage) -> Iterator[Draft]:
@@ -290,11 +290,18 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> lis
     return [replace(draft, place="updates") for draft in (*weigh, trained, loss, optimizer)]
 
 
-def _asked(draft: Draft, asked: set[str]) -> Draft:
-    """Leave out what a source of tasks could provide and nobody here reads."""
+def _asked(draft: Draft, asked: set[str], stage: Stage) -> Draft:
+    """Leave out what a source of tasks could provide and nobody here reads, or reads from elsewhere.
+
+    A sampler of a stage that makes pairs makes no rows of its own: it is asked by the preference.
+    """
+    pairs = stage.preference is not None
+    if draft.slot == "sampler":
+        return replace(draft, outputs=tuple(s for s in draft.outputs if (s == "sampling") == pairs))
     if draft.slot not in {"data", "preference"}:
         return draft
-    return replace(draft, outputs=tuple(signal for signal in draft.outputs if signal in asked))
+    elsewhere = {"chosen_P", "rejected_P"} if pairs and draft.slot == "data" else set()
+    return replace(draft, outputs=tuple(s for s in draft.outputs if s in asked - elsewhere))
 
 
 def _placed(draft: Draft, stage: Stage) -> Draft:

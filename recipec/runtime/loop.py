@@ -120,9 +120,9 @@ def drawn_rows(stage: Stage) -> Iterator[dict[str, Any]]:
 
 
 def drawn_by(stage: Stage, columns: Mapping[str, Any]) -> Node:
-    """The node whose columns are drawn: the data, or the preference."""
-    nodes = (node for node in stage.graph.nodes() if node.slot in {"data", "preference"})
-    return next(node for node in nodes if set(node.outputs) & set(columns))
+    """The node whose columns are drawn: the preference where there is one, else the data."""
+    nodes = sorted(stage.graph.nodes(), key=lambda node: node.slot != "preference")
+    return next(n for n in nodes if n.slot in {"data", "preference"} and set(n.outputs) & set(columns))
 
 
 def draw(stage: Stage) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 if TYPE_CHECKING:
     from recipec.runtime.album import Album
     from recipec.runtime.environment.position import Environment
+    from recipec.runtime.knowledge.graph import Knowledge
     from recipec.runtime.policy import CausalLm
 
 
@@ -63,3 +64,11 @@ class Setting:
     """Tell whoever watches the run a line."""
     errors: dict[int, str] = field(default_factory=dict)
     """Why episodes of the step failed, by episode; written by the sampler, cleared by the loop."""
+    knowledge: Knowledge | None = None
+    """The graph of facts, where the stage has one; built before the loop."""
+    sampler: Any = None
+    """Spec of the sampler that a preference asks, where the stage makes pairs of answers."""
+    home: Path | None = None
+    """Folder of the stage, for what must survive a kill before the first step; kept in memory alone if None."""
+    stopped: Callable[[], bool] = lambda: False
+    """Whether the run was asked to stop; read between samplings that come before the first step."""

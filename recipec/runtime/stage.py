@@ -18,6 +18,7 @@ from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
 from recipec.graph import Graph, Node, StageGraph, Value
+from recipec.runtime.answering import StoppedEarly
 from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
 from recipec.runtime.clock import Clocked
@@ -28,6 +29,7 @@ from recipec.runtime.journal import Journal
 from recipec.runtime.loop import run_stage, split
 from recipec.runtime.optimizer import AdamW
 from recipec.runtime.own import load_functions
+from recipec.runtime.pairs import made_once
 from recipec.runtime.policy import Origin
 from recipec.runtime.setting import Setting, cache_folder
 from recipec.runtime.table import Table
@@ -58,7 +60,10 @@ def run(
     journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     with ExitStack() as closing:
         closing.callback(journal.close)
-        bound = bind(stage, folder, setting, journal, display, stopped, digest, machine, closing)
+        try:
+            bound = bind(stage, folder, setting, journal, display, stopped, digest, machine, closing)
+        except StoppedEarly:
+            return False
         bound.begun = begun
         bound.warn = warn
         bound.replace = options.replace
@@ -137,12 +142,8 @@ def bind(
     policy.use(attention.load()(attention, setting))
     walk = Walk(setting, shared(stage, setting, policy))
     closing.callback(walk.close)
-    before: Values = {}
-    for node in stage.before:
-        if node.slot == "environment":  # it takes no columns: the sampler and the data reach it through the setting
-            setting.environment = walk.instances[node.id] = environment(spec_of(node), setting)
-        else:
-            walk.call(node, before)
+    setting.home, setting.stopped = folder.stage(stage.name), stopped
+    before = prepared(stage, walk, digest)
     source = find_source(stage, walk, before)
     engine_spec = read_spec("machine", machine.get("train", {"type": "local"}))
     _, update = split(stage.loop)
@@ -168,6 +169,36 @@ def bind(
         digest=digest,
         values=before,
     )
+
+
+def prepared(stage: StageGraph, walk: Walk, digest: str) -> Values:
+    """Build what is there before the loop, in the order of the graph, and make the pairs where the stage makes any.
+
+    What takes no columns is reached through the setting: a world, a graph of facts, the sampler that a preference asks.
+
+    Raises:
+        StoppedEarly: the run was asked to stop while pairs were made.
+    """
+    setting, made = walk.setting, Values()
+    for node in stage.before:
+        if node.slot == "environment":
+            setting.environment = walk.instances[node.id] = environment(spec_of(node), setting)
+        elif node.slot == "knowledge":
+            setting.knowledge = walk.instance(node)
+        elif node.slot == "sampler":
+            setting.sampler = spec_of(node)
+        elif node.slot == "data":  # pairs are made of all of its tasks
+            walk.instance(node).prepare("rl")
+            made[Value("prompt_P", node.id)] = walk.instance(node).tasks
+        elif node.slot == "preference":
+            assert setting.home is not None
+            about = {"digest": digest, "stage": stage.name, "artifact": "pairs"}
+            columns = [made[given.value] for given in node.inputs]
+            pairs = made_once(walk.instance(node), columns, setting.home / "pairs", about)
+            made |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
+        else:
+            walk.call(node, made)
+    return made
 
 
 def environment(spec: Component, setting: Setting) -> Environment:

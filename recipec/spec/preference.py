@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, SignalRef, component, knob
+from recipec.component import Component, PathRef, SignalRef, component, knob
 
 
 @component(
@@ -27,26 +27,88 @@ class BestVsWorst(Component):
     max_pairs: int | None = knob(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
 
 
-@component("preference", requires=("prompt_P", "knowledge"), provides=("chosen_P", "rejected_P"))
-class KgRag(Component):
-    """Prefer the answer written with retrieved facts over the one written without.
+class _Facts(Component):
+    """What a graph of facts decides, and which pairs are left out."""
+
+    topic: str | None = knob(
+        None, "Column that names what the question is about; the question's own text is searched if absent."
+    )
+    supported: float = knob(1.0, "Value of a claim that the graph states.", unit="points")
+    contradicted: float = knob(-1.0, "Value of a claim that the graph speaks against.", unit="points")
+    unknown: float = knob(0.0, "Value of a claim of which the graph says nothing.", unit="points")
+    average: Literal["sum", "mean"] = knob("sum", "An answer's score is the sum over its claims, or their mean.")
+    label: str | None = knob(None, "Column whose text both answers must contain, as whole words.")
+    tag: str | None = knob(None, "Look for the label in the last `<TAG>…</TAG>` alone.")
+    max_length_ratio: float | None = knob(
+        None, "The longer answer has at most this many times the tokens of the other.", unit="factor", ge=1
+    )
+    ended: bool = knob(False, "Both answers must have ended by themselves, not at the longest length.")
+    max_pairs: int | None = knob(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
+
+
+@component(
+    "preference",
+    requires=("prompt_P", "knowledge", "sampling"),
+    provides=("chosen_P", "rejected_P"),
+    impl="recipec.runtime.knowledge_pairs:KgRag",
+    state=True,
+)
+class KgRag(_Facts):
+    r"""Prefer the answer written with retrieved facts over the one written without.
+
+    Entities of the question are looked up in the graph, the triples around them are written out and put before the
+    question, and the policy answers both ways. Both answers are trained under the question alone, so what was
+    retrieved goes into the weights. Published: that a system built on a knowledge graph stands in for the expert. How
+    its pairs are made was not; this is our reading.
 
     References:
-        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025.
+        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025: a knowledge graph as proxy for expert preference.
+        Lewis et al., `Retrieval-Augmented Generation <https://arxiv.org/abs/2005.11401>`_, 2020.
     """
 
     type: Literal["kg_rag"] = "kg_rag"
-    top_k: int = knob(1, "Entities looked up.", ge=1)
-    hops: int = knob(1, "Steps from an entity.", ge=1)
+    top_k: int = knob(1, "Entities of the question that are looked up.", unit="entities", ge=1)
+    hops: int = knob(1, "Steps from an entity.", unit="steps", ge=1, le=8)
+    relations: tuple[str, ...] = knob((), "Relations that are followed; all if empty.")
+    direction: Literal["out", "in", "both"] = knob(
+        "out", "Facts that begin at what is looked up, those that end there, or both."
+    )
+    template: PathRef | None = knob(
+        None, "Jinja template of the question with its facts: `question`, `facts`, `entities`."
+    )
+    max_facts: int = knob(32, "Most triples put before a question, the nearest first.", unit="triples", ge=1, le=10_000)
+    max_fact_tokens: int = knob(512, "Longest text of facts put before a question.", unit="tokens", ge=1)
+    min_triples: int = knob(1, "Fewest triples a pair rests on.", unit="triples", ge=1)
+    margin: float | None = knob(
+        None, "Smallest difference between the scores of the two answers; not compared if absent.", unit="points"
+    )
 
 
-@component("preference", requires=("prompt_P", "knowledge"), provides=("chosen_P", "rejected_P"))
-class KgRank(Component):
-    """Prefer the answer that the graph supports best over the one it supports least.
+@component(
+    "preference",
+    requires=("prompt_P", "knowledge", "sampling"),
+    provides=("chosen_P", "rejected_P"),
+    impl="recipec.runtime.knowledge_pairs:KgRank",
+    state=True,
+)
+class KgRank(_Facts):
+    r"""Prefer the answer that the graph supports best over the one it supports least.
+
+    The policy answers each prompt several times; the claims of each answer are held against the graph:
+
+    .. math:: s = \sum_{claims} v,\quad v \in \{v_{supported}, v_{contradicted}, v_{unknown}\}
+
+    The answer of the highest score is paired with that of the lowest; among equals the first sampled is taken.
 
     References:
-        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025.
+        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025: a knowledge graph as proxy for expert preference.
+        Tian et al., `Fine-tuning Language Models for Factuality <https://arxiv.org/abs/2311.08401>`_, 2023: answers
+        ranked by the share of their claims that a source supports.
     """
 
     type: Literal["kg_rank"] = "kg_rank"
-    margin: float = knob(0.0, "Smallest difference in support of a pair.", ge=0)
+    top_k: int = knob(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
+    margin: float = knob(0.0, "Smallest difference in score of a pair.", unit="points", ge=0)
+    min_claims: int = knob(
+        1, "Fewest claims of a pair, both answers together, of which the graph says something.", unit="claims", ge=0
+    )

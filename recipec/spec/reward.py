@@ -259,3 +259,37 @@ class Environment(_Level):
     invalid_action_penalty: float = knob(
         0.0, "Charged to a row whose action was not understood.", unit="reward units", ge=0
     )
+
+
+@component(
+    "reward",
+    requires=(*_TEXT, "knowledge"),
+    provides=("reward_R",),
+    impl="recipec.runtime.consistency:KgConsistency",
+    lowered=("weight",),
+)
+class KgConsistency(_Level):
+    r"""Reward what a graph of facts supports, and charge for what it speaks against.
+
+    .. math:: r = \sum_{claims} v \text{ or their mean, within } \pm cap,\quad
+        v \in \{v_{supported}, v_{contradicted}, v_{unknown}\}
+
+    A claim that is made twice counts once. What has no claim gets `silent`.
+
+    References:
+        Tian et al., `Fine-tuning Language Models for Factuality <https://arxiv.org/abs/2311.08401>`_, 2023: the share
+        of an answer's claims that a source supports.
+        Min et al., `FActScore <https://arxiv.org/abs/2305.14251>`_, 2023.
+    """
+
+    type: Literal["kg_consistency"] = "kg_consistency"
+    supported: float = knob(1.0, "Value of a claim that the graph states.", unit="reward units")
+    contradicted: float = knob(-1.0, "Value of a claim that the graph speaks against.", unit="reward units")
+    unknown: float = knob(0.0, "Value of a claim of which the graph says nothing.", unit="reward units")
+    silent: float = knob(0.0, "Value of an answer without a claim.", unit="reward units")
+    average: Literal["sum", "mean"] = knob("mean", "The reward is the sum over the claims, or their mean.")
+    cap: float | None = knob(None, "Bound of the absolute reward.", unit="reward units", gt=0)
+    topic: str | None = knob(
+        None, "Column that names what the question is about; the question's own text is searched if absent."
+    )
+    top_k: int = knob(1, "Entities that the question is taken to be about.", unit="entities", ge=1)

@@ -52,7 +52,7 @@ class _Sampling(Component):
 @component(
     "sampler",
     requires=("prompt_P",),
-    provides=(*_ROWS, *_STEPS),
+    provides=(*_ROWS, *_STEPS, "sampling"),
     impl="recipec.runtime.sampler.chain:Chain",
     state=True,
 )

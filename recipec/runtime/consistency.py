@@ -1,0 +1,164 @@
+"""What a text says, held against a graph of facts: counted, scored, and kept as evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics import Refused
+from recipec.faults import preference as faults
+
+if TYPE_CHECKING:
+    from recipec.runtime.batch import Task
+    from recipec.runtime.knowledge.facts import Claim, Triple
+    from recipec.runtime.knowledge.graph import Knowledge
+    from recipec.runtime.setting import Setting
+    from recipec.spec.reward import KgConsistency as Spec
+
+VERDICTS = ("supported", "contradicted", "unknown")
+
+
+class Values(Protocol):
+    """What a claim is worth, by its verdict; see :class:`recipec.spec.preference.KgRank`."""
+
+    @property
+    def supported(self) -> float:
+        """Value of a claim that the graph states."""
+
+    @property
+    def contradicted(self) -> float:
+        """Value of a claim that the graph speaks against."""
+
+    @property
+    def unknown(self) -> float:
+        """Value of a claim of which the graph says nothing."""
+
+    @property
+    def average(self) -> str:
+        """Whether claims add (``sum``) or are averaged (``mean``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The claims of one text, each with its verdict and the triples that say so.
+
+    Example: ``judge(knowledge, "It itches.", ["psoriasis"]).count("supported")``.
+    """
+
+    claims: tuple[Mapping[str, Any], ...]
+
+    def count(self, verdict: str) -> int:
+        """How many claims got a verdict."""
+        return sum(claim["verdict"] == verdict for claim in self.claims)
+
+    @property
+    def known(self) -> int:
+        """How many claims the graph says something of."""
+        return self.count("supported") + self.count("contradicted")
+
+    def score(self, values: Values) -> float:
+        """Add or average the values of the claims, in points; 0 without a claim."""
+        total = sum(self.count(verdict) * float(getattr(values, verdict)) for verdict in VERDICTS)
+        return total / max(1, len(self.claims)) if values.average == "mean" else total
+
+    def evidence(self) -> dict[str, Any]:
+        """Return counts and claims as an artifact keeps them."""
+        return {**{verdict: self.count(verdict) for verdict in VERDICTS}, "claims": list(self.claims)}
+
+
+def judge(knowledge: Knowledge, text: str, topic: Sequence[str]) -> Judged:
+    """Extract the claims of ``text``, where unsaid about the entities of ``topic``, each once, and check each."""
+    return Judged(tuple(_claimed(knowledge, claim) for claim in knowledge.claims(text, topic)))
+
+
+def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
+    found = knowledge.check(claim)
+    return {
+        "says": ("not: " if claim.negated else "") + knowledge.say(claim.triple),
+        "sentence": claim.sentence,
+        "verdict": found.verdict,
+        "triples": [written(triple) for triple in found.evidence],
+    }
+
+
+def written(triple: Triple) -> list[str]:
+    """Return a triple as an artifact keeps it: subject, relation, object, source."""
+    return [triple.subject, triple.relation, triple.object, triple.source]
+
+
+def question(task: Task) -> str:
+    """Return the text that a task asks with: the plain prompt, or the last message of the user."""
+    if isinstance(task.prompt, str):
+        return task.prompt
+    said = [message for message in task.prompt if message["role"] == "user"] or list(task.prompt)
+    return text_of(said[-1]["content"])
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's content, images left out.
+
+    >>> text_of([{"type": "image"}, {"type": "text", "text": "What is it?"}])
+    'What is it?'
+    """
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")
+
+
+def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> list[str]:
+    """Return the entities that a task is about, the likeliest first, each once.
+
+    Raises:
+        Refused: RC886, the column that should say it is missing or holds no text.
+    """
+    if column is None:
+        return _entities(knowledge, question(task), top_k)
+    value = task.columns.get(column)
+    listed = list(value) if isinstance(value, list | tuple) else [value]
+    names = [name for name in listed if isinstance(name, str) and name.strip()]
+    if not names or len(names) < len(listed):
+        raise Refused(faults.no_topic(task.id, column, task.columns))
+    return list(dict.fromkeys(e for name in names for e in _entities(knowledge, name, top_k)))
+
+
+def _entities(knowledge: Knowledge, text: str, top_k: int) -> list[str]:
+    return list(dict.fromkeys(link.entity for link in knowledge.link(text, top_k)))
+
+
+class KgConsistency:
+    """Reward what the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
+
+    def __init__(self, spec: Spec, setting: Setting) -> None:
+        """Take the graph from the setting.
+
+        Raises:
+            Refused: RC888, there is none.
+        """
+        if setting.knowledge is None:
+            raise Refused(faults.no_knowledge_here(f"the reward `{spec.called}`"))
+        self.spec = spec
+        self.knowledge = setting.knowledge
+
+    def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Any]:
+        """Return ``reward_R`` in points, and the mean number of claims of a row by verdict.
+
+        Raises:
+            Refused: RC886, a task lacks the column that says what it is about.
+        """
+        prompts = by_prompt_R.tolist()
+        about = {p: topic(self.knowledge, prompt_P[p], self.spec.topic, self.spec.top_k) for p in set(prompts)}
+        judged = [judge(self.knowledge, text, about[p]) for p, text in zip(prompts, text_R, strict=True)]
+        made: dict[str, Any] = {"reward_R": torch.tensor([self._value(one) for one in judged], dtype=torch.float64)}
+        for verdict in VERDICTS:
+            made[f"metric/claims/{verdict}"] = sum(one.count(verdict) for one in judged) / max(1, len(judged))
+        return made
+
+    def _value(self, judged: Judged) -> float:
+        if not judged.claims:
+            return self.spec.silent
+        score, cap = judged.score(self.spec), self.spec.cap
+        return score if cap is None else max(-cap, min(cap, score))
