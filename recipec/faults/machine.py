@@ -21,3 +21,20 @@ def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> 
         help=f"`--set machine.{role}.type={here} --set machine.devices=1` runs it as far as one device's memory goes",
         path=f"machine.{role}",
     )
+
+
+@fault("RC511", "no-four-bit-weights-here")
+def no_four_bits(problem: str) -> Finding:
+    """Four-bit weights are asked for on a machine that cannot compute with them.
+
+    What it checks: a GPU and the package bitsandbytes, before the model is loaded.
+    Why it matters: their products have kernels for GPUs only; nothing here would train.
+    Example: `policy: {quantization: nf4}` on a laptop.
+    Use instead: `--set 'stages.NAME.policy.quantization=null'`, which trains the same adapters over full weights.
+    """
+    return Finding(
+        f"policy.quantization is nf4, and {problem}",
+        why="the recipe is valid; this machine has nothing to compute four-bit weights with",
+        help="run it where a GPU and bitsandbytes are, or leave policy.quantization out",
+        path="policy.quantization",
+    )

@@ -68,7 +68,7 @@ class Attention(Protocol):
 class CausalLm:
     """A Hugging Face decoder; see :class:`recipec.spec.policy.CausalLm`."""
 
-    def __init__(self, spec: policy.CausalLm, setting: Setting, origin: Origin) -> None:
+    def __init__(self, spec: policy.CausalLm | policy.VisionLm, setting: Setting, origin: Origin) -> None:
         """Load or build the model, its adapter and its tokenizer."""
         self.spec, self.setting, self.origin = spec, setting, origin
         self.device = setting.device
@@ -98,29 +98,48 @@ class CausalLm:
         if self.origin.kind == "scratch":
             if self.spec.scratch is None:
                 raise Refused(faults.bad_shape("`from` is scratch and policy.scratch is missing"))
-            self.tokenizer = scratch.build_tokenizer(self.spec.scratch.tokenizer, self.setting.root)
-            model = scratch.build_model(self.spec.scratch, self.tokenizer, self.spec.dropout).to(dtype)
+            model = self._new().to(dtype)
         else:
             folder = folder_of(self.origin, self.setting)
             if parent is None and (folder / adapter.CONFIG).exists():
                 parent = folder
-            weights.inspect_folder(folder)
-            self.tokenizer = weights.load_tokenizer(folder)
             # a merge is done in float32: adapters are often below the resolution of bfloat16
             at = torch.float32 if self.origin.adapter == "merge" else dtype
-            model = weights.load_model(folder, at, self.spec.dropout)
+            model = self._read(folder, at)
         if (parent is None) != (self.origin.adapter is None):
             raise Refused(faults.adapter_undecided(self._named(), found=parent is not None))
         if parent is not None and self.origin.adapter == "merge":
             model = adapter.load(model, parent, None).merge_and_unload().to(dtype)
+        model = self._quantized(model)
         if parent is not None and self.origin.adapter == "continue":
             self.adapted = adapter.load(model, parent, self.spec.lora)
         elif self.spec.lora is not None:
             seed = int(generator(self.setting.seed, self.setting.stage, "lora").integers(1 << 63))
-            self.adapted = adapter.add(model, self.spec.lora, seed)
+            self.adapted = adapter.add(model, self._targeted(model, self.spec.lora), seed)
             self.fresh_adapter = True
         # layers are replaced in place: the model itself goes on working, with its own names
         return model
+
+    def _new(self) -> nn.Module:
+        """Build the model of ``policy.scratch``, and its tokenizer."""
+        spec = self.spec.scratch
+        assert isinstance(spec, policy.Scratch)
+        self.tokenizer = scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        return scratch.build_model(spec, self.tokenizer, self.spec.dropout)
+
+    def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """Load the model of a folder, and its tokenizer."""
+        weights.inspect_folder(folder)
+        self.tokenizer = weights.load_tokenizer(folder)
+        return weights.load_model(folder, dtype, self.spec.dropout)
+
+    def _quantized(self, model: nn.Module) -> nn.Module:
+        """Return the model with weights of fewer bits, where the recipe asks for them."""
+        return model
+
+    def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:  # noqa: ARG002 - for models that see
+        """Return the description of an adapter with targets that peft takes for those that are meant."""
+        return lora
 
     @torch.no_grad()
     def _head_separable(self) -> bool:
@@ -204,6 +223,10 @@ class CausalLm:
         found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
         return found
 
+    def positions(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
+        """Return positions [3, R, T] where tokens have other ones than their number in the row."""
+        return None
+
     def head(self, hidden_UH: Tensor) -> Tensor:
         """Compute the logits of hidden states."""
         return head.own_head(self.model, hidden_UH) if self.separable else hidden_UH
@@ -263,6 +286,10 @@ class CausalLm:
         """Compute activations again in the backward pass instead of keeping them."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the parts that ``optimizer.freeze`` may name."""
+        return {"embeddings": list(self.model.get_input_embeddings().parameters())}
+
     def trained(self) -> dict[str, nn.Parameter]:
         """Parameters that are trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -277,9 +304,13 @@ class CausalLm:
             if self.adapted is None:
                 self.model.save_pretrained(folder)
             else:
-                self.model.save_pretrained(folder, state_dict=adapter.base_state(self.model))
+                self.model.save_pretrained(folder, state_dict=self._under_adapter())
                 adapter.save(self.adapted, folder, self._named())
             self.tokenizer.save_pretrained(folder)
+
+    def _under_adapter(self) -> dict[str, Tensor]:
+        """Weights under the adapter, by the names they have without it."""
+        return adapter.base_state(self.model)
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoTokenizer,
     GenerationConfig,
@@ -27,12 +28,17 @@ from transformers.utils import logging
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
 from recipec.faults import trust
+from recipec.faults import vision as vision_faults
+from recipec.runtime.families import KNOWN
 
 DROPOUTS = (
     "attention_dropout", "attn_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout",
     "activation_dropout", "residual_dropout", "embedding_dropout", "resid_dropout", "embed_dropout", "ffn_dropout",
 )  # fmt: skip
-_DESCRIPTIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json")
+_DESCRIPTIONS = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json",
+    "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5")
 _GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}
@@ -53,21 +59,25 @@ def fetch(name: str) -> Path:
             folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
         except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
             raise Refused(faults.no_hub(name, str(error).partition("\n")[0])) from error
-        inspect_folder(folder, weights=False)
+        inspect_folder(folder, weights=False, sees=None)
     return folder
 
 
-def inspect_folder(folder: Path, *, weights: bool = True) -> None:
+def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = False) -> None:
     """Look at the files of a model without loading any of it.
 
+    Args:
+        folder: Where they lie.
+        weights: Whether the weights must be there.
+        sees: Whether it is to be an image-text model; None where either will do.
+
     Raises:
-        Refused: RC721, RC722, RC734, RC735, something is missing or unreadable; RC600 to RC603, something would run.
+        Refused: RC721, RC722, RC734, RC735, something is missing or unreadable; RC600 to RC603, something would run;
+            RC850, RC853, it is another kind of model.
     """
     if not folder.is_dir():
         raise Refused(faults.no_model(str(folder)))
-    for name in _DESCRIPTIONS:
-        if (folder / name).exists():
-            _scan(folder / name, read_json(folder / name))
+    scan(folder)
     if not (folder / "config.json").is_file():
         raise Refused(faults.missing_file(str(folder), "config.json"))
     config = read_json(folder / "config.json")
@@ -75,15 +85,34 @@ def inspect_folder(folder: Path, *, weights: bool = True) -> None:
         described = config["quantization_config"]
         method = str(described.get("quant_method") if isinstance(described, dict) else described)
         raise Refused(faults.quantized(str(folder / "config.json"), method))
-    known = config.get("model_type")
-    if (
-        not isinstance(known, str)
-        or known not in CONFIG_MAPPING
-        or CONFIG_MAPPING[known] not in MODEL_FOR_CAUSAL_LM_MAPPING
-    ):
-        raise Refused(trust.unknown_architecture(str(folder / "config.json"), str(known)))
+    _kind(folder / "config.json", config.get("model_type"), sees)
     if weights:
         _weights(folder)
+
+
+def scan(folder: Path) -> None:
+    """Look for keys in a folder's descriptions by which a loader would run something.
+
+    Raises:
+        Refused: RC600 to RC603, there are some; RC735, a description cannot be read.
+    """
+    for name in _DESCRIPTIONS:
+        if (folder / name).exists():
+            _scan(folder / name, read_json(folder / name))
+
+
+def _kind(file: Path, known: Any, sees: bool | None) -> None:
+    """Refuse a model that is not of the kind that is wanted."""
+    found = CONFIG_MAPPING[known] if isinstance(known, str) and known in CONFIG_MAPPING else None
+    text, image = found in MODEL_FOR_CAUSAL_LM_MAPPING, found in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if sees is False and not text and known in KNOWN:
+        raise Refused(vision_faults.other_kind(str(file.parent), str(known), "vision_lm"))
+    if sees and text and not image:
+        raise Refused(vision_faults.other_kind(str(file.parent), str(known), "causal_lm"))
+    if sees and image and known not in KNOWN:
+        raise Refused(vision_faults.unknown_family(str(file), str(known), ", ".join(f"`{kind}`" for kind in KNOWN)))
+    if not text and known not in KNOWN:
+        raise Refused(trust.unknown_architecture(str(file), str(known)))
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -144,9 +173,7 @@ def load_tokenizer(folder: Path) -> Any:
     """
     if not folder.is_dir():
         raise Refused(faults.no_model(str(folder)))
-    for name in _DESCRIPTIONS:
-        if (folder / name).exists():
-            _scan(folder / name, read_json(folder / name))
+    scan(folder)
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise Refused(faults.missing_file(str(folder), "tokenizer.json"))
     try:
@@ -180,11 +207,12 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
         except Exception as error:  # each family validates its own keys with its own exceptions
             raise Refused(faults.unreadable(str(folder / "config.json"), _first_line(error))) from error
         for name in DROPOUTS:
-            if hasattr(config, name):
-                setattr(config, name, dropout)
+            for part in {id(one): one for one in (config, config.get_text_config())}.values():
+                if hasattr(part, name):
+                    setattr(part, name, dropout)
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
-            model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            model, report = model_class(config).from_pretrained(
                 None,
                 config=config,
                 state_dict={name: tensor for file in _weights(folder) for name, tensor in load_file(file).items()},
@@ -207,10 +235,16 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
     return found
 
 
+def model_class(config: Any) -> Any:
+    """Return the class of the model with a head: one that sees images for the families that do."""
+    sees = config.model_type in KNOWN
+    return (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if sees else MODEL_FOR_CAUSAL_LM_MAPPING)[type(config)]
+
+
 def implementation(config: Any) -> str:
     """Return the stock attention that computes a family in full: sdpa leaves soft-caps and sinks out silently."""
     text = config.get_text_config()
-    family = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    family = model_class(config)
     sdpa = getattr(family, "_supports_sdpa", False) and not getattr(text, "attn_logit_softcapping", None)
     return "sdpa" if sdpa else "eager"
 

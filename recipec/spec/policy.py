@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import model_validator
 
 from recipec.component import Component, OriginRef, PathRef, Section, component, knob
 
@@ -17,13 +19,16 @@ class Lora(Section):
     r: int = knob(8, "Rank.", ge=1)
     alpha: float = knob(16.0, "Scale is alpha / r.", gt=0)
     dropout: float = knob(0.0, "Dropout on the adapters' input.", ge=0, lt=1)
-    targets: tuple[str, ...] | Literal["all_linear"] = knob("all_linear", "Names of the layers that get adapters.")
+    targets: tuple[str, ...] | Literal["all_linear"] = knob(
+        "all_linear",
+        "Names of the layers that get adapters: the decoder's; layers of an image encoder by names that only it has.",
+    )
 
 
-class Scratch(Section):
+class _New(Section):
     """A new model, with random weights from its own seed."""
 
-    architecture: Literal["llama", "qwen2", "qwen3", "gpt2"] = knob("llama", "Family of decoders.")
+    architecture: str = knob("llama", "Family of decoders.")
     hidden_size: int = knob(..., "Width.", ge=1)
     layers: int = knob(..., "Decoder layers.", ge=1)
     heads: int = knob(..., "Attention heads.", ge=1)
@@ -35,6 +40,50 @@ class Scratch(Section):
     )
     tie_embeddings: bool = knob(True, "Use one matrix for input and output embeddings.")
     seed: int = knob(0, "Seed of the weights.")
+
+
+class Scratch(_New):
+    """A new model, with random weights from its own seed."""
+
+    architecture: Literal["llama", "qwen2", "qwen3", "gpt2"] = knob("llama", "Family of decoders.")
+
+
+class VisionScratch(_New):
+    """A new image-text model, with random weights from its own seed and an image processor that fits."""
+
+    architecture: Literal["qwen2_vl", "qwen2_5_vl", "idefics3"] = knob("qwen2_vl", "Family of image-text models.")
+    image_size: int = knob(64, "Longest side of an image; larger ones are scaled down.", unit="pixels", ge=1)
+    patch_size: int = knob(8, "Side of the squares that the encoder reads.", unit="pixels", ge=1)
+    merge: int = knob(2, "Squares of so many patches a side become one token.", ge=1)
+    vision_hidden_size: int | None = knob(None, "Width of the encoder; hidden_size if absent.", ge=1)
+    vision_layers: int = knob(2, "Layers of the encoder.", ge=1)
+    vision_heads: int | None = knob(None, "Attention heads of the encoder; as many as heads if absent.", ge=1)
+
+
+class Images(Section):
+    """What becomes of an image before the model's own processor takes it."""
+
+    size: int | None = knob(None, "Side of a square that every image is brought to; as it is if absent.",
+                            unit="pixels", ge=1, le=8192)  # fmt: skip
+    fit: Literal["letterbox", "stretch", "crop", "none"] = knob(
+        "letterbox",
+        "How it becomes square: black beside it, distorted, its middle, or not: only its longer side gets that size.",
+    )
+    min_pixels: int | None = knob(None, "Scale smaller images up to this area, in families that can (Qwen).",
+                                  unit="pixels", ge=1)  # fmt: skip
+    max_pixels: int | None = knob(None, "Scale larger images down to this area, in families that can (Qwen).",
+                                  unit="pixels", ge=1)  # fmt: skip
+    split: bool | None = knob(
+        None,
+        "Read tiles of a large image too, in families that can (Idefics3, SmolVLM); the processor's way if absent.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Images:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            msg = f"min_pixels {self.min_pixels} is more than max_pixels {self.max_pixels}"
+            raise ValueError(msg)
+        return self
 
 
 @component(
@@ -65,19 +114,28 @@ class CausalLm(Component):
     "policy",
     requires=("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"),
     provides=("logprob_RT", "entropy_RT"),
+    impl="recipec.runtime.vision:VisionLm",
+    state=True,
 )
 class VisionLm(Component):
-    """Hugging Face image-text models.
+    """Hugging Face image-text models of the families Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM.
+
+    An image is encoded once in a forward pass, however many rows show it.
 
     References:
         `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForImageTextToText.
+        Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
     """
 
     type: Literal["vision_lm"] = "vision_lm"
     dtype: Literal["float32", "bfloat16"] = knob(
         "float32", "Type of the weights; log-probabilities are float32 always."
     )
-    quantization: Literal["nf4"] | None = knob(None, "Four-bit base weights.")
-    image: dict[str, Any] = knob(dict, "Size and fit of images.")
+    quantization: Literal["nf4"] | None = knob(
+        None, "Four-bit weights of the decoder under the adapter, quantized twice; needs bitsandbytes and a GPU."
+    )
+    image: Images = knob(Images, "Size and fit of images.")
     lora: Lora | None = knob(None, "Train adapters instead of the weights.")
-    dropout: float = knob(0.0, "The model's own dropout while training.", ge=0, lt=1)
+    scratch: VisionScratch | None = knob(None, "What to build when `from` is `scratch`.")
+    chat_template: PathRef | None = knob(None, "Jinja file in place of the tokenizer's own template; sandboxed.")
+    dropout: float = knob(0.0, "The decoder's own dropout while training.", ge=0, lt=1)

@@ -40,7 +40,9 @@ class Dense:
         width = int(attend_RT.sum(-1).max())
         # the last token of a row predicts nothing that is scored
         tokens = tokens_RT[:, : max(1, width - 1)]
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        positions = policy.positions(tokens)
+        if positions is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         hidden_RTH = policy.hidden(input_ids=tokens, position_ids=positions)
         row, column = scored_RT.nonzero(as_tuple=True)
         return Predictors(

@@ -91,10 +91,11 @@ class Trie:
         self.shared.dense_tokens += forest.dense_tokens
         self.shared.tokens += forest.size
         made = interface.Pass(forest, self.kernel)
+        turned_3RT = policy.positions(tokens_RT)
         with interface.over(made, policy.model):
             hidden_1NH = policy.hidden(
                 input_ids=torch.from_numpy(forest.tokens_N)[None].to(device),
-                position_ids=torch.from_numpy(forest.position_N)[None].to(device),
+                position_ids=positions(forest, None if turned_3RT is None else turned_3RT.cpu().numpy()).to(device),
             )
         if made.calls != self.layers:
             raise Refused(faults.layer_missed(made.calls, self.layers))
@@ -123,6 +124,16 @@ class Trie:
             while len(self._forests) > _KEPT:
                 self._forests.popitem(last=False)
         return self._forests[key]
+
+
+def positions(forest: trie.Trie, turned_3RT: Any = None) -> Tensor:
+    """Return positions of a forest's tokens: their depth [1, N], or those they have in any of their rows [3, 1, N]."""
+    if turned_3RT is None:
+        return torch.from_numpy(forest.position_N)[None]
+    place_RT = np.arange(forest.node_RT.shape[1]) < forest.lengths_R[:, None]
+    found_3N = np.zeros((3, forest.size), dtype=np.int64)
+    found_3N[:, forest.node_RT[place_RT]] = turned_3RT[:, :, : place_RT.shape[1]][:, place_RT]
+    return torch.from_numpy(found_3N)[:, None]
 
 
 class SharedPrefix(Trie):

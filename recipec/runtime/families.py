@@ -1,0 +1,179 @@
+"""What families of image-text models do differently: modules, tokens of an image, its positions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Inputs = Mapping[str, Tensor]
+
+
+class Family(ABC):
+    """One family; paths of modules are from the model that has the head."""
+
+    types: tuple[str, ...]
+    """``model_type`` of its configurations."""
+    decoder: str
+    """Path of the text decoder."""
+    tower: str
+    """Path of the image encoder."""
+    projector: str
+    """Path of what brings its results to the decoder's width; maybe inside of the encoder."""
+    shown: str
+    """Token that stands for a piece of an image."""
+    marks: tuple[str, ...] = ()
+    """Further tokens that no text may spell."""
+    knobs: tuple[str, ...]
+    """What of ``policy.image`` its processor knows, beside size and fit."""
+    turns: bool
+    """Whether image tokens have positions of their own in three axes (M-RoPE)."""
+    processors: Mapping[str, str]
+    """Class of the image processor that needs no torchvision, by model type."""
+    joint: Mapping[str, str]
+    """Class of the processor that takes text and images together, by model type: named in saved folders."""
+
+    @abstractmethod
+    def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn knobs of ``policy.image`` into arguments of the image processor."""
+
+    @abstractmethod
+    def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
+        """Return the encoder's arguments for one image, and what stands for it in text."""
+
+    @abstractmethod
+    def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
+        """Encode images in one pass; return the embeddings of each one's tokens."""
+
+    def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int]:
+        """Return the grid of an image's tokens: times, rows and columns; of families that turn only."""
+        raise NotImplementedError
+
+
+class Qwen(Family):
+    """Qwen2-VL and Qwen2.5-VL: an image of its own size, one token for each square of merged patches.
+
+    References:
+        Wang et al., `Qwen2-VL <https://arxiv.org/abs/2409.12191>`_, 2024: M-RoPE, section 2.1.
+    """
+
+    types = ("qwen2_vl", "qwen2_5_vl")
+    decoder = "model.language_model"
+    tower = "model.visual"
+    projector = "model.visual.merger"
+    shown = "<|image_pad|>"
+    marks = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+    knobs = ("min_pixels", "max_pixels")
+    turns = True
+    processors = dict.fromkeys(types, "Qwen2VLImageProcessorPil")
+    joint = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}  # noqa: RUF012 - as its parent's
+
+    def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Areas have the processor's names."""
+        return dict(knobs)
+
+    def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
+        """Return patches and grid."""
+        made = processor(images=[image], return_tensors="pt")
+        inputs = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
+        tokens = int(inputs["image_grid_thw"].prod()) // int(processor.merge_size) ** 2
+        return inputs, self.shown * tokens
+
+    def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
+        """Encode patches of all images end to end."""
+        found = model.get_image_features(
+            pixel_values=torch.cat([one["pixel_values"] for one in images]),
+            image_grid_thw=torch.cat([one["image_grid_thw"] for one in images]),
+            return_dict=True,
+        )
+        return tuple(found.pooler_output)
+
+    def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int]:
+        """Return the grid after merging."""
+        times, rows, columns = (int(n) for n in inputs["image_grid_thw"][0])
+        merge = int(model.config.vision_config.spatial_merge_size)
+        return times, rows // merge, columns // merge
+
+
+class Idefics(Family):
+    """Idefics3 and SmolVLM: squares of one size, each a fixed number of tokens between separators.
+
+    References:
+        Laurençon et al., `Building and better understanding vision-language models <https://arxiv.org/abs/2408.12637>`_,
+        2024.
+        Marafioti et al., `SmolVLM <https://arxiv.org/abs/2504.05299>`_, 2025.
+    """
+
+    types = ("idefics3", "smolvlm")
+    decoder = "model.text_model"
+    tower = "model.vision_model"
+    projector = "model.connector"
+    shown = "<image>"
+    around = "<fake_token_around_image>"
+    whole = "<global-img>"
+    marks = (around, whole)
+    knobs = ("split",)
+    turns = False
+    processors = {"idefics3": "Idefics3ImageProcessorPil", "smolvlm": "SmolVLMImageProcessorPil"}  # noqa: RUF012
+    joint = {"idefics3": "Idefics3Processor", "smolvlm": "SmolVLMProcessor"}  # noqa: RUF012
+    length = 0
+    """Tokens of a square: a property of the model, see :meth:`measured`."""
+
+    def measured(self, config: Any) -> Idefics:
+        """Return the family with the number of tokens that a square of this model has."""
+        vision = config.vision_config
+        made = Idefics()
+        made.length = int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
+        return made
+
+    def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether to read tiles."""
+        return {"do_image_splitting": knobs["split"]} if "split" in knobs else {}
+
+    def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
+        """Return tiles, row by row and the whole image last, with what masks their padding."""
+        made = processor(images=[[image]], return_tensors="pt", return_row_col_info=True)
+        inputs = {name: made[name] for name in ("pixel_values", "pixel_attention_mask") if name in made}
+        rows, columns = int(made["rows"][0][0]), int(made["cols"][0][0])
+        square = self.shown * self.length
+        text = ""
+        for row in range(rows):
+            tiles = (f"{self.around}<row_{row + 1}_col_{column + 1}>{square}" for column in range(columns))
+            text += "".join(tiles) + "\n"
+        return inputs, f"{text}{chr(10) if rows else ''}{self.around}{self.whole}{square}{self.around}"
+
+    def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
+        """Encode the squares of all images as one batch."""
+        given = {name: torch.cat([one[name] for one in images], 1) for name in images[0]}
+        found = model.get_image_features(**given, return_dict=True).pooler_output
+        counts = [one["pixel_values"].shape[1] for one in images]
+        assert len(found) == sum(counts), "the encoder left out a square without a single bright pixel"
+        return tuple(part.flatten(0, 1) for part in torch.split(found, counts))
+
+
+FAMILIES: tuple[Family, ...] = (Qwen(), Idefics())
+KNOWN = tuple(kind for family in FAMILIES for kind in family.types)
+
+
+def family_of(config: Any) -> Family | None:
+    """Return the family of a model's configuration; none for text models and families unknown here."""
+    for family in FAMILIES:
+        if config.model_type in family.types:
+            return family.measured(config) if isinstance(family, Idefics) else family
+    return None
+
+
+def turned(shape: tuple[int, int, int]) -> tuple[NDArray[np.int64], int]:
+    """Return positions [3, N] of an image's tokens from its first one, and how far text goes on after it.
+
+    Times, rows and columns count up on the three axes; text after an image begins behind the largest of them.
+
+    >>> turned((1, 2, 3))[0].tolist(), turned((1, 2, 3))[1]
+    ([[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]], 3)
+    """
+    return np.stack([axis.ravel() for axis in np.indices(shape)]), max(shape[1:])

@@ -1,0 +1,135 @@
+"""New image-text models: a small encoder and decoder with weights from their own seed, and what prepares images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from recipec.diagnostics import Refused
+from recipec.faults import model as faults
+from recipec.spec.policy import VisionScratch
+
+MARKS = {
+    "qwen": ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"),
+    "idefics3": ("<fake_token_around_image>", "<image>", "<global-img>"),
+}
+"""Control tokens around and for images."""
+# as in `scratch`, the markers of a turn are control tokens
+_TEMPLATE = (
+    "{%% macro say(content) %%}{%% if content is string %%}{{ content }}{%% else %%}{%% for part in content %%}"
+    "{%% if part['type'] == 'image' %%}%s{%% else %%}{{ part['text'] }}{%% endif %%}{%% endfor %%}{%% endif %%}"
+    "{%% endmacro %%}"
+    "{%% for message in messages %%}{{ '<bos>' + message['role'] + '\n' }}"
+    "{%% if message['role'] == 'assistant' %%}{%% generation %%}{{ say(message['content']) + '<eos>' }}"
+    "{%% endgeneration %%}{%% else %%}{{ say(message['content']) + '<eos>' }}{%% endif %%}{%% endfor %%}"
+    "{%% if add_generation_prompt %%}{{ '<bos>assistant\n' }}{%% endif %%}"
+)
+
+
+def with_marks(tokenizer: Any, architecture: str) -> Any:
+    """Give a new model's tokenizer the control tokens of images, and a chat template that writes them."""
+    marks = MARKS["idefics3" if architecture == "idefics3" else "qwen"]
+    tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
+    tokenizer.chat_template = _TEMPLATE % (marks[1] if architecture == "idefics3" else "".join(marks))
+    return tokenizer
+
+
+def build_model(spec: VisionScratch, tokenizer: Any, dropout: float = 0.0) -> nn.Module:
+    """Build the model of ``spec`` on the CPU in float32; its weights depend on ``spec.seed`` alone.
+
+    Raises:
+        Refused: RC720, the sizes do not fit each other.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        model: nn.Module = AutoModelForImageTextToText.from_config(
+            _config(spec, tokenizer, dropout), dtype=torch.float32, attn_implementation="sdpa"
+        )
+    return model
+
+
+def build_processor(spec: VisionScratch) -> Any:
+    """Build the image processor of a new model: three channels between -1 and 1."""
+    common = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    square = spec.patch_size * spec.merge
+    if spec.architecture == "idefics3":
+        side = {"longest_edge": spec.image_size}
+        return transformers.Idefics3ImageProcessorPil(
+            size=side, max_image_size=side, do_image_splitting=False, **common
+        )
+    return transformers.Qwen2VLImageProcessorPil(
+        patch_size=spec.patch_size,
+        merge_size=spec.merge,
+        temporal_patch_size=1,
+        size={"shortest_edge": square**2, "longest_edge": max(square, spec.image_size) ** 2},
+        **common,
+    )
+
+
+def _config(spec: VisionScratch, tokenizer: Any, dropout: float) -> Any:
+    kv_heads, seen = spec.kv_heads or spec.heads, spec.vision_hidden_size or spec.hidden_size
+    eyes = spec.vision_heads or spec.heads
+    square = spec.patch_size * spec.merge
+    for size, heads, name, step in (
+        (spec.hidden_size, spec.heads, "hidden_size / heads", 2),
+        (seen, eyes, "vision_hidden_size / vision_heads", 1 if spec.architecture == "idefics3" else 4),
+        (spec.heads, kv_heads, "heads / kv_heads", 1),
+        (spec.image_size, square, "image_size / (patch_size * merge)", 1),
+    ):
+        if size % heads or size // heads % step:
+            even = "a whole number" if step == 1 else f"a multiple of {step}"
+            raise Refused(faults.bad_shape(f"{name} is {size / heads:g}, and must be {even}"))
+    width = spec.hidden_size // spec.heads
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": spec.intermediate_size or 4 * spec.hidden_size,
+        "max_position_embeddings": spec.max_positions,
+        "attention_dropout": dropout,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    begin, shown, end = tokenizer.convert_tokens_to_ids(
+        list(MARKS["idefics3" if spec.architecture == "idefics3" else "qwen"])
+    )
+    common = {"image_token_id": shown, "tie_word_embeddings": spec.tie_embeddings}
+    vision: dict[str, Any] = {"patch_size": spec.patch_size, "hidden_size": seen}
+    if spec.architecture == "idefics3":
+        vision |= {"num_hidden_layers": spec.vision_layers, "num_attention_heads": eyes, "intermediate_size": 4 * seen}
+        vision["image_size"] = spec.image_size
+        said = {"text_config": {"model_type": "llama", "head_dim": width, **text}, "scale_factor": spec.merge}
+        return AutoConfig.for_model(
+            "idefics3", vision_config=vision, pad_token_id=tokenizer.pad_token_id, **said, **common
+        )
+    if width < 6:
+        raise Refused(faults.bad_shape(f"hidden_size / heads is {width}: positions in three axes need 6 or more"))
+    third = width // 2 // 3
+    text["rope_parameters"] = {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [width // 2 - 2 * third, third, third],
+    }
+    vision |= {"depth": spec.vision_layers, "num_heads": eyes, "temporal_patch_size": 1}
+    vision["spatial_merge_size"] = spec.merge
+    if spec.architecture == "qwen2_vl":
+        vision |= {"embed_dim": seen, "hidden_size": spec.hidden_size, "mlp_ratio": 4}
+    else:
+        vision |= {"out_hidden_size": spec.hidden_size, "intermediate_size": 4 * seen, "window_size": 4 * square}
+        vision["fullatt_block_indexes"] = [spec.vision_layers - 1]
+    return AutoConfig.for_model(
+        spec.architecture,
+        text_config=text,
+        vision_config=vision,
+        vision_start_token_id=begin,
+        vision_end_token_id=end,
+        video_token_id=len(tokenizer),  # there are no videos
+        **common,
+    )

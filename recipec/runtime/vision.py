@@ -1,0 +1,352 @@
+"""The policy that sees images: an image-text model, whose images are encoded once a forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor, nn
+
+from recipec.diagnostics import Refused
+from recipec.faults import model as model_faults
+from recipec.faults import vision as faults
+from recipec.runtime import scratch, scratch_vision, weights
+from recipec.runtime.families import Family, family_of
+from recipec.runtime.framing import framed
+from recipec.runtime.picture import Picture
+from recipec.runtime.policy import CausalLm, Origin
+from recipec.runtime.setting import Setting
+from recipec.runtime.virtual import Registry
+from recipec.spec import policy
+
+_DESCRIBED = ("preprocessor_config.json", "processor_config.json")
+_ABOUT_FILE = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map", "image_seq_len"}
+_REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the encoder does not change
+
+
+class VisionLm(CausalLm):
+    """A Hugging Face image-text model; see :class:`recipec.spec.policy.VisionLm`.
+
+    In its forward passes each token of an image has an id beyond the vocabulary (:class:`.virtual.Registry`), so that
+    an attention that shares what rows have in common shares images exactly where they are the same.
+    """
+
+    spec: policy.VisionLm
+    family: Family
+    processor: Any
+
+    def __init__(self, spec: policy.VisionLm, setting: Setting, origin: Origin) -> None:
+        """Load or build the model, its adapter, its tokenizer and its image processor."""
+        super().__init__(spec, setting, origin)
+        self._see()
+        self._lists = self._takes_lists()
+
+    def _see(self) -> None:
+        """Prepare to be shown images."""
+        self.family = self.family_of(self.model)
+        self.shown = int(self.model.config.image_token_id)
+        self.registry = Registry(self.vocabulary, self.shown)
+        self._pictures: dict[str, Picture] = {}
+        self._kept: OrderedDict[tuple[str, torch.dtype], Tensor] = OrderedDict()
+        self._features: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @staticmethod
+    def family_of(model: Any) -> Family:
+        """Return the family of a model, which was looked at when it was loaded."""
+        found = family_of(model.config)
+        assert found is not None, model.config.model_type
+        return found
+
+    def _new(self) -> nn.Module:
+        spec = self.spec.scratch
+        assert spec is not None
+        tokenizer = scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        self.tokenizer = scratch_vision.with_marks(tokenizer, spec.architecture)
+        model = scratch_vision.build_model(spec, self.tokenizer, self.spec.dropout)
+        self.processor = self._knobs(scratch_vision.build_processor(spec).to_dict(), self.family_of(model), model)
+        return model
+
+    def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        weights.inspect_folder(folder, sees=True)
+        self.tokenizer = weights.load_tokenizer(folder)
+        model: Any = weights.load_model(folder, dtype, self.spec.dropout)
+        family = self.family_of(model)
+        self.processor = self._knobs(_described(folder), family, model)
+        vocabulary = self.tokenizer.get_vocab()
+        if vocabulary.get(family.shown) != model.config.image_token_id:
+            raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
+        marks = [mark for mark in (family.shown, *family.marks) if mark in vocabulary]
+        self.tokenizer.add_special_tokens({"additional_special_tokens": marks})  # no text may spell them
+        return model
+
+    def _knobs(self, said: Mapping[str, Any], family: Family, model: Any) -> Any:
+        """Build the image processor as it is described, with the recipe's knobs."""
+        kind = str(model.config.model_type)
+        asked = {name: getattr(self.spec.image, name) for name in ("min_pixels", "max_pixels", "split")}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        for name in asked:
+            if name not in family.knobs:
+                raise Refused(faults.foreign_knob(name, kind))
+        said = {name: value for name, value in said.items() if name not in _ABOUT_FILE} | family.configure(asked)
+        try:
+            return getattr(transformers, family.processors[kind])(**said)
+        except (TypeError, ValueError, KeyError) as error:
+            raise Refused(faults.no_processor(self._named(), str(error).partition("\n")[0])) from error
+
+    def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:
+        """Name the layers that are meant: the decoder's, and others by names that the decoder has not.
+
+        Raises:
+            Refused: RC732, no layer has a name among the targets.
+        """
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        linear = [name for name in linear if name.startswith("model.")]  # the head stays as it is
+        own = [name for name in linear if name.startswith(self.family_of(model).decoder + ".")]
+        if lora.targets == "all_linear":
+            return lora.model_copy(update={"targets": tuple(own)})
+        chosen: list[str] = []
+        for target in lora.targets:
+            hits = _named(own, target) or _named(linear, target)
+            if not hits:
+                raise Refused(model_faults.adapter_mismatch(f"no linear layer's name has `{target}` in it"))
+            chosen += hits
+        return lora.model_copy(update={"targets": tuple(dict.fromkeys(chosen))})
+
+    # text and images
+
+    def picture(self, image: Image.Image, path: str) -> Picture:
+        """Prepare an image for the model.
+
+        Raises:
+            Refused: RC852, it needs more tokens than the model has positions; RC855, the processor does not take it.
+        """
+        try:
+            made, text = self.family.prepare(self.processor, framed(image, self.spec.image))
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            raise Refused(faults.image_refused(path, str(error).partition("\n")[0])) from error
+        tokens = tuple(int(i) for i in self.tokenizer(text, add_special_tokens=False).input_ids)
+        if len(tokens) >= self.max_positions:
+            raise Refused(faults.image_too_large(path, len(tokens), self.max_positions))
+        # the encoder takes its own type; kept in it, many images need half of the memory
+        inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in sorted(made.items())}
+        digest = hashlib.sha256(repr([(k, v.dtype, tuple(v.shape)) for k, v in inputs.items()]).encode())
+        for value in inputs.values():
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return Picture(digest.hexdigest(), path, inputs, tokens)
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True, images: Sequence[Picture] = ()
+    ) -> list[int]:
+        """Encode messages by the chat template; each `image` part becomes the tokens of the next of ``images``.
+
+        Raises:
+            Refused: RC851, there are more or fewer images than parts; RC729, RC730.
+        """
+        wanted = sum(part.get("type") == "image" for message in messages for part in _parts(message["content"]))
+        if wanted != len(images):
+            raise Refused(faults.miscounted(len(images), wanted, "a conversation"))
+        said = [{**message, "content": self._content(message["content"])} for message in messages]
+        ids = self.text.render(said, generation=generation)
+        if ids.count(self.shown) != len(images):
+            raise Refused(faults.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
+        following = iter(images)
+        return [i for token in ids for i in (next(following).tokens if token == self.shown else (token,))]
+
+    def _content(self, content: Any) -> Any:
+        """Return a message's content in the form that the template takes."""
+        if self._lists:
+            return _parts(content)
+        if isinstance(content, str) or any(part.get("type") == "image" for part in content):
+            return content
+        return "".join(str(part["text"]) for part in content)
+
+    def _takes_lists(self) -> bool:
+        """Whether the chat template takes content in parts; a template that does not may silently leave text out."""
+        try:
+            ids = self.text.render([{"role": "user", "content": [{"type": "text", "text": "xyz"}]}])
+        except Refused:
+            return False
+        text = self.text.decode(ids)
+        return "xyz" in text and "'type'" not in text
+
+    # forward passes
+
+    def _show(self, pictures: Iterable[Picture]) -> dict[str, Picture]:
+        """Give images their ids; return them by digest."""
+        found = {picture.digest: picture for picture in pictures}
+        for picture in found.values():
+            self.registry.add(picture, self.family.shape(self.model, picture.inputs) if self.family.turns else None)
+        return found
+
+    def virtual(self, ids: Sequence[int], images: Sequence[Picture]) -> tuple[int, ...]:
+        """Return a prompt's ids with those of its images.
+
+        Raises:
+            Refused: RC851.
+        """
+        self._show(images)
+        row_T = np.asarray(ids, dtype=np.int64)
+        if not images and not (row_T == self.shown).any():
+            return tuple(ids)
+        return tuple(self.registry.place(row_T, np.zeros(len(row_T), dtype=bool), images, "a prompt").tolist())
+
+    def logprobs(
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture] = (),
+        image_row_I: Tensor | None = None,
+        *,
+        entropy: bool = True,
+    ) -> dict[str, Tensor]:
+        """Return ``logprob_RT`` and, if asked, ``entropy_RT``, as of rows that show ``pixels_I``.
+
+        Raises:
+            Refused: RC736; RC851, a row has no place for an image, or a place without one.
+        """
+        self._pictures = self._show(pixels_I)
+        of_row: dict[int, list[Picture]] = {}
+        for picture, row in zip(pixels_I, [] if image_row_I is None else image_row_I.tolist(), strict=True):
+            of_row.setdefault(int(row), []).append(picture)
+        tokens, sampled = tokens_RT.cpu().numpy().copy(), trained_RT.cpu().numpy()
+        for row, length in enumerate(attend_RT.sum(-1).tolist()):
+            if row in of_row or (tokens[row, :length] == self.shown).any():
+                part = (row, slice(length))
+                tokens[part] = self.registry.place(tokens[part], sampled[part], of_row.get(row, ()), f"row {row + 1}")
+        try:
+            return super().logprobs(torch.from_numpy(tokens), attend_RT, trained_RT, entropy=entropy)
+        finally:
+            self._pictures = {}
+
+    def __call__(
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture] = (),
+        image_row_I: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Score tokens: the policy's node in the graph."""
+        return self.logprobs(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+
+    @contextmanager
+    def _drawn(self) -> Iterator[None]:
+        """Encode the images before the attention takes the layers over, under the dropout of the pass."""
+        with super()._drawn(), self.seeing(self._pictures.values()):
+            yield
+
+    @contextmanager
+    def seeing(self, pictures: Iterable[Picture]) -> Iterator[None]:
+        """Have the features of images at hand, each encoded once."""
+        named = self._show(pictures)
+        if named:
+            order = sorted(named, key=self.registry.first.__getitem__)
+            found = self._encoded([named[digest] for digest in order])
+            counts = torch.tensor([len(one) for one in found])
+            begins = torch.tensor([self.registry.first[digest] for digest in order])
+            self._features = torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device)
+        try:
+            yield
+        finally:
+            self._features = None
+
+    def _encoded(self, pictures: Sequence[Picture]) -> list[Tensor]:
+        """Encode images in one pass; what the encoder gives is kept while it does not change."""
+        dtype = self.model.dtype
+        parts = self.parts()
+        fixed = not any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
+        missing = [p for p in pictures if not fixed or (p.digest, dtype) not in self._kept]
+        made: dict[str, Tensor] = {}
+        if missing:
+            given = [{name: self._given(value) for name, value in p.inputs.items()} for p in missing]
+            with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
+                features = self.family.features(self.model, given)
+            made = {p.digest: found.to(dtype) for p, found in zip(missing, features, strict=True)}
+        found = [made.get(p.digest, self._kept.get((p.digest, dtype))) for p in pictures]
+        if fixed:
+            self._keep({(digest, dtype): feature for digest, feature in made.items()})
+        return [feature for feature in found if feature is not None]
+
+    def _given(self, value: Tensor) -> Tensor:
+        return value.to(self.device, self.model.dtype if value.is_floating_point() else None)
+
+    def _keep(self, made: Mapping[tuple[str, torch.dtype], Tensor]) -> None:
+        self._kept.update(made)
+        held = sum(one.nbytes for one in self._kept.values())
+        while held > _REMEMBERED:
+            held -= self._kept.popitem(last=False)[1].nbytes
+
+    def embed(self, ids_RT: Tensor) -> Tensor:
+        """Look up the embeddings of text and the features of images."""
+        seen_RT = ids_RT >= self.vocabulary
+        embedded: Tensor = self.model.get_input_embeddings()(ids_RT.masked_fill(seen_RT, 0))
+        if self._features is None:
+            assert not seen_RT.any(), "a pass over images that were not shown"
+            return embedded
+        features, begins, starts = self._features
+        ids = ids_RT[seen_RT]
+        image = torch.searchsorted(begins, ids, right=True) - 1
+        return embedded.index_put((seen_RT,), features[starts[image] + ids - begins[image]].to(embedded.dtype))
+
+    def hidden(self, **inputs: Any) -> Tensor:
+        """Run the decoder without its head over text and images."""
+        decoder = self.model.get_submodule(self.family_of(self.model).decoder)
+        embedded = self.embed(inputs.pop("input_ids"))
+        found: Tensor = decoder(inputs_embeds=embedded, **inputs, use_cache=False).last_hidden_state
+        return found
+
+    def positions(self, tokens_RT: Tensor) -> Tensor | None:
+        """Return positions [3, R, T] of families whose images turn them: rows and columns have axes of their own."""
+        if not self.family.turns:
+            return None
+        turned_3RT, _ = self.registry.turn(tokens_RT.cpu().numpy())
+        return torch.from_numpy(turned_3RT).to(tokens_RT.device)
+
+    # weights
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the parts that ``optimizer.freeze`` may name."""
+        family = self.family_of(self.model)
+        projector = list(self.model.get_submodule(family.projector).parameters())
+        own = {id(p) for p in projector}
+        tower = [p for p in self.model.get_submodule(family.tower).parameters() if id(p) not in own]
+        decoder = list(self.model.get_submodule(family.decoder).parameters())
+        return {**super().parts(), "vision": tower, "projector": projector, "decoder": decoder}
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration, tokenizer and processor, so that ``from_pretrained`` loads them from there."""
+        super().save(folder)
+        kind = str(self.model.config.model_type)
+        said = json.loads(self.processor.to_json_string()) | {"processor_class": self.family.joint[kind]}
+        (folder / _DESCRIBED[0]).write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """Read how a model's images are prepared."""
+    for name in _DESCRIBED:
+        if (folder / name).is_file():
+            said = weights.read_json(folder / name)
+            said = said if name == _DESCRIBED[0] else said.get("image_processor", {})
+            if isinstance(said, dict) and said:
+                return said
+    raise Refused(faults.no_processor(str(folder), f"it has no {_DESCRIBED[0]}"))
+
+
+def _named(names: Iterable[str], target: str) -> list[str]:
+    """Choose the names that have ``target`` as a part: `q_proj`, `visual`, `layers.3.mlp`."""
+    return [name for name in names if f".{target}." in f".{name}."]
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    """Return a message's content in parts."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
