@@ -271,8 +271,9 @@ def _texts(section: Section) -> Iterator[tuple[FieldInfo, str]]:
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from _texts(value)
-        elif isinstance(value, str) and value:
-            yield info, value
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and text:
+                yield info, text
 
 
 def _hashed(path: Path) -> str:

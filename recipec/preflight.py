@@ -147,7 +147,10 @@ def _knobs(cls: type[Section], dump: Mapping[str, Any], key: str) -> Iterator[tu
             for section in inside:
                 if issubclass(section, Section):
                     yield from _knobs(section, value, f"{key}.{name}")
-        elif isinstance(value, str) and value and is_path(info):
-            yield f"{key}.{name}", value, False
+        elif is_path(info):
+            several = isinstance(value, list | tuple)
+            for place, path in enumerate(value if several else (value,)):
+                if isinstance(path, str) and path:
+                    yield f"{key}.{name}.{place}" if several else f"{key}.{name}", path, False
         elif isinstance(value, str) and is_origin(info) and weights_kind(value) == "directory":
             yield f"{key}.{name}", value, True

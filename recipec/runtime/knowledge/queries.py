@@ -42,7 +42,7 @@ class Query:
         row = " ".join(str(term) for term in terms.values())
         values = f"VALUES ({names}) {{ ({row}) }} " if terms else ""
         page = f" LIMIT {int(limit)} OFFSET {int(offset)}" if limit is not None else ""
-        return self.text(values=values, graphs=False, limit=page)
+        return self.text(terms, values=values, graphs=False, limit=page)
 
 
 class Source(Protocol):

@@ -10,6 +10,7 @@ import pyoxigraph as ox
 from recipec.artifacts import hash_file
 from recipec.diagnostics import Refused
 from recipec.faults import data as data_faults
+from recipec.runtime.knowledge.embed import resembling
 from recipec.runtime.knowledge.graph import Knowledge, Reads
 from recipec.runtime.knowledge.queries import Stored
 from recipec.runtime.knowledge.read import Reading, read_file
@@ -39,7 +40,8 @@ class Triples(Knowledge):
         key = key_of("triples", [(name, _hashed(path, name)) for path, name in zip(paths, shown, strict=True)],
                      spec.names, spec.columns, spec.attribute)  # fmt: skip
         store = open_store(setting.cache, key, quads)
-        super().__init__(Stored(store, ", ".join(shown)), reads(spec))
+        source = Stored(store, ", ".join(shown))
+        super().__init__(source, reads(spec), resembling(spec, setting), spec.min_similarity)
 
 
 def reads(spec: specs.Graph) -> Reads:
