@@ -14,6 +14,7 @@ from recipec.passes import (
     machine,
     numerics,
     own,
+    preference,
     prompts,
     references,
     sampling,
@@ -66,6 +67,12 @@ STAGES: tuple[Check, ...] = (
     budgets.no_own_file,
     budgets.unused_own_file,
     budgets.allowed_error,
+    preference.one_answer_to_rank,
+    preference.answers_all_the_same,
+    preference.tag_without_label,
+    preference.support_earns_nothing,
+    preference.facts_for_nobody,
+    preference.margin_out_of_reach,
 )
 NUMERICS: tuple[Check, ...] = (
     credit.group_of_one,

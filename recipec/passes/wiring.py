@@ -21,6 +21,7 @@ _WITHOUT = {
     "state_key": "steps are compared where the environment says that they began alike",
     "tasks": "nothing would say what the policy is asked to do",
     "knowledge": "without facts there is nothing to prefer one answer for",
+    "sampling": "pairs are made of the policy's own answers, and nothing says how they are sampled",
 }
 
 _JUDGED = {"reward": "verifier", "environment": "reasoning_gym"}
@@ -242,7 +243,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
         "grouping": "name one of its groups in an advantage level, as `group: by_anchor_R`",
         "knowledge": "give the stage a `preference` that reads facts",
         "data": "drop it: the pairs bring their own prompts",
-        "sampler": "drop it, or give the stage a `preference` that writes answers",
+        "sampler": "drop it, or give the stage a `preference` that asks for answers",
     }
     for row, flows in wired(reading):
         if any(part.spec is None for part in row.parts):
@@ -251,7 +252,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
             watched = part.slot in {"grouping", "reference", "knowledge"}
             watched |= row.kind == "dpo" and part.slot == "sampler"
             watched |= row.kind == "dpo" and part.slot == "data" and bool(row.of("preference"))
-            if not watched or not part.given or flows.used(part):
+            if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
                 continue
             given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
             yield Finding(
@@ -261,6 +262,12 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
                 help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
                 path=dotted(part.path),
             )
+
+
+def _evaluated(reading: Reading, part: Part) -> bool:
+    """Whether an evaluation holds answers against a stage's facts."""
+    parts = [other for trial in reading.trials.values() for other in trial.parts]
+    return part.slot == "knowledge" and any(other.name == "kg_consistency" for other in parts)
 
 
 @check("RC211", "no-environment")
