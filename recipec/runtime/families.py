@@ -82,7 +82,8 @@ class Qwen(Family):
         made = processor(images=[image], return_tensors="pt")
         inputs = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
         tokens = int(inputs["image_grid_thw"].prod()) // int(processor.merge_size) ** 2
-        return inputs, self.shown * tokens
+        begin, end, _ = self.marks
+        return inputs, begin + self.shown * tokens + end
 
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode patches of all images end to end."""

@@ -223,6 +223,11 @@ class CausalLm:
         found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
         return found
 
+    @property
+    def sight(self) -> Any:
+        """What the sampling engine asks of a policy that sees; None of one that does not."""
+        return None
+
     def positions(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
         """Return positions [3, R, T] where tokens have other ones than their number in the row."""
         return None

@@ -82,10 +82,13 @@ class Registry:
             raise Refused(faults.miscounted(len(pictures), _places(tokens_T == self.shown), what))
         return made_T
 
-    def turn(self, ids_RT: Ints) -> tuple[Ints, Ints]:
-        """Return positions [3, R, T] of tokens counted from each row's beginning, and where each row goes on."""
+    def turn(self, ids_RT: Ints, valid_RT: NDArray[np.bool_] | None = None) -> tuple[Ints, Ints]:
+        """Return positions [3, R, T] of tokens counted from each row's beginning, and where each row goes on.
+
+        Columns that are not ``valid_RT`` are no tokens.
+        """
         seen_RT = ids_RT >= self.vocabulary
-        advance_RT = np.ones_like(ids_RT)
+        advance_RT = np.ones_like(ids_RT) if valid_RT is None else valid_RT.astype(np.int64)
         turns_3RT = np.zeros((3, *ids_RT.shape), dtype=np.int64)
         if seen_RT.any():
             begins = np.array(self._begins, dtype=np.int64)

@@ -78,11 +78,11 @@ class VisionLm(CausalLm):
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         weights.inspect_folder(folder, sees=True)
         self.tokenizer = weights.load_tokenizer(folder)
-        model: Any = weights.load_model(folder, dtype, self.spec.dropout)
-        family = self.family_of(model)
+        model = weights.load_model(folder, dtype, self.spec.dropout)
+        family, config = self.family_of(model), getattr(model, "config")  # noqa: B009 - typed as a module
         self.processor = self._knobs(_described(folder), family, model)
         vocabulary = self.tokenizer.get_vocab()
-        if vocabulary.get(family.shown) != model.config.image_token_id:
+        if vocabulary.get(family.shown) != config.image_token_id:
             raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
         marks = [mark for mark in (family.shown, *family.marks) if mark in vocabulary]
         self.tokenizer.add_special_tokens({"additional_special_tokens": marks})  # no text may spell them
@@ -158,8 +158,15 @@ class VisionLm(CausalLm):
         ids = self.text.render(said, generation=generation)
         if ids.count(self.shown) != len(images):
             raise Refused(faults.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
-        following = iter(images)
-        return [i for token in ids for i in (next(following).tokens if token == self.shown else (token,))]
+        made: list[int] = []
+        at = 0
+        for place, picture in zip([i for i, token in enumerate(ids) if token == self.shown], images, strict=True):
+            first, last = picture.tokens[0], picture.tokens[-1]
+            # separators that the template writes itself are not doubled
+            made += ids[at : place - (first != self.shown and at < place and ids[place - 1] == first)]
+            made += picture.tokens
+            at = place + 1 + (last != self.shown and ids[place + 1 : place + 2] == [last])
+        return made + ids[at:]
 
     def _content(self, content: Any) -> Any:
         """Return a message's content in the form that the template takes."""
@@ -286,6 +293,11 @@ class VisionLm(CausalLm):
         while held > _REMEMBERED:
             held -= self._kept.popitem(last=False)[1].nbytes
 
+    def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
+        """Return what the model reads of tokens: the ids themselves where they are all text."""
+        seen = self._features is not None and bool((ids_RT >= self.vocabulary).any())
+        return {"inputs_embeds": self.embed(ids_RT)} if seen else {"input_ids": ids_RT}
+
     def embed(self, ids_RT: Tensor) -> Tensor:
         """Look up the embeddings of text and the features of images."""
         seen_RT = ids_RT >= self.vocabulary
@@ -311,6 +323,31 @@ class VisionLm(CausalLm):
             return None
         turned_3RT, _ = self.registry.turn(tokens_RT.cpu().numpy())
         return torch.from_numpy(turned_3RT).to(tokens_RT.device)
+
+    @property
+    def sight(self) -> VisionLm:
+        """What the sampling engine asks of a policy that sees: itself."""
+        return self
+
+    def turn(
+        self, ids_RT: Tensor, valid_RT: Tensor | None, counted_RT: Tensor, lead_R: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return positions of new tokens, of which ``counted_RT`` are the numbers, and how far rows lead by then."""
+        if not self.family.turns:
+            return counted_RT, lead_R
+        if ids_RT.shape[1] == 1:  # a token that was drawn is text
+            return (counted_RT + lead_R[:, None]).expand(3, -1, -1), lead_R
+        valid = np.ones(ids_RT.shape, dtype=bool) if valid_RT is None else valid_RT.cpu().numpy()
+        turned_3RT, ends_R = self.registry.turn(ids_RT.cpu().numpy(), valid)
+        begin_R1 = (counted_RT[:, 0] + lead_R)[:, None]
+        lead_R = lead_R + torch.from_numpy(ends_R - valid.sum(1)).to(lead_R.device)
+        return torch.from_numpy(turned_3RT).to(ids_RT.device) + begin_R1, lead_R
+
+    def goes_on(self, ids: Sequence[int]) -> int:
+        """Return the position of the token that follows a row's beginning."""
+        if not self.family.turns or not len(ids):
+            return len(ids)
+        return int(self.registry.turn(np.asarray(ids, dtype=np.int64)[None])[1][0])
 
     # weights
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -132,6 +132,8 @@ class Rows:
     """Of the next token."""
     most: int
     """Upper bound of ``position_R``."""
+    lead_R: Tensor | None = None
+    """How far the next token's position is from ``position_R``, where images have positions of their own."""
 
     def take(self, index_R: Tensor, spare: int = 0) -> Rows:
         """Return copies of some rows, in the given order and as often as they occur: a fork leaves its parent whole."""
@@ -145,6 +147,7 @@ class Rows:
             valid_RK,
             self.logits_RV.index_select(0, index_R),
             self.most,
+            None if self.lead_R is None else self.lead_R.index_select(0, index_R),
         )
 
     def remember(self, row: int, ids: tuple[int, ...], store: Store) -> Memory | None:
@@ -165,6 +168,8 @@ class Rows:
         self.most += width
         if self.reader.positions is not None and self.most > self.reader.positions:
             positions_RT = positions_RT.clamp(max=self.reader.positions - 1)  # rows that ended, before they are dropped
+        if self.lead_R is not None and self.reader.sight is not None:
+            positions_RT, self.lead_R = self.reader.sight.turn(tokens_RT, valid_RT, positions_RT, self.lead_R)
         if valid_RT is not None or self.valid_RK is not None:
             whole = tokens_RT.new_ones(rows, width, dtype=torch.bool) if valid_RT is None else valid_RT
             before = whole.new_ones(rows, self.cache.get_seq_length()) if self.valid_RK is None else self.valid_RK
@@ -173,11 +178,27 @@ class Rows:
         self.position_R = self.position_R + (width if valid_RT is None else valid_RT.sum(1))
 
 
+class Sight(Protocol):
+    """What a policy that sees does with the ids of its images."""
+
+    def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
+        """Return what the model reads of tokens."""
+
+    def turn(
+        self, ids_RT: Tensor, valid_RT: Tensor | None, counted_RT: Tensor, lead_R: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return positions of new tokens, of which ``counted_RT`` are the numbers, and how far rows lead by then."""
+
+    def goes_on(self, ids: Sequence[int]) -> int:
+        """Return the position of the token that follows a row's beginning."""
+
+
 class Reader:
     """Feeds tokens to a causal language model of Hugging Face, whatever its architecture."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, sight: Sight | None = None) -> None:
         """Look once which arguments the model takes."""
+        self.sight = sight
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         accepted = inspect.signature(inner.forward).parameters
         self.model = model
@@ -201,7 +222,8 @@ class Reader:
         past = width - fresh
         lengths_R = torch.tensor([len(ids) for ids in prompts], device=self.device)
         cache = empty_cache(self.config, width + spare)
-        rows = Rows(self, cache, torch.zeros_like(lengths_R), None, lengths_R[:0], 0)
+        lead_R = None if self.sight is None else torch.zeros_like(lengths_R)
+        rows = Rows(self, cache, torch.zeros_like(lengths_R), None, lengths_R[:0], 0, lead_R)
         if past and memories is not None:
             used = [max(0, len(ids) - fresh) for ids in prompts]
             held = [memory.parts if memory is not None and count else None
@@ -212,6 +234,9 @@ class Reader:
             rows.position_R = (lengths_R - fresh).clamp(min=0)
             rows.most = past
             rows.valid_RK = torch.arange(past, device=self.device)[None] >= past - rows.position_R[:, None]
+            if self.sight is not None:
+                led = [self.sight.goes_on(ids[:count]) - count for ids, count in zip(prompts, used, strict=True)]
+                rows.lead_R = torch.tensor(led, device=self.device)
         shown = [ids[-fresh:] for ids in prompts]
         padded = [(0,) * (fresh - len(ids)) + tuple(ids) for ids in shown]
         tokens_RT = torch.tensor(padded, dtype=torch.int64, device=self.device)
@@ -224,9 +249,10 @@ class Reader:
 
     def read(self, cache: Cache, tokens_RT: Tensor, positions_RT: Tensor, valid_RK: Tensor | None) -> Tensor:
         """Run the model over new tokens and return the logits that follow the last one."""
+        given = {"input_ids": tokens_RT} if self.sight is None else self.sight.read(tokens_RT)
         if self.positioned:
             logits = self.model(
-                input_ids=tokens_RT,
+                **given,
                 position_ids=positions_RT,
                 attention_mask=valid_RK,
                 past_key_values=cache,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from recipec.runtime.sampler.stops import Stops, stop_table
 from recipec.spec.machine import Hf as Spec
 
 if TYPE_CHECKING:
+    from recipec.runtime.picture import Picture
     from recipec.runtime.setting import Setting
 
 Key = tuple[int | str, ...]
@@ -53,6 +54,8 @@ class Request:
     """What the engine remembers of a beginning of ``ids``; without it they are read again, with the same result."""
     remember: bool = False
     """Whether completions come with a memory, for requests that go on from them."""
+    images: tuple[Picture, ...] = ()
+    """What the prompt shows, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,17 @@ class Hf:
         assert policy is not None
         found: list[list[Completion]] = [[] for _ in requests]
         rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
-        reader = Reader(policy.model)
+        sight = getattr(policy, "sight", None)
+        assert sight is not None or not any(one.images for one in requests), (
+            "a policy that sees no images is shown some"
+        )
+        if sight is not None:
+            requests = [replace(one, ids=sight.virtual(one.ids, one.images)) for one in requests]
+        reader = Reader(policy.model, sight)
         with (
             _evaluating(policy.model),
             torch.inference_mode(),
+            sight.seeing(picture for one in requests for picture in one.images) if sight is not None else nullcontext(),
             grouped_queries(reader.inner, reader.config),
             laid_out(policy.model, rows, sampling.max_length),
         ):
