@@ -204,7 +204,7 @@ class RunFolder:
         whose = mark.read_text(encoding="utf-8").strip() if mark.exists() else "unknown"
         if whose == digest and not again:
             return
-        for name in ("checkpoints", "samples", "answers", "metrics.jsonl"):
+        for name in ("checkpoints", "samples", "answers", "extracted", "metrics.jsonl"):
             _move_aside(home / name, whose)
         write_atomic(mark, f"{digest}\n")
 

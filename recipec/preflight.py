@@ -148,9 +148,9 @@ def _knobs(cls: type[Section], dump: Mapping[str, Any], key: str) -> Iterator[tu
                 if issubclass(section, Section):
                     yield from _knobs(section, value, f"{key}.{name}")
         elif is_path(info):
-            several = isinstance(value, list | tuple)
-            for place, path in enumerate(value if several else (value,)):
+            several = value if isinstance(value, list | tuple) else None
+            for place, path in enumerate([value] if several is None else several):
                 if isinstance(path, str) and path:
-                    yield f"{key}.{name}.{place}" if several else f"{key}.{name}", path, False
+                    yield f"{key}.{name}" if several is None else f"{key}.{name}.{place}", path, False
         elif isinstance(value, str) and is_origin(info) and weights_kind(value) == "directory":
             yield f"{key}.{name}", value, True

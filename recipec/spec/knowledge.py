@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from recipec.component import Component, OriginRef, PathRef, Section, component, knob
 
@@ -127,3 +127,60 @@ class Hpo(Graph):
     type: Literal["hpo"] = "hpo"
     below: str = knob("HP:0000951", "Findings that are kinds of this one; the default is abnormality of the skin.")
     diseases: Diseases = knob(Diseases, "Which diseases.")
+
+
+EXTRACTION = (
+    "model",
+    "path",
+    "column",
+    "limit",
+    "max_completion_length",
+    "temperature",
+    "top_p",
+    "samples",
+    "confidence",
+    "lower",
+    "chat",
+)
+"""The knobs of `extract` that decide what the model writes and how it is read."""
+
+
+@component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.extract:Extract")
+class Extract(Graph):
+    """Facts that a model of the run reads from documents; each keeps the sentence that it was read from.
+
+    The model writes lines `Entity1, Relation, Entity2`; other lines are passed over, and so is a fact of whose
+    entities no sentence of the document has a word. What was read is kept with the stage.
+
+    References:
+        `Knowledge_Graph_with_LLM <https://github.com/SwapniL-afk-now/Knowledge_Graph_with_LLM>`_, 2025: lines
+        `Entity1, Relation, Entity2`, at most 200 tokens, temperature 0.6, `top_p` 0.95, lower case.
+    """
+
+    type: Literal["extract"] = "extract"
+    path: PathRef = knob(..., "JSONL or parquet file of documents.")
+    column: str = knob("text", "Column with the text of a document.")
+    limit: int | None = knob(None, "Read this many documents, the first ones.", unit="documents", ge=1)
+    model: OriginRef | None = knob(
+        None, "Who reads: an earlier stage, a directory (./, /), org/name or `package:…`; absent: the stage's policy."
+    )
+    prompt: PathRef | None = knob(None, "Jinja file with `document`, in place of the shipped one.")
+    chat: bool = knob(True, "Put the prompt into the chat template, where the tokenizer has one.")
+    max_completion_length: int = knob(200, "Longest answer to a document.", unit="tokens", ge=1)
+    temperature: float = knob(0.6, "Divides the logits; 0 is greedy.", ge=0, le=100)
+    top_p: float = knob(0.95, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
+    samples: int = knob(1, "Answers to each document.", unit="rows", ge=1)
+    confidence: Literal["probability", "consistency"] = knob(
+        "probability",
+        "`probability`: mean probability of a fact's tokens; `consistency`: share of the answers that have it.",
+    )
+    min_confidence: float = knob(0.0, "Facts below this confidence are left out.", ge=0, le=1)
+    lower: bool = knob(True, "Write entities and relations in lower case.")
+
+    @model_validator(mode="after")
+    def _sampled(self) -> Extract:
+        if self.confidence == "consistency" and self.samples < 2:
+            raise ValueError("`consistency` compares answers and needs 2 `samples` or more")
+        if self.model == "scratch":
+            raise ValueError("`model` cannot be `scratch`: a new model has nothing to say")
+        return self

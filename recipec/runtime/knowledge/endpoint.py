@@ -108,11 +108,11 @@ class Endpoint:
         wanted = query.variables[:-1] if query.sourced else query.variables
         found: list[Node | None] = []
         for name in wanted:
-            term = row.get(name)
-            literal = isinstance(term, ox.Literal)
-            if not isinstance(term, ox.NamedNode | ox.Literal) or (literal and name not in _LITERALS):
+            said = row.get(name)
+            literal = isinstance(said, ox.Literal)
+            if not isinstance(said, ox.NamedNode | ox.Literal) or (literal and name not in _LITERALS):
                 raise self._lie(f"its answer has no usable `{name}`")
-            found.append(term)
+            found.append(said)
         return (*found, ox.NamedNode(self.address.geturl())) if query.sourced else tuple(found)
 
     def _persist(self, body: bytes) -> bytes:

@@ -104,8 +104,7 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
     """Yield the terms below the recipe's term and what the selected diseases have of them.
 
     Names, synonyms and the way up are stated of terms; a finding is ``has phenotype``.  What the annotations exclude
-    (qualifier NOT, or a frequency of none) is ``not_has phenotype``; there the terms above count too, since who lacks
-    a thing lacks what is below it.
+    (qualifier NOT, or a frequency of none) is ``not_has phenotype``.
 
     Raises:
         Refused: RC871, RC876.
@@ -131,7 +130,8 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
         )
         raise Refused(faults.no_facts(f"Human Phenotype Ontology {version(folder)}", problem))
     for relation in (HAS, HAS_NOT):
-        yield ox.Quad(names.node(relation), LABEL, ox.Literal(relation.replace("not_has", "does not have")))
+        label = ox.Literal(relation.replace("not_has", "does not have"))
+        yield ox.Quad(names.node(relation), LABEL, label)
     told: set[str] = set()
     for finding in findings:
         if finding.disease in chosen:
@@ -140,8 +140,8 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
             if finding.disease not in told:
                 told.add(finding.disease)
                 yield ox.Quad(disease, LABEL, ox.Literal(finding.name), place)
-            relation = names.node(HAS_NOT if finding.denied else HAS)
-            yield ox.Quad(disease, relation, names.node(known[finding.term]), place)
+            said = names.node(HAS_NOT if finding.denied else HAS)
+            yield ox.Quad(disease, said, names.node(known[finding.term]), place)
 
 
 def _described(term: Term, names: Names, inside: set[str]) -> Iterator[ox.Quad]:

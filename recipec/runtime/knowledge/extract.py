@@ -1,0 +1,251 @@
+"""Facts that a model of the run reads from documents, once: what it wrote is kept with the stage."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyoxigraph as ox
+
+from recipec.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.diagnostics import Refused
+from recipec.faults import data as data_faults
+from recipec.faults import knowledge as faults
+from recipec.render import Renderer
+from recipec.runtime import adapter
+from recipec.runtime.answering import StoppedEarly
+from recipec.runtime.encode import Encoder
+from recipec.runtime.files import Row, read_rows
+from recipec.runtime.knowledge.embed import resembling
+from recipec.runtime.knowledge.graph import Knowledge
+from recipec.runtime.knowledge.parse import Stated, read, sentence_of
+from recipec.runtime.knowledge.queries import Stored
+from recipec.runtime.knowledge.read import stated
+from recipec.runtime.knowledge.store import key_of, open_store
+from recipec.runtime.knowledge.terms import Names
+from recipec.runtime.knowledge.triples import reads
+from recipec.runtime.policy import CausalLm, Origin, folder_of
+from recipec.runtime.sampler.chain import sample
+from recipec.runtime.sampler.draw import Sampling
+from recipec.runtime.sampler.rollout import start_engine
+from recipec.runtime.setting import Setting
+from recipec.shipped import shipped
+from recipec.spec import knowledge as specs
+from recipec.spec import policy as policy_spec
+from recipec.spec.recipe import weights_kind
+
+FACTS = "facts.jsonl"
+CHUNK = 32
+"""Documents read together: a kill costs no more than those."""
+_OWN = "extract.j2"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text, and where it stands.
+
+    Example: ``Document("Psoriasis itches.", "texts.jsonl", 3)``.
+    """
+
+    text: str
+    file: str
+    number: int
+
+
+class Extract(Knowledge):
+    """A graph read from documents; see :class:`recipec.spec.knowledge.Extract`."""
+
+    def __init__(self, spec: specs.Extract, setting: Setting) -> None:
+        """Read the documents, or what was read of them before.
+
+        Raises:
+            Refused: RC700 to RC704 and RC877 of the documents, RC871 nothing is left of what was read; what loading
+                the model raises.
+            StoppedEarly: the run was asked to stop; what was read so far is kept.
+        """
+        found = [fact for fact in extracted(spec, setting) if fact["confidence"] >= spec.min_confidence]
+        shown = f"read from {spec.path}"
+        if not found:
+            raise Refused(faults.no_facts(shown, f"no fact has a confidence of {spec.min_confidence:g}"))
+        names = Names(spec.names)
+        store = open_store(setting.cache, key_of("extract", found, spec.names), lambda: statements(found, names))
+        super().__init__(Stored(store, shown), reads(spec), resembling(spec, setting), spec.min_similarity)
+
+
+def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.Quad]:
+    """Yield facts as statements whose graph is their sentence and its place."""
+    named: set[ox.NamedNode] = set()
+    for fact in found:
+        place = f"{fact['file']}:{fact['row']}: {fact['sentence']}"
+        yield from stated((fact["subject"], fact["relation"], fact["object"]), place, names, named)
+
+
+def extracted(spec: specs.Extract, setting: Setting) -> list[dict[str, Any]]:
+    """Return every fact that was read, with sentence and confidence; read the documents where that was not done yet."""
+    texts = documents(spec, setting.root)
+    name = spec.prompt or _OWN
+    path = setting.root / spec.prompt if spec.prompt else shipped("templates") / "prompts" / _OWN
+    template = _template(path, name)
+    knobs = spec.model_dump(mode="json", include=set(specs.EXTRACTION))
+    key = key_of(
+        "extracted", knobs, template, [[d.text, d.file, d.number] for d in texts], _model(spec, setting), setting.seed
+    )
+    home = (setting.home or setting.cache) / "extracted" / key
+    if verify_folder(home) is None:
+        parts = home.with_name(f"{key}-parts")
+        rendered = _rendered(template, name, texts, own=spec.prompt is None)
+        facts, left_out = _Reader(spec, setting, parts).read(texts, rendered)
+        about = {"artifact": "knowledge", "digest": key, "stage": setting.stage, "left_out": dict(left_out)}
+        with committed(home, about) as folder:
+            lines = (json.dumps(fact, ensure_ascii=False, sort_keys=True) + "\n" for fact in facts)
+            (folder / FACTS).write_text("".join(lines), encoding="utf-8")
+        counts = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(left_out.items()))
+        setting.say(
+            f"{len(facts)} facts read from {len(texts)} documents" + (f"; left out: {counts}" if counts else "")
+        )
+    with (home / FACTS).open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def documents(spec: specs.Extract, root: Path) -> list[Document]:
+    """Read the documents.
+
+    Raises:
+        Refused: RC700 to RC704; RC877, a row has no text in the column.
+    """
+    rows = read_rows(root / spec.path, None, spec.path, spec.limit)
+    return [Document(_text(row, spec.column), row.file, row.number) for row in rows]
+
+
+def _text(row: Row, column: str) -> str:
+    text = row.columns.get(column)
+    if not isinstance(text, str) or not text.strip():
+        problem = f"has no column `{column}`" if text is None else f"has no text in column `{column}`"
+        raise Refused(faults.no_document(row.file, row.number, problem, list(row.columns)))
+    return text.encode("utf-8", "replace").decode()
+
+
+def _template(path: Path, name: str) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+        raise Refused(data_faults.data_missing(name, problem)) from None
+    return text.removesuffix("\n")
+
+
+def _rendered(template: str, name: str, texts: Sequence[Document], *, own: bool) -> list[str]:
+    renderer = Renderer(template, name, own=own)
+    try:
+        return renderer.rows([{"document": d.text} for d in texts], lambda i: f"{texts[i].file}:{texts[i].number}")
+    finally:
+        renderer.close()
+
+
+def _model(spec: specs.Extract, setting: Setting) -> str:
+    """Name the weights that read; those of the stage itself are known by the stage, whose folder this is kept in."""
+    if spec.model is None:
+        return setting.stage
+    if weights_kind(spec.model) == "stage":
+        return str((read_manifest(setting.artifacts[f"{spec.model}.policy"]) or {}).get("digest"))
+    return hash_tree(setting.root / spec.model) if weights_kind(spec.model) == "directory" else spec.model
+
+
+class _Reader:
+    """Lets a model read, some documents at a time."""
+
+    def __init__(self, spec: specs.Extract, setting: Setting, parts: Path) -> None:
+        self.spec, self.setting, self.parts = spec, setting, parts
+        self.left_out: Counter[str] = Counter()
+
+    def read(self, texts: Sequence[Document], prompts: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
+        setting: Setting | None = None
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(texts), CHUNK):
+            kept = self.parts / f"{start:08d}.json"
+            if not kept.exists():
+                if self.setting.stopped():
+                    raise StoppedEarly
+                setting = setting or self._reading()
+                part = self._chunk(setting, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
+                write_atomic(kept, json.dumps(part))
+            facts, left_out = json.loads(kept.read_text(encoding="utf-8"))
+            found += facts
+            self.left_out.update(left_out)
+        return _once(found, self.left_out), self.left_out
+
+    def _reading(self) -> Setting:
+        """Return the setting with the model that reads as its policy."""
+        name = self.spec.model
+        if name is None:
+            assert self.setting.policy is not None, "the policy is loaded before the graph"
+            return self.setting
+        kind = weights_kind(name)
+        at = str(self.setting.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
+        origin = Origin("directory" if kind == "stage" else kind, at)
+        adapted = (folder_of(origin, self.setting) / adapter.CONFIG).exists()
+        whole = replace(origin, adapter="merge" if adapted else None)
+        return replace(self.setting, policy=CausalLm(policy_spec.CausalLm(), self.setting, whole))
+
+    def _chunk(
+        self, setting: Setting, texts: Sequence[Document], prompts: Sequence[str], start: int
+    ) -> tuple[list[dict[str, Any]], Counter[str]]:
+        policy: Any = setting.policy
+        policy.eval()
+        encoder = Encoder(policy, chat=self.spec.chat and bool(policy.tokenizer.chat_template))
+        room = policy.max_positions - self.spec.max_completion_length
+        left_out: Counter[str] = Counter()
+        tasks, asked = [], []
+        for place, (document, prompt) in enumerate(zip(texts, prompts, strict=True), start):
+            task = encoder.task(Row(place, document.file, document.number, {}), prompt)
+            if len(task.prompt_ids) > room:
+                left_out["too_long_documents"] += 1
+                continue
+            tasks.append(task)
+            asked.append(document)
+        sampling = Sampling(self.spec.max_completion_length, self.spec.temperature, self.spec.top_p)
+        key = (setting.seed, setting.stage, "extract")
+        groups = sample(start_engine(setting), tasks, sampling, self.spec.samples, key) if tasks else []
+        facts: list[dict[str, Any]] = []
+        for document, group in zip(asked, groups, strict=True):
+            said = [list(read(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]
+            facts += self._facts(document, said, left_out)
+        return facts, left_out
+
+    def _facts(
+        self, document: Document, said: Sequence[Sequence[Stated]], left_out: Counter[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the facts of a document that have a sentence, each once, with their confidence."""
+        agreed: dict[tuple[str, ...], list[Stated]] = {}
+        for sampled in said:
+            for fact in {one.folded: one for one in reversed(sampled)}.values():
+                agreed.setdefault(fact.folded, []).append(fact)
+        if not agreed:
+            left_out["documents_without_facts"] += 1
+        for same in agreed.values():
+            sentence = sentence_of(document.text, same[0])
+            if not sentence:
+                left_out["facts_that_no_sentence_names"] += 1
+                continue
+            share = len(same) / len(said)
+            sure = share if self.spec.confidence == "consistency" else max(fact.probability for fact in same)
+            yield {
+                **{part: getattr(same[0], part) for part in ("subject", "relation", "object")},
+                "confidence": sure, "sentence": sentence, "file": document.file, "row": document.number,
+            }
+
+
+def _once(found: Sequence[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """Keep the surest of equal facts."""
+    best: dict[tuple[str, ...], dict[str, Any]] = {}
+    for fact in found:
+        same = (fact["subject"], fact["relation"], fact["object"])
+        if same in best:
+            left_out["repeated_facts"] += 1
+        if same not in best or fact["confidence"] > best[same]["confidence"]:
+            best[same] = fact
+    return list(best.values())
