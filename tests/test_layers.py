@@ -87,6 +87,7 @@ HEAVY = {
     "alfworld",
     "jericho",
     "fast_downward",
+    "PIL",
 }
 
 
