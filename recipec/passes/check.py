@@ -10,6 +10,7 @@ from recipec.passes import (
     budgets,
     credit,
     episodes,
+    images,
     levels,
     machine,
     numerics,
@@ -42,6 +43,8 @@ WIRING: tuple[Check, ...] = (
     wiring.no_environment,
     wiring.evaluation_without_tasks,
     wiring.credit_unread,
+    images.images_nowhere,
+    images.images_unread,
     wiring.reward_needs_training,
 )
 STAGES: tuple[Check, ...] = (
