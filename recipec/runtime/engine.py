@@ -107,6 +107,8 @@ def divided(batch: Batch, policy: Any, tokens: int) -> Cut:
         Refused: RC768, one row or pair alone is larger.
     """
     attention: Any = getattr(policy, "attention", None)
+    if getattr(policy, "sight", None) is not None:
+        batch = policy.keyed(batch)
     if batch.num_rows and hasattr(attention, "look"):
         attention.look(batch["tokens_RT"], batch["attend_RT"], batch["trained_RT"] & batch["attend_RT"], tokens)
     padded = bool(getattr(attention, "padded", True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,12 +46,7 @@ class AdamW:
             Refused: RC773, a name under ``freeze`` matches no parameter, or nothing is left to train.
         """
         self.total = max(1, total)
-        for frozen in self.spec.freeze:
-            hits = [p for name, p in model.named_parameters() if _matches(name, frozen)]
-            if not hits:
-                raise Refused(faults.nothing_to_train(f"no parameter's name matches `freeze: {frozen}`"))
-            for parameter in hits:
-                parameter.requires_grad_(False)
+        freeze(model, self.spec.freeze, parts_of(self.setting.policy))
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.named:
             raise Refused(faults.nothing_to_train("every parameter is frozen"))
@@ -161,6 +156,26 @@ class AdamW:
                 master = self.masters[name]
                 # the step too: the fused kernel reads it where the weights are
                 self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
+
+
+def parts_of(policy: Any) -> Mapping[str, list[nn.Parameter]]:
+    """Parameters of a policy by the parts that ``freeze`` may name."""
+    return policy.parts() if hasattr(policy, "parts") else {}
+
+
+def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:
+    """Give the parameters of parts, or with names that begin with or contain one of ``names``, no gradients.
+
+    Raises:
+        Refused: RC773, a name is no part and matches no parameter.
+    """
+    for frozen in names:
+        hits = parts.get(frozen) or [p for name, p in model.named_parameters() if _matches(name, frozen)]
+        if not hits:
+            known = f"; parts of this policy are {', '.join(f'`{name}`' for name in sorted(parts))}" if parts else ""
+            raise Refused(faults.nothing_to_train(f"no parameter's name matches `freeze: {frozen}`{known}"))
+        for parameter in hits:
+            parameter.requires_grad_(False)
 
 
 def _matches(name: str, frozen: str) -> bool:

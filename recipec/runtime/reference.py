@@ -12,21 +12,21 @@ from torch import Tensor
 
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
+from recipec.faults import vision as vision_faults
 from recipec.runtime import adapter
 from recipec.runtime.policy import CausalLm, Origin, folder_of
 from recipec.runtime.setting import Setting
-from recipec.spec import policy as policy_spec
 from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
 
 
-def _scored(policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
+def _scored(policy: CausalLm, *columns: Any) -> dict[str, Tensor]:
     """Score without gradient and without dropout, at the policy's temperature and by its attention."""
     training = policy.model.training
     policy.eval()
     try:
         with torch.no_grad():
-            made = policy.logprobs(tokens_RT, attend_RT, trained_RT, entropy=False)
+            made = policy.logprobs(*columns, entropy=False)
     finally:
         policy.model.train(training)
     return {"ref_logprob_RT": made["logprob_RT"]}
@@ -66,10 +66,10 @@ class Frozen:
             self.mode = "adapter_copy" if setting.policy.adapted is not None else "weights_copy"
             self.copies = _copies(setting.policy)
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
-        """Return ``ref_logprob_RT`` in the space of ``logprob_RT``."""
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
         with self._entered()():
-            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT)
+            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
 
     def _entered(self) -> Callable[[], AbstractContextManager[None]]:
         if self.mode == "adapter_off":
@@ -98,10 +98,10 @@ class Lagged:
         self.copies = _copies(self.scorer)
         self.synced = 0
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
-        """Return ``ref_logprob_RT`` in the space of ``logprob_RT``."""
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
         with self.scorer.replaced(self.copies):
-            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT)
+            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
 
     def after_update(self, updates: int) -> None:
         """Copy the policy when ``updates``, counted from the stage's start, is a multiple of the period."""
@@ -127,11 +127,14 @@ def _other(name: str, setting: Setting, policy: CausalLm) -> CausalLm:
     if kind == "scratch":
         raise Refused(faults.no_model("scratch (as a reference)"))
     at = str(setting.artifacts[f"{name}.policy"]) if kind == "stage" else name
-    spec = policy_spec.CausalLm(dtype=policy.spec.dtype)
+    spec = type(policy.spec)(dtype=policy.spec.dtype)
     origin = Origin("directory" if kind == "stage" else kind, at)
     # whatever adapter the other model has is part of it
     adapted = (folder_of(origin, setting) / adapter.CONFIG).exists()
-    other = CausalLm(spec, setting, replace(origin, adapter="merge" if adapted else None))
+    other = type(policy)(spec, setting, replace(origin, adapter="merge" if adapted else None))
+    its_kind, my_kind = str(other.model.config.model_type), str(policy.model.config.model_type)
+    if policy.sight is not None and its_kind != my_kind:
+        raise Refused(vision_faults.sees_otherwise(name, its_kind, my_kind))
     mine, its = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != its or other.vocabulary < policy.vocabulary:
         raise Refused(faults.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))

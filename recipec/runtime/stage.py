@@ -27,7 +27,7 @@ from recipec.runtime.environment.position import Environment
 from recipec.runtime.evaluate import Evaluator
 from recipec.runtime.journal import Journal
 from recipec.runtime.loop import run_stage, split
-from recipec.runtime.optimizer import AdamW
+from recipec.runtime.optimizer import AdamW, freeze
 from recipec.runtime.own import load_functions
 from recipec.runtime.pairs import made_once
 from recipec.runtime.policy import Origin
@@ -140,15 +140,16 @@ def bind(
     setting.policy = policy
     attention = read_spec("attention", settings.get("attention") or {"type": "auto"})
     policy.use(attention.load()(attention, setting))
+    _, update = split(stage.loop)
+    optimizer_node = next(node for node in update if node.slot == "optimizer")
+    optimizer = AdamW(spec_of(optimizer_node), setting)  # type: ignore[arg-type]
+    freeze(policy.model, optimizer.spec.freeze, policy.parts())  # before a reference copies what is trained
     walk = Walk(setting, shared(stage, setting, policy))
     closing.callback(walk.close)
     setting.home, setting.stopped = folder.stage(stage.name), stopped
     before = prepared(stage, walk, digest)
     source = find_source(stage, walk, before)
     engine_spec = read_spec("machine", machine.get("train", {"type": "local"}))
-    _, update = split(stage.loop)
-    optimizer_node = next(node for node in update if node.slot == "optimizer")
-    optimizer = AdamW(spec_of(optimizer_node), setting)  # type: ignore[arg-type]
     walk.instances[optimizer_node.id] = optimizer
     for node in stage.nodes():
         if node.id not in walk.instances and node.slot != "compiler" and spec_of(node).state:

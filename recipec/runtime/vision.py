@@ -20,6 +20,7 @@ from recipec.diagnostics import Refused
 from recipec.faults import model as model_faults
 from recipec.faults import vision as faults
 from recipec.runtime import scratch, scratch_vision, weights
+from recipec.runtime.batch import Batch
 from recipec.runtime.families import Family, family_of
 from recipec.runtime.framing import framed
 from recipec.runtime.picture import Picture
@@ -222,6 +223,28 @@ class VisionLm(CausalLm):
             Refused: RC736; RC851, a row has no place for an image, or a place without one.
         """
         self._pictures = self._show(pixels_I)
+        keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+        try:
+            return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy)
+        finally:
+            self._pictures = {}
+
+    def keyed(self, batch: Batch) -> Batch:
+        """Return a batch whose ids tell images apart, as an attention will share them."""
+        tokens_RT, attend_RT, trained_RT = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT"))
+        pixels_I, image_row_I = batch.get("pixels_I", ()), batch.get("image_row_I")
+        self._show(pixels_I)
+        keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+        return Batch({**batch, "tokens_RT": keyed_RT})
+
+    def _keyed(
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture],
+        image_row_I: Tensor | None,
+    ) -> Tensor:
         of_row: dict[int, list[Picture]] = {}
         for picture, row in zip(pixels_I, [] if image_row_I is None else image_row_I.tolist(), strict=True):
             of_row.setdefault(int(row), []).append(picture)
@@ -230,10 +253,7 @@ class VisionLm(CausalLm):
             if row in of_row or (tokens[row, :length] == self.shown).any():
                 part = (row, slice(length))
                 tokens[part] = self.registry.place(tokens[part], sampled[part], of_row.get(row, ()), f"row {row + 1}")
-        try:
-            return super().logprobs(torch.from_numpy(tokens), attend_RT, trained_RT, entropy=entropy)
-        finally:
-            self._pictures = {}
+        return torch.from_numpy(tokens)
 
     def __call__(
         self,

@@ -24,7 +24,11 @@ class Adamw(Component):
     warmup_updates: int | None = knob(None, "Linear warm-up.", unit="updates", ge=0)
     warmup_ratio: float | None = knob(None, "Linear warm-up, as a share of all updates.", ge=0, le=1)
     max_grad_norm: float = knob(1.0, "Scale the gradient down to this norm; 0: leave it as it is.", ge=0)
-    freeze: tuple[str, ...] = knob((), "Parameters whose names start with, or contain as a part, one of these stay.")
+    freeze: tuple[str, ...] = knob(
+        (),
+        "Parts that stay: `vision`, `projector` and `decoder` of a policy that sees, `embeddings` of any; "
+        "or parameters whose names start with, or contain as a part, one of these.",
+    )
     nonfinite: Literal["stop", "skip"] = knob(
         "stop", "On a gradient that is not finite: stop, or leave the update out."
     )
