@@ -34,6 +34,7 @@ _VERSIONED = ("recipec", "torch", "transformers", "peft")
 _STAGE = "recipec.runtime.stage:run"
 _LOOK = "recipec.runtime.environment.look:look"
 _PROBE = "recipec.runtime.environment.retrieve:probe"
+_PICTURED = "recipec.runtime.pictured:pictured"
 
 
 @dataclass(slots=True)
@@ -231,6 +232,7 @@ def _version(distribution: str) -> str:
 def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
     """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
     files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files |= dict(named_images(stage, options.root))
     others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
     code = {os.path.relpath(path, options.root): _hashed(path) for path in options.use}
     weights = _weights(stage, parents, options.root)
@@ -242,6 +244,14 @@ def named_files(stage: StageGraph) -> Iterator[str]:
     for info, value in _knobs_of(stage):
         if is_path(info) or (is_origin(info) and weights_kind(value) == "directory"):
             yield value
+
+
+def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield a hash of all images that the rows of a data file name, where a policy sees them."""
+    seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
+    for node in stage.nodes():
+        if seen and (node.slot, node.type) == ("data", "file") and node.knobs["path"] is not None:
+            yield f"images of {node.knobs['path']}", reach(_PICTURED)(node.knobs, root)
 
 
 def named_stages(stage: StageGraph) -> Iterator[str]:

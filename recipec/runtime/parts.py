@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics import Refused
 from recipec.faults import data as data_faults
 from recipec.faults import images as faults
-from recipec.runtime.batch import Message
 from recipec.runtime.files import Row, kind_of
+
+if TYPE_CHECKING:
+    from recipec.runtime.batch import Message
 
 IMAGE = {"type": "image"}
 DEFAULT = "images"
