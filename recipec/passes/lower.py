@@ -105,6 +105,7 @@ def sources(stage: Stage) -> Iterator[str]:
         for need in spec.requires() if spec else ():
             yield need.signal.rpartition(".")[0]
     yield str(getattr(stage.reference, "from_", None) or "")
+    yield str(getattr(stage.knowledge, "model", None) or "")
 
 
 def in_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:

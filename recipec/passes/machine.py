@@ -122,9 +122,11 @@ def unknown_service(reading: Reading) -> Iterator[Finding]:
 
 def _calls(reading: Reading) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     for part in (*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)):
-        service = getattr(getattr(part.spec, "retriever", None), "service", None)
-        if part.given and service is not None:
-            yield service, (*part.path, "retriever", "service")
+        for inside in ((), ("retriever",)):
+            holder = getattr(part.spec, inside[0], None) if inside else part.spec
+            service = getattr(holder, "service", None)
+            if part.given and service is not None:
+                yield service, (*part.path, *inside, "service")
 
 
 @check("RC504", "unused-service", "warning")
@@ -137,7 +139,8 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
     Use instead: drop it.
     """
     called = {name for name, _ in _calls(reading)}
-    if reading.fragment or any(part.slot == "environment" and part.spec is None for part in reading.parts):
+    asking = {"environment", "knowledge"}
+    if reading.fragment or any(part.slot in asking and part.spec is None for part in reading.parts):
         return
     for name in _services(reading):
         if name not in called:

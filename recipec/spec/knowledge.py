@@ -100,7 +100,7 @@ class Sparql(Graph):
     type: Literal["sparql"] = "sparql"
     service: str = knob(..., "Name of the service under machine.services.")
     timeout: float = knob(30.0, "Time for one attempt at a question.", unit="seconds", gt=0)
-    retries: int = knob(3, "Further attempts at a question, each waiting longer.", ge=0)
+    retries: int = knob(3, "Further attempts at a question, each waiting longer.", unit="attempts", ge=0)
     page: int = knob(10_000, "Rows asked for at once.", unit="rows", ge=1)
     max_rows: int = knob(1_000_000, "Most rows of an answer.", unit="rows", ge=1)
 

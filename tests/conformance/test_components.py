@@ -19,7 +19,7 @@ TABLE = {f"{slot}.{name}": found for slot in SLOTS for name, found in known(slot
 HERE = {name: found for name, found in TABLE.items() if found.available()}
 
 # Built by the loop and driven by their own verbs, so they take no columns.
-DRIVEN = ("attention", "environment", "machine", "optimizer")
+DRIVEN = ("attention", "environment", "knowledge", "machine", "optimizer")
 # Asked by the loop to draw so many tasks.
 SOURCES = ("data",)
 # What must be given, because no default could be right.
@@ -30,6 +30,8 @@ REQUIRED = {
     "environment.gymnasium": {"id": "FrozenLake-v1"},
     "environment.own": {"name": "House"},
     "knowledge.triples": {"path": "facts.graphml"},
+    "knowledge.sparql": {"service": "facts"},
+    "knowledge.extract": {"path": "texts.jsonl"},
     "preference.best_vs_worst": {"rollouts": "explore.rollouts"},
     "reward.regex_format": {"pattern": "a+"},
     "reward.length": {"max_length": 3},
@@ -45,6 +47,7 @@ PURE = {
     "data.*": {"task_seed"},
     "reward.*": {"weight", "gamma"},
     "sampler.*": {"temperature", "top_p", "min_p"},
+    "knowledge.*": {"temperature", "top_p", "min_similarity", "min_confidence"},
 }
 # Which knobs to try beside the defaults.
 VARIANTS = {

@@ -235,7 +235,10 @@ class _Reader:
             sure = share if self.spec.confidence == "consistency" else max(fact.probability for fact in same)
             yield {
                 **{part: getattr(same[0], part) for part in ("subject", "relation", "object")},
-                "confidence": sure, "sentence": sentence, "file": document.file, "row": document.number,
+                "confidence": sure,
+                "sentence": sentence,
+                "file": document.file,
+                "row": document.number,
             }
 
 
