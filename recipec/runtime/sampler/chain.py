@@ -102,7 +102,7 @@ def sample(
     An evaluation gives a key of its own, such as ``(seed, "evaluate", name)``, and disturbs nothing.
     """
     keys = keys_of(tasks, samples, key, attempt)
-    requests = [Request(tuple(t.prompt_ids), k, t.id) for t, k in zip(tasks, keys, strict=True)]
+    requests = [Request(tuple(t.prompt_ids), k, t.id, images=t.images) for t, k in zip(tasks, keys, strict=True)]
     return engine.generate(requests, sampling)
 
 
