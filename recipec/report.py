@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ _FIRST = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accurac
           "completions/mean_length", "completions/clipped_ratio", "learning_rate")  # fmt: skip
 _SAMPLES = 6
 _TEXT = 2000
+_PICTURES = 4
+_PICTURE_BYTES = 64 << 10
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
 
 
 def write(folder: Path) -> Path:
@@ -120,8 +125,23 @@ def samples(folder: Path) -> list[dict[str, Any]]:
             "step": row.get("step"),
             "reward": row.get("reward"),
             "prompt": str(row.get("prompt", ""))[:_TEXT],
+            "pictures": list(pictures(folder / "images", row)),
             "text": str(row.get("transcript") or row.get("text", ""))[:_TEXT],
             "error": row.get("error"),
         }
         for row in rows[::stride][:_SAMPLES]
     ]
+
+
+def pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Embed the small copies of a row's first images that a run kept; what is no small JPEG there is left out."""
+    recorded = row.get("images")
+    for image in recorded[:_PICTURES] if isinstance(recorded, list) else ():
+        digest = str(image.get("digest")) if isinstance(image, dict) else ""
+        path = folder / f"{digest}.jpg"
+        if not _DIGEST.fullmatch(digest) or path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as stream:
+            data = stream.read(_PICTURE_BYTES + 1)
+        if len(data) <= _PICTURE_BYTES and data.startswith(b"\xff\xd8\xff"):
+            yield {"name": str(image.get("path"))[:_TEXT], "data": base64.b64encode(data).decode("ascii")}

@@ -24,6 +24,7 @@ from recipec.runtime.within import ImageError, read_within
 if TYPE_CHECKING:
     from PIL.Image import Image as Decoded
 
+    from recipec.runtime.batch import Task
     from recipec.runtime.setting import Setting
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -96,7 +97,9 @@ class Album:
             small = self._small.get(picture.digest)
             if small is not None and _HEXADECIMAL.fullmatch(picture.digest) and not path.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(small)
+                temporary = path.with_name(f".tmp-{path.name}")
+                temporary.write_bytes(small)
+                temporary.replace(path)
 
 
 def album_of(setting: Setting) -> Album:
@@ -106,6 +109,12 @@ def album_of(setting: Setting) -> Album:
         setting.album = Album(setting.policy)  # type: ignore[arg-type]
     found: Album = setting.album
     return found
+
+
+def show(setting: Setting, rows: Path, tasks: Iterable[Task]) -> None:
+    """Keep small copies of what tasks show beside the file of their rows."""
+    if setting.album is not None:
+        setting.album.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
 
 
 def sees(policy: Any) -> bool:

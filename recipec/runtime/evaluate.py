@@ -15,6 +15,7 @@ from recipec.component import Component
 from recipec.display import Display
 from recipec.graph import Graph, StageGraph
 from recipec.runtime import clock
+from recipec.runtime.album import show
 from recipec.runtime.batch import Task
 from recipec.runtime.clock import Clocked
 from recipec.runtime.environment.position import Environment
@@ -113,6 +114,7 @@ class Evaluator:
         clock.note(ready.setting.environment, path)
         written = {**rows, "reward_R": reward_R}
         write_rows(path, written, levels=scores, step=step, read=self.policy.decode, errors=ready.setting.errors)
+        show(ready.setting, path, ready.tasks)
         specs = {level: spec for level, (spec, _) in ready.levels.items()}
         scored = scored_by_task(rows, reward_R, levels, specs)
         return found | summary(asked, scored, float(dump["correct_at"])) | more

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recipec.graph import Node
 from recipec.runtime import clock, statistics
+from recipec.runtime.album import show
 from recipec.runtime.bound import Stage
 from recipec.runtime.walk import Values
 
@@ -24,6 +25,8 @@ def keep(stage: Stage, values: Values, nodes: Sequence[Node]) -> None:
         clock.note(stage.setting.environment, rows_path(stage))
         read, errors = stage.policy.decode, stage.setting.errors
         statistics.write_rollouts(values, nodes, rows_path(stage), stage.step, read, errors)
+        tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
+        show(stage.setting, rows_path(stage), tasks)
 
 
 def rows_path(stage: Stage) -> Path:

@@ -18,6 +18,7 @@ from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
 from recipec.graph import Graph, Node, StageGraph, Value
+from recipec.runtime.album import Album, sees
 from recipec.runtime.answering import StoppedEarly
 from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
@@ -138,6 +139,7 @@ def bind(
     policy_spec = read_spec("policy", settings["policy"])
     policy = policy_spec.load()(policy_spec, setting, origin(stage, folder, setting))
     setting.policy = policy
+    setting.album = Album(policy) if sees(policy) else None
     attention = read_spec("attention", settings.get("attention") or {"type": "auto"})
     policy.use(attention.load()(attention, setting))
     _, update = split(stage.loop)
