@@ -42,6 +42,10 @@ class Family(ABC):
     def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn knobs of ``policy.image`` into arguments of the image processor."""
 
+    def said(self) -> dict[str, int]:
+        """What the joint processor wants to be told beside its class."""
+        return {}
+
     @abstractmethod
     def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
         """Return the encoder's arguments for one image, and what stands for it in text."""
@@ -136,6 +140,10 @@ class Idefics(Family):
         """Whether to read tiles."""
         return {"do_image_splitting": knobs["split"]} if "split" in knobs else {}
 
+    def said(self) -> dict[str, int]:
+        """Return the tokens of a square."""
+        return {"image_seq_len": self.length}
+
     def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
         """Return tiles, row by row and the whole image last, with what masks their padding."""
         made = processor(images=[[image]], return_tensors="pt", return_row_col_info=True)
@@ -164,7 +172,7 @@ KNOWN = tuple(kind for family in FAMILIES for kind in family.types)
 def family_of(config: Any) -> Family | None:
     """Return the family of a model's configuration; none for text models and families unknown here."""
     for family in FAMILIES:
-        if config.model_type in family.types:
+        if getattr(config, "model_type", "") in family.types:
             return family.measured(config) if isinstance(family, Idefics) else family
     return None
 

@@ -385,7 +385,9 @@ class VisionLm(CausalLm):
         super().save(folder)
         kind = str(self.model.config.model_type)
         said = json.loads(self.processor.to_json_string()) | {"processor_class": self.family.joint[kind]}
-        (folder / _DESCRIBED[0]).write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        joint = {"processor_class": self.family.joint[kind], **self.family.said()}
+        for name, what in zip(_DESCRIBED, (said, joint), strict=True):
+            (folder / name).write_text(json.dumps(what, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _described(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 from recipec.diagnostics import Refused
 from recipec.runtime import trie, weights
 from recipec.runtime.attention import interface
+from recipec.runtime.families import family_of
 
 TOLERANCE = 1e-5
 _FORM = 3  # of this proof; a change makes every verdict anew
@@ -63,8 +64,9 @@ class Certificate:
 
 def certificate(config: Any, cache: Path) -> Certificate:
     """Certify the architecture of a configuration, or look up what was found for these versions."""
+    sees = family_of(config) is not None
     try:
-        small = shrunk(config)
+        small = _pictured().shrunk(config) if sees else shrunk(config)
     except Exception as error:  # noqa: BLE001 - each family validates its own keys with its own exceptions
         return Certificate(equal=False, why=f"no small model of its kind can be made: {_line(error)}")
     said = json.dumps(small.to_dict(), sort_keys=True, default=str)
@@ -75,12 +77,31 @@ def certificate(config: Any, cache: Path) -> Certificate:
     file = cache / "attention" / f"{digest}.json"
     found = _read(file)
     if found is None:
-        found = certify(small)
+        found = _with_images(small, cache) if sees else certify(small)
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
         temporary.replace(file)
     _certified[digest] = found
+    return found
+
+
+def _pictured() -> Any:
+    """Return how models that see are certified, by a policy of theirs, which knows attentions as these know this."""
+    from recipec.runtime.attention import pictured  # noqa: PLC0415
+
+    return pictured
+
+
+def _with_images(small: Any, cache: Path) -> Certificate:
+    if why := _lengthwise(small):
+        return Certificate(equal=False, why=why)
+    try:
+        found: Certificate = _pictured().certify(small, cache)
+    except Refused as refused:
+        return Certificate(equal=False, why=refused.diagnostics[0].message)
+    except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know
+        return Certificate(equal=False, why=_line(error))
     return found
 
 
@@ -146,9 +167,8 @@ def _shrink_rotations(said: dict[str, Any]) -> None:
 
 def certify(small: Any) -> Certificate:
     """Compare rows and forest in a random model of a small configuration."""
-    lengthwise = _LENGTHWISE & set(_rotations(small.to_dict()))
-    if lengthwise:
-        return Certificate(equal=False, why=f"its rope scaling `{min(lengthwise)}` looks at the longest row of a batch")
+    if why := _lengthwise(small):
+        return Certificate(equal=False, why=why)
     try:
         with torch.random.fork_rng(devices=[]), weights.quiet(), torch.enable_grad():
             torch.manual_seed(1)
@@ -172,6 +192,12 @@ def certify(small: Any) -> Certificate:
     if not equal and layers + carrying < small.num_hidden_layers:
         why = f"{layers + carrying} of its {small.num_hidden_layers} layers go through the attention interface"
     return Certificate(equal, off, off_grad, why)
+
+
+def _lengthwise(small: Any) -> str:
+    """Say what makes a row depend on the longest one of its batch, if anything does."""
+    found = _LENGTHWISE & set(_rotations(small.to_dict()))
+    return f"its rope scaling `{min(found)}` looks at the longest row of a batch" if found else ""
 
 
 def _rotations(said: Any) -> list[str]:
