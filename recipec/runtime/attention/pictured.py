@@ -147,6 +147,7 @@ def stock(model: Any, rows: Sequence[Row]) -> Tensor:
     return torch.cat(found)
 
 
+@torch.enable_grad()
 def certify(small: Any, cache: Path) -> plain.Certificate:
     """Compare rows and forest in a random model of a small configuration."""
     with torch.random.fork_rng(devices=[]), weights.quiet():
