@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import Graph, StageGraph
-from recipec.runtime import trie, weights
+from recipec.runtime import flops, trie, weights
 from recipec.runtime.attention.certificate import TOLERANCE, shrunk
 from recipec.runtime.batch import Batch
 from recipec.runtime.cutting import Sharing
@@ -223,33 +223,19 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
 
 
 def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]:
-    """Count tokens, and the operations of a forward and a backward, row by row and as a forest.
-
-    Matrices cost 2 operations a parameter and token forward and twice that backward; attention 4 a pair and width
-    forward and 2.5 times that backward, since flash kernels compute scores again; the head as a matrix does.
-    """
+    """Count tokens, and the operations of a forward and a backward, row by row and as a forest."""
     tokens, lengths = batch["tokens_RT"].numpy(), np.maximum(batch["attend_RT"].sum(-1).numpy() - 1, 0)
     scored = batch["trained_RT"].numpy().copy()
     scored[:, 0] = False
     prompts = np.where(scored.any(-1), scored.argmax(-1), lengths) if sharing == "prompts" else None
     forest = trie.build(tokens, lengths, None if prompts is None else np.minimum(prompts, lengths))
     row, column = scored.nonzero()
-    predictors = len(np.unique(forest.node_RT[row, column - 1]))
-    config: Any = policy.model.config.get_text_config()
-    embedded = {id(p) for m in policy.model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    head = policy.model.get_output_embeddings()
-    embedded |= {id(p) for p in head.parameters()} if head is not None else set()
-    linear = sum(p.numel() for p in policy.model.parameters() if p.dim() > 1 and id(p) not in embedded)
-    width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-    width *= int(config.num_attention_heads) * int(config.num_hidden_layers)
-
-    def operations(tokens: int, pairs: int, rows: int) -> float:
-        return float(6 * linear * tokens + 14 * width * pairs + 6 * config.hidden_size * policy.vocabulary * rows)
-
-    dense = operations(forest.dense_tokens, forest.dense_pairs, len(row))
+    unique = len(np.unique(forest.node_RT[row, column - 1]))
+    of, whole = flops.sizes(policy.model), forest.dense_tokens
+    dense = flops.least(of, whole, forest.dense_pairs, len(row), backward=True)
     return {
-        "token_ratio": forest.dense_tokens / forest.size,
-        "ideal_speedup": dense / operations(forest.size, forest.pairs, predictors),
+        "token_ratio": whole / forest.size,
+        "ideal_speedup": dense / flops.least(of, forest.size, forest.pairs, unique, backward=True, dense=whole),
     }
 
 

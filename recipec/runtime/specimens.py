@@ -1,7 +1,8 @@
 """Rows that a stage could train on, made up from its recipe or read from a file, to compare attentions on.
 
 Made-up rows have the recipe's proportions, of prompt and answer, of a group, of trees and turns, and are as few and
-short as asked; their tokens are drawn.  Episodes are laid out as if every turn's context were the whole history.
+short as asked; their tokens are drawn.  A turn stands behind the whole history, or where a window shows the last turns
+alone, behind a prompt of its own that begins as all of them do.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.recorded import read_recorded
 
 _GROUPS = 2
+_STEM = 8
+"""Share of a windowed prompt that stands before the number of the step: 1 in so many tokens."""
 Span = tuple[list[int], bool]
 """Tokens, and whether they are trained."""
 
@@ -63,12 +66,13 @@ def made_up(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> B
     written = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
     read = int(nodes.get("data", {}).get("max_length") or written)
     turns = int(nodes.get("environment", {}).get("max_turns") or 1)
+    anew = nodes.get("environment", {}).get("history", "append_only") != "append_only"
     rows: list[list[Span]] = []
     for halvings in range(8):
         scale = 0.5**halvings
         few = max(min(turns, 2), int(turns * scale))
         drawn = _Drawn(np.random.default_rng(0), vocabulary, max(4, int(read * scale)), max(3, int(written * scale)))
-        rows = drawn.rows(stage.kind, sampler, few)
+        rows = drawn.rows(stage.kind, sampler, few, anew=anew)
         longest = max(sum(len(part) for part, _ in row) for row in rows)
         if sum(len(part) for row in rows for part, _ in row) <= limit and longest <= positions:
             break
@@ -106,8 +110,8 @@ class _Drawn:
             found += [self.turn(), (self.some(self.written // 2), False)]
         return [*found, self.turn()]
 
-    def rows(self, kind: str, sampler: Mapping[str, Any], turns: int) -> list[list[Span]]:
-        """Lay out the rows of a few prompts."""
+    def rows(self, kind: str, sampler: Mapping[str, Any], turns: int, *, anew: bool = False) -> list[list[Span]]:
+        """Lay out the rows of a few prompts; ``anew``: each turn's prompt is written anew."""
         if kind == "sft":
             begin = self.some(8)
             return [[(begin + self.some(self.read), False), self.turn()] for _ in range(4)]
@@ -121,7 +125,7 @@ class _Drawn:
                 leaves += [leaf for _ in range(int(sampler["trees"])) for leaf in self.tree(prompt, sampler, turns)]
             else:
                 leaves += [self.chain([prompt], turns - 1) for _ in range(int(sampler.get("num_generations") or 2))]
-        return self.steps(leaves) if sampler.get("rows") == "step" else leaves
+        return self.steps(leaves, anew=anew) if sampler.get("rows") == "step" else leaves
 
     def tree(self, prompt: Span, sampler: Mapping[str, Any], turns: int) -> list[list[Span]]:
         """Grow a chain, and others that leave it at a turn."""
@@ -132,13 +136,20 @@ class _Drawn:
             grown.append(self.chain(trunk[: 1 + 2 * turn], turns - 1 - turn))
         return grown
 
-    def steps(self, leaves: Sequence[Sequence[Span]]) -> list[list[Span]]:
-        """Make a row of each turn, behind all that came before it."""
-        return [
-            [([token for part, _ in leaf[:place] for token in part], False), leaf[place]]
-            for leaf in leaves
-            for place in range(1, len(leaf), 2)
-        ]
+    def steps(self, leaves: Sequence[Sequence[Span]], *, anew: bool) -> list[list[Span]]:
+        """Make a row of each turn, behind all that came before it or a window of it; equal histories look alike."""
+        stem, windows = self.some(max(1, self.read // _STEM)), dict[tuple[int, ...], list[int]]()
+        made: list[list[Span]] = []
+        for leaf in leaves:
+            for place in range(1, len(leaf), 2):
+                before = [token for part, _ in leaf[:place] for token in part]
+                if anew and place > 1:
+                    key = tuple(before)
+                    if key not in windows:
+                        windows[key] = stem + self.some(self.read - len(stem))
+                    before = windows[key]
+                made.append([(before, False), leaf[place]])
+        return made
 
 
 def _batch(rows: Sequence[Sequence[Span]]) -> Batch:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recipec.component import Component
 from recipec.diagnostics import Refused
-from recipec.runtime import flops, trie
+from recipec.runtime import flops, trie, weights
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.packed import Packed
 from recipec.runtime.attention.trie import Trie
@@ -128,12 +128,8 @@ def drops(policy: CausalLm) -> bool:
     """Whether anything in a policy is dropped at random while it trains."""
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.model.modules()):
         return True
-    said = policy.model.config.get_text_config().to_dict()
-    return any(("dropout" in name or name.endswith("pdrop")) and _above_zero(value) for name, value in said.items())
-
-
-def _above_zero(value: Any) -> bool:
-    return isinstance(value, float) and value > 0
+    config = policy.model.config.get_text_config()
+    return any(getattr(config, name, None) for name in weights.DROPOUTS)
 
 
 def ideal(policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None) -> float:
