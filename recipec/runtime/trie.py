@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recipec.runtime.cover import Cover, Piece, cover
+
 Ints = NDArray[np.int64]
-Piece = tuple[int, int, int]
-"""A node: its tokens ``[a, b)``, and the end ``e`` of its subtree, whose later tokens ``[b, e)`` see all of it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Trie:
         """The nodes as causal triangles ``[a, b)`` and full rectangles: queries ``[b, e)``, keys ``[a, b)``."""
         begins, ends = self.bounds[:-1], self.bounds[1:]
         return tuple(zip(begins.tolist(), ends.tolist(), self.exit_N[ends - 1].tolist(), strict=True))
+
+    @cached_property
+    def cover(self) -> Cover:
+        """The kernel calls that compute its attention on a CPU, the same for all layers and passes."""
+        return cover(self.pieces, self.exit_N)
 
     @cached_property
     def levels(self) -> tuple[tuple[Piece, ...], ...]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipec.runtime.cover import cover
 from recipec.runtime.trie import Trie, build
 
 rows = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_size=1, max_size=9)
@@ -58,6 +59,36 @@ def test_a_token_sees_its_own_path_and_nothing_else(sequences: list[list[int]]) 
         count[b:e, a:b] += 1
     assert (count == expected).all()
     assert trie.pairs == expected.sum()
+
+
+@given(rows, st.sampled_from([0, 3, 8, 64]), st.sampled_from([0, 9, 512]))
+def test_calls_cover_each_visible_pair_once(sequences: list[list[int]], limit: int, call: int) -> None:
+    """Squares are every token once, and with the rectangles every visible pair; those of several nodes stay small."""
+    trie = build(*laid(sequences))
+    made = cover(trie.pieces, trie.exit_N, limit, call)
+    assert [t for a, b, _ in made.squares for t in range(a, b)] == list(range(trie.size))
+    count = np.zeros((trie.size, trie.size), dtype=int)
+    for a, b, leaves in made.squares:
+        place = np.arange(b - a)
+        exits = np.frombuffer(leaves, np.int32) if leaves else np.full(b - a, b - a)
+        count[a:b, a:b] += (place <= place[:, None]) & (place[:, None] < exits)
+        assert not leaves or b - a <= limit
+    for a, b, e in made.rectangles:
+        count[b:e, a:b] += 1
+    assert (count == visible(trie)).all()
+
+
+def test_small_subtrees_become_one_call() -> None:
+    """A binary tree of 8-token nodes takes a call for 56 tokens at its ends; wide nodes stay triangles."""
+    rows = [[0] * 8]
+    for _ in range(4):
+        rows = [row + [i] * 8 for row in rows for i in (1, 2)]
+    small = build(*laid(rows)).cover
+    assert max(b - a for a, b, _ in small.squares) == 56
+    assert len(small.squares) + len(small.rectangles) == 4 + 2 * 3
+    wide = build(*laid([[0] * 90 + [i] * 90 for i in (1, 2, 3)])).cover
+    assert [(a, b, leaves) for a, b, leaves in wide.squares] == [(i * 90, i * 90 + 90, b"") for i in range(4)]
+    assert wide.rectangles == ((0, 90, 360),)
 
 
 @given(rows)

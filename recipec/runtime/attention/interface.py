@@ -205,7 +205,7 @@ def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tenso
     if q.is_cuda:
         q, k, v = (t.transpose(0, 1) for t in (q, k, v))
         return varlen.attend(q, k, v, made.calls_on(q.device), layer.scale, layer.sink_H).transpose(0, 1)
-    return rectangles.attend(q, k, v, made.trie.pieces, layer.scale, layer.sink_H)
+    return rectangles.attend(q, k, v, made.trie.cover, layer.scale, layer.sink_H)
 
 
 def _layer(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:

@@ -14,14 +14,14 @@ A sink is one more key with value 0, whose score is a parameter: it joins L and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recipec.runtime.trie import Piece
+from recipec.runtime.cover import Cover
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -32,12 +32,12 @@ def works() -> bool:
     return all(hasattr(torch.ops.aten, name) for name in names)
 
 
-def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, pieces: Sequence[Piece], scale: float,
+def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, cover: Cover, scale: float,
            sink_H: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
     groups = key_GND.shape[0]
     query = _dense(query_HND.view(groups, -1, *query_HND.shape[1:]))
-    found: Tensor = _Rectangles.apply(query, _dense(key_GND), _dense(value_GND), sink_H, tuple(pieces), scale)  # type: ignore[no-untyped-call]
+    found: Tensor = _Rectangles.apply(query, _dense(key_GND), _dense(value_GND), sink_H, cover, scale)  # type: ignore[no-untyped-call]
     return found.flatten(0, 1)
 
 
@@ -49,22 +49,29 @@ class _Rectangles(torch.autograd.Function):
     """Queries of ``[G, H/G, N, D]``; the group of keys is the kernel's batch, so that none is copied for its heads."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, pieces: tuple[Piece, ...], scale: float
-    ) -> Tensor:
-        exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, cover: Cover, scale: float) -> Tensor:
+        exact = _exact(q)
         out = torch.empty(q.shape, dtype=exact, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=exact, device=q.device)
-        for a, b, _ in pieces:
-            out[:, :, a:b], lse[:, :, a:b] = _forward(q, k, v, (a, b), (a, b), scale, causal=True)
-        for a, b, e in pieces:
-            if e > b:
-                merge(out[:, :, b:e], lse[:, :, b:e], *_forward(q, k, v, (b, e), (a, b), scale, causal=False))
+        shown = _shown(k, q), _shown(v, q)
+        for a, b, leaves in cover.squares:
+            own = (tensor.narrow(2, a, b - a) for tensor in (q, *shown))
+            found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
+                *own, 0.0, not leaves, attn_mask=_mask(leaves, exact), scale=scale
+            )
+            for whole, part in zip((out, lse), found, strict=True):
+                whole.narrow(2, a, b - a).copy_(part)
+        for a, b, e in cover.rectangles:
+            keys = (tensor.narrow(2, a, b - a) for tensor in shown)
+            found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
+                q.narrow(2, b, e - b), *keys, 0.0, False, scale=scale
+            )
+            merge(out.narrow(2, b, e - b), lse.narrow(2, b, e - b), *found)
         if sink is not None:
             add_sink(out, lse, sink.view(q.shape[0], -1, 1))
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse, sink)
-        ctx.pieces, ctx.scale = pieces, scale
+        ctx.cover, ctx.scale = cover, scale
         return out
 
     @staticmethod
@@ -72,50 +79,51 @@ class _Rectangles(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse, sink = ctx.saved_tensors
         (grad,) = grads
-        grad = _dense(grad)
-        dq, dk, dv = (torch.zeros(t.shape, dtype=lse.dtype, device=t.device) for t in (q, k, v))
-        for a, b, e in ctx.pieces:
-            for (x, y), causal in (((a, b), True), ((b, e), False)):
-                if y == x:
-                    continue
-                rows, keys = slice(x, y), slice(a, b)
-                by_q, by_k, by_v = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
-                    grad[:, :, rows],
-                    q[:, :, rows],
-                    _shared(k, keys, q),
-                    _shared(v, keys, q),
-                    out[:, :, rows],
-                    lse[:, :, rows],
-                    0.0,
-                    causal,
-                    scale=ctx.scale,
-                )
-                dq[:, :, rows] += by_q
-                dk[:, keys] += by_k.sum(1, dtype=lse.dtype) if by_k.shape[1] > 1 else by_k[:, 0]
-                dv[:, keys] += by_v.sum(1, dtype=lse.dtype) if by_v.shape[1] > 1 else by_v[:, 0]
+        grad, exact = _dense(grad), lse.dtype
+        by_rows, by_keys = (grad, q, out, lse), (_shown(k, q), _shown(v, q))
+        dq, dk, dv = (torch.empty(q.shape, dtype=exact, device=q.device) for _ in range(3))
+        calls = [(a, b, a, b, leaves) for a, b, leaves in ctx.cover.squares]
+        calls += [(b, e, a, b, None) for a, b, e in ctx.cover.rectangles]
+        for x, y, a, b, leaves in calls:
+            d, at, o, log = (tensor.narrow(2, x, y - x) for tensor in by_rows)
+            keys, values = (tensor.narrow(2, a, b - a) for tensor in by_keys)
+            made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
+                d, at, keys, values, o, log, 0.0, leaves == b"", attn_mask=_mask(leaves, exact), scale=ctx.scale
+            )
+            places = (dq.narrow(2, x, y - x), dk.narrow(2, a, b - a), dv.narrow(2, a, b - a))
+            for whole, part in zip(places, made, strict=True):
+                if leaves is None:
+                    whole.add_(part)
+                else:  # squares come first and are every token once
+                    whole.copy_(part)
         by_sink = None if sink is None else sink_gradient(grad, out, lse, sink.view(q.shape[0], -1, 1)).view_as(sink)
-        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), by_sink, None, None
+        return dq.to(q.dtype), dk.sum(1).to(k.dtype), dv.sum(1).to(v.dtype), by_sink, None, None
 
 
-def _shared(tensor: Tensor, keys: slice, q: Tensor) -> Tensor:
-    """Show a slice of keys to each of its heads, without a copy."""
-    return tensor[:, None, keys].expand(-1, q.shape[1], -1, -1)
+def _exact(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _forward(
-    q: Tensor, k: Tensor, v: Tensor, rows: tuple[int, int], keys: tuple[int, int], scale: float, *, causal: bool
-) -> tuple[Tensor, Tensor]:
-    at = slice(*keys)
-    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
-        q[:, :, slice(*rows)], _shared(k, at, q), _shared(v, at, q), 0.0, causal, scale=scale
-    )
-    return found
+def _shown(tensor: Tensor, q: Tensor) -> Tensor:
+    """Show keys to each of their heads, without a copy."""
+    return tensor[:, None].expand(-1, q.shape[1], -1, -1)
+
+
+@functools.lru_cache(maxsize=4096)  # 64 MiB in float32 at the very most; alike subtrees share one
+def _mask(leaves: bytes | None, dtype: torch.dtype) -> Tensor | None:
+    """Return 0 for each pair that is seen and -inf for the others, or nothing where no mask is needed."""
+    if not leaves:
+        return None
+    exits = torch.frombuffer(bytearray(leaves), dtype=torch.int32)
+    place = torch.arange(len(exits))
+    seen = (place <= place[:, None]) & (place[:, None] < exits)
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
 
 
 def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> None:
     """Merge a piece into the output and LSE of the rows that it belongs to, in place."""
     total = torch.logaddexp(lse, more_lse)
-    out.mul_((lse - total).exp_().unsqueeze(-1)).add_(more * (more_lse - total).exp_().unsqueeze(-1))
+    out.mul_((lse - total).exp_().unsqueeze(-1)).addcmul_(more.to(out.dtype), (more_lse - total).exp_().unsqueeze(-1))
     lse.copy_(total)
 
 
