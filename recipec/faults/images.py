@@ -160,17 +160,18 @@ def image_part(path: str, row: int, where: str, problem: str) -> Finding:
 
 @fault("RC869", "image-changed")
 def image_changed(path: str, row: int, name: str) -> Finding:
-    """An image of a recorded row is not what the policy saw when the row was sampled.
+    """An image is not what the policy saw before: when a recorded row was sampled, or when the stage began.
 
     What it checks: rows of `STAGE.rollouts` record a hash of what the model saw; the file, processed again, has it.
-    Why it matters: the answer was written to another picture, and tokens that stand for it would not fit.
+    Where a data set is larger than what is kept in memory, images are read again during a stage, with the same check.
+    Why it matters: an answer would be learnt from another picture, and tokens that stand for it would not fit.
     Example: a picture that was replaced during a run; a later stage with another `policy.image.size`.
     Use instead: the same pictures and the same `policy.image` in both stages; or sample again.
     """
     return Finding(
-        f"{path}, row {row}: image {_told(name)} is not what the policy saw when the row was sampled",
+        f"{path}, row {row}: image {_told(name)} is not what the policy saw before",
         at(path, row),
-        why="its file changed since, or `policy.image` differs between the two stages",
+        why="its file changed since, or `policy.image` differs from that of the stage that sampled",
         help="keep pictures and `policy.image` as they were, or sample again",
     )
 

@@ -10,8 +10,9 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,10 +20,12 @@ from recipec.diagnostics import Refused
 from recipec.faults import data as data_faults
 from recipec.faults import images as faults
 from recipec.runtime.picture import Picture
+from recipec.runtime.shelf import Shelf
 from recipec.runtime.within import ImageError, read_within
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Decoded
+    from torch import Tensor
 
     from recipec.runtime.batch import Task
     from recipec.runtime.setting import Setting
@@ -52,6 +55,7 @@ class Album:
         self.policy = policy
         self._by_content: dict[str, Picture] = {}
         self._by_path: dict[tuple[Path, str], Picture] = {}
+        self._shelf = Shelf()
         self._small: dict[str, bytes] = {}
 
     def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
@@ -62,11 +66,7 @@ class Album:
         """
         found = self._by_path.get((folder, name))
         if found is None:
-            try:
-                found = self._processed(read_within(folder, name), shown)
-            except ImageError as error:
-                raise error.refused(file, row, name) from None
-            self._by_path[folder, name] = found
+            found = self._by_path[folder, name] = self._processed(folder, name, shown, file, row)
         return found
 
     def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
@@ -81,14 +81,31 @@ class Album:
             raise Refused(faults.image_changed(file, row, path))
         return found
 
-    def _processed(self, data: bytes, shown: str) -> Picture:
-        content = hashlib.sha256(data).hexdigest()
-        found = self._by_content.get(content)
-        if found is None:
-            image = decode(data)
-            found = self._by_content[content] = self.policy.picture(image, shown)
-            self._small.setdefault(found.digest, _small(image))
+    def _processed(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
+        try:
+            data = read_within(folder, name)
+            content = hashlib.sha256(data).hexdigest()
+            found = self._by_content.get(content)
+            if found is None:
+                image = decode(data)
+                made = self.policy.picture(image, shown)
+                self._small.setdefault(made.digest, _small(image))
+                again = partial(self._inputs, folder, name, made, file, row)
+                found = replace(made, inputs=self._shelf.put(made.digest, made.inputs, again))
+                self._by_content[content] = found
+        except ImageError as error:
+            raise error.refused(file, row, name) from None
         return found if found.path == shown else replace(found, path=shown)
+
+    def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:
+        """Process an image once more, which must be what it was."""
+        try:
+            made = self.policy.picture(decode(read_within(folder, name)), before.path)
+        except ImageError as error:
+            raise error.refused(file, row, name) from None
+        if made.digest != before.digest:
+            raise Refused(faults.image_changed(file, row, name))
+        return made.inputs
 
     def keep_small(self, folder: Path, pictures: Iterable[Picture]) -> None:
         """Write a small copy of each picture, once, as ``DIGEST.jpg``: what a report shows beside a sample."""

@@ -38,6 +38,19 @@ def read_within(folder: Path, name: str) -> bytes:
     Raises:
         ImageError: the name leads elsewhere or through a link, there is no such file, or it is larger than 64 MiB.
     """
+    try:
+        with open_within(folder, name) as stream:
+            return stream.read(MOST_BYTES)
+    except OSError as error:
+        raise ImageError(faults.image_missing, os.strerror(error.errno or 0)) from None
+
+
+def open_within(folder: Path, name: str) -> BinaryIO:
+    """Open a file below ``folder``, see :func:`read_within`.
+
+    Raises:
+        ImageError: the name leads elsewhere or through a link, there is no such file, or it is larger than 64 MiB.
+    """
     *folders, last = _steps(name)
     try:
         at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -50,8 +63,7 @@ def read_within(folder: Path, name: str) -> bytes:
             handle = _enter(at, last, os.O_NONBLOCK)
         finally:
             os.close(at)
-        with os.fdopen(handle, "rb") as stream:
-            return _read(stream)
+        return _bounded(handle)
     except (OSError, ValueError) as error:
         problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no file has such a name"
         missing = isinstance(error, FileNotFoundError)
@@ -88,10 +100,12 @@ def _enter(folder: int, step: str, kind: int) -> int:
         raise
 
 
-def _read(stream: BinaryIO) -> bytes:
-    about = os.fstat(stream.fileno())
+def _bounded(handle: int) -> BinaryIO:
+    """Return the stream of an open file; what is none, or too large, is closed."""
+    about = os.fstat(handle)
+    if stat.S_ISREG(about.st_mode) and about.st_size <= MOST_BYTES:
+        return os.fdopen(handle, "rb")
+    os.close(handle)
     if not stat.S_ISREG(about.st_mode):
         raise ImageError(faults.image_missing, "it is not a file")
-    if about.st_size > MOST_BYTES:
-        raise ImageError(faults.image_too_large, f"has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")
-    return stream.read(MOST_BYTES)
+    raise ImageError(faults.image_too_large, f"has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")

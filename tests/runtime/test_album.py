@@ -225,3 +225,23 @@ def test_places_skip_a_beginning_that_is_not_the_image():
     assert places((7, 8, 7, 8, 8, 9), [image]) == [(2, 6)]
     with pytest.raises(ValueError, match="not in"):
         places((7, 8), [image])
+
+
+def test_more_pictures_than_memory_are_read_again(tmp_path):
+    """Beyond the bound the least recently used inputs go; asked for, they are the same; a changed file is refused."""
+    for name in "abc":
+        paint(tmp_path / f"{name}.png", colour=(ord(name), 0, 0))
+    policy = SeeingPolicy()
+    album = Album(policy)
+    album._shelf.most_bytes = 2 * 8 * 8 * 3 * 4  # noqa: SLF001 - two pictures
+    seen = [album.picture(tmp_path, f"{name}.png", name, "d.jsonl", 4) for name in "abc"]
+    assert policy.processed == 3
+    assert [int(picture.inputs["pixel_values"][0]) for picture in seen[1:]] == [ord("b"), ord("c")]
+    assert policy.processed == 3
+    assert int(seen[0].inputs["pixel_values"][0]) == ord("a")
+    assert (policy.processed, dict(seen[0].inputs).keys()) == (4, {"pixel_values"})
+    paint(tmp_path / "b.png", colour=(0, 9, 0))
+    with pytest.raises(Refused) as caught:
+        seen[1].inputs["pixel_values"]
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.spans[0].line) == ("RC869", 4)
