@@ -14,7 +14,7 @@ from recipec.accelerators import accelerators
 from recipec.graph import Graph, StageGraph, differences
 from recipec.passes.cost import Holding, Phase, Work, amount, disk, memory, phases, saved
 from recipec.passes.hours import Pace, clock, timed
-from recipec.passes.sharing import Measured, Sharing, beside, measure, predict, told, told_measured
+from recipec.passes.sharing import Measured, Sharing, beside, measure, merged, predict, told, told_measured
 from recipec.passes.sizes import Lengths, lengths
 from recipec.shapes import Shape
 
@@ -194,9 +194,10 @@ def _stage(
     pace = _pace(graph, work) if work else None
     if work and pace and work.spread:
         work = _fitting(work, pace)
-    times = tuple(timed(phases(work), pace)) if work else ()
-    known = [phase.seconds for phase in times if phase.seconds is not None]
     shared = predict(graph, stage, size, work)
+    alone = tuple(phases(work)) if work else ()
+    times = tuple(timed(merged(shared if isinstance(shared, Sharing) else None, alone, work), pace)) if work else ()
+    known = [phase.seconds for phase in times if phase.seconds is not None]
     if isinstance(shared, str):
         unknown.append(f"what sharing prefixes saves: {shared}")
     whole = steps * sum(known) if pace and steps and len(known) == len(times) else None
@@ -218,7 +219,7 @@ def _stage(
         pace=pace.assumes if pace else "",
         devices=work.devices if work else 1,
         room=pace.accelerator.memory if pace else None,
-        sharing=beside(shared, times) if isinstance(shared, Sharing) else None,
+        sharing=beside(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
     )
 
 
@@ -228,7 +229,8 @@ def _measured(
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
     work = _work(graph, stage, shape, lengths(stage, None)) if shape else None
     found = measure(stage, steps, work)
-    return replace(made, measured=replace(found, sharing=beside(found.sharing, made.phases)))
+    alone = tuple(timed(phases(work), _pace(graph, work))) if work else ()
+    return replace(made, measured=replace(found, sharing=beside(found.sharing, alone)))
 
 
 def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:

@@ -18,7 +18,7 @@ from typing import Any
 
 from recipec.graph import Graph, StageGraph
 from recipec.passes.cost import Phase, Work
-from recipec.passes.expected import Expected, counted, expected
+from recipec.passes.expected import Expected, counted, expected, knobs
 from recipec.passes.layouts import Counts, total
 from recipec.passes.optimise import dropout
 from recipec.passes.sizes import Lengths
@@ -41,6 +41,8 @@ class Saving:
     ideal: float
     forward: float
     backward: float | None = None
+    tokens: int = 0
+    """Tokens computed in one pass over a step's rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,8 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Wo
         ahead, ahead_least = _forward(work, dense), _forward(work, unique)
         back, back_least = (_backward(work, dense), _backward(work, unique)) if trained else (0.0, 0.0)
         saving = (ahead + back) / (ahead_least + back_least)
-        savings.append(Saving(name, saving, ahead / ahead_least, back / back_least if trained else None))
+        apart = back / back_least if trained else None
+        savings.append(Saving(name, saving, ahead / ahead_least, apart, round(unique.tokens)))
         spent, least = spent + often * (ahead + back), least + often * (ahead_least + back_least)
     return Form(
         attention=attention,
@@ -176,10 +179,12 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -
             together = _update(form(name, dense, whole, whole, work))
     chosen = choose(stage, forms)
     # what comes on top can only speak for the forest
-    fixed = chosen[2] == "trie" or not made.assumes
-    fixed = (fixed and forms[0].ideal is not None) or not _may_share(stage)
-    whole = round(dense.tokens)
-    return Sharing(whole, tuple(forms), *chosen, fixed, unshuffled=together, assumes=made.assumes)
+    fixed = forms[0].ideal is not None and (chosen[2] == "trie" or not made.assumes)
+    fixed = fixed and knobs(stage, "data").get("max_length") is not None
+    return Sharing(
+        round(dense.tokens), tuple(forms), *chosen, fixed or not _may_share(stage), unshuffled=together,
+        assumes=made.assumes,
+    )  # fmt: skip
 
 
 def _update(made: Form) -> float:
@@ -214,6 +219,27 @@ def beside(made: Sharing, phases: Sequence[Phase]) -> Sharing:
     return replace(
         made, generation=share, generation_of="time" if timed else "operations",
         step=1 / (share + (1 - share) / gain),
+    )  # fmt: skip
+
+
+def merged(made: Sharing | None, phases: Sequence[Phase], work: Work) -> tuple[Phase, ...]:
+    """Count in each phase the unique tokens alone, where the attention that runs shares prefixes."""
+    form = next((one for one in made.forms if one.attention == made.runs), None) if made else None
+    savings = {saving.phase: saving for saving in form.phases} if form else {}
+    return tuple(_merged(phase, savings[phase.name], work) if phase.name in savings else phase for phase in phases)
+
+
+def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
+    if phase.tokens is None or phase.flops is None:
+        return phase
+    often = int(work.stage.settings["budget"]["passes"]) if phase.name == "update" else 1
+    tokens = saving.tokens * often
+    read, dense = -(-tokens // work.microbatch), -(-phase.tokens // work.microbatch)
+    said = f"{tokens:,} of {phase.tokens:,} tokens of rows are unique"
+    return replace(
+        phase, tokens=tokens, flops=phase.flops / saving.ideal,
+        bytes=None if phase.bytes is None else phase.bytes * read / max(1, dense),
+        assumes=f"{phase.assumes}; {said}" if phase.assumes else said,
     )  # fmt: skip
 
 
@@ -275,14 +301,25 @@ def told(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
     for one in made.forms:
         if one.ideal is not None and one.attention in {made.best, made.asked}:
             yield from (f"    {saving.phase:<16}{_times(saving, one.attention)}" for saving in one.phases)
-    if made.unshuffled is not None and made.best != "packed":
-        loss = f"drawn from all rows of a step, minibatches share {_update(best):.2f}x"
-        yield f"    shuffle_rows    {loss}; {made.unshuffled:.2f}x if groups stayed together"
+    if made.unshuffled is not None:
+        trie = next(one for one in made.forms if one.attention == "trie")
+        loss = f"drawn from all rows of a step, minibatches share {_update(trie):.2f}x"
+        kept = f"{_kept(_update(trie), made.unshuffled):.0%} of what sharing saves is kept"
+        yield f"    shuffle_rows    {loss}; {made.unshuffled:.2f}x if groups stayed together: {kept}"
     if made.generation is not None and made.step is not None and made.best != "packed":
         share = f"{made.generation:.0%} of its {made.generation_of} is generation"
         yield f"    a step          ideal {made.step:.2f}x: {share}"
     yield f"    attention       {_attention(made)}"
     yield from (f"    assuming        {said}" for said in made.assumes)
+
+
+def _kept(ideal: float, together: float) -> float:
+    """Return the share of saved operations that is left.
+
+    >>> round(_kept(1.25, 5.0), 2)
+    0.25
+    """
+    return max(0.0, 1 - 1 / ideal) / (1 - 1 / together) if together > 1 else 1.0
 
 
 def _attention(made: Sharing) -> str:

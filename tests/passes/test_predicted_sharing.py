@@ -225,3 +225,35 @@ def test_three_stages_are_planned() -> None:
     assert [stage.sharing is not None for stage in made.stages] == [False, True, True]
     pair = total(s.once() for s in growing(Group(2), Episode(32, 1, 16), steps=False))
     assert made.stages[2].sharing.forms[0].unique == 4 * pair.tokens
+
+
+def test_phases_count_what_is_computed() -> None:
+    """Tokens and operations of each phase are those of the attention that runs: unique ones under a forest."""
+    loss = part("loss", "clipped", beta=0.1)
+    by = {
+        kind: planned(group(4096, 512, 8, loss=loss, attention=part("attention", kind))) for kind in ("trie", "packed")
+    }
+    auto = planned(group(4096, 512, 8, loss=loss))
+    assert auto.phases == by["trie"].phases
+    phases = {kind: {phase.name: phase for phase in made.phases} for kind, made in by.items()}
+    ideal = {saving.phase: saving.ideal for saving in shared(group(4096, 512, 8, loss=loss)).forms[0].phases}
+    for name in ("reference", "update"):
+        found, dense = phases["trie"][name], phases["packed"][name]
+        assert (found.tokens, dense.tokens) == (4096 + 8 * 512, 8 * (4096 + 512))
+        assert dense.flops / found.flops == pytest.approx(ideal[name])
+    assert phases["trie"]["sample"] == phases["packed"]["sample"]
+    assert "8,192 of 36,864 tokens of rows are unique" in phases["trie"]["update"].assumes
+    # how much of a step is generation is said of rows, which is what a saving is multiplied with
+    assert by["trie"].sharing.generation == by["packed"].sharing.generation
+
+
+def test_shuffled_rows_say_what_is_kept() -> None:
+    """A group dealt over four updates keeps a part of what sharing saves, in hundredths."""
+    budget = Budget(steps=5, prompts_per_step=16, updates_per_step=4, shuffle_rows=True, microbatch_tokens=1 << 20)
+    built = group(4096, 512, 8, budget=budget)
+    found = shared(built)
+    *_, update = found.forms[0].phases
+    assert 1 < update.ideal < found.unshuffled
+    kept = (1 - 1 / update.ideal) / (1 - 1 / found.unshuffled)
+    text = render_plan(plan(compiled(built), {"a": QWEN}))
+    assert f"if groups stayed together: {kept:.0%} of what sharing saves is kept" in text
