@@ -12,8 +12,9 @@ from recipec.runtime.knowledge.link import Word, words
 if TYPE_CHECKING:
     from recipec.runtime.knowledge.graph import Knowledge
 
-_END = re.compile(r"(?<=[.!?。])\s+|\n+|\s*;\s+")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|Dr|etc|approx|ca|no)|\b[A-Z])\.$")
+_LINE = re.compile(r"\n+|\s*;\s+")
+_END = re.compile(r"(?<=[.!?。])\s+")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|Dr|etc|approx|ca)|\b[A-Z])\.$")
 _CLAUSE = frozenset(["but", "however", "although", "though", "except", "whereas", "while"])
 _BEFORE = tuple(
     tuple(cue.split())
@@ -32,6 +33,10 @@ _NOT_NEGATION = tuple(
     tuple(cue.split())
     for cue in ("not only", "no doubt", "not necessarily", "not just", "no change", "cannot rule out")
 )
+_IS_A = re.compile(
+    r"\b(?:is|are|wa|were|be)(?: not)?(?: (?:a|an|the|one|kind|type|form|of))*"
+    r"(?: (?!with|without|that|which|in|of|by|from|for|and|or|caus)\w+){0,2}$"
+)
 _REACH = 6
 """Words between an entity and a cue that follows it, at most."""
 
@@ -43,11 +48,13 @@ def sentences(text: str) -> list[str]:
     ['Dry skin, e.g. xerosis.', 'It itches!', '- No fever']
     """
     found: list[str] = []
-    for part in _END.split(text):
-        if found and _ABBREVIATION.search(found[-1]):
-            found[-1] = f"{found[-1]} {part}"
-        elif part.strip():
-            found.append(part.strip())
+    for line in _LINE.split(text):
+        begun = len(found)
+        for part in _END.split(line):
+            if len(found) > begun and _ABBREVIATION.search(found[-1]):
+                found[-1] = f"{found[-1]} {part}"
+            elif part.strip():
+                found.append(part.strip())
     return found
 
 
@@ -96,7 +103,9 @@ def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]
     for link in links:
         if link.entity == subject:
             continue
-        relation = _relation(graph, subject, link.entity, said)
+        before = [word.text for word in spelled if word.end <= link.start]
+        is_a = _IS_A.search(" ".join(before)) is not None and graph.classes(subject, link.entity)
+        relation = graph.kind if is_a else _relation(graph, subject, link.entity, said)
         if relation is not None:
             yield Claim(Triple(subject, relation, link.entity), sentence, negated(spelled, sentence, link, links))
 

@@ -206,6 +206,17 @@ class Knowledge:
         """The relations that say what a thing is."""
         return frozenset(r for r in self.relations if self.names.term(r).value in KIND_OF)
 
+    @property
+    def kind(self) -> str:
+        """The relation that says what a thing is; ``rdfs:subClassOf`` where the graph has several."""
+        plain = self.names.id(SUBCLASS)
+        return plain if plain in self.kinds else min(self.kinds)
+
+    def classes(self, entity: str, thing: str) -> bool:
+        """Whether the graph says what an entity is, and of the thing that it is a class."""
+        kinds = {triple.relation for triple in self.out(entity)} & self.kinds
+        return bool(kinds) and bool(self.relations_into(thing) & self.kinds or self.ancestors(thing) - {thing})
+
     @cached_property
     def _denied(self) -> dict[str, str]:
         """Relations that deny, and what each denies."""

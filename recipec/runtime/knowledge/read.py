@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from recipec.runtime.knowledge.terms import LABEL, Names, source_graph
 from recipec.spec.knowledge import ENDINGS
 
 _BOM = b"\xef\xbb\xbf"
+_PLACE = re.compile(r"^Parser error at line .*?: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +153,4 @@ def _turtle(stream: IO[bytes], shown: str) -> Iterator[ox.Quad]:
 
 def _said(error: SyntaxError) -> str:
     """Return what the parser found wrong, without the place, which is told beside it."""
-    return (error.msg or "it cannot be read").rpartition(": ")[2]
+    return _PLACE.sub("", error.msg or "it cannot be read")

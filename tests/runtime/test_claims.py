@@ -1,0 +1,163 @@
+"""What a text mentions and claims, and what a graph says of it."""
+
+import pytest
+from graphs import skin
+
+from recipec.runtime.knowledge.claims import sentences
+from recipec.runtime.knowledge.facts import Claim, Triple
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """The graph of two skin diseases; nothing is said to be complete."""
+    return skin(tmp_path_factory.mktemp("skin"))
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory):
+    """The same, its symptoms complete and its causes single."""
+    folder = tmp_path_factory.mktemp("closed")
+    return skin(folder, closed=("has symptom",), functional=("caused by",))
+
+
+def said(graph, text, topic=()):
+    """What a text claims and the verdict: object, negated, verdict."""
+    return [(c.triple.object, c.negated, graph.check(c).verdict) for c in graph.claims(text, topic)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("PSORIASIS", ["psoriasis"]),
+        ("psoriásis, Eczemas", ["psoriasis", "eczema"]),
+        ("a skin plaque", ["skin plaques"]),
+        ("Blisters of the hands, blisters", ["blisters of the hands", "blisters"]),
+        ("vesicles", ["blisters"]),
+        ("pyrexia?", ["fever"]),
+        ("feverish scalings2 pseudopsoriasis", []),
+        ("the patient's psoriasis's scaling", ["psoriasis", "scaling"]),
+        ("", []),
+    ],
+)
+def test_labels_are_found_whole(graph, text, found):
+    """The longest label at each place, by whole words, whatever case, accents or plural; synonyms too."""
+    links = graph.link(text)
+
+    assert [link.entity for link in links] == found
+    assert all(text[link.start : link.end] for link in links)
+
+
+def test_links_are_ranked(graph):
+    """With `top_k`, preferred labels come before synonyms, and entities with facts before those without."""
+    links = graph.link("vesicles, scaling or eczema or eczema", 3)
+
+    assert [(link.entity, link.score) for link in links] == [("eczema", 1.0), ("scaling", 1.0), ("blisters", 0.95)]
+    assert graph.link("nothing known", 2) == []
+
+
+def test_hops_go_outward_in_order(graph):
+    """Facts nearer to the entity come first, each once, and the same each time."""
+    near, far = graph.around(["eczema"], 1), graph.around(["eczema"], 3)
+
+    assert [t.object for t in near] == ["allergy", "blisters of the hands", "itching"]
+    assert far[: len(near)] == near
+    assert [t.object for t in far[len(near) :]] == ["blisters", "lesions"]
+    assert {t.relation for t in graph.around(["eczema"], 1, ["Caused by"])} == {"caused by"}
+    assert [t.subject for t in graph.around(["scaling"], 1, direction="in")] == ["psoriasis"]
+
+
+def test_facts_are_said_by_labels(tmp_path):
+    """The template takes labels, and only those: braces in it mean nothing else."""
+    graph = skin(tmp_path, say="{subject} -({relation})-> {object} {0} {subject.x}")
+    triple = graph.around(["blisters"], 1)[0]
+
+    assert graph.say(triple) == "blisters -(is a kind of)-> lesions {0} {subject.x}"
+
+
+def test_sentences_keep_abbreviations():
+    """Abbreviations end no sentence; lines and semicolons do."""
+    text = "It itches, e.g. at night. Dr. Who; no.\n- a"
+    assert sentences(text) == ["It itches, e.g. at night.", "Dr. Who", "no.", "- a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "claimed"),
+    [
+        ("Psoriasis has scaling.", [("scaling", False, "supported")]),
+        ("Psoriasis never shows scaling.", [("scaling", True, "contradicted")]),
+        ("In psoriasis there is no fever.", [("fever", True, "supported")]),
+        ("Psoriasis comes with pyrexia.", [("fever", False, "contradicted")]),
+        ("Psoriasis. It has itching.", [("itching", False, "unknown")]),
+        ("Eczema shows vesicles and lesions.", [("blisters", False, "supported"), ("lesions", False, "supported")]),
+        ("Psoriasis is treated by topical steroids.", [("topical steroids", False, "supported")]),
+        ("Psoriasis is caused by allergy.", [("allergy", False, "unknown")]),
+        ("Psoriasis has no itching but scaling.", [("itching", True, "unknown"), ("scaling", False, "supported")]),
+        ("Psoriasis shows scaling; fever is absent.", [("scaling", False, "supported"), ("fever", True, "supported")]),
+        ("Not only scaling is seen in psoriasis.", [("scaling", False, "supported")]),
+        ("Scaling was ruled out in psoriasis.", [("scaling", True, "contradicted")]),
+        ("Psoriasis without scaling, itching or fever.", [(o, True, v) for o, v in (
+            ("scaling", "contradicted"), ("itching", "unknown"), ("fever", "supported"))]),
+        ("Psoriasis is a papulosquamous disease.", [("papulosquamous", False, "supported")]),
+        ("Psoriasis is a fungal infection.", [("mycosis", False, "contradicted")]),
+        ("Nothing is known.", []),
+        ("Scaling and itching.", []),
+    ],
+)  # fmt: skip
+def test_claims_and_verdicts(graph, text, claimed):
+    """A sentence's entities are claimed of its subject, negated by cues, and held against facts and classes."""
+    assert said(graph, text) == claimed
+
+
+def test_the_topic_is_carried(graph):
+    """A sentence without a subject is about the topic, then about the subject before it."""
+    assert said(graph, "Scaling is seen. Eczema is another thing. It has itching.", ["psoriasis"]) == [
+        ("scaling", False, "supported"),
+        ("itching", False, "supported"),
+    ]
+    claims = graph.claims("Eczema differs from psoriasis by scaling.", ["psoriasis"])
+    assert [c.triple.subject for c in claims] == ["psoriasis"]
+
+
+def test_closed_relations_deny_what_they_do_not_list(closed):
+    """What a complete list does not have is contradicted, but not what only says more or less than the list."""
+    assert said(closed, "Psoriasis has itching.") == [("itching", False, "contradicted")]
+    assert said(closed, "Psoriasis has no itching.") == [("itching", True, "supported")]
+    assert said(closed, "Eczema shows lesions.") == [("lesions", False, "supported")]
+    evidence = closed.check(closed.claims("Psoriasis has itching.")[0]).evidence
+    assert {t.object for t in evidence} == {"scaling", "skin plaques"}
+
+
+def test_functional_relations_have_one_object(closed):
+    """Another object of a functional relation contradicts; a subject without any is unknown."""
+    of_eczema = Claim(Triple("eczema", "caused by", "scaling"), "")
+    of_psoriasis = Claim(Triple("psoriasis", "caused by", "scaling"), "")
+
+    assert closed.check(of_eczema).verdict == "contradicted"
+    assert closed.check(of_eczema).evidence[0].object == "allergy"
+    assert closed.check(of_psoriasis).verdict == "unknown"
+
+
+def test_more_specific_than_listed_is_unknown(tmp_path):
+    """Where the list has the general thing, a kind of it is neither borne out nor denied."""
+    graph = skin(tmp_path, closed=("has symptom",))
+    listed = Claim(Triple("eczema", "has symptom", "blisters of the hands"), "")
+    vague = Claim(Triple("psoriasis", "has symptom", "mycosis"), "")
+
+    assert graph.check(listed).verdict == "supported"
+    assert graph.check(vague).verdict == "contradicted"
+
+
+def test_evidence_says_where(graph):
+    """A verdict names the facts with their lines; disjoint classes name the way there."""
+    (claim,) = graph.claims("Psoriasis shows scaling.")
+    assert [t.source for t in graph.check(claim).evidence] == ["skin.tsv:1"]
+    (claim,) = graph.claims("Psoriasis is an infection.")
+    way = graph.check(claim).evidence
+    assert [(t.subject, t.object) for t in way] == [("psoriasis", "papulosquamous"), ("papulosquamous", "infection")]
+
+
+def test_a_claim_is_made_once(graph):
+    """The same claim in two sentences is one; its denial is another."""
+    found = said(graph, "Psoriasis has scaling. Psoriasis has scaling. Psoriasis has no scaling.")
+
+    assert found == [("scaling", False, "supported"), ("scaling", True, "contradicted")]
