@@ -18,6 +18,9 @@ VOCABULARY = {"characters": 100, "bytes": 260}
 GATED = ("llama", "mistral", "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl")
 """Families with three matrices in a feed-forward layer and rotary positions, whose parameters are counted here."""
 
+SEEING = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "idefics3": "llama"}
+"""New models that see, and the family of their decoders."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -118,8 +121,12 @@ def scratch_shape(scratch: Mapping[str, Any], vocabulary: int | None = None) -> 
     if tokens is None:
         return None
     hidden, heads = int(scratch["hidden_size"]), int(scratch["heads"])
+    family, beside = str(scratch.get("architecture") or "llama"), 0
+    if family in SEEING:
+        tokens += 0 if vocabulary else 3  # the control tokens of images
+        family, beside = SEEING[family], _encoder(scratch, family, hidden)
     return Shape(
-        family=str(scratch.get("architecture") or "llama"),
+        family=family,
         hidden=hidden,
         layers=int(scratch["layers"]),
         heads=heads,
@@ -129,7 +136,26 @@ def scratch_shape(scratch: Mapping[str, Any], vocabulary: int | None = None) -> 
         vocabulary=tokens,
         positions=int(scratch.get("max_positions") or 1024),
         tied=bool(scratch.get("tie_embeddings", True)),
+        beside=beside,
     )
+
+
+def _encoder(scratch: Mapping[str, Any], family: str, hidden: int) -> int:
+    """Count the parameters of a new model's image encoder and of what brings its results to the decoder's width."""
+    patch, merge = int(scratch.get("patch_size") or 8), int(scratch.get("merge") or 2)
+    wide = int(scratch.get("vision_hidden_size") or hidden)
+    inner, joined = 4 * wide, wide * merge**2
+    attention = 4 * wide * (wide + 1)
+    if family == "idefics3":
+        layer = attention + 2 * wide * inner + inner + 5 * wide
+        places = (int(scratch.get("image_size") or 64) // patch) ** 2
+        rest = 3 * patch**2 * wide + wide + places * wide + 2 * wide + joined * hidden
+    else:
+        gated = family == "qwen2_5_vl"
+        layer = attention + (3 if gated else 2) * wide * inner + (2 if gated else 1) * inner + wide
+        layer += (2 if gated else 4) * wide
+        rest = 3 * patch**2 * wide + (1 if gated else 2) * wide + joined * (joined + 1) + joined * hidden + hidden
+    return int(scratch.get("vision_layers") or 2) * layer + rest
 
 
 def config_shape(config: Mapping[str, Any]) -> Shape | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,26 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor, nn
 
 from recipec.diagnostics import Refused
 from recipec.faults import model as model_faults
 from recipec.faults import vision as faults
-from recipec.runtime import scratch, scratch_vision, weights
+from recipec.runtime import four_bits, processors, scratch, scratch_vision, weights
 from recipec.runtime.batch import Batch
 from recipec.runtime.families import Family, family_of
+from recipec.runtime.features import Encoder, Shown
 from recipec.runtime.framing import framed
 from recipec.runtime.picture import Picture
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
 from recipec.runtime.virtual import Registry
 from recipec.spec import policy
-
-_DESCRIBED = ("preprocessor_config.json", "processor_config.json")
-_ABOUT_FILE = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map", "image_seq_len"}
-_REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the encoder does not change
 
 
 class VisionLm(CausalLm):
@@ -57,8 +51,8 @@ class VisionLm(CausalLm):
         self.shown = int(self.model.config.image_token_id)
         self.registry = Registry(self.vocabulary, self.shown)
         self._pictures: dict[str, Picture] = {}
-        self._kept: OrderedDict[tuple[str, torch.dtype], Tensor] = OrderedDict()
-        self._features: tuple[Tensor, Tensor, Tensor] | None = None
+        self.encoder = Encoder(self.family)
+        self._shown: Shown | None = None
 
     @staticmethod
     def family_of(model: Any) -> Family:
@@ -73,7 +67,7 @@ class VisionLm(CausalLm):
         tokenizer = scratch.build_tokenizer(spec.tokenizer, self.setting.root)
         self.tokenizer = scratch_vision.with_marks(tokenizer, spec.architecture)
         model = scratch_vision.build_model(spec, self.tokenizer, self.spec.dropout)
-        self.processor = self._knobs(scratch_vision.build_processor(spec).to_dict(), self.family_of(model), model)
+        self.processor = self._processor(scratch_vision.build_processor(spec).to_dict(), model)
         return model
 
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -81,7 +75,7 @@ class VisionLm(CausalLm):
         self.tokenizer = weights.load_tokenizer(folder)
         model = weights.load_model(folder, dtype, self.spec.dropout)
         family, config = self.family_of(model), getattr(model, "config")  # noqa: B009 - typed as a module
-        self.processor = self._knobs(_described(folder), family, model)
+        self.processor = self._processor(processors.described(folder), model)
         vocabulary = self.tokenizer.get_vocab()
         if vocabulary.get(family.shown) != config.image_token_id:
             raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
@@ -89,19 +83,14 @@ class VisionLm(CausalLm):
         self.tokenizer.add_special_tokens({"additional_special_tokens": marks})  # no text may spell them
         return model
 
-    def _knobs(self, said: Mapping[str, Any], family: Family, model: Any) -> Any:
-        """Build the image processor as it is described, with the recipe's knobs."""
+    def _processor(self, said: Mapping[str, Any], model: Any) -> Any:
         kind = str(model.config.model_type)
-        asked = {name: getattr(self.spec.image, name) for name in ("min_pixels", "max_pixels", "split")}
-        asked = {name: value for name, value in asked.items() if value is not None}
-        for name in asked:
-            if name not in family.knobs:
-                raise Refused(faults.foreign_knob(name, kind))
-        said = {name: value for name, value in said.items() if name not in _ABOUT_FILE} | family.configure(asked)
-        try:
-            return getattr(transformers, family.processors[kind])(**said)
-        except (TypeError, ValueError, KeyError) as error:
-            raise Refused(faults.no_processor(self._named(), str(error).partition("\n")[0])) from error
+        return processors.build(said, self.family_of(model), kind, self.spec.image, self._named())
+
+    def _quantized(self, model: nn.Module) -> nn.Module:
+        if self.spec.quantization is None:
+            return model
+        return four_bits.quantize(model, self.family_of(model).decoder, self.device)  # type: ignore[no-any-return]
 
     def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:
         """Name the layers that are meant: the decoder's, and others by names that the decoder has not.
@@ -278,57 +267,30 @@ class VisionLm(CausalLm):
         named = self._show(pictures)
         if named:
             order = sorted(named, key=self.registry.first.__getitem__)
-            found = self._encoded([named[digest] for digest in order])
+            parts = self.parts()
+            fixed = not any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
+            found = self.encoder(self.model, [named[digest] for digest in order], fixed=fixed)
             counts = torch.tensor([len(one) for one in found])
             begins = torch.tensor([self.registry.first[digest] for digest in order])
-            self._features = torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device)
+            self._shown = Shown(torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device))
         try:
             yield
         finally:
-            self._features = None
-
-    def _encoded(self, pictures: Sequence[Picture]) -> list[Tensor]:
-        """Encode images in one pass; what the encoder gives is kept while it does not change."""
-        dtype = self.model.dtype
-        parts = self.parts()
-        fixed = not any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
-        missing = [p for p in pictures if not fixed or (p.digest, dtype) not in self._kept]
-        made: dict[str, Tensor] = {}
-        if missing:
-            given = [{name: self._given(value) for name, value in p.inputs.items()} for p in missing]
-            with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-                features = self.family.features(self.model, given)
-            made = {p.digest: found.to(dtype) for p, found in zip(missing, features, strict=True)}
-        found = [made.get(p.digest, self._kept.get((p.digest, dtype))) for p in pictures]
-        if fixed:
-            self._keep({(digest, dtype): feature for digest, feature in made.items()})
-        return [feature for feature in found if feature is not None]
-
-    def _given(self, value: Tensor) -> Tensor:
-        return value.to(self.device, self.model.dtype if value.is_floating_point() else None)
-
-    def _keep(self, made: Mapping[tuple[str, torch.dtype], Tensor]) -> None:
-        self._kept.update(made)
-        held = sum(one.nbytes for one in self._kept.values())
-        while held > _REMEMBERED:
-            held -= self._kept.popitem(last=False)[1].nbytes
+            self._shown = None
 
     def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
         """Return what the model reads of tokens: the ids themselves where they are all text."""
-        seen = self._features is not None and bool((ids_RT >= self.vocabulary).any())
+        seen = self._shown is not None and bool((ids_RT >= self.vocabulary).any())
         return {"inputs_embeds": self.embed(ids_RT)} if seen else {"input_ids": ids_RT}
 
     def embed(self, ids_RT: Tensor) -> Tensor:
         """Look up the embeddings of text and the features of images."""
         seen_RT = ids_RT >= self.vocabulary
         embedded: Tensor = self.model.get_input_embeddings()(ids_RT.masked_fill(seen_RT, 0))
-        if self._features is None:
+        if self._shown is None:
             assert not seen_RT.any(), "a pass over images that were not shown"
             return embedded
-        features, begins, starts = self._features
-        ids = ids_RT[seen_RT]
-        image = torch.searchsorted(begins, ids, right=True) - 1
-        return embedded.index_put((seen_RT,), features[starts[image] + ids - begins[image]].to(embedded.dtype))
+        return embedded.index_put((seen_RT,), self._shown.of(ids_RT[seen_RT]).to(embedded.dtype))
 
     def hidden(self, **inputs: Any) -> Tensor:
         """Run the decoder without its head over text and images."""
@@ -383,22 +345,11 @@ class VisionLm(CausalLm):
     def save(self, folder: Path) -> None:
         """Write weights, configuration, tokenizer and processor, so that ``from_pretrained`` loads them from there."""
         super().save(folder)
-        kind = str(self.model.config.model_type)
-        said = json.loads(self.processor.to_json_string()) | {"processor_class": self.family.joint[kind]}
-        joint = {"processor_class": self.family.joint[kind], **self.family.said()}
-        for name, what in zip(_DESCRIBED, (said, joint), strict=True):
-            (folder / name).write_text(json.dumps(what, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        processors.save(self.processor, self.family, str(self.model.config.model_type), folder)
 
-
-def _described(folder: Path) -> dict[str, Any]:
-    """Read how a model's images are prepared."""
-    for name in _DESCRIBED:
-        if (folder / name).is_file():
-            said = weights.read_json(folder / name)
-            said = said if name == _DESCRIBED[0] else said.get("image_processor", {})
-            if isinstance(said, dict) and said:
-                return said
-    raise Refused(faults.no_processor(str(folder), f"it has no {_DESCRIBED[0]}"))
+    def _under_adapter(self) -> dict[str, Tensor]:
+        found = super()._under_adapter()
+        return found if self.spec.quantization is None else four_bits.restored(self.model, found)
 
 
 def _named(names: Iterable[str], target: str) -> list[str]:

@@ -1,0 +1,60 @@
+"""How a model's images are prepared: its own image processor, as its folder describes it, with the recipe's knobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from recipec.diagnostics import Refused
+from recipec.faults import vision as faults
+from recipec.runtime import weights
+from recipec.runtime.families import Family
+from recipec.spec.policy import Images
+
+_OWN, _JOINT = "preprocessor_config.json", "processor_config.json"
+_ABOUT_FILE = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map", "image_seq_len"}
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Read how a model's images are prepared.
+
+    Raises:
+        Refused: RC735, RC854, the folder does not say.
+    """
+    for name in (_OWN, _JOINT):
+        if (folder / name).is_file():
+            said = weights.read_json(folder / name)
+            said = said if name == _OWN else said.get("image_processor", {})
+            if isinstance(said, dict) and said:
+                return said
+    raise Refused(faults.no_processor(str(folder), f"it has no {_OWN}"))
+
+
+def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, named: str) -> Any:
+    """Build an image processor that needs no torchvision.
+
+    Raises:
+        Refused: RC854, it cannot be built from what is said; RC856, a knob means nothing to it.
+    """
+    asked = {name: getattr(images, name) for name in ("min_pixels", "max_pixels", "split")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    for name in asked:
+        if name not in family.knobs:
+            raise Refused(faults.foreign_knob(name, kind))
+    said = {name: value for name, value in said.items() if name not in _ABOUT_FILE} | family.configure(asked)
+    try:
+        return getattr(transformers, family.processors[kind])(**said)
+    except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
+        raise Refused(faults.no_processor(named, str(error).strip().partition("\n")[0])) from error
+
+
+def save(processor: Any, family: Family, kind: str, folder: Path) -> None:
+    """Write descriptions that the library's own classes read: for images alone, and for text and images together."""
+    own = json.loads(processor.to_json_string()) | {"processor_class": family.joint[kind]}
+    joint = {"processor_class": family.joint[kind], **family.said()}
+    for name, what in ((_OWN, own), (_JOINT, joint)):
+        (folder / name).write_text(json.dumps(what, indent=2, sort_keys=True) + "\n", encoding="utf-8")
