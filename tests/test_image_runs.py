@@ -1,5 +1,6 @@
 """Whole runs of a policy that sees: what it learns from pictures, what is kept, what a broken data set ends in."""
 
+import importlib.util
 import io
 import json
 import zlib
@@ -198,3 +199,22 @@ def test_an_evaluation_with_broken_pictures_is_refused_before_training(pictures)
     ended = pictures.run(recipe, h__jsonl=held)
     assert (ended.code, ended.first) == (1, "RC863")
     assert "h.jsonl:1:1" in ended.err
+
+
+def test_a_missing_picture_of_a_later_stage_costs_no_training(pictures):
+    """Every image that a stage or an evaluation will read is looked for before the first stage."""
+    again = rows({"prompt": "?", "completion": "r", "images": ["pictures/gone.png"]})
+    more = EXPLORE[EXPLORE.index("  explore") :].replace("a.jsonl", "b.jsonl")
+    ended = pictures.run(SEEING + more + AFTER[AFTER.index("evaluate") :].replace("a.jsonl", "b.jsonl"), b__jsonl=again)
+    assert (ended.code, ended.first) == (1, "RC863")
+    assert ended.err.count("error[") == 1
+    assert not (pictures.path / "runs/small/stages").exists()
+
+
+def test_without_pillow_a_run_is_refused_before_it_begins(pictures, monkeypatch):
+    """A policy that sees needs a package, and the code says which extra has it."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "PIL" else find(name))
+    ended = pictures.run(SEEING)
+    assert (ended.code, ended.first) == (1, "RC716")
+    assert "recipec[vision]" in ended.err

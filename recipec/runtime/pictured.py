@@ -1,4 +1,4 @@
-"""What the images of a data set are, for the digest of a run: it changes where a picture does, not only where rows do.
+"""The images of a data set before a run: whether all can be opened, and what they are, for the digest of the run.
 
 No torch here: ``plan`` asks it, too.
 """
@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics import Refused
-from recipec.runtime.files import read_rows
+from recipec.diagnostics import Diagnostic, Refused
+from recipec.runtime.files import Row, read_rows
 from recipec.runtime.parts import image_names
-from recipec.runtime.within import ImageError, read_within
+from recipec.runtime.within import ImageError, open_within, read_within
 
 
 def pictured(knobs: Mapping[str, Any], root: Path) -> str:
@@ -26,7 +26,7 @@ def pictured(knobs: Mapping[str, Any], root: Path) -> str:
     folder = path if path.is_dir() else path.parent
     seen = set()
     try:
-        for name in _names(path, knobs):
+        for _, name in _named(path, knobs):
             if name not in seen:
                 seen.add(name)
                 digest.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
@@ -35,10 +35,11 @@ def pictured(knobs: Mapping[str, Any], root: Path) -> str:
     return digest.hexdigest()
 
 
-def _names(path: Path, knobs: Mapping[str, Any]) -> Iterator[str]:
+def _named(path: Path, knobs: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
     column = str(knobs["columns"]["images"])
     for row in read_rows(path, knobs["split"], str(knobs["path"]), knobs["limit"]) if column else ():
-        yield from image_names(row, column)[1]
+        for name in image_names(row, column)[1]:
+            yield row, name
 
 
 def _hashed(folder: Path, name: str) -> str:
@@ -46,3 +47,24 @@ def _hashed(folder: Path, name: str) -> str:
         return hashlib.sha256(read_within(folder, name)).hexdigest()
     except ImageError as error:
         return error.problem
+
+
+def unseen(knobs: Mapping[str, Any], root: Path) -> Diagnostic | None:
+    """Say which is the first image that rows of data ``file`` name and that cannot be opened; None if all can.
+
+    What else is wrong with rows or images, their own stage says.
+    """
+    path = root / knobs["path"]
+    folder = path if path.is_dir() else path.parent
+    try:
+        firsts: dict[str, Row] = {}
+        for row, name in _named(path, knobs):
+            firsts.setdefault(name, row)
+    except Refused:
+        return None
+    for name, row in firsts.items():
+        try:
+            open_within(folder, name).close()
+        except ImageError as error:
+            return error.refused(row.file, row.number, name).diagnostics[0]
+    return None
