@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from recipec.artifacts import read_lines, write_atomic
 from recipec.diagnostics import Refused
 from recipec.faults import run as faults
 from recipec.render import render_own
+from recipec.results import Results, results
 from recipec.shipped import shipped
 
 _WIDTH, _HEIGHT, _EDGE, _POINTS = 320, 140, 20, 400
@@ -20,6 +21,8 @@ _FIRST = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accurac
           "frac_reward_zero_std", "episodes/turns", "tools/call_frequency", "turns/invalid_ratio", "episodes/errors",
           "completions/mean_length", "completions/clipped_ratio", "learning_rate")  # fmt: skip
 _SAMPLES = 6
+_PAIRS = 4
+_CLAIMS = 8
 _TEXT = 2000
 _PICTURES = 4
 _PICTURE_BYTES = 64 << 10
@@ -38,13 +41,16 @@ def write(folder: Path) -> Path:
     except (OSError, ValueError) as error:
         raise Refused(faults.unreadable_run(str(folder), str(error))) from error
     stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
+    names = [stage["name"] for stage in stages]
+    over_stages, every = results(folder, names), results(folder, names, every=True)
     recipe = (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
     context = {
         "name": about["name"],
         "seed": about["seed"],
         "versions": about["versions"],
         "stages": stages,
-        "table": evaluations(stages),
+        "table": held_out(over_stages),
+        "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
         "recipe": recipe,
     }
     path = folder / "report.html"
@@ -67,8 +73,8 @@ def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
         "kind": kind,
         "steps": training[-1]["step"] if training else 0,
         "charts": charts,
-        "moments": [row for row in rows if any(key.startswith("eval/") for key in row)],
         "samples": samples(folder / "samples"),
+        "pairs": made_pairs(folder / "pairs"),
     }
 
 
@@ -96,22 +102,15 @@ def chart(title: str, points: Sequence[tuple[int, float]]) -> dict[str, Any]:
     }
 
 
-def evaluations(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One table over the stages: what each moment scored on held-out tasks."""
-    moments = [(stage["name"], row) for stage in stages for row in stage["moments"]]
-    columns = list(dict.fromkeys(key for _, row in moments for key in row if key.startswith("eval/")))
-    if not columns:
+def held_out(found: Results | None) -> dict[str, Any] | None:
+    """Lay out a table of held-out results: a row a moment, a column a metric, each value with its change."""
+    if found is None:
         return None
-    return {
-        "columns": [c.removeprefix("eval/") for c in columns],
-        "rows": [
-            {
-                "when": "before the first stage" if row["step"] == 0 else f"{name}, step {row['step']}",
-                "numbers": [f"{row[c]:.3f}" if isinstance(row.get(c), (int, float)) else "" for c in columns],
-            }
-            for name, row in moments
-        ],
-    }
+    rows = [
+        {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in found.cells(moment)]}
+        for moment in found.moments
+    ]
+    return {"columns": found.columns, "rows": rows}
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
@@ -145,3 +144,42 @@ def pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             data = stream.read(_PICTURE_BYTES + 1)
         if len(data) <= _PICTURE_BYTES and data.startswith(b"\xff\xd8\xff"):
             yield {"name": str(image.get("path"))[:_TEXT], "data": base64.b64encode(data).decode("ascii")}
+
+
+def made_pairs(folder: Path) -> dict[str, Any] | None:
+    """Gather how many pairs a stage made, what it left out, and some pairs with their evidence; None without pairs."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    rows = read_lines(folder / "pairs.jsonl")
+    stride = max(1, len(rows) // _PAIRS)
+    return {
+        "count": summary.get("pairs", len(rows)),
+        "left_out": [(reason.replace("_", " "), count) for reason, count in summary.get("left_out", {}).items()],
+        "shown": [_pair(row) for row in rows[::stride][:_PAIRS]],
+    }
+
+
+def _pair(row: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = row.get("evidence") or {}
+    return {
+        "prompt": str(row.get("prompt", ""))[:_TEXT],
+        "rule": evidence.get("rule", ""),
+        "margin": evidence.get("margin"),
+        "about": [str(entity)[:_TEXT] for entity in evidence.get("about", ())],
+        "facts": [str(fact)[:_TEXT] for fact in evidence.get("facts", ())[:_CLAIMS]],
+        "sides": [
+            _side(side, str(row.get(side, ""))[:_TEXT], evidence.get(side) or {}) for side in ("chosen", "rejected")
+        ],
+    }
+
+
+def _side(name: str, text: str, judged: Mapping[str, Any]) -> dict[str, Any]:
+    claims = [claim for claim in judged.get("claims", ())[:_CLAIMS] if isinstance(claim, dict)]
+    return {
+        "name": name,
+        "text": text,
+        "score": judged.get("score", judged.get("reward")),
+        "claims": [(str(claim.get("verdict", "")), str(claim.get("says", ""))[:_TEXT]) for claim in claims],
+    }

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from small import MODEL, rows
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -66,3 +65,14 @@ def test_facts_are_in_the_prompt_of_the_chosen_answer_alone(folder):
         ]
         assert len(pair["evidence"]["triples"]) == 2
         assert pair["chosen_seed"] != pair["rejected_seed"]
+
+
+def test_the_report_shows_pairs_with_their_evidence(folder):
+    """The page has the counts and some pairs with facts and verdicts; what a graph or a policy wrote is escaped."""
+    assert folder.run(RAG, **{**FILES, "facts__tsv": FACTS + "d0\thas sign\t<b>\n"}).code == 0
+    page = (folder.path / "runs" / "small" / "report.html").read_text()
+    found, _ = pairs(folder)
+    assert f"{len(found)} pairs." in page
+    assert "kg_rag, margin" in page
+    assert "<b>" not in page
+    assert "<li>d0 has sign &lt;b&gt;.</li>" in page

@@ -58,8 +58,12 @@ class KnowledgePairs(ABC):
     def read(self, folder: Path, prompt_P: Sequence[Task]) -> dict[str, Any]:
         """Take the pairs that were made before, instead of making them."""
         self.pairs, self.left_out = pairs.read_pairs(folder, prompt_P)
-        self.answering.forget()
+        self.forget()
         return pairs.columns(self.pairs)
+
+    def forget(self) -> None:
+        """Remove the answers that were kept in case of a kill: the pairs are committed."""
+        self.answering.forget()
 
     def write(self, folder: Path) -> None:
         """Write the pairs with their evidence, and what was left out."""

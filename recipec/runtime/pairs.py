@@ -169,4 +169,6 @@ def made_once(preference: Any, given: Sequence[Any], final: Path, about: Mapping
     made: dict[str, Any] = preference(*given)
     with committed(final, about) as folder:
         preference.write(folder)
+    if hasattr(preference, "forget"):
+        preference.forget()
     return made
