@@ -1,12 +1,19 @@
 """Evaluations between stages, run whole: labels, votes, levels, margins, and the table over the stages."""
 
+import io
 import json
 import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from small import MODEL, Folder, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from recipec.results import Moment, Results, results
 
 LABELS = ("red", "blue")
 RECIPE = f"""\
@@ -48,35 +55,45 @@ C = rows(
 )
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Folder:
-    """Run the recipe once."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = Folder(tmp_path_factory.mktemp("evaluations"), patch, Silent())
-        ended = folder.run(RECIPE, "--quiet", a__jsonl=A, b__jsonl=B, c__jsonl=C)
-        assert ended.code == 0, ended.err
-        yield folder
+class Heard:
+    """What was written to the standard error of a run."""
 
-
-class Silent:
-    """Output that nobody reads."""
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.stream = io.StringIO()
+        patch.setattr(sys, "stderr", self.stream)
 
     def readouterr(self) -> tuple[str, str]:
-        """Nothing."""
-        return "", ""
+        """As pytest's own."""
+        return "", self.stream.getvalue()
 
 
-def lines(folder: Folder, stage: str) -> list[dict[str, float]]:
+@dataclass
+class Ran:
+    """A run and what it said."""
+
+    folder: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Iterator[Ran]:
+    """Run the recipe once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = Folder(tmp_path_factory.mktemp("evaluations"), patch, Heard(patch))
+        ended = folder.run(RECIPE, a__jsonl=A, b__jsonl=B, c__jsonl=C)
+        assert ended.code == 0, ended.err
+        yield Ran(folder.path / "runs/small", ended.err)
+
+
+def lines(ran: Ran, stage: str) -> list[dict[str, float]]:
     """Metrics of a stage."""
-    return [
-        json.loads(line) for line in (folder.path / f"runs/small/stages/{stage}/metrics.jsonl").read_text().splitlines()
-    ]
+    return [json.loads(line) for line in (ran.folder / f"stages/{stage}/metrics.jsonl").read_text().splitlines()]
 
 
 def test_numbers_are_those_of_the_samples(ran):
     """Accuracy, votes and F1 follow from the answers that were written down, by the words of their definitions."""
     found = lines(ran, "practise")[-1]
-    path = ran.path / "runs/small/stages/practise/samples/eval-held_out-000002.jsonl"
+    path = ran.folder / "stages/practise/samples/eval-held_out-000002.jsonl"
     drawn = [json.loads(line) for line in path.read_text().splitlines()]
     read = [
         text.rpartition("<a>")[2].partition("</a>")[0] if "</a>" in text else "" for text in (r["text"] for r in drawn)
@@ -106,7 +123,7 @@ def test_numbers_are_those_of_the_samples(ran):
 def test_margin_is_that_of_the_saved_policy(ran):
     """Sums of log-probabilities of chosen answers minus those of rejected ones, at temperature 1 after any stage."""
     for stage in ("learn", "practise"):
-        folder = ran.path / f"runs/small/stages/{stage}/policy"
+        folder = ran.folder / f"stages/{stage}/policy"
         model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
         differences = []
         for pair in map(json.loads, C.splitlines()):
@@ -121,3 +138,50 @@ def test_margin_is_that_of_the_saved_policy(ran):
         assert found["eval/pairs/margin"] == pytest.approx(sum(differences) / 2, rel=1e-4)
         assert found["eval/pairs/margin_share"] == sum(d > 0 for d in differences) / 2
         assert not math.isclose(differences[0], differences[1])
+
+
+def test_one_table_over_the_stages(ran):
+    """Before training and after each stage, with the change to the row above: printed, in the report and as JSON."""
+    made = json.loads((ran.folder / "results.json").read_text())
+    assert [row["when"] for row in made["rows"]] == ["before training", "after learn", "after practise"]
+    kept = [lines(ran, "learn")[0], lines(ran, "learn")[-1], lines(ran, "practise")[-1]]
+    for row, said in zip(made["rows"], kept, strict=True):
+        assert row["values"] == {key.removeprefix("eval/"): said[key] for key in said if key.startswith("eval/")}
+    before, after = made["rows"][0]["values"], made["rows"][1]
+    assert after["changes"] == {name: value - before[name] for name, value in after["values"].items()}
+    assert after["changes"]["held_out/accuracy"] > 0
+    assert made["rows"][0]["changes"] == {}
+    table = results(ran.folder, ("learn", "practise"))
+    assert table is not None
+    assert json.loads(table.to_json()) == made
+    assert table.text() in ran.said
+    report = (ran.folder / "report.html").read_text()
+    page = report[report.index("Held-out results") : report.index("Every moment")]
+    assert [report.count(f"<th>{column}</th>") for column in made["columns"]] == [2] * len(made["columns"])
+    assert f'<small class="more">{after["changes"]["held_out/accuracy"]:+.3f}</small>' in page
+    assert "learn, step 60" not in page
+    assert "learn, step 60" in report
+
+
+def test_a_wide_table_is_cut_between_columns():
+    """In a terminal no line is much longer than 100 characters; every block begins with the moments."""
+    columns = tuple(f"evaluation/metric_{i}" for i in range(12))
+    moment = Moment("a", 0, "before training", dict.fromkeys(columns, 0.5), {})
+    blocks = Results(columns, (moment,)).text().split("\n\n")
+    assert len(blocks) > 1
+    assert all(len(line) <= 100 for block in blocks for line in block.splitlines())
+    assert all(block.splitlines()[1].startswith("before training  0.500") for block in blocks)
+    assert " ".join(block.splitlines()[0] for block in blocks).split() == list(columns)
+
+
+def test_unfinished_stages_count_with_their_last_moment(tmp_path):
+    """A stage without a policy is shown at the step it was at; changes skip rows that lack the metric."""
+    home = tmp_path / "stages/learn"
+    home.mkdir(parents=True)
+    said = [{"step": 0, "eval/a/x": 0.5, "eval/b/y": 1.0}, {"step": 1}, {"step": 2, "eval/a/x": 0.25, "eval/b/y": None}]
+    (home / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+    table = results(tmp_path, ("learn", "never_begun"))
+    assert table is not None
+    assert [moment.when for moment in table.moments] == ["before training", "learn, step 2"]
+    assert table.cells(table.moments[1]) == [("0.250", "-0.250"), ("", "")]
+    assert results(tmp_path, ("never_begun",)) is None
