@@ -89,14 +89,9 @@ class Endpoint:
     def _page(self, query: Query, terms: dict[str, Node], offset: int) -> list[Answer]:
         text = query.bound(terms, limit=self.spec.page, offset=offset)
         body = self._persist(urlencode({"query": text}).encode())
-        try:
-            solutions = ox.parse_query_results(body, format=ox.QueryResultsFormat.JSON)
-            if not isinstance(solutions, ox.QuerySolutions):
-                raise self._lie("it answers yes or no to a question for rows")
-            variables = {variable.value for variable in solutions.variables}
-            rows = [{name: solution[name] for name in variables} for solution in solutions]
-        except (SyntaxError, ValueError, OSError, RecursionError):
-            raise self._lie("its answer cannot be read as SPARQL results in JSON") from None
+        rows = _rows(body)
+        if rows is None:
+            raise self._lie("its answer cannot be read as SPARQL results in JSON")
         if len(rows) > self.spec.page:
             raise self._lie(f"it gives more rows than the {self.spec.page:,} that were asked for")
         return [self._row(query, terms, row) for row in rows]
@@ -151,3 +146,18 @@ class Endpoint:
 
     def _lie(self, problem: str) -> Refused:
         return Refused(faults.endpoint_lies(self.spec.service, problem))
+
+
+def _rows(body: bytes) -> list[dict[str, object]] | None:
+    """Read results; none where they are no table.
+
+    The parser's objects belong to this thread: an exception that kept hold of them could end on another.
+    """
+    try:
+        solutions = ox.parse_query_results(body, format=ox.QueryResultsFormat.JSON)
+        if not isinstance(solutions, ox.QuerySolutions):
+            return None
+        variables = {variable.value for variable in solutions.variables}
+        return [{name: solution[name] for name in variables} for solution in solutions]
+    except (SyntaxError, ValueError, OSError, RecursionError):
+        return None
