@@ -104,23 +104,26 @@ def scattered_groups(reading: Reading) -> Iterator[Finding]:
             )
 
 
-@check("RC523", "kernel-of-a-later-version")
-def later_kernel(reading: Reading) -> Iterator[Finding]:
-    """A kernel is named that this version does not have.
+@check("RC523", "kernel-needs-a-gpu")
+def needs_gpu(reading: Reading) -> Iterator[Finding]:
+    """A kernel that trains on a GPU alone is named for a run on the CPU.
 
-    What it checks: `kernel: flex`.
-    Why it matters: flex attention has no backward on a CPU, and on a GPU this version computes forests by
-    variable-length flash calls, which give the same.
-    Example: `attention: {type: trie, kernel: flex}`.
-    Use instead: `kernel: auto`.
+    What it checks: `kernel: flex` with `machine: {device: cpu}`; without a device, a run refuses it with RC831 where
+    there is no GPU.
+    Why it matters: flex attention has no backward on a CPU.
+    Example: `attention: {type: trie, kernel: flex}` with `machine: {device: cpu}`.
+    Use instead: `kernel: auto`, which takes stock flash kernels on a CPU and on a GPU.
+    References: Dong et al., Flex Attention, https://arxiv.org/abs/2412.05496, 2024.
     """
+    machine = reading.resolved.data.get("machine")
+    device = machine.get("device") if isinstance(machine, dict) else None
     for _, part in _shared(reading):
         spec: Any = part.spec
-        if spec is not None and spec.kernel == "flex":
+        if device == "cpu" and spec is not None and spec.kernel == "flex":
             yield Finding(
-                "kernel `flex` is not in this version",
-                knob(reading, part, "kernel"),
-                why="flex attention has no backward on a CPU; elsewhere flash calls give the same",
+                "kernel `flex` needs a GPU, and the run is to be on the CPU",
+                (*knob(reading, part, "kernel"), *place(reading, ("machine", "device"))),
+                why="flex attention has no backward on a CPU",
                 help="set kernel to `auto`",
                 path=dotted((*part.path, "kernel")),
             )

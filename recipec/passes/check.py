@@ -157,7 +157,7 @@ MACHINE: tuple[Check, ...] = (
     attention.nothing_shared,
     attention.little_shared,
     attention.scattered_groups,
-    attention.later_kernel,
+    attention.needs_gpu,
     attention.group_over_microbatch,
 )
 TRUST: tuple[Check, ...] = (trust.never_trusted, trust.secret_in_recipe, own.own_function, own.own_environment)

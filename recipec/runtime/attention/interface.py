@@ -22,7 +22,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
-from recipec.runtime.attention import mixers, paths, rectangles, varlen
+from recipec.runtime.attention import flex, mixers, paths, rectangles, varlen
 from recipec.runtime.attention.paths import Layer
 from recipec.runtime.trie import Trie
 
@@ -190,6 +190,8 @@ def _attend(
 
 def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
     """Choose the way: flash where the layer's scores and distances allow it, else paths."""
+    if made.kernel == "flex":
+        return flex.attend(q, k, v, made.trie, layer)
     if made.kernel in {"sdpa", "eager"}:
         return paths.by_mask(q, k, v, made.trie, layer, stock=made.kernel == "sdpa")
     plain = layer.softcap is None and not layer.bites(int(made.trie.position_N.max()) + 1)

@@ -64,8 +64,8 @@ class Trie:
         """
         config: Any = policy.model.config
         name = str(self.spec.called)
-        if self.kernel == "flex":
-            raise Refused(faults.kernel_not_here("flex", "it is not in this version"))
+        if self.kernel == "flex" and policy.device.type != "cuda":
+            raise Refused(faults.kernel_not_here("flex", "it has no backward on a CPU"))
         if self.kernel == "flash" and getattr(config.get_text_config(), "attn_logit_softcapping", None):
             raise Refused(faults.kernel_not_here("flash", "the layers cap their scores"))
         found = certificate(config, self.setting.cache)
