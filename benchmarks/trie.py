@@ -1,126 +1,162 @@
 """How much faster are a forward and a backward over shared prefixes, and how near to what the operations allow?
 
-    python benchmarks/trie.py [--hidden 256 --layers 4 --repeats 4] [CASE ...]
+    python benchmarks/trie.py [--write docs/benchmarks.md] [CASE ...]
 
-A random Llama scores the rows of each case and takes the gradient: row by row in the best of a few dense divisions,
-packed, with a shared prompt, and as a forest.  Seconds are CPU time of one thread (wall clock on a GPU), the attentions
-in turn, the minimum of the repeats.  *Ideal* counts operations: 6 a parameter and token, 14 a pair and width of
-attention, 6 a weight and row of the head; *efficiency* is measured divided by ideal, the fair number.
-Dense rows compute logits only where something is scored, as the others do.
+A random Llama scores the rows of each case and takes the gradient: dense rows in the best of a few micro-batches, each
+padded to its own longest row; as a forest; and by the package `prefix-grouper`, in one batch or group by group.  Then
+one update of a compiled stage, against one that scores the old policy and the reference and shares nothing.  Seconds
+are CPU time of one thread, the sides in turn, the minimum of the repeats.  *Ideal* counts operations (6 a parameter and
+token, 14 a pair and width of attention, 6 a weight and row of the head); *efficiency* is measured divided by ideal, the
+fair number.  Dense rows compute logits only where something is scored, as the others do, except `pg`, the package's
+documented flow.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import re
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
+import trie_peer
+import trie_update
 from transformers import LlamaConfig, LlamaForCausalLM
+from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 
 from recipec.component import find
 from recipec.runtime import certify as proof
-from recipec.runtime import trie
-from recipec.runtime.batch import Batch, pad_rows
-from recipec.runtime.certify import Scores
+from recipec.runtime import flops, trie
+from recipec.runtime.linear import hasten
 from recipec.runtime.sequences import Given
 
-KINDS = ("dense", "packed", "shared_prefix", "trie")
 VOCABULARY = 4096
+BEGIN, END = "<!-- python benchmarks/trie.py --write docs/benchmarks.md -->", "<!-- end -->"
+NEAR = 1.1
+"""Divisions that were slower than the best by more than this are not timed again."""
 
 
-def flat(draw, prompt, answers):
-    """Lay out a group: a prompt and its answers."""
-    begin = ids(draw, prompt)
-    return [(begin + ids(draw, n), prompt) for n in answers]
+def config_of(asked):
+    return LlamaConfig(
+        hidden_size=asked.hidden,
+        intermediate_size=3 * asked.hidden,
+        num_hidden_layers=asked.layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=1 << 16,
+    )
 
 
-def tree(draw, *, trees, prompt, turn, read):
-    """Grow trees of three leaves: two turns each, of which the first is shared by two leaves."""
-    rows = []
-    begin = ids(draw, prompt)
-    for _ in range(trees):
-        first = [*begin, *ids(draw, turn), *ids(draw, read)]
-        rows += [(first + ids(draw, turn), len(begin)) for _ in range(2)]
-        rows.append((begin + ids(draw, turn) + ids(draw, read) + ids(draw, turn), len(begin)))
-    return rows
+def attention(policy, name):
+    spec = find("attention", name)()
+    return spec.load()(spec, policy.setting)
 
 
-def episodes(draw, *, rollouts, turns, system, read, written):
-    """Make a row of every turn of an episode, behind all that came before it."""
-    rows = []
-    begin = ids(draw, system)
-    for _ in range(rollouts):
-        history = list(begin)
-        for _ in range(turns):
-            history = history + ids(draw, read)
-            answer = ids(draw, written)
-            rows.append((history + answer, len(history)))
-            history = history + answer
-    return rows
+class Side:
+    """A way of scoring rows, in one forward pass or several."""
+
+    def __init__(self, policy, kind, batch, parts):
+        self.policy, self.kind, self.batch, self.parts = policy, kind, batch, parts
+
+    def prepare(self):
+        """Bind what is not timed."""
+        self.policy.use(self.kind)
+
+    def run(self, weight_RT):
+        """Score and take the gradient; return the log-probabilities of trained tokens."""
+        found = torch.zeros(self.batch["tokens_RT"].shape)
+        for index in self.parts:
+            part = self.batch.rows(index)
+            width = int(part["attend_RT"].sum(-1).max())
+            columns = (part[name][:, :width] for name in ("tokens_RT", "attend_RT", "trained_RT"))
+            logprob = self.policy.logprobs(*columns, entropy=False)["logprob_RT"]
+            (logprob * weight_RT[index, :width]).sum().backward()
+            found[index, :width] = logprob.detach()
+        return found[self.batch["trained_RT"]]
 
 
-def binary(draw, *, prompt, depth, node):
-    """Grow a binary tree below a prompt; its leaves are rows."""
-    rows = [ids(draw, prompt)]
-    for _ in range(depth):
-        rows = [row + ids(draw, node) for row in rows for _ in range(2)]
-    return [(row, prompt) for row in rows]
+class PeerSide:
+    """The package on the same model."""
+
+    def __init__(self, policy, peer):
+        self.policy, self.peer = policy, peer
+
+    def prepare(self):
+        """Bind its attention."""
+        self.policy.model.set_attn_implementation(trie_peer.NAME)
+
+    def run(self, weight_RT):
+        """Score and take the gradient."""
+        return self.peer.run(weight_RT)
 
 
-def ids(draw, count):
-    return [int(i) for i in draw.integers(1, VOCABULARY, count)]
+def sides_of(policy, rows, batch):
+    """Return every way by name and division, ours first."""
+    whole = torch.arange(len(rows))
+    made = {("trie", 0): Side(policy, attention(policy, "trie"), batch, (whole,))}
+    dense = attention(policy, "dense")
+    for size in sorted({min(size, len(rows)) for size in (1, 2, 4, 8, len(rows))}):
+        made["dense", size] = Side(policy, dense, batch, torch.split(whole, size))
+    if trie_peer.HERE:
+        for name, full in (("pg", True), ("pg*", False)):
+            for together in (True, False):
+                peer = trie_peer.Peer(policy.model, rows, full=full, together=together)
+                if together or len(peer.parts) > 1:
+                    made[name, together] = PeerSide(policy, peer)
+    return made
 
 
-CASES = {
-    "GRPO 512/64, G 8": lambda d: flat(d, 512, [64] * 8),
-    "GRPO 1024/128, G 8": lambda d: flat(d, 1024, [128] * 8),
-    "GRPO 2048/128, G 8": lambda d: flat(d, 2048, [128] * 8),
-    "ragged 1024/64..256, G 8": lambda d: flat(d, 1024, [int(n) for n in d.integers(64, 257, 8)]),
-    "Tree-GRPO: 4 trees of 3": lambda d: tree(d, trees=4, prompt=256, turn=64, read=256),
-    "steps, append-only: 2 x 6": lambda d: episodes(d, rollouts=2, turns=6, system=200, read=80, written=40),
-    "DPO 512/128, 4 pairs": lambda d: [row for _ in range(4) for row in flat(d, 512, [128] * 2)],
-    "binary tree, 32 a node": lambda d: binary(d, prompt=256, depth=5, node=32),
-    "binary tree, 8 a node": lambda d: binary(d, prompt=256, depth=5, node=8),
-}
+def measure(policy, rows, batch, repeats):
+    """Return the least seconds of each way, and the worst errors of the forest and of the package against dense."""
+    weight = torch.randn(batch["tokens_RT"].shape, generator=torch.Generator().manual_seed(0))
+    seconds, results = {}, {}
+    for turn in range(repeats):
+        for key, side in sides_of(policy, rows, batch).items():
+            best = min((took for (name, _), took in seconds.items() if name == key[0]), default=0.0)
+            if turn and seconds[key] > NEAR * best:
+                continue
+            side.prepare()
+            policy.model.zero_grad()
+            began = time.process_time()
+            found = side.run(weight)
+            seconds[key] = min(seconds.get(key, float("inf")), time.process_time() - began)
+            if key not in results:
+                grads = [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
+                results[key] = proof.Scores(found, torch.cat(grads))
+    policy.use(attention(policy, "dense"))
+    least = {name: min(took for (other, _), took in seconds.items() if other == name) for name, _ in seconds}
+    expected = results["dense", 1]
+    off = {name: result.off(expected) for (name, place), result in results.items() if place in {0, True}}
+    return least, off
 
 
-def batch_of(rows):
-    """Pad rows of (ids, length of the prompt)."""
-    tokens = pad_rows([row for row, _ in rows], torch.int64)
-    attend = torch.arange(tokens.shape[1]) < torch.tensor([len(row) for row, _ in rows])[:, None]
-    trained = attend & (torch.arange(tokens.shape[1]) >= torch.tensor([start for _, start in rows])[:, None])
-    return Batch(tokens_RT=tokens, attend_RT=attend, trained_RT=trained)
+def counted(policy, batch):
+    """Count a forest and its rows: tokens, operations that they need, and those that a pass makes."""
+    scored = batch["trained_RT"].numpy()
+    forest = trie.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    row, column = scored.nonzero()
+    logits = len(np.unique(forest.node_RT[row, column - 1]))
+    of = flops.sizes(policy.model)
+    shared = flops.least(of, forest.size, forest.pairs, logits, backward=True)
+    dense = flops.least(of, forest.dense_tokens, forest.dense_pairs, len(row), backward=True)
+    side = Side(policy, attention(policy, "trie"), batch, (torch.arange(batch.num_rows),))
+    side.prepare()
+    with flops.counting() as counter:
+        side.run(torch.ones(batch["tokens_RT"].shape))
+    return {
+        "dense": forest.dense_tokens,
+        "trie": forest.size,
+        "ideal": dense / shared,
+        "executed": counter.get_total_flops() / shared,
+    }
 
 
-def measure(policy, batch, repeats, sizes):
-    """Return the least seconds of each attention, and the errors of the forest against dense rows."""
-    kinds = {}
-    for name in KINDS:
-        spec = find("attention", name)()
-        kinds[name] = spec.load()(spec, policy.setting)
-    rows = torch.arange(batch.num_rows)
-    divisions = [(name, (rows,)) for name in KINDS if name != "dense"]
-    divisions += [("dense", torch.split(rows, size)) for size in sorted({min(s, batch.num_rows) for s in sizes})]
-    best: dict[str, float] = {}
-    scores: dict[str, Scores] = {}
-    for _ in range(repeats):
-        for name, parts in divisions:
-            clock = time.perf_counter if policy.device.type == "cuda" else time.process_time
-            began = clock()
-            found = proof._score(policy, kinds[name], batch, parts)  # noqa: SLF001 - the verb's own measure
-            if policy.device.type == "cuda":
-                torch.cuda.synchronize()
-            best[name] = min(best.get(name, float("inf")), clock() - began)
-            scores.setdefault(name, found)
-    saved = {name: proof._saved(policy, kinds[name], batch) for name in ("dense", "trie")}  # noqa: SLF001
-    return best, scores["trie"].off(scores["dense"]), saved
-
-
-def built(batch, repeats=20):
+def built(batch, repeats=10):
     """Return millions of tokens a second at which a forest is built."""
     tokens, lengths = batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy()
     best = float("inf")
@@ -131,51 +167,102 @@ def built(batch, repeats=20):
     return lengths.sum() / best / 1e6
 
 
+def passes(policy, asked, cases):
+    """Yield the lines of the table of forward and backward passes."""
+    yield (
+        "| case | tokens, rows → forest | ideal | measured | efficiency | `pg*` | `pg` | dense, ms | forest, ms "
+        "| executed / minimal | log-prob. error | gradient error |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for case, make in cases.items():
+        rows = make(Text(np.random.default_rng(0), VOCABULARY))
+        batch = batch_of(rows)
+        count = counted(policy, batch)
+        seconds, off = measure(policy, rows, batch, asked.repeats)
+        gain = {name: seconds["dense"] / took for name, took in seconds.items()}
+        peers = [f"{gain[name]:.2f}" if name in gain else "not installed" for name in ("pg*", "pg")]
+        yield (
+            f"| {case} | {count['dense']} → {count['trie']} | {count['ideal']:.2f} | {gain['trie']:.2f} "
+            f"| **{gain['trie'] / count['ideal']:.2f}** | {' | '.join(peers)} | {1e3 * seconds['dense']:.0f} "
+            f"| {1e3 * seconds['trie']:.0f} | {count['executed']:.3f} | {off['trie'][0]:.1e} | {off['trie'][1]:.1e} |"
+        )
+
+
+def single(policy, asked):
+    """Yield lines of what is one figure each."""
+    yield "| what | figure |"
+    yield "|---|---|"
+    text = Text(np.random.default_rng(1), VOCABULARY)
+    prompt, answer = (24, 6) if asked.small else (2048, 128)
+    batch = batch_of(flat(text, prompt, [answer] * 8))
+    kinds = {name: attention(policy, name) for name in ("dense", "trie")}
+    size = {name: proof._saved(policy, kind, batch) for name, kind in kinds.items()}  # noqa: SLF001
+    one = proof._saved(policy, kinds["dense"], batch.rows(torch.tensor([0])))  # noqa: SLF001
+    yield (
+        f"| activations kept for the backward at {prompt}/{answer}, G 8: all rows dense / forest "
+        f"| {size['dense'] / 1e6:.0f} MB / {size['trie'] / 1e6:.0f} MB = {size['dense'] / size['trie']:.2f} |"
+    )
+    yield f"| the same for one dense row at a time, all that micro-batches of one row hold | {one / 1e6:.0f} MB |"
+    groups, prompt, answer = (4, 24, 6) if asked.small else (64, 512, 64)
+    many = batch_of([row for _ in range(groups) for row in flat(text, prompt, [answer] * 8)])
+    yield f"| building the forest of {many.num_rows} rows, million tokens a second | {built(many):.0f} |"
+    yield f"| bf16: gradient error of the forest / of dense rows, both against float32 | {_rounded(policy):.2f} |"
+    docs = Path(__file__).parents[1] / "docs/attention.md"
+    said = re.search(r"\*\*(\d+) of (\d+)\*\* causal model types", docs.read_text("utf-8"))
+    yield f"| causal model types certified equal (`docs/attention.md`) | {said[1]} of {said[2]} |"
+
+
+def _rounded(policy):
+    text = Text(np.random.default_rng(2), VOCABULARY)
+    batch = batch_of(tree(text, trees=2, prompt=64, turn=16, read=24, turns=3))
+    kinds = {"dense": attention(policy, "dense"), "shared": attention(policy, "trie")}
+    return proof._rounded(policy, kinds, batch, torch.float32, torch.bfloat16)  # noqa: SLF001
+
+
+def report(asked):
+    """Yield every line, as they are measured."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    trie_peer.register()
+    model = LlamaForCausalLM(config_of(asked)).train()
+    hasten(model)  # as every policy is
+    cases = SMALL if asked.small else CASES
+    cases = {name: make for name, make in cases.items() if not asked.cases or name.startswith(tuple(asked.cases))}
+    yield (
+        f"{platform.machine()}, one thread, torch {torch.__version__}, transformers {transformers.__version__}; Llama, "
+        f"hidden {asked.hidden}, {asked.layers} layers, vocabulary {VOCABULARY}, float32; minimum of {asked.repeats}."
+    )
+    yield ""
+    with tempfile.TemporaryDirectory() as cache:
+        policy = Given(model, Path(cache))
+        yield from passes(policy, asked, cases)
+        if asked.cases:
+            return
+        yield ""
+        yield from trie_update.lines(asked)
+        yield ""
+        yield from single(policy, asked)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="beginnings of names; all if absent")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1, 2, 4, 64], help="rows of a dense micro-batch")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--small", action="store_true", help="tiny rows: whether it works, not how fast")
+    parser.add_argument("--write", type=Path, help="replace the table between the marks of this page")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=asked.hidden,
-        intermediate_size=3 * asked.hidden,
-        num_hidden_layers=asked.layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=1 << 16,
-    )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = LlamaForCausalLM(config).to(device, getattr(torch, asked.dtype)).train()
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    print(
-        f"{device} ({name}), {asked.dtype}, torch {torch.__version__}, hidden {asked.hidden}, layers {asked.layers}\n"
-    )
-    print(
-        "| case | tokens | ideal | trie | efficiency | shared_prefix | packed | bytes | log-prob. | gradient | Mtok/s |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as cache:
-        policy = Given(model, Path(cache))
-        for case, make in CASES.items():
-            if asked.cases and not case.startswith(tuple(asked.cases)):
-                continue
-            batch = batch_of(make(np.random.default_rng(0)))
-            counted = proof._counted(policy, batch, "prefixes")  # noqa: SLF001
-            seconds, errors, saved = measure(policy, batch, asked.repeats, asked.sizes)
-            gain = {name: seconds["dense"] / took for name, took in seconds.items()}
-            print(
-                f"| {case} | {counted['token_ratio']:.2f} | {counted['ideal_speedup']:.2f} | **{gain['trie']:.2f}** "
-                f"| {gain['trie'] / counted['ideal_speedup']:.2f} | {gain['shared_prefix']:.2f} | {gain['packed']:.2f} "
-                f"| {saved['dense'] / saved['trie']:.2f} | {errors[0]:.1e} | {errors[1]:.1e} | {built(batch):.0f} |",
-                flush=True,
-            )
+    lines = []
+    for line in report(asked):
+        print(line, flush=True)
+        lines.append(line)
+    if asked.write:
+        before, mark, rest = asked.write.read_text("utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (mark and end):
+            parser.error(f"{asked.write} has no marks")
+        asked.write.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,207 @@
+"""One update of a stage of practice: as the compiler leaves it, and as it stands in the recipe.
+
+The rows are given (groups of answers to a prompt, of which some are all equal in reward), and so are the rewards; all
+that comes after them is the stage's own: credit, passes of the old policy and the reference, loss, gradient, AdamW.
+The naive schedule is dense, scores the old policy and the reference, and puts every group through the update.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trie_cases import Text, batch_of, flat
+
+from recipec.artifacts import RunFolder
+from recipec.compile import check_recipe
+from recipec.display import Display
+from recipec.executor import Options
+from recipec.graph import Value
+from recipec.passes.lower import lower
+from recipec.passes.optimise import optimise
+from recipec.runtime import flops, loop, trie
+from recipec.runtime.journal import Journal
+from recipec.runtime.stage import arrange, bind
+from recipec.runtime.weights import quiet
+
+GROUP, VOCABULARY = 8, 4096
+RECIPE = """\
+recipec: 1
+name: timed
+machine: {{device: cpu}}
+stages:
+  explore:
+    kind: rl
+    from: ./model
+    policy: {{type: causal_lm}}
+    attention: {{type: {attention}}}
+    data: {{path: rows.jsonl}}
+    sampler: {{num_generations: 8, max_completion_length: {answer}}}
+    reward:
+      any: {{type: regex_format, pattern: ".*"}}
+    advantage:
+      group: {{type: group_relative}}
+    reference: {{type: frozen}}
+    loss: {{type: clipped, beta: {beta}}}
+    optimizer: {{learning_rate: 1.0e-6}}
+    budget: {{steps: 1000, prompts_per_step: 4, microbatch_tokens: {tokens}}}
+"""
+
+
+def write_model(folder, asked):
+    words = ["<pad>", "<eos>", *(f"w{i}" for i in range(2, VOCABULARY))]
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, words[0]))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=words[0], eos_token=words[1]).save_pretrained(folder)
+    config = LlamaConfig(
+        hidden_size=asked.hidden,
+        intermediate_size=3 * asked.hidden,
+        num_hidden_layers=asked.layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    torch.manual_seed(0)
+    with quiet():
+        LlamaForCausalLM(config).save_pretrained(folder)
+
+
+class Update:
+    """A bound stage and a step's rows; each call is the step from its rewards on."""
+
+    def __init__(self, home, closing, batch, *, attention, beta, tokens, rewrites):
+        recipe = RECIPE.format(
+            attention=attention, beta=beta, tokens=tokens, answer=int(batch["trained_RT"].sum(-1).max())
+        )
+        checked = check_recipe(str(home / "r.yaml"), text=recipe)
+        assert checked.ok, checked.diagnostics
+        assert checked.recipe is not None
+        graph = optimise(lower(checked.recipe), only=rewrites)
+        stage, folder = graph.stages[0], RunFolder(home / f"run-{next(_numbers)}")
+        setting = arrange(graph, stage, folder, Options(root=home, out=folder.path))
+        journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
+        closing.callback(journal.close)
+        display = Display(quiet=True)
+        self.bound = bind(stage, folder, setting, journal, display, lambda: False, "", graph.machine, closing)
+        loop.plan_length(self.bound)
+        self.once, self.update = loop.split(stage.loop)
+        self.batch = batch
+        self.given = self._given()
+        self.gradient = None
+        self._step = self.bound.optimizer.step
+        self.bound.optimizer.step = self._kept
+
+    def _kept(self, prompts):
+        """Keep the gradient of the first update, at which all sides have the same weights."""
+        self.gradient = torch.cat([p.grad.flatten() for p in self.bound.policy.trained().values()])
+        self.bound.optimizer.step = self._step
+        return self._step(prompts)
+
+    def _given(self):
+        """Name what sampling and rewards would have made."""
+        values = {}
+        rewards_R = torch.tensor(np.random.default_rng(3).random(self.batch.num_rows))
+        rewards_R[: len(rewards_R) // 4] = 1.0  # a quarter of the groups
+        for node in self.once:
+            for signal in node.outputs:
+                if node.slot == "reward":
+                    values[Value(signal, node.id)] = rewards_R
+                elif node.slot in {"data", "sampler"}:
+                    values[Value(signal, node.id)] = self._column(signal)
+        return {value: column for value, column in values.items() if column is not None}
+
+    def _column(self, signal):
+        rows = self.batch.num_rows
+        by_R = torch.arange(rows) // GROUP
+        made = {
+            **self.batch,
+            "by_prompt_R": by_R,
+            "turn_RT": self.batch["trained_RT"].long() - 1,
+            "error_R": torch.zeros(rows, dtype=torch.bool),
+        }
+        return made.get(signal)
+
+    def __call__(self):
+        """Take the update."""
+        values = dict(self.given)
+        walked = [n for n in self.once if n.slot not in {"data", "sampler", "reward"}]
+        self.bound.policy.eval()
+        with torch.no_grad():
+            self.bound.walk.run(walked, values)
+        batch = loop.gather(values, self.update)
+        loop.updates(self.bound, batch, self.update)
+
+
+_numbers = count()
+
+
+def least(model, batch, *, naive, beta):
+    """Return the operations that the update must make: of dead groups none, unless a reference pulls."""
+    of = flops.sizes(model)
+    if not naive and not beta:
+        batch = batch.rows(torch.arange(batch.num_rows // 4, batch.num_rows))
+    scored = batch["trained_RT"].numpy()
+    forest = trie.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    row, column = scored.nonzero()
+    shared = forest.size, forest.pairs, len(np.unique(forest.node_RT[row, column - 1]))
+    dense = forest.dense_tokens, forest.dense_pairs, len(row)
+    forward, both = (flops.least(of, *(dense if naive else shared), backward=b) for b in (False, True))
+    return both + forward * (2 if naive else int(beta > 0))
+
+
+def lines(asked):
+    """Yield the table of whole updates."""
+    yield (
+        "| one update, 4 groups of 8, one of them all equal | ideal | measured | **efficiency** | passes alone "
+        "| forest alone | naive, ms | compiled, ms | executed / minimal | gradient error |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    prompt, answer = (24, 6) if asked.small else (256, 64)
+    text = Text(np.random.default_rng(0), VOCABULARY)
+    batch = batch_of([row for _ in range(4) for row in flat(text, prompt, [answer] * GROUP)])
+    row = prompt + answer
+    with tempfile.TemporaryDirectory() as name, ExitStack() as closing:
+        home = Path(name)
+        (home / "rows.jsonl").write_text('{"prompt": "w2", "answer": "w3"}\n' * 4, "utf-8")
+        write_model(home / "model", asked)
+        for beta in (0.0, 0.04):
+            sides = {}
+            for size in (1, 2, 8, 32):
+                common = {"beta": beta, "tokens": size * row}
+                sides["naive", size] = Update(home, closing, batch, attention="dense", rewrites=(), **common)
+                sides["passes", size] = Update(home, closing, batch, attention="dense", rewrites=None, **common)
+            for label, rewrites in (("forest", ()), ("compiled", None)):
+                common = {"beta": beta, "tokens": 32 * row, "rewrites": rewrites}
+                sides[label, 0] = Update(home, closing, batch, attention="trie", **common)
+            yield _line(sides, batch, beta, asked.repeats)
+
+
+def _line(sides, batch, beta, repeats):
+    seconds = {}
+    for _ in range(repeats):
+        for key, update in sides.items():
+            began = time.process_time()
+            update()
+            seconds[key] = min(seconds.get(key, float("inf")), time.process_time() - began)
+    best = {name: min(took for (other, _), took in seconds.items() if other == name) for name, _ in seconds}
+    compiled = sides["compiled", 0]
+    needed = {naive: least(compiled.bound.policy.model, batch, naive=naive, beta=beta) for naive in (True, False)}
+    with flops.counting() as counter:
+        compiled()
+    ideal, gain = needed[True] / needed[False], best["naive"] / best["compiled"]
+    off = float((compiled.gradient - sides["naive", 1].gradient).norm() / sides["naive", 1].gradient.norm())
+    return (
+        f"| beta {beta} | {ideal:.2f} | {gain:.2f} | **{gain / ideal:.2f}** | {best['naive'] / best['passes']:.2f} "
+        f"| {best['naive'] / best['forest']:.2f} | {1e3 * best['naive']:.0f} | {1e3 * best['compiled']:.0f} "
+        f"| {counter.get_total_flops() / needed[False]:.3f} | {off:.1e} |"
+    )
