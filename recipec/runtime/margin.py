@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recipec.runtime.attention.dense import Dense
 from recipec.runtime.batch import Example
 from recipec.runtime.ops import collate_pairs, images_of_pairs
 from recipec.runtime.setting import Setting
+from recipec.spec import attention as specs
 
 PAIRS = 8
 """Pairs of one forward pass: without gradients that is little."""
@@ -34,7 +36,7 @@ def margin(policy: Any, setting: Setting, pairs: Mapping[str, Sequence[Example]]
     """
     chosen, rejected = pairs["chosen_P"], pairs["rejected_P"]
     found: list[Tensor] = []
-    with torch.no_grad(), at_temperature(setting, 1.0):
+    with torch.no_grad(), plainly(policy, setting):
         for start in range(0, len(chosen), PAIRS):
             part = chosen[start : start + PAIRS], rejected[start : start + PAIRS]
             columns = {**collate_pairs(*part), **images_of_pairs(*part)}
@@ -47,11 +49,15 @@ def margin(policy: Any, setting: Setting, pairs: Mapping[str, Sequence[Example]]
 
 
 @contextmanager
-def at_temperature(setting: Setting, temperature: float) -> Iterator[None]:
-    """Let the log-probabilities of a setting's policy be at another temperature for a while."""
-    own = setting.temperature
-    setting.temperature = temperature
+def plainly(policy: Any, setting: Setting) -> Iterator[None]:
+    """Let a policy compute its own log-probabilities at temperature 1 and row by row, for a while.
+
+    An attention that chooses itself by the first rows it sees must not see these: evaluations disturb no training.
+    """
+    attention, temperature = policy.attention, setting.temperature
+    policy.attention = Dense(specs.Dense(), setting)
+    setting.temperature = 1.0
     try:
         yield
     finally:
-        setting.temperature = own
+        policy.attention, setting.temperature = attention, temperature
