@@ -89,7 +89,7 @@ def _signals() -> Iterator[str]:
     yield "A name ends in its axes.\n\n| axis | counts |\n|---|---|"
     for axis, meaning in AXES.items():
         yield f"| `{axis}` | {meaning} |"
-    kinds = {"column": "Columns", "scalar": "Scalars", "feature": "Features of an environment",
+    kinds = {"column": "Columns", "scalar": "Scalars", "feature": "Features of an environment or of a sampler",
              "artifact": "Artifacts, named `STAGE.artifact`"}  # fmt: skip
     for kind, title in kinds.items():
         typed = kind in {"column", "scalar"}
