@@ -224,6 +224,9 @@ class File(Source):
             if self.setting.environment is not None:
                 who = "an environment writes the prompts of the stage, without them"
                 raise Refused(image_faults.images_unseen(row.file, row.number, name, who))
+            if self.spec.hub is not None:
+                problem = "images of the hub are not fetched: download the data set into a folder, and name that"
+                raise Refused(image_faults.image_missing(row.file, row.number, paths[0], problem))
             album, place = album_of(self.setting), (row.file, row.number)
             found[row.index] = tuple(album.picture(folder, one, (said / one).as_posix(), *place) for one in paths)
         if column and sees(policy) and not any(found.values()):
