@@ -20,7 +20,7 @@ FORMS = {
         "`avg@K` or `pass@K` with a number K, or `reward.LEVEL` with a level of `reward`"
     ),
     r"^[A-Za-z][A-Za-z0-9_-]*$": "letters, digits, `_` and `-`, a letter first",
-    r"\w": "text with a letter or a digit",
+    r"[^\W_]": "text with a letter or a digit",
 }
 """Every pattern of our models in words; a test keeps the table whole."""
 _LONGEST = 60

@@ -50,7 +50,7 @@ class ExactMatch(_Level):
     type: Literal["exact_match"] = "exact_match"
     answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
     tag: str | None = knob(None, "Compare the text of the last `<TAG>…</TAG>` instead of the whole completion.")
-    labels: tuple[Annotated[str, Field(pattern=r"\w")], ...] = knob(
+    labels: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = knob(
         (), "What may be answered; right answers of the data must be among them. Absent: any text."
     )
     correct: float = knob(1.0, "Value of a right answer.", unit="reward units")
@@ -101,7 +101,7 @@ class Sections(_Level):
     type: Literal["sections"] = "sections"
     reasoning: str = knob("thinking", "Tag of the reasoning.", pattern=TAG)
     answer: str = knob("answer", "Tag of the answer.", pattern=TAG)
-    sections: tuple[Annotated[str, Field(pattern=r"\w")], ...] = knob((), "Names that the reasoning must hold.")
+    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = knob((), "Names that the reasoning must hold.")
     filled: bool = knob(False, "A section counts only where a letter stands between its name and the next one.")
     well_formed: float = knob(0.5, "Value w of the right shape.", unit="reward units")
     nothing_between: float = knob(0.2, "Value b of nothing but space between the two parts.", unit="reward units")
