@@ -65,6 +65,13 @@ def uninstalled(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterat
                 yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
 
 
+def in_four_bits(graph: Graph) -> Iterator[str]:
+    """Yield the dotted key of each policy's quantization, where it has one."""
+    for stage in graph.stages:
+        if (stage.settings.get("policy") or {}).get("quantization"):
+            yield f"stages.{stage.name}.policy.quantization"
+
+
 def _named_worlds(graph: Graph) -> Iterator[tuple[str, str, str]]:
     """Yield (dotted key, slot, type) of every environment and source of tasks that the recipe itself names."""
     for stage in graph.stages:

@@ -3,7 +3,7 @@
 import pytest
 
 from recipec.shapes import config_shape, known_shape, scratch_shape
-from recipec.spec.policy import Scratch
+from recipec.spec.policy import Scratch, VisionScratch
 
 PUBLISHED = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
@@ -80,3 +80,16 @@ def test_tokenizer_directory() -> None:
     sizes = {"hidden_size": 32, "layers": 1, "heads": 2, "tokenizer": "./tokens"}
     assert scratch_shape(sizes) is None
     assert scratch_shape(sizes, vocabulary=500) is not None
+
+
+@pytest.mark.parametrize("architecture", ["qwen2_vl", "qwen2_5_vl", "idefics3"])
+@pytest.mark.parametrize("own", [{}, {"vision_hidden_size": 32, "vision_heads": 2, "merge": 4, "vision_layers": 3}])
+def test_scratch_that_sees(architecture: str, own: dict[str, int]) -> None:
+    """What is counted of a new model that sees, its encoder and projector included, is what torch builds."""
+    from recipec.runtime import scratch, scratch_vision
+
+    spec = VisionScratch(architecture=architecture, hidden_size=48, layers=2, heads=4, kv_heads=2, patch_size=4, **own)
+    model = scratch_vision.build_model(spec, scratch_vision.with_marks(scratch.characters(), architecture))
+    shape = scratch_shape(spec.model_dump())
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in model.parameters())

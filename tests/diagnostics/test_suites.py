@@ -27,6 +27,7 @@ NOT_IN_SUITES = {
     "RC129": "too long for a page",
     "RC151": "needs an installed package",
     "RC510": "speaks of a run: tests/test_bad_runs.py",
+    "RC511": "speaks of a run: tests/test_bad_vision.py",
     "RC407": "no component of ours gives credit to tokens: tests/passes/test_check.py",
 }
 """Codes without a recipe in the suites, and why."""
