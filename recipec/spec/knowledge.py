@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, model_validator
 
 from recipec.component import Component, OriginRef, PathRef, Section, component, knob
 
@@ -29,39 +29,23 @@ class Graph(Component):
     )
     functional: tuple[str, ...] = knob((), "Relations that have one object at most.")
     say: str = knob(
-        "{subject} {relation} {object}.", "A fact in words; `{subject}`, `{relation}` and `{object}` are its labels."
+        "{subject} {relation} {object}.",
+        "A fact in words; `{subject}`, `{relation}` and `{object}` are its labels.",
+        pattern=r"\{subject\}(.|\n)*\{object\}|\{object\}(.|\n)*\{subject\}",
     )
     language: str | None = knob(None, "Labels of this language alone, and those of none; absent: of all.")
-    names: str = knob("urn:x-name:", "What stands before plain names to make IRIs of them.")
+    names: str = knob(
+        "urn:x-name:",
+        "What stands before plain names to make IRIs of them; it ends in `:`, `/` or `#`.",
+        pattern=r"^[A-Za-z]+:[^\s<>\x22{}|\\^`]*[:/#]$",
+    )
 
     embedder: OriginRef | None = knob(
         None,
         "Sentence-embedding model, a directory (./, /) or `package:…`: entities that resemble a text are found too.",
+        pattern=r"^(\.\.?/|/|package:).",
     )
     min_similarity: float = knob(0.5, "Cosine from which an entity resembles a text.", ge=-1, le=1)
-
-    @field_validator("embedder")
-    @classmethod
-    def _here(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("./", "../", "/", "package:")):
-            raise ValueError("`embedder` is a directory (./, /) or `package:NAME`")
-        return value
-
-    @field_validator("say")
-    @classmethod
-    def _says_something(cls, value: str) -> str:
-        if "{subject}" not in value or "{object}" not in value:
-            raise ValueError("`say` needs `{subject}` and `{object}`")
-        return value
-
-    @field_validator("names")
-    @classmethod
-    def _whole(cls, value: str) -> str:
-        scheme, colon, _ = value.partition(":")
-        odd = set(value) & set(' <>"{}|\\^`') or not value.isprintable()
-        if odd or not colon or not scheme.isalpha() or value[-1] not in ":/#":
-            raise ValueError("`names` is the beginning of an IRI and ends in `:`, `/` or `#`")
-        return value
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.triples:Triples")
@@ -74,7 +58,9 @@ class Triples(Graph):
     """
 
     type: Literal["triples"] = "triples"
-    path: PathRef | tuple[PathRef, ...] = knob(..., "TSV, CSV, N-Triples, Turtle or GraphML; one file or several.")
+    path: PathRef | Annotated[tuple[PathRef, ...], Field(min_length=1)] = knob(
+        ..., "TSV, CSV, N-Triples, Turtle or GraphML; one file or several."
+    )
     columns: tuple[str, str, str] | None = knob(
         None,
         "Columns of subject, relation and object in the first line of TSV and CSV; absent: there is no such line.",

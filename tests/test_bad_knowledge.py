@@ -1,0 +1,83 @@
+"""What a graph of facts lacks is found before a model is loaded, with its place; what was read is read once."""
+
+import pytest
+from small import MODEL, rows
+from test_kg_preferences import FILES, RANK
+
+ALIGN = "  " + RANK.partition("stages:")[2].lstrip().replace(MODEL, "    from: learn\n")
+TWO = f"""\
+recipec: 1
+name: small
+stages:
+  learn:
+    kind: sft
+{MODEL}\
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 2, rows_per_step: 2}}
+{ALIGN}"""
+GRAPH = "type: triples, path: facts.tsv, closed: [has sign]"
+SERVED = RANK.replace(GRAPH, "type: sparql, service: facts, retries: 0, timeout: 2")
+SERVED += 'machine: {services: {facts: {url: "http://127.0.0.1:9/sparql"}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("recipe", "facts", "code", "at"),
+    [
+        (TWO, "d0\thas sign\ta\nd0\thas sign\n", "RC870", "facts.tsv:2"),
+        (TWO, "d0\tshows\ta\n", "RC872", "r.yaml:"),
+        (TWO, "\n", "RC871", "r.yaml:"),
+        (TWO.replace("facts.tsv", "[facts.tsv, none.ttl]"), "d0\thas sign\ta\n", "RC700", "r.yaml:"),
+        (TWO.replace("closed:", "embedder: ./a, closed:"), "d0\thas sign\ta\n", "RC721", "r.yaml:"),
+        (SERVED, "", "RC873", "r.yaml:"),
+        (SERVED.replace("http://127.0.0.1:9/", "file:///etc/"), "", "RC803", "r.yaml:"),
+        (RANK.replace(GRAPH, "type: hpo, below: HP:01"), "", "RC876", ":"),
+        (
+            RANK.replace(GRAPH, "type: extract, path: a.jsonl"),
+            "",
+            "RC877",
+            "a.jsonl:1",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_graph_lacks_ends_the_run_first(folder, recipe, facts, code, at):
+    """Broken facts, unknown relations, silent services, missing texts: told before the first stage begins."""
+    ended = folder.run(recipe, **{**FILES, "facts__tsv": facts})
+
+    assert (ended.code, ended.first) == (1, code), ended.err
+    assert at in ended.err
+    assert not (folder.path / "runs/small/stages").exists()
+
+
+def test_several_files_are_one_graph(folder):
+    """Facts of all files are read, and each counts for what the run depends on."""
+    recipe = RANK.replace("path: facts.tsv", "path: [facts.tsv, more.nt]")
+    more = "<urn:x-name:d0> <urn:x-name:has%20sign> <urn:x-name:zz> .\n"
+    assert folder.run(recipe, **FILES, more__nt=more).code == 0
+    changed = folder.run(recipe, **FILES, more__nt=more.replace("zz", "yy"))
+    assert changed.code == 0, changed.err
+    aside = list((folder.path / "runs/small/stages/align").glob("policy@*"))
+    assert aside, "another graph is another stage"
+
+
+def test_a_stage_without_its_graph(folder):
+    """An ablation takes the graph away and learns from the data's own pairs."""
+    pairs = rows(*({"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(4)))
+    recipe = RANK.replace("    sampler:", "    #sampler:").replace("    preference:", "    #preference:")
+    ended = folder.run(recipe.replace("    knowledge:", "    #knowledge:"), a__jsonl=pairs)
+
+    assert ended.code == 0, ended.err
+
+
+def test_documents_are_read_once(folder):
+    """A model of the run reads; a run that continues finds what it read, and nothing left of it is told."""
+    recipe = RANK.replace(
+        GRAPH,
+        "type: extract, path: a.jsonl, column: prompt, limit: 2, max_completion_length: 8, prompt: short.j2",
+    )
+    ended = folder.run(recipe, **FILES, short__j2="{{ document }}")
+
+    assert (ended.code, ended.first) == (1, "RC871"), ended.err
+    (kept,) = (folder.path / "runs/small/stages/align/extracted").glob("*/facts.jsonl")
+    assert kept.read_text() == ""
+    assert folder.call("run", "r.yaml").first == "RC871"
