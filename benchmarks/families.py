@@ -37,6 +37,8 @@ def one(name: str) -> Certificate:
         for key, size in {**_SIZES, "num_key_value_heads": 4}.items():
             if hasattr(text, key) and getattr(text, key) is None and not key.endswith(("window", "chunk_size")):
                 setattr(text, key, size)
+        if getattr(text, "layer_types", "") is None:
+            text.layer_types = [("conv", "full_attention")[i % 2] for i in range(text.num_hidden_layers)]
         return certify(shrunk(config))
     except Exception as error:  # noqa: BLE001 - each family validates its own keys with its own exceptions
         return Certificate(equal=False, why=f"no small model of its kind: {str(error).strip().partition(chr(10))[0]}")

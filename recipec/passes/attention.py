@@ -1,4 +1,4 @@
-"""Sharing the computation of prefixes: RC520 to RC524."""
+"""Sharing the computation of prefixes: RC520 to RC525."""
 
 from __future__ import annotations
 
@@ -126,6 +126,34 @@ def needs_gpu(reading: Reading) -> Iterator[Finding]:
                 why="flex attention has no backward on a CPU",
                 help="set kernel to `auto`",
                 path=dotted((*part.path, "kernel")),
+            )
+
+
+@check("RC525", "forest-over-devices")
+def forest_over_devices(reading: Reading) -> Iterator[Finding]:
+    """The tokens of a row are to be spread over devices, and rows share prefixes.
+
+    What it checks: `machine.train.sequence_parallel` above 1 with attention `trie` or `shared_prefix`.
+    Why it matters: sequence parallelism hands stretches of a row from device to device; in a forest what follows a
+    token in memory is often of another row, and a device would attend to it.
+    Example: `machine: {train: {type: deepspeed, sequence_parallel: 2}}` with `attention: {type: trie}`.
+    Use instead: `sequence_parallel: 1`, with a smaller `budget.microbatch_tokens` and gradient checkpointing for
+    memory; or `attention: {type: packed}`.
+    References: Jacobs et al., DeepSpeed Ulysses, https://arxiv.org/abs/2309.14509, 2023.
+    """
+    engine = reading.machine.get("train")
+    spread = getattr(engine.spec, "sequence_parallel", 1) if engine is not None else 1
+    for _, part in _shared(reading):
+        if spread > 1:
+            yield Finding(
+                f"{titled(part)} merges rows, and the tokens of a row are to be spread over {spread} devices",
+                (
+                    *knob(reading, part, "type"),
+                    *beside(reading, ("machine", "train", "sequence_parallel"), "spread here"),
+                ),
+                why="a device would attend to tokens of other rows",
+                help="set sequence_parallel to 1, or attention to `packed`",
+                path=dotted(part.path),
             )
 
 

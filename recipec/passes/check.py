@@ -159,6 +159,7 @@ MACHINE: tuple[Check, ...] = (
     attention.scattered_groups,
     attention.needs_gpu,
     attention.group_over_microbatch,
+    attention.forest_over_devices,
 )
 TRUST: tuple[Check, ...] = (trust.never_trusted, trust.secret_in_recipe, own.own_function, own.own_environment)
 

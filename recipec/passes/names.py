@@ -273,6 +273,8 @@ _DIRECT: dict[str, Foreign] = {
     "rollout.name": Foreign(_VERL, "machine.rollout.type", _ENGINE),
     "tensor_model_parallel_size": Foreign(_VERL, "machine.rollout.tensor_parallel", _ENGINE),
     "vllm_tensor_parallel_size": Foreign(_TRL, "machine.rollout.tensor_parallel", _ENGINE),
+    "ulysses_sequence_parallel_size": Foreign(_VERL, "machine.train.sequence_parallel", _ENGINE),
+    "context_parallel_size": Foreign(_AXOLOTL, "machine.train.sequence_parallel", _ENGINE),
     "n_gpus_per_node": Foreign(_VERL, "machine.devices", _ENGINE),
     "zero_stage": Foreign(_OPENRLHF, "machine.train.zero", "of `{type: deepspeed}`"),
     "deepspeed": Foreign("TRL and axolotl", "machine.train", "`{type: deepspeed, zero: 2}`"),

@@ -28,6 +28,7 @@ class Deepspeed(Component):
     type: Literal["deepspeed"] = "deepspeed"
     zero: Literal[0, 1, 2, 3] = knob(2, "ZeRO stage.")
     offload: bool = knob(False, "Keep optimizer state in host memory.")
+    sequence_parallel: int = knob(1, "Devices that the tokens of a row are spread over.", ge=1)
     gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
 
 

@@ -43,8 +43,12 @@ _SIZES = {
     "ssm_state_size": 8, "mamba_num_heads": 4, "mamba_head_dim": 16, "n_mamba_heads": 4, "mamba_headdim": 16,
     "mamba_chunk_size": 16, "chunk_size": 16, "time_step_rank": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
     "expert_layer_period": 2, "expert_layer_offset": 1, "lru_width": 32, "n_groups": 1, "num_heads": 8,
-    "mamba_n_groups": 1, "mamba_ngroups": 1, "expand": 2, "mamba_expand": 2,
+    "mamba_n_groups": 1, "mamba_ngroups": 1, "expand": 2, "mamba_expand": 2, "qk_head_dim": 16,
+    "attention_hidden_size": 64, "attention_head_dim": 16, "kv_channels": 8, "num_query_groups": 4, "adapter_rank": 8,
+    "ffn_hidden_size": 64, "expert_ffn_hidden_size": 16, "zero_expert_num": 2, "moe_topk": 2, "kv_n_heads": 2,
+    "num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": 4, "max_seq_len": 256, "moe_top_k": 2,
 }  # fmt: skip
+_OF_WHOLE = ("_name_or_path", "output_attentions", "model_type", "transformers_version")
 _LENGTHWISE = {"dynamic", "longrope", "su"}
 """Rope scalings that look at the longest position of a batch."""
 
@@ -125,9 +129,20 @@ def shrunk(config: Any) -> Any:
     if said.get("first_k_dense_replace"):
         said["first_k_dense_replace"] = 1
     _shrink_rotations(said)
+    _shrink_parts(said)
+    if said.get("hybrid_layer_ids"):
+        said["hybrid_layer_ids"] = [i for i, kind in enumerate(said["layers_block_type"]) if kind == "hybrid"]
     for name in ("dtype", "torch_dtype", "quantization_config", "architectures", "transformers_version", "model_type"):
         said.pop(name, None)
     return type(config)(**said)
+
+
+def _shrink_parts(said: dict[str, Any]) -> None:
+    """Shrink configurations inside this one, and leave out of them what only a whole one takes."""
+    for name, part in said.items():
+        if name.endswith("_config") and isinstance(part, dict):
+            small = {key: _SIZES.get(key, value) if value else value for key, value in part.items()}
+            said[name] = {key: value for key, value in small.items() if key not in _OF_WHOLE}
 
 
 def _drops(name: str) -> bool:
@@ -141,6 +156,9 @@ def _layers(said: dict[str, Any], count: int) -> list[int]:
     for index in range(count):
         kinds.setdefault(repr([value[index] for value in listed.values()]), index)
     chosen = sorted(kinds.values())[:6]
+    if "hybrid" in (said.get("layers_block_type") or ()):  # layers of that kind share their weights: take two
+        again = [index for index, kind in enumerate(said["layers_block_type"]) if kind == "hybrid"][:2]
+        chosen = sorted({*chosen, *again, *range(2)})
     if len(chosen) < 3:
         chosen = sorted({*chosen, *range(min(3, count))})
     for name, value in listed.items():
