@@ -185,3 +185,50 @@ def test_unfinished_stages_count_with_their_last_moment(tmp_path):
     assert [moment.when for moment in table.moments] == ["before training", "learn, step 2"]
     assert table.cells(table.moments[1]) == [("0.250", "-0.250"), ("", "")]
     assert results(tmp_path, ("never_begun",)) is None
+
+
+FACTS = "psoriasis\thas symptom\tscaling\nrosacea\thas symptom\tflushing\n"
+CONSISTENT = f"""\
+recipec: 1
+name: small
+stages:
+  learn:
+    kind: sft
+{MODEL}\
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 2.0e-2}}
+    budget: {{steps: 60, rows_per_step: 2}}
+  explore:
+    kind: rl
+    from: learn
+    data: {{path: a.jsonl}}
+    knowledge: {{type: triples, path: facts.tsv, closed: [has symptom]}}
+    sampler: {{num_generations: 2, max_completion_length: 16}}
+    reward: {{facts: {{type: kg_consistency, topic: disease, weight: 3.0}}}}
+    advantage: {{group: {{type: group_relative}}}}
+    loss: {{type: clipped}}
+    optimizer: {{learning_rate: 1.0e-4}}
+    budget: {{steps: 1, prompts_per_step: 2}}
+evaluate:
+  dev:
+    data: {{path: a.jsonl}}
+    sampler: {{max_completion_length: 16}}
+    metrics: [consistency, reward, reward.facts]
+"""
+
+
+def test_consistency_is_held_against_the_graph_of_another_stage(folder):
+    """The first stage has no graph; its answers are held against that of the stage that has one, before the weight."""
+    asked = [{"prompt": "psoriasis? ", "completion": "scaling", "disease": "psoriasis"},
+             {"prompt": "rosacea? ", "completion": "flushing", "disease": "rosacea"}]  # fmt: skip
+    ended = folder.run(CONSISTENT, a__jsonl=rows(*asked), facts__tsv=FACTS)
+    assert ended.code == 0, ended.err
+    found = [
+        json.loads(line) for line in (folder.path / "runs/small/stages/learn/metrics.jsonl").read_text().splitlines()
+    ]
+    assert found[0]["eval/dev/consistency"] == 0, "nothing sensible is claimed before training"
+    last = found[-1]
+    assert last["eval/dev/claims/supported"] == 1
+    assert last["eval/dev/claims/contradicted"] == 0
+    assert last["eval/dev/consistency"] == last["eval/dev/reward.facts"] == 1
+    assert last["eval/dev/reward"] == 3
