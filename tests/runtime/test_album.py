@@ -233,7 +233,7 @@ def test_more_pictures_than_memory_are_read_again(tmp_path):
         paint(tmp_path / f"{name}.png", colour=(ord(name), 0, 0))
     policy = SeeingPolicy()
     album = Album(policy)
-    album._shelf.most_bytes = 2 * 8 * 8 * 3 * 4  # noqa: SLF001 - two pictures
+    album._shelf.most_bytes = 2 * 8 * 8 * 3 * 4
     seen = [album.picture(tmp_path, f"{name}.png", name, "d.jsonl", 4) for name in "abc"]
     assert policy.processed == 3
     assert [int(picture.inputs["pixel_values"][0]) for picture in seen[1:]] == [ord("b"), ord("c")]
