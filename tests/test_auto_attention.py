@@ -135,3 +135,26 @@ def test_the_choice_is_the_plans(folder: Folder) -> None:
     assert said["fixed"]
     ended = folder.call("run", "r.yaml")
     assert f"attention {said['best']}: {said['why'].partition(':')[0]}" in ended.err
+
+
+def test_adapters_and_activations_computed_again(folder: Folder, gradients: list[torch.Tensor]) -> None:
+    """With an adapter and gradient checkpointing, a forest's gradients are those of padded rows."""
+    made = {}
+    for attention in ("dense", "auto"):
+        gradients.clear()
+        text = recipe("rl", attention, more="machine: {train: {type: local, gradient_checkpointing: true}}\n")
+        text = text.replace("      type: causal_lm\n", "      type: causal_lm\n      lora: {r: 2}\n")
+        ended = folder.run(text, "--out", f"runs/{attention}", a__jsonl=LONG)
+        assert ended.code == 0, ended.err
+        made[attention] = gradients[1].clone()  # the first has no credit, and changes no weight
+    assert made["dense"].norm() > 0
+    assert (made["auto"] - made["dense"]).norm() <= 1e-5 * made["dense"].norm()
+    assert "attention trie" in ended.err
+
+
+def test_lower_precision(folder: Folder) -> None:
+    """In bfloat16 a run under `auto` takes a forest too: the choice is by operations, not by format."""
+    text = recipe("rl", "auto").replace("      type: causal_lm\n", "      type: causal_lm\n      dtype: bfloat16\n")
+    ended = folder.run(text, a__jsonl=LONG)
+    assert ended.code == 0, ended.err
+    assert "attention trie" in ended.err
