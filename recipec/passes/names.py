@@ -30,7 +30,7 @@ class Foreign:
         return f"{here}: {self.note}" if self.note else here
 
 
-_AGENT, _TREE, _SEARCH = "verl-agent", "Tree-GRPO", "Search-R1"
+_AGENT, _TREE, _SEARCH, _GRAPHIQ = "verl-agent", "Tree-GRPO", "Search-R1", "GraphIQ-VLM"
 _TRL, _VERL, _AXOLOTL, _OPENRLHF, _FACTORY = "TRL", "verl", "axolotl", "OpenRLHF", "LLaMA-Factory"
 _MICRO = "a bound in tokens, and the result does not depend on it; rows are counted by the budget"
 _ROWS = "the budget counts what a step works through, whatever the number of devices or micro-batches"
@@ -278,6 +278,13 @@ _DIRECT: dict[str, Foreign] = {
     "n_gpus_per_node": Foreign(_VERL, "machine.devices", _ENGINE),
     "zero_stage": Foreign(_OPENRLHF, "machine.train.zero", "of `{type: deepspeed}`"),
     "deepspeed": Foreign("TRL and axolotl", "machine.train", "`{type: deepspeed, zero: 2}`"),
+    "val_before_train": Foreign(_VERL, "evaluate", "every evaluation is asked before the first stage"),
+    "update_ref_steps": Foreign(_GRAPHIQ, "reference.sync_every_updates", "of a reference `lagged`"),
+    "clip_epsilon": Foreign(_GRAPHIQ, "loss.epsilon"),
+    "reward_correct": Foreign(_GRAPHIQ, "reward.NAME.correct", "of a level `exact_match`"),
+    "reward_incorrect": Foreign(_GRAPHIQ, "reward.NAME.wrong", "of a level `exact_match`"),
+    "valid_diseases": Foreign(_GRAPHIQ, "reward.NAME.labels", "of a level `exact_match`"),
+    "format_scale_factor": Foreign(_GRAPHIQ, "reward.NAME.weight", "of a level `sections`"),
     "eval_steps": Foreign("TRL and axolotl", "evaluate.NAME.every", "beside `stages`, not in a stage"),
     "test_freq": Foreign(_VERL, "evaluate.NAME.every", "beside `stages`, not in a stage"),
     "output_dir": Foreign("TRL and axolotl", "name", "the run lies in runs/NAME; `--out` chooses another place"),
@@ -303,6 +310,8 @@ _EXTENDS = {
     "gspo_token": "gspo",
     "rloo": "rloo",
     "grpo_pp": "grpo_pp",
+    "grpo++": "grpo_pp",
+    "graphiq": "grpo_graphiq",
     "gigpo": "gigpo",
     "tree_grpo": "tree_grpo",
 }
@@ -315,6 +324,8 @@ VALUES = {
     "bf16": "bfloat16", "fp32": "float32", "float": "float32", "all-linear": "all_linear", "all": "all_linear",
     "constant_with_warmup": "constant", "cosine_with_warmup": "cosine", "left": "truncate", "right": "truncate",
     "grpo": "rl", "ppo": "rl", "orpo": "dpo", "simpo": "dpo", "cuda:0": "cuda", "gpu": "cuda",
+    "f1": "macro_f1", "f1_macro": "macro_f1", "acc": "accuracy", "em": "accuracy", "maj": "majority",
+    "self_consistency": "majority", "rewards/margins": "margin", "logps/margins": "margin",
     "ref": "ref_logprob_RT", "old": "old_logprob_RT", "reference": "ref_logprob_RT", "prompt": "by_prompt_R",
 }  # fmt: skip
 """Values of other tools, and ours where a knob offers it."""
@@ -323,8 +334,8 @@ COMPONENTS = {
     "loss": {"ppo": "clipped", "bnpo": "clipped", "policy_gradient": "clipped", "vanilla": "clipped",
              "cross_entropy": "nll", "sft": "nll",
              "sigmoid": "dpo", "ipo": "dpo", "hinge": "dpo"},
-    "advantage": {"grpo": "group_relative", "group_norm": "group_relative", "dr_grpo": "group_relative",
-                  "reinforce_plus_plus": "batch_standardised", "batch": "batch_standardised",
+    "advantage": {"binary": "signed", "grpo": "group_relative", "group_norm": "group_relative",
+                  "dr_grpo": "group_relative", "reinforce_plus_plus": "batch_standardised", "batch": "batch_standardised",
                   "gigpo": "group_relative", "tree": "group_relative"},
     "attention": {"sdpa": "auto", "eager": "dense", "flash_attention_2": "packed", "flash": "packed",
                   "varlen": "packed", "prefix_grouper": "shared_prefix"},
@@ -332,6 +343,7 @@ COMPONENTS = {
     "policy": {"hf": "causal_lm", "auto_model_for_causal_lm": "causal_lm", "vlm": "vision_lm"},
     "data": {"jsonl": "file", "json": "file", "parquet": "file", "hub": "file", "huggingface": "file"},
     "reward": {"math": "math_verify", "accuracy": "exact_match", "em": "exact_match", "format": "regex_format",
+               "format_adherence": "sections", "format_adherence_reward": "sections", "accuracy_reward": "exact_match",
                "custom": "function", "overlong": "length", "soft_overlong_punishment": "length"},
     "sampler": {"vllm": "chain", "hf": "chain", "generate": "chain", "tree_search": "tree", "ts": "tree"},
     "environment": {"alfred": "alfworld", "alfred_twenv": "alfworld", "alfworld/alfred_twenv": "alfworld",
