@@ -42,6 +42,8 @@ class Shape:
     tied: bool
     beside: int = 0
     """Parameters beside the decoder, such as a vision tower."""
+    sees: str = ""
+    """Family of the whole model, where that is an image-text model."""
 
     @property
     def linear(self) -> int:
@@ -180,6 +182,7 @@ def config_shape(config: Mapping[str, Any]) -> Shape | None:
             vocabulary=int(text["vocab_size"]),
             positions=int(text.get("max_position_embeddings") or 0),
             tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
+            sees=family if "_vl" in family else "",
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None

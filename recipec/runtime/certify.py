@@ -17,10 +17,12 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import Graph, StageGraph
-from recipec.runtime import flops, trie, weights
+from recipec.runtime import flops, illustrated, trie, weights
+from recipec.runtime.attention import pictured
 from recipec.runtime.attention.certificate import TOLERANCE, shrunk
 from recipec.runtime.batch import Batch
 from recipec.runtime.cutting import Sharing
+from recipec.runtime.families import family_of
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.sequences import Given
 from recipec.runtime.setting import Setting, cache_folder
@@ -72,6 +74,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
         if rows is None
         else recorded(rows, limit, policy.vocabulary)
     )
+    batch = illustrated.illustrated(policy, batch, recorded=rows is not None)
     dense = read_spec("attention", {"type": "dense"})
     kinds = {"dense": dense.load()(dense, setting), "shared": spec.load()(spec, setting)}
     low = policy.model.dtype
@@ -122,34 +125,40 @@ def _policy(graph: Graph, stage: StageGraph, setting: Setting) -> tuple[CausalLm
         try:
             folder = Path(snapshot_download(name, revision=revision or None, local_files_only=True))
         except (OSError, ValueError):
-            return _twin(stage.origin, setting, spec.dtype)
+            return _twin(stage.origin, setting, spec)
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         plain = spec.model_copy(update={"lora": None})
         return plain.load()(plain, setting, Origin("directory", str(folder.resolve()))), stage.origin
     if (folder / "config.json").is_file():
-        weights.inspect_folder(folder, weights=False)
+        weights.inspect_folder(folder, weights=False, sees=spec.called == "vision_lm")
         with weights.quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return _small(config, setting, spec.dtype), f"a small one of {stage.origin}'s kind"
-    return _twin(stage.origin, setting, spec.dtype)
+    return _twin(stage.origin, setting, spec)
 
 
-def _twin(origin: str, setting: Setting, dtype: str) -> tuple[CausalLm, str]:
+def _twin(origin: str, setting: Setting, spec: Any) -> tuple[CausalLm, str]:
     shape = known_shape(origin)
-    if shape is None or shape.family not in CONFIG_MAPPING:
+    family = "" if shape is None else shape.sees if spec.called == "vision_lm" else shape.family
+    if shape is None or family not in CONFIG_MAPPING:
         raise Refused(faults.nothing_to_certify(f"neither weights nor the architecture of `{origin}` are here"))
     config = AutoConfig.for_model(
-        shape.family,
+        family,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
     )
-    return _small(config, setting, dtype), f"a small one of {origin}'s kind"
+    if spec.called == "vision_lm":  # the library's own default has one section for three axes
+        half = shape.head_dim // 2
+        config.text_config.rope_parameters["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+    return _small(config, setting, spec.dtype), f"a small one of {origin}'s kind"
 
 
 def _small(config: Any, setting: Setting, dtype: str) -> CausalLm:
     """Build the small model that the certificate is made with."""
+    if family_of(config) is not None:
+        return _seeing(config, setting, dtype)
     small = shrunk(config)
     with torch.random.fork_rng(devices=[]), weights.quiet():
         torch.manual_seed(setting.seed)
@@ -157,6 +166,14 @@ def _small(config: Any, setting: Setting, dtype: str) -> CausalLm:
         model = family._from_config(small, attn_implementation=weights.implementation(small))  # noqa: SLF001
         _stir(model, setting.seed)
     return Given(model.to(getattr(torch, dtype)), setting.cache)
+
+
+def _seeing(config: Any, setting: Setting, dtype: str) -> CausalLm:
+    """Build the small model that sees which the certificate is made with."""
+    with torch.random.fork_rng(devices=[]), weights.quiet():
+        torch.manual_seed(setting.seed)
+        model = pictured.build(pictured.shrunk(config))
+    return pictured.Given(model.to(getattr(torch, dtype)), setting.cache)
 
 
 def _stir(model: nn.Module, seed: int) -> None:
@@ -196,7 +213,7 @@ def _rounded(policy: CausalLm, kinds: dict[str, Any], batch: Batch, exact: torch
     """
     total = dict.fromkeys(kinds, 0.0)
     for shift in range(_DRAWS):
-        shifted = Batch({**batch, "tokens_RT": (batch["tokens_RT"] + shift) % policy.vocabulary})
+        shifted = Batch({**batch, "tokens_RT": illustrated.shifted(policy, batch, shift)})
         policy.model.to(exact)
         expected = _score(policy, kinds["dense"], shifted)
         policy.model.to(low)  # weights that were of this precision come back as they were
@@ -214,8 +231,7 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
     for index in parts or (torch.arange(batch.num_rows),):
         part = batch.rows(index)
         width = int(part["attend_RT"].sum(-1).max())
-        columns = (part[name][:, :width] for name in ("tokens_RT", "attend_RT", "trained_RT"))
-        logprob = policy.logprobs(*columns, entropy=False)["logprob_RT"]
+        logprob = policy.logprobs(*illustrated.columns(part, width), entropy=False)["logprob_RT"]
         torch.autograd.backward((logprob.cpu() * weight[index, :width]).sum())
         found[index, :width] = logprob.detach().cpu()
     grads = [p.grad.flatten().cpu().double() for p in policy.model.parameters() if p.grad is not None]
@@ -224,7 +240,8 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
 
 def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]:
     """Count tokens, and the operations of a forward and a backward, row by row and as a forest."""
-    tokens, lengths = batch["tokens_RT"].numpy(), np.maximum(batch["attend_RT"].sum(-1).numpy() - 1, 0)
+    tokens = illustrated.keyed(policy, batch)["tokens_RT"].numpy()
+    lengths = np.maximum(batch["attend_RT"].sum(-1).numpy() - 1, 0)
     scored = batch["trained_RT"].numpy().copy()
     scored[:, 0] = False
     prompts = np.where(scored.any(-1), scored.argmax(-1), lengths) if sharing == "prompts" else None
@@ -272,5 +289,5 @@ def _saved(policy: CausalLm, kind: Any, batch: Batch) -> int:
 
     policy.use(kind)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        policy.logprobs(batch["tokens_RT"], batch["attend_RT"], batch["trained_RT"], entropy=False)
+        policy.logprobs(*illustrated.columns(batch, batch["tokens_RT"].shape[1]), entropy=False)
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)

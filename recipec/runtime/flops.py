@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipec.runtime.attention import mixers
+from recipec.runtime.families import family_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,17 @@ class Sizes:
 
 
 def sizes(model: Any) -> Sizes:
-    """Count what of a model multiplies: all matrices but embeddings and head; of a mixture all experts."""
+    """Count what of a model multiplies: all matrices but embeddings and head; of a mixture all experts.
+
+    Of a model that sees that is its decoder: images are encoded once, whatever rows show them.
+    """
+    family = family_of(model.config)
+    layers_of = model if family is None else model.get_submodule(family.decoder)
     config = model.config.get_text_config()
     embedded = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     head = model.get_output_embeddings()
     embedded |= {id(p) for p in head.parameters()} if head is not None else set()
-    matrices = [p for p in model.parameters() if p.dim() > 1 and id(p) not in embedded]
+    matrices = [p for p in layers_of.parameters() if p.dim() > 1 and id(p) not in embedded]
     states = mixers.mixers(model)
     inside = {id(p): p.numel() for mixer in states for p in mixer.parameters() if p.dim() > 1}
     layers = max(0, int(config.num_hidden_layers) - len(states))
