@@ -19,18 +19,21 @@ from types import FrameType
 from typing import Any
 
 from recipec import graph as graphs
+from recipec import results
 from recipec.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.diagnostics import Diagnostic, Refused, Span
 from recipec.display import Display
+from recipec.faults import machine as machine_faults
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph
 from recipec.naming import named_files, named_packages, named_stages
-from recipec.preflight import absent, asking, galleries, graphs_of_facts, lacking, uninstalled, worlds
+from recipec.preflight import absent, asking, galleries, graphs_of_facts, in_four_bits, lacking, uninstalled, worlds
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
 _STAGE = "recipec.runtime.stage:run"
 _LOOK = "recipec.runtime.environment.look:look"
+_FOUR_BITS = "recipec.runtime.four_bits:problem"
 _PROBE = "recipec.runtime.environment.retrieve:probe"
 _PICTURED = "recipec.runtime.pictured:pictured"
 _UNSEEN = "recipec.runtime.pictured:unseen"
@@ -88,7 +91,7 @@ def run(graph: Graph, options: Options, display: Display) -> Outcome:
             answered(graph, folder, options)
             describe(graph, folder, options)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome)
-            finish(folder, graph, outcome)
+            finish(folder, graph, outcome, display)
     except Refused as refused:
         outcome.diagnostics.extend(refused.diagnostics)
     except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
@@ -103,10 +106,15 @@ def complete(graph: Graph, options: Options) -> None:
     """Refuse a run that would find out later that an engine, a package or a file is missing.
 
     Raises:
-        Refused: RC510, RC700, RC716, RC721, all that is missing in any stage.
+        Refused: RC510, RC511, RC700, RC716, RC721, all that is missing in any stage.
     """
     locate = options.locate
-    if missing := [*lacking(graph, locate), *uninstalled(graph, locate), *absent(graph, options.root, locate)]:
+    missing = [*lacking(graph, locate), *uninstalled(graph, locate), *absent(graph, options.root, locate)]
+    keys = list(in_four_bits(graph))
+    if keys and (why := reach(_FOUR_BITS)(str(graph.machine.get("device") or "auto"))):
+        found = machine_faults.no_four_bits(why)
+        missing += [replace(found, spans=tuple(locate(key)), path=key) for key in keys]
+    if missing:
         raise Refused(*missing)
 
 
@@ -304,14 +312,17 @@ def _manifest_digest(path: Path) -> str | None:
     return None if manifest is None else str(manifest.get("digest"))
 
 
-def finish(folder: RunFolder, graph: Graph, outcome: Outcome) -> None:
-    """Point ``model`` at the last stage's policy and write the report."""
+def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Display) -> None:
+    """Point ``model`` at the last stage's policy, write the report, and tell what held-out data said."""
     if outcome.finished:
         link = folder.path / "model"
         temporary = folder.path / ".model-new"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(Path("stages") / graph.stages[-1].name / "policy")
         temporary.replace(link)
+    table = results.write(folder.path, [stage.name for stage in graph.stages])
+    if table is not None and outcome.finished:
+        display.say(table.text())
     reach("recipec.report:write")(folder.path)  # a killed run may have ended without it
 
 
