@@ -195,7 +195,7 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
 
     def begin(self, stage: str, digest: str, *, again: bool = False) -> None:
-        """Set aside the checkpoints, samples, answers and metrics that a stage left under another digest, or under any.
+        """Set aside the checkpoints, samples and metrics that a stage left under another digest, or under any.
 
         What is unfinished has no manifest of its own, so the folder itself says whose it is.
         """
@@ -204,7 +204,7 @@ class RunFolder:
         whose = mark.read_text(encoding="utf-8").strip() if mark.exists() else "unknown"
         if whose == digest and not again:
             return
-        for name in ("checkpoints", "samples", "answers", "extracted", "metrics.jsonl"):
+        for name in ("checkpoints", "samples", "extracted", "metrics.jsonl"):
             _move_aside(home / name, whose)
         write_atomic(mark, f"{digest}\n")
 

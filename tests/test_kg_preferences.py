@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+from PIL import Image
 from small import MODEL, rows
+
+from recipec.runtime.answering import Answering
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FACTS = "".join(f"d{i}\thas sign\t{letter}\n" for i in range(2) for letter in LETTERS[i::2])
@@ -20,6 +24,13 @@ stages:
     preference: {{type: kg_rank, topic: disease}}
     optimizer: {{learning_rate: 1.0e-3}}
     budget: {{epochs: 2, pairs_per_step: 3}}
+"""
+SEEING = """\
+    from: scratch
+    policy:
+      type: vision_lm
+      scratch: {architecture: qwen2_vl, hidden_size: 32, layers: 1, heads: 2, intermediate_size: 32, max_positions: 256,
+                image_size: 16, patch_size: 4, vision_layers: 1}
 """
 RAG = RANK.replace("{type: kg_rank, topic: disease}", "{type: kg_rag, topic: disease, max_facts: 2, template: t.j2}")
 FILES = {"a__jsonl": ROWS, "facts__tsv": FACTS, "t__j2": "{% for f in facts %}{{ f }}{% endfor %}{{ question }}"}
@@ -76,3 +87,74 @@ def test_the_report_shows_pairs_with_their_evidence(folder):
     assert "kg_rag, margin" in page
     assert "<b>" not in page
     assert "<li>d0 has sign &lt;b&gt;.</li>" in page
+
+
+@pytest.mark.parametrize(
+    "preference", ["{type: kg_rank, topic: disease}", "{type: kg_rag, topic: disease, max_facts: 1}"]
+)
+def test_pairs_of_a_policy_that_sees(folder, preference):
+    """Both answers are given to the same picture, with facts and without, and trained under it."""
+    (folder.path / "seen").mkdir()
+    for i, colour in enumerate([(220, 30, 30), (30, 30, 220)]):
+        Image.new("RGB", (16, 16), colour).save(folder.path / "seen" / f"d{i}.png")
+    asked = rows(
+        *({"prompt": "?", "disease": f"d{i % 2}", "images": [f"seen/d{i % 2}.png"]} for i in range(8)),
+    )
+    recipe = RANK.replace(MODEL, SEEING).replace("{type: kg_rank, topic: disease}", preference)
+    ended = folder.run(recipe, facts__tsv=FACTS, a__jsonl=asked)
+    assert ended.code == 0, ended.err
+    found, _ = pairs(folder)
+    assert found
+    for pair in found:
+        assert pair["images"] == [f"seen/{pair['evidence']['about'][0]}.png"]
+        assert len(pair["prompt_ids"]) > 1  # the picture's ids, then the question
+
+
+def test_filters_can_be_loosened_for_nothing(folder, monkeypatch):
+    """Filters that leave nothing refuse the stage with the counts; loosened, they take the answers that are there."""
+    ended = folder.run(RANK.replace("topic: disease", "topic: disease, margin: 1000.0"), **FILES)
+    assert (ended.code, ended.first) == (1, "RC885")
+    assert "below margin" in ended.err
+    stage = folder.path / "runs" / "small" / "stages" / "align"
+    assert not (stage / "policy").exists()
+    assert not (stage / "pairs").exists()
+
+    def refuse(self, asks):
+        raise AssertionError(asks)
+
+    monkeypatch.setattr(Answering, "_sampled", refuse)
+    ended = folder.run(RANK, "--replace", **FILES)
+    assert ended.code == 0, ended.err
+    assert not (stage / "answers").exists()
+
+
+def test_a_stage_that_asks_for_pairs_nobody_makes(folder):
+    """Data without pairs and no preference: the first row's missing column is named, and what would make pairs."""
+    recipe = RANK.replace("    preference: {type: kg_rank, topic: disease}\n", "")
+    recipe = recipe.replace("    knowledge: {type: triples, path: facts.tsv, closed: [has sign]}\n", "")
+    recipe = recipe.replace("    sampler: {num_generations: 6, max_completion_length: 24}\n", "")
+    ended = folder.run(recipe, **FILES)
+    assert (ended.code, ended.first) == (1, "RC705")
+    assert "a.jsonl" in ended.err
+    assert "`preference`" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "files", "code"),
+    [
+        (RANK.replace("topic: disease", "topic: illness"), {}, "RC886"),
+        (RAG.replace("topic: disease", "topic: illness"), {}, "RC886"),
+        (RANK.replace("topic: disease", "topic: disease, label: illness, min_claims: 0"), {}, "RC741"),
+        (RAG, {"t__j2": "{{ facts }}"}, "RC887"),
+        (RAG, {"t__j2": "{{ facts"}, "RC712"),
+        (RAG, {"t__j2": "{{ facts }}{{ question }}{{ nope }}"}, "RC711"),
+        (RAG.replace("t.j2", "nowhere.j2"), {}, "RC700"),
+        (RAG, {"a__jsonl": rows({"prompt": "Why?", "disease": "the moon"})}, "RC885"),
+        (RAG.replace("max_facts: 2", "min_triples: 5"), {}, "RC885"),
+    ],
+)
+def test_what_makes_no_pairs_is_refused_before_training(folder, recipe, files, code):
+    """Each mistake is a code with exit 1, and nothing of the stage is there."""
+    ended = folder.run(recipe, **{**FILES, **files})
+    assert (ended.code, ended.first) == (1, code), ended.err
+    assert not (folder.path / "runs" / "small" / "stages" / "align" / "pairs").exists()

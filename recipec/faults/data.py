@@ -103,6 +103,7 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], knob: 
     names = list(have)
     listed = ", ".join(f"`{n}`" for n in names[:12]) or "none"
     tell = f"the row has {listed}" + (f"; `data.columns.{knob}` gives another name" if knob else "")
+    tell += "; or a `preference` makes the pairs" if knob in {"chosen", "rejected"} else ""
     return Finding(f"{path}, row {row} has no column `{column}`", at(path, row), help=_or(nearest(column, names), tell))
 
 

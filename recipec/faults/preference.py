@@ -36,8 +36,8 @@ def no_pairs_left(stage: str, rule: str, prompts: int, left_out: Mapping[str, in
     """Every pair of a preference was left out.
 
     What it checks: what is left of the prompts after the filters of `preference`.
-    Why it matters: a stage without pairs would do nothing and look finished. Nothing was trained yet, and what was
-    sampled is kept.
+    Why it matters: a stage without pairs would do nothing and look finished. Nothing was trained yet, and the answers
+    are kept: with looser filters and `--replace` they are not sampled again.
     Example: `kg_rank` with `margin: 3` over answers that make one claim each.
     Use instead: what the message says of the filter that took the most.
     """

@@ -123,7 +123,10 @@ def phases(work: Work) -> Iterator[Phase]:
     """Yield the phases of one step in order."""
     nodes = list(work.stage.nodes())
     slots = {node.slot for node in nodes}
-    if "sampler" in slots:
+    if "preference" in slots and "sampler" in slots:
+        each = "each prompt of the data is answered before training, however many pairs that gives"
+        yield Phase("sample", None, None, None, each)
+    elif "sampler" in slots:
         yield _sample(work)
         yield Phase("reward", 0, 0.0, 0.0, "on the CPU, without the model")
     if "reference" in slots:

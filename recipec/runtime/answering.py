@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Answering:
 
     def _chunk(self, number: int, asks: Sequence[Ask]) -> list[list[Answer]]:
         path = None if self.folder is None else self.folder / f"chunk-{number:06d}.json"
-        mark = self._mark(asks)
+        mark = "" if path is None else self._mark(asks)
         kept = None if path is None else _kept(path, mark)
         if kept is not None:
             return kept
@@ -111,11 +112,16 @@ class Answering:
         return [found[i] for i in range(len(asks))]
 
     def _mark(self, asks: Sequence[Ask]) -> str:
-        """Hash what the answers depend on, beside the weights: those are covered by the stage's digest."""
+        """Hash what the answers depend on; filters are not among it, so that they can be loosened for nothing."""
         asked = [[ask.way, ask.task.id, list(ask.task.prompt_ids)] for ask in asks]
         pictures = [[picture.digest for picture in ask.task.images] for ask in asks]
-        said = json.dumps([asked, pictures, repr(self.sampling), self.samples, self.setting.seed, self.setting.stage])
-        return hashlib.sha256(said.encode()).hexdigest()
+        keys = [self.samples, self.setting.seed, self.setting.stage, self._weights]
+        return hashlib.sha256(json.dumps([asked, pictures, repr(self.sampling), keys]).encode()).hexdigest()
+
+    @cached_property
+    def _weights(self) -> str:
+        assert self.setting.policy is not None
+        return self.setting.policy.fingerprint()
 
 
 def _kept(path: Path, mark: str) -> list[list[Answer]] | None:

@@ -127,10 +127,13 @@ def _asking(messages: Sequence[Message], text: str) -> list[Message]:
 
 
 def _said(content: Any, text: str) -> Any:
+    """Put ``text`` in place of a content's first text; the other texts are part of the question that it holds."""
     if isinstance(content, str):
         return text
-    parts: list[Mapping[str, Any]] = [part for part in content if part.get("type") != "text"]
-    return [*parts, {"type": "text", "text": text}]
+    texts = [i for i, part in enumerate(content) if part.get("type") == "text"]
+    parts: list[Mapping[str, Any]] = [part for i, part in enumerate(content) if i not in texts[1:]]
+    asked = {"type": "text", "text": text}
+    return [asked if i == texts[0] else part for i, part in enumerate(parts)] if texts else [*parts, asked]
 
 
 def _read(setting: Setting, template: str | None) -> str:

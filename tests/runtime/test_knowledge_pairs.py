@@ -106,6 +106,26 @@ def test_a_label_that_spells_a_control_token_stays_letters(setting, tmp_path):
     assert setting.policy.eos_id not in told.task.prompt_ids
 
 
+def test_messages_keep_all_but_the_question(setting):
+    """In a conversation the user's last text gives way to facts and question; system, earlier turns and images stay."""
+    said = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello."},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Is it psoriasis?"}]},
+    ]
+    template = "{% for m in messages %}{{ m.role }}: {% if m.content is string %}{{ m.content }}{% else %}"
+    template += "{% for p in m.content %}{{ p.text if p.type == 'text' else '#' }}{% endfor %}{% endif %};{% endfor %}"
+    setting.policy.tokenizer.chat_template = template
+    informer = Informer(preference.KgRag(max_facts=1), setting, 8)
+    (told,) = informer([Task(0, said, tuple(setting.policy.render(said)), {})])
+    text = setting.policy.decode(told.task.prompt_ids)
+    assert text.startswith("system: Be brief.;user: Hello.;assistant: Hello.;user: #These facts")
+    assert text.endswith("Is it psoriasis?;")
+    assert told.own.prompt is said
+    assert said[3]["content"][1]["text"] == "Is it psoriasis?"
+
+
 def test_a_template_must_show_facts_and_question(setting):
     """A template of the user's that leaves either out is refused before anything is sampled."""
     (setting.root / "t.j2").write_text("{{ question }}")
