@@ -208,30 +208,33 @@ class File(Source):
         return [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
 
     def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
-        """Return the images of each row; the folder of the data is where their paths begin."""
-        column, policy = self.spec.columns.images, self.setting.policy
+        """Return the images of each row; their paths begin at the folder of the data."""
+        column = self.spec.columns.images
         folder = path if path.is_dir() else path.parent
         said = Path(self.shown) if path.is_dir() else Path(self.shown).parent
         found: dict[int, tuple[Picture, ...]] = {}
         for row in rows:
             name, paths = image_names(row, column)
-            if not paths:
-                found[row.index] = ()
-                continue
-            if not sees(policy):
-                who = "the policy reads text alone"
-                raise Refused(image_faults.images_unseen(row.file, row.number, name, who))
-            if self.setting.environment is not None:
-                who = "an environment writes the prompts of the stage, without them"
-                raise Refused(image_faults.images_unseen(row.file, row.number, name, who))
-            if self.spec.hub is not None:
-                problem = "images of the hub are not fetched: download the data set into a folder, and name that"
-                raise Refused(image_faults.image_missing(row.file, row.number, paths[0], problem))
-            album, place = album_of(self.setting), (row.file, row.number)
-            found[row.index] = tuple(album.picture(folder, one, (said / one).as_posix(), *place) for one in paths)
-        if column and sees(policy) and not any(found.values()):
+            place = (row.file, row.number)
+            if paths:
+                self._shown(row, name, paths[0])
+            found[row.index] = tuple(
+                album_of(self.setting).picture(folder, one, (said / one).as_posix(), *place) for one in paths
+            )
+        if column and sees(self.setting.policy) and not any(found.values()):
             raise Refused(image_faults.no_images(self.shown, column, rows[0].columns))
         return found
+
+    def _shown(self, row: Row, column: str, path: str) -> None:
+        """Refuse images that nobody would look at, or that were not fetched."""
+        who = "" if sees(self.setting.policy) else "the policy reads text alone"
+        if not who and self.setting.environment is not None:
+            who = "an environment writes the prompts of the stage, without them"
+        if who:
+            raise Refused(image_faults.images_unseen(row.file, row.number, column, who))
+        if self.spec.hub is not None:
+            problem = "images of the hub are not fetched: download the data set into a folder, and name that"
+            raise Refused(image_faults.image_missing(row.file, row.number, path, problem))
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""

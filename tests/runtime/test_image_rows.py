@@ -239,6 +239,21 @@ def test_who_cannot_see_is_not_asked(seeing, text_policy):
     assert len(prepared(seeing, "rl", row, columns={"images": ""})) == 1
 
 
+def test_images_of_the_hub_are_not_fetched(seeing, monkeypatch):
+    """Rows of the hub that name images end in a code that says what to do."""
+    write(seeing.root, {"prompt": "x", "images": ["a.png"]})
+    monkeypatch.setattr("recipec.runtime.data.hub_folder", lambda _: seeing.root / "a.jsonl")
+    assert code(seeing, "rl", path=None, hub="org/moles") == "RC863"
+
+
+def test_parts_that_are_all_text_are_text(seeing, text_policy):
+    """A conversation in parts without images is read by any policy, as the text that the parts make together."""
+    seeing.policy = text_policy
+    parts = [{"type": "text", "text": "What"}, {"type": "text", "text": " now?", "image": None}]
+    (task,) = prepared(seeing, "rl", {"prompt": [{"role": "user", "content": parts}]}).tasks
+    assert task.prompt == [{"role": "user", "content": "What now?"}]
+
+
 def batch(*counts):
     """Return a batch of rows with so many images each, and the images by row."""
     images = [[Picture(f"{row}{i}", f"{row}-{i}", {}, (7,)) for i in range(n)] for row, n in enumerate(counts)]
