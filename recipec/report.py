@@ -73,6 +73,7 @@ def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
         "kind": kind,
         "steps": training[-1]["step"] if training else 0,
         "charts": charts,
+        "attention": next(iter(read_lines(folder / "attention.json")), None),
         "samples": samples(folder / "samples"),
         "pairs": made_pairs(folder / "pairs"),
     }

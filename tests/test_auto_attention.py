@@ -135,6 +135,9 @@ def test_the_choice_is_the_plans(folder: Folder) -> None:
     assert said["fixed"]
     ended = folder.call("run", "r.yaml")
     assert f"attention {said['best']}: {said['why'].partition(':')[0]}" in ended.err
+    (kept,) = folder.path.glob("runs/*/stages/learn/attention.json")
+    assert json.loads(kept.read_text())["attention"] == said["best"]
+    assert f"Attention {said['best']}: ideal" in (kept.parents[2] / "report.html").read_text()
 
 
 def test_adapters_and_activations_computed_again(folder: Folder, gradients: list[torch.Tensor]) -> None:

@@ -109,6 +109,7 @@ def arrange(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options
         services={name: str(service["url"]) for name, service in machine.get("services", {}).items()},
         rollout=read_spec("machine", machine.get("rollout", {"type": "hf"})),
         predicted=predicted(options.plan, stage.name),
+        home=folder.stage(stage.name),
     )
 
 
@@ -148,7 +149,7 @@ def bind(
     freeze(policy.model, optimizer.spec.freeze, policy.parts())  # before a reference copies what is trained
     walk = Walk(setting, shared(stage, setting, policy))
     closing.callback(walk.close)
-    setting.home, setting.stopped = folder.stage(stage.name), stopped
+    setting.stopped = stopped
     before = prepared(stage, walk, digest)
     source = find_source(stage, walk, before)
     engine_spec = read_spec("machine", machine.get("train", {"type": "local"}))

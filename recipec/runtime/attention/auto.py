@@ -7,6 +7,7 @@ row over those of the forest.  The choice is made once, kept in checkpoints, and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recipec.artifacts import write_atomic
 from recipec.component import Component
 from recipec.diagnostics import Refused
 from recipec.runtime import flops, trie, weights
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from recipec.runtime.policy import CausalLm
     from recipec.runtime.setting import Setting
 
+KEPT = "attention.json"
+"""Where the folder of a stage keeps what was chosen."""
 WORTH = 1.1
 """Least ideal speed-up for which a forest pays; the compiler's prediction has the same bound."""
 _KINDS: dict[str, Callable[[Any, Any], Any]] = {"trie": Trie, "packed": Packed, "dense": Dense}
@@ -122,6 +126,9 @@ class Auto:
             break
         if self.leader is None:
             self.setting.say(f"attention {self.name}: {self.why}")
+            if self.setting.home is not None:
+                said = json.dumps({"attention": self.name, "why": self.why}, ensure_ascii=False) + "\n"
+                write_atomic(self.setting.home / KEPT, said)
 
 
 def drops(policy: CausalLm) -> bool:
