@@ -1,0 +1,359 @@
+"""What shared prefixes save on a GPU: a random model of Qwen2.5-1.5B's shape, correctness before speed.
+
+    python benchmarks/trie_gpu.py [--write docs/benchmarks.md]
+
+First the kernels' outputs and gradients, the backward with merged outputs among them, then a whole model in float32 and
+bfloat16 against dense rows; where that fails, nothing is timed.  Then a forward and a backward by CUDA events (the
+median of 5), dense rows in the best of a few micro-batches or packed; peak memory; useful operations a second as a
+share of the device's peak; the attention alone against flex attention; and what the first step on a new shape costs.
+Without a GPU it says so, and measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from trie_cases import Text, batch_of, flat, tree
+
+from recipec.component import find
+from recipec.diagnostics import Refused
+from recipec.runtime import flops, trie
+from recipec.runtime.attention import flex, paths, varlen
+from recipec.runtime.sequences import Given
+
+BEGIN, END = "<!-- python benchmarks/trie_gpu.py --write docs/benchmarks.md -->", "<!-- end of GPU -->"
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Operations a second in bfloat16, as the maker states them for dense matrices."""
+WORSE = 1.15
+GOALS = {
+    "G1": ("4k/512, G 8: speed-up over the best dense", "efficiency ≥ 0.85"),
+    "G2": ("8k/512, G 16: speed-up over the best dense", "efficiency ≥ 0.85"),
+    "G3": ("useful operations / peak: 1.5B; layers of a 7B", "≥ 0.40; ≥ 0.45"),
+    "G4": ("peak memory dense / forest, 4k/512, G 8, all rows at once", "≥ 3.5"),
+    "G5": ("attention forward and backward, flex / ours, same tree", "≥ 1.2"),
+    "G6": ("planning a new shape; flex, its first call on one", "< 5 ms"),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    small: dict
+    large: dict
+    groups: tuple
+    tree: dict
+    repeats: int = 5
+
+
+FULL = Scale(
+    small={"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+           "num_key_value_heads": 2, "vocab_size": 151936},
+    large={"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 8, "num_attention_heads": 28,
+           "num_key_value_heads": 4, "vocab_size": 152064},
+    groups=((4096, 512, 8), (8192, 512, 16)),
+    tree={"trees": 4, "prompt": 1024, "turn": 128, "read": 512, "turns": 4},
+)  # fmt: skip
+TINY = Scale(
+    small={"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+           "num_key_value_heads": 2, "vocab_size": 64},
+    large={"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+           "num_key_value_heads": 2, "vocab_size": 64},
+    groups=((20, 5, 3), (24, 4, 4)),
+    tree={"trees": 2, "prompt": 8, "turn": 3, "read": 4, "turns": 3},
+    repeats=1,
+)  # fmt: skip
+
+
+class Bench:
+    """A device and a scale."""
+
+    def __init__(self, device, scale, cache):
+        self.device, self.scale, self.cache = torch.device(device), scale, cache
+        self.text = Text(np.random.default_rng(0), scale.small["vocab_size"])
+
+    def policy(self, shape, dtype, **more):
+        """Build a random model of a shape."""
+        config = Qwen2Config(**{**shape, "tie_word_embeddings": True, "max_position_embeddings": 1 << 16, **more})
+        torch.manual_seed(0)
+        with torch.device(self.device):
+            return Given(Qwen2ForCausalLM(config).to(dtype).train(), self.cache)
+
+    def milliseconds(self, run):
+        """Take the median time of a run, after two that are not counted."""
+        if self.device.type != "cuda":
+            began = time.perf_counter()
+            run()
+            return 1e3 * (time.perf_counter() - began)
+        for _ in range(2):
+            run()
+        took = []
+        for _ in range(self.scale.repeats):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            run()
+            end.record()
+            torch.cuda.synchronize()
+            took.append(begin.elapsed_time(end))
+        return statistics.median(took)
+
+    def peak(self, run):
+        """Return the bytes allocated at most during a run, those before it left out; none where memory runs out."""
+        if self.device.type != "cuda":
+            return float("nan")
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        try:
+            run()
+        except torch.OutOfMemoryError:
+            return float("inf")
+        return torch.cuda.max_memory_allocated() - before
+
+    def share(self, operations, milliseconds):
+        """Return operations a second as a share of the device's peak, or nothing where that is not known."""
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
+        peak = next((found for part, found in PEAK.items() if part in name), float("nan"))
+        return operations / (milliseconds / 1e3) / peak
+
+
+def attention(policy, name, **knobs):
+    spec = find("attention", name)(**knobs)
+    return spec.load()(spec, policy.setting)
+
+
+def scored(policy, kind, batch, parts=None):
+    """Score rows and take the gradient of a random sum."""
+    policy.use(kind)
+    return gradient(policy, batch, parts)
+
+
+def gradient(policy, batch, parts=None):
+    policy.model.zero_grad(set_to_none=True)
+    weight = torch.randn(batch["tokens_RT"].shape, generator=torch.Generator().manual_seed(0)).to(policy.device)
+    made = []
+    for index in parts or (torch.arange(batch.num_rows),):
+        part = batch.rows(index)
+        width = int(part["attend_RT"].sum(-1).max())
+        columns = [part[name][:, :width] for name in ("tokens_RT", "attend_RT", "trained_RT")]
+        logprob = policy.logprobs(*columns, entropy=False)["logprob_RT"]
+        (logprob * weight[index, :width]).sum().backward()
+        made.append(logprob.detach()[columns[2].to(logprob.device)])
+    return torch.cat(made), torch.cat([p.grad.flatten().float() for p in policy.model.parameters()])
+
+
+def off(found, expected):
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def kernels_agree(bench):
+    """Return how much larger the kernel's errors are than plain bfloat16 products', output and gradients."""
+    rows = tree(bench.text, **bench.scale.tree)[:6]
+    forest = forest_of(batch_of(rows))
+    drawn = torch.Generator().manual_seed(1)
+    heads, groups, width = 4, 2, 64
+    shapes = [(heads, forest.size, width), (groups, forest.size, width), (groups, forest.size, width)]
+    exact = [torch.randn(s, generator=drawn, dtype=torch.float64).to(bench.device) for s in shapes]
+    weight = torch.randn(shapes[0], generator=drawn, dtype=torch.float64).to(bench.device)
+    layer = paths.Layer(width**-0.5)
+
+    def run(attend, dtype):
+        given = [t.to(dtype).requires_grad_() for t in exact]
+        out = attend(*given)
+        return [t.detach().double() for t in (out, *torch.autograd.grad(out, given, weight.to(dtype)))]
+
+    def ours(q, k, v):
+        plan = varlen.calls(forest, bench.device)
+        return varlen.attend(*(t.transpose(0, 1) for t in (q, k, v)), plan, layer.scale).transpose(0, 1)
+
+    def plain(q, k, v):
+        return paths.by_mask(q, k, v, forest, layer, stock=False)
+
+    expected, low = run(plain, torch.float64), run(plain, torch.bfloat16)
+    found = run(ours, torch.bfloat16)
+    return max(off(f, e) / off(x, e) for f, e, x in zip(found, expected, low, strict=True))
+
+
+def models_agree(bench):
+    """Return the error in float32, and the bfloat16 error of the forest by that of dense rows."""
+    batch = batch_of(tree(bench.text, **bench.scale.tree)[:6])
+    policy = bench.policy(bench.scale.small, torch.float32, num_hidden_layers=2)
+    kinds = {name: attention(policy, name) for name in ("dense", "trie")}
+    expected = scored(policy, kinds["dense"], batch)
+    found = scored(policy, kinds["trie"], batch)
+    exact = max(float((found[0] - expected[0]).abs().max()), off(found[1], expected[1]))
+    policy.model.to(torch.bfloat16).to(torch.float32)  # weights that bfloat16 holds, so that only sums differ
+    expected = scored(policy, kinds["dense"], batch)
+    policy.model.to(torch.bfloat16)
+    low = {name: off(scored(policy, kind, batch)[1], expected[1]) for name, kind in kinds.items()}
+    return exact, low["trie"] / low["dense"]
+
+
+def forest_of(batch):
+    return trie.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+
+
+def minimal(policy, batch):
+    """Return the operations that a forward and a backward need: dense, and as a forest."""
+    forest, of = forest_of(batch), flops.sizes(policy.model)
+    row, column = batch["trained_RT"].numpy().nonzero()
+    logits = len(np.unique(forest.node_RT[row, column - 1]))
+    dense = flops.least(of, forest.dense_tokens, forest.dense_pairs, len(row), backward=True)
+    return dense, flops.least(of, forest.size, forest.pairs, logits, backward=True)
+
+
+def speed(bench, policy, batch, sizes=(1, 2, 4)):
+    """Return milliseconds by attention, the best dense among them."""
+    rows = torch.arange(batch.num_rows)
+    ways = [("trie", attention(policy, "trie"), None), ("packed", attention(policy, "packed"), torch.split(rows, 4))]
+    ways += [(f"dense {size}", attention(policy, "dense"), torch.split(rows, size)) for size in sizes]
+    found = {}
+    for name, kind, parts in ways:
+        try:
+            policy.use(kind)
+            found[name] = bench.milliseconds(lambda p=parts: gradient(policy, batch, p))
+        except (torch.OutOfMemoryError, Refused):
+            found[name] = float("inf")
+    return found
+
+
+def kernels_race(bench):
+    """Return milliseconds of attention alone, forward and backward, ours and flex, and of flex's first call."""
+    forest = forest_of(batch_of(tree(bench.text, **bench.scale.tree)))
+    heads, groups, width = 12, 2, 128
+    shapes = [(heads, forest.size, width), (groups, forest.size, width), (groups, forest.size, width)]
+    given = [torch.randn(s, device=bench.device, dtype=torch.bfloat16).requires_grad_() for s in shapes]
+    layer = paths.Layer(width**-0.5)
+    plan = varlen.calls(forest, bench.device)
+
+    def ours():
+        out = varlen.attend(*(t.transpose(0, 1) for t in given), plan, layer.scale)
+        torch.autograd.grad(out.sum(), given)
+
+    def other():
+        torch.autograd.grad(flex.attend(*given, forest, layer).sum(), given)
+
+    if bench.device.type != "cuda":
+        return bench.milliseconds(ours), float("nan"), float("nan")
+    bench.milliseconds(other)  # the shape before the new one
+    forest = forest_of(batch_of(tree(bench.text, **{**bench.scale.tree, "read": bench.scale.tree["read"] + 3})))
+    given = [torch.randn((s[0], forest.size, s[2]), device=bench.device, dtype=torch.bfloat16) for s in shapes]
+    given = [t.requires_grad_() for t in given]
+    plan = varlen.calls(forest, bench.device)
+    began = time.perf_counter()
+    other()
+    torch.cuda.synchronize()
+    first = 1e3 * (time.perf_counter() - began)
+    return bench.milliseconds(ours), bench.milliseconds(other), first
+
+
+def planned(bench):
+    """Return the milliseconds from rows that were never seen to the calls of their forest."""
+    took = []
+    for extra in range(bench.scale.repeats):
+        batch = batch_of(tree(bench.text, **{**bench.scale.tree, "turn": bench.scale.tree["turn"] + extra}))
+        tokens, lengths = batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy()
+        began = time.perf_counter()
+        varlen.calls(trie.build(tokens, lengths - 1), bench.device)
+        took.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(took)
+
+
+def figures(bench):
+    """Yield rows of the table: which, and what was measured.
+
+    Raises:
+        SystemExit: The forest differs from dense rows; nothing is timed then.
+    """
+    kernel = kernels_agree(bench)
+    exact, low = models_agree(bench)
+    yield (
+        "kernels, bf16 error by that of plain products; model in float32; in bf16 by dense's own",
+        (f"{kernel:.2f}; {exact:.1e}; {low:.2f}"),
+    )
+    if not (kernel <= 2 and exact <= 1e-4 and low <= WORSE):
+        raise SystemExit(f"the forest differs from dense rows: {kernel:.2f}, {exact:.1e}, {low:.2f}")
+    policy = bench.policy(bench.scale.small, torch.bfloat16)
+    useful = []
+    for name, (prompt, answer, rows) in zip(("G1", "G2"), bench.scale.groups, strict=True):
+        batch = batch_of(flat(bench.text, prompt, [answer] * rows))
+        dense, least = minimal(policy, batch)
+        took = speed(bench, policy, batch)
+        best = min((k for k in took if k != "trie"), key=took.__getitem__)
+        gain = took[best] / took["trie"]
+        yield (
+            name,
+            (
+                f"{gain:.2f} over {best} ({took[best]:.0f} → {took['trie']:.0f} ms), ideal {dense / least:.2f}, "
+                f"**efficiency {gain / (dense / least):.2f}**"
+            ),
+        )
+        useful.append(bench.share(least, took["trie"]))
+    batch = batch_of(flat(bench.text, *_group(bench.scale.groups[0])))
+    held = {}
+    for name in ("dense", "trie"):
+        policy.use(attention(policy, name))
+        held[name] = bench.peak(lambda: gradient(policy, batch))
+    del policy
+    policy = bench.policy(bench.scale.large, torch.bfloat16)
+    took = speed(bench, policy, batch, ())["trie"]
+    useful.append(bench.share(minimal(policy, batch)[1], took))
+    yield "G3", f"{useful[0]:.2f} (4k), {useful[1]:.2f} (8k); {useful[2]:.2f}"
+    memory = f"{held['dense'] / 2**30:.1f} / {held['trie'] / 2**30:.1f} GiB = {held['dense'] / held['trie']:.2f}"
+    yield "G4", f"{memory}; weights left out"
+    ours, other, first = kernels_race(bench)
+    yield "G5", f"{other:.2f} / {ours:.2f} ms = {other / ours:.2f}"
+    yield "G6", f"{planned(bench):.1f} ms; flex {first:.0f} ms"
+
+
+def _group(group):
+    prompt, answer, rows = group
+    return prompt, [answer] * rows
+
+
+def table(found, device):
+    """Write the table; what was not measured says so."""
+    lines = [f"{device}.", "", "| # | what | goal | measured |", "|---|---|---|---|"]
+    lines += [f"| | {name} | ≤ 2; ≤ 1e-4; ≤ {WORSE} | {what} |" for name, what in found.items() if name not in GOALS]
+    lines += [f"| {n} | {what} | {goal} | {found.get(n, 'not measured')} |" for n, (what, goal) in GOALS.items()]
+    return lines
+
+
+def write(page, lines):
+    """Replace what stands between the marks of a page."""
+    before, mark, rest = page.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (mark and end):
+        raise SystemExit(f"{page} has no marks")
+    page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, help="replace the table between the marks of this page")
+    asked = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("no GPU: not measured")
+        return
+    device = f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16, random weights"
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:
+        for name, what in figures(Bench("cuda", FULL, Path(cache))):
+            print(f"{name}: {what}", flush=True)
+            found[name] = what
+    lines = table(found, device)
+    print("\n".join(lines))
+    if asked.write:
+        write(asked.write, lines)
+
+
+if __name__ == "__main__":
+    main()
