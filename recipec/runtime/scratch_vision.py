@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,9 +34,16 @@ _TEMPLATE = (
 def with_marks(tokenizer: Any, architecture: str) -> Any:
     """Give a new model's tokenizer the control tokens of images, and a chat template that writes them."""
     marks = MARKS["idefics3" if architecture == "idefics3" else "qwen"]
-    tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
+    protect(tokenizer, marks)
     tokenizer.chat_template = _TEMPLATE % (marks[1] if architecture == "idefics3" else "".join(marks))
     return tokenizer
+
+
+def protect(tokenizer: Any, marks: Sequence[str]) -> None:
+    """Make tokens control tokens, which no text may spell; those that are new get ids at the end."""
+    control = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    if missing := [mark for mark in marks if mark not in control]:
+        tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
 
 
 def build_model(spec: VisionScratch, tokenizer: Any, dropout: float = 0.0) -> nn.Module:

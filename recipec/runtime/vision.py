@@ -79,8 +79,7 @@ class VisionLm(CausalLm):
         vocabulary = self.tokenizer.get_vocab()
         if vocabulary.get(family.shown) != config.image_token_id:
             raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
-        marks = [mark for mark in (family.shown, *family.marks) if mark in vocabulary]
-        self.tokenizer.add_special_tokens({"additional_special_tokens": marks})  # no text may spell them
+        scratch_vision.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
         return model
 
     def _processor(self, said: Mapping[str, Any], model: Any) -> Any:

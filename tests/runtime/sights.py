@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from recipec.runtime.attention.pictured import stock
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.policy import Origin
 from recipec.runtime.setting import Setting
@@ -105,4 +104,16 @@ def gradients(policy: VisionLm, batch: Batch) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
 
 
-__all__ = ["FAMILIES", "ask", "build", "columns", "conversations", "gradients", "noise", "scored", "stock", "use"]
+def stock_of(policy: VisionLm, batch: Batch, rows: list) -> torch.Tensor:
+    """Log-probabilities of the trained tokens by the stock model's own forward, a row at a time."""
+    found = []
+    for row, (ids, shown) in enumerate(rows):
+        given = {}
+        for name in shown[0].inputs if shown else ():
+            given[name] = torch.cat([p.inputs[name] for p in shown], 0 if policy.family.turns else 1)
+        if policy.family.turns and shown:
+            given["mm_token_type_ids"] = (torch.tensor([ids]) == policy.shown).int()
+        logits = policy.model(input_ids=torch.tensor([ids]), use_cache=False, **given).logits[0, :-1]
+        logprob = torch.log_softmax(logits.float(), -1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0]
+        found.append(logprob[batch["trained_RT"][row, 1 : len(ids)]])
+    return torch.cat(found)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from sights import FAMILIES, ask, build, columns, conversations, gradients, noise, scored, use
+from sights import FAMILIES, ask, build, columns, conversations, gradients, noise, scored, stock_of, use
 from transformers import AutoModelForImageTextToText
 
 from recipec.diagnostics import Refused
@@ -34,21 +34,6 @@ def refused(code):
     assert [found.code for found in caught.value.diagnostics] == [code]
 
 
-def by_stock(policy, batch, rows):
-    """Log-probabilities of the trained tokens by the stock model's own forward, a row at a time."""
-    found = []
-    for row, (ids, shown) in enumerate(rows):
-        given = {}
-        for name in shown[0].inputs if shown else ():
-            given[name] = torch.cat([p.inputs[name] for p in shown], 0 if policy.family.turns else 1)
-        if policy.family.turns and shown:
-            given["mm_token_type_ids"] = (torch.tensor([ids]) == policy.shown).int()
-        logits = policy.model(input_ids=torch.tensor([ids]), use_cache=False, **given).logits[0, :-1]
-        logprob = torch.log_softmax(logits.float(), -1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0]
-        found.append(logprob[batch["trained_RT"][row, 1 : len(ids)]])
-    return torch.cat(found)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_the_stock_model(tmp_path, family):
     """Log-probabilities of rows with images are the stock forward's on the stock inputs, under every attention."""
@@ -56,7 +41,7 @@ def test_equals_the_stock_model(tmp_path, family):
     batch, rows = conversations(policy)
     batch["trained_RT"][:, 0] = False
     with torch.no_grad():
-        expected = by_stock(policy, batch, rows)
+        expected = stock_of(policy, batch, rows)
         for kind in ATTENTIONS:
             use(policy, kind)
             assert (scored(policy, batch) - expected).abs().max() < 1e-5, kind
