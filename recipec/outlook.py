@@ -13,6 +13,7 @@ from recipec.compile import Compiled
 from recipec.executor import Options, done, reach, run_digest
 from recipec.graph import Graph, StageGraph
 from recipec.naming import named_files
+from recipec.passes.cost import amount
 from recipec.passes.plan import Plan, Previous, State, plan
 from recipec.shapes import Shape, config_shape, known_shape, scratch_shape
 
@@ -42,7 +43,9 @@ def make_plan(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] |
         name, steps = reach("recipec.runtime.sharing:counted")(graph, *recorded)
         found[name] = steps
     earlier = _previous(graph, options)
-    return plan(graph, _shapes(graph, root), earlier, inputs=inputs, rows=rows, recorded=found, where=where)
+    facts = {stage.name: said for stage in graph.stages if (said := _facts(stage, root))}
+    shapes = _shapes(graph, root)
+    return plan(graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=found, where=where)
 
 
 def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
@@ -58,6 +61,23 @@ def _rows(stage: StageGraph, root: Path) -> int | None:
         return None
     with path.open("rb") as stream:
         return sum(1 for line in stream if line.strip())
+
+
+def _facts(stage: StageGraph, root: Path) -> str:
+    """Say which graph of facts a stage reads, and how large its files are."""
+    node = next((node for node in stage.nodes() if node.slot == "knowledge"), None)
+    if node is None:
+        return ""
+    named = node.knobs.get("path") or ()
+    files = [named] if isinstance(named, str) else list(named)
+    if node.type == "hpo":
+        return f"the Human Phenotype Ontology below {node.knobs['below']}, from the installed package"
+    if not files:
+        return f"service `{node.knobs.get('service')}`, asked as it is needed"
+    sizes = [(root / name).stat().st_size if (root / name).is_file() else None for name in files]
+    size = None if None in sizes else float(sum(size for size in sizes if size is not None))
+    said = f"{', '.join(files)}: {amount(size, 'B')}"
+    return f"read by a model from {said}" if node.type == "extract" else said
 
 
 def _shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:

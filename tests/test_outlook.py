@@ -142,3 +142,36 @@ def test_rows_of_a_run(tmp_path: Path) -> None:
     assert explore.measured.sharing.forms[0].token_ratio == 8 / 5
     assert "measured          2 rows of 1 steps" in render_plan(made)
     assert json.loads(made.to_json())["stages"][1]["measured"]["updates"][0]["unique"] == 5
+
+
+def test_facts(tmp_path: Path) -> None:
+    """A stage that reads facts says which, and how large their files are."""
+    stage = """
+  {name}:
+    kind: dpo
+    from: org/model
+    data: {{path: a.jsonl}}
+    knowledge: {{{facts}}}
+    sampler: {{num_generations: 4, max_completion_length: 8}}
+    preference: {{type: kg_rank, topic: disease}}
+    budget: {{epochs: 1, pairs_per_step: 2}}"""
+    graphs = {
+        "files": "type: triples, path: [f.tsv, g.ttl]",
+        "missing": "type: triples, path: h.tsv",
+        "package": "type: hpo",
+        "asked": "type: sparql, service: facts",
+        "read": "type: extract, path: f.jsonl",
+    }
+    text = "recipec: 1\nname: small\nmachine: {services: {facts: {url: 'http://h/'}}}\nstages:"
+    (tmp_path / "r.yaml").write_text(text + "".join(stage.format(name=n, facts=f) for n, f in graphs.items()) + "\n")
+    for name in ("f.tsv", "g.ttl", "f.jsonl"):
+        (tmp_path / name).write_text("x" * 600)
+    made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+    said = {stage.name: stage.facts for stage in made.stages}
+
+    assert said["files"] == "f.tsv, g.ttl: 1.2 kB"
+    assert said["missing"] == "h.tsv: unknown"
+    assert "HP:0000951" in said["package"]
+    assert said["asked"].startswith("service `facts`")
+    assert said["read"] == "read by a model from f.jsonl: 600 B"
+    assert "  facts     f.tsv, g.ttl: 1.2 kB\n" in render_plan(made)

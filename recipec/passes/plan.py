@@ -79,6 +79,8 @@ class StagePlan:
     """What computing common prefixes once saves, where rows have any."""
     measured: Measured | None = None
     """The same of recorded rows, where some were given."""
+    facts: str = ""
+    """The graph of facts that the stage reads, and its size where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,21 @@ def plan(
     *,
     inputs: Mapping[str, Mapping[str, str]] | None = None,
     rows: Mapping[str, int] | None = None,
+    facts: Mapping[str, str] | None = None,
     recorded: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     where: Callable[[str], str] = str,
 ) -> Plan:
     """Plan a run of a compiled recipe.
 
     ``shapes`` are the models' sizes by stage, ``inputs`` the hashes of the files that each stage names,
-    ``rows`` the rows of its data where they could be counted, ``recorded`` what was counted of rows of a run;
-    ``where`` tells the place of a dotted key.
+    ``rows`` the rows of its data where they could be counted, ``facts`` the graphs of facts in words, ``recorded`` what
+    was counted of rows of a run; ``where`` tells the place of a dotted key.
     """
     made: dict[str, StagePlan] = {}
     for stage in graph.stages:
         action, reason = _decided(graph, stage, previous, inputs or {}, made, where)
-        made[stage.name] = _stage(graph, stage, shapes.get(stage.name), (rows or {}).get(stage.name), action, reason)
+        planned = _stage(graph, stage, shapes.get(stage.name), (rows or {}).get(stage.name), action, reason)
+        made[stage.name] = replace(planned, facts=(facts or {}).get(stage.name, ""))
         if steps := (recorded or {}).get(stage.name):
             made[stage.name] = _measured(graph, stage, shapes.get(stage.name), steps, made[stage.name])
     return Plan(graph.name, tuple(made.values()), inputs or {})
@@ -302,6 +306,8 @@ def render_plan(made: Plan) -> str:
         lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin}) {verb}: {stage.reason}"]
         lines.append(f"  model     {stage.model}")
         lines.append(f"  steps     {'unknown' if stage.steps is None else f'{stage.steps:,}'}")
+        if stage.facts:
+            lines.append(f"  facts     {stage.facts}")
         if stage.pace:
             lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
         lines += [f"  assuming  {said}" for said in stage.assumes]

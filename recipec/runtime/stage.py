@@ -189,6 +189,7 @@ def prepared(stage: StageGraph, walk: Walk, digest: str) -> Values:
             setting.environment = walk.instances[node.id] = environment(spec_of(node), setting)
         elif node.slot == "knowledge":
             setting.knowledge = walk.instance(node)
+            setting.say(setting.knowledge.about)
         elif node.slot == "sampler":
             setting.sampler = spec_of(node)
         elif node.slot == "data":  # pairs are made of all of its tasks

@@ -29,7 +29,7 @@ def said(graph, text, topic=()):
     ("text", "found"),
     [
         ("PSORIASIS", ["psoriasis"]),
-        ("psoriásis, Eczemas", ["psoriasis", "eczema"]),
+        ("psoria\u0301sis, Eczemas", ["psoriasis", "eczema"]),
         ("a skin plaque", ["skin plaques"]),
         ("Blisters of the hands, blisters", ["blisters of the hands", "blisters"]),
         ("vesicles", ["blisters"]),
@@ -99,6 +99,11 @@ def test_sentences_keep_abbreviations():
             ("scaling", "contradicted"), ("itching", "unknown"), ("fever", "supported"))]),
         ("Psoriasis is a papulosquamous disease.", [("papulosquamous", False, "supported")]),
         ("Psoriasis is a fungal infection.", [("mycosis", False, "contradicted")]),
+        ("It is treated by topical steroids; psoriasis is treated by scaling.", []),
+        ("Psoriasis is treated by sun, topical steroids, and shows scaling.",
+         [("topical steroids", False, "supported"), ("scaling", False, "supported")]),
+        ("Psoriasis is not a fungal infection.", [("mycosis", True, "supported")]),
+        ("Psoriasis is a disease with scaling.", [("scaling", False, "supported")]),
         ("Nothing is known.", []),
         ("Scaling and itching.", []),
     ],
@@ -161,3 +166,8 @@ def test_a_claim_is_made_once(graph):
     found = said(graph, "Psoriasis has scaling. Psoriasis has scaling. Psoriasis has no scaling.")
 
     assert found == [("scaling", False, "supported"), ("scaling", True, "contradicted")]
+
+
+def test_a_graph_says_its_size(graph):
+    """Its files, its entities with names, its relations."""
+    assert graph.about == "facts of skin.tsv, classes.ttl: 18 named entities, 5 relations"

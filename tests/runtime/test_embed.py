@@ -35,7 +35,7 @@ def model(tmp_path):
 
 def test_padding_changes_nothing(model):
     """An embedding is of length 1, and the same beside a longer text."""
-    embedder = Embedder(model, "./embedder")
+    embedder = Embedder(model, "./embedder", model.parent)
     alone, beside = embedder.embed(["itching"])[0], embedder.embed(["itching", "skin scaling eczema"])[0]
 
     torch.testing.assert_close(alone, beside)
@@ -53,6 +53,21 @@ def test_likeness_stands_in_for_labels(tmp_path, model):
     assert next(link.entity for link in graph.link("eczema itchy itchy itchy", 2)) == "eczema"
     assert graph.link("flaky", 1) == []
     assert graph.link("itchy") == []
+
+
+def test_labels_are_embedded_once(tmp_path, model, monkeypatch):
+    """Embeddings of labels are kept with the cache; a damaged file is made anew; another text finds the same."""
+    assert model.exists()
+    first = skin(tmp_path, embedder="./embedder", min_similarity=0.9).link("itchy", 2)
+    (kept,) = (tmp_path / "cache" / "embeddings").iterdir()
+    asked = []
+    real = Embedder.embed
+    monkeypatch.setattr(Embedder, "embed", lambda self, texts: asked.append(len(texts)) or real(self, texts))
+    assert skin(tmp_path, embedder="./embedder", min_similarity=0.9).link("itchy", 2) == first
+    assert asked == [1]
+    kept.write_bytes(b"")
+    assert skin(tmp_path, embedder="./embedder", min_similarity=0.9).link("itchy", 2) == first
+    assert max(asked) > 1
 
 
 def test_no_model(tmp_path):

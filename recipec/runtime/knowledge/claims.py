@@ -64,7 +64,8 @@ def claims(graph: Knowledge, text: str, topic: Sequence[str]) -> list[Claim]:
     In each sentence one entity is the subject: the topic of the question where the sentence names it, else the first
     that the graph has facts about, else the subject of the sentence before (at first, the topic).  Every other entity
     is an object of the relation that the sentence names and that can have it as an object.  A sentence that names no
-    such relation is read in favour of its writer: as a fact of the graph where one fits.
+    such relation is read in favour of its writer: as a fact of the graph where one fits.  "Is a", with at most two
+    words before the thing, says what the subject is, where the graph has classes for both.
 
     References:
         Chapman et al., `A Simple Algorithm for Identifying Negated Findings and Diseases in Discharge Summaries
@@ -96,32 +97,38 @@ def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]
     spelled = words(sentence)
     spans = [(link.start, link.end) for link in links]
     said = [
-        link.entity
-        for link in graph.relation_links(sentence)
-        if not any(start < link.end and link.start < end for start, end in spans)
+        mention
+        for mention in graph.relation_links(sentence)
+        if not any(start < mention.end and mention.start < end for start, end in spans)
     ]
+    begun = 0
     for link in links:
+        near = [mention.entity for mention in said if begun <= mention.start < link.start]
+        begun = link.end
         if link.entity == subject:
             continue
         before = [word.text for word in spelled if word.end <= link.start]
         is_a = _IS_A.search(" ".join(before)) is not None and graph.classes(subject, link.entity)
-        relation = graph.kind if is_a else _relation(graph, subject, link.entity, said)
+        others = [mention.entity for mention in said]
+        relation = graph.kind if is_a else _relation(graph, subject, link.entity, near, others)
         if relation is not None:
             yield Claim(Triple(subject, relation, link.entity), sentence, negated(spelled, sentence, link, links))
 
 
-def _relation(graph: Knowledge, subject: str, thing: str, said: Sequence[str]) -> str | None:
-    """Choose the relation of a pair: one that the sentence names, one that the graph has for it, a usual one."""
-    fitting = sorted(graph.relations_into(thing) | (graph.kinds if graph.speaks_of(thing) else frozenset()))
-    positive = list(dict.fromkeys(graph.positive(relation) for relation in fitting))
-    for relation in said:
-        if relation in positive:
+def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], others: Sequence[str]) -> str | None:
+    """Choose the relation of a pair.
+
+    One that the sentence names right before the thing (there, none that cannot have the thing as an object), else one
+    that it names anywhere, else one that the graph has for the pair, else the first that can have the thing.
+    """
+    ways = sorted({graph.positive(relation) for relation in graph.relations_into(thing)} - graph.kinds)
+    if near:
+        return next((relation for relation in near[::-1] if relation in ways), None)
+    for relation in others:
+        if relation in ways:
             return relation
-    ways = [relation for relation in positive if relation not in graph.kinds]
-    if said or not ways:
-        return None
     own = {triple.relation for triple in graph.out(subject) if thing in graph.ancestors(triple.object)}
-    return next((relation for relation in ways if relation in own), ways[0])
+    return next((relation for relation in ways if relation in own), next(iter(ways), None))
 
 
 def negated(spelled: Sequence[Word], sentence: str, link: Link, links: Sequence[Link]) -> bool:

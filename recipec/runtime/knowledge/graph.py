@@ -144,6 +144,12 @@ class Knowledge:
         """How many entities have labels, and how many relations facts have."""
         return {"entities": len(self._labels), "relations": len(self.relations)}
 
+    @property
+    def about(self) -> str:
+        """The graph and its size in words."""
+        size = self.size
+        return f"facts of {self.source.name}: {size['entities']:,} named entities, {size['relations']:,} relations"
+
     def relation_label(self, relation: str) -> str:
         """Return a relation in words."""
         term = self.names.term(relation)
@@ -338,8 +344,9 @@ class Knowledge:
 
     @cached_property
     def _titles(self) -> tuple[tuple[str, str], ...]:
-        """Every entity with its preferred label, in a fixed order."""
-        return tuple((entity, said[0][1]) for entity, said in sorted(self._labels.items()) if entity not in self._every)
+        """Every entity with each of its labels, in a fixed order."""
+        every = ((entity, label) for entity, said in sorted(self._labels.items()) for _, label in said)
+        return tuple((entity, label) for entity, label in every if entity not in self._every)
 
 
 def _denied(relation: str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from recipec.runtime.knowledge.facts import Link
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|(?:[^\W_\u3040-\u30ff\u3400-\u9fff][\u0300-\u036f]*)+")
 _NAMELESS = "a an and are as at be by for from has have in is it its no not of on or other the to with"
 _EMPTY = frozenset(_NAMELESS.split())
 

@@ -117,5 +117,5 @@ class Stored:
         return [answer for answer in answers if not any(isinstance(term, ox.BlankNode | ox.Triple) for term in answer)]
 
     def close(self) -> None:
-        """Let go of the files."""
-        del self.store
+        """Let go of the files; once is enough, and twice does no harm."""
+        self.__dict__.pop("store", None)
