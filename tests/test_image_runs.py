@@ -186,7 +186,7 @@ def test_images_and_a_policy_that_reads_text_alone(pictures):
     ended = pictures.run(text)
     assert (ended.code, ended.first) == (1, "RC861")
     assert "a.jsonl:1:1" in ended.err
-    assert pictures.run(text.replace("{path: a.jsonl}", "{path: a.jsonl, columns: {images: images}}")).first == "RC216"
+    assert pictures.run(text.replace("{path: a.jsonl}", "{path: a.jsonl, columns: {images: photo}}")).first == "RC216"
     assert (
         pictures.run(text.replace("{path: a.jsonl}", '{path: a.jsonl, columns: {images: ""}}'), "--replace").code == 0
     )

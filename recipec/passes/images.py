@@ -8,6 +8,7 @@ from typing import Any
 from recipec.diagnostics import Finding, check
 from recipec.passes.facts import Spans, beside, dotted, place, said, spec_of, titled
 from recipec.passes.reading import Path, Reading, Row
+from recipec.spec.data import Columns
 
 _BLIND = {
     "reasoning_gym": "its tasks are text",
@@ -52,8 +53,8 @@ def images_nowhere(reading: Reading) -> Iterator[Finding]:
 def images_unread(reading: Reading) -> Iterator[Finding]:
     """A recipe names the column of images where nobody reads them.
 
-    What it checks: `columns.images` of the data of stages and evaluations, where it is given: the policy reads images,
-    and no environment stands between.
+    What it checks: `columns.images` of the data of stages and evaluations, where it is a name of the recipe's own: the
+    policy reads images, and no environment stands between.
     Why it matters: answers about a picture would be learnt, or scored, without the picture. An evaluation is asked
     before and after every stage, so every stage's policy must read images.
     Example: `data: {path: a.jsonl, columns: {images: photo}}` with `policy: {type: causal_lm}`.
@@ -77,8 +78,9 @@ def images_unread(reading: Reading) -> Iterator[Finding]:
 
 
 def _named(reading: Reading, path: Path, data: Any) -> bool:
-    """Whether the recipe itself names the column; the empty name says that there is none."""
-    return said(reading, path) and bool(getattr(getattr(data, "columns", None), "images", ""))
+    """Whether the recipe itself names the column; the default, written out or not, is looked for and may be absent."""
+    default = Columns.model_fields["images"].default
+    return said(reading, path) and getattr(getattr(data, "columns", None), "images", "") not in {"", default}
 
 
 def _unread(reading: Reading, path: Path, who: str, spans: Spans) -> Finding:

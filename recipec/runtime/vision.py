@@ -243,13 +243,13 @@ class VisionLm(CausalLm):
                 tokens[part] = self.registry.place(tokens[part], sampled[part], of_row.get(row, ()), f"row {row + 1}")
         return torch.from_numpy(tokens)
 
-    def __call__(
+    def __call__(  # type: ignore[override] - what a policy takes is its declaration's to say
         self,
         tokens_RT: Tensor,
         attend_RT: Tensor,
         trained_RT: Tensor,
-        pixels_I: Sequence[Picture] = (),
-        image_row_I: Tensor | None = None,
+        pixels_I: Sequence[Picture],
+        image_row_I: Tensor,
     ) -> dict[str, Tensor]:
         """Score tokens: the policy's node in the graph."""
         return self.logprobs(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
