@@ -37,6 +37,7 @@ def no_labels(reading: Reading) -> Iterator[Finding]:
     Why it matters: there would be no classes to average over, or two sets of them.
     Example: `metrics: [macro_f1]` with `reward: {right: {type: verifier}}`.
     Use instead: `reward: {label: {type: exact_match, answer: COLUMN, tag: answer, labels: […]}}` in the evaluation.
+    References: Opitz & Burst, Macro F1 and Macro F1, https://arxiv.org/abs/1911.03347, 2019.
     """
     for name, index, metric, levels in _metrics(reading):
         known = [level for level, spec in levels.specs.items() if spec.called == "exact_match"]
@@ -61,6 +62,7 @@ def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
     Why it matters: there would be nothing to compare.
     Example: `evaluate: {pairs: {data: {type: reasoning_gym, task: chain_sum}, metrics: [margin]}}`.
     Use instead: `data: {path: pairs.jsonl}` with the columns prompt, chosen and rejected.
+    References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023: pairs of a chosen and a rejected answer.
     """
     for name, evaluation in reading.evaluate.items():
         if PAIRED in evaluation.metrics and not {"chosen_P", "rejected_P"} <= set(evaluation.data.declares()):
@@ -86,6 +88,7 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
     Why it matters: there is nothing to average.
     Example: `metrics: [reward.shape]` with `reward: {label: {type: exact_match}}`.
     Use instead: the name of a level; a level of weight 0 is measured and in no total.
+    References: TRL reports each reward function by its name as `rewards/NAME/mean`.
     """
     for name, index, metric, levels in _metrics(reading):
         asked = metric.partition(".")[2]
@@ -110,14 +113,15 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
 
 @check("RC463", "blurred-accuracy", "warning")
 def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
-    """Wrong answers may count as right, or right ones as wrong.
+    """Wrong answers may count as right, or no right one does.
 
-    What it checks: `correct_at` of an evaluation lies above all that a wrong answer can earn, and not above the least
+    What it checks: `correct_at` of an evaluation lies above all that a wrong answer can earn, and not above the most
     that a right one can, by the values and weights of its reward levels.
     Why it matters: an accuracy would be that of something else, such as the format.
     Example: rewards of 7 and -1 for the label and up to 2 for the format: a wrong label in good format earns 1.
     Use instead: `correct_at` between the two; or `reward` of the evaluation with the level that judges alone, others
     with `weight: 0`.
+    References: DeepSeek-AI, DeepSeek-R1, https://arxiv.org/abs/2501.12948, 2025: accuracy and format apart.
     """
     for name, evaluation in reading.evaluate.items():
         levels = rewards_of(reading, name)
@@ -125,12 +129,12 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
         found = judged(list(levels.specs.values())) if levels is not None and metric else None
         if levels is None or found is None:
             continue
-        (least, _), (_, most) = found
+        (least, best), (_, most) = found
         at = evaluation.correct_at
         if most >= at:
             problem = f"a wrong answer may earn {most:g}"
-        elif least < at:
-            problem = f"a right answer may earn only {least:g}"
+        elif best < at:
+            problem = f"a right answer earns {best:g} at most"
         else:
             continue
         between = f"set `correct_at` above {most:g} and up to {least:g}, or " if most < least else ""

@@ -68,7 +68,8 @@ def values(spec: Any) -> Span | None:
 
 
 def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
-    """Return what right and what wrong answers may earn in all; None where that is not known, or nothing judges.
+    """Return what right and what wrong answers may earn in all; None where that is not known, or
+    nothing judges.
 
     >>> from recipec.spec.reward import ExactMatch, Sections
     >>> judged([ExactMatch(correct=7, wrong=-1), Sections(weight=2)])
@@ -77,7 +78,7 @@ def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
     counted = [spec for spec in specs if spec.weight]
     judges = [spec for spec in counted if spec.called in {"exact_match", "math_verify"}]
     bounds = [values(spec) for spec in counted if spec not in judges]
-    if len(judges) != 1:
+    if len(judges) != 1 or judges[0].correct == judges[0].wrong:
         return None
     low = high = 0.0
     for spec, bound in zip((spec for spec in counted if spec not in judges), bounds, strict=True):

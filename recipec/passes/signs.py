@@ -81,7 +81,7 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
 
 @check("RC466", "blurred-sign", "warning")
 def blurred_sign(reading: Reading) -> Iterator[Finding]:
-    """A wrong answer can get over the threshold of `signed`, or a right one stay below it.
+    """A wrong answer can get over the threshold of `signed`, or no right one can.
 
     What it checks: where several reward levels add and one judges the answer, all that right and wrong answers can
     earn, by values and weights, against `threshold`.
@@ -101,11 +101,11 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
         found = judged(counted)
         if found is None:
             continue
-        (least, _), (_, most) = found
+        (least, best), (_, most) = found
         if most > spec.threshold:
             problem = f"a wrong answer may earn {most:g}, which is above it"
-        elif least <= spec.threshold:
-            problem = f"a right answer may earn {least:g}, which is not above it"
+        elif best <= spec.threshold:
+            problem = f"a right answer earns {best:g} at most, which is not above it"
         else:
             continue
         yield Finding(
