@@ -68,8 +68,7 @@ def values(spec: Any) -> Span | None:
 
 
 def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
-    """Return what right and what wrong answers may earn in all; None where that is not known, or
-    nothing judges.
+    """Return what right and what wrong answers may earn in all; None where that is not known or nothing judges.
 
     >>> from recipec.spec.reward import ExactMatch, Sections
     >>> judged([ExactMatch(correct=7, wrong=-1), Sections(weight=2)])
