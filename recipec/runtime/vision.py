@@ -243,7 +243,7 @@ class VisionLm(CausalLm):
                 tokens[part] = self.registry.place(tokens[part], sampled[part], of_row.get(row, ()), f"row {row + 1}")
         return torch.from_numpy(tokens)
 
-    def __call__(  # type: ignore[override] - what a policy takes is its declaration's to say
+    def __call__(  # type: ignore[override]
         self,
         tokens_RT: Tensor,
         attend_RT: Tensor,
