@@ -33,6 +33,16 @@ SEEING = """\
                 image_size: 16, patch_size: 4, vision_layers: 1}
 """
 RAG = RANK.replace("{type: kg_rank, topic: disease}", "{type: kg_rag, topic: disease, max_facts: 2, template: t.j2}")
+RL = (
+    RANK.replace("kind: dpo", "kind: rl")
+    .replace("align:", "explore:")
+    .replace(
+        "    preference: {type: kg_rank, topic: disease}\n",
+        "    reward: {facts: {type: kg_consistency, topic: disease}}\n"
+        "    advantage: {group: {type: group_relative}}\n    loss: {type: clipped}\n",
+    )
+    .replace("{epochs: 2, pairs_per_step: 3}", "{steps: 2, prompts_per_step: 4}")
+)
 FILES = {"a__jsonl": ROWS, "facts__tsv": FACTS, "t__j2": "{% for f in facts %}{{ f }}{% endfor %}{{ question }}"}
 
 
@@ -158,3 +168,21 @@ def test_what_makes_no_pairs_is_refused_before_training(folder, recipe, files, c
     ended = folder.run(recipe, **{**FILES, **files})
     assert (ended.code, ended.first) == (1, code), ended.err
     assert not (folder.path / "runs" / "small" / "stages" / "align" / "pairs").exists()
+
+
+def test_facts_are_a_reward_of_an_rl_stage_and_of_evaluations(folder):
+    """Rows are rewarded by their claims, and held-out answers are averaged over the same graph."""
+    recipe = RL + (
+        "evaluate:\n  dev:\n    data: {path: a.jsonl, limit: 4}\n    sampler: {max_completion_length: 8}\n"
+        "    reward: {facts: {type: kg_consistency, topic: disease}}\n    metrics: [consistency]\n"
+    )
+    ended = folder.run(recipe, **FILES)
+    assert ended.code == 0, ended.err
+    home = folder.path / "runs" / "small" / "stages" / "explore"
+    sampled = [
+        json.loads(line) for path in sorted(home.glob("samples/step-*")) for line in path.read_text().splitlines()
+    ]
+    assert {row["rewards"]["facts"] for row in sampled} >= {-1.0, 0.0, 1.0}
+    steps = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
+    assert any("claims/supported" in step for step in steps)
+    assert "eval/dev/consistency" in steps[-1]

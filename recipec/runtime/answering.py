@@ -74,6 +74,7 @@ class Answering:
         found: list[list[Answer]] = []
         for number, start in enumerate(range(0, len(asks), size)):
             found += self._chunk(number, asks[start : start + size])
+            self.setting.say(f"answered {len(found)} of {len(asks)} prompts for pairs")
         return found
 
     def forget(self) -> None:

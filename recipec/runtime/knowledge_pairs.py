@@ -49,6 +49,8 @@ class KnowledgePairs(ABC):
         self.left_out = dict(self._counts)
         if not self.pairs:
             raise Refused(faults.no_pairs_left(self.setting.stage, self._common.called, len(prompt_P), self.left_out))
+        out = faults.counted(self.left_out)
+        self.setting.say(f"{len(self.pairs)} pairs of {len(prompt_P)} prompts" + (f"; left out: {out}" if out else ""))
         return pairs.columns(self.pairs)
 
     @abstractmethod
