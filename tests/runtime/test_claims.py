@@ -1,7 +1,7 @@
 """What a text mentions and claims, and what a graph says of it."""
 
 import pytest
-from graphs import skin
+from graphs import CLASSES, SKIN, graph_of, skin
 
 from recipec.runtime.knowledge.claims import sentences
 from recipec.runtime.knowledge.facts import Claim, Triple
@@ -142,14 +142,30 @@ def test_functional_relations_have_one_object(closed):
     assert closed.check(of_psoriasis).verdict == "unknown"
 
 
-def test_more_specific_than_listed_is_unknown(tmp_path):
-    """Where the list has the general thing, a kind of it is neither borne out nor denied."""
-    graph = skin(tmp_path, closed=("has symptom",))
-    listed = Claim(Triple("eczema", "has symptom", "blisters of the hands"), "")
-    vague = Claim(Triple("psoriasis", "has symptom", "mycosis"), "")
+@pytest.mark.parametrize("knob", ["closed", "functional"])
+def test_more_specific_than_listed_is_unknown(tmp_path, knob):
+    """Where the list has a class above the object, the graph says less, not otherwise."""
+    files = {"skin.tsv": SKIN + "acne\thas symptom\tlesions\n", "classes.ttl": CLASSES}
+    graph = graph_of(tmp_path, files, **{knob: ("has symptom",)})
 
-    assert graph.check(listed).verdict == "supported"
-    assert graph.check(vague).verdict == "contradicted"
+    def verdict(subject, thing):
+        return graph.check(Claim(Triple(subject, "has symptom", thing), "")).verdict
+
+    assert verdict("eczema", "lesions") == "supported"
+    assert verdict("acne", "blisters of the hands") == "unknown"
+    assert verdict("psoriasis", "blisters") == "contradicted"
+    assert verdict("allergy", "blisters") == "unknown"
+
+
+def test_denial_of_a_class_denies_what_is_below(tmp_path):
+    """Who has no lesions has no blisters; who has no blisters of the hands may have others."""
+    facts = SKIN + "acne\tnot_has symptom\tlesions\nrosacea\tnot_has symptom\tblisters of the hands\n"
+    graph = graph_of(tmp_path, {"skin.tsv": facts, "classes.ttl": CLASSES})
+
+    def verdict(subject):
+        return graph.check(Claim(Triple(subject, "has symptom", "blisters"), "")).verdict
+
+    assert (verdict("acne"), verdict("rosacea")) == ("contradicted", "unknown")
 
 
 def test_evidence_says_where(graph):

@@ -27,7 +27,11 @@ def look(knobs: Mapping[str, Any], root: Path, services: Mapping[str, str]) -> l
     try:
         if isinstance(spec, Extract):
             return _documents(spec, root)
-        spec.load()(spec, setting).close()
+        graph = spec.load()(spec, setting)
+        try:
+            _ = graph.size  # its names are read, too: of a service they may be too many
+        finally:
+            graph.close()
     except Refused as refused:
         return [replace(found, path=found.path.partition(".")[2]) for found in refused.diagnostics]
     return []
