@@ -36,8 +36,6 @@ from recipec.runtime.sequences import Given
 
 VOCABULARY = 4096
 BEGIN, END = "<!-- python benchmarks/trie.py --write docs/benchmarks.md -->", "<!-- end -->"
-NEAR = 1.1
-"""Divisions that were slower than the best by more than this are not timed again."""
 
 
 def config_of(asked):
@@ -118,7 +116,7 @@ def measure(policy, rows, batch, repeats):
     for turn in range(repeats):
         for key, side in sides_of(policy, rows, batch).items():
             best = min((took for (name, _), took in seconds.items() if name == key[0]), default=0.0)
-            if turn and seconds[key] > NEAR * best:
+            if turn and seconds[key] > trie_update.NEAR * best:
                 continue
             side.prepare()
             policy.model.zero_grad()

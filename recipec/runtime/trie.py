@@ -114,24 +114,27 @@ def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[A
     begin_R = np.zeros(len(order_R) + 1, dtype=np.int64)
     np.cumsum(long_R - shared_R, out=begin_R[1:])
     size = int(begin_R[-1])
-    column_T = np.arange(width)
-    own_RT = column_T >= shared_R[:, None]  # positions that the row itself adds, or that lie behind its end
+    column_T = np.arange(width, dtype=np.int32)
+    own_RT = column_T >= shared_R.astype(np.int32)[:, None]  # what the row itself adds, or what lies behind its end
+    # half the width and no copies: this is what building takes
+    node_RT = np.zeros((len(order_R), width), dtype=np.int32)
     # offsets grow from row to row, so the latest row that adds position t has the largest
-    offset_RT = np.maximum.accumulate(np.where(own_RT, (begin_R[:-1] - shared_R)[:, None], 0), axis=0)
-    node_RT = offset_RT + column_T
-    new_RT = own_RT & (column_T < long_R[:, None])
-    leaves_RT = np.full((len(order_R), width), size, dtype=np.int64)
-    leaves_RT[:-1] = np.where(own_RT[1:], begin_R[1:-1, None], size)
-    exit_RT = np.minimum.accumulate(leaves_RT[::-1], axis=0)[::-1]
+    np.copyto(node_RT, (begin_R[:-1] - shared_R).astype(np.int32)[:, None], where=own_RT)
+    np.maximum.accumulate(node_RT, axis=0, out=node_RT)
+    node_RT += column_T
+    exit_RT = np.full((len(order_R), width), size, dtype=np.int32)
+    np.copyto(exit_RT[:-1], begin_R[1:-1].astype(np.int32)[:, None], where=own_RT[1:])
+    np.minimum.accumulate(exit_RT[::-1], axis=0, out=exit_RT[::-1])
+    new_RT = own_RT & (column_T < long_R.astype(np.int32)[:, None])
     added_R = np.flatnonzero(long_R > shared_R)
     branched_R = added_R[shared_R[added_R] > 0]
     cuts = [begin_R[added_R], node_RT[branched_R, shared_R[branched_R] - 1] + 1, begin_R[-1:]]
     back_R = np.argsort(order_R)
     return Trie(
         tokens_N=sorted_RT[new_RT].astype(np.int64),
-        position_N=np.broadcast_to(column_T, new_RT.shape)[new_RT],
-        exit_N=exit_RT[new_RT],
-        node_RT=node_RT[back_R],
+        position_N=np.broadcast_to(column_T, new_RT.shape)[new_RT].astype(np.int64),
+        exit_N=exit_RT[new_RT].astype(np.int64),
+        node_RT=node_RT[back_R].astype(np.int64),
         lengths_R=lengths_R,
         bounds=np.unique(np.concatenate(cuts)).astype(np.int64),
     )
