@@ -18,7 +18,7 @@ from recipec.listing import contract, keys
 from recipec.signals import AXES, SIGNALS
 from recipec.spec.data import Columns
 from recipec.spec.machine import ENGINES, Machine, Service
-from recipec.spec.policy import Lora, Scratch
+from recipec.spec.policy import Images, Lora, Scratch, VisionScratch
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
 SECTIONS: tuple[tuple[str, type[Section]], ...] = (
@@ -32,6 +32,8 @@ SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("`columns` of `data: {type: file}`", Columns),
     ("`lora` of a policy", Lora),
     ("`scratch` of a policy", Scratch),
+    ("`scratch` of a policy that sees", VisionScratch),
+    ("`image` of a policy that sees", Images),
 )
 _MATH = re.compile(r"^\.\. math:: ?((?:.*\n?)(?:[ ]+.*\n?)*)", re.MULTILINE)
 _LINK = re.compile(r"`([^`<]+?)\s+<([^>]+)>`_")

@@ -18,7 +18,6 @@ from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import Graph, StageGraph
 from recipec.runtime import flops, illustrated, trie, weights
-from recipec.runtime.attention import pictured
 from recipec.runtime.attention.certificate import TOLERANCE, shrunk
 from recipec.runtime.batch import Batch
 from recipec.runtime.cutting import Sharing
@@ -170,6 +169,8 @@ def _small(config: Any, setting: Setting, dtype: str) -> CausalLm:
 
 def _seeing(config: Any, setting: Setting, dtype: str) -> CausalLm:
     """Build the small model that sees which the certificate is made with."""
+    from recipec.runtime.attention import pictured  # noqa: PLC0415 - only images need Pillow
+
     with torch.random.fork_rng(devices=[]), weights.quiet():
         torch.manual_seed(setting.seed)
         model = pictured.build(pictured.shrunk(config))

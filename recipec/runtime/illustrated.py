@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
-from recipec.runtime.attention import pictured
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.picture import Picture
 
@@ -82,8 +80,11 @@ def shifted(policy: Any, batch: Batch, shift: int) -> Tensor:
 
 def _pictures(policy: Any) -> Sequence[Picture]:
     """Return two images of a policy's own, of different sizes."""
-    if isinstance(policy, pictured.Given):
-        return pictured.pictures(policy)
+    if hasattr(policy, "specimens"):
+        found: Sequence[Picture] = policy.specimens()
+        return found
+    from PIL import Image  # noqa: PLC0415 - only images need it
+
     draw = np.random.default_rng(0)
     sizes = ((_SIDE, _SIDE // 2), (_SIDE // 2, _SIDE))
     return [

@@ -79,25 +79,14 @@ def build_processor(spec: VisionScratch) -> Any:
 
 
 def _config(spec: VisionScratch, tokenizer: Any, dropout: float) -> Any:
-    kv_heads, seen = spec.kv_heads or spec.heads, spec.vision_hidden_size or spec.hidden_size
-    eyes = spec.vision_heads or spec.heads
-    square = spec.patch_size * spec.merge
-    for size, heads, name, step in (
-        (spec.hidden_size, spec.heads, "hidden_size / heads", 2),
-        (seen, eyes, "vision_hidden_size / vision_heads", 1 if spec.architecture == "idefics3" else 4),
-        (spec.heads, kv_heads, "heads / kv_heads", 1),
-        (spec.image_size, square, "image_size / (patch_size * merge)", 1),
-    ):
-        if size % heads or size // heads % step:
-            even = "a whole number" if step == 1 else f"a multiple of {step}"
-            raise Refused(faults.bad_shape(f"{name} is {size / heads:g}, and must be {even}"))
+    _check(spec)
     width = spec.hidden_size // spec.heads
-    text = {
+    text: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": spec.hidden_size,
         "num_hidden_layers": spec.layers,
         "num_attention_heads": spec.heads,
-        "num_key_value_heads": kv_heads,
+        "num_key_value_heads": spec.kv_heads or spec.heads,
         "intermediate_size": spec.intermediate_size or 4 * spec.hidden_size,
         "max_position_embeddings": spec.max_positions,
         "attention_dropout": dropout,
@@ -108,36 +97,59 @@ def _config(spec: VisionScratch, tokenizer: Any, dropout: float) -> Any:
     begin, shown, end = tokenizer.convert_tokens_to_ids(
         list(MARKS["idefics3" if spec.architecture == "idefics3" else "qwen"])
     )
-    common = {"image_token_id": shown, "tie_word_embeddings": spec.tie_embeddings}
-    vision: dict[str, Any] = {"patch_size": spec.patch_size, "hidden_size": seen}
+    common = {"vision_config": _eyes(spec), "image_token_id": shown, "tie_word_embeddings": spec.tie_embeddings}
     if spec.architecture == "idefics3":
-        vision |= {"num_hidden_layers": spec.vision_layers, "num_attention_heads": eyes, "intermediate_size": 4 * seen}
-        vision["image_size"] = spec.image_size
-        said = {"text_config": {"model_type": "llama", "head_dim": width, **text}, "scale_factor": spec.merge}
-        return AutoConfig.for_model(
-            "idefics3", vision_config=vision, pad_token_id=tokenizer.pad_token_id, **said, **common
-        )
-    if width < 6:
-        raise Refused(faults.bad_shape(f"hidden_size / heads is {width}: positions in three axes need 6 or more"))
+        text |= {"model_type": "llama", "head_dim": width}
+        common |= {"scale_factor": spec.merge, "pad_token_id": tokenizer.pad_token_id}
+        return AutoConfig.for_model("idefics3", text_config=text, **common)
     third = width // 2 // 3
     text["rope_parameters"] = {
         "rope_type": "default",
         "rope_theta": 10000.0,
         "mrope_section": [width // 2 - 2 * third, third, third],
     }
-    vision |= {"depth": spec.vision_layers, "num_heads": eyes, "temporal_patch_size": 1}
-    vision["spatial_merge_size"] = spec.merge
-    if spec.architecture == "qwen2_vl":
-        vision |= {"embed_dim": seen, "hidden_size": spec.hidden_size, "mlp_ratio": 4}
-    else:
-        vision |= {"out_hidden_size": spec.hidden_size, "intermediate_size": 4 * seen, "window_size": 4 * square}
-        vision["fullatt_block_indexes"] = [spec.vision_layers - 1]
     return AutoConfig.for_model(
         spec.architecture,
         text_config=text,
-        vision_config=vision,
         vision_start_token_id=begin,
         vision_end_token_id=end,
         video_token_id=len(tokenizer),  # there are no videos
         **common,
     )
+
+
+def _check(spec: VisionScratch) -> None:
+    """Refuse sizes that cannot be cut evenly."""
+    idefics = spec.architecture == "idefics3"
+    for size, parts, name, step in (
+        (spec.hidden_size, spec.heads, "hidden_size / heads", 2),
+        (_wide(spec), spec.vision_heads or spec.heads, "vision_hidden_size / vision_heads", 1 if idefics else 4),
+        (spec.heads, spec.kv_heads or spec.heads, "heads / kv_heads", 1),
+        (spec.image_size, spec.patch_size * spec.merge, "image_size / (patch_size * merge)", 1),
+    ):
+        if size % parts or size // parts % step:
+            even = "a whole number" if step == 1 else f"a multiple of {step}"
+            raise Refused(faults.bad_shape(f"{name} is {size / parts:g}, and must be {even}"))
+    if not idefics and spec.hidden_size // spec.heads < 6:
+        width = spec.hidden_size // spec.heads
+        raise Refused(faults.bad_shape(f"hidden_size / heads is {width}: positions in three axes need 6 or more"))
+
+
+def _wide(spec: VisionScratch) -> int:
+    return spec.vision_hidden_size or spec.hidden_size
+
+
+def _eyes(spec: VisionScratch) -> dict[str, Any]:
+    """Describe the encoder in the words of its family."""
+    heads, inner = spec.vision_heads or spec.heads, 4 * _wide(spec)
+    said: dict[str, Any] = {"patch_size": spec.patch_size, "hidden_size": _wide(spec)}
+    if spec.architecture == "idefics3":
+        said |= {"num_hidden_layers": spec.vision_layers, "num_attention_heads": heads, "intermediate_size": inner}
+        return said | {"image_size": spec.image_size}
+    said |= {"depth": spec.vision_layers, "num_heads": heads, "temporal_patch_size": 1}
+    said["spatial_merge_size"] = spec.merge
+    if spec.architecture == "qwen2_vl":
+        return said | {"embed_dim": _wide(spec), "hidden_size": spec.hidden_size, "mlp_ratio": 4}
+    said |= {"out_hidden_size": spec.hidden_size, "intermediate_size": inner}
+    window = 4 * spec.patch_size * spec.merge
+    return said | {"window_size": window, "fullatt_block_indexes": [spec.vision_layers - 1]}

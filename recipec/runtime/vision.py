@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from recipec.diagnostics import Refused
@@ -26,6 +25,9 @@ from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
 from recipec.runtime.virtual import Registry
 from recipec.spec import policy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class VisionLm(CausalLm):
@@ -112,7 +114,7 @@ class VisionLm(CausalLm):
 
     # text and images
 
-    def picture(self, image: Image.Image, path: str) -> Picture:
+    def picture(self, image: Image, path: str) -> Picture:
         """Prepare an image for the model.
 
         Raises:

@@ -49,6 +49,22 @@ class Given(VisionLm):
         self.attention: Attention = Dense(specs.Dense(), self.setting)
         self._see()
 
+    def specimens(self) -> list[Picture]:
+        """Draw two images: of different sizes, where the model takes any."""
+        config: Any = self.model.config.vision_config
+        made = []
+        for name, rows in (("one", 4), ("other", 2)):
+            if isinstance(self.family, Qwen):
+                width = 3 * int(config.temporal_patch_size) * int(config.patch_size) ** 2
+                inputs = {"pixel_values": torch.randn(4 * rows, width), "image_grid_thw": torch.tensor([[1, rows, 4]])}
+                count = rows * 4 // int(config.spatial_merge_size) ** 2
+            else:
+                assert isinstance(self.family, Idefics)
+                inputs = {"pixel_values": torch.randn(1, 1, 3, config.image_size, config.image_size)}
+                count = self.family.length
+            made.append(Picture(name, name, inputs, (_BEGIN, *[_SHOWN] * count, _END)))
+        return made
+
 
 def shrunk(config: Any) -> Any:
     """Return a small configuration of the same architecture, decoder and encoder."""
@@ -78,24 +94,6 @@ def build(small: Any) -> Any:
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model
-
-
-def pictures(policy: VisionLm) -> list[Picture]:
-    """Draw two images of a small model's own: of different sizes, where it takes any."""
-    config: Any = policy.model.config.vision_config
-    made = []
-    for name, rows in (("one", 4), ("other", 2)):
-        if isinstance(policy.family, Qwen):
-            grid = torch.tensor([[1, rows, 4]])
-            width = 3 * int(config.temporal_patch_size) * int(config.patch_size) ** 2
-            inputs = {"pixel_values": torch.randn(4 * rows, width), "image_grid_thw": grid}
-            count = rows * 4 // int(config.spatial_merge_size) ** 2
-        else:
-            assert isinstance(policy.family, Idefics)
-            inputs = {"pixel_values": torch.randn(1, 1, 3, config.image_size, config.image_size)}
-            count = policy.family.length
-        made.append(Picture(name, name, inputs, (_BEGIN, *[_SHOWN] * count, _END)))
-    return made
 
 
 Row = tuple[list[int], list[Picture]]
@@ -154,7 +152,7 @@ def certify(small: Any, cache: Path) -> plain.Certificate:
         torch.manual_seed(1)
         model = build(small)
         policy = Given(model, cache)
-        rows = probe(*pictures(policy))
+        rows = probe(*policy.specimens())
         batch = batch_of(rows)
         expected = stock(model, rows)
         weight = torch.randn(len(expected))
