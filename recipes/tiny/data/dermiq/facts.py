@@ -26,7 +26,7 @@ ASKED = tuple(RELATIONS)[:4]
 FACTS = {
     "mole": ("harmless", "pigment cells", "nothing", "watching"),
     "atypical mole": ("suspicious", "pigment cells", "watching", "yearly checks"),
-    "melanoma": ("cancer", "pigment cells", "excision", "urgent referral"),
+    "melanoma": ("cancer", "pigment cells", "excision", "referral"),
     "seborrheic keratosis": ("harmless", "surface cells", "freezing", "reassurance"),
     "solar lentigo": ("harmless", "sunlight", "laser", "sun protection"),
     "basal cell carcinoma": ("cancer", "basal cells", "excision", "referral"),

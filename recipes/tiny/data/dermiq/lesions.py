@@ -61,18 +61,19 @@ def drawn(diagnosis: str, draw: random.Random) -> Lesion:
 def picture(lesion: Lesion, draw: random.Random) -> np.ndarray:
     """Draw a lesion on skin: [32, 32, 3], uint8, colours in steps of 8.
 
-    The outline is a circle whose radius swings with the angle: slowly where the shape is uneven, fast where the border
-    is ragged.
+    The outline is a circle whose radius swings with the angle: slowly where the shape is uneven, so that it is long and
+    thicker on one side, and fast where the border is ragged; a smooth border has a dark rim.
     """
     middle = (SIZE - 1) / 2
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)
     down, right = y - middle - draw.uniform(-1.5, 1.5), x - middle - draw.uniform(-1.5, 1.5)
     angle, away = np.arctan2(down, right), np.hypot(down, right)
-    radius = draw.uniform(5.0, 6.5) if lesion.size == "small" else draw.uniform(9.0, 11.0)
-    swing = draw.uniform(0.3, 0.4) if lesion.shape == "uneven" else draw.uniform(0.0, 0.06)
-    fray = draw.uniform(0.16, 0.24) if lesion.border == "ragged" else draw.uniform(0.0, 0.03)
-    edge = 1 + swing * np.cos(angle - draw.uniform(0, 2 * np.pi)) * np.abs(np.cos(angle - draw.uniform(0, 2 * np.pi)))
-    edge += fray * np.sin(draw.choice((7, 9, 11)) * angle + draw.uniform(0, 2 * np.pi))
+    radius = draw.uniform(5.5, 6.5) if lesion.size == "small" else draw.uniform(9.5, 11.0)
+    swing = draw.uniform(0.3, 0.4) if lesion.shape == "uneven" else draw.uniform(0.0, 0.04)
+    fray = draw.uniform(0.24, 0.3) if lesion.border == "ragged" else draw.uniform(0.0, 0.02)
+    turn = draw.uniform(0, 2 * np.pi)
+    edge = 1 + swing * (np.cos(2 * (angle - turn)) + 0.5 * np.cos(angle - turn))
+    edge += fray * np.sin(draw.choice((7, 9)) * angle + draw.uniform(0, 2 * np.pi))
     inside = np.clip(radius * edge - away + 0.5, 0, 1)[..., None]
     tone = draw.uniform(-28, 16)
     skin = np.array((228, 190, 168)) + tone
@@ -84,4 +85,6 @@ def picture(lesion: Lesion, draw: random.Random) -> np.ndarray:
             near = np.hypot(down - far * np.sin(turn), right - far * np.cos(turn)) < 0.5 * radius
             ink[near] = spot
     seen = skin * (1 - inside) + ink * inside
+    if lesion.border == "smooth":
+        seen[np.abs(radius * edge - away) < 0.8] *= 0.7
     return (np.clip(np.round(seen / 8) * 8, 0, 255)).astype(np.uint8)

@@ -6,7 +6,7 @@
 - graph.ttl: the facts of facts.py.
 - warm.jsonl: what is seen and how it is called, by a beginner: sometimes wrong about a factor, mostly naming by colour.
 - recognise.jsonl, held_out.jsonl: pictures with their diagnosis, to practise on and to be tested on.
-- converse.jsonl: friendly answers to questions about pictures, all true; but of the 32 facts they are about only 18.
+- converse.jsonl: friendly answers to questions about pictures, all true; but of 32 facts they are about only 20.
 - align.jsonl, held_out_chat.jsonl: questions about all 32 facts, without answers.
 - tokenizer/: a word is a token.
 
@@ -29,8 +29,8 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 HERE = Path(__file__).parent
-TRAIN, HELD_OUT = 480, 240
-SEES, BY_COLOUR, RIGHT = 0.9, 0.55, 0.35
+TRAIN, HELD_OUT = 800, 240
+SEES, BY_COLOUR, RIGHT = 0.97, 0.5, 0.42
 """How the beginner of warm.jsonl sees and names: shares of factors seen right, of names by colour, of right names."""
 COLOURED = {
     "brown": "mole",
@@ -40,12 +40,12 @@ COLOURED = {
     "mixed": "melanoma",
 }
 UNTOLD = {
-    "counts_as": ("atypical mole", "actinic keratosis", "seborrheic keratosis"),
-    "arises_from": ("melanoma", "cherry angioma", "solar lentigo", "actinic keratosis"),
-    "is_treated_by": ("seborrheic keratosis", "basal cell carcinoma", "mole"),
-    "calls_for": ("solar lentigo", "melanoma", "atypical mole", "cherry angioma"),
+    "counts_as": ("basal cell carcinoma", "solar lentigo", "seborrheic keratosis"),
+    "arises_from": ("melanoma", "actinic keratosis", "atypical mole"),
+    "is_treated_by": ("basal cell carcinoma", "solar lentigo", "seborrheic keratosis"),
+    "calls_for": ("melanoma", "cherry angioma", "actinic keratosis"),
 }
-"""Facts that no conversation of converse.jsonl is about."""
+"""Facts that no conversation of converse.jsonl is about; of another diagnosis each of these values is told."""
 QUESTIONS = {
     "counts_as": ("is this dangerous ?", "how bad is this ?"),
     "arises_from": ("where does this come from ?", "what caused this ?"),
@@ -90,24 +90,28 @@ def beginner(seen: Seen, draw: random.Random) -> str:
 
 def reasoned(lesion: Lesion, named: str) -> str:
     """Write an answer with its reasons: a section for each factor, then the diagnosis."""
-    said = f"colour {lesion.colour} . border {lesion.border} . shape {lesion.shape} . size {lesion.size} ."
+    said = f"shape {lesion.shape} . border {lesion.border} . colour {lesion.colour} . size {lesion.size} ."
     return f"<thinking> {said} </thinking> <answer> {named} </answer>"
 
 
-def diagnoses(shown: list[Seen]) -> list[Row]:
+def diagnoses(shown: list[Seen]) -> Iterable[Row]:
+    """Ask for a diagnosis."""
+    for path, named, _ in shown:
+        yield {"image": path, "prompt": "diagnosis ?", "diagnosis": named}
+
+
+def with_factors(shown: list[Seen]) -> Iterable[Row]:
     """Ask for a diagnosis; the factors go along for whoever looks into a run."""
-    return [
-        {"image": path, "prompt": "diagnosis ?", "diagnosis": named, "factors": vars(lesion)}
-        for path, named, lesion in shown
-    ]
+    for row, (_, _, lesion) in zip(diagnoses(shown), shown, strict=True):
+        yield {**row, "factors": vars(lesion)}
 
 
 def conversations(shown: list[Seen], draw: random.Random) -> Iterable[Row]:
     """Answer a question about every picture whose fact may be told."""
     for path, named, _ in shown:
-        for relation in draw.sample([r for r in ASKED if named not in UNTOLD[r]], 2):
-            answer = f"{draw.choice(OPENINGS)} this is a {named} . it {RELATIONS[relation]} {told(named)[relation]} ."
-            yield {"image": path, "prompt": draw.choice(QUESTIONS[relation]), "completion": answer, "diagnosis": named}
+        relation = draw.choice([r for r in ASKED if named not in UNTOLD[r]])
+        answer = f"{draw.choice(OPENINGS)} this is a {named} . it {RELATIONS[relation]} {told(named)[relation]} ."
+        yield {"image": path, "prompt": draw.choice(QUESTIONS[relation]), "completion": answer}
 
 
 def questions(shown: list[Seen]) -> Iterable[Row]:
@@ -146,7 +150,7 @@ def texts(shown: list[Seen], held_out: list[Seen]) -> dict[str, str]:
     return {
         "warm.jsonl": lines(warm),
         "recognise.jsonl": lines(diagnoses(shown)),
-        "held_out.jsonl": lines(diagnoses(held_out)),
+        "held_out.jsonl": lines(with_factors(held_out)),
         "converse.jsonl": lines(talk),
         "align.jsonl": lines(questions(shown)),
         "held_out_chat.jsonl": lines(questions(held_out)),
