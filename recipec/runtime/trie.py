@@ -128,7 +128,7 @@ def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[A
     new_RT = own_RT & (column_T < long_R.astype(np.int32)[:, None])
     added_R = np.flatnonzero(long_R > shared_R)
     branched_R = added_R[shared_R[added_R] > 0]
-    cuts = [begin_R[added_R], node_RT[branched_R, shared_R[branched_R] - 1] + 1, begin_R[-1:]]
+    cuts: list[NDArray[Any]] = [begin_R[added_R], node_RT[branched_R, shared_R[branched_R] - 1] + 1, begin_R[-1:]]
     back_R = np.argsort(order_R)
     return Trie(
         tokens_N=sorted_RT[new_RT].astype(np.int64),
