@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from torch import Tensor
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.runtime.batch import Message, Task
+from recipec.runtime.picture import places
 
 Read = Callable[[list[int]], str]
 _MORE = {
@@ -106,7 +107,7 @@ def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read
         "columns": _plain(task.columns),
     }
     if task.images:
-        made["images"] = [{"path": image.path, "digest": image.digest} for image in task.images]
+        made["images"] = list(recorded_images(task))
     if not all(trained):
         made["trained"] = [int(t) for t in trained]
     for name, signal in _MORE.items():
@@ -115,6 +116,12 @@ def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read
     if made.get("transcript") == made["text"]:
         del made["transcript"]
     return made
+
+
+def recorded_images(task: Task) -> Iterator[dict[str, Any]]:
+    """Yield what is recorded of each image of a prompt: path, digest, and where its tokens begin and end."""
+    for image, (begin, end) in zip(task.images, places(task.prompt_ids, task.images), strict=True):
+        yield {"path": image.path, "digest": image.digest, "tokens": [begin, end]}
 
 
 def _value(value: Any) -> Any:

@@ -17,11 +17,14 @@ from recipec.faults import sharing as faults
 from recipec.graph import Graph, StageGraph
 from recipec.runtime.batch import pad_rows
 from recipec.runtime.cutting import cut
+from recipec.runtime.draws import generator
 from recipec.runtime.minibatch import groups, microbatches, minibatches
 from recipec.runtime.trie import Trie, build
 
 Counted = dict[str, Any]
 _MOST = 1 << 31
+_IMAGES = 1 << 30
+"""No vocabulary has so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ def _rows(file: Path) -> Iterator[Row | list[Row]]:
 def _row(said: Any, place: tuple[str, int]) -> Row | list[Row]:
     if not isinstance(said, dict):
         raise TypeError("it is no JSON object")
-    prompt = _ids(said, "prompt_ids")
+    prompt = _seen(_ids(said, "prompt_ids"), said.get("images") or [])
     step = said.get("step") if "episode_step" in said or "ids" in said else 0
     step = step if isinstance(step, int) else 0
     if "chosen_ids" in said:
@@ -174,6 +177,16 @@ def _row(said: Any, place: tuple[str, int]) -> Row | list[Row]:
         raise ValueError("`trained` and `ids` are of different lengths")
     unit = said.get("prompt_id")
     return _laid(prompt, ids, trained, tuple(prompt) if unit is None else str(unit), step)
+
+
+def _seen(prompt: list[int], images: Any) -> list[int]:
+    """Return a prompt whose tokens of images are told apart by the images: the same ids may stand for another."""
+    for image in images if isinstance(images, list) else ():
+        if isinstance(image, dict) and "tokens" in image:
+            begin, end = image["tokens"]
+            drawn = generator(str(image.get("digest"))).integers(_IMAGES, _MOST, size=len(prompt[begin:end]))
+            prompt = [*prompt[:begin], *drawn.tolist(), *prompt[end:]]
+    return prompt
 
 
 def _laid(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, step: int) -> Row:

@@ -359,6 +359,8 @@ def test_sampled_rows_find_their_images_again(seeing):
     write(data, {"prompt": "What?", "images": ["a.png", "b.png"]})
     tasks = prepared(seeing, "rl", path="data/a.jsonl").tasks
     sampled(seeing, tasks, ["bad", "good"])
+    kept = json.loads((seeing.root / "rolled/step-000000.jsonl").read_text().splitlines()[0])
+    assert [image["tokens"] for image in kept["images"]] == [[0, 4], [4, 10]]
     (row, _) = read_rollouts(seeing.root / "rolled", "explore.rollouts")
     assert [path for path, _ in row.images] == ["data/a.png", "data/b.png"]
     source = Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing)

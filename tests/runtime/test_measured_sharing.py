@@ -51,6 +51,14 @@ def test_tokens_pairs_and_logits_are_those_of_the_trie(tmp_path: Path) -> None:
     assert [update["rows"] for update in step["updates"]] == [4]
 
 
+def test_tokens_of_other_images_are_not_shared(tmp_path: Path) -> None:
+    """Prompts of equal ids share what stands before their images, and the images where they are the same."""
+    said = [{"path": name, "digest": name, "tokens": [1, 3]} for name in "aab"]
+    rows = [{"step": 0, "prompt_id": 1, "prompt_ids": [9, 7, 7, 2], "ids": [3, 5], "images": [s]} for s in said]
+    _, (step,) = counted(graph(), written(tmp_path / "rows.jsonl", rows))
+    assert step["trie"][0] == 1 + 2 * 4  # the first token, then 7 7 2 3 for each of two images
+
+
 def test_the_two_level_form_shares_whole_prompts(tmp_path: Path) -> None:
     """What two prompts have in common is computed for each, and so is what two answers begin with."""
     _, (step,) = counted(graph(), written(tmp_path / "rows.jsonl", ROWS))
