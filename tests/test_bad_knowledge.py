@@ -81,3 +81,19 @@ def test_documents_are_read_once(folder):
     (kept,) = (folder.path / "runs/small/stages/align/extracted").glob("*/facts.jsonl")
     assert kept.read_text() == ""
     assert folder.call("run", "r.yaml").first == "RC871"
+
+
+def test_an_earlier_stage_reads(folder):
+    """The policy of another stage reads; what comes of it is told after that stage, which is kept."""
+    graph = (
+        "type: extract, model: learn, path: a.jsonl, column: prompt, limit: 1, max_completion_length: 8, prompt: s.j2"
+    )
+    ended = folder.run(TWO.replace(GRAPH, graph), **FILES, s__j2="{{ document }}")
+
+    assert (ended.code, ended.first) == (4, "RC871"), ended.err
+    assert "no fact was read" in ended.err
+    assert (folder.path / "runs/small/stages/learn/policy").exists()
+    assert len(list((folder.path / "runs/small/stages/align/extracted").glob("*/MANIFEST.json"))) == 1
+    again = folder.call("run", "r.yaml")
+    assert again.first == "RC871"
+    assert "facts read" not in again.err

@@ -22,7 +22,8 @@ from recipec.runtime.encode import Encoder
 from recipec.runtime.files import Row, read_rows
 from recipec.runtime.knowledge.embed import resembling
 from recipec.runtime.knowledge.graph import Knowledge
-from recipec.runtime.knowledge.parse import Stated, read, sentence_of
+from recipec.runtime.knowledge.parse import Stated, sentence_of
+from recipec.runtime.knowledge.parse import read as read_answer
 from recipec.runtime.knowledge.queries import Stored
 from recipec.runtime.knowledge.read import stated
 from recipec.runtime.knowledge.store import key_of, open_store
@@ -67,10 +68,12 @@ class Extract(Knowledge):
                 the model raises.
             StoppedEarly: the run was asked to stop; what was read so far is kept.
         """
-        found = [fact for fact in extracted(spec, setting) if fact["confidence"] >= spec.min_confidence]
+        read = extracted(spec, setting)
+        found = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
         shown = f"read from {spec.path}"
         if not found:
-            raise Refused(faults.no_facts(shown, f"no fact has a confidence of {spec.min_confidence:g}"))
+            problem = f"none of {len(read)} has a confidence of {spec.min_confidence:g}" if read else "no fact was read"
+            raise Refused(faults.no_facts(shown, problem))
         names = Names(spec.names)
         store = open_store(setting.cache, key_of("extract", found, spec.names), lambda: statements(found, names))
         super().__init__(Stored(store, shown), reads(spec), resembling(spec, setting), spec.min_similarity)
@@ -212,7 +215,7 @@ class _Reader:
         groups = sample(start_engine(setting), tasks, sampling, self.spec.samples, key) if tasks else []
         facts: list[dict[str, Any]] = []
         for document, group in zip(asked, groups, strict=True):
-            said = [list(read(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]
+            said = [list(read_answer(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]
             facts += self._facts(document, said, left_out)
         return facts, left_out
 
