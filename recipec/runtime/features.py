@@ -52,9 +52,10 @@ class Encoder:
                 {n: v.to(device, dtype if v.is_floating_point() else None) for n, v in p.inputs.items()}
                 for p in missing
             ]
-            # what is kept must serve a pass with gradients, too
+            # what is kept must serve a pass with gradients, too, and be the same whatever was encoded before
+            parts = [[one] for one in given] if fixed else [given]
             with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-                made = self.family.features(model, given)
+                made = [one for part in parts for one in self.family.features(model, part)]
             self.encoded += len(missing)
             kept |= {p.digest: one.to(dtype) for p, one in zip(missing, made, strict=True)}
             if fixed:

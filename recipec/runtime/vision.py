@@ -212,20 +212,28 @@ class VisionLm(CausalLm):
         Raises:
             Refused: RC736; RC851, a row has no place for an image, or a place without one.
         """
-        self._pictures = self._show(pixels_I)
-        keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
-        try:
+        with self._counted_anew():
+            self._pictures = self._show(pixels_I)
+            keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
             return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy)
-        finally:
-            self._pictures = {}
 
     def keyed(self, batch: Batch) -> Batch:
         """Return a batch whose ids tell images apart, as an attention will share them."""
         tokens_RT, attend_RT, trained_RT = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT"))
         pixels_I, image_row_I = batch.get("pixels_I", ()), batch.get("image_row_I")
-        self._show(pixels_I)
-        keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+        with self._counted_anew():
+            self._show(pixels_I)
+            keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
         return Batch({**batch, "tokens_RT": keyed_RT})
+
+    @contextmanager
+    def _counted_anew(self) -> Iterator[None]:
+        """Give images ids in the order of this pass: a forest, and its rounding, depends on nothing seen before."""
+        before, self.registry = self.registry, Registry(self.vocabulary, self.shown)
+        try:
+            yield
+        finally:
+            self.registry, self._pictures = before, {}
 
     def _keyed(
         self,

@@ -99,6 +99,21 @@ def test_an_image_is_encoded_once_a_pass(tmp_path):
     assert all(torch.allclose(grad, expected[name], atol=1e-6) for name, grad in found.items())
 
 
+@pytest.mark.parametrize("frozen", [(), ("vision", "projector")])
+def test_nothing_seen_before_changes_a_bit(tmp_path, frozen):
+    """A pass gives the same bits whatever images came before: a run that is continued is the run that was not cut."""
+    policy, fresh = build(tmp_path), build(tmp_path)
+    batch, _ = conversations(policy)
+    for one in (policy, fresh):
+        use(one, "trie")
+        freeze(one.model, frozen, one.parts())
+    with torch.no_grad():
+        for row in (3, 2, 0):
+            scored(policy, batch.rows(torch.tensor([row])))
+        policy.virtual(policy.render(ask(1), images=batch["pixels_I"][2:3]), batch["pixels_I"][2:3])
+    assert torch.equal(scored(policy, batch), scored(fresh, batch))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sampling_is_what_is_trained_on(tmp_path, family):
     """Log-probabilities of what was sampled, mixed prompts in a batch, are the trainer's; memories change none."""
