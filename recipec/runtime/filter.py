@@ -138,8 +138,8 @@ def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values
         chosen = list(groups) if axes == "P" else index
         assert axes in {"P", "R", "RT", "I"}, f"`{value.signal}` cannot be filtered"
         if axes == "I":
-            own = (values[Value(signal, value.node)] for signal in ("pixels_I", "image_row_I"))
-            kept = images_of(*own, torch.tensor(index, dtype=torch.int64))
+            pixels_I, image_row_I = (values[Value(signal, value.node)] for signal in ("pixels_I", "image_row_I"))
+            kept = images_of(pixels_I, image_row_I, torch.tensor(index, dtype=torch.int64))
             made[value] = kept[value.signal == "image_row_I"]
             continue
         if value.signal == "by_prompt_R":
