@@ -61,7 +61,7 @@ def quantize(model: Any, decoder: str, device: torch.device) -> Any:
 def restored(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights as they would be without quantization, by the names they have without an adapter.
 
-    Quantizing them again gives the same four bits.
+    Quantizing them again changes them by the rounding of their blocks' scales alone.
     """
     library: Any = importlib.import_module("bitsandbytes")
     plain = dict(state)

@@ -21,9 +21,9 @@ SIZES = {
 }  # fmt: skip
 
 
-def build(root: Path, family: str = "qwen2_vl", origin: Origin | None = None, **knobs) -> VisionLm:
+def build(root: Path, family: str = "qwen2_vl", origin: Origin | None = None, device: str = "cpu", **knobs) -> VisionLm:
     """Build or load a policy; a new one has weights so large that attention matters."""
-    setting = Setting(root, root / "cache", 0, "s")
+    setting = Setting(root, root / "cache", 0, "s", device=torch.device(device))
     if origin is None:
         knobs["scratch"] = specs.VisionScratch(architecture=family, **SIZES)
     policy = VisionLm(specs.VisionLm(**knobs), setting, origin or Origin("scratch"))
@@ -92,7 +92,7 @@ def use(policy: VisionLm, kind: str) -> None:
 
 def scored(policy: VisionLm, batch: Batch) -> torch.Tensor:
     """Log-probabilities of the trained tokens."""
-    return policy.logprobs(*columns(batch), entropy=False)["logprob_RT"][batch["trained_RT"]]
+    return policy.logprobs(*columns(batch), entropy=False)["logprob_RT"].cpu()[batch["trained_RT"]]
 
 
 def gradients(policy: VisionLm, batch: Batch) -> dict[str, torch.Tensor]:

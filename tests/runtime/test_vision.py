@@ -250,6 +250,7 @@ def test_frozen_parts_stay(tmp_path, family):
     assert frozen.isdisjoint({id(p) for p in parts["projector"]})
     assert not frozen & {id(p) for p in policy.trained().values()}
     assert optimizer.named.keys() == policy.trained().keys()
+    assert Lagged(reference.Lagged(), policy.setting).copies.keys() == policy.trained().keys()
     assert all("connector" in n or "merger" in n or "vis" not in n for n in gradients(policy, batch))
 
 
