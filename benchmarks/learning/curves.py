@@ -48,13 +48,13 @@ def read(stage: Path) -> Curve:
     success, places = [], {axis: [] for axis in NAMES}
     practice, practised = [], {axis: [] for axis in NAMES}
     for _, row in sorted(lines.items()):
-        if "tokens/generated" in row:
-            tokens = row["tokens/generated"]
+        if "rate/tokens_per_second" in row:
+            tokens = row.get("tokens/generated", 0.0)
             spent["tokens"] += tokens
-            spent["calls"] += row["tools/calls"]
+            spent["calls"] += row.get("tools/calls", 0.0)
             spent["steps"] += 1
-            rows += tokens * row["tokens/rows_per_1000"] / 1000
-            practice.append(row["episodes/reward"])
+            rows += tokens * row.get("tokens/rows_per_1000", 0.0) / 1000
+            practice.append(row.get("episodes/reward", row["reward"]))
             for axis, value in spent.items():
                 practised[axis].append(value)
         if EVALUATED in row:
@@ -62,7 +62,7 @@ def read(stage: Path) -> Curve:
             for axis, value in spent.items():
                 places[axis].append(value)
     made, done = ({axis: np.array(values) for axis, values in found.items()} for found in (places, practised))
-    return Curve(np.array(success), made, np.array(practice), done, 1000 * rows / spent["tokens"])
+    return Curve(np.array(success), made, np.array(practice), done, 1000 * rows / max(1.0, spent["tokens"]))
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:

@@ -3,7 +3,8 @@
     pip install 'recipec[train,envs]' matplotlib
     python benchmarks/learning/run.py household --seeds 8 --out runs/learning
     python benchmarks/learning/run.py multihop --seeds 8 --out runs/learning
-    python benchmarks/learning/run.py both --seeds 8 --out runs/learning --figures docs
+    python benchmarks/learning/run.py dermiq --seeds 5 --out runs/learning
+    python benchmarks/learning/run.py all --seeds 8 --out runs/learning --figures docs
 
 Data and the warm start are made once, below --out; then every side runs once for each seed, two at a time on one core
 each.  A command that was cut off is given again: runs that are done are kept, the others go on.
@@ -71,6 +72,13 @@ BENCHES = {
         ("tree", "chain"),
         (Compared("tree", "chain", "tokens"), Compared("tree", "chain", "calls")),
         "tokens",
+    ),
+    "dermiq": Bench(
+        "dermiq",
+        (str(ROOT / "recipes" / "tiny" / "data" / "dermiq"),),
+        ("grpo_pp", "grpo"),
+        (Compared("grpo_pp", "grpo", "steps"),),
+        "steps",
     ),
 }
 
@@ -147,7 +155,7 @@ def report(bench: Bench, home: Path, seeds: range, figures: Path | None) -> None
 
 def main() -> None:
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    said.add_argument("bench", choices=[*BENCHES, "both"])
+    said.add_argument("bench", choices=[*BENCHES, "all"])
     said.add_argument("--seeds", type=int, default=8, help="runs of each side")
     said.add_argument("--first-seed", type=int, default=0, help="seed of the first; settings were chosen with 100 on")
     said.add_argument("--out", type=Path, required=True, help="folder of data, warm starts and runs")
@@ -158,7 +166,7 @@ def main() -> None:
     chosen = said.parse_args()
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     for bench in BENCHES.values():
-        if chosen.bench not in {bench.name, "both"}:
+        if chosen.bench not in {bench.name, "all"}:
             continue
         if chosen.sides:
             sides = tuple(side for side in bench.sides if side in chosen.sides)
