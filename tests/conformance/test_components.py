@@ -40,8 +40,16 @@ REQUIRED = {
 # Numbers that are pure: factors, shares, and bounds on ratios.
 PURE = {
     "advantage.*": {"weight", "positive", "negative"},
-    "loss.*": {"epsilon", "epsilon_high", "dual_clip", "beta", "entropy", "sampler_correction_cap", "label_smoothing",
-               "discopop_tau"},
+    "loss.*": {
+        "epsilon",
+        "epsilon_high",
+        "dual_clip",
+        "beta",
+        "entropy",
+        "sampler_correction_cap",
+        "label_smoothing",
+        "discopop_tau",
+    },
     "optimizer.*": {"learning_rate", "betas", "epsilon", "weight_decay", "warmup_ratio", "max_grad_norm"},
     "policy.*": {"dropout"},
     "data.*": {"task_seed"},
@@ -61,8 +69,11 @@ VARIANTS = {
         {"sampler_correction": "mask", "ratio_to": "ref_logprob_RT", "beta": 0.1, "kl": "abs"},
     ],
     "loss.dpo": [
-        {"variant": "hinge"}, {"variant": "ipo", "length_normalised": True}, {"label_smoothing": 0.1},
-        {"variant": "robust", "label_smoothing": 0.1}, {"variant": "exo_pair", "label_smoothing": 0.1},
+        {"variant": "hinge"},
+        {"variant": "ipo", "length_normalised": True},
+        {"label_smoothing": 0.1},
+        {"variant": "robust", "label_smoothing": 0.1},
+        {"variant": "exo_pair", "label_smoothing": 0.1},
         *({"variant": v} for v in ("nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "discopop")),
     ],
     "reward.kl_penalty": [{"kl": "k1"}, {"kl": "k2"}, {"kl": "k3"}, {"kl": "abs"}],

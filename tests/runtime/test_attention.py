@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipec.diagnostics import Refused
 from recipec.runtime import head, weights
-from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.auto import Auto
+from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.packed import Packed
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting

@@ -193,9 +193,7 @@ class Packed:
         else:
             positions = turned_3RT[:, kept][:, None]
         with _without_mask():
-            hidden_1NH = policy.hidden(
-                input_ids=tokens_RT[kept][None], position_ids=positions, row_lengths=row_lengths
-            )
+            hidden_1NH = policy.hidden(input_ids=tokens_RT[kept][None], position_ids=positions, row_lengths=row_lengths)
         starts = torch.tensor([0, *lengths[:-1]], device=tokens_RT.device).cumsum(0)
         return Predictors(
             hidden_1NH[0, starts[row] + column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
