@@ -25,6 +25,11 @@ CHECKED = {
     "retriever": RETRIEVERS,
     "history": st.integers(0, 99) | st.just("append_only"),
     "pattern": TEXTS.map(re.escape),
+    "say": TEXTS.map(lambda text: f"{{subject}}{text}{{object}}"),
+    "names": st.sampled_from(["urn:x-name:", "http://example.com/v#", "https://example.com/"]),
+    "embedder": st.sampled_from(["./models/a", "../b", "/c", "package:tiny"]),
+    "model": st.sampled_from(["learn", "./models/a", "org/name", "package:tiny"]),
+    "confidence": st.just("probability"),
 }
 """Knobs whose values a validator looks at."""
 METRICS = st.sampled_from(["accuracy", "reward", "majority", "avg@4", "pass@16"])
@@ -45,7 +50,10 @@ def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         return st.one_of([values(choice, metadata) for choice in args])
     if origin is tuple:
         one = values(args[0], [])
-        return st.lists(one, max_size=3).map(tuple) if Ellipsis in args else st.tuples(*[one] * len(args))
+        fewest = next((m.min_length for m in metadata if hasattr(m, "min_length")), 0)
+        return (
+            st.lists(one, min_size=fewest, max_size=3).map(tuple) if Ellipsis in args else st.tuples(*[one] * len(args))
+        )
     low, high = (next((v for m in metadata for s in signs if (v := getattr(m, s, None)) is not None), None)
                  for signs in (("ge", "gt"), ("le", "lt")))  # fmt: skip
     above, below = (any(hasattr(m, sign) for m in metadata) for sign in ("gt", "lt"))
