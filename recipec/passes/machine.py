@@ -34,7 +34,7 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
 
     What it checks: every component of a stage that the recipe names has an implementation; of engines see RC509.
     Why it matters: its knobs and its wiring are checked, but nothing would do the work.
-    Example: `policy: {type: vision_lm}`.
+    Example: a component that an installed package declares, and leaves to its next version.
     Use instead: one of the components that the message names, or a later version.
     """
     for part in _everything(reading):

@@ -201,3 +201,16 @@ def test_credit_of_tokens_with_a_ratio_of_rows(plug_in: Callable[..., Any]) -> N
     rows = fine.replace("aggregate: token_mean", "aggregate: seq_mean_token_mean, ratio: sequence")
     assert [d.code for d in diagnose(rows)] == ["RC407"]
     assert diagnose(fine) == []
+
+
+def test_a_component_without_an_implementation(plug_in: Callable[..., Any]) -> None:
+    """A plug-in that is declared and leaves the work to its next version is refused with those that do it."""
+
+    @plug_in("advantage", requires=("reward_R",), provides=("advantage_RT",))
+    class Later(Component):
+        """Credit rows some day."""
+
+        type: Literal["later"] = "later"
+
+    (found,) = diagnose(GOOD.replace("{type: group_relative, group: by_prompt_R}", "{type: later}"))
+    assert (found.code, "`group_relative`" in (found.help or "")) == ("RC501", True)
