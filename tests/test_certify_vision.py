@@ -26,13 +26,12 @@ stages:
 @pytest.mark.parametrize(
     ("origin", "policy", "named"),
     [
-        ("scratch", "scratch: {hidden_size: 32, layers: 2, heads: 4, vision_layers: 1}", "the recipe's own"),
         ("scratch", "scratch: {architecture: idefics3, hidden_size: 32, layers: 2, heads: 4}", "the recipe's own"),
         ("Qwen/Qwen2.5-VL-3B-Instruct", "dtype: float32", "a small one of Qwen"),
     ],
 )
 def test_rows_with_images_are_certified(folder, monkeypatch, origin, policy, named):
-    """Forests of rows that show images give what rows alone give, gradients of the encoder too, and share the images."""
+    """Forests of rows that show images give what rows alone give, gradients of the encoder too, and share them."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder.write(r__yaml=RECIPE.format(origin=origin, policy=policy), x__jsonl="")
     ended = folder.call("certify", "r.yaml", "--format", "json")
