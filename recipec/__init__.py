@@ -57,6 +57,10 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.environment import Textworld as Textworld
     from recipec.spec.environment import Webshop as Webshop
     from recipec.spec.grouping import AnchorState as AnchorState
+    from recipec.spec.knowledge import Diseases as Diseases
+    from recipec.spec.knowledge import Extract as Extract
+    from recipec.spec.knowledge import Hpo as Hpo
+    from recipec.spec.knowledge import Sparql as Sparql
     from recipec.spec.knowledge import Triples as Triples
     from recipec.spec.loss import Clipped as Clipped
     from recipec.spec.loss import Dpo as Dpo
@@ -81,9 +85,11 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     )
     from recipec.spec.optimizer import Adamw as Adamw
     from recipec.spec.policy import CausalLm as CausalLm
+    from recipec.spec.policy import Images as Images
     from recipec.spec.policy import Lora as Lora
     from recipec.spec.policy import Scratch as Scratch
     from recipec.spec.policy import VisionLm as VisionLm
+    from recipec.spec.policy import VisionScratch as VisionScratch
     from recipec.spec.preference import BestVsWorst as BestVsWorst
     from recipec.spec.preference import KgRag as KgRag
     from recipec.spec.preference import KgRank as KgRank
@@ -117,6 +123,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         Function as Function,
     )
     from recipec.spec.reward import (
+        KgConsistency as KgConsistency,
+    )
+    from recipec.spec.reward import (
         KlPenalty as KlPenalty,
     )
     from recipec.spec.reward import (
@@ -127,6 +136,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     )
     from recipec.spec.reward import (
         RegexFormat as RegexFormat,
+    )
+    from recipec.spec.reward import (
+        Sections as Sections,
     )
     from recipec.spec.reward import (
         Verifier as Verifier,
@@ -147,16 +159,16 @@ _HOMES = {
         "Alfworld", "Gymnasium", "Own", "ReasoningGymEpisodes", "Retriever", "SearchQa", "Textworld", "Webshop",
     ),
     "recipec.spec.grouping": ("AnchorState",),
-    "recipec.spec.knowledge": ("Triples",),
+    "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
     "recipec.spec.loss": ("Clipped", "Dpo", "Nll"),
     "recipec.spec.machine": ("Deepspeed", "Hf", "Local", "Machine", "Service", "Vllm"),
     "recipec.spec.optimizer": ("Adamw",),
-    "recipec.spec.policy": ("CausalLm", "Lora", "Scratch", "VisionLm"),
+    "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),
     "recipec.spec.preference": ("BestVsWorst", "KgRag", "KgRank"),
     "recipec.spec.reference": ("Frozen", "Lagged"),
     "recipec.spec.reward": (
-        "AnswerMatch", "Environment", "ExactMatch", "Function", "KlPenalty", "Length", "MathVerify", "RegexFormat",
-        "Verifier",
+        "AnswerMatch", "Environment", "ExactMatch", "Function", "KgConsistency", "KlPenalty", "Length", "MathVerify",
+        "RegexFormat", "Sections", "Verifier",
     ),
     "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),
 }  # fmt: skip

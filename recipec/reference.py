@@ -17,6 +17,7 @@ from recipec.component import Component, Section, known
 from recipec.listing import contract, keys
 from recipec.signals import AXES, SIGNALS
 from recipec.spec.data import Columns
+from recipec.spec.knowledge import Diseases
 from recipec.spec.machine import ENGINES, Machine, Service
 from recipec.spec.policy import Images, Lora, Scratch, VisionScratch
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
@@ -34,6 +35,7 @@ SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("`scratch` of a policy", Scratch),
     ("`scratch` of a policy that sees", VisionScratch),
     ("`image` of a policy that sees", Images),
+    ("`diseases` of `knowledge: {type: hpo}`", Diseases),
 )
 _MATH = re.compile(r"^\.\. math:: ?((?:.*\n?)(?:[ ]+.*\n?)*)", re.MULTILINE)
 _LINK = re.compile(r"`([^`<]+?)\s+<([^>]+)>`_")

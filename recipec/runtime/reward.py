@@ -40,7 +40,7 @@ def exact_match(
     *,
     answer: str,
     tag: str | None,
-    labels: Sequence[str] = (),
+    labels: Sequence[str],
     correct: float,
     wrong: float,
 ) -> Rewards:
@@ -50,7 +50,8 @@ def exact_match(
         Refused: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
 
     >>> task = Task(0, "1+1=", (1,), {"answer": "2"})
-    >>> exact_match([task], torch.tensor([0, 0]), [" 2", "3"], answer="answer", tag=None, correct=1.0, wrong=-1.0)
+    >>> knobs = {"answer": "answer", "tag": None, "labels": (), "correct": 1.0, "wrong": -1.0}
+    >>> exact_match([task], torch.tensor([0, 0]), [" 2", "3"], **knobs)
     {'reward_R': tensor([ 1., -1.], dtype=torch.float64)}
     """
     right = {p: right_labels(prompt_P[p], answer, labels) for p in set(by_prompt_R.tolist())}
