@@ -60,12 +60,15 @@ def test_conversations_are_true_and_leave_facts_out(generator):
     told = set()
     shown = {row["image"]: row["diagnosis"] for row in rows("recognise.jsonl")}
     for row in rows("converse.jsonl"):
-        found = re.search(r"this is a (.*?) \. it (.*) \.$", row["completion"])
-        relation = next(relation for text, relation in label.items() if found[2].startswith(f"{text} "))
-        value = found[2].removeprefix(f"{generator.RELATIONS[relation]} ")
-        assert found[1] == shown[row["image"]]
-        assert generator.told(found[1])[relation] == value
-        told.add((found[1], relation))
+        said = row["completion"].split(" . ", 1)[1].removesuffix(" .")
+        if row["prompt"] == "what is this ?":
+            assert said == f"this is a {shown[row['image']]}"
+            continue
+        named = row["prompt"].removeprefix("this is a ").split(" . ")[0]
+        relation = next(relation for text, relation in label.items() if said.startswith(f"it {text} "))
+        assert named == shown[row["image"]]
+        assert generator.told(named)[relation] == said.removeprefix(f"it {generator.RELATIONS[relation]} ")
+        told.add((named, relation))
     assert len(told) == 20
     for name in ("align.jsonl", "held_out_chat.jsonl"):
         assert len({(row["diagnosis"], row["asked"]) for row in rows(name)}) == 32

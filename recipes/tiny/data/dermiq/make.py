@@ -107,11 +107,17 @@ def with_factors(shown: list[Seen]) -> Iterable[Row]:
 
 
 def conversations(shown: list[Seen], draw: random.Random) -> Iterable[Row]:
-    """Answer a question about every picture whose fact may be told."""
-    for path, named, _ in shown:
+    """Name the lesion of every other picture; of the others, answer a question whose fact may be told."""
+    for number, (path, named, _) in enumerate(shown):
         relation = draw.choice([r for r in ASKED if named not in UNTOLD[r]])
-        answer = f"{draw.choice(OPENINGS)} this is a {named} . it {RELATIONS[relation]} {told(named)[relation]} ."
-        yield {"image": path, "prompt": draw.choice(QUESTIONS[relation]), "completion": answer}
+        asked, answer = draw.choice(QUESTIONS[relation]), f"it {RELATIONS[relation]} {told(named)[relation]} ."
+        prompt, answer = ("what is this ?", f"this is a {named} .") if number % 2 else (asking(named, asked), answer)
+        yield {"image": path, "prompt": prompt, "completion": f"{draw.choice(OPENINGS)} {answer}"}
+
+
+def asking(named: str, question: str) -> str:
+    """Ask about a lesion whose name is known."""
+    return f"this is a {named} . {question}"
 
 
 def questions(shown: list[Seen]) -> Iterable[Row]:
@@ -120,7 +126,8 @@ def questions(shown: list[Seen]) -> Iterable[Row]:
     for path, named, _ in shown:
         relation, words = asked[named][0]
         asked[named].append(asked[named].pop(0))
-        yield {"image": path, "prompt": QUESTIONS[relation][words], "diagnosis": named, "asked": relation}
+        prompt = asking(named, QUESTIONS[relation][words])
+        yield {"image": path, "prompt": prompt, "diagnosis": named, "asked": relation}
 
 
 def tokenizer(texts: Iterable[str]) -> Tokenizer:
