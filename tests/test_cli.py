@@ -171,7 +171,8 @@ def test_a_run_speaks_on_stderr_in_plain_lines(two):
     assert (ended.code, ended.out) == (0, "")
     assert "\x1b" not in ended.err
     assert "\r" not in ended.err
-    assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["learn", "learn", "done"]
+    told = [line.split(" ")[:2] for line in ended.err.splitlines()]
+    assert told == [["learn:", "attention"], ["learn:", "step"], ["learn:", "step"], ["done:", "runs/small/model,"]]
 
 
 def test_a_quiet_run_says_nothing(two):

@@ -21,6 +21,9 @@ FORMS = {
     ),
     r"^[A-Za-z][A-Za-z0-9_-]*$": "letters, digits, `_` and `-`, a letter first",
     r"[^\W_]": "text with a letter or a digit",
+    r"\{subject\}(.|\n)*\{object\}|\{object\}(.|\n)*\{subject\}": "text with `{subject}` and `{object}` in it",
+    r"^[A-Za-z]+:[^\s<>\x22{}|\\^`]*[:/#]$": "the beginning of an IRI, such as `https://example.com/`",
+    r"^(\.\.?/|/|package:).": "a directory that begins with `./`, `../` or `/`, or `package:…`",
 }
 """Every pattern of our models in words; a test keeps the table whole."""
 _LONGEST = 60
