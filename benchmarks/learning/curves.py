@@ -92,17 +92,16 @@ def signed(values: Sequence[float]) -> str:
 
 def sides_table(read: Mapping[str, Sequence[Curve]]) -> str:
     """Say where each side began and ended, and what it spent; ± is half a 95 % interval."""
-    lines = [
-        "| side | success before | after | steps | generated tokens | tool calls | rows per 1,000 tokens |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    axes = [axis for axis in NAMES if any(curve.spent[axis][-1] for found in read.values() for curve in found)]
+    shared = "tokens" in axes
+    titles = ["side", "success before", "after", *(NAMES[axis] for axis in axes), *["rows per 1,000 tokens"] * shared]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for side, found in read.items():
         begun, ended = (interval([curve.success[i] for curve in found]) for i in (0, -1))
-        spent = [np.mean([curve.spent[axis][-1] for curve in found]) for axis in ("steps", "tokens", "calls")]
-        lines.append(
-            f"| `{side}` | {begun[0]:.3f} ± {begun[1]:.3f} | {ended[0]:.3f} ± {ended[1]:.3f} | {spent[0]:.0f}"
-            f" | {spent[1]:,.0f} | {spent[2]:,.0f} | {np.mean([curve.rows for curve in found]):.0f} |"
-        )
+        spent = [f"{np.mean([curve.spent[axis][-1] for curve in found]):,.0f}" for axis in axes]
+        rows = [f"{np.mean([curve.rows for curve in found]):.0f}"] * shared
+        cells = [f"`{side}`", *(f"{mean:.3f} ± {half:.3f}" for mean, half in (begun, ended)), *spent, *rows]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

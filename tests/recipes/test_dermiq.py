@@ -84,7 +84,7 @@ def test_questions_about_real_diseases_tell_no_facts():
     files = {name: (RECIPES / "smollm2" / "data" / f"{name}.jsonl").read_text() for name in ("skin", "skin_held_out")}
     rows = {name: [json.loads(line) for line in text.splitlines()] for name, text in files.items()}
     for row in (*rows["skin"], *rows["skin_held_out"]):
-        assert row["prompt"][0]["content"] == f"Which changes of the skin does {row['disease']} cause?"
+        assert row["prompt"][0]["content"] == f"Name the skin findings of {row['disease']}, as a list."
     assert not {r["disease"] for r in rows["skin"]} & {r["disease"] for r in rows["skin_held_out"]}
 
 

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROOT = "HP:0000951"
 FEWEST = 4
 NAME = re.compile(r"[A-Z][a-z]+(?:[- ][A-Za-z][a-z]+){1,3}")
-QUESTION = "Which changes of the skin does {} cause?"
+QUESTION = "Name the skin findings of {}, as a list."
 
 
 def findings(path: Path) -> set[str]:

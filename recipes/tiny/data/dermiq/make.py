@@ -107,11 +107,11 @@ def with_factors(shown: list[Seen]) -> Iterable[Row]:
 
 
 def conversations(shown: list[Seen], draw: random.Random) -> Iterable[Row]:
-    """Name the lesion of every other picture; of the others, answer a question whose fact may be told."""
+    """Name the lesion of every fourth picture; of the others, answer a question whose fact may be told."""
     for number, (path, named, _) in enumerate(shown):
         relation = draw.choice([r for r in ASKED if named not in UNTOLD[r]])
         asked, answer = draw.choice(QUESTIONS[relation]), f"it {RELATIONS[relation]} {told(named)[relation]} ."
-        prompt, answer = ("what is this ?", f"this is a {named} .") if number % 2 else (asking(named, asked), answer)
+        prompt, answer = ("what is this ?", f"this is a {named} .") if number % 4 == 0 else (asking(named, asked), answer)
         yield {"image": path, "prompt": prompt, "completion": f"{draw.choice(OPENINGS)} {answer}"}
 
 
