@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import tensorboard.summary
@@ -100,26 +101,31 @@ def run(out: Path, strike: int = 0, number: int = signal.SIGKILL, *more: str) ->
     """Run the recipe in a child; return its exit code, or less than 0 where a signal ended it."""
     child = os.fork()
     if child == 0:
-        code = 3
-        try:
-            os.chdir(out.parent)
-            torch.cuda.is_available = lambda: False  # a fork cannot use a GPU that its parent may have used
-            sys.argv = ["recipec", "run", "r.yaml", "--out", str(out), "--quiet", *more]
-            err = os.open(out.parent / f"{out.name}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(err, 1)
-            os.dup2(err, 2)
-            sys.stdout, sys.stderr = (os.fdopen(fd, "w") for fd in (1, 2))
-            events = Events(strike, number)
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-            (out.parent / "events").write_text(str(events.count))
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+        lead(out, strike, number, *more)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def lead(out: Path, strike: int = 0, number: int = signal.SIGKILL, *more: str) -> NoReturn:
+    """Run the recipe in this process, and end it."""
+    code = 3
+    try:
+        os.chdir(out.parent)
+        torch.cuda.is_available = lambda: False  # a fork cannot use a GPU that its parent may have used
+        sys.argv = ["recipec", "run", "r.yaml", "--out", str(out), "--quiet", *more]
+        err = os.open(out.parent / f"{out.name}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(err, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w") for fd in (1, 2))
+        events = Events(strike, number)
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        (out.parent / "events").write_text(str(events.count))
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def said(out: Path) -> str:
