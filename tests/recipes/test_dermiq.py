@@ -91,7 +91,7 @@ def test_questions_about_real_diseases_tell_no_facts():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_small_pipeline_learns(tmp_path):
-    """Practice raises the diagnosis clearly above the warm start; preferences make conversation truer."""
+    """Practice raises diagnoses clearly above the warm start, preferences make talk truer; seen were 0.21 and 0.15."""
     pytest.importorskip("PIL")
     pytest.importorskip("pyoxigraph")
     out = tmp_path / "run"
@@ -114,4 +114,4 @@ def test_the_small_pipeline_learns(tmp_path):
     right = {stage: row["eval/diagnosis/accuracy"] for stage, row in found.items()}
     true = {stage: row["eval/conversation/consistency"] for stage, row in found.items()}
     assert right["recognise"] - right["warm"] >= 0.1
-    assert true["align"] - true["converse"] >= 0.1
+    assert true["align"] - true["converse"] >= 0.05
