@@ -117,8 +117,15 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stage]]:
     seen.clear()
 
 
+def tensors() -> list[Tensor]:
+    """List every tensor that there is."""
+    gc.collect()
+    return [found for found in gc.get_objects() if type(found) in {Tensor, Parameter} and found.layout == torch.strided]
+
+
 def test_one_copy_is_kept(folder: Folder, stages):
     """Beside the policy, its gradients and moments, the stage keeps every trained tensor exactly once."""
+    before = tensors()  # and held, so that nothing new lies where they lie
     ended = folder.run(RECIPE, a__jsonl=ROWS)
     assert ended.code == 0, ended.err
     stage = stages[-1]
@@ -127,11 +134,10 @@ def test_one_copy_is_kept(folder: Folder, stages):
         part.inner for part in stage.walk.instances.values() if isinstance(getattr(part, "inner", None), Lagged)
     ]
     assert {name: copy.shape for name, copy in lagged.copies.items()} == trained
-    gc.collect()
     table = next(shape for name, shape in trained.items() if "embed" in name)
-    alike = [found for found in gc.get_objects() if type(found) in {Tensor, Parameter} and found.shape == table]
-    stored = {found.untyped_storage().data_ptr() for found in alike}
-    own = {p.untyped_storage().data_ptr() for p in stage.policy.model.parameters()}
+    stored = {found.untyped_storage().data_ptr() for found in tensors() if found.shape == table}
+    own = {found.untyped_storage().data_ptr() for found in before}
+    own |= {p.untyped_storage().data_ptr() for p in stage.policy.model.parameters()}
     own |= {
         m.untyped_storage().data_ptr() for s in stage.optimizer.optimizer.state.values() for m in s.values() if m.ndim
     }
