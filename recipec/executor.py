@@ -179,22 +179,43 @@ def stages(
             display.skipped(stage.name)
             continue
         run_stage = reach(_STAGE)
-        ended = run_stage(
-            graph=graph,
-            stage=stage,
-            first=number == 0,
-            folder=folder,
-            options=options,
-            display=display,
-            stopped=stopped,
-            digest=digests[stage.name],
-            begun=outcome.begin,
-            warn=outcome.diagnostics.append,
-        )
+        try:
+            ended = run_stage(
+                graph=graph,
+                stage=stage,
+                first=number == 0,
+                folder=folder,
+                options=options,
+                display=display,
+                stopped=stopped,
+                digest=digests[stage.name],
+                begun=outcome.begin,
+                warn=outcome.diagnostics.append,
+            )
+        except Refused as refused:
+            raise Refused(*(placed(found, stage.name, options.locate) for found in refused.diagnostics)) from refused
         outcome.stages_run.append(stage.name)
         if not ended:
             return False
     return True
+
+
+def placed(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
+    """Give what a stage was refused for a place in the recipe, where it has none in a file.
+
+    The place is the key that it names, absolute or the stage's own, else the stage as a whole.
+
+    >>> from recipec.faults.preference import no_pairs_left
+    >>> placed(no_pairs_left("align", "kg_rank", 4, {}), "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
+    'stages.align.preference'
+    """
+    if found.spans:
+        return found
+    key = f"stages.{stage}"
+    if found.path:
+        key = found.path if found.path.startswith(("stages.", "evaluate.", "machine.")) else f"{key}.{found.path}"
+        return replace(found, spans=tuple(locate(key)), path=key)
+    return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
 
 
 def reach(impl: str) -> Callable[..., Any]:

@@ -38,10 +38,10 @@ def absent(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) ->
     """
     for key, name, is_model in _named(graph):
         path = root / name
-        if path.is_dir() if is_model else path.exists():
+        if path.is_dir() or (path.is_file() and not is_model):
             continue
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        problem = "there is no such file or folder"
+        problem = "it is neither a file nor a folder" if path.exists() else "there is no such file or folder"
         found = model_faults.no_model(name) if is_model else data_faults.data_missing(name, problem, siblings)
         yield replace(found, spans=tuple(locate(key)), path=key)
 

@@ -1,5 +1,7 @@
 """What a graph of facts lacks is found before a model is loaded, with its place; what was read is read once."""
 
+import os
+
 import pytest
 from small import MODEL, rows
 from test_kg_preferences import FILES, RANK
@@ -47,6 +49,16 @@ def test_what_a_graph_lacks_ends_the_run_first(folder, recipe, facts, code, at):
     assert (ended.code, ended.first) == (1, code), ended.err
     assert at in ended.err
     assert not (folder.path / "runs/small/stages").exists()
+
+
+def test_a_pipe_is_no_file_of_facts(folder):
+    """What would never end, or never begin, is refused where it is named."""
+    os.mkfifo(folder.path / "pipe.tsv")
+    ended = folder.run(TWO.replace("facts.tsv", "pipe.tsv"), **FILES)
+
+    assert (ended.code, ended.first) == (1, "RC700")
+    assert "neither a file nor a folder" in ended.err
+    assert "r.yaml:" in ended.err
 
 
 def test_several_files_are_one_graph(folder):

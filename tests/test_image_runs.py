@@ -58,10 +58,10 @@ COLOURS = {"r": (220, 30, 30), "b": (30, 30, 220), "g": (30, 220, 30), "w": (250
 ROWS = rows(*({"prompt": "?", "completion": c, "answer": c, "images": [f"pictures/{c}.png"]} for c in COLOURS))
 
 
-def painted(colour):
+def painted(colour, size=(16, 16)):
     """Return the bytes of a picture of one colour."""
     stream = io.BytesIO()
-    Image.new("RGB", (16, 16), colour).save(stream, "PNG")
+    Image.new("RGB", size, colour).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -150,6 +150,7 @@ BAD = [
     ("text file", {"images": ["b.png"]}, {"b__png": b"hello"}, "RC865"),
     ("cut file", {"images": ["b.png"]}, {"b__png": NOISE[:-30]}, "RC865"),
     ("huge", {"images": ["b.png"]}, {"b__png": HUGE}, "RC864"),
+    ("longer than the model takes", {"images": ["b.png"]}, {"b__png": painted((1, 2, 3), (900, 1))}, "RC855"),
     ("a number", {"images": 7}, {}, "RC867"),
     ("a null", {"images": [None]}, {}, "RC867"),
     ("embedded", {"images": [{"bytes": "iVBO", "path": None}]}, {}, "RC867"),
@@ -209,6 +210,33 @@ def test_a_missing_picture_of_a_later_stage_costs_no_training(pictures):
     assert (ended.code, ended.first) == (1, "RC863")
     assert ended.err.count("error[") == 1
     assert not (pictures.path / "runs/small/stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "mode", "kind"),
+    [(1, 1, "RGB", "PNG"), (120, 1, "L", "PNG"), (9, 7, "P", "PNG"), (9, 7, "I;16", "PNG"), (9, 7, "CMYK", "JPEG")],
+)
+def test_odd_pictures_are_seen(pictures, width, height, mode, kind):
+    """One pixel, a line, a palette, sixteen bits, four inks: all of them train."""
+    Image.new(mode, (width, height)).save(pictures.path / "pictures/odd.png", kind)
+    row = {"prompt": "?", "completion": "r", "images": ["pictures/odd.png"]}
+    ended = pictures.run(SEEING.replace("steps: 2", "steps: 1"), a__jsonl=rows(row, row))
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("names", ["[visoin]", "[vision, projector, decoder, embeddings]", "['']"])
+def test_freezing_what_is_not_there_or_everything(pictures, names):
+    """A part that the model does not have, and no part left to train, are told where the recipe says them."""
+    ended = pictures.run(SEEING.replace("learning_rate: 1.0e-2", f"learning_rate: 1.0e-2, freeze: {names}"))
+    assert (ended.code, ended.first) == (1, "RC773")
+    assert "r.yaml:12:" in ended.err
+
+
+def test_what_an_evaluation_lacks_is_told_at_the_evaluation(pictures):
+    """A column that only the evaluation asks for is told at the evaluation, not at the stage that it ends."""
+    ended = pictures.run(SEEING + AFTER[AFTER.index("evaluate") :].replace("answer: answer", "answer: label"))
+    assert (ended.code, ended.first) == (1, "RC741")
+    assert "r.yaml:15:8" in ended.err
 
 
 def test_without_pillow_a_run_is_refused_before_it_begins(pictures, monkeypatch):

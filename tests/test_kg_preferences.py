@@ -125,6 +125,7 @@ def test_filters_can_be_loosened_for_nothing(folder, monkeypatch):
     ended = folder.run(RANK.replace("topic: disease", "topic: disease, margin: 1000.0"), **FILES)
     assert (ended.code, ended.first) == (1, "RC885")
     assert "below margin" in ended.err
+    assert "r.yaml:13:17" in ended.err
     stage = folder.path / "runs" / "small" / "stages" / "align"
     assert not (stage / "policy").exists()
     assert not (stage / "pairs").exists()
@@ -167,6 +168,8 @@ def test_what_makes_no_pairs_is_refused_before_training(folder, recipe, files, c
     """Each mistake is a code with exit 1, and nothing of the stage is there."""
     ended = folder.run(recipe, **{**FILES, **files})
     assert (ended.code, ended.first) == (1, code), ended.err
+    assert "r.yaml:" in ended.err or "t.j2:" in ended.err
+    assert str(folder.path) not in ended.err
     assert not (folder.path / "runs" / "small" / "stages" / "align" / "pairs").exists()
 
 

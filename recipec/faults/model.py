@@ -181,7 +181,11 @@ def adapter_mismatch(problem: str) -> Finding:
     Example: `adapter: continue` with `lora: {r: 16}` where the parent was trained with 8.
     Use instead: the parent's values, or `adapter: merge` and a new adapter.
     """
-    return Finding(problem, help="use the values of the adapter that is there, or `adapter: merge` and a new one")
+    return Finding(
+        problem,
+        help="targets are names of linear layers; an adapter that is continued keeps its values, and a new one follows "
+        "after `adapter: merge`",
+    )
 
 
 @fault("RC733", "adapter-undecided")

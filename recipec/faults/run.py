@@ -206,4 +206,6 @@ def nothing_to_train(problem: str) -> Finding:
     Example: `freeze: [visual_tower]` on a model whose part is called `visual`.
     Use instead: names of the model's own parameters; `recipec show` lists nothing here, since only the weights know.
     """
-    return Finding(problem, help="use a prefix or a dotted part of the model's own parameter names")
+    return Finding(
+        problem, help="use a prefix or a dotted part of the model's own parameter names", path="optimizer.freeze"
+    )

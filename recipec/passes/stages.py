@@ -149,7 +149,10 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
         own, before = spec_of(row, "policy"), spec_of(origin, "policy")
         if own is None or before is None:
             continue
+        instead = "drop this `policy`; after `adapter: merge` it may give a fresh `lora`"
         if own.called != before.called:
+            if row.adapter == "merge" and own.lora is not None:
+                instead = f"say `type: {before.called}` in it"
             problem = f"it is a `{own.called}`, and the weights of `{origin.name}` are a `{before.called}`"
         elif before.lora is not None and row.adapter != "merge":
             problem = f"the adapter of `{origin.name}` goes on, and its shape cannot change"
@@ -164,7 +167,7 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
                 *beside(reading, origin.of("policy")[0].path, f"the policy of `{origin.name}`", key=True),
             ),
             why="a model that is described twice is described two ways before long",
-            help="drop this `policy`; after `adapter: merge` it may give a fresh `lora`",
+            help=instead,
             path=dotted((*row.path, "policy")),
         )
 

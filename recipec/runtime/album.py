@@ -88,7 +88,7 @@ class Album:
             found = self._by_content.get(content)
             if found is None:
                 image = decode(data)
-                made = self.policy.picture(image, shown)
+                made = self._made(image, shown, file, row)
                 self._small.setdefault(made.digest, _small(image))
                 again = partial(self._inputs, folder, name, made, file, row)
                 found = replace(made, inputs=self._shelf.put(made.digest, made.inputs, again))
@@ -97,10 +97,19 @@ class Album:
             raise error.refused(file, row, name) from None
         return found if found.path == shown else replace(found, path=shown)
 
+    def _made(self, image: Decoded, shown: str, file: str, row: int) -> Picture:
+        """Process an image for the policy; what it refuses has a file and a row."""
+        try:
+            found: Picture = self.policy.picture(image, shown)
+        except Refused as refused:
+            here = data_faults.at(file, row)
+            raise Refused(*(replace(said, spans=(*said.spans, *here)) for said in refused.diagnostics)) from None
+        return found
+
     def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:
         """Process an image once more, which must be what it was."""
         try:
-            made = self.policy.picture(decode(read_within(folder, name)), before.path)
+            made = self._made(decode(read_within(folder, name)), before.path, file, row)
         except ImageError as error:
             raise error.refused(file, row, name) from None
         if made.digest != before.digest:

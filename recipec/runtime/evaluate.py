@@ -12,6 +12,7 @@ import torch
 
 from recipec.artifacts import RunFolder
 from recipec.component import Component
+from recipec.diagnostics import Diagnostic, Refused
 from recipec.display import Display
 from recipec.graph import Graph, StageGraph
 from recipec.runtime import clock
@@ -87,10 +88,19 @@ class Evaluator:
         return found
 
     def score(self, name: str, dump: Mapping[str, Any], step: int) -> dict[str, float]:
-        """Ask every task of one evaluation and average its metrics."""
-        if name not in self._ready:
-            self._ready[name] = self._prepare(dump)
-        ready = self._ready[name]
+        """Ask every task of one evaluation and average its metrics.
+
+        Raises:
+            Refused: what its data or its rewards refuse, at the evaluation.
+        """
+        try:
+            if name not in self._ready:
+                self._ready[name] = self._prepare(dump)
+            return self._scored(name, dump, step, self._ready[name])
+        except Refused as refused:
+            raise Refused(*(_placed(found, name) for found in refused.diagnostics)) from None
+
+    def _scored(self, name: str, dump: Mapping[str, Any], step: int, ready: Ready) -> dict[str, float]:
         self.policy.eval()
         found: dict[str, float] = {}
         if PAIRED in dump["metrics"]:
@@ -191,6 +201,11 @@ class Evaluator:
 
 def _bound(function: Any, knobs: Mapping[str, Any]) -> Any:
     return lambda *columns: function(*columns, **knobs)
+
+
+def _placed(found: Diagnostic, name: str) -> Diagnostic:
+    """Let what has no place of its own stand at the evaluation, and not at the stage that it ended."""
+    return found if found.spans else replace(found, path=f"evaluate.{name}.{found.path}".rstrip("."))
 
 
 def _said(dump: Mapping[str, Any]) -> str:

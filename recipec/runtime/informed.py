@@ -141,4 +141,5 @@ def _read(setting: Setting, template: str | None) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(data_faults.data_missing(template or _OWN, str(error), [])) from None
+        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+        raise Refused(data_faults.data_missing(template or _OWN, problem)) from None

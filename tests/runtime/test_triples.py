@@ -1,6 +1,7 @@
 """Facts from files: every format, every character, every way a file can be broken, and a store that is built once."""
 
 import multiprocessing
+import shutil
 import uuid
 
 import networkx as nx
@@ -89,6 +90,10 @@ def test_sources_are_lines(tmp_path):
         ("a.graphml", "<graphml><graph><node id='a'/>\n<edge source='a' target='a'/></graph></graphml>", 2, "relation"),
         ("a.graphml", "<graphml>\n<graph><node></graph></graphml>", 2, ""),
         ("a.graphml", "<html/>", 1, "graphml"),
+        ("a.graphml", "<?xml version='1.0' encoding='none-such'?><graphml/>", 1, "encoding"),
+        ("a.graphml", "<?xml version='1.0' encoding='shift_jis'?><graphml/>", 1, "encoding"),
+        ("a.tsv", b"a\tb\tc\na\tb\0\tc\n", 2, "zero byte"),
+        ("a.csv", b"a,b,c\ra,b,d\r", 1, "CR alone"),
         (
             "a.graphml",
             "<!DOCTYPE x [<!ENTITY a 'b'>]>\n<graphml><graph><node id='&a;'/></graph></graphml>",
@@ -216,6 +221,38 @@ def test_a_damaged_store_is_built_again(tmp_path):
     skin(tmp_path).close()
     (home,) = (tmp_path / "cache" / "knowledge").iterdir()
     (home / "done.json").write_text("{}")
+    graph = skin(tmp_path)
+
+    assert len(graph.out("psoriasis")) == 5
+    assert [p.name for p in (tmp_path / "cache" / "knowledge").iterdir()] == [home.name]
+
+
+def _halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _turn(path):
+    held = bytearray(path.read_bytes())
+    held[len(held) // 3] ^= 255
+    path.write_bytes(bytes(held))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "harm"),
+    [
+        ("store/CURRENT", _halve),
+        ("store/*.sst", _turn),
+        ("store/*.sst", lambda path: path.unlink()),
+        ("done.json", lambda path: path.write_text("[]")),
+        ("", lambda path: (shutil.rmtree(path), path.write_text("x"))),
+        ("", lambda path: (shutil.rmtree(path), path.symlink_to("nowhere"))),
+    ],
+)
+def test_whatever_happened_to_a_store(tmp_path, pattern, harm):
+    """Files of a store that were cut, changed, lost or replaced are noticed before a question is asked."""
+    skin(tmp_path).close()
+    (home,) = (tmp_path / "cache" / "knowledge").iterdir()
+    harm(max(home.glob(pattern)) if pattern else home)
     graph = skin(tmp_path)
 
     assert len(graph.out("psoriasis")) == 5

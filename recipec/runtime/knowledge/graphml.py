@@ -80,6 +80,8 @@ class _Reader:
         except expat.ExpatError as error:
             problem = expat.errors.messages.get(error.code, str(error))
             raise Refused(faults.broken_fact(self.shown, error.lineno, problem, error.offset + 1)) from None
+        except (LookupError, ValueError):  # what the first line of a file says of its encoding
+            raise Refused(faults.broken_fact(self.shown, 1, "its encoding is none that is read; use UTF-8")) from None
         done, self.found = self.found, []
         return done
 

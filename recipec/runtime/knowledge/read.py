@@ -84,7 +84,8 @@ def _table(stream: IO[bytes], shown: str, reading: Reading, delimiter: str) -> I
                 raise Refused(faults.broken_fact(shown, line, "a cell is empty"))
             yield from stated(triple, f"{shown}:{line}", reading.names, named)
     except csv.Error as error:
-        raise Refused(faults.broken_fact(shown, rows.line_num, str(error))) from None
+        problem = "its lines end in CR alone" if "new-line" in str(error) else str(error)
+        raise Refused(faults.broken_fact(shown, rows.line_num, problem)) from None
 
 
 def _header(cells: list[str], columns: tuple[str, str, str], shown: str, line: int) -> tuple[int, ...]:
@@ -97,6 +98,8 @@ def _header(cells: list[str], columns: tuple[str, str, str], shown: str, line: i
 
 def _decoded(stream: Iterable[bytes], shown: str) -> Iterator[str]:
     for number, line in enumerate(stream, 1):
+        if 0 in line:
+            raise Refused(faults.broken_fact(shown, number, "there is a zero byte in it", line.index(0) + 1))
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError as error:

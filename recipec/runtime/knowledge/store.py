@@ -6,21 +6,24 @@ import gc
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyoxigraph as ox
 
-from recipec.artifacts import write_atomic
+from recipec.artifacts import hash_file, write_atomic
 from recipec.diagnostics import Refused
 from recipec.faults import run as faults
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever what is written changes: older stores are then no longer found."""
 DONE = "done.json"
+_KEPT = re.compile(r"CURRENT$|MANIFEST-|\d+\.(?:sst|log)$")
 
 
 def key_of(*parts: object) -> str:
@@ -54,19 +57,29 @@ def open_store(cache: Path, key: str, quads: Callable[[], Iterable[ox.Quad]]) ->
 
 def _opened(final: Path) -> ox.Store | None:
     """Open a whole store; move a damaged one out of the way."""
-    if not final.exists():
+    if not os.path.lexists(final):
         return None
     try:
-        about: dict[str, Any] = json.loads((final / DONE).read_text(encoding="utf-8"))
-        store = ox.Store.read_only(str(final / "store"))
-        if len(store) == about["quads"]:
-            return store
-    except (OSError, ValueError, KeyError):
+        about: Any = json.loads((final / DONE).read_text(encoding="utf-8"))
+        if isinstance(about, dict) and about.get("contents") == _contents(final / "store"):
+            return ox.Store.read_only(str(final / "store"))
+    except (OSError, ValueError, RuntimeError):  # the last is how the store says that it cannot be read
         pass
     aside = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
-    final.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):  # another process was first
+        final.rename(aside)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
     return None
+
+
+def _contents(folder: Path) -> str:
+    """Hash the files with statements in them; reading changes the others."""
+    kept = sorted(path for path in folder.iterdir() if _KEPT.match(path.name))
+    said = [f"{path.name}:{hash_file(path)}" for path in kept]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def _build(home: Path, final: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:
@@ -78,11 +91,10 @@ def _build(home: Path, final: Path, quads: Callable[[], Iterable[ox.Quad]]) -> N
             store.bulk_extend(quads())
             store.flush()
             store.optimize()
-            count = len(store)
         finally:
             del store
             gc.collect()  # the store holds its lock until it is gone
-        write_atomic(temporary / DONE, json.dumps({"format": FORMAT, "quads": count}))
+        write_atomic(temporary / DONE, json.dumps({"format": FORMAT, "contents": _contents(temporary / "store")}))
         try:
             os.rename(temporary, final)  # noqa: PTH104 - Path.rename would do the same
         except OSError:
