@@ -35,8 +35,8 @@ _STAGE = "recipec.runtime.stage:run"
 _LOOK = "recipec.runtime.environment.look:look"
 _FOUR_BITS = "recipec.runtime.four_bits:problem"
 _PROBE = "recipec.runtime.environment.retrieve:probe"
-_PICTURED = "recipec.runtime.pictured:pictured"
-_UNSEEN = "recipec.runtime.pictured:unseen"
+_PICTURED = "recipec.runtime.images.look:digest"
+_UNSEEN = "recipec.runtime.images.look:unseen"
 _FACTS = "recipec.runtime.knowledge.look:look"
 
 

@@ -4,7 +4,7 @@ import pytest
 from test_image_runs import AFTER, COLOURS, EXPLORE, ROWS, SEEING, painted
 from test_resume import left, run, said
 
-from recipec.runtime.vision import VisionLm
+from recipec.runtime.vision.policy import VisionLm
 
 NEEDED = VisionLm  # children are forked: what they need is imported once, here
 

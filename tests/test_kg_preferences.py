@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from small import MODEL, rows
 
-from recipec.runtime.answering import Answering
+from recipec.runtime.preference.answering import Answering
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FACTS = "".join(f"d{i}\thas sign\t{letter}\n" for i in range(2) for letter in LETTERS[i::2])

@@ -10,8 +10,8 @@ from small import rows
 from test_kg_preferences import FACTS, RAG, RANK, ROWS
 from test_resume import lead, left, said
 
-from recipec.runtime import answering
-from recipec.runtime.answering import Answering
+from recipec.runtime.preference import answering
+from recipec.runtime.preference.answering import Answering
 
 RECIPES = {name: text.replace("epochs: 2", "epochs: 2, save_every: 1") for name, text in (("rank", RANK), ("rag", RAG))}
 

@@ -86,7 +86,8 @@ def test_tokenizer_directory() -> None:
 @pytest.mark.parametrize("own", [{}, {"vision_hidden_size": 32, "vision_heads": 2, "merge": 4, "vision_layers": 3}])
 def test_scratch_that_sees(architecture: str, own: dict[str, int]) -> None:
     """What is counted of a new model that sees, its encoder and projector included, is what torch builds."""
-    from recipec.runtime import scratch, scratch_vision
+    from recipec.runtime import scratch
+    from recipec.runtime.vision import scratch as scratch_vision
 
     spec = VisionScratch(architecture=architecture, hidden_size=48, layers=2, heads=4, kv_heads=2, patch_size=4, **own)
     model = scratch_vision.build_model(spec, scratch_vision.with_marks(scratch.characters(), architecture))

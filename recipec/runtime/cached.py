@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
 
 Score = Callable[..., dict[str, Tensor]]
 

@@ -17,15 +17,16 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import Graph, StageGraph
-from recipec.runtime import flops, illustrated, trie, weights
+from recipec.runtime import flops, trie, weights
 from recipec.runtime.attention.certificate import TOLERANCE, shrunk
 from recipec.runtime.batch import Batch
 from recipec.runtime.cutting import Sharing
-from recipec.runtime.families import family_of
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.sequences import Given
 from recipec.runtime.setting import Setting, cache_folder
 from recipec.runtime.specimens import made_up, recorded
+from recipec.runtime.vision.families import family_of
+from recipec.runtime.vision.specimens import columns, illustrated, keyed, moved
 from recipec.runtime.walk import read_spec
 from recipec.shapes import known_shape
 from recipec.spec.recipe import weights_kind
@@ -73,7 +74,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
         if rows is None
         else recorded(rows, limit, policy.vocabulary)
     )
-    batch = illustrated.illustrated(policy, batch, recorded=rows is not None)
+    batch = illustrated(policy, batch, recorded=rows is not None)
     dense = read_spec("attention", {"type": "dense"})
     kinds = {"dense": dense.load()(dense, setting), "shared": spec.load()(spec, setting)}
     low = policy.model.dtype
@@ -169,12 +170,12 @@ def _small(config: Any, setting: Setting, dtype: str) -> CausalLm:
 
 def _seeing(config: Any, setting: Setting, dtype: str) -> CausalLm:
     """Build the small model that sees which the certificate is made with."""
-    from recipec.runtime.attention import pictured  # noqa: PLC0415 - only images need Pillow
+    from recipec.runtime.vision import certificate  # noqa: PLC0415 - only images need Pillow
 
     with torch.random.fork_rng(devices=[]), weights.quiet():
         torch.manual_seed(setting.seed)
-        model = pictured.build(pictured.shrunk(config))
-    return pictured.Given(model.to(getattr(torch, dtype)), setting.cache)
+        model = certificate.build(certificate.shrunk(config))
+    return certificate.Given(model.to(getattr(torch, dtype)), setting.cache)
 
 
 def _stir(model: nn.Module, seed: int) -> None:
@@ -214,7 +215,7 @@ def _rounded(policy: CausalLm, kinds: dict[str, Any], batch: Batch, exact: torch
     """
     total = dict.fromkeys(kinds, 0.0)
     for shift in range(_DRAWS):
-        shifted = Batch({**batch, "tokens_RT": illustrated.shifted(policy, batch, shift)})
+        shifted = Batch({**batch, "tokens_RT": moved(policy, batch, shift)})
         policy.model.to(exact)
         expected = _score(policy, kinds["dense"], shifted)
         policy.model.to(low)  # weights that were of this precision come back as they were
@@ -232,7 +233,7 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
     for index in parts or (torch.arange(batch.num_rows),):
         part = batch.rows(index)
         width = int(part["attend_RT"].sum(-1).max())
-        logprob = policy.logprobs(*illustrated.columns(part, width), entropy=False)["logprob_RT"]
+        logprob = policy.logprobs(*columns(part, width), entropy=False)["logprob_RT"]
         torch.autograd.backward((logprob.cpu() * weight[index, :width]).sum())
         found[index, :width] = logprob.detach().cpu()
     grads = [p.grad.flatten().cpu().double() for p in policy.model.parameters() if p.grad is not None]
@@ -241,7 +242,7 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
 
 def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]:
     """Count tokens, and the operations of a forward and a backward, row by row and as a forest."""
-    tokens = illustrated.keyed(policy, batch)["tokens_RT"].numpy()
+    tokens = keyed(policy, batch)["tokens_RT"].numpy()
     lengths = np.maximum(batch["attend_RT"].sum(-1).numpy() - 1, 0)
     scored = batch["trained_RT"].numpy().copy()
     scored[:, 0] = False
@@ -290,5 +291,5 @@ def _saved(policy: CausalLm, kind: Any, batch: Batch) -> int:
 
     policy.use(kind)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        policy.logprobs(*illustrated.columns(batch, batch["tokens_RT"].shape[1]), entropy=False)
+        policy.logprobs(*columns(batch, batch["tokens_RT"].shape[1]), entropy=False)
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)

@@ -13,8 +13,8 @@ from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.files import Row, kind_of
-from recipec.runtime.parts import before_text, places_in, read_content, with_places
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.parts import before_text, places_in, read_content, with_places
+from recipec.runtime.images.picture import Picture
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Text = str | Sequence[Message]

@@ -16,10 +16,10 @@ from recipec.diagnostics import Diagnostic, Refused
 from recipec.display import Display
 from recipec.graph import Graph, StageGraph
 from recipec.runtime import clock
-from recipec.runtime.album import show
 from recipec.runtime.batch import Task
 from recipec.runtime.clock import Clocked
 from recipec.runtime.environment.position import Environment
+from recipec.runtime.images.album import show
 from recipec.runtime.labels import label_of, right_labels
 from recipec.runtime.margin import margin
 from recipec.runtime.measures import Scored, mean, summary

@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipec.runtime.attention import mixers
-from recipec.runtime.families import family_of
+from recipec.runtime.vision.families import family_of
 
 
 @dataclass(frozen=True, slots=True)

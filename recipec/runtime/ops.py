@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.batch import Example, Task, pad_rows
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
 
 Columns = dict[str, Tensor]
 

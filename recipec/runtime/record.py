@@ -7,8 +7,8 @@ from pathlib import Path
 
 from recipec.graph import Node
 from recipec.runtime import clock, statistics
-from recipec.runtime.album import show
 from recipec.runtime.bound import Stage
+from recipec.runtime.images.album import show
 from recipec.runtime.walk import Values
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.runtime.batch import Message, Task
-from recipec.runtime.picture import places
+from recipec.runtime.images.picture import places
 
 Read = Callable[[list[int]], str]
 _MORE = {

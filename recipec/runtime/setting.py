@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from recipec.runtime.album import Album
     from recipec.runtime.environment.position import Environment
+    from recipec.runtime.images.album import Album
     from recipec.runtime.knowledge.graph import Knowledge
     from recipec.runtime.policy import CausalLm
 

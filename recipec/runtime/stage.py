@@ -18,20 +18,20 @@ from recipec.display import Display
 from recipec.executor import Options
 from recipec.faults import run as faults
 from recipec.graph import Graph, Node, StageGraph, Value
-from recipec.runtime.album import Album, sees
-from recipec.runtime.answering import StoppedEarly
 from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
 from recipec.runtime.clock import Clocked
 from recipec.runtime.engine import Followed, Scored
 from recipec.runtime.environment.position import Environment
 from recipec.runtime.evaluate import Evaluator
+from recipec.runtime.images.album import Album, sees
 from recipec.runtime.journal import Journal
 from recipec.runtime.loop import run_stage, split
 from recipec.runtime.optimizer import AdamW, freeze
 from recipec.runtime.own import load_functions
-from recipec.runtime.pairs import made_once
 from recipec.runtime.policy import Origin
+from recipec.runtime.preference.answering import StoppedEarly
+from recipec.runtime.preference.pairs import made_once
 from recipec.runtime.setting import Setting, cache_folder
 from recipec.runtime.table import Table
 from recipec.runtime.walk import Values, Walk, read_spec, spec_of

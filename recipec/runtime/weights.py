@@ -29,7 +29,7 @@ from recipec.diagnostics import Refused
 from recipec.faults import model as faults
 from recipec.faults import trust
 from recipec.faults import vision as vision_faults
-from recipec.runtime.families import KNOWN
+from recipec.runtime.vision.families import KNOWN
 
 DROPOUTS = (
     "attention_dropout", "attn_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout",

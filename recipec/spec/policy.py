@@ -114,7 +114,7 @@ class CausalLm(Component):
     "policy",
     requires=("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"),
     provides=("logprob_RT", "entropy_RT"),
-    impl="recipec.runtime.vision:VisionLm",
+    impl="recipec.runtime.vision.policy:VisionLm",
     state=True,
 )
 class VisionLm(Component):

@@ -11,7 +11,7 @@ from recipec.component import Component, PathRef, SignalRef, component, knob
     "preference",
     requires=("rollouts",),
     provides=("prompt_P", "chosen_P", "rejected_P"),
-    impl="recipec.runtime.preference:BestVsWorst",
+    impl="recipec.runtime.preference.best_vs_worst:BestVsWorst",
     state=True,
 )
 class BestVsWorst(Component):
@@ -50,7 +50,7 @@ class _Facts(Component):
     "preference",
     requires=("prompt_P", "knowledge", "sampling"),
     provides=("chosen_P", "rejected_P"),
-    impl="recipec.runtime.knowledge_pairs:KgRag",
+    impl="recipec.runtime.preference.kg:KgRag",
     state=True,
 )
 class KgRag(_Facts):
@@ -88,7 +88,7 @@ class KgRag(_Facts):
     "preference",
     requires=("prompt_P", "knowledge", "sampling"),
     provides=("chosen_P", "rejected_P"),
-    impl="recipec.runtime.knowledge_pairs:KgRank",
+    impl="recipec.runtime.preference.kg:KgRank",
     state=True,
 )
 class KgRank(_Facts):

@@ -265,7 +265,7 @@ class Environment(_Level):
     "reward",
     requires=(*_TEXT, "knowledge"),
     provides=("reward_R",),
-    impl="recipec.runtime.consistency:KgConsistency",
+    impl="recipec.runtime.knowledge.consistency:KgConsistency",
     lowered=("weight",),
 )
 class KgConsistency(_Level):

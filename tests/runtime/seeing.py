@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from recipec.runtime import scratch
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.text import Text
 
 OPEN, PATCH, CLOSE = 1001, 1002, 1003

@@ -10,7 +10,7 @@ from PIL import Image
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.policy import Origin
 from recipec.runtime.setting import Setting
-from recipec.runtime.vision import VisionLm
+from recipec.runtime.vision.policy import VisionLm
 from recipec.spec import attention as attentions
 from recipec.spec import policy as specs
 

@@ -12,9 +12,9 @@ from PIL import Image
 from seeing import SeeingPolicy, paint
 
 from recipec.diagnostics import Refused
-from recipec.runtime.album import Album, decode
-from recipec.runtime.picture import Picture, places
-from recipec.runtime.within import ImageError
+from recipec.runtime.images.album import Album, decode
+from recipec.runtime.images.files import ImageError
+from recipec.runtime.images.picture import Picture, places
 
 
 def saved(image, form, **more):
@@ -233,7 +233,7 @@ def test_more_pictures_than_memory_are_read_again(tmp_path):
         paint(tmp_path / f"{name}.png", colour=(ord(name), 0, 0))
     policy = SeeingPolicy()
     album = Album(policy)
-    album._shelf.most_bytes = 2 * 8 * 8 * 3 * 4
+    album._cache.most_bytes = 2 * 8 * 8 * 3 * 4
     seen = [album.picture(tmp_path, f"{name}.png", name, "d.jsonl", 4) for name in "abc"]
     assert policy.processed == 3
     assert [int(picture.inputs["pixel_values"][0]) for picture in seen[1:]] == [ord("b"), ord("c")]

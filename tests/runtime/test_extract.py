@@ -9,10 +9,10 @@ import torch
 from graphs import setting_in
 
 from recipec.diagnostics import Refused
-from recipec.runtime.answering import StoppedEarly
 from recipec.runtime.knowledge import extract
 from recipec.runtime.knowledge.parse import facts, read, sentence_of
 from recipec.runtime.policy import CausalLm, Origin
+from recipec.runtime.preference.answering import StoppedEarly
 from recipec.spec.knowledge import Extract
 from recipec.spec.policy import CausalLm as Spec
 

@@ -13,9 +13,9 @@ from recipec.runtime.batch import Batch
 from recipec.runtime.cached import Cached
 from recipec.runtime.data import File
 from recipec.runtime.filter import joined
+from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.minibatch import microbatches
-from recipec.runtime.picture import Picture, places
-from recipec.runtime.preference import BestVsWorst
+from recipec.runtime.preference.best_vs_worst import BestVsWorst
 from recipec.runtime.rollouts import Rollouts
 from recipec.runtime.rows import read_rollouts, write_rows
 from recipec.runtime.setting import Setting

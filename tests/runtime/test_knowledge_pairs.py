@@ -7,11 +7,11 @@ import torch
 
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
-from recipec.runtime.consistency import KgConsistency, judge, topic
-from recipec.runtime.informed import Informer
+from recipec.runtime.knowledge.consistency import KgConsistency, judge, topic
 from recipec.runtime.knowledge.triples import Triples
-from recipec.runtime.knowledge_pairs import KgRank
 from recipec.runtime.policy import CausalLm, Origin
+from recipec.runtime.preference.kg import KgRank
+from recipec.runtime.preference.prompts import Informer
 from recipec.runtime.setting import Setting
 from recipec.spec import knowledge, policy, preference, reward, sampler
 

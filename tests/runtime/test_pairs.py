@@ -2,10 +2,10 @@
 
 import pytest
 
-from recipec.runtime import pairs
-from recipec.runtime.answering import Answer
 from recipec.runtime.batch import Task
-from recipec.runtime.pairs import Pair
+from recipec.runtime.preference import pairs
+from recipec.runtime.preference.answering import Answer
+from recipec.runtime.preference.pairs import Pair
 from recipec.spec.preference import KgRank
 
 TASK = Task(3, "What is it?", (7, 8), {"disease": "lichen planus"})

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recipec.diagnostics import Refused
-from recipec.runtime.preference import BestVsWorst
+from recipec.runtime.preference.best_vs_worst import BestVsWorst
 from recipec.spec import preference as specs
 
 

@@ -7,8 +7,9 @@ import torch
 import transformers
 from sights import build, conversations, noise, scored, stock_of, use
 
-from recipec.runtime import scratch, scratch_vision
+from recipec.runtime import scratch
 from recipec.runtime.policy import Origin
+from recipec.runtime.vision import scratch as scratch_vision
 
 PROCESSOR = {
     "do_image_splitting": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 1,

@@ -11,14 +11,14 @@ from sights import FAMILIES, ask, build, columns, conversations, gradients, nois
 from transformers import AutoModelForImageTextToText
 
 from recipec.diagnostics import Refused
-from recipec.runtime.attention import pictured
 from recipec.runtime.batch import Batch
 from recipec.runtime.optimizer import AdamW, freeze
 from recipec.runtime.policy import Origin
 from recipec.runtime.reference import Frozen, Lagged
 from recipec.runtime.sampler.draw import Sampling
 from recipec.runtime.sampler.hf import Hf, Request
-from recipec.runtime.vision import VisionLm
+from recipec.runtime.vision import certificate
+from recipec.runtime.vision.policy import VisionLm
 from recipec.spec import machine, reference
 from recipec.spec import policy as specs
 from recipec.spec.optimizer import Adamw
@@ -282,7 +282,7 @@ def test_architectures_are_certified(tmp_path, kind):
     config = transformers.AutoConfig.for_model(kind)
     if kind.startswith("qwen"):
         config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
-    found = pictured.certify(pictured.shrunk(config), tmp_path)
+    found = certificate.certify(certificate.shrunk(config), tmp_path)
     assert found.equal, found.why
     assert found.max_gradient_error < 1e-5
 
@@ -292,7 +292,7 @@ def test_the_certificate_sees_wrong_positions(tmp_path, monkeypatch):
     config = transformers.AutoConfig.for_model("qwen2_vl")
     config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
     monkeypatch.setattr(VisionLm, "positions", lambda *_: None)
-    assert not pictured.certify(pictured.shrunk(config), tmp_path).equal
+    assert not certificate.certify(certificate.shrunk(config), tmp_path).equal
 
 
 @pytest.mark.parametrize(("fit", "size", "corner"), [
@@ -301,7 +301,7 @@ def test_the_certificate_sees_wrong_positions(tmp_path, monkeypatch):
 ])  # fmt: skip
 def test_fits(tmp_path, fit, size, corner):
     """An image becomes a square with bars, distorted, by its middle, or not a square."""
-    from recipec.runtime.framing import framed
+    from recipec.runtime.images.fit import framed
 
     found = framed(Image.new("RGB", (40, 20), "white"), specs.Images(size=20, fit=fit))
     assert (found.size, found.getpixel((0, 0))) == (size, corner)

@@ -22,7 +22,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 from recipec.diagnostics import Refused
 from recipec.runtime import trie, weights
 from recipec.runtime.attention import interface
-from recipec.runtime.families import family_of
+from recipec.runtime.vision.families import family_of
 
 TOLERANCE = 1e-5
 _FORM = 3  # of this proof; a change makes every verdict anew
@@ -70,7 +70,7 @@ def certificate(config: Any, cache: Path) -> Certificate:
     """Certify the architecture of a configuration, or look up what was found for these versions."""
     sees = family_of(config) is not None
     try:
-        small = _pictured().shrunk(config) if sees else shrunk(config)
+        small = _with_vision().shrunk(config) if sees else shrunk(config)
     except Exception as error:  # noqa: BLE001 - each family validates its own keys with its own exceptions
         return Certificate(equal=False, why=f"no small model of its kind can be made: {_line(error)}")
     said = json.dumps(small.to_dict(), sort_keys=True, default=str)
@@ -90,18 +90,18 @@ def certificate(config: Any, cache: Path) -> Certificate:
     return found
 
 
-def _pictured() -> Any:
+def _with_vision() -> Any:
     """Return how models that see are certified, by a policy of theirs, which knows attentions as these know this."""
-    from recipec.runtime.attention import pictured  # noqa: PLC0415
+    from recipec.runtime.vision import certificate as seeing  # noqa: PLC0415
 
-    return pictured
+    return seeing
 
 
 def _with_images(small: Any, cache: Path) -> Certificate:
     if why := _lengthwise(small):
         return Certificate(equal=False, why=why)
     try:
-        found: Certificate = _pictured().certify(small, cache)
+        found: Certificate = _with_vision().certify(small, cache)
     except Refused as refused:
         return Certificate(equal=False, why=refused.diagnostics[0].message)
     except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know

@@ -17,7 +17,6 @@ from recipec.faults import data as data_faults
 from recipec.faults import knowledge as faults
 from recipec.render import Renderer
 from recipec.runtime import adapter
-from recipec.runtime.answering import StoppedEarly
 from recipec.runtime.encode import Encoder
 from recipec.runtime.files import Row, read_rows
 from recipec.runtime.knowledge.embed import resembling
@@ -30,6 +29,7 @@ from recipec.runtime.knowledge.store import key_of, open_store
 from recipec.runtime.knowledge.terms import Names
 from recipec.runtime.knowledge.triples import reads
 from recipec.runtime.policy import CausalLm, Origin, folder_of
+from recipec.runtime.preference.answering import StoppedEarly
 from recipec.runtime.sampler.chain import sample
 from recipec.runtime.sampler.draw import Sampling
 from recipec.runtime.sampler.rollout import start_engine

@@ -28,7 +28,7 @@ from recipec.runtime.sampler.stops import Stops, stop_table
 from recipec.spec.machine import Hf as Spec
 
 if TYPE_CHECKING:
-    from recipec.runtime.picture import Picture
+    from recipec.runtime.images.picture import Picture
     from recipec.runtime.setting import Setting
 
 Key = tuple[int | str, ...]

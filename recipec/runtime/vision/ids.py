@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from recipec.diagnostics import Refused
 from recipec.faults import vision as faults
-from recipec.runtime.families import turned
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
+from recipec.runtime.vision.families import turned
 
 Ints = NDArray[np.int64]
 Shape = tuple[int, int, int]

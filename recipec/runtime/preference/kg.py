@@ -11,13 +11,13 @@ from typing import Any
 
 from recipec.diagnostics import Refused
 from recipec.faults import preference as faults
-from recipec.runtime import pairs
-from recipec.runtime.answering import Answer, Answering, Ask
 from recipec.runtime.batch import Task
-from recipec.runtime.consistency import Judged, judge, topic, written
-from recipec.runtime.informed import Informer
+from recipec.runtime.knowledge.consistency import Judged, judge, topic, written
 from recipec.runtime.knowledge.graph import Knowledge
-from recipec.runtime.pairs import Pair
+from recipec.runtime.preference import pairs
+from recipec.runtime.preference.answering import Answer, Answering, Ask
+from recipec.runtime.preference.pairs import Pair
+from recipec.runtime.preference.prompts import Informer
 from recipec.runtime.setting import Setting
 from recipec.spec import preference as specs
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.runtime.families import Family
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
+from recipec.runtime.vision.families import Family
 
 _REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the encoder does not change
 

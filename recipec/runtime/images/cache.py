@@ -11,10 +11,10 @@ MOST_BYTES = 1 << 30
 Inputs = Mapping[str, Tensor]
 
 
-class Shelf:
+class Cache:
     """Keeps the most recently used inputs, up to a number of bytes; the last one always.
 
-    Example: ``Shelf().put("9f…", made, lambda: process_again())["pixel_values"]``.
+    Example: ``Cache().put("9f…", made, lambda: process_again())["pixel_values"]``.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -47,16 +47,16 @@ class Shelf:
 
 
 class _Kept(Mapping[str, Tensor]):
-    """Inputs of one image, on the shelf or not."""
+    """Inputs of one image, in memory or not."""
 
-    def __init__(self, shelf: Shelf, key: str, names: tuple[str, ...], again: Callable[[], Inputs]) -> None:
-        self.shelf = shelf
+    def __init__(self, cache: Cache, key: str, names: tuple[str, ...], again: Callable[[], Inputs]) -> None:
+        self.cache = cache
         self.key = key
         self.names = names
         self.again = again
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.shelf.take(self.key, self.again)[name]
+        return self.cache.take(self.key, self.again)[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from recipec.diagnostics import Refused
 from recipec.faults import model as model_faults
 from recipec.faults import vision as faults
-from recipec.runtime import four_bits, processors, scratch, scratch_vision, weights
+from recipec.runtime import four_bits, weights
+from recipec.runtime import scratch as text_scratch
 from recipec.runtime.batch import Batch
-from recipec.runtime.families import Family, family_of
-from recipec.runtime.features import Encoder, Shown
-from recipec.runtime.framing import framed
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.fit import framed
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
-from recipec.runtime.virtual import Registry
+from recipec.runtime.vision import processors, scratch
+from recipec.runtime.vision.families import Family, family_of
+from recipec.runtime.vision.features import Encoder, Shown
+from recipec.runtime.vision.ids import Registry
 from recipec.spec import policy
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 class VisionLm(CausalLm):
     """A Hugging Face image-text model; see :class:`recipec.spec.policy.VisionLm`.
 
-    In its forward passes each token of an image has an id beyond the vocabulary (:class:`.virtual.Registry`), so that
+    In its forward passes each token of an image has an id beyond the vocabulary (:class:`.ids.Registry`), so that
     an attention that shares what rows have in common shares images exactly where they are the same.
     """
 
@@ -66,10 +68,10 @@ class VisionLm(CausalLm):
     def _new(self) -> nn.Module:
         spec = self.spec.scratch
         assert spec is not None
-        tokenizer = scratch.build_tokenizer(spec.tokenizer, self.setting.root)
-        self.tokenizer = scratch_vision.with_marks(tokenizer, spec.architecture)
-        model = scratch_vision.build_model(spec, self.tokenizer, self.spec.dropout)
-        self.processor = self._processor(scratch_vision.build_processor(spec).to_dict(), model)
+        tokenizer = text_scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        self.tokenizer = scratch.with_marks(tokenizer, spec.architecture)
+        model = scratch.build_model(spec, self.tokenizer, self.spec.dropout)
+        self.processor = self._processor(scratch.build_processor(spec).to_dict(), model)
         return model
 
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -81,7 +83,7 @@ class VisionLm(CausalLm):
         vocabulary = self.tokenizer.get_vocab()
         if vocabulary.get(family.shown) != config.image_token_id:
             raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
-        scratch_vision.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
+        scratch.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
         return model
 
     def _processor(self, said: Mapping[str, Any], model: Any) -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recipec.artifacts import committed, read_lines, verify_folder
-from recipec.runtime.answering import Answer
 from recipec.runtime.answers import folded, normalised, right_answers, tagged
 from recipec.runtime.batch import Example, Task
+from recipec.runtime.preference.answering import Answer
 
 PAIRS, SUMMARY = "pairs.jsonl", "summary.json"
 

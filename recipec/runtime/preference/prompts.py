@@ -12,7 +12,7 @@ from recipec.faults import data as data_faults
 from recipec.faults import preference as faults
 from recipec.render import Renderer, template_columns
 from recipec.runtime.batch import Message, Task
-from recipec.runtime.consistency import question, topic
+from recipec.runtime.knowledge.consistency import question, topic
 from recipec.runtime.knowledge.facts import Triple
 from recipec.runtime.knowledge.graph import Knowledge
 from recipec.runtime.setting import Setting

@@ -12,7 +12,7 @@ import transformers
 from recipec.diagnostics import Refused
 from recipec.faults import vision as faults
 from recipec.runtime import weights
-from recipec.runtime.families import Family
+from recipec.runtime.vision.families import Family
 from recipec.spec.policy import Images
 
 _OWN, _JOINT = "preprocessor_config.json", "processor_config.json"

@@ -12,16 +12,16 @@ from typing import Any
 
 from recipec.diagnostics import Diagnostic, Refused
 from recipec.runtime.files import Row, read_rows
-from recipec.runtime.parts import image_names
-from recipec.runtime.within import ImageError, open_within, read_within
+from recipec.runtime.images.files import ImageError, open_within, read_within
+from recipec.runtime.images.parts import image_names
 
 
-def pictured(knobs: Mapping[str, Any], root: Path) -> str:
+def digest(knobs: Mapping[str, Any], root: Path) -> str:
     """Hash the image files that the rows of data ``file`` name, in hexadecimal; what is missing or refused, as such.
 
     The stage itself says what is wrong with a row or an image.
     """
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     path = root / knobs["path"]
     folder = path if path.is_dir() else path.parent
     seen = set()
@@ -29,10 +29,10 @@ def pictured(knobs: Mapping[str, Any], root: Path) -> str:
         for _, name in _named(path, knobs):
             if name not in seen:
                 seen.add(name)
-                digest.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
+                found.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
     except Refused:
         return "broken"
-    return digest.hexdigest()
+    return found.hexdigest()
 
 
 def _named(path: Path, knobs: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:

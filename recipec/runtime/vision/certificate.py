@@ -1,8 +1,8 @@
 """Proof that an image-text architecture computes forests of rows with images as its own forward computes the rows.
 
-As in :mod:`.certificate`, a small random model of the architecture shows it: rows that share an image share its
-tokens, rows with equal words and different images share none after them, and the encoder's gradients count, too.
-The stock model is given ids, pixels and grids by its own arguments, one row at a time.
+As in :mod:`recipec.runtime.attention.certificate`, a small random model of the architecture shows it: rows that share
+an image share its tokens, rows with equal words and different images share none after them, and the encoder's
+gradients count, too.  The stock model is given ids, pixels and grids by its own arguments, one row at a time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from recipec.runtime.attention import interface
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.trie import Trie
 from recipec.runtime.batch import Batch, pad_rows
-from recipec.runtime.families import Idefics, Qwen
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.policy import Attention, Origin
 from recipec.runtime.setting import Setting
-from recipec.runtime.vision import VisionLm
+from recipec.runtime.vision.families import Idefics, Qwen
+from recipec.runtime.vision.policy import VisionLm
 from recipec.spec import attention as specs
 from recipec.spec.policy import VisionLm as Spec
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from recipec.diagnostics import Refused
 from recipec.faults import data as data_faults
 from recipec.faults import images as faults
-from recipec.runtime.picture import Picture
-from recipec.runtime.shelf import Shelf
-from recipec.runtime.within import ImageError, read_within
+from recipec.runtime.images.cache import Cache
+from recipec.runtime.images.files import ImageError, read_within
+from recipec.runtime.images.picture import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Decoded
@@ -55,7 +55,7 @@ class Album:
         self.policy = policy
         self._by_content: dict[str, Picture] = {}
         self._by_path: dict[tuple[Path, str], Picture] = {}
-        self._shelf = Shelf()
+        self._cache = Cache()
         self._small: dict[str, bytes] = {}
 
     def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
@@ -91,7 +91,7 @@ class Album:
                 made = self._made(image, shown, file, row)
                 self._small.setdefault(made.digest, _small(image))
                 again = partial(self._inputs, folder, name, made, file, row)
-                found = replace(made, inputs=self._shelf.put(made.digest, made.inputs, again))
+                found = replace(made, inputs=self._cache.put(made.digest, made.inputs, again))
                 self._by_content[content] = found
         except ImageError as error:
             raise error.refused(file, row, name) from None

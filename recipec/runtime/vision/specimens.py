@@ -12,7 +12,7 @@ from torch import Tensor
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.runtime.batch import Batch, pad_rows
-from recipec.runtime.picture import Picture
+from recipec.runtime.images.picture import Picture
 
 COLUMNS = ("tokens_RT", "attend_RT", "trained_RT")
 _SIDE = 64
@@ -66,7 +66,7 @@ def illustrated(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
     )
 
 
-def shifted(policy: Any, batch: Batch, shift: int) -> Tensor:
+def moved(policy: Any, batch: Batch, shift: int) -> Tensor:
     """Return other ids with the same prefixes; what stands for images stays."""
     tokens_RT: Tensor = batch["tokens_RT"]
     moved_RT: Tensor = (tokens_RT + shift) % policy.vocabulary
