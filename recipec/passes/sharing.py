@@ -22,9 +22,8 @@ from recipec.passes.expected import Expected, counted, expected, knobs
 from recipec.passes.layouts import Counts, total
 from recipec.passes.optimise import dropout
 from recipec.passes.sizes import Lengths
+from recipec.spec.attention import WORTH
 
-WORTH = 1.1
-"""Least ideal speed-up for which a forest pays: the measured speed-up is at least 0.9 of the ideal one."""
 FORMS = ("trie", "shared_prefix")
 SHOWN = 8
 """Updates that the text tells of."""

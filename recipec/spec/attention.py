@@ -6,6 +6,9 @@ from typing import Literal
 
 from recipec.component import Component, component, knob
 
+WORTH = 1.1
+"""Least ideal speed-up for which `auto` takes a forest: the measured one is at least 0.9 of the ideal one."""
+
 
 @component("attention", impl="recipec.runtime.attention.dense:Dense")
 class Dense(Component):

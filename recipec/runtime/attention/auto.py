@@ -24,6 +24,7 @@ from recipec.runtime.attention.packed import Packed
 from recipec.runtime.attention.trie import Trie
 from recipec.runtime.cutting import Sharing, cut
 from recipec.runtime.head import Predictors
+from recipec.spec.attention import WORTH
 
 if TYPE_CHECKING:
     from recipec.runtime.policy import CausalLm
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 KEPT = "attention.json"
 """Where the folder of a stage keeps what was chosen."""
-WORTH = 1.1
-"""Least ideal speed-up for which a forest pays; the compiler's prediction has the same bound."""
 _KINDS: dict[str, Callable[[Any, Any], Any]] = {"trie": Trie, "packed": Packed, "dense": Dense}
 
 
