@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,22 +193,33 @@ def certify(small: Any) -> Certificate:
             model = _model(small)
             rows = probe()
             weight = torch.randn(sum(len(row) - 1 for row in rows))
-            expected, expected_grad = _scored(model, weight, by_row(model, rows))
-            made = interface.Pass(_merged(rows))
+            expected, expected_grad = scored(model, weight, by_row(model, rows))
+            forest = interface.Pass(_merged(rows))
             layers, carrying = interface.bind(model)
-            found, found_grad = _scored(model, weight, _by_forest(model, rows, made))
+            found, found_grad = scored(model, weight, _by_forest(model, rows, forest))
     except Refused as refused:
         return Certificate(equal=False, why=refused.diagnostics[0].message)
     except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know
         return Certificate(equal=False, why=_line(error))
-    if made.calls != layers:
-        return Certificate(equal=False, why=f"{made.calls} of {layers} attention layers see the forest")
+    if forest.calls != layers:
+        return Certificate(equal=False, why=f"{forest.calls} of {layers} attention layers see the forest")
+    made = compared(found, found_grad, expected, expected_grad)
+    if not made.equal and layers + carrying < small.num_hidden_layers:
+        why = f"{layers + carrying} of its {small.num_hidden_layers} layers go through the attention interface"
+        return replace(made, why=why)
+    return made
+
+
+def compared(found: Tensor, found_grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Certificate:
+    r"""Hold log-probabilities and the gradient of their weighted sum against what they must be.
+
+    The errors are the largest difference of a log-probability, in nats, and
+    :math:`\lVert g - g^* \rVert / \lVert g^* \rVert`.
+    """
     off = float((found - expected).abs().max())
     off_grad = float((found_grad - expected_grad).norm() / expected_grad.norm())
     equal = off <= TOLERANCE and off_grad <= TOLERANCE
     why = "" if equal else f"log-probabilities differ by {off:.1e}, gradients by {off_grad:.1e}"
-    if not equal and layers + carrying < small.num_hidden_layers:
-        why = f"{layers + carrying} of its {small.num_hidden_layers} layers go through the attention interface"
     return Certificate(equal, off, off_grad, why)
 
 
@@ -281,7 +292,7 @@ def _by_forest(model: Any, rows: list[list[int]], made: interface.Pass) -> Tenso
     return torch.cat(parts)
 
 
-def _scored(model: Any, weight: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor]:
+def scored(model: Any, weight: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor]:
     """Return log-probabilities and the gradient of a random sum of them."""
     model.zero_grad()
     torch.autograd.backward((logprob * weight).sum())

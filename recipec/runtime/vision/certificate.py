@@ -154,26 +154,15 @@ def certify(small: Any, cache: Path) -> plain.Certificate:
         policy = Given(model, cache)
         rows = probe(*policy.specimens())
         batch = batch_of(rows)
-        expected = stock(model, rows)
-        weight = torch.randn(len(expected))
-        expected_grad = _gradient(model, expected, weight)
+        logprob = stock(model, rows)
+        weight = torch.randn(len(logprob))
+        expected, expected_grad = plain.scored(model, weight, logprob)
         attention = Trie(specs.Trie(), policy.setting)
         attention.layers, _ = interface.bind(model)
         policy.attention = attention
         columns = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"))
         scored_RT = batch["trained_RT"].clone()
         scored_RT[:, 0] = False
-        found = policy.logprobs(*columns, entropy=False)["logprob_RT"][scored_RT]
-        found_grad = _gradient(model, found, weight)
-    off = float((found - expected).detach().abs().max())
-    off_grad = float((found_grad - expected_grad).norm() / expected_grad.norm())
-    equal = off <= plain.TOLERANCE and off_grad <= plain.TOLERANCE
-    why = "" if equal else f"log-probabilities differ by {off:.1e}, gradients by {off_grad:.1e}"
-    return plain.Certificate(equal, off, off_grad, why)
-
-
-def _gradient(model: Any, logprob: Tensor, weight: Tensor) -> Tensor:
-    model.zero_grad()
-    torch.autograd.backward((logprob * weight).sum())
-    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    return torch.cat([grad.flatten() for grad in grads]).clone()
+        logprob = policy.logprobs(*columns, entropy=False)["logprob_RT"][scored_RT]
+        found, found_grad = plain.scored(model, weight, logprob)
+    return plain.compared(found, found_grad, expected, expected_grad)
