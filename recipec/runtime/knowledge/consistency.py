@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,29 +17,10 @@ if TYPE_CHECKING:
     from recipec.runtime.knowledge.facts import Claim, Triple
     from recipec.runtime.knowledge.graph import Knowledge
     from recipec.runtime.setting import Setting
+    from recipec.spec.preference import KgRag, KgRank
     from recipec.spec.reward import KgConsistency as Spec
 
 VERDICTS = ("supported", "contradicted", "unknown")
-
-
-class Values(Protocol):
-    """What a claim is worth, by its verdict; see :class:`recipec.spec.preference.KgRank`."""
-
-    @property
-    def supported(self) -> float:
-        """Value of a claim that the graph states."""
-
-    @property
-    def contradicted(self) -> float:
-        """Value of a claim that the graph speaks against."""
-
-    @property
-    def unknown(self) -> float:
-        """Value of a claim of which the graph says nothing."""
-
-    @property
-    def average(self) -> str:
-        """Whether claims add (``sum``) or are averaged (``mean``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +41,7 @@ class Judged:
         """How many claims the graph says something of."""
         return self.count("supported") + self.count("contradicted")
 
-    def score(self, values: Values) -> float:
+    def score(self, values: KgRag | KgRank | Spec) -> float:
         """Add or average the values of the claims, in points; 0 without a claim."""
         total = sum(self.count(verdict) * float(getattr(values, verdict)) for verdict in VERDICTS)
         return total / max(1, len(self.claims)) if values.average == "mean" else total

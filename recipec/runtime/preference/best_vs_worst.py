@@ -1,8 +1,7 @@
-"""How preference pairs are made; see :mod:`recipec.spec.preference`."""
+"""Pairs of an earlier stage's rows, by their rewards."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
+from recipec.runtime.preference.pairs import plain, write_rows
 from recipec.runtime.rollouts import as_example, as_task
 from recipec.runtime.rows import RolloutRow, read_rollouts
 from recipec.runtime.setting import Setting
@@ -18,10 +18,10 @@ from recipec.spec import preference as specs
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class RowPair:
     """Two sampled answers of one prompt, the better first.
 
-    Example: ``Pair(best_row, worst_row).margin`` is the difference of their rewards.
+    Example: ``RowPair(best_row, worst_row).margin`` is the difference of their rewards.
     """
 
     chosen: RolloutRow
@@ -43,7 +43,7 @@ class BestVsWorst:
     def __init__(self, spec: specs.BestVsWorst, setting: Setting) -> None:
         self.spec = spec
         self.setting = setting
-        self.pairs: list[Pair] = []
+        self.pairs: list[RowPair] = []
         self.left_out: dict[str, int] = {}
         """Prompts (``no_reward``: rows) that gave no pair, by the reason."""
 
@@ -64,7 +64,7 @@ class BestVsWorst:
             "rejected_P": [as_example(p.rejected, self.setting) for p in self.pairs],
         }
 
-    def _choose(self, rows: Sequence[RolloutRow]) -> list[Pair]:
+    def _choose(self, rows: Sequence[RolloutRow]) -> list[RowPair]:
         scored = [row for row in rows if not math.isnan(row.reward)]
         left_out = {
             "no_reward": len(rows) - len(scored),
@@ -79,7 +79,7 @@ class BestVsWorst:
         pairs = []
         for group in by_prompt.values():
             latest = group[::-1]
-            pair = Pair(max(latest, key=lambda row: row.reward), min(latest, key=lambda row: row.reward))
+            pair = RowPair(max(latest, key=lambda row: row.reward), min(latest, key=lambda row: row.reward))
             if len(group) == 1:
                 left_out["single"] += 1
             elif pair.margin == 0:
@@ -96,18 +96,12 @@ class BestVsWorst:
 
     def write(self, folder: Path) -> None:
         """Write the pairs with their evidence: ``pairs.jsonl``, and ``summary.json`` with what was left out."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "pairs.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            for pair in self.pairs:
-                stream.write(json.dumps(self._written(pair), ensure_ascii=False, default=str, allow_nan=False) + "\n")
-        summary = {"pairs": len(self.pairs), "left_out": self.left_out}
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_rows(folder, [self._written(pair) for pair in self.pairs], self.left_out)
 
-    def _written(self, pair: Pair) -> dict[str, Any]:
-        prompt = pair.chosen.prompt
+    def _written(self, pair: RowPair) -> dict[str, Any]:
         return {
             "prompt_id": pair.chosen.prompt_id,
-            "prompt": prompt if isinstance(prompt, str) else [dict(message) for message in prompt],
+            "prompt": plain(pair.chosen.prompt),
             "prompt_ids": list(pair.chosen.prompt_ids),
             "chosen": pair.chosen.text,
             "rejected": pair.rejected.text,

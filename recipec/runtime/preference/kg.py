@@ -1,4 +1,4 @@
-"""Pairs in which a graph of facts stands in for the expert; see :mod:`recipec.spec.preference`."""
+"""Pairs in which a graph of facts stands in for the expert: ``kg_rag`` and ``kg_rank``."""
 
 from __future__ import annotations
 

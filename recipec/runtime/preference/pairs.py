@@ -7,12 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from recipec.artifacts import committed, read_lines, verify_folder
 from recipec.runtime.answers import folded, normalised, right_answers, tagged
-from recipec.runtime.batch import Example, Task
+from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.preference.answering import Answer
+
+if TYPE_CHECKING:
+    from recipec.spec.preference import KgRag, KgRank
 
 PAIRS, SUMMARY = "pairs.jsonl", "summary.json"
 
@@ -31,31 +34,7 @@ class Pair:
     evidence: Mapping[str, Any]
 
 
-class Filters(Protocol):
-    """Which pairs are left out; see :class:`recipec.spec.preference.KgRank`."""
-
-    @property
-    def label(self) -> str | None:
-        """Column whose text both answers must contain."""
-
-    @property
-    def tag(self) -> str | None:
-        """Where to look for it."""
-
-    @property
-    def max_length_ratio(self) -> float | None:
-        """Most times the tokens of the other."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether both must have ended by themselves."""
-
-    @property
-    def max_pairs(self) -> int | None:
-        """Most pairs."""
-
-
-def reason_against(task: Task, one: Answer, other: Answer, filters: Filters) -> str | None:
+def reason_against(task: Task, one: Answer, other: Answer, filters: KgRag | KgRank) -> str | None:
     """Say why two answers make no pair; None where they do.
 
     Raises:
@@ -109,20 +88,24 @@ def _example(task: Task, answer: Answer) -> Example:
 
 
 def write_pairs(folder: Path, pairs: Sequence[Pair], left_out: Mapping[str, int]) -> None:
-    """Write ``pairs.jsonl``, a pair a line with its evidence, and ``summary.json`` with what was left out."""
+    """Write pairs with their evidence, and what was left out."""
+    write_rows(folder, [_written(pair) for pair in pairs], left_out)
+
+
+def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> None:
+    """Write ``pairs.jsonl``, a pair a line, and ``summary.json`` with what was left out."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / PAIRS).open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        for pair in pairs:
-            stream.write(json.dumps(_written(pair), ensure_ascii=False, default=str, allow_nan=False) + "\n")
-    summary = {"pairs": len(pairs), "left_out": dict(left_out)}
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+    summary = {"pairs": len(rows), "left_out": dict(left_out)}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def _written(pair: Pair) -> dict[str, Any]:
-    prompt = pair.task.prompt
     return {
         "prompt_id": pair.task.id,
-        "prompt": prompt if isinstance(prompt, str) else [dict(message) for message in prompt],
+        "prompt": plain(pair.task.prompt),
         "prompt_ids": list(pair.task.prompt_ids),
         "images": [picture.path for picture in pair.task.images],
         **_side("chosen", pair.chosen),
@@ -130,6 +113,11 @@ def _written(pair: Pair) -> dict[str, Any]:
         "margin": pair.margin,
         "evidence": pair.evidence,
     }
+
+
+def plain(prompt: str | Sequence[Message]) -> str | list[dict[str, Any]]:
+    """Return a prompt as JSON takes it."""
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
 
 
 def _side(name: str, answer: Answer) -> dict[str, Any]:
