@@ -192,17 +192,13 @@ def _bound(image: Decoded) -> None:
 
 
 def _rgb(image: Decoded) -> Decoded:
-    from PIL import Image  # noqa: PLC0415 - loaded by now
+    from recipec.runtime.images.fit import opaque  # noqa: PLC0415 - Pillow is there by now
 
     if image.mode in {"I", "F"}:
         raise ImageError(faults.broken_image, f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value / 257).convert("L")
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        solid = image.convert("RGBA")
-        white = Image.new("RGBA", solid.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, solid)
-    return image.convert("RGB")
+    return opaque(image)
 
 
 def _small(image: Decoded) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 
+from recipec.runtime.images.picture import Inputs
+
 MOST_BYTES = 1 << 30
-Inputs = Mapping[str, Tensor]
 
 
 class Cache:

@@ -41,10 +41,8 @@ def opaque(image: Image.Image) -> Image.Image:
     >>> opaque(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
-    if image.mode == "RGB":
-        return image
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         ground = Image.new("RGBA", clear.size, "white")
-        return Image.alpha_composite(ground, clear).convert("RGB")
+        image = Image.alpha_composite(ground, clear)
     return image.convert("RGB")

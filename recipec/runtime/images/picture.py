@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+Inputs = Mapping[str, Tensor]
+"""What an image encoder takes of one image, by the names of its arguments."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -19,7 +22,7 @@ class Picture:
     """Hexadecimal hash of what the model sees, processed pixels and grid: the same digest is the same image."""
     path: str
     """As the data names it."""
-    inputs: Mapping[str, Tensor]
+    inputs: Inputs
     """Keyword arguments of the model's image encoder for this image alone."""
     tokens: tuple[int, ...]
     """Ids that stand for it in a prompt: expanded, the separators of its family among them."""

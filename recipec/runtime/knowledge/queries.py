@@ -65,11 +65,6 @@ LABELS = Query(
     f"VALUES ?property {{ {_NAMING} }} ?entity ?property ?label . FILTER(isIRI(?entity) && isLiteral(?label))",
     "?entity ?property ?label",
 )
-THINGS = Query(
-    ("entity",),
-    "{ ?entity ?relation ?other } UNION { ?other ?relation ?entity } FILTER(isIRI(?entity))",
-    "?entity",
-)
 RELATIONS = Query(("relation",), "?subject ?relation ?object", "?relation")
 OUT = Query(
     ("relation", "object", "source"),

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Inputs = Mapping[str, Tensor]
+from recipec.runtime.images.picture import Inputs
 
 
 class Family(ABC):

@@ -12,13 +12,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
+from recipec.runtime.vision.families import Idefics, Qwen
 from recipec.spec.policy import VisionScratch
 
-MARKS = {
-    "qwen": ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"),
-    "idefics3": ("<fake_token_around_image>", "<image>", "<global-img>"),
-}
-"""Control tokens around and for images."""
 # as in `scratch`, the markers of a turn are control tokens
 _TEMPLATE = (
     "{%% macro say(content) %%}{%% if content is string %%}{{ content }}{%% else %%}{%% for part in content %%}"
@@ -33,10 +29,18 @@ _TEMPLATE = (
 
 def with_marks(tokenizer: Any, architecture: str) -> Any:
     """Give a new model's tokenizer the control tokens of images, and a chat template that writes them."""
-    marks = MARKS["idefics3" if architecture == "idefics3" else "qwen"]
+    marks = _marks(architecture)
     protect(tokenizer, marks)
     tokenizer.chat_template = _TEMPLATE % (marks[1] if architecture == "idefics3" else "".join(marks))
     return tokenizer
+
+
+def _marks(architecture: str) -> tuple[str, str, str]:
+    """Return the control tokens of images in the order in which a new tokenizer numbers them: the image's is second."""
+    if architecture == "idefics3":
+        return Idefics.around, Idefics.shown, Idefics.whole
+    begin, end, _ = Qwen.marks
+    return begin, Qwen.shown, end
 
 
 def protect(tokenizer: Any, marks: Sequence[str]) -> None:
@@ -94,9 +98,7 @@ def _config(spec: VisionScratch, tokenizer: Any, dropout: float) -> Any:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    begin, shown, end = tokenizer.convert_tokens_to_ids(
-        list(MARKS["idefics3" if spec.architecture == "idefics3" else "qwen"])
-    )
+    begin, shown, end = tokenizer.convert_tokens_to_ids(list(_marks(spec.architecture)))
     common = {"vision_config": _eyes(spec), "image_token_id": shown, "tie_word_embeddings": spec.tie_embeddings}
     if spec.architecture == "idefics3":
         text |= {"model_type": "llama", "head_dim": width}
