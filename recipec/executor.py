@@ -26,7 +26,7 @@ from recipec.display import Display
 from recipec.faults import machine as machine_faults
 from recipec.faults import run as faults
 from recipec.graph import Graph, StageGraph
-from recipec.naming import named_files, named_packages, named_stages
+from recipec.inputs import named_files, named_packages, named_stages
 from recipec.preflight import absent, asking, galleries, graphs_of_facts, in_four_bits, lacking, uninstalled, worlds
 from recipec.spec.recipe import weights_kind
 

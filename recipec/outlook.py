@@ -12,7 +12,7 @@ from recipec.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.compile import Compiled
 from recipec.executor import Options, done, reach, run_digest
 from recipec.graph import Graph, StageGraph
-from recipec.naming import named_files
+from recipec.inputs import named_files
 from recipec.passes.cost import amount
 from recipec.passes.plan import Plan, Previous, State, plan
 from recipec.shapes import Shape, config_shape, known_shape, scratch_shape
