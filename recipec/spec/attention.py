@@ -39,7 +39,7 @@ class Auto(Component):
     `trie` where that saves a tenth and the model certifies, else `packed`, else `dense`; the numbers are the same.
 
     References:
-        recipec, `docs/recipe.md`.
+        recipec, `docs/attention.md`.
     """
 
     type: Literal["auto"] = "auto"
