@@ -82,7 +82,8 @@ def image_missing(path: str, row: int, name: str, problem: str) -> Finding:
     return Finding(
         f"{path}, row {row}: image {_told(name)}: {problem}",
         at(path, row),
-        help="paths of images are relative to the folder of the data file",
+        why="leaving a picture out in silence would change the data set",
+        help="give its path relative to the folder of the data file, or remove the row",
     )
 
 
@@ -95,7 +96,12 @@ def image_too_large(path: str, row: int, name: str, problem: str) -> Finding:
     Example: a compressed PNG of 60,000 x 60,000 pixels; an animation.
     Use instead: a smaller copy; the frame that is meant.
     """
-    return Finding(f"{path}, row {row}: image {_told(name)} {problem}", at(path, row), help="give a smaller copy")
+    return Finding(
+        f"{path}, row {row}: image {_told(name)} {problem}",
+        at(path, row),
+        why="a small file may unpack to any size, and take the machine's memory with it",
+        help="give a smaller copy, of one frame",
+    )
 
 
 @fault("RC865", "broken-image")
@@ -107,7 +113,12 @@ def broken_image(path: str, row: int, name: str, problem: str) -> Finding:
     Example: a download that broke off; a text file called `mole.png`.
     Use instead: the whole file, or remove the row.
     """
-    return Finding(f"{path}, row {row}: image {_told(name)} cannot be decoded: {problem}", at(path, row))
+    return Finding(
+        f"{path}, row {row}: image {_told(name)} cannot be decoded: {problem}",
+        at(path, row),
+        why="half a picture, or a grey one, would be trained on as if it were the whole",
+        help="give the whole file, or remove the row",
+    )
 
 
 @fault("RC866", "image-count")
@@ -124,6 +135,7 @@ def image_count(path: str, row: int, column: str, places: int, images: int) -> F
     return Finding(
         f"{path}, row {row}: `{column}` holds {images} image{'s' * (images != 1)}, and {where}",
         at(path, row),
+        why="from the first place that is missing on, every picture would stand for another",
         help='write one `{"type": "image"}` for each image, in order, or none at all',
     )
 
@@ -138,7 +150,10 @@ def image_column(path: str, row: int, column: str, problem: str) -> Finding:
     Use instead: `"images": ["a.png"]`; write embedded pictures to files beside the data.
     """
     return Finding(
-        f"{path}, row {row}: `{column}` {problem}", at(path, row), help='give a path or a list of paths: `["a.png"]`'
+        f"{path}, row {row}: `{column}` {problem}",
+        at(path, row),
+        why="what is no path names no picture",
+        help='give a path or a list of paths: `["a.png"]`',
     )
 
 
@@ -154,6 +169,7 @@ def image_part(path: str, row: int, where: str, problem: str) -> Finding:
     return Finding(
         f"{path}, row {row}: `{where}` {problem}",
         at(path, row),
+        why="what nobody reads would be left out in silence",
         help='write `{"type": "image"}` and name the file in the column `images`',
     )
 

@@ -94,4 +94,8 @@ def no_knowledge_here(what: str) -> Finding:
     Example: an evaluation with `kg_consistency` in a recipe none of whose stages has `knowledge`.
     Use instead: `knowledge: {type: triples, path: …}` in a stage.
     """
-    return Finding(f"{what} holds claims against a graph of facts, and there is none", help="give a stage `knowledge`")
+    return Finding(
+        f"{what} holds claims against a graph of facts, and there is none",
+        why="every claim would be unknown",
+        help="give a stage `knowledge`, such as `{type: triples, path: …}`",
+    )

@@ -14,7 +14,11 @@ def other_kind(folder: str, model: str, wanted: str) -> Finding:
     Example: `from: Qwen/Qwen2-VL-2B-Instruct` with `policy: {type: causal_lm}`.
     Use instead: the policy type that the message names.
     """
-    return Finding(f"{folder} is a `{model}` model", help=f"set policy.type to `{wanted}`, or name another model")
+    return Finding(
+        f"{folder} is a `{model}` model",
+        why="the one kind has no way to take images, the other would never be shown any",
+        help=f"set policy.type to `{wanted}`, or name another model",
+    )
 
 
 @fault("RC851", "images-and-places-differ")
@@ -29,6 +33,7 @@ def miscounted(images: int, places: int, what: str) -> Finding:
     """
     return Finding(
         f"{what} has places for {places} images, and {images} were given",
+        why="an image would be shown in the place of another, or not at all",
         help="give one image for each `image` part; the chat template must write the model's image token for each",
     )
 
@@ -44,6 +49,7 @@ def image_too_large(path: str, tokens: int, positions: int) -> Finding:
     """
     return Finding(
         f"image {path} needs {tokens:,} tokens, and the model has {positions:,} positions",
+        why="there is no room for a question and an answer beside it",
         help="set policy.image.size or policy.image.max_pixels, so that images become smaller",
     )
 
@@ -57,7 +63,11 @@ def unknown_family(file: str, model: str, known: str) -> Finding:
     Example: `policy: {type: vision_lm}` with a LLaVA model.
     Use instead: a model of one of the families that the message names.
     """
-    return Finding(f"{file}: images of `{model}` models are not known here", help=f"known are {known}")
+    return Finding(
+        f"{file}: images of `{model}` models are not known here",
+        why="they would stand in the wrong place or at the wrong positions, and nothing would fail",
+        help=f"name a model of one of these: {known}",
+    )
 
 
 @fault("RC854", "no-image-processor")
@@ -70,7 +80,11 @@ def no_processor(folder: str, problem: str) -> Finding:
     Example: a directory into which only model and tokenizer were saved.
     Use instead: the whole directory, as `save_pretrained` of model and processor write it.
     """
-    return Finding(f"images cannot be prepared for the model in {folder}: {problem}", help="give the whole directory")
+    return Finding(
+        f"images cannot be prepared for the model in {folder}: {problem}",
+        why="sizes, means and deviations of the pixels are the model's own",
+        help="give the whole directory, as `save_pretrained` of model and processor write it",
+    )
 
 
 @fault("RC855", "image-refused")
@@ -84,6 +98,7 @@ def image_refused(path: str, problem: str) -> Finding:
     """
     return Finding(
         f"image {path} cannot be prepared for the model: {problem}",
+        why="the row would lose its image",
         help="leave the row out, or set policy.image.size and policy.image.fit",
     )
 
@@ -98,7 +113,9 @@ def foreign_knob(knob: str, model: str) -> Finding:
     Use instead: `size` and `fit`, which every family has.
     """
     return Finding(
-        f"policy.image.{knob} means nothing to a `{model}` model", help="use policy.image.size, or leave it out"
+        f"policy.image.{knob} means nothing to a `{model}` model",
+        why="images would have another size than the recipe says",
+        help="use policy.image.size, or leave it out",
     )
 
 
@@ -113,5 +130,6 @@ def sees_otherwise(name: str, model: str, mine: str) -> Finding:
     """
     return Finding(
         f"reference `{name}` is a `{model}` model, and the policy a `{mine}` model",
+        why="both must see the same pixels, or the difference of their log-probabilities means nothing",
         help="take a reference of the policy's family",
     )
