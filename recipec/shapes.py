@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -71,14 +71,26 @@ class Shape:
             rest = self.hidden
         return self.linear + embeddings + self.layers * (biases + norms) + rest + self.beside
 
-    def adapter(self, rank: int) -> int:
-        """Parameters of low-rank adapters on every matrix of the layers."""
+    @property
+    def matrices(self) -> dict[str, int]:
+        """Rows and columns together of every matrix of a layer, by the name of its module."""
         heads, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = (self.hidden + heads) * 2 + (self.hidden + kv) * 2
         if self.family == "gpt2":
-            attention = (self.hidden + 3 * heads) + (heads + self.hidden)
-        matrices = 2 if self.family == "gpt2" else 3
-        return self.layers * rank * (attention + matrices * (self.hidden + self.intermediate))
+            wide = self.hidden + self.intermediate
+            return {"c_attn": self.hidden + 3 * heads, "c_proj": heads + self.hidden + wide, "c_fc": wide}
+        attention = dict.fromkeys(("q_proj", "o_proj"), self.hidden + heads)
+        attention |= dict.fromkeys(("k_proj", "v_proj"), self.hidden + kv)
+        return attention | dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.hidden + self.intermediate)
+
+    def adapter(self, rank: int, targets: Collection[str] | str = "all_linear") -> int:
+        """Parameters of low-rank adapters on the layers' matrices of these names.
+
+        >>> shape = known_shape("Qwen/Qwen2.5-7B")
+        >>> shape.adapter(8, ("q_proj", "v_proj")), shape.adapter(8)
+        (2523136, 20185088)
+        """
+        chosen = self.matrices if targets == "all_linear" else set(targets) & self.matrices.keys()
+        return self.layers * rank * sum(self.matrices[name] for name in chosen)
 
     @property
     def cached(self) -> int:

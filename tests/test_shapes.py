@@ -1,5 +1,7 @@
 """Sizes of models are those that their authors publish, and those that torch counts."""
 
+from typing import Literal
+
 import pytest
 
 from recipec.shapes import config_shape, known_shape, scratch_shape
@@ -56,17 +58,31 @@ def test_scratch(architecture: str, tied: bool, tokenizer: str) -> None:
     assert config_shape(model.config.to_dict()) == shape
 
 
-def test_adapter() -> None:
-    """The parameters of an adapter are those that peft adds to every matrix of the layers."""
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("targets", ["all_linear", ("q_proj", "v_proj"), ("down_proj",), ("c_attn",), ("c_proj",)])
+def test_adapter(architecture: Literal["llama", "gpt2"], targets: str | tuple[str, ...]) -> None:
+    """The parameters of an adapter are those that peft adds to the matrices of the layers that are named, or to all."""
     from peft import LoraConfig, get_peft_model
 
     from recipec.runtime.scratch import build_model, bytes_
 
-    spec = Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=48, tokenizer="bytes")
-    model = get_peft_model(build_model(spec, bytes_()), LoraConfig(r=4, target_modules="all-linear"))
+    spec = Scratch(
+        architecture=architecture,
+        hidden_size=32,
+        layers=2,
+        heads=4,
+        kv_heads=2 if architecture == "llama" else None,
+        intermediate_size=48,
+        tokenizer="bytes",
+    )
     shape = scratch_shape(spec.model_dump())
     assert shape is not None
-    assert shape.adapter(4) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if targets != "all_linear" and not set(targets) & shape.matrices.keys():
+        assert shape.adapter(4, targets) == 0
+        return
+    modules = "all-linear" if targets == "all_linear" else list(targets)
+    model = get_peft_model(build_model(spec, bytes_()), LoraConfig(r=4, target_modules=modules))
+    assert shape.adapter(4, targets) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("config", [{}, {"model_type": "mamba"}, {"model_type": "llama", "hidden_size": "wide"}])

@@ -90,7 +90,7 @@ class Work:
     def trained(self) -> int:
         """Parameters that the optimizer may change; `freeze` can only make them fewer."""
         lora = self.policy.get("lora")
-        return self.shape.adapter(int(lora["r"])) if lora else self.shape.parameters
+        return self.shape.adapter(int(lora["r"]), lora["targets"]) if lora else self.shape.parameters
 
     @property
     def microbatch(self) -> int:
@@ -193,6 +193,11 @@ def _update(work: Work) -> Phase:
     return Phase("update", tokens, flops, read, "every row has credit" if zero else "")
 
 
+def _matrices(lora: Mapping[str, Any]) -> str:
+    targets = lora["targets"]
+    return "every matrix" if targets == "all_linear" else ", ".join(targets)
+
+
 def memory(work: Work) -> Iterator[Holding]:
     """Yield what is in memory during the stage, on each device."""
     shape, trained, width = work.shape, work.trained, work.width
@@ -201,7 +206,11 @@ def memory(work: Work) -> Iterator[Holding]:
     yield Holding("weights", work.weights / part[2], whole + _spread(part[2]))
     adapter = trained if work.policy.get("lora") else 0
     if adapter:
-        yield Holding("adapter", float(adapter * width), f"{adapter:,} parameters, on every matrix of the layers")
+        yield Holding(
+            "adapter",
+            float(adapter * width),
+            f"{adapter:,} parameters, on {_matrices(work.policy['lora'])} of the layers",
+        )
     copies = 0 if width == 4 else 4
     gradients, moments = trained * (width + copies) / part[1], trained * (8 + copies) / part[0]
     yield Holding("gradients", gradients, "trained parameters, and in float32 for the update" + _spread(part[1]))
