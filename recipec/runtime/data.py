@@ -26,6 +26,7 @@ from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.setting import Setting
 from recipec.runtime.table import Table
+from recipec.runtime.templates import read_template
 from recipec.spec import data as specs
 
 Kind = Literal["rl", "sft", "dpo"]
@@ -139,12 +140,7 @@ class Source(ABC):
         template = getattr(self._common, "template", None)
         if template is None:
             return None
-        path = self.setting.root / template
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-            raise Refused(faults.data_missing(template, _unread(error), siblings)) from None
+        text = read_template(self.setting.root / template, template)
         made = render_rows(text, template, [row.columns for row in rows], lambda i: _named(rows[i]))
         for row, prompt in zip(rows, made, strict=True):
             if not prompt.strip():
@@ -159,18 +155,6 @@ def shortened(example: Example, bound: int) -> Example:
     if whole < len(where):
         bound = min(bound, where[whole][0])
     return Example(example.prompt_id, example.ids[:bound], example.trained[:bound], example.images[:whole])
-
-
-def _unread(error: OSError | UnicodeDecodeError) -> str:
-    match error:
-        case FileNotFoundError():
-            return "there is no such file"
-        case IsADirectoryError():
-            return "it is a directory"
-        case UnicodeDecodeError():
-            return "it is not UTF-8"
-        case _:
-            return error.strerror or str(error)
 
 
 def _named(row: Row) -> str:

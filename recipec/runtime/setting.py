@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from recipec.runtime.policy import CausalLm
 
 
+class StoppedEarly(Exception):  # noqa: N818 - no error: the user asked for it
+    """The run was asked to stop before the stage's first step."""
+
+
 def cache_folder() -> Path:
     """The user's cache folder, by the XDG rule."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recipec"

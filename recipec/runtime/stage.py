@@ -30,9 +30,8 @@ from recipec.runtime.loop import run_stage, split
 from recipec.runtime.optimizer import AdamW, freeze
 from recipec.runtime.own import load_functions
 from recipec.runtime.policy import Origin
-from recipec.runtime.preference.answering import StoppedEarly
 from recipec.runtime.preference.pairs import made_once
-from recipec.runtime.setting import Setting, cache_folder
+from recipec.runtime.setting import Setting, StoppedEarly, cache_folder
 from recipec.runtime.table import Table
 from recipec.runtime.walk import Values, Walk, read_spec, spec_of
 from recipec.runtime.weights import quiet

@@ -12,7 +12,7 @@ from recipec.diagnostics import Refused
 from recipec.runtime.knowledge import extract
 from recipec.runtime.knowledge.parse import facts, read, sentence_of
 from recipec.runtime.policy import CausalLm, Origin
-from recipec.runtime.preference.answering import StoppedEarly
+from recipec.runtime.setting import StoppedEarly
 from recipec.spec.knowledge import Extract
 from recipec.spec.policy import CausalLm as Spec
 

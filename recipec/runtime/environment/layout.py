@@ -11,15 +11,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as faults
 from recipec.render import Renderer
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.environment.position import Position
 from recipec.runtime.setting import Setting
+from recipec.runtime.templates import read_template
 from recipec.shipped import shipped as shipped_folder
 
 REWRITES = "the chat template rewrites earlier turns"
@@ -127,11 +125,10 @@ class Layout:
         self.history = history
         self.max_turns = max_turns
         folder = shipped_folder("templates") / "prompts"
-        text = (
-            _read(folder / f"{shipped}.j2", shipped) if template is None else _read(setting.root / template, template)
-        )
+        path, named = (folder / f"{shipped}.j2", shipped) if template is None else (setting.root / template, template)
+        text = read_template(path, named)
         self._first = Renderer(text, template or f"{shipped}.j2", own=template is None)
-        self._next = Renderer(_read(folder / "next.j2", "next"), "next.j2", own=True)
+        self._next = Renderer(read_template(folder / "next.j2", "next"), "next.j2", own=True)
         self._openings: OrderedDict[str, str] = OrderedDict()
         self.action_tag = "<action>" in text
         self.think_tag = "<think>" in text
@@ -266,17 +263,6 @@ def _system(task: Task) -> list[Message]:
 
 def _named(one: Asked) -> str:
     return f"turn {len(one.past) + 1} of task {one.task.id}"
-
-
-def _read(path: Path, shown: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        raise Refused(faults.data_missing(shown, "there is no such file", siblings)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
-        raise Refused(faults.data_missing(shown, problem)) from None
 
 
 def read_next(

@@ -13,7 +13,6 @@ import pyoxigraph as ox
 
 from recipec.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.diagnostics import Refused
-from recipec.faults import data as data_faults
 from recipec.faults import knowledge as faults
 from recipec.render import Renderer
 from recipec.runtime import adapter
@@ -29,11 +28,11 @@ from recipec.runtime.knowledge.store import key_of, open_store
 from recipec.runtime.knowledge.terms import Names
 from recipec.runtime.knowledge.triples import reads
 from recipec.runtime.policy import CausalLm, Origin, folder_of
-from recipec.runtime.preference.answering import StoppedEarly
 from recipec.runtime.sampler.chain import sample
 from recipec.runtime.sampler.draw import Sampling
 from recipec.runtime.sampler.rollout import start_engine
-from recipec.runtime.setting import Setting
+from recipec.runtime.setting import Setting, StoppedEarly
+from recipec.runtime.templates import read_template
 from recipec.shipped import shipped
 from recipec.spec import knowledge as specs
 from recipec.spec import policy as policy_spec
@@ -92,7 +91,7 @@ def extracted(spec: specs.Extract, setting: Setting) -> list[dict[str, Any]]:
     texts = documents(spec, setting.root)
     name = spec.prompt or _OWN
     path = setting.root / spec.prompt if spec.prompt else shipped("templates") / "prompts" / _OWN
-    template = _template(path, name)
+    template = read_template(path, name).removesuffix("\n")
     knobs = spec.model_dump(mode="json", include=set(specs.EXTRACTION))
     key = key_of(
         "extracted", knobs, template, [[d.text, d.file, d.number] for d in texts], _model(spec, setting), setting.seed
@@ -130,15 +129,6 @@ def _text(row: Row, column: str) -> str:
         problem = f"has no column `{column}`" if text is None else f"has no text in column `{column}`"
         raise Refused(faults.no_document(row.file, row.number, problem, list(row.columns)))
     return text.encode("utf-8", "replace").decode()
-
-
-def _template(path: Path, name: str) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
-        raise Refused(data_faults.data_missing(name, problem)) from None
-    return text.removesuffix("\n")
 
 
 def _rendered(template: str, name: str, texts: Sequence[Document], *, own: bool) -> list[str]:

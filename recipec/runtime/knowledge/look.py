@@ -9,8 +9,7 @@ from typing import Any
 
 from recipec.component import find
 from recipec.diagnostics import Diagnostic, Refused
-from recipec.faults import data as data_faults
-from recipec.render import template_problem
+from recipec.runtime import templates
 from recipec.runtime.setting import Setting, cache_folder
 from recipec.spec.knowledge import Extract
 
@@ -41,12 +40,4 @@ def _documents(spec: Extract, root: Path) -> list[Diagnostic]:
     from recipec.runtime.knowledge.extract import documents  # noqa: PLC0415 - it brings models
 
     documents(spec, root)
-    if spec.prompt is None:
-        return []
-    try:
-        text = (root / spec.prompt).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
-        return [data_faults.data_missing(spec.prompt, problem)]
-    found = template_problem(text, spec.prompt)
-    return [] if found is None else [found]
+    return templates.look(root, spec.prompt)

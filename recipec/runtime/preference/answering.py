@@ -16,14 +16,10 @@ from recipec.runtime.batch import Task
 from recipec.runtime.sampler.chain import sample, texts
 from recipec.runtime.sampler.hf import Key
 from recipec.runtime.sampler.rollout import keys_of, sampling_of, start_engine
-from recipec.runtime.setting import Setting
+from recipec.runtime.setting import Setting, StoppedEarly
 
 ROWS = 128
 """Answers that are sampled and written down together."""
-
-
-class StoppedEarly(Exception):  # noqa: N818 - no error: the user asked for it
-    """The run was asked to stop before the stage's first step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recipec.diagnostics import Refused
-from recipec.faults import data as data_faults
 from recipec.faults import preference as faults
 from recipec.render import Renderer, template_columns
 from recipec.runtime.batch import Message, Task
@@ -16,6 +15,7 @@ from recipec.runtime.knowledge.consistency import question, topic
 from recipec.runtime.knowledge.facts import Triple
 from recipec.runtime.knowledge.graph import Knowledge
 from recipec.runtime.setting import Setting
+from recipec.runtime.templates import read_template
 from recipec.shipped import shipped
 from recipec.spec import preference as specs
 
@@ -54,7 +54,8 @@ class Informer:
         self.knowledge: Knowledge = setting.knowledge
         self.left_out: Counter[str] = Counter()
         self.name = spec.template or _OWN
-        self.text = _read(setting, spec.template)
+        own = shipped("templates") / "prompts" / _OWN
+        self.text = read_template(own if spec.template is None else setting.root / spec.template, self.name)
 
     def __call__(self, tasks: Sequence[Task]) -> list[Told]:
         """Return the tasks that have facts enough, with them.
@@ -134,12 +135,3 @@ def _said(content: Any, text: str) -> Any:
     parts: list[Mapping[str, Any]] = [part for i, part in enumerate(content) if i not in texts[1:]]
     asked = {"type": "text", "text": text}
     return [asked if i == texts[0] else part for i, part in enumerate(parts)] if texts else [*parts, asked]
-
-
-def _read(setting: Setting, template: str | None) -> str:
-    path = shipped("templates") / "prompts" / _OWN if template is None else setting.root / template
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
-        raise Refused(data_faults.data_missing(template or _OWN, problem)) from None

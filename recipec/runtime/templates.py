@@ -1,0 +1,45 @@
+"""Files of templates, read the same way and refused in the same words wherever a recipe names one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recipec.diagnostics import Diagnostic, Refused
+from recipec.faults import data as faults
+from recipec.render import template_problem
+
+
+def read_template(path: Path, shown: str) -> str:
+    """Return the text of a template; ``shown`` is how messages name it.
+
+    Raises:
+        Refused: RC700, it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
+        raise Refused(faults.data_missing(shown, _problem(error), siblings)) from None
+
+
+def look(root: Path, name: str | None) -> list[Diagnostic]:
+    """Return what is wrong with the template that a knob names, if it names one; it is not rendered here."""
+    if name is None:
+        return []
+    try:
+        found = template_problem(read_template(root / name, name), name)
+    except Refused as refused:
+        return list(refused.diagnostics)
+    return [] if found is None else [found]
+
+
+def _problem(error: OSError | UnicodeDecodeError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "it is a directory"
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case _:
+            return error.strerror or str(error)
