@@ -26,7 +26,10 @@ CALL = 512
 
 @dataclass(frozen=True)
 class Cover:
-    """Calls that together compute each visible pair once."""
+    """Calls that together compute each visible pair once.
+
+    Example: ``Cover(((0, 4, b""), (4, 6, b"")), ((0, 4, 6),))``: two triangles, and what stands below the first.
+    """
 
     squares: tuple[Square, ...]
     """Every token is in one of them."""

@@ -35,7 +35,10 @@ from recipec.spec.recipe import PAIRED, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """One evaluation, read and built."""
+    """One evaluation, read and built.
+
+    Example: ``Ready(tasks, {}, {"right": (spec, exact_match)}, setting, None)``.
+    """
 
     tasks: list[Task]
     """What is answered; none where only pairs are asked for."""

@@ -58,7 +58,10 @@ _certified: dict[str, Certificate] = {}
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was found; ``why`` says what is wrong."""
+    """What was found, errors as :func:`compared` gives them; ``why`` says what is wrong.
+
+    Example: ``Certificate(equal=True, max_logprob_error=9.5e-7, max_gradient_error=4e-7)``.
+    """
 
     equal: bool
     max_logprob_error: float = float("nan")

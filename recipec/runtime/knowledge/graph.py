@@ -26,7 +26,10 @@ _WORDING = {SUBCLASS.value: "is a kind of", TYPE.value: "is a", KIND_OF[1]: "is 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """How a graph is read, beside where it lies."""
+    """How a graph is read, beside where it lies.
+
+    Example: ``Reads(closed=("has symptom",), language="en")``.
+    """
 
     names: Names = field(default_factory=Names)
     say: str = "{subject} {relation} {object}."

@@ -17,7 +17,10 @@ LABELS = ("label", "name")
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge and its line in the file."""
+    """An edge and its line in the file.
+
+    Example: ``Edge("n0", "has symptom", "n1", 12, directed=True)``.
+    """
 
     source: str
     relation: str
@@ -28,7 +31,10 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A node that has a label beside its id."""
+    """A node that has a label beside its id.
+
+    Example: ``Named("n0", "psoriasis", 4)``.
+    """
 
     node: str
     label: str

@@ -54,7 +54,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """That a disease has a term, or has it not, and the line that says so."""
+    """That a disease has a term, or has it not, and the line that says so.
+
+    Example: ``Finding("OMIM:177900", "Psoriasis 1", "HP:0000989", False, 4321)``.
+    """
 
     disease: str
     name: str

@@ -16,7 +16,10 @@ _EMPTY = frozenset(_NAMELESS.split())
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A folded word and where it stands."""
+    """A folded word and where it stands: characters ``start`` to ``end``.
+
+    Example: ``Word("ulcer", 10, 16)`` of "Sjögren's Ulcers".
+    """
 
     text: str
     start: int

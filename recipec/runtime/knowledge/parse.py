@@ -18,7 +18,10 @@ _ECHO = ("entity1", "relation", "entity2")
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A fact that a model wrote, the line of its answer, and the mean probability of that line's tokens."""
+    """A fact that a model wrote, the line of its answer, and the mean probability of that line's tokens.
+
+    Example: ``Stated("psoriasis", "causes", "itching", 0, 0.93)``.
+    """
 
     subject: str
     relation: str

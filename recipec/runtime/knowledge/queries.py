@@ -16,7 +16,10 @@ _UP = f"(<{RDFS}subClassOf>|<{SKOS}broader>)"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question: what is asked for, its pattern, its order."""
+    """A question: what is asked for, its pattern, its order.
+
+    Example: ``Query(("parent",), "?entity rdfs:subClassOf ?parent", "?parent")``.
+    """
 
     variables: tuple[str, ...]
     pattern: str

@@ -25,7 +25,10 @@ _PLACE = re.compile(r"^Parser error at line .*?: ")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are to be read."""
+    """How files are to be read.
+
+    Example: ``Reading(columns=("disease", "relation", "finding"))``.
+    """
 
     names: Names = field(default_factory=Names)
     columns: tuple[str, str, str] | None = None

@@ -24,7 +24,10 @@ ROWS = 128
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the policy wrote: ids as sampled, their text, whether it ended by itself, and the key of its draws."""
+    """What the policy wrote: ids as sampled, their text, whether it ended by itself, and the key of its draws.
+
+    Example: ``Answer((5, 9, 2), "It itches.", True, (0, "align", "preference", "told", 3, 1))``.
+    """
 
     ids: tuple[int, ...]
     text: str
@@ -34,7 +37,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A prompt to be answered ``n`` times, ``n`` being the sampler's; ``way`` keeps draws of the same task apart."""
+    """A prompt to be answered ``n`` times, ``n`` being the sampler's; ``way`` keeps draws of the same task apart.
+
+    Example: ``Ask("told", task)``.
+    """
 
     way: str
     task: Task

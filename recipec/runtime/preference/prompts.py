@@ -24,7 +24,10 @@ _OWN = "kg_rag.j2"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A task, and the same task with facts before its question."""
+    """A task, and the same task with facts before its question.
+
+    Example: ``Told(task, informed, ["psoriasis"], [triple], ["psoriasis has symptom itching."])``.
+    """
 
     own: Task
     task: Task

@@ -18,7 +18,10 @@ _REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the enc
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Features of the images of one pass."""
+    """Features of the images of one pass; H is the decoder's width.
+
+    Example: ``Shown(torch.zeros(6, 8), torch.tensor([100, 104]), torch.tensor([0, 4]))``: images of 4 and 2 tokens.
+    """
 
     features_FH: Tensor
     begins_I: Tensor
