@@ -225,7 +225,7 @@ class CausalLm:
 
     @property
     def sight(self) -> Any:
-        """What the sampling engine asks of a policy that sees; None of one that does not."""
+        """What reads images: the policy itself where it sees, else None."""
         return None
 
     def positions(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see

@@ -16,6 +16,7 @@ class TextPolicy:
         self.tokenizer = tokenizer
         self.text = Text(tokenizer)
         self.eos_id = tokenizer.eos_token_id
+        self.sight = None
         self.stop_ids = (self.eos_id,)
         self.control_ids = frozenset(tokenizer.all_special_ids)
 

@@ -145,7 +145,7 @@ def show(setting: Setting, rows: Path, tasks: Iterable[Task]) -> None:
 
 def sees(policy: Any) -> bool:
     """Whether a policy reads images."""
-    return hasattr(policy, "picture")
+    return policy.sight is not None
 
 
 def decode(data: bytes) -> Decoded:
