@@ -28,6 +28,21 @@ stages:
     optimizer: {{learning_rate: 1.0e-3}}
     budget: {{steps: 2, rows_per_step: 2}}
 """
+SEEING = """\
+recipec: 1
+name: small
+stages:
+  learn:
+    kind: sft
+    from: scratch
+    policy:
+      type: vision_lm
+      scratch: {architecture: qwen2_vl, hidden_size: 32, layers: 1, heads: 2, intermediate_size: 32, max_positions: 64,
+                image_size: 16, patch_size: 4, vision_layers: 1}
+    data: {path: a.jsonl}
+    optimizer: {learning_rate: 1.0e-2}
+    budget: {steps: 2, rows_per_step: 2}
+"""
 AGAIN = """\
   again:
     kind: sft

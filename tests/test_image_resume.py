@@ -1,7 +1,8 @@
 """Runs about pictures that were killed end with the bits of one that was not."""
 
 import pytest
-from test_image_runs import AFTER, COLOURS, EXPLORE, ROWS, SEEING, painted
+from small import SEEING
+from test_image_runs import AFTER, COLOURS, EXPLORE, ROWS, painted
 from test_resume import left, run, said
 
 from recipec.runtime.vision.policy import VisionLm

@@ -5,24 +5,12 @@ import math
 
 import pytest
 from PIL import Image
-from small import MODEL, rows
+from small import MODEL, SEEING, rows
 
 from recipec.runtime.attention.auto import Auto
 
-SEEING = """\
-recipec: 1
-name: small
-stages:
-  learn:
-    kind: sft
-    from: scratch
-    policy:
-      type: vision_lm
-      scratch: {architecture: qwen2_vl, hidden_size: 32, layers: 1, heads: 2, intermediate_size: 32, max_positions: 64,
-                image_size: 16, patch_size: 4, vision_layers: 1}
-    data: {path: a.jsonl}
-    optimizer: {learning_rate: 1.0e-2}
-    budget: {steps: 24, rows_per_step: 4}
+LEARN = SEEING.replace("steps: 2, rows_per_step: 2", "steps: 24, rows_per_step: 4")
+HELD_OUT = """\
 evaluate:
   seen: {data: {path: c.jsonl}, metrics: [margin]}
   unseen: {data: {path: d.jsonl}, metrics: [margin]}
@@ -48,7 +36,7 @@ def test_pairs_show_their_images(folder):
     shown = [{"prompt": "?", "completion": c, "answer": c, "images": [f"{c}.png"]} for c in COLOURS]
     seen = [{"prompt": "?", "chosen": c, "rejected": OTHER[c], "images": [f"{c}.png"]} for c in COLOURS]
     swapped = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in seen]
-    ended = folder.run(SEEING, a__jsonl=rows(*shown), c__jsonl=rows(*seen), d__jsonl=rows(*swapped))
+    ended = folder.run(LEARN + HELD_OUT, a__jsonl=rows(*shown), c__jsonl=rows(*seen), d__jsonl=rows(*swapped))
     assert ended.code == 0, ended.err
     found = last(folder, "learn")
     assert found["eval/seen/margin"] > 0.5
