@@ -121,7 +121,7 @@ def test_every_reward_of_this_version_loads():
 
 def test_exact_match_folds_case_and_space():
     """Right answers are text, numbers or a list of them; the last tag counts; a missing tag is wrong."""
-    knobs = {"answer": "answer", "correct": 7.0, "wrong": -1.0}
+    knobs = {"labels": (), "answer": "answer", "correct": 7.0, "wrong": -1.0}
     assert scored(reward.exact_match, [" NEW  york\n", "york"], [task("New York")], tag=None, **knobs) == [7, -1]
     assert scored(reward.exact_match, ["4", "5", "6"], [task([4, "5"])], tag=None, **knobs) == [7, 7, -1]
     texts = ["<a>1</a><a> 3 </a>", "<a>3</a> <a>1</a>", "3", "<a>3", "</a>3<a>"]
@@ -131,14 +131,14 @@ def test_exact_match_folds_case_and_space():
 @pytest.mark.parametrize("value", [None, "", " ", [], ["a", None], True, {"a": 1}, math.nan, [math.inf]])
 def test_answers_that_nothing_matches(value):
     """A right answer that no text can equal stops the run instead of scoring everything wrong."""
-    knobs = {"answer": "answer", "tag": None, "correct": 1.0, "wrong": 0.0}
+    knobs = {"labels": (), "answer": "answer", "tag": None, "correct": 1.0, "wrong": 0.0}
     assert code_of(scored, reward.exact_match, ["x"], [task(value)], **knobs) == "RC742"
 
 
 def test_a_missing_answer_column_is_named():
     """The columns that are there are told."""
     with pytest.raises(Refused) as caught:
-        scored(reward.exact_match, ["x"], [task()], answer="anser", tag=None, correct=1.0, wrong=0.0)
+        scored(reward.exact_match, ["x"], [task()], answer="anser", tag=None, labels=(), correct=1.0, wrong=0.0)
     assert caught.value.diagnostics[0].code == "RC741"
     assert "did you mean `answer`?" in caught.value.diagnostics[0].help
 
