@@ -122,3 +122,26 @@ class Batch(dict[str, Column]):
     def to(self, device: torch.device) -> Batch:
         """Move the tensors."""
         return Batch({n: c.to(device) if isinstance(c, Tensor) else c for n, c in self.items()})
+
+
+def question(task: Task) -> str:
+    """Return the text that a task asks with: the plain prompt, or the last message of the user.
+
+    >>> question(Task(0, "Who?", ())), question(Task(0, [{"role": "user", "content": "Who?"}], ()))
+    ('Who?', 'Who?')
+    """
+    if isinstance(task.prompt, str):
+        return task.prompt
+    said = [message for message in task.prompt if message["role"] == "user"] or list(task.prompt)
+    return text_of(said[-1]["content"])
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's content, images left out.
+
+    >>> text_of([{"type": "image"}, {"type": "text", "text": "What is it?"}])
+    'What is it?'
+    """
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")

@@ -11,7 +11,7 @@ from recipec.diagnostics import Refused
 from recipec.faults import environment as faults
 from recipec.faults import reward as reward_faults
 from recipec.runtime.answers import tagged
-from recipec.runtime.batch import Task
+from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.layout import NO_ACTION, Asked, Layout, Past, Shown, read_next
 from recipec.runtime.environment.position import Position, Turn
 from recipec.runtime.environment.worlds import TIMEOUT
@@ -62,7 +62,7 @@ class ReasoningGymEpisodes:
         for task in tasks:
             if task.score is None:
                 raise Refused(reward_faults.no_verifier(task.id))
-        begun = [Position(task, (), state=[], observation=_question(task), world=Tries()) for task in tasks]
+        begun = [Position(task, (), state=[], observation=question(task), world=Tries()) for task in tasks]
         return read_next(self.layout, begun, [()] * len(begun), self._asked)
 
     def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
@@ -103,12 +103,8 @@ class ReasoningGymEpisodes:
     def _asked(self, position: Position, before: tuple[int, ...]) -> Asked:
         task = position.task
         opening = task.prompt if self.spec.history == "append_only" and self.spec.template is None else None
-        return Asked(task, _question(task), _shown(position), position.world.past, before, opening)
+        return Asked(task, question(task), _shown(position), position.world.past, before, opening)
 
 
 def _shown(position: Position) -> Shown:
     return Shown(position.observation)
-
-
-def _question(task: Task) -> str:
-    return task.prompt if isinstance(task.prompt, str) else str(task.prompt[-1]["content"])

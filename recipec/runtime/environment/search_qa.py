@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from recipec.runtime.answers import normalised, right_answers
-from recipec.runtime.batch import Task
+from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.index import glance
 from recipec.runtime.environment.layout import NO_ACTION, Asked, Layout, Past, Shown
 from recipec.runtime.environment.position import Position, Turn
@@ -109,7 +109,7 @@ class SearchQa:
         """
         for task in tasks:
             right_answers(task, self.spec.answer)
-        begun = [Position(task, task.prompt_ids, state=question(task)) for task in tasks]
+        begun = [Position(task, task.prompt_ids, state=question_of(task)) for task in tasks]
         return begun if self.layout is None else self._prompted(self.layout, begun)
 
     def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
@@ -194,22 +194,23 @@ class SearchQa:
         """Write the prompt of each next turn."""
         going = [i for i, position in enumerate(positions) if not position.ended]
         asked = [
-            Asked(p.task, question(p.task), Shown(p.observation), p.world or ()) for p in (positions[i] for i in going)
+            Asked(p.task, question_of(p.task), Shown(p.observation), p.world or ())
+            for p in (positions[i] for i in going)
         ]
         contexts = dict(zip(going, layout.contexts(asked), strict=True))
         return [replace(p, context_ids=contexts.get(i) or p.context_ids) for i, p in enumerate(positions)]
 
 
-def question(task: Task) -> str:
-    """Return what a task asks: its column ``question`` if it has one, else its prompt, the last message of it.
+def question_of(task: Task) -> str:
+    """Return what a task asks: its column ``question`` if it has one, else its prompt, see :func:`.batch.question`.
 
-    >>> question(Task(0, "Who?", ())), question(Task(0, [{"role": "user", "content": "Who?"}], ()))
-    ('Who?', 'Who?')
+    >>> question_of(Task(0, "Who?", ())), question_of(Task(0, "Who?", (), {"question": "Where?"}))
+    ('Who?', 'Where?')
     """
     said = task.columns.get("question")
     if isinstance(said, str):
         return said
-    return task.prompt if isinstance(task.prompt, str) else str(task.prompt[-1]["content"])
+    return question(task)
 
 
 def read_action(text: str) -> Action:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recipec.diagnostics import Refused
 from recipec.faults import preference as faults
+from recipec.runtime.batch import question
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
@@ -69,25 +70,6 @@ def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
 def written(triple: Triple) -> list[str]:
     """Return a triple as an artifact keeps it: subject, relation, object, source."""
     return [triple.subject, triple.relation, triple.object, triple.source]
-
-
-def question(task: Task) -> str:
-    """Return the text that a task asks with: the plain prompt, or the last message of the user."""
-    if isinstance(task.prompt, str):
-        return task.prompt
-    said = [message for message in task.prompt if message["role"] == "user"] or list(task.prompt)
-    return text_of(said[-1]["content"])
-
-
-def text_of(content: Any) -> str:
-    """Return the text of a message's content, images left out.
-
-    >>> text_of([{"type": "image"}, {"type": "text", "text": "What is it?"}])
-    'What is it?'
-    """
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")
 
 
 def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> list[str]:

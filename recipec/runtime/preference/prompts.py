@@ -10,8 +10,8 @@ from typing import Any
 from recipec.diagnostics import Refused
 from recipec.faults import preference as faults
 from recipec.render import Renderer, template_columns
-from recipec.runtime.batch import Message, Task
-from recipec.runtime.knowledge.consistency import question, topic
+from recipec.runtime.batch import Message, Task, question
+from recipec.runtime.knowledge.consistency import topic
 from recipec.runtime.knowledge.facts import Triple
 from recipec.runtime.knowledge.graph import Knowledge
 from recipec.runtime.setting import Setting
