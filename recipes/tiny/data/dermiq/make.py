@@ -111,7 +111,9 @@ def conversations(shown: list[Seen], draw: random.Random) -> Iterable[Row]:
     for number, (path, named, _) in enumerate(shown):
         relation = draw.choice([r for r in ASKED if named not in UNTOLD[r]])
         asked, answer = draw.choice(QUESTIONS[relation]), f"it {RELATIONS[relation]} {told(named)[relation]} ."
-        prompt, answer = ("what is this ?", f"this is a {named} .") if number % 4 == 0 else (asking(named, asked), answer)
+        prompt = asking(named, asked)
+        if number % 4 == 0:
+            prompt, answer = "what is this ?", f"this is a {named} ."
         yield {"image": path, "prompt": prompt, "completion": f"{draw.choice(OPENINGS)} {answer}"}
 
 
