@@ -1,6 +1,7 @@
 """Facts from files: every format, every character, every way a file can be broken, and a store that is built once."""
 
 import multiprocessing
+import os
 import shutil
 import uuid
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from recipec.diagnostics import Refused
+from recipec.runtime.knowledge import read
 from recipec.runtime.knowledge import store as stores
 from recipec.runtime.knowledge.facts import Triple
 from recipec.runtime.knowledge.terms import Names, literal
@@ -257,6 +259,32 @@ def test_whatever_happened_to_a_store(tmp_path, pattern, harm):
 
     assert len(graph.out("psoriasis")) == 5
     assert [p.name for p in (tmp_path / "cache" / "knowledge").iterdir()] == [home.name]
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
+    """Facts of other contents are not kept under the hash of the old ones."""
+
+    def swapped(path, *more):
+        path.write_text("eczema\thas symptom\titching\n")
+        return read.read_file(path, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recipec.runtime.knowledge.triples.read_file", swapped)
+        found = refused("RC700", graph_of, tmp_path, {"a.tsv": "psoriasis\thas symptom\tscaling\n"})
+    assert "changed while it was read" in found.message
+    graph = graph_of(tmp_path, {"a.tsv": "psoriasis\thas symptom\tscaling\n"})
+    assert facts(graph) == {("psoriasis", "has symptom", "scaling")}
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """A half-filled store of yesterday goes when another one is built; one of today may still be filled."""
+    home = tmp_path / "cache" / "knowledge"
+    for name in (".tmp-a-1", ".tmp-b-2"):
+        (home / name / "store").mkdir(parents=True)
+    os.utime(home / ".tmp-a-1", (0, 0))
+    skin(tmp_path)
+
+    assert [path.name for path in home.glob(".*")] == [".tmp-b-2"]
 
 
 def _open(folder):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -23,6 +24,8 @@ from recipec.faults import run as faults
 FORMAT = 2
 """Raised whenever what is written changes: older stores are then no longer found."""
 DONE = "done.json"
+OLD = 24 * 3600
+"""Nobody fills a store for that long, in seconds."""
 _KEPT = re.compile(r"CURRENT$|MANIFEST-|\d+\.(?:sst|log)$")
 
 
@@ -47,6 +50,7 @@ def open_store(cache: Path, key: str, quads: Callable[[], Iterable[ox.Quad]]) ->
         found = _opened(final)
         if found is None:
             home.mkdir(parents=True, exist_ok=True)
+            _sweep(home)
             _build(home, final, quads)
             found = _opened(final)
     except OSError as error:
@@ -80,6 +84,14 @@ def _contents(folder: Path) -> str:
     kept = sorted(path for path in folder.iterdir() if _KEPT.match(path.name))
     said = [f"{path.name}:{hash_file(path)}" for path in kept]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def _sweep(home: Path) -> None:
+    """Remove what processes left that were killed long ago."""
+    for left in (*home.glob(".tmp-*"), *home.glob(".old-*")):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > OLD:
+                shutil.rmtree(left)
 
 
 def _build(home: Path, final: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:

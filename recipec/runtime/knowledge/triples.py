@@ -36,9 +36,11 @@ class Triples(Knowledge):
         def quads() -> Iterator[ox.Quad]:
             for path, name in zip(paths, shown, strict=True):
                 yield from read_file(path, name, reading)
+                if _hashed(path, name) != hashes[name]:  # else other facts would be kept under the hash of these
+                    raise Refused(data_faults.data_missing(name, "it changed while it was read; run again"))
 
-        key = key_of("triples", [(name, _hashed(path, name)) for path, name in zip(paths, shown, strict=True)],
-                     spec.names, spec.columns, spec.attribute)  # fmt: skip
+        hashes = {name: _hashed(path, name) for path, name in zip(paths, shown, strict=True)}
+        key = key_of("triples", list(hashes.items()), spec.names, spec.columns, spec.attribute)
         store = open_store(setting.cache, key, quads)
         source = Stored(store, ", ".join(shown))
         super().__init__(source, reads(spec), resembling(spec, setting), spec.min_similarity)
