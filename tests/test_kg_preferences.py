@@ -139,6 +139,27 @@ def test_filters_can_be_loosened_for_nothing(folder, monkeypatch):
     assert not (stage / "answers").exists()
 
 
+@pytest.mark.parametrize("harm", ["[]", "", '{"mark": 3}', None])
+def test_broken_answers_are_asked_again(folder, harm):
+    """A file of kept answers that says something else is no reason to stop."""
+    assert folder.run(RANK.replace("topic: disease", "topic: disease, margin: 1000.0"), **FILES).first == "RC885"
+    (kept,) = (folder.path / "runs/small/stages/align/answers").iterdir()
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"answers": ["x"]}) if harm is None else harm)
+    ended = folder.run(RANK, "--replace", **FILES)
+    assert ended.code == 0, ended.err
+
+
+def test_many_facts_and_little_room(folder):
+    """As many facts as fit are taken of thousands, without trying every number of them."""
+    recipe = RAG.replace("max_facts: 2", "max_facts: 10000, max_fact_tokens: 100000")
+    many = "".join(f"d{i % 2}\thas sign\ts{i}\n" for i in range(6000))
+    ended = folder.run(recipe, **{**FILES, "facts__tsv": many, "a__jsonl": ROWS.splitlines()[0] + "\n"})
+    assert ended.code == 0, ended.err
+    found = pairs(folder)[0][0]["evidence"]["facts"]
+    question, fact, answer, room = len("Signs of d0?"), len("d0 has sign s0."), 24, 64
+    assert len(found) == (room - answer - question) // fact
+
+
 def test_a_stage_that_asks_for_pairs_nobody_makes(folder):
     """Data without pairs and no preference: the first row's missing column is named, and what would make pairs."""
     recipe = RANK.replace("    preference: {type: kg_rank, topic: disease}\n", "")

@@ -128,13 +128,12 @@ class Answering:
 
 
 def _kept(path: Path, mark: str) -> list[list[Answer]] | None:
+    """Read answers that were kept; None where they are others, or what is there is no such file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return [list(_read(group)) for group in found["answers"]] if found["mark"] == mark else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if found.get("mark") != mark:
-        return None
-    return [list(_read(group)) for group in found["answers"]]
 
 
 def _read(group: Sequence[Any]) -> Iterator[Answer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,13 +86,18 @@ class Informer:
         triples = around[: self.spec.max_facts]
         facts = list(self._bounded(triples))
         room = self.policy.max_positions - self.longest
-        while len(facts) >= self.spec.min_triples:
-            informed = self._informed(task, about, facts, renderer)
-            if len(informed.prompt_ids) <= room:
-                return Told(task, informed, about, triples[: len(facts)], facts)
-            facts.pop()
-        self.left_out["few_triples"] += 1
-        return None
+
+        def length(count: int) -> int:
+            return len(self._informed(task, about, facts[:count], renderer).prompt_ids)
+
+        least, most = self.spec.min_triples, len(facts)
+        if most >= least and length(most) > room:  # the more facts, the longer: search by halves
+            most = least - 1 + bisect_right(range(least, most), room, key=length)
+        if most < least:
+            self.left_out["few_triples"] += 1
+            return None
+        informed = self._informed(task, about, facts[:most], renderer)
+        return Told(task, informed, about, triples[:most], facts[:most])
 
     def _bounded(self, triples: Sequence[Triple]) -> Iterator[str]:
         """Yield facts on one line each, until they are longer than allowed."""
