@@ -144,16 +144,16 @@ def image_count(path: str, row: int, column: str, places: int, images: int) -> F
 def image_column(path: str, row: int, column: str, problem: str) -> Finding:
     """The column of the images holds something else than paths.
 
-    What it checks: it is a path, a list of paths, or null.
-    Why it matters: what is no path names no picture.
+    What it checks: it is a path, a list of paths, or null; and a row has them in `images` or in `image`, not in both.
+    Why it matters: what is no path names no picture, and of two columns one would be ignored.
     Example: `"images": 3`, `"images": [null]`, or the bytes of a picture inside a parquet file.
     Use instead: `"images": ["a.png"]`; write embedded pictures to files beside the data.
     """
     return Finding(
         f"{path}, row {row}: `{column}` {problem}",
         at(path, row),
-        why="what is no path names no picture",
-        help='give a path or a list of paths: `["a.png"]`',
+        why="what is no path names no picture, and of two columns one would be ignored",
+        help='give a path or a list of paths in one column: `["a.png"]`',
     )
 
 

@@ -200,6 +200,7 @@ BAD = [
     ({"prompt": [{"role": "system", "content": "x"}], "images": ["a.png"]}, "RC866"),
     ({"prompt": "x", "images": 3}, "RC867"),
     ({"prompt": "x", "images": [None]}, "RC867"),
+    ({"prompt": "x", "images": ["a.png"], "image": "a.png"}, "RC867"),
     ({"prompt": "x", "images": [["a.png"]]}, "RC867"),
     ({"prompt": "x", "images": {"bytes": "…", "path": "a.png"}}, "RC867"),
     ({"prompt": "x", "images": [{"bytes": "…"}]}, "RC867"),

@@ -34,6 +34,8 @@ def image_names(row: Row, column: str) -> tuple[str, list[str]]:
             raise Refused(data_faults.missing_column(row.file, row.number, column, row.columns, "images"))
         return column, []
     value = row.columns[name]
+    if column == DEFAULT and row.columns.get(DEFAULT) and row.columns.get(OTHER):
+        raise Refused(faults.image_column(row.file, row.number, OTHER, f"names images, and `{DEFAULT}` does too"))
     names = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(names, list):
         problem = "holds the bytes of an image" if isinstance(value, Mapping | bytes) else f"is {kind_of(value)}"
