@@ -23,7 +23,7 @@ from recipec.runtime.cached import Cached
 from recipec.runtime.clock import Clocked
 from recipec.runtime.engine import Followed, Scored
 from recipec.runtime.environment.position import Environment
-from recipec.runtime.evaluate import Evaluator
+from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.images.album import Album, sees
 from recipec.runtime.journal import Journal
 from recipec.runtime.loop import run_stage, split
