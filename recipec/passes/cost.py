@@ -24,6 +24,8 @@ from recipec.passes.sizes import Lengths
 from recipec.shapes import Shape
 
 WIDTH = {"float32": 4, "bfloat16": 2}
+NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
 FULL_ZERO = 3
@@ -101,8 +103,10 @@ class Work:
 
     @property
     def weights(self) -> float:
-        """Bytes of the weights."""
-        return float(self.shape.parameters * self.width)
+        """Bytes of the weights; of a quantized model, the decoder's matrices alone are narrow."""
+        if self.policy.get("quantization") != "nf4":
+            return float(self.shape.parameters * self.width)
+        return NF4 * self.shape.linear + float((self.shape.parameters - self.shape.linear) * self.width)
 
 
 def forward(shape: Shape, rows: int, prompt: int, completion: int) -> tuple[float, float, float]:
@@ -203,6 +207,8 @@ def memory(work: Work) -> Iterator[Holding]:
     shape, trained, width = work.shape, work.trained, work.width
     part = [work.devices if work.zero >= stage else 1 for stage in (1, 2, 3)]
     whole = f"{shape.parameters:,} parameters of {width} bytes"
+    if work.policy.get("quantization") == "nf4":
+        whole = f"{shape.parameters:,} parameters, those of the decoder's matrices in NF4, others of {width} bytes"
     yield Holding("weights", work.weights / part[2], whole + _spread(part[2]))
     adapter = trained if work.policy.get("lora") else 0
     if adapter:

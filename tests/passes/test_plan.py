@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -105,6 +106,16 @@ def test_narrow_weights_keep_wide_copies() -> None:
     held = _held(work(recipe(a=rl(policy=part("policy", "causal_lm", dtype="bfloat16")))))
     n = SHAPE.parameters
     assert (held["weights"], held["gradients"], held["optimizer"]) == (2 * n, 6 * n, 12 * n)
+
+
+def test_four_bits() -> None:
+    """Of a quantized model the decoder's matrices take four bits and their scales, all else stays as wide as it was."""
+    wide = part("policy", "vision_lm", dtype="bfloat16", lora={"r": 2})
+    narrow = part("policy", "vision_lm", dtype="bfloat16", lora={"r": 2}, quantization="nf4")
+    one, other = (_held(replace(work(recipe(a=rl(policy=p))), shape=QWEN))["weights"] for p in (wide, narrow))
+    assert one is not None
+    assert other is not None
+    assert one - other == pytest.approx(QWEN.linear * (2 - 4.127 / 8), rel=1e-4)
 
 
 @pytest.mark.parametrize(
