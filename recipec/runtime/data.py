@@ -300,7 +300,7 @@ class ReasoningGym(Source):
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
         argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = Pool("recipec.runtime.judges:gym", argument)
+        self._pool = Pool("recipec.runtime.reward.judges:gym", argument)
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""

@@ -21,7 +21,7 @@ class _Level(Component):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:verifier", lowered=("weight",)
+    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward.plain:verifier", lowered=("weight",)
 )
 class Verifier(_Level):
     """Ask the task's own verifier, as reasoning-gym tasks carry one.
@@ -35,7 +35,11 @@ class Verifier(_Level):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:exact_match", lowered=("weight",)
+    "reward",
+    requires=_TEXT,
+    provides=("reward_R",),
+    impl="recipec.runtime.reward.plain:exact_match",
+    lowered=("weight",),
 )
 class ExactMatch(_Level):
     """Compare the answer with a column of the task, after folding case and space.
@@ -58,7 +62,11 @@ class ExactMatch(_Level):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward:regex_format", lowered=("weight",)
+    "reward",
+    requires=_TEXT,
+    provides=("reward_R",),
+    impl="recipec.runtime.reward.plain:regex_format",
+    lowered=("weight",),
 )
 class RegexFormat(_Level):
     """Reward a completion that matches a regular expression from start to end.
@@ -83,7 +91,11 @@ class RegexFormat(_Level):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.sections:sections", lowered=("weight",)
+    "reward",
+    requires=_TEXT,
+    provides=("reward_R",),
+    impl="recipec.runtime.reward.sections:sections",
+    lowered=("weight",),
 )
 class Sections(_Level):
     r"""Reward the shape of a reasoned answer: reasoning in one tag, the answer in the next, sections inside.
@@ -113,7 +125,7 @@ class Sections(_Level):
     "reward",
     requires=("trained_RT",),
     provides=("reward_R",),
-    impl="recipec.runtime.reward:length",
+    impl="recipec.runtime.reward.plain:length",
     lowered=("weight",),
 )
 class Length(_Level):
@@ -131,7 +143,11 @@ class Length(_Level):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.mathematics:MathVerify", lowered=("weight",)
+    "reward",
+    requires=_TEXT,
+    provides=("reward_R",),
+    impl="recipec.runtime.reward.mathematics:MathVerify",
+    lowered=("weight",),
 )
 class MathVerify(_Level):
     """Compare mathematical answers for equality, in processes that are killed when they hang.
@@ -151,7 +167,7 @@ class MathVerify(_Level):
     "reward",
     requires=(*_TEXT, "tokens_RT", "trained_RT"),
     provides=("reward_R",),
-    impl="recipec.runtime.function:Function",
+    impl="recipec.runtime.reward.function:Function",
     lowered=("weight",),
 )
 class Function(_Level):
@@ -172,7 +188,7 @@ class Function(_Level):
     "reward",
     requires=("trained_RT", "old_logprob_RT", "ref_logprob_RT"),
     provides=("reward_R",),
-    impl="recipec.runtime.reward:kl_penalty",
+    impl="recipec.runtime.reward.plain:kl_penalty",
     lowered=("weight",),
 )
 class KlPenalty(_Level):
@@ -193,7 +209,7 @@ class KlPenalty(_Level):
     "reward",
     requires=("prompt_P", "by_prompt_R", "transcript_R", "episode_id_R", "step_R"),
     provides=("reward_R",),
-    impl="recipec.runtime.matching:AnswerMatch",
+    impl="recipec.runtime.reward.matching:AnswerMatch",
     lowered=("weight",),
 )
 class AnswerMatch(_Level):
@@ -238,7 +254,7 @@ class AnswerMatch(_Level):
     "reward",
     requires=("env_reward_R", "rewards"),
     provides=("reward_R", "score_R", "return_R"),
-    impl="recipec.runtime.reward:environment",
+    impl="recipec.runtime.reward.plain:environment",
     lowered=("weight", "gamma", "invalid_action_penalty"),
 )
 class Environment(_Level):

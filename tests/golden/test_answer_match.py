@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recipec.runtime.batch import Task
-from recipec.runtime.matching import AnswerMatch, follows, inside, matches, overlap
+from recipec.runtime.reward.matching import AnswerMatch, follows, inside, matches, overlap
 from recipec.runtime.setting import Setting
 from recipec.spec import reward as specs
 

@@ -5,8 +5,8 @@ import torch
 
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
-from recipec.runtime.function import Function
 from recipec.runtime.own import load_functions
+from recipec.runtime.reward.function import Function
 from recipec.spec import reward as specs
 
 TEXTS = ["a", "bb", "ccc"]

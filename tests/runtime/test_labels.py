@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
 from recipec.runtime.evaluation.measures import Scored, summary
-from recipec.runtime.labels import label_of, macro_f1, right_labels, vote
-from recipec.runtime.reward import exact_match
+from recipec.runtime.reward.labels import label_of, macro_f1, right_labels, vote
+from recipec.runtime.reward.plain import exact_match
 
 DISEASES = ("Dermatitis", "seborrheic dermatitis", "melanoma", "basal cell carcinoma")
 

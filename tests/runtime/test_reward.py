@@ -9,9 +9,9 @@ import torch
 
 from recipec.component import known
 from recipec.diagnostics import Refused
-from recipec.runtime import mathematics, reward
 from recipec.runtime.batch import Task
-from recipec.runtime.mathematics import MathVerify, Tally
+from recipec.runtime.reward import mathematics, plain
+from recipec.runtime.reward.mathematics import MathVerify, Tally
 from recipec.spec import reward as specs
 
 PATHOLOGICAL = [
@@ -122,23 +122,23 @@ def test_every_reward_of_this_version_loads():
 def test_exact_match_folds_case_and_space():
     """Right answers are text, numbers or a list of them; the last tag counts; a missing tag is wrong."""
     knobs = {"labels": (), "answer": "answer", "correct": 7.0, "wrong": -1.0}
-    assert scored(reward.exact_match, [" NEW  york\n", "york"], [task("New York")], tag=None, **knobs) == [7, -1]
-    assert scored(reward.exact_match, ["4", "5", "6"], [task([4, "5"])], tag=None, **knobs) == [7, 7, -1]
+    assert scored(plain.exact_match, [" NEW  york\n", "york"], [task("New York")], tag=None, **knobs) == [7, -1]
+    assert scored(plain.exact_match, ["4", "5", "6"], [task([4, "5"])], tag=None, **knobs) == [7, 7, -1]
     texts = ["<a>1</a><a> 3 </a>", "<a>3</a> <a>1</a>", "3", "<a>3", "</a>3<a>"]
-    assert scored(reward.exact_match, texts, tag="a", **knobs) == [7, -1, -1, -1, -1]
+    assert scored(plain.exact_match, texts, tag="a", **knobs) == [7, -1, -1, -1, -1]
 
 
 @pytest.mark.parametrize("value", [None, "", " ", [], ["a", None], True, {"a": 1}, math.nan, [math.inf]])
 def test_answers_that_nothing_matches(value):
     """A right answer that no text can equal stops the run instead of scoring everything wrong."""
     knobs = {"labels": (), "answer": "answer", "tag": None, "correct": 1.0, "wrong": 0.0}
-    assert code_of(scored, reward.exact_match, ["x"], [task(value)], **knobs) == "RC742"
+    assert code_of(scored, plain.exact_match, ["x"], [task(value)], **knobs) == "RC742"
 
 
 def test_a_missing_answer_column_is_named():
     """The columns that are there are told."""
     with pytest.raises(Refused) as caught:
-        scored(reward.exact_match, ["x"], [task()], answer="anser", tag=None, labels=(), correct=1.0, wrong=0.0)
+        scored(plain.exact_match, ["x"], [task()], answer="anser", tag=None, labels=(), correct=1.0, wrong=0.0)
     assert caught.value.diagnostics[0].code == "RC741"
     assert "did you mean `answer`?" in caught.value.diagnostics[0].help
 
@@ -146,16 +146,16 @@ def test_a_missing_answer_column_is_named():
 def test_verifier_asks_the_task():
     """The task's own verifier sees the tagged text; a NaN of it stays NaN; a task without one is refused."""
     own = Task(0, "p", (1,), {}, lambda text: math.nan if text == "?" else float(text == "3"))
-    assert scored(reward.verifier, ["<a>3</a>", "3", "<a>4</a>"], [own], tag="a") == [1.0, 0.0, 0.0]
-    assert math.isnan(scored(reward.verifier, ["?"], [own], tag=None)[0])
-    assert code_of(scored, reward.verifier, ["x"], tag=None) == "RC740"
+    assert scored(plain.verifier, ["<a>3</a>", "3", "<a>4</a>"], [own], tag="a") == [1.0, 0.0, 0.0]
+    assert math.isnan(scored(plain.verifier, ["?"], [own], tag=None)[0])
+    assert code_of(scored, plain.verifier, ["x"], tag=None) == "RC740"
 
 
 def test_regex_matches_from_start_to_end():
     """The whole text must match, lines included."""
     knobs = {"pattern": r"<think>.*</think>\s*\d+", "match": 1.0, "mismatch": -0.5}
-    assert scored(reward.regex_format, ["<think>a\nb</think> 4", "x<think></think>4", "4"], **knobs) == [1, -0.5, -0.5]
-    assert code_of(scored, reward.regex_format, ["x"], pattern="(", match=1.0, mismatch=0.0) == "RC743"
+    assert scored(plain.regex_format, ["<think>a\nb</think> 4", "x<think></think>4", "4"], **knobs) == [1, -0.5, -0.5]
+    assert code_of(scored, plain.regex_format, ["x"], pattern="(", match=1.0, mismatch=0.0) == "RC743"
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_regex_matches_from_start_to_end():
 )
 def test_runaway_patterns_do_not_hang(monkeypatch, pattern, text):
     """A match that runs away is stopped, and gives NaN; other rows keep their value."""
-    monkeypatch.setattr(reward, "MATCH_SECONDS", 0.2)
+    monkeypatch.setattr(plain, "MATCH_SECONDS", 0.2)
     began = time.monotonic()
-    found = scored(reward.regex_format, [text, text], pattern=pattern, match=1.0, mismatch=0.0)
+    found = scored(plain.regex_format, [text, text], pattern=pattern, match=1.0, mismatch=0.0)
     assert time.monotonic() - began < 5
     assert all(value == 0.0 or math.isnan(value) for value in found)
 
@@ -180,9 +180,9 @@ def test_runaway_patterns_do_not_hang(monkeypatch, pattern, text):
 def test_length_penalty():
     """Zero up to L - c, a straight slope to -1 at L, -1 beyond (DAPO, eq. 13)."""
     trained_RT = torch.ones(12, 12, dtype=torch.bool).tril()
-    found = reward.length(trained_RT, max_length=10, soft=4)["reward_R"].tolist()
+    found = plain.length(trained_RT, max_length=10, soft=4)["reward_R"].tolist()
     assert found == [0, 0, 0, 0, 0, 0, -0.25, -0.5, -0.75, -1, -1, -1]
-    hard = reward.length(trained_RT, max_length=10, soft=0)["reward_R"].tolist()
+    hard = plain.length(trained_RT, max_length=10, soft=0)["reward_R"].tolist()
     assert hard == [0] * 10 + [-1, -1]
 
 
@@ -191,7 +191,7 @@ def test_kl_penalty_counts_trained_tokens_only():
     trained_RT = torch.tensor([[False, True, True]])
     old_RT, ref_RT = torch.tensor([[9.0, -1.0, -2.0]]), torch.tensor([[0.0, -1.5, -1.0]])
     found = {
-        kl: float(reward.kl_penalty(trained_RT, old_RT, ref_RT, beta=2.0, kl=kl)["reward_R"])
+        kl: float(plain.kl_penalty(trained_RT, old_RT, ref_RT, beta=2.0, kl=kl)["reward_R"])
         for kl in ("k1", "k2", "k3", "abs")
     }
     k3 = (math.exp(-0.5) - 1 + 0.5) + (math.exp(1) - 1 - 1)

@@ -6,10 +6,10 @@ import runpy
 
 import pytest
 
-from recipec.runtime.answers import normalised
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.position import Turn
 from recipec.runtime.environment.search_qa import SearchQa
+from recipec.runtime.reward.answers import normalised
 from recipec.shipped import shipped
 from recipec.spec.environment import SearchQa as Spec
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recipec.runtime.sections import present, sections
+from recipec.runtime.reward.sections import present, sections
 from recipec.spec.reward import Sections
 
 ASKED = ("Color and Pigmentation", "Texture and Surface Characteristics", "Shape and Border")

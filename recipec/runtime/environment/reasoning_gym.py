@@ -10,11 +10,11 @@ from typing import Any
 from recipec.diagnostics import Refused
 from recipec.faults import environment as faults
 from recipec.faults import reward as reward_faults
-from recipec.runtime.answers import tagged
 from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.layout import NO_ACTION, Asked, Layout, Past, Shown, read_next
 from recipec.runtime.environment.position import Position, Turn
 from recipec.runtime.environment.worlds import TIMEOUT
+from recipec.runtime.reward.answers import tagged
 from recipec.runtime.setting import Setting
 from recipec.spec import environment as specs
 

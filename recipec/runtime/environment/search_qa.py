@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from recipec.runtime.answers import normalised, right_answers
 from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.index import glance
 from recipec.runtime.environment.layout import NO_ACTION, Asked, Layout, Past, Shown
 from recipec.runtime.environment.position import Position, Turn
 from recipec.runtime.environment.retrieve import Failed, Found, corpus_of, start
+from recipec.runtime.reward.answers import normalised, right_answers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from recipec.runtime.evaluation.margin import margin
 from recipec.runtime.evaluation.measures import Scored, mean, summary
 from recipec.runtime.evaluation.play import LONGEST, play, rows_kind
 from recipec.runtime.images.album import show
-from recipec.runtime.labels import label_of, right_labels
+from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rows import write_rows
 from recipec.runtime.sampler.chain import rows_of, sample
 from recipec.runtime.sampler.draw import Sampling as Drawing

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recipec.runtime.labels import macro_f1, vote
+from recipec.runtime.reward.labels import macro_f1, vote
 
 
 @dataclass(frozen=True, slots=True)

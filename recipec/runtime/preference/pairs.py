@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipec.artifacts import committed, read_lines, verify_folder
-from recipec.runtime.answers import folded, normalised, right_answers, tagged
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.preference.answering import Answer
+from recipec.runtime.reward.answers import folded, normalised, right_answers, tagged
 
 if TYPE_CHECKING:
     from recipec.spec.preference import KgRag, KgRank

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from recipec.diagnostics import Refused
 from recipec.faults import evaluate as faults
-from recipec.runtime.answers import folded, right_answers, tagged
 from recipec.runtime.batch import Task
+from recipec.runtime.reward.answers import folded, right_answers, tagged
 
 _SPACES = str.maketrans(dict.fromkeys(string.punctuation, " "))
 

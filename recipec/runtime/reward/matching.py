@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recipec.runtime.answers import normalised, right_answers
 from recipec.runtime.batch import Task
+from recipec.runtime.reward.answers import normalised, right_answers
 from recipec.runtime.setting import Setting
 from recipec.spec import reward as specs
 

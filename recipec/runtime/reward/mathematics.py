@@ -14,8 +14,8 @@ from recipec.diagnostics import Refused
 from recipec.faults import reward as faults
 from recipec.faults.data import package_missing
 from recipec.killable import Declined, Lost, Pool
-from recipec.runtime.answers import right_answers
 from recipec.runtime.batch import Task
+from recipec.runtime.reward.answers import right_answers
 from recipec.runtime.setting import Setting
 from recipec.spec import reward as specs
 
@@ -60,7 +60,7 @@ class MathVerify:
     def __init__(self, spec: specs.MathVerify, setting: Setting) -> None:  # noqa: ARG002 - every class takes both
         self.spec = spec
         size = min(MAX_PROCESSES, os.cpu_count() or 1)
-        self._pool = Pool("recipec.runtime.judges:mathematics", None, size=size)
+        self._pool = Pool("recipec.runtime.reward.judges:mathematics", None, size=size)
         self._tally = Tally("math_verify")
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recipec.runtime.answers import folded
 from recipec.runtime.batch import Task
+from recipec.runtime.reward.answers import folded
 
 
 def sections(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from recipec.diagnostics import Refused
 from recipec.faults import reward as faults
-from recipec.runtime.answers import tagged
 from recipec.runtime.batch import Task
-from recipec.runtime.labels import label_of, right_labels
+from recipec.runtime.reward.answers import tagged
+from recipec.runtime.reward.labels import label_of, right_labels
 
 Rewards = dict[str, Tensor]
 
