@@ -11,7 +11,7 @@ from small import Folder
 from test_resume import left, run, said
 
 import recipec.preflight
-import recipec.runtime.episode_tasks
+import recipec.runtime.data.episode_tasks
 import recipec.runtime.evaluation.play
 from recipec.runtime.environment.position import Turn
 from recipec.spec.environment import Textworld
@@ -53,7 +53,7 @@ STEP = RECIPE.replace("HISTORY", "1").replace("ROWS", "step")
 TRAJECTORY = RECIPE.replace("HISTORY", "append_only").replace("ROWS", "trajectory")
 TREE = TRAJECTORY.replace("num_generations: 4, max_completion_length: 3", "type: tree, keep: 2, max_turn_length: 3")
 DATA = "".join(json.dumps({"prompt": f"p{i}", "completion": f"c{i}"}) + "\n" for i in range(4))
-NEEDED = (test_resume.NEEDED, recipec.runtime.episode_tasks, recipec.runtime.evaluation.play)
+NEEDED = (test_resume.NEEDED, recipec.runtime.data.episode_tasks, recipec.runtime.evaluation.play)
 
 
 @pytest.fixture(autouse=True)

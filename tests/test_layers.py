@@ -68,7 +68,7 @@ UPWARDS = {
 DOORS = {
     "yaml": {"source.py", "scalar.py"},
     "omegaconf": {"resolve.py"},
-    "jinja2": {"render.py", "runtime/text.py"},
+    "jinja2": {"render.py", "runtime/data/text.py"},
     "vllm": set(),
     "deepspeed": set(),
     "ray": set(),

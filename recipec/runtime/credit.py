@@ -1,6 +1,6 @@
 """Credit of recorded rows, without a model: a stage's nodes between its rewards and its credit, walked as in a run.
 
-Rows come as a user writes them, or as a run kept them (:mod:`recipec.runtime.recorded` reads both).
+Rows come as a user writes them, or as a run kept them (:mod:`recipec.runtime.data.recorded` reads both).
 Rows that a run kept are credited one training step at a time, since groups never reach across steps.
 """
 
@@ -17,8 +17,8 @@ import torch
 from recipec.diagnostics import Refused
 from recipec.faults import credit as faults
 from recipec.graph import Graph, Input, Node, StageGraph, Value
+from recipec.runtime.data.recorded import KEPT, Recorded, columns_of, need, read_recorded
 from recipec.runtime.grouping import state_key, state_text
-from recipec.runtime.recorded import KEPT, Recorded, columns_of, need, read_recorded
 from recipec.runtime.setting import Setting
 from recipec.runtime.walk import Values, Walk
 

@@ -19,10 +19,10 @@ from recipec.faults import trust
 from recipec.runtime import adapter, head, package, scratch, weights
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.checkpoint import disk_problems
+from recipec.runtime.data.text import Text
 from recipec.runtime.draws import generator
 from recipec.runtime.linear import hasten
 from recipec.runtime.setting import Setting
-from recipec.runtime.text import Text
 from recipec.spec import attention, policy
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

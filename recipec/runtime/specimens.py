@@ -20,7 +20,7 @@ from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import StageGraph
 from recipec.runtime.batch import Batch, pad_rows
-from recipec.runtime.recorded import read_recorded
+from recipec.runtime.data.recorded import read_recorded
 
 _GROUPS = 2
 _STEM = 8

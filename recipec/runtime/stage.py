@@ -21,6 +21,7 @@ from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.runtime.bound import Stage
 from recipec.runtime.cached import Cached
 from recipec.runtime.clock import Clocked
+from recipec.runtime.data.table import Table
 from recipec.runtime.engine import Followed, Scored
 from recipec.runtime.environment.position import Environment
 from recipec.runtime.evaluation.evaluate import Evaluator
@@ -32,7 +33,6 @@ from recipec.runtime.own import load_functions
 from recipec.runtime.policy import Origin
 from recipec.runtime.preference.pairs import made_once
 from recipec.runtime.setting import Setting, StoppedEarly, cache_folder
-from recipec.runtime.table import Table
 from recipec.runtime.walk import Values, Walk, read_spec, spec_of
 from recipec.runtime.weights import quiet
 from recipec.spec.recipe import weights_kind

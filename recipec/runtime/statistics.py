@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recipec.graph import Node, Value
-from recipec.runtime.rows import Read, write_rows
+from recipec.runtime.data.rows import Read, write_rows
 from recipec.runtime.walk import Values
 
 

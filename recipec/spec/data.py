@@ -47,7 +47,7 @@ class _Prompts(_Rows):
 @component(
     "data",
     provides=("prompt_P", "completion_P", "chosen_P", "rejected_P"),
-    impl="recipec.runtime.data:File",
+    impl="recipec.runtime.data.sources:File",
     state=True,
 )
 class File(_Prompts):
@@ -73,7 +73,7 @@ class File(_Prompts):
         return self
 
 
-@component("data", provides=("prompt_P", "completion_P"), impl="recipec.runtime.data:ReasoningGym", state=True)
+@component("data", provides=("prompt_P", "completion_P"), impl="recipec.runtime.data.sources:ReasoningGym", state=True)
 class ReasoningGym(_Prompts):
     """Procedural tasks with real verifiers from the reasoning-gym package.
 
@@ -93,7 +93,7 @@ class ReasoningGym(_Prompts):
     "data",
     requires=("rollouts",),
     provides=("prompt_P", "completion_P"),
-    impl="recipec.runtime.rollouts:Rollouts",
+    impl="recipec.runtime.data.rollouts:Rollouts",
     state=True,
 )
 class Rollouts(_Rows):
@@ -115,7 +115,7 @@ class Rollouts(_Rows):
     "data",
     requires=("tasks",),
     provides=("prompt_P",),
-    impl="recipec.runtime.episode_tasks:EnvironmentTasks",
+    impl="recipec.runtime.data.episode_tasks:EnvironmentTasks",
     state=True,
 )
 class EnvironmentTasks(_Rows):

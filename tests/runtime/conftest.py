@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from recipec.runtime import scratch
+from recipec.runtime.data.text import Text
 from recipec.runtime.setting import Setting
-from recipec.runtime.text import Text
 
 
 class TextPolicy:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from recipec.runtime import scratch
+from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.text import Text
 
 OPEN, PATCH, CLOSE = 1001, 1002, 1003
 _PLACE = "\ue010"

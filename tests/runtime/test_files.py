@@ -5,7 +5,7 @@ import pytest
 from pyarrow import parquet
 
 from recipec.diagnostics import Refused
-from recipec.runtime.files import hub_folder, read_rows
+from recipec.runtime.data.files import hub_folder, read_rows
 
 
 def refused(path, split=None):

@@ -17,9 +17,9 @@ from recipec.executor import run as execute
 from recipec.graph import Loop, Node, Value, verify
 from recipec.passes.lower import lower
 from recipec.passes.optimise import optimise
+from recipec.runtime.data.table import Table
 from recipec.runtime.filter import joined, run, with_signal
 from recipec.runtime.setting import Setting
-from recipec.runtime.table import Table
 from recipec.runtime.walk import replayed
 
 ROWS = rows(*({"prompt": f"p{i}", "completion": "c"} for i in range(12)))

@@ -11,13 +11,13 @@ from recipec.diagnostics import Refused
 from recipec.runtime import ops
 from recipec.runtime.batch import Batch
 from recipec.runtime.cached import Cached
-from recipec.runtime.data import File
+from recipec.runtime.data.rollouts import Rollouts
+from recipec.runtime.data.rows import read_rollouts, write_rows
+from recipec.runtime.data.sources import File
 from recipec.runtime.filter import joined
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.minibatch import microbatches
 from recipec.runtime.preference.best_vs_worst import BestVsWorst
-from recipec.runtime.rollouts import Rollouts
-from recipec.runtime.rows import read_rollouts, write_rows
 from recipec.runtime.setting import Setting
 from recipec.spec import data as specs
 from recipec.spec import preference as preferences
@@ -243,7 +243,7 @@ def test_who_cannot_see_is_not_asked(seeing, text_policy):
 def test_images_of_the_hub_are_not_fetched(seeing, monkeypatch):
     """Rows of the hub that name images end in a code that says what to do."""
     write(seeing.root, {"prompt": "x", "images": ["a.png"]})
-    monkeypatch.setattr("recipec.runtime.data.hub_folder", lambda _: seeing.root / "a.jsonl")
+    monkeypatch.setattr("recipec.runtime.data.sources.hub_folder", lambda _: seeing.root / "a.jsonl")
     assert code(seeing, "rl", path=None, hub="org/moles") == "RC863"
 
 

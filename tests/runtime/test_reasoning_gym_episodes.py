@@ -6,7 +6,7 @@ import pytest
 
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
-from recipec.runtime.data import ReasoningGym
+from recipec.runtime.data.sources import ReasoningGym
 from recipec.runtime.environment.position import Turn
 from recipec.runtime.environment.reasoning_gym import WRONG, ReasoningGymEpisodes
 from recipec.spec import data as data_specs

@@ -8,7 +8,7 @@ import torch
 
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
-from recipec.runtime.rows import read_rollouts, write_rows
+from recipec.runtime.data.rows import read_rollouts, write_rows
 
 
 def columns():

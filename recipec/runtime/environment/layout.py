@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from recipec.render import Renderer
 from recipec.runtime.batch import Message, Task
+from recipec.runtime.data.templates import read_template
 from recipec.runtime.environment.position import Position
 from recipec.runtime.setting import Setting
-from recipec.runtime.templates import read_template
 from recipec.shipped import shipped as shipped_folder
 
 REWRITES = "the chat template rewrites earlier turns"

@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.component import find
 from recipec.diagnostics import Diagnostic, Refused
-from recipec.runtime import templates
+from recipec.runtime.data import templates
 
 
 def look(knobs: Mapping[str, Any], root: Path, splits: Sequence[str]) -> list[Diagnostic]:

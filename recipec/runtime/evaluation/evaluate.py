@@ -18,13 +18,13 @@ from recipec.graph import Graph, StageGraph
 from recipec.runtime import clock
 from recipec.runtime.batch import Task
 from recipec.runtime.clock import Clocked
+from recipec.runtime.data.rows import write_rows
 from recipec.runtime.environment.position import Environment
 from recipec.runtime.evaluation.margin import margin
 from recipec.runtime.evaluation.measures import Scored, mean, summary
 from recipec.runtime.evaluation.play import LONGEST, play, rows_kind
 from recipec.runtime.images.album import show
 from recipec.runtime.reward.labels import label_of, right_labels
-from recipec.runtime.rows import write_rows
 from recipec.runtime.sampler.chain import rows_of, sample
 from recipec.runtime.sampler.draw import Sampling as Drawing
 from recipec.runtime.sampler.rollout import start_engine

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics import Diagnostic, Refused
-from recipec.runtime.files import Row, read_rows
+from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.images.files import ImageError, open_within, read_within
 from recipec.runtime.images.parts import image_names
 

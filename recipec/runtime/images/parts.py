@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recipec.diagnostics import Refused
 from recipec.faults import data as data_faults
 from recipec.faults import images as faults
-from recipec.runtime.files import Row, kind_of
+from recipec.runtime.data.files import Row, kind_of
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Message

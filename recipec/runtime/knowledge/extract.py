@@ -16,8 +16,9 @@ from recipec.diagnostics import Refused
 from recipec.faults import knowledge as faults
 from recipec.render import Renderer
 from recipec.runtime import adapter
-from recipec.runtime.encode import Encoder
-from recipec.runtime.files import Row, read_rows
+from recipec.runtime.data.encode import Encoder
+from recipec.runtime.data.files import Row, read_rows
+from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.embed import resembling
 from recipec.runtime.knowledge.graph import Knowledge
 from recipec.runtime.knowledge.parse import Stated, sentence_of
@@ -32,7 +33,6 @@ from recipec.runtime.sampler.chain import sample
 from recipec.runtime.sampler.draw import Sampling
 from recipec.runtime.sampler.rollout import start_engine
 from recipec.runtime.setting import Setting, StoppedEarly
-from recipec.runtime.templates import read_template
 from recipec.shipped import shipped
 from recipec.spec import knowledge as specs
 from recipec.spec import policy as policy_spec

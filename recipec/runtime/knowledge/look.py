@@ -9,7 +9,7 @@ from typing import Any
 
 from recipec.component import find
 from recipec.diagnostics import Diagnostic, Refused
-from recipec.runtime import templates
+from recipec.runtime.data import templates
 from recipec.runtime.setting import Setting, cache_folder
 from recipec.spec.knowledge import Extract
 

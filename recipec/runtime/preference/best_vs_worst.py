@@ -10,9 +10,9 @@ from typing import Any
 
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
+from recipec.runtime.data.rollouts import as_example, as_task
+from recipec.runtime.data.rows import RolloutRow, read_rollouts
 from recipec.runtime.preference.pairs import plain, write_rows
-from recipec.runtime.rollouts import as_example, as_task
-from recipec.runtime.rows import RolloutRow, read_rollouts
 from recipec.runtime.setting import Setting
 from recipec.spec import preference as specs
 

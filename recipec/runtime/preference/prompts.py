@@ -12,11 +12,11 @@ from recipec.diagnostics import Refused
 from recipec.faults import preference as faults
 from recipec.render import Renderer, template_columns
 from recipec.runtime.batch import Message, Task, question
+from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.consistency import topic
 from recipec.runtime.knowledge.facts import Triple
 from recipec.runtime.knowledge.graph import Knowledge
 from recipec.runtime.setting import Setting
-from recipec.runtime.templates import read_template
 from recipec.shipped import shipped
 from recipec.spec import preference as specs
 

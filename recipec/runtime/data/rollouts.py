@@ -8,10 +8,10 @@ from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.faults import images as image_faults
 from recipec.runtime.batch import Example, Task
-from recipec.runtime.data import Encoded, Source
+from recipec.runtime.data.rows import RolloutRow, read_rollouts
+from recipec.runtime.data.sources import Encoded, Source
 from recipec.runtime.images.album import album_of, sees
 from recipec.runtime.images.picture import Picture, places
-from recipec.runtime.rows import RolloutRow, read_rollouts
 from recipec.runtime.setting import Setting
 from recipec.spec import data as specs
 

@@ -10,10 +10,10 @@ from tokenizers import models
 from tokenizers.processors import TemplateProcessing
 
 from recipec.diagnostics import Refused
-from recipec.runtime.data import File, ReasoningGym
-from recipec.runtime.encode import Encoder
-from recipec.runtime.files import Row
-from recipec.runtime.rollouts import Rollouts
+from recipec.runtime.data.encode import Encoder
+from recipec.runtime.data.files import Row
+from recipec.runtime.data.rollouts import Rollouts
+from recipec.runtime.data.sources import File, ReasoningGym
 from recipec.spec import data as specs
 
 QUESTION = [{"role": "user", "content": "hi"}]

@@ -8,7 +8,7 @@ from typing import Any
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.runtime.batch import Task
-from recipec.runtime.data import Encoded, Source
+from recipec.runtime.data.sources import Encoded, Source
 from recipec.runtime.setting import Setting
 from recipec.spec import data as specs
 

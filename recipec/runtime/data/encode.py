@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from recipec.diagnostics import Refused
 from recipec.faults import data as faults
 from recipec.runtime.batch import Example, Message, Task
-from recipec.runtime.files import Row, kind_of
+from recipec.runtime.data.files import Row, kind_of
 from recipec.runtime.images.parts import before_text, places_in, read_content, with_places
 from recipec.runtime.images.picture import Picture
 

@@ -19,14 +19,14 @@ from recipec.faults import reward as reward_faults
 from recipec.killable import Declined, Lost, Pool
 from recipec.render import render_rows
 from recipec.runtime.batch import Example, Task
-from recipec.runtime.encode import Encoder, Text, read_messages, read_text
-from recipec.runtime.files import Row, hub_folder, read_rows
+from recipec.runtime.data.encode import Encoder, Text, read_messages, read_text
+from recipec.runtime.data.files import Row, hub_folder, read_rows
+from recipec.runtime.data.table import Table
+from recipec.runtime.data.templates import read_template
 from recipec.runtime.images.album import album_of, sees
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.setting import Setting
-from recipec.runtime.table import Table
-from recipec.runtime.templates import read_template
 from recipec.spec import data as specs
 
 Kind = Literal["rl", "sft", "dpo"]
