@@ -187,3 +187,21 @@ def test_a_claim_is_made_once(graph):
 def test_a_graph_says_its_size(graph):
     """Its files, its entities with names, its relations."""
     assert graph.about == "facts of skin.tsv, classes.ttl: 18 named entities, 5 relations"
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("owl:FunctionalProperty", "contradicted"), ("rdf:Property", "unknown")])
+def test_a_graph_declares_what_is_single(tmp_path, kind, verdict):
+    """What a graph itself calls functional has one object: another is contradicted, without a word in the recipe."""
+    text = f"""
+        @prefix : <https://example.org/> .
+        @prefix owl: <http://www.w3.org/2002/07/owl#> .
+        @prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .
+        @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+        :counts_as a {kind} ; rdfs:label "counts as" .
+        :melanoma rdfs:label "melanoma" ; :counts_as :cancer .
+        :mole rdfs:label "mole" ; :counts_as :harmless .
+        :cancer rdfs:label "cancer" . :harmless rdfs:label "harmless" .
+    """
+    graph = graph_of(tmp_path, {"facts.ttl": text})
+    (claim,) = graph.claims("Melanoma counts as harmless.")
+    assert graph.check(claim).verdict == verdict

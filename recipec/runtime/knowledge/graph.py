@@ -62,7 +62,8 @@ class Knowledge:
         self._select = lru_cache(_REMEMBERED)(self._ask)
         self.relations = self._relations()
         self.closed = frozenset(self._named(name, "closed") for name in reads.closed)
-        self.functional = frozenset(self._named(name, "functional") for name in reads.functional)
+        declared = {self.names.id(relation) for (relation,) in self.select(queries.FUNCTIONAL)} & self.relations
+        self.functional = declared | {self._named(name, "functional") for name in reads.functional}
 
     def labels(self, entity: str) -> tuple[str, ...]:
         """Return an entity's names: the preferred one first, then synonyms; of what has none, its id in words."""

@@ -89,6 +89,7 @@ DISJOINT = Query(
     f"?entity (<{OWL}disjointWith>|^<{OWL}disjointWith>) ?other . FILTER(isIRI(?other))",
     "?other",
 )
+FUNCTIONAL = Query(("relation",), f"?relation a <{OWL}FunctionalProperty> . FILTER(isIRI(?relation))", "?relation")
 
 
 class Stored:
