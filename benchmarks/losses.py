@@ -28,8 +28,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from recipec.runtime import ops
 from recipec.runtime.batch import Example
 from recipec.runtime.loss import clipped, dpo, nll
+from recipec.runtime.model.scratch import characters
 from recipec.runtime.policy import CausalLm, Origin
-from recipec.runtime.scratch import characters
 from recipec.runtime.setting import Setting
 from recipec.spec import loss as spec
 from recipec.spec import policy as policy_spec

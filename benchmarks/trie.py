@@ -31,7 +31,7 @@ from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 from recipec.component import find
 from recipec.runtime import certify as proof
 from recipec.runtime import flops, trie
-from recipec.runtime.linear import hasten
+from recipec.runtime.model.linear import hasten
 from recipec.runtime.sequences import Given
 
 VOCABULARY = 4096

@@ -28,8 +28,8 @@ from recipec.passes.lower import lower
 from recipec.passes.optimise import optimise
 from recipec.runtime import flops, loop, trie
 from recipec.runtime.journal import Journal
+from recipec.runtime.model.weights import quiet
 from recipec.runtime.stage import arrange, bind
-from recipec.runtime.weights import quiet
 
 GROUP, VOCABULARY = 8, 4096
 NEAR = 1.06

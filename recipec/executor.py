@@ -33,7 +33,7 @@ from recipec.spec.recipe import weights_kind
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
 _STAGE = "recipec.runtime.stage:run"
 _LOOK = "recipec.runtime.environment.look:look"
-_FOUR_BITS = "recipec.runtime.four_bits:problem"
+_FOUR_BITS = "recipec.runtime.model.four_bits:problem"
 _PROBE = "recipec.runtime.environment.retrieve:probe"
 _PICTURED = "recipec.runtime.images.look:digest"
 _UNSEEN = "recipec.runtime.images.look:unseen"

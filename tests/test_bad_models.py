@@ -81,7 +81,7 @@ BROKEN = [
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A whole model in a directory."""
-    from recipec.runtime import scratch
+    from recipec.runtime.model import scratch
     from recipec.spec.policy import Scratch
 
     home = tmp_path_factory.mktemp("model")

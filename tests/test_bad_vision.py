@@ -22,7 +22,7 @@ def other(policy):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Folders of a text model and of one that sees."""
-    from recipec.runtime import scratch
+    from recipec.runtime.model import scratch
     from recipec.runtime.vision import scratch as scratch_vision
     from recipec.spec.policy import Scratch, VisionScratch
 

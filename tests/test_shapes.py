@@ -39,7 +39,7 @@ def test_nothing_is_guessed(name: str) -> None:
 @pytest.mark.parametrize("tokenizer", ["characters", "bytes"])
 def test_scratch(architecture: str, tied: bool, tokenizer: str) -> None:
     """What is counted of a new model, and of its config.json, is what torch builds."""
-    from recipec.runtime.scratch import build_model, bytes_, characters
+    from recipec.runtime.model.scratch import build_model, bytes_, characters
 
     heads = None if architecture == "gpt2" else 2
     spec = Scratch(
@@ -64,7 +64,7 @@ def test_adapter(architecture: Literal["llama", "gpt2"], targets: str | tuple[st
     """The parameters of an adapter are those that peft adds to the matrices of the layers that are named, or to all."""
     from peft import LoraConfig, get_peft_model
 
-    from recipec.runtime.scratch import build_model, bytes_
+    from recipec.runtime.model.scratch import build_model, bytes_
 
     spec = Scratch(
         architecture=architecture,
@@ -102,7 +102,7 @@ def test_tokenizer_directory() -> None:
 @pytest.mark.parametrize("own", [{}, {"vision_hidden_size": 32, "vision_heads": 2, "merge": 4, "vision_layers": 3}])
 def test_scratch_that_sees(architecture: str, own: dict[str, int]) -> None:
     """What is counted of a new model that sees, its encoder and projector included, is what torch builds."""
-    from recipec.runtime import scratch
+    from recipec.runtime.model import scratch
     from recipec.runtime.vision import scratch as scratch_vision
 
     spec = VisionScratch(architecture=architecture, hidden_size=48, layers=2, heads=4, kv_heads=2, patch_size=4, **own)

@@ -17,10 +17,11 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import Graph, StageGraph
-from recipec.runtime import flops, trie, weights
+from recipec.runtime import flops, trie
 from recipec.runtime.attention.certificate import TOLERANCE, shrunk
 from recipec.runtime.batch import Batch
 from recipec.runtime.cutting import Sharing
+from recipec.runtime.model import weights
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.sequences import Given
 from recipec.runtime.setting import Setting, cache_folder

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
 from recipec.faults import trust
-from recipec.runtime import adapter, head, package, scratch, weights
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.checkpoint import disk_problems
 from recipec.runtime.data.text import Text
 from recipec.runtime.draws import generator
-from recipec.runtime.linear import hasten
+from recipec.runtime.model import adapter, head, package, scratch, weights
+from recipec.runtime.model.linear import hasten
 from recipec.runtime.setting import Setting
 from recipec.spec import attention, policy
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
 from recipec.faults import vision as vision_faults
-from recipec.runtime import adapter
+from recipec.runtime.model import adapter
 from recipec.runtime.policy import CausalLm, Origin, folder_of
 from recipec.runtime.setting import Setting
 from recipec.spec import reference as specs

@@ -28,13 +28,13 @@ from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.images.album import Album, sees
 from recipec.runtime.journal import Journal
 from recipec.runtime.loop import run_stage, split
+from recipec.runtime.model.weights import quiet
 from recipec.runtime.optimizer import AdamW, freeze
 from recipec.runtime.own import load_functions
 from recipec.runtime.policy import Origin
 from recipec.runtime.preference.pairs import made_once
 from recipec.runtime.setting import Setting, StoppedEarly, cache_folder
 from recipec.runtime.walk import Values, Walk, read_spec, spec_of
-from recipec.runtime.weights import quiet
 from recipec.spec.recipe import weights_kind
 
 

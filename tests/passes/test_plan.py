@@ -130,7 +130,7 @@ def test_reference_is_held(more: dict[str, object], expected: float | None) -> N
 
 def test_logits_bound_is_the_runtimes() -> None:
     """The plan counts the chunk that the runtime takes."""
-    from recipec.runtime.head import LOGITS as RUNTIME
+    from recipec.runtime.model.head import LOGITS as RUNTIME
 
     assert LOGITS == RUNTIME
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from recipec.runtime import scratch
 from recipec.runtime.data.text import Text
+from recipec.runtime.model import scratch
 from recipec.runtime.setting import Setting
 
 

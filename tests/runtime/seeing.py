@@ -7,9 +7,9 @@ import json
 import torch
 from PIL import Image
 
-from recipec.runtime import scratch
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
+from recipec.runtime.model import scratch
 
 OPEN, PATCH, CLOSE = 1001, 1002, 1003
 _PLACE = "\ue010"

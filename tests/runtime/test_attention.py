@@ -7,10 +7,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipec.diagnostics import Refused
-from recipec.runtime import head, weights
 from recipec.runtime.attention.auto import Auto
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.packed import Packed
+from recipec.runtime.model import head, weights
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
 from recipec.spec import attention, policy
@@ -67,7 +67,7 @@ def make(family: str, monkeypatch: pytest.MonkeyPatch, temperature: float = 0.7)
         model = AutoModelForCausalLM.from_config(config, attn_implementation=weights.implementation(config))
         for parameter in model.parameters():  # biases and norms begin at 0 and 1: hide nothing behind that
             parameter.data += 0.1 * torch.randn_like(parameter)
-    monkeypatch.setattr("recipec.runtime.scratch.build_model", lambda *_: model)
+    monkeypatch.setattr("recipec.runtime.model.scratch.build_model", lambda *_: model)
     setting = Setting(root=Path(), cache=Path(), seed=0, stage="s", temperature=temperature)
     return CausalLm(
         policy.CausalLm(scratch=policy.Scratch(hidden_size=32, layers=2, heads=4)), setting, Origin("scratch")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sights import SIZES, build, conversations, gradients, scored, use
 
-from recipec.runtime import four_bits
+from recipec.runtime.model import four_bits
 from recipec.runtime.policy import Origin
 from recipec.spec.policy import Lora
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from recipec.runtime.linear import Linear, hasten, laid_out, works
+from recipec.runtime.model.linear import Linear, hasten, laid_out, works
 
 pytestmark = pytest.mark.skipif(not works(), reason="this build of torch has no oneDNN")
 
@@ -34,7 +34,7 @@ def test_values_and_gradients_are_those_of_torch(bias, shape):
 def test_large_products_go_another_way_and_small_ones_do_not(monkeypatch):
     """The other library is called beyond a million multiplications only, and not under autocast or in bfloat16."""
     calls = []
-    monkeypatch.setattr("recipec.runtime.linear._multiply", lambda x, w, _: calls.append(len(x)) or x @ w.t())
+    monkeypatch.setattr("recipec.runtime.model.linear._multiply", lambda x, w, _: calls.append(len(x)) or x @ w.t())
     layer = nn.Sequential(nn.Linear(128, 128, bias=False))
     hasten(layer)
     layer(torch.zeros(8, 128))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from recipec.diagnostics import Refused
-from recipec.runtime.package import locate
+from recipec.runtime.model.package import locate
+from recipec.runtime.model.scratch import build_model, characters
 from recipec.runtime.policy import CausalLm, Origin
-from recipec.runtime.scratch import build_model, characters
 from recipec.runtime.setting import Setting
 from recipec.spec import policy
 

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from recipec.diagnostics import Refused
-from recipec.runtime.scratch import CHARACTERS, build_model, build_tokenizer, bytes_, characters
+from recipec.runtime.model.scratch import CHARACTERS, build_model, build_tokenizer, bytes_, characters
 from recipec.spec.policy import Scratch
 
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 64}

@@ -7,7 +7,7 @@ import torch
 import transformers
 from sights import build, conversations, noise, scored, stock_of, use
 
-from recipec.runtime import scratch
+from recipec.runtime.model import scratch
 from recipec.runtime.policy import Origin
 from recipec.runtime.vision import scratch as scratch_vision
 

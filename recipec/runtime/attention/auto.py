@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from recipec.artifacts import write_atomic
 from recipec.component import Component
 from recipec.diagnostics import Refused
-from recipec.runtime import flops, trie, weights
+from recipec.runtime import flops, trie
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.packed import Packed
 from recipec.runtime.attention.trie import Trie
 from recipec.runtime.cutting import Sharing, cut
-from recipec.runtime.head import Predictors
+from recipec.runtime.model import weights
+from recipec.runtime.model.head import Predictors
 from recipec.spec.attention import WORTH
 
 if TYPE_CHECKING:

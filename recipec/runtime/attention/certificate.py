@@ -20,8 +20,9 @@ from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from recipec.diagnostics import Refused
-from recipec.runtime import trie, weights
+from recipec.runtime import trie
 from recipec.runtime.attention import interface
+from recipec.runtime.model import weights
 from recipec.runtime.vision.families import family_of
 
 TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recipec.component import Component
-from recipec.runtime.head import Predictors
+from recipec.runtime.model.head import Predictors
 
 if TYPE_CHECKING:
     from recipec.runtime.policy import CausalLm

@@ -17,7 +17,7 @@ from recipec.component import Component
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
 from recipec.runtime.attention.dense import Dense
-from recipec.runtime.head import Predictors
+from recipec.runtime.model.head import Predictors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from recipec.runtime import trie
 from recipec.runtime.attention import interface
 from recipec.runtime.attention.certificate import certificate
 from recipec.runtime.cutting import Sharing
-from recipec.runtime.head import Predictors
+from recipec.runtime.model.head import Predictors
 
 if TYPE_CHECKING:
     from recipec.runtime.policy import CausalLm

@@ -19,8 +19,8 @@ from recipec.artifacts import hash_tree
 from recipec.diagnostics import Refused
 from recipec.faults import knowledge as faults
 from recipec.faults import run as run_faults
-from recipec.runtime.package import locate
-from recipec.runtime.weights import quiet
+from recipec.runtime.model.package import locate
+from recipec.runtime.model.weights import quiet
 from recipec.spec.recipe import weights_kind
 
 if TYPE_CHECKING:

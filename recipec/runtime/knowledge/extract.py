@@ -15,7 +15,6 @@ from recipec.artifacts import committed, hash_tree, read_manifest, verify_folder
 from recipec.diagnostics import Refused
 from recipec.faults import knowledge as faults
 from recipec.render import Renderer
-from recipec.runtime import adapter
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.data.templates import read_template
@@ -28,6 +27,7 @@ from recipec.runtime.knowledge.read import stated
 from recipec.runtime.knowledge.store import key_of, open_store
 from recipec.runtime.knowledge.terms import Names
 from recipec.runtime.knowledge.triples import reads
+from recipec.runtime.model import adapter
 from recipec.runtime.policy import CausalLm, Origin, folder_of
 from recipec.runtime.sampler.chain import sample
 from recipec.runtime.sampler.draw import Sampling

@@ -19,7 +19,7 @@ from torch import Tensor
 from recipec.diagnostics import Refused
 from recipec.faults import sampling as faults
 from recipec.runtime.draws import generator
-from recipec.runtime.linear import laid_out
+from recipec.runtime.model.linear import laid_out
 from recipec.runtime.sampler.cache import Reader, Rows
 from recipec.runtime.sampler.draw import Sampling, draw
 from recipec.runtime.sampler.grouped import grouped_queries

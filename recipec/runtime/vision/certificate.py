@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.runtime import weights
 from recipec.runtime.attention import certificate as plain
 from recipec.runtime.attention import interface
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.trie import Trie
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
+from recipec.runtime.model import weights
 from recipec.runtime.policy import Attention, Origin
 from recipec.runtime.setting import Setting
 from recipec.runtime.vision.families import Idefics, Qwen

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from recipec.diagnostics import Refused
 from recipec.faults import model as model_faults
 from recipec.faults import vision as faults
-from recipec.runtime import four_bits, weights
-from recipec.runtime import scratch as text_scratch
 from recipec.runtime.batch import Batch
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.picture import Picture
+from recipec.runtime.model import four_bits, weights
+from recipec.runtime.model import scratch as text_scratch
 from recipec.runtime.policy import CausalLm, Origin
 from recipec.runtime.setting import Setting
 from recipec.runtime.vision import processors, scratch

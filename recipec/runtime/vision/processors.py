@@ -11,7 +11,7 @@ import transformers
 
 from recipec.diagnostics import Refused
 from recipec.faults import vision as faults
-from recipec.runtime import weights
+from recipec.runtime.model import weights
 from recipec.runtime.vision.families import Family
 from recipec.spec.policy import Images
 

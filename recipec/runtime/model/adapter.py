@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
 from recipec.faults import trust
-from recipec.runtime.weights import read_json
+from recipec.runtime.model.weights import read_json
 from recipec.spec.policy import Lora
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

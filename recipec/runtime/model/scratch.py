@@ -139,6 +139,6 @@ def build_tokenizer(name: str, root: Path) -> Any:
         return characters()
     if name == "bytes":
         return bytes_()
-    from recipec.runtime.weights import load_tokenizer  # noqa: PLC0415 - weights needs nothing of ours at import
+    from recipec.runtime.model.weights import load_tokenizer  # noqa: PLC0415 - weights needs nothing of ours at import
 
     return load_tokenizer(root / name)

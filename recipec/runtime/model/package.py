@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from recipec.artifacts import committed, hash_file, read_manifest
 from recipec.diagnostics import Refused
 from recipec.faults import model as faults
-from recipec.runtime.weights import inspect_folder, quiet
+from recipec.runtime.model.weights import inspect_folder, quiet
 
 _FORMAT = 1
 """Part of a conversion's name in the cache: another way to convert is another folder."""
