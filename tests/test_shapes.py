@@ -81,7 +81,8 @@ def test_adapter(architecture: Literal["llama", "gpt2"], targets: str | tuple[st
         assert shape.adapter(4, targets) == 0
         return
     modules = "all-linear" if targets == "all_linear" else list(targets)
-    model = get_peft_model(build_model(spec, bytes_()), LoraConfig(r=4, target_modules=modules))
+    config = LoraConfig(r=4, target_modules=modules, fan_in_fan_out=architecture == "gpt2")
+    model = get_peft_model(build_model(spec, bytes_()), config)
     assert shape.adapter(4, targets) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
