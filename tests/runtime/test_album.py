@@ -8,11 +8,13 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from seeing import SeeingPolicy, paint
 
 from recipec.diagnostics import Refused
 from recipec.runtime.images.album import Album, decode
+from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError
 from recipec.runtime.images.picture import Picture, places
 
@@ -245,3 +247,20 @@ def test_more_pictures_than_memory_are_read_again(tmp_path):
         seen[1].inputs["pixel_values"]
     (found,) = caught.value.diagnostics
     assert (found.code, found.spans[0].line) == ("RC869", 4)
+
+
+def test_inputs_in_use_stay_in_memory():
+    """Where two fit, the one that was asked for last outlives the one that was only made last."""
+    cache, again = Cache(most_bytes=8), []
+
+    def made(name):
+        again.append(name)
+        return {"pixel_values": torch.ones(1)}
+
+    seen = {name: cache.put(name, {"pixel_values": torch.ones(1)}, lambda n=name: made(n)) for name in "ab"}
+    assert seen["a"]["pixel_values"] == 1
+    seen["c"] = cache.put("c", {"pixel_values": torch.ones(1)}, lambda: made("c"))
+    assert seen["a"]["pixel_values"] == 1
+    assert again == []
+    assert seen["b"]["pixel_values"] == 1
+    assert again == ["b"]

@@ -99,6 +99,21 @@ def test_an_image_is_encoded_once_a_pass(tmp_path):
     assert all(torch.allclose(grad, expected[name], atol=1e-6) for name, grad in found.items())
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_projector_trains_behind_a_frozen_encoder(tmp_path, family):
+    """Where the projector trains, nothing that it made is kept: its gradients are there, pass after pass."""
+    policy = build(tmp_path, family)
+    batch, _ = conversations(policy)
+    expected = gradients(policy, batch)
+    freeze(policy.model, ["vision"], policy.parts())
+    own = {id(p) for p in policy.parts()["projector"]}
+    names = {name for name, p in policy.model.named_parameters() if id(p) in own}
+    for _ in range(2):
+        found = gradients(policy, batch)
+        assert names <= found.keys()
+        assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in names)
+
+
 @pytest.mark.parametrize("frozen", [(), ("vision", "projector")])
 def test_nothing_seen_before_changes_a_bit(tmp_path, frozen):
     """A pass gives the same bits whatever images came before: a run that is continued is the run that was not cut."""
@@ -108,9 +123,10 @@ def test_nothing_seen_before_changes_a_bit(tmp_path, frozen):
         use(one, "trie")
         freeze(one.model, frozen, one.parts())
     with torch.no_grad():
-        for row in (3, 2, 0):
+        for row in (2, 3, 0):
             scored(policy, batch.rows(torch.tensor([row])))
         policy.virtual(policy.render(ask(1), images=batch["pixels_I"][2:3]), batch["pixels_I"][2:3])
+    assert torch.equal(policy.keyed(batch)["tokens_RT"], fresh.keyed(batch)["tokens_RT"])
     assert torch.equal(scored(policy, batch), scored(fresh, batch))
 
 
@@ -312,6 +328,19 @@ def test_areas(tmp_path):
     large, small = build(tmp_path), build(tmp_path, image=specs.Images(max_pixels=128))
     counts = [len(policy.picture(noise(0), "a").tokens) for policy in (large, small)]
     assert counts == [6 + 2, 1 + 2]
+
+
+def test_separators_of_images_stand_once(tmp_path):
+    """A template may write the marks around an image or leave them out: the model reads the same, each mark once."""
+    start = "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] if p['type'] == 'text' else '"
+    found = []
+    for name, image in (("all", "<|vision_start|><|image_pad|><|vision_end|>"), ("bare", "<|image_pad|>")):
+        (tmp_path / f"{name}.jinja").write_text(f"{start}{image}' }}}}{{% endfor %}}{{% endfor %}}")
+        policy = build(tmp_path, chat_template=f"{name}.jinja")
+        one, other = policy.picture(noise(0), "one.png"), policy.picture(noise(1, 16, 24), "other.png")
+        found.append(policy.render(ask(2, "same?") + ask(1, "so"), images=[one, other, one]))
+        assert found[-1] == [*one.tokens, *other.tokens, *policy.encode("same?"), *one.tokens, *policy.encode("so")]
+    assert found[0] == found[1]
 
 
 def test_what_is_no_image(tmp_path):
