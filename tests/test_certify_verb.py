@@ -87,7 +87,7 @@ def test_a_difference_ends_with_1(folder, monkeypatch):
     """A kernel that is off is told, not hidden."""
     original = rectangles.attend
     monkeypatch.setattr(rectangles, "attend", lambda *args: original(*args) * 1.1)
-    folder.monkeypatch.setattr("recipec.runtime.attention.certificate.TOLERANCE", 1.0)
+    folder.monkeypatch.setattr("recipec.runtime.attention.proof.TOLERANCE", 1.0)
     ended, found = certify(folder, RECIPE)
     assert (ended.code, found["equal"]) == (1, False)
 

@@ -18,7 +18,8 @@ from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.graph import Graph, StageGraph
 from recipec.runtime import flops, trie
-from recipec.runtime.attention.certificate import TOLERANCE, shrunk
+from recipec.runtime.attention.proof import TOLERANCE
+from recipec.runtime.attention.shrunk import shrunk
 from recipec.runtime.batch import Batch
 from recipec.runtime.cutting import Sharing
 from recipec.runtime.model import weights
@@ -176,7 +177,7 @@ def _seeing(config: Any, setting: Setting, dtype: str) -> CausalLm:
     with torch.random.fork_rng(devices=[]), weights.quiet():
         torch.manual_seed(setting.seed)
         model = certificate.build(certificate.shrunk(config))
-    return certificate.Given(model.to(getattr(torch, dtype)), setting.cache)
+    return certificate.Seeing(model.to(getattr(torch, dtype)), setting.cache)
 
 
 def _stir(model: nn.Module, seed: int) -> None:

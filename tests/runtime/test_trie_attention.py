@@ -9,8 +9,9 @@ from test_attention import COMMON, FAMILIES, gradients, make
 from transformers import AutoConfig
 
 from recipec.diagnostics import Refused
-from recipec.runtime.attention import certificate, interface, mixers
+from recipec.runtime.attention import certificate, interface, mixers, proof
 from recipec.runtime.attention.dense import Dense
+from recipec.runtime.attention.shrunk import shrunk
 from recipec.runtime.attention.trie import SharedPrefix, Trie
 from recipec.runtime.policy import CausalLm
 from recipec.spec import attention
@@ -34,7 +35,7 @@ def bound(family: str, monkeypatch, cache: Path) -> CausalLm:
 
 def tree() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Rows of a tree of three levels, one twice and one the beginning of others; other tokens of each are scored."""
-    rows = [row + [4 + i for i in range(len(row), 22)] for row in certificate.probe() if len(row) > 2]
+    rows = [row + [4 + i for i in range(len(row), 22)] for row in proof.probe() if len(row) > 2]
     rows = [row[:n] for row, n in zip(rows, (21, 20, 18, 21, 15, 19, 20, 12, 1, 9), strict=False)]
     rows += [[7, 8], rows[0][:14]]
     lengths = torch.tensor([len(row) for row in rows])
@@ -115,7 +116,7 @@ def test_rope_that_looks_at_the_longest_row_is_refused():
     config = AutoConfig.for_model(
         "llama", **COMMON, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     )
-    found = certificate.certify(certificate.shrunk(config))
+    found = proof.certify(shrunk(config))
     assert not found.equal
     assert "dynamic" in found.why
 
@@ -132,15 +133,15 @@ HYBRIDS = {
 @pytest.mark.parametrize("family", HYBRIDS)
 def test_layers_that_carry_a_state_are_given_rows(family):
     """Hybrids are certified with both kinds of layers in them: states flow along rows, tokens go through once."""
-    small = certificate.shrunk(AutoConfig.for_model(family, **{"num_hidden_layers": 3, **HYBRIDS[family]}))
-    found = certificate.certify(small)
+    small = shrunk(AutoConfig.for_model(family, **{"num_hidden_layers": 3, **HYBRIDS[family]}))
+    found = proof.certify(small)
     assert found.equal, found.why
-    assert mixers.mixers(certificate._model(small))
+    assert mixers.mixers(proof._model(small))
 
 
 def test_a_copy_of_a_model_has_its_own_states():
     """Layers that were bound and then copied mix with the copy's weights."""
-    model = certificate._model(certificate.shrunk(AutoConfig.for_model("mamba"))).eval()
+    model = proof._model(shrunk(AutoConfig.for_model("mamba"))).eval()
     interface.bind(model)
     other = copy.deepcopy(model)
     ids = torch.tensor([[5, 6, 7]])

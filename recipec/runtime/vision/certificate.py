@@ -1,6 +1,6 @@
 """Proof that an image-text architecture computes forests of rows with images as its own forward computes the rows.
 
-As in :mod:`recipec.runtime.attention.certificate`, a small random model of the architecture shows it: rows that share
+As in :mod:`recipec.runtime.attention.proof`, a small random model of the architecture shows it: rows that share
 an image share its tokens, rows with equal words and different images share none after them, and the encoder's
 gradients count, too.  The stock model is given ids, pixels and grids by its own arguments, one row at a time.
 """
@@ -15,15 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.runtime.attention import certificate as plain
-from recipec.runtime.attention import interface
-from recipec.runtime.attention.dense import Dense
-from recipec.runtime.attention.trie import Trie
+from recipec.runtime.attention import interface, proof
+from recipec.runtime.attention import shrunk as plain
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import weights
-from recipec.runtime.policy import Attention, Origin
-from recipec.runtime.setting import Setting
+from recipec.runtime.sequences import Given
 from recipec.runtime.vision.families import Idefics, Qwen
 from recipec.runtime.vision.policy import VisionLm
 from recipec.spec import attention as specs
@@ -37,16 +34,13 @@ _EYES = {
 }  # fmt: skip
 
 
-class Given(VisionLm):
-    """A policy around a model that is in memory already; it has no tokenizer and saves nothing."""
+class Seeing(VisionLm, Given):
+    """A given model that sees, and images for it."""
 
     def __init__(self, model: Any, cache: Path) -> None:
         """Take the model as it is."""
-        self.device = next(model.parameters()).device
-        self.setting = Setting(Path(), cache, 0, "", 1.0, self.device)
-        self.origin, self.spec = Origin("directory", type(model).__name__), Spec()
-        self.model, self.adapted, self.calls, self.separable = model, None, 0, True
-        self.attention: Attention = Dense(specs.Dense(), self.setting)
+        Given.__init__(self, model, cache)  # the other one loads a model
+        self.spec = Spec()
         self._see()
 
     def specimens(self) -> list[Picture]:
@@ -146,23 +140,24 @@ def stock(model: Any, rows: Sequence[Row]) -> Tensor:
 
 
 @torch.enable_grad()
-def certify(small: Any, cache: Path) -> plain.Certificate:
+def certify(small: Any, cache: Path) -> proof.Certificate:
     """Compare rows and forest in a random model of a small configuration."""
     with torch.random.fork_rng(devices=[]), weights.quiet():
         torch.manual_seed(1)
         model = build(small)
-        policy = Given(model, cache)
+        policy = Seeing(model, cache)
         rows = probe(*policy.specimens())
         batch = batch_of(rows)
         logprob = stock(model, rows)
         weight = torch.randn(len(logprob))
-        expected, expected_grad = plain.scored(model, weight, logprob)
-        attention = Trie(specs.Trie(), policy.setting)
+        expected, expected_grad = proof.scored(model, weight, logprob)
+        trie = specs.Trie()
+        attention = trie.load()(trie, policy.setting)
         attention.layers, _ = interface.bind(model)
         policy.attention = attention
         columns = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"))
         scored_RT = batch["trained_RT"].clone()
         scored_RT[:, 0] = False
         logprob = policy.logprobs(*columns, entropy=False)["logprob_RT"][scored_RT]
-        found, found_grad = plain.scored(model, weight, logprob)
-    return plain.compared(found, found_grad, expected, expected_grad)
+        found, found_grad = proof.scored(model, weight, logprob)
+    return proof.compared(found, found_grad, expected, expected_grad)
