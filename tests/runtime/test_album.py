@@ -222,11 +222,13 @@ def test_small_copies_for_the_report(tmp_path):
 
 
 def test_places_skip_a_beginning_that_is_not_the_image():
-    """Where tokens begin like an image and go on otherwise, the image is looked for further on."""
+    """Where tokens begin like an image and go on otherwise, it is looked for further on; no two share a token."""
     image = Picture("1", "a", {}, (7, 8, 8, 9))
     assert places((7, 8, 7, 8, 8, 9), [image]) == [(2, 6)]
     with pytest.raises(ValueError, match="not in"):
         places((7, 8), [image])
+    even = Picture("2", "b", {}, (7, 7))
+    assert places((7, 7, 7, 7), [even, even]) == [(0, 2), (2, 4)]
 
 
 def test_more_pictures_than_memory_are_read_again(tmp_path):

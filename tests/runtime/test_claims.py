@@ -48,10 +48,11 @@ def test_labels_are_found_whole(graph, text, found):
 
 
 def test_links_are_ranked(graph):
-    """With `top_k`, preferred labels come before synonyms, and entities with facts before those without."""
+    """With `top_k`, preferred labels come before synonyms, entities with facts before others, then longer mentions."""
     links = graph.link("vesicles, scaling or eczema or eczema", 3)
 
     assert [(link.entity, link.score) for link in links] == [("eczema", 1.0), ("scaling", 1.0), ("blisters", 0.95)]
+    assert [link.entity for link in graph.link("scaling or skin plaques", 2)] == ["skin plaques", "scaling"]
     assert graph.link("nothing known", 2) == []
 
 
@@ -64,6 +65,15 @@ def test_hops_go_outward_in_order(graph):
     assert [t.object for t in far[len(near) :]] == ["blisters", "lesions"]
     assert {t.relation for t in graph.around(["eczema"], 1, ["Caused by"])} == {"caused by"}
     assert [t.subject for t in graph.around(["scaling"], 1, direction="in")] == ["psoriasis"]
+
+
+def test_hops_do_not_go_through_values(tmp_path):
+    """Two things of one colour are not neighbours: a literal says something and is nothing."""
+    text = '@prefix : <https://example.org/> . :mole :colour "brown" . :wart :colour "brown" ; :caused_by :virus .'
+    graph = graph_of(tmp_path, {"facts.ttl": text})
+    (mole,) = graph.around(["https://example.org/mole"], 3, direction="both")
+
+    assert mole.object == '"brown"'
 
 
 def test_facts_are_said_by_labels(tmp_path):
@@ -111,6 +121,26 @@ def test_sentences_keep_abbreviations():
 def test_claims_and_verdicts(graph, text, claimed):
     """A sentence's entities are claimed of its subject, negated by cues, and held against facts and classes."""
     assert said(graph, text) == claimed
+
+
+def test_a_cue_behind_a_comma_is_of_what_follows(graph):
+    """What is ruled out after a comma is what the sentence names then."""
+    found = said(graph, "Psoriasis shows scaling, and ruled out is fever.")
+
+    assert found == [("scaling", False, "supported"), ("fever", True, "supported")]
+
+
+def test_the_relation_right_before_a_thing_is_meant(tmp_path):
+    """Of two relations that could hold, the one that the sentence names last before the thing."""
+    facts = "psoriasis\ttreated by\tsteroids\nrosacea\tcaused by\tsteroids\n"
+    graph = graph_of(tmp_path, {"facts.tsv": facts})
+
+    for text, relation in (
+        ("treated by mistake and caused by", "caused by"),
+        ("caused by it or treated by", "treated by"),
+    ):
+        (claim,) = graph.claims(f"Rosacea is {text} steroids.")
+        assert claim.triple == Triple("rosacea", relation, "steroids")
 
 
 def test_the_topic_is_carried(graph):

@@ -108,7 +108,8 @@ def test_places_in_messages_are_kept(seeing):
 
 def test_messages_without_places_get_them_before_the_first_text_of_the_user(seeing):
     """A conversation of plain texts has its images before what the user says first."""
-    row = {"prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": "What?"}], "images": ["a.png"]}
+    said = (("system", "S"), ("user", "What?"), ("assistant", "A nevus."), ("user", "Sure?"))
+    row = {"prompt": [{"role": role, "content": text} for role, text in said], "images": ["a.png"]}
     (task,) = prepared(seeing, "rl", row).tasks
     assert "[2]What?" in read(seeing, task.prompt_ids)
 
