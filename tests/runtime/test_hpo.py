@@ -101,6 +101,21 @@ def test_diseases_are_chosen(folder):
         assert caught.value.diagnostics[0].code == code
 
 
+def test_a_store_is_that_of_what_was_selected(folder, monkeypatch):
+    """Recipes that select otherwise share a cache, and none reads the facts of another."""
+    monkeypatch.setattr(hpo, "data_folder", lambda: folder)
+    few = Diseases(min_findings=1)
+    specs = [
+        Hpo(below="HP:1", diseases=few),
+        Hpo(below="HP:1", diseases=Diseases(min_findings=1, sources=("ORPHA",))),
+        Hpo(below="HP:2", diseases=few),
+    ]
+    graphs = [spec.load()(spec, setting_in(folder)) for spec in specs]
+
+    assert [[t.object for t in graph.out("OMIM:1")] for graph in graphs] == [["HP:2", "HP:1"], [], ["HP:2"]]
+    assert [len(graph.out("ORPHA:3")) for graph in graphs] == [0, 1, 0]
+
+
 def test_the_real_release(tmp_path):
     """The installed release gives hundreds of diseases of the skin; a real case is linked, told and judged."""
     spec = Hpo(closed=("has phenotype",))

@@ -170,6 +170,7 @@ def test_a_row_without_its_topic_is_refused(setting, columns):
         ({}, [1.0, -1.0, 0.0, 0.0]),
         ({"average": "sum"}, [2.0, -1.0, 0.0, 0.0]),
         ({"average": "sum", "cap": 1.5, "silent": -2.0}, [1.5, -1.0, 0.0, -2.0]),
+        ({"cap": 1.5, "contradicted": -3.0}, [1.0, -1.5, 0.0, 0.0]),
         ({"unknown": -0.5}, [1.0, -1.0, -0.5, 0.0]),
     ],
 )
@@ -180,6 +181,14 @@ def test_the_reward_is_the_score_of_the_claims(setting, knobs, values):
     found = rewarded([task(setting, "Symptoms?", disease="psoriasis")], torch.zeros(4, dtype=torch.int64), texts)
     assert found["reward_R"].tolist() == values
     assert found["metric/claims/supported"] == 0.5
+
+
+def test_rows_are_judged_by_their_own_prompt(setting):
+    """The same words are right about one disease and wrong about another."""
+    rewarded = KgConsistency(reward.KgConsistency(topic="disease"), setting)
+    tasks = [task(setting, "Symptoms?", disease=disease) for disease in ("rosacea", "psoriasis")]
+    found = rewarded(tasks, torch.tensor([1, 0, 0]), ["Flushing.", "Flushing.", "Itching."])
+    assert found["reward_R"].tolist() == [-1.0, 1.0, -1.0]
 
 
 def test_the_reward_needs_facts(setting):
