@@ -85,7 +85,7 @@ def test_facts_are_in_the_prompt_of_the_chosen_answer_alone(folder):
             f"{pair['evidence']['about'][0]} has sign {x}." for x in LETTERS[pair["prompt_id"] % 2 :: 2][:2]
         ]
         assert len(pair["evidence"]["triples"]) == 2
-        assert pair["chosen_seed"] != pair["rejected_seed"]
+        assert (pair["chosen_seed"][3], pair["rejected_seed"][3]) == ("told", "answer")
 
 
 def test_the_report_shows_pairs_with_their_evidence(folder):

@@ -10,7 +10,8 @@ from recipec.runtime.batch import Task
 from recipec.runtime.knowledge.consistency import KgConsistency, judge, topic
 from recipec.runtime.knowledge.triples import Triples
 from recipec.runtime.policy import CausalLm, Origin
-from recipec.runtime.preference.kg import KgRank
+from recipec.runtime.preference.answering import Answer
+from recipec.runtime.preference.kg import KgRag, KgRank
 from recipec.runtime.preference.prompts import Informer
 from recipec.runtime.setting import Setting
 from recipec.spec import knowledge, policy, preference, reward, sampler
@@ -83,6 +84,9 @@ def test_facts_leave_room_for_the_answer(setting):
     _, (told,) = informed(setting, question)
     assert len(told.facts) < len(whole.facts)
     assert len(told.task.prompt_ids) + 8 <= 400
+    longer = [told for more in range(0, 32, 4) for told in informed(setting, question + "x" * more)[1]]
+    assert len(longer) > 4
+    assert all(len(told.task.prompt_ids) + 8 <= 400 for told in longer)
     informer, none = informed(setting, question, min_triples=3)
     assert not none
     assert informer.left_out == {"few_triples": 1}
@@ -196,6 +200,61 @@ def test_the_reward_needs_facts(setting):
     with pytest.raises(Refused) as refused:
         KgConsistency(reward.KgConsistency(), Setting(root=setting.root, cache=setting.cache, seed=0, stage="s"))
     assert refused.value.diagnostics[0].code == "RC888"
+
+
+def answered(maker, said):
+    """Let each prompt be answered by the texts that ``said`` gives for its way."""
+
+    def answers(asks):
+        return [
+            [Answer((n, *map(ord, text)), text, True, (ask.way, n)) for n, text in enumerate(said[ask.way])]
+            for ask in asks
+        ]
+
+    maker.answering = answers
+    return maker
+
+
+@pytest.mark.parametrize(
+    ("knobs", "left_out"),
+    [
+        ({"margin": 3.0, "min_claims": 3}, {}),
+        ({"margin": 3.5}, {"below_margin": 1}),
+        ({"min_claims": 4}, {"few_claims": 1}),
+        ({"contradicted": 2.0, "average": "mean"}, {}),
+    ],
+)
+def test_the_best_answer_is_chosen_over_the_worst(setting, knobs, left_out):
+    """By the score of their claims; a margin and a number of claims that are just reached are enough."""
+    said = {"answer": ["Hm.", "Flushing.", "Scaling and itching.", "Itching."]}
+    maker = answered(KgRank(preference.KgRank(topic="disease", **knobs), setting), said)
+    asked = task(setting, "Symptoms?", disease="psoriasis")
+    if left_out:
+        with pytest.raises(Refused):
+            maker([asked])
+        assert {reason: count for reason, count in maker.left_out.items() if count} == left_out
+        return
+    made = maker([asked])
+    (pair,) = maker.pairs
+    if "margin" in knobs:
+        assert (pair.chosen.text, pair.rejected.text, pair.margin) == ("Scaling and itching.", "Flushing.", 3.0)
+    else:
+        assert (pair.chosen.text, pair.rejected.text, pair.margin) == ("Flushing.", "Hm.", 2.0)
+    assert made["prompt_P"] == [asked]
+
+
+def test_an_answer_with_facts_is_chosen_over_one_without(setting):
+    """Whatever they say, unless a margin asks for more; both are trained under the question alone."""
+    asked = [task(setting, f"Symptoms of {name}?", i) for i, name in enumerate(("psoriasis", "rosacea"))]
+    said = {"told": ["Flushing.", "Itching."], "answer": ["Itching.", "Flushing."]}
+    maker = answered(KgRag(preference.KgRag(), setting), said)
+    assert maker(asked)["prompt_P"] == asked * 2
+    assert all((pair.chosen.seed[0], pair.rejected.seed[0]) == ("told", "answer") for pair in maker.pairs)
+    assert sorted(pair.margin for pair in maker.pairs) == [-2.0, -2.0, 2.0, 2.0]
+    maker = answered(KgRag(preference.KgRag(margin=2.0), setting), said)
+    assert maker(asked)["prompt_P"] == asked
+    assert [pair.chosen.text for pair in maker.pairs] == ["Itching.", "Flushing."]
+    assert maker.left_out["below_margin"] == 2
 
 
 def test_nothing_left_is_refused_with_the_counts(setting):

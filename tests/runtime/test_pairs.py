@@ -39,6 +39,16 @@ def test_filters(knobs, one, other, reason):
     assert pairs.reason_against(TASK, answer(one), answer(other), KgRank(**knobs)) == reason
 
 
+def test_a_label_by_any_of_its_names():
+    """Where a task has several right answers, each text must contain one of them."""
+    several = Task(3, "What is it?", (7, 8), {"disease": ["lichen planus", "LP"]})
+    reasons = [
+        pairs.reason_against(several, answer("It is lichen planus."), answer(other), KgRank(label="disease"))
+        for other in ("It is LP.", "It is acne.")
+    ]
+    assert reasons == [None, "label"]
+
+
 def test_answers_that_were_cut():
     """With `ended` both answers must have ended by themselves."""
     whole, cut = answer("It is acne."), answer("It is", ended=False)

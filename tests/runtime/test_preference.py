@@ -47,6 +47,17 @@ def test_what_is_left_out_is_counted(text_setting):
     assert preference.left_out == {"no_reward": 1, "single": 1, "tied": 1, "below_margin": 1, "over_max_pairs": 1}
 
 
+def test_rows_that_answer_other_words_are_no_pair(text_setting):
+    """Rows of one task whose prompts differ, as those of an episode's turns do, are not held against each other."""
+    preference = made(text_setting, {1: [1.0, 0.0, 0.5]})
+    (path,) = text_setting.artifacts["explore.rollouts"].iterdir()
+    first, second, third = map(json.loads, path.read_text().splitlines())
+    second["prompt_ids"] = [1, 9]
+    path.write_text("\n".join(map(json.dumps, (first, second, third))))
+    assert ids(preference()["rejected_P"]) == [(1, *third["ids"])]
+    assert preference.left_out["single"] == 1
+
+
 def test_no_pair_is_refused(text_setting):
     """When nothing is left the stage does not start, and says what was left out."""
     with pytest.raises(Refused) as caught:
