@@ -117,6 +117,20 @@ def test_two_levels_share_whole_prompts_only(sequences: list[list[int]], asked: 
         assert trie.position_N[node[: len(sequence)]].tolist() == list(range(len(sequence)))
 
 
+def test_a_prompt_that_goes_on_as_another_is_another() -> None:
+    """With prompts given, one that is the beginning of another shares nothing with it, though tokens agree."""
+    tokens, lengths = laid([[1, 2, 3, 4], [1, 2, 3, 5]])
+    assert build(tokens, lengths, np.array([2, 3])).size == 8
+    assert build(tokens, lengths, np.array([3, 3])).size == 5
+
+
+def test_subtrees_that_see_nothing_of_each_other_join_where_that_is_cheap() -> None:
+    """Two rows of 16 tokens hide 2 x 16 x 16 pairs in one square: one call, where a call costs as much as those."""
+    trie = build(*laid([[1] * 16, [2] * 16]))
+    for call, squares in ((512, [(0, 32)]), (511, [(0, 16), (16, 32)])):
+        assert [(a, b) for a, b, _ in cover(trie.pieces, trie.exit_N, call=call).squares] == squares
+
+
 @pytest.mark.parametrize("width", [1, 7])
 def test_equal_rows_are_one_path(width: int) -> None:
     """A group of equal rows costs one row."""

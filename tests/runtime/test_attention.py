@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipec.diagnostics import Refused
-from recipec.runtime.attention.auto import Auto
+from recipec.runtime.attention.auto import Auto, ideal
 from recipec.runtime.attention.dense import Dense
 from recipec.runtime.attention.packed import Packed
 from recipec.runtime.model import head, weights
@@ -158,6 +158,29 @@ def test_auto_takes_packed_where_rows_share_nothing(monkeypatch):
     model(*rows())
     assert (auto.name, auto.why[:7]) == ("packed", "ideal 1")
     assert isinstance(auto.chosen, Packed)
+
+
+def test_a_second_model_follows_the_first(monkeypatch):
+    """A reference computes by what the policy's attention has chosen, and makes it choose where it comes first."""
+    first, second = make("llama", monkeypatch), make("llama", monkeypatch)
+    leader = Auto(attention.Auto(), first.setting)
+    first.use(leader)
+    follower = leader.again()
+    second.use(follower)
+    second(*rows())
+    assert (leader.name, follower.name, follower.why) == ("packed", "packed", leader.why)
+
+
+@pytest.mark.parametrize(("limit", "gain"), [(None, 4.0), (13, 2.0), (12, 1.0)])
+def test_what_a_forest_would_save(monkeypatch, limit, gain):
+    """Rows that differ in their last token alone cost one row, logits too, as many as are in one forward pass."""
+    model = make("llama", monkeypatch)
+    tokens = torch.arange(4, 16).repeat(4, 1)
+    tokens[:, -1] = torch.arange(20, 24)
+    attend = torch.ones_like(tokens, dtype=torch.bool)
+    scored = torch.zeros_like(attend)
+    scored[:, -1] = True
+    assert ideal(model, tokens, attend, scored, limit) == pytest.approx(gain)
 
 
 def test_activations_computed_again_stay_packed(monkeypatch):
