@@ -1,16 +1,18 @@
 """Facts in prompts, and claims held against them, with a real graph and a policy from scratch."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.knowledge.consistency import KgConsistency, judge, topic
 from recipec.runtime.knowledge.triples import Triples
 from recipec.runtime.policy import CausalLm, Origin
-from recipec.runtime.preference.answering import Answer
+from recipec.runtime.preference.answering import Answer, Answering, Ask
 from recipec.runtime.preference.kg import KgRag, KgRank
 from recipec.runtime.preference.prompts import Informer
 from recipec.runtime.setting import Setting
@@ -255,6 +257,32 @@ def test_an_answer_with_facts_is_chosen_over_one_without(setting):
     assert maker(asked)["prompt_P"] == asked
     assert [pair.chosen.text for pair in maker.pairs] == ["Itching.", "Flushing."]
     assert maker.left_out["below_margin"] == 2
+
+
+def test_answers_are_kept_for_what_they_depend_on(setting, tmp_path, monkeypatch):
+    """Asked the same by the same weights, what was kept is read; another picture, knob or weight is asked anew."""
+    own = Setting(root=setting.root, cache=setting.cache, seed=0, stage="align", home=tmp_path, sampler=setting.sampler)
+    own.policy = CausalLm(policy.CausalLm(scratch=SCRATCH), own, Origin("scratch"))
+    sampled = []
+
+    def sample(answering, asks):
+        sampled.append(len(asks))
+        return [[Answer((5,), "x", True, (0, ask.way, n)) for n in range(answering.samples)] for ask in asks]
+
+    monkeypatch.setattr(Answering, "_sampled", sample)
+    plain = task(setting, "Symptoms?")
+    one, other = (replace(plain, images=(Picture(digest, "a.png", {}, (7,)),)) for digest in ("1f", "2e"))
+    for asked, times in ((plain, 1), (plain, 1), (one, 2), (one, 2), (other, 3)):
+        first = Answering(own)([Ask("answer", asked)])
+        assert len(sampled) == times
+        assert Answering(own)([Ask("answer", asked)]) == first
+    own.sampler = sampler.Chain(num_generations=2, max_completion_length=8, temperature=0.5)
+    Answering(own)([Ask("answer", other)])
+    assert len(sampled) == 4
+    with torch.no_grad():
+        next(iter(own.policy.model.parameters())).add_(1)
+    Answering(own)([Ask("answer", other)])
+    assert len(sampled) == 5
 
 
 def test_nothing_left_is_refused_with_the_counts(setting):

@@ -8,6 +8,11 @@ from PIL import Image
 from small import MODEL, SEEING, rows
 
 from recipec.runtime.attention.auto import Auto
+from recipec.runtime.batch import Example
+from recipec.runtime.evaluation.margin import margin
+from recipec.runtime.policy import CausalLm, Origin
+from recipec.runtime.setting import Setting
+from recipec.spec import policy as specs
 
 LEARN = SEEING.replace("steps: 2, rows_per_step: 2", "steps: 24, rows_per_step: 4")
 HELD_OUT = """\
@@ -43,6 +48,26 @@ def test_pairs_show_their_images(folder):
     assert found["eval/seen/margin_share"] == 1
     assert found["eval/unseen/margin"] == pytest.approx(-found["eval/seen/margin"], rel=1e-5)
     assert found["eval/label/accuracy"] == found["eval/label/macro_f1"] == 1
+
+
+def test_stages_compare_whatever_they_sample_at(tmp_path):
+    """Margins are at temperature 1, which the stage's own is again afterwards; a tie is no preference."""
+    setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+    spec = specs.CausalLm(scratch=specs.Scratch(hidden_size=16, layers=1, heads=2, intermediate_size=32))
+    policy = CausalLm(spec, setting, Origin("scratch"))
+
+    def row(*ids):
+        return Example(0, (4, *ids), (False, *(True for _ in ids)))
+
+    pairs = {"chosen_P": [row(5, 6), row(7)], "rejected_P": [row(8), row(7)]}
+    found = []
+    for temperature in (1.0, 0.5):
+        setting.temperature = temperature
+        found.append(margin(policy, setting, pairs))
+        assert setting.temperature == temperature
+    assert found[0] == found[1]
+    assert found[0]["margin"] < 0  # the chosen answer is longer, and nothing is learnt yet
+    assert found[0]["margin_share"] == 0
 
 
 def test_attention_is_not_chosen_by_held_out_pairs(folder, monkeypatch):
