@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from recipec.runtime.journal import read_metrics
+from recipec.artifacts import read_lines
 
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "tiny" / "quickstart.yaml"
 CLOCK = ("seconds/", "rate/")
@@ -59,7 +59,7 @@ def place(out: Path) -> tuple[str, int, int, int]:
     if not stages:
         return "before the first stage", 0, 0, 0
     home = stages[-1].parent
-    written = [row["step"] for row in read_metrics(home / "metrics.jsonl")]
+    written = [row["step"] for row in read_lines(home / "metrics.jsonl")]
     steps = [int(path.name[5:]) for path in home.glob("checkpoints/step-??????")]
     torn = sum(1 for _ in out.rglob(".tmp-*")) + sum(1 for _ in out.rglob(".del-*"))
     return home.name, max(written, default=0), max(steps, default=0), torn
