@@ -21,12 +21,9 @@ def test_a_description_inside_the_joint_one_is_read(tmp_path, family):
     assert again.picture(noise(0), "a").digest == policy.picture(noise(0), "a").digest
 
 
-def test_a_knob_of_the_recipe_comes_before_the_folder(tmp_path):
-    """An area that the recipe names holds for a model that was saved with another one."""
-    build(tmp_path).save(tmp_path / "model")
-    origin = Origin("directory", "model")
-    counts = [
-        len(build(tmp_path, origin=origin, image=image).picture(noise(0), "a").tokens)
-        for image in (specs.Images(), specs.Images(max_pixels=128))
-    ]
-    assert counts == [6 + 2, 1 + 2]
+@pytest.mark.parametrize("split", [False, True])
+def test_a_knob_of_the_recipe_comes_before_the_folder(tmp_path, split):
+    """Tiles that the recipe wants, or does not, are read whatever the model was saved with."""
+    build(tmp_path, "idefics3", image=specs.Images(split=not split)).save(tmp_path / "model")
+    again = build(tmp_path, origin=Origin("directory", "model"), image=specs.Images(split=split))
+    assert again.processor.do_image_splitting is split
