@@ -160,6 +160,16 @@ def test_auto_takes_packed_where_rows_share_nothing(monkeypatch):
     assert isinstance(auto.chosen, Packed)
 
 
+def test_auto_looks_at_no_rows_of_a_model_that_drops(monkeypatch):
+    """A loaded model may drop by its own configuration, of which no plan knows: rows are packed, and it says why."""
+    model = make("llama", monkeypatch)
+    model.model.config.attention_dropout = 0.1
+    auto = Auto(attention.Auto(), model.setting)
+    model.use(auto)
+    assert auto.name == "packed"
+    assert "dropout" in auto.why
+
+
 def test_a_second_model_follows_the_first(monkeypatch):
     """A reference computes by what the policy's attention has chosen, and makes it choose where it comes first."""
     first, second = make("llama", monkeypatch), make("llama", monkeypatch)
