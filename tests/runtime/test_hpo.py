@@ -95,7 +95,8 @@ def test_diseases_are_chosen(folder):
     assert ("ORPHA:3", "has phenotype", "HP:2") in orpha
     one = stated(folder, below="HP:1", diseases=Diseases(min_findings=1, most=1))
     assert {fact[0] for fact in one if fact[0].startswith("OMIM")} == {"OMIM:1"}
-    for knobs, code in (({"below": "HP:9"}, "RC876"), ({"below": "HP:1"}, "RC871")):
+    denied = {"below": "HP:1", "diseases": Diseases(min_findings=2)}  # one that it has, one that it has not
+    for knobs, code in (({"below": "HP:9"}, "RC876"), ({"below": "HP:1"}, "RC871"), (denied, "RC871")):
         with pytest.raises(Refused) as caught:
             stated(folder, **knobs)
         assert caught.value.diagnostics[0].code == code

@@ -217,6 +217,15 @@ def answered(maker, said):
     return maker
 
 
+def test_a_question_may_be_about_several(setting):
+    """As many entities of it as are asked for are its topic, and the facts before it are about them all."""
+    asked = task(setting, "Is it psoriasis or rosacea?")
+    topics = [topic(setting.knowledge, asked, None, most) for most in (1, 2)]
+    assert topics == [["psoriasis"], ["psoriasis", "rosacea"]]
+    _, (told,) = informed(setting, asked.prompt, top_k=2)
+    assert {triple.subject for triple in told.triples} == {"psoriasis", "rosacea"}
+
+
 @pytest.mark.parametrize(
     ("knobs", "left_out"),
     [

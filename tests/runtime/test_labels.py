@@ -82,6 +82,13 @@ def test_majority_is_over_labels_and_not_over_texts():
     assert summary(("majority",), plain, 1.0) == {"majority": 0.0}
 
 
+def test_an_average_over_so_many_takes_the_first():
+    """`avg@K` is over the first K answers of each task, whatever the others are."""
+    scored = Scored([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 1.0]], [["x"] * 4] * 2)
+    found = summary(("avg@1", "avg@2", "accuracy"), scored, 1.0)
+    assert found == {"avg@1": 1.0, "avg@2": 0.75, "accuracy": 0.5}
+
+
 def test_macro_f1_by_hand():
     """Classes count alike however frequent; what is no class costs recall; any of several right answers is right."""
     right = [["a"], ["a"], ["a"], ["b"], ["c", "d"]]

@@ -28,6 +28,7 @@ def reward(text: str, **more: object) -> float:
         (f"<thinking>{WHOLE}</thinking> so <answer>melanoma</answer>", 0.8),
         ("<thinking>Shape and Border: even</thinking><answer>melanoma</answer>", 0.8),
         ("<thinking>none of it</thinking>, <answer>melanoma</answer>", 0.5),
+        (f"<thinking>{WHOLE}<answer>melanoma</thinking>rosacea</answer>", -0.5),
         (f"Well. <thinking>{WHOLE}</thinking><answer>melanoma</answer>", -0.5),
         (f"<thinking>{WHOLE}</thinking><answer>melanoma</answer> or so", -0.5),
         (f"<thinking>{WHOLE}</thinking><answer></answer>", -0.5),
