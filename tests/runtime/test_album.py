@@ -13,6 +13,7 @@ from PIL import Image
 from seeing import SeeingPolicy, paint
 
 from recipec.diagnostics import Refused
+from recipec.runtime.images import look
 from recipec.runtime.images.album import Album, decode
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError
@@ -266,3 +267,19 @@ def test_inputs_in_use_stay_in_memory():
     assert again == []
     assert seen["b"]["pixel_values"] == 1
     assert again == ["b"]
+
+
+def test_only_rows_that_are_read_must_have_their_images(tmp_path):
+    """Before a run the first image that cannot be opened is named, unless the limit leaves its row out."""
+    paint(tmp_path / "a.png")
+    names = ("a.png", "gone.png", "lost.png")
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"prompt": "?", "images": ["{name}"]}}\n' for name in names))
+    knobs = {"path": "a.jsonl", "split": None, "columns": {"images": "images"}}
+    assert look.unseen({**knobs, "limit": 1}, tmp_path) is None
+    found = look.unseen({**knobs, "limit": None}, tmp_path)
+    assert (found.code, found.spans[0].line) == ("RC863", 2)
+    digests = [look.digest({**knobs, "limit": limit}, tmp_path) for limit in (1, 3)]
+    paint(tmp_path / "lost.png")
+    again = [look.digest({**knobs, "limit": limit}, tmp_path) for limit in (1, 3)]
+    assert again[0] == digests[0]
+    assert again[1] != digests[1]

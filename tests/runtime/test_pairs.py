@@ -1,8 +1,11 @@
 """Which answers make a pair, and what of a pair is kept."""
 
+from dataclasses import replace
+
 import pytest
 
 from recipec.runtime.batch import Task
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.preference import pairs
 from recipec.runtime.preference.answering import Answer
 from recipec.runtime.preference.pairs import Pair
@@ -58,12 +61,14 @@ def test_answers_that_were_cut():
 
 def test_what_is_trained_is_what_was_sampled():
     """Rows are the task's own prompt and the ids of the answer, the answer alone trained, however its text reads."""
-    pair = Pair(TASK, Answer((5, 9), "x", True, (0,)), Answer((6,), "y", True, (1,)), 1.0, {})
+    shown = replace(TASK, images=(Picture("1f", "a.png", {}, (7,)),))
+    pair = Pair(shown, Answer((5, 9), "x", True, (0,)), Answer((6,), "y", True, (1,)), 1.0, {})
     made = pairs.columns([pair])
     (chosen,), (rejected,) = made["chosen_P"], made["rejected_P"]
     assert (chosen.ids, chosen.trained) == ((7, 8, 5, 9), (False, False, True, True))
     assert (rejected.ids, rejected.trained) == ((7, 8, 6), (False, False, True))
-    assert made["prompt_P"] == [TASK]
+    assert made["prompt_P"] == [shown]
+    assert chosen.images == rejected.images == shown.images
 
 
 def test_the_widest_margins_are_kept():
