@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sights import ask, build, noise
 
 from recipec.diagnostics import Refused
 from recipec.runtime.batch import Task
-from recipec.runtime.images.picture import Picture
+from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.knowledge.consistency import KgConsistency, judge, topic
 from recipec.runtime.knowledge.triples import Triples
 from recipec.runtime.policy import CausalLm, Origin
@@ -130,6 +131,18 @@ def test_messages_keep_all_but_the_question(setting):
     assert text.endswith("Is it psoriasis?;")
     assert told.own.prompt is said
     assert said[3]["content"][1]["text"] == "Is it psoriasis?"
+
+
+def test_messages_keep_their_pictures(setting, tmp_path):
+    """A conversation about a picture is encoded with it, facts and all."""
+    seeing = build(tmp_path)
+    seeing.setting.knowledge = setting.knowledge
+    shown, said = (seeing.picture(noise(0), "a.png"),), ask(1, "Is it psoriasis?")
+    asked = Task(0, said, tuple(seeing.render(said, images=shown)), images=shown)
+    (told,) = Informer(preference.KgRag(max_facts=1), seeing.setting, 8)([asked])
+    assert told.task.images == shown
+    assert len(places(told.task.prompt_ids, shown)) == 1
+    assert "psoriasis has symptom itching." in seeing.decode(told.task.prompt_ids)
 
 
 def test_a_template_must_show_facts_and_question(setting):
