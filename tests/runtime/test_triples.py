@@ -218,6 +218,15 @@ def test_a_store_is_built_once(tmp_path, monkeypatch):
     assert len(built) == 3
 
 
+def test_a_store_is_that_of_the_columns_that_were_read(tmp_path):
+    """A file that is read the other way around gives its own facts, though another store of it is in the cache."""
+    table = {"facts.csv": "from,how,to\npsoriasis,causes,itching\n"}
+    there, back = (graph_of(tmp_path, table, columns=way) for way in (("from", "how", "to"), ("to", "how", "from")))
+    assert [t.object for t in there.out("psoriasis")] == ["itching"]
+    assert [t.object for t in back.out("itching")] == ["psoriasis"]
+    assert back.out("psoriasis") == []
+
+
 def test_a_damaged_store_is_built_again(tmp_path):
     """A store in the cache that lost files or was never finished is no store."""
     skin(tmp_path).close()
