@@ -231,13 +231,13 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
     policy.use(kind)
     policy.model.zero_grad()
     weight = torch.randn(batch["tokens_RT"].shape, generator=torch.Generator().manual_seed(0))
-    found = torch.zeros(batch["tokens_RT"].shape)
+    found = torch.zeros(batch["tokens_RT"].shape, dtype=torch.float64)
     for index in parts or (torch.arange(batch.num_rows),):
         part = batch.rows(index)
         width = int(part["attend_RT"].sum(-1).max())
         logprob = policy.logprobs(*columns(part, width), entropy=False)["logprob_RT"]
         torch.autograd.backward((logprob.cpu() * weight[index, :width]).sum())
-        found[index, :width] = logprob.detach().cpu()
+        found[index, :width] = logprob.detach().cpu().double()
     grads = [p.grad.flatten().cpu().double() for p in policy.model.parameters() if p.grad is not None]
     return Scores(found[batch["trained_RT"]], torch.cat(grads))
 

@@ -361,7 +361,7 @@ class CausalLm:
 
 
 def _placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
-    return torch.zeros(scored_RT.shape, device=value_M.device).masked_scatter(scored_RT, value_M)
+    return value_M.new_zeros(scored_RT.shape).masked_scatter(scored_RT, value_M)
 
 
 def _read_template(file: Path) -> str:

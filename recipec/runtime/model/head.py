@@ -32,6 +32,11 @@ class Predictors:
     """Which pair scored position m is, in row-major order; none where there is one pair a position."""
 
 
+def _wide(logits: Tensor) -> Tensor:
+    """Return logits in float32, or in float64 where the model is: what is proved in float64 must not be rounded."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 class _Score(torch.autograd.Function):
     """Log-probability of the targets and entropy of each row, with a backward that makes one temporary."""
 
@@ -39,7 +44,7 @@ class _Score(torch.autograd.Function):
     def forward(
         ctx: Any, logits_UV: Tensor, predictor_K: Tensor, target_K: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor]:
-        scaled = logits_UV.float()
+        scaled = _wide(logits_UV)
         if temperature != 1.0:
             scaled = scaled / temperature
         total = torch.logsumexp(scaled, -1)
@@ -62,7 +67,7 @@ class _Score(torch.autograd.Function):
         logits, predictor, target, total, spread = ctx.saved_tensors
         if by_logprob is None and by_entropy is None:
             return None, None, None, None, None
-        log_p = logits.float() / ctx.temperature - total[:, None]
+        log_p = _wide(logits) / ctx.temperature - total[:, None]
         p = log_p.exp()
         share = torch.zeros_like(total)
         if by_logprob is not None:
@@ -79,7 +84,7 @@ class _Score(torch.autograd.Function):
 def score(
     head: Callable[[Tensor], Tensor], found: Predictors, vocabulary: int, temperature: float, *, entropy: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probability and entropy, float32, of each scored position in row-major order.
+    """Return log-probability and entropy of each scored position, in row-major order: float32, or as wide as the model.
 
     No more than ``LOGITS`` logits are alive at once: chunks of hidden states go through ``head``, and the backward
     computes their logits again where there is more than one.
@@ -104,7 +109,7 @@ def score(
             logprob, spread = chunk(*given)
         logprobs.append(logprob)
         entropies.append(spread)
-    empty = found.hidden_UH.new_zeros(0, dtype=torch.float32)
+    empty = _wide(found.hidden_UH.new_zeros(0))
     logprob, spread = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
     if found.gather_M is not None:
         logprob, spread = logprob[found.gather_M], spread[found.gather_M]
