@@ -22,7 +22,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
-from recipec.runtime.attention import flex, mixers, paths, rectangles, varlen
+from recipec.runtime.attention import flash, flex, mixers, paths, rectangles, varlen
 from recipec.runtime.attention.paths import Layer
 from recipec.runtime.trie import Trie
 
@@ -194,7 +194,8 @@ def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tenso
         return flex.attend(q, k, v, made.trie, layer)
     if made.kernel in {"sdpa", "eager"}:
         return paths.by_mask(q, k, v, made.trie, layer, stock=made.kernel == "sdpa")
-    plain = layer.softcap is None and not layer.bites(int(made.trie.position_N.max()) + 1)
+    capped = layer.softcap is not None and not flash.caps(q.device)
+    plain = not capped and not layer.bites(int(made.trie.position_N.max()) + 1)
     if q.is_cuda:
         able = plain and q.dtype in varlen.DTYPES and q.shape[-1] <= 256
     else:
@@ -206,7 +207,8 @@ def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tenso
         return paths.by_path(q, k, v, made.trie, layer)
     if q.is_cuda:
         q, k, v = (t.transpose(0, 1) for t in (q, k, v))
-        return varlen.attend(q, k, v, made.calls_on(q.device), layer.scale, layer.sink_H).transpose(0, 1)
+        cap = layer.softcap or 0.0
+        return varlen.attend(q, k, v, made.calls_on(q.device), layer.scale, layer.sink_H, cap).transpose(0, 1)
     return rectangles.attend(q, k, v, made.trie.cover, layer.scale, layer.sink_H)
 
 

@@ -15,7 +15,7 @@ from recipec.component import Component
 from recipec.diagnostics import Refused
 from recipec.faults import trie as faults
 from recipec.runtime import trie
-from recipec.runtime.attention import interface
+from recipec.runtime.attention import flash, interface
 from recipec.runtime.attention.certificate import certificate
 from recipec.runtime.cutting import Sharing
 from recipec.runtime.model.head import Predictors
@@ -66,7 +66,8 @@ class Trie:
         name = str(self.spec.called)
         if self.kernel == "flex" and policy.device.type != "cuda":
             raise Refused(faults.kernel_not_here("flex", "it has no backward on a CPU"))
-        if self.kernel == "flash" and getattr(config.get_text_config(), "attn_logit_softcapping", None):
+        capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
+        if self.kernel == "flash" and capped and not flash.caps(policy.device):
             raise Refused(faults.kernel_not_here("flash", "the layers cap their scores"))
         found = certificate(config, self.setting.cache)
         if not found.equal:

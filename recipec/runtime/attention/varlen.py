@@ -2,13 +2,12 @@
 
 All triangles are one causal call.  The subtrees of one level do not overlap, so its rectangles are one call, too: a
 group of answers takes two calls a layer, a tree of depth d takes d + 1.  See :mod:`.rectangles` for why it is exact.
-On a CPU the calls are made one sequence at a time, so that everything but the kernel itself can be tested there.
+The kernels are those of :mod:`.flash`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recipec.runtime.attention import flash
 from recipec.runtime.attention.rectangles import add_sink, merge, sink_gradient
 from recipec.runtime.trie import Trie
 
@@ -35,6 +35,11 @@ class Call:
     most_queries: int
     most_keys: int
     causal: bool
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor, int, int]:
+        """Where sequences end and how long the longest are, as kernels take them."""
+        return self.query_ends, self.key_ends, self.most_queries, self.most_keys
 
 
 def calls(trie: Trie, device: torch.device) -> tuple[Call, ...]:
@@ -65,26 +70,28 @@ def calls(trie: Trie, device: torch.device) -> tuple[Call, ...]:
 
 
 def attend(query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, plan: tuple[Call, ...], scale: float,
-           sink_H: Tensor | None = None) -> Tensor:  # fmt: skip
-    """Return the attention output, shaped as the queries."""
-    found: Tensor = _Varlen.apply(query_NHD, key_NGD, value_NGD, sink_H, plan, scale)  # type: ignore[no-untyped-call]
+           sink_H: Tensor | None = None, cap: float = 0.0) -> Tensor:  # fmt: skip
+    """Return the attention output, shaped as the queries; ``cap`` bounds the scores, 0 leaves them."""
+    kernel = flash.kernel(query_NHD.device)
+    found: Tensor = _Varlen.apply(query_NHD, key_NGD, value_NGD, sink_H, plan, scale, cap, kernel)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Varlen(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, plan: tuple[Call, ...], scale: float
-    ) -> Tensor:
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, plan: tuple[Call, ...], scale: float,
+        cap: float, kernel: flash.Kernel,
+    ) -> Tensor:  # fmt: skip
         exact = torch.float64 if q.dtype == torch.float64 else torch.float32
-        found, found_lse, seed = _forward(q, k, v, plan[0], scale)
-        seeds = [seed]
+        found, found_lse, one = kernel.forward(q, k, v, plan[0], scale, cap)
+        kept = [one]
         out_HND, lse_HN = found.to(exact).transpose(0, 1).contiguous(), found_lse.to(exact).clone()
         for call in plan[1:]:
             assert call.queries is not None
             assert call.keys is not None
-            more, more_lse, seed = _forward(q[call.queries], k[call.keys], v[call.keys], call, scale)
-            seeds.append(seed)
+            more, more_lse, one = kernel.forward(q[call.queries], k[call.keys], v[call.keys], call, scale, cap)
+            kept.append(one)
             rows, rows_lse = out_HND[:, call.queries], lse_HN[:, call.queries]
             merge(rows, rows_lse, more.to(exact).transpose(0, 1), more_lse.to(exact))
             out_HND[:, call.queries], lse_HN[:, call.queries] = rows, rows_lse
@@ -92,7 +99,7 @@ class _Varlen(torch.autograd.Function):
             add_sink(out_HND, lse_HN, sink[:, None])
         out = out_HND.transpose(0, 1).to(q.dtype).contiguous()
         ctx.save_for_backward(q, k, v, out, lse_HN, sink)
-        ctx.plan, ctx.scale, ctx.seeds = plan, scale, seeds
+        ctx.plan, ctx.scale, ctx.cap, ctx.kernel, ctx.kept = plan, scale, cap, kernel, kept
         return out
 
     @staticmethod
@@ -102,78 +109,20 @@ class _Varlen(torch.autograd.Function):
         (grad,) = grads
         grad = grad.contiguous()
         totals = [torch.zeros(t.shape, dtype=lse.dtype, device=t.device) for t in (q, k, v)]
-        for call, seed in zip(ctx.plan, ctx.seeds, strict=True):
+        more = (ctx.scale, ctx.cap)
+        for call, kept in zip(ctx.plan, ctx.kept, strict=True):
             if call.queries is None:
-                made = _backward(grad, q, k, v, out, lse, call, ctx.scale, seed)
+                made = ctx.kernel.backward(grad, q, k, v, out, lse, call, *more, kept)
                 for total, one in zip(totals, made, strict=True):
                     total.add_(one)
                 continue
             asking, asked = call.queries, call.keys
-            made = _backward(
-                grad[asking], q[asking], k[asked], v[asked], out[asking], lse[:, asking], call, ctx.scale, seed
+            made = ctx.kernel.backward(
+                grad[asking], q[asking], k[asked], v[asked], out[asking], lse[:, asking], call, *more, kept
             )
             for total, one, place in zip(totals, made, (asking, asked, asked), strict=True):
                 total.index_add_(0, place, one.to(total.dtype))  # a level's places are distinct
         by_sink = None
         if sink is not None:
             by_sink = sink_gradient(grad.transpose(0, 1), out.transpose(0, 1), lse, sink[:, None])
-        return totals[0].to(q.dtype), totals[1].to(k.dtype), totals[2].to(v.dtype), by_sink, None, None
-
-
-def _forward(q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float) -> tuple[Tensor, Tensor, Any]:
-    """Make one call; return output [N, H, D], LSE [H, N] and what the backward wants of the generator."""
-    ends = (call.query_ends, call.key_ends, call.most_queries, call.most_keys)
-    if q.is_cuda:
-        out, lse, seed, unused, _ = torch.ops.aten._flash_attention_forward(  # noqa: SLF001
-            q, k, v, *ends, 0.0, call.causal, False, scale=scale
-        )
-        return out, lse, (seed, unused)
-    outs, lses = [], []
-    for rows, keys in _sequences(call):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
-            _heads(q[rows]), _heads(k[keys], q), _heads(v[keys], q), 0.0, call.causal, scale=scale
-        )
-        outs.append(out[0].transpose(0, 1))
-        lses.append(lse[0])
-    return torch.cat(outs), torch.cat(lses, 1), None
-
-
-def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float, seed: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Make the backward of one call with the merged output and LSE."""
-    ends = (call.query_ends, call.key_ends, call.most_queries, call.most_keys)
-    if q.is_cuda:
-        found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001
-            grad, q, k, v, out, lse.float().contiguous(), *ends, 0.0, call.causal, *seed, scale=scale
-        )
-        return found
-    by_q, by_k, by_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    for rows, keys in _sequences(call):
-        made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
-            _heads(grad[rows]),
-            _heads(q[rows]),
-            _heads(k[keys], q),
-            _heads(v[keys], q),
-            _heads(out[rows]),
-            lse[None, :, rows].contiguous(),
-            0.0,
-            call.causal,
-            scale=scale,
-        )
-        by_q[rows] = made[0][0].transpose(0, 1)
-        by_k[keys] = made[1][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
-        by_v[keys] = made[2][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
-    return by_q, by_k, by_v
-
-
-def _sequences(call: Call) -> list[tuple[slice, slice]]:
-    rows, keys = call.query_ends.tolist(), call.key_ends.tolist()
-    return [(slice(*r), slice(*k)) for r, k in zip(pairwise(rows), pairwise(keys), strict=True)]
-
-
-def _heads(tensor: Tensor, query: Tensor | None = None) -> Tensor:
-    """Turn [N, H, D] into the [1, H, N, D] of the CPU's kernel, with as many heads as the queries."""
-    if query is not None:
-        tensor = tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1)
-    return tensor.transpose(0, 1)[None]
+        return totals[0].to(q.dtype), totals[1].to(k.dtype), totals[2].to(v.dtype), by_sink, None, None, None, None

@@ -1,0 +1,195 @@
+"""Variable-length flash kernels: the package flash-attn where it works, torch's own, and a stand-in on a CPU.
+
+Each makes one call over the sequences of a :class:`~.varlen.Call`; backward takes the *merged* output and LSE.
+The package caps scores, torch's kernels do not.  Scores are capped one by one, before any merge, so what
+:mod:`.rectangles` says of merging holds for capped ones, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from recipec.runtime.attention.varlen import Call
+
+_AGREE = 2e-2  # what two bfloat16 kernels differ by, relative to the largest number
+
+
+class Kernel(Protocol):
+    """Queries ``[N, H, D]``, keys and values ``[M, G, D]``; LSE ``[H, N]`` in float32."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Return output, LSE, and what the backward wants to see again; a ``cap`` of 0 is none."""
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
+        cap: float, kept: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Return the gradients by queries, keys and values."""
+
+
+class Torch:
+    """The kernels that come with torch."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Make the call."""
+        assert not cap, "these kernels cap no scores"
+        out, lse, seed, unused, _ = torch.ops.aten._flash_attention_forward(  # noqa: SLF001
+            q, k, v, *call.ends, 0.0, call.causal, False, scale=scale
+        )
+        return out, lse, (seed, unused)
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
+        cap: float, kept: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Make the backward of a call."""
+        assert not cap, "these kernels cap no scores"
+        found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001
+            grad, q, k, v, out, lse.float().contiguous(), *call.ends, 0.0, call.causal, *kept, scale=scale
+        )
+        return found
+
+
+class Package:
+    """The kernels of flash-attn 2 (the extra ``flash``), through the operators that it registers."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Make the call."""
+        out, lse, _, seed = torch.ops.flashattn._flash_attn_varlen_forward(  # noqa: SLF001
+            q, k, v, *call.ends, 0.0, scale, call.causal, -1, -1, cap, None, False
+        )
+        return out, lse, seed
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
+        cap: float, kept: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Make the backward of a call."""
+        by_q, by_k, by_v = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
+        lse = lse.float().contiguous()
+        torch.ops.flashattn._flash_attn_varlen_backward(  # noqa: SLF001
+            grad,
+            q,
+            k,
+            v,
+            out,
+            lse,
+            by_q,
+            by_k,
+            by_v,
+            *call.ends,
+            0.0,
+            scale,
+            call.causal,
+            -1,
+            -1,
+            cap,
+            None,
+            False,
+            kept,
+        )
+        return by_q, by_k, by_v
+
+
+class Cpu:
+    """The kernel of a CPU, one sequence at a time: so that all but the kernels of a GPU can be tested there."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Make the call."""
+        assert not cap, "this kernel caps no scores"
+        outs, lses = [], []
+        for rows, keys in _sequences(call):
+            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
+                _heads(q[rows]), _heads(k[keys], q), _heads(v[keys], q), 0.0, call.causal, scale=scale
+            )
+            outs.append(out[0].transpose(0, 1))
+            lses.append(lse[0])
+        return torch.cat(outs), torch.cat(lses, 1), None
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
+        cap: float, kept: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Make the backward of a call."""
+        assert not cap, "this kernel caps no scores"
+        assert kept is None, "nothing is kept on a CPU"
+        by_q, by_k, by_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for rows, keys in _sequences(call):
+            made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
+                _heads(grad[rows]),
+                _heads(q[rows]),
+                _heads(k[keys], q),
+                _heads(v[keys], q),
+                _heads(out[rows]),
+                lse[None, :, rows].contiguous(),
+                0.0,
+                call.causal,
+                scale=scale,
+            )
+            by_q[rows] = made[0][0].transpose(0, 1)
+            by_k[keys] = made[1][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
+            by_v[keys] = made[2][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
+        return by_q, by_k, by_v
+
+
+def kernel(device: torch.device) -> Kernel:
+    """Return the kernels that a device has; flash-attn's where they are installed and agree with torch's."""
+    if device.type != "cuda":
+        return Cpu()
+    return Package() if _package(device) else Torch()
+
+
+def caps(device: torch.device) -> bool:
+    """Whether a device's kernels can cap scores."""
+    return isinstance(kernel(device), Package)
+
+
+@cache
+def _package(device: torch.device) -> bool:
+    try:
+        importlib.import_module("flash_attn")
+        return agree(Package(), Torch(), device, torch.bfloat16)
+    except (ImportError, RuntimeError, AttributeError, TypeError):  # another build of torch or of the package
+        return False
+
+
+def agree(one: Kernel, other: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether two kernels give the same output, LSE and gradients on a small case: what is private may change."""
+    from recipec.runtime.attention.varlen import Call  # noqa: PLC0415 - calls know their kernels
+
+    ends = torch.tensor([0, 5, 12], dtype=torch.int32, device=device)
+    call = Call(None, None, ends, ends, 7, 7, causal=True)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = (torch.randn(12, heads, 32, generator=generator).to(device, dtype) for heads in (4, 2, 2, 4))
+    found = []
+    for kernels in (one, other):
+        out, lse, kept = kernels.forward(q, k, v, call, 0.2, 0.0)
+        found.append((out, lse, *kernels.backward(grad, q, k, v, out, lse, call, 0.2, 0.0, kept)))
+    return all(bool((a - b).abs().max() <= _AGREE * b.abs().max()) for a, b in zip(*found, strict=True))
+
+
+def _sequences(call: Call) -> list[tuple[slice, slice]]:
+    rows, keys = call.query_ends.tolist(), call.key_ends.tolist()
+    return [(slice(*r), slice(*k)) for r, k in zip(pairwise(rows), pairwise(keys), strict=True)]
+
+
+def _heads(tensor: Tensor, query: Tensor | None = None) -> Tensor:
+    """Turn [N, H, D] into the [1, H, N, D] of the CPU's kernel, with as many heads as the queries."""
+    if query is not None:
+        tensor = tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1)
+    return tensor.transpose(0, 1)[None]
