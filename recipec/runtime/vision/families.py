@@ -54,9 +54,9 @@ class Family(ABC):
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode images in one pass; return the embeddings of each one's tokens."""
 
-    def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int]:
-        """Return the grid of an image's tokens: times, rows and columns; of families that turn only."""
-        raise NotImplementedError
+    def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int] | None:  # noqa: ARG002 - of those that turn
+        """Return the grid of an image's tokens, times, rows and columns, where positions turn by it."""
+        return None
 
 
 class Qwen(Family):

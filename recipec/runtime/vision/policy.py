@@ -184,7 +184,7 @@ class VisionLm(CausalLm):
         """Give images their ids; return them by digest."""
         found = {picture.digest: picture for picture in pictures}
         for picture in found.values():
-            self.registry.add(picture, self.family.shape(self.model, picture.inputs) if self.family.turns else None)
+            self.registry.add(picture, self.family.shape(self.model, picture.inputs))
         return found
 
     def virtual(self, ids: Sequence[int], images: Sequence[Picture]) -> tuple[int, ...]:
