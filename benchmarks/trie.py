@@ -63,7 +63,7 @@ class Side:
 
     def prepare(self):
         """Bind what is not timed."""
-        self.policy.use(self.kind)
+        bind(self.policy, self.kind)
 
     def run(self, weight_RT):
         """Score and take the gradient; return the log-probabilities of trained tokens."""
@@ -76,6 +76,12 @@ class Side:
             (logprob * weight_RT[index, :width]).sum().backward()
             found[index, :width] = logprob.detach()
         return found[self.batch["trained_RT"]]
+
+
+def bind(policy, kind):
+    """Let an attention take the model over, whatever the package had left there."""
+    policy.model.set_attn_implementation("sdpa")
+    policy.use(kind)
 
 
 class PeerSide:
@@ -194,6 +200,7 @@ def single(policy, asked):
     prompt, answer = (24, 6) if asked.small else (2048, 128)
     batch = batch_of(flat(text, prompt, [answer] * 8))
     kinds = {name: attention(policy, name) for name in ("dense", "trie")}
+    bind(policy, kinds["dense"])
     size = {name: proof._saved(policy, kind, batch) for name, kind in kinds.items()}  # noqa: SLF001
     one = proof._saved(policy, kinds["dense"], batch.rows(torch.tensor([0])))  # noqa: SLF001
     yield (
