@@ -1,6 +1,6 @@
 """Variable-length flash kernels: the package flash-attn where it works, torch's own, and a stand-in on a CPU.
 
-Each makes one call over the sequences of a :class:`~.varlen.Call`; backward takes the *merged* output and LSE.
+Each makes one :class:`Call` over several sequences; backward takes the *merged* output and LSE.
 The package caps scores, torch's kernels do not.  Scores are capped one by one, before any merge, so what
 :mod:`.rectangles` says of merging holds for capped ones, too.
 """
@@ -8,17 +8,34 @@ The package caps scores, torch's kernels do not.  Scores are capped one by one, 
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from recipec.runtime.attention.varlen import Call
-
 _AGREE = 2e-2  # what two bfloat16 kernels differ by, relative to the largest number
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One variable-length call: tokens of all its sequences, and where each sequence ends among them."""
+
+    queries: Tensor | None
+    """Which tokens ask; none stands for all in their order."""
+    keys: Tensor | None
+    query_ends: Tensor
+    key_ends: Tensor
+    most_queries: int
+    most_keys: int
+    causal: bool
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor, int, int]:
+        """Where sequences end and how long the longest are, as kernels take them."""
+        return self.query_ends, self.key_ends, self.most_queries, self.most_keys
 
 
 class Kernel(Protocol):
@@ -170,8 +187,6 @@ def _package(device: torch.device) -> bool:
 
 def agree(one: Kernel, other: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether two kernels give the same output, LSE and gradients on a small case: what is private may change."""
-    from recipec.runtime.attention.varlen import Call  # noqa: PLC0415 - calls know their kernels
-
     ends = torch.tensor([0, 5, 12], dtype=torch.int32, device=device)
     call = Call(None, None, ends, ends, 7, 7, causal=True)
     generator = torch.Generator().manual_seed(0)

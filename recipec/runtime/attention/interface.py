@@ -44,10 +44,10 @@ class Pass:
     trie: Trie
     kernel: Kernel = "auto"
     calls: int = 0
-    plan: dict[torch.device, tuple[varlen.Call, ...]] = field(default_factory=dict)
+    plan: dict[torch.device, tuple[flash.Call, ...]] = field(default_factory=dict)
     rows: dict[torch.device, mixers.Rows] = field(default_factory=dict)
 
-    def calls_on(self, device: torch.device) -> tuple[varlen.Call, ...]:
+    def calls_on(self, device: torch.device) -> tuple[flash.Call, ...]:
         """The variable-length calls, planned once for all layers."""
         if device not in self.plan:
             self.plan[device] = varlen.calls(self.trie, device)

@@ -7,7 +7,6 @@ The kernels are those of :mod:`.flash`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,30 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recipec.runtime.attention import flash
+from recipec.runtime.attention.flash import Call
 from recipec.runtime.attention.rectangles import add_sink, merge, sink_gradient
 from recipec.runtime.trie import Trie
 
 DTYPES = (torch.float16, torch.bfloat16)
 """What the kernels of GPUs compute in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One variable-length call: tokens of all its sequences, and where each sequence ends among them."""
-
-    queries: Tensor | None
-    """Which tokens ask; none stands for all in their order."""
-    keys: Tensor | None
-    query_ends: Tensor
-    key_ends: Tensor
-    most_queries: int
-    most_keys: int
-    causal: bool
-
-    @property
-    def ends(self) -> tuple[Tensor, Tensor, int, int]:
-        """Where sequences end and how long the longest are, as kernels take them."""
-        return self.query_ends, self.key_ends, self.most_queries, self.most_keys
 
 
 def calls(trie: Trie, device: torch.device) -> tuple[Call, ...]:
