@@ -3,21 +3,11 @@
 import os
 
 import pytest
-from small import MODEL, rows
+from small import MODEL, SFT, rows
 from test_kg_preferences import FILES, RANK
 
 ALIGN = "  " + RANK.partition("stages:")[2].lstrip().replace(MODEL, "    from: learn\n")
-TWO = f"""\
-recipec: 1
-name: small
-stages:
-  learn:
-    kind: sft
-{MODEL}\
-    data: {{path: a.jsonl}}
-    optimizer: {{learning_rate: 1.0e-3}}
-    budget: {{steps: 2, rows_per_step: 2}}
-{ALIGN}"""
+TWO = SFT + ALIGN
 GRAPH = "type: triples, path: facts.tsv, closed: [has sign]"
 SERVED = RANK.replace(GRAPH, "type: sparql, service: facts, retries: 0, timeout: 2")
 SERVED += 'machine: {services: {facts: {url: "http://127.0.0.1:9/sparql"}}}\n'
