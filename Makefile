@@ -39,7 +39,7 @@ schemas: $(VENV)/.installed
 	git diff --exit-code schemas
 
 reference: $(VENV)/.installed
-	$(BIN)/python -m recipec.reference docs/reference
+	$(BIN)/python -m recipec.catalogue.reference_docs docs/reference
 
 validate: $(VENV)/.installed
 	$(BIN)/recipec validate recipes

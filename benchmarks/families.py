@@ -21,8 +21,8 @@ import transformers
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from recipec.runtime.attention.proof import Certificate, certify
-from recipec.runtime.attention.shrunk import _SIZES, shrunk
+from recipec.runtime.attention.certification.run import Certificate, certify
+from recipec.runtime.attention.certification.tiny_config import _SIZES, shrunk
 
 MARK = "<!-- below: python benchmarks/families.py --write docs/attention.md -->"
 

@@ -135,12 +135,12 @@ def run_ours(folder, steps):
     """Run the components of the step as the compiler arranges them: no old pass, no reference pass."""
     import torch
 
-    from recipec.runtime import advantage, loss, ops
     from recipec.runtime.batch import Task
-    from recipec.runtime.optimizer import AdamW
-    from recipec.runtime.policy import CausalLm, Origin
-    from recipec.runtime.sampler.chain import Chain
-    from recipec.runtime.setting import Setting
+    from recipec.runtime.context import Setting
+    from recipec.runtime.model.causal_lm import CausalLm, Origin
+    from recipec.runtime.objective import advantage, compiler_ops, loss
+    from recipec.runtime.rollout.chain import Chain
+    from recipec.runtime.training.optimizer import AdamW
     from recipec.spec import advantage as credit
     from recipec.spec import loss as objective
     from recipec.spec import optimizer, policy, sampler
@@ -163,8 +163,8 @@ def run_ours(folder, steps):
         reward_R = torch.tensor([score(text) for text in rows["text_R"]], dtype=torch.float64)
         by_R = rows["by_prompt_R"]
         credit_R = advantage.group_relative(reward_R, by_R, rows["error_R"], None, **grouped)["advantage_R"]
-        credit_RT = ops.broadcast(credit_R, rows["trained_RT"])["advantage_RT"]
-        weight_RT = ops.weigh(rows["trained_RT"], aggregate="token_mean")["weight_RT"]
+        credit_RT = compiler_ops.broadcast(credit_R, rows["trained_RT"])["advantage_RT"]
+        weight_RT = compiler_ops.weigh(rows["trained_RT"], aggregate="token_mean")["weight_RT"]
         model.train()
         scored = model.logprobs(rows["tokens_RT"], rows["attend_RT"], rows["trained_RT"])
         logprob_RT, given = scored["logprob_RT"], (rows["trained_RT"], rows["turn_RT"], weight_RT)

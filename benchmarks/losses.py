@@ -25,12 +25,12 @@ import transformers
 import trl
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from recipec.runtime import ops
 from recipec.runtime.batch import Example
-from recipec.runtime.loss import clipped, dpo, nll
+from recipec.runtime.context import Setting
+from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.scratch import characters
-from recipec.runtime.policy import CausalLm, Origin
-from recipec.runtime.setting import Setting
+from recipec.runtime.objective import compiler_ops
+from recipec.runtime.objective.loss import clipped, dpo, nll
 from recipec.spec import loss as spec
 from recipec.spec import policy as policy_spec
 
@@ -69,7 +69,7 @@ def left_padded(sequences):
 def answered(column_RT, trained_RT):
     """Cut the prompts off a column, as TRL does."""
     rows = [row[mask].tolist() for row, mask in zip(column_RT, trained_RT, strict=True)]
-    return ops.pad_rows(rows, torch.float32)
+    return compiler_ops.pad_rows(rows, torch.float32)
 
 
 def exact(model, columns, temperature):
@@ -142,7 +142,7 @@ def grpo(models, draw, theirs, ours):
     """Compare one form of GRPO with k3 KL and a clip of 0.2 and 0.28."""
     knobs = {"beta": 0.04, "epsilon": 0.2, "epsilon_high": 0.28}
     examples = draw_examples(draw, ROWS)
-    columns = ops.collate_completions(examples)
+    columns = compiler_ops.collate_completions(examples)
     trained_RT = columns["trained_RT"]
     with torch.no_grad():
         base_RT = exact(models.judge, columns, TEMPERATURE).float()
@@ -150,8 +150,8 @@ def grpo(models, draw, theirs, ours):
     old_RT, ref_RT = base_RT + noise[0], base_RT + noise[1]
     advantage_R = torch.randn(ROWS, generator=draw)
     form = spec.Clipped(**knobs, **ours)
-    weight_RT = ops.weigh(trained_RT, aggregate=form.aggregate, normaliser=form.normaliser)["weight_RT"]
-    credit_RT = ops.broadcast(advantage_R, trained_RT)["advantage_RT"]
+    weight_RT = compiler_ops.weigh(trained_RT, aggregate=form.aggregate, normaliser=form.normaliser)["weight_RT"]
+    credit_RT = compiler_ops.broadcast(advantage_R, trained_RT)["advantage_RT"]
 
     def objective(logprob_RT):
         shared = (old_RT, credit_RT, trained_RT, columns["turn_RT"], weight_RT, ref_RT, None, None)
@@ -170,10 +170,10 @@ def grpo(models, draw, theirs, ours):
     answers = [[t for t, on in zip(e.ids, e.trained, strict=True) if on] for e in examples]
     prompts = [e.ids[: len(e.ids) - len(a)] for e, a in zip(examples, answers, strict=True)]
     prompt_ids, prompt_mask = left_padded(prompts)
-    masks = ops.pad_rows([[1] * len(a) for a in answers], torch.int64)
+    masks = compiler_ops.pad_rows([[1] * len(a) for a in answers], torch.int64)
     inputs = {
         "prompt_ids": prompt_ids, "prompt_mask": prompt_mask, "completion_mask": masks, "advantages": advantage_R,
-        "completion_ids": ops.pad_rows(answers, torch.int64),
+        "completion_ids": compiler_ops.pad_rows(answers, torch.int64),
         "old_per_token_logps": answered(old_RT, trained_RT), "ref_per_token_logps": answered(ref_RT, trained_RT),
     }  # fmt: skip
     loss = trainer._compute_loss(trainer.model, inputs)  # noqa: SLF001 - the very function is what is compared
@@ -183,11 +183,11 @@ def grpo(models, draw, theirs, ours):
 def preference(models, draw, kind, knobs):
     """Compare DPO."""
     chosen, rejected = draw_examples(draw, ROWS), draw_examples(draw, ROWS)
-    columns = ops.collate_pairs(chosen, rejected)
+    columns = compiler_ops.collate_pairs(chosen, rejected)
     with torch.no_grad():
         base_RT = exact(models.judge, columns, 1.0).float()
     ref_RT = base_RT + 0.3 * torch.randn(base_RT.shape, generator=draw) * columns["trained_RT"]
-    weight_R = ops.weigh_pairs(columns["by_pair_R"])["weight_R"]
+    weight_R = compiler_ops.weigh_pairs(columns["by_pair_R"])["weight_R"]
 
     def objective(logprob_RT):
         shared = (ref_RT, columns["trained_RT"], columns["by_pair_R"], columns["chosen_R"], weight_R)
@@ -213,8 +213,8 @@ def preference(models, draw, kind, knobs):
 
 def imitation(models, draw):
     """Compare SFT on completions."""
-    columns = ops.collate_completions(draw_examples(draw, ROWS))
-    weight_RT = ops.weigh(columns["trained_RT"], aggregate="token_mean")["weight_RT"]
+    columns = compiler_ops.collate_completions(draw_examples(draw, ROWS))
+    weight_RT = compiler_ops.weigh(columns["trained_RT"], aggregate="token_mean")["weight_RT"]
     trainer = trl.SFTTrainer(
         models.theirs, arguments(trl.SFTConfig, models.folder),
         train_dataset=datasets.Dataset.from_list([{"prompt": "a", "completion": "b"}] * ROWS),

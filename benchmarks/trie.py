@@ -29,10 +29,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 
 from recipec.component import find
-from recipec.runtime import certify as proof
-from recipec.runtime import flops, trie
-from recipec.runtime.model.linear import hasten
-from recipec.runtime.sequences import Given
+from recipec.runtime.attention import flops, prefix_tree
+from recipec.runtime.attention.certification import verb as proof
+from recipec.runtime.attention.sequence_logprobs import Given
+from recipec.runtime.model.cpu_linear import hasten
 
 VOCABULARY = 4096
 BEGIN, END = "<!-- python benchmarks/trie.py --write docs/benchmarks.md -->", "<!-- end -->"
@@ -142,7 +142,7 @@ def measure(policy, rows, batch, repeats):
 def counted(policy, batch):
     """Count a forest and its rows: tokens, operations that they need, and those that a pass makes."""
     scored = batch["trained_RT"].numpy()
-    forest = trie.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    forest = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
     row, column = scored.nonzero()
     logits = len(np.unique(forest.node_RT[row, column - 1]))
     of = flops.sizes(policy.model)
@@ -166,7 +166,7 @@ def built(batch, repeats=10):
     best = float("inf")
     for _ in range(repeats):
         began = time.process_time()
-        trie.build(tokens, lengths)
+        prefix_tree.build(tokens, lengths)
         best = min(best, time.process_time() - began)
     return lengths.sum() / best / 1e6
 

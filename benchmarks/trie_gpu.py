@@ -24,10 +24,10 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from trie_cases import Text, batch_of, flat, tree
 
 from recipec.component import find
-from recipec.diagnostics import Refused
-from recipec.runtime import flops, trie
-from recipec.runtime.attention import flex, paths, varlen
-from recipec.runtime.sequences import Given
+from recipec.diagnostics.model import Refused
+from recipec.runtime.attention import flops, prefix_tree
+from recipec.runtime.attention.kernels import flex, reference, varlen
+from recipec.runtime.attention.sequence_logprobs import Given
 
 BEGIN, END = "<!-- python benchmarks/trie_gpu.py --write docs/benchmarks.md -->", "<!-- end of GPU -->"
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -163,7 +163,7 @@ def kernels_agree(bench):
     shapes = [(heads, forest.size, width), (groups, forest.size, width), (groups, forest.size, width)]
     exact = [torch.randn(s, generator=drawn, dtype=torch.float64).to(bench.device) for s in shapes]
     weight = torch.randn(shapes[0], generator=drawn, dtype=torch.float64).to(bench.device)
-    layer = paths.Layer(width**-0.5)
+    layer = reference.Layer(width**-0.5)
 
     def run(attend, dtype):
         given = [t.to(dtype).requires_grad_() for t in exact]
@@ -175,7 +175,7 @@ def kernels_agree(bench):
         return varlen.attend(*(t.transpose(0, 1) for t in (q, k, v)), plan, layer.scale).transpose(0, 1)
 
     def plain(q, k, v):
-        return paths.by_mask(q, k, v, forest, layer, stock=False)
+        return reference.by_mask(q, k, v, forest, layer, stock=False)
 
     expected, low = run(plain, torch.float64), run(plain, torch.bfloat16)
     found = run(ours, torch.bfloat16)
@@ -198,7 +198,7 @@ def models_agree(bench):
 
 
 def forest_of(batch):
-    return trie.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    return prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
 
 
 def minimal(policy, batch):
@@ -231,7 +231,7 @@ def kernels_race(bench):
     heads, groups, width = 12, 2, 128
     shapes = [(heads, forest.size, width), (groups, forest.size, width), (groups, forest.size, width)]
     given = [torch.randn(s, device=bench.device, dtype=torch.bfloat16).requires_grad_() for s in shapes]
-    layer = paths.Layer(width**-0.5)
+    layer = reference.Layer(width**-0.5)
     plan = varlen.calls(forest, bench.device)
 
     def ours():
@@ -262,7 +262,7 @@ def planned(bench):
         batch = batch_of(tree(bench.text, **{**bench.scale.tree, "turn": bench.scale.tree["turn"] + extra}))
         tokens, lengths = batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy()
         began = time.perf_counter()
-        varlen.calls(trie.build(tokens, lengths - 1), bench.device)
+        varlen.calls(prefix_tree.build(tokens, lengths - 1), bench.device)
         took.append(1e3 * (time.perf_counter() - began))
     return statistics.median(took)
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from recipec.runtime.model.head import own_head
+from recipec.runtime.model.logprob_head import own_head
 
 NAME = "prefix_grouper_sdpa"
 HERE = find_spec("prefix_grouper") is not None

@@ -19,17 +19,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trie_cases import Text, batch_of, flat
 
-from recipec.artifacts import RunFolder
 from recipec.compile import check_recipe
-from recipec.display import Display
-from recipec.executor import Options
 from recipec.graph import Value
-from recipec.passes.lower import lower
-from recipec.passes.optimise import optimise
-from recipec.runtime import flops, loop, trie
-from recipec.runtime.journal import Journal
+from recipec.lowering.lower import lower
+from recipec.lowering.optimise import optimise
+from recipec.run.artifacts import RunFolder
+from recipec.run.executor import Options
+from recipec.run.progress import Display
+from recipec.runtime import loop
+from recipec.runtime.attention import flops, prefix_tree
+from recipec.runtime.build_stage import arrange, bind
+from recipec.runtime.logging.metrics_writer import Journal
 from recipec.runtime.model.weights import quiet
-from recipec.runtime.stage import arrange, bind
 
 GROUP, VOCABULARY = 8, 4096
 NEAR = 1.06
@@ -153,7 +154,7 @@ def least(model, batch, *, naive, beta):
     if not naive and not beta:
         batch = batch.rows(torch.arange(batch.num_rows // 4, batch.num_rows))
     scored = batch["trained_RT"].numpy()
-    forest = trie.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    forest = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
     row, column = scored.nonzero()
     shared = forest.size, forest.pairs, len(np.unique(forest.node_RT[row, column - 1]))
     dense = forest.dense_tokens, forest.dense_pairs, len(row)

@@ -10,12 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps the two lists alike
-    from recipec.builder import from_yaml as from_yaml
-    from recipec.builder import load as load
-    from recipec.builder import to_yaml as to_yaml
-    from recipec.diagnostics import Diagnostic as Diagnostic
-    from recipec.diagnostics import Refused as Refused
-    from recipec.runtime.sequences import sequence_logprobs as sequence_logprobs
+    from recipec.diagnostics.model import Diagnostic as Diagnostic
+    from recipec.diagnostics.model import Refused as Refused
+    from recipec.runtime.attention.sequence_logprobs import sequence_logprobs as sequence_logprobs
     from recipec.spec.advantage import (
         BatchStandardised as BatchStandardised,
     )
@@ -146,11 +143,14 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.sampler import Chain as Chain
     from recipec.spec.sampler import GroupFilter as GroupFilter
     from recipec.spec.sampler import Tree as Tree
+    from recipec.yaml_io import from_yaml as from_yaml
+    from recipec.yaml_io import load as load
+    from recipec.yaml_io import to_yaml as to_yaml
 
 _HOMES = {
-    "recipec.builder": ("from_yaml", "load", "to_yaml"),
-    "recipec.diagnostics": ("Diagnostic", "Refused"),
-    "recipec.runtime.sequences": ("sequence_logprobs",),
+    "recipec.yaml_io": ("from_yaml", "load", "to_yaml"),
+    "recipec.diagnostics.model": ("Diagnostic", "Refused"),
+    "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
     "recipec.spec.advantage": ("BatchStandardised", "GroupRelative", "Rloo", "Signed"),
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recipec.diagnostics import Diagnostic, Refused
+from recipec.diagnostics.model import Diagnostic, Refused
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -64,7 +64,7 @@ def show(
     diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], form: Format = Format.text, *, valid: bool
 ) -> None:
     """Write diagnostics: text to stderr, what a machine reads to stdout."""
-    from recipec.present import render
+    from recipec.diagnostics.formats import render
 
     text = render(list(diagnostics), texts, form.value, valid=valid)
     if text:
@@ -99,7 +99,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        from recipec.faults.run import cannot_write
+        from recipec.diagnostics.errors.run import cannot_write
 
         raise Refused(cannot_write(str(error.filename or path), error.strerror or str(error))) from error
 
@@ -113,8 +113,8 @@ def compiled(path: Path, overrides: Sequence[str]) -> Any:
     show(result.diagnostics, result.texts, valid=result.graph is not None)
     if result.graph is None:
         if result.ok:
-            from recipec.faults.data import at
-            from recipec.faults.reading import no_stages
+            from recipec.diagnostics.errors.data import at
+            from recipec.diagnostics.errors.reading import no_stages
 
             raise Refused(no_stages("", at(str(path), 1), fragment=True))
         raise typer.Exit(1)
@@ -152,7 +152,7 @@ def validate(
 @app.command()
 def explain(code: Annotated[str, typer.Argument(help="Code such as RC204.")]) -> None:
     """Print the page of a code."""
-    from recipec.explain import page
+    from recipec.diagnostics.pages import page
 
     text = page(code)
     if text is None:
@@ -174,8 +174,8 @@ def plan(
     stage: Annotated[str | None, typer.Option("--stage", help="Stage that --rows are of, if several could be.")] = None,
 ) -> None:
     """Say what will run or be skipped and why, what it costs, and what was optimised away."""
-    from recipec.outlook import make_plan
-    from recipec.passes.plan import render_plan
+    from recipec.planning.plan import render_plan
+    from recipec.run.run_plan import make_plan
 
     result = compiled(recipe, overrides)
     recorded = (rows, stage) if rows is not None else None
@@ -200,17 +200,17 @@ def compile_(
     emit: Annotated[Emit, typer.Option("--emit", help="The graph, or the resolved recipe with origins.")] = Emit.text,
 ) -> None:
     """Print the graph, or the resolved recipe with the origin of every key."""
-    from recipec import drawing
     from recipec import graph as graphs
+    from recipec import graph_drawing
 
     result = compiled(recipe, overrides)
     match emit:
         case Emit.json:
             print(graphs.to_json(result.graph))
         case Emit.mermaid:
-            print(drawing.to_mermaid(result.graph))
+            print(graph_drawing.to_mermaid(result.graph))
         case Emit.text:
-            print(drawing.to_text(result.graph))
+            print(graph_drawing.to_text(result.graph))
         case Emit.recipe:
             print(result.resolved.listing())
 
@@ -225,11 +225,11 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Execute a recipe, or continue it."""
-    from recipec.display import Display
-    from recipec.executor import Options
-    from recipec.executor import run as execute
-    from recipec.outlook import make_plan
-    from recipec.own import check_use
+    from recipec.reading.user_code import check_use
+    from recipec.run.executor import Options
+    from recipec.run.executor import run as execute
+    from recipec.run.progress import Display
+    from recipec.run.run_plan import make_plan
 
     result = compiled(recipe, overrides)
     check_use(result.recipe.use, use, recipe.resolve().parent)
@@ -270,11 +270,11 @@ def credit(
     form: Annotated[Told, typer.Option("--format", help="A table, or the rows as JSON lines.")] = Told.text,
 ) -> None:
     """Credit recorded rows as a recipe would, without a model."""
-    from recipec.executor import reach
-    from recipec.table import credit_json, credit_table
+    from recipec.catalogue.table import credit_json, credit_table
+    from recipec.run.executor import reach
 
     result = compiled(recipe, overrides)
-    found = reach("recipec.runtime.credit:credit")(result.graph, rows, stage)
+    found = reach("recipec.runtime.objective.recorded_rollouts:credit")(result.graph, rows, stage)
     for line in (credit_json if form is Told.json else credit_table)(found):
         print(line)
 
@@ -288,12 +288,12 @@ def certify(
     form: Annotated[Told, typer.Option("--format", help="Lines, or one JSON object.")] = Told.text,
 ) -> None:
     """Prove that shared prefixes give what rows alone give, here and for this recipe; exit 1 where they do not."""
-    from recipec.executor import reach
-    from recipec.table import certified
+    from recipec.catalogue.table import certified
+    from recipec.run.executor import reach
 
     result = compiled(recipe, overrides)
     root = Path(result.resolved.files[0]).resolve().parent
-    found = reach("recipec.runtime.certify:certify")(result.graph, root, stage, rows)
+    found = reach("recipec.runtime.attention.certification.verb:certify")(result.graph, root, stage, rows)
     print(certified(found, as_json=form is Told.json))
     raise typer.Exit(0 if found["equal"] else 1)
 
@@ -301,7 +301,7 @@ def certify(
 @app.command()
 def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")]) -> None:
     """Write report.html of a run."""
-    from recipec.report import write
+    from recipec.run.report import write
 
     for folder in runs:
         with writing(folder):
@@ -311,7 +311,7 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")])
 @app.command()
 def ls(what: Annotated[str, typer.Argument(help="recipes, components, signals or codes")] = "recipes") -> None:
     """List what there is."""
-    from recipec.listing import listing
+    from recipec.catalogue.listing import listing
 
     text = listing(what)
     if text is None:
@@ -325,7 +325,7 @@ def show_(
     name: Annotated[str, typer.Argument(help="A recipe's name, or SLOT/COMPONENT such as loss/clipped.")],
 ) -> None:
     """Print a shipped recipe, or a component's knobs, units, defaults and contract."""
-    from recipec.listing import page
+    from recipec.catalogue.listing import page
 
     text = page(name)
     if text is None:
@@ -342,7 +342,7 @@ def new(
     dest: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
 ) -> None:
     """Write a starter recipe that you own."""
-    from recipec.listing import starter
+    from recipec.catalogue.listing import starter
 
     files = starter(template, dest)
     if files is None:
@@ -365,7 +365,7 @@ def schema(
     write: Annotated[Path | None, typer.Option("--write", help="Write all schemas into this folder.")] = None,
 ) -> None:
     """Print a JSON Schema, or write all of them."""
-    from recipec import schema as schemas
+    from recipec.catalogue import json_schema as schemas
 
     if write is not None:
         with writing(write):
@@ -393,7 +393,7 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             print(f"cannot write: {error.strerror}", file=sys.stderr)
             sys.exit(1)
-        from recipec.crash import note_crash
+        from recipec.diagnostics.crash_report import note_crash
 
         print(f"this is a bug of recipec, not of your recipe; {note_crash(traceback.format_exc())}", file=sys.stderr)
         sys.exit(3)

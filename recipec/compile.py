@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from recipec.diagnostics import PYTHON, Diagnostic
-from recipec.passes.check import check_all
-from recipec.passes.read import read_recipe
-from recipec.resolve import resolve
-from recipec.source import read_source
+from recipec.checks.run_checks import check_all
+from recipec.diagnostics.model import PYTHON, Diagnostic
+from recipec.language.resolve import resolve
+from recipec.language.yaml_reader import read_source
+from recipec.reading.recipe import read_recipe
 
 if TYPE_CHECKING:
     from recipec.graph import Graph
-    from recipec.passes.reading import Reading
-    from recipec.resolve import Resolved
+    from recipec.language.resolve import Resolved
+    from recipec.reading.partial import Reading
     from recipec.spec.recipe import Recipe
 
 
@@ -68,8 +68,8 @@ def compile_graph(recipe: Recipe, keys: Sequence[str] = ()) -> Graph:
     ``keys`` are the dotted keys that the files give: the graph must have read every one.
     """
     from recipec.graph import verify  # noqa: PLC0415 - checking alone lowers nothing, and is a process of its own
-    from recipec.passes.lower import lower  # noqa: PLC0415
-    from recipec.passes.optimise import optimise  # noqa: PLC0415
+    from recipec.lowering.lower import lower  # noqa: PLC0415
+    from recipec.lowering.optimise import optimise  # noqa: PLC0415
 
     graph = verify(lower(recipe))  # rows -> nodes; sums, broadcasts and loops visible
     return verify(optimise(graph), keys=keys)  # removals that are proved to change nothing

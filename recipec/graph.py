@@ -3,7 +3,7 @@
 A stage lowers to ``before -> loop over steps (body, inner loop over updates) -> artifacts``.
 Carries are the only back edges: what one turn of a loop hands to the next.
 The file holds the nouns, their JSON, their grammar (``verify``) and what tells two graphs apart (``differences``);
-``recipec.drawing`` makes text and Mermaid of them.
+``recipec.graph_drawing`` makes text and Mermaid of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Input:
 class Node:
     """One call of one function.
 
-    Example: ``Node("explore/sum.advantage_R", "compiler", "sum_advantages", "recipec.runtime.ops:sum_advantages", {},
+    Example: ``Node("explore/sum.advantage_R", "compiler", "sum_advantages", "recipec…compiler_ops:sum_advantages", {},
     (Input("*advantage_R", Value("advantage_R", "explore/advantage.within")),), ("advantage_R",), "9f…")``.
     A parameter that starts with ``*`` takes several inputs, in their order.
     """

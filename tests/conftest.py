@@ -30,6 +30,6 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch, capsys):
     """Return a folder to write a small recipe into and to run it there."""
-    from small import Folder
+    from support.small_recipes import Folder
 
     return Folder(tmp_path, monkeypatch, capsys)

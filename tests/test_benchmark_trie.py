@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from recipec.runtime.attention import varlen
-from recipec.runtime.sequences import Given
+from recipec.runtime.attention.kernels import varlen
+from recipec.runtime.attention.sequence_logprobs import Given
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import trie as bench

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from small import RL, ROWS, SFT
+from support.small_recipes import RL, ROWS, SFT
 
 from recipec import cli
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from built import dpo, part, recipe, rl, scratch, sft, three
 from hypothesis import given
 from hypothesis import strategies as st
+from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 
 from recipec.compile import compile_graph, compile_model, compile_recipe
 from recipec.graph import is_read, to_json

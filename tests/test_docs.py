@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from recipec import reference
+from recipec.catalogue import reference_docs
 from recipec.cli import app
 from recipec.compile import compile_recipe
 from recipec.component import known
-from recipec.explain import all_codes
-from recipec.present import render
+from recipec.diagnostics.formats import render
+from recipec.diagnostics.pages import all_codes
 from recipec.signals import SIGNALS
 from recipec.spec.recipe import SLOTS
 
@@ -83,12 +83,12 @@ stages:
 def test_the_reference_is_current() -> None:
     """The reference is what `make reference` writes, and nothing else lies beside it."""
     written = {path.name: path.read_text("utf-8") for path in (DOCS / "reference").iterdir()}
-    assert written == reference.pages()
+    assert written == reference_docs.pages()
 
 
 def test_everything_is_in_the_reference() -> None:
     """Every code, component and signal has its place in the reference."""
-    pages = reference.pages()
+    pages = reference_docs.pages()
     assert [code for code in all_codes() if f"\n### {code} " not in pages["codes.md"]] == []
     assert [name for name in SIGNALS if f"\n| `{name}` |" not in pages["signals.md"]] == []
     names = [f"{slot}/{name}" for slot in [*(s.name for s in SLOTS), "machine"] for name in known(slot)]

@@ -5,12 +5,13 @@ import json
 
 import jsonschema
 import pytest
-from built import dpo, part, recipe, rl, scratch, sft, three
+from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 
-from recipec import drawing, schema
+from recipec import graph_drawing
+from recipec.catalogue import json_schema
 from recipec.graph import Graph, Loop, Node, differences, from_json, to_json, verify
-from recipec.passes.lower import lower
-from recipec.passes.optimise import optimise
+from recipec.lowering.lower import lower
+from recipec.lowering.optimise import optimise
 from recipec.spec.recipe import Budget, Recipe
 
 
@@ -41,7 +42,7 @@ def test_round_trip(graph: Graph) -> None:
 
 def test_schema(graph: Graph) -> None:
     """The JSON of a graph is what its schema says."""
-    jsonschema.Draft202012Validator(schema.schema("graph")).validate(json.loads(to_json(graph)))
+    jsonschema.Draft202012Validator(json_schema.schema("graph")).validate(json.loads(to_json(graph)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "stages": [{}]}'])
@@ -146,7 +147,7 @@ def test_seed_is_a_difference() -> None:
 
 def test_pictures(graph: Graph) -> None:
     """Every node is in the tree and in the chart, and what was left out is told."""
-    tree, chart = drawing.to_text(graph), drawing.to_mermaid(graph)
+    tree, chart = graph_drawing.to_text(graph), graph_drawing.to_mermaid(graph)
     for stage in graph.stages:
         for node in stage.nodes():
             name = node.id.partition("/")[2]

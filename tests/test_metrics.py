@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from small import RL, ROWS, Folder
+from support.small_recipes import RL, ROWS, Folder
 
-from recipec.runtime.sampler import chain, counts
+from recipec.runtime.rollout import chain, metrics
 
 PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text("utf-8")
 TABLE = re.compile(r"^\| (`.+?`) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
@@ -21,7 +21,7 @@ def named(text: str) -> list[str]:
 
 def test_the_names_of_samplers() -> None:
     """What chains and trees count stands on the page, once, and the page names nothing that they do not count."""
-    made = counts.episodes([], "trajectory") | counts.trees([]) | chain._statistics([]) | {"metric/num_tokens": 0.0}
+    made = metrics.episodes([], "trajectory") | metrics.trees([]) | chain._statistics([]) | {"metric/num_tokens": 0.0}
     section = PAGE.partition("## What samplers count")[2].partition("With `group_filter`")[0]
     assert sorted(named(section)) == sorted(name.removeprefix("metric/") for name in made)
 

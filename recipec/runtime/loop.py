@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from recipec.diagnostics import Refused
-from recipec.faults import run as faults
+from recipec.diagnostics.errors import run as faults
+from recipec.diagnostics.model import Refused
 from recipec.graph import Loop, Node, Value
-from recipec.runtime import filter as group_filter
-from recipec.runtime import record, statistics
 from recipec.runtime.batch import Batch
-from recipec.runtime.bound import Stage
-from recipec.runtime.cached import Cached
-from recipec.runtime.minibatch import minibatches, updates_per_step
-from recipec.runtime.resume import restore, save
-from recipec.runtime.walk import Values
+from recipec.runtime.graph_runner import Values
+from recipec.runtime.logging import rollout_log, statistics
+from recipec.runtime.objective import group_filter
+from recipec.runtime.objective.cached_reference import Cached
+from recipec.runtime.running_stage import Stage
+from recipec.runtime.training.minibatch import minibatches, updates_per_step
+from recipec.runtime.training.resume import restore, save
 from recipec.spec.recipe import UNIT
 
 
@@ -147,14 +147,14 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
     stage.policy.eval()
     began = time.monotonic()
     walked = [node for node in once if node.id != source.id]
-    record.begin(stage, walked)
+    rollout_log.begin(stage, walked)
     with torch.no_grad():
-        sampled = group_filter.run(stage, walked, values, record.rows_path(stage))
+        sampled = group_filter.run(stage, walked, values, rollout_log.rows_path(stage))
         metrics = {k: float(v) for k, v in sampled.items()}
     metrics["seconds/rollout"] = time.monotonic() - began
     batch = gather(values, update)
     metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values)
-    record.keep(stage, values, walked)
+    rollout_log.keep(stage, values, walked)
     began = time.monotonic()
     metrics |= updates(stage, batch, update)
     metrics["seconds/update"] = time.monotonic() - began

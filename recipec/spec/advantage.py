@@ -18,7 +18,7 @@ class _Level(Component):
     "advantage",
     requires=("value_R", "group_R", "failed_R", when("statistics", "trajectories", "episode_id_R")),
     provides=("advantage_R",),
-    impl="recipec.runtime.advantage:group_relative",
+    impl="recipec.runtime.objective.advantage:group_relative",
 )
 class GroupRelative(_Level):
     r"""Credit each row with its value relative to its group.
@@ -48,7 +48,7 @@ class GroupRelative(_Level):
     "advantage",
     requires=("value_R", "group_R", "failed_R"),
     provides=("advantage_R",),
-    impl="recipec.runtime.advantage:rloo",
+    impl="recipec.runtime.objective.advantage:rloo",
 )
 class Rloo(_Level):
     r"""Credit each row with its value minus the mean of the others in its group.
@@ -65,7 +65,10 @@ class Rloo(_Level):
 
 
 @component(
-    "advantage", requires=("value_R", "failed_R"), provides=("advantage_R",), impl="recipec.runtime.advantage:signed"
+    "advantage",
+    requires=("value_R", "failed_R"),
+    provides=("advantage_R",),
+    impl="recipec.runtime.objective.advantage:signed",
 )
 class Signed(_Level):
     r"""Credit a row by whether its value is above a threshold, without a group.
@@ -91,7 +94,7 @@ class Signed(_Level):
     "advantage",
     requires=("value_R", "group_R", "failed_R"),
     provides=("advantage_R",),
-    impl="recipec.runtime.advantage:batch_standardised",
+    impl="recipec.runtime.objective.advantage:batch_standardised",
 )
 class BatchStandardised(_Level):
     r"""Centre each row on its group's mean, then divide by the deviation over the whole batch.

@@ -45,7 +45,7 @@ class Auto(Component):
     type: Literal["auto"] = "auto"
 
 
-@component("attention", impl="recipec.runtime.attention.trie:Trie")
+@component("attention", impl="recipec.runtime.attention.trie_attention:Trie")
 class Trie(Component):
     """All rows of a forward pass merged into a forest of their prefixes: each unique token is computed once.
 
@@ -61,7 +61,7 @@ class Trie(Component):
     )
 
 
-@component("attention", requires=("by_prompt_R",), impl="recipec.runtime.attention.trie:SharedPrefix")
+@component("attention", requires=("by_prompt_R",), impl="recipec.runtime.attention.trie_attention:SharedPrefix")
 class SharedPrefix(Component):
     """One shared prompt a group, then its answers: the trie's two-level form.
 

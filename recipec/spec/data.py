@@ -93,7 +93,7 @@ class ReasoningGym(_Prompts):
     "data",
     requires=("rollouts",),
     provides=("prompt_P", "completion_P"),
-    impl="recipec.runtime.data.rollouts:Rollouts",
+    impl="recipec.runtime.data.rollout_tasks:Rollouts",
     state=True,
 )
 class Rollouts(_Rows):

@@ -103,7 +103,7 @@ class SearchQa(_Turns):
     answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
 
 
-@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.alfworld:Alfworld")
+@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.alfworld.games:Alfworld")
 class Alfworld(_Shown):
     """Household games in text, played by the TextWorld engine.
 
@@ -128,7 +128,9 @@ class Alfworld(_Shown):
     ] = knob((), "Kinds of tasks; all six if empty.")
 
 
-@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.textworld:Textworld")
+@component(
+    "environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.textworld.games:Textworld"
+)
 class Textworld(_Shown):
     """Text adventures that the TextWorld package generates.
 
@@ -142,7 +144,7 @@ class Textworld(_Shown):
     quest_length: int = knob(3, "Commands that the shortest solution takes.", unit="turns", ge=1, le=50)
 
 
-@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.webshop:Webshop")
+@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.webshop.shop:Webshop")
 class Webshop(_Shown):
     """Find and buy a product that fits an instruction.
 
@@ -212,7 +214,7 @@ class ReasoningGymEpisodes(_Shown):
 @component(
     "environment",
     provides=(*_WORLD, when("replayable", "branchable")),
-    impl="recipec.runtime.environment.own:Own",
+    impl="recipec.runtime.environment.user_env:Own",
 )
 class Own(_Shown):
     """A class of the user's own file, named under the recipe's `use`; it runs in a process that may be killed.

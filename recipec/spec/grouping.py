@@ -11,7 +11,7 @@ from recipec.component import Component, component, knob
     "grouping",
     requires=("state_key", "state_R", "by_prompt_R", "failed_R"),
     provides=("by_anchor_R",),
-    impl="recipec.runtime.grouping:anchor_state",
+    impl="recipec.runtime.objective.grouping:anchor_state",
 )
 class AnchorState(Component):
     r"""Group the steps of one prompt that started from the same environment state.

@@ -73,7 +73,7 @@ class Triples(Graph):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-@component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.endpoint:Sparql")
+@component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.sparql_client:Sparql")
 class Sparql(Graph):
     """A graph that a service of the network answers questions about.
 

@@ -24,7 +24,7 @@ _AGGREGATE = (
         when("sampler_correction", "mask", "sampler_logprob_RT"),
     ),
     provides=("loss",),
-    impl="recipec.runtime.loss:clipped",
+    impl="recipec.runtime.objective.loss:clipped",
     lowered=("aggregate", "normaliser"),
 )  # fmt: skip
 class Clipped(Component):
@@ -74,7 +74,7 @@ class Clipped(Component):
     "loss",
     requires=("logprob_RT", "trained_RT", "weight_RT"),
     provides=("loss",),
-    impl="recipec.runtime.loss:nll",
+    impl="recipec.runtime.objective.loss:nll",
     lowered=("aggregate", "normaliser"),
 )
 class Nll(Component):
@@ -95,7 +95,7 @@ class Nll(Component):
     "loss",
     requires=("logprob_RT", "ref_logprob_RT", "trained_RT", "by_pair_R", "chosen_R", "weight_R"),
     provides=("loss",),
-    impl="recipec.runtime.loss:dpo",
+    impl="recipec.runtime.objective.loss:dpo",
 )
 class Dpo(Component):
     r"""Prefer the chosen answer over the rejected one, relative to the reference.

@@ -9,7 +9,7 @@ from pydantic import SerializeAsAny
 from recipec.component import Component, Section, component, knob
 
 
-@component("machine", impl="recipec.runtime.engine:Local")
+@component("machine", impl="recipec.runtime.training.local:Local")
 class Local(Component):
     """Train in this process, on one device.
 
@@ -32,7 +32,7 @@ class Deepspeed(Component):
     gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
 
 
-@component("machine", impl="recipec.runtime.sampler.hf:Hf")
+@component("machine", impl="recipec.runtime.rollout.hf_engine:Hf")
 class Hf(Component):
     """Sample in this process with the model itself: a group's prompt is computed once.
 

@@ -90,7 +90,7 @@ class Images(Section):
     "policy",
     requires=("tokens_RT", "attend_RT", "trained_RT"),
     provides=("logprob_RT", "entropy_RT"),
-    impl="recipec.runtime.policy:CausalLm",
+    impl="recipec.runtime.model.causal_lm:CausalLm",
     state=True,
 )
 class CausalLm(Component):
@@ -114,7 +114,7 @@ class CausalLm(Component):
     "policy",
     requires=("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"),
     provides=("logprob_RT", "entropy_RT"),
-    impl="recipec.runtime.vision.policy:VisionLm",
+    impl="recipec.runtime.vision.vision_lm:VisionLm",
     state=True,
 )
 class VisionLm(Component):

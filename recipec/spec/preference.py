@@ -50,7 +50,7 @@ class _Facts(Component):
     "preference",
     requires=("prompt_P", "knowledge", "sampling"),
     provides=("chosen_P", "rejected_P"),
-    impl="recipec.runtime.preference.kg:KgRag",
+    impl="recipec.runtime.preference.kg_pairs:KgRag",
     state=True,
 )
 class KgRag(_Facts):
@@ -88,7 +88,7 @@ class KgRag(_Facts):
     "preference",
     requires=("prompt_P", "knowledge", "sampling"),
     provides=("chosen_P", "rejected_P"),
-    impl="recipec.runtime.preference.kg:KgRank",
+    impl="recipec.runtime.preference.kg_pairs:KgRank",
     state=True,
 )
 class KgRank(_Facts):

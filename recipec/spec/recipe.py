@@ -216,9 +216,9 @@ class Recipe(Section):
 
     def to_yaml(self, *, minimal: bool = True) -> str:
         """Write the recipe as YAML: what differs from its default, or all that is set with ``minimal=False``."""
-        from recipec import builder  # noqa: PLC0415 - text lies above the models
+        from recipec import yaml_io  # noqa: PLC0415 - text lies above the models
 
-        return builder.to_yaml(self, minimal=minimal)
+        return yaml_io.to_yaml(self, minimal=minimal)
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
@@ -227,9 +227,9 @@ class Recipe(Section):
         Raises:
             Refused: with every diagnostic of reading.
         """
-        from recipec import builder  # noqa: PLC0415 - text lies above the models
+        from recipec import yaml_io  # noqa: PLC0415 - text lies above the models
 
-        return builder.from_yaml(text)
+        return yaml_io.from_yaml(text)
 
 
 def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package", "scratch"]:

@@ -10,7 +10,11 @@ _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
 
 
 @component(
-    "reference", requires=_ROWS, provides=("ref_logprob_RT",), impl="recipec.runtime.reference:Frozen", state=True
+    "reference",
+    requires=_ROWS,
+    provides=("ref_logprob_RT",),
+    impl="recipec.runtime.objective.reference:Frozen",
+    state=True,
 )
 class Frozen(Component):
     """The policy as it entered the stage; the compiler picks the cheapest sound way to keep it.
@@ -24,7 +28,11 @@ class Frozen(Component):
 
 
 @component(
-    "reference", requires=_ROWS, provides=("ref_logprob_RT",), impl="recipec.runtime.reference:Lagged", state=True
+    "reference",
+    requires=_ROWS,
+    provides=("ref_logprob_RT",),
+    impl="recipec.runtime.objective.reference:Lagged",
+    state=True,
 )
 class Lagged(Component):
     """A copy of the policy, refreshed every so many updates.

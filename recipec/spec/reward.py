@@ -21,7 +21,11 @@ class _Level(Component):
 
 
 @component(
-    "reward", requires=_TEXT, provides=("reward_R",), impl="recipec.runtime.reward.plain:verifier", lowered=("weight",)
+    "reward",
+    requires=_TEXT,
+    provides=("reward_R",),
+    impl="recipec.runtime.reward.rule_based:verifier",
+    lowered=("weight",),
 )
 class Verifier(_Level):
     """Ask the task's own verifier, as reasoning-gym tasks carry one.
@@ -38,7 +42,7 @@ class Verifier(_Level):
     "reward",
     requires=_TEXT,
     provides=("reward_R",),
-    impl="recipec.runtime.reward.plain:exact_match",
+    impl="recipec.runtime.reward.rule_based:exact_match",
     lowered=("weight",),
 )
 class ExactMatch(_Level):
@@ -65,7 +69,7 @@ class ExactMatch(_Level):
     "reward",
     requires=_TEXT,
     provides=("reward_R",),
-    impl="recipec.runtime.reward.plain:regex_format",
+    impl="recipec.runtime.reward.rule_based:regex_format",
     lowered=("weight",),
 )
 class RegexFormat(_Level):
@@ -125,7 +129,7 @@ class Sections(_Level):
     "reward",
     requires=("trained_RT",),
     provides=("reward_R",),
-    impl="recipec.runtime.reward.plain:length",
+    impl="recipec.runtime.reward.rule_based:length",
     lowered=("weight",),
 )
 class Length(_Level):
@@ -146,7 +150,7 @@ class Length(_Level):
     "reward",
     requires=_TEXT,
     provides=("reward_R",),
-    impl="recipec.runtime.reward.mathematics:MathVerify",
+    impl="recipec.runtime.reward.math_verify:MathVerify",
     lowered=("weight",),
 )
 class MathVerify(_Level):
@@ -188,7 +192,7 @@ class Function(_Level):
     "reward",
     requires=("trained_RT", "old_logprob_RT", "ref_logprob_RT"),
     provides=("reward_R",),
-    impl="recipec.runtime.reward.plain:kl_penalty",
+    impl="recipec.runtime.reward.rule_based:kl_penalty",
     lowered=("weight",),
 )
 class KlPenalty(_Level):
@@ -209,7 +213,7 @@ class KlPenalty(_Level):
     "reward",
     requires=("prompt_P", "by_prompt_R", "transcript_R", "episode_id_R", "step_R"),
     provides=("reward_R",),
-    impl="recipec.runtime.reward.matching:AnswerMatch",
+    impl="recipec.runtime.reward.answer_match:AnswerMatch",
     lowered=("weight",),
 )
 class AnswerMatch(_Level):
@@ -254,7 +258,7 @@ class AnswerMatch(_Level):
     "reward",
     requires=("env_reward_R", "rewards"),
     provides=("reward_R", "score_R", "return_R"),
-    impl="recipec.runtime.reward.plain:environment",
+    impl="recipec.runtime.reward.rule_based:environment",
     lowered=("weight", "gamma", "invalid_action_penalty"),
 )
 class Environment(_Level):

@@ -53,7 +53,7 @@ class _Sampling(Component):
     "sampler",
     requires=("prompt_P",),
     provides=(*_ROWS, *_STEPS, "sampling"),
-    impl="recipec.runtime.sampler.chain:Chain",
+    impl="recipec.runtime.rollout.chain:Chain",
     state=True,
 )
 class Chain(_Sampling):
@@ -75,7 +75,7 @@ class Chain(_Sampling):
     "sampler",
     requires=("prompt_P", "branchable"),
     provides=(*_ROWS, "by_tree_R", *_STEPS),
-    impl="recipec.runtime.sampler.tree:Tree",
+    impl="recipec.runtime.rollout.tree:Tree",
     state=True,
 )
 class Tree(_Sampling):

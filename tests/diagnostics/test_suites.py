@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from support.diagnostic_suites import Case, cases, diagnose, located, wording
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from suites import Case, cases, diagnose, located, wording
-
-from recipec.explain import all_codes
+from recipec.diagnostics.pages import all_codes
 
 CASES = cases()
 NOT_IN_SUITES = {

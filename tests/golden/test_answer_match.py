@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recipec.runtime.batch import Task
-from recipec.runtime.reward.matching import AnswerMatch, follows, inside, matches, overlap
-from recipec.runtime.setting import Setting
+from recipec.runtime.context import Setting
+from recipec.runtime.reward.answer_match import AnswerMatch, follows, inside, matches, overlap
 from recipec.spec import reward as specs
 
 CASES = json.loads((Path(__file__).parent / "data" / "qa_reward.json").read_text())["cases"]

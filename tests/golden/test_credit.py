@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipec.runtime.advantage import group_relative, rloo
+from recipec.runtime.objective.advantage import group_relative, rloo
 
 DATA = Path(__file__).parent / "data"
 TREES = json.loads((DATA / "tree_credit.json").read_text())["cases"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from recipec import cli
+from recipec.catalogue.table import credit_json
 from recipec.compile import compile_recipe
-from recipec.diagnostics import Refused
-from recipec.runtime.credit import credit
-from recipec.table import credit_json
+from recipec.diagnostics.model import Refused
+from recipec.runtime.objective.recorded_rollouts import credit
 
 DATA = Path(__file__).parent / "data"
 LOADED = {

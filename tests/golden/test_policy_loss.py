@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipec.runtime.loss import clipped
-from recipec.runtime.ops import weigh
+from recipec.runtime.objective.compiler_ops import weigh
+from recipec.runtime.objective.loss import clipped
 from recipec.spec.loss import Clipped
 
 CASES = json.loads((Path(__file__).parent / "data" / "policy_loss.json").read_text())["cases"]

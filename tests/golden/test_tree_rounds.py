@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.position import Position
-from recipec.runtime.sampler.rollout import Node
-from recipec.runtime.sampler.tree import breadth_first, candidates, grow, keep, leaves, mean_reward
+from recipec.runtime.environment.protocol import Position
+from recipec.runtime.rollout.episodes import Node
+from recipec.runtime.rollout.tree import breadth_first, candidates, grow, keep, leaves, mean_reward
 
 CASES = json.loads((Path(__file__).parent / "data" / "tree_rounds.json").read_text())["cases"]
 

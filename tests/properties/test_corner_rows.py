@@ -3,8 +3,8 @@
 import pytest
 from test_trie_attention_properties import agree, forest, inputs, row_by_row
 
-from recipec.runtime.attention import paths, rectangles, varlen
-from recipec.runtime.attention.paths import Layer
+from recipec.runtime.attention.kernels import flash_merge, reference, varlen
+from recipec.runtime.attention.kernels.reference import Layer
 
 CASES = {
     "one row": [[0, 1, 2, 0]],
@@ -28,10 +28,10 @@ def test_every_way_is_the_attention_of_each_row(rows: list[list[int]], sunk: boo
     expected = row_by_row(q, k, v, trie, layer, rows)
     turned = (t.transpose(0, 1) for t in (q, k, v))
     for found in (
-        rectangles.attend(q, k, v, trie.cover, layer.scale, layer.sink_H),
+        flash_merge.attend(q, k, v, trie.cover, layer.scale, layer.sink_H),
         varlen.attend(*turned, varlen.calls(trie, q.device), layer.scale, layer.sink_H).transpose(0, 1),
-        paths.by_path(q, k, v, trie, layer),
-        paths.by_mask(q, k, v, trie, layer, stock=True),
-        paths.by_mask(q, k, v, trie, layer, stock=False),
+        reference.by_path(q, k, v, trie, layer),
+        reference.by_mask(q, k, v, trie, layer, stock=True),
+        reference.by_mask(q, k, v, trie, layer, stock=False),
     ):
         agree(found, expected, given)

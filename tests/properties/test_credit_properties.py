@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.runtime.advantage import batch_standardised, group_relative, rloo
+from recipec.runtime.objective.advantage import batch_standardised, group_relative, rloo
 
 EPSILON = 1e-6
 ROWS = st.lists(

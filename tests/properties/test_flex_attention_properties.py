@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_trie_attention_properties import forest, inputs
 
-from recipec.runtime.attention import flex, paths
-from recipec.runtime.attention.paths import Layer
+from recipec.runtime.attention.kernels import flex, reference
+from recipec.runtime.attention.kernels.reference import Layer
 
 LAYERS = [
     Layer(0.3),
@@ -33,7 +33,7 @@ def test_forwards_agree_with_the_mask_of_the_forest(layer: Layer, sunk: bool) ->
     layer = Layer(layer.scale, layer.window, layer.chunk, layer.softcap, sink if sunk else None)
     with torch.no_grad():
         found = flex.attend(q, k, v, trie, layer)
-    expected = paths.by_mask(q, k, v, trie, layer, stock=False)
+    expected = reference.by_mask(q, k, v, trie, layer, stock=False)
     assert torch.allclose(found, expected, atol=1e-5)
 
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from recipec.runtime.images.album import decode
 from recipec.runtime.images.files import ImageError, read_within
+from recipec.runtime.images.image_store import decode
 
 NAMES = st.lists(st.sampled_from(["..", ".", "a", "inner", "link", "up", "~", "", "\0", "C:", "\\", "é", "x" * 300]))
 FORMS = ["PNG", "JPEG", "WEBP", "BMP", "GIF"]

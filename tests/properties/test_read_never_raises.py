@@ -4,12 +4,12 @@ from copy import deepcopy
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_recipes import ANYTHING, TEXTS, TRICKY, recipes
+from support.random_recipes import ANYTHING, TEXTS, TRICKY, recipes
 
-from recipec.builder import _block
-from recipec.passes.read import read_recipe
-from recipec.resolve import resolve
-from recipec.source import read_source
+from recipec.language.resolve import resolve
+from recipec.language.yaml_reader import read_source
+from recipec.reading.recipe import read_recipe
+from recipec.yaml_io import _block
 
 FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 

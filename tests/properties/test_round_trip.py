@@ -6,14 +6,14 @@ import string
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_recipes import recipes
+from support.random_recipes import recipes
 
-from recipec.builder import from_yaml
 from recipec.component import known
-from recipec.passes.suggest import nearest
-from recipec.passes.wording import keys_of, literals
+from recipec.reading.field_descriptions import keys_of, literals
+from recipec.reading.nearest_names import nearest
 from recipec.signals import SIGNALS
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
+from recipec.yaml_io import from_yaml
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 SECTIONS = [Recipe, Stage, Budget, Evaluation, Sampling, *(cls for slot in SLOTS for cls in known(slot.name).values())]

@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recipec.runtime.advantage import group_relative, signed
+from recipec.runtime.objective.advantage import group_relative, signed
 
 WRONG = st.integers(-300, 0).map(lambda hundredths: hundredths / 100)
 """Scores of wrong answers: some are formatted better than others."""

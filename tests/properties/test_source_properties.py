@@ -6,8 +6,8 @@ import time
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recipec.resolve import resolve
-from recipec.source import Node, read_source
+from recipec.language.resolve import resolve
+from recipec.language.yaml_reader import Node, read_source
 
 LETTERS = "ab \n\t:-[]{}${}.'\"&*!|>#?,%@`~0e1<_/\\é😀=\r"
 LINES = st.sampled_from(

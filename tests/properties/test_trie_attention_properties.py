@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipec.runtime.attention import paths, rectangles, varlen
-from recipec.runtime.attention.paths import Layer
-from recipec.runtime.cover import cover
-from recipec.runtime.trie import Trie, build
+from recipec.runtime.attention.kernels import flash_merge, reference, varlen
+from recipec.runtime.attention.kernels.reference import Layer
+from recipec.runtime.attention.kernels.tiling import cover
+from recipec.runtime.attention.prefix_tree import Trie, build
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_size=1, max_size=8).filter(any)
 HEADS, GROUPS, WIDTH = 4, 2, 8
@@ -74,7 +74,7 @@ def test_rectangles_are_the_attention_of_each_row(rows, sunk, limit) -> None:
     layer = Layer(0.3, sink_H=sink if sunk else None)
     expected = row_by_row(q, k, v, trie, layer, rows)
     chosen = cover(trie.pieces, trie.exit_N, limit)
-    agree(rectangles.attend(q, k, v, chosen, layer.scale, layer.sink_H), expected, [q, k, v, sink])
+    agree(flash_merge.attend(q, k, v, chosen, layer.scale, layer.sink_H), expected, [q, k, v, sink])
 
 
 @settings(max_examples=30, deadline=None)
@@ -104,19 +104,19 @@ def test_paths_and_masks_know_windows_chunks_caps_and_sinks(rows, window, chunk,
     q, k, v, sink = inputs(trie)
     layer = Layer(0.3, window, chunk, softcap, sink if sunk else None)
     expected = row_by_row(q, k, v, trie, layer, rows)
-    agree(paths.by_path(q, k, v, trie, layer), expected, [q, k, v, sink])
+    agree(reference.by_path(q, k, v, trie, layer), expected, [q, k, v, sink])
     for stock in (True, False):
-        agree(paths.by_mask(q, k, v, trie, layer, stock=stock), expected, [q, k, v, sink])
+        agree(reference.by_mask(q, k, v, trie, layer, stock=stock), expected, [q, k, v, sink])
 
 
 def test_windows_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window over long nodes is computed a few queries at a time, with the same result."""
-    monkeypatch.setattr(paths, "_BLOCK", 5)
+    monkeypatch.setattr(reference, "_BLOCK", 5)
     rows = [[0] * 20 + [1] * 13, [0] * 20 + [2] * 17]
     trie = forest(rows)
     q, k, v, _ = inputs(trie)
     layer = Layer(0.3, window=4)
-    agree(paths.by_path(q, k, v, trie, layer), row_by_row(q, k, v, trie, layer, rows), [q, k, v])
+    agree(reference.by_path(q, k, v, trie, layer), row_by_row(q, k, v, trie, layer, rows), [q, k, v])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
@@ -125,7 +125,7 @@ def test_lower_precisions_stay_near(dtype: torch.dtype, tolerance: float) -> Non
     rows = [[0] * 9 + [i] * 7 + [j] * 5 for i in (1, 2) for j in (3, 4)]
     trie = forest(rows)
     q, k, v, sink = inputs(trie, dtype)
-    found = rectangles.attend(q, k, v, trie.cover, 0.3, sink)
+    found = flash_merge.attend(q, k, v, trie.cover, 0.3, sink)
     exact = [t.detach().double() for t in (q, k, v)]
     expected = row_by_row(*exact, trie, Layer(0.3, sink_H=sink.detach().double()), rows)
     assert found.dtype == dtype

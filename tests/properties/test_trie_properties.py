@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.runtime.cover import cover
-from recipec.runtime.trie import Trie, build
+from recipec.runtime.attention.kernels.tiling import cover
+from recipec.runtime.attention.prefix_tree import Trie, build
 
 rows = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_size=1, max_size=9)
 """Few ids, so that duplicates, prefixes of each other, empty rows and single tokens are common."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recipec.compile import compile_recipe
-from recipec.outlook import make_plan
+from recipec.run.run_plan import make_plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PUBLISHED = RECIPES / "dermiq" / "dermiq_vlm.yaml"

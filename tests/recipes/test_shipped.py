@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recipec.compile import check_recipe, compile_recipe
-from recipec.outlook import make_plan
+from recipec.run.run_plan import make_plan
 
 ROOT = Path(__file__).parents[2] / "recipes"
 ALL = sorted(ROOT.rglob("*.yaml"))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from recipec.runtime.context import Setting
 from recipec.runtime.data.text import Text
 from recipec.runtime.model import scratch
-from recipec.runtime.setting import Setting
 
 
 class TextPolicy:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from recipec.runtime.context import Setting
 from recipec.runtime.data.table import Table
 from recipec.runtime.loop import drawn_rows
-from recipec.runtime.resume import conditions_of
-from recipec.runtime.setting import Setting
+from recipec.runtime.training.resume import conditions_of
 from recipec.spec.machine import Hf, Local
 
 

@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recipec.artifacts import write_atomic
 from recipec.component import Component
-from recipec.diagnostics import Refused
-from recipec.runtime import flops, trie
+from recipec.diagnostics.model import Refused
+from recipec.run.artifacts import write_atomic
+from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.dense import Dense
+from recipec.runtime.attention.microbatch_packing import Sharing, cut
 from recipec.runtime.attention.packed import Packed
-from recipec.runtime.attention.trie import Trie
-from recipec.runtime.cutting import Sharing, cut
+from recipec.runtime.attention.trie_attention import Trie
 from recipec.runtime.model import weights
-from recipec.runtime.model.head import Predictors
+from recipec.runtime.model.logprob_head import Predictors
 from recipec.spec.attention import WORTH
 
 if TYPE_CHECKING:
-    from recipec.runtime.policy import CausalLm
-    from recipec.runtime.setting import Setting
+    from recipec.runtime.context import Setting
+    from recipec.runtime.model.causal_lm import CausalLm
 
 KEPT = "attention.json"
 """Where the folder of a stage keeps what was chosen."""
@@ -151,7 +151,7 @@ def ideal(policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Ten
     for part in parts:
         tokens, scored = tokens_RT[part].cpu().numpy(), scored_RT[part].cpu().numpy().astype(bool)
         scored[:, 0] = False
-        forest = trie.build(tokens, np.maximum(lengths_R[part].cpu().numpy() - 1, 0))
+        forest = prefix_tree.build(tokens, np.maximum(lengths_R[part].cpu().numpy() - 1, 0))
         row, column = scored.nonzero()
         unique = len(np.unique(forest.node_RT[row, column - 1]))
         dense = forest.dense_tokens

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from recipec.component import Component
-from recipec.runtime.model.head import Predictors
+from recipec.runtime.model.logprob_head import Predictors
 
 if TYPE_CHECKING:
-    from recipec.runtime.policy import CausalLm
-    from recipec.runtime.setting import Setting
+    from recipec.runtime.context import Setting
+    from recipec.runtime.model.causal_lm import CausalLm
 
 
 class Dense:

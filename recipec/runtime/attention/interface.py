@@ -20,11 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from recipec.diagnostics import Refused
-from recipec.faults import trie as faults
-from recipec.runtime.attention import flash, flex, mixers, paths, rectangles, varlen
-from recipec.runtime.attention.paths import Layer
-from recipec.runtime.trie import Trie
+from recipec.diagnostics.errors import trie as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.attention import recurrent_layers
+from recipec.runtime.attention.kernels import flash, flash_merge, flex, reference, varlen
+from recipec.runtime.attention.kernels.reference import Layer
+from recipec.runtime.attention.prefix_tree import Trie
 
 Kernel = Literal["auto", "flash", "sdpa", "flex", "eager"]
 _STOCK = ("sdpa", "eager")
@@ -45,7 +46,7 @@ class Pass:
     kernel: Kernel = "auto"
     calls: int = 0
     plan: dict[torch.device, tuple[flash.Call, ...]] = field(default_factory=dict)
-    rows: dict[torch.device, mixers.Rows] = field(default_factory=dict)
+    rows: dict[torch.device, recurrent_layers.Rows] = field(default_factory=dict)
 
     def calls_on(self, device: torch.device) -> tuple[flash.Call, ...]:
         """The variable-length calls, planned once for all layers."""
@@ -53,10 +54,10 @@ class Pass:
             self.plan[device] = varlen.calls(self.trie, device)
         return self.plan[device]
 
-    def rows_on(self, device: torch.device) -> mixers.Rows:
+    def rows_on(self, device: torch.device) -> recurrent_layers.Rows:
         """The rows for layers that carry a state, laid out once for all of them."""
         if device not in self.rows:
-            self.rows[device] = mixers.rows_of(self.trie, device)
+            self.rows[device] = recurrent_layers.rows_of(self.trie, device)
         return self.rows[device]
 
 
@@ -75,7 +76,7 @@ def bind(model: Any) -> tuple[int, int]:
     if before not in {_name(stock) for stock in _STOCK}:
         with suppress(ValueError):  # a family without attention
             model.set_attn_implementation(_name(before if before in _STOCK else "sdpa"))
-    carrying = mixers.bind(model, _rows)
+    carrying = recurrent_layers.bind(model, _rows)
     device = next(model.parameters()).device
     token = _stock_calls.set([])
     training = {module: module.training for module in model.modules()}
@@ -90,7 +91,7 @@ def bind(model: Any) -> tuple[int, int]:
     return calls, carrying
 
 
-def _rows(device: torch.device) -> mixers.Rows | None:
+def _rows(device: torch.device) -> recurrent_layers.Rows | None:
     made = _pass.get()
     return None if made is None else made.rows_on(device)
 
@@ -193,23 +194,23 @@ def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tenso
     if made.kernel == "flex":
         return flex.attend(q, k, v, made.trie, layer)
     if made.kernel in {"sdpa", "eager"}:
-        return paths.by_mask(q, k, v, made.trie, layer, stock=made.kernel == "sdpa")
+        return reference.by_mask(q, k, v, made.trie, layer, stock=made.kernel == "sdpa")
     capped = layer.softcap is not None and not flash.caps(q.device)
     plain = not capped and not layer.bites(int(made.trie.position_N.max()) + 1)
     if q.is_cuda:
         able = plain and q.dtype in varlen.DTYPES and q.shape[-1] <= 256
     else:
-        able = plain and q.dtype in rectangles.DTYPES and rectangles.works()
+        able = plain and q.dtype in flash_merge.DTYPES and flash_merge.works()
     if not able:
         if made.kernel == "flash":
             what = "a layer caps its scores or its window is shorter than rows are" if not plain else str(q.dtype)
             raise Refused(faults.kernel_not_here("flash", f"{what}, on {q.device.type}"))
-        return paths.by_path(q, k, v, made.trie, layer)
+        return reference.by_path(q, k, v, made.trie, layer)
     if q.is_cuda:
         q, k, v = (t.transpose(0, 1) for t in (q, k, v))
         cap = layer.softcap or 0.0
         return varlen.attend(q, k, v, made.calls_on(q.device), layer.scale, layer.sink_H, cap).transpose(0, 1)
-    return rectangles.attend(q, k, v, made.trie.cover, layer.scale, layer.sink_H)
+    return flash_merge.attend(q, k, v, made.trie.cover, layer.scale, layer.sink_H)
 
 
 def _layer(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:

@@ -14,16 +14,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from recipec.component import Component
-from recipec.diagnostics import Refused
-from recipec.faults import model as faults
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.attention.dense import Dense
-from recipec.runtime.model.head import Predictors
+from recipec.runtime.model.logprob_head import Predictors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recipec.runtime.policy import CausalLm
-    from recipec.runtime.setting import Setting
+    from recipec.runtime.context import Setting
+    from recipec.runtime.model.causal_lm import CausalLm
 
 NAME = "recipec_packed"
 _PROBE = ((5, 3, 4), 11)  # lengths of the rows on which a model shows that it goes along, and a stride of ids

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as faults
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.data.files import Row, kind_of
 from recipec.runtime.images.parts import before_text, places_in, read_content, with_places

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as faults
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
 from recipec.runtime.data.sources import Encoded, Source
-from recipec.runtime.setting import Setting
 from recipec.spec import data as specs
 
 

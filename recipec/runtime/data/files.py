@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as faults
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.model import Refused
 
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")

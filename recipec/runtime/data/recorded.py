@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics import Refused
-from recipec.faults import credit as faults
+from recipec.diagnostics.errors import credit as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import pad_rows
 
 STDIN = "-"

@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as faults
-from recipec.faults import images as image_faults
-from recipec.faults import reward as reward_faults
-from recipec.killable import Declined, Lost, Pool
-from recipec.render import render_rows
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.errors import images as image_faults
+from recipec.diagnostics.errors import reward as reward_faults
+from recipec.diagnostics.model import Refused
+from recipec.run.templates import render_rows
+from recipec.run.worker_pool import Declined, Lost, Pool
 from recipec.runtime.batch import Example, Task
+from recipec.runtime.context import Setting
 from recipec.runtime.data.encode import Encoder, Text, read_messages, read_text
 from recipec.runtime.data.files import Row, hub_folder, read_rows
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import read_template
-from recipec.runtime.images.album import album_of, sees
+from recipec.runtime.images.image_store import album_of, sees
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
-from recipec.runtime.setting import Setting
 from recipec.spec import data as specs
 
 Kind = Literal["rl", "sft", "dpo"]
@@ -300,7 +300,7 @@ class ReasoningGym(Source):
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
         argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = Pool("recipec.runtime.reward.judges:gym", argument)
+        self._pool = Pool("recipec.runtime.reward.worker_judges:gym", argument)
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""

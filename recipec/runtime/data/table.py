@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recipec.runtime.draws import generator
-from recipec.runtime.setting import Setting
+from recipec.runtime.context import Setting
+from recipec.runtime.rng import generator
 
 
 class Table:

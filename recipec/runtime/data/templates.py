@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recipec.diagnostics import Diagnostic, Refused
-from recipec.faults import data as faults
-from recipec.render import template_problem
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.run.templates import template_problem
 
 
 def read_template(path: Path, shown: str) -> str:

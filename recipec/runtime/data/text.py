@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from recipec.diagnostics import Refused
-from recipec.faults import model as faults
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.model import Refused
 
 _GUARD = "\ue000{}\ue001"  # private-use characters: no template and no tokenizer gives them a meaning
 

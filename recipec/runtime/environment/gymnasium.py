@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics import Diagnostic, Refused
-from recipec.faults import data as data_faults
-from recipec.faults import environment as faults
-from recipec.killable import Declined
-from recipec.runtime.environment.played import Played
-from recipec.runtime.environment.worlds import Worlds
-from recipec.runtime.setting import Setting
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import environment as faults
+from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.run.worker_pool import Declined
+from recipec.runtime.context import Setting
+from recipec.runtime.environment.worker_env import Played
+from recipec.runtime.environment.workers import Worlds
 from recipec.spec import environment as specs
 
 
@@ -25,7 +25,7 @@ class Gymnasium(Played):
         Refused: RC812 the name is not in gymnasium's own registry, RC810 its options are wrong.
     """
 
-    handler = "recipec.runtime.environment.gymnasium_world:serve"
+    handler = "recipec.runtime.environment.gymnasium_worker:serve"
 
     def __init__(self, spec: specs.Gymnasium, setting: Setting) -> None:
         self.own = spec

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recipec.diagnostics import Refused
-from recipec.faults import environment as faults
-from recipec.faults import reward as reward_faults
+from recipec.diagnostics.errors import environment as faults
+from recipec.diagnostics.errors import reward as reward_faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import Task, question
-from recipec.runtime.environment.layout import NO_ACTION, Asked, Layout, Past, Shown, read_next
-from recipec.runtime.environment.position import Position, Turn
-from recipec.runtime.environment.worlds import TIMEOUT
+from recipec.runtime.context import Setting
+from recipec.runtime.environment.prompt_builder import NO_ACTION, Asked, Layout, Past, Shown, read_next
+from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.environment.workers import TIMEOUT
 from recipec.runtime.reward.answers import tagged
-from recipec.runtime.setting import Setting
 from recipec.spec import environment as specs
 
 WRONG = "That is not right. Try again."

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from recipec.runtime.batch import Task, question
-from recipec.runtime.environment.index import glance
-from recipec.runtime.environment.layout import NO_ACTION, Asked, Layout, Past, Shown
-from recipec.runtime.environment.position import Position, Turn
-from recipec.runtime.environment.retrieve import Failed, Found, corpus_of, start
+from recipec.runtime.environment.prompt_builder import NO_ACTION, Asked, Layout, Past, Shown
+from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.environment.retrieval.bm25_index import glance
+from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, start
 from recipec.runtime.reward.answers import normalised, right_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from recipec.runtime.setting import Setting
+    from recipec.runtime.context import Setting
     from recipec.spec.environment import SearchQa as Spec
 
 SEARCH, ANSWER = "</search>", "</answer>"
@@ -241,7 +241,7 @@ def well_formed(text: str) -> bool:
 def shown(found: Found) -> str:
     r"""Write documents as the policy reads them.
 
-    >>> from recipec.runtime.environment.index import Document
+    >>> from recipec.runtime.environment.retrieval.bm25_index import Document
     >>> shown((Document("Lyon", "A city.</information>"),))
     'Doc 1 (Title: Lyon) A city.\n'
     """

@@ -10,26 +10,26 @@ from typing import Any, Literal
 
 import torch
 
-from recipec.artifacts import RunFolder
 from recipec.component import Component
-from recipec.diagnostics import Diagnostic, Refused
-from recipec.display import Display
+from recipec.diagnostics.model import Diagnostic, Refused
 from recipec.graph import Graph, StageGraph
-from recipec.runtime import clock
+from recipec.run.artifacts import RunFolder
+from recipec.run.progress import Display
 from recipec.runtime.batch import Task
-from recipec.runtime.clock import Clocked
-from recipec.runtime.data.rows import write_rows
-from recipec.runtime.environment.position import Environment
-from recipec.runtime.evaluation.margin import margin
-from recipec.runtime.evaluation.measures import Scored, mean, summary
-from recipec.runtime.evaluation.play import LONGEST, play, rows_kind
-from recipec.runtime.images.album import show
+from recipec.runtime.context import Setting
+from recipec.runtime.data.scored_rows import write_rows
+from recipec.runtime.environment import replayed
+from recipec.runtime.environment.protocol import Environment
+from recipec.runtime.environment.replayed import Clocked
+from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
+from recipec.runtime.evaluation.metrics import Scored, mean, summary
+from recipec.runtime.evaluation.preference_margin import margin
+from recipec.runtime.graph_runner import METRIC, read_spec
+from recipec.runtime.images.image_store import show
 from recipec.runtime.reward.labels import label_of, right_labels
-from recipec.runtime.sampler.chain import rows_of, sample
-from recipec.runtime.sampler.draw import Sampling as Drawing
-from recipec.runtime.sampler.rollout import start_engine
-from recipec.runtime.setting import Setting
-from recipec.runtime.walk import METRIC, read_spec
+from recipec.runtime.rollout.chain import rows_of, sample
+from recipec.runtime.rollout.episodes import start_engine
+from recipec.runtime.rollout.token_sampling import Sampling as Drawing
 from recipec.spec.recipe import PAIRED, Sampling
 
 
@@ -112,7 +112,7 @@ class Evaluator:
         if not ready.tasks:
             return found
         path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
-        clock.begin(ready.setting.environment, path)
+        replayed.begin(ready.setting.environment, path)
         ready.setting.errors.clear()
         with torch.no_grad():
             rows, more = self._answered(name, dump, ready)
@@ -124,7 +124,7 @@ class Evaluator:
         scores = {level: value_R * ready.levels[level][0].weight for level, value_R in levels.items()}
         reward_R = torch.stack(list(scores.values())).sum(0)
         reward_R = torch.where(rows["error_R"], math.nan, reward_R)
-        clock.note(ready.setting.environment, path)
+        replayed.note(ready.setting.environment, path)
         written = {**rows, "reward_R": reward_R}
         write_rows(path, written, levels=scores, step=step, read=self.policy.decode, errors=ready.setting.errors)
         show(ready.setting, path, ready.tasks)

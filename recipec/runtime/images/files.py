@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from recipec.diagnostics import Diagnostic, Refused
-from recipec.faults import images as faults
+from recipec.diagnostics.errors import images as faults
+from recipec.diagnostics.model import Diagnostic, Refused
 
 MOST_BYTES = 64 << 20
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|data:|[a-z]:[\\/]", re.IGNORECASE)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as data_faults
-from recipec.faults import images as faults
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import images as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.data.files import Row, kind_of
 
 if TYPE_CHECKING:

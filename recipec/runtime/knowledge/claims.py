@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from recipec.runtime.knowledge.facts import Claim, Link, Triple
-from recipec.runtime.knowledge.link import Word, words
+from recipec.runtime.knowledge.entity_linking import Word, words
+from recipec.runtime.knowledge.statements import Claim, Link, Triple
 
 if TYPE_CHECKING:
-    from recipec.runtime.knowledge.graph import Knowledge
+    from recipec.runtime.knowledge.knowledge_graph import Knowledge
 
 _LINE = re.compile(r"\n+|\s*;\s+")
 _END = re.compile(r"(?<=[.!?。])\s+")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics import Refused
-from recipec.faults import preference as faults
+from recipec.diagnostics.errors import preference as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import question
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.knowledge.facts import Claim, Triple
-    from recipec.runtime.knowledge.graph import Knowledge
-    from recipec.runtime.setting import Setting
+    from recipec.runtime.context import Setting
+    from recipec.runtime.knowledge.knowledge_graph import Knowledge
+    from recipec.runtime.knowledge.statements import Claim, Triple
     from recipec.spec.preference import KgRag, KgRank
     from recipec.spec.reward import KgConsistency as Spec
 

@@ -11,29 +11,29 @@ from typing import Any
 
 import pyoxigraph as ox
 
-from recipec.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
-from recipec.diagnostics import Refused
-from recipec.faults import knowledge as faults
-from recipec.render import Renderer
+from recipec.diagnostics.errors import knowledge as faults
+from recipec.diagnostics.model import Refused
+from recipec.package_files import shipped
+from recipec.run.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.run.templates import Renderer
+from recipec.runtime.context import Setting, StoppedEarly
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.data.templates import read_template
-from recipec.runtime.knowledge.embed import resembling
-from recipec.runtime.knowledge.graph import Knowledge
-from recipec.runtime.knowledge.parse import Stated, sentence_of
-from recipec.runtime.knowledge.parse import read as read_answer
-from recipec.runtime.knowledge.queries import Stored
-from recipec.runtime.knowledge.read import stated
-from recipec.runtime.knowledge.store import key_of, open_store
-from recipec.runtime.knowledge.terms import Names
+from recipec.runtime.knowledge.embedding_search import resembling
+from recipec.runtime.knowledge.extraction_parser import Stated, sentence_of
+from recipec.runtime.knowledge.extraction_parser import read as read_answer
+from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.knowledge.rdf_terms import Names
+from recipec.runtime.knowledge.sparql_queries import Stored
+from recipec.runtime.knowledge.store_cache import key_of, open_store
+from recipec.runtime.knowledge.triple_files import stated
 from recipec.runtime.knowledge.triples import reads
-from recipec.runtime.model import adapter
-from recipec.runtime.policy import CausalLm, Origin, folder_of
-from recipec.runtime.sampler.chain import sample
-from recipec.runtime.sampler.draw import Sampling
-from recipec.runtime.sampler.rollout import start_engine
-from recipec.runtime.setting import Setting, StoppedEarly
-from recipec.shipped import shipped
+from recipec.runtime.model import lora
+from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.runtime.rollout.chain import sample
+from recipec.runtime.rollout.episodes import start_engine
+from recipec.runtime.rollout.token_sampling import Sampling
 from recipec.spec import knowledge as specs
 from recipec.spec import policy as policy_spec
 from recipec.spec.recipe import weights_kind
@@ -180,7 +180,7 @@ class _Reader:
         kind = weights_kind(name)
         at = str(self.setting.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
         origin = Origin("directory" if kind == "stage" else kind, at)
-        adapted = (folder_of(origin, self.setting) / adapter.CONFIG).exists()
+        adapted = (folder_of(origin, self.setting) / lora.CONFIG).exists()
         whole = replace(origin, adapter="merge" if adapted else None)
         return replace(self.setting, policy=CausalLm(policy_spec.CausalLm(), self.setting, whole))
 

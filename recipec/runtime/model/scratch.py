@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from recipec.diagnostics import Refused
-from recipec.faults import model as faults
-from recipec.shapes import scratch_shape
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.model import Refused
+from recipec.planning.model_shapes import scratch_shape
 from recipec.spec.policy import Scratch
 
 if TYPE_CHECKING:

@@ -25,10 +25,10 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from recipec.diagnostics import Refused
-from recipec.faults import model as faults
-from recipec.faults import trust
-from recipec.faults import vision as vision_faults
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import trust
+from recipec.diagnostics.errors import vision as vision_faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.vision.families import KNOWN
 
 DROPOUTS = (

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics import Refused
-from recipec.faults import data as faults
-from recipec.runtime.data.rollouts import as_example, as_task
-from recipec.runtime.data.rows import RolloutRow, read_rollouts
-from recipec.runtime.preference.pairs import plain, write_rows
-from recipec.runtime.setting import Setting
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.context import Setting
+from recipec.runtime.data.rollout_tasks import as_example, as_task
+from recipec.runtime.data.scored_rows import RolloutRow, read_rollouts
+from recipec.runtime.preference.pair_files import plain, write_rows
 from recipec.spec import preference as specs
 
 

@@ -6,8 +6,8 @@ import math
 import re
 import string
 
-from recipec.diagnostics import Refused
-from recipec.faults import reward as faults
+from recipec.diagnostics.errors import reward as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import Task
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics import Refused, Span
-from recipec.faults import reward as faults
-from recipec.faults.data import nearest
-from recipec.own import GIVEN, Signature
+from recipec.diagnostics.errors import reward as faults
+from recipec.diagnostics.errors.data import nearest
+from recipec.diagnostics.model import Refused, Span
+from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
-from recipec.runtime.own import blamed, file_of
-from recipec.runtime.setting import Setting
+from recipec.runtime.context import Setting
+from recipec.runtime.user_code import blamed, file_of
 from recipec.spec import reward as specs
 
 

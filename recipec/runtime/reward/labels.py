@@ -6,8 +6,8 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from recipec.diagnostics import Refused
-from recipec.faults import evaluate as faults
+from recipec.diagnostics.errors import evaluate as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.batch import Task
 from recipec.runtime.reward.answers import folded, right_answers, tagged
 

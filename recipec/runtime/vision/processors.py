@@ -9,8 +9,8 @@ from typing import Any
 
 import transformers
 
-from recipec.diagnostics import Refused
-from recipec.faults import vision as faults
+from recipec.diagnostics.errors import vision as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.model import weights
 from recipec.runtime.vision.families import Family
 from recipec.spec.policy import Images

@@ -10,8 +10,8 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from recipec.diagnostics import Refused
-from recipec.faults import model as faults
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.model import Refused
 from recipec.runtime.vision.families import Idefics, Qwen
 from recipec.spec.policy import VisionScratch
 

@@ -1,0 +1,168 @@
+"""What there is to choose from: shipped recipes, components, signals, codes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from recipec.component import Component, Section, When, is_path, is_signal, known
+from recipec.language.yaml_reader import read_source
+from recipec.package_files import shipped
+from recipec.reading import field_descriptions
+from recipec.signals import SIGNALS
+from recipec.spec.recipe import SLOTS
+
+_SCHEMA = re.compile(r"^# yaml-language-server: \$schema=\S*/(\S+)$", re.MULTILINE)
+_SLOTS = [slot.name for slot in SLOTS] + ["machine"]
+
+
+def listing(what: str) -> str | None:
+    """List recipes, components, signals or codes; none for anything else."""
+    match what:
+        case "recipes":
+            root = shipped("recipes")
+            rows = [(str(p.relative_to(root).with_suffix("")), _headline(p)) for p in sorted(root.rglob("*.yaml"))]
+        case "components":
+            rows = [
+                (f"{slot}/{name}", _first_line(cls) + ("" if cls.available() else " (not in this version)"))
+                for slot in _SLOTS
+                for name, cls in known(slot).items()
+            ]
+        case "signals":
+            rows = [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
+        case "codes":
+            from recipec.diagnostics.pages import all_codes  # noqa: PLC0415 - imports every pass
+
+            rows = [(c.code, f"{c.severity}: {c.name}") for c in all_codes().values()]
+        case _:
+            return None
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+
+
+def page(name: str) -> str | None:
+    """Text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
+    slot, _, kind = name.partition("/")
+    if slot in _SLOTS and kind in known(slot):
+        return component_page(known(slot)[kind])
+    path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def component_page(cls: type[Component]) -> str:
+    """Docstring, contract and knobs of a component."""
+    lines = [f"{cls.slot} `{cls.called}`", "", inspect.cleandoc(cls.__doc__ or ""), ""]
+    requires, provides = contract(cls)
+    lines += [f"requires: {', '.join(requires) or 'nothing'}", f"provides: {', '.join(provides) or 'nothing'}", ""]
+    lines.append("knobs:" if len(cls.model_fields) > 1 else "no knobs")
+    lines += [f"  {key.name} ({key.takes}; {key.default}): {key.doc}" for key in keys(cls) if key.name != "type"]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a section in words.
+
+    Example: ``Key("epsilon", "a number above 0 and at most 1", "0.2 if absent", "Clip below 1 - epsilon.")``.
+    """
+
+    name: str
+    takes: str
+    default: str
+    doc: str
+
+
+def keys(cls: type[Section]) -> list[Key]:
+    """Return every key of a section, with what it takes and what it is when absent."""
+    return [Key(info.alias or name, _takes(cls, info.alias or name, info), _default(info), info.description or "")
+            for name, info in cls.model_fields.items()]  # fmt: skip
+
+
+def _takes(cls: type[Section], name: str, info: FieldInfo) -> str:
+    if is_path(info):
+        return "a path"
+    if is_signal(info):
+        return "the name of a signal"
+    taken = field_descriptions.taken(cls, (name,))
+    return taken.words() if taken else "anything"
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True)
+    if isinstance(value, Component):
+        return f"`{value.called}` if absent"
+    if value is None or isinstance(value, Section) or value in ({}, ()):
+        return "optional"
+    written = json.dumps(value, ensure_ascii=False)
+    return f"{written if isinstance(value, int | float | tuple) else written[1:-1] or 'empty'} if absent"
+
+
+def contract(cls: type[Component]) -> tuple[list[str], list[str]]:
+    """Return what a component requires and what it provides, conditions included."""
+    needed = [_condition(need) for need in cls._requires]
+    return needed, [_condition(given) for given in cls._provides]
+
+
+def _condition(declared: str | When) -> str:
+    if isinstance(declared, str):
+        return declared
+    value = "" if declared.any_value else f" is {declared.value}"
+    return f"{declared.signal} (when {declared.knob}{value or ' is set'})"
+
+
+def starter(name: str, dest: Path) -> dict[Path, str] | None:
+    """Return the files of a recipe to own, by where they belong: a shipped recipe, and what it names beside itself."""
+    path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
+    if not path.is_file():
+        return None
+    files: dict[Path, str] = {}
+    _take(path, dest, files)
+    return files
+
+
+def _take(path: Path, dest: Path, files: dict[Path, str]) -> None:
+    """Take a shipped file, and what it names: files beside it as they lie, shipped templates into ``prompts/``."""
+    text = path.read_text(encoding="utf-8")
+    files[dest] = text
+    if path.suffix != ".yaml":
+        return
+    schema, templates = shipped("schemas").resolve(), shipped("templates").resolve()
+    root = read_source(path, text).root
+    text = _SCHEMA.sub(lambda found: f"# yaml-language-server: $schema={schema / found[1]}", text, count=1)
+    for value in set(_texts(root.plain() if root else None)):
+        named = (path.parent / value).resolve()
+        if "\n" in value or not named.is_file():
+            continue
+        if named.is_relative_to(path.parent.resolve()):
+            _take(named, dest.parent / value, files)
+        elif named.is_relative_to(templates):
+            text = text.replace(value, f"./prompts/{named.name}")
+            files[dest.parent / "prompts" / named.name] = named.read_text(encoding="utf-8")
+    files[dest] = text
+
+
+def _texts(data: object) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for item in data.values() if isinstance(data, dict) else data:
+            yield from _texts(item)
+
+
+def _headline(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# ") and "yaml-language-server" not in line:
+            return line.removeprefix("# ")
+    return ""
+
+
+def _first_line(cls: type[Component]) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,338 @@
+"""Rewards and credit that are legal and known to teach nothing, or not what was meant: RC401, RC402, RC410 to RC419."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import Spans, beside, dotted, group_size, knob, most_written, parts_of, place, said, titled
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Part, Reading, Row
+
+_VALUES = {"exact_match": ("correct", "wrong"), "regex_format": ("match", "mismatch")}
+"""Rewards with two values, and the knobs that say them."""
+
+
+def _alone(row: Row, spec: Any) -> bool:
+    """Whether every row is surely alone in the group that a level compares it with."""
+    compares = spec is not None and spec.called in {"group_relative", "rloo", "batch_standardised"}
+    return compares and group_size(row, spec.group) == 1
+
+
+def _empty(row: Row, part: Part) -> bool:
+    """Whether a level's credit is surely 0 for every row."""
+    spec: Any = part.spec
+    if spec is None:
+        return False
+    if getattr(spec, "weight", 1.0) == 0:
+        return True
+    if spec.called == "signed":
+        return bool(spec.positive == spec.negative == 0)
+    return _alone(row, spec) and getattr(spec, "singleton", "zero") == "zero"
+
+
+@check("RC401", "group-of-one", "warning")
+def group_of_one(reading: Reading) -> Iterator[Finding]:
+    """A level compares each row with its group, and every group has one row.
+
+    What it checks: the size of the group that the sampler makes, for levels that compare.
+    Why it matters: a deviation of one value does not exist. With `singleton: raw` the credit is the reward itself,
+    without a baseline; with `zero` the level gives nothing.
+    Example: `sampler: {num_generations: 1}` with `group: by_prompt_R`.
+    Use instead: `num_generations` of at least 2, better 8; or `signed` or `batch_standardised` over the batch.
+    References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, and the singleton rule of
+    AMAP-ML/Tree-GRPO (mean 0, deviation 1, so that the credit is the reward).
+    """
+    for row in reading.rows.values():
+        if _silent(row):
+            continue
+        for part in row.of("advantage"):
+            spec: Any = part.spec
+            if not _alone(row, spec) or spec.weight == 0:
+                continue
+            raw = getattr(spec, "singleton", "zero") == "raw"
+            credit = "its reward itself, without a baseline" if raw else "0"
+            yield Finding(
+                f"{titled(part)} compares each row with its group `{spec.group}`, and every group has one row",
+                (*knob(reading, part, "group"), *_sampler(reading, row)),
+                why=f"a group of one has no deviation: the credit of every row is {credit}",
+                help="raise sampler.num_generations to 2 or more" + ("" if raw else ", or drop this level"),
+                path=dotted(part.path),
+            )
+
+
+def _silent(row: Row) -> bool:
+    levels = row.of("advantage")
+    return bool(levels) and all(_empty(row, part) for part in levels)
+
+
+def _sampler(reading: Reading, row: Row) -> tuple[Any, ...]:
+    parts = row.of("sampler")
+    if not parts:
+        return ()
+    key = "num_generations" if said(reading, (*parts[0].path, "num_generations")) else "type"
+    return beside(reading, (*parts[0].path, key), "the sampler of this stage")
+
+
+@check("RC402", "nothing-to-learn")
+def nothing_to_learn(reading: Reading) -> Iterator[Finding]:
+    """The credit of every row is 0, whatever the rewards.
+
+    What it checks: every advantage level gives 0 for certain: weight 0, values 0, or groups of one with
+    `singleton: zero`.
+    Why it matters: the stage would sample and score for hours, and the policy would end as it began.
+    Example: `sampler: {num_generations: 1}` with one level `group_relative`.
+    Use instead: `num_generations` of at least 2, or a level that gives credit without a group, such as `signed`.
+    References: Ahmadian et al., Back to Basics, https://arxiv.org/abs/2402.14740, 2024: leave-one-out needs k > 1.
+    """
+    for row in reading.rows.values():
+        if not _silent(row):
+            continue
+        part = row.of("advantage")[0]
+        alone = any(_alone(row, level.spec) for level in row.of("advantage"))
+        yield Finding(
+            f"stage `{row.name}` can learn nothing: the credit of every row is 0",
+            (*place(reading, (*row.path, "advantage"), key=True), *(_sampler(reading, row) if alone else ())),
+            why="every group has one row, which is compared with nothing but itself"
+            if alone
+            else "the weights and values of its advantage levels are 0",
+            help="raise sampler.num_generations to 2 or more"
+            if alone
+            else "give a level a weight, or `positive` and `negative` values, other than 0",
+            path=dotted(part.path[:-1]),
+        )
+
+
+@check("RC410", "rewards-cancel", "warning")
+def rewards_cancel(reading: Reading) -> Iterator[Finding]:
+    """The weights of the reward levels leave nothing of the reward.
+
+    What it checks: not all weights are 0, and equal levels do not cancel. A single level of weight 0 is a way to
+    watch a score without training on it, and is not reported.
+    Why it matters: every row has the same reward, so no group has anything to compare.
+    Example: two levels `exact_match` of the same column, one with weight 1 and one with weight -1.
+    Use instead: drop one, or give it another weight.
+    References: huggingface/trl `reward_weights`, which multiply and add in the same way.
+    """
+    for row in reading.rows.values():
+        sums: dict[str, float] = {}
+        levels: dict[str, list[Part]] = {}
+        parts = row.of("reward")
+        for part in parts:
+            if part.spec is None:
+                sums = {}
+                break
+            key = f"{part.name} {part.spec.model_dump(exclude={'weight'})}"
+            sums[key] = sums.get(key, 0.0) + float(getattr(part.spec, "weight", 1.0))
+            levels.setdefault(key, []).append(part)
+        nothing = bool(sums) and not any(sums.values())
+        for key, total in sums.items():
+            same = levels[key]
+            if total == 0 and (len(same) > 1 or nothing):
+                names = " and ".join(f"`{part.level}`" for part in same)
+                yield Finding(
+                    f"the weights of reward {names} leave nothing of the reward",
+                    (
+                        *knob(reading, same[-1], "weight"),
+                        *(span for part in same[:-1] for span in beside(reading, part.path, "the other", key=True)),
+                    ),
+                    why="every row has the same reward, so no group has anything to compare",
+                    help="drop one of them, or give it another weight" if len(same) > 1 else "give it a weight",
+                    path=dotted(same[-1].path),
+                )
+
+
+@check("RC411", "constant-reward", "warning")
+def constant_reward(reading: Reading) -> Iterator[Finding]:
+    """A reward gives right and wrong answers the same value.
+
+    What it checks: `correct` against `wrong`, `match` against `mismatch`.
+    Why it matters: a constant falls out of every comparison, so the level teaches nothing.
+    Example: `{type: exact_match, correct: 0.0}`.
+    Use instead: values that differ.
+    References: NeMo-RL #4158 and TRL #6365: groups of equal rewards give no signal, only noise.
+    """
+    for part in reading.parts:
+        spec: Any = part.spec
+        names = _VALUES.get(part.name)
+        if (
+            part.slot == "reward"
+            and spec is not None
+            and names is not None
+            and getattr(spec, names[0]) == getattr(spec, names[1])
+        ):
+            yield Finding(
+                f"{titled(part)} gives {getattr(spec, names[0]):g} for `{names[0]}` and for `{names[1]}`",
+                knob(reading, part, names[0] if said(reading, (*part.path, names[0])) else names[1]),
+                why="a constant falls out of every comparison: the level teaches nothing",
+                help="give values that differ",
+                path=dotted(part.path),
+            )
+
+
+@check("RC412", "threshold-out-of-reach", "warning")
+def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
+    """No reward of the stage is on the other side of the threshold of `signed`.
+
+    What it checks: where one `exact_match` or `regex_format` is the only reward, its two values lie on both sides of
+    `threshold`.
+    Why it matters: every answer would be called right, or every answer wrong.
+    Example: `{type: signed, threshold: 1.0}` with rewards of 0 and 1: values above the threshold are right.
+    Use instead: a threshold between the two values.
+    References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (rewards 7 and -1, threshold 0).
+    """
+    for row, part, spec in parts_of(reading, "advantage", "signed"):
+        rewards = row.of("reward")
+        if spec.value != "reward_R" or len(rewards) != 1:
+            continue
+        reward: Any = rewards[0].spec
+        names = _VALUES.get(rewards[0].name)
+        if reward is None or names is None:
+            continue
+        values = [getattr(reward, name) * reward.weight for name in names]
+        right = [value > spec.threshold for value in values]
+        if right[0] == right[1] and values[0] != values[1]:
+            yield Finding(
+                f"{titled(part)} calls every answer {'right' if right[0] else 'wrong'}: rewards are {values[0]:g} or "
+                f"{values[1]:g}, and the threshold is {spec.threshold:g}",
+                (*knob(reading, part, "threshold"), *beside(reading, rewards[0].path, "the reward", key=True)),
+                why="values above the threshold are right, all others wrong",
+                help=f"set a threshold between {min(values):g} and {max(values):g}",
+                path=dotted((*part.path, "threshold")),
+            )
+
+
+@check("RC413", "unreachable-length", "warning")
+def unreachable_length(reading: Reading) -> Iterator[Finding]:
+    """A length penalty begins where no completion gets, or its slope is longer than its limit.
+
+    What it checks: `max_length` and `soft` of the reward `length` against the longest completion.
+    Why it matters: the penalty would never be what it says: completions are cut before they reach it, or even an
+    empty one is charged.
+    Example: `{type: length, max_length: 4096}` with `max_completion_length: 1024`.
+    Use instead: `max_length` equal to `max_completion_length`, and `soft` a quarter of it.
+    References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, eq. 13: L_max is the generation limit.
+    """
+    for row, part, spec in parts_of(reading, "reward", "length"):
+        longest = most_written(row)
+        more: Spans = ()
+        if spec.soft > spec.max_length:
+            message = f"{titled(part)} slopes over {spec.soft} tokens up to {spec.max_length}"
+            why, key = "even an empty completion would be charged", "soft"
+        elif longest is not None and spec.max_length > longest:
+            message = f"{titled(part)} is full from {spec.max_length} tokens, and completions end at {longest}"
+            never = spec.max_length - spec.soft >= longest
+            why = "no completion would ever be charged" if never else "no completion would ever be charged in full"
+            key = "max_length"
+            more = beside(reading, (*row.of("sampler")[0].path, "max_completion_length"), "completions end here")
+        else:
+            continue
+        yield Finding(
+            message,
+            (*knob(reading, part, key), *more),
+            why=why,
+            help="set `max_length` to sampler.max_completion_length, and `soft` to a part of it",
+            path=dotted((*part.path, key)),
+        )
+
+
+@check("RC414", "small-trees", "warning")
+def small_trees(reading: Reading) -> Iterator[Finding]:
+    """Credit comes from inside trees alone, and the trees have fewer than three leaves.
+
+    What it checks: all levels group by `by_tree_R`, and `1 + expansions * rounds` (or `keep`) is below 3.
+    Why it matters: two values say only which was better; the published ablation collapses with small trees and
+    works with seven leaves.
+    Example: `sampler: {type: tree, expansions: 1, rounds: 1}` with one level over `by_tree_R`.
+    Use instead: a level over `by_prompt_R` beside it, or larger trees.
+    References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: intra-tree credit alone collapses.
+    """
+    for row, part, spec in parts_of(reading, "sampler", "tree"):
+        levels = [level.spec for level in row.of("advantage")]
+        inner = bool(levels) and all(getattr(level, "group", "") == "by_tree_R" for level in levels)
+        size = group_size(row, "by_tree_R")
+        if inner and size is not None and 1 < size < 3 and 1 + spec.expansions * spec.rounds >= size:
+            yield Finding(
+                f"credit comes from inside trees alone, and a tree has {size} leaves",
+                (
+                    *place(reading, (*row.path, "advantage"), key=True),
+                    *beside(reading, part.path, "the trees", key=True),
+                ),
+                why="two leaves say only which was better; published runs with small trees collapsed",
+                help="add a level over `by_prompt_R`, or raise sampler.expansions",
+                path=dotted((*row.path, "advantage")),
+            )
+
+
+@check("RC415", "too-many-kept")
+def too_many_kept(reading: Reading) -> Iterator[Finding]:
+    """More leaves are kept of a tree than it has.
+
+    What it checks: `keep` against `1 + expansions * rounds`, the leaves that every tree has.
+    Why it matters: leaves are drawn without replacement; there would not be enough.
+    Example: `{type: tree, expansions: 2, rounds: 1, keep: 4}`: three leaves.
+    Use instead: a smaller `keep`, none, or more expansions.
+    References: AMAP-ML/Tree-GRPO, where fewer than K leaves fail an assertion during the run.
+    """
+    for _, part, spec in parts_of(reading, "sampler", "tree"):
+        leaves = 1 + spec.expansions * spec.rounds
+        if spec.keep is not None and spec.keep > leaves:
+            yield Finding(
+                f"{titled(part)} keeps {spec.keep} leaves of a tree, and each has {leaves}",
+                (
+                    *knob(reading, part, "keep"),
+                    *beside(reading, (*part.path, "expansions"), "chains added in a round"),
+                ),
+                why=f"a tree has 1 + expansions * rounds = {leaves} leaves, drawn without replacement",
+                help=f"set `keep` to {leaves} or less, or drop it to keep all",
+                path=dotted((*part.path, "keep")),
+            )
+
+
+@check("RC416", "undiscounted-steps", "warning")
+def undiscounted_steps(reading: Reading) -> Iterator[Finding]:
+    """Steps are credited by their return, and later rewards are not discounted.
+
+    What it checks: a level over `return_R` with `gamma: 1` in the reward.
+    Why it matters: where only the end is rewarded, all steps of an episode have the same return: the step level says
+    what the episode level says already, and a detour costs nothing.
+    Example: `reward: {task: {type: environment}}` with `value: return_R`.
+    Use instead: `gamma: 0.95`, as published.
+    References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 5, run with gamma 0.95.
+    """
+    for row in reading.rows.values():
+        rewards = [part for part in row.of("reward") if getattr(part.spec, "gamma", None) == 1]
+        for part in row.of("advantage"):
+            if rewards and getattr(part.spec, "value", "") == "return_R":
+                yield Finding(
+                    f"{titled(part)} compares returns, and later rewards are not discounted",
+                    (*knob(reading, rewards[0], "gamma"), *beside(reading, (*part.path, "value"), "compared here")),
+                    why="where only the end is rewarded, all steps of an episode have the same return",
+                    help="set `gamma` below 1; published runs use 0.95",
+                    path=dotted((*rewards[0].path, "gamma")),
+                )
+
+
+@check("RC417", "similarity-threshold")
+def similarity_threshold(reading: Reading) -> Iterator[Finding]:
+    """States are matched by similarity without a threshold, or exactly with one.
+
+    What it checks: `threshold` comes with `match: similarity`, and only with it.
+    Why it matters: how alike two states must be decides the groups; there is no value that is right for every text.
+    Example: `grouping: {type: anchor_state, match: similarity}`.
+    Use instead: `threshold: 0.9`, as published for search; or drop it with `match: exact`.
+    References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025: similarity 0.9 for search.
+    """
+    for _, part, spec in parts_of(reading, "grouping", "anchor_state"):
+        if (spec.match == "similarity") == (spec.threshold is not None):
+            continue
+        missing = spec.threshold is None
+        yield Finding(
+            f"{titled(part)} matches states by similarity and has no `threshold`"
+            if missing
+            else f"{titled(part)} has a `threshold` and matches states exactly",
+            knob(reading, part, "match" if missing else "threshold"),
+            why="how alike two states must be decides the groups" if missing else "nothing would read the threshold",
+            help="add `threshold: 0.9`" if missing else "drop `threshold`, or set `match: similarity`",
+            path=dotted((*part.path, "threshold")),
+        )

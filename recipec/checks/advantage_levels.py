@@ -1,0 +1,148 @@
+"""Levels of credit that do not go together, or read what nobody set: RC432 to RC436."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import beside, dotted, knob, parts_of, place, said, titled
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Part, Reading, Row
+
+
+def _combined(reading: Reading, how: str) -> Iterator[tuple[Row, Part, Any]]:
+    """Yield the readable levels of stages that combine them in one way."""
+    for row in reading.rows.values():
+        for part in row.of("advantage") if row.combine == how else ():
+            if part.spec is not None:
+                yield row, part, part.spec
+
+
+def _how(reading: Reading, row: Row) -> tuple[Any, ...]:
+    return beside(reading, (*row.path, "advantage", "combine"), "levels are combined so")
+
+
+@check("RC432", "level-of-rows")
+def level_of_rows(reading: Reading) -> Iterator[Finding]:
+    """Tokens are to be compared, and a level knows only rows.
+
+    What it checks: under `combine: per_token` every level is `group_relative`, and counts every row.
+    Why it matters: a sign, a leave-one-out or an episode that counts once has no meaning for the tokens of a pool.
+    Example: `advantage: {combine: per_token, sign: {type: signed}}`.
+    Use instead: `group_relative`, or `combine: sum`.
+    References: AMAP-ML/Tree-GRPO, `tree_per_token`.
+    """
+    for row, part, spec in _combined(reading, "per_token"):
+        other = spec.called != "group_relative"
+        if other or spec.statistics == "trajectories":
+            yield Finding(
+                f"{titled(part)} compares {'rows' if other else 'episodes'}, and `combine: per_token` compares tokens",
+                (*knob(reading, part, "type" if other else "statistics"), *_how(reading, row)),
+                why="the mean and the deviation are those of all tokens of a group",
+                help="use `group_relative`, or `combine: sum`" if other else "drop `statistics`, or use `combine: sum`",
+                path=dotted((*part.path, "type" if other else "statistics")),
+            )
+
+
+@check("RC433", "value-of-further-level")
+def value_of_further_level(reading: Reading) -> Iterator[Finding]:
+    """A further level of `combine: sequential` names a column, and compares the credit so far in its place.
+
+    What it checks: of levels that are combined in sequence, only the first, as written, says `value`.
+    Why it matters: nothing would read it.
+    Example: `advantage: {combine: sequential, across: {…}, within: {value: return_R, …}}`.
+    Use instead: no `value` there; or `combine: sum`, under which each level compares its own column.
+    References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code normalises what
+    the level before it made.
+    """
+    seen: set[str] = set()
+    for row, part, _ in _combined(reading, "sequential"):
+        if row.name in seen and said(reading, (*part.path, "value")):
+            yield Finding(
+                f"{titled(part)} names a `value`, and compares the credit of the level before it",
+                (*place(reading, (*part.path, "value")), *_how(reading, row)),
+                why="under `combine: sequential` only the first level compares a column",
+                help="drop `value`, or use `combine: sum`",
+                path=dotted((*part.path, "value")),
+            )
+        seen.add(row.name)
+
+
+@check("RC434", "nothing-to-combine", "warning")
+def nothing_to_combine(reading: Reading) -> Iterator[Finding]:
+    """Levels are combined in sequence, and there is one.
+
+    What it checks: `combine: sequential` has two levels or more.
+    Why it matters: it looks as if something were normalised twice.
+    Example: `advantage: {combine: sequential, group: {type: group_relative}}`.
+    Use instead: a second level, or no `combine`.
+    References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code has two levels.
+    """
+    for row in reading.rows.values():
+        if row.combine == "sequential" and len(row.of("advantage")) == 1:
+            yield Finding(
+                f"stage `{row.name}` combines levels in sequence, and has one",
+                place(reading, (*row.path, "advantage", "combine")),
+                why="with one level nothing is normalised again",
+                help="add a level, or drop `combine`",
+                path=dotted((*row.path, "advantage", "combine")),
+            )
+
+
+@check("RC435", "penalty-unread", "warning")
+def penalty_unread(reading: Reading) -> Iterator[Finding]:
+    """A penalty of invalid actions is set, and no level compares what it is taken off.
+
+    What it checks: `invalid_action_penalty` comes with a level over `score_R` or `return_R`.
+    Why it matters: the penalty is taken off scores and returns, never off `reward_R`: it would charge nobody.
+    Example: `reward: {task: {type: environment, invalid_action_penalty: 0.1}}` with a level over `reward_R`.
+    Use instead: `value: score_R`, or drop the knob.
+    References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, and its code: local to the row.
+    """
+    for row, part, spec in parts_of(reading, "reward", "environment"):
+        levels = row.of("advantage")
+        values = {str(getattr(level.spec, "value", "")) for level in levels}
+        if spec.invalid_action_penalty and all(level.spec for level in levels) and not values & {"score_R", "return_R"}:
+            yield Finding(
+                f"{titled(part)} charges invalid actions, and no advantage level compares `score_R` or `return_R`",
+                (
+                    *knob(reading, part, "invalid_action_penalty"),
+                    *beside(reading, (*row.path, "advantage"), "the levels", key=True),
+                ),
+                why="the penalty is taken off scores and returns, and never off `reward_R`",
+                help="set `value: score_R` in a level, or drop `invalid_action_penalty`",
+                path=dotted((*part.path, "invalid_action_penalty")),
+            )
+
+
+@check("RC436", "charged-outliers", "warning")
+def charged_outliers(reading: Reading) -> Iterator[Finding]:
+    """Each episode counts once in a deviation, and its rows are charged one by one.
+
+    What it checks: `statistics: trajectories` with `scale: std` over `score_R` or `return_R`, beside an
+    `invalid_action_penalty`.
+    Why it matters: an episode is measured by its first row. Where first rows agree, the deviation is 0, and a later
+    row that was charged is divided by epsilon alone: its credit is the penalty times a million.
+    Example: `{value: score_R, statistics: trajectories}` with `invalid_action_penalty: 0.1`.
+    Use instead: `statistics: rows`, as the published code; or `scale: none`; or no penalty.
+    References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 3, against its code.
+    """
+    for row, reward, penalised in parts_of(reading, "reward", "environment"):
+        for part in row.of("advantage"):
+            spec: Any = part.spec
+            if (
+                penalised.invalid_action_penalty
+                and getattr(spec, "statistics", "") == "trajectories"
+                and spec.scale == "std"
+                and spec.value in {"score_R", "return_R"}
+            ):
+                yield Finding(
+                    f"{titled(part)} measures an episode by its first row, and rows are charged one by one",
+                    (
+                        *knob(reading, part, "statistics"),
+                        *beside(reading, (*reward.path, "invalid_action_penalty"), "charged here"),
+                    ),
+                    why="where first rows agree, a charged row is divided by epsilon alone",
+                    help="set `statistics: rows` or `scale: none`, or drop the penalty",
+                    path=dotted((*part.path, "statistics")),
+                )

@@ -1,0 +1,323 @@
+"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC333."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from recipec.checks.queries import beside, dotted, group_size, place, units_per_step
+from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes
+from recipec.reading.partial import Part, Reading
+from recipec.spec.recipe import PAIRED
+
+_OWN = {"reward": "function", "environment": "own"}
+"""Components whose work is done by the user's own code."""
+
+
+@check("RC320", "uneven-updates", "warning")
+def uneven_updates(reading: Reading) -> Iterator[Finding]:
+    """The prompts of a step do not divide into its updates.
+
+    What it checks: `prompts_per_update` (or `updates_per_step`) divides what a step holds, where `remainder` is
+    `keep`.
+    Why it matters: the last update of each step sees fewer prompts and counts as much as the others.
+    Example: `prompts_per_step: 10, prompts_per_update: 4`: updates of 4, 4 and 2 prompts.
+    Use instead: numbers that divide, or say `remainder: drop` or `remainder: copy`.
+    """
+    for row in reading.rows.values():
+        budget, units = row.budget, units_per_step(row)
+        if budget is None or units is None or budget.remainder != "keep" or budget.shuffle_rows:
+            continue
+        size, key = budget.prompts_per_update, "prompts_per_update"
+        parts = f"{units // size} of {size} and one of {units % size}" if size else ""
+        if size is None and budget.updates_per_step:
+            size, key = budget.updates_per_step, "updates_per_step"
+            parts = f"{size - units % size} of {units // size} and {units % size} of {units // size + 1}"
+        if size is None or size > units or units % size == 0:
+            continue
+        yield Finding(
+            f"updates of stage `{row.name}` are uneven: {units} divide into {parts}",
+            place(reading, (*row.path, "budget", key)),
+            why="the short update of each step moves the weights as far as a full one",
+            help="choose numbers that divide, or say `remainder: drop` or `remainder: copy`",
+            path=dotted((*row.path, "budget", key)),
+        )
+
+
+@check("RC321", "more-updates-than-rows")
+def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
+    """An update would be larger than a step, or there would be more updates than groups.
+
+    What it checks: `prompts_per_update`, `rows_per_update` and `updates_per_step` against what a step holds. Groups
+    stay together unless `shuffle_rows` is on.
+    Why it matters: some updates would have nothing to learn from.
+    Example: `prompts_per_step: 4, updates_per_step: 8`.
+    Use instead: at most as many updates as prompts (or pairs, or rows); a larger step.
+    """
+    for row in reading.rows.values():
+        budget, units = row.budget, units_per_step(row)
+        if budget is None or units is None or row.kind is None:
+            continue
+        each = {"sft": 1, "dpo": 2, "rl": group_size(row, "by_prompt_R")}[row.kind]
+        rows = None if each is None else units * each
+        pieces = rows if budget.shuffle_rows else units
+        unit = "rows" if budget.shuffle_rows else {"rl": "prompts", "sft": "rows", "dpo": "pairs"}[row.kind]
+        pairs = (
+            ("updates_per_step", budget.updates_per_step, pieces, unit),
+            ("prompts_per_update", budget.prompts_per_update, units, "prompts"),
+            ("rows_per_update", budget.rows_per_update, rows, "rows"),
+        )
+        for key, asked, most, name in pairs:
+            if asked is not None and most is not None and asked > most:
+                yield Finding(
+                    f"`{key}: {asked}` is more than the {most} {name} of a step",
+                    place(reading, (*row.path, "budget", key)),
+                    why="some updates would have nothing to learn from",
+                    help=f"at most {most}, or more in a step",
+                    path=dotted((*row.path, "budget", key)),
+                )
+
+
+@check("RC322", "never-saved", "warning")
+def never_saved(reading: Reading) -> Iterator[Finding]:
+    """A stage ends before its first checkpoint is due.
+
+    What it checks: `save_every` against `steps`.
+    Why it matters: a run that is stopped begins the stage again, though the recipe asks for checkpoints.
+    Example: `steps: 20, save_every: 50`.
+    Use instead: a smaller number; or drop it: every stage is saved at its end.
+    """
+    for row in reading.rows.values():
+        budget = row.budget
+        if budget is not None and budget.steps and budget.save_every and budget.save_every > budget.steps:
+            yield Finding(
+                f"stage `{row.name}` ends after {budget.steps} steps, before a checkpoint is due ({budget.save_every})",
+                (
+                    *place(reading, (*row.path, "budget", "save_every")),
+                    *beside(reading, (*row.path, "budget", "steps"), "the stage ends here"),
+                ),
+                why="a run that is stopped would begin the stage again",
+                help="a smaller number, or drop it: a stage is always saved at its end",
+                path=dotted((*row.path, "budget", "save_every")),
+            )
+
+
+@check("RC323", "never-evaluated", "warning")
+def never_evaluated(reading: Reading) -> Iterator[Finding]:
+    """An evaluation is due after more steps than any stage has.
+
+    What it checks: `every` of an evaluation against the longest stage.
+    Why it matters: there would be no curve, only the points before and after each stage.
+    Example: `every: 500` where every stage has 100 steps.
+    Use instead: a smaller number, or drop it.
+    """
+    steps = [row.budget.steps if row.budget is not None else None for row in reading.rows.values()]
+    known = [count for count in steps if count is not None]
+    if not known or len(known) < len(steps):
+        return
+    for name, evaluation in reading.evaluate.items():
+        if evaluation.every is not None and evaluation.every > max(known):
+            yield Finding(
+                f"evaluation `{name}` is due every {evaluation.every} steps, and no stage has more than {max(known)}",
+                place(reading, ("evaluate", name, "every")),
+                why="it would happen only before the first stage and after each",
+                help="a smaller number, or drop it",
+                path=f"evaluate.{name}.every",
+            )
+
+
+@check("RC324", "too-few-answers")
+def too_few_answers(reading: Reading) -> Iterator[Finding]:
+    """A metric of an evaluation needs more answers to a prompt than are drawn.
+
+    What it checks: `avg@K` and `pass@K` need at least K answers; `majority` and `majority_macro_f1` at least 2.
+    Why it matters: `pass@8` of one answer is no number, and a vote of one is no vote.
+    Example: `metrics: [pass@8]` with `sampler: {num_generations: 4}`.
+    Use instead: raise `num_generations`, and with it the temperature.
+    References: Chen et al., Evaluating Large Language Models Trained on Code, https://arxiv.org/abs/2107.03374, 2021.
+    """
+    for name, evaluation in reading.evaluate.items():
+        drawn = evaluation.sampler.num_generations
+        for i, metric in enumerate(evaluation.metrics):
+            kind, _, count = metric.partition("@")
+            least = int(count) if count else 2 if kind.startswith("majority") else 1
+            if least > drawn:
+                yield Finding(
+                    f"`{metric}` needs {least} answers to a prompt, and evaluation `{name}` draws {drawn}",
+                    (
+                        *place(reading, ("evaluate", name, "metrics", i)),
+                        *beside(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
+                    ),
+                    why="a vote or an estimate over answers that were not drawn is no number",
+                    help=f"set sampler.num_generations of the evaluation to {least} or more",
+                    path=f"evaluate.{name}.metrics.{i}",
+                )
+
+
+@check("RC325", "nothing-scores")
+def nothing_scores(reading: Reading) -> Iterator[Finding]:
+    """An evaluation has no reward, and no stage has one to lend.
+
+    What it checks: an evaluation without `reward` takes those of the first `rl` stage; one must exist. The metric
+    `margin` alone compares pairs and needs none.
+    Why it matters: nothing could say which answers are right.
+    Example: a recipe of one `sft` stage with an evaluation that names only data.
+    Use instead: `reward: {right: {type: …}}` in the evaluation.
+    """
+    if any(row.kind in {"rl", None} for row in reading.rows.values()) or not reading.rows:
+        return
+    for name, evaluation in reading.evaluate.items():
+        if not evaluation.reward and set(evaluation.metrics) != {PAIRED}:
+            yield Finding(
+                f"nothing scores the answers of evaluation `{name}`",
+                place(reading, ("evaluate", name), key=True),
+                why="without `reward` it takes those of the first `rl` stage, and this recipe has none",
+                help="add `reward: {right: {type: …}}` to the evaluation",
+                path=f"evaluate.{name}.reward",
+            )
+
+
+@check("RC326", "equal-answers", "warning")
+def equal_answers(reading: Reading) -> Iterator[Finding]:
+    """An evaluation draws several answers at temperature 0.
+
+    What it checks: `num_generations` above 1 with `temperature` 0.
+    Why it matters: greedy answers are all the same, so `avg@K`, `pass@K` and `majority` equal the accuracy.
+    Example: `sampler: {num_generations: 8, temperature: 0.0}`.
+    Use instead: a temperature above 0, or one answer.
+    """
+    for name, evaluation in reading.evaluate.items():
+        if evaluation.sampler.num_generations > 1 and evaluation.sampler.temperature == 0:
+            yield Finding(
+                f"the {evaluation.sampler.num_generations} answers that evaluation `{name}` draws are all the same",
+                place(reading, ("evaluate", name, "sampler", "num_generations")),
+                why="at temperature 0, the default here, each is the likeliest one",
+                help="set sampler.temperature of the evaluation above 0, or draw one answer",
+                path=f"evaluate.{name}.sampler",
+            )
+
+
+@check("RC327", "split-pairs")
+def split_pairs(reading: Reading) -> Iterator[Finding]:
+    """Minibatches of a dpo stage are drawn from single rows.
+
+    What it checks: `shuffle_rows` is off in a stage of kind `dpo`.
+    Why it matters: the objective compares the two rows of a pair, so they must be in the same minibatch.
+    Example: `budget: {epochs: 1, pairs_per_step: 8, updates_per_step: 2, shuffle_rows: true}`.
+    Use instead: nothing: the pairs of a step that takes several updates are shuffled whole.
+    References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023, eq. 7.
+    """
+    for row in reading.rows.values():
+        if row.kind == "dpo" and row.budget is not None and row.budget.shuffle_rows:
+            yield Finding(
+                f"stage `{row.name}` compares the rows of a pair, and `shuffle_rows` would part them",
+                place(reading, (*row.path, "budget", "shuffle_rows")),
+                why="the objective needs both rows of a pair in one minibatch",
+                help="drop it: the pairs of a step that takes several updates are shuffled whole",
+                path=dotted((*row.path, "budget", "shuffle_rows")),
+            )
+
+
+@check("RC330", "no-own-file")
+def no_own_file(reading: Reading) -> Iterator[Finding]:
+    """A reward calls a function of the user's own, or an environment is theirs, and the recipe names no file of it.
+
+    What it checks: the reward `function` and the environment `own` come with `use`.
+    Why it matters: functions and classes are looked up in the files under `use` and nowhere else.
+    Example: `reward: {total: {type: function, name: invoice_total}}` without `use`.
+    Use instead: `use: [./rewards.py]` at the top of the recipe.
+    """
+    if reading.resolved.data.get("use") or reading.fragment:
+        return
+    for part in own_parts(reading):
+        if part.name:
+            name, what = getattr(part.spec, "name", ""), "function" if part.slot == "reward" else "class"
+            yield Finding(
+                f"the {part.slot} is the {what} `{name}`, and the recipe names no file with it",
+                place(reading, (*part.path, "name")),
+                why="functions and classes are looked up in the files under `use` and nowhere else",
+                help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
+                path=dotted((*part.path, "name")),
+            )
+
+
+def own_parts(reading: Reading) -> list[Part]:
+    """Parts, of stages and of evaluations, that are the user's own, or may be: they could not be read."""
+    parts = [*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)]
+    return [part for part in parts if part.name in {_OWN.get(part.slot, "-"), ""} and part.slot in _OWN]
+
+
+@check("RC331", "unused-own-file", "warning")
+def unused_own_file(reading: Reading) -> Iterator[Finding]:
+    """`use` names a file twice, or files of which nothing is called.
+
+    What it checks: each entry of `use` once, and only where there is a reward `function` or an environment `own`.
+    Why it matters: whoever runs the recipe is asked to trust a file that does nothing in it.
+    Example: `use: [./rewards.py]` in a recipe whose rewards are all ours.
+    Use instead: drop the entry.
+    """
+    use = reading.resolved.data.get("use")
+    if not isinstance(use, list) or reading.fragment:
+        return
+    called = bool(own_parts(reading))
+    seen: Counter[str] = Counter()
+    for i, name in enumerate(use):
+        seen[str(name)] += 1
+        if seen[str(name)] > 1 or not called:
+            problem = "is named twice under `use`" if called else "is named under `use`, and nothing here is one's own"
+            yield Finding(
+                f"`{name}` {problem}",
+                place(reading, ("use", i)),
+                why="whoever runs the recipe would be asked to trust it for nothing",
+                help="drop the entry",
+                path=f"use.{i}",
+            )
+
+
+@check("RC332", "unused-allow", "warning")
+def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Finding]:
+    """A stage allows a warning that it does not give.
+
+    What it checks: every entry of `allow` silenced something. Entries that come from another file by `extends` are
+    not counted: they are for every recipe that extends it.
+    Why it matters: an entry that outlives its reason would silence the next, unmeant case.
+    Example: `allow: {RC405: "published so"}` with `top_p: 1.0`.
+    Use instead: drop the entry.
+    """
+    for row in reading.rows.values():
+        for code in row.allow:
+            path = (*row.path, "allow", code)
+            own = codes().get(code)
+            if (row.name, code) in used or own is None or own.severity == "error":
+                continue
+            if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
+                continue
+            yield Finding(
+                f"stage `{row.name}` allows {code}, and nothing gives that warning",
+                place(reading, path, key=True),
+                why="an entry that outlives its reason would silence the next, unmeant case",
+                help="drop the entry",
+                path=dotted(path),
+            )
+
+
+@check("RC333", "allowed-error")
+def allowed_error(reading: Reading) -> Iterator[Finding]:
+    """A stage allows what is an error.
+
+    What it checks: entries of `allow` name codes of warnings.
+    Why it matters: an error says that the recipe cannot do what it says; no reason changes that.
+    Example: `allow: {RC404: "I know"}`.
+    Use instead: repair what the error names.
+    """
+    for row in reading.rows.values():
+        for code in row.allow:
+            own = codes().get(code)
+            if own is not None and own.severity == "error":
+                yield Finding(
+                    f"stage `{row.name}` allows {code}, which is an error",
+                    place(reading, (*row.path, "allow", code), key=True),
+                    why="an error says that the recipe cannot do what it says; no reason changes that",
+                    help="drop the entry, and repair what the error names where it is given",
+                    path=dotted((*row.path, "allow", code)),
+                )

@@ -1,0 +1,160 @@
+"""What flows in a row: who gives each signal and who waits for it, the compiler's own nodes among them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from recipec.component import known
+from recipec.reading.partial import Part, Row
+from recipec.signals import broadcasts, split_axes
+from recipec.spec.recipe import SLOT, SLOTS, Kind
+
+_ROWS = ("tokens_RT", "attend_RT", "trained_RT")
+_IMAGES = ("pixels_I", "image_row_I")
+_COLLATED = (*_ROWS, "turn_RT", "prompt_id_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that runs: a part, or one of the compiler's own nodes (``part`` is None)."""
+
+    part: Part | None
+    needs: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A row as steps, in reading order."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Every signal that something in the row gives."""
+        return tuple(dict.fromkeys(signal for step in self.steps for signal in step.gives))
+
+    @property
+    def sources(self) -> Iterator[tuple[Part, tuple[str, ...]]]:
+        """Readable parts, with what they give; one that could not be read counts for nobody's rival."""
+        for step in self.steps:
+            if step.part is not None and step.part.spec is not None and step.part.slot != "policy":
+                yield step.part, tuple(signal for signal in step.gives if not signal.startswith("level:"))
+
+    def used(self, part: Part) -> bool:
+        """Whether something else in the row asks for what a part gives, and gets it from there."""
+        wanted = {need for step in self.steps if step.part is not part for need in step.needs}
+        rivals = {
+            signal
+            for step in self.steps
+            for signal in step.gives
+            if part.slot == "data" and step.part is not None and step.part.slot == "preference"
+        }
+        if part.slot == "sampler":
+            makers = [step for step in self.steps if step.part is not None and step.part.slot == "preference"]
+            return any("sampling" in step.needs for step in makers)
+        return any(signal in wanted and signal not in rivals for signal in part.could_provide())
+
+    def refs(self, part: Part) -> set[str]:
+        """Knobs of a part that name a signal which needs the part itself."""
+        if part.spec is None:
+            return set()
+        own = next(step for step in self.steps if step.part is part)
+        return {str(n.knob) for n in part.spec.requires() if n.knob and self._way(n.signal, own) is not None}
+
+    def circles(self) -> Iterator[tuple[Part, tuple[str, ...]]]:
+        """Yield a part of each circle, with the signals around it."""
+        seen: set[int] = set()
+        for step in self.steps:
+            if step.part is None or id(step) in seen:
+                continue
+            for need in step.needs:
+                way = self._way(need, step)
+                if way is not None:
+                    seen |= {id(at) for at in way}
+                    signals = [signal for at in way for signal in at.gives[-1:] if not signal.startswith("level:")]
+                    yield step.part, tuple(dict.fromkeys((need, *signals)))
+                    break
+
+    def _way(self, signal: str, goal: Step) -> list[Step] | None:
+        """Find the steps from whoever gives a signal back to ``goal``."""
+        stack: list[tuple[str, tuple[Step, ...]]] = [(signal, ())]
+        seen: set[str] = set()
+        while stack:
+            at, path = stack.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            for step in self.steps:
+                if at in step.gives:
+                    if step is goal:
+                        return [*path, step]
+                    stack += [(need, (*path, step)) for need in step.needs]
+        return None
+
+
+def provided(signal: str, gives: Collection[str]) -> bool:
+    """Whether a signal is given, itself or by repeating one along further axes.
+
+    >>> provided("advantage_RT", {"advantage_R"}), provided("by_tree_R", {"by_prompt_R"})
+    (True, False)
+    """
+    return signal in gives or any(broadcasts(have, signal) for have in gives)
+
+
+def makers(signal: str, kind: Kind | None) -> list[tuple[str, str]]:
+    """Slots and components that could provide a signal in a stage of this kind."""
+    slots = [slot for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
+    return [(s.name, name) for s in slots for name, cls in known(s.name).items() if signal in cls.declares()]
+
+
+def circuit(row: Row) -> Circuit:
+    """Write a row down as steps.
+
+    A slot that the kind must have and that is missing counts for what it could hold: its absence is told elsewhere.
+    """
+    assert row.kind is not None
+    steps = [_step(part) for part in row.parts]
+    absent = [slot.name for slot in SLOTS if slot.in_kind(row.kind) == "yes" and not row.of(slot.name)]
+    stand_ins = [Part((), name, "", "", None, None) for name in absent]
+    steps += [Step(None, (), part.could_provide()) for part in stand_ins]
+    given = {signal for step in steps for signal in step.gives}
+    given |= {signal for part in row.parts for signal in part.could_provide()}
+    steps += _compiled(row, given)
+    return Circuit(tuple(steps))
+
+
+def _step(part: Part) -> Step:
+    needs = tuple(need.signal for need in part.spec.requires()) if part.spec is not None else ()
+    gives = part.could_provide()
+    if SLOT[part.slot].levels:
+        own = {"reward": "reward_R", "advantage": "advantage_R"}[part.slot]
+        gives = (*(signal for signal in gives if split_axes(signal)[0] != split_axes(own)[0]), f"level:{part.slot}")
+    return Step(part, needs, gives)
+
+
+def _compiled(row: Row, given: Collection[str]) -> Iterator[Step]:
+    """Yield the nodes that the compiler adds to a row."""
+    policy = next((_step(part).needs for part in row.of("policy")), _ROWS)
+    yield Step(None, policy, ("old_logprob_RT",))
+    if not row.of("policy"):
+        yield Step(None, _ROWS, ("logprob_RT", "entropy_RT"))
+    if not row.of("reference") and row.kind != "sft":
+        yield Step(None, _ROWS, ("ref_logprob_RT",))
+    if set(_IMAGES) & set(policy):
+        shown = {"rl": ("prompt_P", "by_prompt_R"), "sft": ("completion_P",), "dpo": ("chosen_P", "rejected_P")}
+        yield Step(None, shown[row.kind or "rl"], _IMAGES)
+    if row.kind == "rl":
+        yield Step(None, ("error_R", "level:reward"), ("reward_R", "failed_R"))
+        yield Step(None, ("level:advantage",), ("advantage_R",))
+        yield Step(None, ("advantage_R", "trained_RT"), ("advantage_RT",))
+        yield Step(None, ("trained_RT", "failed_R"), ("weight_RT",))
+        if "score_R" not in given:
+            yield Step(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
+    elif row.kind == "sft":
+        yield Step(None, ("completion_P",), _COLLATED)
+        yield Step(None, ("trained_RT",), ("weight_RT",))
+    else:
+        yield Step(None, ("chosen_P", "rejected_P"), (*_COLLATED, "by_pair_R", "chosen_R"))
+        yield Step(None, ("by_pair_R",), ("weight_R",))

@@ -1,0 +1,150 @@
+"""Metrics that an evaluation cannot give, or not as they are called: RC460 to RC463."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recipec.checks.queries import beside, place
+from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.reading.partial import Reading
+from recipec.spec.recipe import PAIRED
+
+_COUNTED = ("accuracy", "avg", "pass")
+"""Metrics of answers that count as right by their reward."""
+
+
+def _metrics(reading: Reading) -> Iterator[tuple[str, int, str, Levels]]:
+    """Yield every metric of answers with what scores them: evaluation, place in the list, metric, rewards."""
+    for name, evaluation in reading.evaluate.items():
+        levels = rewards_of(reading, name)
+        for index, metric in enumerate(evaluation.metrics):
+            if levels is not None and metric != PAIRED:
+                yield name, index, metric, levels
+
+
+def _lent(levels: Levels) -> str:
+    return f", which come from stage `{levels.lender}`," if levels.lender else ""
+
+
+@check("RC460", "no-labels")
+def no_labels(reading: Reading) -> Iterator[Finding]:
+    """An F1 over labels is asked for, and no reward says what the labels are, or several do.
+
+    What it checks: `macro_f1` and `majority_macro_f1` come with exactly one reward level `exact_match`: it names the
+    column of the right label and the tag of the answer.
+    Why it matters: there would be no classes to average over, or two sets of them.
+    Example: `metrics: [macro_f1]` with `reward: {right: {type: verifier}}`.
+    Use instead: `reward: {label: {type: exact_match, answer: COLUMN, tag: answer, labels: […]}}` in the evaluation.
+    References: Opitz & Burst, Macro F1 and Macro F1, https://arxiv.org/abs/1911.03347, 2019.
+    """
+    for name, index, metric, levels in _metrics(reading):
+        known = [level for level, spec in levels.specs.items() if spec.called == "exact_match"]
+        if not metric.endswith("macro_f1") or len(known) == 1:
+            continue
+        listed = " and ".join(f"`{level}`" for level in known)
+        problem = f"both {listed} name labels" if known else "none of them names labels"
+        yield Finding(
+            f"`{metric}` needs labels, and of the rewards of evaluation `{name}`{_lent(levels)} {problem}",
+            (*metric_place(reading, name, index), *beside(reading, levels.path, "the rewards", key=True)),
+            why="an F1 is an average over classes: right label and answered label of every row",
+            help="give the evaluation one level `{type: exact_match, answer: COLUMN, labels: […]}`",
+            path=f"evaluate.{name}.metrics.{index}",
+        )
+
+
+@check("RC461", "margin-without-pairs")
+def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
+    """A margin between chosen and rejected answers is asked of data that has no pairs.
+
+    What it checks: `margin` comes with data that can give a chosen and a rejected answer: rows of a file.
+    Why it matters: there would be nothing to compare.
+    Example: `evaluate: {pairs: {data: {type: reasoning_gym, task: chain_sum}, metrics: [margin]}}`.
+    Use instead: `data: {path: pairs.jsonl}` with the columns prompt, chosen and rejected.
+    References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023: pairs of a chosen and a rejected answer.
+    """
+    for name, evaluation in reading.evaluate.items():
+        if PAIRED in evaluation.metrics and not {"chosen_P", "rejected_P"} <= set(evaluation.data.declares()):
+            index = evaluation.metrics.index(PAIRED)
+            yield Finding(
+                f"`margin` compares pairs, and data `{evaluation.data.called}` of evaluation `{name}` has none",
+                (
+                    *metric_place(reading, name, index),
+                    *beside(reading, ("evaluate", name, "data"), "the data", key=True),
+                ),
+                why="there is no chosen and no rejected answer to compare",
+                help="give data of a file with the columns prompt, chosen and rejected",
+                path=f"evaluate.{name}.metrics.{index}",
+            )
+
+
+@check("RC462", "no-such-level")
+def no_such_level(reading: Reading) -> Iterator[Finding]:
+    """A metric is the mean of a reward level that the evaluation does not have.
+
+    What it checks: `reward.LEVEL` against the names of the levels that score the evaluation, and `consistency` against
+    their types: one is `kg_consistency`.
+    Why it matters: there is nothing to average.
+    Example: `metrics: [reward.shape]` with `reward: {label: {type: exact_match}}`.
+    Use instead: the name of a level; a level of weight 0 is measured and in no total.
+    References: TRL reports each reward function by its name as `rewards/NAME/mean`.
+    """
+    for name, index, metric, levels in _metrics(reading):
+        asked = metric.partition(".")[2]
+        there = asked in levels.specs
+        if metric == "consistency":
+            there = any(spec.called == "kg_consistency" for spec in levels.specs.values())
+        elif not asked:
+            continue
+        if there:
+            continue
+        listed = ", ".join(f"`{level}`" for level in levels.specs)
+        close = did_you_mean([f"reward.{level}" for level in nearest(asked, levels.specs)]) if asked else ""
+        what = f"no level is called `{asked}`" if asked else "no level is a `kg_consistency`"
+        yield Finding(
+            f"`{metric}` is the mean of a level, and of the rewards of evaluation `{name}`{_lent(levels)} {what}",
+            (*metric_place(reading, name, index), *beside(reading, levels.path, "the rewards", key=True)),
+            why=f"there is nothing to average: the levels are {listed}",
+            help=close or "name a level that is there, or add it under `reward` of the evaluation, with `weight: 0`",
+            path=f"evaluate.{name}.metrics.{index}",
+        )
+
+
+@check("RC463", "blurred-accuracy", "warning")
+def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
+    """Wrong answers may count as right, or no right one does.
+
+    What it checks: `correct_at` of an evaluation lies above all that a wrong answer can earn, and not above the most
+    that a right one can, by the values and weights of its reward levels.
+    Why it matters: an accuracy would be that of something else, such as the format.
+    Example: rewards of 7 and -1 for the label and up to 2 for the format: a wrong label in good format earns 1.
+    Use instead: `correct_at` between the two; or `reward` of the evaluation with the level that judges alone, others
+    with `weight: 0`.
+    References: DeepSeek-AI, DeepSeek-R1, https://arxiv.org/abs/2501.12948, 2025: accuracy and format apart.
+    """
+    for name, evaluation in reading.evaluate.items():
+        levels = rewards_of(reading, name)
+        metric = next((m for m in evaluation.metrics if m.partition("@")[0] in _COUNTED), None)
+        found = judged(list(levels.specs.values())) if levels is not None and metric else None
+        if levels is None or found is None:
+            continue
+        (least, best), (_, most) = found
+        at = evaluation.correct_at
+        if most >= at:
+            problem = f"a wrong answer may earn {most:g}"
+        elif best < at:
+            problem = f"a right answer earns {best:g} at most"
+        else:
+            continue
+        between = f"set `correct_at` above {most:g} and up to {least:g}, or " if most < least else ""
+        yield Finding(
+            f"`{metric}` of evaluation `{name}` counts answers from {at:g} on as right, and {problem}",
+            (
+                *place(reading, ("evaluate", name, "correct_at")),
+                *beside(reading, levels.path, "the rewards", key=True),
+            ),
+            why="the number would be an accuracy of something else",
+            help=f"{between}give the evaluation the level that judges, and others with `weight: 0`",
+            path=f"evaluate.{name}.correct_at",
+        )

@@ -1,0 +1,97 @@
+"""Images: what a policy could see and is not shown, and what it is shown and cannot see: RC215 and RC216."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import Spans, beside, dotted, place, said, spec_of, titled
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Path, Reading, Row
+from recipec.spec.data import Columns
+
+_BLIND = {
+    "reasoning_gym": "its tasks are text",
+    "environment": "an environment's own tasks are text",
+}
+
+
+def _sees(row: Row) -> bool | None:
+    """Whether the policy of a stage reads images; None where it could not be read."""
+    spec = spec_of(row, "policy")
+    return None if spec is None else "pixels_I" in [need.signal for need in spec.requires()]
+
+
+@check("RC215", "images-nowhere", "warning")
+def images_nowhere(reading: Reading) -> Iterator[Finding]:
+    """A policy that reads images is trained where there are none.
+
+    What it checks: the data of a stage whose policy is `vision_lm`: of `reasoning_gym` and of an `environment` nothing
+    has images, and with an environment nobody shows those of a file.
+    Why it matters: what the policy knows of pictures is not trained, and may be forgotten.
+    Example: `policy: {type: vision_lm}` with `data: {type: reasoning_gym, …}`.
+    Use instead: `data: {path: …}` with a column `images`; or `policy: {type: causal_lm}`, which is cheaper. Where text
+    alone is meant, allow it.
+    """
+    for row in reading.rows.values():
+        part = next((part for part in row.of("data") if part.given), None)
+        if part is None or not _sees(row):
+            continue
+        why = _BLIND.get(part.name) or ("an environment writes its prompts" if row.of("environment") else "")
+        if not why:
+            continue
+        yield Finding(
+            f"the policy of stage `{row.name}` reads images, and {titled(part)} has none for it: {why}",
+            (*place(reading, (*part.path, "type"), key=True), *_policy(reading, row)),
+            why="what the policy knows of pictures is not trained, and may be forgotten",
+            help="give data of a file with a column `images`, or use `policy: {type: causal_lm}`",
+            path=dotted(part.path),
+        )
+
+
+@check("RC216", "images-unread")
+def images_unread(reading: Reading) -> Iterator[Finding]:
+    """A recipe names the column of images where nobody reads them.
+
+    What it checks: `columns.images` of the data of stages and evaluations, where it is a name of the recipe's own: the
+    policy reads images, and no environment stands between.
+    Why it matters: answers about a picture would be learnt, or scored, without the picture. An evaluation is asked
+    before and after every stage, so every stage's policy must read images.
+    Example: `data: {path: a.jsonl, columns: {images: photo}}` with `policy: {type: causal_lm}`.
+    Use instead: `policy: {type: vision_lm}` without an environment, or drop the name.
+    """
+    for row in reading.rows.values():
+        path = (*row.path, "data", "columns", "images")
+        if not _named(reading, path, spec_of(row, "data")):
+            continue
+        if _sees(row) is False:
+            yield _unread(reading, path, f"the policy of stage `{row.name}` reads text alone", _policy(reading, row))
+        elif row.of("environment"):
+            between = beside(reading, (*row.path, "environment"), "the environment", key=True)
+            yield _unread(reading, path, f"the environment of stage `{row.name}` writes its prompts", between)
+    for name, evaluation in reading.evaluate.items():
+        path = ("evaluate", name, "data", "columns", "images")
+        blind = next((row for row in reading.rows.values() if _sees(row) is False), None)
+        if blind is not None and _named(reading, path, evaluation.data):
+            who = f"the policy of stage `{blind.name}`, which is evaluated too, reads text alone"
+            yield _unread(reading, path, who, _policy(reading, blind))
+
+
+def _named(reading: Reading, path: Path, data: Any) -> bool:
+    """Whether the recipe itself names the column; the default, written out or not, is looked for and may be absent."""
+    default = Columns.model_fields["images"].default
+    return said(reading, path) and getattr(getattr(data, "columns", None), "images", "") not in {"", default}
+
+
+def _unread(reading: Reading, path: Path, who: str, spans: Spans) -> Finding:
+    return Finding(
+        f"`columns.images` names images, and {who}",
+        (*place(reading, path), *spans),
+        why="answers about a picture would be learnt or scored without the picture",
+        help="use `policy: {type: vision_lm}` without an environment, or drop `images`",
+        path=dotted(path),
+    )
+
+
+def _policy(reading: Reading, row: Row) -> Spans:
+    return tuple(span for part in row.of("policy") for span in beside(reading, (*part.path, "type"), "the policy"))

@@ -1,0 +1,324 @@
+"""Objectives that are legal and known to be wrong, each with where that was learnt: RC406 to RC430."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import beside, calls, dotted, knob, parts_of, place, said, several_updates, titled
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Part, Reading
+
+
+@check("RC406", "kl-twice", "warning")
+def kl_twice(reading: Reading) -> Iterator[Finding]:
+    """The KL to the reference is charged in the loss and in the reward.
+
+    What it checks: `loss.beta` above 0 together with a reward `kl_penalty`.
+    Why it matters: the policy is held back twice, with two factors and two estimators, and neither is the one that
+    papers report.
+    Example: `loss: {beta: 0.001}` with `reward: {drift: {type: kl_penalty}}`.
+    Use instead: one of them: in the loss as GRPO, in the reward as InstructGPT and RLOO.
+    References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the
+    reward into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
+    """
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
+        charged = [level for level in row.of("reward") if level.name == "kl_penalty"]
+        if spec.beta > 0 and charged and getattr(charged[0].spec, "weight", 1.0) != 0:
+            yield Finding(
+                f"stage `{row.name}` charges the KL twice: in the loss and in reward `{charged[0].level}`",
+                (*knob(reading, part, "beta"), *beside(reading, charged[0].path, "and here", key=True)),
+                why="the policy is held back by two factors and two estimators at once",
+                help="set `beta: 0`, or drop the reward",
+                path=dotted((*part.path, "beta")),
+            )
+
+
+@check("RC407", "coarse-ratio-fine-credit", "warning")
+def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
+    """One ratio for a whole row or turn multiplies credit that differs from token to token.
+
+    What it checks: `ratio: sequence` or `turn` where levels of advantage give credit to each token.
+    Why it matters: the ratio corrects the probability of the row as one action; a token with credit of its own is
+    weighted by how the others moved.
+    Example: `ratio: sequence` with `advantage: {combine: per_token, …}`.
+    Use instead: `ratio: token`, or credit for rows. (`ratio_gradient: own` gives each token its own gradient, not its
+    own ratio.)
+    References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, section 4.3 (GSPO-token).
+    """
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
+        fine = [level for level in row.of("advantage") if level.spec and "advantage_RT" in level.spec.provides()]
+        fine += [level for level in row.of("advantage") if row.combine == "per_token"]
+        if spec.ratio != "token" and fine:
+            yield Finding(
+                f"one ratio a {'row' if spec.ratio == 'sequence' else 'turn'} multiplies credit that "
+                f"{titled(fine[0])} gives to each token",
+                (*knob(reading, part, "ratio"), *beside(reading, fine[0].path, "credit of each token", key=True)),
+                why="each token's credit is weighted by how the probabilities of the others moved",
+                help="set `ratio: token`, or use credit for rows",
+                path=dotted((*part.path, "ratio")),
+            )
+
+
+@check("RC408", "coarse-ratio-fine-mean", "warning")
+def coarse_ratio_fine_mean(reading: Reading) -> Iterator[Finding]:
+    """A row has one ratio and counts as often as it has tokens.
+
+    What it checks: `ratio: sequence` with `aggregate: token_mean`.
+    Why it matters: the row is treated as one action, and the average makes long rows heavier than short ones, which
+    the sequence objective was made to avoid.
+    Example: `loss: {type: clipped, ratio: sequence}` without `aggregate`.
+    Use instead: `aggregate: seq_mean_token_mean`, as published.
+    References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, eq. 5; verl forces this mean for gspo.
+    """
+    for _, part, spec in parts_of(reading, "loss", "clipped"):
+        if spec.ratio == "sequence" and spec.aggregate == "token_mean":
+            yield Finding(
+                "one ratio a row with a mean over tokens: long rows count more than short ones",
+                (*knob(reading, part, "ratio"), *beside(reading, (*part.path, "aggregate"), "the mean")),
+                why="the row is one action to the ratio, and as many as it has tokens to the mean",
+                help="set `aggregate: seq_mean_token_mean`",
+                path=dotted((*part.path, "aggregate")),
+            )
+
+
+@check("RC409", "dropout-in-ratio", "warning")
+def dropout_in_ratio(reading: Reading) -> Iterator[Finding]:
+    """Dropout is on while the objective is a ratio of probabilities.
+
+    What it checks: `policy.dropout` or `lora.dropout` above 0 in an `rl` stage.
+    Why it matters: the policy that is trained and the one that sampled are two different random networks, so the
+    ratio is not 1 even before the first update, and clipping acts on noise. The pass over the old policy cannot be
+    left out either.
+    Example: `lora: {r: 8, dropout: 0.05}` in an `rl` stage.
+    Use instead: dropout 0.
+    References: huggingface/trl turns dropout off by default for GRPO (`disable_dropout` in its trainers); the
+    published DermIQ-VLM trainer keeps 0.05.
+    """
+    for row in reading.rows.values():
+        part = next(iter(row.of("policy")), None)
+        value, path = dropout(part)
+        if row.kind == "rl" and part is not None and value:
+            yield Finding(
+                f"dropout is {value:g} in stage `{row.name}`, whose objective is a ratio of probabilities",
+                (
+                    *place(reading, (*part.path, *path)),
+                    *(() if part.given else beside(reading, (*row.path, "kind"), "and holds for this stage")),
+                ),
+                why="the ratio is not 1 even before the first update: clipping acts on noise",
+                help=f"set {'.'.join(path)} to 0, or allow it with the reason",
+                path=dotted((*row.path, "policy", *path)),
+            )
+
+
+def dropout(part: Part | None) -> tuple[float, tuple[str, ...]]:
+    """Return a policy's dropout and where below the policy it is said."""
+    spec: Any = part.spec if part is not None else None
+    if getattr(spec, "dropout", 0.0):
+        return spec.dropout, ("dropout",)
+    lora = getattr(spec, "lora", None)
+    return (lora.dropout, ("lora", "dropout")) if lora is not None else (0.0, ())
+
+
+@check("RC430", "shared-prefix-dropout")
+def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
+    """Rows share the computation of a prefix while dropout is on.
+
+    What it checks: attention `trie` or `shared_prefix` with dropout above 0.
+    Why it matters: shared tokens are computed once, so all rows would share one draw of the dropout mask, and the
+    loss would not be that of the rows alone.
+    Example: `attention: {type: trie}` with `lora: {dropout: 0.05}`.
+    Use instead: dropout 0, or `attention: {type: packed}`.
+    References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: equality needs dropout 0.
+    """
+    for row in reading.rows.values():
+        part = next(iter(row.of("policy")), None)
+        value, path = dropout(part)
+        if part is not None and value and calls(row, "attention") in {"trie", "shared_prefix"}:
+            attention = row.of("attention")[0]
+            yield Finding(
+                f"{titled(attention)} computes shared tokens once, and dropout is {value:g}",
+                (*knob(reading, attention, "type"), *beside(reading, (*part.path, *path), "dropout here")),
+                why="all rows would share one draw of the mask: not the loss of the rows alone",
+                help=f"set {'.'.join(path)} to 0, or use attention `packed`",
+                path=dotted(attention.path),
+            )
+
+
+@check("RC420", "tight-dual-clip", "warning")
+def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
+    """The dual clip cuts inside the trust region.
+
+    What it checks: `dual_clip` above `1 + epsilon_high`.
+    Why it matters: for negative credit the second bound is meant to stop ratios that ran away; at or below the first
+    one it stops every row that moved at all.
+    Example: `loss: {epsilon: 0.2, dual_clip: 1.1}`.
+    Use instead: `dual_clip: 3.0`, as published.
+    References: Ye et al., Mastering Complex Control, https://arxiv.org/abs/1912.09729, 2020: c = 3.
+    """
+    for _, part, spec in parts_of(reading, "loss", "clipped"):
+        top = 1 + (spec.epsilon if spec.epsilon_high is None else spec.epsilon_high)
+        if spec.dual_clip is not None and spec.dual_clip <= top:
+            yield Finding(
+                f"`dual_clip: {spec.dual_clip:g}` cuts inside the trust region, which ends at {top:g}",
+                knob(reading, part, "dual_clip"),
+                why="it is meant for ratios that ran away, and would stop rows that barely moved",
+                help="set it well above 1 + epsilon; published runs use 3.0",
+                path=dotted((*part.path, "dual_clip")),
+            )
+
+
+@check("RC421", "clip-lower", "warning")
+def clip_lower(reading: Reading) -> Iterator[Finding]:
+    """The upper bound of the ratio is nearer to 1 than the lower one.
+
+    What it checks: `epsilon_high` is at least `epsilon`.
+    Why it matters: unlikely tokens can then only lose probability, and exploration dies; the separate bound was
+    introduced for the opposite.
+    Example: `loss: {epsilon: 0.28, epsilon_high: 0.2}`.
+    Use instead: `epsilon: 0.2, epsilon_high: 0.28`, as published.
+    References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, section 3.1 (clip higher).
+    """
+    for _, part, spec in parts_of(reading, "loss", "clipped"):
+        if spec.epsilon_high is not None and spec.epsilon_high < spec.epsilon:
+            yield Finding(
+                f"`epsilon_high: {spec.epsilon_high:g}` is below `epsilon: {spec.epsilon:g}`",
+                (*knob(reading, part, "epsilon_high"), *beside(reading, (*part.path, "epsilon"), "epsilon here")),
+                why="unlikely tokens could only lose probability: the opposite of clip-higher",
+                help="swap the two, or drop epsilon_high",
+                path=dotted((*part.path, "epsilon_high")),
+            )
+
+
+@check("RC422", "estimator-without-gradient", "warning")
+def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
+    """The KL term of the loss uses an estimator whose gradient says nothing about the KL.
+
+    What it checks: `kl: k1` in a loss with `beta` above 0.
+    Why it matters: the value of k1 is right on average, but its gradient is zero on average: the term adds noise and
+    holds nothing back. In the reward k1 is sound.
+    Example: `loss: {type: clipped, beta: 0.01, kl: k1}`.
+    Use instead: `kl: k3` or `k2` in the loss, or the reward `kl_penalty` with `k1`.
+    References: Tang & Munos, On a few pitfalls in KL divergence gradient estimation for RL,
+    https://arxiv.org/abs/2506.09477, 2025.
+    """
+    for _, part, spec in parts_of(reading, "loss", "clipped"):
+        if spec.beta > 0 and spec.kl == "k1":
+            yield Finding(
+                "`kl: k1` in the loss has a gradient that is zero on average",
+                (*knob(reading, part, "kl"), *beside(reading, (*part.path, "beta"), "turned on here")),
+                why="its value estimates the KL, its gradient does not: the term adds noise and holds nothing back",
+                help="set `kl: k3` or `kl: k2`, or move the KL into the reward as `kl_penalty`",
+                path=dotted((*part.path, "kl")),
+            )
+
+
+@check("RC423", "no-normaliser")
+def no_normaliser(reading: Reading) -> Iterator[Finding]:
+    """A fixed denominator is asked for and not given.
+
+    What it checks: `aggregate: fixed` comes with `normaliser`.
+    Why it matters: the loss would have no scale.
+    Example: `loss: {type: clipped, aggregate: fixed}`.
+    Use instead: `normaliser: 1024`, commonly the longest completion.
+    References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
+    """
+    for part in reading.parts:
+        spec: Any = part.spec
+        if part.slot == "loss" and getattr(spec, "aggregate", "") == "fixed" and spec.normaliser is None:
+            yield Finding(
+                "`aggregate: fixed` divides by a number that is not given",
+                knob(reading, part, "aggregate"),
+                why="sums of tokens need a denominator, or the loss has no scale",
+                help="add `normaliser`, commonly the longest completion in tokens",
+                path=dotted((*part.path, "normaliser")),
+            )
+
+
+@check("RC424", "unread-normaliser", "warning")
+def unread_normaliser(reading: Reading) -> Iterator[Finding]:
+    """A denominator is given that the average does not use.
+
+    What it checks: `normaliser` stands only beside `aggregate: fixed`.
+    Why it matters: the average divides by what it counts, and the number does nothing.
+    Example: `loss: {aggregate: token_mean, normaliser: 1024}`.
+    Use instead: `aggregate: fixed`, or drop `normaliser`.
+    References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
+    """
+    for part in reading.parts:
+        spec: Any = part.spec
+        if part.slot == "loss" and getattr(spec, "normaliser", None) and spec.aggregate != "fixed":
+            yield Finding(
+                f"`normaliser: {spec.normaliser}` is not read by `aggregate: {spec.aggregate}`",
+                knob(reading, part, "normaliser"),
+                why="the average divides by what it counts",
+                help="set `aggregate: fixed`, or drop `normaliser`",
+                path=dotted((*part.path, "normaliser")),
+            )
+
+
+@check("RC425", "smoothing-unread", "warning")
+def smoothing_unread(reading: Reading) -> Iterator[Finding]:
+    """Label smoothing is asked of a preference objective that has none.
+
+    What it checks: `label_smoothing` above 0 with a `variant` other than `sigmoid`, `robust` and `exo_pair`.
+    Why it matters: only those have labels to smooth; the number does nothing.
+    Example: `loss: {type: dpo, variant: ipo, label_smoothing: 0.1}`.
+    Use instead: `variant: sigmoid` or `robust`, or drop it.
+    References: Mitchell, cDPO, 2023, https://ericmitchell.ai/cdpo.pdf; TRL's DPO trainer warns of the same.
+    """
+    for _, part, spec in parts_of(reading, "loss", "dpo"):
+        if spec.label_smoothing > 0 and spec.variant not in {"sigmoid", "robust", "exo_pair"}:
+            yield Finding(
+                f"`label_smoothing` does nothing with `variant: {spec.variant}`",
+                (*knob(reading, part, "label_smoothing"), *beside(reading, (*part.path, "variant"), "the variant")),
+                why="only `sigmoid`, `robust` and `exo_pair` have labels to smooth",
+                help="set `variant: sigmoid`, or drop `label_smoothing`",
+                path=dotted((*part.path, "label_smoothing")),
+            )
+
+
+@check("RC426", "ipo-of-sums", "warning")
+def ipo_of_sums(reading: Reading) -> Iterator[Finding]:
+    """IPO compares sums of log-probabilities of answers that differ in length.
+
+    What it checks: `variant: ipo` with `length_normalised: false`.
+    Why it matters: the objective pulls the difference to 1 / (2 beta) nats; over sums that is a fraction of a nat a
+    token for long answers and a large one for short.
+    Example: `loss: {type: dpo, variant: ipo}`.
+    Use instead: `length_normalised: true`.
+    References: TRL, DPOTrainer, `loss_type="ipo"`: averaged over tokens, after the authors' correction.
+    """
+    for _, part, spec in parts_of(reading, "loss", "dpo"):
+        if spec.variant == "ipo" and not spec.length_normalised:
+            key = "length_normalised" if said(reading, (*part.path, "length_normalised")) else "variant"
+            yield Finding(
+                "`variant: ipo` compares sums over answers of different length",
+                knob(reading, part, key),
+                why="its target of 1 / (2 beta) nats means another thing for every length",
+                help="add `length_normalised: true`",
+                path=dotted((*part.path, "length_normalised")),
+            )
+
+
+@check("RC427", "no-trust-region", "warning")
+def no_trust_region(reading: Reading) -> Iterator[Finding]:
+    """Several updates are taken from the same rows, and the ratio is hardly bounded.
+
+    What it checks: `epsilon` of 1 with an upper bound of 1 or more where a step has several updates or passes.
+    Why it matters: after the first update the rows come from another policy; without a bound nothing stops the
+    second from following them too far.
+    Example: `loss: {epsilon: 1.0}` with `budget: {passes: 4}`.
+    Use instead: `epsilon: 0.2`, or one update a step.
+    References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 6.1: no clipping fails.
+    """
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
+        high = spec.epsilon if spec.epsilon_high is None else spec.epsilon_high
+        if spec.epsilon == 1 and high >= 1 and several_updates(row):
+            yield Finding(
+                f"stage `{row.name}` takes several updates from the same rows, and the ratio is not bounded",
+                (*knob(reading, part, "epsilon"), *beside(reading, (*row.path, "budget"), "several updates", key=True)),
+                why="after the first update the rows come from another policy, and nothing stops the next ones",
+                help="set `epsilon: 0.2`, or take one update a step",
+                path=dotted((*part.path, "epsilon")),
+            )

@@ -1,0 +1,269 @@
+"""What this version and this machine can do: RC501 to RC509."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import beside, dotted, knob, longest_turn, parts_of, place, said, spec_of, titled, turns
+from recipec.component import known
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.reading.partial import Part, Reading, Row
+from recipec.spec.machine import ENGINES
+
+
+def _services(reading: Reading) -> dict[str, Any]:
+    machine = reading.resolved.data.get("machine")
+    found = machine.get("services") if isinstance(machine, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _everything(reading: Reading) -> Iterator[Part]:
+    seen: set[str] = set()
+    trial_parts = [part for trial in reading.trials.values() for part in trial.parts]
+    for part in (*reading.parts, *trial_parts, *reading.machine.values()):
+        if part.given and dotted(part.path) not in seen:
+            seen.add(dotted(part.path))
+            yield part
+
+
+@check("RC501", "not-in-this-version")
+def not_in_this_version(reading: Reading) -> Iterator[Finding]:
+    """A component is known and this version cannot run it.
+
+    What it checks: every component of a stage that the recipe names has an implementation; of engines see RC509.
+    Why it matters: its knobs and its wiring are checked, but nothing would do the work.
+    Example: a component that an installed package declares, and leaves to its next version.
+    Use instead: one of the components that the message names, or a later version.
+    """
+    for part in _everything(reading):
+        if part.cls is None or part.cls.available() or part.slot == "machine":
+            continue
+        peers = [name for name, cls in known(part.slot).items() if cls.available()]
+        yield Finding(
+            f"{titled(part)} is not in this version" + (f" (`{part.name}`)" if part.level else ""),
+            knob(reading, part, "type"),
+            why="its knobs and its wiring are checked, but nothing here would do the work",
+            help=f"this version has {', '.join(f'`{name}`' for name in peers)}"
+            if peers
+            else "wait for a later version",
+            path=dotted(part.path),
+        )
+
+
+@check("RC509", "engine-of-a-later-version", "warning")
+def later_engine(reading: Reading) -> Iterator[Finding]:
+    """An engine is known and this version cannot run it.
+
+    What it checks: the engines under `machine` have an implementation.
+    Why it matters: the recipe is right, and `plan` counts with the engine; `run` refuses it with RC510 before anything
+    starts. What a stage learns does not depend on the engine.
+    Example: `machine: {rollout: {type: vllm}}`.
+    Use instead: to run it here, `--set machine.train.type=local`, `--set machine.rollout.type=hf`.
+    """
+    for role, part in reading.machine.items():
+        if part.given and part.cls is not None and not part.cls.available():
+            here = ENGINES[role][0]
+            yield Finding(
+                f"engine `{part.name}` is not in this version",
+                knob(reading, part, "type"),
+                why="the recipe can be checked and planned, and `run` would refuse it",
+                help=f"this version has `{here}`",
+                path=dotted(part.path),
+            )
+
+
+@check("RC502", "too-many-devices")
+def too_many_devices(reading: Reading) -> Iterator[Finding]:
+    """More than one device is asked of an engine that uses one.
+
+    What it checks: `machine.devices` above 1 with `train: {type: local}`, which is also the default.
+    Why it matters: the other devices would stand idle.
+    Example: `machine: {devices: 8}`.
+    Use instead: `devices: 1`, or an engine for several devices.
+    """
+    engine = reading.machine.get("train")
+    machine = reading.resolved.data.get("machine")
+    devices = machine.get("devices") if isinstance(machine, dict) else None
+    if isinstance(devices, int) and devices > 1 and engine is not None and engine.name == "local":
+        yield Finding(
+            f"{devices} devices are asked for, and the training engine `local` uses one",
+            (
+                *place(reading, ("machine", "devices")),
+                *(beside(reading, engine.path, "the engine", key=True) if engine.given else ()),
+            ),
+            why="the others would stand idle",
+            help="set `devices: 1`",
+            path="machine.devices",
+        )
+
+
+@check("RC503", "unknown-service")
+def unknown_service(reading: Reading) -> Iterator[Finding]:
+    """A component calls a service that `machine.services` does not name.
+
+    What it checks: every `service` of a component against the services of the machine.
+    Why it matters: there is no address to call.
+    Example: `retriever: {type: http, service: wiki}` without `machine: {services: {wiki: {url: …}}}`.
+    Use instead: name the service under `machine.services`.
+    """
+    names = _services(reading)
+    for name, path in _calls(reading):
+        if name not in names and not reading.fragment:
+            yield Finding(
+                f"no service is called `{name}`",
+                place(reading, path),
+                why="there is no address to call",
+                help=did_you_mean(nearest(name, names)) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
+                path=dotted(path),
+            )
+
+
+def _calls(reading: Reading) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    for part in (*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)):
+        for inside in ((), ("retriever",)):
+            holder = getattr(part.spec, inside[0], None) if inside else part.spec
+            service = getattr(holder, "service", None)
+            if part.given and service is not None:
+                yield service, (*part.path, *inside, "service")
+
+
+@check("RC504", "unused-service", "warning")
+def unused_service(reading: Reading) -> Iterator[Finding]:
+    """A service is named and nothing calls it.
+
+    What it checks: every entry of `machine.services` is called by a component.
+    Why it matters: it looks as if the run depended on it.
+    Example: `services: {wiki18: {url: …}}` in a recipe without a retriever.
+    Use instead: drop it.
+    """
+    called = {name for name, _ in _calls(reading)}
+    asking = {"environment", "knowledge"}
+    if reading.fragment or any(part.slot in asking and part.spec is None for part in reading.parts):
+        return
+    for name in _services(reading):
+        if name not in called:
+            path = ("machine", "services", name)
+            yield Finding(
+                f"nothing calls the service `{name}`",
+                place(reading, path, key=True),
+                why="it looks as if the run depended on it",
+                help="drop it",
+                path=dotted(path),
+            )
+
+
+@check("RC505", "row-over-microbatch")
+def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
+    """The longest row does not fit into one forward pass.
+
+    What it checks: `microbatch_tokens` against prompt and completion at their longest, twice in `dpo`, where a pair
+    stays together.
+    Why it matters: a row is never split; the run would stop at the first one that is too long.
+    Example: `microbatch_tokens: 512` with `data: {max_length: 1024}`.
+    Use instead: more tokens in a forward pass, or shorter rows.
+    """
+    for row in reading.rows.values():
+        longest = _longest(reading, row) * (2 if row.kind == "dpo" else 1)
+        if row.budget is None or row.budget.microbatch_tokens >= longest:
+            continue
+        what = "a pair" if row.kind == "dpo" else "a row"
+        yield Finding(
+            f"{what} of stage `{row.name}` may be {longest} tokens, and a forward pass takes "
+            f"{row.budget.microbatch_tokens}",
+            place(reading, (*row.path, "budget", "microbatch_tokens")),
+            why=f"{what} is never split: the run would stop at the first one that is too long",
+            help=f"set `microbatch_tokens` to {longest} or more, or shorten prompts and completions",
+            path=dotted((*row.path, "budget", "microbatch_tokens")),
+        )
+
+
+def _longest(reading: Reading, row: Row) -> int:
+    """Longest row, as far as the recipe itself says it: a sampler's default is no promise that rows get so long.
+
+    Nor are turns: an episode whose every turn is as long as it may be is none that occurs. Its context is a promise.
+    """
+    prompt = getattr(spec_of(row, "data"), "max_length", None) or 0
+    sampler = next(iter(row.of("sampler")), None)
+    if sampler is None or row.kind != "rl":
+        return int(prompt)
+    limit = getattr(sampler.spec, "max_context_length", None) if row.of("environment") else None
+    told = any(said(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
+    whole = prompt + ((longest_turn(row) or 0) if told else 0)
+    several = row.of("environment") and getattr(sampler.spec, "rows", "") == "trajectory" and turns(row) != 1
+    return int((limit if several else min(whole, limit)) if limit else whole)
+
+
+@check("RC506", "group-over-engine", "warning")
+def group_over_engine(reading: Reading) -> Iterator[Finding]:
+    """A group of completions does not fit into the sampling engine at once.
+
+    What it checks: `num_generations` against `max_rows` of the engine `hf`.
+    Why it matters: the group is decoded in pieces, and its prompt is computed once for each piece.
+    Example: `rollout: {type: hf, max_rows: 8}` with `num_generations: 16`.
+    Use instead: `max_rows` of at least the group.
+    """
+    engine = reading.machine.get("rollout")
+    most = getattr(engine and engine.spec, "max_rows", None)
+    if engine is None or most is None:
+        return
+    wanted = [(part, spec.num_generations) for _, part, spec in parts_of(reading, "sampler", "chain")]
+    for part, count in wanted:
+        if count > most:
+            yield Finding(
+                f"a group has {count} completions, and the engine decodes {most} rows at once",
+                (
+                    *(knob(reading, engine, "max_rows") if engine.given else knob(reading, part, "num_generations")),
+                    *(beside(reading, (*part.path, "num_generations"), "the group") if engine.given else ()),
+                ),
+                why="the group is decoded in pieces, and its prompt is computed once for each",
+                help=f"set `machine: {{rollout: {{max_rows: {count}}}}}`",
+                path="machine.rollout.max_rows" if engine.given else dotted((*part.path, "num_generations")),
+            )
+            return
+
+
+@check("RC507", "quantized-without-adapter")
+def quantized_without_adapter(reading: Reading) -> Iterator[Finding]:
+    """Quantized weights are trained without an adapter.
+
+    What it checks: `quantization` comes with `lora`.
+    Why it matters: four-bit weights have no gradient; there would be nothing to train.
+    Example: `policy: {type: vision_lm, quantization: nf4}`.
+    Use instead: add `lora: {r: 8}`, or drop `quantization`.
+    References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
+    """
+    for part in _everything(reading):
+        if part.slot == "policy" and getattr(part.spec, "quantization", None) and getattr(part.spec, "lora", 0) is None:
+            yield Finding(
+                f"{titled(part)} has quantized weights and no adapter",
+                knob(reading, part, "quantization"),
+                why="four-bit weights have no gradient: there would be nothing to train",
+                help="add `lora: {r: 8}`, or drop `quantization`",
+                path=dotted((*part.path, "lora")),
+            )
+
+
+@check("RC508", "answers-over-positions")
+def answers_over_positions(reading: Reading) -> Iterator[Finding]:
+    """An evaluation writes more than the model of the recipe has positions.
+
+    What it checks: `max_completion_length` of an evaluation against `policy.scratch.max_positions`.
+    Why it matters: there is nothing beyond the last position.
+    Example: `sampler: {max_completion_length: 512}` with `max_positions: 256`.
+    Use instead: shorter answers, or more positions.
+    """
+    models = [getattr(part.spec, "scratch", None) for part in reading.parts if part.slot == "policy"]
+    sizes = [model.max_positions for model in models if model is not None]
+    for name, evaluation in reading.evaluate.items():
+        longest = evaluation.sampler.max_completion_length
+        if longest is not None and sizes and longest >= min(sizes):
+            path = ("evaluate", name, "sampler", "max_completion_length")
+            yield Finding(
+                f"evaluation `{name}` writes up to {longest} tokens, and the model has {min(sizes)} positions",
+                place(reading, path),
+                why="there is nothing beyond the last position, and the prompt needs some",
+                help="shorten the answers, or raise policy.scratch.max_positions",
+                path=dotted(path),
+            )

@@ -1,0 +1,171 @@
+"""Pairs that nobody could make, or that would say nothing: RC334 to RC339."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import Spans, beside, dotted, knob, parts_of, said, spec_of, titled
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Part, Reading, Row
+
+FACTS = ("kg_rag", "kg_rank")
+"""Preferences that ask the policy and a graph."""
+
+
+def _preferences(reading: Reading, *names: str) -> Iterator[tuple[Row, Part, Any]]:
+    for name in names:
+        yield from parts_of(reading, "preference", name)
+
+
+def _shown(reading: Reading, row: Row, key: str, label: str) -> Spans:
+    """Show a knob of the sampler, or the sampler where it is left to its default."""
+    part = row.of("sampler")[0]
+    path = (*part.path, key)
+    return beside(reading, path if said(reading, path) else part.path, label, key=not said(reading, path))
+
+
+@check("RC334", "one-answer-to-rank")
+def one_answer_to_rank(reading: Reading) -> Iterator[Finding]:
+    """The best answer is to be paired with the worst, and there is one.
+
+    What it checks: `num_generations` of the sampler is 2 or more where the preference is `kg_rank`.
+    Why it matters: no prompt would give a pair.
+    Example: `preference: {type: kg_rank}` with `sampler: {num_generations: 1}`.
+    Use instead: 4 to 16 answers of each prompt.
+    References: Yuan et al., Self-Rewarding Language Models, https://arxiv.org/abs/2401.10020, 2024: 4 answers a prompt.
+    """
+    for row, part, _ in _preferences(reading, "kg_rank"):
+        sampler = spec_of(row, "sampler")
+        if getattr(sampler, "num_generations", 2) < 2:
+            yield Finding(
+                f"{titled(part)} pairs the best answer with the worst, and each prompt gets one",
+                (*knob(reading, part, "type"), *_shown(reading, row, "num_generations", "one answer")),
+                why="no prompt would give a pair",
+                help="set sampler.num_generations to 4 or more",
+                path=dotted(part.path),
+            )
+
+
+@check("RC335", "answers-all-the-same")
+def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
+    """Several answers of a prompt are to be compared, and all are the same.
+
+    What it checks: `temperature` above 0 where a preference takes several answers of a prompt written from the same
+    text: those of `kg_rank`, or more than one pair a prompt of `kg_rag`.
+    Why it matters: at temperature 0 each of them is the likeliest one; pairs would be ties, or copies of each other.
+    Example: `preference: {type: kg_rank}` with `sampler: {temperature: 0}`.
+    Use instead: `temperature: 1.0`; for `kg_rag` also one answer at temperature 0.
+    References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: what is compared is sampled.
+    """
+    for row, part, _ in _preferences(reading, *FACTS):
+        sampler = spec_of(row, "sampler")
+        if getattr(sampler, "temperature", 1) == 0 and getattr(sampler, "num_generations", 1) > 1:
+            other = ", or `num_generations: 1`" if part.name == "kg_rag" else ""
+            yield Finding(
+                f"the {sampler.num_generations} answers that {titled(part)} compares are all the same",
+                (*_shown(reading, row, "temperature", "each is the likeliest one"), *knob(reading, part, "type")),
+                why="at temperature 0 there is one likeliest answer to a prompt",
+                help=f"set sampler.temperature above 0{other}",
+                path=dotted((*row.of("sampler")[0].path, "temperature")),
+            )
+
+
+@check("RC336", "tag-without-label", "warning")
+def tag_without_label(reading: Reading) -> Iterator[Finding]:
+    """A preference says where a label stands, and no label is asked for.
+
+    What it checks: `tag` of a preference comes with `label`.
+    Why it matters: nothing reads it, and pairs that disagree about the label are kept.
+    Example: `preference: {type: kg_rag, tag: answer}`.
+    Use instead: `label: COLUMN` beside it, or drop it.
+    References: recipec: `label` names the column, `tag` where in the answer to look for its text.
+    """
+    for _, part, spec in _preferences(reading, *FACTS):
+        if spec.tag is not None and spec.label is None:
+            yield Finding(
+                f"`tag: {spec.tag}` of {titled(part)} says where a label stands, and none is asked for",
+                knob(reading, part, "tag"),
+                why="nothing reads it: answers that disagree about the label make pairs",
+                help="add `label` with the name of its column, or drop `tag`",
+                path=dotted((*part.path, "tag")),
+            )
+
+
+@check("RC337", "support-earns-nothing")
+def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
+    """What a graph supports earns no more than what it contradicts.
+
+    What it checks: `supported` above `contradicted`, in `kg_rag`, `kg_rank` and rewards `kg_consistency`.
+    Why it matters: the policy would learn to contradict the facts, or nothing.
+    Example: `preference: {type: kg_rank, contradicted: 1.0}`.
+    Use instead: a negative value; `-1.0` if absent.
+    References: Tian et al., Fine-tuning Language Models for Factuality, https://arxiv.org/abs/2311.08401, 2023.
+    """
+    scored = [(part, spec) for _, part, spec in _preferences(reading, *FACTS)]
+    scored += [(part, spec) for _, part, spec in parts_of(reading, "reward", "kg_consistency")]
+    scored += [
+        (part, part.spec)
+        for trial in reading.trials.values()
+        for part in trial.parts
+        if part.name == "kg_consistency" and part.spec is not None
+    ]
+    for part, spec in scored:
+        if spec.supported <= spec.contradicted:
+            key = "contradicted" if said(reading, (*part.path, "contradicted")) else "supported"
+            yield Finding(
+                f"a supported claim is worth {spec.supported:g}, a contradicted one {spec.contradicted:g}",
+                knob(reading, part, key),
+                why="the policy would learn to contradict the facts, or nothing",
+                help="set `supported` above `contradicted`, such as 1 and -1",
+                path=dotted((*part.path, key)),
+            )
+
+
+@check("RC338", "facts-for-nobody")
+def facts_for_nobody(reading: Reading) -> Iterator[Finding]:
+    """An evaluation holds answers against facts, and no stage has any.
+
+    What it checks: the reward `kg_consistency` of evaluations, their own or that of the first `rl` stage, against the
+    `knowledge` of the stages.
+    Why it matters: an evaluation takes the graph of the first stage that has one; without it nothing can be checked.
+    Example: `evaluate: {dev: {…, reward: {facts: {type: kg_consistency}}}}` in a recipe without `knowledge`.
+    Use instead: `knowledge` in a stage, or a reward that compares with a column.
+    References: recipec: facts are read once and shared by stages and evaluations.
+    """
+    if any(row.of("knowledge") for row in reading.rows.values()) or reading.fragment:
+        return
+    for name, trial in reading.trials.items():
+        for part in trial.parts:
+            if part.slot == "reward" and part.name == "kg_consistency":
+                yield Finding(
+                    f"evaluation `{name}` holds answers against facts, and no stage has any",
+                    knob(reading, part, "type"),
+                    why="an evaluation takes the graph of the first stage that has one",
+                    help="give a stage `knowledge`, or drop this reward",
+                    path=dotted(part.path),
+                )
+
+
+@check("RC339", "margin-out-of-reach")
+def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
+    """No two answers can differ in score by as much as a preference asks.
+
+    What it checks: `margin` with `average: mean` against the values of claims: two means differ at most by the largest
+    value minus the smallest, 0 among them for an answer that claims nothing.
+    Why it matters: every pair would be left out, after all answers were sampled.
+    Example: `preference: {type: kg_rank, average: mean, margin: 3}`.
+    Use instead: a margin below 2, or `average: sum`.
+    References: recipec: an average never lies outside of what it averages.
+    """
+    for _, part, spec in _preferences(reading, *FACTS):
+        values = (spec.supported, spec.contradicted, spec.unknown, 0.0)
+        most = max(values) - min(values)
+        if spec.average == "mean" and spec.margin is not None and spec.margin > most:
+            yield Finding(
+                f"scores of {titled(part)} differ by {most:g} at most, and the margin is {spec.margin:g}",
+                (*knob(reading, part, "margin"), *beside(reading, (*part.path, "average"), "means of claims")),
+                why="every pair would be left out, after all answers were sampled",
+                help="lower `margin`, or set `average: sum`",
+                path=dotted((*part.path, "margin")),
+            )

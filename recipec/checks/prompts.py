@@ -1,0 +1,86 @@
+"""Layouts of prompts that throw the sharing of prefixes away: RC458."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import beside, calls, dotted, knob, longest_turn, said, spec_of, titled, turns
+from recipec.diagnostics.model import Finding, check
+from recipec.planning.token_runs import Episode, Group, growing, total, windowed
+from recipec.reading.partial import Part, Reading, Row
+
+
+@check("RC458", "prompt-that-shares-little", "warning")
+def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
+    """Rows are to share prefixes, and each turn's prompt is written anew.
+
+    What it checks: `history`, a number, of an environment with several turns and `rows: step`, where the recipe itself
+    names attention `trie` or `shared_prefix`. Published windows are no mistake: with any other attention nothing is
+    said, and `recipec plan` counts what is shared. The prompt is never changed.
+    Why it matters: the number of the step and the sliding history stand near the beginning of such a prompt, so that
+    two turns part there: of the tokens of GiGPO's published prompts, all but a sixth are computed anew. Turns that are
+    appended share all that came before.
+    Example: `environment: {type: alfworld}`, whose `history` is 2, with `attention: {type: trie}`.
+    Use instead: `history: append_only`, where an episode fits the context, though it is another prompt; a `template`
+    with what stays the same first; `attention: {type: packed}`; or allow it with the reason.
+    References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, appendix: the prompt with the step counter
+    and a window of 2; Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025.
+    """
+    for row in reading.rows.values():
+        attention, world = _given(row, "attention"), _given(row, "environment")
+        history = getattr(world and world.spec, "history", None)
+        sampler: Any = spec_of(row, "sampler")
+        if attention is None or world is None or calls(row, "attention") not in {"trie", "shared_prefix"}:
+            continue
+        if not isinstance(history, int) or turns(row) in {None, 1} or getattr(sampler, "rows", "") != "step":
+            continue
+        shown = (*world.path, "history")
+        now, then = _estimate(row, history)
+        yield Finding(
+            f"{titled(attention)} shares prefixes, and {titled(world)} writes each turn's prompt anew",
+            (
+                *knob(reading, attention, "type"),
+                *beside(
+                    reading,
+                    shown if said(reading, shown) else (*world.path, "type"),
+                    f"`history` is {history}: a window that slides",
+                ),
+            ),
+            why=f"turns part at the number of the step and the window, near the beginning of the prompt{now}",
+            help=f"set environment.history to `append_only`{then}, or attention to `packed`",
+            path=dotted(attention.path),
+        )
+
+
+def _given(row: Row, slot: str) -> Part | None:
+    return next((part for part in row.of(slot) if part.given), None)
+
+
+def _estimate(row: Row, history: int) -> tuple[str, str]:
+    """Say how many times each token occurs now, and with turns appended; nothing where lengths are not known.
+
+    A window of W tokens is taken for history + 1 observations of equal length.
+    """
+    turn, count, sampler = longest_turn(row), turns(row), spec_of(row, "sampler")
+    context = getattr(sampler, "max_context_length", None)
+    if turn is None or count is None or context is None or context <= turn:
+        return "", ""
+    group = _group(sampler)
+    each = (context - turn) / (history + 1)
+    episode = Episode(each, count, turn, each)
+    ratios, computed = [], []
+    for made in (windowed(group, Episode(context - turn, count, turn)), growing(group, episode, steps=True)):
+        rows, unique = total(s.dense() for s in made).tokens, total(s.once() for s in made).tokens
+        ratios.append(rows / unique)
+        computed.append(unique)
+    now = f"; for certain they share a first prompt: {ratios[0]:.2f}x"
+    then = f" (about {ratios[1]:.1f}x, and {computed[0] / computed[1]:.1f}x fewer tokens computed than now; an episode "
+    return now, then + f"grows to {round(episode.length, -2):,.0f} tokens)"
+
+
+def _group(sampler: Any) -> Group:
+    if sampler.called == "chain":
+        return Group(sampler.num_generations)
+    added = sampler.expansions * sampler.rounds
+    return Group(sampler.trees, added, min(1.0, (sampler.keep or 1 + added) / (1 + added)))

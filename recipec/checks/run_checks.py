@@ -1,0 +1,208 @@
+"""Every check, family by family, and what a stage allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from recipec.checks import (
+    advantage,
+    advantage_levels,
+    attention,
+    budgets,
+    episodes,
+    evaluation,
+    images,
+    knowledge,
+    loss,
+    machine,
+    optimizer,
+    preference,
+    prompts,
+    sampling,
+    signal_references,
+    signed_advantage,
+    stages,
+    trust,
+    user_code,
+    wiring,
+)
+from recipec.checks.queries import dotted
+from recipec.diagnostics.model import Diagnostic
+from recipec.reading.partial import Reading
+
+Check = Callable[[Reading], Iterator[Diagnostic]]
+
+WIRING: tuple[Check, ...] = (
+    signal_references.wrong_axes,
+    signal_references.wrong_unit,
+    signal_references.not_a_column,
+    wiring.unmet_requirement,
+    wiring.two_providers,
+    wiring.circle,
+    signal_references.unknown_artifact,
+    wiring.no_pairs,
+    wiring.no_verifier,
+    wiring.unused_component,
+    wiring.no_environment,
+    wiring.evaluation_without_tasks,
+    wiring.credit_unread,
+    images.images_nowhere,
+    images.images_unread,
+    wiring.reward_needs_training,
+)
+STAGES: tuple[Check, ...] = (
+    stages.unknown_stage,
+    stages.not_yet_there,
+    stages.adapter_undecided,
+    stages.no_adapter,
+    stages.policy_twice,
+    stages.scratch_undescribed,
+    stages.scratch_unused,
+    stages.unknown_reference,
+    stages.scratch_reference,
+    stages.merge_into_quantized,
+    stages.too_long,
+    budgets.uneven_updates,
+    budgets.more_updates_than_rows,
+    budgets.never_saved,
+    budgets.never_evaluated,
+    budgets.too_few_answers,
+    budgets.nothing_scores,
+    budgets.equal_answers,
+    evaluation.no_labels,
+    evaluation.margin_without_pairs,
+    evaluation.no_such_level,
+    evaluation.blurred_accuracy,
+    knowledge.unknown_format,
+    knowledge.unknown_reader,
+    knowledge.knob_of_other_format,
+    knowledge.graph_of_each_stage,
+    knowledge.relation_left_out,
+    budgets.split_pairs,
+    budgets.no_own_file,
+    budgets.unused_own_file,
+    budgets.allowed_error,
+    preference.one_answer_to_rank,
+    preference.answers_all_the_same,
+    preference.tag_without_label,
+    preference.support_earns_nothing,
+    preference.facts_for_nobody,
+    preference.margin_out_of_reach,
+)
+NUMERICS: tuple[Check, ...] = (
+    advantage.group_of_one,
+    advantage.nothing_to_learn,
+    advantage.rewards_cancel,
+    advantage.constant_reward,
+    advantage.threshold_out_of_reach,
+    advantage.unreachable_length,
+    advantage.small_trees,
+    advantage.too_many_kept,
+    advantage.undiscounted_steps,
+    advantage.similarity_threshold,
+    signed_advantage.filter_against_sign,
+    signed_advantage.sign_outvoted,
+    signed_advantage.blurred_sign,
+    signed_advantage.wrong_sign,
+    signed_advantage.tied_to_the_start,
+    signed_advantage.never_refreshed,
+    advantage_levels.level_of_rows,
+    advantage_levels.value_of_further_level,
+    advantage_levels.nothing_to_combine,
+    advantage_levels.penalty_unread,
+    advantage_levels.charged_outliers,
+    episodes.windowed_trajectory,
+    episodes.knob_of_episodes,
+    episodes.filter_of_one,
+    episodes.filter_that_never_tries,
+    episodes.no_room_for_a_turn,
+    episodes.template_unread,
+    prompts.prompt_that_shares_little,
+    episodes.filter_without_rewards,
+    sampling.greedy_learning,
+    sampling.ratio_of_two_spaces,
+    sampling.cut_distribution,
+    sampling.correction_of_nothing,
+    sampling.no_room_to_end,
+    sampling.stop_that_cannot,
+    loss.kl_twice,
+    loss.coarse_ratio_fine_credit,
+    loss.coarse_ratio_fine_mean,
+    loss.dropout_in_ratio,
+    loss.tight_dual_clip,
+    loss.clip_lower,
+    loss.estimator_without_gradient,
+    loss.no_normaliser,
+    loss.unread_normaliser,
+    loss.smoothing_unread,
+    loss.ipo_of_sums,
+    loss.no_trust_region,
+    loss.shared_prefix_dropout,
+    optimizer.two_warmups,
+    optimizer.endless_warmup,
+    optimizer.high_learning_rate,
+    optimizer.low_learning_rate,
+    optimizer.forgetful_moments,
+)
+MACHINE: tuple[Check, ...] = (
+    machine.not_in_this_version,
+    machine.later_engine,
+    machine.too_many_devices,
+    machine.unknown_service,
+    machine.unused_service,
+    machine.row_over_microbatch,
+    machine.group_over_engine,
+    machine.quantized_without_adapter,
+    machine.answers_over_positions,
+    attention.nothing_shared,
+    attention.little_shared,
+    attention.scattered_groups,
+    attention.needs_gpu,
+    attention.group_over_microbatch,
+    attention.forest_over_devices,
+)
+TRUST: tuple[Check, ...] = (
+    trust.never_trusted,
+    trust.secret_in_recipe,
+    user_code.own_function,
+    user_code.own_environment,
+)
+
+
+def check_all(reading: Reading) -> list[Diagnostic]:
+    """Run every check over what could be read; a fragment is only held against itself.
+
+    Warnings that a stage allows are left out, and what it allows for nothing is reported.
+    Where the text could not be read to its end, nothing is said about what may stand in the rest;
+    nothing is said of a value whose reference leads nowhere.
+    """
+    resolved = reading.resolved
+    families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST) if resolved.complete else (NUMERICS, TRUST)
+    unknown = {dotted(path) for path in resolved.unknown}
+    found = [d for family in families for one in family for d in one(reading) if d.path not in unknown]
+    used: set[tuple[str, str]] = set()
+    kept = []
+    for diagnostic in found:
+        stage = allowing(reading, diagnostic)
+        if stage is None:
+            kept.append(diagnostic)
+        else:
+            used.add((stage, diagnostic.code))
+    if (
+        resolved.complete
+        and not reading.fragment
+        and not any(diagnostic.is_error for diagnostic in reading.diagnostics)
+    ):
+        kept += budgets.unused_allow(reading, used)
+    return kept
+
+
+def allowing(reading: Reading, diagnostic: Diagnostic) -> str | None:
+    """Return the stage that allows a warning of its own; None if it is not allowed."""
+    if diagnostic.is_error:
+        return None
+    for row in reading.rows.values():
+        inside = ".".join(str(step) for step in row.path)
+        if diagnostic.code in row.allow and (not inside or f"{diagnostic.path}.".startswith(f"{inside}.")):
+            return row.name
+    return None

@@ -1,0 +1,206 @@
+"""Sampling that is legal and known to be wrong, each with where that was learnt: RC403 to RC405, RC428 to RC431."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import beside, dotted, from_scratch, knob, longest_turn, parts_of, place, spec_of
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Part, Reading, Row
+
+_FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
+"""Values of the sampler's knobs at which it draws from the whole distribution."""
+
+
+def cut(row: Row) -> list[str]:
+    """Knobs of an rl stage's sampler that leave out unlikely tokens."""
+    spec = spec_of(row, "sampler")
+    if row.kind != "rl" or spec is None:
+        return []
+    return [key for key, full in _FULL.items() if getattr(spec, key, full) != full]
+
+
+def uses_sampler(loss: Any) -> str:
+    """Name the knob through which the sampler's log-probabilities enter the objective; nothing if none does."""
+    if getattr(loss, "called", "") != "clipped":
+        return ""
+    if loss.ratio_to == "sampler_logprob_RT":
+        return "ratio_to"
+    return "sampler_correction" if loss.sampler_correction != "none" else ""
+
+
+def _one(part: Part, key: str) -> str:
+    return f"{part.slot}.{key} is {getattr(part.spec, key):g}"
+
+
+@check("RC403", "greedy-learning")
+def greedy_learning(reading: Reading) -> Iterator[Finding]:
+    """An `rl` stage samples at temperature 0.
+
+    What it checks: `temperature` of the sampler of `rl` stages is above 0.
+    Why it matters: all completions of a prompt are the same, so there is nothing to compare; and log-probabilities of
+    the stage are those of logits divided by the temperature.
+    Example: `sampler: {num_generations: 8, temperature: 0.0}`.
+    Use instead: `temperature: 1.0`; evaluations are greedy by default.
+    References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: groups are sampled.
+    """
+    for row in reading.rows.values():
+        if row.kind == "rl" and getattr(spec_of(row, "sampler"), "temperature", 1.0) == 0:
+            part = row.of("sampler")[0]
+            yield Finding(
+                f"stage `{row.name}` learns from samples and samples at temperature 0",
+                knob(reading, part, "temperature"),
+                why="all completions of a prompt would be the same, and logits cannot be divided by 0",
+                help="set `temperature: 1.0`; evaluations have a sampler of their own and are greedy by default",
+                path=dotted((*part.path, "temperature")),
+            )
+
+
+@check("RC404", "ratio-of-two-spaces")
+def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
+    """Sampler log-probabilities enter a ratio while the sampler leaves out unlikely tokens.
+
+    What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 together with `ratio_to: sampler_logprob_RT`
+    or a `sampler_correction`.
+    Why it matters: tokens are drawn from a distribution that is cut and scaled up; the ratio divides by that of the
+    whole vocabulary. The weights are biased, and no cap repairs that.
+    Example: `sampler: {top_p: 0.9}` with `loss: {ratio_to: sampler_logprob_RT}`.
+    Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
+    References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
+    """
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
+        entry, keys = uses_sampler(spec), cut(row)
+        if entry and keys:
+            sampler = row.of("sampler")[0]
+            yield Finding(
+                f"`{entry}` puts sampler log-probabilities into a ratio, and {_one(sampler, keys[0])}",
+                (
+                    *knob(reading, part, entry),
+                    *(span for key in keys for span in _shown(reading, sampler, key)),
+                ),
+                why="tokens are drawn from a cut distribution and the ratio divides by the whole one: biased weights",
+                help=f"set {' and '.join(f'sampler.{key}: {_FULL[key]:g}' for key in keys)}, or "
+                + ("`ratio_to: old_logprob_RT`" if entry == "ratio_to" else "`sampler_correction: none`"),
+                path=dotted((*part.path, entry)),
+            )
+
+
+def _shown(reading: Reading, part: Part, key: str) -> Any:
+    return beside(reading, (*part.path, key), f"{key} here")
+
+
+@check("RC405", "cut-distribution", "warning")
+def cut_distribution(reading: Reading) -> Iterator[Finding]:
+    """An `rl` stage leaves out unlikely tokens when it samples.
+
+    What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 in an `rl` stage. Where the sampler's
+    log-probabilities enter a ratio it is RC404.
+    Why it matters: the policy is trained as if it had drawn from the whole distribution. Tokens that are never drawn
+    are never corrected, and the distribution narrows faster than the objective says.
+    Example: `sampler: {top_p: 0.95}`.
+    Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`. To reproduce a run that was published so, allow it with the reason.
+    References: huggingface/trl #6789, 2026; Tree-GRPO's published runs inherit top_p 0.95 from a default.
+    """
+    for row in reading.rows.values():
+        keys = cut(row)
+        if keys and not uses_sampler(spec_of(row, "loss")):
+            part = row.of("sampler")[0]
+            yield Finding(
+                f"stage `{row.name}` trains on the whole distribution and samples from a part: {_one(part, keys[0])}",
+                (
+                    *knob(reading, part, keys[0]),
+                    *(span for key in keys[1:] for span in _shown(reading, part, key)),
+                ),
+                why="tokens that are never drawn are never corrected, and the distribution narrows",
+                help=f"set {' and '.join(f'{key}: {_FULL[key]:g}' for key in keys)}, or allow it: "
+                '`allow: {RC405: "why"}`',
+                path=dotted((*part.path, keys[0])),
+            )
+
+
+@check("RC428", "correction-of-nothing", "warning")
+def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
+    """A correction for another engine is on, and the sampling engine is the trained model itself.
+
+    What it checks: `sampler_correction` with the rollout engine `hf`.
+    Why it matters: both log-probabilities come from the same weights in the same process; the weight is 1 up to
+    rounding, and the pass over the old policy can no longer be left out.
+    Example: `loss: {sampler_correction: truncate}` without `machine.rollout`.
+    Use instead: `sampler_correction: none`; turn it on with an engine of its own, such as vLLM.
+    References: verl #2953 and huggingface/trl #3867: the mismatch is between engines.
+    """
+    engine = reading.machine.get("rollout")
+    if engine is None or engine.name != "hf":
+        return
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
+        if spec.sampler_correction != "none" and not cut(row):
+            yield Finding(
+                f"`sampler_correction: {spec.sampler_correction}` corrects nothing: the sampling engine is the model",
+                (
+                    *knob(reading, part, "sampler_correction"),
+                    *(beside(reading, engine.path, "the engine", key=True) if engine.given else ()),
+                ),
+                why="both log-probabilities come from the same weights; the old policy's pass is all that is added",
+                help="set `sampler_correction: none`",
+                path=dotted((*part.path, "sampler_correction")),
+            )
+
+
+@check("RC429", "no-room-to-end")
+def no_room_to_end(reading: Reading) -> Iterator[Finding]:
+    """A completion must be longer than it may be.
+
+    What it checks: `min_completion_length` against `max_completion_length`.
+    Why it matters: no completion could ever end by itself; each would be cut.
+    Example: `sampler: {min_completion_length: 64, max_completion_length: 32}`.
+    Use instead: a minimum well below the maximum.
+    References: huggingface/trl #5826 and #7077: rows that are all cut leave nothing to average over.
+    """
+    for row in reading.rows.values():
+        spec = spec_of(row, "sampler")
+        least, most = getattr(spec, "min_completion_length", 0), longest_turn(row) or 1
+        if least >= most and least:
+            part = row.of("sampler")[0]
+            turn = bool(row.of("environment") and getattr(spec, "max_turn_length", None))
+            yield Finding(
+                f"completions of stage `{row.name}` cannot end before token {least} and are cut at {most}",
+                (
+                    *knob(reading, part, "min_completion_length"),
+                    *beside(reading, (*part.path, "max_turn_length" if turn else "max_completion_length"), "cut here"),
+                ),
+                why="no completion could end by itself",
+                help="set min_completion_length well below max_completion_length",
+                path=dotted((*part.path, "min_completion_length")),
+            )
+
+
+@check("RC431", "stop-that-cannot")
+def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
+    """A stop text is empty, or longer than any completion.
+
+    What it checks: every entry of `stop` has a character; where the tokenizer is `characters`, not more than a
+    completion has tokens.
+    Why it matters: the empty text ends every turn at its first token; a text longer than the completion ends none.
+    Example: `stop: [""]`.
+    Use instead: the text that ends an answer, such as `</answer>`.
+    References: recipec: a turn ends with the token that completes one of the texts.
+    """
+    for row in reading.rows.values():
+        spec = spec_of(row, "sampler")
+        model = from_scratch(reading, row)
+        characters = getattr(model, "tokenizer", "") == "characters"
+        longest = longest_turn(row) if characters else None
+        for i, text in enumerate(getattr(spec, "stop", ())):
+            if text and (longest is None or len(text) <= longest):
+                continue
+            part = row.of("sampler")[0]
+            yield Finding(
+                "an empty stop text ends every turn at once"
+                if not text
+                else f"the stop text `{text}` has {len(text)} characters, completions at most {longest} tokens",
+                place(reading, (*part.path, "stop", i)),
+                why="every text contains the empty one" if not text else "a token of this tokenizer is one character",
+                help="name the text that ends an answer, or drop it",
+                path=dotted((*part.path, "stop", i)),
+            )

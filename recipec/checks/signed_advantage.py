@@ -1,0 +1,204 @@
+"""Credit by sign, and a reference that doubles as the old policy, where they lose their point: RC464 to RC469."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+from typing import Any
+
+from recipec.checks.queries import beside, dotted, group_size, knob, parts_of, place, titled, updates_per_step
+from recipec.checks.reward_bounds import judged
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Reading, Row
+
+
+@check("RC464", "filter-against-sign", "warning")
+def filter_against_sign(reading: Reading) -> Iterator[Finding]:
+    """Groups that all earned the same are sampled again, and the credit does not need groups to differ.
+
+    What it checks: `sampler.group_filter` where every advantage level is `signed`.
+    Why it matters: all-right and all-wrong groups teach under this credit; each would be thrown away
+    and paid for again.
+    Example: `sampler: {group_filter: {}}` with `advantage: {sign: {type: signed}}`.
+    Use instead: no `group_filter`.
+    References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: groups are filtered since their z-score is 0.
+    """
+    for row in reading.rows.values():
+        levels = row.of("advantage")
+        for part in row.of("sampler"):
+            if not getattr(part.spec, "group_filter", None) or not levels:
+                continue
+            if all(level.name == "signed" for level in levels):
+                yield Finding(
+                    f"stage `{row.name}` samples again in place of groups that {titled(levels[0])} would learn from",
+                    (
+                        *place(reading, (*part.path, "group_filter"), key=True),
+                        *beside(reading, levels[0].path, "credit without a group", key=True),
+                    ),
+                    why="a group that is all right or all wrong has credit here, and none only under a z-score",
+                    help="drop `group_filter`",
+                    path=dotted((*part.path, "group_filter")),
+                )
+
+
+@check("RC465", "sign-outvoted", "warning")
+def sign_outvoted(reading: Reading) -> Iterator[Finding]:
+    """Beside a sign, a z-score is large enough to reinforce a wrong answer.
+
+    What it checks: where `signed` and `group_relative` with `scale: std` add, the most that a z-score of the group's
+    size can be, (n - 1) / sqrt(n) times its weight, against the penalty of a wrong answer.
+    Why it matters: the sign is there so that no wrong answer is reinforced for being the best of a bad group; the sum
+    would do just that.
+    Example: `advantage: {sign: {type: signed}, group: {type: group_relative}}` with groups of 8: up to 2.47 against -1.
+    Use instead: a `weight` of the group level below the penalty over that bound, or one of the two.
+    References: Shiffler, Maximum Z Scores and Outliers, The American Statistician 42, 1988 (the bound);
+    DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (GRPO++).
+    """
+    for row in reading.rows.values():
+        levels: list[Any] = [part for part in row.of("advantage") if part.spec is not None]
+        penalty = sum(part.spec.weight * part.spec.negative for part in levels if part.name == "signed")
+        if row.combine != "sum" or penalty >= 0:
+            continue
+        for part in levels:
+            size = group_size(row, part.spec.group) if part.name == "group_relative" else None
+            if size is None or size < 2 or part.spec.scale != "std":
+                continue
+            most = abs(part.spec.weight) * (size - 1) / sqrt(size)
+            if most + penalty > 0:
+                sign = next(level for level in levels if level.name == "signed")
+                yield Finding(
+                    f"{titled(part)} gives up to {most:.3g} in groups of {size}, and {titled(sign)} charges a wrong "
+                    f"answer {-penalty:g}",
+                    (
+                        *place(reading, part.path, key=True),
+                        *beside(reading, sign.path, "the sign, which it outvotes", key=True),
+                    ),
+                    why="the best of a group of wrong answers would be reinforced after all",
+                    help=f"set its `weight` below {-penalty * sqrt(size) / (size - 1):.3g}, or keep one of the two",
+                    path=dotted((*part.path, "weight")),
+                )
+
+
+@check("RC466", "blurred-sign", "warning")
+def blurred_sign(reading: Reading) -> Iterator[Finding]:
+    """A wrong answer can get over the threshold of `signed`, or no right one can.
+
+    What it checks: where several reward levels add and one judges the answer, all that right and wrong answers can
+    earn, by values and weights, against `threshold`.
+    Why it matters: a wrong answer would be reinforced for its format: what the sign is there to prevent.
+    Example: 7 and -1 for the label, up to 2 for its format, `threshold: 0`: a wrong label in good format earns 1.
+    Use instead: a threshold between the two.
+    References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025, and GraphIQ-VLM, whose format reward is this large.
+    """
+    for row, part, spec in parts_of(reading, "advantage", "signed"):
+        rewards = row.of("reward")
+        specs: list[Any] = [level.spec for level in rewards]
+        if spec.value not in {"reward_R", "score_R"} or None in specs:
+            continue
+        counted = [one for one in specs if one.weight]
+        if len(counted) < 2:
+            continue
+        found = judged(counted)
+        if found is None:
+            continue
+        (least, best), (_, most) = found
+        if most > spec.threshold:
+            problem = f"a wrong answer may earn {most:g}, which is above it"
+        elif best <= spec.threshold:
+            problem = f"a right answer earns {best:g} at most, which is not above it"
+        else:
+            continue
+        yield Finding(
+            f"{titled(part)} has the threshold {spec.threshold:g}, and {problem}",
+            (
+                *knob(reading, part, "threshold"),
+                *beside(reading, (*row.path, "reward"), "these levels add", key=True),
+            ),
+            why="the sign would be that of something else than the answer",
+            help=f"set a threshold from {most:g} to below {least:g}" if most < least else "let the judge weigh more",
+            path=dotted((*part.path, "threshold")),
+        )
+
+
+@check("RC467", "wrong-sign", "warning")
+def wrong_sign(reading: Reading) -> Iterator[Finding]:
+    """A level of credit by sign reinforces wrong answers, or does not prefer right ones.
+
+    What it checks: with its weight, `negative` of `signed` is not above 0, `positive` not below, and both not equal.
+    Why it matters: the policy would learn to be wrong, or the same from every answer.
+    Example: `{type: signed, positive: 1.0, negative: 1.0}`: a minus was forgotten.
+    Use instead: `positive: 1.0, negative: -1.0`.
+    References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025.
+    """
+    for _, part, spec in parts_of(reading, "advantage", "signed"):
+        right, wrong = spec.weight * spec.positive, spec.weight * spec.negative
+        if right == wrong == 0 or (right > wrong and right >= 0 >= wrong):
+            continue
+        problem = "reinforces wrong answers" if wrong > 0 else "penalises right answers"
+        yield Finding(
+            f"{titled(part)} {problem}: credit {right:g} for right ones, {wrong:g} for wrong ones",
+            knob(reading, part, "negative" if wrong > 0 else "positive"),
+            why="the policy would learn to be wrong, or the same from every answer",
+            help="give `positive` a value above 0 and `negative` one below",
+            path=dotted((*part.path, "negative" if wrong > 0 else "positive")),
+        )
+
+
+def _lagged(row: Row) -> bool:
+    return any(part.name == "lagged" for part in row.of("reference"))
+
+
+@check("RC468", "tied-to-the-start", "warning")
+def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
+    """The ratio is taken to a reference that never moves.
+
+    What it checks: `ratio_to: ref_logprob_RT` without `reference: {type: lagged}`.
+    Why it matters: once the policy has left the trust region around its start, clipping stops every further step in
+    that direction: a reference can only take the place of the old policy where it follows the policy.
+    Example: `loss: {ratio_to: ref_logprob_RT}` with the default reference, `frozen`.
+    Use instead: `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`.
+    References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 3: the ratio is to the policy
+    before the update; GraphIQ-VLM copies its adapter every 10 updates.
+    """
+    for row, part, spec in parts_of(reading, "loss", "clipped"):
+        references = row.of("reference")
+        if spec.ratio_to != "ref_logprob_RT" or _lagged(row) or any(r.spec is None for r in references):
+            continue
+        if reading.fragment and not any(reference.given for reference in references):
+            continue
+        more = beside(reading, references[0].path, "it never moves", key=True) if references else ()
+        yield Finding(
+            f"{titled(part)} takes its ratio to a reference that stays as the policy entered stage `{row.name}`",
+            (*knob(reading, part, "ratio_to"), *(more if references and references[0].given else ())),
+            why="beyond the trust region around its start the policy can learn nothing more",
+            help="set `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`",
+            path=dotted((*part.path, "ratio_to")),
+        )
+
+
+@check("RC469", "never-refreshed", "warning")
+def never_refreshed(reading: Reading) -> Iterator[Finding]:
+    """A lagged reference is refreshed after more updates than the stage has.
+
+    What it checks: `sync_every_updates` of `lagged` against steps times updates of a step.
+    Why it matters: it would stay the policy that entered the stage: a frozen reference under another name.
+    Example: `sync_every_updates: 10` in a stage of 8 steps with one update each.
+    Use instead: a smaller number, or `frozen`.
+    References: GraphIQ-VLM, https://github.com/SwapniL-afk-now/GraphIQ-VLM, 2025: every 10 updates of some hundred.
+    """
+    for row, part, spec in parts_of(reading, "reference", "lagged"):
+        each = updates_per_step(row)
+        steps = row.budget.steps if row.budget is not None else None
+        if each is None or steps is None or spec.sync_every_updates < steps * each:
+            continue
+        yield Finding(
+            f"{titled(part)} is refreshed after {spec.sync_every_updates} updates, and stage `{row.name}` has "
+            f"{steps * each}",
+            (
+                *knob(reading, part, "sync_every_updates"),
+                *beside(reading, (*row.path, "budget", "steps"), "the stage"),
+            ),
+            why="it would stay the policy that entered the stage",
+            help="set a smaller number, or use `frozen`",
+            path=dotted((*part.path, "sync_every_updates")),
+        )

@@ -1,0 +1,74 @@
+"""What a recipe cannot ask for, whoever wrote it: RC650 and RC651."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from recipec.checks.queries import dotted, place
+from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.snippet import SECRET
+from recipec.reading.never_supported import REFUSED
+from recipec.reading.partial import Path, Reading
+
+_SECRET_KEY = re.compile(r"(?:^|_)(?:token|api_key|apikey|password|passwd|secret|access_key)$")
+
+
+def walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield every key and item of nested data with its path, outside ``vars`` and free-form columns."""
+    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key), inner
+        yield from walk(inner, (*path, key))
+
+
+@check("RC650", "never-trusted")
+def never_trusted(reading: Reading) -> Iterator[Finding]:
+    """A recipe asks for something that no recipe can have.
+
+    What it checks: keys such as `trust_remote_code`, `eval`, `shell` and `pickle`, wherever they stand.
+    Why it matters: a recipe is downloaded and shared like text. Checking it, planning it and reading it must be safe
+    whoever wrote it; running it executes only files that the person at the keyboard names with `--use`.
+    Example: `policy: {type: causal_lm, trust_remote_code: true}`.
+    Use instead: drop the key. Own reward functions: `use: [./rewards.py]`, and `--use ./rewards.py` when running.
+    """
+    for path, _ in walk(reading.resolved.data):
+        if path[-1] in REFUSED and path[0] != "vars" and not _named_by_user(path):
+            yield Finding(
+                f"there is no `{path[-1]}`",
+                place(reading, path, key=True),
+                why=REFUSED[str(path[-1])],
+                help="drop it",
+                path=dotted(path),
+            )
+
+
+def _named_by_user(path: Path) -> bool:
+    """Whether the last step is a name that the user chose: a stage, a level, an evaluation, a service, an option."""
+    parents = {"stages", "reward", "advantage", "evaluate", "services", "allow", "options", "columns"}
+    return len(path) > 1 and path[-2] in parents
+
+
+@check("RC651", "secret-in-recipe")
+def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
+    """A recipe holds what looks like a password or an access token.
+
+    What it checks: texts that have the form of a token of a known service, and texts under keys such as `token`,
+    `api_key` and `password`.
+    Why it matters: the recipe is copied into every run directory and report, and shared with them.
+    Example: `hub_token: hf_…`.
+    Use instead: keep it out of the file: the libraries that need one read it from their own environment variables or
+    credential stores. A token that was in a file should be revoked.
+    """
+    for path, value in walk(reading.resolved.data):
+        if not isinstance(value, str) or not value:
+            continue
+        if SECRET.search(value) or (isinstance(path[-1], str) and _SECRET_KEY.search(path[-1])):
+            yield Finding(
+                f"`{path[-1]}` looks like a secret",
+                place(reading, path, key=isinstance(path[-1], str)),
+                why="a recipe is copied into every run directory and report, and shared with them",
+                help="drop it: libraries read tokens from their own environment variables; revoke one that was shared",
+                path=dotted(path),
+            )

@@ -1,0 +1,151 @@
+"""The user's own functions and environments, known by their text alone: RC622, RC814."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+from recipec.checks.queries import Spans, dotted, place
+from recipec.diagnostics.errors.data import nearest
+from recipec.diagnostics.model import Finding, Refused, check
+from recipec.reading.partial import Reading
+from recipec.reading.paths import rebased
+from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in
+
+# No file of reward functions is a megabyte, and checking stays quick whoever wrote the recipe.
+_LARGEST = 1 << 20
+
+
+@check("RC622", "own-function")
+def own_function(reading: Reading) -> Iterator[Finding]:
+    """A reward calls a function that the recipe's own files do not have, or that cannot be called.
+
+    What it checks: the files under `use`, read as text and never run: each is Python, one of them has the function at
+    its top level, and its parameters are those of TRL (`prompts`, `completions`) or of verl (`solution_str`).
+    Files that are not there, or not below the recipe, are left to `run`.
+    Why it matters: otherwise the mistake shows after the model has answered the first prompts.
+    Example: `reward: {total: {type: function, name: invoice_totals}}` for `def invoice_total`.
+    Use instead: the function's name; `f(prompts, completions, **columns)` or
+    `compute_score(data_source, solution_str, ground_truth, extra_info)`.
+    """
+    files = _files(reading)
+    if files is None:
+        return
+    found: dict[str, Signature] = {}
+    whole = True
+    for number, path, shown in files:
+        if path is None:
+            whole = False
+            continue
+        try:
+            found |= functions_in(path, shown)
+        except Refused as refused:
+            problem = refused.diagnostics[0]
+            yield Finding(problem.message, (*place(reading, ("use", number)), *problem.spans), path=f"use.{number}")
+            whole = False
+    for part in reading.parts:
+        if part.slot == "reward" and part.name == "function" and part.spec is not None:
+            problems = _problem(reading, (*part.path, "name"), str(getattr(part.spec, "name", "")), found, whole=whole)
+            yield from problems
+
+
+def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
+    """List number, path and shown name of the files under `use`; no path where it is left to `run`, None: no list."""
+    use = reading.resolved.data.get("use")
+    if not isinstance(use, list) or reading.fragment or not reading.resolved.files:
+        return None
+    root = reading.resolved.files[0]
+    made: list[tuple[int, Path | None, str]] = []
+    for number, entry in enumerate(use):
+        said = rebased(str(entry), reading.resolved.file(("use", number)), root)
+        path = Path(root).parent / said
+        outside = posixpath.normpath(said).startswith(("..", "/"))
+        known = not outside and path.is_file() and path.stat().st_size <= _LARGEST
+        made.append(
+            (number, path if known else None, posixpath.normpath(posixpath.join(posixpath.dirname(root), said)))
+        )
+    return made
+
+
+@check("RC814", "own-environment")
+def own_environment(reading: Reading) -> Iterator[Finding]:
+    """An environment names a class that the recipe's own files do not have, or that is no environment.
+
+    What it checks: the files under `use`, read as text and never run: one of them has the class at its top level,
+    with `reset(self, task, seed)` and `step(self, action)`, and `tasks(split, size, seed)` where it has that.
+    Why it matters: otherwise the mistake shows after the model has been loaded.
+    Example: `environment: {type: own, name: Maze}` for a class with `step(self)`.
+    Use instead: the class's name; methods that take these arguments.
+    """
+    parts = (*reading.parts, *(p for trial in reading.trials.values() for p in trial.parts))
+    asked = [p for p in parts if p.slot == "environment" and p.name == "own" and p.spec is not None]
+    files = _files(reading)
+    if files is None or not asked:
+        return
+    found: dict[str, Class] = {}
+    whole = all(path is not None for _, path, _ in files)
+    for _, path, shown in reversed(files):
+        try:
+            found |= classes_in(path, shown, WORLD | {"tasks": 3}) if path is not None else {}
+        except Refused:  # RC622 tells of it
+            whole = False
+    for part in asked:
+        yield from _class_problem(
+            reading, (*part.path, "name"), str(getattr(part.spec, "name", "")), found, whole=whole
+        )
+
+
+def _absent(
+    what: str, all_of_them: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]
+) -> Finding:
+    """Say that no file under `use` has what is named."""
+    listed = ", ".join(f"`{known}`" for known in have) or "none"
+    return Finding(
+        f"there is no {what} `{name}`",
+        spans,
+        why=f"{all_of_them} are looked up at the top level of the files under `use`",
+        help=f"{nearest(name, have)} the files have {listed}".strip(),
+        path=dotted(path),
+    )
+
+
+def _class_problem(
+    reading: Reading, path: tuple[str | int, ...], name: str, found: dict[str, Class], *, whole: bool
+) -> Iterator[Finding]:
+    spans = place(reading, path)
+    if name not in found:
+        if whole:
+            yield _absent("environment class", "classes", name, list(found), spans, path)
+        return
+    kind = found[name]
+    missing = [method for method in WORLD if method not in kind.methods and kind.whole]
+    wrong = [method for method, fits in kind.methods.items() if not fits]
+    if missing or wrong:
+        verb = f"has no `{missing[0]}`" if missing else f"has a `{wrong[0]}` that cannot be called as environments are"
+        yield Finding(
+            f"the class `{name}` {verb}",
+            (*spans, *kind.spans),
+            why="it could not answer the policy",
+            help="write `reset(self, task, seed)`, `step(self, action)` and, for tasks of its own, a static method"
+            " `tasks(split, size, seed)`",
+            path=dotted(path),
+        )
+
+
+def _problem(
+    reading: Reading, path: tuple[str | int, ...], name: str, found: dict[str, Signature], *, whole: bool
+) -> Iterator[Finding]:
+    spans = place(reading, path)
+    public = [known for known in found if not known.startswith("_")]
+    if name not in public:
+        if whole:
+            yield _absent("reward function", "functions", name, public, spans, path)
+    elif found[name].form is None:
+        yield Finding(
+            f"the reward function `{name}` takes neither `completions` nor `solution_str`",
+            (*spans, *found[name].spans),
+            why="it could not be given the answers",
+            help="write `f(prompts, completions, **columns)` or `compute_score(data_source, solution_str, …)`",
+            path=dotted(path),
+        )

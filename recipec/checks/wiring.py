@@ -1,0 +1,391 @@
+"""Every signal that is asked for is provided by something in its stage: RC204 to RC206, RC208 to RC212."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recipec.checks.dataflow import Circuit, circuit, makers, provided
+from recipec.checks.queries import Spans, beside, calls, dotted, knob, place, titled
+from recipec.checks.signal_references import unfit
+from recipec.component import Need, When, known
+from recipec.diagnostics.model import Finding, check
+from recipec.reading.partial import Part, Reading, Row
+from recipec.signals import Signal, find_signal, split_axes
+from recipec.spec.recipe import PAIRED, SLOT, Evaluation
+
+_WITHOUT = {
+    "by_tree_R": "without trees every row would be alone in its group and its credit would be its raw reward",
+    "by_anchor_R": "without states that are compared there are no steps to hold against each other",
+    "state_R": "a row that is a whole trajectory passes through many states and has none of its own",
+    "branchable": "a tree continues episodes from their middle, and something must be able to go back there",
+    "state_key": "steps are compared where the environment says that they began alike",
+    "tasks": "nothing would say what the policy is asked to do",
+    "knowledge": "without facts there is nothing to prefer one answer for",
+    "sampling": "pairs are made of the policy's own answers, and nothing says how they are sampled",
+}
+
+_JUDGED = {"reward": "verifier", "environment": "reasoning_gym"}
+_UNJUDGED = {"file": "rows of a `file`", "environment": "an environment's own tasks"}
+"""Components that ask each task for its verifier, and sources whose tasks have none."""
+
+
+def wired(reading: Reading) -> Iterator[tuple[Row, Circuit]]:
+    """Yield the rows whose kind is known, with what flows in them."""
+    for row in reading.rows.values():
+        if row.kind is not None and not reading.fragment:
+            yield row, circuit(row)
+
+
+@check("RC204", "unmet-requirement")
+def unmet_requirement(reading: Reading) -> Iterator[Finding]:
+    """A component asks for a signal that nothing in its stage provides.
+
+    What it checks: every signal that a component requires, given its knobs, against everything that the other
+    components of the stage and the compiler itself provide. The order in the file is free; what flows decides.
+    Why it matters: the column would not exist, and the run would stop at its first step.
+    Example: `advantage: {within_tree: {type: group_relative, group: by_tree_R}}` with `sampler: {type: chain}`.
+    Use instead: a component that provides the signal, or drop what asks for it.
+    """
+    for row, flows in wired(reading):
+        for part in row.parts:
+            for need in part.spec.requires() if part.spec is not None else ():
+                signal = find_signal(need.signal)
+                if signal is None or "." in need.signal or signal.name in {"rollouts", "pairs", "policy"}:
+                    continue
+                if provided(need.signal, flows.gives) or _misnamed(need, signal):
+                    continue
+                if part.slot == "reward" and need.signal == "rewards" and not row.of("environment"):
+                    continue  # RC211 says it in the words of the environment
+                found = makers(need.signal, row.kind)
+                if part.cls is not None and not part.cls.available() and not found:
+                    continue
+                advice, more = _advice(reading, row, part, need, found)
+                yield Finding(
+                    f"{titled(part)} asks for `{need.signal}`, and nothing in this stage provides it",
+                    (*_asked(reading, part, need), *more),
+                    why=_WITHOUT.get(need.signal, f"`{need.signal}` would be missing: {signal.doc}"),
+                    help=advice,
+                    path=dotted((*part.path, need.knob) if need.knob else part.path),
+                )
+
+
+def _misnamed(need: Need, signal: Signal) -> bool:
+    """Whether RC201, RC202 or RC203 says already that the name is wrong."""
+    wanted = split_axes(need.parameter)[1]
+    other = need.knob is not None and (signal.kind != "column" or signal.axes != wanted)
+    return need.signal != need.parameter and (other or bool(unfit(need, signal)))
+
+
+def _asked(reading: Reading, part: Part, need: Need) -> Spans:
+    return knob(reading, part, need.knob or "type")
+
+
+def _advice(reading: Reading, row: Row, part: Part, need: Need, found: list[tuple[str, str]]) -> tuple[str, Spans]:
+    """Say what would provide the signal, and show what stands in its place."""
+    drop = "drop this level" if part.level else f"drop {titled(part)}"
+    here = {(other.slot, other.name) for other in row.parts}
+    for slot, name in sorted(found, key=lambda one: one not in here):  # rather a knob of what is there
+        for other in row.of(slot):
+            conditional = _switch(other, need.signal) if other.name == name else None
+            if conditional is not None and conditional.any_value:
+                what = f"set {slot}.{conditional.knob} if it is so, or another {slot}"
+            elif conditional is not None:
+                what = f"set {slot}.{conditional.knob} to `{conditional.value}`"
+            elif not SLOT[slot].levels and other.name != name:
+                what = f"set {slot}.type to `{name}`"
+            else:
+                continue
+            label = f"the {slot} of this stage is `{other.name}`"
+            return f"{what}, or {drop}", beside(reading, (*other.path, "type"), label)
+    if found:
+        slot, name = found[0]
+        form = f"{slot}: {{NAME: {{type: {name}}}}}" if SLOT[slot].levels else f"{slot}: {{type: {name}}}"
+        return f"add `{form}`, or {drop}", ()
+    return f"nothing in a `{row.kind}` stage can provide it: {drop}", ()
+
+
+def _switch(part: Part, signal: str) -> When | None:
+    declared = part.cls._provides if part.cls is not None else ()  # noqa: SLF001 - the conditions are data
+    return next((w for w in declared if isinstance(w, When) and w.signal == signal), None)
+
+
+@check("RC205", "two-providers")
+def two_providers(reading: Reading) -> Iterator[Finding]:
+    """Two components of a stage provide the same signal.
+
+    What it checks: columns with more than one source. Levels of `reward` and `advantage` add, so they are none;
+    pairs of a `preference` take the place of those in the data.
+    Why it matters: one of them would silently win.
+    Example: two `environment` rewards in one stage, which both give `return_R`.
+    Use instead: keep one of them.
+    """
+    for _, flows in wired(reading):
+        seen: dict[str, Part] = {}
+        told: set[str] = set()
+        for part, signals in flows.sources:
+            for signal in signals:
+                first = seen.setdefault(signal, part)
+                pair = f"{dotted(first.path)} {dotted(part.path)}"
+                if first is part or {first.slot, part.slot} == {"data", "preference"} or pair in told:
+                    continue
+                told.add(pair)
+                yield Finding(
+                    f"{titled(first)} and {titled(part)} both provide `{signal}`",
+                    (*place(reading, part.path, key=True), *beside(reading, first.path, "the other one", key=True)),
+                    why="only one of them could be heard, and which one would be chance",
+                    help="keep one of them",
+                    path=dotted(part.path),
+                )
+
+
+@check("RC206", "circle")
+def circle(reading: Reading) -> Iterator[Finding]:
+    """Components wait for each other.
+
+    What it checks: that no signal needs itself, through whatever path.
+    Why it matters: there is no order in which they could run; what crosses from one step to the next are weights,
+    optimizer and counters, never a column.
+    Example: `value: advantage_R` in an advantage level: the sum of the levels needs the level.
+    Use instead: a signal that is known before, such as `reward_R`.
+    """
+    for _, flows in wired(reading):
+        for part, way in flows.circles():
+            names = [need.knob for need in (part.spec.requires() if part.spec else ()) if need.knob in flows.refs(part)]
+            yield Finding(
+                f"{titled(part)} waits for itself: {' -> '.join(f'`{signal}`' for signal in way)}",
+                knob(reading, part, str(names[0]) if names else "type"),
+                why="it would need its own result before it runs",
+                help="name a signal that is known before, such as `reward_R`",
+                path=dotted((*part.path, str(names[0])) if names else part.path),
+            )
+
+
+@check("RC208", "no-pairs")
+def no_pairs(reading: Reading) -> Iterator[Finding]:
+    """A `dpo` stage has neither data with pairs nor a way to make them.
+
+    What it checks: that `chosen_P` and `rejected_P` come from `data` or from `preference`.
+    Why it matters: the objective compares two answers to one prompt.
+    Example: a `dpo` stage whose data is `reasoning_gym`, without `preference`.
+    Use instead: `data: {path: …}` with columns prompt, chosen, rejected, or
+    `preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`.
+    """
+    for row, flows in wired(reading):
+        if row.kind == "dpo" and not {"chosen_P", "rejected_P"} <= set(flows.gives):
+            data = row.of("data")
+            yield Finding(
+                f"stage `{row.name}` has no pairs: "
+                + (
+                    f"data `{data[0].name}` has none and there is no `preference`"
+                    if data
+                    else "no `data`, no `preference`"
+                ),
+                knob(reading, data[0], "type") if data else place(reading, (*row.path, "kind")),
+                why="dpo compares a chosen with a rejected answer to the same prompt",
+                help="give data with the columns prompt, chosen and rejected, or "
+                "`preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`",
+                path=dotted((*row.path, "data")),
+            )
+
+
+@check("RC209", "no-verifier")
+def no_verifier(reading: Reading) -> Iterator[Finding]:
+    """The reward `verifier` is asked of tasks that carry none.
+
+    What it checks: the reward `verifier` and the environment `reasoning_gym` against the source of the tasks, in stages
+    and in evaluations.
+    Why it matters: rows of a file are text, and the tasks of a world are worlds; nothing in them can judge an answer.
+    Example: `data: {path: tasks.jsonl}` with `reward: {right: {type: verifier}}`.
+    Use instead: `exact_match` or `math_verify` with the column that holds the answer, or data `reasoning_gym`.
+    """
+    why = "rows of a file are text; nothing in them can judge an answer"
+    advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
+    for row in reading.rows.values():
+        source = calls(row, "data")
+        for part in (*row.of("reward"), *row.of("environment")):
+            if part.name == _JUDGED.get(part.slot) and source in _UNJUDGED:
+                spans = knob(reading, part, "type")
+                more = beside(reading, row.of("data")[0].path, f"the data of this stage is a `{source}`", key=True)
+                message = f"{titled(part)} asks each task for its verifier, and {_UNJUDGED[source]} have none"
+                better = advice if part.slot == "reward" else "use data `reasoning_gym`"
+                yield Finding(message, (*spans, *more), why, better, dotted(part.path))
+    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    for name, evaluation in reading.evaluate.items():
+        own = {level: spec.called for level, spec in evaluation.reward.items()}
+        inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
+        source = evaluation.data.called
+        if not answered(evaluation):
+            continue
+        if source in _UNJUDGED and "verifier" in (own or inherited).values():
+            whose = "" if own else f", which come from stage `{scoring.name if scoring else ''}`,"
+            yield Finding(
+                f"the rewards of evaluation `{name}`{whose} ask each task for its verifier, "
+                f"and {_UNJUDGED[source]} have none",
+                place(reading, ("evaluate", name, "data"), key=True),
+                why,
+                advice,
+                f"evaluate.{name}.data",
+            )
+
+
+@check("RC210", "unused-component", "warning")
+def unused_component(reading: Reading) -> Iterator[Finding]:
+    """A component provides what nobody in its stage uses.
+
+    What it checks: `grouping`, `reference`, `knowledge`, in `dpo` stages `sampler`, and with a `preference` `data` too:
+    something asks for what they give.
+    Why it matters: it looks as if it did something. A reference without `beta` or `ratio_to` holds nothing back.
+    Example: `reference: {type: lagged}` with a loss whose `beta` is 0.
+    Use instead: turn on what was meant to use it, or drop it.
+    """
+    uses = {
+        "reference": "set loss.beta above 0, or `ratio_to: ref_logprob_RT`",
+        "grouping": "name one of its groups in an advantage level, as `group: by_anchor_R`",
+        "knowledge": "give the stage a `preference` that reads facts",
+        "data": "drop it: the pairs bring their own prompts",
+        "sampler": "drop it, or give the stage a `preference` that asks for answers",
+    }
+    for row, flows in wired(reading):
+        if any(part.spec is None for part in row.parts):
+            continue  # what could not be read may be what asks for it
+        for part in row.parts:
+            watched = part.slot in {"grouping", "reference", "knowledge"}
+            watched |= row.kind == "dpo" and part.slot == "sampler"
+            watched |= row.kind == "dpo" and part.slot == "data" and bool(row.of("preference"))
+            if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
+                continue
+            given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
+            yield Finding(
+                f"nothing in stage `{row.name}` uses {titled(part)}",
+                place(reading, part.path, key=True),
+                why=f"it provides {given}, and no component here asks for that",
+                help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
+                path=dotted(part.path),
+            )
+
+
+def _evaluated(reading: Reading, part: Part) -> bool:
+    """Whether an evaluation holds answers against a stage's facts."""
+    parts = [other for trial in reading.trials.values() for other in trial.parts]
+    return part.slot == "knowledge" and any(other.name == "kg_consistency" for other in parts)
+
+
+@check("RC211", "no-environment")
+def no_environment(reading: Reading) -> Iterator[Finding]:
+    """The reward `environment` stands in a stage without an environment.
+
+    What it checks: the reward `environment` against the slot `environment`.
+    Why it matters: an episode of one completion has no one who rewards its steps.
+    Example: `reward: {task: {type: environment}}` in a stage without `environment`.
+    Use instead: an environment, or a reward that reads the completion.
+    """
+    for row, _ in wired(reading):
+        for part in row.of("reward"):
+            if part.name == "environment" and not row.of("environment"):
+                yield Finding(
+                    f"{titled(part)} takes the environment's rewards, and this stage has no environment",
+                    knob(reading, part, "type"),
+                    why="an episode of one completion has no one who rewards its steps",
+                    help="add `environment: {type: …}` with one of "
+                    + ", ".join(f"`{n}`" for n in known("environment")),
+                    path=dotted(part.path),
+                )
+
+
+@check("RC214", "credit-unread")
+def credit_unread(reading: Reading) -> Iterator[Finding]:
+    """The loss of an `rl` stage does not read the credit of the rows.
+
+    What it checks: the loss of an `rl` stage asks for `advantage_RT`, whatever its knobs.
+    Why it matters: rewards and advantages would be computed and thrown away; the policy would imitate all of its own
+    answers alike, the wrong ones too.
+    Example: `kind: rl` with `loss: {type: nll}`.
+    Use instead: `loss: {type: clipped}`; to imitate the best answers, an `sft` stage with data `rollouts`.
+    """
+    for row, flows in wired(reading):
+        for part in row.of("loss"):
+            if row.kind != "rl" or part.spec is None:
+                continue
+            needs = [need.signal for need in part.spec.requires()]
+            if "advantage_RT" not in needs and all(provided(need, flows.gives) for need in needs):
+                yield Finding(
+                    f"{titled(part)} does not read what rows are credited with",
+                    (
+                        *knob(reading, part, "type"),
+                        *beside(reading, (*row.path, "advantage"), "the credit, which nobody reads", key=True),
+                    ),
+                    why="the policy would imitate all of its own answers alike, the wrong ones too",
+                    help="set loss.type to `clipped`; the best answers are imitated in an `sft` stage with data "
+                    "`rollouts`",
+                    path=dotted(part.path),
+                )
+
+
+def answered(evaluation: Evaluation) -> bool:
+    """Whether an evaluation has the policy write answers: one of pairs alone does not."""
+    return set(evaluation.metrics) != {PAIRED}
+
+
+def environment_of(reading: Reading, name: str) -> Part | None:
+    """Return the environment that an evaluation asks: its own, or else that of the first `rl` stage."""
+    own = [part for part in reading.trials[name].parts if part.slot == "environment"]
+    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    return next(iter(own or (scoring.of("environment") if scoring else ())), None)
+
+
+@check("RC213", "evaluation-without-tasks")
+def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
+    """An evaluation takes its environment's own tasks, and there are none.
+
+    What it checks: data `environment` of an evaluation against the environment that it asks, its own or that of the
+    first `rl` stage.
+    Why it matters: nothing would say what the policy is asked to do.
+    Example: `evaluate: {dev: {data: {type: environment}}}` in a recipe whose environment is `search_qa`.
+    Use instead: data of a file; or an environment that brings tasks, such as `alfworld`.
+    """
+    for name, evaluation in reading.evaluate.items():
+        found = environment_of(reading, name)
+        if evaluation.data.called != "environment" or (found is not None and "tasks" in found.could_provide()):
+            continue
+        bringing = ", ".join(f"`{maker}`" for slot, maker in makers("tasks", None) if slot == "environment")
+        yield Finding(
+            f"evaluation `{name}` takes the tasks of its environment, and "
+            + (f"`{found.name}` brings none" if found else "there is no environment"),
+            (
+                *place(reading, ("evaluate", name, "data", "type")),
+                *(beside(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
+            ),
+            why="nothing would say what the policy is asked to do",
+            help=f"give data of a file; tasks of their own have {bringing}",
+            path=f"evaluate.{name}.data",
+        )
+
+
+@check("RC212", "reward-needs-training")
+def reward_needs_training(reading: Reading) -> Iterator[Finding]:
+    """An evaluation scores answers with a reward that exists only while training.
+
+    What it checks: rewards of evaluations, their own and those they take from the first `rl` stage, need nothing but
+    tasks and answers, and for the reward `environment` an environment: the evaluation's own or that stage's.
+    Why it matters: at an evaluation there is neither an old policy nor a reference to ask.
+    Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
+    Use instead: name under `reward` of the evaluation the rewards that judge answers.
+    """
+    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    for name, evaluation in reading.evaluate.items():
+        own = {level: spec.called for level, spec in evaluation.reward.items()}
+        inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
+        for level, called in (own or inherited).items() if answered(evaluation) else ():
+            played = evaluation.environment is not None or bool(scoring and scoring.of("environment"))
+            if called == "kl_penalty" or (called == "environment" and not played):
+                path = ("evaluate", name, "reward", level) if own else ("evaluate", name)
+                origin = "" if own else f", which it takes from stage `{scoring.name if scoring else ''}`,"
+                lacks = "`kl_penalty` exists only in training" if called == "kl_penalty" else "it has no environment"
+                more = "" if called == "kl_penalty" else ", or give the evaluation an `environment`"
+                yield Finding(
+                    f"evaluation `{name}` cannot score with `{level}`{origin} since {lacks}",
+                    place(reading, path, key=True),
+                    why="an evaluation has tasks and answers, but no old policy and no reference",
+                    help=f"name under `reward` of the evaluation the rewards that judge answers{more}",
+                    path=dotted(path),
+                )

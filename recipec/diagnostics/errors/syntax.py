@@ -1,0 +1,122 @@
+"""The errors of YAML itself, in plain words: RC105."""
+
+from __future__ import annotations
+
+from recipec.diagnostics.model import Finding, Span, fault
+
+_WORDS = (
+    # what the library says -> what is wrong, what to do
+    (
+        "mapping values are not allowed",
+        "a `: ` stands where no key can have a value",
+        "put text that contains `: ` in quotes, or check the colon of the line above and the indentation of this one",
+    ),
+    ("did not find expected ',' or '}'", "a `{` is not closed, or a comma is missing", "add the comma or the `}`"),
+    ("did not find expected ',' or ']'", "a `[` is not closed, or a comma is missing", "add the comma or the `]`"),
+    ("expected ',' or '}'", "a `{` is not closed, or a comma is missing", "add the comma or the `}`"),
+    ("expected ',' or ']'", "a `[` is not closed, or a comma is missing", "add the comma or the `]`"),
+    (
+        "unknown escape character",
+        "this backslash escape does not exist",
+        "use single quotes for text with backslashes, or double the backslash",
+    ),
+    (
+        "expected hexdecimal number",
+        "this backslash escape needs hexadecimal digits",
+        "use single quotes for text with backslashes, or double the backslash",
+    ),
+    (
+        "expected escape sequence",
+        "this backslash escape needs hexadecimal digits",
+        "use single quotes for text with backslashes, or double the backslash",
+    ),
+    (
+        "invalid Unicode character escape",
+        "this backslash escape is no character",
+        "use single quotes for text with backslashes, or double the backslash",
+    ),
+    (
+        "expected '-' indicator",
+        "this line does not continue the list above it",
+        "indent it like the items, start it with `- `, or move it out of the list",
+    ),
+    (
+        "could not find expected ':'",
+        "this line has no `: `, so it is no key with a value",
+        "write `key: value` with a space after the colon; indent the lines of a long text, or use `|`",
+    ),
+    (
+        "sequence entries are not allowed",
+        "a list item cannot start here",
+        "put the first `- ` on a line of its own below the key",
+    ),
+    (
+        "incompatible YAML document",
+        "this `%YAML` directive names a version that is not 1.x",
+        "remove the directive; recipes are YAML 1.2",
+    ),
+    ("document separator", "`---` stands inside a quoted text", "close the quotes before it"),
+    ("end of stream", "the file ends inside this text", "close its quotes"),
+    ("expected comment or line break", "nothing can follow `|` or `>` on its line", "start the text on the next line"),
+    ("chomping or indentation", "nothing can follow `|` or `>` on its line", "start the text on the next line"),
+    (
+        "alphabetic or numeric",
+        "`*` and `&` start an alias or an anchor and need a name",
+        "put text that starts with `*` or `&` in quotes",
+    ),
+    ("did not find expected <document start>", "this does not belong to the mapping above", "check its indentation"),
+    ("expected '<document start>'", "this does not belong to the mapping above", "check its indentation"),
+    (
+        "did not find expected key",
+        "this line does not fit the mapping above it",
+        "indent it like its neighbours and write `key: value`",
+    ),
+    (
+        "expected <block end>",
+        "this line does not fit what is above it",
+        "indent it like its neighbours and write `key: value`",
+    ),
+    ("tag", "this tag is not complete, and tags are not allowed", "put text that starts with `!` in quotes"),
+    ("directive", "this `%` directive is not understood", "remove it; put text that starts with `%` in quotes"),
+)
+_RESERVED = "`@%"
+_CLOSING = "}]"
+
+
+def in_plain_words(problem: str, character: str, before: str = "") -> tuple[str, str]:
+    """Return what is wrong and what to do, from the library's words and the characters where it stopped.
+
+    >>> in_plain_words("found character that cannot start any token", "@")[0]
+    'text cannot start with `@`'
+    """
+    if "cannot start any token" in problem and character == "\t":
+        return "a tab cannot indent", "use spaces"
+    if "cannot start any token" in problem and character in _RESERVED:
+        return f"text cannot start with `{character}`", "put it in quotes"
+    if ("expected key" in problem or "<block end>" in problem) and before and before in "'\"}]":
+        return f"nothing can follow the closing `{before}`", "put the whole text in quotes; inside '…' write ' twice"
+    if "node content" in problem and character in _CLOSING:
+        return f"this `{character}` closes nothing", "remove it, or put the text in quotes"
+    for theirs, ours, instead in _WORDS:
+        if theirs in problem:
+            return ours, instead
+    return "this is not YAML", "check indentation, quotes and brackets around here"
+
+
+@fault("RC105", "yaml-syntax")
+def syntax_error(
+    place: Span, started: Span | None, problem: str, around: tuple[str, str], chain: tuple[Span, ...]
+) -> Finding:
+    """The text is not YAML.
+
+    What it checks: the syntax of the file.
+    Why it matters: reading stops at the first place that cannot be understood; what comes after it was not checked.
+    Example: `title: GRPO: the paper` (a second `: ` without quotes), a tab as indentation, a bracket never closed.
+    Use instead: quotes around text with `: `, ` #` or a leading special character; spaces; balanced brackets.
+    References: YAML 1.2.2.
+    """
+    message, instead = in_plain_words(problem, around[1], around[0])
+    spans = (place, started.labelled("it started here")) if started and started != place else (place,)
+    return Finding(
+        message, (*spans, *chain), why="reading stopped here; what comes after was not checked", help=instead
+    )

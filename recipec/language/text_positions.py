@@ -1,0 +1,129 @@
+"""Bytes to text, and indices of a text to spans."""
+
+from __future__ import annotations
+
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from recipec.diagnostics.errors import text as faults
+from recipec.diagnostics.model import Diagnostic, Span
+
+MAX_BYTES = 2**20
+"""A recipe of a megabyte is not a recipe: the longest known is 40 kB."""
+
+# What YAML lets no file hold; said by what is out, since a class of all that is in takes milliseconds to compile.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
+    """Return the text at ``path``, called ``file`` in messages, or None and say in ``found`` why not."""
+    try:
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
+            found.append(faults.cannot_read(file, kind, chain))
+            return None
+        with Path(path).open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        found.append(faults.cannot_read(file, "there is no such file", chain))
+        return None
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        found.append(faults.cannot_read(file, reason.lower(), chain))
+        return None
+    if len(content) > MAX_BYTES:
+        found.append(faults.too_large(file, MAX_BYTES, chain))
+        return None
+    try:
+        return clean(file, content.decode(), chain, found)
+    except UnicodeDecodeError as problem:
+        place = _character(file, content[: problem.start].decode())
+        wide = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
+        found.append(faults.not_utf8(place, content[problem.start], wide, chain))
+        return None
+
+
+def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
+    r"""Drop a byte order mark, end every line with ``\n``, refuse what is too large or no text."""
+    if len(text) * 4 > MAX_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        found.append(faults.too_large(file, MAX_BYTES, chain))
+        return None
+    text = text.removeprefix("\ufeff")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    bad = _FORBIDDEN.search(text)
+    if bad is None:
+        return text
+    found.append(faults.forbidden_character(_character(file, text[: bad.start()]), bad[0], chain))
+    return None
+
+
+def _character(file: str, before: str) -> Span:
+    """Return the place of the character that comes after ``before``."""
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    return Span(file, line, column, line, column + 1)
+
+
+class Position(Protocol):
+    """A position of a text, 0-based, as the YAML library gives it."""
+
+    @property
+    def index(self) -> int:
+        """Characters before it."""
+
+    @property
+    def line(self) -> int:
+        """Lines before it."""
+
+    @property
+    def column(self) -> int:
+        """Characters before it on its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position of a text, 0-based."""
+
+    index: int
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text and where its first character stands."""
+
+    file: str
+    text: str
+    chain: tuple[Span, ...] = ()
+    line: int = 1
+    column: int = 1
+
+    def span(self, start: Position, end: Position) -> Span:
+        """Return the span between two positions."""
+        return Span(
+            self.file,
+            start.line + self.line,
+            start.column + (self.column if start.line == 0 else 1),
+            end.line + self.line,
+            end.column + (self.column if end.line == 0 else 1),
+        )
+
+    def between(self, start: int, end: int) -> Span:
+        r"""Return the span between two indices.
+
+        >>> Text("r.yaml", "a: é\nb: x").between(8, 9)
+        Span(file='r.yaml', line=2, column=4, end_line=2, end_column=5, label='')
+        """
+        return self.span(self.mark(start), self.mark(end))
+
+    def mark(self, index: int, after: Position | None = None) -> Mark:
+        """Return line and column of an index, counting from an earlier position where there is one."""
+        known = after or Mark(0, 0, 0)
+        lines = self.text.count("\n", known.index, index)
+        column = index - self.text.rfind("\n", 0, index) - 1 if lines else known.column + index - known.index
+        return Mark(index, known.line + lines, column)

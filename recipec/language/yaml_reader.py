@@ -1,0 +1,388 @@
+"""Text to data with positions: YAML 1.2 scalars, one mapping a file, every key and value with its span.
+
+The text is read as events, never composed or constructed by the YAML library: no tag can make an object,
+an alias bomb is counted before anything is expanded, and depth is bounded before anything recurses.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import yaml
+
+from recipec.diagnostics.errors import text as faults
+from recipec.diagnostics.errors.syntax import syntax_error
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Fix, Span
+from recipec.language.scalars import Scalar, read_scalar
+from recipec.language.text_positions import Text, clean, read_text
+
+try:
+    from yaml import CSafeLoader as _Parser
+except ImportError:  # a PyYAML built without libyaml: the same events, slower
+    from yaml import SafeLoader as _Parser  # type: ignore[assignment]
+
+MAX_DEPTH = 64
+"""Deep enough for any recipe, far from the recursion limit of what walks it."""
+MAX_NODES = 10_000
+"""Values of one file with every alias expanded; a long recipe has 500."""
+Path: TypeAlias = tuple[str | int, ...]
+
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*(?:[&!]\S*)?")
+_TAG = re.compile(r"!\S*")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A value of the text and where it stands: a mapping of nodes, a list of nodes, or a scalar.
+
+    Example: the ``0.2`` of ``epsilon: 0.2`` is ``Node(0.2, <span of 0.2>, key=<span of epsilon>)``.
+    """
+
+    value: Any
+    span: Span
+    key: Span | None = None
+    """Where the key of this value stands; None for items of a list and for the root."""
+    chain: tuple[Span, ...] = ()
+    """The `extends` entries that led to this file, the nearest first."""
+    anchor: Node | None = None
+    """The value that an alias repeats."""
+    size: int = 1
+    """Values below and including this one, aliases expanded."""
+
+    def plain(self) -> Any:
+        """Return the value without positions."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file as read: its text, its tree, and what is wrong with it."""
+
+    file: str
+    text: str
+    root: Node | None
+    """None where no mapping could be understood."""
+    diagnostics: tuple[Diagnostic, ...]
+    complete: bool
+    """False where reading stopped before the end: what is absent may have been written."""
+
+
+def read_source(
+    path: str | os.PathLike[str], text: str | None = None, *, chain: tuple[Span, ...] = (), name: str = ""
+) -> Source:
+    r"""Read one YAML file, or ``text`` under the name ``path``, never raising for what it says.
+
+    ``chain`` are the places that include it, ``name`` is what it is called where that is not its path.
+
+    >>> read_source("r.yaml", "lr: 1e-5\nshuffle: no\n").root.plain()
+    {'lr': 1e-05, 'shuffle': 'no'}
+    """
+    file = name or os.fspath(path)
+    found: list[Diagnostic] = []
+    content = read_text(os.fspath(path), file, chain, found) if text is None else clean(file, text, chain, found)
+    if content is None:
+        return Source(file, text or "", None, tuple(found), complete=False)
+    reader = _read(Text(file, content, chain))
+    root = reader.root
+    if root is None and reader.complete:
+        reader.found.append(faults.not_a_mapping(Span(file, 1, 1, 1, 1), "empty", chain))
+    elif root is not None and not isinstance(root.value, dict):
+        kind = "a list" if isinstance(root.value, list) else "a single value" if root.value is not None else "empty"
+        if reader.complete:
+            reader.found.append(faults.not_a_mapping(_first_line(root.span), kind, chain))
+        root = None
+    return Source(file, content, root, (*found, *reader.found), reader.complete and root is not None)
+
+
+def read_value(text: str, line: int, column: int, argument: str) -> tuple[Node | None, list[Diagnostic]]:
+    """Read the value of a command line override, which stands at ``line`` and ``column`` of the command line."""
+    found: list[Diagnostic] = []
+    if clean(COMMAND_LINE, text, (), found) is None:
+        place = Span(COMMAND_LINE, line, 1, line, len(argument) + 1)
+        return None, [replace(diagnostic, spans=(place,)) for diagnostic in found]
+    reader = _read(Text(COMMAND_LINE, text, (), line, column))
+    return (reader.root if reader.complete else None), reader.found
+
+
+def _first_line(span: Span) -> Span:
+    if span.end_line == span.line:
+        return span
+    return replace(span, end_line=span.line, end_column=span.column + 1)
+
+
+class _Stop(Exception):  # noqa: N818 - it ends the reading, after the reason has been noted
+    """The rest of the text must not be read."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A mapping or list whose end has not come yet."""
+
+    value: dict[str, Node] | list[Node]
+    start: Any
+    flow: bool
+    anchor: str | None
+    key: str | None = None
+    key_span: Span | None = None
+    skip: bool = False
+    """The key was refused: read its value and drop it."""
+    size: int = 1
+    last: Span | None = None
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Events in, one tree and its diagnostics out."""
+
+    text: Text
+    root: Node | None = None
+    complete: bool = True
+    found: list[Diagnostic] = field(default_factory=list)
+    anchors: dict[str, Node | None] = field(default_factory=dict)
+    stack: list[_Open] = field(default_factory=list)
+    count: int = 0
+    documents: int = 0
+
+    def read(self) -> None:
+        """Read every event; raises the YAML library's errors."""
+        for event in _events(self.text.text):
+            if isinstance(event, yaml.ScalarEvent):
+                self._scalar(event)
+            elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+                self._open(event)
+            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+                self._close(event.end_mark)
+            elif isinstance(event, yaml.AliasEvent):
+                self._alias(event)
+            elif isinstance(event, yaml.DocumentStartEvent):
+                self.documents += 1
+                if self.documents > 1:
+                    self._stop(faults.several_documents(self._at(event), self.text.chain))
+
+    def abandon(self) -> None:
+        """Close what is open and keep what was understood."""
+        self.complete = False
+        while self.stack:
+            self._close(None)
+
+    def _at(self, event: Any) -> Span:
+        return self.text.span(event.start_mark, event.end_mark)
+
+    def _stop(self, diagnostic: Diagnostic) -> None:
+        self.found.append(diagnostic)
+        raise _Stop
+
+    def _place(self) -> str:
+        return ".".join(frame.key for frame in self.stack if frame.key)
+
+    def _own_start(self, event: Any) -> Any:
+        """Report a tag, and return the mark where the value itself starts, after its anchor."""
+        start = event.start_mark
+        if event.anchor is None and event.tag is None:
+            return start
+        written = _PROPERTIES.match(self.text.text, start.index)
+        end = written.end() if written else start.index
+        if event.tag is not None:
+            tag = _TAG.search(self.text.text, start.index, end)
+            span = (
+                self.text.span(self.text.mark(tag.start(), start), self.text.mark(tag.end(), start))
+                if tag
+                else self._at(event)
+            )
+            self.found.append(faults.tag(span, tag[0] if tag else str(event.tag), self._place(), self.text.chain))
+        return self.text.mark(min(end, event.end_mark.index), start)
+
+    def _counted(self, size: int, span: Span) -> None:
+        self.count += size
+        if self.count > MAX_NODES:
+            self._stop(faults.too_many_values(_first_line(span), MAX_NODES, self.text.chain))
+
+    def _scalar(self, event: Any) -> None:
+        start = self._own_start(event)
+        end = event.end_mark
+        if event.style in {"|", ">"}:  # the library ends a block text where the next token starts
+            written = self.text.text[start.index : end.index].rstrip()
+            end = self.text.mark(start.index + len(written), start)
+        span = self.text.span(start, end)
+        if not self._awaits_key():
+            self._counted(1, span)
+        value: Scalar = event.value
+        if not event.style:
+            value = self._resolve(event.value, span)
+        node = Node(value, span, self._key_span(), self.text.chain)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        self._attach(node, event.value, plain=not event.style)
+
+    def _resolve(self, text: str, span: Span) -> Scalar:
+        value, problem = read_scalar(text)
+        if problem:
+            self.found.append(faults.number_out_of_range(span, text, problem, self._place(), self.text.chain))
+        return value
+
+    def _awaits_key(self) -> bool:
+        top = self.stack[-1] if self.stack else None
+        return top is not None and isinstance(top.value, dict) and top.key is None and not top.skip
+
+    def _key_span(self) -> Span | None:
+        return self.stack[-1].key_span if self.stack else None
+
+    def _open(self, event: Any) -> None:
+        start = self._own_start(event)
+        span = self._at(event)
+        self._counted(1, span)
+        if len(self.stack) >= MAX_DEPTH:
+            self._stop(faults.too_deep(_first_line(span), MAX_DEPTH, self.text.chain))
+        if event.anchor is not None:
+            self.anchors[event.anchor] = None  # an alias to it from inside would have no end
+        empty: dict[str, Node] | list[Node] = {} if isinstance(event, yaml.MappingStartEvent) else []
+        self.stack.append(_Open(empty, start, bool(event.flow_style), event.anchor))
+
+    def _close(self, end: Any | None) -> None:
+        frame = self.stack.pop()
+        if frame.flow and end is not None:
+            span = self.text.span(frame.start, end)
+        else:
+            span = self.text.span(frame.start, frame.start)
+            if frame.last is not None:
+                span = replace(span, end_line=frame.last.end_line, end_column=frame.last.end_column)
+        node = Node(frame.value, span, self._key_span(), self.text.chain, None, frame.size)
+        if frame.anchor is not None:
+            self.anchors[frame.anchor] = node
+        self._attach(node)
+
+    def _alias(self, event: Any) -> None:
+        span = self._at(event)
+        target = self.anchors.get(event.anchor)
+        if target is None:
+            inside = event.anchor in self.anchors
+            names = list(self.anchors)
+            self.found.append(faults.bad_alias(span, event.anchor, inside, names, self.text.chain))
+            self._attach(Node(None, span, self._key_span(), self.text.chain))
+            return
+        self._counted(target.size, span)
+        node = replace(target, span=span, key=self._key_span(), anchor=target)
+        self._attach(node, node.value if isinstance(node.value, str) else None)
+
+    def _attach(self, node: Node, text: str | None = None, *, plain: bool = False) -> None:
+        if not self.stack:
+            self.root = node
+            return
+        frame = self.stack[-1]
+        frame.last = node.span
+        if isinstance(frame.value, list):
+            frame.value.append(node)
+        elif frame.key is None and not frame.skip:
+            self._take_key(frame, frame.value, node, text if plain or isinstance(node.value, str) else None, plain)
+            return
+        else:
+            if frame.key is not None and frame.key not in frame.value:
+                frame.value[frame.key] = node
+            frame.key, frame.key_span, frame.skip = None, None, False
+        frame.size += node.size
+
+    def _take_key(self, frame: _Open, keys: dict[str, Node], node: Node, text: str | None, plain: bool) -> None:
+        chain = self.text.chain
+        if plain and text == "<<":
+            self.found.append(faults.merge_key(node.span, chain))
+            frame.skip = True
+            return
+        if not text or not isinstance(node.value, str):
+            self.found.append(faults.key_not_text(node.span, text, self._place(), chain))
+        if not text:
+            frame.skip = True
+            return
+        if text in keys:
+            first = keys[text].key or keys[text].span
+            self.found.append(faults.duplicate_key(node.span, first, text, self._place(), chain))
+        frame.key, frame.key_span = text, node.span
+
+
+def _events(text: str) -> Iterator[Any]:
+    parser = _Parser(text)
+    try:
+        while parser.check_event():
+            yield parser.get_event()
+    finally:
+        parser.dispose()
+
+
+def _read(text: Text) -> _Reader:
+    """Read a text; where `{a: ${b}}` lacks its quotes, note it and go on as if they were there."""
+    unquoted: list[Diagnostic] = []
+    spare = [c for c in map(chr, range(0xE000, 0xE010)) if c not in text.text][:2]
+    original = text
+    while True:
+        reader = _Reader(text)
+        try:
+            reader.read()
+        except _Stop:
+            reader.abandon()
+        except (yaml.YAMLError, ValueError, OverflowError) as problem:  # the last two from impossible escapes
+            place = _unquoted_reference(text.text, problem)
+            if place and len(spare) == 2 and len(unquoted) < 10:  # each costs another reading
+                unquoted.append(_refuse_unquoted(original, *place))
+                start, end = place
+                inner = text.text[start + 2 : end - 1]
+                patched = text.text[: start + 1] + spare[0] + inner + spare[1] + text.text[end:]
+                text = replace(text, text=patched)
+                continue
+            reader.abandon()
+            reader.found.append(_syntax(text, problem))
+        reader.found[:0] = unquoted
+        if unquoted and reader.root is not None:
+            reader.root = _unpatched(reader.root, str.maketrans({spare[0]: "{", spare[1]: "}"}))
+        return reader
+
+
+def _unpatched(node: Node, table: dict[int, str]) -> Node:
+    if isinstance(node.value, dict):
+        return replace(node, value={k.translate(table): _unpatched(v, table) for k, v in node.value.items()})
+    if isinstance(node.value, list):
+        return replace(node, value=[_unpatched(v, table) for v in node.value])
+    return replace(node, value=node.value.translate(table)) if isinstance(node.value, str) else node
+
+
+def _unquoted_reference(text: str, problem: Exception) -> tuple[int, int] | None:
+    """Return start and end of the `${…}` at which the library stopped, if it did."""
+    mark = getattr(problem, "problem_mark", None)
+    if mark is None or text[mark.index - 1 : mark.index + 1] != "${":
+        return None
+    depth = 0
+    for index in range(mark.index, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0:
+            return mark.index - 1, index + 1
+        if text[index] == "\n":
+            return None
+    return None
+
+
+def _refuse_unquoted(text: Text, start: int, end: int) -> Diagnostic:
+    written = text.text[start:end]
+    place = text.between(start, end)
+    before, after = text.text[:start].rstrip(" ")[-1:], text.text[end:].lstrip(" ")[:1]
+    whole = before in set(":,[{") and after in set(",]}\n")
+    fix = Fix("put it in quotes", place, f'"{written}"') if whole else None
+    return faults.unquoted_reference(place, written, fix, text.chain)
+
+
+def _syntax(text: Text, problem: Exception) -> Diagnostic:
+    mark, context = getattr(problem, "problem_mark", None), getattr(problem, "context_mark", None)
+    said = " ".join(filter(None, (getattr(problem, "context", ""), getattr(problem, "problem", ""))))
+    end = len(text.text.rstrip())
+    index = min(mark.index, end) if mark else 0
+    place = text.between(index, index + 1 if text.text[index : index + 1].strip() else index)
+    started = None
+    if context and "starting" not in said and text.text[context.index : context.index + 1].strip():
+        started = text.between(context.index, context.index + 1)
+    before = text.text[text.text.rfind("\n", 0, index) + 1 : index].rstrip()[-1:]
+    return syntax_error(place, started, said, (before, text.text[index : index + 1]), text.chain)

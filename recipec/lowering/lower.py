@@ -1,0 +1,223 @@
+"""Write a recipe down as a graph: rows become nodes; sums, broadcasts, loops and hand-overs become visible.
+
+Nodes are ordered by their signals, and in reading order where signals leave a choice;
+so KL in the reward, which needs the reference, is no special case.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import Any, TypeVar
+
+from recipec.component import Component
+from recipec.graph import BOOKKEEPING, FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
+from recipec.lowering.inheritance import adapter_start, policies, reference_settings
+from recipec.lowering.nodes import Draft, draft_row, dump, keys_of, publisher
+from recipec.spec.attention import Auto
+from recipec.spec.recipe import PAIRED, Recipe, Stage, weights_kind
+
+LIMITS = ("max_turn_length", "max_context_length", "max_completion_length")
+"""What of a sampler bounds the episodes of an evaluation."""
+ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",)}
+T = TypeVar("T")
+
+
+def lower(recipe: Recipe) -> Graph:
+    """Lower a recipe that passed every check.
+
+    Spec digests are over meaning alone: neither the order of keys nor a default that is written out,
+    neither `attention` nor `machine`, changes one.
+    """
+    stages: dict[str, StageGraph] = {}
+    names = {name: [n for n in sources(stage) if n in recipe.stages] for name, stage in recipe.stages.items()}
+    for name in in_order(names):
+        stages[name] = lower_stage(recipe, name, stages)
+    consumed = dict.fromkeys(("recipec", "name", "seed", "vars", "use"), "recipe")
+    consumed |= dict.fromkeys(keys_of(recipe.machine, "machine"), "machine")
+    for name, evaluation in recipe.evaluate.items():
+        consumed |= dict.fromkeys(keys_of(evaluation, f"evaluate.{name}"), "evaluate")
+    for name, stage in recipe.stages.items():
+        consumed |= dict.fromkeys(_stage_keys(name, stage), name)
+        consumed |= {key: node.id for node in stages[name].nodes() for key in node.keys}
+    return Graph(
+        name=recipe.name,
+        seed=recipe.seed,
+        stages=tuple(stages.values()),
+        evaluate=_evaluations(recipe),
+        machine=dump(recipe.machine),
+        consumed=dict(sorted(consumed.items())),
+    )
+
+
+def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> StageGraph:
+    """Lower one stage whose sources are lowered already."""
+    stage, policy = recipe.stages[name], policies(recipe)[name]
+    drafts = {draft.id: draft for draft in draft_row(name, stage, policy)}
+    nodes: dict[str, Node] = {}
+    for key in in_order({d.id: d.sources(drafts) for d in drafts.values()}):
+        nodes[key] = _node(drafts[key], nodes, drafts, done)
+    place: dict[str, list[Node]] = {"before": [], "steps": [], "updates": []}
+    for node in nodes.values():
+        place[drafts[node.id].place].append(node)
+    lagged = ("reference",) if any(n.slot == "reference" and n.type == "lagged" for n in nodes.values()) else ()
+    body = _resampled(name, stage, place["steps"], drafts)
+    update = Loop(f"{name}/updates", "updates", tuple(place["updates"]), ("weights", "optimizer", *lagged))
+    carries = ("weights", "optimizer", *lagged, "cursors", "draws")
+    origin: Any = stage.from_
+    if weights_kind(stage.from_) == "stage":
+        origin = done[stage.from_].digest
+    budget = dump(stage.budget)
+    meaning = {key: value for key, value in budget.items() if key not in BOOKKEEPING}
+    # a draw is keyed by the stage's name, so the name has a meaning; all else that has one flows into the optimizer
+    parts = (FORMAT, name, stage.kind, origin, stage.adapter, recipe.seed, meaning, nodes[f"{name}/optimizer"].digest)
+    pairs = ("pairs",) if stage.preference is not None else ()
+    return StageGraph(
+        name=name,
+        kind=stage.kind,
+        origin=stage.from_,
+        before=tuple(place["before"]),
+        loop=Loop(f"{name}/steps", "steps", (*body, update), carries),
+        artifacts=(*ARTIFACTS[stage.kind], *pairs),
+        settings=_settings(recipe, name, policy, nodes),
+        digest=digest(*parts),
+    )
+
+
+def _resampled(name: str, stage: Stage, steps: Sequence[Node], drafts: Mapping[str, Draft]) -> tuple[Node | Loop, ...]:
+    """Put what the total reward waits for into a loop of its own, where groups without a signal are sampled again."""
+    if stage.kind != "rl" or stage.sampler is None or getattr(stage.sampler, "group_filter", None) is None:
+        return tuple(steps)
+    inside = {publisher("reward_R", drafts)}
+    for node in reversed(steps):
+        if node.id in inside:
+            inside |= {given.value.node for given in node.inputs}
+    tries = tuple(node for node in steps if node.id in inside)
+    loop = Loop(f"{name}/resamples", "resamples", tries, ("cursors", "draws"))
+    return (loop, *(node for node in steps if node.id not in inside))
+
+
+def sources(stage: Stage) -> Iterator[str]:
+    """Yield what a stage starts from or reads: names of stages, and of models that are none."""
+    yield stage.from_
+    for spec in (stage.data, stage.preference):
+        for need in spec.requires() if spec else ():
+            yield need.signal.rpartition(".")[0]
+    yield str(getattr(stage.reference, "from_", None) or "")
+    yield str(getattr(stage.knowledge, "model", None) or "")
+
+
+def in_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:
+    """Yield keys so that each comes after its sources; where that leaves a choice, in the mapping's order.
+
+    >>> list(in_order({"loss": ["policy"], "data": [], "policy": ["data"]}))
+    ['data', 'policy', 'loss']
+
+    Raises:
+        graphlib.CycleError: a key is its own source.
+    """
+    rank = {key: i for i, key in enumerate(sources_of)}
+    keys = list(sources_of)
+    sorter = TopologicalSorter(sources_of)
+    sorter.prepare()
+    ready = [rank[key] for key in sorter.get_ready()]
+    heapq.heapify(ready)
+    while ready:
+        key = keys[heapq.heappop(ready)]
+        yield key
+        sorter.done(key)
+        for more in sorter.get_ready():
+            heapq.heappush(ready, rank[more])
+
+
+def _node(draft: Draft, nodes: Mapping[str, Node], drafts: Mapping[str, Draft], done: Mapping[str, StageGraph]) -> Node:
+    inputs = [Input(parameter, Value(signal, source)) for parameter, signal, source in draft.bound(drafts)]
+    given = [(i.parameter, i.value.signal, nodes[i.value.node].digest) for i in inputs]
+    given += [
+        ("", "", nodes[source].digest)
+        for source in draft.sources(drafts)
+        if source not in {i.value.node for i in inputs}
+    ]
+    others = [(artifact, done[stage].digest) for stage, artifact in draft.artifacts if stage in done]
+    return Node(
+        id=draft.id,
+        slot=draft.slot,
+        type=draft.type,
+        impl=draft.impl,
+        knobs=draft.knobs,
+        inputs=tuple(inputs),
+        outputs=draft.outputs,
+        digest=digest(FORMAT, draft.slot, draft.type, draft.knobs, given, others),
+        keys=draft.keys,
+    )
+
+
+def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, Node]) -> dict[str, Any]:
+    """Collect what the loop itself reads; none of it adds to the digest what its key did not."""
+    stage = recipe.stages[name]
+    sampler = stage.sampler if stage.kind == "rl" else None
+    # an evaluation that bounds no length is bounded alike around every stage
+    longest = sampler or next((other.sampler for other in recipe.stages.values() if other.kind == "rl"), None)
+    reference = next((node for node in nodes.values() if node.slot == "reference"), None)
+    attention = stage.attention or Auto()
+    return {
+        "kind": stage.kind,
+        "from": stage.from_,
+        "weights": weights_kind(stage.from_),
+        "adapter": stage.adapter,
+        "adapter_start": adapter_start(recipe, name),
+        "policy": dump(policy),
+        "attention": dump(attention),
+        # a greedy sampler has no space of its own: log-probabilities are then those of the plain logits
+        "temperature": (getattr(sampler, "temperature", 1.0) or 1.0),
+        "num_generations": rows_per_prompt(sampler),
+        "max_completion_length": getattr(longest, "max_completion_length", None),
+        "budget": dump(stage.budget),
+        "reference": reference_settings(recipe, name, reference.type) if reference else None,
+    }
+
+
+def rows_per_prompt(sampler: Any) -> int:
+    """Return how many trajectories a sampler makes of a prompt.
+
+    >>> from recipec.spec.sampler import Chain, Tree
+    >>> [rows_per_prompt(s) for s in (Chain(num_generations=4), Tree(trees=2, expansions=3, rounds=2, keep=5), None)]
+    [4, 10, 1]
+    """
+    if getattr(sampler, "called", "") == "tree":
+        return int(sampler.trees * (sampler.keep or 1 + sampler.expansions * sampler.rounds))
+    return int(getattr(sampler, "num_generations", 1))
+
+
+def _evaluations(recipe: Recipe) -> dict[str, Any]:
+    """Dump the evaluations; one without rewards or without an environment takes those of the first rl stage.
+
+    An episode is bounded as in that stage, so that an evaluation is bounded alike around every stage.
+    Rewards that hold answers against facts take the graph of the first stage that has one.
+    """
+    first = next((stage for stage in recipe.stages.values() if stage.kind == "rl"), None)
+    facts = next((stage.knowledge for stage in recipe.stages.values() if stage.knowledge is not None), None)
+    made = {}
+    for name, evaluation in recipe.evaluate.items():
+        answered = set(evaluation.metrics) != {PAIRED}
+        made[name] = dump(evaluation)
+        rewards = (evaluation.reward or (first.reward if first else {})) if answered else {}
+        made[name]["reward"] = {level: dump(spec) for level, spec in sorted(rewards.items())}
+        environment = (evaluation.environment or (first.environment if first else None)) if answered else None
+        made[name]["environment"] = dump(environment) if environment else None
+        sampler = first.sampler if first else None
+        made[name]["limits"] = {key: getattr(sampler, key, None) for key in LIMITS} if sampler else {}
+        asked = {need.signal for spec in rewards.values() for need in spec.requires()}
+        if "knowledge" in asked and facts is not None:
+            made[name]["knowledge"] = dump(facts)
+    return made
+
+
+def _stage_keys(name: str, stage: Stage) -> Iterator[str]:
+    prefix = f"stages.{name}"
+    for key in ("kind", "from", "adapter", "allow", *(["advantage.combine"] if stage.advantage else [])):
+        yield f"{prefix}.{key}"
+    yield from keys_of(stage.budget, f"{prefix}.budget")
+    if stage.attention is not None:
+        yield from keys_of(stage.attention, f"{prefix}.attention")

@@ -1,0 +1,347 @@
+"""What a run will do: which stages run and why, what they cost, and what was optimised away.
+
+Costs are derived from the model's sizes (``cost``); what cannot be derived is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from recipec.graph import Graph, StageGraph, differences
+from recipec.planning.accelerators import accelerators
+from recipec.planning.cost import Holding, Phase, Work, amount, disk, memory, phases, saved
+from recipec.planning.hours import Pace, clock, timed
+from recipec.planning.model_shapes import Shape
+from recipec.planning.sharing import Measured, Sharing, beside, measure, merged, predict, told, told_measured
+from recipec.planning.step_sizes import Lengths, lengths
+
+FORMAT = 1
+TOGETHER = 256
+"""Rows that vLLM decodes together unless it is told otherwise."""
+KEPT = 2.0
+"""GiB of keys and values that `hf` keeps between turns unless it is told otherwise."""
+USABLE = 0.9
+"""Share of a device's memory that is filled: vLLM's own default."""
+Action = Literal["run", "continue", "skip"]
+State = Literal["done", "begun", "absent", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """What an earlier run left in the run directory."""
+
+    graph: Graph
+    states: Mapping[str, State] = field(default_factory=dict)
+    """``done``: whole, and of this very stage; ``stale``: whole, of another; ``begun``: there is a checkpoint."""
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Stage -> file that it names -> hash, as they were then."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Work that the compiler left out, and the operations a step that saves, where they can be counted."""
+
+    what: str
+    why: str
+    saves: str
+    flops: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What one stage will do and cost; costs are of one step."""
+
+    name: str
+    kind: str
+    origin: str
+    action: Action
+    reason: str
+    model: str
+    steps: int | None
+    assumes: tuple[str, ...]
+    """What the sizes of a step rest on."""
+    phases: tuple[Phase, ...]
+    memory: tuple[Holding, ...]
+    disk: tuple[Holding, ...]
+    removed: tuple[LeftOut, ...]
+    unknown: tuple[str, ...]
+    seconds: float | None = None
+    """Of the whole stage, where the recipe names an accelerator and everything is known."""
+    pace: str = ""
+    """What times rest on."""
+    devices: int = 1
+    room: float | None = None
+    """Memory of one device, in bytes."""
+    sharing: Sharing | None = None
+    """What computing common prefixes once saves, where rows have any."""
+    measured: Measured | None = None
+    """The same of recorded rows, where some were given."""
+    facts: str = ""
+    """The graph of facts that the stage reads, and its size where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do."""
+
+    name: str
+    stages: tuple[StagePlan, ...]
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Stage -> file that it names -> hash, as they are now."""
+    format: int = FORMAT
+
+    @property
+    def changes(self) -> bool:
+        """Whether a run would do anything."""
+        return any(stage.action != "skip" for stage in self.stages)
+
+    def to_json(self) -> str:
+        """Write the plan as JSON."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def plan(
+    graph: Graph,
+    shapes: Mapping[str, Shape | None],
+    previous: Previous | None = None,
+    *,
+    inputs: Mapping[str, Mapping[str, str]] | None = None,
+    rows: Mapping[str, int] | None = None,
+    facts: Mapping[str, str] | None = None,
+    recorded: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    where: Callable[[str], str] = str,
+) -> Plan:
+    """Plan a run of a compiled recipe.
+
+    ``shapes`` are the models' sizes by stage, ``inputs`` the hashes of the files that each stage names,
+    ``rows`` the rows of its data where they could be counted, ``facts`` the graphs of facts in words, ``recorded`` what
+    was counted of rows of a run; ``where`` tells the place of a dotted key.
+    """
+    made: dict[str, StagePlan] = {}
+    for stage in graph.stages:
+        action, reason = _decided(graph, stage, previous, inputs or {}, made, where)
+        planned = _stage(graph, stage, shapes.get(stage.name), (rows or {}).get(stage.name), action, reason)
+        made[stage.name] = replace(planned, facts=(facts or {}).get(stage.name, ""))
+        if steps := (recorded or {}).get(stage.name):
+            made[stage.name] = _measured(graph, stage, shapes.get(stage.name), steps, made[stage.name])
+    return Plan(graph.name, tuple(made.values()), inputs or {})
+
+
+STATES: Mapping[State, tuple[Action, str]] = {
+    "done": ("skip", "it is done, and nothing that it depends on has changed"),
+    "begun": ("continue", "it was interrupted, and has a checkpoint"),
+    "stale": ("run", "a package's version, the weights it starts from or the user's own code changed"),
+    "absent": ("run", "it was not finished"),
+}
+
+
+def _decided(
+    graph: Graph,
+    stage: StageGraph,
+    previous: Previous | None,
+    inputs: Mapping[str, Mapping[str, str]],
+    earlier: Mapping[str, StagePlan],
+    where: Callable[[str], str],
+) -> tuple[Action, str]:
+    """Say whether a stage runs, and the key, file or stage that is the reason."""
+    if previous is None:
+        return "run", "there is no earlier run in this directory"
+    changed = _changed(graph, stage, previous, where)
+    for name in () if changed else sources(stage):
+        if name in earlier and earlier[name].action != "skip":
+            changed = f"it builds on `{name}`, which runs"
+    if changed:
+        return "run", changed
+    state = previous.states.get(stage.name, "absent")
+    was, now = previous.inputs.get(stage.name, {}), inputs.get(stage.name, {})
+    files = sorted(path for path in {*was, *now} if was.get(path) != now.get(path)) if was else []
+    if files and state != "done":
+        return "run", "changed: " + ", ".join(f"the file {path}" for path in files)
+    return STATES[state]
+
+
+def _changed(graph: Graph, stage: StageGraph, previous: Previous, where: Callable[[str], str]) -> str:
+    """Say which keys of the stage mean something else than in the earlier run; nothing if none does."""
+    if all(was.name != stage.name for was in previous.graph.stages):
+        return "the stage is new"
+    prefix = f"stages.{stage.name}."
+    keys = [key for key in differences(previous.graph, graph) if key == "seed" or key.startswith(prefix)]
+    return "changed: " + ", ".join(f"`{key}` ({where(key)})" for key in keys) if keys else ""
+
+
+def sources(stage: StageGraph) -> Iterator[str]:
+    """Yield the names of what a stage starts from or reads; they may be of stages, models or folders."""
+    yield stage.origin
+    yield str((stage.settings["reference"] or {}).get("from") or "")
+    for node in stage.nodes():
+        if isinstance(read := node.knobs.get("rollouts"), str):
+            yield read.rpartition(".")[0]
+
+
+def _stage(
+    graph: Graph, stage: StageGraph, shape: Shape | None, rows: int | None, action: Action, reason: str
+) -> StagePlan:
+    positions = shape.positions if shape and _is_new(graph, stage) else None
+    size = lengths(stage, positions)
+    unknown = [said for said in size.assumes if "unknown" in said]
+    steps = _steps(stage, size.units, rows)
+    if steps is None:
+        unknown.append("the number of steps: it is counted in epochs, and the rows of the data are not known here")
+    work = None
+    if shape is None:
+        unknown.append(f"the sizes of the model `{_root(graph, stage).origin}`, and so what it costs")
+    else:
+        work = _work(graph, stage, shape, size)
+    pace = _pace(graph, work) if work else None
+    if work and pace and work.spread:
+        work = _fitting(work, pace)
+    shared = predict(graph, stage, size, work)
+    alone = tuple(phases(work)) if work else ()
+    times = tuple(timed(merged(shared if isinstance(shared, Sharing) else None, alone, work), pace)) if work else ()
+    known = [phase.seconds for phase in times if phase.seconds is not None]
+    if isinstance(shared, str):
+        unknown.append(f"what sharing prefixes saves: {shared}")
+    whole = steps * sum(known) if pace and steps and len(known) == len(times) else None
+    return StagePlan(
+        name=stage.name,
+        kind=stage.kind,
+        origin=stage.origin,
+        action=action,
+        reason=reason,
+        model=_model(work) if work else "unknown",
+        steps=steps,
+        assumes=tuple(said for said in size.assumes if "unknown" not in said),
+        phases=times,
+        memory=tuple(memory(work)) if work else (),
+        disk=tuple(disk(work)) if work else (),
+        removed=tuple(LeftOut(r.what, r.why, r.saves, saved(work, r.what) if work else None) for r in stage.removed),
+        unknown=tuple(unknown),
+        seconds=whole,
+        pace=pace.assumes if pace else "",
+        devices=work.devices if work else 1,
+        room=pace.accelerator.memory if pace else None,
+        sharing=beside(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
+    )
+
+
+def _measured(
+    graph: Graph, stage: StageGraph, shape: Shape | None, steps: Sequence[Mapping[str, Any]], made: StagePlan
+) -> StagePlan:
+    """Add what recorded rows share; how much of a step is generation stays what was planned."""
+    work = _work(graph, stage, shape, lengths(stage, None)) if shape else None
+    found = measure(stage, steps, work)
+    alone = tuple(timed(phases(work), _pace(graph, work))) if work else ()
+    return replace(made, measured=replace(found, sharing=beside(found.sharing, alone)))
+
+
+def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:
+    train, rollout = graph.machine.get("train") or {}, graph.machine.get("rollout") or {}
+    own = rollout.get("type", "hf") == "hf"
+    turns = any(node.slot == "environment" for node in stage.nodes())
+    return Work(
+        stage,
+        shape,
+        size,
+        checkpointing=bool(train.get("gradient_checkpointing")),
+        decoded=int(rollout.get("max_rows") or 64) if own else TOGETHER,
+        kept=float(rollout.get("max_memory", KEPT)) * 2**30 if own and turns else 0.0,
+        devices=int(graph.machine.get("devices") or 1),
+        zero=int(train.get("zero") or 0),
+        offload=bool(train.get("offload")),
+        spread=int(rollout.get("tensor_parallel") or 0),
+    )
+
+
+def _fitting(work: Work, pace: Pace) -> Work:
+    """Let an engine with pages of keys and values decode as many rows together as there is memory left for."""
+    rest = sum(one.bytes or 0 for one in memory(replace(work, decoded=0)))
+    row = work.shape.cached * work.width * (work.size.row or 0) / work.spread
+    room = USABLE * pace.accelerator.memory - rest
+    return replace(work, decoded=max(1, min(work.decoded, int(room // row)))) if row else work
+
+
+def _pace(graph: Graph, work: Work) -> Pace | None:
+    found = accelerators().get(str(graph.machine.get("accelerator")))
+    return Pace(found, work.devices, work.policy.get("dtype", "float32")) if found else None
+
+
+def _model(work: Work) -> str:
+    adapter = " of an adapter" if work.policy.get("lora") else ""
+    return f"{work.shape.family}, {work.shape.parameters:,} parameters, {work.trained:,}{adapter} trained"
+
+
+def _root(graph: Graph, stage: StageGraph) -> StageGraph:
+    """Return the stage whose ``from`` names the model that this one goes back to."""
+    names = {s.name: s for s in graph.stages}
+    while stage.origin in names:
+        stage = names[stage.origin]
+    return stage
+
+
+def _is_new(graph: Graph, stage: StageGraph) -> bool:
+    return bool(_root(graph, stage).settings["weights"] == "scratch")
+
+
+def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:
+    budget = stage.settings["budget"]
+    if budget["steps"]:
+        return int(budget["steps"])
+    data = next((node.knobs for node in stage.nodes() if node.slot in {"data", "preference"}), {})
+    rows = rows or data.get("size")
+    if rows is None or not units:
+        return None
+    rows = min(rows, data.get("limit") or rows)
+    each = rows // units if budget["remainder"] == "drop" else -(-rows // units)
+    return int(budget["epochs"] or 0) * each
+
+
+def render_plan(made: Plan) -> str:
+    """Write a plan for people."""
+    lines = [f"plan of {made.name}"]
+    for stage in made.stages:
+        verb = {"run": "runs", "continue": "continues", "skip": "is skipped"}[stage.action]
+        lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin}) {verb}: {stage.reason}"]
+        lines.append(f"  model     {stage.model}")
+        lines.append(f"  steps     {'unknown' if stage.steps is None else f'{stage.steps:,}'}")
+        if stage.facts:
+            lines.append(f"  facts     {stage.facts}")
+        if stage.pace:
+            lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
+        lines += [f"  assuming  {said}" for said in stage.assumes]
+        lines += _table(stage)
+        lines += told(stage.sharing) if stage.sharing else ()
+        lines += told_measured(stage.measured) if stage.measured else ()
+        lines += [line for removal in stage.removed for line in _left_out(removal)]
+        lines += [f"  unknown   {what}" for what in stage.unknown]
+    return "\n".join(lines) + "\n"
+
+
+def _left_out(removal: LeftOut) -> Iterator[str]:
+    yield f"  left out  {removal.what}: {removal.why}"
+    counted = f" ({amount(removal.flops, 'FLOP')} a step)" if removal.flops else ""
+    yield f"            saves {removal.saves}{counted}"
+
+
+def _table(stage: StagePlan) -> Iterator[str]:
+    if stage.phases:
+        time = f"{'time':>10}" if stage.pace else ""
+        yield f"  {'at most, a step':<18}{'tokens':>12}{'operations':>14}{'read':>12}{time}"
+    for phase in stage.phases:
+        tokens = "unknown" if phase.tokens is None else f"{phase.tokens:,}"
+        cells = f"{tokens:>12}{amount(phase.flops, 'FLOP'):>14}{amount(phase.bytes, 'B'):>12}"
+        if stage.pace:
+            cells += f"{'unknown' if phase.seconds is None else clock(phase.seconds):>10}"
+        yield f"    {phase.name:<16}{cells}   {phase.assumes}".rstrip()
+    each = "on each device" if stage.devices > 1 else "in memory"
+    for title, held in ((each, stage.memory), ("on disk", stage.disk)):
+        if held:
+            total = sum(one.bytes or 0 for one in held)
+            more = " and what is unknown" if any(one.bytes is None for one in held) else ""
+            if stage.room and held is stage.memory:
+                more += f", of {amount(stage.room, 'B')}" + (": it does not fit" if total > stage.room else "")
+            yield f"  {title:<18}{amount(total, 'B'):>12}{more}"
+        for one in held:
+            yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {one.assumes}"

@@ -1,0 +1,332 @@
+r"""What computing each unique token once saves, phase by phase, and which attention is worth it.
+
+The ideal speed-up of a phase is its operations row by row divided by those over unique tokens: matrices by tokens,
+attention by pairs, the head by rows of logits, as in :mod:`recipec.planning.cost`.  With a share g of a step spent on
+generation, which sharing here does not touch, the step gains
+
+.. math:: 1 / (g + (1 - g) / s)
+
+References:
+    Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recipec.graph import Graph, StageGraph
+from recipec.lowering.optimise import dropout
+from recipec.planning.cost import Phase, Work
+from recipec.planning.step_sizes import Lengths
+from recipec.planning.token_runs import Counts, total
+from recipec.planning.workload import Expected, counted, expected, knobs
+from recipec.spec.attention import WORTH
+
+FORMS = ("trie", "shared_prefix")
+SHOWN = 8
+"""Updates that the text tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What sharing saves in one phase: how many times fewer operations; ``backward`` where there is one.
+
+    Example: ``Saving("update", 2.99, 3.05, 2.97)``.
+    """
+
+    phase: str
+    ideal: float
+    forward: float
+    backward: float | None = None
+    tokens: int = 0
+    """Tokens computed in one pass over a step's rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One attention type: unique tokens of a step, and what they save."""
+
+    attention: str
+    unique: int
+    token_ratio: float
+    pair_ratio: float
+    ideal: float | None
+    """Of all phases together; None where the model's sizes are not known."""
+    phases: tuple[Saving, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What rows of a step share."""
+
+    tokens: int
+    """Tokens of the rows."""
+    forms: tuple[Form, ...]
+    asked: str
+    """The attention that the recipe names."""
+    runs: str
+    """The one that computes it: with `auto` the best one, if the model certifies, else `packed`, else `dense`."""
+    best: str
+    """The one that is predicted to be fastest."""
+    why: str
+    fixed: bool = True
+    """Whether `auto` goes by this prediction; else the first rows of a run decide."""
+    generation: float | None = None
+    """Share of a step that generation takes."""
+    generation_of: str = "operations"
+    step: float | None = None
+    """How many times faster a whole step is with the best one, at its ideal."""
+    unshuffled: float | None = None
+    """Ideal of the update if groups stayed together, where the recipe shuffles rows over several updates."""
+    assumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one minibatch of recorded rows shares."""
+
+    step: int
+    update: int
+    rows: int
+    tokens: int
+    unique: int
+    token_ratio: float
+    ideal: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What recorded rows share, cut into updates and forward passes as the recipe's budget does."""
+
+    rows: int
+    steps: int
+    sharing: Sharing
+    padding: float
+    """Tokens of rows padded as `dense` does, over their own."""
+    passes: int
+    """Forward passes of the forests over whole steps, under `microbatch_tokens`."""
+    lost: int
+    """Shared tokens that are computed again where a forest is cut into passes."""
+    updates: tuple[Update, ...]
+
+
+def passes(work: Work) -> Iterator[tuple[str, float, bool]]:
+    """Yield the phases that go over a step's rows, how often, and whether they have a backward."""
+    slots = {node.slot for node in work.stage.nodes()}
+    cached = (work.stage.settings["reference"] or {}).get("mode") == "cached"
+    if "reference" in slots and not cached:
+        yield "reference", 1.0, False
+    if any(node.id.endswith("/old") for node in work.stage.nodes()):
+        yield "old", 1.0, False
+    yield "update", float(work.stage.settings["budget"]["passes"]), True
+
+
+def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Work | None) -> Form:
+    """Compare rows with unique tokens: over a step in passes without a gradient, over minibatches in updates."""
+    savings, spent, least = [], 0.0, 0.0
+    for name, often, trained in passes(work) if work else ():
+        assert work is not None
+        unique = updated if trained else whole
+        ahead, ahead_least = _forward(work, dense), _forward(work, unique)
+        back, back_least = (_backward(work, dense), _backward(work, unique)) if trained else (0.0, 0.0)
+        saving = (ahead + back) / (ahead_least + back_least)
+        apart = back / back_least if trained else None
+        savings.append(Saving(name, saving, ahead / ahead_least, apart, round(unique.tokens)))
+        spent, least = spent + often * (ahead + back), least + often * (ahead_least + back_least)
+    return Form(
+        attention=attention,
+        unique=round(updated.tokens),
+        token_ratio=dense.tokens / max(1.0, updated.tokens),
+        pair_ratio=dense.pairs / max(1.0, updated.pairs),
+        ideal=spent / least if least else None,
+        phases=tuple(savings),
+    )
+
+
+def _forward(work: Work, counts: Counts) -> float:
+    return _operations(work, counts, 1.0, 1.0, 1.0)
+
+
+def _backward(work: Work, counts: Counts) -> float:
+    """Count a backward: of the head with its logits again, of what is frozen for its input alone."""
+    again = 1.0 if work.checkpointing else 0.0
+    return _operations(work, counts, (1.0 if work.policy.get("lora") else 2.0) + again, 2.5 + again, 3.0)
+
+
+def _operations(work: Work, counts: Counts, matrices: float, attention: float, head: float) -> float:
+    shape = work.shape
+    return (
+        matrices * 2.0 * shape.linear * counts.tokens
+        + attention * 4.0 * shape.heads * shape.head_dim * shape.layers * counts.pairs
+        + head * 2.0 * shape.hidden * shape.vocabulary * counts.logits
+    )
+
+
+def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -> Sharing | str | None:
+    """Predict what a stage's rows share; a text says why that cannot be known, None that there is nothing."""
+    made = expected(graph, stage, size)
+    if not isinstance(made, Expected):
+        return made
+    dense = total(s.dense() for s in made.forms["trie"]).scaled(made.units)
+    forms, together = [], None
+    for name in FORMS:
+        whole, updated = counted(stage, made, made.forms[name])
+        forms.append(form(name, dense, whole, updated, work))
+        if name == "trie" and whole != updated:
+            together = _update(form(name, dense, whole, whole, work))
+    chosen = choose(stage, forms)
+    # what comes on top can only speak for the forest
+    fixed = forms[0].ideal is not None and (chosen[2] == "trie" or not made.assumes)
+    fixed = fixed and knobs(stage, "data").get("max_length") is not None
+    return Sharing(
+        round(dense.tokens), tuple(forms), *chosen, fixed or not _may_share(stage), unshuffled=together,
+        assumes=made.assumes,
+    )  # fmt: skip
+
+
+def _update(made: Form) -> float:
+    return next((saving.ideal for saving in made.phases if saving.phase == "update"), made.token_ratio)
+
+
+def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str]:
+    """Return the attention that is asked for, the one that runs, the one predicted to be fastest, and why."""
+    asked = str((stage.settings.get("attention") or {}).get("type") or "auto")
+    trie = next(made for made in forms if made.attention == "trie")
+    gain = trie.token_ratio if trie.ideal is None else trie.ideal
+    best, why = "packed" if gain < WORTH else "trie", f"ideal {gain:.2f}x"
+    if not _may_share(stage):
+        best, why = "packed", "with dropout rows cannot share a computation"
+    return asked, best if asked == "auto" else asked, best, f"{why}: {best}"
+
+
+def _may_share(stage: StageGraph) -> bool:
+    return not dropout(stage.settings["policy"])
+
+
+def beside(made: Sharing, phases: Sequence[Phase]) -> Sharing:
+    """Set the share of generation beside what sharing saves: by time where it is known, else by operations."""
+    timed = bool(phases) and all(phase.seconds is not None for phase in phases)
+    spent = {phase.name: phase.seconds if timed else phase.flops for phase in phases}
+    sampled, whole = spent.get("sample"), sum(value or 0.0 for value in spent.values())
+    best = next((one for one in made.forms if one.attention == made.best), None)
+    if any(value is None for value in spent.values()) or not whole:
+        return made
+    share = (sampled or 0.0) / whole
+    gain = best.ideal if best is not None and best.ideal else 1.0
+    return replace(
+        made, generation=share, generation_of="time" if timed else "operations",
+        step=1 / (share + (1 - share) / gain),
+    )  # fmt: skip
+
+
+def merged(made: Sharing | None, phases: Sequence[Phase], work: Work) -> tuple[Phase, ...]:
+    """Count in each phase the unique tokens alone, where the attention that runs shares prefixes."""
+    form = next((one for one in made.forms if one.attention == made.runs), None) if made else None
+    savings = {saving.phase: saving for saving in form.phases} if form else {}
+    return tuple(_merged(phase, savings[phase.name], work) if phase.name in savings else phase for phase in phases)
+
+
+def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
+    if phase.tokens is None or phase.flops is None:
+        return phase
+    often = int(work.stage.settings["budget"]["passes"]) if phase.name == "update" else 1
+    tokens = saving.tokens * often
+    read, dense = -(-tokens // work.microbatch), -(-phase.tokens // work.microbatch)
+    said = f"{tokens:,} of {phase.tokens:,} tokens of rows are unique"
+    return replace(
+        phase, tokens=tokens, flops=phase.flops / saving.ideal,
+        bytes=None if phase.bytes is None else phase.bytes * read / max(1, dense),
+        assumes=f"{phase.assumes}; {said}" if phase.assumes else said,
+    )  # fmt: skip
+
+
+def measure(stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | None) -> Measured:
+    """Tell what recorded rows share, from the counts of :func:`recipec.runtime.attention.measured_sharing.counted`."""
+    updates = [(step["step"], number, one) for step in steps for number, one in enumerate(step["updates"])]
+    dense = total(Counts(*step["dense"]) for step in steps)
+    forms, together = [], None
+    for name in FORMS:
+        whole = total(Counts(*step[name]) for step in steps)
+        updated = total(Counts(*one[name]) for _, _, one in updates)
+        # passes without a gradient see every row of a step, updates those that the remainder leaves
+        share = sum(one["dense"][0] for _, _, one in updates) / max(1.0, dense.tokens)
+        forms.append(form(name, dense, whole, updated.scaled(1 / share) if share else whole, work))
+        if name == "trie" and any(step["kept"] for step in steps):
+            kept = total(Counts(*step["kept"]) for step in steps)
+            together = _update(form(name, dense, whole, kept, work))
+    made = Sharing(round(dense.tokens), tuple(forms), *choose(stage, forms), unshuffled=together)
+    return Measured(
+        rows=sum(step["rows"] for step in steps),
+        steps=len(steps),
+        sharing=made,
+        padding=sum(step["padded"] for step in steps) / max(1.0, dense.tokens),
+        passes=sum(step["passes"] for step in steps),
+        lost=sum(step["lost"] for step in steps),
+        updates=tuple(_measured(*one, work) for one in updates),
+    )
+
+
+def _measured(step: int, number: int, one: Mapping[str, Any], work: Work | None) -> Update:
+    dense, trie = Counts(*one["dense"]), Counts(*one["trie"])
+    ideal = _update(form("trie", dense, trie, trie, work)) if work else None
+    ratio = dense.tokens / max(1, trie.tokens)
+    return Update(step, number, one["rows"], one["dense"][0], one["trie"][0], ratio, ideal)
+
+
+def told_measured(made: Measured) -> Iterator[str]:
+    """Write what recorded rows share, for people: the whole, and the first updates."""
+    rows = f"{made.rows:,} rows of {made.steps:,} steps"
+    yield f"  measured          {rows}; padded to one width they have {made.padding:.2f}x the tokens"
+    yield from told(made.sharing, "of them")
+    if made.lost:
+        each = f"{made.passes:,} forward passes over whole steps"
+        yield f"    cut             {each} compute {made.lost:,} shared tokens again"
+    for one in made.updates[:SHOWN]:
+        ideal = "" if one.ideal is None else f", ideal {one.ideal:.2f}x"
+        which = f"step {one.step}, update {one.update + 1}"
+        sizes = f"{one.rows:,} rows, {one.tokens:,} tokens, {one.unique:,} unique: {one.token_ratio:.2f}x"
+        yield f"    {which:<24}{sizes}{ideal}"
+    if len(made.updates) > SHOWN:
+        yield f"    and {len(made.updates) - SHOWN:,} more updates (`--format json` has all)"
+
+
+def told(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
+    """Write what sharing saves, for people."""
+    best = next((one for one in made.forms if one.attention == made.best), made.forms[0])
+    ratio = f"{made.tokens:,} tokens {each}, {best.unique:,} of them unique: {best.token_ratio:.2f}x"
+    yield f"  sharing           {ratio}"
+    for one in made.forms:
+        if one.ideal is not None and one.attention in {made.best, made.asked}:
+            yield from (f"    {saving.phase:<16}{_times(saving, one.attention)}" for saving in one.phases)
+    if made.unshuffled is not None:
+        trie = next(one for one in made.forms if one.attention == "trie")
+        loss = f"drawn from all rows of a step, minibatches share {_update(trie):.2f}x"
+        kept = f"{_kept(_update(trie), made.unshuffled):.0%} of what sharing saves is kept"
+        yield f"    shuffle_rows    {loss}; {made.unshuffled:.2f}x if groups stayed together: {kept}"
+    if made.generation is not None and made.step is not None and made.best != "packed":
+        share = f"{made.generation:.0%} of its {made.generation_of} is generation"
+        yield f"    a step          ideal {made.step:.2f}x: {share}"
+    yield f"    attention       {_attention(made)}"
+    yield from (f"    assuming        {said}" for said in made.assumes)
+
+
+def _kept(ideal: float, together: float) -> float:
+    """Return the share of saved operations that is left.
+
+    >>> round(_kept(1.25, 5.0), 2)
+    0.25
+    """
+    return max(0.0, 1 - 1 / ideal) / (1 - 1 / together) if together > 1 else 1.0
+
+
+def _attention(made: Sharing) -> str:
+    if made.asked == "auto":
+        return made.why if made.fixed else f"{made.why}, or what the first rows say"
+    return f"`{made.asked}`, as said; {made.why}"
+
+
+def _times(saving: Saving, attention: str) -> str:
+    parts = f": forward {saving.forward:.2f}x, backward {saving.backward:.2f}x" if saving.backward else ""
+    return f"ideal {saving.ideal:.2f}x with `{attention}`{parts}"

@@ -1,0 +1,118 @@
+"""Estimate sequence lengths and prefix sharing of a training step from the recipe alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recipec.graph import Graph, StageGraph
+from recipec.planning.step_sizes import Lengths, lengths
+from recipec.planning.token_runs import Counts, Episode, Group, Segment, growing, total, whole_prompts, windowed
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Segments of a prompt's rows by attention type, and how many prompts (or pairs) a step has."""
+
+    units: int
+    rows: int
+    forms: Mapping[str, Sequence[Segment]]
+    tree: float
+    """Unique tokens that hang together: those of a group, or of what of it has a prompt in common."""
+    assumes: tuple[str, ...] = ()
+
+
+def knobs(stage: StageGraph, slot: str) -> Mapping[str, Any]:
+    """Return what a slot says; nothing where the stage has none."""
+    return next((node.knobs for node in stage.nodes() if node.slot == slot), {})
+
+
+def expected(graph: Graph, stage: StageGraph, size: Lengths) -> Expected | str | None:
+    """Lay out the rows that a recipe lets expect; a text says why it cannot be known, None that nothing is shared."""
+    if stage.kind == "sft":
+        return None
+    if stage.kind == "dpo":
+        return _pairs(graph, stage, size)
+    if size.completion is None:
+        return "the sampler does not bound the length of a row"
+    sampler, world = knobs(stage, "sampler"), knobs(stage, "environment")
+    if not (knobs(stage, "data").get("max_length") or size.prompt):
+        return "prompts are of unknown length: give `data.max_length`, or rows of a run (`--rows`)"
+    return _episodes(size, sampler, world, float(knobs(stage, "data").get("max_length") or size.prompt or 0))
+
+
+def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any], first: float) -> Expected:
+    """Lay out episodes, the first prompt of which has ``first`` tokens."""
+    assert size.completion is not None, "rows are bounded"
+    group = _group(sampler)
+    if not world:
+        return _laid(size, group, Episode(size.prompt or 0, 1, size.completion), steps=False)
+    turns = int(world["max_turns"]) + bool(world.get("force_final_answer"))
+    steps = sampler["rows"] == "step"
+    if world.get("history") != "append_only" and turns > 1:
+        episode = Episode(size.prompt or 0, turns, size.completion)
+        said = "of prompts that are written anew, rows share a group's first one; what histories have in common, and"
+        said += " what stands before them, comes on top: `--rows` measures it"
+        forms = {
+            "trie": windowed(group, episode),
+            "shared_prefix": whole_prompts(group, episode, steps=True, anew=True),
+        }
+        return Expected(size.units, size.rows, forms, episode.prompt + group.leaves * episode.written, (said,))
+    assert size.sampled is not None, "an episode is played"
+    observed = size.sampled.observed / (turns - 1) if turns > 1 else 0.0
+    return _laid(size, group, Episode(first, turns, size.sampled.written / turns, observed), steps=steps)
+
+
+def _laid(size: Lengths, group: Group, episode: Episode, *, steps: bool) -> Expected:
+    forms = {
+        "trie": growing(group, episode, steps=steps),
+        "shared_prefix": whole_prompts(group, episode, steps=steps),
+    }
+    return Expected(size.units, size.rows, forms, total(s.once() for s in forms["trie"]).tokens)
+
+
+def _group(sampler: Mapping[str, Any]) -> Group:
+    if "trees" not in sampler:
+        return Group(int(sampler["num_generations"]))
+    added = int(sampler["expansions"]) * int(sampler["rounds"])
+    return Group(int(sampler["trees"]), added, min(1.0, int(sampler["keep"] or 1 + added) / (1 + added)))
+
+
+def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> Expected | str:
+    """Two answers of one prompt: of the stage that sampled them, where one did."""
+    source = str(knobs(stage, "preference").get("rollouts") or "").rpartition(".")[0]
+    sampled = next((other for other in graph.stages if other.name == source), None)
+    if sampled is None or knobs(sampled, "environment"):
+        return "how the tokens of a pair divide into prompt and answers: `--rows` measures it"
+    of = lengths(sampled)
+    if of.prompt is None or of.completion is None:
+        return f"prompts or answers of `{source}` are of unknown length"
+    return _laid(size, Group(2), Episode(of.prompt, 1, of.completion), steps=False)
+
+
+def counted(stage: StageGraph, made: Expected, segments: Sequence[Segment]) -> tuple[Counts, Counts]:
+    """Count a step's unique tokens, and those of its updates, where a token of two minibatches counts twice."""
+    budget = stage.settings["budget"]
+    once = total(s.once() for s in segments)
+    # a tree over the budget of a forward pass is cut, and each part computes the prompt again
+    more = segments[0].once().scaled(max(0, math.ceil(made.tree / budget["microbatch_tokens"]) - 1))
+    cut = minibatches(budget, made.units, made.rows) if budget["shuffle_rows"] else 1
+    whole = (once + more).scaled(made.units)
+    if cut == 1:
+        return whole, whole
+    return whole, total(s.once(cut) for s in segments).scaled(made.units)
+
+
+def minibatches(budget: Mapping[str, Any], units: int, rows: int) -> int:
+    """Return how many updates a pass over a step's rows takes.
+
+    >>> minibatches({"rows_per_update": 256, "prompts_per_update": None, "updates_per_step": None}, 16, 6400)
+    25
+    """
+    if budget["rows_per_update"]:
+        return max(1, -(-rows // int(budget["rows_per_update"])))
+    if budget["prompts_per_update"]:
+        return max(1, -(-units // int(budget["prompts_per_update"])))
+    return int(budget["updates_per_step"] or 1)

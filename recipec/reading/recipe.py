@@ -1,0 +1,272 @@
+"""Resolved data -> frozen specs, slot by slot: RC130 to RC199.
+
+One bad knob hides nothing else: every component is validated on its own, and one that could not be read still counts
+for what its class declares.
+
+``read`` is the recipe as a whole, ``stage`` one stage, ``section`` one mapping; ``wording`` says what a knob takes,
+``advice`` and ``names`` what may have been meant, ``parts`` is what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from recipec.component import Section, find
+from recipec.diagnostics.errors import reading as faults
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic
+from recipec.reading import field_descriptions, paths
+from recipec.reading.partial import Part, Path, Reading, Row, Trial
+from recipec.reading.section import Findings, dotted, read_plain, unknown_key
+from recipec.reading.stage import check_name, read_levels, read_part, read_stage
+from recipec.spec.machine import ENGINES, Machine
+from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Recipe, Stage, weights_kind
+
+if TYPE_CHECKING:
+    from recipec.language.resolve import Resolved
+
+__all__ = ["Part", "Path", "Reading", "Row", "Trial", "read_recipe"]
+
+S = TypeVar("S", bound=Section)
+_SECTIONS = ("stages", "evaluate", "machine")
+
+
+def read_recipe(resolved: Resolved) -> Reading:
+    """Validate resolved data slot by slot; a file without ``stages`` is read as a fragment of a stage or a recipe."""
+    data: dict[str, Any] = resolved.data
+    fragment = resolved.is_fragment
+    findings = Findings(resolved, fragment)
+    findings.consumed[""] = "recipe"
+    keys, own = field_descriptions.keys_of(Recipe), field_descriptions.keys_of(Stage)
+    of_stage = fragment and any(key in own for key in data)
+    shared = ("recipec", "vars", "name")
+    rows: dict[str, Row] = {}
+    if of_stage:
+        rows[""] = read_stage(findings, "", data, (), (), shared)
+    else:
+        for key, value in data.items():
+            if key not in keys and ("stages" in data or fragment):
+                findings.consume(value, (key,), "recipe")
+                where = "the recipe" if not fragment else "the file, which has no `stages` and is read as a fragment"
+                unknown_key(findings, key, value, (), where, [*keys, *own] if fragment else keys, data)
+    said = {k: v for k, v in data.items() if v is not None and k in (shared if of_stage else keys)}
+    for key, value in said.items():
+        if key not in _SECTIONS:
+            findings.consume(value, (key,), "recipe")
+    _version(findings, data)
+    plain = read_plain(findings, Recipe, {k: v for k, v in said.items() if k != "recipec"}, (), "the recipe", _SECTIONS)
+    if not fragment:
+        if "name" not in said and findings.lacks(("name",)):
+            about = field_descriptions.about(Recipe, "name")
+            findings.say(faults.missing_key("name", "the recipe", "", findings.spans(("name",), key=True), about))
+        rows = _stages(findings, data.get("stages", {}))
+    plain["use"] = _use(findings, plain["use"] or ())
+    _variables(findings, said.get("vars"))
+    trials = _evaluations(findings, said.get("evaluate"))
+    engines, machine = _machine(findings, said.get("machine"))
+    rows = {name: _crossed(row, rows) for name, row in rows.items()}
+    recipe = None
+    sound = resolved.complete and not any(d.is_error for d in (*resolved.diagnostics, *findings.found))
+    if sound and not fragment:
+        recipe = _assembled(plain, rows, trials, machine)
+    found = tuple(sorted(findings.found, key=_order))
+    evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None}
+    return Reading(resolved, recipe, rows, evaluate, trials, engines, findings.consumed, found, fragment)
+
+
+def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
+    """Sort by place: the order of the user's own text."""
+    if not diagnostic.spans:
+        return ("", 0, 0, diagnostic.code)
+    first = diagnostic.spans[0]
+    return (first.file, first.line, first.column, diagnostic.code)
+
+
+def _version(findings: Findings, data: dict[str, Any]) -> None:
+    """Check the format version: that it is there, known, and first in its file."""
+    path = ("recipec",)
+    if data.get("recipec") is None:
+        if findings.lacks(path):
+            findings.say(faults.format_version("", "recipec", findings.spans(path, key=True)))
+        return
+    value = data["recipec"]
+    if type(value) is not int or value != FORMAT:
+        fix = findings.fix(path, f"write {FORMAT}", value, str(FORMAT))
+        findings.say(faults.format_version(field_descriptions.shown(value), "recipec", findings.spans(path), fix))
+    mine = findings.resolved.span(path, key=True)
+    others = [findings.resolved.span((key,), key=True) for key in data if key != "recipec"]
+    if any(span.file == mine.file and (span.line, span.column) < (mine.line, mine.column) for span in others):
+        findings.say(faults.format_first("recipec", (mine,)))
+
+
+def _stages(findings: Findings, data: Any) -> dict[str, Row]:
+    path: Path = ("stages",)
+    findings.consumed["stages"] = "recipe"
+    said = findings.mapping(data, path, "`stages`") if data is not None else {}
+    if said is None:
+        findings.consume(data, path, "recipe")
+        return {}
+    rows: dict[str, Row] = {}
+    for name, value in said.items():
+        at = (*path, name)
+        if value is not None:
+            check_name(findings, name, at, "a stage", taken=lambda word: word == "scratch")
+            rows[name] = read_stage(findings, name, value, at, tuple(rows), ())
+    if not rows and findings.lacks(path):
+        findings.say(faults.no_stages("stages", findings.spans(path, key=True)))
+    return rows
+
+
+def _crossed(row: Row, rows: dict[str, Row]) -> Row:
+    """Give a stage without a policy of its own the one that crosses with ``from``, or the default."""
+    if row.of("policy") or row.kind is None or not row.name:
+        return row
+    seen, at = {row.name}, row
+    while not at.of("policy") and at.origin in rows and at.origin not in seen:
+        seen.add(at.origin)
+        at = rows[at.origin]
+    inherited = at.of("policy")
+    if inherited:
+        return replace(row, parts=(*row.parts, replace(inherited[0], given=False)))
+    cls = find("policy", SLOT["policy"].default)
+    assert cls is not None
+    path = (*row.path, "policy")
+    unknown = at.origin is None or (weights_kind(at.origin) == "stage" and at.origin not in rows)
+    part = Part(path, "policy", "", "", None, None, given=False)
+    if not unknown:
+        part = replace(part, name=cls.called, cls=cls, spec=cls())
+    return replace(row, parts=(*row.parts, part))
+
+
+def _use(findings: Findings, entries: Iterable[str]) -> tuple[str, ...]:
+    """Check the names of the user's own files."""
+    moved = []
+    for index, entry in enumerate(entries):
+        path: Path = ("use", index)
+        if not entry.endswith(".py") or entry.startswith(("/", "~")) or "://" in entry:
+            findings.say(faults.own_file(field_descriptions.shown(entry), dotted(path), findings.spans(path)))
+        moved.append(paths.rebased(entry, findings.resolved.file(path), findings.root))
+    return tuple(moved)
+
+
+def _variables(findings: Findings, data: Any) -> None:
+    """Say which of the recipe's own variables nothing refers to; those of an included file are for many recipes."""
+    if findings.fragment or not isinstance(data, dict) or not findings.resolved.complete:
+        return
+    used = {target[:2] for use in findings.resolved.graph.uses.values() for target in use.targets}
+    for name in data:
+        path: Path = ("vars", name)
+        spans = findings.spans(path, key=True)
+        if path in used or ("vars",) in used or spans[0].file not in {findings.root, COMMAND_LINE}:
+            continue
+        wrong = [dotted(at) for at in findings.resolved.unknown]
+        advice = f"the reference at `{wrong[0]}` is wrong: was it meant for it?" if wrong else ""
+        findings.say(faults.unread_variable(name, dotted(path), spans, advice))
+
+
+def _evaluations(findings: Findings, data: Any) -> dict[str, Trial]:
+    path: Path = ("evaluate",)
+    if data is None:
+        return {}
+    findings.consumed["evaluate"] = "recipe"
+    said = findings.mapping(data, path, "`evaluate`, which holds named evaluations,")
+    if said is None:
+        findings.consume(data, path, "recipe")
+        return {}
+    trials = {}
+    for name, value in said.items():
+        if value is not None:
+            check_name(findings, name, (*path, name), "an evaluation")
+            trials[name] = _evaluation(findings, name, value, (*path, name))
+    return trials
+
+
+def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Trial:
+    owner, where = f"evaluate.{name}", f"evaluation `{name}`"
+    findings.consume(data, path, owner)
+    said = findings.mapping(data, path, where)
+    if said is None:
+        return Trial(name, path, (), None)
+    before, keys = len(findings.found), field_descriptions.keys_of(Evaluation)
+    for key, value in said.items():
+        if key not in keys:
+            unknown_key(findings, key, value, path, where, keys, said)
+    said = {key: value for key, value in said.items() if value is not None and key in keys}
+    plain = read_plain(findings, Evaluation, said, path, where, ("data", "environment", "reward"))
+    parts: list[Part] = []
+    if "data" in said:
+        parts.append(read_part(findings, said["data"], (*path, "data"), "data", "file", f"{owner}/data"))
+    elif not findings.fragment and findings.lacks((*path, "data")):
+        about = "held-out tasks, as `{path: …}`"
+        findings.say(faults.missing_key("data", where, dotted(path), findings.spans(path, key=True), about))
+    if "environment" in said:
+        at = (*path, "environment")
+        parts.append(read_part(findings, said["environment"], at, "environment", "", f"{owner}/environment"))
+    if "reward" in said:
+        parts += read_levels(findings, said["reward"], (*path, "reward"), "reward", f"{owner}/reward")
+    spec = None
+    if len(findings.found) == before and parts and all(part.spec is not None for part in parts):
+        rewards = {part.level: part.spec for part in parts if part.slot == "reward"}
+        others = {part.slot: part.spec for part in parts if part.slot != "reward"}
+        spec = _made(Evaluation, {**plain, **others, "reward": rewards})
+    return Trial(name, path, tuple(parts), spec)
+
+
+def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | None]:
+    path: Path = ("machine",)
+    engines = {}
+    said: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    if data is not None:
+        findings.consume(data, path, "machine")
+        said = findings.mapping(data, path, "`machine`") or {}
+        keys = field_descriptions.keys_of(Machine)
+        for key, value in said.items():
+            if key not in keys:
+                unknown_key(findings, key, value, path, "`machine`", keys, said)
+        said = {key: value for key, value in said.items() if value is not None and key in keys}
+        plain = read_plain(findings, Machine, said, path, "`machine`", tuple(ENGINES))
+    for engine, names in ENGINES.items():
+        at = (*path, engine)
+        if engine in said:
+            engines[engine] = read_part(findings, said[engine], at, "machine", names[0], "machine", among=names)
+        else:
+            cls = find("machine", names[0])
+            assert cls is not None
+            engines[engine] = Part(at, "machine", "", names[0], cls, cls(), given=False)
+    made = {**plain, **{name: part.spec for name, part in engines.items()}}
+    return engines, _made(Machine, made) if all(part.spec for part in engines.values()) else None
+
+
+def _assembled(
+    plain: dict[str, Any], rows: dict[str, Row], trials: dict[str, Trial], machine: Machine | None
+) -> Recipe:
+    """Put validated pieces together; they are not validated a second time.
+
+    Variables have been put in place by now, so that the recipe has none.
+    """
+    stages = {name: _stage(row) for name, row in rows.items()}
+    evaluate = {name: trial.spec for name, trial in trials.items()}
+    whole = {**plain, "vars": {}, "recipec": FORMAT, "stages": stages, "evaluate": evaluate, "machine": machine}
+    return _made(Recipe, whole)
+
+
+def _stage(row: Row) -> Stage:
+    values: dict[str, Any] = {
+        "kind": row.kind, "from_": row.origin, "adapter": row.adapter, "budget": row.budget, "allow": row.allow,
+        "combine": row.combine,
+    }  # fmt: skip
+    for part in row.parts:
+        if part.level:
+            values.setdefault(part.slot, {})[part.level] = part.spec
+        elif part.given or part.slot in {"loss", "optimizer"}:
+            values[part.slot] = part.spec
+    return _made(Stage, values)
+
+
+def _made(cls: type[S], values: dict[str, Any]) -> S:
+    """Make a section of values that are validated already."""
+    made = cls.model_construct(**{key: value for key, value in values.items() if value is not None})
+    assert isinstance(made, cls)
+    return made

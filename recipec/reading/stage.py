@@ -1,0 +1,320 @@
+"""Read one stage: its slots by the table of slots, its budget by the unit of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from recipec.component import Component, find, known
+from recipec.diagnostics.errors import reading as faults
+from recipec.reading import field_descriptions
+from recipec.reading.foreign_names import COMPONENTS, foreign
+from recipec.reading.nearest_names import did_you_mean, distance, folded, nearest
+from recipec.reading.partial import Part, Path, Row
+from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
+from recipec.reading.suggestions import for_component
+from recipec.spec.recipe import (
+    SLOT,
+    SLOTS,
+    STAGE_NAME,
+    UNIT,
+    Budget,
+    Kind,
+    Levels,
+    Slot,
+    Stage,
+    default_type,
+    left_out,
+)  # fmt: skip
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_LENGTHS = ("steps", "epochs")
+_CUTS = ("updates_per_step", "prompts_per_update", "rows_per_update")
+
+
+def read_stage(
+    findings: Findings, name: str, data: Any, path: Path, earlier: Sequence[str], more: Sequence[str]
+) -> Row:
+    """Read the stage at ``path``; ``more`` are keys of it that somebody else reads."""
+    where = f"stage `{name}`" if name else "the fragment"
+    said = findings.mapping(data, path, where)
+    owner = name or "stage"
+    if said is None:
+        findings.consume(data, path, owner)
+        return Row(name, path, None, None, None, None, {}, ())
+    keys = [*field_descriptions.keys_of(Stage), *more]
+    findings.consumed[dotted(path)] = owner
+    for key, value in said.items():
+        if key not in keys:
+            findings.consume(value, (*path, key), owner)
+            unknown_key(findings, key, value, path, where, keys, said)
+    said = {key: value for key, value in said.items() if value is not None and key in keys and key not in more}
+    plain = read_plain(findings, Stage, said, path, where, ("budget", "allow", "combine", *SLOT))
+    for key in ("kind", "from", "adapter"):
+        if key in said:
+            findings.consume(said[key], (*path, key), owner)
+    if not findings.fragment:
+        _need(findings, said, path, name, earlier)
+    kind: Kind | None = plain["kind"]
+    combine = _combine(findings, said, (*path, "advantage"), f"{owner}/advantage")
+    parts = [part for slot in SLOTS for part in _slot(findings, said, path, slot, kind, owner)]
+    allow = _allow(findings, said.get("allow"), (*path, "allow"), owner)
+    budget = _budget(findings, said.get("budget"), (*path, "budget"), kind, owner)
+    return Row(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), combine)
+
+
+def _combine(findings: Findings, said: dict[str, Any], path: Path, owner: str) -> str:
+    """Read how levels of advantage become one credit, and leave the levels alone in ``said``."""
+    levels = said.get("advantage")
+    if not isinstance(levels, dict) or "combine" not in levels:
+        return "sum"
+    said["advantage"] = {name: level for name, level in levels.items() if name != "combine"}
+    findings.consume(levels["combine"], (*path, "combine"), owner)
+    given = {"combine": levels["combine"]}
+    return str(read_plain(findings, Levels, given, path, "`advantage`", ())["combine"])
+
+
+def _need(findings: Findings, said: Mapping[str, Any], path: Path, name: str, earlier: Sequence[str]) -> None:
+    """Say which of the keys that every stage must have are missing."""
+    spans = findings.spans(path, key=True)
+    if "kind" not in said and findings.lacks((*path, "kind")):
+        about = field_descriptions.about(Stage, "kind")
+        findings.say(faults.missing_key("kind", f"stage `{name}`", dotted(path), spans, about))
+    if "from" not in said and findings.lacks((*path, "from")):
+        findings.say(faults.no_origin(name, dotted(path), spans, earlier))
+    if "budget" not in said and findings.lacks((*path, "budget")):
+        about = "how much of it, as `{steps: 100, …}`"
+        findings.say(faults.missing_key("budget", f"stage `{name}`", dotted(path), spans, about))
+
+
+def _slot(
+    findings: Findings, said: Mapping[str, Any], path: Path, slot: Slot, kind: Kind | None, owner: str
+) -> list[Part]:
+    """Read one slot of a stage, or stand in for one that is not named."""
+    at, data = (*path, slot.name), said.get(slot.name)
+    node = f"{owner}/{slot.name}"
+    if slot.levels and data == {}:  # no levels are as good as none
+        findings.consume(data, at, node)
+        data = None
+    if kind is not None and data is not None and slot.in_kind(kind) == "no":
+        findings.consume(data, at, node)
+        kinds = [other for other in KINDS if slot.in_kind(other) != "no"]
+        findings.say(faults.slot_not_in_kind(slot.name, kind, dotted(at), findings.spans(at, key=True), kinds))
+        return []
+    if slot.levels and data is not None:
+        return read_levels(findings, data, at, slot.name, node)
+    if data is not None:
+        default = default_type(slot.name, kind) if kind else slot.default or None
+        return [read_part(findings, data, at, slot.name, default, node)]
+    if kind is None or findings.fragment:
+        return []
+    if slot.in_kind(kind) == "yes":
+        if findings.lacks(at):
+            spans = findings.spans(path, key=True)
+            names = list(known(slot.name))
+            findings.say(faults.slot_missing(slot.name, kind, dotted(at), spans, names, levels=slot.levels))
+        return [Part(at, slot.name, "", "", None, None, given=False)]
+    cls = left_out(kind, {}).get(slot.name)
+    if slot.name == "attention" or (slot.name == "reference" and slot.in_kind(kind) != "no"):
+        cls = find(slot.name, slot.default)
+    return [Part(at, slot.name, "", cls.called, cls, cls(), given=False)] if cls else []
+
+
+def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str) -> list[Part]:
+    """Read the named levels of a slot."""
+    said = findings.mapping(data, path, f"`{slot}`, which holds named levels,")
+    if said is None:
+        findings.consume(data, path, owner)
+        return [Part(path, slot, "", "", None, None)]
+    findings.consumed[dotted(path)] = owner
+    if "type" in said and not isinstance(said["type"], dict):
+        name = said["type"] if isinstance(said["type"], str) else ""
+        findings.consume(data, path, owner)
+        findings.say(faults.unnamed_level(slot, name, dotted(path), findings.spans(path)))
+        return [Part(path, slot, "", name, known(slot).get(name), None)]
+    parts = []
+    for level, value in said.items():
+        if value is not None:
+            check_name(findings, level, (*path, level), f"a level of `{slot}`")
+            parts.append(read_part(findings, value, (*path, level), slot, "", f"{owner}.{level}", level=level))
+    return parts
+
+
+def read_part(
+    findings: Findings,
+    data: Any,
+    path: Path,
+    slot: str,
+    default: str | None,
+    owner: str,
+    *,
+    level: str = "",
+    among: Sequence[str] = (),
+) -> Part:
+    """Read one component; ``among`` narrows the components of the slot.
+
+    ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: nobody can tell yet.
+    """
+    names = [*(among or known(slot))]
+    findings.consume(data, path, owner)
+    called = f"{slot} level `{level}`" if level else f"`{path[-1]}`"
+    said = findings.mapping(data, path, called, names)
+    if said is None:
+        bare = data if isinstance(data, str) and data in names else ""
+        return Part(path, slot, level, bare, known(slot).get(bare), None)
+    said = _with_type(findings, said, path, called, slot)
+    name = _type(findings, said, path, slot, default, called, names)
+    if name is None:
+        return Part(path, slot, level, "", None, None)
+    at = (*path, "type")
+    cls = _found(findings, slot, name, at) if not among or name in among else None
+    if cls is None:
+        if findings.lacks(at):
+            advice, best = for_component(name, slot, names)
+            fix = findings.fix(at, f"use `{best}`", name, best) if best else None
+            spans = findings.spans(at)
+            findings.say(faults.unknown_component(name, slot, dotted(at), spans, names, advice, fix))
+        return Part(path, slot, level, name, None, None)
+    where = f"{slot} `{name}`" + (f" (level `{level}`)" if level else "")
+    spec, _ = read_section(findings, cls, said, path, where)
+    return Part(path, slot, level, name, cls, spec)
+
+
+def _type(
+    findings: Findings,
+    said: Mapping[str, Any],
+    path: Path,
+    slot: str,
+    default: str | None,
+    called: str,
+    names: list[str],
+) -> str | None:
+    """Return the name of the component that a mapping means, or say why there is none."""
+    at, name = (*path, "type"), said.get("type")
+    if isinstance(name, str):
+        return name
+    if name is not None:
+        expected = "the name of a component"
+        findings.say(faults.bad_value("type", field_descriptions.shown(name), expected, dotted(at), findings.spans(at)))
+        return None
+    if default:
+        return default
+    if default is None or findings.fragment:
+        return _likely(slot, said, names)
+    if findings.lacks(at):
+        about = f"one of {', '.join(f'`{known_name}`' for known_name in names)}"
+        findings.say(faults.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
+    return None
+
+
+def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str, slot: str) -> dict[str, Any]:
+    """Take a misspelt `type`, or another tool's, for one, after saying so: what follows is about what was meant."""
+    for key, value in said.items():
+        if "type" in said or not isinstance(value, str):
+            continue
+        theirs = foreign((slot, key))
+        known_as = theirs is not None and theirs[1].ours == f"{slot}.type"
+        if known_as:
+            unknown_key(findings, key, value, path, called, ["type"], said)
+            meant = COMPONENTS.get(slot, {}).get(folded(value), value)
+            return {"type": meant, **{k: v for k, v in said.items() if k != key}}
+        close = distance(folded(key), "type") == 1
+        if close and not any(key in field_descriptions.keys_of(cls) for cls in known(slot).values()):
+            unknown_key(findings, key, value, path, called, ["type"], said)
+            return {"type": value, **{k: v for k, v in said.items() if k != key}}
+    return said
+
+
+def _likely(slot: str, said: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Find the component that knows most of the keys: the recipe that extends a fragment may say the type."""
+    return max(names, key=lambda name: len(set(said) & set(field_descriptions.keys_of(known(slot)[name]))))
+
+
+def _found(findings: Findings, slot: str, name: str, path: Path) -> type[Component] | None:
+    try:
+        return find(slot, name)
+    except Exception as problem:  # noqa: BLE001 - a plug-in may raise anything while it is imported
+        findings.say(faults.broken_plugin(slot, name, str(problem), dotted(path), findings.spans(path)))
+        findings.suggested.add(path)
+        return None
+
+
+def check_name(
+    findings: Findings, name: str, path: Path, what: str, taken: Callable[[str], bool] = lambda _: False
+) -> None:
+    """Say that a name cannot be used."""
+    if STAGE_NAME.fullmatch(name) and not taken(name):
+        return
+    letters = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in folded(name)).strip("_")
+    better = letters if STAGE_NAME.fullmatch(letters) and not taken(letters) else ""
+    advice = f"write `{better}`" if better else "begin with a small letter; then small letters, digits and `_`"
+    fix = findings.fix(path, f"rename it to `{better}`", name, better, key=True) if better else None
+    findings.say(faults.bad_name(name, what, dotted(path), findings.spans(path, key=True), advice, fix))
+
+
+def _allow(findings: Findings, data: Any, path: Path, owner: str) -> dict[str, str]:
+    if data is None:
+        return {}
+    findings.consume(data, path, owner)
+    from recipec.diagnostics.pages import all_codes  # noqa: PLC0415 - it imports every check; few recipes allow anything
+
+    said = findings.mapping(data, path, "`allow`")
+    allowed = {}
+    for code, reason in (said or {}).items():
+        at = (*path, code)
+        if code not in all_codes():
+            close = nearest(code, (c for c, row in all_codes().items() if row.severity == "warning"))
+            advice = did_you_mean(close) or "the code stands in brackets before every warning"
+            spans = findings.spans(at, key=True)
+            findings.say(faults.bad_allow(code, dotted(at), spans, "there is no such code", advice))
+        elif not isinstance(reason, str) or not reason.strip():
+            advice = f'write `{code}: "why it is meant"`'
+            findings.say(faults.bad_allow(code, dotted(at), findings.spans(at), "it has no reason", advice))
+        else:
+            allowed[code] = reason
+    return allowed
+
+
+def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner: str) -> Budget | None:
+    """Read a budget; its counts must be those of the stage's kind."""
+    if data is None:
+        return None
+    findings.consume(data, path, owner)
+    said = findings.mapping(data, path, "`budget`")
+    if said is None:
+        return None
+    before = len(findings.found)
+    made, _ = read_section(findings, Budget, said, path, "the budget")
+    given = [key for key, value in said.items() if value is not None]
+    if kind is not None:
+        _units(findings, given, path, kind)
+    lengths = [key for key in _LENGTHS if key in given]
+    if len(lengths) == 2:
+        spans = _each(findings, path, lengths)
+        findings.say(faults.how_long(dotted(path), spans, both=True))
+    elif not lengths and not findings.fragment and all(findings.lacks((*path, key)) for key in _LENGTHS):
+        findings.say(faults.how_long(dotted(path), findings.spans(path, key=True), both=False))
+    cuts = [key for key in _CUTS if key in given]
+    if len(cuts) > 1:
+        findings.say(faults.how_many_updates(cuts, dotted(path), _each(findings, path, cuts)))
+    return made if len(findings.found) == before else None
+
+
+def _units(findings: Findings, given: Sequence[str], path: Path, kind: Kind) -> None:
+    unit = UNIT[kind]
+    wrong = [key for key in UNIT.values() if key != unit and key in given]
+    instead = dict.fromkeys(wrong, unit)
+    if kind != "rl" and "prompts_per_update" in given:
+        instead["prompts_per_update"] = "rows_per_update"
+    for key, better in instead.items():
+        at = (*path, key)
+        fix = findings.fix(at, f"count in `{better}`", key, better, key=True) if better not in given else None
+        findings.say(faults.wrong_count(key, kind, dotted(at), findings.spans(at, key=True), better, fix))
+    if unit not in given and not wrong and not findings.fragment and findings.lacks((*path, unit)):
+        about = field_descriptions.about(Budget, unit)
+        spans = findings.spans(path, key=True)
+        findings.say(faults.missing_key(unit, f"the budget of a stage of kind `{kind}`", dotted(path), spans, about))
+
+
+def _each(findings: Findings, path: Path, keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(span for key in keys for span in findings.spans((*path, key), key=True)[:1])

@@ -1,0 +1,165 @@
+"""The user's own functions and classes, as far as they can be known without running them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from recipec.diagnostics.errors import own as trust
+from recipec.diagnostics.errors import reward as faults
+from recipec.diagnostics.model import Refused, Span
+
+WORLD = {"reset": 2, "step": 1}
+"""Methods of an environment's class, with the number of arguments each is called with."""
+Form = Literal["trl", "verl"]
+# What we pass by name beside the data's columns.
+GIVEN = {
+    "trl": ("prompts", "completions", "completion_ids"),
+    "verl": ("data_source", "solution_str", "ground_truth", "extra_info"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function's parameters, and where it stands.
+
+    Example: ``Signature("score", "rewards.py", 3, ("completions", "answer"), (), extra=True)``.
+    """
+
+    name: str
+    file: str
+    line: int
+    required: tuple[str, ...]
+    """Parameters without a default."""
+    optional: tuple[str, ...]
+    extra: bool
+    """Takes ``**columns``."""
+
+    @property
+    def form(self) -> Form | None:
+        """Whose signature it is, by the names of its parameters."""
+        names = {*self.required, *self.optional}
+        if "solution_str" in names:
+            return "verl"
+        return "trl" if names & {"prompts", "completions", "completion_ids"} else None
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where it is defined."""
+        return (Span(self.file, self.line, 1, self.line, 2),) if self.line else ()
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data without which it cannot be called."""
+        given = GIVEN[self.form] if self.form else ()
+        return tuple(name for name in self.required if name not in given)
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A class of a file: where it stands, and which of its methods can be called as ours are.
+
+    Example: ``Class("Maze", "maze.py", 7, {"reset": True, "step": False}, whole=True)``: its ``step`` takes others.
+    """
+
+    name: str
+    file: str
+    line: int
+    methods: dict[str, bool]
+    """Of the methods asked for, those that are there, and whether they take as many arguments as asked."""
+    whole: bool
+    """Every method it has is known: it inherits from nothing but classes of the same file."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where it is defined."""
+        return (Span(self.file, self.line, 1, self.line, 2),)
+
+
+def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, Class]:
+    """Return a file's top-level classes by name, read from its text: nothing is run.
+
+    ``methods`` are those of interest, with the number of arguments that each is called with.
+
+    Raises:
+        Refused: RC750, the file is missing or is no Python.
+    """
+    nodes = {node.name: node for node in _tree(path, shown).body if isinstance(node, ast.ClassDef)}
+    found: dict[str, Class] = {}
+    for name, node in nodes.items():  # a class stands after those of the file that it inherits from
+        bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
+        parents = [found[base] for base in bases if base in found]
+        have = {method: fits for parent in reversed(parents) for method, fits in parent.methods.items()}
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name in methods:
+                have[item.name] = isinstance(item, ast.FunctionDef) and _takes(item, methods[item.name])
+        known = all(base in found and found[base].whole for base in bases if base != "object")
+        found[name] = Class(name, shown, node.lineno, have, whole=known and not node.keywords)
+    return found
+
+
+def _takes(node: ast.FunctionDef, count: int) -> bool:
+    """Whether a method can be called with ``count`` arguments by position."""
+    static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
+    most = len(node.args.posonlyargs) + len(node.args.args) - (not static)
+    least = most - len(node.args.defaults)
+    named = any(default is None for default in node.args.kw_defaults)
+    return least <= count and (count <= most or node.args.vararg is not None) and not named
+
+
+def functions_in(path: Path, shown: str) -> dict[str, Signature]:
+    """Return the signatures of a file's top-level functions by name, read from its text: nothing is run.
+
+    Raises:
+        Refused: RC750, the file is missing or is no Python.
+    """
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name: _signature(node, shown) for node in _tree(path, shown).body if isinstance(node, kinds)}
+
+
+def _tree(path: Path, shown: str) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes(), shown)
+    except OSError:
+        raise Refused(faults.own_file_broken(shown, 0, "there is no such file")) from None
+    except SyntaxError as error:
+        raise Refused(faults.own_file_broken(shown, error.lineno or 0, error.msg)) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Refused(faults.own_file_broken(shown, 0, str(error) or type(error).__name__)) from None
+
+
+def signature_of(path: Path, name: str, shown: str) -> Signature | None:
+    """Return the signature of one function of a file, or None; see :func:`functions_in`."""
+    return functions_in(path, shown).get(name)
+
+
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, shown: str) -> Signature:
+    positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+    split = len(positional) - len(node.args.defaults)
+    defaults = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
+    required = (*positional[:split], *(a.arg for a, default in defaults if default is None))
+    optional = (*positional[split:], *(a.arg for a, default in defaults if default is not None))
+    return Signature(node.name, shown, node.lineno, required, optional, node.args.kwarg is not None)
+
+
+def check_use(use: Sequence[str], granted: Sequence[Path], root: Path) -> None:
+    """Compare the files that the recipe uses with those that the command line allows.
+
+    ``use`` is relative to ``root``; ``granted`` are paths as given on the command line.
+
+    Raises:
+        Refused: RC620 a file is not allowed, RC621 an allowed one is not used; all of them at once.
+    """
+    asked = {(root / name).resolve(): name for name in use}
+    allowed = {path.resolve(): str(path) for path in granted}
+    here = Path.cwd()
+    problems = [
+        trust.code_not_allowed(name, str(path.relative_to(here) if path.is_relative_to(here) else path))
+        for path, name in asked.items()
+        if path not in allowed
+    ]
+    problems += [trust.allowed_not_used(name, use) for path, name in allowed.items() if path not in asked]
+    if problems:
+        raise Refused(*problems)

@@ -1,0 +1,7 @@
+"""Running a compiled recipe stage by stage, and what lies in a run directory.
+
+``executor`` walks the stages, ``preflight`` checks what they need first, ``run_plan`` compares a recipe with a run
+directory, ``artifacts`` reads and writes folders that exist whole or not at all, ``results`` and ``report`` summarise.
+``worker_pool`` runs what may hang in processes that can be killed.  Imports ``graph`` and ``planning``; reaches
+``runtime`` only when a stage runs.  No torch here.
+"""

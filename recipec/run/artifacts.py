@@ -1,0 +1,221 @@
+"""What lies on disk: folders that exist whole or not at all, and the run directory.
+
+A folder is written under a temporary name, fsynced, and renamed; ``MANIFEST.json`` holds the hash of every file,
+and a folder without a valid one does not exist for us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from recipec.diagnostics.errors import run as faults
+from recipec.diagnostics.model import Refused
+
+MANIFEST = "MANIFEST.json"
+_CHUNK = 1 << 20
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_tree(path: Path) -> str:
+    """Return one hash of a file, or of every file below a folder with its relative name."""
+    if path.is_file():
+        return hash_file(path)
+    parts = [f"{p.relative_to(path).as_posix()}:{hash_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    _fsync(path.parent)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSONL file of ours; a torn last line is left out.
+
+    >>> read_lines(Path("nowhere.jsonl"))
+    []
+    """
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+@contextmanager
+def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a temporary folder to fill; on a clean exit it becomes ``final``, with ``about`` in its manifest.
+
+    A folder that already has the name is moved aside as ``NAME@DIGEST`` of its manifest, never overwritten.
+
+    Raises:
+        Refused: RC761, the disk is full or the folder cannot be written; what was there before is kept.
+    """
+    temporary = final.parent / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        files = {}
+        for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
+            files[path.relative_to(temporary).as_posix()] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
+            _fsync(path)
+        (temporary / MANIFEST).write_text(json.dumps({"format": 1, **about, "files": files}, indent=1, sort_keys=True))
+        _fsync(temporary / MANIFEST)
+        for folder in (temporary, *(p for p in temporary.rglob("*") if p.is_dir())):
+            _fsync(folder)
+        set_aside(final)
+        temporary.rename(final)
+        _fsync(final.parent)
+    except OSError as error:
+        raise Refused(faults.cannot_write(str(final), error.strerror or str(error))) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move a folder that is in the way to ``NAME@DIGEST``; return where, or none if there was none."""
+    manifest = read_manifest(folder) or {}
+    return _move_aside(folder, str(manifest.get("digest", "unknown")))
+
+
+def _move_aside(path: Path, digest: str) -> Path | None:
+    if not path.exists():
+        return None
+    name = f"{path.name}@{digest[:16]}"
+    kept = path.with_name(name)
+    count = 1
+    while kept.exists():
+        count += 1
+        kept = path.with_name(f"{name}.{count}")
+    path.rename(kept)
+    return kept
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder, or none where it has none that can be read."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
+
+
+def verify_folder(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder whose every file has the stated size and hash, else none."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]:
+            return None
+    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The directory of one run: ``runs/<recipe name>/`` unless told otherwise."""
+
+    path: Path
+
+    def stage(self, name: str) -> Path:
+        """Folder of a stage."""
+        return self.path / "stages" / name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process alone.
+
+        Raises:
+            Refused: RC762, another process has it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(faults.cannot_write(str(self.path), error.strerror or str(error))) from error
+        lock = FileLock(self.path / ".lock")
+        owner = self.path / ".owner"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as busy:
+            who = owner.read_text().strip() if owner.exists() else "another process"
+            raise Refused(faults.run_in_use(str(self.path), who)) from busy
+        try:
+            write_atomic(owner, f"process {os.getpid()} on {socket.gethostname()}\n")
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def clean(self) -> None:
+        """Remove what a killed process left half-written."""
+        for leftover in [*self.path.rglob(".tmp-*"), *self.path.rglob(".del-*")]:
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+    def begin(self, stage: str, digest: str, *, again: bool = False) -> None:
+        """Set aside the checkpoints, samples and metrics that a stage left under another digest, or under any.
+
+        What is unfinished has no manifest of its own, so the folder itself says whose it is.
+        """
+        home = self.stage(stage)
+        mark = home / "digest"
+        whose = mark.read_text(encoding="utf-8").strip() if mark.exists() else "unknown"
+        if whose == digest and not again:
+            return
+        for name in ("checkpoints", "samples", "extracted", "metrics.jsonl"):
+            _move_aside(home / name, whose)
+        write_atomic(mark, f"{digest}\n")
+
+    def checkpoints(self, stage: str) -> list[Path]:
+        """Checkpoints of a stage, the latest first; not verified yet, and none that was set aside."""
+        found = (self.stage(stage) / "checkpoints").glob("step-*")
+        return sorted((path for path in found if "@" not in path.name), reverse=True)
+
+    def prune(self, stage: str, keep: int) -> None:
+        """Delete all but the latest ``keep`` checkpoints of a stage: renamed first, so none is seen in part."""
+        for old in self.checkpoints(stage)[keep:]:
+            doomed = old.with_name(f".del-{old.name}")
+            old.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,391 @@
+"""The walk over stages: what is done already is skipped, what was begun continues, the rest runs.
+
+No torch here: the runtime is reached by name, once a stage really has to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from recipec import graph as graphs
+from recipec.diagnostics.errors import machine as machine_faults
+from recipec.diagnostics.errors import run as faults
+from recipec.diagnostics.model import Diagnostic, Refused, Span
+from recipec.graph import Graph, StageGraph
+from recipec.run import results
+from recipec.run.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.run.inputs import named_files, named_packages, named_stages
+from recipec.run.preflight import (
+    absent,
+    asking,
+    galleries,
+    graphs_of_facts,
+    in_four_bits,
+    lacking,
+    uninstalled,
+    worlds,
+)
+from recipec.run.progress import Display
+from recipec.spec.recipe import weights_kind
+
+_VERSIONED = ("recipec", "torch", "transformers", "peft")
+_STAGE = "recipec.runtime.build_stage:run"
+_LOOK = "recipec.runtime.environment.preflight:look"
+_FOUR_BITS = "recipec.runtime.model.quantization:problem"
+_PROBE = "recipec.runtime.environment.retrieval.retriever:probe"
+_PICTURED = "recipec.runtime.images.preflight:digest"
+_UNSEEN = "recipec.runtime.images.preflight:unseen"
+_FACTS = "recipec.runtime.knowledge.preflight:look"
+
+
+@dataclass(slots=True)
+class Options:
+    """What the command line says about a run."""
+
+    root: Path
+    """Folder of the recipe: its paths are relative to it."""
+    out: Path
+    """The run directory."""
+    use: Sequence[Path] = ()
+    """Files with the user's functions that may be executed."""
+    replace: bool = False
+    """Re-run what a changed recipe invalidates, keeping the old beside it."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """The recipe's own files, stored with the run; the recipe itself first."""
+    plan: str = "{}"
+    """What ``plan`` said before the run, as JSON."""
+    locate: Callable[[str], Sequence[Span]] = lambda _key: ()
+    """Where the recipe says a dotted key."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended."""
+
+    finished: bool
+    stages_run: list[str] = field(default_factory=list)
+    stages_skipped: list[str] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    started: bool = False
+    """Whether a step was begun before it ended: a mistake found earlier is a refusal, later a failed run."""
+
+    def begin(self) -> None:
+        """Note that the first step begins."""
+        self.started = True
+
+
+def run(graph: Graph, options: Options, display: Display) -> Outcome:
+    """Execute a compiled recipe, or continue it.
+
+    Problems end up in ``Outcome.diagnostics``; what was committed before them is kept.
+    """
+    outcome = Outcome(finished=False)
+    folder = RunFolder(options.out)
+    try:
+        with folder.locked(), quiet_threads(), stop_flag() as stopped:
+            folder.clean()
+            admit(graph, folder, options)
+            complete(graph, options)
+            answered(graph, folder, options)
+            describe(graph, folder, options)
+            outcome.finished = stages(graph, folder, options, display, stopped, outcome)
+            finish(folder, graph, outcome, display)
+    except Refused as refused:
+        outcome.diagnostics.extend(refused.diagnostics)
+    except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
+        path = str(error.filename or options.out)
+        outcome.diagnostics.append(faults.cannot_write(path, error.strerror or str(error)))
+    finally:
+        display.close()
+    return outcome
+
+
+def complete(graph: Graph, options: Options) -> None:
+    """Refuse a run that would find out later that an engine, a package or a file is missing.
+
+    Raises:
+        Refused: RC510, RC511, RC700, RC716, RC721, all that is missing in any stage.
+    """
+    locate = options.locate
+    missing = [*lacking(graph, locate), *uninstalled(graph, locate), *absent(graph, options.root, locate)]
+    keys = list(in_four_bits(graph))
+    if keys and (why := reach(_FOUR_BITS)(str(graph.machine.get("device") or "auto"))):
+        found = machine_faults.no_four_bits(why)
+        missing += [replace(found, spans=tuple(locate(key)), path=key) for key in keys]
+    if missing:
+        raise Refused(*missing)
+
+
+def answered(graph: Graph, folder: RunFolder, options: Options) -> None:
+    """Refuse a run whose services do not answer or whose worlds or facts lack something, before a model is loaded.
+
+    Finished stages need none of them.
+
+    Raises:
+        Refused: RC770; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
+    """
+    urls = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}
+    silent: dict[str, Diagnostic] = {}
+    for stage, key, retriever in asking(graph):
+        if (folder.stage(stage) / "policy").exists() and not options.replace:
+            continue
+        for found in reach(_PROBE)(retriever, urls):
+            silent.setdefault(found.message, replace(found, spans=tuple(options.locate(key)), path=key))
+    for stage, key, knobs, splits in worlds(graph):
+        if (folder.stage(stage) / "policy").exists() and not options.replace:
+            continue
+        for found in reach(_LOOK)(knobs, options.root, splits):
+            spans = (*found.spans, *options.locate(f"{key}.type"))
+            silent.setdefault(found.message, replace(found, spans=spans, path=found.path or key))
+    lacks = [] if silent else [*factless(graph, folder, options, urls), *imageless(graph, folder, options)]
+    if silent or lacks:
+        raise Refused(*silent.values(), *lacks)
+
+
+def factless(graph: Graph, folder: RunFolder, options: Options, urls: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Say what is wrong with the graphs of facts that unfinished stages read, with their place."""
+    for stage, key, knobs in graphs_of_facts(graph):
+        if (folder.stage(stage) / "policy").exists() and not options.replace:
+            continue
+        for found in reach(_FACTS)(knobs, options.root, urls):
+            at = f"{key}.{found.path}" if found.path else key
+            spans = (*found.spans, *(options.locate(at) or options.locate(f"{key}.type")))
+            yield replace(found, spans=spans, path=at)
+
+
+def imageless(graph: Graph, folder: RunFolder, options: Options) -> Iterator[Diagnostic]:
+    """Say which images of data files that unfinished stages read cannot be opened, the first of each file."""
+    unfinished = {s.name for s in graph.stages if options.replace or not (folder.stage(s.name) / "policy").exists()}
+    found = (reach(_UNSEEN)(knobs, options.root) for stage, knobs in galleries(graph) if stage in unfinished)
+    return iter({one.message: one for one in found if one is not None}.values())
+
+
+def stages(
+    graph: Graph,
+    folder: RunFolder,
+    options: Options,
+    display: Display,
+    stopped: Callable[[], bool],
+    outcome: Outcome,
+) -> bool:
+    """Run the stages in order; return whether all ended."""
+    digests: dict[str, str] = {}
+    for number, stage in enumerate(graph.stages):
+        digests[stage.name] = run_digest(stage, graph, digests, options)
+        if done(folder, stage, digests[stage.name]):
+            outcome.stages_skipped.append(stage.name)
+            display.skipped(stage.name)
+            continue
+        run_stage = reach(_STAGE)
+        try:
+            ended = run_stage(
+                graph=graph,
+                stage=stage,
+                first=number == 0,
+                folder=folder,
+                options=options,
+                display=display,
+                stopped=stopped,
+                digest=digests[stage.name],
+                begun=outcome.begin,
+                warn=outcome.diagnostics.append,
+            )
+        except Refused as refused:
+            raise Refused(*(placed(found, stage.name, options.locate) for found in refused.diagnostics)) from refused
+        outcome.stages_run.append(stage.name)
+        if not ended:
+            return False
+    return True
+
+
+def placed(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
+    """Give what a stage was refused for a place in the recipe, where it has none in a file.
+
+    The place is the key that it names, absolute or the stage's own, else the stage as a whole.
+
+    >>> from recipec.diagnostics.errors.preference import no_pairs_left
+    >>> placed(no_pairs_left("align", "kg_rank", 4, {}), "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
+    'stages.align.preference'
+    """
+    if found.spans:
+        return found
+    key = f"stages.{stage}"
+    if found.path:
+        key = found.path if found.path.startswith(("stages.", "evaluate.", "machine.")) else f"{key}.{found.path}"
+        return replace(found, spans=tuple(locate(key)), path=key)
+    return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
+
+
+def reach(impl: str) -> Callable[..., Any]:
+    """Import a function of the runtime.
+
+    Raises:
+        Refused: RC770, a package it needs is not installed.
+    """
+    module, _, name = impl.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("recipec"):
+            raise
+        raise Refused(faults.no_extra(missing.name, "train")) from missing
+    return found
+
+
+def admit(graph: Graph, folder: RunFolder, options: Options) -> None:
+    """Refuse a run directory that another recipe made.
+
+    Raises:
+        Refused: RC760 naming the keys that differ, RC772 if the directory cannot be understood.
+    """
+    path = folder.path / "graph.json"
+    if options.replace or not path.exists():
+        return
+    try:
+        before = graphs.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(faults.unreadable_run(str(path), str(error))) from error
+    keys = graphs.differences(before, graph)
+    if keys:
+        spans = tuple(span for key in keys[:5] for span in options.locate(key))
+        raise Refused(faults.different_recipe(str(folder.path), keys, spans))
+
+
+def describe(graph: Graph, folder: RunFolder, options: Options) -> None:
+    """Write down what is about to run: the recipe's files, the graph, the versions."""
+    main, *rest = options.texts.items() or [("recipe.yaml", "")]
+    write_atomic(folder.path / "recipe.yaml", main[1])
+    for number, (name, text) in enumerate(rest):
+        write_atomic(folder.path / "sources" / f"{number:02d}-{Path(name).name}", text)
+    write_atomic(folder.path / "graph.json", graphs.to_json(graph))
+    write_atomic(folder.path / "plan.json", options.plan)
+    about = {"format": 1, "name": graph.name, "seed": graph.seed, "versions": versions()}
+    write_atomic(folder.path / "run.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages whose code makes the numbers, without importing them."""
+    return {name: _version(name) for name in _VERSIONED}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
+    """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
+    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files |= {name: _version(name) for name in sorted(set(named_packages(stage)))}
+    files |= dict(named_images(stage, options.root))
+    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
+    code = {os.path.relpath(path, options.root): _hashed(path) for path in options.use}
+    weights = _weights(stage, parents, options.root)
+    return graphs.digest(stage.digest, graph.seed, weights, others, files, code, versions())
+
+
+def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield a hash of all images that the rows of a data file name, where a policy sees them."""
+    seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
+    for node in stage.nodes():
+        if seen and (node.slot, node.type) == ("data", "file") and node.knobs["path"] is not None:
+            yield f"images of {node.knobs['path']}", reach(_PICTURED)(node.knobs, root)
+
+
+def _hashed(path: Path) -> str:
+    return hash_tree(path) if path.exists() else "absent"
+
+
+def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:
+    match weights_kind(stage.origin):
+        case "stage":
+            return parents[stage.origin]
+        case "directory":
+            return _hashed(root / stage.origin)
+        case "package":
+            return f"{stage.origin}=={_version(stage.origin.removeprefix('package:').partition('/')[0])}"
+        case _:
+            return stage.origin
+
+
+def done(folder: RunFolder, stage: StageGraph, digest: str) -> bool:
+    """Whether a stage's artifacts are there, whole, and made by this very stage.
+
+    Raises:
+        Refused: RC766, an artifact has the right digest but its files were altered.
+    """
+    for artifact in stage.artifacts:
+        path = folder.stage(stage.name) / artifact
+        from_manifest = _manifest_digest(path)
+        if from_manifest != digest:
+            return False
+        if verify_folder(path) is None:
+            raise Refused(faults.damaged_artifact(str(path)))
+    return True
+
+
+def _manifest_digest(path: Path) -> str | None:
+    manifest = read_manifest(path)
+    return None if manifest is None else str(manifest.get("digest"))
+
+
+def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Display) -> None:
+    """Point ``model`` at the last stage's policy, write the report, and tell what held-out data said."""
+    if outcome.finished:
+        link = folder.path / "model"
+        temporary = folder.path / ".model-new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(Path("stages") / graph.stages[-1].name / "policy")
+        temporary.replace(link)
+    table = results.write(folder.path, [stage.name for stage in graph.stages])
+    if table is not None and outcome.finished:
+        display.say(table.text())
+    reach("recipec.run.report:write")(folder.path)  # a killed run may have ended without it
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Print no traceback of a writer's thread that meets a full disk: its next write raises the same error."""
+    before = threading.excepthook
+
+    def hook(seen: threading.ExceptHookArgs) -> None:
+        if not isinstance(seen.exc_value, OSError):
+            before(seen)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+@contextmanager
+def stop_flag() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag that the loop reads; a second one ends the process at once."""
+    seen: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)
+        os.write(2, b"stopping after this step; once more to stop at once\n")  # print is not safe in a handler
+        seen.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

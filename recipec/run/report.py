@@ -1,0 +1,186 @@
+"""One self-contained HTML page about a run: held-out results, curves, samples, the recipe. No torch, no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.errors import run as faults
+from recipec.diagnostics.model import Refused
+from recipec.package_files import shipped
+from recipec.run.artifacts import read_lines, write_atomic
+from recipec.run.results import Results, results
+from recipec.run.templates import render_own
+
+_WIDTH, _HEIGHT, _EDGE, _POINTS = 320, 140, 20, 400
+_FIRST = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm", "reward_std",
+          "frac_reward_zero_std", "episodes/turns", "tools/call_frequency", "turns/invalid_ratio", "episodes/errors",
+          "completions/mean_length", "completions/clipped_ratio", "learning_rate")  # fmt: skip
+_SAMPLES = 6
+_PAIRS = 4
+_CLAIMS = 8
+_TEXT = 2000
+_PICTURES = 4
+_PICTURE_BYTES = 64 << 10
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
+
+
+def write(folder: Path) -> Path:
+    """Write ``report.html`` of a run directory and return its path.
+
+    Raises:
+        Refused: RC772, the directory is not that of a run.
+    """
+    try:
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(faults.unreadable_run(str(folder), str(error))) from error
+    stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
+    names = [stage["name"] for stage in stages]
+    over_stages, every = results(folder, names), results(folder, names, every=True)
+    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
+    context = {
+        "name": about["name"],
+        "seed": about["seed"],
+        "versions": about["versions"],
+        "stages": stages,
+        "table": held_out(over_stages),
+        "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
+        "recipe": recipe,
+    }
+    path = folder / "report.html"
+    template = (shipped("templates") / "report" / "run.html.j2").read_text(encoding="utf-8")
+    write_atomic(path, render_own(template, context, html=True))
+    return path
+
+
+def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
+    """Gather what the page shows of a stage."""
+    rows = [row for row in read_lines(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
+    training = [row for row in rows if row["step"] > 0]
+    names = dict.fromkeys(n for row in training for n in row if isinstance(row[n], (int, float)))
+    ordered = [n for n in _FIRST if n in names]
+    ordered += [n for n in names if n not in ordered and not n.startswith(("eval/", "seconds/", "step"))]
+    charts = [chart(n, [(row["step"], row[n]) for row in training if isinstance(row.get(n), (int, float))])
+              for n in ordered]  # fmt: skip
+    return {
+        "name": name,
+        "kind": kind,
+        "steps": training[-1]["step"] if training else 0,
+        "charts": charts,
+        "attention": next(iter(read_lines(folder / "attention.json")), None),
+        "samples": samples(folder / "samples"),
+        "pairs": made_pairs(folder / "pairs"),
+    }
+
+
+def chart(title: str, points: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """Lay out one curve; more than 400 points are thinned evenly, the last one kept."""
+    stride = -(-len(points) // _POINTS)
+    shown = [*points[:-1:stride], points[-1]]
+    low, high = min(v for _, v in points), max(v for _, v in points)
+    first, last = shown[0][0], shown[-1][0]
+    places = (
+        (
+            _EDGE + (step - first) / max(1, last - first) * (_WIDTH - 2 * _EDGE),
+            _HEIGHT - _EDGE - (value - low) / ((high - low) or 1) * (_HEIGHT - 2 * _EDGE),
+        )
+        for step, value in shown
+    )
+    return {
+        "title": title,
+        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+        "low": f"{low:.4g}",
+        "high": f"{high:.4g}",
+        "first": f"{points[0][1]:.4g}",
+        "last": f"{points[-1][1]:.4g}",
+        "steps": last,
+    }
+
+
+def held_out(found: Results | None) -> dict[str, Any] | None:
+    """Lay out a table of held-out results: a row a moment, a column a metric, each value with its change."""
+    if found is None:
+        return None
+    rows = [
+        {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in found.cells(moment)]}
+        for moment in found.moments
+    ]
+    return {"columns": found.columns, "rows": rows}
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """Pick rows of the last step: the best, the worst, and some between."""
+    files = sorted(folder.glob("step-*.jsonl")) or sorted(folder.glob("eval-*.jsonl"))
+    rows = [row for row in read_lines(files[-1]) if row] if files else []
+    rows.sort(key=lambda row: -(row.get("reward") or 0.0))
+    stride = max(1, len(rows) // _SAMPLES)
+    return [
+        {
+            "step": row.get("step"),
+            "reward": row.get("reward"),
+            "prompt": str(row.get("prompt", ""))[:_TEXT],
+            "pictures": list(pictures(folder / "images", row)),
+            "text": str(row.get("transcript") or row.get("text", ""))[:_TEXT],
+            "error": row.get("error"),
+        }
+        for row in rows[::stride][:_SAMPLES]
+    ]
+
+
+def pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Embed the small copies of a row's first images that a run kept; what is no small JPEG there is left out."""
+    recorded = row.get("images")
+    for image in recorded[:_PICTURES] if isinstance(recorded, list) else ():
+        digest = str(image.get("digest")) if isinstance(image, dict) else ""
+        path = folder / f"{digest}.jpg"
+        if not _DIGEST.fullmatch(digest) or path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as stream:
+            data = stream.read(_PICTURE_BYTES + 1)
+        if len(data) <= _PICTURE_BYTES and data.startswith(b"\xff\xd8\xff"):
+            yield {"name": str(image.get("path"))[:_TEXT], "data": base64.b64encode(data).decode("ascii")}
+
+
+def made_pairs(folder: Path) -> dict[str, Any] | None:
+    """Gather how many pairs a stage made, what it left out, and some pairs with their evidence; None without pairs."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    rows = read_lines(folder / "pairs.jsonl")
+    stride = max(1, len(rows) // _PAIRS)
+    return {
+        "count": summary.get("pairs", len(rows)),
+        "left_out": [(reason.replace("_", " "), count) for reason, count in summary.get("left_out", {}).items()],
+        "shown": [_pair(row) for row in rows[::stride][:_PAIRS]],
+    }
+
+
+def _pair(row: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = row.get("evidence") or {}
+    return {
+        "prompt": str(row.get("prompt", ""))[:_TEXT],
+        "rule": evidence.get("rule", ""),
+        "margin": evidence.get("margin"),
+        "about": [str(entity)[:_TEXT] for entity in evidence.get("about", ())],
+        "facts": [str(fact)[:_TEXT] for fact in evidence.get("facts", ())[:_CLAIMS]],
+        "sides": [
+            _side(side, str(row.get(side, ""))[:_TEXT], evidence.get(side) or {}) for side in ("chosen", "rejected")
+        ],
+    }
+
+
+def _side(name: str, text: str, judged: Mapping[str, Any]) -> dict[str, Any]:
+    claims = [claim for claim in judged.get("claims", ())[:_CLAIMS] if isinstance(claim, dict)]
+    return {
+        "name": name,
+        "text": text,
+        "score": judged.get("score", judged.get("reward")),
+        "claims": [(str(claim.get("verdict", "")), str(claim.get("says", ""))[:_TEXT]) for claim in claims],
+    }

@@ -1,0 +1,130 @@
+"""The plan of a recipe in a run directory: what ``passes.plan`` is told of files, earlier runs and models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recipec import graph as graphs
+from recipec.compile import Compiled
+from recipec.graph import Graph, StageGraph
+from recipec.planning.cost import amount
+from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
+from recipec.planning.plan import Plan, Previous, State, plan
+from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
+from recipec.run.executor import Options, done, reach, run_digest
+from recipec.run.inputs import named_files
+
+
+def make_plan(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
+    """Plan a run of a compiled recipe in the directory ``out``.
+
+    ``recorded`` are rows of a run, and the stage that they are of, if that must be said: what they share is measured.
+
+    Raises:
+        Refused: RC766, an artifact there was altered; RC845, RC846 and RC768 for recorded rows.
+    """
+    graph = compiled.graph
+    assert graph is not None, "a plan needs a graph"
+    root = Path(compiled.resolved.files[0]).resolve().parent
+    inputs = {stage.name: _hashes(stage, root) for stage in graph.stages}
+    rows = {stage.name: count for stage in graph.stages if (count := _rows(stage, root)) is not None}
+    use = [root / path for path in (compiled.recipe.use if compiled.recipe else ())]
+    options = Options(root=root, out=out, use=[path.resolve() for path in use])
+
+    def where(key: str) -> str:
+        span = compiled.resolved.span(tuple(key.split(".")))
+        return f"{span.file}:{span.line}"
+
+    found = {}
+    if recorded is not None:
+        name, steps = reach("recipec.runtime.attention.measured_sharing:counted")(graph, *recorded)
+        found[name] = steps
+    earlier = _previous(graph, options)
+    facts = {stage.name: said for stage in graph.stages if (said := _facts(stage, root))}
+    shapes = _shapes(graph, root)
+    return plan(graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=found, where=where)
+
+
+def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
+    files = sorted(set(named_files(stage)))
+    return {path: hash_tree(root / path) if (root / path).exists() else "absent" for path in files}
+
+
+def _rows(stage: StageGraph, root: Path) -> int | None:
+    """Count the rows of a JSONL file; other data is not opened."""
+    data = next((node.knobs for node in stage.nodes() if node.slot == "data"), {})
+    path = root / str(data.get("path") or "")
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return sum(1 for line in stream if line.strip())
+
+
+def _facts(stage: StageGraph, root: Path) -> str:
+    """Say which graph of facts a stage reads, and how large its files are."""
+    node = next((node for node in stage.nodes() if node.slot == "knowledge"), None)
+    if node is None:
+        return ""
+    named = node.knobs.get("path") or ()
+    files = [named] if isinstance(named, str) else list(named)
+    if node.type == "hpo":
+        return f"the Human Phenotype Ontology below {node.knobs['below']}, from the installed package"
+    if not files:
+        return f"service `{node.knobs.get('service')}`, asked as it is needed"
+    sizes = [(root / name).stat().st_size if (root / name).is_file() else None for name in files]
+    size = None if None in sizes else float(sum(size for size in sizes if size is not None))
+    said = f"{', '.join(files)}: {amount(size, 'B')}"
+    return f"read by a model from {said}" if node.type == "extract" else said
+
+
+def _shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:
+    found: dict[str, Shape | None] = {}
+    for stage in graph.stages:
+        found[stage.name] = found[stage.origin] if stage.origin in found else _shape(stage, root)
+    return found
+
+
+def _shape(stage: StageGraph, root: Path) -> Shape | None:
+    match stage.settings["weights"]:
+        case "scratch":
+            return scratch_shape(stage.settings["policy"].get("scratch") or {})
+        case "directory":
+            config = _json(root / stage.origin / "config.json")
+            return config_shape(config) if config else None
+        case _:
+            return known_shape(stage.origin)
+
+
+def _previous(graph: Graph, options: Options) -> Previous | None:
+    try:
+        before = graphs.from_json((options.out / "graph.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    folder = RunFolder(options.out)
+    digests: dict[str, str] = {}
+    states: dict[str, State] = {}
+    for stage in graph.stages:
+        digests[stage.name] = run_digest(stage, graph, digests, options)
+        states[stage.name] = _state(folder, stage, digests[stage.name])
+    inputs = _json(options.out / "plan.json").get("inputs") or {}
+    return Previous(before, states, inputs if isinstance(inputs, dict) else {})
+
+
+def _state(folder: RunFolder, stage: StageGraph, digest: str) -> State:
+    if done(folder, stage, digest):
+        return "done"
+    if read_manifest(folder.stage(stage.name) / "policy") is not None:
+        return "stale"
+    checkpoints = (read_manifest(path) or {} for path in folder.checkpoints(stage.name))
+    return "begun" if any(manifest.get("digest") == digest for manifest in checkpoints) else "absent"
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

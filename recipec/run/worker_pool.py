@@ -1,0 +1,218 @@
+"""Processes that may be killed: what could hang, crash or be tricked by a model's text runs there, never here.
+
+A pool starts children of :mod:`recipec.run.worker_child` on one handler, ``module:function``.
+The handler is called once with the pool's argument and returns the function that answers requests;
+both speak JSON over pipes.  The parent keeps the clock: a child past its deadline is killed and replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+START_SECONDS = 180.0
+MEMORY = 4 << 30
+LARGEST = 64 << 20
+"""Bytes of an answer; a child that writes more is taken for a crashed one."""
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No answer: the child hung (``late``), died (``crashed``), or raised (``raised``)."""
+
+    reason: Literal["late", "crashed", "raised"]
+    error: str = ""
+    """Name of the exception's type."""
+    message: str = ""
+    line: int = 0
+
+
+class Declined(Exception):  # noqa: N818 - a verdict on the argument, not an error of ours
+    """The handler refused its argument; carries the type and the text of what it raised."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+        self.message = message
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    process: subprocess.Popen[bytes]
+    deadline: float
+    buffer: bytearray = field(default_factory=bytearray)
+    ready: bool = False
+    request: int | None = None
+
+    def send(self, line: bytes) -> bool:
+        """Write one line; whether the child was there to read it."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """Kill the child and whatever it started, and reap it."""
+        _kill([self.process])
+
+
+def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None and not stream.closed:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+    processes.clear()
+
+
+def _answer(line: bytes) -> dict[str, Any] | None:
+    """Read one answer of a child; None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    error = found.get("error")
+    return found if "ok" in found or (isinstance(error, list) and len(error) == 3) else None
+
+
+class Pool:
+    """A few killable children on one handler, started when first asked.
+
+    Example: ``Pool("recipec.run.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}], seconds=1.0)``.
+    """
+
+    def __init__(self, handler: str, argument: Any, *, size: int = 1, memory: int = MEMORY) -> None:
+        self.handler = handler
+        self.argument = argument
+        self.size = size
+        self.memory = memory
+        self._children: list[_Child] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._finalizer = weakref.finalize(self, _kill, self._processes)
+
+    def close(self) -> None:
+        """Kill every child; the pool starts new ones when asked again."""
+        self._children.clear()
+        _kill(self._processes)
+
+    def ask(self, requests: Sequence[Any], seconds: float) -> list[Any]:
+        """Return the answer to each request, in order, or ``Lost`` where there was none within ``seconds``.
+
+        Raises:
+            Declined: the handler raised on the pool's argument.
+        """
+        answers: list[Any] = [Lost("crashed")] * len(requests)
+        waiting = deque((i, self._line(request, seconds)) for i, request in enumerate(requests))
+        while len(self._children) < min(self.size, len(requests)):
+            self._start()
+        try:
+            while waiting or any(child.request is not None for child in self._children):
+                self._hand_out(waiting, seconds)
+                self._collect(answers)
+        except BaseException:
+            self.close()
+            raise
+        return answers
+
+    @staticmethod
+    def _line(request: Any, seconds: float) -> bytes:
+        return json.dumps([seconds, request], default=str).encode() + b"\n"
+
+    def _start(self) -> None:
+        script = Path(__file__).with_name("worker_child.py")
+        process = subprocess.Popen(  # noqa: S603 - our own script; nothing of the user's is on the command line
+            [sys.executable, "-B", "-s", "-P", str(script), str(script.parent.parent), self.handler, str(self.memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        child = _Child(process, time.monotonic() + START_SECONDS)
+        child.send(json.dumps(self.argument, default=str).encode() + b"\n")
+        self._children.append(child)
+
+    def _hand_out(self, waiting: deque[tuple[int, bytes]], seconds: float) -> None:
+        for child in list(self._children):
+            if waiting and child.ready and child.request is None:
+                index, line = waiting.popleft()
+                if child.send(line):
+                    child.request, child.deadline = index, time.monotonic() + seconds
+                else:
+                    waiting.appendleft((index, line))
+                    self._replace(child)
+
+    def _replace(self, child: _Child) -> None:
+        child.end()
+        self._processes.remove(child.process)
+        self._children.remove(child)
+        self._start()
+
+    def _collect(self, answers: list[Any]) -> None:
+        watched = [child for child in self._children if not child.ready or child.request is not None]
+        with selectors.DefaultSelector() as selector:
+            for child in watched:
+                assert child.process.stdout is not None
+                selector.register(child.process.stdout, selectors.EVENT_READ, child)
+            patience = max(0.0, min(child.deadline for child in watched) - time.monotonic())
+            for key, _ in selector.select(patience):
+                self._read(key.data, answers)
+        for child in watched:
+            if child in self._children and time.monotonic() >= child.deadline:
+                if not child.ready:
+                    raise Declined("TimeoutError", f"its process did not start in {START_SECONDS:.0f} s")
+                if child.request is not None:
+                    answers[child.request] = Lost("late")
+                    self._replace(child)
+
+    def _read(self, child: _Child, answers: list[Any]) -> None:
+        assert child.process.stdout is not None
+        piece = os.read(child.process.stdout.fileno(), 1 << 16)
+        child.buffer += piece
+        if not piece or len(child.buffer) > LARGEST:
+            self._crashed(child, answers, "its process ended while starting")
+        elif child.buffer.endswith(b"\n"):
+            answer = _answer(bytes(child.buffer))
+            child.buffer.clear()
+            if answer is None:  # something of the handler's wrote over the pipe
+                self._crashed(child, answers, "its process wrote what is no answer")
+            elif not child.ready:
+                if "error" in answer:
+                    raise Declined(*answer["error"][:2])
+                child.ready = True
+            elif child.request is not None:
+                answers[child.request] = answer["ok"] if "ok" in answer else Lost("raised", *answer["error"])
+                child.request = None
+
+    def _crashed(self, child: _Child, answers: list[Any], problem: str) -> None:
+        if not child.ready:
+            raise Declined("ChildProcessError", problem)
+        if child.request is not None:
+            answers[child.request] = Lost("crashed")
+        self._replace(child)

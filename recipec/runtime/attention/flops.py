@@ -1,0 +1,139 @@
+r"""Floating-point operations: those that a pass must make, and those that were made.
+
+Rows of a pass, merged or not, have T tokens, A (query, key) pairs and M rows of logits.  With :math:`P` parameters in
+the matrices of the layers and W numbers of all heads of all layers, h x V the head,
+
+.. math:: F = 2 P T + 4 W A + 2 h V M
+
+is a forward pass.  Its backward takes twice that of a matrix that trains and once that of one that does not, and 2.5
+times that of attention, whose kernels compute scores again.  Layers that carry a state see every token of every row.
+
+References:
+    Dao, `FlashAttention-2 <https://arxiv.org/abs/2307.08691>`_, 2023, for the 2.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from recipec.runtime.attention import recurrent_layers
+from recipec.runtime.vision.families import family_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What of a model multiplies.
+
+    Example: ``Sizes(trained=1_000, frozen=0, carried=0, width=64, head=6_400)``.
+    """
+
+    trained: int
+    """Parameters of the layers' matrices that get a gradient."""
+    frozen: int
+    carried: int
+    """Those, of both kinds, inside layers that carry a state from token to token."""
+    width: int
+    """Heads times their width, over all layers that attend."""
+    head: int
+    """Parameters of the head."""
+
+    @property
+    def linear(self) -> int:
+        """Parameters that a token meets once, whatever rows it is in."""
+        return self.trained + self.frozen - self.carried
+
+
+def sizes(model: Any) -> Sizes:
+    """Count what of a model multiplies: all matrices but embeddings and head; of a mixture all experts.
+
+    Of a model that sees that is its decoder: images are encoded once, whatever rows show them.
+    """
+    family = family_of(model.config)
+    layers_of = model if family is None else model.get_submodule(family.decoder)
+    config = model.config.get_text_config()
+    embedded = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    head = model.get_output_embeddings()
+    embedded |= {id(p) for p in head.parameters()} if head is not None else set()
+    matrices = [p for p in layers_of.parameters() if p.dim() > 1 and id(p) not in embedded]
+    states = recurrent_layers.mixers(model)
+    inside = {id(p): p.numel() for mixer in states for p in mixer.parameters() if p.dim() > 1}
+    layers = max(0, int(config.num_hidden_layers) - len(states))
+    width = getattr(config, "head_dim", None) or config.hidden_size // max(1, getattr(config, "num_attention_heads", 1))
+    return Sizes(
+        trained=sum(p.numel() for p in matrices if p.requires_grad),
+        frozen=sum(p.numel() for p in matrices if not p.requires_grad),
+        carried=sum(inside.values()),
+        width=int(width) * int(getattr(config, "num_attention_heads", 0) or 0) * layers,
+        head=int(config.hidden_size) * int(config.vocab_size),
+    )
+
+
+def least(
+    of: Sizes, tokens: int, pairs: int, logits: int, *, backward: bool, dense: int | None = None, head: bool = True
+) -> float:
+    """Return the operations that a pass must make; ``dense`` are the tokens of the rows, ``head`` whether it trains.
+
+    >>> least(Sizes(100, 0, 0, 8, 50), tokens=10, pairs=55, logits=2, backward=False)
+    3960.0
+    """
+    again = 2.0 if of.trained or not of.frozen else 1.0
+    share = of.frozen / max(1, of.frozen + of.trained)
+    matrices = again * (1 - share) + share if backward else 0.0
+    found = 2.0 * (of.linear * tokens + of.carried * (tokens if dense is None else dense)) * (1 + matrices)
+    found += 4.0 * of.width * pairs * (3.5 if backward else 1.0)
+    return found + 2.0 * of.head * logits * ((3.0 if head else 2.0) if backward else 1.0)
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count the operations made inside: ``get_total_flops()`` of what is yielded.
+
+    Attention on a CPU and products by oneDNN are counted too, which torch leaves out; a causal kernel by the pairs
+    that it must look at, as above, so that what is counted does not depend on a kernel's block size.
+    """
+    with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
+        yield counter
+
+
+def _formulas() -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    aten = torch.ops.aten
+    for name, formula in (
+        ("_scaled_dot_product_flash_attention_for_cpu", _attended),
+        ("_scaled_dot_product_flash_attention_for_cpu_backward", _attended_backward),
+    ):
+        if hasattr(aten, name):
+            found[getattr(aten, name)] = formula
+    with suppress(AttributeError):
+        found[torch.ops.mkldnn._linear_pointwise] = _multiplied  # noqa: SLF001 - the only way to it
+    return found
+
+
+def _pairs(query: Any, key: Any, *, causal: bool) -> int:
+    heads, queries, keys = query[0] * query[1], query[2], key[2]
+    return int(heads * (queries * (queries + 1) // 2 if causal else queries * keys))
+
+
+def _attended(query: Any, key: Any, value: Any, *more: Any, **named: Any) -> int:
+    causal = more[1] if len(more) > 1 else named.get("is_causal", False)
+    return 2 * int(query[-1] + value[-1]) * _pairs(query, key, causal=causal)
+
+
+def _attended_backward(*given: Any, **__: Any) -> int:
+    """Count scores, their gradient, and what goes to queries, keys and values: five products."""
+    query, key, value, causal = *given[1:4], given[7]
+    return 2 * int(3 * query[-1] + 2 * value[-1]) * _pairs(query, key, causal=causal)
+
+
+def _multiplied(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    rows = 1
+    for size in x[:-1]:
+        rows *= int(size)
+    return 2 * rows * int(x[-1]) * int(weight[0])

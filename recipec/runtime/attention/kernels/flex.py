@@ -1,0 +1,109 @@
+"""Attention over a forest by compiled flex attention: one kernel a layer that skips blocks without a visible pair.
+
+A block of keys is seen by the queries from its first token to the end of its longest subtree, without a gap, and wholly
+by those that lie in all of its subtrees; so which blocks are computed, and which need no mask, is read off the extremes
+of ``exit_N`` in each block, without a mask of N x N.  Windows and chunks only take pairs away; caps change scores.
+
+The kernel has no backward on a CPU.  There its forward is what tests hold against the oracle.
+
+References:
+    Dong et al., `Flex Attention <https://arxiv.org/abs/2412.05496>`_, 2024.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import flex_attention as flex
+from torch.nn.functional import pad
+
+from recipec.runtime.attention.kernels.reference import Layer
+from recipec.runtime.attention.prefix_tree import Trie
+
+BLOCK = 128
+
+
+def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: Trie, layer: Layer) -> Tensor:
+    """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
+    width, device = query_HND.shape[-1], query_HND.device
+    # the kernel wants widths that are powers of two, and whole blocks: a token behind the forest sees itself alone
+    wide = max(16, 1 << (width - 1).bit_length())
+    more = -trie.size % BLOCK
+    q, k, v = (pad(t, (0, wide - width, 0, more))[None] for t in (query_HND, key_GND, value_GND))
+    exits = np.concatenate([trie.exit_N, np.arange(trie.size, trie.size + more) + 1])
+    position = np.concatenate([trie.position_N, np.zeros(more, dtype=np.int64)])
+    exit_N, position_N = (torch.from_numpy(found).to(device) for found in (exits, position))
+    out, beside = _run(device.type)(
+        q, k, v, _capped(layer.softcap), blocks(exits, exit_N, position_N, layer, int(position.max()) + 1), layer.scale,
+        enable_gqa=q.shape[1] != k.shape[1], return_aux=flex.AuxRequest(lse=True),
+        kernel_options=_options(q),
+    )  # fmt: skip
+    if layer.sink_H is not None:
+        sink = layer.sink_H.to(beside.lse.dtype)[None, :, None]
+        out = out * (beside.lse - torch.logaddexp(beside.lse, sink)).exp()[..., None].to(out.dtype)
+    found: Tensor = out[0, :, : trie.size, :width]
+    return found
+
+
+def blocks(exits: Any, exit_N: Tensor, position_N: Tensor, layer: Layer, depth: int) -> flex.BlockMask:
+    """Return which blocks of queries and keys are computed, and the mask of those that are not wholly visible."""
+    count = len(exits) // BLOCK
+    by_block = exits.reshape(count, BLOCK)
+    begin = np.arange(count) * BLOCK
+    later = begin[:, None] > begin
+    # rows are blocks of queries, columns of keys
+    seen = (begin[:, None] == begin) | (later & (begin[:, None] < by_block.max(-1)))
+    whole = later & (begin[:, None] + BLOCK <= by_block.min(-1))
+    if layer.bites(depth):
+        whole = np.zeros_like(whole)
+    part_count, part = _listed(seen & ~whole, exit_N.device)
+    whole_count, wholly = _listed(whole, exit_N.device)
+    return flex.BlockMask.from_kv_blocks(
+        part_count, part, whole_count, wholly, BLOCK_SIZE=BLOCK, mask_mod=_visible(exit_N, position_N, layer),
+        seq_lengths=(len(exits), len(exits)),
+    )  # fmt: skip
+
+
+def _listed(seen: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return how many blocks of keys each block of queries has, and which: those come first."""
+    order = np.argsort(~seen, axis=-1, kind="stable")
+    return tuple(torch.from_numpy(found[None, None].astype(np.int32)).to(device) for found in (seen.sum(-1), order))  # type: ignore[return-value]
+
+
+def _visible(exit_N: Tensor, position_N: Tensor, layer: Layer) -> Callable[..., Tensor]:
+    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        seen = (key <= query) & (query < exit_N[key])
+        if layer.window is not None:
+            seen = seen & (position_N[query] - position_N[key] < layer.window)
+        if layer.chunk is not None:
+            seen = seen & (position_N[query] // layer.chunk == position_N[key] // layer.chunk)
+        return seen
+
+    return visible
+
+
+def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
+    if softcap is None:
+        return None
+
+    def capped(score: Tensor, *_: Tensor) -> Tensor:
+        return softcap * torch.tanh(score / softcap)
+
+    return capped
+
+
+@functools.cache
+def _run(device: str) -> Callable[..., Any]:
+    """Return the kernel, compiled for any number of tokens; as it is where nothing can be compiled for."""
+    found: Callable[..., Any] = flex.flex_attention
+    return torch.compile(found, dynamic=True) if device == "cuda" else found
+
+
+def _options(query: Tensor) -> dict[str, Any] | None:
+    # blocks of float32 are twice as large as the shared memory takes otherwise
+    return {"BLOCK_M": 32, "BLOCK_N": 32} if query.is_cuda and query.dtype == torch.float32 else None

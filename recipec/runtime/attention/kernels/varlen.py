@@ -1,0 +1,109 @@
+"""The triangles and rectangles of a forest as variable-length flash calls, for GPUs: one a level of the tree.
+
+All triangles are one causal call.  The subtrees of one level do not overlap, so its rectangles are one call, too: a
+group of answers takes two calls a layer, a tree of depth d takes d + 1.  See :mod:`.rectangles` for why it is exact.
+The kernels are those of :mod:`.flash`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recipec.runtime.attention.kernels import flash
+from recipec.runtime.attention.kernels.flash import Call
+from recipec.runtime.attention.kernels.flash_merge import add_sink, merge, sink_gradient
+from recipec.runtime.attention.prefix_tree import Trie
+
+DTYPES = (torch.float16, torch.bfloat16)
+"""What the kernels of GPUs compute in."""
+
+
+def calls(trie: Trie, device: torch.device) -> tuple[Call, ...]:
+    """Plan the calls of a forest."""
+
+    def ends(lengths: list[int]) -> Tensor:
+        return torch.tensor([0, *np.cumsum(lengths).tolist()], dtype=torch.int32, device=device)
+
+    def places(ranges: list[tuple[int, int]]) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.arange(x, y) for x, y in ranges])).to(device)
+
+    own = [b - a for a, b, _ in trie.pieces]
+    found = [Call(None, None, ends(own), ends(own), max(own), max(own), causal=True)]
+    for level in trie.levels:
+        asking, asked = [e - b for _, b, e in level], [b - a for a, b, _ in level]
+        found.append(
+            Call(
+                places([(b, e) for _, b, e in level]),
+                places([(a, b) for a, b, _ in level]),
+                ends(asking),
+                ends(asked),
+                max(asking),
+                max(asked),
+                causal=False,
+            )
+        )
+    return tuple(found)
+
+
+def attend(query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, plan: tuple[Call, ...], scale: float,
+           sink_H: Tensor | None = None, cap: float = 0.0) -> Tensor:  # fmt: skip
+    """Return the attention output, shaped as the queries; ``cap`` bounds the scores, 0 leaves them."""
+    kernel = flash.kernel(query_NHD.device)
+    found: Tensor = _Varlen.apply(query_NHD, key_NGD, value_NGD, sink_H, plan, scale, cap, kernel)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Varlen(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, plan: tuple[Call, ...], scale: float,
+        cap: float, kernel: flash.Kernel,
+    ) -> Tensor:  # fmt: skip
+        exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+        found, found_lse, one = kernel.forward(q, k, v, plan[0], scale, cap)
+        kept = [one]
+        out_HND, lse_HN = found.to(exact).transpose(0, 1).contiguous(), found_lse.to(exact).clone()
+        for call in plan[1:]:
+            assert call.queries is not None
+            assert call.keys is not None
+            more, more_lse, one = kernel.forward(q[call.queries], k[call.keys], v[call.keys], call, scale, cap)
+            kept.append(one)
+            rows, rows_lse = out_HND[:, call.queries], lse_HN[:, call.queries]
+            merge(rows, rows_lse, more.to(exact).transpose(0, 1), more_lse.to(exact))
+            out_HND[:, call.queries], lse_HN[:, call.queries] = rows, rows_lse
+        if sink is not None:
+            add_sink(out_HND, lse_HN, sink[:, None])
+        out = out_HND.transpose(0, 1).to(q.dtype).contiguous()
+        ctx.save_for_backward(q, k, v, out, lse_HN, sink)
+        ctx.plan, ctx.scale, ctx.cap, ctx.kernel, ctx.kept = plan, scale, cap, kernel, kept
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, sink = ctx.saved_tensors
+        (grad,) = grads
+        grad = grad.contiguous()
+        totals = [torch.zeros(t.shape, dtype=lse.dtype, device=t.device) for t in (q, k, v)]
+        more = (ctx.scale, ctx.cap)
+        for call, kept in zip(ctx.plan, ctx.kept, strict=True):
+            if call.queries is None:
+                made = ctx.kernel.backward(grad, q, k, v, out, lse, call, *more, kept)
+                for total, one in zip(totals, made, strict=True):
+                    total.add_(one)
+                continue
+            asking, asked = call.queries, call.keys
+            made = ctx.kernel.backward(
+                grad[asking], q[asking], k[asked], v[asked], out[asking], lse[:, asking], call, *more, kept
+            )
+            for total, one, place in zip(totals, made, (asking, asked, asked), strict=True):
+                total.index_add_(0, place, one.to(total.dtype))  # a level's places are distinct
+        by_sink = None
+        if sink is not None:
+            by_sink = sink_gradient(grad.transpose(0, 1), out.transpose(0, 1), lse, sink[:, None])
+        return totals[0].to(q.dtype), totals[1].to(k.dtype), totals[2].to(v.dtype), by_sink, None, None, None, None

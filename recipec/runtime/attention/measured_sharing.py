@@ -1,0 +1,202 @@
+"""How many tokens recorded rows share: merged minibatch by minibatch, as the recipe's budget cuts them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipec.diagnostics.errors import sharing as faults
+from recipec.diagnostics.model import Refused
+from recipec.graph import Graph, StageGraph
+from recipec.runtime.attention.microbatch_packing import cut
+from recipec.runtime.attention.prefix_tree import Trie, build
+from recipec.runtime.batch import pad_rows
+from recipec.runtime.rng import generator
+from recipec.runtime.training.minibatch import groups, microbatches, minibatches
+
+Counted = dict[str, Any]
+_MOST = 1 << 31
+_IMAGES = 1 << 30
+"""No vocabulary has so many tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids of a row as a run keeps it.
+
+    Example: ``Row((17, 10, 19, 2), (False, False, True, True), 7, 0)``.
+    """
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    unit: Any
+    """Which rows stay together: those of a prompt, or of a pair."""
+    step: int
+
+
+def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, list[Counted]]:
+    """Count what recorded rows share, step by step and update by update; return the stage and its steps.
+
+    Rows are those of a file, or of a folder such as a run's ``samples``.  Each step and each of its ``updates`` has
+    ``rows``; ``dense``, ``trie`` and ``shared_prefix`` as ``[tokens, pairs, logits]``; ``padded``, tokens of padded
+    rows; the forward ``passes`` of the trie under ``microbatch_tokens``, and the ``lost`` tokens that cutting computes
+    again.  A step has ``kept``: the trie's counts over its updates if groups had stayed together, where the recipe
+    shuffles rows.  As in a run, the last token of a row is not read, since it predicts nothing.
+
+    Raises:
+        Refused: RC845, rows cannot be read; RC846, the stage is not clear; RC768, a row is over the budget.
+    """
+    rows, pairs = read(path)
+    stage = _stage(graph, name, pairs=pairs)
+    steps: dict[int, list[Row]] = {}
+    for row in rows:
+        steps.setdefault(row.step, []).append(row)
+    return stage.name, [_step(stage, graph.seed, step, found) for step, found in sorted(steps.items())]
+
+
+def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
+    names = [stage.name for stage in graph.stages if stage.kind == ("dpo" if pairs else "rl")]
+    if (name is None and len(names) != 1) or (name is not None and name not in names):
+        raise Refused(faults.which_stage(name, names, "pairs" if pairs else "sampled rows"))
+    return graph.stage(name or names[0])
+
+
+def _step(stage: StageGraph, seed: int, step: int, rows: Sequence[Row]) -> Counted:
+    budget: Mapping[str, Any] = stage.settings["budget"]
+    laid = _Laid(rows, int(budget["microbatch_tokens"]), pairs=stage.kind == "dpo")
+    numbers: dict[Any, int] = {}
+    unit_R = torch.tensor([numbers.setdefault(row.unit, len(numbers)) for row in rows])
+    key = (seed, stage.name, step, 0)
+    kept = None
+    if budget.get("shuffle_rows"):
+        together = minibatches(unit_R, {**budget, "shuffle_rows": False}, key)
+        kept = np.sum([laid.forest(index)[0] for index in together], 0).tolist()
+    updates = [laid.count(index) for index in minibatches(unit_R, budget, key)]
+    return {"step": step, **laid.count(torch.arange(len(rows))), "updates": updates, "kept": kept}
+
+
+class _Laid:
+    """Rows of a step under each other."""
+
+    def __init__(self, rows: Sequence[Row], tokens: int, *, pairs: bool) -> None:
+        self.tokens = tokens
+        self.tokens_RT = pad_rows([row.ids for row in rows], torch.int64)
+        self.trained_RT = pad_rows([row.trained for row in rows], torch.bool)
+        self.trained_RT[:, 0] = False
+        self.lengths_R = torch.tensor([len(row.ids) for row in rows])
+        numbers: dict[Any, int] = {}
+        found = [numbers.setdefault(row.unit if pairs else place, len(numbers)) for place, row in enumerate(rows)]
+        self.pass_R = torch.tensor(found)
+
+    def count(self, index: Tensor) -> Counted:
+        """Count some rows for themselves and as forests."""
+        read_R = self.lengths_R[index] - 1
+        trie, forest = self.forest(index)
+        two, _ = self.forest(index, prompts=True)
+        units = groups(self.pass_R[index])
+        lengths_R = self.lengths_R[index]
+        made = cut(self.tokens_RT[index], lengths_R, units, self.tokens)
+        parts = microbatches(lengths_R, self.pass_R[index], max(self.tokens, int(lengths_R.max()) * 2), padded=True)
+        return {
+            "rows": len(index),
+            "dense": [int(read_R.sum()), forest.dense_pairs, int(self.trained_RT[index].sum())],
+            "padded": sum(int(read_R[part].max()) * len(part) for part in parts),
+            "trie": trie,
+            "shared_prefix": two,
+            "passes": len(made.parts),
+            "lost": made.lost,
+        }
+
+    def forest(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], Trie]:
+        """Merge some rows, by whole prompts alone if asked; each predictor of a trained token counts once."""
+        read_R = (self.lengths_R[index] - 1).numpy()
+        trained_RT = self.trained_RT[index].numpy()
+        asked_R = np.where(trained_RT.any(-1), trained_RT.argmax(-1), read_R)
+        forest = build(self.tokens_RT[index].numpy(), read_R, np.minimum(asked_R, read_R) if prompts else None)
+        row, column = trained_RT.nonzero()
+        logits = len(np.unique(forest.node_RT[row, column - 1]))
+        return [forest.size, forest.pairs, logits], forest
+
+
+def read(path: Path) -> tuple[list[Row], bool]:
+    """Read rows of token ids, or pairs of them; say which.
+
+    Raises:
+        Refused: RC845.
+    """
+    found = [row for file in _files(path) for row in _rows(file)]
+    pairs = {isinstance(row, list) for row in found}
+    if len(pairs) > 1:
+        raise Refused(faults.no_ids(str(path), 0, "there are both rows and pairs"))
+    rows = [row for one in found for row in (one if isinstance(one, list) else [one])]
+    if not rows:
+        raise Refused(faults.no_ids(str(path), 0, "there are no rows"))
+    return rows, pairs == {True}
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    # a run keeps the rows of evaluations beside those of its steps
+    return sorted(path.glob("step-*.jsonl")) or sorted(path.glob("*.jsonl"))
+
+
+def _rows(file: Path) -> Iterator[Row | list[Row]]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise Refused(faults.no_ids(str(file), 0, error.strerror or str(error))) from None
+    for line, text in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            yield _row(json.loads(text), (file.name, line))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Refused(faults.no_ids(str(file), line, str(error))) from None
+
+
+def _row(said: Any, place: tuple[str, int]) -> Row | list[Row]:
+    if not isinstance(said, dict):
+        raise TypeError("it is no JSON object")
+    prompt = _seen(_ids(said, "prompt_ids"), said.get("images") or [])
+    step = said.get("step") if "episode_step" in said or "ids" in said else 0
+    step = step if isinstance(step, int) else 0
+    if "chosen_ids" in said:
+        answers = [_ids(said, name) for name in ("chosen_ids", "rejected_ids")]
+        return [_laid(prompt, ids, [True] * len(ids), place, 0) for ids in answers]
+    ids = _ids(said, "ids")
+    trained = said.get("trained") or [1] * len(ids)
+    if not isinstance(trained, list) or len(trained) != len(ids):
+        raise ValueError("`trained` and `ids` are of different lengths")
+    unit = said.get("prompt_id")
+    return _laid(prompt, ids, trained, tuple(prompt) if unit is None else str(unit), step)
+
+
+def _seen(prompt: list[int], images: Any) -> list[int]:
+    """Return a prompt whose tokens of images are told apart by the images: the same ids may stand for another."""
+    for image in images if isinstance(images, list) else ():
+        if isinstance(image, dict) and "tokens" in image:
+            begin, end = image["tokens"]
+            drawn = generator(str(image.get("digest"))).integers(_IMAGES, _MOST, size=len(prompt[begin:end]))
+            prompt = [*prompt[:begin], *drawn.tolist(), *prompt[end:]]
+    return prompt
+
+
+def _laid(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, step: int) -> Row:
+    if not prompt and not ids:
+        raise ValueError("it has no tokens")
+    return Row((*prompt, *ids), (*[False] * len(prompt), *map(bool, trained)), unit, step)
+
+
+def _ids(said: Mapping[str, Any], name: str) -> list[int]:
+    found = said.get(name)
+    if not isinstance(found, list) or not all(isinstance(one, int) and 0 <= one < _MOST for one in found):
+        raise ValueError(f"it has no `{name}`: a list of token ids")
+    return found

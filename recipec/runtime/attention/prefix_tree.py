@@ -1,0 +1,174 @@
+"""Rows of token ids merged into a forest: each unique token once, in depth-first order.
+
+Sorted rows share with their neighbour all that they share with any row before it, so the lengths of common prefixes
+of neighbours are the whole tree.  A row adds the tokens behind that prefix as one branch; what an earlier position is
+numbered, and where its subtree ends, are running extremes over the sorted rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipec.runtime.attention.kernels.tiling import Cover, Piece, cover
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trie:
+    """A forest of N unique tokens over R rows, in depth-first order.
+
+    Token j is seen by token i exactly if ``j <= i < exit_N[j]``.
+    """
+
+    tokens_N: Ints
+    position_N: Ints
+    """Depth of each token, which is its position in every row that it belongs to."""
+    exit_N: Ints
+    """First later token outside the subtree of each token."""
+    node_RT: Ints
+    """Which token of the forest stands at position t of row r; meaningless behind the row's end."""
+    lengths_R: Ints
+    bounds: Ints
+    """Where nodes (runs of tokens without a branch inside) begin, and N."""
+
+    @property
+    def size(self) -> int:
+        """Number of unique tokens."""
+        return len(self.tokens_N)
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The nodes as causal triangles ``[a, b)`` and full rectangles: queries ``[b, e)``, keys ``[a, b)``."""
+        begins, ends = self.bounds[:-1], self.bounds[1:]
+        return tuple(zip(begins.tolist(), ends.tolist(), self.exit_N[ends - 1].tolist(), strict=True))
+
+    @cached_property
+    def cover(self) -> Cover:
+        """The kernel calls that compute its attention on a CPU, the same for all layers and passes."""
+        return cover(self.pieces, self.exit_N)
+
+    @cached_property
+    def levels(self) -> tuple[tuple[Piece, ...], ...]:
+        """The nodes with something below them, by the number of nodes above them; each level's are disjoint."""
+        begins, ends = self.bounds[:-1], self.exit_N[self.bounds[1:] - 1]
+        change = np.bincount(begins, minlength=self.size + 1) - np.bincount(ends, minlength=self.size + 1)
+        depth = np.cumsum(change)[begins] - 1
+        found: dict[int, list[Piece]] = {}
+        for piece, level in zip(self.pieces, depth.tolist(), strict=True):
+            if piece[2] > piece[1]:
+                found.setdefault(level, []).append(piece)
+        return tuple(tuple(found[level]) for level in sorted(found))
+
+    @cached_property
+    def ancestors(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Ranges of tokens above each node, the root's first; together with its own they are its path."""
+        stack: list[Piece] = []
+        found = []
+        for piece in self.pieces:
+            while stack and stack[-1][2] <= piece[0]:
+                stack.pop()
+            found.append(tuple((a, b) for a, b, _ in stack))
+            stack.append(piece)
+        return tuple(found)
+
+    @property
+    def pairs(self) -> int:
+        """Number of (query, key) pairs of its attention."""
+        return int((self.position_N + 1).sum())
+
+    @property
+    def dense_tokens(self) -> int:
+        """Number of tokens of the rows."""
+        return int(self.lengths_R.sum())
+
+    @property
+    def dense_pairs(self) -> int:
+        """Number of (query, key) pairs of the rows' own attention."""
+        return int((self.lengths_R * (self.lengths_R + 1) // 2).sum())
+
+
+def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> Trie:
+    """Merge rows, right-padded to one width, by all prefixes that they share.
+
+    With ``prompts_R``, lengths of prompts, only rows of one whole prompt share it and nothing else: two levels.
+    Time and memory are proportional to R T.
+
+    >>> rows = np.array([[5, 6, 7], [5, 6, 8], [9, 0, 0]])
+    >>> trie = build(rows, np.array([3, 3, 1]))
+    >>> trie.tokens_N.tolist(), trie.position_N.tolist(), trie.exit_N.tolist()
+    ([5, 6, 7, 8, 9], [0, 1, 2, 2, 0], [4, 4, 3, 4, 5])
+    >>> trie.pieces
+    ((0, 2, 4), (2, 3, 3), (3, 4, 4), (4, 5, 5))
+    """
+    lengths_R = np.asarray(lengths_R, dtype=np.int64)
+    width = int(lengths_R.max(initial=0))
+    tokens_RT = np.asarray(tokens_RT, dtype=np.int32)[:, :width]
+    order_R, shared_R = neighbours(tokens_RT, lengths_R, prompts_R)
+    sorted_RT, long_R = tokens_RT[order_R], lengths_R[order_R]
+    begin_R = np.zeros(len(order_R) + 1, dtype=np.int64)
+    np.cumsum(long_R - shared_R, out=begin_R[1:])
+    size = int(begin_R[-1])
+    column_T = np.arange(width, dtype=np.int32)
+    own_RT = column_T >= shared_R.astype(np.int32)[:, None]  # what the row itself adds, or what lies behind its end
+    # half the width and no copies: this is what building takes
+    node_RT = np.zeros((len(order_R), width), dtype=np.int32)
+    # offsets grow from row to row, so the latest row that adds position t has the largest
+    np.copyto(node_RT, (begin_R[:-1] - shared_R).astype(np.int32)[:, None], where=own_RT)
+    np.maximum.accumulate(node_RT, axis=0, out=node_RT)
+    node_RT += column_T
+    exit_RT = np.full((len(order_R), width), size, dtype=np.int32)
+    np.copyto(exit_RT[:-1], begin_R[1:-1].astype(np.int32)[:, None], where=own_RT[1:])
+    np.minimum.accumulate(exit_RT[::-1], axis=0, out=exit_RT[::-1])
+    new_RT = own_RT & (column_T < long_R.astype(np.int32)[:, None])
+    added_R = np.flatnonzero(long_R > shared_R)
+    branched_R = added_R[shared_R[added_R] > 0]
+    cuts: list[NDArray[Any]] = [begin_R[added_R], node_RT[branched_R, shared_R[branched_R] - 1] + 1, begin_R[-1:]]
+    back_R = np.argsort(order_R)
+    return Trie(
+        tokens_N=sorted_RT[new_RT].astype(np.int64),
+        position_N=np.broadcast_to(column_T, new_RT.shape)[new_RT].astype(np.int64),
+        exit_N=exit_RT[new_RT].astype(np.int64),
+        node_RT=node_RT[back_R].astype(np.int64),
+        lengths_R=lengths_R,
+        bounds=np.unique(np.concatenate(cuts)).astype(np.int64),
+    )
+
+
+def neighbours(tokens_RT: NDArray[np.int32], lengths_R: Ints, prompts_R: NDArray[Any] | None) -> tuple[Ints, Ints]:
+    """Return an order in which rows share most with their neighbour, and how much each shares with the one before."""
+    # bytes compare from the left, so big-endian ids compare as the ids do; a prefix sorts before what extends it
+    ordered_RT = np.ascontiguousarray(tokens_RT.astype(">i4"))
+    keys = [row[:n].tobytes() for row, n in zip(ordered_RT, lengths_R.tolist(), strict=True)]
+    if prompts_R is None:
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+    else:
+        prompts = [key[: 4 * int(n)] for key, n in zip(keys, prompts_R, strict=True)]
+        order = sorted(range(len(keys)), key=lambda row: (prompts[row], keys[row]))
+    order_R = np.array(order, dtype=np.int64)
+    shared_R = common_prefixes(tokens_RT[order_R], lengths_R[order_R])
+    if prompts_R is not None:
+        asked_R = np.asarray(prompts_R, dtype=np.int64)[order_R]
+        same_R = np.zeros(len(order_R), dtype=bool)
+        same_R[1:] = (asked_R[1:] == asked_R[:-1]) & (shared_R[1:] >= asked_R[1:])
+        shared_R = np.where(same_R, asked_R, 0)
+    return order_R, shared_R
+
+
+def common_prefixes(tokens_RT: NDArray[Any], lengths_R: NDArray[Any]) -> Ints:
+    """Return how many first tokens each row has in common with the row before it; 0 for the first.
+
+    >>> common_prefixes(np.array([[1, 2, 3], [1, 2, 0], [4, 0, 0]]), np.array([3, 2, 1])).tolist()
+    [0, 2, 0]
+    """
+    found_R = np.zeros(len(tokens_RT), dtype=np.int64)
+    if len(tokens_RT) > 1 and tokens_RT.shape[1]:
+        differs_RT = tokens_RT[1:] != tokens_RT[:-1]
+        first_R = np.where(differs_RT.any(-1), differs_RT.argmax(-1), tokens_RT.shape[1])
+        found_R[1:] = np.minimum(first_R, np.minimum(lengths_R[1:], lengths_R[:-1]))
+    return found_R

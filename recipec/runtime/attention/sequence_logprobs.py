@@ -1,0 +1,109 @@
+"""Log-probabilities of token sequences under any model at hand, without a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from recipec.component import find
+from recipec.diagnostics.errors import trie as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.attention.dense import Dense
+from recipec.runtime.batch import pad_rows
+from recipec.runtime.context import Setting, cache_folder
+from recipec.runtime.model.causal_lm import Attention, CausalLm, Origin
+from recipec.spec.attention import Dense as DenseSpec
+
+_separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a model's head parts from its decoder, found out once."""
+
+
+class Given(CausalLm):
+    """A policy around a model that is in memory already; it has no tokenizer and saves nothing."""
+
+    def __init__(self, model: Any, cache: Path, temperature: float = 1.0) -> None:
+        """Take the model as it is: its weights, its device and what of it trains."""
+        self.device = next(model.parameters()).device
+        self.setting = Setting(Path(), cache, 0, "", temperature, self.device)
+        self.origin = Origin("directory", type(model).__name__)
+        self.model, self.adapted, self.calls = model, None, 0
+        if model not in _separable:
+            training = {module: module.training for module in model.modules()}
+            _separable[model] = self._head_separable()
+            for module, was in training.items():
+                module.training = was
+        self.separable = _separable[model]
+        self.attention: Attention = Dense(DenseSpec(), self.setting)
+
+    @contextmanager
+    def _drawn(self) -> Iterator[None]:
+        """Draw dropout masks as the caller's program does."""
+        yield
+
+
+def sequence_logprobs(
+    model: nn.Module,
+    sequences: Sequence[Sequence[int] | Tensor],
+    *,
+    attention: Literal["trie", "packed", "dense", "auto"] = "trie",
+    temperature: float = 1.0,
+) -> list[Tensor]:
+    """Return, for each sequence of token ids, the log-probability of every token but the first.
+
+    Entry t - 1 of a result is log p(token t | tokens before t), in nats and float32, with the logits divided by
+    ``temperature``.  Gradients flow to the model.  Under ``trie`` tokens that sequences begin with in common go through
+    the model once, forward and backward; the results are those of the sequences alone.  Padding is none of the caller's
+    business: sequences have lengths of their own, and an empty one or one of a single token gives an empty result.
+
+    Elsewhere the model goes on attending as it did, one on a flash-attention package by torch's own kernels.
+    Certificates are kept in the user's cache folder.
+
+    Args:
+        model: A Hugging Face causal language model, on any device.
+        sequences: Token ids; lists, or tensors of one axis.
+        attention: How sequences share a forward pass.
+        temperature: Divides the logits.
+
+    Raises:
+        Refused: RC835, a sequence is none of the model's; RC830, RC731 or RC602, the model cannot be computed so.
+    """
+    inner: Any = model
+    if hasattr(model, "get_base_model"):  # peft's wrapper, whose adapters are layers of the model itself
+        inner = inner.get_base_model()
+    policy = Given(inner, cache_folder(), temperature)
+    rows = [_ids(place, row, policy) for place, row in enumerate(sequences)]
+    spec = find("attention", attention)
+    assert spec is not None, attention
+    policy.use(spec().load()(spec(), policy.setting))
+    if not any(len(row) > 1 for row in rows):
+        return [torch.zeros(0, device=policy.device) for _ in rows]
+    tokens_RT = pad_rows(rows, torch.int64)
+    lengths_R = torch.tensor([len(row) for row in rows])
+    attend_RT = torch.arange(tokens_RT.shape[1]) < lengths_R[:, None]
+    logprob_RT = policy.logprobs(tokens_RT, attend_RT, attend_RT.clone(), entropy=False)["logprob_RT"]
+    return [logprob_T[1:length] for logprob_T, length in zip(logprob_RT, lengths_R.tolist(), strict=True)]
+
+
+def _ids(place: int, row: Sequence[int] | Tensor, policy: CausalLm) -> list[int]:
+    """Return a sequence as ids of the model.
+
+    Raises:
+        Refused: RC835.
+    """
+    ids = row.tolist() if isinstance(row, Tensor) else list(row)
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        raise Refused(faults.bad_sequence(place, "is no row of whole numbers"))
+    wrong = next((i for i in ids if not 0 <= i < policy.vocabulary), None)
+    if wrong is not None:
+        raise Refused(faults.bad_sequence(place, f"has the id {wrong}, and the vocabulary {policy.vocabulary} entries"))
+    if len(ids) > policy.max_positions:
+        raise Refused(
+            faults.bad_sequence(place, f"has {len(ids)} tokens, and the model {policy.max_positions} positions")
+        )
+    return ids

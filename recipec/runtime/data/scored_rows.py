@@ -1,0 +1,197 @@
+"""Scored rows on disk: what an rl stage leaves for browsing, for preference pairs and for imitation."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from recipec.diagnostics.errors import data as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.batch import Message, Task
+from recipec.runtime.images.picture import places
+
+Read = Callable[[list[int]], str]
+_MORE = {
+    "episode_id": "episode_id_R",
+    "episode_step": "step_R",
+    "tree_id": "by_tree_R",
+    "state": "state_R",
+    "action_valid": "action_valid_R",
+    "env_reward": "env_reward_R",
+    "score": "score_R",
+    "transcript": "transcript_R",
+    "advantage": "advantage_R",
+}
+"""What else is written of a row, where the stage has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRow:
+    """One row as sampled; ``reward`` is its episode's score, NaN where it could not be scored.
+
+    Example: ``RolloutRow(3, 7, "2+2=", (17, 10), (19, 2), (True, True), "4", 1.0, {}, "step-000003.jsonl", 1)``.
+    """
+
+    step: int
+    prompt_id: int
+    prompt: str | Sequence[Message]
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    text: str
+    reward: float
+    columns: Mapping[str, Any]
+    file: str
+    line: int
+    episode: int = -1
+    """Rows of one file and one episode belong together; -1 where nobody said."""
+    images: tuple[tuple[str, str], ...] = ()
+    """Path, relative to the recipe, and digest of each image of the prompt."""
+
+
+def write_rows(
+    path: Path,
+    columns: Mapping[str, Any],
+    *,
+    levels: Mapping[str, Tensor] | None = None,
+    step: int = 0,
+    read: Read | None = None,
+    errors: Mapping[int, str] = MappingProxyType({}),
+) -> None:
+    """Write the rows of one step, one JSON object a line; the file appears whole or not at all.
+
+    ``columns`` are by signal name: ``prompt_P``, ``by_prompt_R``, ``tokens_RT``, ``attend_RT``, ``trained_RT``,
+    ``text_R``, ``reward_R``, and what there is of those in ``_MORE``; ``levels`` are the rewards by level.
+    A row's prompt is all that stands before its first trained token; where that is not the task's own, ``read`` makes
+    text of it.  ``errors`` says why episodes failed.
+    """
+    tasks: Sequence[Task] = columns["prompt_P"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        for row, prompt in enumerate(columns["by_prompt_R"].tolist()):
+            written = _row(row, tasks[prompt], columns, step, read)
+            if (error := errors.get(written.get("episode_id", -1))) is not None:
+                written["error"] = error
+            written["rewards"] = {name: _number(level_R[row]) for name, level_R in (levels or {}).items()}
+            stream.write(json.dumps(written, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read | None) -> dict[str, Any]:
+    length = int(columns["attend_RT"][row].sum())
+    trained_T = columns["trained_RT"][row, :length]
+    start = int(trained_T.int().argmax()) if bool(trained_T.any()) else length
+    failed = "failed_R" in columns and bool(columns["failed_R"][row])
+    trained = trained_T[start:].tolist()
+    ids = columns["tokens_RT"][row, :length].tolist()
+    own = task.prompt if isinstance(task.prompt, str) else [dict(m) for m in task.prompt]
+    made: dict[str, Any] = {
+        "step": step,
+        "prompt_id": task.id,
+        "prompt": own if read is None or ids[:start] == list(task.prompt_ids) else read(ids[:start]),
+        "prompt_ids": ids[:start],
+        "ids": ids[start:],
+        "text": columns["text_R"][row],
+        "reward": None if failed else _number(columns["reward_R"][row]),
+        "columns": _plain(task.columns),
+    }
+    if task.images:
+        made["images"] = list(recorded_images(task))
+    if not all(trained):
+        made["trained"] = [int(t) for t in trained]
+    for name, signal in _MORE.items():
+        if columns.get(signal) is not None:
+            made[name] = _value(columns[signal][row])
+    if made.get("transcript") == made["text"]:
+        del made["transcript"]
+    return made
+
+
+def recorded_images(task: Task) -> Iterator[dict[str, Any]]:
+    """Yield what is recorded of each image of a prompt: path, digest, and where its tokens begin and end."""
+    for image, (begin, end) in zip(task.images, places(task.prompt_ids, task.images), strict=True):
+        yield {"path": image.path, "digest": image.digest, "tokens": [begin, end]}
+
+
+def _value(value: Any) -> Any:
+    """Return a row's value of a column as JSON keeps it."""
+    if not isinstance(value, Tensor):
+        return _plain(value)
+    return _number(value) if value.is_floating_point() else value.item()
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return a column's value as JSON can keep it; numbers that JSON does not know become null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_rollouts(folder: Path, shown: str) -> list[RolloutRow]:
+    """Read every row of a rollouts artifact, in the order of its files; ``shown`` is how messages name it.
+
+    Rows in which the policy wrote nothing, as in an episode that could not begin, are left out.
+
+    Raises:
+        Refused: RC717, there is none, or a row is not what ``write_rows`` writes.
+    """
+    files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+    if not files:
+        raise Refused(faults.broken_rollouts(shown, 0, "there are no rows"))
+    rows = []
+    for path in files:
+        name = f"{shown}/{path.name}"
+        for line, text in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                row = json.loads(text)
+                if row["ids"] or row["text"]:
+                    rows.append(_read(row, name, line))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
+                raise Refused(faults.broken_rollouts(name, line, problem)) from None
+    return rows
+
+
+def _read(row: Mapping[str, Any], file: str, line: int) -> RolloutRow:
+    ids, prompt_ids = tuple(map(int, row["ids"])), tuple(map(int, row["prompt_ids"]))
+    trained = tuple(map(bool, row.get("trained") or [1] * len(ids)))
+    if len(trained) != len(ids):
+        raise ValueError("`trained` and `ids` are of different lengths")
+    if not ids or not prompt_ids or min(ids) < 0 or min(prompt_ids) < 0:
+        raise ValueError("`ids` and `prompt_ids` must be token ids")
+    reward = row["reward"]
+    if reward is not None and row.get("score") is not None:
+        reward = row["score"]
+    return RolloutRow(
+        step=int(row["step"]),
+        prompt_id=int(row["prompt_id"]),
+        prompt=row["prompt"],
+        prompt_ids=prompt_ids,
+        ids=ids,
+        trained=trained,
+        text=str(row["text"]),
+        reward=math.nan if reward is None else float(reward),
+        columns=dict(row["columns"]),
+        file=file,
+        line=line,
+        episode=int(row.get("episode_id", -1)),
+        images=tuple((str(image["path"]), str(image["digest"])) for image in row.get("images", ())),
+    )

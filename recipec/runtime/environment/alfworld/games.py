@@ -1,0 +1,123 @@
+"""Household games as an environment: which games there are; they are played in other processes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import games as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.environment.alfworld import game_maker
+from recipec.runtime.environment.worker_env import Played
+from recipec.runtime.environment.workers import Wanted
+from recipec.spec import environment as specs
+
+SUFFIX = ".tw-pddl"
+
+
+class Alfworld(Played):
+    """Household games; see :class:`recipec.spec.environment.Alfworld`.
+
+    A task's column ``game`` names its game: ``split/seed/index/goal`` where games are made, else a file below
+    ``games``.  A task fulfilled earns 10, everything else 0, as in GiGPO's released environment; the state key is
+    what the game shows, without history.  Episodes of one game share a process, which has loaded it once.
+
+    References:
+        Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021.
+        Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025: reward and state key.
+    """
+
+    handler = "recipec.runtime.environment.alfworld.worker:serve"
+    shipped = "alfworld"
+
+    def __init__(self, spec: specs.Alfworld, setting: Setting) -> None:
+        """Look for the games.
+
+        Raises:
+            Refused: RC716, RC820; the faults of the layout.
+        """
+        self.folder = None if spec.games is None else setting.root / spec.games
+        self.goals = spec.goals or game_maker.GOALS
+        if importlib.util.find_spec("alfworld") is None:
+            raise Refused(data_faults.package_missing("alfworld", "envs", "environment `alfworld`"))
+        if self.folder is not None and next(self.folder.rglob(f"*{SUFFIX}"), None) is None:
+            raise Refused(faults.no_games(str(spec.games), "", _inside(self.folder)))
+        super().__init__(spec, setting)
+
+    @staticmethod
+    def preflight(spec: specs.Alfworld, root: Path, splits: Sequence[str]) -> None:
+        """Look for the games of the splits that are asked for.
+
+        Raises:
+            Refused: RC820 or RC821, there is no such split.
+        """
+        for split in splits:
+            if spec.games is None and split not in game_maker.SIZES:
+                raise Refused(faults.no_such_split("alfworld", split, game_maker.SIZES))
+            folder = root / (spec.games or "")
+            if spec.games is not None and next((folder / split).rglob(f"*{SUFFIX}"), None) is None:
+                raise Refused(faults.no_games(spec.games, split, _inside(folder)))
+
+    def argument(self) -> Any:
+        """Name the folder of games, if there is one."""
+        return {"folder": None if self.folder is None else str(self.folder.resolve())}
+
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
+        """List games of a split: made ones, or the user's in an order drawn from ``seed``.
+
+        Raises:
+            Refused: RC820 or RC821, there is no such split.
+        """
+        if self.folder is not None:
+            found = self._files(self.folder, split, seed)
+            return [{"game": name, "kind": kind} for name, kind in found[:size]]
+        if split not in game_maker.SIZES:
+            raise Refused(faults.no_such_split("alfworld", split, game_maker.SIZES))
+        names = game_maker.names(split, size, seed, self.goals)
+        return [{"game": name, "kind": name.rpartition("/")[2]} for name in names]
+
+    def given(self, task: Task) -> Mapping[str, Any]:
+        """Name the game of a task.
+
+        Raises:
+            Refused: RC822, there is no such game.
+        """
+        name = task.columns.get("game")
+        if not isinstance(name, str):
+            raise Refused(faults.no_such_game(task.id, name, "it has no column `game` with a name"))
+        if self.folder is not None:
+            file = (self.folder / name).resolve()
+            if not (file.is_file() and file.is_relative_to(self.folder.resolve())):
+                raise Refused(faults.no_such_game(task.id, name, "there is no such file below `games`"))
+        elif (problem := game_maker.problem(name)) is not None:
+            raise Refused(faults.no_such_game(task.id, name, problem))
+        return {"game": name}
+
+    def _beginning(self, index: int, task: Task) -> Wanted:
+        return replace(super()._beginning(index, task), lane=task.id)
+
+    def _files(self, folder: Path, split: str, seed: int) -> list[tuple[str, str]]:
+        """Find the games of the kinds asked for; as in ALFWorld, those with sliced or movable things are left out."""
+        found = []
+        for file in (folder / split).rglob(f"*{SUFFIX}") if (folder / split).is_dir() else ():
+            name = file.relative_to(folder).as_posix()
+            kind = next((goal for goal in game_maker.GOALS if goal in name), "")
+            odd = "Sliced" in name or "movable" in name
+            if not odd and (kind in self.goals or not kind):
+                found.append((name, kind))
+        if not found:
+            raise Refused(faults.no_games(str(folder.name), split, _inside(folder)))
+        found.sort()
+        Random(seed).shuffle(found)  # noqa: S311 - an order, not a secret
+        return found
+
+
+def _inside(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -1,0 +1,286 @@
+"""What the policy reads before each turn, and what of its turn is the action.
+
+With a number for ``history`` every turn is one message of its own, rendered from a template.
+With ``append_only`` the first turn is that message, and each later turn appends to the ids as they were sampled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from recipec.package_files import shipped as shipped_folder
+from recipec.run.templates import Renderer
+from recipec.runtime.batch import Message, Task
+from recipec.runtime.context import Setting
+from recipec.runtime.data.templates import read_template
+from recipec.runtime.environment.protocol import Position
+
+REWRITES = "the chat template rewrites earlier turns"
+NO_ACTION = "(none)"
+_REMEMBERED = 4096
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+_THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a world shows before a turn.
+
+    Example: ``Shown("You are in a kitchen.", ("look", "go to fridge 1"))``.
+    """
+
+    text: str
+    actions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """An earlier turn: what was shown before it, and what the policy did.
+
+    Example: ``Past(Shown("You are in a kitchen."), "look", "<think>…</think><action>look</action>")``.
+    """
+
+    shown: Shown
+    action: str
+    text: str = ""
+    """All that the policy wrote, for the chat template; needed where turns append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One episode before a turn.
+
+    Example: ``Asked(task, "find the mug", Shown("You are in a kitchen."))``: its first turn.
+    """
+
+    task: Task
+    goal: str
+    shown: Shown
+    past: tuple[Past, ...] = ()
+    context_ids: tuple[int, ...] = ()
+    """Context of the turn before and what was kept of that turn; needed where turns append."""
+    opening: str | Sequence[Message] | None = None
+    """How the episode begins, where that is not the template's first turn: its ids are then the task's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a turn does: None where it names no action; valid where it keeps to the form that the prompt asks for."""
+
+    text: str | None
+    valid: bool
+
+
+def read_action(text: str, shown: str = "", *, action_tag: bool = True, think_tag: bool = True) -> Action:
+    """Find the action of a turn.
+
+    With ``action_tag`` it is the first ``<action>…</action>``, and a turn without one does nothing; without it the
+    whole turn is the action.  With ``think_tag`` a turn is valid only with ``<think>…</think>`` in it.  Chinese
+    characters make a turn invalid, unless what was ``shown`` has some.  Source: GiGPO, released projections of
+    ALFWorld and WebShop.
+
+    >>> read_action("<think>hungry</think><action> open fridge 1 </action>")
+    Action(text='open fridge 1', valid=True)
+    >>> read_action("open fridge 1"), read_action("open fridge 1", action_tag=False, think_tag=False)
+    (Action(text=None, valid=False), Action(text='open fridge 1', valid=True))
+    """
+    found = _ACTION.search(text)
+    action = (found[1] if found else "") if action_tag else text
+    thought = not think_tag or _THINK.search(text) is not None
+    readable = _CHINESE.search(text) is None or _CHINESE.search(shown) is not None
+    return Action(action.strip() or None, bool(action.strip()) and thought and readable)
+
+
+class Layout:
+    """Prompts of each turn, in the policy's tokens.
+
+    ``shipped`` names the template of the package, ``templates/prompts/<shipped>.j2``; ``template`` is the user's own,
+    relative to the recipe.  A template sees ``task`` (the columns), ``goal``, ``observation``, ``actions``,
+    ``history`` (the last turns, oldest first, each with ``turn``, ``observation``, ``action``), ``turn`` (from 1) and
+    ``max_turns``.  Where its text names ``<action>``, an action must stand between these tags; else the whole turn is
+    the action.  Likewise it is asked to think only where its text names ``<think>``.
+
+    Raises:
+        Refused: RC700 the template is missing, RC712 it is not valid.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        history: int | Literal["append_only"],
+        template: str | None,
+        shipped: str,
+        *,
+        max_turns: int = 0,
+        chat: bool = True,
+    ) -> None:
+        assert setting.policy is not None, "the policy is loaded before the environment"
+        self.policy: Any = setting.policy
+        self.history = history
+        self.max_turns = max_turns
+        folder = shipped_folder("templates") / "prompts"
+        path, named = (folder / f"{shipped}.j2", shipped) if template is None else (setting.root / template, template)
+        text = read_template(path, named)
+        self._first = Renderer(text, template or f"{shipped}.j2", own=template is None)
+        self._next = Renderer(read_template(folder / "next.j2", "next"), "next.j2", own=True)
+        self._openings: OrderedDict[str, str] = OrderedDict()
+        self.action_tag = "<action>" in text
+        self.think_tag = "<think>" in text
+        self.chat = chat and bool(self.policy.tokenizer.chat_template)
+        added = self.policy.tokenizer.added_tokens_decoder
+        self._special = frozenset(int(i) for i, token in added.items() if token.special)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """A turn ends with the token that completes one of these texts."""
+        return ("</action>",) if self.action_tag else ()
+
+    def read(self, text: str, shown: Shown) -> Action:
+        """Find the action of a turn; see :func:`read_action`."""
+        return read_action(text, shown.text, action_tag=self.action_tag, think_tag=self.think_tag)
+
+    def contexts(self, asked: Sequence[Asked]) -> list[tuple[int, ...] | None]:
+        """Return what the policy reads before each turn; None where the chat template rewrites earlier turns.
+
+        Raises:
+            Refused: RC711 or RC713, the user's template fails.
+        """
+        if self.history == "append_only":
+            openings = self._said_first(asked)
+            return [self._appended(one, said) for one, said in zip(asked, openings, strict=True)]
+        prompts = self._first.rows([self._values(one) for one in asked], lambda i: _named(asked[i]))
+        return [self._message(one.task, prompt) for one, prompt in zip(asked, prompts, strict=True)]
+
+    def close(self) -> None:
+        """End the process that renders."""
+        self._first.close()
+
+    def _values(self, one: Asked) -> dict[str, Any]:
+        assert isinstance(self.history, int)
+        first = max(0, len(one.past) - self.history)
+        past = [
+            {"turn": first + i, "observation": turn.shown.text, "action": turn.action}
+            for i, turn in enumerate(one.past[first:], 1)
+        ]
+        return self._turn(one, one.shown, len(one.past) + 1, past)
+
+    def _turn(self, one: Asked, shown: Shown, turn: int, past: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "task": dict(one.task.columns),
+            "goal": one.goal,
+            "observation": shown.text,
+            "actions": list(shown.actions),
+            "history": past,
+            "turn": turn,
+            "max_turns": self.max_turns,
+        }
+
+    def _said_first(self, asked: Sequence[Asked]) -> list[str | Sequence[Message]]:
+        """Render the first turn of each episode, those seen lately from memory."""
+        values = [self._turn(one, one.past[0].shown if one.past else one.shown, 1, []) for one in asked]
+        keys = [json.dumps(value, sort_keys=True, default=str) for value in values]
+        new = {
+            key: i
+            for i, (key, one) in enumerate(zip(keys, asked, strict=True))
+            if one.opening is None and key not in self._openings
+        }
+        indices = list(new.values())
+        made = self._first.rows([values[i] for i in indices], lambda i: _named(asked[indices[i]]))
+        self._openings.update(zip(new, made, strict=True))
+        found = [
+            self._openings[key] if one.opening is None else one.opening for key, one in zip(keys, asked, strict=True)
+        ]
+        while len(self._openings) > _REMEMBERED:
+            self._openings.popitem(last=False)
+        return found
+
+    def _message(self, task: Task, prompt: str) -> tuple[int, ...]:
+        """Encode a prompt that stands alone: through the chat template where there is one."""
+        if self.chat:
+            return tuple(self.policy.render([*_system(task), {"role": "user", "content": prompt}], generation=True))
+        return (*opening_ids(self.policy), *self.policy.encode(prompt))
+
+    def _appended(self, one: Asked, said: str | Sequence[Message]) -> tuple[int, ...] | None:
+        if not one.past:
+            return (
+                self._message(one.task, said) if isinstance(said, str) and one.opening is None else one.task.prompt_ids
+            )
+        if not self.chat or isinstance(one.opening, str):  # a prompt of plain text goes on as plain text
+            return (*one.context_ids, *self.policy.encode(f"\n\n{self._shown(one.shown)}\n\n"))
+        start = [*_system(one.task), {"role": "user", "content": said}] if isinstance(said, str) else [*said]
+        for i, turn in enumerate(one.past):
+            shown = one.past[i + 1].shown if i + 1 < len(one.past) else one.shown
+            start.append({"role": "assistant", "content": turn.text})
+            start.append({"role": "user", "content": self._shown(shown)})
+        return self._continued(one.context_ids, start)
+
+    def _shown(self, shown: Shown) -> str:
+        (text,) = self._next.rows([{"observation": shown.text, "actions": list(shown.actions)}])
+        return text.strip() or NO_ACTION
+
+    def _continued(self, context: tuple[int, ...], messages: list[Message]) -> tuple[int, ...] | None:
+        """Append what the chat template writes after an answer: its end, the new message, the next answer's opening.
+
+        That is read off a conversation whose answer is one letter, which starts like the template's own opening.
+        """
+        policy = self.policy
+        system = messages[:1] if messages[0]["role"] == "system" else []
+        short = [*system, {"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}, messages[-1]]
+        before = [*policy.render(short[:-2], generation=True), *policy.encode("x")]
+        probed = policy.render(short, generation=True)
+        if list(probed[: len(before)]) != before:
+            return None
+        whole = tuple(probed[len(before) :])
+        piece = whole[1:] if whole and context[-1] == whole[0] and whole[0] in policy.stop_ids else whole
+        made = (*context, *piece)
+        rewritten = policy.render(messages, generation=True)
+        # what is sampled may hold control tokens that no text brings back: theirs are compared as the template has them
+        earlier = policy.render(messages[:-2], generation=True)
+        same = self._controls((*earlier, *whole)) == self._controls(rewritten)
+        return made if same and policy.decode(made) == policy.decode(rewritten) else None
+
+    def _controls(self, ids: Sequence[int]) -> list[int]:
+        return [i for i in ids if i in self._special]
+
+
+def opening_ids(policy: Any) -> tuple[int, ...]:
+    """Return the beginning-of-text id, where the tokenizer itself puts it before a text."""
+    first = policy.tokenizer.bos_token_id
+    return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)
+
+
+def _system(task: Task) -> list[Message]:
+    """Return the system message of the task's own prompt, if it has one."""
+    said = task.prompt
+    return [said[0]] if not isinstance(said, str) and said and said[0]["role"] == "system" else []
+
+
+def _named(one: Asked) -> str:
+    return f"turn {len(one.past) + 1} of task {one.task.id}"
+
+
+def read_next(
+    layout: Layout,
+    made: list[Position],
+    before: Sequence[tuple[int, ...]],
+    asked: Callable[[Position, tuple[int, ...]], Asked],
+) -> list[Position]:
+    """Give each episode that goes on what the policy reads next; one whose chat template rewrites it ends in error.
+
+    ``before`` are the context of each turn that was taken and the ids that were kept of it; nothing where none was.
+    """
+    going = [i for i, position in enumerate(made) if not position.ended]
+    contexts = dict(zip(going, layout.contexts([asked(made[i], before[i]) for i in going]), strict=True))
+    for i, position in enumerate(made):
+        context = contexts.get(i, before[i] or position.context_ids)
+        if context is None:
+            made[i] = replace(position, context_ids=before[i], ended=True, error=REWRITES)
+        else:
+            made[i] = replace(position, context_ids=context)
+    return made

@@ -1,0 +1,257 @@
+"""Documents found by words: BM25 over SQLite's own full-text index, built once and kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import run as run_faults
+from recipec.diagnostics.errors import search as faults
+from recipec.diagnostics.model import Refused
+
+FORMAT = 1
+"""Raised whenever the table or its weights change: older files are then no longer found."""
+MAX_WORDS = 64
+"""Different words of a query that count; what a model rambles beyond them only costs time."""
+GLANCE = 32 << 20
+"""Bytes of a corpus that are looked at before a model is loaded: about a second."""
+_TITLE = 10.0  # a word of the title counts as ten of the text: the page about a thing before pages that mention it
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a search finds.
+
+    Example: ``Document("France", "France is a country in Europe.", id="fr")``.
+    """
+
+    title: str
+    text: str
+    id: str = ""
+
+
+class Index:
+    """A read-only index of documents; the file belongs to the cache and may be deleted at any time.
+
+    Scores are Okapi BM25 with k1 = 1.2 and b = 0.75, words folded to lower case without diacritics.
+
+    References:
+        Robertson and Zaragoza, `The Probabilistic Relevance Framework: BM25 and Beyond
+        <https://doi.org/10.1561/1500000019>`_, 2009.
+        SQLite, `FTS5 <https://www.sqlite.org/fts5.html>`_.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open an index that :meth:`of` built."""
+        self.path = path
+        self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+
+    @classmethod
+    def of(cls, documents: Iterable[Document], cache: Path, key: str) -> Index:
+        """Open the index with this key, building it first where it is absent or damaged.
+
+        ``key`` says everything that the documents depend on, such as the hash of their file; ``documents`` are read
+        only to build.  Several processes may build at once: each writes a file of its own, and the last name wins.
+
+        Raises:
+            Refused: RC761, the cache cannot be written; RC802, SQLite has no full-text index.
+        """
+        name = hashlib.sha256(f"{FORMAT}\x1f{key}".encode()).hexdigest()[:32]
+        path = cache / "index" / f"{name}.sqlite"
+        if not _whole(path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _build(documents, path)
+            except OSError as error:
+                raise Refused(run_faults.cannot_write(str(path), error.strerror or str(error))) from error
+        return cls(path)
+
+    def search(self, text: str, top_k: int) -> list[Document]:
+        """Return the best documents for the words of ``text``, best first; equal ones in the order of the corpus.
+
+        Only plain words count: nothing in ``text`` is read as syntax.
+        """
+        words = list(dict.fromkeys(word.casefold() for word in _WORD.findall(text)))[:MAX_WORDS]
+        if not words:
+            return []
+        asked = " OR ".join(f'"{word}"' for word in words)
+        found = self._base.execute(
+            "SELECT title, text, id FROM documents WHERE documents MATCH ?"
+            " ORDER BY bm25(documents, ?, 1.0), rowid LIMIT ?",
+            (asked, _TITLE, top_k),
+        )
+        return [Document(*row) for row in found]
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return int(self._base.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._base.close()
+
+
+def of_corpus(corpus: Path, cache: Path) -> Index:
+    """Open the index of a JSONL corpus, keyed by what the file holds.
+
+    Raises:
+        Refused: RC700, RC800, RC801; and what :meth:`Index.of` raises.
+    """
+    with _opened(corpus) as stream:
+        key = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Index.of(read_corpus(corpus), cache, key)
+
+
+def glance(corpus: Path) -> None:
+    """Read the first ``GLANCE`` bytes of a corpus, so that most mistakes in it show at once; building reads it all.
+
+    Raises:
+        Refused: what :func:`read_corpus` raises.
+    """
+    for _ in read_corpus(corpus, GLANCE):
+        pass
+
+
+def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
+    """Yield the documents of a JSONL file: ``title`` and ``text``, or ``contents`` with the title in its first line.
+
+    With ``most``, no line is begun after so many bytes.
+
+    Raises:
+        Refused: RC700, it is no file that can be read; RC800, a line is no document; RC801, there is none.
+    """
+    empty, seen = True, 0
+    with _opened(corpus) as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                empty = False
+                yield _document(str(corpus), number, line)
+            seen += len(line)
+            if most is not None and seen >= most:
+                return
+    if empty:
+        raise Refused(faults.empty_corpus(str(corpus)))
+
+
+@contextmanager
+def _opened(corpus: Path) -> Iterator[BufferedReader]:
+    """Open a corpus.
+
+    Raises:
+        Refused: RC700; a device or a pipe is no corpus either: it may have no end.
+    """
+    try:
+        if corpus.exists() and not corpus.is_file():
+            problem = "it is a folder" if corpus.is_dir() else "it is no regular file"
+            raise Refused(data_faults.data_missing(str(corpus), f"{problem}, and a corpus is one JSONL file"))
+        stream = corpus.open("rb")
+    except OSError as error:
+        raise Refused(data_faults.data_missing(str(corpus), error.strerror or str(error))) from error
+    with stream:
+        yield stream
+
+
+def titled(contents: str, name: str = "") -> Document:
+    r"""Part a text whose first line is its title, as the corpora of the dense retrievers are written.
+
+    >>> titled('"Lyon"\nA city in France.')
+    Document(title='Lyon', text='A city in France.', id='')
+    """
+    title, _, text = contents.partition("\n")
+    return Document(title.strip().strip('"'), text, name)
+
+
+def _document(path: str, number: int, line: bytes) -> Document:
+    """Read one line.
+
+    Raises:
+        Refused: RC800.
+    """
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise Refused(faults.broken_document(path, number, "this is not UTF-8", error.start + 1)) from error
+    except json.JSONDecodeError as error:
+        raise Refused(faults.broken_document(path, number, f"this is not JSON: {error.msg}", error.colno)) from error
+    except (RecursionError, ValueError) as error:
+        raise Refused(faults.broken_document(path, number, f"this cannot be read: {error}")) from error
+    if not isinstance(row, dict):
+        raise Refused(faults.broken_document(path, number, "this is no JSON object"))
+    name = row.get("id", "")
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise Refused(faults.broken_document(path, number, "`id` must be text or a whole number"))
+    if "contents" in row and "text" not in row:
+        return titled(_text(path, number, row, "contents"), str(name))
+    return Document(_text(path, number, row, "title"), _text(path, number, row, "text"), str(name))
+
+
+def _text(path: str, number: int, row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        problem = f"`{key}` must be text" if key in row else f"there is no `{key}`"
+        raise Refused(faults.broken_document(path, number, problem))
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise Refused(faults.broken_document(path, number, f"`{key}` holds half a surrogate pair"))
+    return value
+
+
+def _whole(path: Path) -> bool:
+    """Whether an index is there as it was built: the version is written last."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as base:
+            base.execute("SELECT rowid FROM documents LIMIT 1").fetchall()
+            return bool(base.execute("PRAGMA user_version").fetchone()[0] == FORMAT)
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _build(documents: Iterable[Document], path: Path) -> None:
+    handle, name = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        with closing(sqlite3.connect(part)) as base:
+            _fill(base, documents)
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fill(base: sqlite3.Connection, documents: Iterable[Document]) -> None:
+    """Write the documents in their order, and the version when all are there.
+
+    Raises:
+        Refused: RC802.
+        OSError: the disk is full, or the file cannot be written.
+    """
+    try:
+        base.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")  # the file is nobody's until renamed
+        base.execute("CREATE VIRTUAL TABLE documents USING fts5(title, text, id UNINDEXED)")
+    except sqlite3.OperationalError as error:
+        if "fts5" in str(error):
+            raise Refused(faults.no_full_text_search(sqlite3.sqlite_version)) from error
+        raise OSError(str(error)) from error
+    rows = ((d.title, d.text, d.id) for d in documents)
+    try:
+        base.executemany("INSERT INTO documents(title, text, id) VALUES (?, ?, ?)", rows)
+        base.execute("INSERT INTO documents(documents) VALUES ('optimize')")
+        base.execute(f"PRAGMA user_version={FORMAT:d}")
+        base.commit()
+    except sqlite3.OperationalError as error:
+        raise OSError(str(error)) from error

@@ -1,0 +1,1 @@
+"""TextWorld: generated text adventures, made by ``game_maker`` and played in a child process by ``worker``."""

@@ -1,0 +1,112 @@
+"""Generated text adventures as an environment: games are made when first needed, and played in other processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import games as faults
+from recipec.diagnostics.errors import run as run_faults
+from recipec.diagnostics.model import Refused
+from recipec.run.progress import Display
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.environment.protocol import Position
+from recipec.runtime.environment.textworld import game_maker as maker
+from recipec.runtime.environment.worker_env import Played
+from recipec.runtime.environment.workers import Wanted
+from recipec.spec import environment as specs
+
+
+class Textworld(Played):
+    """Text adventures; see :class:`recipec.spec.environment.Textworld`.
+
+    A task's column ``game`` names its game, ``split/seed/index``.  A turn earns the share of the game's score that it
+    gains, so that a game that is won adds up to 1.  The state key is what looking around and the inventory tell.
+
+    References:
+        Côté et al., `TextWorld <https://arxiv.org/abs/1806.11532>`_, 2018.
+    """
+
+    handler = "recipec.runtime.environment.textworld.worker:serve"
+    shipped = "textworld"
+
+    def __init__(self, spec: specs.Textworld, setting: Setting) -> None:
+        """Look for the package.
+
+        Raises:
+            Refused: RC716; the faults of the layout.
+        """
+        if importlib.util.find_spec("textworld") is None:
+            raise Refused(data_faults.package_missing("textworld", "envs", "environment `textworld`"))
+        self.wish = maker.Wish(spec.rooms, spec.objects, spec.quest_length)
+        super().__init__(spec, setting)
+
+    @staticmethod
+    def preflight(spec: specs.Textworld, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature
+        """Look for the splits that are asked for.
+
+        Raises:
+            Refused: RC821.
+        """
+        for split in splits:
+            if split not in maker.SPLITS:
+                raise Refused(faults.no_such_split("textworld", split, maker.SPLITS))
+
+    def argument(self) -> Any:
+        """Name a folder for links."""
+        return {"scratch": tempfile.gettempdir()}
+
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
+        """List games of a split, and make those that the cache does not hold.
+
+        Raises:
+            Refused: RC761, RC821, RC823.
+        """
+        if split not in maker.SPLITS:
+            raise Refused(faults.no_such_split("textworld", split, maker.SPLITS))
+        names = [f"{split}/{seed}/{index}" for index in range(size or maker.SPLITS[split])]
+        self._provide(names)
+        return [{"game": name} for name in names]
+
+    def start(self, tasks: Sequence[Task]) -> list[Position]:
+        """Begin one episode of each task.
+
+        Raises:
+            Refused: RC761, RC822, RC823.
+        """
+        self._provide([self._named(task) for task in tasks])  # the cache may have been emptied
+        return super().start(tasks)
+
+    def given(self, task: Task) -> Mapping[str, Any]:
+        """Say where the game of a task lies."""
+        return {"file": str(maker.place(self.setting.cache, self.wish, self._named(task)).resolve())}
+
+    def _named(self, task: Task) -> str:
+        name = task.columns.get("game")
+        wrong = maker.problem(name) if isinstance(name, str) else "it has no column `game` with a name"
+        if wrong is not None:
+            raise Refused(faults.no_such_game(task.id, name, wrong))
+        return str(name)
+
+    def _provide(self, names: Sequence[str]) -> None:
+        display = Display()
+
+        def told(done: int, total: int) -> None:
+            if done == total or done % 10 == 0:
+                display.say(f"{self.setting.stage}: made {done} of {total} games")
+
+        try:
+            maker.provide(self.setting.cache, self.wish, names, told)
+        except maker.Unmade as error:
+            raise Refused(faults.games_cannot_be_made("textworld", str(error))) from None
+        except OSError as error:
+            raise Refused(run_faults.cannot_write(str(self.setting.cache), error.strerror or str(error))) from None
+
+    def _beginning(self, index: int, task: Task) -> Wanted:
+        return replace(super()._beginning(index, task), lane=task.id)

@@ -1,0 +1,84 @@
+"""The child's side of a user's own environment: its file is loaded here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.model import Refused
+from recipec.reading.user_code import WORLD, classes_in
+from recipec.runtime.environment.worker_main import WorldError, live
+from recipec.runtime.user_code import blamed, load_file
+
+
+class Guarded:
+    """One world of the user's class; what it raises is told with the line of the user's file.
+
+    Example: ``Guarded(lambda: Maze(size=4), "maze.py")``.
+    """
+
+    def __init__(self, make: Callable[[], Any], file: str) -> None:
+        self.file = file
+        self.inner = self.call(make)
+
+    def call(self, function: Callable[..., Any], *values: Any) -> Any:
+        """Call the user's code."""
+        try:
+            return function(*values)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is told
+            line = blamed(error, self.file)
+            where = f"{Path(self.file).name}:{line}" if line else Path(self.file).name
+            raise WorldError(f"{where}: {type(error).__name__}: {str(error)[:500]}".rstrip(": ")) from None
+
+    def reset(self, task: Mapping[str, Any], seed: int) -> Any:
+        """Begin an episode."""
+        return self.call(self.inner.reset, task, seed)
+
+    def step(self, action: str) -> Any:
+        """Take an action."""
+        return self.call(self.inner.step, action)
+
+
+def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Handler of :mod:`recipec.run.worker_pool`: worlds of ``{files, name, options}``.
+
+    The first file that has the class is the only one that is loaded.
+
+    Raises:
+        WorldError: a file does not load, no file has the class, or it refuses its options.
+    """
+    name = argument["name"]
+    try:
+        file = next(
+            (path for path in argument["files"] if name in classes_in(Path(path), Path(path).name, WORLD)), None
+        )
+        kind = getattr(load_file(Path(file)), name) if file is not None else None
+    except Refused as refused:
+        problem = refused.diagnostics[0]
+        where = f"{problem.spans[0].file}:{problem.spans[0].line}: " if problem.spans else ""
+        raise WorldError(f"{where}{problem.message}") from None
+    if file is None or kind is None:
+        raise WorldError(f"no file under `use` has a class `{name}`")
+
+    def make() -> Guarded:
+        return Guarded(lambda: kind(**argument["options"]), file)
+
+    first = make()  # wrong options show now
+    listed = getattr(kind, "tasks", None)
+
+    def rows(split: str, size: int | None, seed: int) -> Any:
+        found = listed(split, size, seed) if listed is not None else ()
+        return list(islice(found, size)) if isinstance(found, Iterable) else found
+
+    def tasks(split: str, size: int | None, seed: int) -> Any:
+        found = first.call(rows, split, size, seed)
+        if not isinstance(found, list):
+            raise WorldError(f"`{name}.tasks` returned {type(found).__name__}, not a list of mappings")
+        other = next((task for task in found if not isinstance(task, Mapping)), None)
+        if other is not None:
+            raise WorldError(f"`{name}.tasks` listed {type(other).__name__} in place of a mapping")
+        return [dict(task) for task in found]
+
+    return live(make, tasks if listed is not None else None)

@@ -1,0 +1,1 @@
+"""WebShop: a shop whose pages are values, its catalogue, and the reward for what was bought."""

@@ -1,0 +1,236 @@
+"""A catalogue of products and the instructions to shop by, in the form of WebShop's released files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import games as faults
+from recipec.diagnostics.model import Refused
+
+ANY_PRICE = 1_000_000.0
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_PRICE = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What can be bought.
+
+    Example: ``Product("B01", "Red Mug", 4.0, "$4.00", "mugs", "Mugs", options={"size": ("s", "m")})``.
+    """
+
+    asin: str
+    name: str
+    price: float
+    price_tag: str
+    query: str
+    category: str
+    description: str = ""
+    features: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] | None = None
+    reviews: tuple[str, ...] = ()
+    rating: str = "N.A."
+
+    @property
+    def words(self) -> str:
+        """All that is told of it, in lower case: where attributes are looked for beside those it is known to have."""
+        return "\n".join((self.name, *self.features, self.description)).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What to buy.
+
+    Example: ``Instruction("a red mug", "B01", ("dishwasher safe",), ("red",), 10.0)``.
+    """
+
+    text: str
+    asin: str
+    attributes: tuple[str, ...]
+    options: tuple[str, ...]
+    price_upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Products by their number, and instructions in the order of the file."""
+
+    products: Mapping[str, Product]
+    instructions: tuple[Instruction, ...]
+
+
+def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]) -> Catalogue:
+    """Read a catalogue and its instructions; ``shown`` is what messages call the two files.
+
+    The catalogue is a list of products, or a mapping with ``products``.  Instructions stand in a product's
+    ``instructions``, or in a file of their own by product: a list for each, as in ``items_human_ins.json``, or one
+    mapping for each with ``instruction`` and ``attributes``, as in ``items_ins_v2.json``.
+
+    Raises:
+        Refused: RC700 a file is missing, RC824, RC825, RC826.
+    """
+    content = _json(path, shown[0])
+    rows = content.get("products") if isinstance(content, dict) else content
+    if not isinstance(rows, list) or not rows:
+        problem = "it holds no products" if rows == [] else "it is no list of products"
+        raise Refused(faults.bad_catalogue(shown[0], problem))
+    apart = {} if instructions is None else _json(instructions, shown[1])
+    if not isinstance(apart, dict):
+        raise Refused(faults.bad_catalogue(shown[1], "it is no mapping from products to instructions"))
+    products: dict[str, Product] = {}
+    wanted: list[Instruction] = []
+    for index, row in enumerate(rows):
+        try:
+            product = _product(row, apart)
+            if product.asin not in products:
+                products[product.asin] = product
+                wanted += _instructions(row.get("instructions", []), product)
+        except (TypeError, ValueError) as error:
+            asin = str(row.get("asin", ""))[:20] if isinstance(row, dict) else ""
+            raise Refused(faults.bad_product(shown[0], index, asin, str(error))) from None
+    for index, (asin, said) in enumerate(apart.items()):
+        try:
+            if asin in products:
+                wanted += _instructions(said, products[asin])
+        except (TypeError, ValueError) as error:
+            raise Refused(faults.bad_product(shown[1], index, asin[:20], str(error))) from None
+    if not wanted:
+        raise Refused(faults.no_instructions(shown[0]))
+    return Catalogue(products, tuple(wanted))
+
+
+def _json(path: Path, shown: str) -> Any:
+    try:
+        content = path.read_bytes()
+        found = json.loads(content)
+        if _HALF.search(content):  # json takes half a surrogate pair for a letter, and nothing can write it down
+            json.dumps(found, ensure_ascii=False).encode()
+    except OSError as error:
+        raise Refused(data_faults.data_missing(shown, error.strerror or str(error))) from None
+    except UnicodeDecodeError as error:
+        raise Refused(faults.bad_catalogue(shown, f"this is not UTF-8 (byte {error.start})")) from None
+    except UnicodeEncodeError:
+        raise Refused(faults.bad_catalogue(shown, "a text in it holds half a surrogate pair")) from None
+    except json.JSONDecodeError as error:
+        raise Refused(
+            faults.bad_catalogue(shown, f"this is not JSON: {error.msg}", error.lineno, error.colno)
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise Refused(faults.bad_catalogue(shown, f"this cannot be read: {error}")) from None
+    return found
+
+
+def _product(row: Any, apart: Mapping[str, Any]) -> Product:
+    if not isinstance(row, dict):
+        raise TypeError("this is no mapping")
+    asin = _text(row, "asin")
+    name = _text(row, "name" if "name" in row else "Title")
+    if not asin or not name:
+        raise ValueError("`asin` and `name` may not be empty")
+    price, tag = _price(row.get("pricing"), asin)
+    features = row.get("small_description") or row.get("BulletPoints") or []
+    told = apart.get(asin)
+    known = told.get("attributes", []) if isinstance(told, dict) else row.get("attributes") or row.get("Attributes")
+    return Product(
+        asin,
+        name,
+        price,
+        tag,
+        _text(row, "query", "").lower().strip(),
+        _text(row, "product_category", ""),
+        _text(row, "full_description" if "full_description" in row else "Description", ""),
+        _texts([features] if isinstance(features, str) else features, "small_description"),
+        _texts(known or [], "attributes"),
+        _options(row.get("customization_options") or row.get("options") or {}),
+        tuple(_review(review) for review in row.get("reviews") or ()),
+        str(row.get("rating") or "N.A."),
+    )
+
+
+def _price(said: Any, asin: str) -> tuple[float, str]:
+    """Read a price or a range; of a range one price is drawn, the same each time.  None given is 100, as released."""
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        said = [said]
+    if isinstance(said, list):
+        said = " ".join(f"${float(price):.2f}" for price in said)
+    if not isinstance(said, str) and said is not None:
+        raise TypeError("`pricing` is no text, number or list of numbers")
+    found = [float(number.replace(",", "")) for number in _PRICE.findall(said or "")][:2]
+    if not found:
+        return 100.0, "$100.00"
+    if len(found) == 1:
+        return found[0], f"${found[0]:.2f}"
+    price = Random(f"price {asin}").uniform(*found)  # noqa: S311 - a price, not a secret
+    return price, f"${found[0]:.2f} to ${found[1]:.2f}"
+
+
+def _options(said: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(said, dict):
+        raise TypeError("`customization_options` is no mapping")
+    found = {}
+    for name, values in said.items():
+        if values is None:
+            continue
+        if not isinstance(values, list):
+            raise TypeError(f"the option `{name}` is no list")
+        plain = [value.get("value") if isinstance(value, dict) else value for value in values]
+        found[name.lower()] = tuple(v.strip().replace("/", " | ").lower() for v in _texts(plain, f"option `{name}`"))
+    return found
+
+
+def _review(said: Any) -> str:
+    if isinstance(said, str):
+        return said
+    if not isinstance(said, dict):
+        raise TypeError("a review is no text and no mapping")
+    return " ".join(str(said[key]) for key in ("title", "review", "body") if said.get(key))
+
+
+def _instructions(said: Any, product: Product) -> Iterator[Instruction]:
+    """Yield the instructions of a product; those without attributes are left out, as released."""
+    drawn = isinstance(said, dict)
+    if not drawn and not isinstance(said, list):
+        raise TypeError("`instructions` is no list of instructions")
+    for number, one in enumerate([said] if drawn else said):
+        if not isinstance(one, dict):
+            raise TypeError("an instruction is no mapping")
+        attributes = _texts(one.get("instruction_attributes") or [], "instruction_attributes")
+        if not attributes or one.get("instruction") is None:
+            continue
+        rng = Random(f"instruction {product.asin} {number}")  # noqa: S311 - an instruction, not a secret
+        text = _text(one, "instruction").strip(".")
+        options = one.get("instruction_options") or []
+        options = _texts(list(options.values()) if isinstance(options, dict) else options, "instruction_options")
+        if drawn and product.options:
+            chosen = {name: rng.choice(values) for name, values in sorted(product.options.items()) if values}
+            options = tuple(chosen.values())
+            text += " with " + ", and ".join(f"{name}: {value}" for name, value in chosen.items())
+        above = [10.0 * n for n in range(1, 100) if 10.0 * n > product.price][:4]
+        if len(above) < 2:
+            yield Instruction(text, product.asin, attributes, options, ANY_PRICE)
+            continue
+        upper = max(rng.sample(above, 2))
+        yield Instruction(f"{text}, and price lower than {upper:.2f} dollars", product.asin, attributes, options, upper)
+
+
+def _text(row: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    value = row.get(key, default)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise TypeError(f"`{key}` is {'missing' if key not in row else 'no text'}")
+    return value
+
+
+def _texts(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{key} is no list of texts")
+    return tuple(values)

@@ -1,0 +1,134 @@
+"""The shop: pages as values, and what clicking and searching make of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from recipec.runtime.environment.webshop.catalogue import Catalogue, Instruction, Product
+from recipec.runtime.environment.webshop.purchase_reward import score
+
+FOUND = 50
+"""Products that a search returns at most, as released."""
+PER_PAGE = 10
+SEARCH = "search[<words>]"
+BACK, NEXT, PREVIOUS, BUY = "back to search", "next >", "< prev", "buy now"
+TABS = ("description", "features", "reviews")
+_ACTION = re.compile(r"(search|click)\[(.+)\]", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a customer is; never changed, so that every page can be left more than once.
+
+    Example: ``Page()``: the beginning.
+    """
+
+    kind: Literal["search", "results", "item", "tab", "done"] = "search"
+    words: str = ""
+    found: tuple[str, ...] = ()
+    number: int = 1
+    """Page of the results."""
+    asin: str = ""
+    chosen: tuple[tuple[str, str], ...] = ()
+    """Options chosen: name and value."""
+    tab: str = ""
+    score: float = 0.0
+    """Of what was bought."""
+
+
+class Shop:
+    """Pages over a catalogue.
+
+    ``search`` finds products: words and a number to the numbers of products, best first.
+    """
+
+    def __init__(self, catalogue: Catalogue, search: Callable[[str, int], Sequence[str]]) -> None:
+        self.catalogue = catalogue
+        self.search = search
+
+    def act(self, page: Page, action: str, instruction: Instruction) -> Page:
+        """Take an action: ``search[words]`` from anywhere, or ``click[...]`` on what the page has; else nothing."""
+        found = _ACTION.fullmatch(action.strip())
+        if found is None or page.kind == "done":
+            return page
+        verb, said = found[1], found[2].strip().lower()
+        if verb == "search":
+            return Page("results", said, tuple(self.search(said, FOUND)))
+        return self._clicked(page, said, instruction) if said in self.clickable(page) else page
+
+    def clickable(self, page: Page) -> list[str]:
+        """List what can be clicked on a page, in lower case."""
+        if page.kind == "results":
+            last = -(-len(page.found) // PER_PAGE)
+            turns = [NEXT] * (page.number < last) + [PREVIOUS] * (page.number > 1)
+            return [BACK, *turns, *(asin.lower() for asin in _shown(page))]
+        if page.kind == "item":
+            options = [value for values in (self._product(page).options or {}).values() for value in values]
+            return [BACK, PREVIOUS, *dict.fromkeys(options), *TABS, BUY]
+        return [BACK, PREVIOUS] if page.kind == "tab" else []
+
+    def actions(self, page: Page) -> list[str]:
+        """List the actions of a page."""
+        return [SEARCH] if page.kind == "search" else [f"click[{text}]" for text in self.clickable(page)]
+
+    def text(self, page: Page) -> str:
+        """Say what a page shows, its parts set apart by ``[SEP]``."""
+        return " [SEP] ".join(self._parts(page))
+
+    def _clicked(self, page: Page, said: str, instruction: Instruction) -> Page:
+        if said == BACK:
+            return Page()
+        if page.kind == "results":
+            if said in {NEXT, PREVIOUS}:
+                return replace(page, number=page.number + (1 if said == NEXT else -1))
+            return replace(page, kind="item", asin=next(asin for asin in _shown(page) if asin.lower() == said))
+        if said == PREVIOUS:
+            item = page.kind == "item"
+            return replace(page, kind="results", asin="", chosen=()) if item else replace(page, kind="item", tab="")
+        return self._of_item(page, said, instruction)
+
+    def _of_item(self, page: Page, said: str, instruction: Instruction) -> Page:
+        """Choose an option, open a tab, or buy."""
+        product = self._product(page)
+        named = [name for name, values in (product.options or {}).items() if said in values]
+        if named:  # an option called like a button is the option; of two alike the last counts, as released
+            chosen = {**dict(page.chosen), named[-1]: said}
+            return replace(page, chosen=tuple(sorted(chosen.items())))
+        if said in TABS:
+            return replace(page, kind="tab", tab=said)
+        wanted = self.catalogue.products[instruction.asin]
+        return replace(page, kind="done", score=score(product, wanted, instruction, dict(page.chosen)))
+
+    def _product(self, page: Page) -> Product:
+        return self.catalogue.products[page.asin]
+
+    def _parts(self, page: Page) -> list[str]:
+        if page.kind == "search":
+            return ["Search"]
+        if page.kind == "done":
+            return ["Thank you for shopping with us", f"Your score: {page.score:.2f}"]
+        if page.kind == "results":
+            parts = ["Back to Search", f"Page {page.number} (Total results: {len(page.found)})"]
+            if len(page.found) > page.number * PER_PAGE:
+                parts.append("Next >")
+            if page.number > 1:
+                parts.append("< Prev")
+            for asin in _shown(page):
+                product = self.catalogue.products[asin]
+                parts += [asin, product.name, product.price_tag]
+            return parts
+        product = self._product(page)
+        if page.kind == "tab":
+            told = {"description": (product.description,), "features": product.features, "reviews": product.reviews}
+            return ["Back to Search", "< Prev", *(told[page.tab] if any(told[page.tab]) else ("None",))]
+        options = [part for name, values in (product.options or {}).items() for part in (name, *values)]
+        chosen = [f"You have chosen {name}: {value}" for name, value in page.chosen]
+        price = [product.name, f"Price: {product.price_tag}", f"Rating: {product.rating}"]
+        return ["Back to Search", "< Prev", *options, *chosen, *price, "Description", "Features", "Reviews", "Buy Now"]
+
+
+def _shown(page: Page) -> tuple[str, ...]:
+    return page.found[(page.number - 1) * PER_PAGE : page.number * PER_PAGE]

@@ -1,0 +1,167 @@
+"""The shop as an environment: its pages are values, so that it needs no process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from recipec.diagnostics.errors import games as faults
+from recipec.diagnostics.model import Refused
+from recipec.package_files import shipped
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.environment.retrieval.bm25_index import Document, Index
+from recipec.runtime.environment.webshop.catalogue import Catalogue, Instruction, Product, read_catalogue
+from recipec.runtime.environment.webshop.pages import Page, Shop
+from recipec.runtime.environment.worker_env import Asking, Played
+from recipec.runtime.environment.workers import Seen, Wanted
+from recipec.spec import environment as specs
+
+PERFECT = 10.0
+"""Reward of a purchase that is all that was asked for; anything else earns 0.  Source: GiGPO's released environment."""
+SPLITS = ("train", "test")
+_HELD_OUT = 500
+_KEPT = 1 << 15
+
+
+class Webshop(Played):
+    """A shop; see :class:`recipec.spec.environment.Webshop`.
+
+    A task's column ``goal`` is the number of its instruction in the catalogue.  Of the instructions, in an order
+    that is always the same, the first 500 (at most a fifth) are ``test``, the others ``train``.  The state key is
+    what the page shows.
+
+    References:
+        Yao et al., `WebShop <https://arxiv.org/abs/2207.01206>`_, 2022.
+        Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025: reward, state key and splits.
+    """
+
+    shipped = "webshop"
+
+    def __init__(self, spec: specs.Webshop, setting: Setting) -> None:
+        """Read the catalogue and open its index, which is built first if need be.
+
+        Raises:
+            Refused: RC700, RC761, RC802, RC824 to RC826; the faults of the layout.
+        """
+        path, self.catalogue = _catalogue(spec, setting.root)
+        self.shown = spec.catalogue or path.name
+        documents = (_document(product) for product in self.catalogue.products.values())
+        key = f"webshop {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        self.index = Index.of(documents, setting.cache, key)
+        super().__init__(spec, setting)
+
+    @staticmethod
+    def preflight(spec: specs.Webshop, root: Path, splits: Sequence[str]) -> None:
+        """Read the catalogue and look for the splits that are asked for.
+
+        Raises:
+            Refused: RC700, RC821, RC824 to RC826.
+        """
+        _catalogue(spec, root)
+        for split in splits:
+            if split not in SPLITS:
+                raise Refused(faults.no_such_split("webshop", split, SPLITS))
+
+    def opened(self) -> Asking:
+        """Shop here: nothing that a customer writes is run."""
+        return _Counter(Shop(self.catalogue, self._found), self.shown)
+
+    def given(self, task: Task) -> Mapping[str, Any]:
+        """Name the instruction of a task.
+
+        Raises:
+            Refused: RC822, there is no such instruction.
+        """
+        goal, many = task.columns.get("goal"), len(self.catalogue.instructions)
+        if not isinstance(goal, int) or isinstance(goal, bool) or not 0 <= goal < many:
+            raise Refused(
+                faults.no_such_game(task.id, goal, f"`goal` is the number of an instruction, 0 to {many - 1}")
+            )
+        return {"goal": goal}
+
+    def close(self) -> None:
+        """Close the index and what renders prompts."""
+        super().close()
+        self.index.close()
+
+    def _found(self, words: str, many: int) -> list[str]:
+        return [document.id for document in self.index.search(words, many)]
+
+
+class _Counter:
+    """Answers customers; remembers the pages they were on, and finds forgotten ones again from the beginning."""
+
+    def __init__(self, shop: Shop, shown: str) -> None:
+        self._shop = shop
+        self._shown = shown
+        self._pages: OrderedDict[tuple[int, tuple[str, ...]], Page] = OrderedDict()
+
+    def begin(self) -> None:
+        """Nothing is to be built."""
+
+    def ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+        """Answer each episode."""
+        return [self._seen(int(one.task["goal"]), one.actions) for one in wanted]
+
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
+        """List instructions of a split, in an order drawn from ``seed``.
+
+        Raises:
+            Refused: RC821 there is no such split, RC826 it is empty.
+        """
+        if split not in SPLITS:
+            raise Refused(faults.no_such_split("webshop", split, SPLITS))
+        instructions = self._shop.catalogue.instructions
+        numbers = list(range(len(instructions)))
+        Random(233).shuffle(numbers)  # noqa: S311 - an order, not a secret
+        held_out = min(_HELD_OUT, len(numbers) // 5)
+        numbers = numbers[:held_out] if split == "test" else numbers[held_out:]
+        if not numbers:
+            raise Refused(faults.no_instructions(self._shown, split))
+        Random(seed).shuffle(numbers)  # noqa: S311 - an order, not a secret
+        return [{"goal": n, "instruction": instructions[n].text} for n in numbers[:size]]
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _seen(self, goal: int, actions: tuple[str, ...]) -> Seen:
+        instruction = self._shop.catalogue.instructions[goal]
+        page = self._page(goal, actions, instruction)
+        done = page.kind == "done"
+        return Seen(
+            self._shop.text(page),
+            goal=instruction.text,
+            reward=PERFECT if done and page.score == 1.0 else 0.0,
+            terminated=done,
+            actions=tuple(self._shop.actions(page)),
+        )
+
+    def _page(self, goal: int, actions: tuple[str, ...], instruction: Instruction) -> Page:
+        known = next(i for i in range(len(actions), -1, -1) if not i or (goal, actions[:i]) in self._pages)
+        page = self._pages[goal, actions[:known]] if known else Page()
+        for i in range(known, len(actions)):
+            page = self._shop.act(page, actions[i], instruction)
+            self._pages[goal, actions[: i + 1]] = page
+        while len(self._pages) > _KEPT:
+            self._pages.popitem(last=False)
+        return page
+
+
+def _document(product: Product) -> Document:
+    """Return what a search looks through, as released: name, description, first feature, options."""
+    options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in (product.options or {}).items())
+    return Document(product.name, " ".join((product.description, *product.features[:1], options)), product.asin)
+
+
+def _catalogue(spec: specs.Webshop, root: Path) -> tuple[Path, Catalogue]:
+    """Read the products that a spec names, with the file they come from."""
+    path = shipped("recipes") / "gigpo" / "data" / "catalogue.json"
+    if spec.catalogue is not None:
+        path = root / spec.catalogue
+    apart = None if spec.instructions is None else root / spec.instructions
+    return path, read_catalogue(path, apart, (spec.catalogue or path.name, spec.instructions or ""))

@@ -1,0 +1,260 @@
+"""Episodes in a world that runs in another process: prompts here, the world there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from recipec.diagnostics.errors import environment as faults
+from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.run.worker_pool import MEMORY, Declined, Lost
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.environment.prompt_builder import NO_ACTION, Asked, Layout, Past, Shown, read_next
+from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.environment.workers import Seen, Wanted, Worlds
+from recipec.runtime.rng import generator
+
+
+class Spec(Protocol):
+    """Knobs of every environment whose states are shown in a prompt."""
+
+    @property
+    def type(self) -> str:
+        """Name of the environment."""
+
+    @property
+    def max_turns(self) -> int:
+        """Turns of an episode."""
+
+    @property
+    def chat(self) -> bool:
+        """Whether prompts go through the chat template."""
+
+    @property
+    def timeout(self) -> float:
+        """Time for one answer, in seconds."""
+
+    @property
+    def history(self) -> int | Literal["append_only"]:
+        """Earlier turns in a prompt."""
+
+    @property
+    def template(self) -> str | None:
+        """The user's own template."""
+
+
+class Asking(Protocol):
+    """What holds the worlds; see :class:`recipec.runtime.environment.workers.Worlds`."""
+
+    def begin(self) -> None:
+        """Build what answers."""
+
+    def ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+        """Answer each episode; text says why there is no answer."""
+
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | Lost:
+        """List the world's own tasks."""
+
+    def close(self) -> None:
+        """Let go of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What a position keeps of its world.
+
+    Example: ``Notes({"game": "a"}, 7, "find the mug", "You are in a hall.", Shown("You are in a hall."))``.
+    """
+
+    task: Mapping[str, Any]
+    seed: int
+    goal: str
+    observed: str
+    """What the world showed last, without a notice of ours."""
+    shown: Shown
+    past: tuple[Past, ...] = ()
+    actions: tuple[str, ...] = ()
+    """Those that reached the world."""
+    lane: int = 0
+    label: str = ""
+
+
+class Played:
+    """The environment protocol over worlds in other processes; a subclass says which.
+
+    A turn without an action is answered with a notice, uses the turn up and leaves the world as it was.
+    The state key is the observation, unless the world names one.  Each action that reaches the world is a call.
+
+    Raises:
+        Refused: RC810 the environment cannot be built, RC811 it lists no tasks; the faults of the layout.
+    """
+
+    handler = ""
+    """``module:function`` of the child's side."""
+    shipped = "world"
+    """Name of the shipped template."""
+    memory = MEMORY
+    """Bytes of address space that a child may take."""
+
+    def __init__(self, spec: Spec, setting: Setting) -> None:
+        self.spec, self.setting = spec, setting
+        self.layout = Layout(
+            setting, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
+        )
+        self.stops = self.layout.stops
+        self.replayable = bool(getattr(spec, "replayable", True))
+        self.worlds = self.opened()
+        self._begun = 0
+        try:
+            self.worlds.begin()
+        except Declined as problem:
+            self.close()
+            raise Refused(self.declined(problem)) from None
+
+    # what a subclass may say
+
+    def opened(self) -> Asking:
+        """Open the worlds: children of the handler, unless a subclass needs none."""
+        return Worlds(
+            self.handler, self.argument(), timeout=self.spec.timeout, replayable=self.replayable, memory=self.memory
+        )
+
+    def argument(self) -> Any:
+        """What the handler is built from."""
+        return {}
+
+    def given(self, task: Task) -> Mapping[str, Any]:
+        """What the world is told of a task: its columns."""
+        return dict(task.columns)
+
+    def declined(self, problem: Declined) -> Diagnostic:
+        """What is told the user when the handler refuses its argument."""
+        return faults.environment_broken(self.spec.type, problem.error, problem.message)
+
+    def notice(self) -> str:
+        """What a turn without an action is answered with."""
+        form = "Write one action inside <action> </action>." if self.layout.action_tag else "Write one action."
+        return f"No action was found in your answer, so nothing has changed. {form}"
+
+    # the protocol
+
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
+        """List the environment's own tasks, as columns."""
+        try:
+            found = self.worlds.tasks(split, size, seed)
+        except Declined as problem:
+            raise Refused(self.declined(problem)) from None
+        if isinstance(found, Lost):
+            problem_text = found.message or ("it took too long" if found.reason == "late" else "its process died")
+            raise Refused(faults.no_tasks(self.spec.type, split, problem_text))
+        if not found:
+            raise Refused(faults.no_tasks(self.spec.type, split, "the list is empty"))
+        return found
+
+    def start(self, tasks: Sequence[Task]) -> list[Position]:
+        """Begin one episode of each task; episodes of one task begin alike."""
+        wanted = [self._beginning(i, task) for i, task in enumerate(tasks)]
+        # what can be replayed begins once for each task
+        first: dict[Any, int] = {}
+        for i, task in enumerate(tasks):
+            first.setdefault(task.id if self.replayable else i, i)
+        answers = dict(zip(first.values(), self._ask([wanted[i] for i in first.values()]), strict=True))
+        begun = []
+        for i, (task, want) in enumerate(zip(tasks, wanted, strict=True)):
+            seen = answers[first[task.id if self.replayable else i]]
+            if isinstance(seen, Seen) and (seen.terminated or seen.truncated):
+                seen = "garbage: the episode is over before its first turn"
+            if isinstance(seen, str):
+                begun.append(Position(task, tuple(task.prompt_ids), ended=True, error=seen))
+                continue
+            shown = Shown(seen.observation, seen.actions)
+            notes = Notes(want.task, want.seed, seen.goal, seen.observation, shown, lane=want.lane, label=want.label)
+            begun.append(Position(task, (), state=_state(seen), observation=seen.observation, world=notes))
+        return read_next(self.layout, begun, ((),) * len(begun), self._asked)
+
+    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+        """Answer one turn taken from each position."""
+        notes = [_notes(position) for position in positions]
+        done = [self.layout.read(turn.text, note.shown) for turn, note in zip(turns, notes, strict=True)]
+        acting = [i for i, action in enumerate(done) if action.text is not None]
+        answers: dict[int, Seen | str] = dict(
+            zip(acting, self._ask([_wanted(notes[i], done[i].text or "") for i in acting]), strict=True)
+        )
+        made = []
+        for i, (position, turn, action) in enumerate(zip(positions, turns, done, strict=True)):
+            after = self._after(position, turn, action.text, answers.get(i))
+            made.append(replace(after, valid=after.valid and action.valid))
+        before = [(*position.context_ids, *turn.ids) for position, turn in zip(positions, turns, strict=True)]
+        return read_next(self.layout, made, before, self._asked)
+
+    def close(self) -> None:
+        """End what runs outside this process."""
+        self.worlds.close()
+        self.layout.close()
+
+    # how
+
+    def _beginning(self, index: int, task: Task) -> Wanted:
+        given = self.given(task)
+        seed = given.get("seed")
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            seed = int(generator(self.setting.seed, "world", task.id).integers(1 << 31))
+        self._begun += 1
+        return Wanted(given, seed, lane=index, label="" if self.replayable else str(self._begun))
+
+    def _ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+        try:
+            return self.worlds.ask(wanted)
+        except Declined as problem:
+            raise Refused(self.declined(problem)) from None
+
+    def _after(self, position: Position, turn: Turn, action: str | None, seen: Seen | str | None) -> Position:
+        """Return where the episode stands after a turn, its context left to be written."""
+        notes, turns = _notes(position), position.turns + 1
+        over = turns >= self.spec.max_turns
+        after = replace(position, turns=turns, kept=len(turn.ids), reward=0.0, valid=True, calls=0)
+        if isinstance(seen, str):
+            return replace(after, ended=True, error=seen)
+        past = (*notes.past, Past(notes.shown, action or NO_ACTION, turn.text))
+        if seen is None:
+            shown = Shown(f"{self.notice()}\n\n{notes.observed}", notes.shown.actions)
+            world = replace(notes, shown=shown, past=past)
+            return replace(after, valid=False, observation=self.notice(), ended=over, truncated=over, world=world)
+        world = replace(
+            notes,
+            observed=seen.observation,
+            shown=Shown(seen.observation, seen.actions),
+            past=past,
+            actions=(*notes.actions, action or ""),
+        )
+        return replace(
+            after,
+            state=_state(seen),
+            ended=seen.terminated or seen.truncated or over,
+            truncated=not seen.terminated and (seen.truncated or over),
+            reward=seen.reward,
+            valid=seen.valid,
+            calls=seen.calls,
+            observation=seen.observation,
+            world=world,
+        )
+
+    def _asked(self, position: Position, before: tuple[int, ...]) -> Asked:
+        notes = _notes(position)
+        return Asked(position.task, notes.goal, notes.shown, notes.past, before)
+
+
+def _notes(position: Position) -> Notes:
+    notes = position.world
+    assert isinstance(notes, Notes), "the position is one of this environment's, and its episode goes on"
+    return notes
+
+
+def _wanted(notes: Notes, action: str) -> Wanted:
+    return Wanted(notes.task, notes.seed, (*notes.actions, action), notes.lane, notes.label, notes.observed)
+
+
+def _state(seen: Seen) -> Any:
+    return seen.observation if seen.state is None else seen.state

@@ -1,0 +1,166 @@
+"""Worlds that run in processes which may be killed: a hang, a crash or garbage costs one episode, never the run.
+
+A request says the whole past of an episode, so a child that was lost loses nothing: what it kept is a cache, remade
+by taking the same actions again, each within its own deadline.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from recipec.run.worker_pool import MEMORY, Lost, Pool
+from recipec.runtime.environment.worker_main import MISSING, Garbage, WorldError, checked
+
+TIMEOUT = "timeout"
+"""How an error begins that depended on a clock."""
+LANES = 2
+TASKS_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An episode's past, the action to take last; none: the beginning.
+
+    Example: ``Wanted({"game": "a.z8"}, 7, ("look", "go north"))``.
+    """
+
+    task: Mapping[str, Any]
+    seed: int
+    actions: tuple[str, ...] = ()
+    lane: int = 0
+    """Episodes of one lane share a child; any number."""
+    label: str = ""
+    """Parts the worlds of episodes that cannot be replayed."""
+    expected: str | None = None
+    """What was observed before the last action: a replay must come back to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a world answered.
+
+    Example: ``Seen("You are in a hall.", reward=1.0, terminated=True)``.
+    """
+
+    observation: str
+    goal: str = ""
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    valid: bool = True
+    calls: int = 1
+    actions: tuple[str, ...] = ()
+    state: Any = None
+
+
+class Worlds:
+    """Live worlds of one handler, ``module:function``, which returns :func:`.worker_main.live`.
+
+    Example: ``Worlds("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, timeout=30.0)``.
+    """
+
+    def __init__(
+        self,
+        handler: str,
+        argument: Any,
+        *,
+        timeout: float,
+        replayable: bool = True,
+        lanes: int = LANES,
+        memory: int = MEMORY,
+    ) -> None:
+        self.timeout = timeout
+        self.replayable = replayable
+        count = max(1, min(lanes, os.cpu_count() or 1))
+        self._pools = [Pool(handler, argument, memory=memory) for _ in range(count)]
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="worlds")
+
+    def ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+        """Answer each episode, lanes side by side; text says why there is no answer.
+
+        Raises:
+            Declined: the handler refused its argument.
+        """
+        answers: list[Seen | str] = [""] * len(wanted)
+
+        def one_lane(lane: int) -> None:
+            for i, one in enumerate(wanted):
+                if one.lane % len(self._pools) == lane:
+                    answers[i] = self._one(self._pools[lane], one)
+
+        used = {one.lane % len(self._pools) for one in wanted}
+        if len(used) == 1:
+            one_lane(*used)
+        else:
+            for done in [self._threads.submit(one_lane, lane) for lane in sorted(used)]:
+                done.result()
+        return answers
+
+    def begin(self) -> None:
+        """Start a child, so that a handler which refuses its argument does so now.
+
+        Raises:
+            Declined: the handler refused its argument.
+        """
+        self._pools[0].ask([{"ready": True}], self.timeout)
+
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | Lost:
+        """List the handler's own tasks, or say what became of the question.
+
+        Raises:
+            Declined: the handler refused its argument.
+        """
+        (found,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS)
+        if isinstance(found, Lost) or (isinstance(found, list) and all(isinstance(row, dict) for row in found)):
+            return found
+        return Lost("raised", "ValueError", "it listed no mappings")
+
+    def close(self) -> None:
+        """End the children."""
+        self._threads.shutdown(wait=True)
+        for pool in self._pools:
+            pool.close()
+
+    def _one(self, pool: Pool, one: Wanted) -> Seen | str:
+        found = self._take(pool, one, len(one.actions))
+        if found != MISSING:
+            return found
+        if not self.replayable:
+            return "lost: the process that held the episode ended, and it cannot be replayed"
+        for taken in range(len(one.actions) + 1):
+            found = self._take(pool, one, taken)
+            if isinstance(found, str):
+                return found if found != MISSING else "crashed: its process keeps no world"
+            if taken == len(one.actions) - 1 and one.expected is not None and found.observation != one.expected:
+                return "replay: the same actions did not bring the same observation back"
+        return found
+
+    def _take(self, pool: Pool, one: Wanted, taken: int) -> Seen | str:
+        request = {"task": one.task, "seed": one.seed, "label": one.label, "actions": one.actions[:taken]}
+        (found,) = pool.ask([request], self.timeout)
+        if found == MISSING:
+            return MISSING
+        if isinstance(found, Lost):
+            return _reason(found, self.timeout)
+        try:
+            said = checked(found)
+        except Garbage as error:
+            return f"garbage: {error}"
+        return Seen(**{**said, "actions": tuple(said["actions"])})
+
+
+def _reason(lost: Lost, seconds: float) -> str:
+    if lost.reason == "late":
+        return f"{TIMEOUT}: no answer within {seconds:g} s"
+    if lost.reason == "crashed":
+        return "crashed: its process died"
+    if lost.error == Garbage.__name__:
+        return f"garbage: {lost.message[:300]}"
+    if lost.error == WorldError.__name__:
+        return lost.message[:600]
+    where = f" (line {lost.line})" if lost.line else ""
+    return f"{lost.error}{where}: {lost.message[:300]}"

@@ -1,0 +1,87 @@
+"""Held-out episodes: the policy plays the tasks of an evaluation, bounded as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from recipec.component import Component
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.rollout.episodes import Growth, Node, keys_of, roots, start_engine
+from recipec.runtime.rollout.hf_engine import Key
+from recipec.runtime.rollout.rows import rows_from
+from recipec.runtime.rollout.token_sampling import Sampling as Drawing
+from recipec.spec.recipe import Sampling
+
+LONGEST = 256
+"""Tokens of a turn where neither the evaluation nor a sampler says more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Rows of episodes that were played, and what no row says."""
+
+    rows: dict[str, Any]
+    counted: dict[str, float]
+    """Turns and tool calls of an episode, on average; the share of calls that failed; episodes in error."""
+
+
+def longest(sampling: Sampling, limits: Mapping[str, Any]) -> int:
+    """Return how many tokens a turn of an evaluation may have.
+
+    >>> longest(Sampling(), {"max_turn_length": 64, "max_completion_length": 128}), longest(Sampling(), {})
+    (64, 256)
+    """
+    said = sampling.max_completion_length or limits.get("max_turn_length") or limits.get("max_completion_length")
+    return int(said or LONGEST)
+
+
+def rows_kind(environment: Component) -> Literal["trajectory", "step"]:
+    """Say what a row of an environment's episode can be: turns whose prompts are written anew make no one row.
+
+    >>> from recipec.spec.environment import SearchQa, Webshop
+    >>> rows_kind(SearchQa()), rows_kind(Webshop())
+    ('trajectory', 'step')
+    """
+    return "trajectory" if getattr(environment, "history", "append_only") == "append_only" else "step"
+
+
+def play(
+    setting: Setting,
+    tasks: Sequence[Task],
+    sampling: Sampling,
+    limits: Mapping[str, Any],
+    rows: Literal["trajectory", "step"],
+    key: Key,
+) -> Played:
+    """Play every task ``sampling.num_generations`` times; the draws are keyed by ``key``, task, sample and turn."""
+    assert setting.environment is not None
+    drawing = Drawing(
+        max_length=longest(sampling, limits),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        stop=sampling.stop,
+    )
+    samples = sampling.num_generations
+    growth = Growth(setting, start_engine(setting), drawing, limits.get("max_context_length"))
+    keys = [one for group in keys_of(tasks, samples, key) for one in group]
+    leaves = growth.grow(roots(setting.environment, tasks, samples), keys)
+    growth.forget()
+    by_prompt = [i for i in range(len(tasks)) for _ in range(samples)]
+    laid = rows_from(setting, tasks, leaves, by_prompt, rows)
+    return Played({"prompt_P": list(tasks), **laid}, counted(leaves))
+
+
+def counted(leaves: Sequence[Node]) -> dict[str, float]:
+    """Average turns and tool calls over episodes; count failed calls as a share, and episodes in an error of ours."""
+    paths = [leaf.path() for leaf in leaves]
+    episodes = max(1, len(paths))
+    calls = sum(turn.position.calls for path in paths for turn in path)
+    return {
+        "turns": sum(map(len, paths)) / episodes,
+        "tool_calls": calls / episodes,
+        "tool_failures": sum(turn.position.failures for path in paths for turn in path) / max(1, calls),
+        "errors": float(sum(leaf.position.error is not None for leaf in leaves)),
+    }

@@ -1,0 +1,209 @@
+"""The pictures of a run: read from files that data names, decoded within bounds, shared by everything that shows them.
+
+Rows are data from elsewhere.  Before a pixel is unpacked the header must be that of a known format, within bounds, and
+the file must lie below the folder of the data; whatever a decoder then does to a broken file is a coded complaint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from recipec.diagnostics.errors import data as data_faults
+from recipec.diagnostics.errors import images as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.images.cache import Cache
+from recipec.runtime.images.files import ImageError, read_within
+from recipec.runtime.images.picture import Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Decoded
+    from torch import Tensor
+
+    from recipec.runtime.batch import Task
+    from recipec.runtime.context import Setting
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+MOST_PIXELS = 64_000_000
+SMALL = 160
+"""Longest side of a picture in a report, in pixels."""
+_HEXADECIMAL = re.compile(r"[0-9a-f]{8,128}")
+
+
+class Seeing(Protocol):
+    """What an album asks of a policy."""
+
+    def picture(self, image: Decoded, path: str) -> Picture:
+        """Process an image as the policy sees it."""
+
+
+class Album:
+    """Every picture of a stage, each content processed once.
+
+    Example: ``Album(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl", 3)``.
+    """
+
+    def __init__(self, policy: Seeing) -> None:
+        """Begin empty."""
+        self.policy = policy
+        self._by_content: dict[str, Picture] = {}
+        self._by_path: dict[tuple[Path, str], Picture] = {}
+        self._cache = Cache()
+        self._small: dict[str, bytes] = {}
+
+    def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
+        """Return the image that a row names, ``shown`` in messages and recorded with what is sampled.
+
+        Raises:
+            Refused: RC862 to RC865, with file and row; RC716, Pillow is not installed.
+        """
+        found = self._by_path.get((folder, name))
+        if found is None:
+            found = self._by_path[folder, name] = self._processed(folder, name, shown, file, row)
+        return found
+
+    def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
+        """Return the image of a recorded row, which must be what was seen then.
+
+        Raises:
+            Refused: RC862 to RC865, RC869.
+        """
+        whole = root / path
+        found = self.picture(whole.parent, whole.name, path, file, row)
+        if found.digest != digest:
+            raise Refused(faults.image_changed(file, row, path))
+        return found
+
+    def _processed(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
+        try:
+            data = read_within(folder, name)
+            content = hashlib.sha256(data).hexdigest()
+            found = self._by_content.get(content)
+            if found is None:
+                image = decode(data)
+                made = self._made(image, shown, file, row)
+                self._small.setdefault(made.digest, _small(image))
+                again = partial(self._inputs, folder, name, made, file, row)
+                found = replace(made, inputs=self._cache.put(made.digest, made.inputs, again))
+                self._by_content[content] = found
+        except ImageError as error:
+            raise error.refused(file, row, name) from None
+        return found if found.path == shown else replace(found, path=shown)
+
+    def _made(self, image: Decoded, shown: str, file: str, row: int) -> Picture:
+        """Process an image for the policy; what it refuses has a file and a row."""
+        try:
+            found: Picture = self.policy.picture(image, shown)
+        except Refused as refused:
+            here = data_faults.at(file, row)
+            raise Refused(*(replace(said, spans=(*said.spans, *here)) for said in refused.diagnostics)) from None
+        return found
+
+    def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:
+        """Process an image once more, which must be what it was."""
+        try:
+            made = self._made(decode(read_within(folder, name)), before.path, file, row)
+        except ImageError as error:
+            raise error.refused(file, row, name) from None
+        if made.digest != before.digest:
+            raise Refused(faults.image_changed(file, row, name))
+        return made.inputs
+
+    def keep_small(self, folder: Path, pictures: Iterable[Picture]) -> None:
+        """Write a small copy of each picture, once, as ``DIGEST.jpg``: what a report shows beside a sample."""
+        for picture in pictures:
+            path = folder / f"{picture.digest}.jpg"
+            small = self._small.get(picture.digest)
+            if small is not None and _HEXADECIMAL.fullmatch(picture.digest) and not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".tmp-{path.name}")
+                temporary.write_bytes(small)
+                temporary.replace(path)
+
+
+def album_of(setting: Setting) -> Album:
+    """Return the album of a stage, begun on first use."""
+    if setting.album is None:
+        assert setting.policy is not None, "the policy is loaded before images are"
+        setting.album = Album(setting.policy)  # type: ignore[arg-type]
+    found: Album = setting.album
+    return found
+
+
+def show(setting: Setting, rows: Path, tasks: Iterable[Task]) -> None:
+    """Keep small copies of what tasks show beside the file of their rows."""
+    if setting.album is not None:
+        setting.album.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
+
+
+def sees(policy: Any) -> bool:
+    """Whether a policy reads images."""
+    return policy.sight is not None
+
+
+def decode(data: bytes) -> Decoded:
+    """Unpack an image: one frame, upright by its EXIF orientation, in RGB; what is transparent becomes white.
+
+    Raises:
+        ImageError: it is too large, or broken, or no image.
+        Refused: RC716, Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 - only images need it
+    except ImportError:
+        raise Refused(data_faults.package_missing("pillow", "vision", "reading images")) from None
+    if not data:
+        raise ImageError(faults.broken_image, "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of metadata that is damaged; pixels raise
+            image: Decoded = Image.open(io.BytesIO(data), formats=FORMATS)
+            _bound(image)
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        problem = f"has more than {MOST_PIXELS:,} pixels"
+        raise ImageError(faults.image_too_large, problem) from None
+    except UnidentifiedImageError:
+        raise ImageError(faults.broken_image, f"it is none of {', '.join(FORMATS)}") from None
+    except Exception as error:  # noqa: BLE001 - decoders of broken files raise whatever they meet
+        problem = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImageError(faults.broken_image, problem) from None
+
+
+def _bound(image: Decoded) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        problem = f"has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded"
+        raise ImageError(faults.image_too_large, problem)
+    # the further frames of a camera's JPEG are its preview and depth
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ImageError(faults.image_too_large, "has several frames")
+
+
+def _rgb(image: Decoded) -> Decoded:
+    from recipec.runtime.images.fit import opaque  # noqa: PLC0415 - Pillow is there by now
+
+    if image.mode in {"I", "F"}:
+        raise ImageError(faults.broken_image, f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 257).convert("L")
+    return opaque(image)
+
+
+def _small(image: Decoded) -> bytes:
+    made = image.copy()
+    made.thumbnail((SMALL, SMALL))
+    stream = io.BytesIO()
+    made.save(stream, "JPEG", quality=80)
+    return stream.getvalue()

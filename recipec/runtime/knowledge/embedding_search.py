@@ -1,0 +1,126 @@
+"""Entities that resemble a text: mean-pooled sentence embeddings, nearest by cosine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recipec.diagnostics.errors import knowledge as faults
+from recipec.diagnostics.errors import run as run_faults
+from recipec.diagnostics.model import Refused
+from recipec.run.artifacts import hash_tree
+from recipec.runtime.model.package_weights import locate
+from recipec.runtime.model.weights import quiet
+from recipec.spec.recipe import weights_kind
+
+if TYPE_CHECKING:
+    from recipec.runtime.context import Setting
+    from recipec.spec import knowledge as specs
+
+_FORMAT = 1
+BATCH = 64
+MAX_TOKENS = 256
+
+
+class Embedder:
+    r"""A sentence-embedding model, read with transformers alone.
+
+    The embedding of a text is the mean of the last layer's states over its tokens, at length 1:
+    :math:`e = \bar h / \lVert \bar h \rVert`, so that a product of two is their cosine.
+
+    References:
+        Reimers and Gurevych, `Sentence-BERT <https://arxiv.org/abs/1908.10084>`_, 2019.
+    """
+
+    def __init__(self, folder: Path, shown: str, cache: Path) -> None:
+        """Read the model; ``cache`` keeps the embeddings of labels.
+
+        Raises:
+            Refused: RC880.
+        """
+        from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - slow, and only where texts are compared
+
+        try:
+            with quiet():
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                self.model: Any = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+            self.known = hash_tree(folder)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise Refused(faults.no_embedder(shown, problem)) from None
+        self.cache = cache
+        self._titles: Sequence[tuple[str, str]] | None = None
+        self._of_titles = torch.empty(0)
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings of texts, [texts, width], float32 of length 1."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # padding would be most of the work
+        found: list[Tensor] = [torch.empty(0)] * len(texts)
+        for start in range(0, len(texts), BATCH):
+            places = order[start : start + BATCH]
+            part = [texts[i] or " " for i in places]
+            given = self.tokenizer(part, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+            states = self.model(**given).last_hidden_state.float()
+            mask = given["attention_mask"].unsqueeze(-1).float()
+            mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            for place, vector in zip(places, torch.nn.functional.normalize(mean, dim=-1), strict=True):
+                found[place] = vector
+        return torch.stack(found) if found else torch.empty(0)
+
+    def nearest(self, text: str, top_k: int, titles: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
+        """Return the entities one of whose titles resembles a text, with the best cosine, nearest first.
+
+        ``titles`` are (entity, label); they are embedded once, and kept.
+        """
+        if not titles:
+            return []
+        if self._titles is not titles:
+            self._titles, self._of_titles = titles, self._kept([label for _, label in titles])
+        score = self._of_titles @ self.embed([text])[0]
+        best: dict[str, float] = {}
+        for place in score.argsort(descending=True, stable=True).tolist():
+            best.setdefault(titles[place][0], float(score[place]))
+            if len(best) == top_k:
+                break
+        return list(best.items())
+
+    def _kept(self, labels: Sequence[str]) -> Tensor:
+        """Return the embeddings of labels, from the cache where they are there."""
+        key = hashlib.sha256(json.dumps([_FORMAT, self.known, *labels]).encode()).hexdigest()[:32]
+        path = self.cache / "embeddings" / f"{key}.safetensors"
+        with suppress(OSError, SafetensorError, KeyError):
+            kept: Tensor = load_file(path)["labels"]
+            return kept
+        made = self.embed(labels)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{key}-{uuid.uuid4().hex[:8]}")
+            save_file({"labels": made}, temporary)
+            temporary.replace(path)
+        except OSError as error:
+            raise Refused(run_faults.cannot_write(str(path), error.strerror or str(error))) from error
+        return made
+
+
+def resembling(spec: specs.Graph, setting: Setting) -> Embedder | None:
+    """Read the model that a recipe names, if it names one.
+
+    Raises:
+        Refused: RC880; RC727, RC728 of its package.
+    """
+    if spec.embedder is None:
+        return None
+    if weights_kind(spec.embedder) == "package":
+        return Embedder(locate(spec.embedder, setting.cache), spec.embedder, setting.cache)
+    return Embedder(setting.root / spec.embedder, spec.embedder, setting.cache)

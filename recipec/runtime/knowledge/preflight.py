@@ -1,0 +1,43 @@
+"""What a graph of facts needs, looked at before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recipec.component import find
+from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.runtime.context import Setting, cache_folder
+from recipec.runtime.data import templates
+from recipec.spec.knowledge import Extract
+
+
+def look(knobs: Mapping[str, Any], root: Path, services: Mapping[str, str]) -> list[Diagnostic]:
+    """Return what is wrong with a graph; what can be built before a policy is there is built, and kept in the cache.
+
+    Of documents that a model will read, the texts and the template are looked at.
+    """
+    cls = find("knowledge", str(knobs["type"]))
+    assert cls is not None, knobs
+    spec = cls.model_validate(dict(knobs))
+    setting = Setting(root=root, cache=cache_folder(), seed=0, stage="", services=dict(services))
+    try:
+        if isinstance(spec, Extract):
+            return _documents(spec, root)
+        graph = spec.load()(spec, setting)
+        try:
+            _ = graph.size  # its names are read, too: of a service they may be too many
+        finally:
+            graph.close()
+    except Refused as refused:
+        return [replace(found, path=found.path.partition(".")[2]) for found in refused.diagnostics]
+    return []
+
+
+def _documents(spec: Extract, root: Path) -> list[Diagnostic]:
+    from recipec.runtime.knowledge.extract import documents  # noqa: PLC0415 - it brings models
+
+    documents(spec, root)
+    return templates.look(root, spec.prompt)

@@ -1,0 +1,35 @@
+"""What is kept of an rl step: its rows, and all that a second run of the step must not ask a clock for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipec.graph import Node
+from recipec.runtime.environment import replayed
+from recipec.runtime.graph_runner import Values
+from recipec.runtime.images.image_store import show
+from recipec.runtime.logging import statistics
+from recipec.runtime.running_stage import Stage
+
+
+def begin(stage: Stage, nodes: Sequence[Node]) -> None:
+    """Begin a step; where it was interrupted after its rows were kept, what timed out then times out again."""
+    stage.walk.recorded = statistics.recorded(rows_path(stage), nodes)
+    stage.setting.errors.clear()
+    replayed.begin(stage.setting.environment, rows_path(stage))
+
+
+def keep(stage: Stage, values: Values, nodes: Sequence[Node]) -> None:
+    """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
+    if stage.graph.kind == "rl":
+        replayed.note(stage.setting.environment, rows_path(stage))
+        read, errors = stage.policy.decode, stage.setting.errors
+        statistics.write_rollouts(values, nodes, rows_path(stage), stage.step, read, errors)
+        tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
+        show(stage.setting, rows_path(stage), tasks)
+
+
+def rows_path(stage: Stage) -> Path:
+    """Where the rows of the step that is running are kept."""
+    return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"

@@ -1,0 +1,97 @@
+"""Numbers about a step that no component makes: rewards by level, groups without signal, rows as samples."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.graph import Node, Value
+from recipec.runtime.data.scored_rows import Read, write_rows
+from recipec.runtime.graph_runner import Values
+
+
+def mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average metrics over updates, each over those that have it.
+
+    >>> mean([{"loss": 1.0}, {"loss": 3.0, "kl": 2.0}])
+    {'loss': 2.0, 'kl': 2.0}
+    """
+    names = dict.fromkeys(name for one in found for name in one)
+    return {n: sum(one[n] for one in found if n in one) / sum(n in one for one in found) for n in names}
+
+
+def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
+    """Mean and deviation of the reward and of each of its levels, under TRL's names."""
+    found: dict[str, float] = {}
+    for node in nodes:
+        if node.slot == "reward":
+            level_R = values[Value("reward_R", node.id)]
+            level_R = level_R[~torch.isnan(level_R)]
+            name = node.id.rpartition("reward.")[2]
+            found[f"rewards/{name}/mean"] = float(level_R.mean()) if len(level_R) else float("nan")
+            found[f"rewards/{name}/std"] = float(level_R.std()) if len(level_R) > 1 else 0.0
+    return found
+
+
+def of_groups(values: Values) -> dict[str, float]:
+    """Total reward, its deviation inside groups, and the share of groups that carry no signal."""
+    reward_R, failed_R, by_prompt_R = (last(values, s) for s in ("reward_R", "failed_R", "by_prompt_R"))
+    if reward_R is None or failed_R is None or by_prompt_R is None:
+        return {}
+    kept = ~failed_R
+    deviations, flat = [], 0
+    for group in sorted(set(by_prompt_R.tolist())):
+        inside_R = reward_R[kept & (by_prompt_R == group)]
+        if len(inside_R):
+            flat += bool((inside_R == inside_R[0]).all())
+            deviations.append(float(inside_R.std()) if len(inside_R) > 1 else 0.0)
+    count = max(1, len(deviations))
+    return {
+        "reward": float(reward_R[kept].mean()) if bool(kept.any()) else float("nan"),
+        "reward_std": sum(deviations) / count,
+        "frac_reward_zero_std": flat / count,
+        "failed_rows": float(failed_R.sum()),
+    }
+
+
+def last(values: Values, signal: str) -> Tensor | None:
+    """The final value of a signal: the compiler's sum where there is one."""
+    makers = [value for value in values if value.signal == signal]
+    makers.sort(key=lambda value: "/sum" in value.node)
+    found: Tensor | None = values[makers[-1]] if makers else None
+    return found
+
+
+def write_rollouts(
+    values: Values, nodes: Iterable[Node], path: Path, step: int, read: Read, errors: Mapping[int, str]
+) -> None:
+    """Write the rows of a step with their reward by level and their advantage, one JSON object a line."""
+    columns: dict[str, Any] = {}
+    for value, column in values.items():
+        columns.setdefault(value.signal, column)
+    for signal in ("reward_R", "advantage_R", "failed_R", "score_R"):
+        found = last(values, signal)
+        if found is not None:
+            columns[signal] = found
+    levels = {node.id.rpartition(".")[2]: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
+    write_rows(path, columns, levels=levels, step=step, read=read, errors=errors)
+
+
+def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
+    """Read the rewards that an interrupted attempt at a step wrote, by node id; none where there was no attempt."""
+    if not path.exists():
+        return {}
+    rows = [json.loads(line)["rewards"] for line in path.read_text(encoding="utf-8").splitlines()]
+    found = {}
+    for node in nodes:
+        level = node.id.rpartition(".")[2]
+        if node.slot == "reward" and all(level in row for row in rows):
+            values = [math.nan if row[level] is None else row[level] for row in rows]
+            found[node.id] = torch.tensor(values, dtype=torch.float64)
+    return found

@@ -1,0 +1,375 @@
+"""The policy: a causal language model, its tokenizer, and the log-probabilities of tokens under it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import trust
+from recipec.diagnostics.model import Refused
+from recipec.runtime.attention.dense import Dense
+from recipec.runtime.context import Setting
+from recipec.runtime.data.text import Text
+from recipec.runtime.model import logprob_head, lora, package_weights, scratch, weights
+from recipec.runtime.model.cpu_linear import hasten
+from recipec.runtime.rng import generator
+from recipec.runtime.training.state_files import disk_problems
+from recipec.spec import attention, policy
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where weights come from, as ``from:`` says it; stages are directories by now.
+
+    Example: ``Origin("directory", "runs/a/stages/explore/policy", adapter="continue")``.
+    """
+
+    kind: Literal["scratch", "directory", "hub", "package"]
+    name: str = ""
+    """Directory, ``org/name[@revision]``, or ``DIST[/FILE.gguf]``."""
+    adapter: Literal["continue", "merge"] | None = None
+    """What becomes of the adapter found there, or in ``adapter_path``."""
+    adapter_path: Path | None = None
+
+
+def folder_of(origin: Origin, setting: Setting) -> Path:
+    """Return the local directory of weights that are not new ones, fetched or converted where that is needed."""
+    if origin.kind == "package":
+        return package_weights.locate(origin.name, setting.cache)
+    if origin.kind == "hub":
+        return weights.fetch(origin.name)
+    return setting.root / origin.name
+
+
+class Attention(Protocol):
+    """How the rows of one micro-batch share a forward pass."""
+
+    def bind(self, policy: CausalLm) -> None:
+        """Prepare a policy, or refuse it."""
+
+    def predictors(
+        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> logprob_head.Predictors:
+        """Return the hidden states before each scored position, each unique one once."""
+
+    def again(self) -> Attention:
+        """Return an unbound one of the same kind, for a second model."""
+
+
+class CausalLm:
+    """A Hugging Face decoder; see :class:`recipec.spec.policy.CausalLm`."""
+
+    def __init__(self, spec: policy.CausalLm | policy.VisionLm, setting: Setting, origin: Origin) -> None:
+        """Load or build the model, its adapter and its tokenizer."""
+        self.spec, self.setting, self.origin = spec, setting, origin
+        self.device = setting.device
+        self.adapted: PeftModel | None = None
+        """The peft model around ``model``, where an adapter is trained."""
+        self.fresh_adapter = False
+        """Whether the policy without its adapter is the policy as it entered the stage."""
+        self.model: Any = self._load()
+        self.model.to(self.device)
+        hasten(self.model)
+        if len(self.tokenizer) > self.vocabulary:
+            raise Refused(faults.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
+        if spec.chat_template is not None:
+            self.tokenizer.chat_template = _read_template(setting.root / spec.chat_template)
+        self.text = Text(self.tokenizer)
+        self.separable = self._head_separable()
+        self.eval()
+        self.calls = 0
+        self.use(Dense(attention.Dense(), setting))
+
+    def _named(self) -> str:
+        return self.origin.name or self.origin.kind
+
+    def _load(self) -> nn.Module:
+        dtype, parent = _DTYPES[self.spec.dtype], self.origin.adapter_path
+        model: nn.Module
+        if self.origin.kind == "scratch":
+            if self.spec.scratch is None:
+                raise Refused(faults.bad_shape("`from` is scratch and policy.scratch is missing"))
+            model = self._new().to(dtype)
+        else:
+            folder = folder_of(self.origin, self.setting)
+            if parent is None and (folder / lora.CONFIG).exists():
+                parent = folder
+            # a merge is done in float32: adapters are often below the resolution of bfloat16
+            at = torch.float32 if self.origin.adapter == "merge" else dtype
+            model = self._read(folder, at)
+        if (parent is None) != (self.origin.adapter is None):
+            raise Refused(faults.adapter_undecided(self._named(), found=parent is not None))
+        if parent is not None and self.origin.adapter == "merge":
+            model = lora.load(model, parent, None).merge_and_unload().to(dtype)
+        model = self._quantized(model)
+        if parent is not None and self.origin.adapter == "continue":
+            self.adapted = lora.load(model, parent, self.spec.lora)
+        elif self.spec.lora is not None:
+            seed = int(generator(self.setting.seed, self.setting.stage, "lora").integers(1 << 63))
+            self.adapted = lora.add(model, self._targeted(model, self.spec.lora), seed)
+            self.fresh_adapter = True
+        # layers are replaced in place: the model itself goes on working, with its own names
+        return model
+
+    def _new(self) -> nn.Module:
+        """Build the model of ``policy.scratch``, and its tokenizer."""
+        spec = self.spec.scratch
+        assert isinstance(spec, policy.Scratch)
+        self.tokenizer = scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        return scratch.build_model(spec, self.tokenizer, self.spec.dropout)
+
+    def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """Load the model of a folder, and its tokenizer."""
+        weights.inspect_folder(folder)
+        self.tokenizer = weights.load_tokenizer(folder)
+        return weights.load_model(folder, dtype, self.spec.dropout)
+
+    def _quantized(self, model: nn.Module) -> nn.Module:
+        """Return the model with weights of fewer bits, where the recipe asks for them."""
+        return model
+
+    def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:  # noqa: ARG002 - for models that see
+        """Return the description of an adapter with targets that peft takes for those that are meant."""
+        return lora
+
+    @torch.no_grad()
+    def _head_separable(self) -> bool:
+        """Whether logits from the model's head alone are those of the whole model: tried on four tokens.
+
+        Raises:
+            Refused: RC602, a token changes what stands before it, so the model is no causal decoder.
+        """
+        self.model.eval()
+        tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
+        whole = self.model(input_ids=tokens, use_cache=False).logits[0].float()
+        tokens[0, -1] = 0
+        other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
+        tokens[0, -1] = 3 % self.vocabulary
+        if not torch.allclose(whole[:-1], other[:-1], rtol=1e-3, atol=1e-3):
+            raise Refused(trust.unknown_architecture(self._named(), str(self.model.config.model_type)))
+        try:
+            hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=tokens, use_cache=False)
+            parted = logprob_head.own_head(self.model, hidden.last_hidden_state[0]).float()
+        except (AttributeError, TypeError, ValueError, RuntimeError, KeyError):
+            return False
+        return parted.shape == whole.shape and torch.allclose(parted, whole, rtol=1e-4, atol=1e-4)
+
+    # text
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a turn."""
+        configured = self.model.generation_config.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        return tuple(dict.fromkeys(int(i) for i in (self.tokenizer.eos_token_id, *listed) if i is not None))
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a text."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def pad_id(self) -> int:
+        """The id of padding; it is never attended, so eos does where there is none."""
+        pad = self.tokenizer.pad_token_id
+        return self.eos_id if pad is None else int(pad)
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the model takes."""
+        config = self.model.config.get_text_config()
+        found = getattr(config, "max_position_embeddings", None)
+        return 1 << 31 if found is None else int(found)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def encode(self, text: str) -> list[int]:
+        """Encode text; where it spells a control token, that is letters only."""
+        return self.text.encode(text)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True) -> list[int]:
+        """Encode messages by the chat template, which alone writes control tokens."""
+        return self.text.render(messages, generation=generation)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Decode ids, leaving control tokens out."""
+        return self.text.decode(ids)
+
+    # log-probabilities
+
+    def use(self, attention: Attention) -> None:
+        """Let ``attention`` arrange the rows of every later forward pass."""
+        attention.bind(self)
+        self.attention = attention
+
+    def hidden(self, **inputs: Any) -> Tensor:
+        """Run the decoder without its head, or with it where the family does not part from it."""
+        if not self.separable:
+            logits: Tensor = self.model(**inputs, use_cache=False).logits
+            return logits
+        decoder = getattr(self.model, self.model.base_model_prefix)
+        found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
+        return found
+
+    @property
+    def sight(self) -> Any:
+        """What reads images: the policy itself where it sees, else None."""
+        return None
+
+    def positions(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
+        """Return positions [3, R, T] where tokens have other ones than their number in the row."""
+        return None
+
+    def head(self, hidden_UH: Tensor) -> Tensor:
+        """Compute the logits of hidden states."""
+        return logprob_head.own_head(self.model, hidden_UH) if self.separable else hidden_UH
+
+    def logprobs(
+        self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *, entropy: bool = True
+    ) -> dict[str, Tensor]:
+        """Return ``logprob_RT`` and, if asked, ``entropy_RT``: float32, in nats, zero where a token is not trained.
+
+        Position t holds log p(token t | tokens before t) with the logits divided by the stage's temperature.
+
+        Raises:
+            Refused: RC736, a row is longer than the model's positions.
+        """
+        longest = int(attend_RT.sum(-1).max())
+        if longest > self.max_positions:
+            raise Refused(faults.beyond_positions(longest, self.max_positions))
+        tokens_RT, attend_RT = tokens_RT.to(self.device), attend_RT.to(self.device)
+        scored_RT = trained_RT.to(self.device) & attend_RT
+        scored_RT[:, 0] = False
+        with self._drawn():
+            found = self.attention.predictors(self, tokens_RT, attend_RT, scored_RT)
+        logprob_M, entropy_M = logprob_head.score(
+            self.head, found, self.vocabulary, self.setting.temperature, entropy=entropy
+        )
+        made = {"logprob_RT": _placed(logprob_M, scored_RT)}
+        if entropy:
+            made["entropy_RT"] = _placed(entropy_M, scored_RT)
+        return made
+
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
+        """Score tokens: the policy's node in the graph."""
+        return self.logprobs(tokens_RT, attend_RT, trained_RT)
+
+    @contextmanager
+    def _drawn(self) -> Iterator[None]:
+        """Let dropout masks come from the number of this call, not from what was drawn before."""
+        if not self.model.training:
+            yield
+            return
+        seed = generator(self.setting.seed, self.setting.stage, "dropout", self.calls).integers(1 << 63)
+        self.calls += 1
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(seed))
+            yield
+
+    # weights
+
+    def train(self) -> None:
+        """Switch dropout on, where the recipe has any."""
+        self.model.train()
+
+    def eval(self) -> None:
+        """Switch dropout off."""
+        self.model.eval()
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the parts that ``optimizer.freeze`` may name."""
+        return {"embeddings": list(self.model.get_input_embeddings().parameters())}
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters that are trained, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
+
+        An adapter lies in peft's format beside the weights that it adapts: ``AutoModelForCausalLM`` loads both from
+        the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
+        """
+        with weights.quiet(), disk_problems():
+            if self.adapted is None:
+                self.model.save_pretrained(folder)
+            else:
+                self.model.save_pretrained(folder, state_dict=self._under_adapter())
+                lora.save(self.adapted, folder, self._named())
+            self.tokenizer.save_pretrained(folder)
+
+    def _under_adapter(self) -> dict[str, Tensor]:
+        """Weights under the adapter, by the names they have without it."""
+        return lora.base_state(self.model)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """Compute with the weights under the adapter."""
+        assert self.adapted is not None, "there is no adapter to leave out"
+        with self.adapted.disable_adapter():
+            yield
+
+    @contextmanager
+    def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
+        """Compute with ``copies`` in place of the parameters of those names; no gradients pass through here."""
+        parameters = dict(self.model.named_parameters())
+        own = {name: parameters[name].data for name in copies}
+        try:
+            for name, tensor in copies.items():
+                parameters[name].data = tensor
+            yield
+        finally:
+            for name, tensor in own.items():
+                parameters[name].data = tensor
+
+    def state(self) -> dict[str, Any]:
+        """Trained weights and the number of dropout masks drawn."""
+        return {"calls": self.calls, "weights": {name: p.detach() for name, p in self.trained().items()}}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self.calls = int(state["calls"])
+        parameters = dict(self.model.named_parameters())
+        for name, tensor in state["weights"].items():
+            parameters[name].copy_(tensor)
+
+    @torch.no_grad()
+    def fingerprint(self) -> str:
+        """Hash every weight, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
+    return value_M.new_zeros(scored_RT.shape).masked_scatter(scored_RT, value_M)
+
+
+def _read_template(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(faults.template_refuses(f"{file}: {error}")) from error

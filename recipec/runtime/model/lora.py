@@ -1,0 +1,118 @@
+"""Low-rank adapters: new ones, ones that are continued, ones that are merged; plain LoRA and nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
+
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import trust
+from recipec.diagnostics.model import Refused
+from recipec.runtime.model.weights import read_json
+from recipec.spec.policy import Lora
+
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+_TAKEN = ("r", "lora_alpha", "lora_dropout", "target_modules", "fan_in_fan_out", "use_rslora")
+# what they say is the default, or about the file and not about the adapter
+_IGNORED = {
+    "peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
+    "init_lora_weights", "megatron_core", "loftq_config", "qalora_group_size", "runtime_config",
+}  # fmt: skip
+_PLAIN: tuple[Any, ...] = (None, False, {}, [], "none", "")
+
+
+def add(model: Any, spec: Lora, seed: int) -> PeftModel:
+    """Put a new adapter into ``model``: its first matrices are drawn from ``seed``, the second ones are 0.
+
+    Raises:
+        Refused: RC732, no layer has a name among the targets.
+    """
+    targets = "all-linear" if spec.targets == "all_linear" else list(spec.targets)
+    config = LoraConfig(
+        r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    return _inject(model, config, seed)
+
+
+def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
+    """Put the adapter of ``folder`` into ``model``; where the recipe describes it too, the two agree.
+
+    Raises:
+        Refused: RC603, RC604, it is a pickle or more than LoRA; RC722, RC723, RC732, RC735, it cannot be used.
+    """
+    config = _described(folder)
+    if spec is not None:
+        for name, mine, its in (("r", spec.r, config.r), ("alpha", spec.alpha, config.lora_alpha)):
+            if mine != its:
+                raise Refused(
+                    faults.adapter_mismatch(f"lora.{name} is {mine}, and the adapter in {folder} was made with {its}")
+                )
+        config.lora_dropout = spec.dropout
+    adapted = _inject(model, config, 0)
+    try:
+        weights = load_file(folder / WEIGHTS)
+        expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        if set(weights) != set(expected):
+            raise Refused(_stray(folder, set(weights) ^ set(expected)))
+        set_peft_model_state_dict(adapted, weights)
+    except (SafetensorError, RuntimeError) as error:
+        raise Refused(faults.damaged_weights(str(folder), str(error).partition("\n")[0])) from error
+    return adapted
+
+
+def _described(folder: Path) -> LoraConfig:
+    """Read the configuration of an adapter: the keys of plain LoRA are taken, any other one that says something not."""
+    described = read_json(folder / CONFIG)
+    for key, value in described.items():
+        unplain = value not in _PLAIN and key not in _TAKEN and key not in _IGNORED
+        if unplain or (key == "peft_type" and value != "LORA"):
+            raise Refused(trust.adapter_code(str(folder / CONFIG), f"{key}: {value}"))
+    if not (folder / WEIGHTS).is_file():
+        if (folder / PICKLE).exists():
+            raise Refused(trust.pickled_weights(str(folder), PICKLE))
+        raise Refused(faults.missing_file(str(folder), WEIGHTS))
+    try:
+        return LoraConfig(task_type="CAUSAL_LM", **{key: described[key] for key in _TAKEN if key in described})
+    except (TypeError, ValueError) as error:
+        raise Refused(faults.unreadable(str(folder / CONFIG), str(error))) from error
+
+
+def _stray(folder: Path, names: set[str]) -> Any:
+    first = min(names)
+    return faults.adapter_mismatch(f"the adapter in {folder} does not fit the model: {len(names)} names, {first} first")
+
+
+def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
+    config.fan_in_fan_out = any(isinstance(module, Conv1D) for module in model.modules())
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice to those who write peft's calls by hand
+            torch.manual_seed(seed)
+            return get_peft_model(model, config)
+    except ValueError as error:
+        raise Refused(faults.adapter_mismatch(str(error).partition("\n")[0])) from error
+
+
+def save(adapted: PeftModel, folder: Path, base: str) -> None:
+    """Write the adapter in peft's format beside the base weights that ``folder`` holds already."""
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path = base
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    config.inference_mode = False
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
+
+
+def base_state(model: Any) -> dict[str, torch.Tensor]:
+    """Return the weights under the adapter, by the names they have without it."""
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
+    }

@@ -1,0 +1,111 @@
+"""Weights that a Python package carries: found in its list of files, never by importing it."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import redirect_stderr
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from filelock import FileLock
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.model import Refused
+from recipec.run.artifacts import committed, hash_file, read_manifest
+from recipec.runtime.model.weights import inspect_folder, quiet
+
+_FORMAT = 1
+"""Part of a conversion's name in the cache: another way to convert is another folder."""
+
+
+def locate(name: str, cache: Path) -> Path:
+    """Return a directory with the model that ``DIST`` or ``DIST/FILE`` names.
+
+    A plain model directory is used where it lies.  A GGUF file is dequantised once to float32 safetensors, in a folder
+    of ``cache`` that is named by the file's hash.
+
+    Raises:
+        Refused: RC727, the package (or ``gguf``, to read its file) is not installed; RC728, it has no weights, or
+            several, or they cannot be read.
+    """
+    name = name.removeprefix("package:")
+    wanted, _, file = name.partition("/")
+    try:
+        package = distribution(wanted)
+    except (PackageNotFoundError, ValueError) as error:
+        raise Refused(faults.no_package(wanted)) from error
+    found = _choose(name, file, _candidates(package))
+    if found.is_dir():
+        return found
+    return _converted(name, found, cache)
+
+
+def _candidates(package: Distribution) -> list[Path]:
+    files = package.files or []
+    names = {str(file) for file in files}
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    folders = (PurePosixPath(name).parent for name in names if PurePosixPath(name).name == "config.json")
+    models = [f for f in folders if any(str(f / w) in names for w in weights)]
+    ggufs = [PurePosixPath(name) for name in names if name.endswith(".gguf")]
+    return [Path(str(package.locate_file(str(path)))) for path in sorted([*models, *ggufs])]
+
+
+def _choose(name: str, file: str, candidates: list[Path]) -> Path:
+    if file:
+        candidates = [path for path in candidates if path.as_posix().endswith(f"/{file}")]
+    if len(candidates) == 1 and candidates[0].exists():
+        return candidates[0]
+    listed = ", ".join(path.name for path in candidates)
+    problem = f"it has several models: {listed}" if len(candidates) > 1 else "no GGUF file or model directory like that"
+    raise Refused(faults.no_weights(name, problem))
+
+
+def _converted(name: str, file: Path, cache: Path) -> Path:
+    if find_spec("gguf") is None:
+        raise Refused(faults.no_package("gguf"))
+    content = hash_file(file)
+    final = cache / "packages" / f"{file.stem}-{content[:16]}-{_FORMAT}"
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(final.with_name(f".{final.name}.lock")):
+        if not _whole(final):
+            with committed(final, {"source": file.name, "sha256": content, "digest": content[:16]}) as folder:
+                try:
+                    # the library's progress bars are not all silenced by its own switch
+                    with quiet(), warnings.catch_warnings(), redirect_stderr(StringIO()):
+                        warnings.simplefilter("ignore")  # the library's advice about quantized models
+                        _convert(file, folder)
+                except Exception as error:  # readers of GGUF raise what their parsers raise
+                    raise Refused(faults.no_weights(name, str(error).partition("\n")[0])) from error
+                inspect_folder(folder)
+    return final
+
+
+def _whole(folder: Path) -> bool:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    sizes = ((folder / name, entry["bytes"]) for name, entry in manifest["files"].items())
+    return all(path.is_file() and path.stat().st_size == size for path, size in sizes)
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """Write the model of a GGUF file as a plain float32 directory."""
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    quantized = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    described: dict[str, Any] = quantized.config.to_dict()
+    # a model that says it was quantized refuses to be saved, though its weights are plain by now
+    for key in ("quantization_config", "_name_or_path", "dtype"):
+        described.pop(key, None)
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**described), dtype=torch.float32)
+    plain.load_state_dict(quantized.state_dict(), strict=True)
+    plain.tie_weights()
+    plain.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,177 @@
+"""Group filtering: groups whose episodes all earned the same are dropped, and further prompts sampled in their place.
+
+It walks the graph's inner loop over resamples, which is bounded: the last try keeps every group.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from recipec.graph import Loop, Node, Value
+from recipec.run.artifacts import write_atomic
+from recipec.runtime.batch import images_of
+from recipec.runtime.graph_runner import Values
+from recipec.runtime.logging import statistics
+from recipec.runtime.running_stage import Stage
+from recipec.signals import split_axes
+
+SUMMED = ("tokens/generated", "tools/calls", "episodes/errors")
+"""Metrics of a step that add up over its tries; the others are means, and counters are those of the last try."""
+COUNTERS = ("num_tokens",)
+Recorded = Mapping[str, Tensor]
+
+
+def run(stage: Stage, nodes: Sequence[Node], values: Values, rows: Path) -> dict[str, float]:
+    """Walk the nodes of a step over what was drawn, those of an inner loop as often as needed; return the metrics.
+
+    ``values`` holds the drawn columns; ``rows`` is where the rows of the step are kept.
+    """
+    loop = resampling(stage.graph.loop)
+    if loop is None:
+        return stage.walk.run(nodes, values)
+    inside = {item.id for item in loop.body if isinstance(item, Node)}
+    metrics = _sample(stage, [node for node in nodes if node.id in inside], values, rows)
+    return metrics | stage.walk.run([node for node in nodes if node.id not in inside], values)
+
+
+def resampling(loop: Loop) -> Loop | None:
+    """Return the inner loop over resamples, if a stage has one."""
+    return next((item for item in loop.body if isinstance(item, Loop) and item.over == "resamples"), None)
+
+
+def _sample(stage: Stage, nodes: Sequence[Node], values: Values, rows: Path) -> dict[str, float]:
+    """Sample until as many groups as were drawn carry a signal, or the tries are over."""
+    drawn = {value: column for value, column in values.items() if value not in stage.values}
+    wanted = stage.per_step
+    drawn = _filled(stage, drawn, wanted)  # tries move the ends of epochs, so no step is a short one
+    most = next(int(node.knobs["group_filter"]["max_tries"]) for node in nodes if node.slot == "sampler")
+    recorded = _read(rows)
+    kept: list[Values] = []
+    found: list[dict[str, float]] = []
+    rewards: list[dict[str, list[float]]] = []
+    have = filtered = 0
+    while have < wanted:
+        number = stage.setting.attempt = len(found)
+        stage.walk.recorded = dict(recorded[number]) if number < len(recorded) else {}
+        made = {**stage.values, **drawn}
+        found.append({name: float(value) for name, value in stage.walk.run(nodes, made).items()})
+        rewards.append({n.id: made[Value("reward_R", n.id)].tolist() for n in nodes if n.slot == "reward"})
+        prompts = len(next(iter(drawn.values())))
+        groups = list(range(prompts))
+        if number + 1 < most:
+            groups = with_signal(
+                *(_last(made, nodes, s) for s in ("reward_R", "failed_R", "by_prompt_R", "episode_id_R"))
+            )
+        kept.append(_cut({value: column for value, column in made.items() if value not in stage.values}, nodes, groups))
+        have += len(groups)
+        filtered += prompts - len(groups)
+        if number + 1 == most:
+            break
+        if have < wanted:
+            drawn = _filled(stage, {value: [] for value in drawn}, wanted - have)
+    stage.setting.attempt = 0
+    stage.walk.recorded = {}
+    values |= joined(kept)
+    write_atomic(_beside(rows), json.dumps(rewards) + "\n")
+    return _counted(found) | {"groups/filtered": float(filtered), "groups/tries": float(len(found))}
+
+
+def with_signal(reward_R: Tensor, failed_R: Tensor, by_prompt_R: Tensor, episode_id_R: Tensor) -> list[int]:
+    """Return the groups whose episodes did not all earn the same; failed ones are not counted.
+
+    >>> one, none = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)
+    >>> with_signal(one, none, torch.tensor([0, 0, 1, 1]), torch.arange(4))
+    [1]
+    """
+    earned: dict[int, dict[int, list[float]]] = {}
+    columns = (column.tolist() for column in (reward_R, failed_R, by_prompt_R, episode_id_R))
+    for reward, failed, group, episode in zip(*columns, strict=True):
+        if not failed:
+            earned.setdefault(group, {}).setdefault(episode, []).append(reward)
+    totals = {group: {math.fsum(rewards) for rewards in inside.values()} for group, inside in earned.items()}
+    return sorted(group for group, found in totals.items() if len(found) > 1)
+
+
+def joined(tries: Sequence[Values]) -> Values:
+    """Put the columns of several tries under each other: rows padded to the widest, prompts counted on."""
+    made: Values = {}
+    for value in tries[0]:
+        axes = split_axes(value.signal)[1]
+        parts = [one[value] for one in tries]
+        if value.signal == "image_row_I":
+            heights = [len(next(column for v, column in one.items() if v.signal == "by_prompt_R")) for one in tries]
+            parts = [part + sum(heights[:i]) for i, part in enumerate(parts)]
+        if value.signal == "by_prompt_R":
+            sizes = [len(next(column for v, column in one.items() if v.signal == "prompt_P")) for one in tries]
+            parts = [part + sum(sizes[:i]) for i, part in enumerate(parts)]
+        if isinstance(parts[0], Tensor):
+            width = max(part.shape[1] for part in parts) if axes == "RT" else 0
+            made[value] = torch.cat([pad(p, (0, width - p.shape[1])) if axes == "RT" else p for p in parts])
+        else:
+            made[value] = [item for part in parts for item in part]
+    return made
+
+
+def _filled(stage: Stage, drawn: Values, count: int) -> Values:
+    """Draw on, across the end of an epoch, until there are ``count`` prompts."""
+    while (short := count - len(next(iter(drawn.values())))) > 0:
+        more = stage.source.draw(short)
+        drawn = {value: [*column, *more[value.signal]] for value, column in drawn.items()}
+    return drawn
+
+
+def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values:
+    """Keep the prompts and the rows of some groups, which are numbered anew."""
+    by_prompt_R = _last(values, nodes, "by_prompt_R")
+    place = {group: i for i, group in enumerate(groups)}
+    index = [i for i, group in enumerate(by_prompt_R.tolist()) if group in place]
+    made: Values = {}
+    for value, column in values.items():
+        axes = split_axes(value.signal)[1]
+        chosen = list(groups) if axes == "P" else index
+        assert axes in {"P", "R", "RT", "I"}, f"`{value.signal}` cannot be filtered"
+        if axes == "I":
+            pixels_I, image_row_I = (values[Value(signal, value.node)] for signal in ("pixels_I", "image_row_I"))
+            kept = images_of(pixels_I, image_row_I, torch.tensor(index, dtype=torch.int64))
+            made[value] = kept[value.signal == "image_row_I"]
+            continue
+        if value.signal == "by_prompt_R":
+            made[value] = torch.tensor([place[int(column[i])] for i in index], dtype=torch.int64)
+        elif isinstance(column, Tensor):
+            made[value] = column[torch.tensor(chosen, dtype=torch.int64, device=column.device)]
+        else:
+            made[value] = [column[i] for i in chosen]
+    return made
+
+
+def _last(values: Values, nodes: Sequence[Node], signal: str) -> Tensor:
+    """What the last of the nodes made of a signal: the sum of the rewards is the loop's end."""
+    node = next(node for node in reversed(nodes) if signal in node.outputs)
+    found: Tensor = values[Value(signal, node.id)]
+    return found
+
+
+def _counted(tries: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    made = statistics.mean(tries)
+    made |= {name: sum(one[name] for one in tries) for name in SUMMED if name in made}
+    return made | {name: tries[-1][name] for name in COUNTERS if name in made}
+
+
+def _beside(rows: Path) -> Path:
+    return rows.with_name(f"tries-{rows.stem}.json")
+
+
+def _read(rows: Path) -> list[Recorded]:
+    """Read the rewards of every try of an interrupted attempt; those of one that kept no rows are not whole."""
+    path = _beside(rows)
+    if not rows.exists() or not path.exists():
+        return []
+    tries = json.loads(path.read_text(encoding="utf-8"))
+    return [{node: torch.tensor(r, dtype=torch.float64) for node, r in one.items()} for one in tries]

@@ -1,0 +1,210 @@
+"""Objectives: the functions behind ``recipec.spec.loss``.
+
+A loss is a sum over tokens (or pairs) times their share of the whole minibatch: losses and gradients of micro-batches
+and ranks simply add up.
+Where a token is not trained nothing is read, not even a NaN.
+
+Beside the signals that its spec declares, a function may return entries named ``metric/...``: detached sums with the
+same weights, which add over micro-batches as the loss does.
+Divided by the sum of the weights, ``metric/weight`` of :func:`.compiler_ops.weigh`, they are weighted means;
+it is 1 where the aggregate is a mean.
+Names are TRL's: ``kl``, ``entropy``, ``clip_ratio/low_mean``, ``rewards/chosen``, ``logps/chosen`` and so on.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from recipec.runtime.objective.dpo_losses import VARIANTS, Scores
+
+
+def clipped(
+    logprob_RT: Tensor,
+    ratio_to_RT: Tensor,
+    advantage_RT: Tensor,
+    trained_RT: Tensor,
+    turn_RT: Tensor,
+    weight_RT: Tensor,
+    ref_logprob_RT: Tensor | None,
+    entropy_RT: Tensor | None,
+    sampler_logprob_RT: Tensor | None,
+    *,
+    ratio: str,
+    ratio_gradient: str,
+    epsilon: float,
+    epsilon_high: float | None,
+    dual_clip: float | None,
+    log_ratio_clamp: float | None,
+    beta: float,
+    kl: str,
+    kl_clamp: float | None,
+    entropy: float,
+    sampler_correction: str,
+    sampler_correction_cap: float,
+) -> dict[str, Tensor]:
+    r"""Raise the probability of credited tokens within a trust region; see :class:`recipec.spec.loss.Clipped`.
+
+    The published maximum and minimum of three terms is one clamp of the ratio whose ends depend on the credit's sign:
+
+    .. math:: \ell = -A \rho',\quad \rho' = \min(\rho, 1+\epsilon_{high}) \text{ if } A > 0,\quad
+        \min(\max(\rho, 1-\epsilon), c) \text{ if } A < 0
+
+    ``log_ratio_clamp`` bounds what goes into an exponential: the log ratio (after the mean of a turn or sequence), and
+    the k3 estimate's :math:`u = \log\pi_{ref} - \log\pi`.
+    ``kl_clamp`` bounds the estimate that comes out. Tree-GRPO sets them to 20 and 10.
+    The correction for the sampling engine weighs the policy term by old over sampler probability, the old one being
+    what the ratio is taken to.
+    """
+    zero_RT = torch.zeros_like(logprob_RT)
+    drift_RT = torch.where(trained_RT, logprob_RT - ratio_to_RT, zero_RT)
+    log_ratio_RT = _clamp(_averaged(drift_RT, trained_RT, turn_RT, ratio, ratio_gradient), log_ratio_clamp)
+    credit_RT = torch.where(trained_RT, advantage_RT.to(logprob_RT.dtype), zero_RT)
+    above = epsilon if epsilon_high is None else epsilon_high
+    loss_RT, metrics = _surrogate(log_ratio_RT, credit_RT, 1 - epsilon, 1 + above, dual_clip)
+    metrics["approx_kl"] = -drift_RT
+    if sampler_correction != "none":
+        mismatch_RT = torch.where(trained_RT, ratio_to_RT - _given(sampler_logprob_RT), zero_RT)
+        correction_RT = _correction(mismatch_RT, sampler_correction, sampler_correction_cap)
+        loss_RT = loss_RT * correction_RT
+        metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
+        metrics["sampling/sampling_logp_difference/mean"] = mismatch_RT.abs()
+    if beta:
+        u_RT = torch.where(trained_RT, _given(ref_logprob_RT) - logprob_RT, zero_RT)
+        metrics["kl"] = _clamp(_divergence(u_RT, kl, log_ratio_clamp), kl_clamp)
+        loss_RT = loss_RT + beta * metrics["kl"]
+    if entropy:
+        metrics["entropy"] = torch.where(trained_RT, _given(entropy_RT), zero_RT)
+        loss_RT = loss_RT - entropy * metrics["entropy"]
+    return {"loss": _weighted(loss_RT, trained_RT, weight_RT), **_metrics(metrics, trained_RT, weight_RT)}
+
+
+def nll(logprob_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor) -> dict[str, Tensor]:
+    """Raise the probability of the given completion; see :class:`recipec.spec.loss.Nll`.
+
+    >>> nll(torch.tensor([[0.0, -1.0, -3.0]]), torch.tensor([[False, True, True]]), torch.tensor([[0.0, 0.5, 0.5]]))
+    {'loss': tensor(2.)}
+    """
+    return {"loss": _weighted(-logprob_RT, trained_RT, weight_RT)}
+
+
+def dpo(
+    logprob_RT: Tensor,
+    ref_logprob_RT: Tensor,
+    trained_RT: Tensor,
+    by_pair_R: Tensor,
+    chosen_R: Tensor,
+    weight_R: Tensor,
+    *,
+    beta: float,
+    variant: str,
+    label_smoothing: float,
+    discopop_tau: float,
+    length_normalised: bool,
+) -> dict[str, Tensor]:
+    """Prefer the chosen answer over the rejected one; see :class:`recipec.spec.loss.Dpo`.
+
+    Both rows of a pair must be in the same micro-batch; their order does not matter.
+    Rewards and margins among the metrics are in units of ``beta`` nats.
+    """
+    logp_R = _sum_of(logprob_RT, trained_RT)
+    log_ratio_R = logp_R - _sum_of(ref_logprob_RT, trained_RT)
+    if length_normalised:
+        log_ratio_R = log_ratio_R / trained_RT.sum(-1).clamp(min=1)
+    order = torch.argsort(by_pair_R, stable=True)
+    chosen, rejected = order[chosen_R[order]], order[~chosen_R[order]]
+    assert torch.equal(by_pair_R[chosen], by_pair_R[rejected]), "a pair is split, or is no pair"
+
+    difference = log_ratio_R[chosen] - log_ratio_R[rejected]
+    both = log_ratio_R[chosen], log_ratio_R[rejected]
+    loss = VARIANTS[variant](Scores(*both, beta, label_smoothing, discopop_tau))
+    weight = weight_R[chosen]
+    metrics = {
+        "rewards/chosen": beta * log_ratio_R[chosen],
+        "rewards/rejected": beta * log_ratio_R[rejected],
+        "rewards/margins": beta * difference,
+        "rewards/accuracies": difference > 0,
+        "logps/chosen": logp_R[chosen],
+        "logps/rejected": logp_R[rejected],
+    }
+    everywhere = torch.ones_like(weight, dtype=torch.bool)
+    return {"loss": (loss * weight).sum(), **_metrics(metrics, everywhere, weight)}
+
+
+def _surrogate(
+    log_ratio_RT: Tensor, credit_RT: Tensor, below: float, above: float, dual_clip: float | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return minus credit times the clamped ratio, and where the clamp was at work."""
+    negative_RT = credit_RT < 0
+    low_RT = torch.full_like(credit_RT, -math.inf).masked_fill(negative_RT, below)
+    high_RT = torch.full_like(credit_RT, above).masked_fill(negative_RT, math.inf if dual_clip is None else dual_clip)
+    # One nat above the clamp's end, because the gradient of an exp that overflowed is 0 * inf there.
+    ratio_RT = torch.exp(torch.minimum(log_ratio_RT, high_RT.log() + 1))
+    fell_RT, rose_RT = ratio_RT < low_RT, ratio_RT > high_RT
+    clipped_RT = rose_RT & (credit_RT > 0)
+    metrics = {
+        "clip_ratio/low_mean": fell_RT,
+        "clip_ratio/high_mean": clipped_RT,
+        "clip_ratio/region_mean": fell_RT | clipped_RT,
+    }
+    if dual_clip is not None:
+        metrics["dual_clip"] = rose_RT & negative_RT
+    return -credit_RT * torch.clamp(ratio_RT, low_RT, high_RT), metrics
+
+
+def _averaged(drift_RT: Tensor, trained_RT: Tensor, turn_RT: Tensor, level: str, gradient: str) -> Tensor:
+    """Take the mean of the trained tokens' drift over their turn or row; 0 where not trained."""
+    if level == "token":
+        return drift_RT
+    part_RT = turn_RT if level == "turn" else torch.zeros_like(turn_RT)
+    parts = int(part_RT.max()) + 1 if part_RT.numel() else 1
+    empty = drift_RT.new_zeros(len(drift_RT), parts)
+    total = empty.scatter_add(1, part_RT, drift_RT)
+    count = empty.scatter_add(1, part_RT, trained_RT.to(drift_RT.dtype))
+    mean_RT = (total / count.clamp(min=1)).gather(1, part_RT)
+    if gradient == "own":
+        mean_RT = mean_RT.detach() + drift_RT - drift_RT.detach()
+    return torch.where(trained_RT, mean_RT, torch.zeros_like(mean_RT))
+
+
+def _divergence(u_RT: Tensor, estimator: str, log_ratio_clamp: float | None) -> Tensor:
+    """Estimate KL(policy || reference) of each token from ``u``, the reference's log-probability minus the policy's."""
+    if estimator == "k1":
+        return -u_RT
+    if estimator == "k2":
+        return u_RT.square() / 2
+    if estimator == "abs":
+        return u_RT.abs()
+    u_RT = _clamp(u_RT, log_ratio_clamp)
+    return u_RT.exp() - u_RT - 1
+
+
+def _correction(mismatch_RT: Tensor, how: str, cap: float) -> Tensor:
+    """Weigh tokens by what the trainer's probability is to the engine's, cut at ``cap`` or dropped above it."""
+    correction_RT = torch.exp(mismatch_RT.clamp(max=math.log(cap)))
+    return correction_RT * (mismatch_RT <= math.log(cap)) if how == "mask" else correction_RT
+
+
+def _given(column: Tensor | None) -> Tensor:
+    assert column is not None, "the compiler binds what a knob asks for"
+    return column
+
+
+def _clamp(column: Tensor, bound: float | None) -> Tensor:
+    return column if bound is None else column.clamp(-bound, bound)
+
+
+def _sum_of(logprob_RT: Tensor, trained_RT: Tensor) -> Tensor:
+    return torch.where(trained_RT, logprob_RT, torch.zeros_like(logprob_RT)).sum(-1)
+
+
+def _weighted(column: Tensor, kept: Tensor, weight: Tensor) -> Tensor:
+    zero = torch.zeros_like(column)
+    return (torch.where(kept, column, zero) * torch.where(kept, weight.to(column.dtype), zero)).sum()
+
+
+def _metrics(columns: dict[str, Tensor], kept: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        return {f"metric/{name}": _weighted(column.to(weight.dtype), kept, weight) for name, column in columns.items()}

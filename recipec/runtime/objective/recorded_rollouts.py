@@ -1,0 +1,178 @@
+"""Credit of recorded rows, without a model: a stage's nodes between its rewards and its credit, walked as in a run.
+
+Rows come as a user writes them, or as a run kept them (:mod:`recipec.runtime.data.recorded` reads both).
+Rows that a run kept are credited one training step at a time, since groups never reach across steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipec.diagnostics.errors import credit as faults
+from recipec.diagnostics.model import Refused
+from recipec.graph import Graph, Input, Node, StageGraph, Value
+from recipec.runtime.context import Setting
+from recipec.runtime.data.recorded import KEPT, Recorded, columns_of, need, read_recorded
+from recipec.runtime.graph_runner import Values, Walk
+from recipec.runtime.objective.grouping import state_key, state_text
+
+GIVEN = Value("reward_R", "recorded")
+_WALKED = ("compiler", "grouping", "advantage")
+_GROUPS = ("by_prompt_R", "by_tree_R", "by_episode_R", "by_anchor_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The nodes of one stage that credit is made of, in order, and the columns of rows that they read."""
+
+    nodes: tuple[Node, ...]
+    sampler: str
+    reads: frozenset[str]
+    stepwise: bool
+    levels: Mapping[str, Value]
+    """Level name to the value that holds its credit."""
+    total: Value
+    groups: Mapping[str, Value]
+
+    @property
+    def per_token(self) -> bool:
+        """Whether tokens are credited, and not rows."""
+        return self.total.signal == "advantage_RT"
+
+
+def credit(graph: Graph, rows: Path, stage: str | None = None) -> list[dict[str, Any]]:
+    """Credit recorded rows as a stage of a recipe would; return each row's mapping with what was found out about it.
+
+    Added are ``advantage``, ``levels`` (by name; in ``sum`` they add up to it), ``groups`` (signal to id, numbered by
+    first row) and, where tokens are credited, ``advantage_T``.
+
+    Raises:
+        Refused: RC797 no rows or a row that is none, RC798 the recipe has no such stage, RC799 a row lacks what the
+            recipe asks for, RC795 or RC796 its state cannot be compared.
+    """
+    found = read_recorded(rows)
+    part = slice_of(find_stage(graph, stage))
+    batches: dict[Any, list[int]] = {}
+    for place, row in enumerate(found):
+        batches.setdefault(row.batch, []).append(place)
+    made: list[dict[str, Any]] = [{} for _ in found]
+    numbers: dict[str, dict[Any, int]] = {}
+    for batch, places in batches.items():
+        told = _told(part, [found[place] for place in places], batch, numbers, graph.seed)
+        for place, one in zip(places, told, strict=True):
+            made[place] = {**found[place].said, **one}
+    return made
+
+
+def find_stage(graph: Graph, name: str | None) -> StageGraph:
+    """Find the stage that is meant: the one named, or the only one with credit.
+
+    Raises:
+        Refused: RC798.
+    """
+    names = [stage.name for stage in graph.stages if stage.kind == "rl"]
+    if (name is None and len(names) != 1) or (name is not None and name not in names):
+        raise Refused(faults.which_stage(name, names))
+    return graph.stage(name or names[0])
+
+
+def slice_of(stage: StageGraph) -> Slice:
+    """Find what credit is made of: backwards from the sum of its levels to the rewards and the sampler.
+
+    Raises:
+        Refused: RC799, something on the way takes a model or an environment.
+    """
+    nodes = {node.id: node for node in stage.nodes()}
+    source = next(node for node in nodes.values() if node.slot == "sampler")
+    sampler = source.id
+    summed = nodes[f"{stage.name}/sum.reward_R"]
+    own = tuple(given for given in summed.inputs if not given.parameter.startswith("*"))
+    nodes[summed.id] = replace(summed, inputs=(*own, Input("*reward_R", GIVEN)), knobs={"weights": [1.0]})
+    total = nodes.get(f"{stage.name}/sum.advantage_RT") or nodes[f"{stage.name}/sum.advantage_R"]
+    wanted, reads = {total.id, summed.id}, set[str]()
+    for node in reversed(list(nodes.values())):
+        if node.id not in wanted:
+            continue
+        for given in node.inputs:
+            value = given.value
+            if value == GIVEN:
+                continue
+            if value.node == sampler and value.signal in KEPT:
+                if node is not nodes[summed.id]:  # whose need of an episode has a default
+                    reads.add(value.signal)
+            elif value.node != sampler and nodes[value.node].slot in _WALKED and node.slot in _WALKED:
+                wanted.add(value.node)
+            else:
+                raise Refused(faults.column_missing("", 0, value.signal))
+    walked = tuple(node for node in nodes.values() if node.id in wanted)
+    levels = {
+        node.id.partition("/advantage.")[2]: Value(node.outputs[0], node.id)
+        for node in walked
+        if "/advantage." in node.id
+    }
+    makers = {signal: node.id for node in walked for signal in node.outputs}
+    makers |= dict.fromkeys(reads, sampler)
+    groups = {signal: Value(signal, makers[signal]) for signal in _GROUPS if signal in makers}
+    stepwise = source.knobs["rows"] == "step"
+    return Slice(walked, sampler, frozenset(reads), stepwise, levels, Value(total.outputs[0], total.id), groups)
+
+
+def _told(
+    part: Slice, rows: Sequence[Recorded], batch: Any, numbers: dict[str, dict[Any, int]], seed: int
+) -> Iterator[dict[str, Any]]:
+    """Walk one batch of rows and yield what was found out about each."""
+    need(rows, part.reads, stepwise=part.stepwise, penalised=_penalised(part.nodes))
+    _comparable(part.nodes, rows)
+    columns = columns_of(rows, part.reads)
+    values: Values = {Value(signal, part.sampler): column for signal, column in columns.items()}
+    values[GIVEN] = torch.tensor([row.reward for row in rows], dtype=torch.float64)
+    with torch.no_grad():
+        Walk(Setting(Path(), Path(), seed, ""), {}).run(part.nodes, values)
+    levels = {name: _rows(values[value], columns) for name, value in part.levels.items()}
+    total = _rows(values[part.total], columns)
+    groups = {signal: values[value].tolist() for signal, value in part.groups.items()}
+    for place in range(len(rows)):
+        ids = {
+            signal: numbers.setdefault(signal, {}).setdefault((batch, ids[place]), len(numbers[signal]))
+            for signal, ids in groups.items()
+        }
+        told = {
+            "advantage": _mean(total[place]),
+            "levels": {name: _mean(level[place]) for name, level in levels.items()},
+            "groups": ids,
+        }
+        yield {**told, "advantage_T": total[place]} if part.per_token else told
+
+
+def _comparable(nodes: Iterable[Node], rows: Iterable[Recorded]) -> None:
+    """Check the states of rows that can be credited, where a node compares them: a node itself knows no lines."""
+    for match in [node.knobs["match"] for node in nodes if node.type == "anchor_state"]:
+        check = state_text if match == "similarity" else state_key
+        for row in rows:
+            if not math.isnan(row.reward):
+                check(row.said["state"], row.file, row.line)
+
+
+def _penalised(nodes: Iterable[Node]) -> bool:
+    return any(node.type == "episode_returns" and node.knobs["invalid_action_penalty"] for node in nodes)
+
+
+def _rows(credit: torch.Tensor, columns: Mapping[str, Any]) -> list[Any]:
+    """Return a number a row, or the list of those of its response."""
+    if credit.dim() == 1:
+        return credit.tolist()
+    attend_RT, trained_RT = columns["attend_RT"], columns["trained_RT"]
+    response_RT = attend_RT & (trained_RT.cumsum(-1) > 0)
+    return [row[inside].tolist() for row, inside in zip(credit, response_RT, strict=True)]
+
+
+def _mean(credit: float | list[float]) -> float:
+    if isinstance(credit, list):
+        return sum(credit) / len(credit) if credit else 0.0
+    return credit

@@ -1,0 +1,142 @@
+"""What the policy is held against: itself as it entered the stage, itself a while ago, or another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import vision as vision_faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.context import Setting
+from recipec.runtime.model import lora
+from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.spec import reference as specs
+from recipec.spec.recipe import weights_kind
+
+
+def _scored(policy: CausalLm, *columns: Any) -> dict[str, Tensor]:
+    """Score without gradient and without dropout, at the policy's temperature and by its attention."""
+    training = policy.model.training
+    policy.eval()
+    try:
+        with torch.no_grad():
+            made = policy.logprobs(*columns, entropy=False)
+    finally:
+        policy.model.train(training)
+    return {"ref_logprob_RT": made["logprob_RT"]}
+
+
+def _copies(policy: CausalLm) -> dict[str, Tensor]:
+    """Copy what the stage trains; all else stays as it is, so it need not be kept twice."""
+    return {name: parameter.detach().clone() for name, parameter in policy.trained().items()}
+
+
+class Frozen:
+    """The policy as it entered the stage, or another model; see :class:`recipec.spec.reference.Frozen`.
+
+    Built before the first update, it keeps
+
+    * nothing, where the stage put a fresh adapter on the policy: with the adapter off it is the policy that entered;
+    * a copy of the adapter, where the stage trains its parent's adapter further: off, it would be the base model;
+    * a copy of the trained weights otherwise;
+    * the other model, where ``from`` names one.
+    """
+
+    def __init__(self, spec: specs.Frozen, setting: Setting) -> None:
+        """Keep what is needed, while the policy is as it entered.
+
+        Raises:
+            Refused: RC725, another model that does not share the policy's tokenizer; and what loading it raises.
+        """
+        assert setting.policy is not None, "the reference is built after the policy"
+        self.scorer = setting.policy
+        self.copies: dict[str, Tensor] = {}
+        self.mode = "other" if spec.from_ else "copy"
+        if spec.from_:
+            self.scorer = _other(spec.from_, setting, setting.policy)
+        elif setting.policy.fresh_adapter:
+            self.mode = "adapter_off"
+        else:
+            self.mode = "adapter_copy" if setting.policy.adapted is not None else "weights_copy"
+            self.copies = _copies(setting.policy)
+
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
+        with self._entered()():
+            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
+
+    def _entered(self) -> Callable[[], AbstractContextManager[None]]:
+        if self.mode == "adapter_off":
+            return self.scorer.without_adapter
+        return lambda: self.scorer.replaced(self.copies)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: a continued run starts from the same weights and freezes them again."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+
+
+class Lagged:
+    """A copy of what the policy trains, some updates old; see :class:`recipec.spec.reference.Lagged`.
+
+    It is the only one that a stage keeps, also where the ratio is taken to it: there is then no old policy.
+    """
+
+    def __init__(self, spec: specs.Lagged, setting: Setting) -> None:
+        """Begin with the policy as it entered the stage."""
+        assert setting.policy is not None, "the reference is built after the policy"
+        self.spec = spec
+        self.scorer = setting.policy
+        self.copies = _copies(self.scorer)
+        self.synced = 0
+
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
+        with self.scorer.replaced(self.copies):
+            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
+
+    def after_update(self, updates: int) -> None:
+        """Copy the policy when ``updates``, counted from the stage's start, is a multiple of the period."""
+        if updates % self.spec.sync_every_updates == 0 and updates != self.synced:
+            for name, parameter in self.scorer.trained().items():
+                self.copies[name].copy_(parameter.detach())  # in place: never two copies, not for a moment
+            self.synced = updates
+
+    def state(self) -> dict[str, Any]:
+        """The copy, and the update that it was taken after."""
+        return {"synced": self.synced, "copies": self.copies}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self.synced = int(state["synced"])
+        device = self.scorer.device
+        self.copies = {name: tensor.clone().to(device) for name, tensor in state["copies"].items()}
+
+
+def _other(name: str, setting: Setting, policy: CausalLm) -> CausalLm:
+    """Load the model that ``from`` names, under the policy's tokenizer and attention."""
+    kind = weights_kind(name)
+    if kind == "scratch":
+        raise Refused(faults.no_model("scratch (as a reference)"))
+    at = str(setting.artifacts[f"{name}.policy"]) if kind == "stage" else name
+    spec = type(policy.spec)(dtype=policy.spec.dtype)
+    origin = Origin("directory" if kind == "stage" else kind, at)
+    # whatever adapter the other model has is part of it
+    adapted = (folder_of(origin, setting) / lora.CONFIG).exists()
+    other = type(policy)(spec, setting, replace(origin, adapter="merge" if adapted else None))
+    its_kind, my_kind = str(other.model.config.model_type), str(policy.model.config.model_type)
+    if policy.sight is not None and its_kind != my_kind:
+        raise Refused(vision_faults.sees_otherwise(name, its_kind, my_kind))
+    mine, its = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+    if mine != its or other.vocabulary < policy.vocabulary:
+        raise Refused(faults.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))
+    other.use(policy.attention.again())
+    return other

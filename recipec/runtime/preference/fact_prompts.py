@@ -1,0 +1,146 @@
+"""Prompts with what a graph says about them: looked up, bounded, written out, and encoded as text only."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recipec.diagnostics.errors import preference as faults
+from recipec.diagnostics.model import Refused
+from recipec.package_files import shipped
+from recipec.run.templates import Renderer, template_columns
+from recipec.runtime.batch import Message, Task, question
+from recipec.runtime.context import Setting
+from recipec.runtime.data.templates import read_template
+from recipec.runtime.knowledge.consistency import topic
+from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.knowledge.statements import Triple
+from recipec.spec import preference as specs
+
+_OWN = "kg_rag.j2"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A task, and the same task with facts before its question.
+
+    Example: ``Told(task, informed, ["psoriasis"], [triple], ["psoriasis has symptom itching."])``.
+    """
+
+    own: Task
+    task: Task
+    about: list[str]
+    """Entities that were looked up."""
+    triples: list[Triple]
+    facts: list[str]
+    """The triples as they stand in the prompt, in the same order."""
+
+
+class Informer:
+    """Puts the facts around a question before it, as many as fit; ``left_out`` counts the tasks that got too few.
+
+    Example: ``Informer(spec, setting, longest=64)(tasks)``.
+    """
+
+    def __init__(self, spec: specs.KgRag, setting: Setting, longest: int) -> None:
+        """Take the graph and the policy from the setting; ``longest`` is that of an answer, in tokens.
+
+        Raises:
+            Refused: RC700 or RC712, the template cannot be read; RC887, it leaves out the facts or the question.
+        """
+        assert setting.policy is not None
+        assert setting.knowledge is not None
+        self.spec, self.setting, self.longest = spec, setting, longest
+        self.policy: Any = setting.policy
+        self.knowledge: Knowledge = setting.knowledge
+        self.left_out: Counter[str] = Counter()
+        self.name = spec.template or _OWN
+        own = shipped("templates") / "prompts" / _OWN
+        self.text = read_template(own if spec.template is None else setting.root / spec.template, self.name)
+
+    def __call__(self, tasks: Sequence[Task]) -> list[Told]:
+        """Return the tasks that have facts enough, with them.
+
+        Raises:
+            Refused: RC886 a task does not say what it is about, RC713 the template failed.
+        """
+        self.left_out = Counter()
+        renderer = Renderer(self.text, self.name, own=self.spec.template is None)
+        missing = {"question", "facts"} - template_columns(self.text)
+        if missing:
+            raise Refused(faults.facts_not_shown(self.name, min(missing)))
+        try:
+            return [told for task in tasks if (told := self._told(task, renderer)) is not None]
+        finally:
+            renderer.close()
+
+    def _told(self, task: Task, renderer: Renderer) -> Told | None:
+        about = topic(self.knowledge, task, self.spec.topic, self.spec.top_k)
+        if not about:
+            self.left_out["unlinked"] += 1
+            return None
+        around = self.knowledge.around(about, self.spec.hops, self.spec.relations, self.spec.direction)
+        triples = around[: self.spec.max_facts]
+        facts = list(self._bounded(triples))
+        room = self.policy.max_positions - self.longest
+
+        def length(count: int) -> int:
+            return len(self._informed(task, about, facts[:count], renderer).prompt_ids)
+
+        least, most = self.spec.min_triples, len(facts)
+        if most >= least and length(most) > room:  # the more facts, the longer: search by halves
+            most = least - 1 + bisect_right(range(least, most), room, key=length)
+        if most < least:
+            self.left_out["few_triples"] += 1
+            return None
+        informed = self._informed(task, about, facts[:most], renderer)
+        return Told(task, informed, about, triples[:most], facts[:most])
+
+    def _bounded(self, triples: Sequence[Triple]) -> Iterator[str]:
+        """Yield facts on one line each, until they are longer than allowed."""
+        room = self.spec.max_fact_tokens
+        for triple in triples:
+            fact = " ".join(self.knowledge.say(triple).split())
+            room -= len(self.policy.encode(fact))
+            if room < 0:
+                return
+            yield fact
+
+    def _informed(self, task: Task, about: Sequence[str], facts: Sequence[str], renderer: Renderer) -> Task:
+        labels = [" ".join(self.knowledge.label(entity).split()) for entity in about]
+        values = {"question": question(task), "facts": list(facts), "entities": labels}
+        (text,) = renderer.rows([values], lambda _: f"task {task.id}")
+        text = text.strip("\n")
+        if isinstance(task.prompt, str):
+            return replace(task, prompt=text, prompt_ids=(*self._opening(task), *self.policy.encode(text)))
+        said = _asking(task.prompt, text)
+        more = {"images": task.images} if task.images else {}
+        return replace(task, prompt=said, prompt_ids=tuple(self.policy.render(said, generation=True, **more)))
+
+    def _opening(self, task: Task) -> tuple[int, ...]:
+        """Return the ids that stand before a plain prompt: what the tokenizer begins every text with."""
+        own = tuple(self.policy.encode(task.prompt))
+        count = len(task.prompt_ids) - len(own)
+        return task.prompt_ids[:count] if task.prompt_ids[max(0, count) :] == own else ()
+
+
+def _asking(messages: Sequence[Message], text: str) -> list[Message]:
+    """Put ``text`` in place of what the user's last message says; its images stay where they are."""
+    asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    place = asked[-1] if asked else len(messages) - 1
+    found = [dict(message) for message in messages]
+    found[place]["content"] = _said(found[place]["content"], text)
+    return list(found)
+
+
+def _said(content: Any, text: str) -> Any:
+    """Put ``text`` in place of a content's first text; the other texts are part of the question that it holds."""
+    if isinstance(content, str):
+        return text
+    texts = [i for i, part in enumerate(content) if part.get("type") == "text"]
+    parts: list[Mapping[str, Any]] = [part for i, part in enumerate(content) if i not in texts[1:]]
+    asked = {"type": "text", "text": text}
+    return [asked if i == texts[0] else part for i, part in enumerate(parts)] if texts else [*parts, asked]

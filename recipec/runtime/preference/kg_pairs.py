@@ -1,0 +1,163 @@
+"""Pairs in which a graph of facts stands in for the expert: ``kg_rag`` and ``kg_rank``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.errors import preference as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.knowledge.consistency import Judged, judge, topic, written
+from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.preference import pair_files
+from recipec.runtime.preference.fact_prompts import Informer
+from recipec.runtime.preference.pair_files import Pair
+from recipec.runtime.preference.sample_answers import Answer, Answering, Ask
+from recipec.spec import preference as specs
+
+
+class KnowledgePairs(ABC):
+    """What both ways share: ask, judge, filter, write, and read again."""
+
+    def __init__(self, spec: specs.KgRag | specs.KgRank, setting: Setting) -> None:
+        """Take the graph, the sampler and the policy from the setting."""
+        assert setting.knowledge is not None, "the wiring checks ask for a graph"
+        self._common = spec
+        self.setting = setting
+        self.knowledge: Knowledge = setting.knowledge
+        self.answering = Answering(setting)
+        self.pairs: list[Pair] = []
+        self.left_out: dict[str, int] = {}
+        """Prompts or pairs that were left out, by the reason."""
+
+    def __call__(self, prompt_P: Sequence[Task]) -> dict[str, Any]:
+        """Make the pairs, with exactly the ids that were sampled.
+
+        Raises:
+            Refused: RC885 none is left, RC886 a row does not say what it is about; and what sampling raises.
+        """
+        self._counts: Counter[str] = Counter()
+        found = list(self._made(prompt_P))
+        self.pairs = pair_files.widest(found, self._common.max_pairs)
+        self._counts["over_max_pairs"] += len(found) - len(self.pairs)
+        self.left_out = dict(self._counts)
+        if not self.pairs:
+            raise Refused(faults.no_pairs_left(self.setting.stage, self._common.called, len(prompt_P), self.left_out))
+        out = faults.counted(self.left_out)
+        self.setting.say(f"{len(self.pairs)} pairs of {len(prompt_P)} prompts" + (f"; left out: {out}" if out else ""))
+        return pair_files.columns(self.pairs)
+
+    @abstractmethod
+    def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
+        """Yield the pairs that pass the filters, and count the others."""
+
+    def read(self, folder: Path, prompt_P: Sequence[Task]) -> dict[str, Any]:
+        """Take the pairs that were made before, instead of making them."""
+        self.pairs, self.left_out = pair_files.read_pairs(folder, prompt_P)
+        self.forget()
+        return pair_files.columns(self.pairs)
+
+    def forget(self) -> None:
+        """Remove the answers that were kept in case of a kill: the pairs are committed."""
+        self.answering.forget()
+
+    def write(self, folder: Path) -> None:
+        """Write the pairs with their evidence, and what was left out."""
+        pair_files.write_pairs(folder, self.pairs, self.left_out)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing moves: the pairs are an artifact of their own."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - there is nothing to continue
+        """Continue from ``state()``."""
+
+    def _judged(self, answers: Sequence[Answer], about: Sequence[str]) -> list[Judged]:
+        return [judge(self.knowledge, answer.text, about) for answer in answers]
+
+    def _passes(self, task: Task, one: Answer, other: Answer) -> bool:
+        reason = pair_files.reason_against(task, one, other, self._common)
+        if reason is not None:
+            self._counts[reason] += 1
+        return reason is None
+
+    def _pair(self, task: Task, chosen: _Scored, rejected: _Scored, about: Sequence[str], more: Any) -> Pair:
+        margin = chosen.score - rejected.score
+        evidence = {
+            "rule": self._common.called,
+            "about": list(about),
+            "margin": margin,
+            "chosen": {"score": chosen.score, **chosen.judged.evidence()},
+            "rejected": {"score": rejected.score, **rejected.judged.evidence()},
+            **more,
+        }
+        return Pair(task, chosen.answer, rejected.answer, margin, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    answer: Answer
+    judged: Judged
+    score: float
+
+
+class KgRank(KnowledgePairs):
+    """Pair the answer of the highest score with that of the lowest; see :class:`recipec.spec.preference.KgRank`."""
+
+    def __init__(self, spec: specs.KgRank, setting: Setting) -> None:
+        """Take the knobs."""
+        super().__init__(spec, setting)
+        self.spec = spec
+
+    def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
+        about = [topic(self.knowledge, task, self.spec.topic, self.spec.top_k) for task in tasks]
+        answers = self.answering([Ask("answer", task) for task in tasks])
+        for task, group, entities in zip(tasks, answers, about, strict=True):
+            judged = self._judged(group, entities)
+            scored = [_Scored(a, j, j.score(self.spec)) for a, j in zip(group, judged, strict=True)]
+            best, worst = max(scored, key=lambda one: one.score), min(scored, key=lambda one: one.score)
+            if best.judged.known + worst.judged.known < self.spec.min_claims:
+                self._counts["few_claims"] += 1
+            elif best.score == worst.score:
+                self._counts["tied"] += 1
+            elif best.score - worst.score < self.spec.margin:
+                self._counts["below_margin"] += 1
+            elif self._passes(task, best.answer, worst.answer):
+                yield self._pair(task, best, worst, entities, {"scores": [one.score for one in scored]})
+
+
+class KgRag(KnowledgePairs):
+    """Pair an answer written with facts with one written without; see :class:`recipec.spec.preference.KgRag`."""
+
+    def __init__(self, spec: specs.KgRag, setting: Setting) -> None:
+        """Take the knobs and the template.
+
+        Raises:
+            Refused: RC712 the template is not valid, RC887 it leaves out the facts or the question.
+        """
+        super().__init__(spec, setting)
+        self.spec = spec
+        self.informer = Informer(spec, setting, self.answering.sampling.max_length)
+
+    def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
+        told = self.informer(tasks)
+        self._counts.update(self.informer.left_out)
+        asks = [ask for one in told for ask in (Ask("told", one.task), Ask("answer", one.own))]
+        answers = self.answering(asks)
+        for i, one in enumerate(told):
+            more = {"triples": [written(triple) for triple in one.triples], "facts": one.facts}
+            for with_facts, without in zip(answers[2 * i], answers[2 * i + 1], strict=True):
+                if not self._passes(one.own, with_facts, without):
+                    continue
+                pair = [(a, self._judged([a], one.about)[0]) for a in (with_facts, without)]
+                chosen, rejected = (_Scored(a, j, j.score(self.spec)) for a, j in pair)
+                if self.spec.margin is not None and chosen.score - rejected.score < self.spec.margin:
+                    self._counts["below_margin"] += 1
+                else:
+                    yield self._pair(one.own, chosen, rejected, one.about, more)

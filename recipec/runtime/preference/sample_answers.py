@@ -1,0 +1,141 @@
+"""Answers of the policy as it enters a stage, sampled some prompts at a time: a kill costs no more than those."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recipec.run.artifacts import write_atomic
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting, StoppedEarly
+from recipec.runtime.rollout.chain import sample, texts
+from recipec.runtime.rollout.episodes import keys_of, sampling_of, start_engine
+from recipec.runtime.rollout.hf_engine import Key
+
+ROWS = 128
+"""Answers that are sampled and written down together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the policy wrote: ids as sampled, their text, whether it ended by itself, and the key of its draws.
+
+    Example: ``Answer((5, 9, 2), "It itches.", True, (0, "align", "preference", "told", 3, 1))``.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    ended: bool
+    seed: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A prompt to be answered ``n`` times, ``n`` being the sampler's; ``way`` keeps draws of the same task apart.
+
+    Example: ``Ask("told", task)``.
+    """
+
+    way: str
+    task: Task
+
+
+class Answering:
+    """Samples by the knobs of the stage's sampler.
+
+    What a prompt is answered depends on the policy, the prompt and its key: chunks have the same borders whenever a
+    run continues, so that its answers have the same bits.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        """Take the sampler's spec and the stage's folder from the setting."""
+        assert setting.sampler is not None, "the wiring checks ask for a sampler"
+        assert setting.policy is not None
+        self.setting = setting
+        self.spec: Any = setting.sampler
+        self.sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
+        self.samples: int = self.spec.num_generations
+        self.folder = None if setting.home is None else setting.home / "answers"
+
+    def __call__(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        """Return the answers to each ask, in order.
+
+        Raises:
+            StoppedEarly: the run was asked to stop; what was sampled so far is kept.
+            Refused: RC783, a prompt leaves no room to answer in.
+        """
+        assert self.setting.policy is not None
+        self.setting.policy.eval()
+        size = max(1, ROWS // self.samples)
+        found: list[list[Answer]] = []
+        for number, start in enumerate(range(0, len(asks), size)):
+            found += self._chunk(number, asks[start : start + size])
+            self.setting.say(f"answered {len(found)} of {len(asks)} prompts for pairs")
+        return found
+
+    def forget(self) -> None:
+        """Remove what was kept, once the pairs that were made of it are."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _chunk(self, number: int, asks: Sequence[Ask]) -> list[list[Answer]]:
+        path = None if self.folder is None else self.folder / f"chunk-{number:06d}.json"
+        mark = "" if path is None else self._mark(asks)
+        kept = None if path is None else _kept(path, mark)
+        if kept is not None:
+            return kept
+        if self.setting.stopped():
+            raise StoppedEarly
+        made = self._sampled(asks)
+        if path is not None:
+            rows = [[[list(a.ids), a.text, a.ended, list(a.seed)] for a in group] for group in made]
+            write_atomic(path, json.dumps({"mark": mark, "answers": rows}))
+        return made
+
+    def _sampled(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        found: dict[int, list[Answer]] = {}
+        engine = start_engine(self.setting)
+        for way in dict.fromkeys(ask.way for ask in asks):
+            places = [i for i, ask in enumerate(asks) if ask.way == way]
+            tasks = [asks[i].task for i in places]
+            key = (self.setting.seed, self.setting.stage, "preference", way)
+            groups = sample(engine, tasks, self.sampling, self.samples, key)
+            keys = keys_of(tasks, self.samples, key)
+            for place, group, own in zip(places, groups, keys, strict=True):
+                said = texts(self.setting, group)
+                found[place] = [
+                    Answer(c.ids, text, c.ended, seed) for c, text, seed in zip(group, said, own, strict=True)
+                ]
+        return [found[i] for i in range(len(asks))]
+
+    def _mark(self, asks: Sequence[Ask]) -> str:
+        """Hash what the answers depend on; filters are not among it, so that they can be loosened for nothing."""
+        asked = [[ask.way, ask.task.id, list(ask.task.prompt_ids)] for ask in asks]
+        pictures = [[picture.digest for picture in ask.task.images] for ask in asks]
+        keys = [self.samples, self.setting.seed, self.setting.stage, self._weights]
+        return hashlib.sha256(json.dumps([asked, pictures, repr(self.sampling), keys]).encode()).hexdigest()
+
+    @cached_property
+    def _weights(self) -> str:
+        assert self.setting.policy is not None
+        return self.setting.policy.fingerprint()
+
+
+def _kept(path: Path, mark: str) -> list[list[Answer]] | None:
+    """Read answers that were kept; None where they are others, or what is there is no such file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [list(_read(group)) for group in found["answers"]] if found["mark"] == mark else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(group: Sequence[Any]) -> Iterator[Answer]:
+    for ids, text, ended, seed in group:
+        yield Answer(tuple(ids), text, ended, tuple(seed))

@@ -1,0 +1,99 @@
+"""Answers compared as mathematics, in processes that are killed when they hang."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics.errors import reward as faults
+from recipec.diagnostics.errors.data import package_missing
+from recipec.diagnostics.model import Refused
+from recipec.run.worker_pool import Declined, Lost, Pool
+from recipec.runtime.batch import Task
+from recipec.runtime.context import Setting
+from recipec.runtime.reward.answers import right_answers
+from recipec.spec import reward as specs
+
+MAX_FAILED = 0.01
+MIN_SCORED = 100
+MAX_PROCESSES = 4
+
+
+class Tally:
+    """Counts the answers that could not be scored; stops the run when they are more than one in a hundred.
+
+    Example: ``Tally("math_verify").add(8, ["9^{9^{9^9}}"])``.
+    """
+
+    def __init__(self, reward: str) -> None:
+        self.reward = reward
+        self.scored = 0
+        self.failed: list[str] = []
+
+    def add(self, scored: int, failed: Sequence[str]) -> None:
+        """Count a batch; once a hundred answers are counted, judge them and begin again.
+
+        Raises:
+            Refused: RC744.
+        """
+        self.scored += scored
+        self.failed += failed
+        if self.scored < MIN_SCORED:
+            return
+        if len(self.failed) > MAX_FAILED * self.scored:
+            raise Refused(faults.scoring_fails(self.reward, len(self.failed), self.scored, self.failed[:3]))
+        self.scored, self.failed = 0, []
+
+
+class MathVerify:
+    """Compare mathematical answers for equality; see :class:`recipec.spec.reward.MathVerify`.
+
+    What a model wrote is read and evaluated in child processes only.
+    An answer that hangs or kills its child gets NaN; one that cannot be read as mathematics is wrong.
+    """
+
+    def __init__(self, spec: specs.MathVerify, setting: Setting) -> None:  # noqa: ARG002 - every class takes both
+        self.spec = spec
+        size = min(MAX_PROCESSES, os.cpu_count() or 1)
+        self._pool = Pool("recipec.runtime.reward.worker_judges:mathematics", None, size=size)
+        self._tally = Tally("math_verify")
+
+    def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Tensor]:
+        """Score a batch.
+
+        Raises:
+            Refused: RC741, RC742, RC745 the right answer is none; RC744 more than one in a hundred failed.
+        """
+        prompts = by_prompt_R.tolist()
+        right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}
+        pairs = dict.fromkeys((a, t) for p, t in zip(prompts, text_R, strict=True) for a in right[p])
+        try:
+            answers = dict(zip(pairs, self._pool.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
+        except Declined as problem:
+            if problem.error in {"ModuleNotFoundError", "ImportError"}:
+                raise Refused(package_missing("math-verify", "train", "reward `math_verify`")) from None
+            raise Refused(faults.judge_broken("math_verify", problem.message)) from None
+        scores = [
+            self._score(prompt_P[p], [answers[a, t] for a in right[p]]) for p, t in zip(prompts, text_R, strict=True)
+        ]
+        self._tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
+        return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
+
+    def _score(self, task: Task, answers: list[Any]) -> float:
+        if any(answer is True for answer in answers):
+            return self.spec.correct
+        if any(isinstance(answer, Lost) for answer in answers):
+            return math.nan
+        if all(answer is None for answer in answers):
+            value = task.columns[self.spec.answer]
+            raise Refused(faults.unreadable_gold(task.id, self.spec.answer, str(value)))
+        return self.spec.wrong
+
+    def close(self) -> None:
+        """End the child processes."""
+        self._pool.close()

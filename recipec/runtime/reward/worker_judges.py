@@ -1,0 +1,100 @@
+"""What judges a model's text by evaluating it: run only in the children of ``worker_pool``, without torch."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+# Between dollar signs a sentence would be read as a product of its letters.
+_WORDS = re.compile(r"(?<![\\\w])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
+
+
+def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
+    """Make the reasoning-gym tasks of ``{task, size, seed, options}``; answer ``null`` with all of them.
+
+    A request ``[index, answer]`` is answered with the task's own score.  Several verifiers of the package evaluate
+    the answer, which is why they run here.
+
+    Raises:
+        LookupError: no such task; the text is the name that comes nearest, or empty.
+        ValueError: the task refuses its options.
+    """
+    import reasoning_gym  # noqa: PLC0415 - 1.2 s, and only in the child
+    from reasoning_gym.factory import DATASETS  # noqa: PLC0415
+
+    name = argument["task"]
+    if name not in DATASETS:
+        raise LookupError(next(iter(difflib.get_close_matches(name, DATASETS, 1)), ""))
+    try:
+        # the package draws item i from seed + i: neighbouring seeds would share all but one of their tasks
+        seed = argument["seed"] << 32
+        tasks = reasoning_gym.create_dataset(name, size=argument["size"], seed=seed, **argument["options"])
+    except (TypeError, AssertionError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    entries: dict[int, Any] = {}
+
+    def entry(index: int) -> Any:
+        if index not in entries:
+            entries[index] = tasks[index]
+        return entries[index]
+
+    def answer(request: Any) -> Any:
+        if request is None:
+            rows = [entry(i) for i in range(argument["size"])]
+            return [{k: _plain(row[k]) for k in ("question", "answer", "metadata")} for row in rows]
+        index, text = request
+        return float(tasks.score_answer(answer=text, entry=entry(index)))
+
+    return answer
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON keeps it, whatever a task put into its metadata."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every handler takes one
+    """Compare two mathematical texts: a request is ``[gold, answer]``.
+
+    Its answer is a bool, or None for a gold that cannot be read.
+
+    Math-Verify's own alarms are off: they only work in a main thread and fail silently elsewhere.
+    """
+    from math_verify import parse, verify  # noqa: PLC0415 - sympy takes a second, and only in the child
+
+    warnings.simplefilter("ignore")
+    read: dict[str, Any] = {}
+
+    def expression(text: str) -> Any:
+        try:
+            return parse(text, parsing_timeout=None, raise_on_error=True)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - what no parser reads is no mathematics, whatever the parser raises
+            return []
+
+    def gold(text: str) -> Any:
+        if text not in read:
+            read[text] = expression(text) or ([] if _WORDS.search(text) else expression(f"${text}$"))
+        return read[text]
+
+    def answer(request: Any) -> Any:
+        right, text = request
+        if not gold(right):
+            return None
+        try:
+            return bool(verify(gold(right), expression(text), timeout_seconds=None, raise_on_error=True))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - what sympy cannot compare is not the same
+            return False
+
+    answer(["1", "$1$"])  # the grammar is built on first use; that is start-up, not somebody's answer
+    return answer

@@ -1,0 +1,157 @@
+"""Chains: independent completions of each prompt, or independent episodes where there is an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipec.runtime.rollout import metrics
+from recipec.runtime.rollout.episodes import Engine, Errors, Growth, decode, keys_of, roots, sampling_of, start_engine
+from recipec.runtime.rollout.hf_engine import Completion, Key, Request
+from recipec.runtime.rollout.rows import rows_from
+from recipec.runtime.rollout.token_sampling import Sampling
+
+if TYPE_CHECKING:
+    from recipec.runtime.batch import Task
+    from recipec.runtime.context import Setting
+    from recipec.spec.sampler import Chain as Spec
+
+
+class Chain:
+    """Sample a group of completions or episodes of every prompt; see :class:`recipec.spec.sampler.Chain`.
+
+    Without an environment an episode is one turn, so that a row is the whole episode under ``rows: step`` as well;
+    its state is then the task.
+    """
+
+    def __init__(self, spec: Spec, setting: Setting) -> None:
+        """Take the knobs and start the engine that the setting names."""
+        self.spec = spec
+        self.setting = setting
+        self.engine = start_engine(setting)
+        self.tokens = 0  # prompts and completions, since the stage began
+        self.episodes = 0
+        self.errors = Errors()
+
+    def __call__(self, prompt_P: Sequence[Task]) -> dict[str, Any]:
+        """Return the rows of the prompts, in order, and statistics under ``metric/``.
+
+        Raises:
+            Refused: RC785 where more than a fifth of a step's episodes ended in error.
+        """
+        key = (self.setting.seed, self.setting.stage, self.setting.step)
+        made = self._completions(prompt_P, key) if self.setting.environment is None else self._played(prompt_P, key)
+        self.tokens += int(made["attend_RT"].sum())
+        return made | {"metric/num_tokens": self.tokens}
+
+    def _completions(self, prompt_P: Sequence[Task], key: Key) -> dict[str, Any]:
+        sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
+        groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, self.setting.attempt)
+        completions = [completion for group in groups for completion in group]
+        signals = rows_of(self.setting, prompt_P, groups)
+        signals["episode_id_R"] += self.episodes
+        if self.spec.rows == "step":
+            signals["by_episode_R"] = signals["episode_id_R"]
+            signals["state_R"] = [str(prompt) for prompt in signals["prompt_id_R"].tolist()]
+        self.episodes += len(completions)
+        return signals | _statistics(completions)
+
+    def _played(self, prompt_P: Sequence[Task], key: Key) -> dict[str, Any]:
+        assert self.setting.environment is not None
+        samples = self.spec.num_generations
+        growth = Growth(self.setting, self.engine, sampling_of(self.spec), self.spec.max_context_length)
+        keys = [k for group in keys_of(prompt_P, samples, key, self.setting.attempt) for k in group]
+        by_prompt = [i for i in range(len(prompt_P)) for _ in range(samples)]
+        leaves = growth.grow(roots(self.setting.environment, prompt_P, samples), keys)
+        growth.forget()
+        signals = rows_from(self.setting, prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
+        self.errors.refuse(leaves, self.setting.attempt)
+        self.episodes += len(leaves)
+        errors = sum(leaf.position.error is not None for leaf in leaves)
+        return signals | metrics.episodes(leaves, self.spec.rows) | {"metric/episodes/errors": float(errors)}
+
+    def state(self) -> dict[str, Any]:
+        """Return the counters."""
+        return {"tokens": self.tokens, "episodes": self.episodes}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue counting."""
+        self.tokens, self.episodes = int(state["tokens"]), int(state["episodes"])
+
+
+def sample(
+    engine: Engine, tasks: Sequence[Task], sampling: Sampling, samples: int, key: Key, attempt: int = 0
+) -> list[list[Completion]]:
+    """Write ``samples`` completions of each task; sample ``i`` of task ``t`` draws from ``(*key, t.id, i)``.
+
+    A task that occurs again continues the count, so that no two rows draw the same numbers.
+    An evaluation gives a key of its own, such as ``(seed, "evaluate", name)``, and disturbs nothing.
+    """
+    keys = keys_of(tasks, samples, key, attempt)
+    requests = [Request(tuple(t.prompt_ids), k, t.id, images=t.images) for t, k in zip(tasks, keys, strict=True)]
+    return engine.generate(requests, sampling)
+
+
+def rows_of(setting: Setting, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:
+    """Lay completions out as rows, group by group: every column that a sampler of trajectories provides."""
+    by_prompt = [i for i, group in enumerate(groups) for _ in group]
+    completions = [completion for group in groups for completion in group]
+    rows = len(completions)
+    written = texts(setting, completions)
+    return {
+        **_columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)]),
+        "text_R": written,
+        "transcript_R": list(written),
+        "env_reward_R": torch.zeros(rows, dtype=torch.float64),
+        "action_valid_R": torch.ones(rows, dtype=torch.bool),
+        "by_prompt_R": torch.tensor(by_prompt, dtype=torch.int64),
+        "prompt_id_R": torch.tensor([prompt_P[i].id for i in by_prompt], dtype=torch.int64),
+        "episode_id_R": torch.arange(rows),
+        "step_R": torch.zeros(rows, dtype=torch.int64),
+        "error_R": torch.zeros(rows, dtype=torch.bool),
+    }
+
+
+def texts(setting: Setting, completions: Sequence[Completion]) -> list[str]:
+    """Decode what was written, special tokens left out."""
+    assert setting.policy is not None
+    return decode(setting.policy.tokenizer, [c.ids for c in completions])
+
+
+def _columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, Tensor]:
+    """Pad prompt and completion to the right; what the policy wrote is trained, in turn 1."""
+    width = max((len(prompt) + len(completion.ids) for prompt, completion in rows), default=0)
+    tokens_RT = np.zeros((len(rows), width), dtype=np.int64)
+    logprob_RT = np.zeros((len(rows), width), dtype=np.float32)
+    for i, (prompt, completion) in enumerate(rows):
+        start, end = len(prompt), len(prompt) + len(completion.ids)
+        tokens_RT[i, :start], tokens_RT[i, start:end] = prompt, completion.ids
+        logprob_RT[i, start:end] = completion.logprob
+    column_T = np.arange(width)[None]
+    start_R1 = np.array([len(prompt) for prompt, _ in rows], dtype=np.int64)[:, None]
+    end_R1 = np.array([len(prompt) + len(c.ids) for prompt, c in rows], dtype=np.int64)[:, None]
+    attend_RT = column_T < end_R1
+    trained_RT = attend_RT & (column_T >= start_R1)
+    return {
+        "tokens_RT": torch.from_numpy(tokens_RT),
+        "attend_RT": torch.from_numpy(attend_RT),
+        "trained_RT": torch.from_numpy(trained_RT),
+        "turn_RT": torch.from_numpy(trained_RT.astype(np.int64)),
+        "sampler_logprob_RT": torch.from_numpy(logprob_RT),
+    }
+
+
+def _statistics(completions: Sequence[Completion]) -> dict[str, float]:
+    """Lengths in tokens; `terminated` are the rows that ended by themselves, `clipped` the others."""
+    found: dict[str, float] = {}
+    ended = [len(c.ids) for c in completions if c.ended]
+    for name, lengths in {"": [len(c.ids) for c in completions], "terminated_": ended}.items():
+        for which, value in (("mean", np.mean), ("min", np.min), ("max", np.max)):
+            found[f"metric/completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
+    found["metric/completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(completions))
+    return found

@@ -1,0 +1,182 @@
+"""The update: gradients add up over micro-batches, then one step of AdamW."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from recipec.diagnostics.errors import run as faults
+from recipec.diagnostics.model import Refused
+from recipec.spec.optimizer import Adamw
+
+if TYPE_CHECKING:
+    from recipec.runtime.context import Setting
+
+_MOST_SKIPS = 3  # in a row: beyond that the run is broken, not unlucky
+
+
+class AdamW:
+    """Adam with decoupled decay over the policy's trained parameters; see :class:`recipec.spec.optimizer.Adamw`.
+
+    Weights that are not float32 keep a float32 copy, so that updates below their resolution are not lost.
+    """
+
+    def __init__(self, spec: Adamw, setting: Setting) -> None:
+        """Take the knobs; ``bind`` gives the parameters."""
+        self.spec = spec
+        self.setting = setting
+        self.updates = 0
+        self.skipped = 0
+        self.total = 1
+        self.pace = 1.0
+        """How far an update goes in the schedule; below 1 in a step that has more updates than were planned for it."""
+        self.place = 0.0
+        self.named: dict[str, nn.Parameter] = {}
+        self.masters: dict[str, Tensor] = {}
+        self.optimizer: torch.optim.Optimizer
+
+    def bind(self, model: nn.Module, total: int) -> None:
+        """Freeze what the recipe freezes and optimise the rest, over ``total`` updates.
+
+        Raises:
+            Refused: RC773, a name under ``freeze`` matches no parameter, or nothing is left to train.
+        """
+        self.total = max(1, total)
+        freeze(model, self.spec.freeze, parts_of(self.setting.policy))
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.named:
+            raise Refused(faults.nothing_to_train("every parameter is frozen"))
+        self.masters = {
+            name: p if p.dtype == torch.float32 else p.detach().float().clone() for name, p in self.named.items()
+        }
+        decayed = [m for m in self.masters.values() if m.ndim > 1]
+        plain = [m for m in self.masters.values() if m.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=self.spec.learning_rate,
+            betas=self.spec.betas,
+            eps=self.spec.epsilon,
+            fused=True,
+        )
+
+    def __call__(self, loss: Tensor) -> dict[str, Any]:
+        """Add the gradient of one micro-batch."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {}
+
+    def learning_rate(self, update: int, place: float | None = None) -> float:
+        """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.
+
+        Linear warm-up to the peak, then constant, or down to 0 at the last update along a line or half a cosine.
+        """
+        spec = self.spec
+        place = float(update) if place is None else place
+        warmup, done = spec.warmup_updates if spec.warmup_updates is not None else 0, float(update)
+        if spec.warmup_ratio is not None:
+            warmup, done = math.ceil(spec.warmup_ratio * self.total), place
+        if done < warmup:
+            return spec.learning_rate * (done + 1) / (warmup + 1)
+        if spec.schedule == "constant":
+            return spec.learning_rate
+        left = max(0.0, place - warmup) / max(1, self.total - warmup)
+        share = 1 - left if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * left))
+        return spec.learning_rate * max(0.0, share)
+
+    def step(self, prompts: list[int]) -> dict[str, float]:
+        """Take one update with the gradients added so far; ``prompts`` name the batch should they not be finite.
+
+        Raises:
+            Refused: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often.
+        """
+        for name, parameter in self.named.items():
+            master = self.masters[name]
+            # an update without rows is an update all the same: moments decay
+            given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            master.grad = given if master is parameter else given.float()
+        norm = self._norm()
+        finite = math.isfinite(norm)
+        if finite:
+            self._scale(norm)
+            rate = self.learning_rate(self.updates, self.place)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            with torch.no_grad():
+                for name, parameter in self.named.items():
+                    if self.masters[name] is not parameter:
+                        parameter.copy_(self.masters[name])
+            self.skipped = 0
+        else:
+            self.skipped += 1
+            rate = 0.0
+            if self.spec.nonfinite == "stop" or self.skipped > _MOST_SKIPS:
+                setting = self.setting
+                raise Refused(faults.not_finite("the gradient", setting.stage, setting.step + 1, prompts))
+        self.updates += 1
+        self.place += self.pace
+        for name, parameter in self.named.items():
+            parameter.grad = self.masters[name].grad = None
+        return {"grad_norm": norm, "learning_rate": rate, "skipped_updates": float(not finite)}
+
+    def _norm(self) -> float:
+        grads = [m.grad for m in self.masters.values() if m.grad is not None]
+        return float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+
+    def _scale(self, norm: float) -> None:
+        bound = self.spec.max_grad_norm
+        if bound and norm > bound:
+            for master in self.masters.values():
+                if master.grad is not None:
+                    master.grad.mul_(bound / (norm + 1e-6))  # 1e-6 as in torch's clip_grad_norm_
+
+    def state(self) -> dict[str, Any]:
+        """Moments, counters and float32 copies by parameter name."""
+        counters = {"updates": self.updates, "place": self.place, "skipped": self.skipped}
+        found: dict[str, Any] = {**counters, "moments": {}, "masters": {}}
+        for name, master in self.masters.items():
+            moments = self.optimizer.state.get(master, {})
+            found["moments"][name] = dict(moments)
+            if master is not self.named[name]:
+                found["masters"][name] = master
+        return found
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
+        self.place = float(state.get("place", self.updates))
+        with torch.no_grad():
+            for name, master in state["masters"].items():
+                self.masters[name].copy_(master)
+        for name, moments in state["moments"].items():
+            if moments:
+                master = self.masters[name]
+                # the step too: the fused kernel reads it where the weights are
+                self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
+
+
+def parts_of(policy: Any) -> Mapping[str, list[nn.Parameter]]:
+    """Parameters of a policy by the parts that ``freeze`` may name."""
+    return policy.parts() if hasattr(policy, "parts") else {}
+
+
+def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:
+    """Give the parameters of parts, or with names that begin with or contain one of ``names``, no gradients.
+
+    Raises:
+        Refused: RC773, a name is no part and matches no parameter.
+    """
+    for frozen in names:
+        hits = parts.get(frozen) or [p for name, p in model.named_parameters() if _matches(name, frozen)]
+        if not hits:
+            known = f"; parts of this policy are {', '.join(f'`{name}`' for name in sorted(parts))}" if parts else ""
+            raise Refused(faults.nothing_to_train(f"no parameter's name matches `freeze: {frozen}`{known}"))
+        for parameter in hits:
+            parameter.requires_grad_(False)
+
+
+def _matches(name: str, frozen: str) -> bool:
+    return name.startswith(frozen) or frozen in name.split(".")

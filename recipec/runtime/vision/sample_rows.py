@@ -1,0 +1,93 @@
+"""Images among the rows that attentions are compared on, where the policy sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipec.diagnostics.errors import trie as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.batch import Batch, pad_rows
+from recipec.runtime.images.picture import Picture
+
+COLUMNS = ("tokens_RT", "attend_RT", "trained_RT")
+_SIDE = 64
+
+
+def columns(part: Batch, width: int) -> list[Any]:
+    """Return the columns that a policy scores, cut to a width, and the images where there are any."""
+    cut = [part[name][:, :width] for name in COLUMNS]
+    return cut + [part[name] for name in ("pixels_I", "image_row_I") if name in part]
+
+
+def keyed(policy: Any, batch: Batch) -> Batch:
+    """Return a batch whose ids tell images apart, where the policy sees any."""
+    found: Batch = batch if policy.sight is None else policy.keyed(batch)
+    return found
+
+
+def illustrated(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
+    """Show an image behind the first token of every row; rows that begin alike show the same one.
+
+    Raises:
+        Refused: RC836, rows of a run show images already, and files of rows do not hold those.
+    """
+    if policy.sight is None:
+        return batch
+    if recorded:
+        if bool((batch["tokens_RT"] == policy.shown).any()):
+            raise Refused(faults.nothing_to_certify("rows with images hold no pixels: leave `--rows` out"))
+        return batch
+    shown = _pictures(policy)
+    chosen: dict[tuple[int, ...], Picture] = {}
+    rows: list[tuple[list[int], list[bool]]] = []
+    seen: list[Picture] = []
+    for tokens_T, attend_T, trained_T in zip(*(batch[name] for name in COLUMNS), strict=True):
+        ids = [token if token != policy.shown else 0 for token in tokens_T[attend_T].tolist()]
+        picture = chosen.setdefault(tuple(ids[:4]), shown[len(chosen) % len(shown)])
+        trained = trained_T[attend_T].tolist()
+        made = [*ids[:1], *picture.tokens, *ids[1:]][: policy.max_positions]
+        on = [*trained[:1], *[False] * len(picture.tokens), *trained[1:]][: policy.max_positions]
+        rows.append((made, on))
+        seen.append(picture)
+    lengths_R = torch.tensor([len(ids) for ids, _ in rows])
+    tokens_RT = pad_rows([ids for ids, _ in rows], torch.int64)
+    attend_RT = torch.arange(tokens_RT.shape[1]) < lengths_R[:, None]
+    return Batch(
+        tokens_RT=tokens_RT,
+        attend_RT=attend_RT,
+        trained_RT=attend_RT & pad_rows([on for _, on in rows], torch.float32).bool(),
+        pixels_I=seen,
+        image_row_I=torch.arange(len(seen)),
+    )
+
+
+def moved(policy: Any, batch: Batch, shift: int) -> Tensor:
+    """Return other ids with the same prefixes; what stands for images stays."""
+    tokens_RT: Tensor = batch["tokens_RT"]
+    moved_RT: Tensor = (tokens_RT + shift) % policy.vocabulary
+    if policy.sight is None:
+        return moved_RT
+    marks = torch.tensor(sorted({i for picture in batch.get("pixels_I", ()) for i in picture.tokens}))
+    moved_RT[moved_RT == policy.shown] = 0
+    kept_RT: Tensor = torch.isin(tokens_RT, marks)
+    return torch.where(kept_RT, tokens_RT, moved_RT)
+
+
+def _pictures(policy: Any) -> Sequence[Picture]:
+    """Return two images of a policy's own, of different sizes."""
+    if hasattr(policy, "specimens"):
+        found: Sequence[Picture] = policy.specimens()
+        return found
+    from PIL import Image  # noqa: PLC0415 - only images need it
+
+    draw = np.random.default_rng(0)
+    sizes = ((_SIDE, _SIDE // 2), (_SIDE // 2, _SIDE))
+    return [
+        policy.picture(Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)), f"noise {place}")
+        for place, size in enumerate(sizes)
+    ]

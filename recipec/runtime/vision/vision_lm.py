@@ -1,0 +1,373 @@
+"""The policy that sees images: an image-text model, whose images are encoded once a forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recipec.diagnostics.errors import model as model_faults
+from recipec.diagnostics.errors import vision as faults
+from recipec.diagnostics.model import Refused
+from recipec.runtime.batch import Batch
+from recipec.runtime.context import Setting
+from recipec.runtime.images.fit import framed
+from recipec.runtime.images.picture import Picture
+from recipec.runtime.model import quantization, weights
+from recipec.runtime.model import scratch as text_scratch
+from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.vision import processors, scratch
+from recipec.runtime.vision.families import Family, family_of
+from recipec.runtime.vision.image_features import Encoder, Shown
+from recipec.runtime.vision.image_tokens import Registry
+from recipec.spec import policy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class VisionLm(CausalLm):
+    """A Hugging Face image-text model; see :class:`recipec.spec.policy.VisionLm`.
+
+    In its forward passes each token of an image has an id beyond the vocabulary (:class:`.ids.Registry`), so that
+    an attention that shares what rows have in common shares images exactly where they are the same.
+    """
+
+    spec: policy.VisionLm
+    family: Family
+    processor: Any
+
+    def __init__(self, spec: policy.VisionLm, setting: Setting, origin: Origin) -> None:
+        """Load or build the model, its adapter, its tokenizer and its image processor."""
+        super().__init__(spec, setting, origin)
+        self._see()
+        self._lists = self._takes_lists()
+
+    def _see(self) -> None:
+        """Prepare to be shown images."""
+        self.family = self.family_of(self.model)
+        self.shown = int(self.model.config.image_token_id)
+        self.registry = Registry(self.vocabulary, self.shown)
+        self._pictures: dict[str, Picture] = {}
+        self.encoder = Encoder(self.family)
+        self._shown: Shown | None = None
+
+    @staticmethod
+    def family_of(model: Any) -> Family:
+        """Return the family of a model, which was looked at when it was loaded."""
+        found = family_of(model.config)
+        assert found is not None, model.config.model_type
+        return found
+
+    def _new(self) -> nn.Module:
+        spec = self.spec.scratch
+        assert spec is not None
+        tokenizer = text_scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        self.tokenizer = scratch.with_marks(tokenizer, spec.architecture)
+        model = scratch.build_model(spec, self.tokenizer, self.spec.dropout)
+        self.processor = self._processor(scratch.build_processor(spec).to_dict(), model)
+        return model
+
+    def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        weights.inspect_folder(folder, sees=True)
+        self.tokenizer = weights.load_tokenizer(folder)
+        model = weights.load_model(folder, dtype, self.spec.dropout)
+        family, config = self.family_of(model), getattr(model, "config")  # noqa: B009 - typed as a module
+        self.processor = self._processor(processors.described(folder), model)
+        vocabulary = self.tokenizer.get_vocab()
+        if vocabulary.get(family.shown) != config.image_token_id:
+            raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
+        scratch.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
+        return model
+
+    def _processor(self, said: Mapping[str, Any], model: Any) -> Any:
+        kind = str(model.config.model_type)
+        return processors.build(said, self.family_of(model), kind, self.spec.image, self._named())
+
+    def _quantized(self, model: nn.Module) -> nn.Module:
+        if self.spec.quantization is None:
+            return model
+        return quantization.quantize(model, self.family_of(model).decoder, self.device)  # type: ignore[no-any-return]
+
+    def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:
+        """Name the layers that are meant: the decoder's, and others by names that the decoder has not.
+
+        Raises:
+            Refused: RC732, no layer has a name among the targets.
+        """
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        linear = [name for name in linear if name.startswith("model.")]  # the head stays as it is
+        own = [name for name in linear if name.startswith(self.family_of(model).decoder + ".")]
+        if lora.targets == "all_linear":
+            return lora.model_copy(update={"targets": tuple(own)})
+        chosen: list[str] = []
+        for target in lora.targets:
+            hits = _named(own, target) or _named(linear, target)
+            if not hits:
+                raise Refused(model_faults.adapter_mismatch(f"no linear layer's name has `{target}` in it"))
+            chosen += hits
+        return lora.model_copy(update={"targets": tuple(dict.fromkeys(chosen))})
+
+    # text and images
+
+    def picture(self, image: Image, path: str) -> Picture:
+        """Prepare an image for the model.
+
+        Raises:
+            Refused: RC852, it needs more tokens than the model has positions; RC855, the processor does not take it.
+        """
+        try:
+            made, text = self.family.prepare(self.processor, framed(image, self.spec.image))
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            raise Refused(faults.image_refused(path, str(error).partition("\n")[0])) from error
+        tokens = tuple(int(i) for i in self.tokenizer(text, add_special_tokens=False).input_ids)
+        if len(tokens) >= self.max_positions:
+            raise Refused(faults.image_too_large(path, len(tokens), self.max_positions))
+        # the encoder takes its own type; kept in it, many images need half of the memory
+        inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in sorted(made.items())}
+        digest = hashlib.sha256(repr([(k, v.dtype, tuple(v.shape)) for k, v in inputs.items()]).encode())
+        for value in inputs.values():
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return Picture(digest.hexdigest(), path, inputs, tokens)
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True, images: Sequence[Picture] = ()
+    ) -> list[int]:
+        """Encode messages by the chat template; each `image` part becomes the tokens of the next of ``images``.
+
+        Raises:
+            Refused: RC851, there are more or fewer images than parts; RC729, RC730.
+        """
+        wanted = sum(part.get("type") == "image" for message in messages for part in _parts(message["content"]))
+        if wanted != len(images):
+            raise Refused(faults.miscounted(len(images), wanted, "a conversation"))
+        said = [{**message, "content": self._content(message["content"])} for message in messages]
+        ids = self.text.render(said, generation=generation)
+        if ids.count(self.shown) != len(images):
+            raise Refused(faults.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
+        made: list[int] = []
+        at = 0
+        for place, picture in zip([i for i, token in enumerate(ids) if token == self.shown], images, strict=True):
+            first, last = picture.tokens[0], picture.tokens[-1]
+            # separators that the template writes itself are not doubled
+            made += ids[at : place - (first != self.shown and at < place and ids[place - 1] == first)]
+            made += picture.tokens
+            at = place + 1 + (last != self.shown and ids[place + 1 : place + 2] == [last])
+        return made + ids[at:]
+
+    def _content(self, content: Any) -> Any:
+        """Return a message's content in the form that the template takes."""
+        if self._lists:
+            return _parts(content)
+        if isinstance(content, str) or any(part.get("type") == "image" for part in content):
+            return content
+        return "".join(str(part["text"]) for part in content)
+
+    def _takes_lists(self) -> bool:
+        """Whether the chat template takes content in parts; a template that does not may silently leave text out."""
+        try:
+            ids = self.text.render([{"role": "user", "content": [{"type": "text", "text": "xyz"}]}])
+        except Refused:
+            return False
+        text = self.text.decode(ids)
+        return "xyz" in text and "'type'" not in text
+
+    # forward passes
+
+    def _show(self, pictures: Iterable[Picture]) -> dict[str, Picture]:
+        """Give images their ids; return them by digest."""
+        found = {picture.digest: picture for picture in pictures}
+        for picture in found.values():
+            self.registry.add(picture, self.family.shape(self.model, picture.inputs))
+        return found
+
+    def virtual(self, ids: Sequence[int], images: Sequence[Picture]) -> tuple[int, ...]:
+        """Return a prompt's ids with those of its images.
+
+        Raises:
+            Refused: RC851.
+        """
+        self._show(images)
+        row_T = np.asarray(ids, dtype=np.int64)
+        if not images and not (row_T == self.shown).any():
+            return tuple(ids)
+        return tuple(self.registry.place(row_T, np.zeros(len(row_T), dtype=bool), images, "a prompt").tolist())
+
+    def logprobs(
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture] = (),
+        image_row_I: Tensor | None = None,
+        *,
+        entropy: bool = True,
+    ) -> dict[str, Tensor]:
+        """Return ``logprob_RT`` and, if asked, ``entropy_RT``, as of rows that show ``pixels_I``.
+
+        Raises:
+            Refused: RC736; RC851, a row has no place for an image, or a place without one.
+        """
+        with self._counted_anew():
+            self._pictures = self._show(pixels_I)
+            keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+            return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy)
+
+    def keyed(self, batch: Batch) -> Batch:
+        """Return a batch whose ids tell images apart, as an attention will share them."""
+        tokens_RT, attend_RT, trained_RT = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT"))
+        pixels_I, image_row_I = batch.get("pixels_I", ()), batch.get("image_row_I")
+        with self._counted_anew():
+            self._show(pixels_I)
+            keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+        return Batch({**batch, "tokens_RT": keyed_RT})
+
+    @contextmanager
+    def _counted_anew(self) -> Iterator[None]:
+        """Give images ids in the order of this pass: a forest, and its rounding, depends on nothing seen before."""
+        before, self.registry = self.registry, Registry(self.vocabulary, self.shown)
+        try:
+            yield
+        finally:
+            self.registry, self._pictures = before, {}
+
+    def _keyed(
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture],
+        image_row_I: Tensor | None,
+    ) -> Tensor:
+        of_row: dict[int, list[Picture]] = {}
+        for picture, row in zip(pixels_I, [] if image_row_I is None else image_row_I.tolist(), strict=True):
+            of_row.setdefault(int(row), []).append(picture)
+        tokens, sampled = tokens_RT.cpu().numpy().copy(), trained_RT.cpu().numpy()
+        for row, length in enumerate(attend_RT.sum(-1).tolist()):
+            if row in of_row or (tokens[row, :length] == self.shown).any():
+                part = (row, slice(length))
+                tokens[part] = self.registry.place(tokens[part], sampled[part], of_row.get(row, ()), f"row {row + 1}")
+        return torch.from_numpy(tokens)
+
+    def __call__(  # type: ignore[override]
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture],
+        image_row_I: Tensor,
+    ) -> dict[str, Tensor]:
+        """Score tokens: the policy's node in the graph."""
+        return self.logprobs(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
+
+    @contextmanager
+    def _drawn(self) -> Iterator[None]:
+        """Encode the images before the attention takes the layers over, under the dropout of the pass."""
+        with super()._drawn(), self.seeing(self._pictures.values()):
+            yield
+
+    @contextmanager
+    def seeing(self, pictures: Iterable[Picture]) -> Iterator[None]:
+        """Have the features of images at hand, each encoded once."""
+        named = self._show(pictures)
+        if named:
+            order = sorted(named, key=self.registry.first.__getitem__)
+            parts = self.parts()
+            fixed = not any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
+            found = self.encoder(self.model, [named[digest] for digest in order], fixed=fixed)
+            counts = torch.tensor([len(one) for one in found])
+            begins = torch.tensor([self.registry.first[digest] for digest in order])
+            self._shown = Shown(torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device))
+        try:
+            yield
+        finally:
+            self._shown = None
+
+    def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
+        """Return what the model reads of tokens: the ids themselves where they are all text."""
+        seen = self._shown is not None and bool((ids_RT >= self.vocabulary).any())
+        return {"inputs_embeds": self.embed(ids_RT)} if seen else {"input_ids": ids_RT}
+
+    def embed(self, ids_RT: Tensor) -> Tensor:
+        """Look up the embeddings of text and the features of images."""
+        seen_RT = ids_RT >= self.vocabulary
+        embedded: Tensor = self.model.get_input_embeddings()(ids_RT.masked_fill(seen_RT, 0))
+        if self._shown is None:
+            assert not seen_RT.any(), "a pass over images that were not shown"
+            return embedded
+        return embedded.index_put((seen_RT,), self._shown.of(ids_RT[seen_RT]).to(embedded.dtype))
+
+    def hidden(self, **inputs: Any) -> Tensor:
+        """Run the decoder without its head over text and images."""
+        decoder = self.model.get_submodule(self.family_of(self.model).decoder)
+        embedded = self.embed(inputs.pop("input_ids"))
+        found: Tensor = decoder(inputs_embeds=embedded, **inputs, use_cache=False).last_hidden_state
+        return found
+
+    def positions(self, tokens_RT: Tensor) -> Tensor | None:
+        """Return positions [3, R, T] of families whose images turn them: rows and columns have axes of their own."""
+        if not self.family.turns:
+            return None
+        turned_3RT, _ = self.registry.turn(tokens_RT.cpu().numpy())
+        return torch.from_numpy(turned_3RT).to(tokens_RT.device)
+
+    @property
+    def sight(self) -> VisionLm:
+        """What the sampling engine asks of a policy that sees: itself."""
+        return self
+
+    def turn(
+        self, ids_RT: Tensor, valid_RT: Tensor | None, counted_RT: Tensor, lead_R: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return positions of new tokens, of which ``counted_RT`` are the numbers, and how far rows lead by then."""
+        if not self.family.turns:
+            return counted_RT, lead_R
+        if ids_RT.shape[1] == 1:  # a token that was drawn is text
+            return (counted_RT + lead_R[:, None]).expand(3, -1, -1), lead_R
+        valid = np.ones(ids_RT.shape, dtype=bool) if valid_RT is None else valid_RT.cpu().numpy()
+        turned_3RT, ends_R = self.registry.turn(ids_RT.cpu().numpy(), valid)
+        begin_R1 = (counted_RT[:, 0] + lead_R)[:, None]
+        lead_R = lead_R + torch.from_numpy(ends_R - valid.sum(1)).to(lead_R.device)
+        return torch.from_numpy(turned_3RT).to(ids_RT.device) + begin_R1, lead_R
+
+    def goes_on(self, ids: Sequence[int]) -> int:
+        """Return the position of the token that follows a row's beginning."""
+        if not self.family.turns or not len(ids):
+            return len(ids)
+        return int(self.registry.turn(np.asarray(ids, dtype=np.int64)[None])[1][0])
+
+    # weights
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the parts that ``optimizer.freeze`` may name."""
+        family = self.family_of(self.model)
+        projector = list(self.model.get_submodule(family.projector).parameters())
+        own = {id(p) for p in projector}
+        tower = [p for p in self.model.get_submodule(family.tower).parameters() if id(p) not in own]
+        decoder = list(self.model.get_submodule(family.decoder).parameters())
+        return {**super().parts(), "vision": tower, "projector": projector, "decoder": decoder}
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration, tokenizer and processor, so that ``from_pretrained`` loads them from there."""
+        super().save(folder)
+        processors.save(self.processor, self.family, str(self.model.config.model_type), folder)
+
+    def _under_adapter(self) -> dict[str, Tensor]:
+        found = super()._under_adapter()
+        return found if self.spec.quantization is None else quantization.restored(self.model, found)
+
+
+def _named(names: Iterable[str], target: str) -> list[str]:
+    """Choose the names that have ``target`` as a part: `q_proj`, `visual`, `layers.3.mlp`."""
+    return [name for name in names if f".{target}." in f".{name}."]
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    """Return a message's content in parts."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

@@ -1,0 +1,75 @@
+"""What `ls`, `show` and `new` print and write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recipec.catalogue.listing import contract, keys, listing, page, starter
+from recipec.compile import compile_recipe
+from recipec.component import known
+from recipec.package_files import shipped
+
+SHIPPED = sorted(
+    p.relative_to(shipped("recipes")).with_suffix("").as_posix() for p in shipped("recipes").rglob("*.yaml")
+)
+
+
+@pytest.mark.parametrize(("what", "name"), [
+    ("recipes", "algorithms/grpo"), ("components", "loss/clipped"), ("signals", "reward_R"), ("codes", "RC204"),
+])  # fmt: skip
+def test_lists_have_a_line_each(what: str, name: str) -> None:
+    """Each list names its things at the start of a line, with a few words beside them."""
+    lines = dict(line.split(maxsplit=1) for line in str(listing(what)).splitlines())
+    assert lines[name]
+
+
+def test_unknown_names_have_no_page() -> None:
+    """A list, page or starter of a name that does not exist is none."""
+    assert listing("flavours") is None
+    assert page("loss/none") is None
+    assert starter("none", Path("r.yaml")) is None
+
+
+def test_the_page_of_a_component_says_it_all() -> None:
+    """Docstring, contract with its conditions, and for each knob what it takes and its default stand on the page."""
+    text = str(page("loss/clipped"))
+    assert "Raise the probability" in text
+    assert "ref_logprob_RT (when beta is set)" in text
+    assert "sampler_logprob_RT (when sampler_correction is mask)" in text
+    assert "epsilon (a number above 0 and at most 1; 0.2 if absent): Clip below 1 - epsilon." in text
+
+
+def test_keys_in_words() -> None:
+    """Paths, signals, sections and what must be given are told apart."""
+    said = {key.name: (key.takes, key.default) for key in keys(known("data")["reasoning_gym"])}
+    assert said["task"] == ("text", "required")
+    assert said["template"] == ("a path", "optional")
+    assert said["prompt_suffix"] == ("text", "empty if absent")
+    refs = {key.name: key.takes for key in keys(known("advantage")["rloo"])}
+    assert refs["group"] == "the name of a signal"
+    assert contract(known("advantage")["rloo"]) == (["value_R", "group_R", "failed_R"], ["advantage_R"])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_starters_are_valid_where_they_land(name: str, tmp_path: Path) -> None:
+    """A starter brings the files beside it that it names, and its schema line points at a schema that is there."""
+    files = starter(name, tmp_path / "mine" / "recipe.yaml")
+    assert files is not None
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    recipe = tmp_path / "mine" / "recipe.yaml"
+    said = recipe.read_text("utf-8").splitlines()[0].partition("$schema=")[2]
+    result = compile_recipe(recipe)
+
+    assert [d.code for d in result.diagnostics if d.is_error] == []
+    assert Path(said).is_file()
+    assert all((recipe.parent / template).is_file() for template in _templates(result.resolved.data))
+
+
+def _templates(data: object) -> list[str]:
+    if not isinstance(data, dict):
+        return []
+    return [v for k, v in data.items() if k == "template"] + [t for v in data.values() for t in _templates(v)]

@@ -1,0 +1,42 @@
+"""What is known of the user's functions without running them, and who may run them."""
+
+import pytest
+
+from recipec.diagnostics.model import Refused
+from recipec.reading.user_code import check_use, functions_in, signature_of
+
+
+def test_signatures_are_read_not_run(tmp_path):
+    """Names, defaults and `**columns` come from the text; nothing in the file happens."""
+    path = tmp_path / "rewards.py"
+    path.write_text(
+        "open('ran', 'w')\n\n"
+        "def score(completions, answer, scale=1, *, strict, **columns):\n    return []\n\n"
+        "async def other(data_source, solution_str, ground_truth, extra_info=None): ...\n"
+    )
+    found = signature_of(path, "score", "rewards.py")
+    assert (found.required, found.optional, found.extra) == (("completions", "answer", "strict"), ("scale",), True)
+    assert (found.form, found.line, found.columns()) == ("trl", 3, ("answer", "strict"))
+    assert functions_in(path, "rewards.py")["other"].form == "verl"
+    assert signature_of(path, "nothing", "rewards.py") is None
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("text", [b"def f(:\n", b"\x00", b"# coding: nonsense\n", b"\xff"])
+def test_files_that_are_no_python(tmp_path, text):
+    """A file that cannot be parsed is RC750, and so is one that is not there."""
+    path = tmp_path / "rewards.py"
+    path.write_bytes(text)
+    for file in (path, tmp_path / "none.py"):
+        with pytest.raises(Refused) as caught:
+            functions_in(file, "rewards.py")
+        assert caught.value.diagnostics[0].code == "RC750"
+
+
+def test_what_is_used_must_be_allowed(tmp_path):
+    """Every file of `use` needs its `--use`, by whatever path; and no other may be allowed."""
+    (tmp_path / "sub").mkdir()
+    check_use(["./rewards.py"], [tmp_path / "sub" / ".." / "rewards.py"], tmp_path)
+    with pytest.raises(Refused) as caught:
+        check_use(["./rewards.py"], [tmp_path / "reward.py"], tmp_path)
+    assert [d.code for d in caught.value.diagnostics] == ["RC620", "RC621"]

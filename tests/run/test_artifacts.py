@@ -1,0 +1,154 @@
+"""Folders that exist whole or not at all."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from recipec.diagnostics.model import Refused
+from recipec.run.artifacts import MANIFEST, RunFolder, committed, hash_tree, read_manifest, verify_folder
+
+
+def commit(path: Path, text: str = "weights", digest: str = "d1") -> None:
+    """Commit a folder with one file."""
+    with committed(path, {"digest": digest}) as folder:
+        (folder / "a.txt").write_text(text)
+
+
+def test_a_committed_folder_verifies(tmp_path: Path) -> None:
+    """Its manifest names every file with size and hash."""
+    commit(tmp_path / "policy")
+    manifest = verify_folder(tmp_path / "policy")
+
+    assert manifest is not None
+    assert manifest["digest"] == "d1"
+    assert list(manifest["files"]) == ["a.txt"]
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    """An exception while the folder is filled leaves neither the folder nor a temporary one."""
+    with pytest.raises(KeyError), committed(tmp_path / "policy", {}):
+        raise KeyError
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_harm_is_seen(tmp_path: Path, harm: str) -> None:
+    """A flipped bit, a cut file and a missing file each void the folder."""
+    commit(tmp_path / "policy")
+    victim = tmp_path / "policy" / "a.txt"
+    data = victim.read_bytes()
+    if harm == "flip":
+        victim.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    elif harm == "cut":
+        victim.write_bytes(data[:-1])
+    else:
+        victim.unlink()
+
+    assert verify_folder(tmp_path / "policy") is None
+
+
+def test_what_is_replaced_is_kept_aside(tmp_path: Path) -> None:
+    """A folder of the same name moves to NAME@DIGEST, each time to another name."""
+    for text in ("one", "two", "three"):
+        commit(tmp_path / "policy", text)
+
+    assert (tmp_path / "policy" / "a.txt").read_text() == "three"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["policy", "policy@d1", "policy@d1.2"]
+
+
+def test_a_manifest_that_is_none(tmp_path: Path) -> None:
+    """Garbage in its place reads as no manifest."""
+    (tmp_path / MANIFEST).write_text(json.dumps([1]))
+
+    assert read_manifest(tmp_path) is None
+
+
+def test_a_full_disk_is_a_diagnostic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC at any fsync ends in RC761, and what stood there before stays."""
+    commit(tmp_path / "policy", "old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Refused) as refused:
+        commit(tmp_path / "policy", "new")
+
+    assert refused.value.diagnostics[0].code == "RC761"
+    assert (tmp_path / "policy" / "a.txt").read_text() == "old"
+
+
+def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+    with RunFolder(path).locked():
+        ready.set()
+        done.wait(30)
+
+
+def test_one_process_has_a_run(tmp_path: Path) -> None:
+    """A second one is refused and told whose it is; a dead one's lock is no obstacle."""
+    spawn = multiprocessing.get_context("fork")
+    ready, done = spawn.Event(), spawn.Event()
+    holder = spawn.Process(target=_hold, args=(tmp_path, ready, done))
+    holder.start()
+    assert ready.wait(30)
+    with pytest.raises(Refused) as refused, RunFolder(tmp_path).locked():
+        pass
+    holder.kill()
+    holder.join()
+    with RunFolder(tmp_path).locked():
+        pass
+
+    assert refused.value.diagnostics[0].code == "RC762"
+    assert str(holder.pid) in refused.value.diagnostics[0].message
+
+
+def test_old_checkpoints_go(tmp_path: Path) -> None:
+    """Only the latest ones stay, however many there were."""
+    run = RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        commit(run.stage("explore") / "checkpoints" / f"step-{step:06d}")
+    run.prune("explore", 2)
+
+    assert ["step-000003", "step-000002"] == [p.name for p in run.checkpoints("explore")]
+
+
+def test_a_tree_has_one_hash(tmp_path: Path) -> None:
+    """It changes with a name as with a byte."""
+    (tmp_path / "a").write_text("x")
+    first = hash_tree(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+
+    assert first != hash_tree(tmp_path)
+
+
+def test_what_another_digest_left_is_set_aside(tmp_path: Path) -> None:
+    """Checkpoints, samples and metrics of a changed stage are kept under their digest; its own are found again."""
+    run = RunFolder(tmp_path)
+    run.begin("explore", "first")
+    commit(run.stage("explore") / "checkpoints" / "step-000009", digest="first")
+    (run.stage("explore") / "samples").mkdir()
+    (run.stage("explore") / "samples" / "step-000009.jsonl").write_text("{}")
+    run.begin("explore", "first")
+    assert len(run.checkpoints("explore")) == 1
+
+    run.begin("explore", "second")
+
+    assert run.checkpoints("explore") == []
+    assert not (run.stage("explore") / "samples").exists()
+    assert (run.stage("explore") / "samples@first" / "step-000009.jsonl").exists()
+
+
+def test_a_stage_begins_again_when_told(tmp_path: Path) -> None:
+    """Its own checkpoints are set aside, not deleted, and not found any more."""
+    run = RunFolder(tmp_path)
+    run.begin("explore", "one")
+    commit(run.stage("explore") / "checkpoints" / "step-000009", digest="one")
+
+    run.begin("explore", "one", again=True)
+
+    assert run.checkpoints("explore") == []
+    assert (run.stage("explore") / "checkpoints@one" / "step-000009").exists()

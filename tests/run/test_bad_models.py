@@ -1,0 +1,146 @@
+"""Every broken model directory ends in a code that names the file; nothing that a model brings is run."""
+
+import json
+import shutil
+
+import pytest
+from support.small_recipes import ROWS, SFT
+
+FROM = SFT[: SFT.index("    from:")] + "    from: ./model\n" + SFT[SFT.index("    data:") :]
+
+
+def remove(*names):
+    """Delete files."""
+
+    def change(model):
+        for name in names:
+            (model / name).unlink()
+
+    return change
+
+
+def put(name, text):
+    """Write one file."""
+    return lambda model: (model / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def config(**changed):
+    """Change keys of config.json."""
+
+    def change(model):
+        path = model / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+    return change
+
+
+def pickled(model):
+    """Leave only a pickle of weights."""
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+
+
+def without_end(model):
+    """Take the end token from the tokenizer."""
+    path = model / "tokenizer_config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if "eos" not in k}))
+
+
+def climbing(model):
+    """Let the index of the shards lead out of the folder."""
+    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "../../x"}}')
+
+
+BROKEN = [
+    (remove("config.json"), "RC722"),
+    (remove("model.safetensors"), "RC722"),
+    (remove("tokenizer.json"), "RC722"),
+    (climbing, "RC722"),
+    (pickled, "RC603"),
+    (config(auto_map={"AutoModelForCausalLM": "modeling.X"}), "RC600"),
+    (put("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["a.b", null]}}'), "RC600"),
+    (config(model_type="nope"), "RC602"),
+    (put("config.json", "{}"), "RC602"),
+    (put("config.json", "{"), "RC735"),
+    (put("config.json", "[]"), "RC735"),
+    (config(hidden_size="sixteen"), "RC735"),
+    (config(hidden_size=32), "RC723"),
+    (config(num_hidden_layers=2), "RC723"),
+    (config(vocab_size=10), "RC723"),
+    (put("model.safetensors", b""), "RC723"),
+    (put("model.safetensors", b"\xff" * 64), "RC723"),
+    (without_end, "RC724"),
+    (put("tokenizer.json", "{}"), "RC735"),
+    (put("tokenizer.json", b"\xff\x00"), "RC735"),
+    (put("tokenizer_config.json", "nope"), "RC735"),
+    (put("adapter_config.json", "{}"), "RC733"),
+    (config(quantization_config={"quant_method": "gptq", "bits": 4}), "RC734"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A whole model in a directory."""
+    from recipec.runtime.model import scratch
+    from recipec.spec.policy import Scratch
+
+    home = tmp_path_factory.mktemp("model")
+    tokenizer = scratch.characters()
+    sizes = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32, "max_positions": 64}
+    scratch.build_model(Scratch(**sizes), tokenizer).save_pretrained(home)
+    tokenizer.save_pretrained(home)
+    return home
+
+
+def test_a_whole_model_runs(folder, model):
+    """What save_pretrained wrote is a model to start from."""
+    shutil.copytree(model, folder.path / "model")
+    assert folder.run(FROM, a__jsonl=ROWS).code == 0
+
+
+@pytest.mark.parametrize(("change", "code"), BROKEN)
+def test_a_broken_directory_is_refused(folder, model, change, code):
+    """A file that is missing, damaged, foreign or dangerous is refused with exit 1 before training."""
+    shutil.copytree(model, folder.path / "model")
+    change(folder.path / "model")
+    ended = folder.run(FROM, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, code)
+    assert "model" in ended.err
+
+
+def test_sizes_that_differ_are_named(folder, model):
+    """A config.json that does not fit the weights is told by the first parameter, in no library's words."""
+    shutil.copytree(model, folder.path / "model")
+    config(vocab_size=10)(folder.path / "model")
+    ended = folder.run(FROM, a__jsonl=ROWS)
+    assert "1 have other sizes than config.json says, model.embed_tokens.weight first" in ended.err
+    assert "ignore_mismatched_sizes" not in ended.err
+
+
+@pytest.mark.parametrize("there", [None, "a file"])
+def test_no_directory(folder, there):
+    """A directory that is absent, or a file, is refused at its place in the recipe."""
+    if there:
+        folder.write(model=there)
+    ended = folder.run(FROM, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, "RC721")
+    assert "r.yaml:6:11" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("origin", "code"), [("package:no-such-package", "RC727"), ("package:pip", "RC728"), ("org/nope", "RC726")]
+)
+def test_weights_from_elsewhere(folder, origin, code):
+    """A package that is not installed or has no weights, and a hub that cannot be reached, are refused."""
+    ended = folder.run(FROM.replace("./model", origin), a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, code)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [("hidden_size: 16", "hidden_size: 15"), ("heads: 2", "heads: 3"), ("layers: 1", "layers: 100000000")],
+)
+def test_a_new_model_that_cannot_be_built(folder, was, now):
+    """Sizes that do not divide, or that no memory here could hold, are refused before anything is allocated."""
+    ended = folder.run(SFT.replace(was, now), a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, "RC720")

@@ -1,0 +1,118 @@
+"""Every mistake in a reward function ends in a code with the function's name, never in its traceback."""
+
+import pytest
+from support.small_recipes import RL, ROWS
+
+USE = ("--use", "rewards.py")
+GOOD = "def score(completions, **columns):\n    return [0.5] * len(completions)\n"
+
+BEFORE = [
+    ("def scores(completions, **columns):\n    return []\n", "RC622", "did you mean `scores`?"),
+    ("def score(text):\n    return 1\n", "RC622", "takes neither `completions` nor `solution_str`"),
+    ("score = lambda completions: [1.0]\n", "RC622", "there is no reward function"),
+    ("def score(:\n", "RC622", "rewards.py:1:1"),
+    ("import no_such_module\n" + GOOD, "RC750", "rewards.py:1:1"),
+    ("import sys\nsys.exit(3)\n" + GOOD, "RC750", "rewards.py:2:1"),
+    ("raise ValueError('x')\n" + GOOD, "RC750", "ValueError: x"),
+]
+RETURNED = [
+    ("[0.5]", "returned 1 values for 4 rows"),
+    ("[float('nan')] * len(completions)", "returned nan for row 0"),
+    ("[0.0, 1e400] * (len(completions) // 2)", "returned inf for row 1"),
+    ("[10**400] * len(completions)", "returned inf for row 0"),
+    ("['a'] * len(completions)", "returned a value of type str for row 0"),
+    ("[[1]] * len(completions)", "returned a value of type list for row 0"),
+    ("None", "a value of type NoneType"),
+    ("0.5", "a value of type float"),
+    ("iter([1])", "a list is needed"),
+]
+RAISED = ["1 / 0", "__import__('sys').exit(1)", "open('/no/such/file')", "score(completions)"]
+
+
+def returning(value):
+    """Write a function that returns an expression."""
+    return f"def score(completions, **columns):\n    return {value}\n"
+
+
+def test_code_runs_only_when_allowed(folder):
+    """Without --use, or with another file, nothing is executed and both mistakes are named."""
+    bomb = "open('ran', 'w').close()\n" + GOOD
+    ended = folder.run(RL, a__jsonl=ROWS, rewards__py=bomb)
+    assert (ended.code, ended.first) == (1, "RC620")
+    assert "add --use rewards.py" in ended.err
+    ended = folder.run(RL, "--use", "other.py", other__py=bomb)
+    assert ended.code == 1
+    assert "error[RC620]" in ended.err
+    assert "error[RC621]" in ended.err
+    assert not (folder.path / "ran").exists()
+
+
+@pytest.mark.parametrize(("text", "code", "said"), BEFORE)
+def test_a_file_that_cannot_be_used(folder, text, code, said):
+    """A function that is missing, cannot be called or cannot be imported is refused with exit 1."""
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text)
+    assert (ended.code, ended.first) == (1, code)
+    assert said in ended.err
+
+
+def test_a_file_that_is_missing(folder):
+    """A file under `use` that is not there is refused by name."""
+    ended = folder.run(RL, *USE, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, "RC750")
+
+
+@pytest.mark.parametrize(("value", "said"), RETURNED)
+def test_a_function_that_returns_no_scores(folder, value, said):
+    """Scores of another count, type or size end the run with the function's name and the row."""
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=returning(value))
+    assert (ended.code, ended.first) == (4, "RC747")
+    assert "`score`" in ended.err
+    assert said in ended.err
+
+
+@pytest.mark.parametrize("value", RAISED)
+def test_a_function_that_raises(folder, value):
+    """What the function raises, sys.exit among it, ends the run with its file and line."""
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=returning(value))
+    assert (ended.code, ended.first) == (4, "RC746")
+    assert "rewards.py:2:1" in ended.err
+
+
+def test_a_column_that_the_data_lacks(folder):
+    """A required parameter that is no column is named."""
+    text = "def score(completions, label):\n    return [1.0] * len(completions)\n"
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text)
+    assert (ended.code, ended.first) == (4, "RC748")
+    assert "`label`" in ended.err
+
+
+@pytest.mark.parametrize("value", ["{}", "'x'"])
+def test_verl_functions_that_return_no_score(folder, value):
+    """A mapping without `score`, or a text, from a function with verl's signature is refused with the row."""
+    text = f"def score(data_source, solution_str, ground_truth, extra_info=None):\n    return {value}\n"
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text)
+    assert (ended.code, ended.first) == (4, "RC747")
+    assert "row 0" in ended.err
+
+
+def test_a_list_that_is_changed_by_the_function(folder):
+    """A function that empties what it is given changes nothing of ours."""
+    text = "def score(completions, **columns):\n    completions.clear()\n    return [1.0] * 4\n"
+    assert folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text).code == 0
+
+
+def test_a_broken_pattern(folder):
+    """A regular expression that does not compile is found while validating, at its value."""
+    recipe = RL.replace("{type: function, name: score}", "{type: regex_format, pattern: '('}")
+    folder.write(r__yaml=recipe.replace("use: [./rewards.py]\n", ""))
+    ended = folder.call("validate", "r.yaml")
+    assert (ended.code, ended.first) == (1, "RC150")
+    assert "no regular expression" in ended.err
+
+
+def test_a_column_to_compare_with_that_is_absent(folder):
+    """exact_match against a column that the rows lack names it."""
+    recipe = RL.replace("{type: function, name: score}", "{type: exact_match, answer: nope}")
+    ended = folder.run(recipe.replace("use: [./rewards.py]\n", ""), a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (4, "RC741")
+    assert "`nope`" in ended.err

@@ -1,0 +1,229 @@
+"""What goes wrong with a run ends in a code; what was committed is kept, and running again continues."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+from support.small_recipes import AGAIN, RL, ROWS, SFT
+
+from recipec.run import artifacts, executor
+from recipec.runtime.training import state_files
+
+TWO = SFT + AGAIN
+LEARN = "runs/small/stages/learn"
+
+
+def test_gradients_that_are_no_numbers(folder):
+    """A learning rate that destroys the model ends with RC763 and exit 4; the last checkpoint is whole."""
+    wild = SFT.replace("1.0e-3", "1.0e+30, max_grad_norm: null").replace("steps: 2", "steps: 30, save_every: 1")
+    ended = folder.run(wild, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (4, "RC763")
+    assert "step 2" in ended.err
+    (kept,) = (folder.path / LEARN / "checkpoints").iterdir()
+    assert artifacts.verify_folder(kept)
+    assert not (folder.path / LEARN / "policy").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "exits"),
+    [
+        (("recipec: 1\n", "recipec: 1\nmachine: {device: cuda}\n"), "RC771", 1),
+        (("rows_per_step", "microbatch_tokens: 2, rows_per_step"), "RC768", 4),
+        (("1.0e-3}", "1.0e-3, freeze: [vision]}"), "RC773", 1),
+    ],
+)
+def test_what_this_machine_or_model_lacks(folder, monkeypatch, change, code, exits):
+    """A device that is not here, rows over the memory bound and names that freeze nothing are refused."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ended = folder.run(SFT.replace(*change), a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (exits, code)
+
+
+def test_an_engine_of_a_later_version(folder):
+    """An engine that is only declared is valid and planned; a run refuses it with RC510 before it looks at a file."""
+    later = SFT.replace("recipec: 1\n", "recipec: 1\nmachine: {devices: 8, train: {type: deepspeed}}\n")
+    folder.write(r__yaml=later)
+    assert folder.call("validate", "r.yaml").code == 0
+    assert folder.call("plan", "r.yaml").code == 0
+    ended = folder.call("run", "r.yaml")
+    assert (ended.code, ended.err.partition("error[")[2][:5]) == (1, "RC510")
+    assert ended.err.count("r.yaml:2:37") == 2
+    assert not (folder.path / "runs/small/stages").exists()
+
+
+WORLD = (
+    RL.replace("use: [./rewards.py]\n", "")
+    .replace("{path: a.jsonl}", "{type: environment}")
+    .replace("right: {type: function, name: score}", "task: {type: environment}")
+)
+STEPS = WORLD.replace("num_generations: 2", "num_generations: 2, rows: step")
+
+
+@pytest.mark.parametrize(
+    ("environment", "evaluate"),
+    [
+        ("{type: alfworld, games: ./games}", ""),
+        ("{type: webshop, catalogue: ./items.json}", ""),
+        ("{type: webshop}", "environment: {type: alfworld, games: ./games}"),
+        (
+            "{type: webshop}",
+            "environment: {type: search_qa, retriever: {corpus: ./corpus.jsonl}}",
+        ),
+    ],
+)
+def test_missing_games_corpora_and_catalogues(folder, monkeypatch, environment, evaluate):
+    """What an environment reads is looked for in all stages and evaluations before a model is made."""
+    monkeypatch.setattr("recipec.runtime.build_stage.run", None)
+    said = STEPS.replace("    sampler:", f"    environment: {environment}\n    sampler:")
+    if evaluate:
+        said += f"evaluate: {{dev: {{data: {{path: a.jsonl}}, {evaluate}}}}}\n"
+    ended = folder.run(said, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, "RC700"), ended.err
+    assert not (folder.path / "runs/small/stages").exists()
+
+
+def test_a_changed_recipe_does_not_continue_the_run(folder):
+    """Another learning rate in the same directory is refused at its place; --replace keeps the old beside it."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    ended = folder.run(SFT.replace("1.0e-3", "2.0e-3"))
+    assert (ended.code, ended.first) == (1, "RC760")
+    assert "r.yaml:11:32" in ended.err
+    assert folder.run(SFT.replace("1.0e-3", "2.0e-3"), "--replace").code == 0
+    assert len(list((folder.path / LEARN).glob("policy@*"))) == 1
+
+
+def test_changed_data_runs_again(folder):
+    """Other rows under the same name make another policy, and the former one is kept aside."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    assert folder.run(SFT, a__jsonl=ROWS + ROWS).code == 0
+    assert len(list((folder.path / LEARN).glob("policy@*"))) == 1
+
+
+def test_altered_artifacts_are_refused_and_missing_ones_made_again(folder):
+    """A policy whose bytes changed is RC766; one that was deleted comes back without training the rest again."""
+    assert folder.run(TWO, a__jsonl=ROWS, b__jsonl=ROWS).code == 0
+    policy = folder.path / LEARN / "policy"
+    before = json.loads((policy / "MANIFEST.json").read_text())
+    (policy / "config.json").write_text("{}")
+    ended = folder.run(TWO)
+    assert (ended.code, ended.first) == (1, "RC766")
+    shutil.rmtree(policy)
+    ended = folder.run(TWO)
+    assert ended.code == 0
+    assert "again: finished before, skipped" in ended.err
+    assert json.loads((policy / "MANIFEST.json").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("blocked", "code", "exits"),
+    [
+        ("o", "RC761", 1),
+        ("o/graph.json", "RC772", 1),
+        ("o/stages", "RC761", 1),
+        ("o/model/x", "RC761", 4),
+    ],
+)
+def test_a_directory_with_other_things_in_it(folder, blocked, code, exits):
+    """Files where the run wants folders, and folders where it wants files, are refused and left alone."""
+    path = folder.path / blocked
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    ended = folder.run(SFT, "--out", "o", a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (exits, code)
+    assert path.read_text() == "mine"
+
+
+def test_a_full_disk(folder, monkeypatch):
+    """A checkpoint that does not fit is RC761 and exit 4; with space again the run continues to the same end."""
+    recipe = SFT.replace("steps: 2", "steps: 3, save_every: 1")
+    assert folder.run(recipe, "--out", "whole", a__jsonl=ROWS).code == 0
+    save, times = state_files.save_file, []
+
+    def full(*args, **kwargs):
+        times.append(1)
+        if len(times) == 2:
+            raise state_files.SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+        save(*args, **kwargs)
+
+    monkeypatch.setattr(state_files, "save_file", full)
+    ended = folder.run(recipe)
+    assert (ended.code, ended.first) == (4, "RC761")
+    assert "No space left" in ended.err
+    assert [p.name for p in (folder.path / LEARN / "checkpoints").iterdir()] == ["step-000001"]
+    assert folder.run(recipe).code == 0
+    policies = [folder.path / run / "stages/learn/policy/MANIFEST.json" for run in ("whole", "runs/small")]
+    first, second = (json.loads(path.read_text())["files"] for path in policies)
+    assert first == second
+
+
+def test_two_at_once(folder):
+    """A directory in which another process works is RC762."""
+    with artifacts.RunFolder(folder.path / "runs/small").locked():
+        ended = folder.run(SFT, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, "RC762")
+    assert f"process {os.getpid()}" in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_commits_a_checkpoint(folder, number):
+    """The first signal ends the step, commits and exits 75; running again finishes with nothing lost."""
+    text = f"import os\ndef score(completions, **columns):\n    os.kill(os.getpid(), {int(number)})\n"
+    text += "    return [0.5] * len(completions)\n"
+    folder.path.joinpath("rewards.py").write_text(text)
+    recipe = RL.replace("steps: 2", "steps: 3")
+    ended = folder.run(recipe, "--use", "rewards.py", a__jsonl=ROWS)
+    assert ended.code == 75
+    assert "run the same command again" in ended.err
+    assert [p.name for p in (folder.path / "runs/small/stages/explore/checkpoints").iterdir()] == ["step-000001"]
+    assert [folder.run(recipe, "--use", "rewards.py").code for _ in range(2)] == [75, 0]
+
+
+def test_a_second_signal_ends_at_once(monkeypatch):
+    """A step that never ends can be left: the second signal exits without asking the loop."""
+    seen = []
+    monkeypatch.setattr(os, "_exit", seen.append)
+    with executor.stop_flag() as stopped:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopped()
+        assert not seen
+        os.kill(os.getpid(), signal.SIGINT)
+    assert seen == [128 + signal.SIGINT]
+
+
+def test_a_writer_that_meets_a_full_disk_prints_no_trace(capsys):
+    """Errors of the system in a thread are left to the next write; all others are shown."""
+
+    def fail(error):
+        thread = threading.Thread(target=lambda: (_ for _ in ()).throw(error))
+        thread.start()
+        thread.join()
+
+    shown = []
+    before, threading.excepthook = threading.excepthook, shown.append
+    try:
+        with executor.quiet_threads():
+            fail(OSError(28, "No space left"))
+            fail(KeyError("ours"))
+    finally:
+        threading.excepthook = before
+    assert len(shown) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written(folder, monkeypatch):
+    """A read-only cache folder costs time, not the run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    recipe = SFT.replace("{path: a.jsonl}", "{type: reasoning_gym, task: chain_sum, size: 4}")
+    assert folder.run(recipe.replace("max_positions: 64", "max_positions: 256")).code == 0
+
+
+def test_a_run_that_ended_is_not_run_again(folder):
+    """The same command on a finished run does nothing and exits 0."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    ended = folder.run(SFT)
+    assert ended.code == 0
+    assert "finished before, skipped" in ended.err
+    assert ended.out == ""

@@ -1,0 +1,79 @@
+"""Templates: sandboxed, bounded in time, memory and output, and wrong ones named by their line."""
+
+import time
+
+import pytest
+
+from recipec.diagnostics.model import Refused
+from recipec.run import templates
+from recipec.run.templates import render_rows, render_template, template_columns, template_problem
+
+
+def refused(text, values=None):
+    """Return the diagnostic that rendering gives."""
+    with pytest.raises(Refused) as caught:
+        render_template(text, "prompts/a.j2", values or {"question": "q"})
+    return caught.value.diagnostics[0]
+
+
+def test_rows_are_rendered_in_order():
+    """Many rows give as many texts, unescaped, control blocks leaving no empty lines."""
+    text = "{% for x in xs %}\n{{ x }}<\n{% endfor %}\n"
+    made = render_rows(text, "a.j2", [{"xs": [i, i]} for i in range(200)])
+    assert made == [f"{i}<\n{i}<\n" for i in range(200)]
+
+
+def test_missing_column_is_named():
+    """An unknown column gives its line, the row, and the column that was meant."""
+    with pytest.raises(Refused) as caught:
+        render_rows("\n{{ qestion }}", "a.j2", [{"question": "q"}], lambda i: f"row {i + 1} of t.jsonl")
+    found = caught.value.diagnostics[0]
+    assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC711", "a.j2", 2)
+    assert "row 1 of t.jsonl" in found.message
+    assert "did you mean `question`?" in found.help
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("{% if x %}", 1), ("a\n{{ x | nofilter }}", 2), ("\n\n{{ ", 3), ("{% include 'b' %}", 1), ("x" * 70_000, 1)],
+)
+def test_invalid_templates(text, line):
+    """What is no template of ours is RC712 with its line, before anything is rendered."""
+    found = template_problem(text, "a.j2")
+    assert (found.code, found.spans[0].line) == ("RC712", line)
+    assert refused(text).code == "RC712"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ question.__init__.__globals__ }}",
+        "{{ xs.append(1) }}",
+        "{{ 1 / 0 }}",
+        "{{ question.nothing.more }}",
+        "{{ range(10 ** 9) }}",
+        "{{ 'a' * 10 ** 6 }}",
+        "{{ 'a' * 10 ** 11 }}",
+        "{{ 'x' | center(10 ** 7) }}",
+    ],
+)
+def test_bombs_and_escapes(text):
+    """Code, mutation and outsized output are refused with RC713."""
+    assert refused(text, {"question": "q", "xs": []}).code == "RC713"
+
+
+def test_endless_templates_are_killed(monkeypatch):
+    """A template that would run for ever is stopped by the clock."""
+    monkeypatch.setattr(templates, "SECONDS", 0.5)
+    began = time.monotonic()
+    text = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    found = refused(text)
+    assert found.code == "RC713"
+    assert "longer" in found.message
+    assert time.monotonic() - began < 20
+
+
+def test_columns_are_known_without_rendering():
+    """The names that a template takes from outside can be listed."""
+    assert template_columns("{% set a = 1 %}{{ a }}{{ b }}{{ range(2) }}") == {"b"}

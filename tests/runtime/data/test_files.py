@@ -1,0 +1,105 @@
+"""Reading data files: places, formats, splits, and each broken line by its number."""
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from recipec.diagnostics.model import Refused
+from recipec.runtime.data.files import hub_folder, read_rows
+
+
+def refused(path, split=None):
+    """Return the diagnostic that reading gives."""
+    with pytest.raises(Refused) as caught:
+        read_rows(path, split, "data/here")
+    return caught.value.diagnostics[0]
+
+
+def test_lines_keep_their_numbers(tmp_path):
+    """Blank lines are passed over, and do not shift the numbers of those after them."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"x": 1}\n\n  \r\n{"x": 2}')
+    assert [(r.index, r.number, r.columns["x"]) for r in read_rows(path, None, "a")] == [(0, 1, 1), (1, 4, 2)]
+
+
+def test_limit_takes_the_first_rows(tmp_path):
+    """Rows beyond the limit are not even read."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"x": 1}\nbroken')
+    assert len(read_rows(path, None, "a", 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (b"{", "not JSON at column 2"),
+        (b"[1]", "a list"),
+        (b"null", "null"),
+        (b'"x"', "text"),
+        (b'{"x": NaN}', "NaN"),
+        (b'{"x": -Infinity}', "Infinity"),
+        (b'{"x": "\xff"}', "not UTF-8 at byte 8"),
+        (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too deeply"),
+        (b'{"x": ' + b"9" * 5000 + b"}", "thousands of digits"),
+    ],
+)
+def test_broken_lines(tmp_path, line, word):
+    """What is no JSON object in UTF-8 is RC703, with its line."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"x": 1}\n' + line + b"\n")
+    found = refused(path)
+    assert (found.code, found.spans[0].line) == ("RC703", 2)
+    assert word in found.message
+
+
+def test_places(tmp_path):
+    """Missing, empty and foreign files are told apart, with a hint at the file that was meant."""
+    (tmp_path / "train.jsonl").write_text("")
+    (tmp_path / "a.csv").write_text("x")
+    missing = refused(tmp_path / "trian.jsonl")
+    assert (missing.code, refused(tmp_path / "train.jsonl").code) == ("RC700", "RC702")
+    assert refused(tmp_path / "a.csv").code == "RC704"
+    assert refused(tmp_path / "no" / "where.jsonl").code == "RC700"
+
+
+def test_splits_of_a_folder(tmp_path):
+    """A folder's split is its file; without one named, rows kept for evaluation are never mixed in."""
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"x": "{name}"}}\n')
+    assert read_rows(tmp_path, "test", "d")[0].columns == {"x": "test"}
+    assert refused(tmp_path).code == "RC701"
+    found = refused(tmp_path, "tset")
+    assert (found.code, "did you mean `test`?" in found.help) == ("RC701", True)
+
+
+def test_shards_of_a_folder_are_read_in_order(tmp_path):
+    """Files that are no splits are parts of one data set."""
+    for part in (2, 1):
+        (tmp_path / f"part-{part}.jsonl").write_text(f'{{"x": {part}}}\n')
+    assert [(r.index, r.file, r.columns["x"]) for r in read_rows(tmp_path, None, "d")] == [
+        (0, "d/part-1.jsonl", 1),
+        (1, "d/part-2.jsonl", 2),
+    ]
+    (tmp_path / "empty").mkdir()
+    assert refused(tmp_path / "empty").code == "RC702"
+
+
+def test_parquet(tmp_path):
+    """Parquet rows are those of the table; a file that was cut short is RC704."""
+    path = tmp_path / "a.parquet"
+    said = [{"role": "user", "content": "hi"}]
+    parquet.write_table(pa.table({"prompt": [said, said], "answer": ["1", "2"]}), path)
+    rows = read_rows(path, None, "a")
+    assert [(r.number, r.columns["answer"]) for r in rows] == [(1, "1"), (2, "2")]
+    assert rows[0].columns["prompt"] == said
+    path.write_bytes(path.read_bytes()[:50])
+    assert refused(path).code == "RC704"
+
+
+def test_hub_without_network(monkeypatch, tmp_path):
+    """A dataset that is neither cached nor reachable is RC709."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Refused) as caught:
+        hub_folder("nobody/nothing@main")
+    assert caught.value.diagnostics[0].code == "RC709"

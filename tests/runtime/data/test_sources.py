@@ -1,0 +1,375 @@
+"""Sources of tasks: formats, masks, lengths, order, and what they refuse."""
+
+import json
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import models
+from tokenizers.processors import TemplateProcessing
+
+from recipec.diagnostics.model import Refused
+from recipec.runtime.data.encode import Encoder
+from recipec.runtime.data.files import Row
+from recipec.runtime.data.rollout_tasks import Rollouts
+from recipec.runtime.data.sources import File, ReasoningGym
+from recipec.spec import data as specs
+
+QUESTION = [{"role": "user", "content": "hi"}]
+ANSWER = [{"role": "assistant", "content": "yo"}]
+
+
+def write(setting, *rows, name="a.jsonl"):
+    """Write rows as JSONL into the setting's folder."""
+    (setting.root / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def prepared(setting, kind, **knobs):
+    """Return a file source, read and encoded, in the order of the file."""
+    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | knobs), setting)
+    source.prepare(kind)
+    return source
+
+
+def refused(setting, kind, **knobs):
+    """Return the diagnostic that preparing gives."""
+    with pytest.raises(Refused) as caught:
+        prepared(setting, kind, **knobs)
+    return caught.value.diagnostics[0]
+
+
+def trained(policy, example):
+    """Return the text of the trained tokens."""
+    return policy.decode(i for i, t in zip(example.ids, example.trained, strict=True) if t)
+
+
+def test_plain_prompt_is_encoded_as_it_is(text_setting, text_policy):
+    """Without `chat` a text prompt gets no token that is not its own, and keeps the row's columns."""
+    write(text_setting, {"prompt": "2+2=", "answer": "4"})
+    (task,) = prepared(text_setting, "rl").draw(1)["prompt_P"]
+    assert text_policy.decode(task.prompt_ids) == "2+2="
+    assert task.columns == {"prompt": "2+2=", "answer": "4"}
+
+
+def test_chat_puts_system_and_prompt_into_the_template(text_setting, text_policy):
+    """`chat` makes the text the user's message, after `system`, and opens the assistant's turn."""
+    write(text_setting, {"prompt": "2+2="})
+    (task,) = prepared(text_setting, "rl", chat=True, system="Be brief.").draw(1)["prompt_P"]
+    assert text_policy.decode(task.prompt_ids) == "<bos>system\nBe brief.<eos><bos>user\n2+2=<eos><bos>assistant\n"
+
+
+def test_own_system_message_wins(text_setting):
+    """A conversation that has a system message keeps it."""
+    said = [{"role": "system", "content": "mine"}, *QUESTION]
+    write(text_setting, {"prompt": said})
+    (task,) = prepared(text_setting, "rl", system="theirs").tasks
+    assert list(task.prompt) == said
+
+
+def test_template_renders_the_prompt(text_setting):
+    """A template sees the row's columns."""
+    write(text_setting, {"question": "2+2", "hint": "four"})
+    (text_setting.root / "t.j2").write_text("Q: {{ question }} ({{ hint }})\n")
+    assert prepared(text_setting, "rl", template="t.j2").tasks[0].prompt == "Q: 2+2 (four)"
+
+
+def test_completion_is_trained_with_its_end(text_setting, text_policy):
+    """In sft the prompt is not trained; the completion and the end token are."""
+    write(text_setting, {"prompt": "2+2=", "completion": "4"})
+    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    assert text_policy.decode(example.ids) == "2+2=4<eos>"
+    assert trained(text_policy, example) == "4<eos>"
+
+
+def test_every_turn_of_the_assistant_is_trained(text_setting, text_policy):
+    """Of a conversation the assistant's words and end tokens are trained, and nothing else."""
+    write(text_setting, {"messages": [*QUESTION, *ANSWER, {"role": "user", "content": "and?"}, *ANSWER]})
+    drawn = prepared(text_setting, "sft").draw(1)
+    assert trained(text_policy, drawn["completion_P"][0]) == "yo<eos>yo<eos>"
+    assert text_policy.decode(drawn["prompt_P"][0].prompt_ids) == "<bos>user\nhi<eos><bos>assistant\n"
+
+
+def test_conversational_completion(text_setting, text_policy):
+    """Prompt and completion may both be lists of messages."""
+    write(text_setting, {"prompt": QUESTION, "completion": ANSWER})
+    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    assert text_policy.decode(example.ids) == "<bos>user\nhi<eos><bos>assistant\nyo<eos>"
+    assert trained(text_policy, example) == "yo<eos>"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": QUESTION, "chosen": ANSWER, "rejected": [{"role": "assistant", "content": "no"}]},
+        {"chosen": [*QUESTION, *ANSWER], "rejected": [*QUESTION, {"role": "assistant", "content": "no"}]},
+        {
+            "prompt": "hi",
+            "chosen": [*QUESTION, *ANSWER],
+            "rejected": [*QUESTION, {"role": "assistant", "content": "no"}],
+        },
+        {"prompt": QUESTION, "chosen": "yo", "rejected": "no"},
+    ],
+    ids=["explicit", "implicit", "repeated", "text answers"],
+)
+def test_preference_formats(text_setting, text_policy, row):
+    """TRL's forms of a preference row give the same pair."""
+    write(text_setting, row)
+    drawn = prepared(text_setting, "dpo").draw(1)
+    assert trained(text_policy, drawn["chosen_P"][0]) == "yo<eos>"
+    assert trained(text_policy, drawn["rejected_P"][0]) == "no<eos>"
+    assert text_policy.decode(drawn["chosen_P"][0].ids) == "<bos>user\nhi<eos><bos>assistant\nyo<eos>"
+
+
+def test_template_that_rewrites_the_past_is_refused(text_setting):
+    """A chat template that changes earlier turns cannot be trained on: RC710."""
+    text_setting.policy.tokenizer.chat_template = (
+        "{% for m in messages %}{{ loop.revindex }}{{ m['content'] }}<eos>{% endfor %}"
+    )
+    write(text_setting, {"messages": [*QUESTION, *ANSWER]})
+    assert refused(text_setting, "sft").code == "RC710"
+
+
+def test_what_follows_the_end_token_is_left_out(text_setting, text_policy):
+    """A template's newline after the end token is neither trained nor kept at the end."""
+    text_policy.tokenizer.chat_template = (
+        "{% for m in messages %}<bos>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
+        "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
+    )
+    write(text_setting, {"messages": [*QUESTION, *ANSWER, *QUESTION, *ANSWER]})
+    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    assert trained(text_policy, example) == "yo<eos>yo<eos>"
+    assert example.ids[-1] == text_policy.eos_id
+
+
+def test_answer_that_melts_into_the_open_turn(text_setting, text_policy):
+    """Where the tokenizer joins an answer's first letters with the turn's end, they are encoded as the model writes."""
+    vocabulary = text_policy.tokenizer.get_vocab()
+    joined = len(vocabulary)
+    newline = next(token for token, index in vocabulary.items() if [index] == text_policy.encode("\n"))
+    text_policy.tokenizer.backend_tokenizer.model = models.BPE(
+        vocab=vocabulary | {newline * 2: joined}, merges=[(newline, newline)]
+    )
+    assert text_policy.encode("\n\n") == [joined]
+    write(text_setting, {"messages": [*QUESTION, {"role": "assistant", "content": "\nyo"}, *QUESTION, *ANSWER]})
+    drawn = prepared(text_setting, "sft").draw(1)
+    example, prompt_ids = drawn["completion_P"][0], drawn["prompt_P"][0].prompt_ids
+    assert joined not in example.ids
+    assert example.ids[: len(prompt_ids)] == prompt_ids
+    assert trained(text_policy, example) == "\nyo<eos>yo<eos>"
+
+
+def test_beginning_of_text(text_setting, text_policy):
+    """Where the tokenizer itself puts a token before a text, a plain prompt has it, and an answer has not."""
+    text_policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", text_policy.tokenizer.bos_token_id)]
+    )
+    write(text_setting, {"prompt": "2+2=", "completion": "4"})
+    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    assert text_policy.decode(example.ids) == "<bos>2+2=4<eos>"
+
+
+def test_overlong_rows(text_setting):
+    """A row over `max_length` stops the run, is dropped and counted, or is cut, as the recipe says."""
+    write(text_setting, {"prompt": "ab", "completion": "cdefgh"}, {"prompt": "ab", "completion": "c"})
+    found = refused(text_setting, "sft", max_length=5)
+    assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC708", "a.jsonl", 1)
+    dropped = prepared(text_setting, "sft", max_length=5, overlong="drop")
+    assert (len(dropped), dropped.left_out) == (1, 1)
+    cut = prepared(text_setting, "sft", max_length=5, overlong="truncate")
+    assert [len(e.ids) for e in cut.draw(2)["completion_P"]] == [5, 4]
+    assert cut.truncated == 1
+    assert refused(text_setting, "sft", max_length=1, overlong="drop").code == "RC702"
+    assert refused(text_setting, "rl", max_length=1, overlong="truncate").code == "RC708"
+
+
+def test_truncation_that_leaves_nothing_to_learn_drops_the_row(text_setting):
+    """A cut that removes the whole answer leaves the row out."""
+    write(text_setting, {"prompt": "abcdef", "completion": "g"}, {"prompt": "a", "completion": "g"})
+    source = prepared(text_setting, "sft", max_length=4, overlong="truncate")
+    assert (len(source), source.left_out) == (1, 1)
+
+
+def test_epochs_are_permutations_and_continue_exactly(text_setting):
+    """Each epoch draws every row once, in another order; a loaded source goes on where the saved one was."""
+    write(text_setting, *({"prompt": f"p{i}"} for i in range(10)))
+    one = prepared(text_setting, "rl", shuffle=True)
+    drawn = [t.id for _ in range(3) for t in one.draw(4)["prompt_P"]]
+    assert sorted(drawn) == list(range(10))
+    state = one.state()
+    following = [t.id for _ in range(4) for t in one.draw(4)["prompt_P"]]
+    assert following[:10] != drawn
+    other = prepared(text_setting, "rl", shuffle=True)
+    other.load(json.loads(json.dumps(state)))
+    assert [t.id for _ in range(4) for t in other.draw(4)["prompt_P"]] == following
+
+
+def test_answer_column_gets_our_name(text_setting):
+    """`columns.answer` lets rewards find it as `answer`."""
+    write(text_setting, {"prompt": "p", "solution": "s"})
+    assert prepared(text_setting, "rl", columns={"answer": "solution"}).tasks[0].columns["answer"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "code", "word"),
+    [
+        ("rl", {"promt": "x"}, "RC705", "did you mean `promt`"),
+        ("rl", {"prompt": ""}, "RC707", "`prompt` is empty"),
+        ("rl", {"prompt": " \n"}, "RC707", "empty"),
+        ("rl", {"prompt": 7}, "RC706", "a number"),
+        ("rl", {"prompt": None}, "RC706", "null"),
+        ("rl", {"prompt": []}, "RC707", "empty"),
+        ("rl", {"prompt": "\ud800"}, "RC706", "surrogate"),
+        ("rl", {"prompt": ["hi"]}, "RC706", "chat message"),
+        ("rl", {"prompt": [{"from": "human", "value": "hi"}]}, "RC706", "`role` and `content`"),
+        ("rl", {"prompt": [{"role": "human", "content": "hi"}]}, "RC706", "role 'human'"),
+        ("rl", {"prompt": [{"role": "user", "content": None}]}, "RC706", "null"),
+        ("rl", {"prompt": [{"role": ["user"], "content": "x"}]}, "RC706", "role"),
+        ("rl", {"prompt": [*QUESTION, *ANSWER]}, "RC706", "assistant"),
+        ("sft", {"prompt": "x"}, "RC705", "completion"),
+        ("sft", {"prompt": "x", "completion": ""}, "RC707", "completion"),
+        ("sft", {"messages": QUESTION}, "RC706", "no message of the assistant"),
+        ("sft", {"messages": "x"}, "RC706", "list of chat messages"),
+        ("sft", {"prompt": "x", "completion": QUESTION}, "RC706", "plain text"),
+        ("dpo", {"prompt": "x", "chosen": "y"}, "RC705", "rejected"),
+        ("dpo", {"chosen": QUESTION, "rejected": QUESTION}, "RC706", "begin with the prompt"),
+    ],
+)
+def test_broken_rows_are_named(text_setting, kind, row, code, word):
+    """Each mistake in a row is a coded diagnostic with its file and line."""
+    good = {"prompt": "x", "completion": "y", "chosen": "y", "rejected": "z"}
+    write(text_setting, good, row)
+    found = refused(text_setting, kind)
+    assert found.code == code, found
+    assert word in found.message + found.help
+    assert "a.jsonl, row 2" in found.message
+    assert (found.spans[0].file, found.spans[0].line) == ("a.jsonl", 2)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text() | st.sampled_from(["user", "assistant", "hi"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["rl", "sft", "dpo"]),
+    st.lists(
+        st.binary(max_size=40)
+        | st.dictionaries(
+            st.sampled_from(["prompt", "completion", "chosen", "rejected", "messages"]), JSON, max_size=4
+        ).map(lambda row: json.dumps(row).encode()),
+        max_size=4,
+    ),
+)
+def test_garbage_is_read_or_refused(text_setting, kind, lines):
+    """Whatever a file holds, it is read or refused with a code: no other exception."""
+    (text_setting.root / "a.jsonl").write_bytes(b"\n".join(lines))
+    try:
+        source = prepared(text_setting, kind)
+    except Refused as caught:
+        codes = {diagnostic.code[:3] for diagnostic in caught.diagnostics}
+    else:
+        codes = {"RC7"} if len(source) else set()
+    assert codes == {"RC7"}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(["<eos>", "<bos>", "<pad>", "<unk>", "a", " ", "é", "<", "eos>", "\ue000"]), min_size=1)
+)
+def test_text_never_becomes_control_tokens(any_policy, pieces):
+    """Prompts and answers that spell control tokens are letters, in plain text and in conversations."""
+    text = "x" + "".join(pieces)
+    row = Row(0, "f", 1, {})
+    unknown = {any_policy.tokenizer.unk_token_id}
+    plain = Encoder(any_policy)
+    example = plain.example(row, plain.task(row, text), text)
+    assert not set(example.ids[:-1]) & any_policy.control_ids - unknown
+    chat = Encoder(any_policy, chat=True)
+    ids, bare = (chat.example(row, chat.task(row, said), said).ids for said in (text, "x"))
+    controls = [i for i in ids if i in any_policy.control_ids - unknown]
+    assert controls == [i for i in bare if i in any_policy.control_ids - unknown]
+
+
+def test_reasoning_gym_tasks_score_themselves(text_setting):
+    """Tasks carry question, answer and their own verifier; another seed gives other tasks."""
+    source = ReasoningGym(
+        specs.ReasoningGym(task="chain_sum", size=4, options={"max_digits": 1}, prompt_suffix="\n", shuffle=False),
+        text_setting,
+    )
+    source.prepare("rl")
+    task = source.tasks[2]
+    assert task.prompt == task.columns["question"] + "\n"
+    assert task.score(task.columns["answer"]) == 1.0
+    assert task.score("no number") < 1.0
+    source.prepare("sft")
+    drawn = source.draw(1)
+    assert trained(text_setting.policy, drawn["completion_P"][0]) == drawn["prompt_P"][0].columns["answer"] + "<eos>"
+    source.close()
+
+
+def test_reasoning_gym_answers_are_judged_elsewhere(text_setting, tmp_path):
+    """A verifier that evaluates its answer cannot touch this process or its files; what hangs gets NaN."""
+    source = ReasoningGym(specs.ReasoningGym(task="countdown", size=1), text_setting)
+    source.prepare("rl")
+    target = tmp_path / "written"
+    (task,) = source.tasks
+    task.score(f"__import__('pathlib').Path({str(target)!r}).touch()")
+    assert not target.exists()
+    assert task.score(task.columns["metadata"]["expression"]) == 1.0
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "code", "word"),
+    [
+        ({"task": "chain_sums"}, "RC714", "`chain_sum`"),
+        ({"task": "chain_sum", "options": {"max_digit": 2}}, "RC715", "max_digit"),
+        ({"task": "chain_sum", "options": {"max_digits": -2}}, "RC715", "max_digits"),
+    ],
+)
+def test_reasoning_gym_refusals(text_setting, knobs, code, word):
+    """An unknown task and options that the task refuses are coded."""
+    source = ReasoningGym(specs.ReasoningGym(size=2, **knobs), text_setting)
+    with pytest.raises(Refused) as caught:
+        source.prepare("rl")
+    found = caught.value.diagnostics[0]
+    assert found.code == code
+    assert word in found.message + found.help
+    source.close()
+
+
+def rollouts(setting, *rows):
+    """Write a rollouts artifact of (prompt, ids, reward)."""
+    folder = setting.root / "rollouts"
+    folder.mkdir(exist_ok=True)
+    common = {"step": 0, "prompt": "p", "prompt_ids": [5, 6], "text": "t", "columns": {}}
+    lines = [json.dumps(common | {"prompt_id": p, "ids": ids, "reward": reward}) for p, ids, reward in rows]
+    (folder / "step-000000.jsonl").write_text("\n".join(lines))
+    setting.artifacts = {"explore.rollouts": folder}
+
+
+def test_rollouts_are_imitated_with_their_own_ids(text_setting):
+    """The best rows of each prompt become examples with exactly the sampled ids; failed and poor rows do not."""
+    rollouts(text_setting, (0, [7], 0.0), (0, [8], 1.0), (0, [9], None), (1, [10], 0.2), (2, [11], 1.0))
+    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5, shuffle=False), text_setting)
+    source.prepare("sft")
+    examples = source.draw(9)["completion_P"]
+    assert [(e.prompt_id, e.ids, e.trained) for e in examples] == [
+        (0, (5, 6, 8), (False, False, True)),
+        (2, (5, 6, 11), (False, False, True)),
+    ]
+
+
+def test_rollouts_without_a_good_row_are_refused(text_setting):
+    """When nothing is good enough the stage does not start: RC718."""
+    rollouts(text_setting, (0, [7], 0.0), (0, [8], math.nan))
+    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5), text_setting)
+    with pytest.raises(Refused) as caught:
+        source.prepare("sft")
+    assert caught.value.diagnostics[0].code == "RC718"

@@ -1,0 +1,100 @@
+"""The compiler's own nodes."""
+
+import pytest
+import torch
+
+from recipec.runtime.batch import Batch, Example, pad_rows
+from recipec.runtime.objective import compiler_ops
+
+SHORT = Example(3, (5, 6), (False, True))
+LONG = Example(9, (5, 6, 7, 8), (False, True, False, True))
+
+
+def test_completions_are_padded_on_the_right():
+    """Ids, validity, loss mask, turns and origin of each row; turns are runs of trained tokens."""
+    made = compiler_ops.collate_completions([SHORT, LONG])
+    assert made["tokens_RT"].tolist() == [[5, 6, 0, 0], [5, 6, 7, 8]]
+    assert made["attend_RT"].sum(-1).tolist() == [2, 4]
+    assert made["trained_RT"].long().tolist() == [[0, 1, 0, 0], [0, 1, 0, 1]]
+    assert made["turn_RT"].tolist() == [[0, 1, 0, 0], [0, 1, 0, 2]]
+    assert made["prompt_id_R"].tolist() == [3, 9]
+    Batch(made).check()
+
+
+def test_pairs_alternate():
+    """Row 2i is the chosen answer of pair i and row 2i + 1 the rejected one."""
+    made = compiler_ops.collate_pairs([SHORT, LONG], [LONG, SHORT])
+    assert made["prompt_id_R"].tolist() == [3, 9, 9, 3]
+    assert made["by_pair_R"].tolist() == [0, 0, 1, 1]
+    assert made["chosen_R"].tolist() == [True, False, True, False]
+    Batch(made).check()
+
+
+def test_pairs_are_complete():
+    """A chosen answer without a rejected one is our bug."""
+    with pytest.raises(ValueError, match="zip"):
+        compiler_ops.collate_pairs([SHORT], [])
+
+
+@pytest.mark.parametrize(
+    "collate", [compiler_ops.collate_completions, lambda rows: compiler_ops.collate_pairs(rows, rows)]
+)
+def test_nothing_collates_to_nothing(collate):
+    """No rows give columns without rows, of the right types."""
+    made = collate([])
+    assert all(len(column) == 0 for column in made.values())
+    assert made["tokens_RT"].dtype == torch.int64
+
+
+def test_padding_of_empty_rows():
+    """A row may have no token at all."""
+    assert pad_rows([(), (1,)], torch.int64).tolist() == [[0], [1]]
+
+
+def test_reward_levels_add():
+    """Levels are weighed and added; a row fails by our error or by one level that could not score it."""
+    one_R, two_R = torch.tensor([1.0, 1.0, torch.nan]), torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
+    made = compiler_ops.sum_rewards(torch.tensor([False, True, False]), one_R, two_R, weights=(1.0, 0.5))
+    assert made["reward_R"].tolist() == [2.0, 2.5, 0.0]
+    assert made["reward_R"].dtype == torch.float64
+    assert made["failed_R"].tolist() == [False, True, True]
+
+
+def test_unscored_level_fails_whatever_it_weighs():
+    """A level of weight 0 that could not score a row still fails it: the recipe asked for the number."""
+    made = compiler_ops.sum_rewards(torch.tensor([False]), torch.tensor([torch.nan]), weights=(0.0,))
+    assert made["failed_R"].tolist() == [True]
+
+
+def test_episode_total_reaches_every_step():
+    """Every row of an episode has the episode's sum, wherever the rows stand."""
+    made = compiler_ops.episode_total(torch.tensor([1.0, 10.0, 2.0]), torch.tensor([7, 3, 7]), torch.tensor([0, 0, 1]))
+    assert made["score_R"].tolist() == [3.0, 10.0, 3.0]
+
+
+def test_credit_levels_add_and_spread():
+    """Credit of levels adds up, and lands on trained tokens alone, in float32."""
+    credit_R = compiler_ops.sum_advantages(torch.tensor([1.0, 2.0]), torch.tensor([0.5, -2.0]))["advantage_R"]
+    made = compiler_ops.broadcast(credit_R.double(), torch.tensor([[False, True], [True, True]]))["advantage_RT"]
+    assert made.tolist() == [[0.0, 1.5], [0.0, 0.0]]
+    assert made.dtype == torch.float32
+
+
+def test_failed_rows_are_out_of_the_objective():
+    """Their weights are 0, and the denominators are those of the other rows."""
+    trained_RT, failed_R = torch.ones(3, 2, dtype=torch.bool), torch.tensor([False, True, False])
+    for aggregate, share in (("token_mean", 1 / 4), ("seq_mean_token_sum", 1 / 2)):
+        weight_RT = compiler_ops.weigh(trained_RT, failed_R, aggregate=aggregate)["weight_RT"]
+        assert weight_RT.tolist() == [[share] * 2, [0.0] * 2, [share] * 2]
+
+
+def test_weights_of_pairs():
+    """Both rows of a pair carry its share; no pairs, no weights."""
+    assert compiler_ops.weigh_pairs(torch.tensor([4, 2, 4, 2]))["weight_R"].tolist() == [0.5] * 4
+    assert compiler_ops.weigh_pairs(torch.tensor([], dtype=torch.int64))["weight_R"].tolist() == []
+
+
+def test_old_logprobs_without_a_pass():
+    """The policy's own log-probabilities, without their gradient."""
+    logprob_RT = torch.tensor([[-1.0]], requires_grad=True)
+    assert not compiler_ops.detach(logprob_RT)["old_logprob_RT"].requires_grad

@@ -1,0 +1,73 @@
+"""Anchor states: which rows of a prompt saw the same state."""
+
+from difflib import SequenceMatcher
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recipec.diagnostics.model import Refused
+from recipec.runtime.objective.grouping import anchor_state, state_key
+
+TEXTS = st.lists(st.tuples(st.integers(0, 1), st.text("ab c", max_size=12)), max_size=12)
+
+
+def groups(states, prompts=None, failed=(), threshold=None):
+    """Group states; of one prompt where none is said."""
+    by_prompt_R = torch.tensor(prompts or [0] * len(states), dtype=torch.int64)
+    failed_R = torch.tensor([row in failed for row in range(len(states))], dtype=torch.bool)
+    match = "exact" if threshold is None else "similarity"
+    return anchor_state(states, by_prompt_R, failed_R, match=match, threshold=threshold)["by_anchor_R"].tolist()
+
+
+def test_exact_keys():
+    """Text, numbers and JSON data by value; arrays of numbers without their shape; never across prompts."""
+    assert groups(["a", "a", "A", "a"], [0, 1, 0, 0]) == [0, 1, 2, 0]
+    assert groups([1, 1.0, True, "1", None]) == [0, 0, 0, 1, 2]
+    assert groups([[[1, 2], [3, 4]], [1, 2, 3, 4], [[1, 2, 3, 4]], [[1, 2], [3]], [1, 2, 3]]) == [0, 0, 0, 1, 2]
+    assert groups([["a", "b"], ["ab"], ["a", "b"], [["a"], ["b"]]]) == [0, 1, 0, 2]
+    assert groups([{"x": 1, "y": [1]}, {"y": [1.0], "x": 1}, {"x": 1}, [["x", 1]]]) == [0, 0, 1, 2]
+    assert groups([{"x": {"y": "a"}}, {"x": {"y": "b"}}, {}, []]) == [0, 1, 2, 3]
+    assert state_key(torch.tensor([[1, 2]])) == state_key([1, 2])
+
+
+def test_failed_rows_change_nobody():
+    """A row that failed founds no group and joins none, whatever its state."""
+    assert groups(["a", "a", None, "a"], failed={0, 2}) == [0, 1, 2, 1]
+    assert groups(["aaaa", "aaab", "aabb"], failed={0}, threshold=0.7) == [0, 1, 1]
+    assert groups(["x", object()], failed={1}) == [0, 1]
+
+
+@given(TEXTS, st.sampled_from([0.3, 0.5, 0.8, 0.95]))
+def test_similarity_is_greedy(rows, threshold):
+    """A row joins the first group whose first member it resembles, compared in this order and no other."""
+    found, first = [], []
+    for prompt, text in rows:
+        fits = [
+            i for i, (p, m) in enumerate(first) if p == prompt and SequenceMatcher(None, text, m).ratio() >= threshold
+        ]
+        if not fits:
+            first.append((prompt, text))
+        found.append(fits[0] if fits else len(first) - 1)
+    assert groups([text for _, text in rows], [prompt for prompt, _ in rows], threshold=threshold) == found
+
+
+def test_long_text_leaves_popular_letters_out():
+    """From 200 letters on, frequent ones do not count as matches by themselves: `autojunk` is on."""
+    one, other = "ab" * 150 + "x" * 50, "ba" * 150 + "y" * 50
+    ratio = SequenceMatcher(None, other, one).ratio()
+    assert ratio < SequenceMatcher(None, other, one, autojunk=False).ratio() - 0.1
+    assert groups([one, other], threshold=ratio + 0.01) == [0, 1]
+
+
+def test_states_that_cannot_be_compared():
+    """Numbers are not similar, and objects are not data."""
+    for states, threshold, code in ([[1], 0.5, "RC795"], [[object()], None, "RC796"]):
+        with pytest.raises(Refused) as refused:
+            groups(states, threshold=threshold)
+        assert refused.value.diagnostics[0].code == code
+    endless: list = []
+    endless.append([endless, "x"])
+    with pytest.raises(Refused):
+        groups([endless])

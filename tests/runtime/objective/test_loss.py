@@ -1,0 +1,190 @@
+"""Objectives: what each knob does to one token."""
+
+import math
+
+import pytest
+import torch
+
+from recipec.runtime.objective.loss import clipped, dpo
+from recipec.spec.loss import Clipped, Dpo
+
+
+def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **knobs):
+    """Return the outputs and the gradient of a batch of one trained token."""
+    column = lambda x: torch.tensor([[float(x)]], dtype=torch.float64)  # noqa: E731
+    logprob_RT = column(logprob).requires_grad_()
+    flag = torch.tensor([[True]])
+    made = clipped(
+        logprob_RT, column(old), column(credit), flag, flag.long(), flag.double(),
+        column(reference), column(3.0), column(sampler), **Clipped(**knobs).knobs(),
+    )  # fmt: skip
+    made["loss"].backward()
+    return {name: float(value.detach()) for name, value in made.items()}, float(logprob_RT.grad)
+
+
+@pytest.mark.parametrize(
+    ("credit", "ratio", "loss", "gradient", "metric"),
+    [
+        (1.0, 1.1, -1.1, -1.1, None),
+        (1.0, 1.5, -1.3, 0.0, "clip_ratio/high_mean"),
+        (1.0, 0.5, -0.5, -0.5, None),
+        (-1.0, 1.5, 1.5, 1.5, None),
+        (-1.0, 4.0, 3.0, 0.0, "dual_clip"),
+        (-1.0, 0.5, 0.8, 0.0, "clip_ratio/low_mean"),
+        (0.0, 9.0, 0.0, 0.0, None),
+    ],
+)
+def test_clip(credit, ratio, loss, gradient, metric):
+    """The ratio is bounded above for good credit and below for bad; the dual clip bounds it above for bad."""
+    made, slope = one_token(math.log(ratio), 0.0, credit, epsilon=0.2, epsilon_high=0.3, dual_clip=3.0)
+    assert made["loss"] == pytest.approx(loss)
+    assert slope == pytest.approx(gradient)
+    counted = {name.removeprefix("metric/") for name, value in made.items() if "clip" in name and value == 1}
+    assert counted - {"clip_ratio/region_mean"} == ({metric} if metric else set())
+    assert made["metric/clip_ratio/region_mean"] == float(bool(metric) and metric != "dual_clip")
+    assert made["metric/approx_kl"] == pytest.approx(-math.log(ratio))
+
+
+@pytest.mark.parametrize("credit", [1.0, 0.0])
+def test_huge_ratio_has_a_gradient(credit):
+    """A ratio that would overflow is clipped for good credit: the gradient is 0, not NaN."""
+    made, slope = one_token(0.0, -1e4, credit)
+    assert made["loss"] == pytest.approx(-1.2 * credit)
+    assert slope == 0
+
+
+def test_log_ratio_clamp_comes_before_the_exponential():
+    """The bounded log ratio makes the ratio, and no gradient passes its bound."""
+    made, slope = one_token(30.0, 0.0, -1.0, log_ratio_clamp=2.0)
+    assert made["loss"] == pytest.approx(math.exp(2))
+    assert slope == 0
+
+
+@pytest.mark.parametrize(("kl", "value"), [("k1", 0.5), ("k2", 0.125), ("abs", 0.5), ("k3", math.exp(-0.5) - 0.5)])
+def test_kl_estimators(kl, value):
+    """Estimates of KL(policy || reference) from u = reference minus policy = -0.5."""
+    made, _ = one_token(-1.0, -1.0, 0.0, reference=-1.5, beta=0.1, kl=kl)
+    assert made["metric/kl"] == pytest.approx(value)
+    assert made["loss"] == pytest.approx(0.1 * value)
+
+
+def test_kl_clamps():
+    """One clamp bounds what goes into k3's exponential, the other what comes out of the estimate."""
+    inside, _ = one_token(-9.0, -9.0, 0.0, reference=-1.0, beta=1.0, log_ratio_clamp=2.0)
+    outside, slope = one_token(-9.0, -9.0, 0.0, reference=-1.0, beta=1.0, kl_clamp=10.0)
+    assert inside["metric/kl"] == pytest.approx(math.exp(2) - 3)
+    assert outside["metric/kl"] == 10
+    assert slope == 0
+
+
+def test_entropy_is_a_bonus():
+    """More entropy, here 3 nats, is a smaller loss."""
+    made, _ = one_token(-1.0, -1.0, 0.0, entropy=0.01)
+    assert made["loss"] == pytest.approx(-0.03)
+    assert made["metric/entropy"] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "sampler", "factor"),
+    [("truncate", -1.5, math.exp(0.5)), ("truncate", -9.0, 2.0), ("mask", -1.5, math.exp(0.5)), ("mask", -2.0, 0.0)],
+)
+def test_sampler_correction(how, sampler, factor):
+    """The policy term is weighed by old over sampler probability, cut at the cap or dropped above it."""
+    made, slope = one_token(
+        -1.0, -1.0, 1.0, sampler=sampler, sampler_correction=how, sampler_correction_cap=2.0, beta=1.0
+    )
+    assert made["loss"] == pytest.approx(-factor)
+    assert slope == pytest.approx(-factor)
+    assert made["metric/sampling/importance_sampling_ratio/mean"] == pytest.approx(factor)
+
+
+def rows(drift, trained, turn, credit, **knobs):
+    """Return loss and gradient of rows with weight 1 on every trained token."""
+    logprob_RT = torch.tensor(drift, dtype=torch.float64, requires_grad=True)
+    trained_RT = torch.tensor(trained, dtype=torch.bool)
+    made = clipped(
+        logprob_RT, torch.zeros_like(logprob_RT), torch.tensor(credit) * trained_RT, trained_RT,
+        torch.tensor(turn), trained_RT.double(), None, None, None, **Clipped(epsilon=1.0, **knobs).knobs(),
+    )  # fmt: skip
+    made["loss"].backward()
+    return float(made["loss"].detach()), logprob_RT.grad.tolist()
+
+
+def test_turn_ratio_is_a_mean_within_the_turn():
+    """Each token of a turn has the geometric mean of the turn's ratios; another row's turn is another turn."""
+    drift, trained = [[0.2, 0.4, 9.0, 0.1], [0.3, 9.0, 9.0, 9.0]], [[1, 1, 0, 1], [1, 0, 0, 0]]
+    loss, _ = rows(drift, trained, [[1, 1, 0, 2], [1, 0, 0, 0]], [[-1.0], [-1.0]], ratio="turn")
+    assert loss == pytest.approx(2 * math.exp(0.3) + math.exp(0.1) + math.exp(0.3))
+
+
+def test_own_gradient_leaves_the_value():
+    """GSPO's form has the value of the sequence ratio, but each token's gradient is by its own credit alone."""
+    columns = [[0.2, 0.4]], [[1, 1]], [[1, 1]], [[-1.0, -3.0]]
+    shared, shared_slope = rows(*columns, ratio="sequence")
+    own, own_slope = rows(*columns, ratio="sequence", ratio_gradient="own")
+    assert own == pytest.approx(shared) == pytest.approx(4 * math.exp(0.3))
+    assert shared_slope == [pytest.approx([2 * math.exp(0.3)] * 2)]
+    assert own_slope == [pytest.approx([math.exp(0.3), 3 * math.exp(0.3)])]
+
+
+def pair(**knobs):
+    """Return the outputs for one pair with log-ratios 1 (chosen, two tokens) and -1 (rejected, one token)."""
+    logprob_RT = torch.tensor([[5.0, -1.0, -1.0], [5.0, -4.0, 5.0]])
+    reference_RT = torch.tensor([[7.0, -1.5, -1.5], [7.0, -3.0, 7.0]])
+    trained_RT = torch.tensor([[False, True, True], [False, True, False]])
+    made = dpo(
+        logprob_RT, reference_RT, trained_RT, torch.tensor([8, 8]), torch.tensor([True, False]),
+        torch.ones(2), **Dpo(beta=0.5, **knobs).knobs(),
+    )  # fmt: skip
+    return {name: float(value) for name, value in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "loss"),
+    [
+        ({}, math.log1p(math.exp(-1.0))),
+        ({"label_smoothing": 0.1}, 0.9 * math.log1p(math.exp(-1.0)) + 0.1 * math.log1p(math.exp(1.0))),
+        ({"variant": "hinge"}, 0.0),
+        ({"variant": "ipo"}, 1.0),
+        ({"length_normalised": True}, math.log1p(math.exp(-0.75))),
+    ],
+)
+def test_preference(knobs, loss):
+    """Each variant of the objective at a margin of two nats (one and a half a token)."""
+    assert pair(**knobs)["loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_preference_metrics():
+    """Rewards are beta times log-ratios; log-probabilities are sums over trained tokens."""
+    made = {name: value for name, value in pair().items() if name != "loss"}
+    assert made == {
+        "metric/rewards/chosen": 0.5,
+        "metric/rewards/rejected": -0.5,
+        "metric/rewards/margins": 1.0,
+        "metric/rewards/accuracies": 1.0,
+        "metric/logps/chosen": -2.0,
+        "metric/logps/rejected": -4.0,
+    }
+
+
+def test_rows_of_pairs_come_in_any_order():
+    """Who is paired is said by a column, not by where a row stands: loss and metrics are the same for all orders."""
+    draw = torch.Generator().manual_seed(0)
+    logprob_RT, reference_RT = torch.randn(2, 6, 3, generator=draw, dtype=torch.float64)
+    trained_RT = torch.ones(6, 3, dtype=torch.bool)
+    pair_R, chosen_R = torch.tensor([4, 4, 5, 5, 9, 9]), torch.tensor([True, False] * 3)
+    weight_R = torch.tensor([0.2, 0.2, 0.5, 0.5, 0.3, 0.3], dtype=torch.float64)
+    found = []
+    for order in ([0, 1, 2, 3, 4, 5], [5, 2, 0, 4, 3, 1]):
+        rows = (column[order] for column in (logprob_RT, reference_RT, trained_RT, pair_R, chosen_R, weight_R))
+        found.append({name: float(value) for name, value in dpo(*rows, **Dpo().knobs()).items()})
+    assert found[1] == pytest.approx(found[0])
+
+
+def test_split_pair_is_our_bug():
+    """A row without its partner is an assertion, never a number."""
+    row = torch.zeros(1, 1)
+    with pytest.raises(AssertionError, match="pair"):
+        dpo(
+            row, row, row.bool(), torch.tensor([0]), torch.tensor([True]), torch.ones(1), **Dpo().knobs(),
+        )  # fmt: skip

@@ -1,0 +1,139 @@
+"""The user's own reward functions: both signatures, and every way they can go wrong."""
+
+import pytest
+import torch
+
+from recipec.diagnostics.model import Refused
+from recipec.runtime.batch import Task
+from recipec.runtime.reward.function import Function
+from recipec.runtime.user_code import load_functions
+from recipec.spec import reward as specs
+
+TEXTS = ["a", "bb", "ccc"]
+
+
+def called(setting, text, *, chat=False, name="f", columns=None):
+    """Score three rows by a function of this text."""
+    path = setting.root / "rewards.py"
+    path.write_text(text)
+    setting.functions = load_functions([path])
+    prompt = [{"role": "user", "content": "q"}] if chat else "q"
+    columns = [{"answer": "1", "n": i} for i in range(3)] if columns is None else columns
+    tasks = [Task(i, prompt, (1,), columns[i]) for i in range(3)]
+    tokens_RT = torch.tensor([[1, 5, 0, 0], [1, 5, 6, 0], [1, 5, 6, 7]])
+    trained_RT = torch.tensor([[0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]]).bool()
+    function = Function(specs.Function(name=name), setting)
+    return function(tasks, torch.arange(3), TEXTS, tokens_RT, trained_RT)["reward_R"].tolist()
+
+
+def refused(setting, text, **how):
+    """Return the diagnostic that scoring gives."""
+    with pytest.raises(Refused) as caught:
+        called(setting, text, **how)
+    return caught.value.diagnostics[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(prompts, completions, **kwargs): return [len(c) + n for c, n in zip(completions, kwargs['n'])]",
+        "def f(completions, n): return [len(c) + i for c, i in zip(completions, n)]",
+        "def f(completion_ids, n, unknown=0): return [len(c) + i for c, i in zip(completion_ids, n)]",
+        "import torch\ndef f(completions, n): return torch.tensor([len(c) for c in completions]) + torch.tensor(n)",
+        "def f(data_source, solution_str, ground_truth, extra_info): return len(solution_str) + extra_info['n']",
+        "def f(solution_str, ground_truth, n, **kwargs): return {'score': len(solution_str) + n, 'more': 1}",
+    ],
+    ids=["trl", "named columns", "ids", "tensor", "verl", "verl dict"],
+)
+def test_both_signatures(text_setting, text):
+    """Functions written for TRL or verl are called as they expect."""
+    assert called(text_setting, text) == [1, 3, 5]
+
+
+def test_conversations_are_given_as_messages(text_setting):
+    """For a conversational prompt a completion is a list with the assistant's message, as in TRL."""
+    text = (
+        "def f(prompts, completions): return [len(c[0]['content']) for c in completions if c[0]['role'] == 'assistant']"
+    )
+    assert called(text_setting, text, chat=True) == [1, 2, 3]
+
+
+def test_none_does_not_apply(text_setting):
+    """None counts as 0 and is no failure."""
+    assert called(text_setting, "def f(completions): return [None, True, 2.5]") == [0.0, 1.0, 2.5]
+
+
+def test_verl_ground_truth_lies_where_verl_puts_it(text_setting):
+    """`reward_model.ground_truth` wins over other columns."""
+    columns = [{"reward_model": {"ground_truth": str(i)}, "answer": "no"} for i in range(3)]
+    text = "def f(data_source, solution_str, ground_truth): return int(ground_truth)"
+    assert called(text_setting, text, columns=columns) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("result", "word"),
+    [
+        ("[1, 2]", "2 values for 3 rows"),
+        ("[1, 2, 3, 4]", "4 values for 3 rows"),
+        ("[1, float('nan'), 3]", "nan for row 1"),
+        ("[1, 2, float('inf')]", "inf for row 2"),
+        ("[1, '2', 3]", "type str for row 1"),
+        ("[1, [2], 3]", "type list for row 1"),
+        ("[1, 10 ** 400, 3]", "inf for row 1"),
+        ("1.0", "type float"),
+        ("None", "type NoneType"),
+        ("'abc'", "type str"),
+        ("{0: 1}", "type dict"),
+        ("(x for x in range(3))", "type generator"),
+    ],
+)
+def test_results_that_are_no_scores(text_setting, result, word):
+    """Wrong lengths, wrong types and numbers that are not finite are RC747, with the function and the row."""
+    found = refused(text_setting, f"def f(completions): return {result}")
+    assert found.code == "RC747"
+    assert word in found.message
+    assert "`f`" in found.message
+
+
+def test_verl_results_are_checked_too(text_setting):
+    """A dict without `score` names the row."""
+    found = refused(text_setting, "def f(solution_str): return {'acc': 1}")
+    assert (found.code, "row 0" in found.message) == ("RC747", True)
+
+
+def test_async_functions_are_refused(text_setting):
+    """A coroutine is no list of scores."""
+    found = refused(text_setting, "async def f(completions): return [1, 2, 3]")
+    assert (found.code, "async" in found.message) == ("RC747", True)
+
+
+@pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(2)", "KeyError('x')", "RecursionError()"])
+def test_exceptions_point_into_the_users_file(text_setting, raised):
+    """What the function raises is RC746 with the user's own line, without our traceback."""
+    text = f"def helper():\n    raise {raised}\n\ndef f(completions):\n    return [helper() for _ in completions]\n"
+    found = refused(text_setting, text)
+    assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC746", "rewards.py", 2)
+
+
+def test_exceptions_of_one_row_name_it(text_setting):
+    """A function of verl's form is called row by row, so the row is known."""
+    text = "def f(solution_str, n):\n    return 1 / (n - 1)\n"
+    found = refused(text_setting, text)
+    assert (found.code, "on row 1" in found.message, found.spans[0].line) == ("RC746", True, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "word"),
+    [
+        ("def f(text): return [1]", "RC748", "neither"),
+        ("def f(completions, anser): return [1]", "RC748", "did you mean `answer`"),
+        ("def f(solution_str, ground_truth): return 1", "RC748", "ground_truth"),
+        ("def g(completions): return [1]", "RC749", "`g`"),
+    ],
+)
+def test_functions_that_cannot_be_called(text_setting, text, code, word):
+    """An unknown name, or parameters that the data cannot fill, are told before the call."""
+    columns = [{"other": 1}] * 3 if "ground_truth" in text else None
+    found = refused(text_setting, text, columns=columns)
+    assert found.code == code
+    assert word in found.message + found.help

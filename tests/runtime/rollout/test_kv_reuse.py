@@ -1,0 +1,215 @@
+"""Keys and values kept from turn to turn: the same rows come out, and fewer tokens are read."""
+
+import pytest
+import torch
+from support.counting_game import grown, make_setting, tasks
+from support.tiny_models import SHAPE
+from transformers import Lfm2Config, Lfm2ForCausalLM
+
+from recipec.runtime.attention import packed
+from recipec.runtime.rollout import kv_reuse
+from recipec.runtime.rollout.chain import Chain
+from recipec.runtime.rollout.episodes import Growth, keys_of, roots
+from recipec.runtime.rollout.hf_engine import Hf, Request
+from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.spec.machine import Hf as Spec
+from recipec.spec.sampler import Chain as ChainSpec
+
+KINDS = ["llama", "qwen2", "gpt2", "window", "mixed"]
+PROMPTS = [(80, 81, 82, 83, 84), (90, 91), tuple(range(100, 120))]
+
+
+def read_tokens(setting):
+    """Count the tokens that pass through the model, padding included."""
+    seen = []
+    setting.policy.model.register_forward_pre_hook(
+        lambda _, __, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    return seen
+
+
+def without_memory(setting):
+    """Let the setting's engine keep nothing."""
+    setting.rollout = Spec(max_memory=0)
+    return setting
+
+
+def requests(prompts, **knobs):
+    """Ask for two samples of each prompt."""
+    return [Request(ids, tuple((0, i, s) for s in range(2)), i, **knobs) for i, ids in enumerate(prompts)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("game", [{}, {"window": True}, {"kept": 5}, {"answer": " and so on and on it goes: {} "}])
+def test_same_episodes_with_and_without(kind, game):
+    """Ids are equal and log-probabilities agree, for turns that append, are cut, or are written anew."""
+    found, expected = (grown(make(make_setting(kind, **game))) for make in (lambda s: s, without_memory))
+    for leaf, peer in zip(found, expected, strict=True):
+        for turn, other in zip(leaf.path(), peer.path(), strict=True):
+            assert turn.ids == other.ids
+            assert turn.logprob == pytest.approx(other.logprob, abs=1e-4)
+            assert turn.position == other.position
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager", packed.NAME])
+def test_goes_on_from_a_memory(kind, attention):
+    """Rows of unequal memory and unequal new parts draw what rows read from the start draw, forks of one included."""
+    if kind in {"gpt2", "mixed"} and attention == packed.NAME:
+        attention = "sdpa"
+    setting = make_setting(kind)
+    setting.policy.model.set_attn_implementation(attention)
+    engine = Hf(Spec(), setting)
+    sampling = Sampling(9, temperature=0.9)
+    first = engine.generate(requests(PROMPTS, remember=True), sampling)
+    more = [(70,), (71, 72, 73), (), (74,) * 30, (75, 76), (77,)]
+    contexts, memories = [], []
+    for prompt, (one, two) in zip(PROMPTS, first, strict=True):
+        for completion in (one, two, one):  # the last is a fork
+            assert completion.memory.ids == prompt + completion.ids[:-1]
+            memories.append(completion.memory)
+            contexts.append(prompt + completion.ids + more[len(contexts) % len(more)])
+    memories[4], contexts[7] = None, PROMPTS[2]  # one is not remembered, one is a part of what is
+    kept = [[part.clone() for pair in m.parts for part in pair] for m in memories if m]
+    found = engine.generate(
+        [
+            Request(ids, ((1, i, 0), (1, i, 1)), memory=m)
+            for i, (ids, m) in enumerate(zip(contexts, memories, strict=True))
+        ],
+        sampling,
+    )
+    expected = engine.generate([Request(ids, ((1, i, 0), (1, i, 1))) for i, ids in enumerate(contexts)], sampling)
+    for group, peers in zip(found, expected, strict=True):
+        for completion, peer in zip(group, peers, strict=True):
+            assert completion.ids == peer.ids
+            assert completion.logprob == pytest.approx(peer.logprob, abs=1e-4)
+    for parts, one in zip(kept, [m for m in memories if m], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(parts, [p for pair in one.parts for p in pair], strict=True))
+
+
+def test_each_token_is_read_once():
+    """With memory a chain's tokens pass through the model once, but for each turn's last."""
+    setting = make_setting(answer="!")
+    setting.policy.stop_ids = frozenset()
+    seen = read_tokens(setting)
+    (leaf, *_) = grown_alone(setting)
+    path = leaf.path()
+    row = len(path[-1].parent.position.context_ids) + len(path[-1].ids)
+    assert sum(seen) == row - 1
+    plain = without_memory(make_setting(answer="!"))
+    plain.policy.stop_ids = frozenset()
+    seen = read_tokens(plain)
+    grown_alone(plain)
+    assert sum(seen) == sum(len(t.parent.position.context_ids) + len(t.ids) - 1 for t in path)
+
+
+def grown_alone(setting):
+    """Grow one chain."""
+    engine = Hf(setting.rollout or Spec(), setting)
+    return Growth(setting, engine, Sampling(6)).grow(roots(setting.environment, tasks(1), 1), [(1,)])
+
+
+def test_forks_go_on_from_their_parents():
+    """A chain grown from an inner node reads only what the chain before it left unread, and harms it not."""
+    sampling, keys = Sampling(6), keys_of(tasks(1), 2, (1,))[0]
+    found = []
+    for setting in (make_setting(turns=4), without_memory(make_setting(turns=4))):
+        engine = Hf(setting.rollout or Spec(), setting)
+        growth = Growth(setting, engine, sampling, forks=True)
+        (root,) = roots(setting.environment, tasks(1), 1)
+        (leaf,) = growth.grow([root], keys[:1])
+        before = [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()]
+        seen = read_tokens(setting)
+        starts = [root, leaf.path()[1], leaf.path()[1], leaf.parent]
+        forks = growth.grow(starts, [(2,), (3,), (4,), (5,)])
+        again = growth.grow([forks[0].path()[0], forks[1].parent], [(6,), (7,)])
+        assert [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()] == before
+        found.append(([turn for end in (*forks, *again) for turn in end.path()], sum(seen)))
+        growth.forget()
+        assert engine.store.held == 0
+    (turns, read), (peers, peer_read) = found
+    for turn, peer in zip(turns, peers, strict=True):
+        assert turn.ids == peer.ids
+        assert turn.logprob == pytest.approx(peer.logprob, abs=1e-4)
+    assert read < 0.5 * peer_read
+
+
+@pytest.mark.parametrize("bytes_", [0, 20_000, 60_000])
+def test_what_is_kept_is_bounded(bytes_):
+    """A full store keeps no more, and the rows are the same; after a step nothing is kept."""
+    setting, held = make_setting(), []
+    spec = ChainSpec(num_generations=4, max_completion_length=8)
+    expected = Chain(spec, make_setting())(tasks())
+    setting.rollout = Spec(max_memory=bytes_ / 2**30)
+    chain = Chain(spec, setting)
+    setting.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.held))
+    found = chain(tasks())
+    assert found["text_R"] == expected["text_R"]
+    assert max(held) <= bytes_
+    assert bool(max(held)) == bool(bytes_)
+    assert chain.engine.store.held == 0
+    assert not chain.engine.store.memories
+
+
+def test_same_bits_twice():
+    """A second sampling of a step gives equal bits, whatever was remembered before it."""
+    setting = make_setting()
+    setting.rollout = Spec(max_memory=30_000 / 2**30)
+    spec = ChainSpec(num_generations=4, max_completion_length=8)
+    used, fresh = Chain(spec, setting), Chain(spec, setting)
+    used.engine.generate(requests(PROMPTS, remember=True), Sampling(6))
+    first, second = used(tasks()), fresh(tasks())
+    assert torch.equal(first["sampler_logprob_RT"], second["sampler_logprob_RT"])
+    assert torch.equal(first["tokens_RT"], second["tokens_RT"])
+
+
+def test_windowed_episodes_keep_nothing():
+    """Where prompts are written anew nothing is kept after the first turn."""
+    setting = make_setting(window=True)
+    engine = Hf(Spec(), setting)
+    asked = []
+    generate = engine.generate
+    engine.generate = lambda wanted, sampling: (asked.append([r.remember for r in wanted]), generate(wanted, sampling))[
+        1
+    ]
+    Growth(setting, engine, Sampling(6)).grow(roots(setting.environment, tasks(), 2), [(i,) for i in range(6)])
+    assert all(asked[0])
+    assert len(asked) > 2
+    assert not any(flag for flags in asked[1:] for flag in flags)
+    assert engine.store.held == 0
+
+
+def test_dropped_memory_is_read_again():
+    """A memory that was dropped, or is of another text, changes nothing."""
+    setting = make_setting()
+    engine = Hf(Spec(), setting)
+    ((one, _), (other, _), _) = engine.generate(requests(PROMPTS, remember=True), Sampling(6))
+    context = PROMPTS[0] + one.ids + (70, 71)
+    ((expected,),) = engine.generate([Request(context, ((3,),))], Sampling(6))
+    one.memory.drop()
+    one.memory.drop()
+    for held in (one.memory, other.memory):
+        ((found,),) = engine.generate([Request(context, ((3,),), memory=held)], Sampling(6))
+        assert found == expected
+
+
+def test_prompts_read_apart():
+    """What has much to read is read first, alone, where that is less work in all."""
+    assert kv_reuse.apart([1]) == []
+    assert kv_reuse.apart([500] + [2] * 30) == [0]
+    assert kv_reuse.apart([500, 480] + [2] * 30 + [490]) == [0, 1, 32]
+    assert kv_reuse.apart([40, 41, 39]) == []
+
+
+def test_policies_without_plain_layers_keep_nothing():
+    """A policy whose layers remember otherwise is read again from the start, and writes the same."""
+    setting = make_setting()
+    config = Lfm2Config(
+        **{**SHAPE, "vocab_size": setting.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]
+    )
+    torch.manual_seed(0)
+    setting.policy.model = Lfm2ForCausalLM(config).eval()
+    engine = Hf(Spec(), setting)
+    (found,) = engine.generate(requests(PROMPTS[:1], remember=True), Sampling(6))
+    assert [completion.memory for completion in found] == [None, None]
+    assert all(leaf.position.ended for leaf in grown(setting))

@@ -1,0 +1,178 @@
+"""The update and its schedule."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from recipec.diagnostics.model import Refused
+from recipec.runtime.context import Setting
+from recipec.runtime.training.optimizer import AdamW
+from recipec.spec.optimizer import Adamw
+
+
+def make(model: nn.Module, total: int = 10, **knobs: object) -> AdamW:
+    """Bind an optimizer to a model."""
+    optimizer = AdamW(Adamw(**knobs), Setting(Path(), Path(), 0, "explore"))
+    optimizer.bind(model, total)
+    return optimizer
+
+
+def model() -> nn.Sequential:
+    """A small model, always the same."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
+
+
+def one_update(net: nn.Module, optimizer: AdamW, scale: float = 1.0) -> dict[str, float]:
+    """Take one update on a fixed input."""
+    optimizer((scale * net(torch.ones(2, 3))).sum())
+    return optimizer.step([7])
+
+
+def test_equals_torch_with_clipping() -> None:
+    """With a bound and no decay the update is torch's own clip and AdamW."""
+    ours, theirs = model(), model()
+    one_update(ours, make(ours, learning_rate=0.1, max_grad_norm=0.5))
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.0)
+    theirs(torch.ones(2, 3)).sum().backward()
+    nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+    reference.step()
+
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_of_micro_batches_add_up() -> None:
+    """Two calls and one step are one call of the sum."""
+    ours, whole = model(), model()
+    optimizer = make(ours, learning_rate=0.1)
+    optimizer(ours(torch.ones(1, 3)).sum())
+    optimizer(ours(torch.ones(1, 3)).sum())
+    optimizer.step([])
+    one_update(whole, make(whole, learning_rate=0.1))
+
+    for a, b in zip(ours.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_schedules() -> None:
+    """Warm-up rises in a line; cosine ends near 0, linear halves at the middle, constant stays."""
+    net = model()
+    cosine = make(net, 10, learning_rate=1.0, schedule="cosine", warmup_updates=3)
+    linear = make(net, 10, learning_rate=1.0, schedule="linear")
+
+    assert [cosine.learning_rate(i) for i in range(3)] == [0.25, 0.5, 0.75]
+    assert cosine.learning_rate(3) == 1.0
+    assert cosine.learning_rate(9) < 0.06
+    assert linear.learning_rate(5) == 0.5
+    assert make(net, 10, learning_rate=2.0, warmup_ratio=0.5).learning_rate(4) == pytest.approx(2 * 5 / 6)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
+    """The weights stay as they were and the diagnostic names the prompts."""
+    net = model()
+    before = [p.clone() for p in net.parameters()]
+    with pytest.raises(Refused) as refused:
+        one_update(net, make(net), scale=float("nan"))
+
+    assert refused.value.diagnostics[0].code == "RC763"
+    assert "7" in refused.value.diagnostics[0].message
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_skipping_has_an_end() -> None:
+    """Under `skip` three such updates in a row are left out, the fourth stops the run."""
+    net = model()
+    optimizer = make(net, nonfinite="skip")
+    for _ in range(3):
+        assert one_update(net, optimizer, scale=float("nan"))["skipped_updates"] == 1.0
+    with pytest.raises(Refused):
+        one_update(net, optimizer, scale=float("nan"))
+
+
+def test_frozen_parts_stay() -> None:
+    """A name or dotted part freezes what matches; one that matches nothing is refused."""
+    net = model()
+    before = net[0].weight.clone()
+    one_update(net, make(net, learning_rate=0.1, freeze=("0",)))
+
+    assert torch.equal(before, net[0].weight)
+    with pytest.raises(Refused) as refused:
+        make(model(), freeze=("vision",))
+    assert refused.value.diagnostics[0].code == "RC773"
+
+
+def test_small_updates_of_bfloat16_weights_are_not_lost() -> None:
+    """A float32 copy gathers what one update is too small to show."""
+    net = model().to(torch.bfloat16)
+    before = net[0].weight.float().clone()
+    optimizer = make(net, 1000, learning_rate=1e-4)
+    for _ in range(100):
+        optimizer(net(torch.ones(2, 3, dtype=torch.bfloat16)).float().sum())
+        optimizer.step([])
+
+    assert float((net[0].weight.detach().float() - before.detach()).abs().max()) > 5e-3
+
+
+def test_continues_with_the_same_bits() -> None:
+    """State saved and loaded gives the update that would have come."""
+    straight, resumed = model(), model()
+    one = make(straight, learning_rate=0.1)
+    for _ in range(3):
+        one_update(straight, one)
+    first = make(resumed, learning_rate=0.1)
+    for _ in range(2):
+        one_update(resumed, first)
+    second = make(resumed, learning_rate=0.1)
+    second.load(first.state())
+    one_update(resumed, second)
+
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU"))])  # fmt: skip
+def test_state_lies_where_the_weights_are(device: str) -> None:
+    """What is loaded from the CPU, the count of steps among it, is used by a kernel on the weights' device."""
+    net = model().to(device)
+    optimizer = make(net)
+    optimizer(net(torch.ones(2, 3, device=device)).sum())
+    optimizer.step([])
+    stored = optimizer.state()
+    for moments in stored["moments"].values():
+        moments |= {name: value.cpu() for name, value in moments.items()}
+    again = make(net)
+    again.load(stored)
+
+    assert {v.device.type for state in again.optimizer.state.values() for v in state.values()} == {device}
+    again(net(torch.ones(2, 3, device=device)).sum())
+    again.step([])
+
+
+def test_no_gradient_outlives_its_update() -> None:
+    """Float32 copies keep no gradient while the next batch is sampled."""
+    net = model().to(torch.bfloat16)
+    optimizer = make(net)
+    optimizer(net(torch.ones(2, 3, dtype=torch.bfloat16)).sum())
+    optimizer.step([])
+
+    assert all(master.grad is None for master in optimizer.masters.values())
+
+
+def test_more_updates_than_were_planned():
+    """An update that is half of a planned one goes half as far; a warm-up in updates counts those that are taken."""
+    net = torch.nn.Linear(1, 1, bias=False)
+    for knobs, rates in (
+        ({"schedule": "linear"}, [2.0, 1.5, 1.0, 0.5]),
+        ({"schedule": "constant", "warmup_updates": 3}, [0.5, 1.0, 1.5, 2.0]),
+        ({"schedule": "constant", "warmup_ratio": 0.5}, [1.0, 1.5, 2.0, 2.0]),
+    ):
+        optimizer = make(net, 2, learning_rate=2.0, **knobs)
+        optimizer.pace = 0.5
+        found = []
+        for _ in range(4):
+            optimizer(net.weight.sum())
+            found.append(optimizer.step([])["learning_rate"])
+        assert found == rates
