@@ -136,28 +136,28 @@ def run_ours(folder, steps):
     import torch
 
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.model.causal_lm import CausalLm, Origin
     from recipec.runtime.objective import advantage, compiler_ops, loss
-    from recipec.runtime.rollout.chain import Chain
+    from recipec.runtime.rollout.chain import ChainSampler
     from recipec.runtime.training.optimizer import AdamW
     from recipec.spec import advantage as credit
     from recipec.spec import loss as objective
     from recipec.spec import optimizer, policy, sampler
 
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    setting = Setting(root=folder, cache=folder, seed=0, stage="bench")
-    model = CausalLm(policy.CausalLm(), setting, Origin("directory", str(folder)))
-    setting.policy = model
-    chain = Chain(sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS), setting)
-    update = AdamW(optimizer.Adamw(learning_rate=LEARNING_RATE), setting)
+    context = StageContext(root=folder, cache=folder, seed=0, stage="bench")
+    model = CausalLm(policy.CausalLm(), context, Origin("directory", str(folder)))
+    context.policy = model
+    chain = ChainSampler(sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS), context)
+    update = AdamW(optimizer.Adamw(learning_rate=LEARNING_RATE), context)
     update.bind(model.model, steps + WARM)
-    grouped, clipped = credit.GroupRelative().knobs(), objective.Clipped().knobs()
+    grouped, clipped = credit.GroupRelative().params(), objective.Clipped().params()
     tasks = [Task(i, text, tuple(model.encode(text))) for i, text in enumerate(prompts(64))]
     found = {"step": [], "generation": [], "length": []}
     for number in range(steps + WARM):
         began = now()
-        setting.step = number
+        context.step = number
         rows = chain([tasks[number % len(tasks)]])
         drawn = now()
         reward_R = torch.tensor([score(text) for text in rows["text_R"]], dtype=torch.float64)

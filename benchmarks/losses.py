@@ -26,7 +26,7 @@ import trl
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recipec.runtime.batch import Example
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
@@ -110,8 +110,8 @@ class Models:
 
     def ours(self, temperature):
         """Load our policy."""
-        setting = Setting(self.folder, self.folder, seed=0, stage="bench", temperature=temperature)
-        return CausalLm(policy_spec.CausalLm(), setting, Origin("directory", "model"))
+        context = StageContext(self.folder, self.folder, seed=0, stage="bench", temperature=temperature)
+        return CausalLm(policy_spec.CausalLm(), context, Origin("directory", "model"))
 
     def three(self, columns, objective, theirs, temperature=1.0):
         """Return loss and gradient of TRL, ours and the judge."""
@@ -126,7 +126,7 @@ class Models:
         )
 
 
-def arguments(kind, folder, **knobs):
+def arguments(kind, folder, **params):
     """Configure a trainer of TRL that writes and reports nothing."""
     quiet = {
         "report_to": "none",
@@ -135,12 +135,12 @@ def arguments(kind, folder, **knobs):
         "bf16": False,
         "gradient_checkpointing": False,
     }
-    return kind(output_dir=str(folder), per_device_train_batch_size=ROWS, **quiet, **knobs)
+    return kind(output_dir=str(folder), per_device_train_batch_size=ROWS, **quiet, **params)
 
 
 def grpo(models, draw, theirs, ours):
     """Compare one form of GRPO with k3 KL and a clip of 0.2 and 0.28."""
-    knobs = {"beta": 0.04, "epsilon": 0.2, "epsilon_high": 0.28}
+    params = {"beta": 0.04, "epsilon": 0.2, "epsilon_high": 0.28}
     examples = draw_examples(draw, ROWS)
     columns = compiler_ops.collate_completions(examples)
     trained_RT = columns["trained_RT"]
@@ -149,19 +149,19 @@ def grpo(models, draw, theirs, ours):
     noise = [0.3 * torch.randn(base_RT.shape, generator=draw) * trained_RT for _ in range(2)]
     old_RT, ref_RT = base_RT + noise[0], base_RT + noise[1]
     advantage_R = torch.randn(ROWS, generator=draw)
-    form = spec.Clipped(**knobs, **ours)
+    form = spec.Clipped(**params, **ours)
     weight_RT = compiler_ops.weigh(trained_RT, aggregate=form.aggregate, normaliser=form.normaliser)["weight_RT"]
     credit_RT = compiler_ops.broadcast(advantage_R, trained_RT)["advantage_RT"]
 
     def objective(logprob_RT):
         shared = (old_RT, credit_RT, trained_RT, columns["turn_RT"], weight_RT, ref_RT, None, None)
-        return clipped(logprob_RT, *shared, **form.knobs())["loss"]
+        return clipped(logprob_RT, *shared, **form.params())["loss"]
 
     trainer = trl.GRPOTrainer(
         models.theirs, lambda completions, **_: [0.0] * len(completions),
         arguments(
             trl.GRPOConfig, models.folder, num_generations=ROWS, temperature=TEMPERATURE,
-            max_completion_length=MAX_COMPLETION, use_bias_correction_kl=False, **knobs, **theirs,
+            max_completion_length=MAX_COMPLETION, use_bias_correction_kl=False, **params, **theirs,
         ),
         train_dataset=datasets.Dataset.from_list([{"prompt": "a"}] * ROWS), processing_class=TOKENIZER,
     )  # fmt: skip
@@ -180,7 +180,7 @@ def grpo(models, draw, theirs, ours):
     return models.three(columns, objective, loss, TEMPERATURE)
 
 
-def preference(models, draw, kind, knobs):
+def preference(models, draw, kind, params):
     """Compare DPO."""
     chosen, rejected = draw_examples(draw, ROWS), draw_examples(draw, ROWS)
     columns = compiler_ops.collate_pairs(chosen, rejected)
@@ -191,7 +191,7 @@ def preference(models, draw, kind, knobs):
 
     def objective(logprob_RT):
         shared = (ref_RT, columns["trained_RT"], columns["by_pair_R"], columns["chosen_R"], weight_R)
-        return dpo(logprob_RT, *shared, **spec.Dpo(**knobs).knobs())["loss"]
+        return dpo(logprob_RT, *shared, **spec.Dpo(**params).params())["loss"]
 
     pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
     trainer = trl.DPOTrainer(

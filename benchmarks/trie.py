@@ -28,10 +28,10 @@ import trie_update
 from transformers import LlamaConfig, LlamaForCausalLM
 from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 
-from recipec.component import find
+from recipec.component import find_component
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.certification import verb as proof
-from recipec.runtime.attention.sequence_logprobs import Given
+from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.model.cpu_linear import hasten
 
 VOCABULARY = 4096
@@ -51,8 +51,8 @@ def config_of(asked):
 
 
 def attention(policy, name):
-    spec = find("attention", name)()
-    return spec.load()(spec, policy.setting)
+    spec = find_component("attention", name)()
+    return spec.load()(spec, policy.context)
 
 
 class Side:
@@ -239,7 +239,7 @@ def report(asked):
     )
     yield ""
     with tempfile.TemporaryDirectory() as cache:
-        policy = Given(model, Path(cache))
+        policy = GivenModel(model, Path(cache))
         yield from passes(policy, asked, cases)
         if asked.cases:
             return

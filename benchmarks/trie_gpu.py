@@ -23,11 +23,11 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trie_cases import Text, batch_of, flat, tree
 
-from recipec.component import find
-from recipec.diagnostics.model import Refused
+from recipec.component import find_component
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.kernels import flex, reference, varlen
-from recipec.runtime.attention.sequence_logprobs import Given
+from recipec.runtime.attention.sequence_logprobs import GivenModel
 
 BEGIN, END = "<!-- python benchmarks/trie_gpu.py --write docs/benchmarks.md -->", "<!-- end of GPU -->"
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -85,7 +85,7 @@ class Bench:
         config = Qwen2Config(**{**shape, "tie_word_embeddings": True, "max_position_embeddings": 1 << 16, **more})
         torch.manual_seed(0)
         with torch.device(self.device):
-            return Given(Qwen2ForCausalLM(config).to(dtype).train(), self.cache)
+            return GivenModel(Qwen2ForCausalLM(config).to(dtype).train(), self.cache)
 
     def milliseconds(self, run):
         """Take the median time of a run, after two that are not counted."""
@@ -125,9 +125,9 @@ class Bench:
         return operations / (milliseconds / 1e3) / peak
 
 
-def attention(policy, name, **knobs):
-    spec = find("attention", name)(**knobs)
-    return spec.load()(spec, policy.setting)
+def attention(policy, name, **params):
+    spec = find_component("attention", name)(**params)
+    return spec.load()(spec, policy.context)
 
 
 def scored(policy, kind, batch, parts=None):
@@ -220,7 +220,7 @@ def speed(bench, policy, batch, sizes=(1, 2, 4)):
         try:
             policy.use(kind)
             found[name] = bench.milliseconds(lambda p=parts: gradient(policy, batch, p))
-        except (torch.OutOfMemoryError, Refused):
+        except (torch.OutOfMemoryError, RecipeError):
             found[name] = float("inf")
     return found
 

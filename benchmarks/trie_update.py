@@ -25,11 +25,11 @@ from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.artifacts import RunFolder
 from recipec.run.executor import Options
-from recipec.run.progress import Display
+from recipec.run.progress import Progress
 from recipec.runtime import loop
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.build_stage import arrange, bind
-from recipec.runtime.logging.metrics_writer import Journal
+from recipec.runtime.build_stage import build, make_context
+from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.model.weights import quiet
 
 GROUP, VOCABULARY = 8, 4096
@@ -91,12 +91,12 @@ class Update:
         assert checked.recipe is not None
         graph = optimise(lower(checked.recipe), only=rewrites)
         stage, folder = graph.stages[0], RunFolder(home / f"run-{next(_numbers)}")
-        setting = arrange(graph, stage, folder, Options(root=home, out=folder.path))
-        journal = Journal(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
-        closing.callback(journal.close)
-        display = Display(quiet=True)
-        self.bound = bind(stage, folder, setting, journal, display, lambda: False, "", graph.machine, closing)
-        loop.plan_length(self.bound)
+        context = make_context(graph, stage, folder, Options(root=home, out=folder.path))
+        metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
+        closing.callback(metrics_writer.close)
+        display = Progress(quiet=True)
+        self.bound = build(stage, folder, context, metrics_writer, display, lambda: False, "", graph.machine, closing)
+        loop.plan_steps(self.bound)
         self.once, self.update = loop.split(stage.loop)
         self.batch = batch
         self.given = self._given()
@@ -140,8 +140,8 @@ class Update:
         walked = [n for n in self.once if n.slot not in {"data", "sampler", "reward"}]
         self.bound.policy.eval()
         with torch.no_grad():
-            self.bound.walk.run(walked, values)
-        batch = loop.gather(values, self.update)
+            self.bound.runner.run(walked, values)
+        batch = loop.gather_columns(values, self.update)
         loop.updates(self.bound, batch, self.update)
 
 

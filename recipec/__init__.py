@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps the two lists alike
     from recipec.diagnostics.model import Diagnostic as Diagnostic
-    from recipec.diagnostics.model import Refused as Refused
+    from recipec.diagnostics.model import RecipeError as RecipeError
     from recipec.runtime.attention.sequence_logprobs import sequence_logprobs as sequence_logprobs
     from recipec.spec.advantage import (
         BatchStandardised as BatchStandardised,
@@ -149,7 +149,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
 
 _HOMES = {
     "recipec.yaml_io": ("from_yaml", "load", "to_yaml"),
-    "recipec.diagnostics.model": ("Diagnostic", "Refused"),
+    "recipec.diagnostics.model": ("Diagnostic", "RecipeError"),
     "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
     "recipec.spec.advantage": ("BatchStandardised", "GroupRelative", "Rloo", "Signed"),

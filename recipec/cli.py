@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.diagnostics.model import Diagnostic, RecipeError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -94,14 +94,14 @@ def writing(path: Path) -> Iterator[None]:
     """Say what cannot be written.
 
     Raises:
-        Refused: RC761.
+        RecipeError: RC761.
     """
     try:
         yield
     except OSError as error:
         from recipec.diagnostics.errors.run import cannot_write
 
-        raise Refused(cannot_write(str(error.filename or path), error.strerror or str(error))) from error
+        raise RecipeError(cannot_write(str(error.filename or path), error.strerror or str(error))) from error
 
 
 def compiled(path: Path, overrides: Sequence[str]) -> Any:
@@ -116,7 +116,7 @@ def compiled(path: Path, overrides: Sequence[str]) -> Any:
             from recipec.diagnostics.errors.data import at
             from recipec.diagnostics.errors.reading import no_stages
 
-            raise Refused(no_stages("", at(str(path), 1), fragment=True))
+            raise RecipeError(no_stages("", at(str(path), 1), fragment=True))
         raise typer.Exit(1)
     return result
 
@@ -175,11 +175,11 @@ def plan(
 ) -> None:
     """Say what will run or be skipped and why, what it costs, and what was optimised away."""
     from recipec.planning.plan import render_plan
-    from recipec.run.run_plan import make_plan
+    from recipec.run.run_plan import plan_run
 
     result = compiled(recipe, overrides)
     recorded = (rows, stage) if rows is not None else None
-    made = make_plan(result, out or Path("runs") / result.graph.name, recorded)
+    made = plan_run(result, out or Path("runs") / result.graph.name, recorded)
     print(made.to_json() if form is Format.json else render_plan(made))
     raise typer.Exit(5 if detailed_exitcode and made.changes else 0)
 
@@ -228,20 +228,20 @@ def run(
     from recipec.reading.user_code import check_use
     from recipec.run.executor import Options
     from recipec.run.executor import run as execute
-    from recipec.run.progress import Display
-    from recipec.run.run_plan import make_plan
+    from recipec.run.progress import Progress
+    from recipec.run.run_plan import plan_run
 
     result = compiled(recipe, overrides)
     check_use(result.recipe.use, use, recipe.resolve().parent)
     folder = out or Path("runs") / result.graph.name
-    display = Display(quiet=quiet)
+    display = Progress(quiet=quiet)
     options = Options(
         root=recipe.resolve().parent,
         out=folder,
         use=[path.resolve() for path in use],
         replace=replace,
         texts=result.texts,
-        plan=make_plan(result, folder).to_json(),
+        plan=plan_run(result, folder).to_json(),
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
     )
     outcome = execute(result.graph, options, display)
@@ -324,7 +324,7 @@ def ls(what: Annotated[str, typer.Argument(help="recipes, components, signals or
 def show_(
     name: Annotated[str, typer.Argument(help="A recipe's name, or SLOT/COMPONENT such as loss/clipped.")],
 ) -> None:
-    """Print a shipped recipe, or a component's knobs, units, defaults and contract."""
+    """Print a shipped recipe, or a component's parameters, units, defaults and contract."""
     from recipec.catalogue.listing import page
 
     text = page(name)
@@ -383,7 +383,7 @@ def main() -> None:
     """Run the command line; a bug of ours leaves a trace file, not a wall of text."""
     try:
         app()
-    except Refused as refused:
+    except RecipeError as refused:
         show(refused.diagnostics, {}, valid=False)
         sys.exit(1)
     except BrokenPipeError:  # whoever read our output has seen enough

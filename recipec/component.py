@@ -3,8 +3,8 @@
 ``@component`` joins the two by one string.  A requirement is data, never code:
 
 * always: ``"tokens_RT"``;
-* when a knob is set, or has a value: ``when("beta", "ref_logprob_RT")``, ``when("rows", "step", "state_R")``;
-* named by a knob: a knob of type ``SignalRef`` fills the parameter with its stem, so ``group: by_tree_R``
+* when a parameter is set, or has a value: ``when("beta", "ref_logprob_RT")``, ``when("rows", "step", "state_R")``;
+* named by a parameter: a parameter of type ``SignalRef`` fills the parameter with its stem, so ``group: by_tree_R``
   is what the parameter ``group_R`` receives.
 """
 
@@ -26,15 +26,15 @@ ENTRY_POINTS = "recipec.components"
 
 
 class _Ref:
-    """Marks a knob whose value names a signal."""
+    """Marks a parameter whose value names a signal."""
 
 
 class _Path:
-    """Marks a knob that names a file, relative to the file that says it."""
+    """Marks a parameter that names a file, relative to the file that says it."""
 
 
 class _Origin:
-    """Marks a knob that names a file only when its value begins with ``./`` or ``../``."""
+    """Marks a parameter that names a file only when its value begins with ``./`` or ``../``."""
 
 
 SignalRef = Annotated[str, _Ref()]
@@ -45,62 +45,62 @@ _SET = object()
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A signal that is required or provided only while a knob is set, or has one value."""
+    """A signal that is required or provided only while a parameter is set, or has one value."""
 
-    knob: str
+    param: str
     signal: str
     value: object = _SET
 
     @property
     def any_value(self) -> bool:
-        """Whether it is enough that the knob is set."""
+        """Whether it is enough that the parameter is set."""
         return self.value is _SET
 
     def holds(self, spec: BaseModel) -> bool:
         """Whether the condition is true of ``spec``."""
-        have = getattr(spec, self.knob)
+        have = getattr(spec, self.param)
         return bool(have) if self.any_value else bool(have == self.value)
 
 
-def when(knob: str, *rest: Any) -> When:
-    """Declare a conditional signal: ``when(knob, signal)`` or ``when(knob, value, signal)``."""
-    return When(knob, rest[0]) if len(rest) == 1 else When(knob, rest[1], rest[0])
+def when(param: str, *rest: Any) -> When:
+    """Declare a conditional signal: ``when(parameter, signal)`` or ``when(parameter, value, signal)``."""
+    return When(param, rest[0]) if len(rest) == 1 else When(param, rest[1], rest[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One requirement of one spec: the signal, the parameter it fills, the knob that asked for it (or none)."""
+    """One requirement of one spec: the signal, the parameter it fills, the parameter that asked for it (or none)."""
 
     signal: str
     parameter: str
-    knob: str | None = None
+    param: str | None = None
 
 
 def is_path(info: FieldInfo) -> bool:
-    """Whether a knob names a file."""
+    """Whether a parameter names a file."""
     return _marked(info, _Path)
 
 
 def is_origin(info: FieldInfo) -> bool:
-    """Whether a knob names weights or a tokenizer, which may lie in a directory."""
+    """Whether a parameter names weights or a tokenizer, which may lie in a directory."""
     return _marked(info, _Origin)
 
 
 def is_signal(info: FieldInfo) -> bool:
-    """Whether a knob names a signal."""
+    """Whether a parameter names a signal."""
     return _marked(info, _Ref)
 
 
 def _marked(info: FieldInfo, mark: type) -> bool:
-    """Look for a mark on the knob itself and, where it is optional, on its choices."""
+    """Look for a mark on the parameter itself and, where it is optional, on its choices."""
     found = [*info.metadata]
     for choice in get_args(info.annotation):
         found += getattr(choice, "__metadata__", ())
     return any(isinstance(m, mark) for m in found)
 
 
-def knob(default: Any, doc: str, *, unit: str = "", **constraints: Any) -> Any:
-    """Declare a knob: default (``...`` if it must be given), a sentence, a unit, pydantic constraints."""
+def param(default: Any, doc: str, *, unit: str = "", **constraints: Any) -> Any:
+    """Declare a parameter: default (``...`` if it must be given), a sentence, a unit, pydantic constraints."""
     extra: dict[str, JsonValue] | None = {"unit": unit} if unit else None
     if callable(default):
         return Field(default_factory=default, description=doc, json_schema_extra=extra, **constraints)
@@ -147,10 +147,10 @@ def _plain(value: Any, *, minimal: bool) -> Any:
 
 
 class Component(Section):
-    """What may fill a slot of a stage: knobs, and a contract in signals."""
+    """What may fill a slot of a stage: parameters, and a contract in signals."""
 
     slot: ClassVar[str]
-    called: ClassVar[str]
+    type_name: ClassVar[str]
     impl: ClassVar[str]
     state: ClassVar[bool]
     lowered: ClassVar[tuple[str, ...]]
@@ -165,7 +165,7 @@ class Component(Section):
 
     @classmethod
     def declares(cls) -> tuple[str, ...]:
-        """Every signal the component could provide, whatever its knobs: what a broken one still counts for."""
+        """Every signal the component could provide, whatever its parameters: what a broken one still counts for."""
         return tuple(p if isinstance(p, str) else p.signal for p in cls._provides)
 
     @classmethod
@@ -175,12 +175,12 @@ class Component(Section):
         return tuple(n for n in names if n not in SIGNALS or SIGNALS[n].kind in {"column", "scalar"})
 
     def requires(self) -> Iterator[Need]:
-        """Yield what this spec needs, given its knobs."""
+        """Yield what this spec needs, given its parameters."""
         named = set()
         for need in self._requires:
             if isinstance(need, When):
                 if need.holds(self):
-                    yield Need(need.signal, need.signal, need.knob)
+                    yield Need(need.signal, need.signal, need.param)
                 continue
             stem = split_axes(need)[0]
             if stem in self._refs:
@@ -193,12 +193,12 @@ class Component(Section):
                 yield Need(getattr(self, ref), ref, ref)
 
     def provides(self) -> tuple[str, ...]:
-        """The signals this spec provides, given its knobs."""
+        """The signals this spec provides, given its parameters."""
         return tuple(
             p if isinstance(p, str) else p.signal for p in self._provides if isinstance(p, str) or p.holds(self)
         )
 
-    def knobs(self) -> dict[str, Any]:
+    def params(self) -> dict[str, Any]:
         """The keyword arguments of the implementing function."""
         skip = {"type", *self.lowered, *self._refs}
         return {name: getattr(self, name) for name in type(self).model_fields if name not in skip}
@@ -225,7 +225,8 @@ def component(
 ) -> Callable[[type[C]], type[C]]:
     """Register a spec under its slot and its ``type``.
 
-    ``lowered`` names the knobs that the compiler turns into nodes of their own, so that the function never sees them.
+    ``lowered`` names the parameters that the compiler turns into nodes of their own, so that the function never sees
+    them.
     ``state`` says that the implementing class has ``state()`` and ``load()``.
     An ``impl`` of ``""`` declares a component of a later version: it is checked, and refused with RC501.
 
@@ -247,8 +248,8 @@ def component(
                 raise TypeError(f"{where} names the unknown signal `{signal}`")
         for field, info in cls.model_fields.items():
             if field != "type" and not info.description:
-                raise TypeError(f"{where}: the knob `{field}` has no description")
-        cls.slot, cls.called, cls.impl, cls.state, cls.lowered = slot, name, impl, state, lowered
+                raise TypeError(f"{where}: the parameter `{field}` has no description")
+        cls.slot, cls.type_name, cls.impl, cls.state, cls.lowered = slot, name, impl, state, lowered
         cls._requires, cls._provides, cls._refs = requires, provides, refs
         _REGISTRY[slot][name] = cls
         return cls
@@ -256,17 +257,17 @@ def component(
     return register
 
 
-def known(slot: str) -> dict[str, type[Component]]:
+def components_of(slot: str) -> dict[str, type[Component]]:
     """Return the components of a slot by name, importing only that slot's spec file."""
     importlib.import_module(f"recipec.spec.{slot}")
     return _REGISTRY.get(slot, {})
 
 
-def find(slot: str, name: str) -> type[Component] | None:
+def find_component(slot: str, name: str) -> type[Component] | None:
     """Return the component, looking into installed plug-ins only when ours do not have it."""
-    found = known(slot).get(name)
+    found = components_of(slot).get(name)
     if found is None:
         for entry in entry_points(group=ENTRY_POINTS, name=f"{slot}.{name}"):
             entry.load()
-        found = known(slot).get(name)
+        found = components_of(slot).get(name)
     return found

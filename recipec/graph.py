@@ -53,11 +53,11 @@ class Node:
     """The slot it fills, or ``compiler`` for a sum, a broadcast and their like."""
     type: str
     impl: str
-    knobs: Mapping[str, Any]
+    params: Mapping[str, Any]
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
     digest: str
-    """Spec digest: hash of slot, type, knobs and the digests of the inputs."""
+    """Spec digest: hash of slot, type, parameters and the digests of the inputs."""
     keys: tuple[str, ...] = ()
     """Dotted keys of the recipe that this node consumed."""
 
@@ -284,7 +284,7 @@ def _is_said(graph: Graph, key: str) -> bool:
 
 
 def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:
-    """Map the prefix of each component to its knobs; what the compiler made says nothing of its own."""
+    """Map the prefix of each component to its parameters; what the compiler made says nothing of its own."""
     prefix = f"stages.{stage.name}"
     found: dict[str, Mapping[str, Any]] = {
         prefix: {key: stage.settings[key] for key in ("kind", "from", "adapter")},
@@ -292,7 +292,7 @@ def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:
     }
     for node in stage.nodes():
         if node.slot != "compiler" and not node.id.endswith("/old"):
-            found[f"{prefix}.{node.id.partition('/')[2]}"] = {"type": node.type, **node.knobs}
+            found[f"{prefix}.{node.id.partition('/')[2]}"] = {"type": node.type, **node.params}
     return found
 
 
@@ -306,8 +306,8 @@ def _changed(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str
         yield from (f"{prefix}.{key}" for key in (["type"] if "type" in differ else differ))
 
 
-def _flat(knobs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for key, value in knobs.items():
+    for key, value in params.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return found

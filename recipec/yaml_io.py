@@ -33,7 +33,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from recipec.diagnostics.model import PYTHON, Refused
+from recipec.diagnostics.model import PYTHON, RecipeError
 from recipec.language.scalars import read_scalar
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def load(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, with overrides as ``--set`` takes them.
 
     Raises:
-        Refused: with every diagnostic of reading.
+        RecipeError: with every diagnostic of reading.
     """
     from recipec.language.yaml_reader import read_source  # noqa: PLC0415 - `import recipec` stays cheap
 
@@ -62,7 +62,7 @@ def from_yaml(text: str, file: str = PYTHON) -> Recipe:
     """Read a recipe from text; ``file`` is what diagnostics call it, and its folder is where paths start.
 
     Raises:
-        Refused: with every diagnostic of reading.
+        RecipeError: with every diagnostic of reading.
     """
     from recipec.language.yaml_reader import read_source  # noqa: PLC0415 - `import recipec` stays cheap
 
@@ -76,7 +76,7 @@ def _read(source: Source, overrides: Sequence[str]) -> Recipe:
     data = resolve(source, overrides)
     reading = read_recipe(data)
     if reading.recipe is None:
-        raise Refused(*source.diagnostics, *data.diagnostics, *reading.diagnostics)
+        raise RecipeError(*source.diagnostics, *data.diagnostics, *reading.diagnostics)
     return reading.recipe
 
 

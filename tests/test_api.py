@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import recipec
-from recipec.component import Component, known
+from recipec.component import Component, components_of
 from recipec.spec.recipe import SLOTS
 
 
@@ -38,7 +38,7 @@ def test_names_are_there(name: str) -> None:
 
 def test_every_component_has_its_class() -> None:
     """Whatever a recipe can name, a program can build."""
-    classes = [cls for slot in [*(s.name for s in SLOTS), "machine"] for cls in known(slot).values()]
+    classes = [cls for slot in [*(s.name for s in SLOTS), "machine"] for cls in components_of(slot).values()]
     assert [cls.__name__ for cls in classes if getattr(recipec, cls.__name__, None) is not cls] == []
     assert all(issubclass(cls, Component) for cls in classes)
 

@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from recipec.runtime.attention.kernels import varlen
-from recipec.runtime.attention.sequence_logprobs import Given
+from recipec.runtime.attention.sequence_logprobs import GivenModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import trie as bench
@@ -23,10 +23,10 @@ import trie_update
 TINY = argparse.Namespace(hidden=32, layers=2, repeats=1, small=True, cases=[], write=None)
 
 
-def policy(folder: Path) -> Given:
+def policy(folder: Path) -> GivenModel:
     """Build the benchmark's model, small."""
     torch.manual_seed(0)
-    return Given(LlamaForCausalLM(bench.config_of(TINY)).train(), folder)
+    return GivenModel(LlamaForCausalLM(bench.config_of(TINY)).train(), folder)
 
 
 def rows(name: str) -> list[trie_cases.Row]:
@@ -48,7 +48,7 @@ def test_cases_are_those_of_the_published_sizes(tmp_path):
     for name, (dense, shared) in expected.items():
         (make,) = (make for case, make in trie_cases.CASES.items() if case.startswith(name))
         made = make(text)
-        forest = bench.trie.build(
+        forest = bench.prefix_tree.build(
             trie_cases.batch_of(made)["tokens_RT"].numpy(), np.array([len(row.ids) for row in made])
         )
         assert (forest.dense_tokens, forest.size) == (dense, shared), name

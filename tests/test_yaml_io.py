@@ -21,13 +21,13 @@ from recipec import (
     Nll,
     ReasoningGym,
     Recipe,
-    Refused,
+    RecipeError,
     Scratch,
     Stage,
     Verifier,
 )
 from recipec.compile import compile_graph, compile_model, compile_recipe
-from recipec.component import Component, known
+from recipec.component import Component, components_of
 from recipec.graph import to_json
 from recipec.lowering.lower import lower
 from recipec.spec.data import EnvironmentTasks
@@ -110,7 +110,7 @@ def test_text_and_python_compile_to_the_same_bytes(tmp_path):
 
 
 def test_minimal_text_says_what_differs_and_every_type():
-    """A component at its defaults is its type; full text says every knob that is set, and nothing that is absent."""
+    """A component at its defaults is its type; full text has every parameter that is set, and nothing absent."""
     text = built().to_yaml()
     assert "optimizer: {type: adamw, learning_rate: 0.001}" in text
     assert "    optimizer: {type: adamw}\n" in text
@@ -129,7 +129,7 @@ def test_a_file_is_loaded_with_overrides(tmp_path):
 
 def test_a_bad_text_is_refused_with_its_diagnostics():
     """`from_yaml` raises what reading found, with codes and places."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         Recipe.from_yaml(TEXT.replace("beta", "betta"))
     assert [(d.code, d.spans[0].file) for d in refused.value.diagnostics] == [("RC130", "<python>")]
 
@@ -148,7 +148,7 @@ def test_recipes_cannot_be_changed():
 
 def test_every_component_can_be_imported_by_its_name():
     """`recipec.NAME` is there for each component, and no two share a name."""
-    classes = [cls for slot in (*(s.name for s in SLOTS), "machine") for cls in known(slot).values()]
+    classes = [cls for slot in (*(s.name for s in SLOTS), "machine") for cls in components_of(slot).values()]
     assert len({cls.__name__ for cls in classes}) == len(classes)
     for cls in classes:
         assert getattr(recipec, cls.__name__) is cls
@@ -158,15 +158,15 @@ def test_every_component_can_be_imported_by_its_name():
 def test_defaults_have_the_type_of_their_knob():
     """A float's default is a float: in JSON, 16 and 16.0 are different bytes."""
     for slot in SLOTS:
-        for cls in known(slot.name).values():
+        for cls in components_of(slot.name).values():
             for name, info in cls.model_fields.items():
                 assert not (info.annotation is float and isinstance(info.default, int)), f"{cls.__name__}.{name}"
 
 
 def test_no_knob_needs_a_null():
-    """`null` removes, so a knob that may be None has None for its default."""
+    """`null` removes, so a parameter that may be None has None for its default."""
     for slot in SLOTS:
-        for cls in known(slot.name).values():
+        for cls in components_of(slot.name).values():
             for name, info in cls.model_fields.items():
                 nullable = type(None) in get_args(info.annotation)
                 assert not nullable or info.default is None, f"{cls.__name__}.{name}"

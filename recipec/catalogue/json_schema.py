@@ -1,7 +1,8 @@
 r"""JSON Schemas of recipes, fragments and graphs, made from the models: what editors complete, check and explain by.
 
 Editors look at one file alone, so a schema is kinder than the compiler: what ``extends`` may bring is not demanded,
-and every value may be an interpolation.  Each slot is a choice by ``type``; a mapping without one may have the knobs of
+and every value may be an interpolation.  Each slot is a choice by ``type``; a mapping without one may have the
+parameters of
 any component of the slot, since its type may be the default or come from an extended file.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from recipec.component import known
+from recipec.component import components_of
 from recipec.graph import Graph
 from recipec.spec.machine import ENGINES
 from recipec.spec.recipe import SLOT, SLOTS, Kind, Recipe, Stage, default_type
@@ -61,7 +62,7 @@ def write(folder: Path) -> list[Path]:
 def _recipe() -> Schema:
     raw = _raw(Recipe)
     made = _head("recipe", "A recipe of LLM post-training: stages, each a row of components.")
-    made["properties"] = {**_knobs(raw), "extends": EXTENDS}
+    made["properties"] = {**_params(raw), "extends": EXTENDS}
     made["properties"]["stages"] = {
         "type": "object",
         "description": raw["properties"]["stages"]["description"],
@@ -75,8 +76,8 @@ def _recipe() -> Schema:
 
 def _fragment() -> Schema:
     made = _head("fragment", "A part of a recipe or of a stage, for others to extend.")
-    everything = _knobs(_raw(Recipe)) | _stage(None)["properties"]
-    made["properties"] = {name: knob for name, knob in everything.items() if name != "stages"}
+    everything = _params(_raw(Recipe)) | _stage(None)["properties"]
+    made["properties"] = {name: param for name, param in everything.items() if name != "stages"}
     made["required"] = ["recipec"]
     made["$defs"] = _definitions(demanding=False)
     return made
@@ -95,26 +96,29 @@ def _stage(kind: Kind | None) -> Schema:
     """Return the schema of a stage of one kind; ``None`` for one whose kind an extended file says."""
     raw = _raw(Stage)
     slots = [slot.name for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
-    knobs = {name: knob for name, knob in _knobs(raw).items() if name not in SLOT or name in slots}
-    knobs["extends"] = EXTENDS
-    combine = knobs.pop("combine")
-    if "advantage" in knobs:
-        knobs["advantage"] = _with_property(knobs["advantage"], "combine", combine)
+    params = {name: param for name, param in _params(raw).items() if name not in SLOT or name in slots}
+    params["extends"] = EXTENDS
+    combine = params.pop("combine")
+    if "advantage" in params:
+        params["advantage"] = _with_property(params["advantage"], "combine", combine)
     made: Schema = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
     if kind is None:
-        return {**made, "properties": {name: knob for name, knob in knobs.items() if name != "kind"}}
-    knobs["kind"] = {"const": kind, "description": raw["properties"]["kind"]["description"]}
+        return {**made, "properties": {name: param for name, param in params.items() if name != "kind"}}
+    params["kind"] = {"const": kind, "description": raw["properties"]["kind"]["description"]}
     for slot in slots:
         if default := default_type(slot, kind):
-            knobs[slot] = {**knobs[slot], "description": f"{knobs[slot]['description']} Without a type: `{default}`."}
+            params[slot] = {
+                **params[slot],
+                "description": f"{params[slot]['description']} Without a type: `{default}`.",
+            }
     needed = [{"required": ["from", "budget"]}, {"required": ["extends"]}]
-    return {**made, "properties": knobs, "required": ["kind"], "anyOf": needed}
+    return {**made, "properties": params, "required": ["kind"], "anyOf": needed}
 
 
-def _with_property(levels: Schema, name: str, knob: Schema) -> Schema:
+def _with_property(levels: Schema, name: str, param: Schema) -> Schema:
     """Let a mapping of levels have a key that is none."""
     branches = levels["anyOf"]
-    found = [{**b, "properties": {name: knob}} if b.get("type") == "object" else b for b in branches]
+    found = [{**b, "properties": {name: param}} if b.get("type") == "object" else b for b in branches]
     return {**levels, "anyOf": found}
 
 
@@ -125,37 +129,37 @@ def _definitions(*, demanding: bool = True) -> Schema:
         if name not in {"Component", "Stage"}:
             made[name] = _object(section, demanding=demanding)
     for slot in (*SLOT, "machine"):
-        for name, cls in known(slot).items():
+        for name, cls in components_of(slot).items():
             raw = _raw(cls)
             component = _object(raw, demanding=demanding)
             component["properties"]["type"] = {"const": name, "description": _first_paragraph(raw)}
             component["required"] = ["type", *component.get("required", ())]
             made[f"{slot}.{name}"] = component
             made |= {key: _object(nested, demanding=demanding) for key, nested in raw.get("$defs", {}).items()}
-    made |= {slot: _slot(slot, tuple(known(slot))) for slot in SLOT}
+    made |= {slot: _slot(slot, tuple(components_of(slot))) for slot in SLOT}
     made |= {f"machine.{key}": _slot("machine", names) for key, names in ENGINES.items()}
     return dict(sorted(made.items()))
 
 
 def _slot(slot: str, names: tuple[str, ...]) -> Schema:
-    """Return the choice of a slot: by type, or the knobs of any of its components where none is said."""
+    """Return the choice of a slot: by type, or the parameters of any of its components where none is said."""
     said: dict[str, list[Schema]] = {}
     for name in names:
-        for key, knob in _knobs(_raw(known(slot)[name])).items():
-            if key != "type" and knob not in said.setdefault(key, []):
-                said[key].append(knob)
-    knobs = {key: _either(found) for key, found in said.items()}
-    untold = {"type": "object", "not": {"required": ["type"]}, "properties": knobs, "additionalProperties": False}
+        for key, param in _params(_raw(components_of(slot)[name])).items():
+            if key != "type" and param not in said.setdefault(key, []):
+                said[key].append(param)
+    params = {key: _either(found) for key, found in said.items()}
+    untold = {"type": "object", "not": {"required": ["type"]}, "properties": params, "additionalProperties": False}
     # editors explain a mistake by the first choice that comes nearest: without a type that is not a missing type
     return {"oneOf": [untold, *({"$ref": f"#/$defs/{slot}.{name}"} for name in names), INTERPOLATION, NULL]}
 
 
 def _either(found: list[Schema]) -> Schema:
-    """Join what several components say of a knob of the same name."""
+    """Join what several components say of a parameter of the same name."""
     if len(found) == 1:
         return found[0]
-    words = dict.fromkeys(str(knob["description"]) for knob in found)
-    bare = [{key: value for key, value in knob.items() if key not in {"description", "default"}} for knob in found]
+    words = dict.fromkeys(str(param["description"]) for param in found)
+    bare = [{key: value for key, value in param.items() if key not in {"description", "default"}} for param in found]
     return {"anyOf": bare, "description": " / ".join(words)}
 
 
@@ -174,16 +178,16 @@ def _first_paragraph(raw: Schema) -> str:
 def _object(raw: Schema, *, demanding: bool) -> Schema:
     made = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
     needed = {"required": raw["required"]} if demanding and raw.get("required") else {}
-    return {**made, "properties": _knobs(raw), **needed}
+    return {**made, "properties": _params(raw), **needed}
 
 
-def _knobs(raw: Schema) -> Schema:
+def _params(raw: Schema) -> Schema:
     needed = raw.get("required", ())
-    return {name: _knob(name, knob, needed=name in needed) for name, knob in raw["properties"].items()}
+    return {name: _param(name, param, needed=name in needed) for name, param in raw["properties"].items()}
 
 
-def _knob(name: str, raw: Schema, *, needed: bool) -> Schema:
-    """Return the schema of a knob: its values, an interpolation, or ``null``, which a file may say for the default."""
+def _param(name: str, raw: Schema, *, needed: bool) -> Schema:
+    """Return the schema of a parameter: its values, an interpolation, or ``null`` for the default."""
     unit = f" Unit: {raw['unit']}." if raw.get("unit") else ""
     made: Schema = {"description": f"{raw.get('description', '')}{unit}"}
     if raw.get("default") is not None:

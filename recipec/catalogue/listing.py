@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from recipec.component import Component, Section, When, is_path, is_signal, known
+from recipec.component import Component, Section, When, components_of, is_path, is_signal
 from recipec.language.yaml_reader import read_source
 from recipec.package_files import shipped
 from recipec.reading import field_descriptions
@@ -32,7 +32,7 @@ def listing(what: str) -> str | None:
             rows = [
                 (f"{slot}/{name}", _first_line(cls) + ("" if cls.available() else " (not in this version)"))
                 for slot in _SLOTS
-                for name, cls in known(slot).items()
+                for name, cls in components_of(slot).items()
             ]
         case "signals":
             rows = [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
@@ -49,18 +49,18 @@ def listing(what: str) -> str | None:
 def page(name: str) -> str | None:
     """Text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
     slot, _, kind = name.partition("/")
-    if slot in _SLOTS and kind in known(slot):
-        return component_page(known(slot)[kind])
+    if slot in _SLOTS and kind in components_of(slot):
+        return component_page(components_of(slot)[kind])
     path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def component_page(cls: type[Component]) -> str:
-    """Docstring, contract and knobs of a component."""
-    lines = [f"{cls.slot} `{cls.called}`", "", inspect.cleandoc(cls.__doc__ or ""), ""]
+    """Docstring, contract and parameters of a component."""
+    lines = [f"{cls.slot} `{cls.type_name}`", "", inspect.cleandoc(cls.__doc__ or ""), ""]
     requires, provides = contract(cls)
     lines += [f"requires: {', '.join(requires) or 'nothing'}", f"provides: {', '.join(provides) or 'nothing'}", ""]
-    lines.append("knobs:" if len(cls.model_fields) > 1 else "no knobs")
+    lines.append("parameters:" if len(cls.model_fields) > 1 else "no params")
     lines += [f"  {key.name} ({key.takes}; {key.default}): {key.doc}" for key in keys(cls) if key.name != "type"]
     return "\n".join(lines)
 
@@ -89,7 +89,7 @@ def _takes(cls: type[Section], name: str, info: FieldInfo) -> str:
         return "a path"
     if is_signal(info):
         return "the name of a signal"
-    taken = field_descriptions.taken(cls, (name,))
+    taken = field_descriptions.field_type(cls, (name,))
     return taken.words() if taken else "anything"
 
 
@@ -98,7 +98,7 @@ def _default(info: FieldInfo) -> str:
         return "required"
     value = info.get_default(call_default_factory=True)
     if isinstance(value, Component):
-        return f"`{value.called}` if absent"
+        return f"`{value.type_name}` if absent"
     if value is None or isinstance(value, Section) or value in ({}, ()):
         return "optional"
     written = json.dumps(value, ensure_ascii=False)
@@ -115,7 +115,7 @@ def _condition(declared: str | When) -> str:
     if isinstance(declared, str):
         return declared
     value = "" if declared.any_value else f" is {declared.value}"
-    return f"{declared.signal} (when {declared.knob}{value or ' is set'})"
+    return f"{declared.signal} (when {declared.param}{value or ' is set'})"
 
 
 def starter(name: str, dest: Path) -> dict[Path, str] | None:

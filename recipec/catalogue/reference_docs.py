@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recipec.catalogue.listing import contract, keys
-from recipec.component import Component, Section, known
+from recipec.component import Component, Section, components_of
 from recipec.diagnostics import pages as code_pages
 from recipec.signals import AXES, SIGNALS
 from recipec.spec.data import Columns
@@ -63,21 +63,21 @@ def _keys() -> Iterator[str]:
 
 def _components() -> Iterator[str]:
     yield "# Components\n\nWritten by `make reference` from the specs of `recipec/spec/`."
-    yield "A requirement such as `group_R` is filled by the signal that the knob of the same stem names."
+    yield "A requirement such as `group_R` is filled by the signal that the parameter of the same stem names."
     for slot in SLOTS:
         kinds = [f"`{kind}`: {word}" for kind in ("rl", "sft", "dpo") if (word := slot.in_kind(kind)) != "no"]
         default = f" Without a `type`: `{slot.default}`." if slot.default else ""
         yield f"\n## {slot.name}\n\n{', '.join(kinds)}.{default}"
-        for cls in known(slot.name).values():
+        for cls in components_of(slot.name).values():
             yield from _component(cls)
     yield "\n## machine"
     for key, names in ENGINES.items():
         for name in names:
-            yield from _component(known("machine")[name], f" (`machine.{key}`)")
+            yield from _component(components_of("machine")[name], f" (`machine.{key}`)")
 
 
 def _component(cls: type[Component], where: str = "") -> Iterator[str]:
-    yield f"\n### {cls.slot}/{cls.called}{where}\n"
+    yield f"\n### {cls.slot}/{cls.type_name}{where}\n"
     if not cls.available():
         yield "*Checked, and not yet run by this version: RC501.*\n"
     yield _prose(cls)

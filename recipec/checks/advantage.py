@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import Spans, beside, dotted, group_size, knob, most_written, parts_of, place, said, titled
+from recipec.checks.queries import (
+    Spans,
+    display_name,
+    dotted,
+    field_span,
+    group_size,
+    is_given,
+    most_written,
+    parts_of,
+    related_span,
+    span_of,
+)
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 
 _VALUES = {"exact_match": ("correct", "wrong"), "regex_format": ("match", "mismatch")}
-"""Rewards with two values, and the knobs that say them."""
+"""Rewards with two values, and the parameters that say them."""
 
 
-def _alone(row: Row, spec: Any) -> bool:
+def _alone(stage: StageReading, spec: Any) -> bool:
     """Whether every row is surely alone in the group that a level compares it with."""
-    compares = spec is not None and spec.called in {"group_relative", "rloo", "batch_standardised"}
-    return compares and group_size(row, spec.group) == 1
+    compares = spec is not None and spec.type_name in {"group_relative", "rloo", "batch_standardised"}
+    return compares and group_size(stage, spec.group) == 1
 
 
-def _empty(row: Row, part: Part) -> bool:
+def _empty(stage: StageReading, part: Part) -> bool:
     """Whether a level's credit is surely 0 for every row."""
     spec: Any = part.spec
     if spec is None:
         return False
     if getattr(spec, "weight", 1.0) == 0:
         return True
-    if spec.called == "signed":
+    if spec.type_name == "signed":
         return bool(spec.positive == spec.negative == 0)
-    return _alone(row, spec) and getattr(spec, "singleton", "zero") == "zero"
+    return _alone(stage, spec) and getattr(spec, "singleton", "zero") == "zero"
 
 
 @check("RC401", "group-of-one", "warning")
@@ -43,35 +54,35 @@ def group_of_one(reading: Reading) -> Iterator[Finding]:
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, and the singleton rule of
     AMAP-ML/Tree-GRPO (mean 0, deviation 1, so that the credit is the reward).
     """
-    for row in reading.rows.values():
-        if _silent(row):
+    for stage in reading.stages.values():
+        if _silent(stage):
             continue
-        for part in row.of("advantage"):
+        for part in stage.of("advantage"):
             spec: Any = part.spec
-            if not _alone(row, spec) or spec.weight == 0:
+            if not _alone(stage, spec) or spec.weight == 0:
                 continue
             raw = getattr(spec, "singleton", "zero") == "raw"
             credit = "its reward itself, without a baseline" if raw else "0"
             yield Finding(
-                f"{titled(part)} compares each row with its group `{spec.group}`, and every group has one row",
-                (*knob(reading, part, "group"), *_sampler(reading, row)),
+                f"{display_name(part)} compares each row with its group `{spec.group}`, and every group has one row",
+                (*field_span(reading, part, "group"), *_sampler(reading, stage)),
                 why=f"a group of one has no deviation: the credit of every row is {credit}",
                 help="raise sampler.num_generations to 2 or more" + ("" if raw else ", or drop this level"),
                 path=dotted(part.path),
             )
 
 
-def _silent(row: Row) -> bool:
-    levels = row.of("advantage")
-    return bool(levels) and all(_empty(row, part) for part in levels)
+def _silent(stage: StageReading) -> bool:
+    levels = stage.of("advantage")
+    return bool(levels) and all(_empty(stage, part) for part in levels)
 
 
-def _sampler(reading: Reading, row: Row) -> tuple[Any, ...]:
-    parts = row.of("sampler")
+def _sampler(reading: Reading, stage: StageReading) -> tuple[Any, ...]:
+    parts = stage.of("sampler")
     if not parts:
         return ()
-    key = "num_generations" if said(reading, (*parts[0].path, "num_generations")) else "type"
-    return beside(reading, (*parts[0].path, key), "the sampler of this stage")
+    key = "num_generations" if is_given(reading, (*parts[0].path, "num_generations")) else "type"
+    return related_span(reading, (*parts[0].path, key), "the sampler of this stage")
 
 
 @check("RC402", "nothing-to-learn")
@@ -85,14 +96,14 @@ def nothing_to_learn(reading: Reading) -> Iterator[Finding]:
     Use instead: `num_generations` of at least 2, or a level that gives credit without a group, such as `signed`.
     References: Ahmadian et al., Back to Basics, https://arxiv.org/abs/2402.14740, 2024: leave-one-out needs k > 1.
     """
-    for row in reading.rows.values():
-        if not _silent(row):
+    for stage in reading.stages.values():
+        if not _silent(stage):
             continue
-        part = row.of("advantage")[0]
-        alone = any(_alone(row, level.spec) for level in row.of("advantage"))
+        part = stage.of("advantage")[0]
+        alone = any(_alone(stage, level.spec) for level in stage.of("advantage"))
         yield Finding(
-            f"stage `{row.name}` can learn nothing: the credit of every row is 0",
-            (*place(reading, (*row.path, "advantage"), key=True), *(_sampler(reading, row) if alone else ())),
+            f"stage `{stage.name}` can learn nothing: the credit of every row is 0",
+            (*span_of(reading, (*stage.path, "advantage"), key=True), *(_sampler(reading, stage) if alone else ())),
             why="every group has one row, which is compared with nothing but itself"
             if alone
             else "the weights and values of its advantage levels are 0",
@@ -114,10 +125,10 @@ def rewards_cancel(reading: Reading) -> Iterator[Finding]:
     Use instead: drop one, or give it another weight.
     References: huggingface/trl `reward_weights`, which multiply and add in the same way.
     """
-    for row in reading.rows.values():
+    for stage in reading.stages.values():
         sums: dict[str, float] = {}
         levels: dict[str, list[Part]] = {}
-        parts = row.of("reward")
+        parts = stage.of("reward")
         for part in parts:
             if part.spec is None:
                 sums = {}
@@ -133,8 +144,12 @@ def rewards_cancel(reading: Reading) -> Iterator[Finding]:
                 yield Finding(
                     f"the weights of reward {names} leave nothing of the reward",
                     (
-                        *knob(reading, same[-1], "weight"),
-                        *(span for part in same[:-1] for span in beside(reading, part.path, "the other", key=True)),
+                        *field_span(reading, same[-1], "weight"),
+                        *(
+                            span
+                            for part in same[:-1]
+                            for span in related_span(reading, part.path, "the other", key=True)
+                        ),
                     ),
                     why="every row has the same reward, so no group has anything to compare",
                     help="drop one of them, or give it another weight" if len(same) > 1 else "give it a weight",
@@ -162,8 +177,8 @@ def constant_reward(reading: Reading) -> Iterator[Finding]:
             and getattr(spec, names[0]) == getattr(spec, names[1])
         ):
             yield Finding(
-                f"{titled(part)} gives {getattr(spec, names[0]):g} for `{names[0]}` and for `{names[1]}`",
-                knob(reading, part, names[0] if said(reading, (*part.path, names[0])) else names[1]),
+                f"{display_name(part)} gives {getattr(spec, names[0]):g} for `{names[0]}` and for `{names[1]}`",
+                field_span(reading, part, names[0] if is_given(reading, (*part.path, names[0])) else names[1]),
                 why="a constant falls out of every comparison: the level teaches nothing",
                 help="give values that differ",
                 path=dotted(part.path),
@@ -181,8 +196,8 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
     Use instead: a threshold between the two values.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (rewards 7 and -1, threshold 0).
     """
-    for row, part, spec in parts_of(reading, "advantage", "signed"):
-        rewards = row.of("reward")
+    for stage, part, spec in parts_of(reading, "advantage", "signed"):
+        rewards = stage.of("reward")
         if spec.value != "reward_R" or len(rewards) != 1:
             continue
         reward: Any = rewards[0].spec
@@ -193,9 +208,13 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
         right = [value > spec.threshold for value in values]
         if right[0] == right[1] and values[0] != values[1]:
             yield Finding(
-                f"{titled(part)} calls every answer {'right' if right[0] else 'wrong'}: rewards are {values[0]:g} or "
+                f"{display_name(part)} calls every answer {'right' if right[0] else 'wrong'}: rewards are "
+                f"{values[0]:g} or "
                 f"{values[1]:g}, and the threshold is {spec.threshold:g}",
-                (*knob(reading, part, "threshold"), *beside(reading, rewards[0].path, "the reward", key=True)),
+                (
+                    *field_span(reading, part, "threshold"),
+                    *related_span(reading, rewards[0].path, "the reward", key=True),
+                ),
                 why="values above the threshold are right, all others wrong",
                 help=f"set a threshold between {min(values):g} and {max(values):g}",
                 path=dotted((*part.path, "threshold")),
@@ -213,23 +232,25 @@ def unreachable_length(reading: Reading) -> Iterator[Finding]:
     Use instead: `max_length` equal to `max_completion_length`, and `soft` a quarter of it.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, eq. 13: L_max is the generation limit.
     """
-    for row, part, spec in parts_of(reading, "reward", "length"):
-        longest = most_written(row)
+    for stage, part, spec in parts_of(reading, "reward", "length"):
+        longest = most_written(stage)
         more: Spans = ()
         if spec.soft > spec.max_length:
-            message = f"{titled(part)} slopes over {spec.soft} tokens up to {spec.max_length}"
+            message = f"{display_name(part)} slopes over {spec.soft} tokens up to {spec.max_length}"
             why, key = "even an empty completion would be charged", "soft"
         elif longest is not None and spec.max_length > longest:
-            message = f"{titled(part)} is full from {spec.max_length} tokens, and completions end at {longest}"
+            message = f"{display_name(part)} is full from {spec.max_length} tokens, and completions end at {longest}"
             never = spec.max_length - spec.soft >= longest
             why = "no completion would ever be charged" if never else "no completion would ever be charged in full"
             key = "max_length"
-            more = beside(reading, (*row.of("sampler")[0].path, "max_completion_length"), "completions end here")
+            more = related_span(
+                reading, (*stage.of("sampler")[0].path, "max_completion_length"), "completions end here"
+            )
         else:
             continue
         yield Finding(
             message,
-            (*knob(reading, part, key), *more),
+            (*field_span(reading, part, key), *more),
             why=why,
             help="set `max_length` to sampler.max_completion_length, and `soft` to a part of it",
             path=dotted((*part.path, key)),
@@ -247,20 +268,20 @@ def small_trees(reading: Reading) -> Iterator[Finding]:
     Use instead: a level over `by_prompt_R` beside it, or larger trees.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: intra-tree credit alone collapses.
     """
-    for row, part, spec in parts_of(reading, "sampler", "tree"):
-        levels = [level.spec for level in row.of("advantage")]
+    for stage, part, spec in parts_of(reading, "sampler", "tree"):
+        levels = [level.spec for level in stage.of("advantage")]
         inner = bool(levels) and all(getattr(level, "group", "") == "by_tree_R" for level in levels)
-        size = group_size(row, "by_tree_R")
+        size = group_size(stage, "by_tree_R")
         if inner and size is not None and 1 < size < 3 and 1 + spec.expansions * spec.rounds >= size:
             yield Finding(
                 f"credit comes from inside trees alone, and a tree has {size} leaves",
                 (
-                    *place(reading, (*row.path, "advantage"), key=True),
-                    *beside(reading, part.path, "the trees", key=True),
+                    *span_of(reading, (*stage.path, "advantage"), key=True),
+                    *related_span(reading, part.path, "the trees", key=True),
                 ),
                 why="two leaves say only which was better; published runs with small trees collapsed",
                 help="add a level over `by_prompt_R`, or raise sampler.expansions",
-                path=dotted((*row.path, "advantage")),
+                path=dotted((*stage.path, "advantage")),
             )
 
 
@@ -278,10 +299,10 @@ def too_many_kept(reading: Reading) -> Iterator[Finding]:
         leaves = 1 + spec.expansions * spec.rounds
         if spec.keep is not None and spec.keep > leaves:
             yield Finding(
-                f"{titled(part)} keeps {spec.keep} leaves of a tree, and each has {leaves}",
+                f"{display_name(part)} keeps {spec.keep} leaves of a tree, and each has {leaves}",
                 (
-                    *knob(reading, part, "keep"),
-                    *beside(reading, (*part.path, "expansions"), "chains added in a round"),
+                    *field_span(reading, part, "keep"),
+                    *related_span(reading, (*part.path, "expansions"), "chains added in a round"),
                 ),
                 why=f"a tree has 1 + expansions * rounds = {leaves} leaves, drawn without replacement",
                 help=f"set `keep` to {leaves} or less, or drop it to keep all",
@@ -300,13 +321,16 @@ def undiscounted_steps(reading: Reading) -> Iterator[Finding]:
     Use instead: `gamma: 0.95`, as published.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 5, run with gamma 0.95.
     """
-    for row in reading.rows.values():
-        rewards = [part for part in row.of("reward") if getattr(part.spec, "gamma", None) == 1]
-        for part in row.of("advantage"):
+    for stage in reading.stages.values():
+        rewards = [part for part in stage.of("reward") if getattr(part.spec, "gamma", None) == 1]
+        for part in stage.of("advantage"):
             if rewards and getattr(part.spec, "value", "") == "return_R":
                 yield Finding(
-                    f"{titled(part)} compares returns, and later rewards are not discounted",
-                    (*knob(reading, rewards[0], "gamma"), *beside(reading, (*part.path, "value"), "compared here")),
+                    f"{display_name(part)} compares returns, and later rewards are not discounted",
+                    (
+                        *field_span(reading, rewards[0], "gamma"),
+                        *related_span(reading, (*part.path, "value"), "compared here"),
+                    ),
                     why="where only the end is rewarded, all steps of an episode have the same return",
                     help="set `gamma` below 1; published runs use 0.95",
                     path=dotted((*rewards[0].path, "gamma")),
@@ -328,10 +352,10 @@ def similarity_threshold(reading: Reading) -> Iterator[Finding]:
             continue
         missing = spec.threshold is None
         yield Finding(
-            f"{titled(part)} matches states by similarity and has no `threshold`"
+            f"{display_name(part)} matches states by similarity and has no `threshold`"
             if missing
-            else f"{titled(part)} has a `threshold` and matches states exactly",
-            knob(reading, part, "match" if missing else "threshold"),
+            else f"{display_name(part)} has a `threshold` and matches states exactly",
+            field_span(reading, part, "match" if missing else "threshold"),
             why="how alike two states must be decides the groups" if missing else "nothing would read the threshold",
             help="add `threshold: 0.9`" if missing else "drop `threshold`, or set `match: similarity`",
             path=dotted((*part.path, "threshold")),

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import beside, dotted, knob, parts_of, place, said, titled
+from recipec.checks.queries import display_name, dotted, field_span, is_given, parts_of, related_span, span_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 
 
-def _combined(reading: Reading, how: str) -> Iterator[tuple[Row, Part, Any]]:
+def _combined(reading: Reading, how: str) -> Iterator[tuple[StageReading, Part, Any]]:
     """Yield the readable levels of stages that combine them in one way."""
-    for row in reading.rows.values():
-        for part in row.of("advantage") if row.combine == how else ():
+    for stage in reading.stages.values():
+        for part in stage.of("advantage") if stage.combine == how else ():
             if part.spec is not None:
-                yield row, part, part.spec
+                yield stage, part, part.spec
 
 
-def _how(reading: Reading, row: Row) -> tuple[Any, ...]:
-    return beside(reading, (*row.path, "advantage", "combine"), "levels are combined so")
+def _how(reading: Reading, stage: StageReading) -> tuple[Any, ...]:
+    return related_span(reading, (*stage.path, "advantage", "combine"), "levels are combined so")
 
 
 @check("RC432", "level-of-rows")
@@ -32,12 +32,13 @@ def level_of_rows(reading: Reading) -> Iterator[Finding]:
     Use instead: `group_relative`, or `combine: sum`.
     References: AMAP-ML/Tree-GRPO, `tree_per_token`.
     """
-    for row, part, spec in _combined(reading, "per_token"):
-        other = spec.called != "group_relative"
+    for stage, part, spec in _combined(reading, "per_token"):
+        other = spec.type_name != "group_relative"
         if other or spec.statistics == "trajectories":
             yield Finding(
-                f"{titled(part)} compares {'rows' if other else 'episodes'}, and `combine: per_token` compares tokens",
-                (*knob(reading, part, "type" if other else "statistics"), *_how(reading, row)),
+                f"{display_name(part)} compares {'rows' if other else 'episodes'}, and `combine: per_token` compares "
+                f"tokens",
+                (*field_span(reading, part, "type" if other else "statistics"), *_how(reading, stage)),
                 why="the mean and the deviation are those of all tokens of a group",
                 help="use `group_relative`, or `combine: sum`" if other else "drop `statistics`, or use `combine: sum`",
                 path=dotted((*part.path, "type" if other else "statistics")),
@@ -56,16 +57,16 @@ def value_of_further_level(reading: Reading) -> Iterator[Finding]:
     the level before it made.
     """
     seen: set[str] = set()
-    for row, part, _ in _combined(reading, "sequential"):
-        if row.name in seen and said(reading, (*part.path, "value")):
+    for stage, part, _ in _combined(reading, "sequential"):
+        if stage.name in seen and is_given(reading, (*part.path, "value")):
             yield Finding(
-                f"{titled(part)} names a `value`, and compares the credit of the level before it",
-                (*place(reading, (*part.path, "value")), *_how(reading, row)),
+                f"{display_name(part)} names a `value`, and compares the credit of the level before it",
+                (*span_of(reading, (*part.path, "value")), *_how(reading, stage)),
                 why="under `combine: sequential` only the first level compares a column",
                 help="drop `value`, or use `combine: sum`",
                 path=dotted((*part.path, "value")),
             )
-        seen.add(row.name)
+        seen.add(stage.name)
 
 
 @check("RC434", "nothing-to-combine", "warning")
@@ -78,14 +79,14 @@ def nothing_to_combine(reading: Reading) -> Iterator[Finding]:
     Use instead: a second level, or no `combine`.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code has two levels.
     """
-    for row in reading.rows.values():
-        if row.combine == "sequential" and len(row.of("advantage")) == 1:
+    for stage in reading.stages.values():
+        if stage.combine == "sequential" and len(stage.of("advantage")) == 1:
             yield Finding(
-                f"stage `{row.name}` combines levels in sequence, and has one",
-                place(reading, (*row.path, "advantage", "combine")),
+                f"stage `{stage.name}` combines levels in sequence, and has one",
+                span_of(reading, (*stage.path, "advantage", "combine")),
                 why="with one level nothing is normalised again",
                 help="add a level, or drop `combine`",
-                path=dotted((*row.path, "advantage", "combine")),
+                path=dotted((*stage.path, "advantage", "combine")),
             )
 
 
@@ -96,18 +97,19 @@ def penalty_unread(reading: Reading) -> Iterator[Finding]:
     What it checks: `invalid_action_penalty` comes with a level over `score_R` or `return_R`.
     Why it matters: the penalty is taken off scores and returns, never off `reward_R`: it would charge nobody.
     Example: `reward: {task: {type: environment, invalid_action_penalty: 0.1}}` with a level over `reward_R`.
-    Use instead: `value: score_R`, or drop the knob.
+    Use instead: `value: score_R`, or drop the parameter.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, and its code: local to the row.
     """
-    for row, part, spec in parts_of(reading, "reward", "environment"):
-        levels = row.of("advantage")
+    for stage, part, spec in parts_of(reading, "reward", "environment"):
+        levels = stage.of("advantage")
         values = {str(getattr(level.spec, "value", "")) for level in levels}
         if spec.invalid_action_penalty and all(level.spec for level in levels) and not values & {"score_R", "return_R"}:
             yield Finding(
-                f"{titled(part)} charges invalid actions, and no advantage level compares `score_R` or `return_R`",
+                f"{display_name(part)} charges invalid actions, and no advantage level compares `score_R` or "
+                f"`return_R`",
                 (
-                    *knob(reading, part, "invalid_action_penalty"),
-                    *beside(reading, (*row.path, "advantage"), "the levels", key=True),
+                    *field_span(reading, part, "invalid_action_penalty"),
+                    *related_span(reading, (*stage.path, "advantage"), "the levels", key=True),
                 ),
                 why="the penalty is taken off scores and returns, and never off `reward_R`",
                 help="set `value: score_R` in a level, or drop `invalid_action_penalty`",
@@ -127,8 +129,8 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
     Use instead: `statistics: rows`, as the published code; or `scale: none`; or no penalty.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 3, against its code.
     """
-    for row, reward, penalised in parts_of(reading, "reward", "environment"):
-        for part in row.of("advantage"):
+    for stage, reward, penalised in parts_of(reading, "reward", "environment"):
+        for part in stage.of("advantage"):
             spec: Any = part.spec
             if (
                 penalised.invalid_action_penalty
@@ -137,10 +139,10 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
                 and spec.value in {"score_R", "return_R"}
             ):
                 yield Finding(
-                    f"{titled(part)} measures an episode by its first row, and rows are charged one by one",
+                    f"{display_name(part)} measures an episode by its first row, and rows are charged one by one",
                     (
-                        *knob(reading, part, "statistics"),
-                        *beside(reading, (*reward.path, "invalid_action_penalty"), "charged here"),
+                        *field_span(reading, part, "statistics"),
+                        *related_span(reading, (*reward.path, "invalid_action_penalty"), "charged here"),
                     ),
                     why="where first rows agree, a charged row is divided by epsilon alone",
                     help="set `statistics: rows` or `scale: none`, or drop the penalty",

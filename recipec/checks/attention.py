@@ -6,34 +6,34 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
-    beside,
+    display_name,
     dotted,
+    field_span,
     group_size,
-    knob,
     most_written,
-    place,
+    related_span,
     several_updates,
-    titled,
+    span_of,
     turns,
 )
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 
 _SHARING = ("trie", "shared_prefix")
 
 
-def _shared(reading: Reading, *names: str) -> Iterator[tuple[Row, Part]]:
-    for row in reading.rows.values():
-        for part in row.of("attention"):
+def _shared(reading: Reading, *names: str) -> Iterator[tuple[StageReading, Part]]:
+    for stage in reading.stages.values():
+        for part in stage.of("attention"):
             if part.name in (names or _SHARING):
-                yield row, part
+                yield stage, part
 
 
-def _alone(row: Row) -> str:
+def _alone(stage: StageReading) -> str:
     """Say why no two rows of a stage begin alike; nothing where they do, or may."""
-    if row.kind == "sft":
+    if stage.kind == "sft":
         return "each row of a sft stage has a prompt of its own"
-    if row.kind == "rl" and group_size(row, "by_prompt_R") == 1 and turns(row) == 1:
+    if stage.kind == "rl" and group_size(stage, "by_prompt_R") == 1 and turns(stage) == 1:
         return "each prompt has one answer"
     return ""
 
@@ -48,11 +48,14 @@ def nothing_shared(reading: Reading) -> Iterator[Finding]:
     Use instead: `attention: {type: packed}`, or several answers to a prompt.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: one prompt, G answers.
     """
-    for row, part in _shared(reading, "shared_prefix"):
-        if (why := _alone(row)) and row.kind == "rl":
+    for stage, part in _shared(reading, "shared_prefix"):
+        if (why := _alone(stage)) and stage.kind == "rl":
             yield Finding(
-                f"{titled(part)} has nothing to share: {why}",
-                (*knob(reading, part, "type"), *beside(reading, (*row.path, "sampler"), "one answer here", key=True)),
+                f"{display_name(part)} has nothing to share: {why}",
+                (
+                    *field_span(reading, part, "type"),
+                    *related_span(reading, (*stage.path, "sampler"), "one answer here", key=True),
+                ),
                 why="the prompt is computed once for each answer, whatever the attention",
                 help="set attention to `packed`, or raise sampler.num_generations",
                 path=dotted(part.path),
@@ -69,11 +72,11 @@ def little_shared(reading: Reading) -> Iterator[Finding]:
     Use instead: `attention: {type: packed}`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: the saving is that of the prompt.
     """
-    for row, part in _shared(reading, "trie"):
-        if why := _alone(row):
+    for stage, part in _shared(reading, "trie"):
+        if why := _alone(stage):
             yield Finding(
-                f"{titled(part)} merges rows by their prefixes, and {why}",
-                knob(reading, part, "type"),
+                f"{display_name(part)} merges rows by their prefixes, and {why}",
+                field_span(reading, part, "type"),
                 why="what they share is no more than the beginning of their template",
                 help="set attention to `packed`",
                 path=dotted(part.path),
@@ -90,17 +93,17 @@ def scattered_groups(reading: Reading) -> Iterator[Finding]:
     Example: `budget: {shuffle_rows: true, updates_per_step: 4}` with `attention: {type: trie}`.
     Use instead: minibatches of whole groups (`shuffle_rows: false`, the default), or `attention: {type: packed}`.
     """
-    for row, part in _shared(reading):
-        if row.budget is not None and row.budget.shuffle_rows and several_updates(row):
+    for stage, part in _shared(reading):
+        if stage.budget is not None and stage.budget.shuffle_rows and several_updates(stage):
             yield Finding(
-                f"{titled(part)} shares prefixes inside an update, and rows of a group are spread over several",
+                f"{display_name(part)} shares prefixes inside an update, and rows of a group are spread over several",
                 (
-                    *place(reading, (*row.path, "budget", "shuffle_rows")),
-                    *beside(reading, (*part.path, "type"), "prefixes are shared here"),
+                    *span_of(reading, (*stage.path, "budget", "shuffle_rows")),
+                    *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
                 ),
                 why="each update computes the prefix again",
                 help="drop `shuffle_rows`, so that groups stay whole",
-                path=dotted((*row.path, "budget", "shuffle_rows")),
+                path=dotted((*stage.path, "budget", "shuffle_rows")),
             )
 
 
@@ -122,7 +125,7 @@ def needs_gpu(reading: Reading) -> Iterator[Finding]:
         if device == "cpu" and spec is not None and spec.kernel == "flex":
             yield Finding(
                 "kernel `flex` needs a GPU, and the run is to be on the CPU",
-                (*knob(reading, part, "kernel"), *place(reading, ("machine", "device"))),
+                (*field_span(reading, part, "kernel"), *span_of(reading, ("machine", "device"))),
                 why="flex attention has no backward on a CPU",
                 help="set kernel to `auto`",
                 path=dotted((*part.path, "kernel")),
@@ -146,10 +149,10 @@ def forest_over_devices(reading: Reading) -> Iterator[Finding]:
     for _, part in _shared(reading):
         if spread > 1:
             yield Finding(
-                f"{titled(part)} merges rows, and the tokens of a row are to be spread over {spread} devices",
+                f"{display_name(part)} merges rows, and the tokens of a row are to be spread over {spread} devices",
                 (
-                    *knob(reading, part, "type"),
-                    *beside(reading, ("machine", "train", "sequence_parallel"), "spread here"),
+                    *field_span(reading, part, "type"),
+                    *related_span(reading, ("machine", "train", "sequence_parallel"), "spread here"),
                 ),
                 why="a device would attend to tokens of other rows",
                 help="set sequence_parallel to 1, or attention to `packed`",
@@ -168,19 +171,19 @@ def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
     Example: `num_generations: 16` with `max_completion_length: 4096` and `microbatch_tokens: 16384`.
     Use instead: a larger `microbatch_tokens` with `machine.train.gradient_checkpointing`.
     """
-    for row, part in _shared(reading):
-        size, written = group_size(row, "by_prompt_R"), most_written(row)
-        if row.kind != "rl" or size is None or written is None or row.budget is None or size == 1:
+    for stage, part in _shared(reading):
+        size, written = group_size(stage, "by_prompt_R"), most_written(stage)
+        if stage.kind != "rl" or size is None or written is None or stage.budget is None or size == 1:
             continue
-        if size * written > row.budget.microbatch_tokens:
+        if size * written > stage.budget.microbatch_tokens:
             yield Finding(
                 f"a group may have {size} answers of {written} tokens, and a forward pass takes "
-                f"{row.budget.microbatch_tokens}",
+                f"{stage.budget.microbatch_tokens}",
                 (
-                    *place(reading, (*row.path, "budget", "microbatch_tokens")),
-                    *beside(reading, (*part.path, "type"), "prefixes are shared here"),
+                    *span_of(reading, (*stage.path, "budget", "microbatch_tokens")),
+                    *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
                 ),
                 why="a group that is cut has its prompt computed in each part",
                 help=f"set budget.microbatch_tokens above {size * written} plus the prompt",
-                path=dotted((*row.path, "budget", "microbatch_tokens")),
+                path=dotted((*stage.path, "budget", "microbatch_tokens")),
             )

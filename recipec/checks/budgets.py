@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from recipec.checks.queries import beside, dotted, group_size, place, units_per_step
+from recipec.checks.queries import dotted, group_size, related_span, span_of, units_per_step
 from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED
@@ -24,8 +24,8 @@ def uneven_updates(reading: Reading) -> Iterator[Finding]:
     Example: `prompts_per_step: 10, prompts_per_update: 4`: updates of 4, 4 and 2 prompts.
     Use instead: numbers that divide, or say `remainder: drop` or `remainder: copy`.
     """
-    for row in reading.rows.values():
-        budget, units = row.budget, units_per_step(row)
+    for stage in reading.stages.values():
+        budget, units = stage.budget, units_per_step(stage)
         if budget is None or units is None or budget.remainder != "keep" or budget.shuffle_rows:
             continue
         size, key = budget.prompts_per_update, "prompts_per_update"
@@ -36,11 +36,11 @@ def uneven_updates(reading: Reading) -> Iterator[Finding]:
         if size is None or size > units or units % size == 0:
             continue
         yield Finding(
-            f"updates of stage `{row.name}` are uneven: {units} divide into {parts}",
-            place(reading, (*row.path, "budget", key)),
+            f"updates of stage `{stage.name}` are uneven: {units} divide into {parts}",
+            span_of(reading, (*stage.path, "budget", key)),
             why="the short update of each step moves the weights as far as a full one",
             help="choose numbers that divide, or say `remainder: drop` or `remainder: copy`",
-            path=dotted((*row.path, "budget", key)),
+            path=dotted((*stage.path, "budget", key)),
         )
 
 
@@ -54,27 +54,27 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
     Example: `prompts_per_step: 4, updates_per_step: 8`.
     Use instead: at most as many updates as prompts (or pairs, or rows); a larger step.
     """
-    for row in reading.rows.values():
-        budget, units = row.budget, units_per_step(row)
-        if budget is None or units is None or row.kind is None:
+    for stage in reading.stages.values():
+        budget, units = stage.budget, units_per_step(stage)
+        if budget is None or units is None or stage.kind is None:
             continue
-        each = {"sft": 1, "dpo": 2, "rl": group_size(row, "by_prompt_R")}[row.kind]
-        rows = None if each is None else units * each
-        pieces = rows if budget.shuffle_rows else units
-        unit = "rows" if budget.shuffle_rows else {"rl": "prompts", "sft": "rows", "dpo": "pairs"}[row.kind]
+        each = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}[stage.kind]
+        stages = None if each is None else units * each
+        pieces = stages if budget.shuffle_rows else units
+        unit = "rows" if budget.shuffle_rows else {"rl": "prompts", "sft": "rows", "dpo": "pairs"}[stage.kind]
         pairs = (
             ("updates_per_step", budget.updates_per_step, pieces, unit),
             ("prompts_per_update", budget.prompts_per_update, units, "prompts"),
-            ("rows_per_update", budget.rows_per_update, rows, "rows"),
+            ("rows_per_update", budget.rows_per_update, stages, "rows"),
         )
         for key, asked, most, name in pairs:
             if asked is not None and most is not None and asked > most:
                 yield Finding(
                     f"`{key}: {asked}` is more than the {most} {name} of a step",
-                    place(reading, (*row.path, "budget", key)),
+                    span_of(reading, (*stage.path, "budget", key)),
                     why="some updates would have nothing to learn from",
                     help=f"at most {most}, or more in a step",
-                    path=dotted((*row.path, "budget", key)),
+                    path=dotted((*stage.path, "budget", key)),
                 )
 
 
@@ -87,18 +87,19 @@ def never_saved(reading: Reading) -> Iterator[Finding]:
     Example: `steps: 20, save_every: 50`.
     Use instead: a smaller number; or drop it: every stage is saved at its end.
     """
-    for row in reading.rows.values():
-        budget = row.budget
+    for stage in reading.stages.values():
+        budget = stage.budget
         if budget is not None and budget.steps and budget.save_every and budget.save_every > budget.steps:
             yield Finding(
-                f"stage `{row.name}` ends after {budget.steps} steps, before a checkpoint is due ({budget.save_every})",
+                f"stage `{stage.name}` ends after {budget.steps} steps, before a checkpoint is due "
+                f"({budget.save_every})",
                 (
-                    *place(reading, (*row.path, "budget", "save_every")),
-                    *beside(reading, (*row.path, "budget", "steps"), "the stage ends here"),
+                    *span_of(reading, (*stage.path, "budget", "save_every")),
+                    *related_span(reading, (*stage.path, "budget", "steps"), "the stage ends here"),
                 ),
                 why="a run that is stopped would begin the stage again",
                 help="a smaller number, or drop it: a stage is always saved at its end",
-                path=dotted((*row.path, "budget", "save_every")),
+                path=dotted((*stage.path, "budget", "save_every")),
             )
 
 
@@ -111,7 +112,7 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
     Example: `every: 500` where every stage has 100 steps.
     Use instead: a smaller number, or drop it.
     """
-    steps = [row.budget.steps if row.budget is not None else None for row in reading.rows.values()]
+    steps = [stage.budget.steps if stage.budget is not None else None for stage in reading.stages.values()]
     known = [count for count in steps if count is not None]
     if not known or len(known) < len(steps):
         return
@@ -119,7 +120,7 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
         if evaluation.every is not None and evaluation.every > max(known):
             yield Finding(
                 f"evaluation `{name}` is due every {evaluation.every} steps, and no stage has more than {max(known)}",
-                place(reading, ("evaluate", name, "every")),
+                span_of(reading, ("evaluate", name, "every")),
                 why="it would happen only before the first stage and after each",
                 help="a smaller number, or drop it",
                 path=f"evaluate.{name}.every",
@@ -145,8 +146,8 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
                 yield Finding(
                     f"`{metric}` needs {least} answers to a prompt, and evaluation `{name}` draws {drawn}",
                     (
-                        *place(reading, ("evaluate", name, "metrics", i)),
-                        *beside(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
+                        *span_of(reading, ("evaluate", name, "metrics", i)),
+                        *related_span(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
                     ),
                     why="a vote or an estimate over answers that were not drawn is no number",
                     help=f"set sampler.num_generations of the evaluation to {least} or more",
@@ -164,13 +165,13 @@ def nothing_scores(reading: Reading) -> Iterator[Finding]:
     Example: a recipe of one `sft` stage with an evaluation that names only data.
     Use instead: `reward: {right: {type: …}}` in the evaluation.
     """
-    if any(row.kind in {"rl", None} for row in reading.rows.values()) or not reading.rows:
+    if any(stage.kind in {"rl", None} for stage in reading.stages.values()) or not reading.stages:
         return
     for name, evaluation in reading.evaluate.items():
         if not evaluation.reward and set(evaluation.metrics) != {PAIRED}:
             yield Finding(
                 f"nothing scores the answers of evaluation `{name}`",
-                place(reading, ("evaluate", name), key=True),
+                span_of(reading, ("evaluate", name), key=True),
                 why="without `reward` it takes those of the first `rl` stage, and this recipe has none",
                 help="add `reward: {right: {type: …}}` to the evaluation",
                 path=f"evaluate.{name}.reward",
@@ -190,7 +191,7 @@ def equal_answers(reading: Reading) -> Iterator[Finding]:
         if evaluation.sampler.num_generations > 1 and evaluation.sampler.temperature == 0:
             yield Finding(
                 f"the {evaluation.sampler.num_generations} answers that evaluation `{name}` draws are all the same",
-                place(reading, ("evaluate", name, "sampler", "num_generations")),
+                span_of(reading, ("evaluate", name, "sampler", "num_generations")),
                 why="at temperature 0, the default here, each is the likeliest one",
                 help="set sampler.temperature of the evaluation above 0, or draw one answer",
                 path=f"evaluate.{name}.sampler",
@@ -207,14 +208,14 @@ def split_pairs(reading: Reading) -> Iterator[Finding]:
     Use instead: nothing: the pairs of a step that takes several updates are shuffled whole.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023, eq. 7.
     """
-    for row in reading.rows.values():
-        if row.kind == "dpo" and row.budget is not None and row.budget.shuffle_rows:
+    for stage in reading.stages.values():
+        if stage.kind == "dpo" and stage.budget is not None and stage.budget.shuffle_rows:
             yield Finding(
-                f"stage `{row.name}` compares the rows of a pair, and `shuffle_rows` would part them",
-                place(reading, (*row.path, "budget", "shuffle_rows")),
+                f"stage `{stage.name}` compares the rows of a pair, and `shuffle_rows` would part them",
+                span_of(reading, (*stage.path, "budget", "shuffle_rows")),
                 why="the objective needs both rows of a pair in one minibatch",
                 help="drop it: the pairs of a step that takes several updates are shuffled whole",
-                path=dotted((*row.path, "budget", "shuffle_rows")),
+                path=dotted((*stage.path, "budget", "shuffle_rows")),
             )
 
 
@@ -234,7 +235,7 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
             name, what = getattr(part.spec, "name", ""), "function" if part.slot == "reward" else "class"
             yield Finding(
                 f"the {part.slot} is the {what} `{name}`, and the recipe names no file with it",
-                place(reading, (*part.path, "name")),
+                span_of(reading, (*part.path, "name")),
                 why="functions and classes are looked up in the files under `use` and nowhere else",
                 help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
                 path=dotted((*part.path, "name")),
@@ -267,7 +268,7 @@ def unused_own_file(reading: Reading) -> Iterator[Finding]:
             problem = "is named twice under `use`" if called else "is named under `use`, and nothing here is one's own"
             yield Finding(
                 f"`{name}` {problem}",
-                place(reading, ("use", i)),
+                span_of(reading, ("use", i)),
                 why="whoever runs the recipe would be asked to trust it for nothing",
                 help="drop the entry",
                 path=f"use.{i}",
@@ -284,17 +285,17 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
     Example: `allow: {RC405: "published so"}` with `top_p: 1.0`.
     Use instead: drop the entry.
     """
-    for row in reading.rows.values():
-        for code in row.allow:
-            path = (*row.path, "allow", code)
+    for stage in reading.stages.values():
+        for code in stage.allow:
+            path = (*stage.path, "allow", code)
             own = codes().get(code)
-            if (row.name, code) in used or own is None or own.severity == "error":
+            if (stage.name, code) in used or own is None or own.severity == "error":
                 continue
             if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
                 continue
             yield Finding(
-                f"stage `{row.name}` allows {code}, and nothing gives that warning",
-                place(reading, path, key=True),
+                f"stage `{stage.name}` allows {code}, and nothing gives that warning",
+                span_of(reading, path, key=True),
                 why="an entry that outlives its reason would silence the next, unmeant case",
                 help="drop the entry",
                 path=dotted(path),
@@ -310,14 +311,14 @@ def allowed_error(reading: Reading) -> Iterator[Finding]:
     Example: `allow: {RC404: "I know"}`.
     Use instead: repair what the error names.
     """
-    for row in reading.rows.values():
-        for code in row.allow:
+    for stage in reading.stages.values():
+        for code in stage.allow:
             own = codes().get(code)
             if own is not None and own.severity == "error":
                 yield Finding(
-                    f"stage `{row.name}` allows {code}, which is an error",
-                    place(reading, (*row.path, "allow", code), key=True),
+                    f"stage `{stage.name}` allows {code}, which is an error",
+                    span_of(reading, (*stage.path, "allow", code), key=True),
                     why="an error says that the recipe cannot do what it says; no reason changes that",
                     help="drop the entry, and repair what the error names where it is given",
-                    path=dotted((*row.path, "allow", code)),
+                    path=dotted((*stage.path, "allow", code)),
                 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from recipec.component import known
-from recipec.reading.partial import Part, Row
+from recipec.component import components_of
+from recipec.reading.partial import Part, StageReading
 from recipec.signals import broadcasts, split_axes
 from recipec.spec.recipe import SLOT, SLOTS, Kind
 
@@ -16,7 +16,7 @@ _COLLATED = (*_ROWS, "turn_RT", "prompt_id_R")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Producer:
     """One thing that runs: a part, or one of the compiler's own nodes (``part`` is None)."""
 
     part: Part | None
@@ -25,10 +25,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Circuit:
+class Dataflow:
     """A row as steps, in reading order."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Producer, ...]
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -57,11 +57,11 @@ class Circuit:
         return any(signal in wanted and signal not in rivals for signal in part.could_provide())
 
     def refs(self, part: Part) -> set[str]:
-        """Knobs of a part that name a signal which needs the part itself."""
+        """Parameters of a part that name a signal which needs the part itself."""
         if part.spec is None:
             return set()
         own = next(step for step in self.steps if step.part is part)
-        return {str(n.knob) for n in part.spec.requires() if n.knob and self._way(n.signal, own) is not None}
+        return {str(n.param) for n in part.spec.requires() if n.param and self._way(n.signal, own) is not None}
 
     def circles(self) -> Iterator[tuple[Part, tuple[str, ...]]]:
         """Yield a part of each circle, with the signals around it."""
@@ -77,9 +77,9 @@ class Circuit:
                     yield step.part, tuple(dict.fromkeys((need, *signals)))
                     break
 
-    def _way(self, signal: str, goal: Step) -> list[Step] | None:
+    def _way(self, signal: str, goal: Producer) -> list[Producer] | None:
         """Find the steps from whoever gives a signal back to ``goal``."""
-        stack: list[tuple[str, tuple[Step, ...]]] = [(signal, ())]
+        stack: list[tuple[str, tuple[Producer, ...]]] = [(signal, ())]
         seen: set[str] = set()
         while stack:
             at, path = stack.pop()
@@ -103,58 +103,58 @@ def provided(signal: str, gives: Collection[str]) -> bool:
     return signal in gives or any(broadcasts(have, signal) for have in gives)
 
 
-def makers(signal: str, kind: Kind | None) -> list[tuple[str, str]]:
+def possible_providers(signal: str, kind: Kind | None) -> list[tuple[str, str]]:
     """Slots and components that could provide a signal in a stage of this kind."""
     slots = [slot for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
-    return [(s.name, name) for s in slots for name, cls in known(s.name).items() if signal in cls.declares()]
+    return [(s.name, name) for s in slots for name, cls in components_of(s.name).items() if signal in cls.declares()]
 
 
-def circuit(row: Row) -> Circuit:
+def dataflow(stage: StageReading) -> Dataflow:
     """Write a row down as steps.
 
     A slot that the kind must have and that is missing counts for what it could hold: its absence is told elsewhere.
     """
-    assert row.kind is not None
-    steps = [_step(part) for part in row.parts]
-    absent = [slot.name for slot in SLOTS if slot.in_kind(row.kind) == "yes" and not row.of(slot.name)]
+    assert stage.kind is not None
+    steps = [_step(part) for part in stage.parts]
+    absent = [slot.name for slot in SLOTS if slot.in_kind(stage.kind) == "yes" and not stage.of(slot.name)]
     stand_ins = [Part((), name, "", "", None, None) for name in absent]
-    steps += [Step(None, (), part.could_provide()) for part in stand_ins]
+    steps += [Producer(None, (), part.could_provide()) for part in stand_ins]
     given = {signal for step in steps for signal in step.gives}
-    given |= {signal for part in row.parts for signal in part.could_provide()}
-    steps += _compiled(row, given)
-    return Circuit(tuple(steps))
+    given |= {signal for part in stage.parts for signal in part.could_provide()}
+    steps += _compiled(stage, given)
+    return Dataflow(tuple(steps))
 
 
-def _step(part: Part) -> Step:
+def _step(part: Part) -> Producer:
     needs = tuple(need.signal for need in part.spec.requires()) if part.spec is not None else ()
     gives = part.could_provide()
     if SLOT[part.slot].levels:
         own = {"reward": "reward_R", "advantage": "advantage_R"}[part.slot]
         gives = (*(signal for signal in gives if split_axes(signal)[0] != split_axes(own)[0]), f"level:{part.slot}")
-    return Step(part, needs, gives)
+    return Producer(part, needs, gives)
 
 
-def _compiled(row: Row, given: Collection[str]) -> Iterator[Step]:
+def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]:
     """Yield the nodes that the compiler adds to a row."""
-    policy = next((_step(part).needs for part in row.of("policy")), _ROWS)
-    yield Step(None, policy, ("old_logprob_RT",))
-    if not row.of("policy"):
-        yield Step(None, _ROWS, ("logprob_RT", "entropy_RT"))
-    if not row.of("reference") and row.kind != "sft":
-        yield Step(None, _ROWS, ("ref_logprob_RT",))
+    policy = next((_step(part).needs for part in stage.of("policy")), _ROWS)
+    yield Producer(None, policy, ("old_logprob_RT",))
+    if not stage.of("policy"):
+        yield Producer(None, _ROWS, ("logprob_RT", "entropy_RT"))
+    if not stage.of("reference") and stage.kind != "sft":
+        yield Producer(None, _ROWS, ("ref_logprob_RT",))
     if set(_IMAGES) & set(policy):
         shown = {"rl": ("prompt_P", "by_prompt_R"), "sft": ("completion_P",), "dpo": ("chosen_P", "rejected_P")}
-        yield Step(None, shown[row.kind or "rl"], _IMAGES)
-    if row.kind == "rl":
-        yield Step(None, ("error_R", "level:reward"), ("reward_R", "failed_R"))
-        yield Step(None, ("level:advantage",), ("advantage_R",))
-        yield Step(None, ("advantage_R", "trained_RT"), ("advantage_RT",))
-        yield Step(None, ("trained_RT", "failed_R"), ("weight_RT",))
+        yield Producer(None, shown[stage.kind or "rl"], _IMAGES)
+    if stage.kind == "rl":
+        yield Producer(None, ("error_R", "level:reward"), ("reward_R", "failed_R"))
+        yield Producer(None, ("level:advantage",), ("advantage_R",))
+        yield Producer(None, ("advantage_R", "trained_RT"), ("advantage_RT",))
+        yield Producer(None, ("trained_RT", "failed_R"), ("weight_RT",))
         if "score_R" not in given:
-            yield Step(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
-    elif row.kind == "sft":
-        yield Step(None, ("completion_P",), _COLLATED)
-        yield Step(None, ("trained_RT",), ("weight_RT",))
+            yield Producer(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
+    elif stage.kind == "sft":
+        yield Producer(None, ("completion_P",), _COLLATED)
+        yield Producer(None, ("trained_RT",), ("weight_RT",))
     else:
-        yield Step(None, ("chosen_P", "rejected_P"), (*_COLLATED, "by_pair_R", "chosen_R"))
-        yield Step(None, ("by_pair_R",), ("weight_R",))
+        yield Producer(None, ("chosen_P", "rejected_P"), (*_COLLATED, "by_pair_R", "chosen_R"))
+        yield Producer(None, ("by_pair_R",), ("weight_R",))

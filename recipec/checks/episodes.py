@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
-    beside,
-    calls,
+    display_name,
     dotted,
+    field_span,
     group_size,
-    knob,
+    is_given,
     longest_turn,
     parts_of,
-    said,
+    related_span,
     spec_of,
-    titled,
     turns,
+    type_of,
 )
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 
 _OF_TURNS = ("max_turn_length", "max_context_length")
 
@@ -36,18 +36,19 @@ def windowed_trajectory(reading: Reading) -> Iterator[Finding]:
     Use instead: `rows: step`, as published for such prompts; or `history: append_only`.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025: every step is a row of its own.
     """
-    for row in reading.rows.values():
-        environment, sampler = _one(row, "environment"), _one(row, "sampler")
+    for stage in reading.stages.values():
+        environment, sampler = _one(stage, "environment"), _one(stage, "sampler")
         history = getattr(environment and environment.spec, "history", None)
-        rows = getattr(sampler and sampler.spec, "rows", "")
-        if environment is None or sampler is None or not isinstance(history, int) or rows != "trajectory":
+        stages = getattr(sampler and sampler.spec, "rows", "")
+        if environment is None or sampler is None or not isinstance(history, int) or stages != "trajectory":
             continue
-        if turns(row) == 1:
+        if turns(stage) == 1:
             continue
         yield Finding(
-            f"rows of stage `{row.name}` are trajectories, and {titled(environment)} writes each turn's prompt anew",
+            f"rows of stage `{stage.name}` are trajectories, and {display_name(environment)} writes each turn's "
+            f"prompt anew",
             (
-                *knob(reading, sampler, "rows"),
+                *field_span(reading, sampler, "rows"),
                 *_shown(reading, environment, "history", f"`history` is {history}: the last {history} turns are shown"),
             ),
             why="a trajectory is one sequence; where each turn has a prompt of its own there is none",
@@ -56,17 +57,17 @@ def windowed_trajectory(reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _one(row: Row, slot: str) -> Part | None:
-    return next((part for part in row.of(slot) if part.given), None)
+def _one(stage: StageReading, slot: str) -> Part | None:
+    return next((part for part in stage.of(slot) if part.given), None)
 
 
 def _shown(reading: Reading, part: Part, key: str, label: str) -> tuple[Any, ...]:
-    """Point at a knob, or at the `type` of the part whose default it is."""
+    """Point at a parameter, or at the `type` of the part whose default it is."""
     path = (*part.path, key)
-    return beside(reading, path if said(reading, path) else (*part.path, "type"), label)
+    return related_span(reading, path if is_given(reading, path) else (*part.path, "type"), label)
 
 
-@check("RC452", "knob-of-episodes", "warning")
+@check("RC452", "parameter-of-episodes", "warning")
 def knob_of_episodes(reading: Reading) -> Iterator[Finding]:
     """A sampler says something about turns, and nobody answers the policy.
 
@@ -78,16 +79,16 @@ def knob_of_episodes(reading: Reading) -> Iterator[Finding]:
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025, whose code bounds turns and contexts of a
     dialogue apart.
     """
-    for row in reading.rows.values():
-        sampler = _one(row, "sampler")
-        if sampler is None or sampler.spec is None or row.of("environment") or row.kind is None or reading.fragment:
+    for stage in reading.stages.values():
+        sampler = _one(stage, "sampler")
+        if sampler is None or sampler.spec is None or stage.of("environment") or stage.kind is None or reading.fragment:
             continue
         steps = ("rows",) if getattr(sampler.spec, "rows", "") == "step" else ()
         for key in (*_OF_TURNS, *steps):
-            if said(reading, (*sampler.path, key)):
+            if is_given(reading, (*sampler.path, key)):
                 yield Finding(
-                    f"`{key}` speaks of turns, and stage `{row.name}` has no environment",
-                    knob(reading, sampler, key),
+                    f"`{key}` speaks of turns, and stage `{stage.name}` has no environment",
+                    field_span(reading, sampler, key),
                     why="without one an episode is one completion, bounded by `max_completion_length`",
                     help="drop it, or add an `environment`",
                     path=dotted((*sampler.path, key)),
@@ -105,13 +106,13 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
     Use instead: groups of at least 2, better 8; or no filter.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: dynamic sampling.
     """
-    for row in reading.rows.values():
-        sampler = _one(row, "sampler")
-        if sampler is not None and getattr(sampler.spec, "group_filter", None) and episodes(row) == 1:
+    for stage in reading.stages.values():
+        sampler = _one(stage, "sampler")
+        if sampler is not None and getattr(sampler.spec, "group_filter", None) and episodes(stage) == 1:
             yield Finding(
-                f"every group of stage `{row.name}` has one episode, and the filter would drop each",
+                f"every group of stage `{stage.name}` has one episode, and the filter would drop each",
                 (
-                    *knob(reading, sampler, "group_filter"),
+                    *field_span(reading, sampler, "group_filter"),
                     *_shown(reading, sampler, "num_generations", "the group"),
                 ),
                 why="one reward equals itself: the filter sees no signal in it, at any try",
@@ -120,12 +121,12 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
             )
 
 
-def episodes(row: Row) -> int | None:
+def episodes(stage: StageReading) -> int | None:
     """How many episodes are compared with each other: those of one prompt."""
-    spec = spec_of(row, "sampler")
-    if calls(row, "sampler") == "chain" and spec is not None:
+    spec = spec_of(stage, "sampler")
+    if type_of(stage, "sampler") == "chain" and spec is not None:
         return int(spec.num_generations)
-    return group_size(row, "by_prompt_R")
+    return group_size(stage, "by_prompt_R")
 
 
 @check("RC454", "filter-that-never-tries", "warning")
@@ -138,13 +139,13 @@ def filter_that_never_tries(reading: Reading) -> Iterator[Finding]:
     Use instead: `max_tries: 10`, as published; or no filter.
     References: verl-agent's dynamic trainer tries ten times.
     """
-    for row in reading.rows.values():
-        sampler = _one(row, "sampler")
+    for stage in reading.stages.values():
+        sampler = _one(stage, "sampler")
         found = getattr(sampler and sampler.spec, "group_filter", None)
         if sampler is not None and found is not None and found.max_tries == 1:
             yield Finding(
-                f"the group filter of stage `{row.name}` never samples again",
-                knob(reading, sampler, "group_filter"),
+                f"the group filter of stage `{stage.name}` never samples again",
+                field_span(reading, sampler, "group_filter"),
                 why="the last try keeps every group, and there is only one",
                 help="raise `max_tries`, or drop `group_filter`",
                 path=dotted((*sampler.path, "group_filter", "max_tries")),
@@ -161,22 +162,24 @@ def no_room_for_a_turn(reading: Reading) -> Iterator[Finding]:
     Use instead: a context of at least prompt and one turn; for several turns, correspondingly more.
     References: verl bounds `max_prompt_length` and `max_response_length` apart; a context holds both.
     """
-    for row in reading.rows.values():
-        sampler = _one(row, "sampler")
+    for stage in reading.stages.values():
+        sampler = _one(stage, "sampler")
         limit = getattr(sampler and sampler.spec, "max_context_length", None)
-        turn = longest_turn(row)
-        if sampler is None or limit is None or turn is None or not row.of("environment"):
+        turn = longest_turn(stage)
+        if sampler is None or limit is None or turn is None or not stage.of("environment"):
             continue
-        prompt = int(getattr(spec_of(row, "data"), "max_length", None) or 0)
+        prompt = int(getattr(spec_of(stage, "data"), "max_length", None) or 0)
         if prompt + turn > limit:
-            key = "max_turn_length" if said(reading, (*sampler.path, "max_turn_length")) else "max_completion_length"
+            key = (
+                "max_turn_length" if is_given(reading, (*sampler.path, "max_turn_length")) else "max_completion_length"
+            )
             yield Finding(
-                f"an episode of stage `{row.name}` has room for {limit} tokens, and its first turn may need "
+                f"an episode of stage `{stage.name}` has room for {limit} tokens, and its first turn may need "
                 + (f"{prompt} + {turn}" if prompt else f"a prompt and {turn}"),
                 (
-                    *knob(reading, sampler, "max_context_length"),
-                    *beside(reading, (*sampler.path, key), "a turn"),
-                    *(beside(reading, (*row.of("data")[0].path, "max_length"), "the prompt") if prompt else ()),
+                    *field_span(reading, sampler, "max_context_length"),
+                    *related_span(reading, (*sampler.path, key), "a turn"),
+                    *(related_span(reading, (*stage.of("data")[0].path, "max_length"), "the prompt") if prompt else ()),
                 ),
                 why="an episode ends before it would pass its context: it could end before its first word",
                 help=f"set `max_context_length` to {prompt + turn} or more, or shorten prompts and turns",
@@ -198,8 +201,11 @@ def template_unread(reading: Reading) -> Iterator[Finding]:
     for _, part, spec in parts_of(reading, "environment", "search_qa"):
         if spec.template is not None and spec.history == "append_only":
             yield Finding(
-                f"nothing reads the template of {titled(part)}",
-                (*knob(reading, part, "template"), *_shown(reading, part, "history", "the dialogue is appended to")),
+                f"nothing reads the template of {display_name(part)}",
+                (
+                    *field_span(reading, part, "template"),
+                    *_shown(reading, part, "history", "the dialogue is appended to"),
+                ),
                 why="the dialogue goes on from the task's own prompt",
                 help="put it under `data`, or give `history` a number",
                 path=dotted((*part.path, "template")),
@@ -217,13 +223,16 @@ def filter_without_rewards(reading: Reading) -> Iterator[Finding]:
     Use instead: no filter; `margin` of the preference leaves out pairs that earned alike.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: dynamic sampling.
     """
-    for row in reading.rows.values():
-        sampler = _one(row, "sampler")
-        if sampler is None or row.kind in {None, "rl"} or getattr(sampler.spec, "group_filter", None) is None:
+    for stage in reading.stages.values():
+        sampler = _one(stage, "sampler")
+        if sampler is None or stage.kind in {None, "rl"} or getattr(sampler.spec, "group_filter", None) is None:
             continue
         yield Finding(
-            f"stage `{row.name}` is of kind `{row.kind}`, and groups are filtered by rewards",
-            (*knob(reading, sampler, "group_filter"), *beside(reading, (*row.path, "kind"), "it has no rewards")),
+            f"stage `{stage.name}` is of kind `{stage.kind}`, and groups are filtered by rewards",
+            (
+                *field_span(reading, sampler, "group_filter"),
+                *related_span(reading, (*stage.path, "kind"), "it has no rewards"),
+            ),
             why="a group carries a signal where its rewards differ; only stages of kind `rl` have rewards",
             help="drop `group_filter`",
             path=dotted((*sampler.path, "group_filter")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import beside, place
+from recipec.checks.queries import related_span, span_of
 from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
@@ -40,14 +40,14 @@ def no_labels(reading: Reading) -> Iterator[Finding]:
     References: Opitz & Burst, Macro F1 and Macro F1, https://arxiv.org/abs/1911.03347, 2019.
     """
     for name, index, metric, levels in _metrics(reading):
-        known = [level for level, spec in levels.specs.items() if spec.called == "exact_match"]
+        known = [level for level, spec in levels.specs.items() if spec.type_name == "exact_match"]
         if not metric.endswith("macro_f1") or len(known) == 1:
             continue
         listed = " and ".join(f"`{level}`" for level in known)
         problem = f"both {listed} name labels" if known else "none of them names labels"
         yield Finding(
             f"`{metric}` needs labels, and of the rewards of evaluation `{name}`{_lent(levels)} {problem}",
-            (*metric_place(reading, name, index), *beside(reading, levels.path, "the rewards", key=True)),
+            (*metric_place(reading, name, index), *related_span(reading, levels.path, "the rewards", key=True)),
             why="an F1 is an average over classes: right label and answered label of every row",
             help="give the evaluation one level `{type: exact_match, answer: COLUMN, labels: […]}`",
             path=f"evaluate.{name}.metrics.{index}",
@@ -68,10 +68,10 @@ def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
         if PAIRED in evaluation.metrics and not {"chosen_P", "rejected_P"} <= set(evaluation.data.declares()):
             index = evaluation.metrics.index(PAIRED)
             yield Finding(
-                f"`margin` compares pairs, and data `{evaluation.data.called}` of evaluation `{name}` has none",
+                f"`margin` compares pairs, and data `{evaluation.data.type_name}` of evaluation `{name}` has none",
                 (
                     *metric_place(reading, name, index),
-                    *beside(reading, ("evaluate", name, "data"), "the data", key=True),
+                    *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
                 ),
                 why="there is no chosen and no rejected answer to compare",
                 help="give data of a file with the columns prompt, chosen and rejected",
@@ -94,7 +94,7 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
         asked = metric.partition(".")[2]
         there = asked in levels.specs
         if metric == "consistency":
-            there = any(spec.called == "kg_consistency" for spec in levels.specs.values())
+            there = any(spec.type_name == "kg_consistency" for spec in levels.specs.values())
         elif not asked:
             continue
         if there:
@@ -104,7 +104,7 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
         what = f"no level is called `{asked}`" if asked else "no level is a `kg_consistency`"
         yield Finding(
             f"`{metric}` is the mean of a level, and of the rewards of evaluation `{name}`{_lent(levels)} {what}",
-            (*metric_place(reading, name, index), *beside(reading, levels.path, "the rewards", key=True)),
+            (*metric_place(reading, name, index), *related_span(reading, levels.path, "the rewards", key=True)),
             why=f"there is nothing to average: the levels are {listed}",
             help=close or "name a level that is there, or add it under `reward` of the evaluation, with `weight: 0`",
             path=f"evaluate.{name}.metrics.{index}",
@@ -141,8 +141,8 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
         yield Finding(
             f"`{metric}` of evaluation `{name}` counts answers from {at:g} on as right, and {problem}",
             (
-                *place(reading, ("evaluate", name, "correct_at")),
-                *beside(reading, levels.path, "the rewards", key=True),
+                *span_of(reading, ("evaluate", name, "correct_at")),
+                *related_span(reading, levels.path, "the rewards", key=True),
             ),
             why="the number would be an accuracy of something else",
             help=f"{between}give the evaluation the level that judges, and others with `weight: 0`",

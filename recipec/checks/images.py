@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import Spans, beside, dotted, place, said, spec_of, titled
+from recipec.checks.queries import Spans, display_name, dotted, is_given, related_span, span_of, spec_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Path, Reading, Row
+from recipec.reading.partial import Path, Reading, StageReading
 from recipec.spec.data import Columns
 
 _BLIND = {
@@ -16,9 +16,9 @@ _BLIND = {
 }
 
 
-def _sees(row: Row) -> bool | None:
+def _sees(stage: StageReading) -> bool | None:
     """Whether the policy of a stage reads images; None where it could not be read."""
-    spec = spec_of(row, "policy")
+    spec = spec_of(stage, "policy")
     return None if spec is None else "pixels_I" in [need.signal for need in spec.requires()]
 
 
@@ -33,16 +33,16 @@ def images_nowhere(reading: Reading) -> Iterator[Finding]:
     Use instead: `data: {path: …}` with a column `images`; or `policy: {type: causal_lm}`, which is cheaper. Where text
     alone is meant, allow it.
     """
-    for row in reading.rows.values():
-        part = next((part for part in row.of("data") if part.given), None)
-        if part is None or not _sees(row):
+    for stage in reading.stages.values():
+        part = next((part for part in stage.of("data") if part.given), None)
+        if part is None or not _sees(stage):
             continue
-        why = _BLIND.get(part.name) or ("an environment writes its prompts" if row.of("environment") else "")
+        why = _BLIND.get(part.name) or ("an environment writes its prompts" if stage.of("environment") else "")
         if not why:
             continue
         yield Finding(
-            f"the policy of stage `{row.name}` reads images, and {titled(part)} has none for it: {why}",
-            (*place(reading, (*part.path, "type"), key=True), *_policy(reading, row)),
+            f"the policy of stage `{stage.name}` reads images, and {display_name(part)} has none for it: {why}",
+            (*span_of(reading, (*part.path, "type"), key=True), *_policy(reading, stage)),
             why="what the policy knows of pictures is not trained, and may be forgotten",
             help="give data of a file with a column `images`, or use `policy: {type: causal_lm}`",
             path=dotted(part.path),
@@ -60,18 +60,20 @@ def images_unread(reading: Reading) -> Iterator[Finding]:
     Example: `data: {path: a.jsonl, columns: {images: photo}}` with `policy: {type: causal_lm}`.
     Use instead: `policy: {type: vision_lm}` without an environment, or drop the name.
     """
-    for row in reading.rows.values():
-        path = (*row.path, "data", "columns", "images")
-        if not _named(reading, path, spec_of(row, "data")):
+    for stage in reading.stages.values():
+        path = (*stage.path, "data", "columns", "images")
+        if not _named(reading, path, spec_of(stage, "data")):
             continue
-        if _sees(row) is False:
-            yield _unread(reading, path, f"the policy of stage `{row.name}` reads text alone", _policy(reading, row))
-        elif row.of("environment"):
-            between = beside(reading, (*row.path, "environment"), "the environment", key=True)
-            yield _unread(reading, path, f"the environment of stage `{row.name}` writes its prompts", between)
+        if _sees(stage) is False:
+            yield _unread(
+                reading, path, f"the policy of stage `{stage.name}` reads text alone", _policy(reading, stage)
+            )
+        elif stage.of("environment"):
+            between = related_span(reading, (*stage.path, "environment"), "the environment", key=True)
+            yield _unread(reading, path, f"the environment of stage `{stage.name}` writes its prompts", between)
     for name, evaluation in reading.evaluate.items():
         path = ("evaluate", name, "data", "columns", "images")
-        blind = next((row for row in reading.rows.values() if _sees(row) is False), None)
+        blind = next((stage for stage in reading.stages.values() if _sees(stage) is False), None)
         if blind is not None and _named(reading, path, evaluation.data):
             who = f"the policy of stage `{blind.name}`, which is evaluated too, reads text alone"
             yield _unread(reading, path, who, _policy(reading, blind))
@@ -80,18 +82,20 @@ def images_unread(reading: Reading) -> Iterator[Finding]:
 def _named(reading: Reading, path: Path, data: Any) -> bool:
     """Whether the recipe itself names the column; the default, written out or not, is looked for and may be absent."""
     default = Columns.model_fields["images"].default
-    return said(reading, path) and getattr(getattr(data, "columns", None), "images", "") not in {"", default}
+    return is_given(reading, path) and getattr(getattr(data, "columns", None), "images", "") not in {"", default}
 
 
 def _unread(reading: Reading, path: Path, who: str, spans: Spans) -> Finding:
     return Finding(
         f"`columns.images` names images, and {who}",
-        (*place(reading, path), *spans),
+        (*span_of(reading, path), *spans),
         why="answers about a picture would be learnt or scored without the picture",
         help="use `policy: {type: vision_lm}` without an environment, or drop `images`",
         path=dotted(path),
     )
 
 
-def _policy(reading: Reading, row: Row) -> Spans:
-    return tuple(span for part in row.of("policy") for span in beside(reading, (*part.path, "type"), "the policy"))
+def _policy(reading: Reading, stage: StageReading) -> Spans:
+    return tuple(
+        span for part in stage.of("policy") for span in related_span(reading, (*part.path, "type"), "the policy")
+    )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from recipec.checks.queries import beside, dotted, knob, place, titled
+from recipec.checks.queries import display_name, dotted, field_span, related_span, span_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.knowledge import ENDINGS, Extract, Graph, Triples
 from recipec.spec.recipe import weights_kind
 
 
-def _graphs(reading: Reading) -> Iterator[tuple[Row, Part, Graph]]:
-    for row in reading.rows.values():
-        for part in row.of("knowledge"):
+def _graphs(reading: Reading) -> Iterator[tuple[StageReading, Part, Graph]]:
+    for stage in reading.stages.values():
+        for part in stage.of("knowledge"):
             if isinstance(part.spec, Graph):
-                yield row, part, part.spec
+                yield stage, part, part.spec
 
 
 def _ending(name: str) -> str:
@@ -41,7 +41,7 @@ def unknown_format(reading: Reading) -> Iterator[Finding]:
             path = (*part.path, "path", number) if many else (*part.path, "path")
             yield Finding(
                 f"`{name}` has no ending that says which format its facts are in",
-                place(reading, path),
+                span_of(reading, path),
                 why="a format is taken from the ending, never guessed from the contents",
                 help="give a file that ends in .tsv, .csv, .nt, .ttl or .graphml",
                 path=dotted(path),
@@ -58,15 +58,15 @@ def unknown_reader(reading: Reading) -> Iterator[Finding]:
     Use instead: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `model` the
     policy reads as it enters the stage.
     """
-    for row, part, spec in _graphs(reading):
+    for stage, part, spec in _graphs(reading):
         model = spec.model if isinstance(spec, Extract) else None
-        earlier = list(reading.rows)[: list(reading.rows).index(row.name)]
+        earlier = list(reading.stages)[: list(reading.stages).index(stage.name)]
         if model is None or weights_kind(model) != "stage" or model in earlier:
             continue
-        same = "the stage itself, which has no policy yet" if model == row.name else "no earlier stage"
+        same = "the stage itself, which has no policy yet" if model == stage.name else "no earlier stage"
         yield Finding(
-            f"{titled(part)} lets `{model}` read, and that is {same}",
-            knob(reading, part, "model"),
+            f"{display_name(part)} lets `{model}` read, and that is {same}",
+            field_span(reading, part, "model"),
             why="its weights would not exist when the documents are read",
             help=did_you_mean(nearest(model, earlier))
             or "name an earlier stage, a directory as `./name`, or drop `model`: the policy then reads as it enters",
@@ -74,9 +74,9 @@ def unknown_reader(reading: Reading) -> Iterator[Finding]:
         )
 
 
-@check("RC342", "knob-of-other-format", "warning")
+@check("RC342", "parameter-of-other-format", "warning")
 def knob_of_other_format(reading: Reading) -> Iterator[Finding]:
-    """A knob says how to read a format that none of the files has.
+    """A parameter says how to read a format that none of the files has.
 
     What it checks: `columns` of knowledge `triples` needs a TSV or CSV file, `attribute` a GraphML file.
     Why it matters: it looks as if the files were read in another way than they are.
@@ -93,8 +93,8 @@ def knob_of_other_format(reading: Reading) -> Iterator[Finding]:
         }
         for name in (name for name, idle in unread.items() if idle):
             yield Finding(
-                f"`{name}` of {titled(part)} is of a format that none of its files has",
-                knob(reading, part, name),
+                f"`{name}` of {display_name(part)} is of a format that none of its files has",
+                field_span(reading, part, name),
                 why="it looks as if the files were read in another way than they are",
                 help="drop it",
                 path=dotted((*part.path, name)),
@@ -122,8 +122,9 @@ def graph_of_each_stage(reading: Reading) -> Iterator[Finding]:
     for trial in reading.trials.values():
         if any(part.spec and _reads(part) for part in _scores(reading, trial.name)):
             yield Finding(
-                f"evaluation `{trial.name}` holds answers against {titled(part)}, which a policy of the recipe reads",
-                (*place(reading, trial.path, key=True), *beside(reading, part.path, "the graph", key=True)),
+                f"evaluation `{trial.name}` holds answers against {display_name(part)}, which a policy of the recipe "
+                f"reads",
+                (*span_of(reading, trial.path, key=True), *related_span(reading, part.path, "the graph", key=True)),
                 why="evaluations stand before and after every stage; the graph would differ, or not be there yet",
                 help="give knowledge.model a directory or a model of the hub, or take facts from files",
                 path=dotted(trial.path),
@@ -137,7 +138,7 @@ def _reads(part: Part) -> bool:
 def _scores(reading: Reading, evaluation: str) -> tuple[Part, ...]:
     """Return the rewards of an evaluation: its own, or else those of the first rl stage."""
     own = tuple(part for part in reading.trials[evaluation].parts if part.slot == "reward")
-    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     return own or (scoring.of("reward") if scoring else ())
 
 
@@ -155,8 +156,11 @@ def relation_left_out(reading: Reading) -> Iterator[Finding]:
             for relation in getattr(spec, name) if spec.relations else ():
                 if relation not in spec.relations:
                     yield Finding(
-                        f"`{name}` of {titled(part)} names `{relation}`, and `relations` does not",
-                        (*knob(reading, part, name), *beside(reading, (*part.path, "relations"), "what is read")),
+                        f"`{name}` of {display_name(part)} names `{relation}`, and `relations` does not",
+                        (
+                            *field_span(reading, part, name),
+                            *related_span(reading, (*part.path, "relations"), "what is read"),
+                        ),
                         why="no fact of the relation is read, so nothing could be contradicted by it",
                         help=f"add `{relation}` to `relations`, or drop it",
                         path=dotted((*part.path, name)),

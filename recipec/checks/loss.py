@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import beside, calls, dotted, knob, parts_of, place, said, several_updates, titled
+from recipec.checks.queries import (
+    display_name,
+    dotted,
+    field_span,
+    is_given,
+    parts_of,
+    related_span,
+    several_updates,
+    span_of,
+    type_of,
+)
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
 
@@ -22,12 +32,12 @@ def kl_twice(reading: Reading) -> Iterator[Finding]:
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the
     reward into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
     """
-    for row, part, spec in parts_of(reading, "loss", "clipped"):
-        charged = [level for level in row.of("reward") if level.name == "kl_penalty"]
+    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+        charged = [level for level in stage.of("reward") if level.name == "kl_penalty"]
         if spec.beta > 0 and charged and getattr(charged[0].spec, "weight", 1.0) != 0:
             yield Finding(
-                f"stage `{row.name}` charges the KL twice: in the loss and in reward `{charged[0].level}`",
-                (*knob(reading, part, "beta"), *beside(reading, charged[0].path, "and here", key=True)),
+                f"stage `{stage.name}` charges the KL twice: in the loss and in reward `{charged[0].level}`",
+                (*field_span(reading, part, "beta"), *related_span(reading, charged[0].path, "and here", key=True)),
                 why="the policy is held back by two factors and two estimators at once",
                 help="set `beta: 0`, or drop the reward",
                 path=dotted((*part.path, "beta")),
@@ -46,14 +56,17 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
     own ratio.)
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, section 4.3 (GSPO-token).
     """
-    for row, part, spec in parts_of(reading, "loss", "clipped"):
-        fine = [level for level in row.of("advantage") if level.spec and "advantage_RT" in level.spec.provides()]
-        fine += [level for level in row.of("advantage") if row.combine == "per_token"]
+    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+        fine = [level for level in stage.of("advantage") if level.spec and "advantage_RT" in level.spec.provides()]
+        fine += [level for level in stage.of("advantage") if stage.combine == "per_token"]
         if spec.ratio != "token" and fine:
             yield Finding(
                 f"one ratio a {'row' if spec.ratio == 'sequence' else 'turn'} multiplies credit that "
-                f"{titled(fine[0])} gives to each token",
-                (*knob(reading, part, "ratio"), *beside(reading, fine[0].path, "credit of each token", key=True)),
+                f"{display_name(fine[0])} gives to each token",
+                (
+                    *field_span(reading, part, "ratio"),
+                    *related_span(reading, fine[0].path, "credit of each token", key=True),
+                ),
                 why="each token's credit is weighted by how the probabilities of the others moved",
                 help="set `ratio: token`, or use credit for rows",
                 path=dotted((*part.path, "ratio")),
@@ -75,7 +88,7 @@ def coarse_ratio_fine_mean(reading: Reading) -> Iterator[Finding]:
         if spec.ratio == "sequence" and spec.aggregate == "token_mean":
             yield Finding(
                 "one ratio a row with a mean over tokens: long rows count more than short ones",
-                (*knob(reading, part, "ratio"), *beside(reading, (*part.path, "aggregate"), "the mean")),
+                (*field_span(reading, part, "ratio"), *related_span(reading, (*part.path, "aggregate"), "the mean")),
                 why="the row is one action to the ratio, and as many as it has tokens to the mean",
                 help="set `aggregate: seq_mean_token_mean`",
                 path=dotted((*part.path, "aggregate")),
@@ -95,19 +108,19 @@ def dropout_in_ratio(reading: Reading) -> Iterator[Finding]:
     References: huggingface/trl turns dropout off by default for GRPO (`disable_dropout` in its trainers); the
     published DermIQ-VLM trainer keeps 0.05.
     """
-    for row in reading.rows.values():
-        part = next(iter(row.of("policy")), None)
+    for stage in reading.stages.values():
+        part = next(iter(stage.of("policy")), None)
         value, path = dropout(part)
-        if row.kind == "rl" and part is not None and value:
+        if stage.kind == "rl" and part is not None and value:
             yield Finding(
-                f"dropout is {value:g} in stage `{row.name}`, whose objective is a ratio of probabilities",
+                f"dropout is {value:g} in stage `{stage.name}`, whose objective is a ratio of probabilities",
                 (
-                    *place(reading, (*part.path, *path)),
-                    *(() if part.given else beside(reading, (*row.path, "kind"), "and holds for this stage")),
+                    *span_of(reading, (*part.path, *path)),
+                    *(() if part.given else related_span(reading, (*stage.path, "kind"), "and holds for this stage")),
                 ),
                 why="the ratio is not 1 even before the first update: clipping acts on noise",
                 help=f"set {'.'.join(path)} to 0, or allow it with the reason",
-                path=dotted((*row.path, "policy", *path)),
+                path=dotted((*stage.path, "policy", *path)),
             )
 
 
@@ -131,14 +144,14 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
     Use instead: dropout 0, or `attention: {type: packed}`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: equality needs dropout 0.
     """
-    for row in reading.rows.values():
-        part = next(iter(row.of("policy")), None)
+    for stage in reading.stages.values():
+        part = next(iter(stage.of("policy")), None)
         value, path = dropout(part)
-        if part is not None and value and calls(row, "attention") in {"trie", "shared_prefix"}:
-            attention = row.of("attention")[0]
+        if part is not None and value and type_of(stage, "attention") in {"trie", "shared_prefix"}:
+            attention = stage.of("attention")[0]
             yield Finding(
-                f"{titled(attention)} computes shared tokens once, and dropout is {value:g}",
-                (*knob(reading, attention, "type"), *beside(reading, (*part.path, *path), "dropout here")),
+                f"{display_name(attention)} computes shared tokens once, and dropout is {value:g}",
+                (*field_span(reading, attention, "type"), *related_span(reading, (*part.path, *path), "dropout here")),
                 why="all rows would share one draw of the mask: not the loss of the rows alone",
                 help=f"set {'.'.join(path)} to 0, or use attention `packed`",
                 path=dotted(attention.path),
@@ -161,7 +174,7 @@ def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
         if spec.dual_clip is not None and spec.dual_clip <= top:
             yield Finding(
                 f"`dual_clip: {spec.dual_clip:g}` cuts inside the trust region, which ends at {top:g}",
-                knob(reading, part, "dual_clip"),
+                field_span(reading, part, "dual_clip"),
                 why="it is meant for ratios that ran away, and would stop rows that barely moved",
                 help="set it well above 1 + epsilon; published runs use 3.0",
                 path=dotted((*part.path, "dual_clip")),
@@ -183,7 +196,10 @@ def clip_lower(reading: Reading) -> Iterator[Finding]:
         if spec.epsilon_high is not None and spec.epsilon_high < spec.epsilon:
             yield Finding(
                 f"`epsilon_high: {spec.epsilon_high:g}` is below `epsilon: {spec.epsilon:g}`",
-                (*knob(reading, part, "epsilon_high"), *beside(reading, (*part.path, "epsilon"), "epsilon here")),
+                (
+                    *field_span(reading, part, "epsilon_high"),
+                    *related_span(reading, (*part.path, "epsilon"), "epsilon here"),
+                ),
                 why="unlikely tokens could only lose probability: the opposite of clip-higher",
                 help="swap the two, or drop epsilon_high",
                 path=dotted((*part.path, "epsilon_high")),
@@ -206,7 +222,7 @@ def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
         if spec.beta > 0 and spec.kl == "k1":
             yield Finding(
                 "`kl: k1` in the loss has a gradient that is zero on average",
-                (*knob(reading, part, "kl"), *beside(reading, (*part.path, "beta"), "turned on here")),
+                (*field_span(reading, part, "kl"), *related_span(reading, (*part.path, "beta"), "turned on here")),
                 why="its value estimates the KL, its gradient does not: the term adds noise and holds nothing back",
                 help="set `kl: k3` or `kl: k2`, or move the KL into the reward as `kl_penalty`",
                 path=dotted((*part.path, "kl")),
@@ -228,7 +244,7 @@ def no_normaliser(reading: Reading) -> Iterator[Finding]:
         if part.slot == "loss" and getattr(spec, "aggregate", "") == "fixed" and spec.normaliser is None:
             yield Finding(
                 "`aggregate: fixed` divides by a number that is not given",
-                knob(reading, part, "aggregate"),
+                field_span(reading, part, "aggregate"),
                 why="sums of tokens need a denominator, or the loss has no scale",
                 help="add `normaliser`, commonly the longest completion in tokens",
                 path=dotted((*part.path, "normaliser")),
@@ -250,7 +266,7 @@ def unread_normaliser(reading: Reading) -> Iterator[Finding]:
         if part.slot == "loss" and getattr(spec, "normaliser", None) and spec.aggregate != "fixed":
             yield Finding(
                 f"`normaliser: {spec.normaliser}` is not read by `aggregate: {spec.aggregate}`",
-                knob(reading, part, "normaliser"),
+                field_span(reading, part, "normaliser"),
                 why="the average divides by what it counts",
                 help="set `aggregate: fixed`, or drop `normaliser`",
                 path=dotted((*part.path, "normaliser")),
@@ -271,7 +287,10 @@ def smoothing_unread(reading: Reading) -> Iterator[Finding]:
         if spec.label_smoothing > 0 and spec.variant not in {"sigmoid", "robust", "exo_pair"}:
             yield Finding(
                 f"`label_smoothing` does nothing with `variant: {spec.variant}`",
-                (*knob(reading, part, "label_smoothing"), *beside(reading, (*part.path, "variant"), "the variant")),
+                (
+                    *field_span(reading, part, "label_smoothing"),
+                    *related_span(reading, (*part.path, "variant"), "the variant"),
+                ),
                 why="only `sigmoid`, `robust` and `exo_pair` have labels to smooth",
                 help="set `variant: sigmoid`, or drop `label_smoothing`",
                 path=dotted((*part.path, "label_smoothing")),
@@ -291,10 +310,10 @@ def ipo_of_sums(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, "loss", "dpo"):
         if spec.variant == "ipo" and not spec.length_normalised:
-            key = "length_normalised" if said(reading, (*part.path, "length_normalised")) else "variant"
+            key = "length_normalised" if is_given(reading, (*part.path, "length_normalised")) else "variant"
             yield Finding(
                 "`variant: ipo` compares sums over answers of different length",
-                knob(reading, part, key),
+                field_span(reading, part, key),
                 why="its target of 1 / (2 beta) nats means another thing for every length",
                 help="add `length_normalised: true`",
                 path=dotted((*part.path, "length_normalised")),
@@ -312,12 +331,15 @@ def no_trust_region(reading: Reading) -> Iterator[Finding]:
     Use instead: `epsilon: 0.2`, or one update a step.
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 6.1: no clipping fails.
     """
-    for row, part, spec in parts_of(reading, "loss", "clipped"):
+    for stage, part, spec in parts_of(reading, "loss", "clipped"):
         high = spec.epsilon if spec.epsilon_high is None else spec.epsilon_high
-        if spec.epsilon == 1 and high >= 1 and several_updates(row):
+        if spec.epsilon == 1 and high >= 1 and several_updates(stage):
             yield Finding(
-                f"stage `{row.name}` takes several updates from the same rows, and the ratio is not bounded",
-                (*knob(reading, part, "epsilon"), *beside(reading, (*row.path, "budget"), "several updates", key=True)),
+                f"stage `{stage.name}` takes several updates from the same rows, and the ratio is not bounded",
+                (
+                    *field_span(reading, part, "epsilon"),
+                    *related_span(reading, (*stage.path, "budget"), "several updates", key=True),
+                ),
                 why="after the first update the rows come from another policy, and nothing stops the next ones",
                 help="set `epsilon: 0.2`, or take one update a step",
                 path=dotted((*part.path, "epsilon")),

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import beside, dotted, knob, longest_turn, parts_of, place, said, spec_of, titled, turns
-from recipec.component import known
+from recipec.checks.queries import (
+    display_name,
+    dotted,
+    field_span,
+    is_given,
+    longest_turn,
+    parts_of,
+    related_span,
+    span_of,
+    spec_of,
+    turns,
+)
+from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.machine import ENGINES
 
 
@@ -33,18 +44,18 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
     """A component is known and this version cannot run it.
 
     What it checks: every component of a stage that the recipe names has an implementation; of engines see RC509.
-    Why it matters: its knobs and its wiring are checked, but nothing would do the work.
+    Why it matters: its parameters and its wiring are checked, but nothing would do the work.
     Example: a component that an installed package declares, and leaves to its next version.
     Use instead: one of the components that the message names, or a later version.
     """
     for part in _everything(reading):
         if part.cls is None or part.cls.available() or part.slot == "machine":
             continue
-        peers = [name for name, cls in known(part.slot).items() if cls.available()]
+        peers = [name for name, cls in components_of(part.slot).items() if cls.available()]
         yield Finding(
-            f"{titled(part)} is not in this version" + (f" (`{part.name}`)" if part.level else ""),
-            knob(reading, part, "type"),
-            why="its knobs and its wiring are checked, but nothing here would do the work",
+            f"{display_name(part)} is not in this version" + (f" (`{part.name}`)" if part.level else ""),
+            field_span(reading, part, "type"),
+            why="its params and its wiring are checked, but nothing here would do the work",
             help=f"this version has {', '.join(f'`{name}`' for name in peers)}"
             if peers
             else "wait for a later version",
@@ -67,7 +78,7 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
             here = ENGINES[role][0]
             yield Finding(
                 f"engine `{part.name}` is not in this version",
-                knob(reading, part, "type"),
+                field_span(reading, part, "type"),
                 why="the recipe can be checked and planned, and `run` would refuse it",
                 help=f"this version has `{here}`",
                 path=dotted(part.path),
@@ -90,8 +101,8 @@ def too_many_devices(reading: Reading) -> Iterator[Finding]:
         yield Finding(
             f"{devices} devices are asked for, and the training engine `local` uses one",
             (
-                *place(reading, ("machine", "devices")),
-                *(beside(reading, engine.path, "the engine", key=True) if engine.given else ()),
+                *span_of(reading, ("machine", "devices")),
+                *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
             ),
             why="the others would stand idle",
             help="set `devices: 1`",
@@ -113,7 +124,7 @@ def unknown_service(reading: Reading) -> Iterator[Finding]:
         if name not in names and not reading.fragment:
             yield Finding(
                 f"no service is called `{name}`",
-                place(reading, path),
+                span_of(reading, path),
                 why="there is no address to call",
                 help=did_you_mean(nearest(name, names)) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
                 path=dotted(path),
@@ -147,7 +158,7 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
             path = ("machine", "services", name)
             yield Finding(
                 f"nothing calls the service `{name}`",
-                place(reading, path, key=True),
+                span_of(reading, path, key=True),
                 why="it looks as if the run depended on it",
                 help="drop it",
                 path=dotted(path),
@@ -164,34 +175,34 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
     Example: `microbatch_tokens: 512` with `data: {max_length: 1024}`.
     Use instead: more tokens in a forward pass, or shorter rows.
     """
-    for row in reading.rows.values():
-        longest = _longest(reading, row) * (2 if row.kind == "dpo" else 1)
-        if row.budget is None or row.budget.microbatch_tokens >= longest:
+    for stage in reading.stages.values():
+        longest = _longest(reading, stage) * (2 if stage.kind == "dpo" else 1)
+        if stage.budget is None or stage.budget.microbatch_tokens >= longest:
             continue
-        what = "a pair" if row.kind == "dpo" else "a row"
+        what = "a pair" if stage.kind == "dpo" else "a row"
         yield Finding(
-            f"{what} of stage `{row.name}` may be {longest} tokens, and a forward pass takes "
-            f"{row.budget.microbatch_tokens}",
-            place(reading, (*row.path, "budget", "microbatch_tokens")),
+            f"{what} of stage `{stage.name}` may be {longest} tokens, and a forward pass takes "
+            f"{stage.budget.microbatch_tokens}",
+            span_of(reading, (*stage.path, "budget", "microbatch_tokens")),
             why=f"{what} is never split: the run would stop at the first one that is too long",
             help=f"set `microbatch_tokens` to {longest} or more, or shorten prompts and completions",
-            path=dotted((*row.path, "budget", "microbatch_tokens")),
+            path=dotted((*stage.path, "budget", "microbatch_tokens")),
         )
 
 
-def _longest(reading: Reading, row: Row) -> int:
+def _longest(reading: Reading, stage: StageReading) -> int:
     """Longest row, as far as the recipe itself says it: a sampler's default is no promise that rows get so long.
 
     Nor are turns: an episode whose every turn is as long as it may be is none that occurs. Its context is a promise.
     """
-    prompt = getattr(spec_of(row, "data"), "max_length", None) or 0
-    sampler = next(iter(row.of("sampler")), None)
-    if sampler is None or row.kind != "rl":
+    prompt = getattr(spec_of(stage, "data"), "max_length", None) or 0
+    sampler = next(iter(stage.of("sampler")), None)
+    if sampler is None or stage.kind != "rl":
         return int(prompt)
-    limit = getattr(sampler.spec, "max_context_length", None) if row.of("environment") else None
-    told = any(said(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
-    whole = prompt + ((longest_turn(row) or 0) if told else 0)
-    several = row.of("environment") and getattr(sampler.spec, "rows", "") == "trajectory" and turns(row) != 1
+    limit = getattr(sampler.spec, "max_context_length", None) if stage.of("environment") else None
+    told = any(is_given(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
+    whole = prompt + ((longest_turn(stage) or 0) if told else 0)
+    several = stage.of("environment") and getattr(sampler.spec, "rows", "") == "trajectory" and turns(stage) != 1
     return int((limit if several else min(whole, limit)) if limit else whole)
 
 
@@ -214,8 +225,12 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"a group has {count} completions, and the engine decodes {most} rows at once",
                 (
-                    *(knob(reading, engine, "max_rows") if engine.given else knob(reading, part, "num_generations")),
-                    *(beside(reading, (*part.path, "num_generations"), "the group") if engine.given else ()),
+                    *(
+                        field_span(reading, engine, "max_rows")
+                        if engine.given
+                        else field_span(reading, part, "num_generations")
+                    ),
+                    *(related_span(reading, (*part.path, "num_generations"), "the group") if engine.given else ()),
                 ),
                 why="the group is decoded in pieces, and its prompt is computed once for each",
                 help=f"set `machine: {{rollout: {{max_rows: {count}}}}}`",
@@ -237,8 +252,8 @@ def quantized_without_adapter(reading: Reading) -> Iterator[Finding]:
     for part in _everything(reading):
         if part.slot == "policy" and getattr(part.spec, "quantization", None) and getattr(part.spec, "lora", 0) is None:
             yield Finding(
-                f"{titled(part)} has quantized weights and no adapter",
-                knob(reading, part, "quantization"),
+                f"{display_name(part)} has quantized weights and no adapter",
+                field_span(reading, part, "quantization"),
                 why="four-bit weights have no gradient: there would be nothing to train",
                 help="add `lora: {r: 8}`, or drop `quantization`",
                 path=dotted((*part.path, "lora")),
@@ -262,7 +277,7 @@ def answers_over_positions(reading: Reading) -> Iterator[Finding]:
             path = ("evaluate", name, "sampler", "max_completion_length")
             yield Finding(
                 f"evaluation `{name}` writes up to {longest} tokens, and the model has {min(sizes)} positions",
-                place(reading, path),
+                span_of(reading, path),
                 why="there is nothing beyond the last position, and the prompt needs some",
                 help="shorten the answers, or raise policy.scratch.max_positions",
                 path=dotted(path),

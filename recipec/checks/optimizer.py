@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import adapter_of, beside, dotted, knob, parts_of, place, said, updates_per_step
+from recipec.checks.queries import (
+    adapter_of,
+    dotted,
+    field_span,
+    is_given,
+    parts_of,
+    related_span,
+    span_of,
+    updates_per_step,
+)
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading
 from recipec.spec.recipe import weights_kind
@@ -29,7 +38,10 @@ def two_warmups(reading: Reading) -> Iterator[Finding]:
         if spec.warmup_updates is not None and spec.warmup_ratio is not None:
             yield Finding(
                 "the warm-up is given twice: in updates and as a share of all updates",
-                (*knob(reading, part, "warmup_ratio"), *beside(reading, (*part.path, "warmup_updates"), "and here")),
+                (
+                    *field_span(reading, part, "warmup_ratio"),
+                    *related_span(reading, (*part.path, "warmup_updates"), "and here"),
+                ),
                 why="they contradict each other",
                 help="drop one of them; `null` removes one that comes from another file",
                 path=dotted((*part.path, "warmup_ratio")),
@@ -47,22 +59,25 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
     References: Goyal et al., Accurate, Large Minibatch SGD, https://arxiv.org/abs/1706.02677, 2017: a warm-up is the
     beginning of training.
     """
-    for row, part, spec in parts_of(reading, "optimizer", "adamw"):
+    for stage, part, spec in parts_of(reading, "optimizer", "adamw"):
         if spec.warmup_ratio == 1:
             yield Finding(
-                f"the warm-up of stage `{row.name}` lasts as long as the stage",
-                knob(reading, part, "warmup_ratio"),
+                f"the warm-up of stage `{stage.name}` lasts as long as the stage",
+                field_span(reading, part, "warmup_ratio"),
                 why="the learning rate of the recipe is never reached",
                 help="set a smaller share, such as 0.1",
                 path=dotted((*part.path, "warmup_ratio")),
             )
-        each = updates_per_step(row)
-        steps = row.budget.steps if row.budget is not None else None
+        each = updates_per_step(stage)
+        steps = stage.budget.steps if stage.budget is not None else None
         if not spec.warmup_updates or each is None or steps is None or spec.warmup_updates < steps * each:
             continue
         yield Finding(
-            f"the warm-up takes {spec.warmup_updates} updates, and stage `{row.name}` has {steps * each}",
-            (*knob(reading, part, "warmup_updates"), *beside(reading, (*row.path, "budget", "steps"), "the stage")),
+            f"the warm-up takes {spec.warmup_updates} updates, and stage `{stage.name}` has {steps * each}",
+            (
+                *field_span(reading, part, "warmup_updates"),
+                *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
+            ),
             why="the learning rate of the recipe is never reached",
             help="set fewer updates, about a tenth of the stage",
             path=dotted((*part.path, "warmup_updates")),
@@ -81,13 +96,16 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023 (1e-6); Shao et al., DeepSeekMath,
     https://arxiv.org/abs/2402.03300, 2024 (1e-6); Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025.
     """
-    for row, part, spec in parts_of(reading, "optimizer", "adamw"):
-        unread = any(policy.spec is None for policy in row.of("policy"))
-        new = row.origin is None or weights_kind(row.origin) in {"scratch", "stage"}
-        if spec.learning_rate > HIGH and not new and not unread and adapter_of(row) is None:
+    for stage, part, spec in parts_of(reading, "optimizer", "adamw"):
+        unread = any(policy.spec is None for policy in stage.of("policy"))
+        new = stage.origin is None or weights_kind(stage.origin) in {"scratch", "stage"}
+        if spec.learning_rate > HIGH and not new and not unread and adapter_of(stage) is None:
             yield Finding(
-                f"a learning rate of {spec.learning_rate:g} for all weights of `{row.origin}` is very high",
-                (*knob(reading, part, "learning_rate"), *beside(reading, (*row.path, "from"), "trained weights")),
+                f"a learning rate of {spec.learning_rate:g} for all weights of `{stage.origin}` is very high",
+                (
+                    *field_span(reading, part, "learning_rate"),
+                    *related_span(reading, (*stage.path, "from"), "trained weights"),
+                ),
                 why="Adam moves every weight by about this much at each update",
                 help="use 1e-6 to 1e-5 in rl and dpo, 1e-5 to 1e-4 in sft",
                 path=dotted((*part.path, "learning_rate")),
@@ -106,16 +124,16 @@ def low_learning_rate(reading: Reading) -> Iterator[Finding]:
     References: Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025: the best rate is about ten times
     higher; GiGPO's LoRA run uses 3e-6, DermIQ-VLM's trainer 3e-5.
     """
-    for row, part, spec in parts_of(reading, "optimizer", "adamw"):
-        if spec.learning_rate >= LOW or adapter_of(row) is None:
+    for stage, part, spec in parts_of(reading, "optimizer", "adamw"):
+        if spec.learning_rate >= LOW or adapter_of(stage) is None:
             continue
         path = (*part.path, "learning_rate")
-        source = (*row.of("policy")[0].path, "lora")
+        source = (*stage.of("policy")[0].path, "lora")
         yield Finding(
-            f"stage `{row.name}` trains an adapter with a learning rate of {spec.learning_rate:g}",
+            f"stage `{stage.name}` trains an adapter with a learning rate of {spec.learning_rate:g}",
             (
-                *(place(reading, path) if said(reading, path) else place(reading, part.path, key=True)),
-                *beside(reading, source, "the adapter", key=True),
+                *(span_of(reading, path) if is_given(reading, path) else span_of(reading, part.path, key=True)),
+                *related_span(reading, source, "the adapter", key=True),
             ),
             why="an adapter needs about ten times the rate of full fine-tuning; below that it hardly moves",
             help="use 1e-5 to 1e-4",
@@ -138,7 +156,7 @@ def forgetful_moments(reading: Reading) -> Iterator[Finding]:
             if not 0 <= beta < 1:
                 yield Finding(
                     f"`betas` must be at least 0 and below 1; one is {beta:g}",
-                    place(reading, (*part.path, "betas", i)),
+                    span_of(reading, (*part.path, "betas", i)),
                     why="at 1 the average never takes a new gradient in, and its correction divides by zero",
                     help="published runs use [0.9, 0.999]",
                     path=dotted((*part.path, "betas", i)),

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import Spans, beside, dotted, knob, parts_of, said, spec_of, titled
+from recipec.checks.queries import Spans, display_name, dotted, field_span, is_given, parts_of, related_span, spec_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 
 FACTS = ("kg_rag", "kg_rank")
 """Preferences that ask the policy and a graph."""
 
 
-def _preferences(reading: Reading, *names: str) -> Iterator[tuple[Row, Part, Any]]:
+def _preferences(reading: Reading, *names: str) -> Iterator[tuple[StageReading, Part, Any]]:
     for name in names:
         yield from parts_of(reading, "preference", name)
 
 
-def _shown(reading: Reading, row: Row, key: str, label: str) -> Spans:
-    """Show a knob of the sampler, or the sampler where it is left to its default."""
-    part = row.of("sampler")[0]
+def _shown(reading: Reading, stage: StageReading, key: str, label: str) -> Spans:
+    """Show a parameter of the sampler, or the sampler where it is left to its default."""
+    part = stage.of("sampler")[0]
     path = (*part.path, key)
-    return beside(reading, path if said(reading, path) else part.path, label, key=not said(reading, path))
+    return related_span(reading, path if is_given(reading, path) else part.path, label, key=not is_given(reading, path))
 
 
 @check("RC334", "one-answer-to-rank")
@@ -35,12 +35,12 @@ def one_answer_to_rank(reading: Reading) -> Iterator[Finding]:
     Use instead: 4 to 16 answers of each prompt.
     References: Yuan et al., Self-Rewarding Language Models, https://arxiv.org/abs/2401.10020, 2024: 4 answers a prompt.
     """
-    for row, part, _ in _preferences(reading, "kg_rank"):
-        sampler = spec_of(row, "sampler")
+    for stage, part, _ in _preferences(reading, "kg_rank"):
+        sampler = spec_of(stage, "sampler")
         if getattr(sampler, "num_generations", 2) < 2:
             yield Finding(
-                f"{titled(part)} pairs the best answer with the worst, and each prompt gets one",
-                (*knob(reading, part, "type"), *_shown(reading, row, "num_generations", "one answer")),
+                f"{display_name(part)} pairs the best answer with the worst, and each prompt gets one",
+                (*field_span(reading, part, "type"), *_shown(reading, stage, "num_generations", "one answer")),
                 why="no prompt would give a pair",
                 help="set sampler.num_generations to 4 or more",
                 path=dotted(part.path),
@@ -58,16 +58,19 @@ def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
     Use instead: `temperature: 1.0`; for `kg_rag` also one answer at temperature 0.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: what is compared is sampled.
     """
-    for row, part, _ in _preferences(reading, *FACTS):
-        sampler = spec_of(row, "sampler")
+    for stage, part, _ in _preferences(reading, *FACTS):
+        sampler = spec_of(stage, "sampler")
         if getattr(sampler, "temperature", 1) == 0 and getattr(sampler, "num_generations", 1) > 1:
             other = ", or `num_generations: 1`" if part.name == "kg_rag" else ""
             yield Finding(
-                f"the {sampler.num_generations} answers that {titled(part)} compares are all the same",
-                (*_shown(reading, row, "temperature", "each is the likeliest one"), *knob(reading, part, "type")),
+                f"the {sampler.num_generations} answers that {display_name(part)} compares are all the same",
+                (
+                    *_shown(reading, stage, "temperature", "each is the likeliest one"),
+                    *field_span(reading, part, "type"),
+                ),
                 why="at temperature 0 there is one likeliest answer to a prompt",
                 help=f"set sampler.temperature above 0{other}",
-                path=dotted((*row.of("sampler")[0].path, "temperature")),
+                path=dotted((*stage.of("sampler")[0].path, "temperature")),
             )
 
 
@@ -84,8 +87,8 @@ def tag_without_label(reading: Reading) -> Iterator[Finding]:
     for _, part, spec in _preferences(reading, *FACTS):
         if spec.tag is not None and spec.label is None:
             yield Finding(
-                f"`tag: {spec.tag}` of {titled(part)} says where a label stands, and none is asked for",
-                knob(reading, part, "tag"),
+                f"`tag: {spec.tag}` of {display_name(part)} says where a label stands, and none is asked for",
+                field_span(reading, part, "tag"),
                 why="nothing reads it: answers that disagree about the label make pairs",
                 help="add `label` with the name of its column, or drop `tag`",
                 path=dotted((*part.path, "tag")),
@@ -112,10 +115,10 @@ def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
     ]
     for part, spec in scored:
         if spec.supported <= spec.contradicted:
-            key = "contradicted" if said(reading, (*part.path, "contradicted")) else "supported"
+            key = "contradicted" if is_given(reading, (*part.path, "contradicted")) else "supported"
             yield Finding(
                 f"a supported claim is worth {spec.supported:g}, a contradicted one {spec.contradicted:g}",
-                knob(reading, part, key),
+                field_span(reading, part, key),
                 why="the policy would learn to contradict the facts, or nothing",
                 help="set `supported` above `contradicted`, such as 1 and -1",
                 path=dotted((*part.path, key)),
@@ -133,14 +136,14 @@ def facts_for_nobody(reading: Reading) -> Iterator[Finding]:
     Use instead: `knowledge` in a stage, or a reward that compares with a column.
     References: recipec: facts are read once and shared by stages and evaluations.
     """
-    if any(row.of("knowledge") for row in reading.rows.values()) or reading.fragment:
+    if any(stage.of("knowledge") for stage in reading.stages.values()) or reading.fragment:
         return
     for name, trial in reading.trials.items():
         for part in trial.parts:
             if part.slot == "reward" and part.name == "kg_consistency":
                 yield Finding(
                     f"evaluation `{name}` holds answers against facts, and no stage has any",
-                    knob(reading, part, "type"),
+                    field_span(reading, part, "type"),
                     why="an evaluation takes the graph of the first stage that has one",
                     help="give a stage `knowledge`, or drop this reward",
                     path=dotted(part.path),
@@ -163,8 +166,11 @@ def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
         most = max(values) - min(values)
         if spec.average == "mean" and spec.margin is not None and spec.margin > most:
             yield Finding(
-                f"scores of {titled(part)} differ by {most:g} at most, and the margin is {spec.margin:g}",
-                (*knob(reading, part, "margin"), *beside(reading, (*part.path, "average"), "means of claims")),
+                f"scores of {display_name(part)} differ by {most:g} at most, and the margin is {spec.margin:g}",
+                (
+                    *field_span(reading, part, "margin"),
+                    *related_span(reading, (*part.path, "average"), "means of claims"),
+                ),
                 why="every pair would be left out, after all answers were sampled",
                 help="lower `margin`, or set `average: sum`",
                 path=dotted((*part.path, "margin")),

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import beside, calls, dotted, knob, longest_turn, said, spec_of, titled, turns
+from recipec.checks.queries import (
+    display_name,
+    dotted,
+    field_span,
+    is_given,
+    longest_turn,
+    related_span,
+    spec_of,
+    turns,
+    type_of,
+)
 from recipec.diagnostics.model import Finding, check
-from recipec.planning.token_runs import Episode, Group, growing, total, windowed
-from recipec.reading.partial import Part, Reading, Row
+from recipec.planning.token_runs import Episode, Group, append_only, sliding_window, total
+from recipec.reading.partial import Part, Reading, StageReading
 
 
 @check("RC458", "prompt-that-shares-little", "warning")
@@ -27,23 +37,23 @@ def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, appendix: the prompt with the step counter
     and a window of 2; Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025.
     """
-    for row in reading.rows.values():
-        attention, world = _given(row, "attention"), _given(row, "environment")
+    for stage in reading.stages.values():
+        attention, world = _given(stage, "attention"), _given(stage, "environment")
         history = getattr(world and world.spec, "history", None)
-        sampler: Any = spec_of(row, "sampler")
-        if attention is None or world is None or calls(row, "attention") not in {"trie", "shared_prefix"}:
+        sampler: Any = spec_of(stage, "sampler")
+        if attention is None or world is None or type_of(stage, "attention") not in {"trie", "shared_prefix"}:
             continue
-        if not isinstance(history, int) or turns(row) in {None, 1} or getattr(sampler, "rows", "") != "step":
+        if not isinstance(history, int) or turns(stage) in {None, 1} or getattr(sampler, "rows", "") != "step":
             continue
         shown = (*world.path, "history")
-        now, then = _estimate(row, history)
+        now, then = _estimate(stage, history)
         yield Finding(
-            f"{titled(attention)} shares prefixes, and {titled(world)} writes each turn's prompt anew",
+            f"{display_name(attention)} shares prefixes, and {display_name(world)} writes each turn's prompt anew",
             (
-                *knob(reading, attention, "type"),
-                *beside(
+                *field_span(reading, attention, "type"),
+                *related_span(
                     reading,
-                    shown if said(reading, shown) else (*world.path, "type"),
+                    shown if is_given(reading, shown) else (*world.path, "type"),
                     f"`history` is {history}: a window that slides",
                 ),
             ),
@@ -53,16 +63,16 @@ def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _given(row: Row, slot: str) -> Part | None:
-    return next((part for part in row.of(slot) if part.given), None)
+def _given(stage: StageReading, slot: str) -> Part | None:
+    return next((part for part in stage.of(slot) if part.given), None)
 
 
-def _estimate(row: Row, history: int) -> tuple[str, str]:
+def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     """Say how many times each token occurs now, and with turns appended; nothing where lengths are not known.
 
     A window of W tokens is taken for history + 1 observations of equal length.
     """
-    turn, count, sampler = longest_turn(row), turns(row), spec_of(row, "sampler")
+    turn, count, sampler = longest_turn(stage), turns(stage), spec_of(stage, "sampler")
     context = getattr(sampler, "max_context_length", None)
     if turn is None or count is None or context is None or context <= turn:
         return "", ""
@@ -70,9 +80,9 @@ def _estimate(row: Row, history: int) -> tuple[str, str]:
     each = (context - turn) / (history + 1)
     episode = Episode(each, count, turn, each)
     ratios, computed = [], []
-    for made in (windowed(group, Episode(context - turn, count, turn)), growing(group, episode, steps=True)):
-        rows, unique = total(s.dense() for s in made).tokens, total(s.once() for s in made).tokens
-        ratios.append(rows / unique)
+    for made in (sliding_window(group, Episode(context - turn, count, turn)), append_only(group, episode, steps=True)):
+        stages, unique = total(s.dense() for s in made).tokens, total(s.once() for s in made).tokens
+        ratios.append(stages / unique)
         computed.append(unique)
     now = f"; for certain they share a first prompt: {ratios[0]:.2f}x"
     then = f" (about {ratios[1]:.1f}x, and {computed[0] / computed[1]:.1f}x fewer tokens computed than now; an episode "
@@ -80,7 +90,7 @@ def _estimate(row: Row, history: int) -> tuple[str, str]:
 
 
 def _group(sampler: Any) -> Group:
-    if sampler.called == "chain":
+    if sampler.type_name == "chain":
         return Group(sampler.num_generations)
     added = sampler.expansions * sampler.rounds
     return Group(sampler.trees, added, min(1.0, (sampler.keep or 1 + added) / (1 + added)))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.diagnostics.model import Span
-from recipec.reading.partial import Part, Path, Reading, Row
+from recipec.reading.partial import Part, Path, Reading, StageReading
 from recipec.spec.recipe import UNIT, weights_kind
 
 Spans = tuple[Span, ...]
@@ -21,7 +21,7 @@ def dotted(path: Path) -> str:
     return ".".join(str(step) for step in path)
 
 
-def said(reading: Reading, path: Path) -> bool:
+def is_given(reading: Reading, path: Path) -> bool:
     """Whether the recipe says something at exactly this path."""
     value: Any = reading.resolved.data
     for step in path:
@@ -32,10 +32,10 @@ def said(reading: Reading, path: Path) -> bool:
     return True
 
 
-def place(reading: Reading, path: Path, *, key: bool = False) -> Spans:
+def span_of(reading: Reading, path: Path, *, key: bool = False) -> Spans:
     """Where the value of ``path`` stands; the key of the nearest mapping around it where it is left to its default."""
     depth = len(path)
-    while depth and not said(reading, path[:depth]):
+    while depth and not is_given(reading, path[:depth]):
         depth -= 1
     value: Any = reading.resolved.data
     for step in path[:depth]:
@@ -44,32 +44,32 @@ def place(reading: Reading, path: Path, *, key: bool = False) -> Spans:
     return reading.resolved.spans(path[:depth], key=key or not whole) if depth else ()
 
 
-def beside(reading: Reading, path: Path, label: str, *, key: bool = False) -> Spans:
+def related_span(reading: Reading, path: Path, label: str, *, key: bool = False) -> Spans:
     """Return the place of ``path`` as a further span, which says what it contributes."""
-    return tuple(span.labelled(label) for span in place(reading, path, key=key)[:1])
+    return tuple(span.labelled(label) for span in span_of(reading, path, key=key)[:1])
 
 
-def knob(reading: Reading, part: Part, name: str) -> Spans:
-    """Where a knob of a part is said, or else its ``type``, or else the part."""
+def field_span(reading: Reading, part: Part, name: str) -> Spans:
+    """Where a parameter of a part is said, or else its ``type``, or else the part."""
     for path in ((*part.path, name), (*part.path, "type")):
-        if said(reading, path):
-            return place(reading, path)
-    return place(reading, part.path)
+        if is_given(reading, path):
+            return span_of(reading, path)
+    return span_of(reading, part.path)
 
 
-def spec_of(row: Row, slot: str) -> Any:
+def spec_of(stage: StageReading, slot: str) -> Any:
     """Return the spec of a slot that holds one component; None where there is none or it could not be read."""
-    parts = row.of(slot)
+    parts = stage.of(slot)
     return parts[0].spec if parts else None
 
 
-def calls(row: Row, slot: str) -> str:
+def type_of(stage: StageReading, slot: str) -> str:
     """Return the ``type`` that a slot names, readable or not."""
-    parts = row.of(slot)
+    parts = stage.of(slot)
     return parts[0].name if parts else ""
 
 
-def titled(part: Part) -> str:
+def display_name(part: Part) -> str:
     """Name a part as its user would.
 
     >>> titled(Part(("stages", "a", "advantage", "inner"), "advantage", "inner", "rloo", None, None))
@@ -78,53 +78,53 @@ def titled(part: Part) -> str:
     return f"{part.slot} level `{part.level}`" if part.level else f"{part.slot} `{part.name}`"
 
 
-def parts_of(reading: Reading, slot: str, name: str) -> Iterator[tuple[Row, Part, Any]]:
+def parts_of(reading: Reading, slot: str, name: str) -> Iterator[tuple[StageReading, Part, Any]]:
     """Yield every readable part of a slot that is of one ``type``; its spec file is not imported for the question."""
-    for row in reading.rows.values():
-        for part in row.of(slot):
+    for stage in reading.stages.values():
+        for part in stage.of(slot):
             if part.name == name and part.spec is not None:
-                yield row, part, part.spec
+                yield stage, part, part.spec
 
 
-def ancestors(reading: Reading, row: Row) -> Iterator[Row]:
+def ancestors(reading: Reading, stage: StageReading) -> Iterator[StageReading]:
     """Yield the stages that a stage starts from, the nearest first."""
-    seen = {row.name}
-    while row.origin is not None and weights_kind(row.origin) == "stage" and row.origin in reading.rows:
-        row = reading.rows[row.origin]
-        if row.name in seen:
+    seen = {stage.name}
+    while stage.origin is not None and weights_kind(stage.origin) == "stage" and stage.origin in reading.stages:
+        stage = reading.stages[stage.origin]
+        if stage.name in seen:
             return
-        seen.add(row.name)
-        yield row
+        seen.add(stage.name)
+        yield stage
 
 
-def from_scratch(reading: Reading, row: Row) -> Any:
+def from_scratch(reading: Reading, stage: StageReading) -> Any:
     """Return the description of the new model that a stage or its ancestors start from; None if there is none."""
-    for at in (row, *ancestors(reading, row)):
+    for at in (stage, *ancestors(reading, stage)):
         if at.origin == "scratch":
             return getattr(spec_of(at, "policy"), "scratch", None)
     return None
 
 
-def adapter_of(row: Row) -> Any:
+def adapter_of(stage: StageReading) -> Any:
     """Return the LoRA section that a stage ends with; None where it trains the weights."""
-    return getattr(spec_of(row, "policy"), "lora", None)
+    return getattr(spec_of(stage, "policy"), "lora", None)
 
 
-def parent(reading: Reading, row: Row) -> Row | None:
+def parent(reading: Reading, stage: StageReading) -> StageReading | None:
     """Return the stage that ``from`` names."""
-    return next(ancestors(reading, row), None)
+    return next(ancestors(reading, stage), None)
 
 
-def group_size(row: Row, signal: str) -> int | None:
+def group_size(stage: StageReading, signal: str) -> int | None:
     """How many rows share a value of a grouping level; None where only the run can tell."""
-    spec = spec_of(row, "sampler")
-    if spec is None or spec.rows != "trajectory":
+    spec = spec_of(stage, "sampler")
+    if spec is None or spec.stages != "trajectory":
         return None
     if signal == "episode_id_R":
         return 1
-    if spec.called == "chain" and signal in {"by_prompt_R", "prompt_id_R"}:
+    if spec.type_name == "chain" and signal in {"by_prompt_R", "prompt_id_R"}:
         return int(spec.num_generations)
-    if spec.called == "tree":
+    if spec.type_name == "tree":
         leaves = 1 + spec.expansions * spec.rounds
         kept = leaves if spec.keep is None else min(spec.keep, leaves)
         sizes = {"by_tree_R": kept, "by_prompt_R": spec.trees * kept, "prompt_id_R": spec.trees * kept}
@@ -132,55 +132,55 @@ def group_size(row: Row, signal: str) -> int | None:
     return None
 
 
-def turns(row: Row) -> int | None:
+def turns(stage: StageReading) -> int | None:
     """Most turns of an episode: 1 where nobody answers; None where the environment could not be read."""
-    if not row.of("environment"):
+    if not stage.of("environment"):
         return 1
-    spec = spec_of(row, "environment")
+    spec = spec_of(stage, "environment")
     return None if spec is None else int(spec.max_turns) + bool(getattr(spec, "force_final_answer", False))
 
 
-def longest_turn(row: Row) -> int | None:
+def longest_turn(stage: StageReading) -> int | None:
     """Longest turn in tokens: a whole completion where nobody answers; None where the sampler could not be read."""
-    spec = spec_of(row, "sampler")
+    spec = spec_of(stage, "sampler")
     if spec is None:
         return None
-    own = getattr(spec, "max_turn_length", None) if row.of("environment") else None
+    own = getattr(spec, "max_turn_length", None) if stage.of("environment") else None
     found: int | None = own or getattr(spec, "max_completion_length", None)
     return found
 
 
-def most_written(row: Row) -> int | None:
+def most_written(stage: StageReading) -> int | None:
     """Most tokens that the policy writes in a row: one turn in step rows, else all turns that the context holds."""
-    spec, turn, count = spec_of(row, "sampler"), longest_turn(row), turns(row)
+    spec, turn, count = spec_of(stage, "sampler"), longest_turn(stage), turns(stage)
     if spec is None or turn is None or count is None:
         return None
-    whole = turn * (1 if spec.rows == "step" else count)
-    limit: int | None = spec.max_context_length if row.of("environment") else None
+    whole = turn * (1 if spec.stages == "step" else count)
+    limit: int | None = spec.max_context_length if stage.of("environment") else None
     return min(whole, limit) if limit else whole
 
 
-def units_per_step(row: Row) -> int | None:
+def units_per_step(stage: StageReading) -> int | None:
     """Prompts, rows or pairs of a step; None where the recipe does not say."""
-    if row.budget is None or row.kind is None:
+    if stage.budget is None or stage.kind is None:
         return None
-    found: int | None = getattr(row.budget, UNIT[row.kind])
+    found: int | None = getattr(stage.budget, UNIT[stage.kind])
     return found
 
 
-def updates_per_step(row: Row) -> int | None:
+def updates_per_step(stage: StageReading) -> int | None:
     """Updates of one step, all passes; None where it depends on rows that only the run counts."""
-    budget, units = row.budget, units_per_step(row)
+    budget, units = stage.budget, units_per_step(stage)
     if budget is None:
         return None
     if budget.updates_per_step is not None:
         return budget.updates_per_step * budget.passes
     per: int | None = budget.prompts_per_update
     if per is None and budget.rows_per_update is not None:
-        rows = {"sft": 1, "dpo": 2, "rl": group_size(row, "by_prompt_R")}.get(row.kind or "")
-        if rows is None or units is None:
+        stages = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}.get(stage.kind or "")
+        if stages is None or units is None:
             return None
-        per, units = budget.rows_per_update, units * rows
+        per, units = budget.rows_per_update, units * stages
     if per is None:
         return budget.passes
     if units is None:
@@ -188,7 +188,7 @@ def updates_per_step(row: Row) -> int | None:
     return max(1, units // per if budget.remainder == "drop" else -(-units // per)) * budget.passes
 
 
-def several_updates(row: Row) -> bool:
+def several_updates(stage: StageReading) -> bool:
     """Whether a step's rows surely serve more than one update."""
-    count = updates_per_step(row)
+    count = updates_per_step(stage)
     return count is not None and count > 1

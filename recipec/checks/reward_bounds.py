@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from recipec.checks.queries import Spans, beside, place
+from recipec.checks.queries import Spans, related_span, span_of
 from recipec.component import Component
 from recipec.reading.partial import Path, Reading
 
@@ -22,7 +22,7 @@ class Levels(NamedTuple):
 
     def where(self, reading: Reading, level: str, label: str) -> Spans:
         """Return the place of a level as a further span."""
-        return beside(reading, (*self.path, level), label, key=True)
+        return related_span(reading, (*self.path, level), label, key=True)
 
 
 def rewards_of(reading: Reading, name: str) -> Levels | None:
@@ -30,7 +30,7 @@ def rewards_of(reading: Reading, name: str) -> Levels | None:
     own = reading.evaluate[name].reward
     if own:
         return Levels(dict(own), ("evaluate", name, "reward"))
-    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     parts = scoring.of("reward") if scoring else ()
     specs = {part.level: part.spec for part in parts if part.spec is not None}
     if scoring is None or not specs or len(specs) < len(parts):
@@ -45,7 +45,7 @@ def values(spec: Any) -> Span | None:
     >>> values(Sections()), values(Length(max_length=8)), values(Verifier())
     ((-0.5, 1.0), (-1.0, 0.0), None)
     """
-    match spec.called:
+    match spec.type_name:
         case "exact_match" | "math_verify":
             found = [spec.correct, spec.wrong]
         case "regex_format":
@@ -75,7 +75,7 @@ def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
     ((6.0, 9.0), (-2.0, 1.0))
     """
     counted = [spec for spec in specs if spec.weight]
-    judges = [spec for spec in counted if spec.called in {"exact_match", "math_verify"}]
+    judges = [spec for spec in counted if spec.type_name in {"exact_match", "math_verify"}]
     bounds = [values(spec) for spec in counted if spec not in judges]
     if len(judges) != 1 or judges[0].correct == judges[0].wrong:
         return None
@@ -91,4 +91,4 @@ def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
 
 def metric_place(reading: Reading, name: str, index: int) -> Spans:
     """Where an evaluation names a metric."""
-    return place(reading, ("evaluate", name, "metrics", index))
+    return span_of(reading, ("evaluate", name, "metrics", index))

@@ -201,8 +201,8 @@ def allowing(reading: Reading, diagnostic: Diagnostic) -> str | None:
     """Return the stage that allows a warning of its own; None if it is not allowed."""
     if diagnostic.is_error:
         return None
-    for row in reading.rows.values():
-        inside = ".".join(str(step) for step in row.path)
-        if diagnostic.code in row.allow and (not inside or f"{diagnostic.path}.".startswith(f"{inside}.")):
-            return row.name
+    for stage in reading.stages.values():
+        inside = ".".join(str(step) for step in stage.path)
+        if diagnostic.code in stage.allow and (not inside or f"{diagnostic.path}.".startswith(f"{inside}.")):
+            return stage.name
     return None

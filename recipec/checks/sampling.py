@@ -5,24 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import beside, dotted, from_scratch, knob, longest_turn, parts_of, place, spec_of
+from recipec.checks.queries import (
+    dotted,
+    field_span,
+    from_scratch,
+    longest_turn,
+    parts_of,
+    related_span,
+    span_of,
+    spec_of,
+)
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
-"""Values of the sampler's knobs at which it draws from the whole distribution."""
+"""Values of the sampler's parameters at which it draws from the whole distribution."""
 
 
-def cut(row: Row) -> list[str]:
-    """Knobs of an rl stage's sampler that leave out unlikely tokens."""
-    spec = spec_of(row, "sampler")
-    if row.kind != "rl" or spec is None:
+def cut(stage: StageReading) -> list[str]:
+    """Parameters of an rl stage's sampler that leave out unlikely tokens."""
+    spec = spec_of(stage, "sampler")
+    if stage.kind != "rl" or spec is None:
         return []
     return [key for key, full in _FULL.items() if getattr(spec, key, full) != full]
 
 
 def uses_sampler(loss: Any) -> str:
-    """Name the knob through which the sampler's log-probabilities enter the objective; nothing if none does."""
+    """Name the parameter through which the sampler's log-probabilities enter the objective; nothing if none does."""
     if getattr(loss, "called", "") != "clipped":
         return ""
     if loss.ratio_to == "sampler_logprob_RT":
@@ -45,12 +54,12 @@ def greedy_learning(reading: Reading) -> Iterator[Finding]:
     Use instead: `temperature: 1.0`; evaluations are greedy by default.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: groups are sampled.
     """
-    for row in reading.rows.values():
-        if row.kind == "rl" and getattr(spec_of(row, "sampler"), "temperature", 1.0) == 0:
-            part = row.of("sampler")[0]
+    for stage in reading.stages.values():
+        if stage.kind == "rl" and getattr(spec_of(stage, "sampler"), "temperature", 1.0) == 0:
+            part = stage.of("sampler")[0]
             yield Finding(
-                f"stage `{row.name}` learns from samples and samples at temperature 0",
-                knob(reading, part, "temperature"),
+                f"stage `{stage.name}` learns from samples and samples at temperature 0",
+                field_span(reading, part, "temperature"),
                 why="all completions of a prompt would be the same, and logits cannot be divided by 0",
                 help="set `temperature: 1.0`; evaluations have a sampler of their own and are greedy by default",
                 path=dotted((*part.path, "temperature")),
@@ -69,14 +78,14 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
     Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
-    for row, part, spec in parts_of(reading, "loss", "clipped"):
-        entry, keys = uses_sampler(spec), cut(row)
+    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+        entry, keys = uses_sampler(spec), cut(stage)
         if entry and keys:
-            sampler = row.of("sampler")[0]
+            sampler = stage.of("sampler")[0]
             yield Finding(
                 f"`{entry}` puts sampler log-probabilities into a ratio, and {_one(sampler, keys[0])}",
                 (
-                    *knob(reading, part, entry),
+                    *field_span(reading, part, entry),
                     *(span for key in keys for span in _shown(reading, sampler, key)),
                 ),
                 why="tokens are drawn from a cut distribution and the ratio divides by the whole one: biased weights",
@@ -87,7 +96,7 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
 
 
 def _shown(reading: Reading, part: Part, key: str) -> Any:
-    return beside(reading, (*part.path, key), f"{key} here")
+    return related_span(reading, (*part.path, key), f"{key} here")
 
 
 @check("RC405", "cut-distribution", "warning")
@@ -102,14 +111,14 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
     Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`. To reproduce a run that was published so, allow it with the reason.
     References: huggingface/trl #6789, 2026; Tree-GRPO's published runs inherit top_p 0.95 from a default.
     """
-    for row in reading.rows.values():
-        keys = cut(row)
-        if keys and not uses_sampler(spec_of(row, "loss")):
-            part = row.of("sampler")[0]
+    for stage in reading.stages.values():
+        keys = cut(stage)
+        if keys and not uses_sampler(spec_of(stage, "loss")):
+            part = stage.of("sampler")[0]
             yield Finding(
-                f"stage `{row.name}` trains on the whole distribution and samples from a part: {_one(part, keys[0])}",
+                f"stage `{stage.name}` trains on the whole distribution and samples from a part: {_one(part, keys[0])}",
                 (
-                    *knob(reading, part, keys[0]),
+                    *field_span(reading, part, keys[0]),
                     *(span for key in keys[1:] for span in _shown(reading, part, key)),
                 ),
                 why="tokens that are never drawn are never corrected, and the distribution narrows",
@@ -133,13 +142,13 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     engine = reading.machine.get("rollout")
     if engine is None or engine.name != "hf":
         return
-    for row, part, spec in parts_of(reading, "loss", "clipped"):
-        if spec.sampler_correction != "none" and not cut(row):
+    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+        if spec.sampler_correction != "none" and not cut(stage):
             yield Finding(
                 f"`sampler_correction: {spec.sampler_correction}` corrects nothing: the sampling engine is the model",
                 (
-                    *knob(reading, part, "sampler_correction"),
-                    *(beside(reading, engine.path, "the engine", key=True) if engine.given else ()),
+                    *field_span(reading, part, "sampler_correction"),
+                    *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
                 ),
                 why="both log-probabilities come from the same weights; the old policy's pass is all that is added",
                 help="set `sampler_correction: none`",
@@ -157,17 +166,19 @@ def no_room_to_end(reading: Reading) -> Iterator[Finding]:
     Use instead: a minimum well below the maximum.
     References: huggingface/trl #5826 and #7077: rows that are all cut leave nothing to average over.
     """
-    for row in reading.rows.values():
-        spec = spec_of(row, "sampler")
-        least, most = getattr(spec, "min_completion_length", 0), longest_turn(row) or 1
+    for stage in reading.stages.values():
+        spec = spec_of(stage, "sampler")
+        least, most = getattr(spec, "min_completion_length", 0), longest_turn(stage) or 1
         if least >= most and least:
-            part = row.of("sampler")[0]
-            turn = bool(row.of("environment") and getattr(spec, "max_turn_length", None))
+            part = stage.of("sampler")[0]
+            turn = bool(stage.of("environment") and getattr(spec, "max_turn_length", None))
             yield Finding(
-                f"completions of stage `{row.name}` cannot end before token {least} and are cut at {most}",
+                f"completions of stage `{stage.name}` cannot end before token {least} and are cut at {most}",
                 (
-                    *knob(reading, part, "min_completion_length"),
-                    *beside(reading, (*part.path, "max_turn_length" if turn else "max_completion_length"), "cut here"),
+                    *field_span(reading, part, "min_completion_length"),
+                    *related_span(
+                        reading, (*part.path, "max_turn_length" if turn else "max_completion_length"), "cut here"
+                    ),
                 ),
                 why="no completion could end by itself",
                 help="set min_completion_length well below max_completion_length",
@@ -186,20 +197,20 @@ def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
     Use instead: the text that ends an answer, such as `</answer>`.
     References: recipec: a turn ends with the token that completes one of the texts.
     """
-    for row in reading.rows.values():
-        spec = spec_of(row, "sampler")
-        model = from_scratch(reading, row)
+    for stage in reading.stages.values():
+        spec = spec_of(stage, "sampler")
+        model = from_scratch(reading, stage)
         characters = getattr(model, "tokenizer", "") == "characters"
-        longest = longest_turn(row) if characters else None
+        longest = longest_turn(stage) if characters else None
         for i, text in enumerate(getattr(spec, "stop", ())):
             if text and (longest is None or len(text) <= longest):
                 continue
-            part = row.of("sampler")[0]
+            part = stage.of("sampler")[0]
             yield Finding(
                 "an empty stop text ends every turn at once"
                 if not text
                 else f"the stop text `{text}` has {len(text)} characters, completions at most {longest} tokens",
-                place(reading, (*part.path, "stop", i)),
+                span_of(reading, (*part.path, "stop", i)),
                 why="every text contains the empty one" if not text else "a token of this tokenizer is one character",
                 help="name the text that ends an answer, or drop it",
                 path=dotted((*part.path, "stop", i)),

@@ -1,15 +1,15 @@
-"""Signals that knobs name: of the right axes and sort, and left behind by an earlier stage: RC201 to RC203, RC207."""
+"""Parameters that name signals: right axes, right kind, provided by an earlier stage: RC201 to RC203, RC207."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import get_args
 
-from recipec.checks.queries import dotted, knob, titled
+from recipec.checks.queries import display_name, dotted, field_span
 from recipec.component import Need
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import Kind
 
@@ -17,18 +17,18 @@ _RATIO_TO = ("old_logprob_RT", "ref_logprob_RT", "sampler_logprob_RT")
 _NO_VALUE = {"ids", "flags", "tasks", "text", "keys", "turns"}
 
 
-def named(row: Row) -> Iterator[tuple[Part, Need, Signal]]:
-    """Yield what parts ask for by a knob that names a known signal."""
-    for part in row.parts:
+def named(stage: StageReading) -> Iterator[tuple[Part, Need, Signal]]:
+    """Yield what parts ask for by a parameter that names a known signal."""
+    for part in stage.parts:
         for need in part.spec.requires() if part.spec is not None else ():
             found = find_signal(need.signal)
-            if need.knob is not None and found is not None and need.knob == split_axes(need.parameter)[0]:
+            if need.param is not None and found is not None and need.param == split_axes(need.parameter)[0]:
                 yield part, need, found
 
 
 @check("RC201", "wrong-axes")
 def wrong_axes(reading: Reading) -> Iterator[Finding]:
-    """A knob names a column with other axes than the component works on.
+    """A parameter names a column with other axes than the component works on.
 
     What it checks: the axes in the name of the signal against those of the parameter it fills. A signal without the
     token axis may stand where one with it is wanted (it is repeated); never the other way round.
@@ -37,17 +37,17 @@ def wrong_axes(reading: Reading) -> Iterator[Finding]:
     Example: `value: logprob_RT` in an advantage level.
     Use instead: a column with the axes that the message names.
     """
-    for row in reading.rows.values():
-        for part, need, signal in named(row):
+    for stage in reading.stages.values():
+        for part, need, signal in named(stage):
             wanted = split_axes(need.parameter)[1]
             if signal.kind == "column" and wanted and signal.axes != wanted:
                 yield Finding(
-                    f"{titled(part)} needs a column over {_axes(wanted)} as `{need.knob}`, "
+                    f"{display_name(part)} needs a column over {_axes(wanted)} as `{need.parameter}`, "
                     f"and `{need.signal}` is one over {_axes(signal.axes)}",
-                    knob(reading, part, str(need.knob)),
+                    field_span(reading, part, str(need.param)),
                     why="one value a token is not one value a row, and no rule for turning one into the other is given",
                     help=f"name a signal that ends in `_{wanted}`",
-                    path=dotted((*part.path, str(need.knob))),
+                    path=dotted((*part.path, str(need.param))),
                 )
 
 
@@ -71,7 +71,7 @@ def unfit(need: Need, signal: Signal) -> str:
 
 @check("RC202", "wrong-unit")
 def wrong_unit(reading: Reading) -> Iterator[Finding]:
-    """A knob names a column of another sort than the component works on.
+    """A parameter names a column of another sort than the component works on.
 
     What it checks: that `group` names ids, `value` names an amount, and `ratio_to` names log-probabilities of another
     policy.
@@ -79,86 +79,86 @@ def wrong_unit(reading: Reading) -> Iterator[Finding]:
     Example: `group: reward_R`, `value: by_prompt_R`, `ratio_to: entropy_RT`.
     Use instead: for `group` a column that begins with `by_`, for `value` one of `reward_R`, `score_R`, `return_R`.
     """
-    for row in reading.rows.values():
-        for part, need, signal in named(row):
+    for stage in reading.stages.values():
+        for part, need, signal in named(stage):
             problem = unfit(need, signal)
             if problem:
                 yield Finding(
-                    f"`{need.knob}` of {titled(part)} cannot be `{need.signal}` ({signal.unit})",
-                    knob(reading, part, str(need.knob)),
+                    f"`{need.parameter}` of {display_name(part)} cannot be `{need.signal}` ({signal.unit})",
+                    field_span(reading, part, str(need.param)),
                     why=problem,
-                    path=dotted((*part.path, str(need.knob))),
+                    path=dotted((*part.path, str(need.param))),
                 )
 
 
 @check("RC203", "not-a-column")
 def not_a_column(reading: Reading) -> Iterator[Finding]:
-    """A knob names an artifact or a feature where a column is wanted, or the other way round.
+    """A parameter names an artifact or a feature where a column is wanted, or the other way round.
 
-    What it checks: knobs that fill a column are given columns; knobs that read what a stage left are given
+    What it checks: parameters that fill a column are given columns; parameters that read what a stage left are given
     `STAGE.artifact`.
     Why it matters: a column lives for one step; an artifact is what a whole stage leaves behind.
     Example: `group: branchable`, or `rollouts: reward_R`.
     Use instead: a column for `value`, `group` and `ratio_to`; `STAGE.rollouts` for `rollouts`.
     """
-    for row in reading.rows.values():
-        for part, need, signal in named(row):
+    for stage in reading.stages.values():
+        for part, need, signal in named(stage):
             wanted = find_signal(need.parameter)
             artifact = wanted is not None and wanted.kind == "artifact"
             if artifact and ("." not in need.signal or signal.name != need.parameter):
-                message = f"`{need.knob}` of {titled(part)} names an artifact, as `STAGE.{need.parameter}`"
+                message = f"`{need.parameter}` of {display_name(part)} names an artifact, as `STAGE.{need.parameter}`"
             elif not artifact and signal.kind != "column":
-                message = f"`{need.knob}` of {titled(part)} names a column"
+                message = f"`{need.parameter}` of {display_name(part)} names a column"
             else:
                 continue
             kind = "a" + "n" * (signal.kind == "artifact") + f" {signal.kind}"
             yield Finding(
                 f"{message}; `{need.signal}` is {kind}",
-                knob(reading, part, str(need.knob)),
+                field_span(reading, part, str(need.param)),
                 why="a column lives for one step; an artifact is what a stage leaves behind",
-                path=dotted((*part.path, str(need.knob))),
+                path=dotted((*part.path, str(need.param))),
             )
 
 
 @check("RC207", "unknown-artifact")
 def unknown_artifact(reading: Reading) -> Iterator[Finding]:
-    """A component reads what no earlier stage leaves behind.
+    """A component reads what no earlier maker leaves behind.
 
-    What it checks: `STAGE.artifact`: the stage exists, stands before this one, and is of a kind that has the artifact
-    (`rl` leaves rollouts, a stage with `preference` leaves pairs, every stage a policy).
+    What it checks: `STAGE.artifact`: the maker exists, stands before this one, and is of a kind that has the artifact
+    (`rl` leaves rollouts, a maker with `preference` leaves pairs, every maker a policy).
     Why it matters: there would be nothing to read.
-    Example: `preference: {type: best_vs_worst, rollouts: imitate.rollouts}` where `imitate` is an `sft` stage.
-    Use instead: the name of an earlier `rl` stage.
+    Example: `preference: {type: best_vs_worst, rollouts: imitate.rollouts}` where `imitate` is an `sft` maker.
+    Use instead: the name of an earlier `rl` maker.
     """
-    order = list(reading.rows)
-    for row in reading.rows.values():
-        for part in row.parts:
+    order = list(reading.stages)
+    for stage in reading.stages.values():
+        for part in stage.parts:
             for need in part.spec.requires() if part.spec is not None else ():
-                stage, dot, artifact = need.signal.rpartition(".")
-                if not dot or need.knob is None or artifact != need.parameter or reading.fragment:
+                maker, dot, artifact = need.signal.rpartition(".")
+                if not dot or need.param is None or artifact != need.parameter or reading.fragment:
                     continue
-                earlier = order[: order.index(row.name)]
-                having = [name for name in earlier if leaves(reading.rows[name], artifact)]
-                if stage in having:
+                earlier = order[: order.index(stage.name)]
+                having = [name for name in earlier if leaves(reading.stages[name], artifact)]
+                if maker in having:
                     continue
-                if stage not in order:
-                    problem = f"there is no stage `{stage}`"
-                elif stage not in earlier:
-                    problem = "that is this stage itself" if stage == row.name else f"`{stage}` comes later"
+                if maker not in order:
+                    problem = f"there is no maker `{stage}`"
+                elif maker not in earlier:
+                    problem = "that is this maker itself" if maker == stage.name else f"`{stage}` comes later"
                 else:
-                    problem = f"`{stage}` is of kind `{reading.rows[stage].kind}`, which leaves no {artifact}"
-                advice = did_you_mean(f"{name}.{artifact}" for name in nearest(stage, having))
+                    problem = f"`{stage}` is of kind `{reading.stages[maker].kind}`, which leaves no {artifact}"
+                advice = did_you_mean(f"{name}.{artifact}" for name in nearest(maker, having))
                 able = ", ".join(f"`{name}.{artifact}`" for name in having)
                 yield Finding(
-                    f"{titled(part)} asks for `{need.signal}`: {problem}",
-                    knob(reading, part, need.knob),
-                    why="a stage can only read what an earlier one left behind",
-                    help=advice or (f"this stage could read {able}" if able else "put an `rl` stage before this one"),
-                    path=dotted((*part.path, need.knob)),
+                    f"{display_name(part)} asks for `{need.signal}`: {problem}",
+                    field_span(reading, part, need.param),
+                    why="a maker can only read what an earlier one left behind",
+                    help=advice or (f"this maker could read {able}" if able else "put an `rl` maker before this one"),
+                    path=dotted((*part.path, need.param)),
                 )
 
 
-def leaves(row: Row, artifact: str) -> bool:
-    """Whether a stage leaves an artifact, as far as is known."""
+def leaves(stage: StageReading, artifact: str) -> bool:
+    """Whether a maker leaves an artifact, as far as is known."""
     kinds: tuple[Kind, ...] = {"rollouts": ("rl",), "pairs": ("dpo",)}.get(artifact, get_args(Kind))
-    return row.kind is None or (row.kind in kinds and (artifact != "pairs" or bool(row.of("preference"))))
+    return stage.kind is None or (stage.kind in kinds and (artifact != "pairs" or bool(stage.of("preference"))))

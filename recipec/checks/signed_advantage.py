@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import Any
 
-from recipec.checks.queries import beside, dotted, group_size, knob, parts_of, place, titled, updates_per_step
+from recipec.checks.queries import (
+    display_name,
+    dotted,
+    field_span,
+    group_size,
+    parts_of,
+    related_span,
+    span_of,
+    updates_per_step,
+)
 from recipec.checks.reward_bounds import judged
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Reading, Row
+from recipec.reading.partial import Reading, StageReading
 
 
 @check("RC464", "filter-against-sign", "warning")
@@ -23,17 +32,18 @@ def filter_against_sign(reading: Reading) -> Iterator[Finding]:
     Use instead: no `group_filter`.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: groups are filtered since their z-score is 0.
     """
-    for row in reading.rows.values():
-        levels = row.of("advantage")
-        for part in row.of("sampler"):
+    for stage in reading.stages.values():
+        levels = stage.of("advantage")
+        for part in stage.of("sampler"):
             if not getattr(part.spec, "group_filter", None) or not levels:
                 continue
             if all(level.name == "signed" for level in levels):
                 yield Finding(
-                    f"stage `{row.name}` samples again in place of groups that {titled(levels[0])} would learn from",
+                    f"stage `{stage.name}` samples again in place of groups that {display_name(levels[0])} would learn "
+                    f"from",
                     (
-                        *place(reading, (*part.path, "group_filter"), key=True),
-                        *beside(reading, levels[0].path, "credit without a group", key=True),
+                        *span_of(reading, (*part.path, "group_filter"), key=True),
+                        *related_span(reading, levels[0].path, "credit without a group", key=True),
                     ),
                     why="a group that is all right or all wrong has credit here, and none only under a z-score",
                     help="drop `group_filter`",
@@ -54,24 +64,25 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
     References: Shiffler, Maximum Z Scores and Outliers, The American Statistician 42, 1988 (the bound);
     DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (GRPO++).
     """
-    for row in reading.rows.values():
-        levels: list[Any] = [part for part in row.of("advantage") if part.spec is not None]
+    for stage in reading.stages.values():
+        levels: list[Any] = [part for part in stage.of("advantage") if part.spec is not None]
         penalty = sum(part.spec.weight * part.spec.negative for part in levels if part.name == "signed")
-        if row.combine != "sum" or penalty >= 0:
+        if stage.combine != "sum" or penalty >= 0:
             continue
         for part in levels:
-            size = group_size(row, part.spec.group) if part.name == "group_relative" else None
+            size = group_size(stage, part.spec.group) if part.name == "group_relative" else None
             if size is None or size < 2 or part.spec.scale != "std":
                 continue
             most = abs(part.spec.weight) * (size - 1) / sqrt(size)
             if most + penalty > 0:
                 sign = next(level for level in levels if level.name == "signed")
                 yield Finding(
-                    f"{titled(part)} gives up to {most:.3g} in groups of {size}, and {titled(sign)} charges a wrong "
+                    f"{display_name(part)} gives up to {most:.3g} in groups of {size}, and {display_name(sign)} charges a "
+                    f"wrong "
                     f"answer {-penalty:g}",
                     (
-                        *place(reading, part.path, key=True),
-                        *beside(reading, sign.path, "the sign, which it outvotes", key=True),
+                        *span_of(reading, part.path, key=True),
+                        *related_span(reading, sign.path, "the sign, which it outvotes", key=True),
                     ),
                     why="the best of a group of wrong answers would be reinforced after all",
                     help=f"set its `weight` below {-penalty * sqrt(size) / (size - 1):.3g}, or keep one of the two",
@@ -90,8 +101,8 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
     Use instead: a threshold between the two.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025, and GraphIQ-VLM, whose format reward is this large.
     """
-    for row, part, spec in parts_of(reading, "advantage", "signed"):
-        rewards = row.of("reward")
+    for stage, part, spec in parts_of(reading, "advantage", "signed"):
+        rewards = stage.of("reward")
         specs: list[Any] = [level.spec for level in rewards]
         if spec.value not in {"reward_R", "score_R"} or None in specs:
             continue
@@ -109,10 +120,10 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
         else:
             continue
         yield Finding(
-            f"{titled(part)} has the threshold {spec.threshold:g}, and {problem}",
+            f"{display_name(part)} has the threshold {spec.threshold:g}, and {problem}",
             (
-                *knob(reading, part, "threshold"),
-                *beside(reading, (*row.path, "reward"), "these levels add", key=True),
+                *field_span(reading, part, "threshold"),
+                *related_span(reading, (*stage.path, "reward"), "these levels add", key=True),
             ),
             why="the sign would be that of something else than the answer",
             help=f"set a threshold from {most:g} to below {least:g}" if most < least else "let the judge weigh more",
@@ -136,16 +147,16 @@ def wrong_sign(reading: Reading) -> Iterator[Finding]:
             continue
         problem = "reinforces wrong answers" if wrong > 0 else "penalises right answers"
         yield Finding(
-            f"{titled(part)} {problem}: credit {right:g} for right ones, {wrong:g} for wrong ones",
-            knob(reading, part, "negative" if wrong > 0 else "positive"),
+            f"{display_name(part)} {problem}: credit {right:g} for right ones, {wrong:g} for wrong ones",
+            field_span(reading, part, "negative" if wrong > 0 else "positive"),
             why="the policy would learn to be wrong, or the same from every answer",
             help="give `positive` a value above 0 and `negative` one below",
             path=dotted((*part.path, "negative" if wrong > 0 else "positive")),
         )
 
 
-def _lagged(row: Row) -> bool:
-    return any(part.name == "lagged" for part in row.of("reference"))
+def _lagged(stage: StageReading) -> bool:
+    return any(part.name == "lagged" for part in stage.of("reference"))
 
 
 @check("RC468", "tied-to-the-start", "warning")
@@ -160,16 +171,17 @@ def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 3: the ratio is to the policy
     before the update; GraphIQ-VLM copies its adapter every 10 updates.
     """
-    for row, part, spec in parts_of(reading, "loss", "clipped"):
-        references = row.of("reference")
-        if spec.ratio_to != "ref_logprob_RT" or _lagged(row) or any(r.spec is None for r in references):
+    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+        references = stage.of("reference")
+        if spec.ratio_to != "ref_logprob_RT" or _lagged(stage) or any(r.spec is None for r in references):
             continue
         if reading.fragment and not any(reference.given for reference in references):
             continue
-        more = beside(reading, references[0].path, "it never moves", key=True) if references else ()
+        more = related_span(reading, references[0].path, "it never moves", key=True) if references else ()
         yield Finding(
-            f"{titled(part)} takes its ratio to a reference that stays as the policy entered stage `{row.name}`",
-            (*knob(reading, part, "ratio_to"), *(more if references and references[0].given else ())),
+            f"{display_name(part)} takes its ratio to a reference that stays as the policy entered stage "
+            f"`{stage.name}`",
+            (*field_span(reading, part, "ratio_to"), *(more if references and references[0].given else ())),
             why="beyond the trust region around its start the policy can learn nothing more",
             help="set `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`",
             path=dotted((*part.path, "ratio_to")),
@@ -186,17 +198,17 @@ def never_refreshed(reading: Reading) -> Iterator[Finding]:
     Use instead: a smaller number, or `frozen`.
     References: GraphIQ-VLM, https://github.com/SwapniL-afk-now/GraphIQ-VLM, 2025: every 10 updates of some hundred.
     """
-    for row, part, spec in parts_of(reading, "reference", "lagged"):
-        each = updates_per_step(row)
-        steps = row.budget.steps if row.budget is not None else None
+    for stage, part, spec in parts_of(reading, "reference", "lagged"):
+        each = updates_per_step(stage)
+        steps = stage.budget.steps if stage.budget is not None else None
         if each is None or steps is None or spec.sync_every_updates < steps * each:
             continue
         yield Finding(
-            f"{titled(part)} is refreshed after {spec.sync_every_updates} updates, and stage `{row.name}` has "
+            f"{display_name(part)} is refreshed after {spec.sync_every_updates} updates, and stage `{stage.name}` has "
             f"{steps * each}",
             (
-                *knob(reading, part, "sync_every_updates"),
-                *beside(reading, (*row.path, "budget", "steps"), "the stage"),
+                *field_span(reading, part, "sync_every_updates"),
+                *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
             ),
             why="it would stay the policy that entered the stage",
             help="set a smaller number, or use `frozen`",

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from recipec.checks.queries import (
     Spans,
     adapter_of,
-    beside,
     dotted,
     from_scratch,
+    is_given,
     longest_turn,
     parent,
-    place,
-    said,
+    related_span,
+    span_of,
     spec_of,
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
-from recipec.reading.partial import Reading, Row
+from recipec.reading.partial import Reading, StageReading
 from recipec.spec.recipe import weights_kind
 
 
-def _earlier(reading: Reading, row: Row) -> list[str]:
-    order = list(reading.rows)
-    return order[: order.index(row.name)]
+def _earlier(reading: Reading, stage: StageReading) -> list[str]:
+    order = list(reading.stages)
+    return order[: order.index(stage.name)]
 
 
 @check("RC301", "unknown-stage")
@@ -37,16 +37,21 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
     Example: `from: explor`, or `from: gpt2` for a model of the hub.
     Use instead: the name of an earlier stage; a model of the hub as `org/name`; a directory as `./name`.
     """
-    for row in reading.rows.values():
-        if row.origin is None or weights_kind(row.origin) != "stage" or row.origin in reading.rows or reading.fragment:
+    for stage in reading.stages.values():
+        if (
+            stage.origin is None
+            or weights_kind(stage.origin) != "stage"
+            or stage.origin in reading.stages
+            or reading.fragment
+        ):
             continue
-        close = did_you_mean(nearest(row.origin, [*_earlier(reading, row), "scratch"]))
+        close = did_you_mean(nearest(stage.origin, [*_earlier(reading, stage), "scratch"]))
         yield Finding(
-            f"there is no stage `{row.origin}` to start from",
-            place(reading, (*row.path, "from")),
+            f"there is no stage `{stage.origin}` to start from",
+            span_of(reading, (*stage.path, "from")),
             why="a bare word after `from` is a stage of this recipe; nothing else is searched for it",
             help=close or "name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`",
-            path=dotted((*row.path, "from")),
+            path=dotted((*stage.path, "from")),
         )
 
 
@@ -59,19 +64,19 @@ def not_yet_there(reading: Reading) -> Iterator[Finding]:
     Example: a stage `learn` with `from: learn`.
     Use instead: an earlier stage, or move this one down.
     """
-    for row in reading.rows.values():
-        if row.origin in reading.rows and row.origin not in _earlier(reading, row):
-            same = row.origin == row.name
-            label = f"stage `{row.origin}` stands here"
+    for stage in reading.stages.values():
+        if stage.origin in reading.stages and stage.origin not in _earlier(reading, stage):
+            same = stage.origin == stage.name
+            label = f"stage `{stage.origin}` stands here"
             yield Finding(
-                f"stage `{row.name}` starts from " + ("itself" if same else f"`{row.origin}`, which comes later"),
+                f"stage `{stage.name}` starts from " + ("itself" if same else f"`{stage.origin}`, which comes later"),
                 (
-                    *place(reading, (*row.path, "from")),
-                    *(() if same else beside(reading, reading.rows[str(row.origin)].path, label, key=True)),
+                    *span_of(reading, (*stage.path, "from")),
+                    *(() if same else related_span(reading, reading.stages[str(stage.origin)].path, label, key=True)),
                 ),
                 why="stages run in the order in which they stand; these weights would not exist yet",
-                help="name an earlier stage" + ("" if same else f", or move `{row.name}` below `{row.origin}`"),
-                path=dotted((*row.path, "from")),
+                help="name an earlier stage" + ("" if same else f", or move `{stage.name}` below `{stage.origin}`"),
+                path=dotted((*stage.path, "from")),
             )
 
 
@@ -85,20 +90,20 @@ def adapter_undecided(reading: Reading) -> Iterator[Finding]:
     Example: `from: explore` after a stage with `lora`, without `adapter`.
     Use instead: `adapter: continue` or `adapter: merge`.
     """
-    for row in reading.rows.values():
-        origin = parent(reading, row)
-        if origin is None or adapter_of(origin) is None or said(reading, (*row.path, "adapter")):
+    for stage in reading.stages.values():
+        origin = parent(reading, stage)
+        if origin is None or adapter_of(origin) is None or is_given(reading, (*stage.path, "adapter")):
             continue
         source = next(part for part in origin.of("policy"))
         yield Finding(
-            f"stage `{origin.name}` ends with an adapter, and `{row.name}` does not say what becomes of it",
+            f"stage `{origin.name}` ends with an adapter, and `{stage.name}` does not say what becomes of it",
             (
-                *place(reading, (*row.path, "from")),
-                *beside(reading, (*source.path, "lora"), "the adapter comes from here", key=True),
+                *span_of(reading, (*stage.path, "from")),
+                *related_span(reading, (*source.path, "lora"), "the adapter comes from here", key=True),
             ),
             why="to train it further and to merge it before a fresh one starts are different experiments",
             help="add `adapter: continue` or `adapter: merge`",
-            path=dotted((*row.path, "adapter")),
+            path=dotted((*stage.path, "adapter")),
         )
 
 
@@ -112,22 +117,22 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
     Example: `adapter: continue` with `from: scratch`.
     Use instead: drop `adapter`, or give the parent's `policy` a `lora`.
     """
-    for row in reading.rows.values():
-        if not row.adapter or row.origin is None or reading.fragment:
+    for stage in reading.stages.values():
+        if not stage.adapter or stage.origin is None or reading.fragment:
             continue
-        kind = weights_kind(row.origin)
-        origin = parent(reading, row)
+        kind = weights_kind(stage.origin)
+        origin = parent(reading, stage)
         unread = origin is not None and any(part.spec is None for part in origin.of("policy"))
         if kind in {"directory", "hub"} or unread or (origin is None and kind == "stage"):
             continue
         if origin is None or adapter_of(origin) is None:
-            whose = f"stage `{origin.name}`" if origin else f"`{row.origin}`"
+            whose = f"stage `{origin.name}`" if origin else f"`{stage.origin}`"
             yield Finding(
-                f"`adapter: {row.adapter}` has nothing to {row.adapter}: {whose} has no adapter",
-                place(reading, (*row.path, "adapter")),
+                f"`adapter: {stage.adapter}` has nothing to {stage.adapter}: {whose} has no adapter",
+                span_of(reading, (*stage.path, "adapter")),
                 why="the stage would not do what it says",
                 help="drop `adapter`" + (f", or give the policy of `{origin.name}` a `lora`" if origin else ""),
-                path=dotted((*row.path, "adapter")),
+                path=dotted((*stage.path, "adapter")),
             )
 
 
@@ -142,33 +147,33 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
     Example: `policy: {type: causal_lm}` in the second stage, or a `lora` beside `adapter: continue`.
     Use instead: drop the second `policy`; `adapter: merge` and `policy: {lora: …}` start a fresh adapter.
     """
-    for row in reading.rows.values():
-        origin = parent(reading, row)
-        if origin is None or not said(reading, (*row.path, "policy")):
+    for stage in reading.stages.values():
+        origin = parent(reading, stage)
+        if origin is None or not is_given(reading, (*stage.path, "policy")):
             continue
-        own, before = spec_of(row, "policy"), spec_of(origin, "policy")
+        own, before = spec_of(stage, "policy"), spec_of(origin, "policy")
         if own is None or before is None:
             continue
         instead = "drop this `policy`; after `adapter: merge` it may give a fresh `lora`"
-        if own.called != before.called:
-            if row.adapter == "merge" and own.lora is not None:
-                instead = f"say `type: {before.called}` in it"
-            problem = f"it is a `{own.called}`, and the weights of `{origin.name}` are a `{before.called}`"
-        elif before.lora is not None and row.adapter != "merge":
+        if own.type_name != before.type_name:
+            if stage.adapter == "merge" and own.lora is not None:
+                instead = f"say `type: {before.type_name}` in it"
+            problem = f"it is a `{own.type_name}`, and the weights of `{origin.name}` are a `{before.type_name}`"
+        elif before.lora is not None and stage.adapter != "merge":
             problem = f"the adapter of `{origin.name}` goes on, and its shape cannot change"
         elif before.lora is None and own.lora is None:
             problem = f"it crosses with `from: {origin.name}`, and this one adds no adapter"
         else:
             continue
         yield Finding(
-            f"stage `{row.name}` gives the policy again: {problem}",
+            f"stage `{stage.name}` gives the policy again: {problem}",
             (
-                *place(reading, (*row.path, "policy"), key=True),
-                *beside(reading, origin.of("policy")[0].path, f"the policy of `{origin.name}`", key=True),
+                *span_of(reading, (*stage.path, "policy"), key=True),
+                *related_span(reading, origin.of("policy")[0].path, f"the policy of `{origin.name}`", key=True),
             ),
             why="a model that is described twice is described two ways before long",
             help=instead,
-            path=dotted((*row.path, "policy")),
+            path=dotted((*stage.path, "policy")),
         )
 
 
@@ -181,16 +186,16 @@ def scratch_undescribed(reading: Reading) -> Iterator[Finding]:
     Example: `from: scratch` with `policy: {type: causal_lm}`.
     Use instead: `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`.
     """
-    for row in reading.rows.values():
-        part = next(iter(row.of("policy")), None)
+    for stage in reading.stages.values():
+        part = next(iter(stage.of("policy")), None)
         unread = part is not None and part.spec is None
-        if row.origin == "scratch" and not unread and getattr(part and part.spec, "scratch", None) is None:
+        if stage.origin == "scratch" and not unread and getattr(part and part.spec, "scratch", None) is None:
             yield Finding(
-                f"stage `{row.name}` starts from scratch, and no `policy.scratch` says what to build",
-                place(reading, (*row.path, "from")),
+                f"stage `{stage.name}` starts from scratch, and no `policy.scratch` says what to build",
+                span_of(reading, (*stage.path, "from")),
                 why="there is no model to take sizes and tokenizer from",
                 help="add `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`",
-                path=dotted((*row.path, "policy", "scratch")),
+                path=dotted((*stage.path, "policy", "scratch")),
             )
 
 
@@ -203,15 +208,18 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
     Example: `from: ./model` with `policy: {scratch: {…}}`.
     Use instead: `from: scratch`, or drop `policy.scratch`.
     """
-    for row in reading.rows.values():
-        path = (*row.path, "policy", "scratch")
-        own = getattr(spec_of(row, "policy"), "scratch", None)
-        kind = weights_kind(row.origin or "scratch")
-        exists = kind != "scratch" and (kind != "stage" or row.origin in _earlier(reading, row))
-        if exists and own is not None and said(reading, path):
+    for stage in reading.stages.values():
+        path = (*stage.path, "policy", "scratch")
+        own = getattr(spec_of(stage, "policy"), "scratch", None)
+        kind = weights_kind(stage.origin or "scratch")
+        exists = kind != "scratch" and (kind != "stage" or stage.origin in _earlier(reading, stage))
+        if exists and own is not None and is_given(reading, path):
             yield Finding(
-                f"stage `{row.name}` describes a new model and starts from `{row.origin}`",
-                (*place(reading, path, key=True), *beside(reading, (*row.path, "from"), "it starts from here")),
+                f"stage `{stage.name}` describes a new model and starts from `{stage.origin}`",
+                (
+                    *span_of(reading, path, key=True),
+                    *related_span(reading, (*stage.path, "from"), "it starts from here"),
+                ),
                 why="one of the two would be ignored",
                 help="use `from: scratch`, or drop `policy.scratch`",
                 path=dotted(path),
@@ -228,21 +236,21 @@ def unknown_reference(reading: Reading) -> Iterator[Finding]:
     Use instead: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `from` it is
     the policy as it entered the stage.
     """
-    for row in reading.rows.values():
-        for part in row.of("reference"):
+    for stage in reading.stages.values():
+        for part in stage.of("reference"):
             origin = getattr(part.spec, "from_", None)
-            if origin is None or weights_kind(origin) != "stage" or origin in _earlier(reading, row):
+            if origin is None or weights_kind(origin) != "stage" or origin in _earlier(reading, stage):
                 continue
-            if origin == row.name:
+            if origin == stage.name:
                 problem = "itself: without `from` a frozen reference is the policy as it entered"
-            elif origin in reading.rows:
+            elif origin in reading.stages:
                 problem = f"`{origin}`, which comes later"
             else:
                 problem = f"`{origin}`, and there is no such stage"
-            close = did_you_mean(nearest(origin, _earlier(reading, row)))
+            close = did_you_mean(nearest(origin, _earlier(reading, stage)))
             yield Finding(
-                f"the reference of stage `{row.name}` is {problem}",
-                place(reading, (*part.path, "from")),
+                f"the reference of stage `{stage.name}` is {problem}",
+                span_of(reading, (*part.path, "from")),
                 why="stages run in the order in which they stand; its weights would not exist yet",
                 help=close or "name an earlier stage, a directory as `./name`, a model as `org/name`, or drop `from`",
                 path=dotted((*part.path, "from")),
@@ -258,12 +266,12 @@ def scratch_reference(reading: Reading) -> Iterator[Finding]:
     Example: `reference: {type: frozen, from: scratch}`.
     Use instead: drop `from`: the reference is then the policy as it entered the stage.
     """
-    for row in reading.rows.values():
-        for part in row.of("reference"):
+    for stage in reading.stages.values():
+        for part in stage.of("reference"):
             if getattr(part.spec, "from_", None) == "scratch":
                 yield Finding(
-                    f"the reference of stage `{row.name}` would be a model with random weights",
-                    place(reading, (*part.path, "from")),
+                    f"the reference of stage `{stage.name}` would be a model with random weights",
+                    span_of(reading, (*part.path, "from")),
                     why="to stay near random weights is to learn nothing",
                     help="drop `from`: the reference is then the policy as it entered the stage",
                     path=dotted((*part.path, "from")),
@@ -281,16 +289,16 @@ def merge_into_quantized(reading: Reading) -> Iterator[Finding]:
     Use instead: `adapter: continue`.
     References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
     """
-    for row in reading.rows.values():
-        origin = parent(reading, row)
-        if row.adapter == "merge" and origin and getattr(spec_of(origin, "policy"), "quantization", None):
+    for stage in reading.stages.values():
+        origin = parent(reading, stage)
+        if stage.adapter == "merge" and origin and getattr(spec_of(origin, "policy"), "quantization", None):
             source = (*origin.of("policy")[0].path, "quantization")
             yield Finding(
-                f"stage `{row.name}` would merge an adapter into the quantized weights of `{origin.name}`",
-                (*place(reading, (*row.path, "adapter")), *beside(reading, source, "quantized here")),
+                f"stage `{stage.name}` would merge an adapter into the quantized weights of `{origin.name}`",
+                (*span_of(reading, (*stage.path, "adapter")), *related_span(reading, source, "quantized here")),
                 why="the sum is rounded to four bits again, so it is not the model that was trained",
                 help="use `adapter: continue`",
-                path=dotted((*row.path, "adapter")),
+                path=dotted((*stage.path, "adapter")),
             )
 
 
@@ -303,29 +311,29 @@ def too_long(reading: Reading) -> Iterator[Finding]:
     Example: `max_positions: 64` with `max_completion_length: 64`.
     Use instead: more positions, or shorter prompts and completions.
     """
-    for row in reading.rows.values():
-        model = from_scratch(reading, row)
+    for stage in reading.stages.values():
+        model = from_scratch(reading, stage)
         if model is None:
             continue
-        prompt = getattr(spec_of(row, "data"), "max_length", None) or 0
-        written = longest_turn(row) or 0  # an episode ends before it would pass the positions
+        prompt = getattr(spec_of(stage, "data"), "max_length", None) or 0
+        written = longest_turn(stage) or 0  # an episode ends before it would pass the positions
         if prompt + written <= model.max_positions - bool(written and not prompt):
             continue
-        own = row.of("environment") and getattr(spec_of(row, "sampler"), "max_turn_length", None)
+        own = stage.of("environment") and getattr(spec_of(stage, "sampler"), "max_turn_length", None)
         turn = "max_turn_length" if own else "max_completion_length"
         slot, key = ("sampler", turn) if written else ("data", "max_length")
         longest = f"{prompt} + {written}" if prompt and written else str(prompt or f"a prompt and {written}")
         yield Finding(
-            f"rows of stage `{row.name}` may be {longest} tokens, and the model has {model.max_positions} positions",
-            (*place(reading, (*row.of(slot)[0].path, key)), *_positions(reading, row)),
+            f"rows of stage `{stage.name}` may be {longest} tokens, and the model has {model.max_positions} positions",
+            (*span_of(reading, (*stage.of(slot)[0].path, key)), *_positions(reading, stage)),
             why="there is nothing beyond the last position",
             help="raise policy.scratch.max_positions, or shorten prompts and completions",
-            path=dotted((*row.path, slot, key)),
+            path=dotted((*stage.path, slot, key)),
         )
 
 
-def _positions(reading: Reading, row: Row) -> Spans:
-    at: Row | None = row
+def _positions(reading: Reading, stage: StageReading) -> Spans:
+    at: StageReading | None = stage
     while at is not None and at.origin != "scratch":
         at = parent(reading, at)
-    return beside(reading, (*at.path, "policy", "scratch", "max_positions"), "the model's length") if at else ()
+    return related_span(reading, (*at.path, "policy", "scratch", "max_positions"), "the model's length") if at else ()

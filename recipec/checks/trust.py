@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import dotted, place
+from recipec.checks.queries import dotted, span_of
 from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.snippet import SECRET
 from recipec.reading.never_supported import REFUSED
@@ -37,7 +37,7 @@ def never_trusted(reading: Reading) -> Iterator[Finding]:
         if path[-1] in REFUSED and path[0] != "vars" and not _named_by_user(path):
             yield Finding(
                 f"there is no `{path[-1]}`",
-                place(reading, path, key=True),
+                span_of(reading, path, key=True),
                 why=REFUSED[str(path[-1])],
                 help="drop it",
                 path=dotted(path),
@@ -67,7 +67,7 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
         if SECRET.search(value) or (isinstance(path[-1], str) and _SECRET_KEY.search(path[-1])):
             yield Finding(
                 f"`{path[-1]}` looks like a secret",
-                place(reading, path, key=isinstance(path[-1], str)),
+                span_of(reading, path, key=isinstance(path[-1], str)),
                 why="a recipe is copied into every run directory and report, and shared with them",
                 help="drop it: libraries read tokens from their own environment variables; revoke one that was shared",
                 path=dotted(path),

@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from recipec.checks.queries import Spans, dotted, place
+from recipec.checks.queries import Spans, dotted, span_of
 from recipec.diagnostics.errors.data import nearest
-from recipec.diagnostics.model import Finding, Refused, check
+from recipec.diagnostics.model import Finding, RecipeError, check
 from recipec.reading.partial import Reading
 from recipec.reading.paths import rebased
 from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in
@@ -40,9 +40,9 @@ def own_function(reading: Reading) -> Iterator[Finding]:
             continue
         try:
             found |= functions_in(path, shown)
-        except Refused as refused:
+        except RecipeError as refused:
             problem = refused.diagnostics[0]
-            yield Finding(problem.message, (*place(reading, ("use", number)), *problem.spans), path=f"use.{number}")
+            yield Finding(problem.message, (*span_of(reading, ("use", number)), *problem.spans), path=f"use.{number}")
             whole = False
     for part in reading.parts:
         if part.slot == "reward" and part.name == "function" and part.spec is not None:
@@ -88,7 +88,7 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
     for _, path, shown in reversed(files):
         try:
             found |= classes_in(path, shown, WORLD | {"tasks": 3}) if path is not None else {}
-        except Refused:  # RC622 tells of it
+        except RecipeError:  # RC622 tells of it
             whole = False
     for part in asked:
         yield from _class_problem(
@@ -113,7 +113,7 @@ def _absent(
 def _class_problem(
     reading: Reading, path: tuple[str | int, ...], name: str, found: dict[str, Class], *, whole: bool
 ) -> Iterator[Finding]:
-    spans = place(reading, path)
+    spans = span_of(reading, path)
     if name not in found:
         if whole:
             yield _absent("environment class", "classes", name, list(found), spans, path)
@@ -136,7 +136,7 @@ def _class_problem(
 def _problem(
     reading: Reading, path: tuple[str | int, ...], name: str, found: dict[str, Signature], *, whole: bool
 ) -> Iterator[Finding]:
-    spans = place(reading, path)
+    spans = span_of(reading, path)
     public = [known for known in found if not known.startswith("_")]
     if name not in public:
         if whole:

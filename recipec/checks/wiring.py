@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.dataflow import Circuit, circuit, makers, provided
-from recipec.checks.queries import Spans, beside, calls, dotted, knob, place, titled
+from recipec.checks.dataflow import Dataflow, dataflow, possible_providers, provided
+from recipec.checks.queries import Spans, display_name, dotted, field_span, related_span, span_of, type_of
 from recipec.checks.signal_references import unfit
-from recipec.component import Need, When, known
+from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, Row
+from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import PAIRED, SLOT, Evaluation
 
@@ -29,79 +29,81 @@ _UNJUDGED = {"file": "rows of a `file`", "environment": "an environment's own ta
 """Components that ask each task for its verifier, and sources whose tasks have none."""
 
 
-def wired(reading: Reading) -> Iterator[tuple[Row, Circuit]]:
+def wired(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
     """Yield the rows whose kind is known, with what flows in them."""
-    for row in reading.rows.values():
-        if row.kind is not None and not reading.fragment:
-            yield row, circuit(row)
+    for stage in reading.stages.values():
+        if stage.kind is not None and not reading.fragment:
+            yield stage, dataflow(stage)
 
 
 @check("RC204", "unmet-requirement")
 def unmet_requirement(reading: Reading) -> Iterator[Finding]:
     """A component asks for a signal that nothing in its stage provides.
 
-    What it checks: every signal that a component requires, given its knobs, against everything that the other
+    What it checks: every signal that a component requires, given its parameters, against everything that the other
     components of the stage and the compiler itself provide. The order in the file is free; what flows decides.
     Why it matters: the column would not exist, and the run would stop at its first step.
     Example: `advantage: {within_tree: {type: group_relative, group: by_tree_R}}` with `sampler: {type: chain}`.
     Use instead: a component that provides the signal, or drop what asks for it.
     """
-    for row, flows in wired(reading):
-        for part in row.parts:
+    for stage, flows in wired(reading):
+        for part in stage.parts:
             for need in part.spec.requires() if part.spec is not None else ():
                 signal = find_signal(need.signal)
                 if signal is None or "." in need.signal or signal.name in {"rollouts", "pairs", "policy"}:
                     continue
                 if provided(need.signal, flows.gives) or _misnamed(need, signal):
                     continue
-                if part.slot == "reward" and need.signal == "rewards" and not row.of("environment"):
+                if part.slot == "reward" and need.signal == "rewards" and not stage.of("environment"):
                     continue  # RC211 says it in the words of the environment
-                found = makers(need.signal, row.kind)
+                found = possible_providers(need.signal, stage.kind)
                 if part.cls is not None and not part.cls.available() and not found:
                     continue
-                advice, more = _advice(reading, row, part, need, found)
+                advice, more = _advice(reading, stage, part, need, found)
                 yield Finding(
-                    f"{titled(part)} asks for `{need.signal}`, and nothing in this stage provides it",
+                    f"{display_name(part)} asks for `{need.signal}`, and nothing in this stage provides it",
                     (*_asked(reading, part, need), *more),
                     why=_WITHOUT.get(need.signal, f"`{need.signal}` would be missing: {signal.doc}"),
                     help=advice,
-                    path=dotted((*part.path, need.knob) if need.knob else part.path),
+                    path=dotted((*part.path, need.param) if need.param else part.path),
                 )
 
 
 def _misnamed(need: Need, signal: Signal) -> bool:
     """Whether RC201, RC202 or RC203 says already that the name is wrong."""
     wanted = split_axes(need.parameter)[1]
-    other = need.knob is not None and (signal.kind != "column" or signal.axes != wanted)
+    other = need.param is not None and (signal.kind != "column" or signal.axes != wanted)
     return need.signal != need.parameter and (other or bool(unfit(need, signal)))
 
 
 def _asked(reading: Reading, part: Part, need: Need) -> Spans:
-    return knob(reading, part, need.knob or "type")
+    return field_span(reading, part, need.param or "type")
 
 
-def _advice(reading: Reading, row: Row, part: Part, need: Need, found: list[tuple[str, str]]) -> tuple[str, Spans]:
+def _advice(
+    reading: Reading, stage: StageReading, part: Part, need: Need, found: list[tuple[str, str]]
+) -> tuple[str, Spans]:
     """Say what would provide the signal, and show what stands in its place."""
-    drop = "drop this level" if part.level else f"drop {titled(part)}"
-    here = {(other.slot, other.name) for other in row.parts}
-    for slot, name in sorted(found, key=lambda one: one not in here):  # rather a knob of what is there
-        for other in row.of(slot):
+    drop = "drop this level" if part.level else f"drop {display_name(part)}"
+    here = {(other.slot, other.name) for other in stage.parts}
+    for slot, name in sorted(found, key=lambda one: one not in here):  # rather a parameter of what is there
+        for other in stage.of(slot):
             conditional = _switch(other, need.signal) if other.name == name else None
             if conditional is not None and conditional.any_value:
-                what = f"set {slot}.{conditional.knob} if it is so, or another {slot}"
+                what = f"set {slot}.{conditional.param} if it is so, or another {slot}"
             elif conditional is not None:
-                what = f"set {slot}.{conditional.knob} to `{conditional.value}`"
+                what = f"set {slot}.{conditional.param} to `{conditional.value}`"
             elif not SLOT[slot].levels and other.name != name:
                 what = f"set {slot}.type to `{name}`"
             else:
                 continue
             label = f"the {slot} of this stage is `{other.name}`"
-            return f"{what}, or {drop}", beside(reading, (*other.path, "type"), label)
+            return f"{what}, or {drop}", related_span(reading, (*other.path, "type"), label)
     if found:
         slot, name = found[0]
         form = f"{slot}: {{NAME: {{type: {name}}}}}" if SLOT[slot].levels else f"{slot}: {{type: {name}}}"
         return f"add `{form}`, or {drop}", ()
-    return f"nothing in a `{row.kind}` stage can provide it: {drop}", ()
+    return f"nothing in a `{stage.kind}` stage can provide it: {drop}", ()
 
 
 def _switch(part: Part, signal: str) -> When | None:
@@ -130,8 +132,11 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
                     continue
                 told.add(pair)
                 yield Finding(
-                    f"{titled(first)} and {titled(part)} both provide `{signal}`",
-                    (*place(reading, part.path, key=True), *beside(reading, first.path, "the other one", key=True)),
+                    f"{display_name(first)} and {display_name(part)} both provide `{signal}`",
+                    (
+                        *span_of(reading, part.path, key=True),
+                        *related_span(reading, first.path, "the other one", key=True),
+                    ),
                     why="only one of them could be heard, and which one would be chance",
                     help="keep one of them",
                     path=dotted(part.path),
@@ -150,10 +155,12 @@ def circle(reading: Reading) -> Iterator[Finding]:
     """
     for _, flows in wired(reading):
         for part, way in flows.circles():
-            names = [need.knob for need in (part.spec.requires() if part.spec else ()) if need.knob in flows.refs(part)]
+            names = [
+                need.param for need in (part.spec.requires() if part.spec else ()) if need.param in flows.refs(part)
+            ]
             yield Finding(
-                f"{titled(part)} waits for itself: {' -> '.join(f'`{signal}`' for signal in way)}",
-                knob(reading, part, str(names[0]) if names else "type"),
+                f"{display_name(part)} waits for itself: {' -> '.join(f'`{signal}`' for signal in way)}",
+                field_span(reading, part, str(names[0]) if names else "type"),
                 why="it would need its own result before it runs",
                 help="name a signal that is known before, such as `reward_R`",
                 path=dotted((*part.path, str(names[0])) if names else part.path),
@@ -170,21 +177,21 @@ def no_pairs(reading: Reading) -> Iterator[Finding]:
     Use instead: `data: {path: …}` with columns prompt, chosen, rejected, or
     `preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`.
     """
-    for row, flows in wired(reading):
-        if row.kind == "dpo" and not {"chosen_P", "rejected_P"} <= set(flows.gives):
-            data = row.of("data")
+    for stage, flows in wired(reading):
+        if stage.kind == "dpo" and not {"chosen_P", "rejected_P"} <= set(flows.gives):
+            data = stage.of("data")
             yield Finding(
-                f"stage `{row.name}` has no pairs: "
+                f"stage `{stage.name}` has no pairs: "
                 + (
                     f"data `{data[0].name}` has none and there is no `preference`"
                     if data
                     else "no `data`, no `preference`"
                 ),
-                knob(reading, data[0], "type") if data else place(reading, (*row.path, "kind")),
+                field_span(reading, data[0], "type") if data else span_of(reading, (*stage.path, "kind")),
                 why="dpo compares a chosen with a rejected answer to the same prompt",
                 help="give data with the columns prompt, chosen and rejected, or "
                 "`preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`",
-                path=dotted((*row.path, "data")),
+                path=dotted((*stage.path, "data")),
             )
 
 
@@ -200,20 +207,22 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
     """
     why = "rows of a file are text; nothing in them can judge an answer"
     advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
-    for row in reading.rows.values():
-        source = calls(row, "data")
-        for part in (*row.of("reward"), *row.of("environment")):
+    for stage in reading.stages.values():
+        source = type_of(stage, "data")
+        for part in (*stage.of("reward"), *stage.of("environment")):
             if part.name == _JUDGED.get(part.slot) and source in _UNJUDGED:
-                spans = knob(reading, part, "type")
-                more = beside(reading, row.of("data")[0].path, f"the data of this stage is a `{source}`", key=True)
-                message = f"{titled(part)} asks each task for its verifier, and {_UNJUDGED[source]} have none"
+                spans = field_span(reading, part, "type")
+                more = related_span(
+                    reading, stage.of("data")[0].path, f"the data of this stage is a `{source}`", key=True
+                )
+                message = f"{display_name(part)} asks each task for its verifier, and {_UNJUDGED[source]} have none"
                 better = advice if part.slot == "reward" else "use data `reasoning_gym`"
                 yield Finding(message, (*spans, *more), why, better, dotted(part.path))
-    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     for name, evaluation in reading.evaluate.items():
-        own = {level: spec.called for level, spec in evaluation.reward.items()}
+        own = {level: spec.type_name for level, spec in evaluation.reward.items()}
         inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
-        source = evaluation.data.called
+        source = evaluation.data.type_name
         if not answered(evaluation):
             continue
         if source in _UNJUDGED and "verifier" in (own or inherited).values():
@@ -221,7 +230,7 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"the rewards of evaluation `{name}`{whose} ask each task for its verifier, "
                 f"and {_UNJUDGED[source]} have none",
-                place(reading, ("evaluate", name, "data"), key=True),
+                span_of(reading, ("evaluate", name, "data"), key=True),
                 why,
                 advice,
                 f"evaluate.{name}.data",
@@ -245,19 +254,19 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
         "data": "drop it: the pairs bring their own prompts",
         "sampler": "drop it, or give the stage a `preference` that asks for answers",
     }
-    for row, flows in wired(reading):
-        if any(part.spec is None for part in row.parts):
+    for stage, flows in wired(reading):
+        if any(part.spec is None for part in stage.parts):
             continue  # what could not be read may be what asks for it
-        for part in row.parts:
+        for part in stage.parts:
             watched = part.slot in {"grouping", "reference", "knowledge"}
-            watched |= row.kind == "dpo" and part.slot == "sampler"
-            watched |= row.kind == "dpo" and part.slot == "data" and bool(row.of("preference"))
+            watched |= stage.kind == "dpo" and part.slot == "sampler"
+            watched |= stage.kind == "dpo" and part.slot == "data" and bool(stage.of("preference"))
             if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
                 continue
             given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
             yield Finding(
-                f"nothing in stage `{row.name}` uses {titled(part)}",
-                place(reading, part.path, key=True),
+                f"nothing in stage `{stage.name}` uses {display_name(part)}",
+                span_of(reading, part.path, key=True),
                 why=f"it provides {given}, and no component here asks for that",
                 help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
                 path=dotted(part.path),
@@ -279,15 +288,15 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
     Example: `reward: {task: {type: environment}}` in a stage without `environment`.
     Use instead: an environment, or a reward that reads the completion.
     """
-    for row, _ in wired(reading):
-        for part in row.of("reward"):
-            if part.name == "environment" and not row.of("environment"):
+    for stage, _ in wired(reading):
+        for part in stage.of("reward"):
+            if part.name == "environment" and not stage.of("environment"):
                 yield Finding(
-                    f"{titled(part)} takes the environment's rewards, and this stage has no environment",
-                    knob(reading, part, "type"),
+                    f"{display_name(part)} takes the environment's rewards, and this stage has no environment",
+                    field_span(reading, part, "type"),
                     why="an episode of one completion has no one who rewards its steps",
                     help="add `environment: {type: …}` with one of "
-                    + ", ".join(f"`{n}`" for n in known("environment")),
+                    + ", ".join(f"`{n}`" for n in components_of("environment")),
                     path=dotted(part.path),
                 )
 
@@ -296,23 +305,23 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
 def credit_unread(reading: Reading) -> Iterator[Finding]:
     """The loss of an `rl` stage does not read the credit of the rows.
 
-    What it checks: the loss of an `rl` stage asks for `advantage_RT`, whatever its knobs.
+    What it checks: the loss of an `rl` stage asks for `advantage_RT`, whatever its parameters.
     Why it matters: rewards and advantages would be computed and thrown away; the policy would imitate all of its own
     answers alike, the wrong ones too.
     Example: `kind: rl` with `loss: {type: nll}`.
     Use instead: `loss: {type: clipped}`; to imitate the best answers, an `sft` stage with data `rollouts`.
     """
-    for row, flows in wired(reading):
-        for part in row.of("loss"):
-            if row.kind != "rl" or part.spec is None:
+    for stage, flows in wired(reading):
+        for part in stage.of("loss"):
+            if stage.kind != "rl" or part.spec is None:
                 continue
             needs = [need.signal for need in part.spec.requires()]
             if "advantage_RT" not in needs and all(provided(need, flows.gives) for need in needs):
                 yield Finding(
-                    f"{titled(part)} does not read what rows are credited with",
+                    f"{display_name(part)} does not read what rows are credited with",
                     (
-                        *knob(reading, part, "type"),
-                        *beside(reading, (*row.path, "advantage"), "the credit, which nobody reads", key=True),
+                        *field_span(reading, part, "type"),
+                        *related_span(reading, (*stage.path, "advantage"), "the credit, which nobody reads", key=True),
                     ),
                     why="the policy would imitate all of its own answers alike, the wrong ones too",
                     help="set loss.type to `clipped`; the best answers are imitated in an `sft` stage with data "
@@ -329,7 +338,7 @@ def answered(evaluation: Evaluation) -> bool:
 def environment_of(reading: Reading, name: str) -> Part | None:
     """Return the environment that an evaluation asks: its own, or else that of the first `rl` stage."""
     own = [part for part in reading.trials[name].parts if part.slot == "environment"]
-    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     return next(iter(own or (scoring.of("environment") if scoring else ())), None)
 
 
@@ -345,15 +354,15 @@ def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
     """
     for name, evaluation in reading.evaluate.items():
         found = environment_of(reading, name)
-        if evaluation.data.called != "environment" or (found is not None and "tasks" in found.could_provide()):
+        if evaluation.data.type_name != "environment" or (found is not None and "tasks" in found.could_provide()):
             continue
-        bringing = ", ".join(f"`{maker}`" for slot, maker in makers("tasks", None) if slot == "environment")
+        bringing = ", ".join(f"`{maker}`" for slot, maker in possible_providers("tasks", None) if slot == "environment")
         yield Finding(
             f"evaluation `{name}` takes the tasks of its environment, and "
             + (f"`{found.name}` brings none" if found else "there is no environment"),
             (
-                *place(reading, ("evaluate", name, "data", "type")),
-                *(beside(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
+                *span_of(reading, ("evaluate", name, "data", "type")),
+                *(related_span(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
             ),
             why="nothing would say what the policy is asked to do",
             help=f"give data of a file; tasks of their own have {bringing}",
@@ -371,9 +380,9 @@ def reward_needs_training(reading: Reading) -> Iterator[Finding]:
     Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
     Use instead: name under `reward` of the evaluation the rewards that judge answers.
     """
-    scoring = next((row for row in reading.rows.values() if row.kind == "rl"), None)
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     for name, evaluation in reading.evaluate.items():
-        own = {level: spec.called for level, spec in evaluation.reward.items()}
+        own = {level: spec.type_name for level, spec in evaluation.reward.items()}
         inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
         for level, called in (own or inherited).items() if answered(evaluation) else ():
             played = evaluation.environment is not None or bool(scoring and scoring.of("environment"))
@@ -384,7 +393,7 @@ def reward_needs_training(reading: Reading) -> Iterator[Finding]:
                 more = "" if called == "kl_penalty" else ", or give the evaluation an `environment`"
                 yield Finding(
                     f"evaluation `{name}` cannot score with `{level}`{origin} since {lacks}",
-                    place(reading, path, key=True),
+                    span_of(reading, path, key=True),
                     why="an evaluation has tasks and answers, but no old policy and no reference",
                     help=f"name under `reward` of the evaluation the rewards that judge answers{more}",
                     path=dotted(path),

@@ -89,7 +89,7 @@ class Code:
     where: str
 
 
-class Refused(Exception):  # noqa: N818 - it is a verdict on the user's input, not an error of ours
+class RecipeError(Exception):
     """The recipe, its data or its run cannot go on; carries the diagnostics that say why."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
@@ -143,7 +143,7 @@ def check(
     return own
 
 
-def fault(
+def diagnostic(
     code: str, name: str, severity: Severity = "error"
 ) -> Callable[[Callable[P, Finding]], Callable[P, Diagnostic]]:
     """Own ``code`` by a function that builds its one finding; its docstring becomes the page."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from recipec.diagnostics.errors import include as faults
+from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.language.merge import merge, without
 from recipec.language.yaml_reader import Node, Source, read_source
@@ -86,7 +86,7 @@ class Includes:
             problem = "`extends` takes paths of files"
             if isinstance(entry.value, str) and entry.value.strip():
                 problem = "`extends` is read before any reference, so it cannot have one"
-            self.found.append(faults.bad_extends(_place(entry), problem, wanted, path, entry.chain))
+            self.found.append(errors.bad_extends(_place(entry), problem, wanted, path, entry.chain))
             self.complete = False
         return good
 
@@ -102,7 +102,7 @@ class Includes:
         name, file = located
         if name in open_files:
             circle = [*open_files[open_files.index(name) :], name]
-            self.found.append(faults.include_cycle(entry.span, circle, path, entry.chain))
+            self.found.append(errors.include_cycle(entry.span, circle, path, entry.chain))
             return None
         if name not in self.sources and len(self.sources) > MAX_FILES:
             self._too_many(entry, path)
@@ -114,13 +114,13 @@ class Includes:
         if tree is not None and at and "stages" in tree.value:
             wanted = "let the recipe extend it, or name a fragment: a file without `stages`"
             problem = f"`{entry.value}` is a whole recipe; a stage extends fragments only"
-            self.found.append(faults.bad_extends(entry.span, problem, wanted, path, entry.chain))
+            self.found.append(errors.bad_extends(entry.span, problem, wanted, path, entry.chain))
             return None
         return without(tree, "recipec") if tree is not None and at else tree
 
     def _too_many(self, entry: Node, path: str) -> None:
         if not self.full:
-            self.found.append(faults.too_many_includes(entry.span, MAX_FILES, path, entry.chain))
+            self.found.append(errors.too_many_includes(entry.span, MAX_FILES, path, entry.chain))
         self.full = True
 
     def _located(self, entry: Node, source: Source, path: str) -> tuple[str, str] | None:
@@ -134,17 +134,17 @@ class Includes:
         shown = "recipes of the package" if ours else f"`{root.name}`"
         target = os.path.normpath(root / name.removeprefix(SHIPPED) if ours else Path(name).absolute())
         if "\0" in written or not any(map(Path(target).is_relative_to, (root, shipped("recipes")))):
-            self.found.append(faults.include_outside(entry.span, written, shown, path, entry.chain))
+            self.found.append(errors.include_outside(entry.span, written, shown, path, entry.chain))
             return None
         for suffix in ("", ".yaml"):
             if os.path.isfile(target + suffix):  # noqa: PTH113 - a name that is too long is simply no file
                 if not _inside(target + suffix, root) and not _inside(target + suffix, shipped("recipes")):
-                    self.found.append(faults.include_symlink(entry.span, written, shown, path, entry.chain))
+                    self.found.append(errors.include_symlink(entry.span, written, shown, path, entry.chain))
                     return None
                 return name + suffix, target + suffix
         looked = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
         known = _neighbours(Path(target), root, written)
-        self.found.append(faults.include_not_found(entry.span, written, looked, known, path, entry.chain))
+        self.found.append(errors.include_not_found(entry.span, written, looked, known, path, entry.chain))
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recipec.diagnostics.errors import include as faults
+from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span
 from recipec.language.merge import merge
 from recipec.language.yaml_reader import Node, read_value
@@ -43,7 +43,7 @@ def _one(tree: Node, argument: str, line: int, found: list[Diagnostic]) -> Node:
     elif len(names) > 32:
         problem = "the path is too long"
     if problem:
-        found.append(faults.bad_override(whole, first, problem))
+        found.append(errors.bad_override(whole, first, problem))
         return tree
     value, wrong = read_value(text, line, len(dotted) + 2, argument)
     found.extend(wrong)
@@ -73,19 +73,19 @@ def _misled(tree: Node, steps: list[tuple[str, Span]], value: Node) -> Diagnosti
         if isinstance(held, list):
             if _item(held, name) is None or removes:
                 problem = f"`{here}` is a list: only its items 0 to {len(held) - 1} can be set, and none can be removed"
-                return faults.override_path(place, problem, "", (), path, _given(node))
+                return errors.override_path(place, problem, "", (), path, _given(node))
             node = _item(held, name)
         elif held is None or isinstance(held, dict):
             known = held or {}
             if name not in known and removes:
-                return faults.override_path(place, f"there is no `{path}` to remove", name, list(known), path)
+                return errors.override_path(place, f"there is no `{path}` to remove", name, list(known), path)
             if name not in known and done == ["stages"] and known and not (last and isinstance(value.value, dict)):
-                return faults.override_path(place, f"there is no stage `{name}`", name, list(known), path)
+                return errors.override_path(place, f"there is no stage `{name}`", name, list(known), path)
             node = known.get(name)
         else:
             says = f"the reference `{held}`" if "${" in str(held) else "a single value"
             problem = f"`{here}` is {says}: nothing can be set below it"
-            return faults.override_path(place, problem, "", (), path, _given(node))
+            return errors.override_path(place, problem, "", (), path, _given(node))
         done.append(name)
     return None
 

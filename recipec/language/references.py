@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from recipec.diagnostics.errors import include as faults
+from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.errors.text import nearest
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.language.yaml_reader import Node, Path
@@ -138,7 +138,7 @@ class References:
         written = text[start:end] if end else text[start : start + 24].split("\n", maxsplit=1)[0]
         place = self.place(node, written)
         if re.match(r"\$\{[^{}]*:", written):
-            self.found.append(faults.resolver(place, written, dotted(path), node.chain))
+            self.found.append(errors.resolver(place, written, dotted(path), node.chain))
             return end or start + 2
         problem = "names joined by dots are expected"
         if not end:
@@ -147,7 +147,7 @@ class References:
             problem = "references cannot stand inside references"
         elif written[2:].lstrip().startswith("."):
             problem = "it must start from the top of the recipe"
-        self.found.append(faults.bad_reference(place, written, problem, dotted(path), node.chain))
+        self.found.append(errors.bad_reference(place, written, problem, dotted(path), node.chain))
         return end or start + 2
 
     def _unknown_targets(self) -> None:
@@ -171,7 +171,7 @@ class References:
             near = f"did you mean `vars.{written}`?" if written in given.value else near
         place = self.place(use.node, written)
         missing = dotted(real)
-        self.found.append(faults.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))
+        self.found.append(errors.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))
 
 
 def _closing(text: str, start: int) -> int:
@@ -299,7 +299,7 @@ class _Order:
         first, *others = uses
         spans = tuple(use.node.span.labelled(f"`{dotted(use.path)}` is here") for use in others[:8])
         references.found.append(
-            faults.reference_cycle(first.node.span, named, dotted(first.path), (*spans, *first.node.chain))
+            errors.reference_cycle(first.node.span, named, dotted(first.path), (*spans, *first.node.chain))
         )
 
     def _growth(self) -> None:
@@ -322,5 +322,5 @@ class _Order:
             return
         references.unknown.update(references.uses)
         references.found.append(
-            faults.reference_growth(largest.node.span, problem, dotted(largest.path), largest.node.chain)
+            errors.reference_growth(largest.node.span, problem, dotted(largest.path), largest.node.chain)
         )

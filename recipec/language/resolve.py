@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from recipec.diagnostics.errors import include as faults
+from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span
 from recipec.language.includes import Includes
 from recipec.language.overrides import override
@@ -171,7 +171,7 @@ def _values(graph: References, found: list[Diagnostic]) -> dict[Path, Any]:
     except (OmegaConfBaseException, RecursionError) as problem:
         says = str(problem).split("\n", 1)[0]
         use = next((use for use in uses if dotted(use.path) == getattr(problem, "full_key", None)), uses[0])
-        found.append(faults.bad_reference(use.node.span, use.node.value[:80], says, dotted(use.path), use.node.chain))
+        found.append(errors.bad_reference(use.node.span, use.node.value[:80], says, dotted(use.path), use.node.chain))
         graph.unknown.update(use.path for use in uses)
         return {}
     return {use.path: list(accumulate(use.path, lambda held, step: held[step], initial=container))[-1] for use in uses}

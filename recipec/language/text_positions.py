@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from recipec.diagnostics.errors import text as faults
+from recipec.diagnostics.errors import text as errors
 from recipec.diagnostics.model import Diagnostic, Span
 
 MAX_BYTES = 2**20
@@ -24,33 +24,33 @@ def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnos
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
-            found.append(faults.cannot_read(file, kind, chain))
+            found.append(errors.cannot_read(file, kind, chain))
             return None
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        found.append(faults.cannot_read(file, "there is no such file", chain))
+        found.append(errors.cannot_read(file, "there is no such file", chain))
         return None
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        found.append(faults.cannot_read(file, reason.lower(), chain))
+        found.append(errors.cannot_read(file, reason.lower(), chain))
         return None
     if len(content) > MAX_BYTES:
-        found.append(faults.too_large(file, MAX_BYTES, chain))
+        found.append(errors.too_large(file, MAX_BYTES, chain))
         return None
     try:
         return clean(file, content.decode(), chain, found)
     except UnicodeDecodeError as problem:
         place = _character(file, content[: problem.start].decode())
         wide = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
-        found.append(faults.not_utf8(place, content[problem.start], wide, chain))
+        found.append(errors.not_utf8(place, content[problem.start], wide, chain))
         return None
 
 
 def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
     r"""Drop a byte order mark, end every line with ``\n``, refuse what is too large or no text."""
     if len(text) * 4 > MAX_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        found.append(faults.too_large(file, MAX_BYTES, chain))
+        found.append(errors.too_large(file, MAX_BYTES, chain))
         return None
     text = text.removeprefix("\ufeff")
     if "\r" in text:
@@ -58,7 +58,7 @@ def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]
     bad = _FORBIDDEN.search(text)
     if bad is None:
         return text
-    found.append(faults.forbidden_character(_character(file, text[: bad.start()]), bad[0], chain))
+    found.append(errors.forbidden_character(_character(file, text[: bad.start()]), bad[0], chain))
     return None
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from recipec.diagnostics.errors import text as faults
+from recipec.diagnostics.errors import text as errors
 from recipec.diagnostics.errors.syntax import syntax_error
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Fix, Span
 from recipec.language.scalars import Scalar, read_scalar
@@ -93,11 +93,11 @@ def read_source(
     reader = _read(Text(file, content, chain))
     root = reader.root
     if root is None and reader.complete:
-        reader.found.append(faults.not_a_mapping(Span(file, 1, 1, 1, 1), "empty", chain))
+        reader.found.append(errors.not_a_mapping(Span(file, 1, 1, 1, 1), "empty", chain))
     elif root is not None and not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else "a single value" if root.value is not None else "empty"
         if reader.complete:
-            reader.found.append(faults.not_a_mapping(_first_line(root.span), kind, chain))
+            reader.found.append(errors.not_a_mapping(_first_line(root.span), kind, chain))
         root = None
     return Source(file, content, root, (*found, *reader.found), reader.complete and root is not None)
 
@@ -165,7 +165,7 @@ class _Reader:
             elif isinstance(event, yaml.DocumentStartEvent):
                 self.documents += 1
                 if self.documents > 1:
-                    self._stop(faults.several_documents(self._at(event), self.text.chain))
+                    self._stop(errors.several_documents(self._at(event), self.text.chain))
 
     def abandon(self) -> None:
         """Close what is open and keep what was understood."""
@@ -197,13 +197,13 @@ class _Reader:
                 if tag
                 else self._at(event)
             )
-            self.found.append(faults.tag(span, tag[0] if tag else str(event.tag), self._place(), self.text.chain))
+            self.found.append(errors.tag(span, tag[0] if tag else str(event.tag), self._place(), self.text.chain))
         return self.text.mark(min(end, event.end_mark.index), start)
 
     def _counted(self, size: int, span: Span) -> None:
         self.count += size
         if self.count > MAX_NODES:
-            self._stop(faults.too_many_values(_first_line(span), MAX_NODES, self.text.chain))
+            self._stop(errors.too_many_values(_first_line(span), MAX_NODES, self.text.chain))
 
     def _scalar(self, event: Any) -> None:
         start = self._own_start(event)
@@ -225,7 +225,7 @@ class _Reader:
     def _resolve(self, text: str, span: Span) -> Scalar:
         value, problem = read_scalar(text)
         if problem:
-            self.found.append(faults.number_out_of_range(span, text, problem, self._place(), self.text.chain))
+            self.found.append(errors.number_out_of_range(span, text, problem, self._place(), self.text.chain))
         return value
 
     def _awaits_key(self) -> bool:
@@ -240,7 +240,7 @@ class _Reader:
         span = self._at(event)
         self._counted(1, span)
         if len(self.stack) >= MAX_DEPTH:
-            self._stop(faults.too_deep(_first_line(span), MAX_DEPTH, self.text.chain))
+            self._stop(errors.too_deep(_first_line(span), MAX_DEPTH, self.text.chain))
         if event.anchor is not None:
             self.anchors[event.anchor] = None  # an alias to it from inside would have no end
         empty: dict[str, Node] | list[Node] = {} if isinstance(event, yaml.MappingStartEvent) else []
@@ -265,7 +265,7 @@ class _Reader:
         if target is None:
             inside = event.anchor in self.anchors
             names = list(self.anchors)
-            self.found.append(faults.bad_alias(span, event.anchor, inside, names, self.text.chain))
+            self.found.append(errors.bad_alias(span, event.anchor, inside, names, self.text.chain))
             self._attach(Node(None, span, self._key_span(), self.text.chain))
             return
         self._counted(target.size, span)
@@ -292,17 +292,17 @@ class _Reader:
     def _take_key(self, frame: _Open, keys: dict[str, Node], node: Node, text: str | None, plain: bool) -> None:
         chain = self.text.chain
         if plain and text == "<<":
-            self.found.append(faults.merge_key(node.span, chain))
+            self.found.append(errors.merge_key(node.span, chain))
             frame.skip = True
             return
         if not text or not isinstance(node.value, str):
-            self.found.append(faults.key_not_text(node.span, text, self._place(), chain))
+            self.found.append(errors.key_not_text(node.span, text, self._place(), chain))
         if not text:
             frame.skip = True
             return
         if text in keys:
             first = keys[text].key or keys[text].span
-            self.found.append(faults.duplicate_key(node.span, first, text, self._place(), chain))
+            self.found.append(errors.duplicate_key(node.span, first, text, self._place(), chain))
         frame.key, frame.key_span = text, node.span
 
 
@@ -372,7 +372,7 @@ def _refuse_unquoted(text: Text, start: int, end: int) -> Diagnostic:
     before, after = text.text[:start].rstrip(" ")[-1:], text.text[end:].lstrip(" ")[:1]
     whole = before in set(":,[{") and after in set(",]}\n")
     fix = Fix("put it in quotes", place, f'"{written}"') if whole else None
-    return faults.unquoted_reference(place, written, fix, text.chain)
+    return errors.unquoted_reference(place, written, fix, text.chain)
 
 
 def _syntax(text: Text, problem: Exception) -> Diagnostic:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from recipec.component import Component
 from recipec.graph import BOOKKEEPING, FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
 from recipec.lowering.inheritance import adapter_start, policies, reference_settings
-from recipec.lowering.nodes import Draft, draft_row, dump, keys_of, publisher
+from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
 from recipec.spec.attention import Auto
 from recipec.spec.recipe import PAIRED, Recipe, Stage, weights_kind
 
@@ -54,7 +54,7 @@ def lower(recipe: Recipe) -> Graph:
 def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> StageGraph:
     """Lower one stage whose sources are lowered already."""
     stage, policy = recipe.stages[name], policies(recipe)[name]
-    drafts = {draft.id: draft for draft in draft_row(name, stage, policy)}
+    drafts = {draft.id: draft for draft in draft_stage(name, stage, policy)}
     nodes: dict[str, Node] = {}
     for key in in_order({d.id: d.sources(drafts) for d in drafts.values()}):
         nodes[key] = _node(drafts[key], nodes, drafts, done)
@@ -85,11 +85,13 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     )
 
 
-def _resampled(name: str, stage: Stage, steps: Sequence[Node], drafts: Mapping[str, Draft]) -> tuple[Node | Loop, ...]:
+def _resampled(
+    name: str, stage: Stage, steps: Sequence[Node], drafts: Mapping[str, UnboundNode]
+) -> tuple[Node | Loop, ...]:
     """Put what the total reward waits for into a loop of its own, where groups without a signal are sampled again."""
     if stage.kind != "rl" or stage.sampler is None or getattr(stage.sampler, "group_filter", None) is None:
         return tuple(steps)
-    inside = {publisher("reward_R", drafts)}
+    inside = {provider_of("reward_R", drafts)}
     for node in reversed(steps):
         if node.id in inside:
             inside |= {given.value.node for given in node.inputs}
@@ -131,7 +133,9 @@ def in_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:
             heapq.heappush(ready, rank[more])
 
 
-def _node(draft: Draft, nodes: Mapping[str, Node], drafts: Mapping[str, Draft], done: Mapping[str, StageGraph]) -> Node:
+def _node(
+    draft: UnboundNode, nodes: Mapping[str, Node], drafts: Mapping[str, UnboundNode], done: Mapping[str, StageGraph]
+) -> Node:
     inputs = [Input(parameter, Value(signal, source)) for parameter, signal, source in draft.bound(drafts)]
     given = [(i.parameter, i.value.signal, nodes[i.value.node].digest) for i in inputs]
     given += [
@@ -145,10 +149,10 @@ def _node(draft: Draft, nodes: Mapping[str, Node], drafts: Mapping[str, Draft], 
         slot=draft.slot,
         type=draft.type,
         impl=draft.impl,
-        knobs=draft.knobs,
+        params=draft.params,
         inputs=tuple(inputs),
         outputs=draft.outputs,
-        digest=digest(FORMAT, draft.slot, draft.type, draft.knobs, given, others),
+        digest=digest(FORMAT, draft.slot, draft.type, draft.params, given, others),
         keys=draft.keys,
     )
 

@@ -16,11 +16,11 @@ Place = Literal["before", "steps", "updates"]
 IMAGES = ("pixels_I", "image_row_I")
 _OF_EPISODES = ("gamma", "invalid_action_penalty")
 _OF_TOKENS = ("weight", "scale", "singleton", "epsilon")
-"""Knobs of `group_relative` that `token_relative` has, too."""
+"""Parameters of `group_relative` that `token_relative` has, too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class UnboundNode:
     """A node that is not bound yet.
 
     Example: ``Draft("explore/broadcast.advantage_RT", "compiler", "broadcast", "recipec…compiler_ops:broadcast", {},
@@ -31,7 +31,7 @@ class Draft:
     slot: str
     type: str
     impl: str
-    knobs: Mapping[str, Any]
+    params: Mapping[str, Any]
     needs: tuple[tuple[str, str, str], ...]
     """Parameter, signal, and the id of the node it must come from (empty: whoever publishes the signal)."""
     outputs: tuple[str, ...]
@@ -42,19 +42,19 @@ class Draft:
     artifacts: tuple[tuple[str, str], ...] = ()
     """Stage and artifact that the node reads."""
 
-    def bound(self, drafts: Mapping[str, Draft]) -> Iterator[tuple[str, str, str]]:
+    def bound(self, drafts: Mapping[str, UnboundNode]) -> Iterator[tuple[str, str, str]]:
         """Yield parameter, signal and the id of the node that makes it, for every column it takes."""
         for parameter, signal, source in self.needs:
             if SIGNALS[signal].kind in {"column", "scalar"}:
-                yield parameter, signal, source or publisher(signal, drafts)
+                yield parameter, signal, source or provider_of(signal, drafts)
 
-    def sources(self, drafts: Mapping[str, Draft]) -> tuple[str, ...]:
+    def sources(self, drafts: Mapping[str, UnboundNode]) -> tuple[str, ...]:
         """Ids of the nodes it waits for, those of features and of facts too."""
-        found = [source or publisher(signal, drafts) for _, signal, source in self.needs]
+        found = [source or provider_of(signal, drafts) for _, signal, source in self.needs]
         return tuple(dict.fromkeys(found))
 
 
-def publisher(signal: str, drafts: Mapping[str, Draft]) -> str:
+def provider_of(signal: str, drafts: Mapping[str, UnboundNode]) -> str:
     """Return the id of the node that others get a signal from."""
     found = [draft.id for draft in drafts.values() if draft.publishes and signal in draft.outputs]
     assert found, f"nothing provides `{signal}`: the wiring checks must refuse this recipe"
@@ -67,7 +67,7 @@ def dump(section: Section) -> dict[str, Any]:
 
 
 def keys_of(value: Any, prefix: str) -> Iterator[str]:
-    """Yield the dotted key of every knob below ``prefix``, given or not.
+    """Yield the dotted key of every parameter below ``prefix``, given or not.
 
     >>> from recipec.spec.loss import Dpo
     >>> list(keys_of(Dpo(), "stages.align.loss"))[:2]
@@ -83,7 +83,7 @@ def keys_of(value: Any, prefix: str) -> Iterator[str]:
         yield prefix
 
 
-def draft_row(name: str, stage: Stage, policy: Component) -> list[Draft]:
+def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]:
     """Draft every node of a stage in reading order, the compiler's own among them."""
     row = {draft.slot: draft for draft in _single(name, stage)}
     rewards = [_level(name, "reward", level, spec) for level, spec in sorted(stage.reward.items())]
@@ -112,23 +112,23 @@ def draft_row(name: str, stage: Stage, policy: Component) -> list[Draft]:
     return [_placed(_asked(draft, asked, stage), stage) for draft in drafts]
 
 
-def _single(name: str, stage: Stage) -> Iterator[Draft]:
+def _single(name: str, stage: Stage) -> Iterator[UnboundNode]:
     for slot in ("data", "knowledge", "environment", "sampler", "preference", "reference", "grouping"):
         spec: Component | None = getattr(stage, slot)
         if spec is not None:
             yield _component(name, slot, spec, keys=tuple(keys_of(spec, f"stages.{name}.{slot}")))
 
 
-def _component(name: str, slot: str, spec: Component, *, keys: Sequence[str]) -> Draft:
+def _component(name: str, slot: str, spec: Component, *, keys: Sequence[str]) -> UnboundNode:
     needs = list(spec.requires())
-    hidden = tuple(f"stages.{name}.{slot}.{knob}" for knob in spec.lowered)
+    hidden = tuple(f"stages.{name}.{slot}.{param}" for param in spec.lowered)
     columns = {need.parameter: need for need in needs if "." not in need.signal}
-    return Draft(
+    return UnboundNode(
         id=f"{name}/{slot}",
         slot=slot.partition(".")[0],
-        type=spec.called,
+        type=spec.type_name,
         impl=spec.impl,
-        knobs={key: value for key, value in dump(spec).items() if key != "type"},
+        params={key: value for key, value in dump(spec).items() if key != "type"},
         needs=tuple((need.parameter, need.signal, "") for need in columns.values()),
         outputs=spec.provides(),
         keys=tuple(key for key in keys if key not in hidden),
@@ -145,7 +145,7 @@ def _artifacts(spec: Component, needs: Sequence[Need]) -> Iterator[tuple[str, st
         yield spec.from_, "policy"
 
 
-def _level(name: str, slot: str, level: str, spec: Component) -> Draft:
+def _level(name: str, slot: str, level: str, spec: Component) -> UnboundNode:
     keys = tuple(keys_of(spec, f"stages.{name}.{slot}.{level}"))
     draft = _component(name, f"{slot}.{level}", spec, keys=keys)
     own = tuple(signal for signal in draft.outputs if signal not in {"score_R", "return_R"})  # see `_episodes`
@@ -159,22 +159,24 @@ def _op(
     needs: Sequence[str],
     outputs: tuple[str, ...],
     *,
-    knobs: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
     keys: tuple[str, ...] = (),
     place: Place = "steps",
-) -> Draft:
+) -> UnboundNode:
     bound = tuple((signal, signal, "") for signal in needs)
-    return Draft(f"{name}/{node}", "compiler", function, OPS + function, knobs or {}, bound, outputs, keys, place)
+    return UnboundNode(
+        f"{name}/{node}", "compiler", function, OPS + function, params or {}, bound, outputs, keys, place
+    )
 
 
-def _collate(name: str, stage: Stage) -> Draft:
+def _collate(name: str, stage: Stage) -> UnboundNode:
     rows = ("tokens_RT", "attend_RT", "trained_RT", "turn_RT", "prompt_id_R")
     if stage.kind == "sft":
         return _op(name, "collate", "collate_completions", ("completion_P",), rows)
     return _op(name, "collate", "collate_pairs", ("chosen_P", "rejected_P"), (*rows, "by_pair_R", "chosen_R"))
 
 
-def _images(name: str, stage: Stage) -> Draft:
+def _images(name: str, stage: Stage) -> UnboundNode:
     """Draft what gives rows the images of their tasks or examples: every pass over a row then sees the same ones."""
     function, needs = {
         "rl": ("images_of_prompts", ("prompt_P", "by_prompt_R")),
@@ -184,7 +186,7 @@ def _images(name: str, stage: Stage) -> Draft:
     return _op(name, "images", function, needs, IMAGES)
 
 
-def _beside_policy(draft: Draft, policy: Component) -> Draft:
+def _beside_policy(draft: UnboundNode, policy: Component) -> UnboundNode:
     """Let a reference see the images that the policy sees."""
     seen = tuple(need.signal for need in policy.requires() if need.signal in IMAGES)
     if draft.slot != "reference" or not seen:
@@ -192,30 +194,30 @@ def _beside_policy(draft: Draft, policy: Component) -> Draft:
     return replace(draft, needs=(*draft.needs, *((signal, signal, "") for signal in seen)))
 
 
-def _sum_rewards(name: str, stage: Stage, levels: Sequence[Draft]) -> Draft:
+def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> UnboundNode:
     keys = tuple(f"stages.{name}.reward.{level}.weight" for level in sorted(stage.reward))
-    weights = {"weights": [level.knobs["weight"] for level in levels]}
+    weights = {"weights": [level.params["weight"] for level in levels]}
     steps = getattr(stage.sampler, "rows", "") == "step"
     function, needs = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
-    draft = _op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), knobs=weights, keys=keys)
+    draft = _op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)
     return replace(draft, needs=(*draft.needs, *(("*reward_R", "reward_R", level.id) for level in levels)))
 
 
-def _episodes(name: str, stage: Stage, needed: Collection[str]) -> Iterator[Draft]:
+def _episodes(name: str, stage: Stage, needed: Collection[str]) -> Iterator[UnboundNode]:
     """Draft what an episode's rows know of each other, by the sum of the reward levels."""
     steps = ("reward_R", "episode_id_R", "step_R")
     for level, spec in stage.reward.items():
         if "return_R" in spec.provides():
-            knobs = {key: value for key, value in dump(spec).items() if key in _OF_EPISODES}
-            keys = tuple(f"stages.{name}.reward.{level}.{key}" for key in knobs)
+            params = {key: value for key, value in dump(spec).items() if key in _OF_EPISODES}
+            keys = tuple(f"stages.{name}.reward.{level}.{key}" for key in params)
             needs, gives = (*steps, "action_valid_R"), ("score_R", "return_R")
-            yield _op(name, "episodes", "episode_returns", needs, gives, knobs=knobs, keys=keys)
+            yield _op(name, "episodes", "episode_returns", needs, gives, params=params, keys=keys)
             return
     if "score_R" in needed:
         yield _op(name, "sum.score_R", "episode_total", steps, ("score_R",))
 
 
-def _credit(name: str, stage: Stage) -> list[Draft]:
+def _credit(name: str, stage: Stage) -> list[UnboundNode]:
     """Draft the levels of credit and what makes one credit of them.
 
     ``sum`` adds them; ``sequential`` hands the credit so far to the next level, in the order of the recipe;
@@ -250,27 +252,27 @@ def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[t
         yield (parameter, "advantage_R", before) if parameter == "value_R" else (parameter, signal, source)
 
 
-def _token_level(level: Draft) -> Draft:
-    """Let a level compare tokens: the same knobs, and the extent of each row beside its columns."""
+def _token_level(level: UnboundNode) -> UnboundNode:
+    """Let a level compare tokens: the same parameters, and the extent of each row beside its columns."""
     needs = tuple(need for need in level.needs if need[0] in {"value_R", "group_R", "failed_R"})
     more = tuple((signal, signal, "") for signal in ("attend_RT", "trained_RT"))
-    knobs = {key: value for key, value in level.knobs.items() if key in _OF_TOKENS}
+    params = {key: value for key, value in level.params.items() if key in _OF_TOKENS}
     op = replace(
         level,
         slot="compiler",
         type="token_relative",
         impl="recipec.runtime.objective.advantage:token_relative",
-        knobs=knobs,
+        params=params,
     )
     return replace(op, needs=(*needs, *more), outputs=("advantage_RT",))
 
 
-def _old(name: str, policy: Component) -> Draft:
+def _old(name: str, policy: Component) -> UnboundNode:
     old = _component(name, "policy", policy, keys=())
     return replace(old, id=f"{name}/old", outputs=("old_logprob_RT",))
 
 
-def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> list[Draft]:
+def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> list[UnboundNode]:
     """Draft the body of the loop over updates: weigh -> policy -> loss -> optimizer."""
     assert stage.loss is not None
     assert stage.optimizer is not None
@@ -283,18 +285,18 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> lis
         name, "optimizer", stage.optimizer, keys=tuple(keys_of(stage.optimizer, f"{prefix}.optimizer"))
     )
     wanted = {signal for _, signal, _ in loss.needs}
-    weigh: list[Draft] = []
+    weigh: list[UnboundNode] = []
     if "weight_RT" in wanted:
-        knobs = {key: loss.knobs[key] for key in stage.loss.lowered}
+        params = {key: loss.params[key] for key in stage.loss.lowered}
         keys = tuple(f"{prefix}.loss.{key}" for key in stage.loss.lowered)
         needs = ("trained_RT", "failed_R") if failed else ("trained_RT",)
-        weigh = [_op(name, "weigh", "weigh", needs, ("weight_RT",), knobs=knobs, keys=keys)]
+        weigh = [_op(name, "weigh", "weigh", needs, ("weight_RT",), params=params, keys=keys)]
     elif "weight_R" in wanted:
         weigh = [_op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]
     return [replace(draft, place="updates") for draft in (*weigh, trained, loss, optimizer)]
 
 
-def _asked(draft: Draft, asked: set[str], stage: Stage) -> Draft:
+def _asked(draft: UnboundNode, asked: set[str], stage: Stage) -> UnboundNode:
     """Leave out what a source of tasks could provide and nobody here reads, or reads from elsewhere.
 
     A sampler of a stage that makes pairs makes no rows of its own: it is asked by the preference.
@@ -308,7 +310,7 @@ def _asked(draft: Draft, asked: set[str], stage: Stage) -> Draft:
     return replace(draft, outputs=tuple(s for s in draft.outputs if s in asked - elsewhere))
 
 
-def _placed(draft: Draft, stage: Stage) -> Draft:
+def _placed(draft: UnboundNode, stage: Stage) -> UnboundNode:
     """Put what is done once before the loop: facts, environments, and everything that makes pairs."""
     once = {"knowledge", "environment"}
     if stage.preference is not None:

@@ -41,7 +41,7 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
     loss = _node(stage, "loss")
     if loss is None or readers != [loss] or not one_update(stage) or dropout(stage.settings["policy"]):
         return stage
-    if loss.knobs.get("sampler_correction", "none") != "none":
+    if loss.params.get("sampler_correction", "none") != "none":
         return stage
     own = Input("logprob_RT", Value("logprob_RT", policy.id))
     name = f"{stage.name}/detach"
@@ -72,11 +72,11 @@ def drop_zero_credit(stage: StageGraph) -> StageGraph:
     loss, policy = _node(stage, "loss"), _node(stage, "policy")
     if loss is None or policy is None or loss.type != "clipped":
         return stage
-    if loss.knobs["beta"] or loss.knobs["entropy"] or dropout(stage.settings["policy"]):
+    if loss.params["beta"] or loss.params["entropy"] or dropout(stage.settings["policy"]):
         return stage
     why = "without KL, entropy bonus and dropout, a row whose credit is 0 on every token adds 0 to loss and gradient"
     saves = "forward and backward of those rows: all of a group with equal rewards"
-    marked = replace(policy, knobs={**policy.knobs, "drop_zero_credit": True})
+    marked = replace(policy, params={**policy.params, "drop_zero_credit": True})
     stage = _mapped(stage, lambda node: [marked] if node.id == policy.id else [node])
     return _noted(stage, Removal("the update's passes over rows without credit", why, saves))
 
@@ -129,7 +129,7 @@ def one_update(stage: StageGraph) -> bool:
     if budget["rows_per_update"] is not None:
         sampler = _node(stage, "sampler")
         # only trajectories have a number of rows that is known before they are sampled
-        known = sampler is not None and sampler.type == "chain" and sampler.knobs["rows"] == "trajectory"
+        known = sampler is not None and sampler.type == "chain" and sampler.params["rows"] == "trajectory"
         rows = (budget["prompts_per_step"] or 0) * stage.settings["num_generations"]
         return bool(known and budget["rows_per_update"] >= rows)
     if budget["prompts_per_update"] is not None:

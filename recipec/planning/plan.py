@@ -177,7 +177,7 @@ def sources(stage: StageGraph) -> Iterator[str]:
     yield stage.origin
     yield str((stage.settings["reference"] or {}).get("from") or "")
     for node in stage.nodes():
-        if isinstance(read := node.knobs.get("rollouts"), str):
+        if isinstance(read := node.params.get("rollouts"), str):
             yield read.rpartition(".")[0]
 
 
@@ -289,7 +289,7 @@ def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:
     budget = stage.settings["budget"]
     if budget["steps"]:
         return int(budget["steps"])
-    data = next((node.knobs for node in stage.nodes() if node.slot in {"data", "preference"}), {})
+    data = next((node.params for node in stage.nodes() if node.slot in {"data", "preference"}), {})
     rows = rows or data.get("size")
     if rows is None or not units:
         return None

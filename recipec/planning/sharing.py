@@ -21,7 +21,7 @@ from recipec.lowering.optimise import dropout
 from recipec.planning.cost import Phase, Work
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts, total
-from recipec.planning.workload import Expected, counted, expected, knobs
+from recipec.planning.workload import SharingForecast, counted, forecast, sampler_params
 from recipec.spec.attention import WORTH
 
 FORMS = ("trie", "shared_prefix")
@@ -166,8 +166,8 @@ def _operations(work: Work, counts: Counts, matrices: float, attention: float, h
 
 def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -> Sharing | str | None:
     """Predict what a stage's rows share; a text says why that cannot be known, None that there is nothing."""
-    made = expected(graph, stage, size)
-    if not isinstance(made, Expected):
+    made = forecast(graph, stage, size)
+    if not isinstance(made, SharingForecast):
         return made
     dense = total(s.dense() for s in made.forms["trie"]).scaled(made.units)
     forms, together = [], None
@@ -179,7 +179,7 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -
     chosen = choose(stage, forms)
     # what comes on top can only speak for the forest
     fixed = forms[0].ideal is not None and (chosen[2] == "trie" or not made.assumes)
-    fixed = fixed and knobs(stage, "data").get("max_length") is not None
+    fixed = fixed and sampler_params(stage, "data").get("max_length") is not None
     return Sharing(
         round(dense.tokens), tuple(forms), *chosen, fixed or not _may_share(stage), unshuffled=together,
         assumes=made.assumes,

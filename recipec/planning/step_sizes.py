@@ -62,11 +62,11 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
     ``positions`` is the longest sequence of the model, where the recipe itself says it.
     """
     found = _lengths(stage, positions)
-    tries = int((_knobs(stage, "sampler").get("group_filter") or {}).get("max_tries", 1))
+    tries = int((_params(stage, "sampler").get("group_filter") or {}).get("max_tries", 1))
     said = []
     if tries > 1:
         said.append(f"`group_filter` samples every prompt {tries} times, the most it may")
-    if stage.settings["budget"].get("rows_per_update") and _knobs(stage, "sampler").get("rows") == "step":
+    if stage.settings["budget"].get("rows_per_update") and _params(stage, "sampler").get("rows") == "step":
         said.append(
             "a step has as many updates as its rows make, and how many turns there are is not known "
             "before; the schedule of the learning rate goes by steps"
@@ -79,12 +79,16 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
 
 def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
     budget = stage.settings["budget"]
-    longest = _knobs(stage, "data").get("max_length")
+    longest = _params(stage, "data").get("max_length")
     if stage.kind != "rl":
         units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
         said = _bounded("row", longest, positions)
         return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest or positions, (said,))
-    units, sampler, world = int(budget["prompts_per_step"] or 0), _knobs(stage, "sampler"), _knobs(stage, "environment")
+    units, sampler, world = (
+        int(budget["prompts_per_step"] or 0),
+        _params(stage, "sampler"),
+        _params(stage, "environment"),
+    )
     if world:
         return _episodes(units, sampler, world, longest, positions)
     completion = sampler.get("max_completion_length")
@@ -95,8 +99,8 @@ def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
     return Lengths(units, rows, longest or room, completion, assumes, sampled=sampled)
 
 
-def _knobs(stage: StageGraph, slot: str) -> Mapping[str, Any]:
-    return next((node.knobs for node in stage.nodes() if node.slot == slot), {})
+def _params(stage: StageGraph, slot: str) -> Mapping[str, Any]:
+    return next((node.params for node in stage.nodes() if node.slot == slot), {})
 
 
 def _bounded(what: str, longest: int | None, positions: int | None) -> str:

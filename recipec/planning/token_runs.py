@@ -38,7 +38,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TokenRun:
     """Tokens of a prompt's rows, behind ``begin`` others, that ``rows`` rows have in common; there are ``times`` such.
 
     Example: ``Segment(512, 0, rows=8)`` is the prompt of a group of eight.
@@ -131,7 +131,7 @@ class Episode:
         return self.prompt + (turn - 1) * (self.written + self.observed)
 
 
-def growing(group: Group, episode: Episode, *, steps: bool) -> list[Segment]:
+def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun]:
     """Lay out rows whose turns follow each other: whole trajectories, or every turn with all that came before it.
 
     >>> flat = growing(Group(8), Episode(512, 1, 64), steps=False)
@@ -139,32 +139,32 @@ def growing(group: Group, episode: Episode, *, steps: bool) -> list[Segment]:
     (4608.0, 1024.0)
     """
     turns = episode.turns
-    found = [Segment(episode.prompt, 0, group.leaves * (turns if steps else 1))]
+    found = [TokenRun(episode.prompt, 0, group.leaves * (turns if steps else 1))]
     for turn in range(1, turns + 1):
         begin = episode.before(turn)
         for leaves, times in group.nodes(turn, turns):
             later = turns - turn if steps else 1
-            found.append(Segment(episode.written, begin, leaves * (later + steps), times, scored=leaves))
+            found.append(TokenRun(episode.written, begin, leaves * (later + steps), times, scored=leaves))
             if turn < turns and episode.observed:
-                found.append(Segment(episode.observed, begin + episode.written, leaves * later, times))
+                found.append(TokenRun(episode.observed, begin + episode.written, leaves * later, times))
     return found
 
 
-def windowed(group: Group, episode: Episode) -> list[Segment]:
+def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
     """Lay out step rows whose prompts are written anew: the group shares the first, copies of a turn share theirs.
 
     What histories happen to have in common is not known from the recipe.
     """
-    found = [Segment(episode.prompt, 0, group.leaves)]
+    found = [TokenRun(episode.prompt, 0, group.leaves)]
     for turn in range(1, episode.turns + 1):
         for leaves, times in group.nodes(turn, episode.turns):
             if turn > 1:
-                found.append(Segment(episode.prompt, 0, leaves, times))
-            found.append(Segment(episode.written, episode.prompt, leaves, times, scored=leaves))
+                found.append(TokenRun(episode.prompt, 0, leaves, times))
+            found.append(TokenRun(episode.written, episode.prompt, leaves, times, scored=leaves))
     return found
 
 
-def whole_prompts(group: Group, episode: Episode, *, steps: bool, anew: bool = False) -> list[Segment]:
+def shared_prompt(group: Group, episode: Episode, *, steps: bool, anew: bool = False) -> list[TokenRun]:
     """Lay out rows that share whole prompts and nothing else, the two-level form; ``anew``: with windowed prompts.
 
     >>> total(s.once() for s in whole_prompts(Group(1, 2), Episode(100, 2, 50), steps=False)).tokens
@@ -173,13 +173,13 @@ def whole_prompts(group: Group, episode: Episode, *, steps: bool, anew: bool = F
     if not steps:
         trained = episode.turns * episode.written
         answers = episode.length - episode.prompt - trained
-        behind = [Segment(trained, episode.prompt, 1, group.leaves, scored=1)]
-        behind += [Segment(answers, episode.prompt + trained, 1, group.leaves)] if answers else []
-        return [Segment(episode.prompt, 0, group.leaves), *behind]
+        behind = [TokenRun(trained, episode.prompt, 1, group.leaves, scored=1)]
+        behind += [TokenRun(answers, episode.prompt + trained, 1, group.leaves)] if answers else []
+        return [TokenRun(episode.prompt, 0, group.leaves), *behind]
     found = []
     for turn in range(1, episode.turns + 1):
         context = episode.prompt if anew else episode.before(turn)
         above = sum(times for _, times in group.nodes(turn - 1, episode.turns)) if turn > 1 else 1.0
-        found.append(Segment(context, 0, group.leaves / above, above))
-        found.append(Segment(episode.written, context, 1, group.leaves, scored=1))
+        found.append(TokenRun(context, 0, group.leaves / above, above))
+        found.append(TokenRun(episode.written, context, 1, group.leaves, scored=1))
     return found

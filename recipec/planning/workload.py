@@ -9,27 +9,36 @@ from typing import Any
 
 from recipec.graph import Graph, StageGraph
 from recipec.planning.step_sizes import Lengths, lengths
-from recipec.planning.token_runs import Counts, Episode, Group, Segment, growing, total, whole_prompts, windowed
+from recipec.planning.token_runs import (
+    Counts,
+    Episode,
+    Group,
+    TokenRun,
+    append_only,
+    shared_prompt,
+    sliding_window,
+    total,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class SharingForecast:
     """Segments of a prompt's rows by attention type, and how many prompts (or pairs) a step has."""
 
     units: int
     rows: int
-    forms: Mapping[str, Sequence[Segment]]
+    forms: Mapping[str, Sequence[TokenRun]]
     tree: float
     """Unique tokens that hang together: those of a group, or of what of it has a prompt in common."""
     assumes: tuple[str, ...] = ()
 
 
-def knobs(stage: StageGraph, slot: str) -> Mapping[str, Any]:
+def sampler_params(stage: StageGraph, slot: str) -> Mapping[str, Any]:
     """Return what a slot says; nothing where the stage has none."""
-    return next((node.knobs for node in stage.nodes() if node.slot == slot), {})
+    return next((node.params for node in stage.nodes() if node.slot == slot), {})
 
 
-def expected(graph: Graph, stage: StageGraph, size: Lengths) -> Expected | str | None:
+def forecast(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | str | None:
     """Lay out the rows that a recipe lets expect; a text says why it cannot be known, None that nothing is shared."""
     if stage.kind == "sft":
         return None
@@ -37,13 +46,13 @@ def expected(graph: Graph, stage: StageGraph, size: Lengths) -> Expected | str |
         return _pairs(graph, stage, size)
     if size.completion is None:
         return "the sampler does not bound the length of a row"
-    sampler, world = knobs(stage, "sampler"), knobs(stage, "environment")
-    if not (knobs(stage, "data").get("max_length") or size.prompt):
+    sampler, world = sampler_params(stage, "sampler"), sampler_params(stage, "environment")
+    if not (sampler_params(stage, "data").get("max_length") or size.prompt):
         return "prompts are of unknown length: give `data.max_length`, or rows of a run (`--rows`)"
-    return _episodes(size, sampler, world, float(knobs(stage, "data").get("max_length") or size.prompt or 0))
+    return _episodes(size, sampler, world, float(sampler_params(stage, "data").get("max_length") or size.prompt or 0))
 
 
-def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any], first: float) -> Expected:
+def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any], first: float) -> SharingForecast:
     """Lay out episodes, the first prompt of which has ``first`` tokens."""
     assert size.completion is not None, "rows are bounded"
     group = _group(sampler)
@@ -56,21 +65,21 @@ def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any
         said = "of prompts that are written anew, rows share a group's first one; what histories have in common, and"
         said += " what stands before them, comes on top: `--rows` measures it"
         forms = {
-            "trie": windowed(group, episode),
-            "shared_prefix": whole_prompts(group, episode, steps=True, anew=True),
+            "trie": sliding_window(group, episode),
+            "shared_prefix": shared_prompt(group, episode, steps=True, anew=True),
         }
-        return Expected(size.units, size.rows, forms, episode.prompt + group.leaves * episode.written, (said,))
+        return SharingForecast(size.units, size.rows, forms, episode.prompt + group.leaves * episode.written, (said,))
     assert size.sampled is not None, "an episode is played"
     observed = size.sampled.observed / (turns - 1) if turns > 1 else 0.0
     return _laid(size, group, Episode(first, turns, size.sampled.written / turns, observed), steps=steps)
 
 
-def _laid(size: Lengths, group: Group, episode: Episode, *, steps: bool) -> Expected:
+def _laid(size: Lengths, group: Group, episode: Episode, *, steps: bool) -> SharingForecast:
     forms = {
-        "trie": growing(group, episode, steps=steps),
-        "shared_prefix": whole_prompts(group, episode, steps=steps),
+        "trie": append_only(group, episode, steps=steps),
+        "shared_prefix": shared_prompt(group, episode, steps=steps),
     }
-    return Expected(size.units, size.rows, forms, total(s.once() for s in forms["trie"]).tokens)
+    return SharingForecast(size.units, size.rows, forms, total(s.once() for s in forms["trie"]).tokens)
 
 
 def _group(sampler: Mapping[str, Any]) -> Group:
@@ -80,11 +89,11 @@ def _group(sampler: Mapping[str, Any]) -> Group:
     return Group(int(sampler["trees"]), added, min(1.0, int(sampler["keep"] or 1 + added) / (1 + added)))
 
 
-def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> Expected | str:
+def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | str:
     """Two answers of one prompt: of the stage that sampled them, where one did."""
-    source = str(knobs(stage, "preference").get("rollouts") or "").rpartition(".")[0]
+    source = str(sampler_params(stage, "preference").get("rollouts") or "").rpartition(".")[0]
     sampled = next((other for other in graph.stages if other.name == source), None)
-    if sampled is None or knobs(sampled, "environment"):
+    if sampled is None or sampler_params(sampled, "environment"):
         return "how the tokens of a pair divide into prompt and answers: `--rows` measures it"
     of = lengths(sampled)
     if of.prompt is None or of.completion is None:
@@ -92,7 +101,7 @@ def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> Expected | str:
     return _laid(size, Group(2), Episode(of.prompt, 1, of.completion), steps=False)
 
 
-def counted(stage: StageGraph, made: Expected, segments: Sequence[Segment]) -> tuple[Counts, Counts]:
+def counted(stage: StageGraph, made: SharingForecast, segments: Sequence[TokenRun]) -> tuple[Counts, Counts]:
     """Count a step's unique tokens, and those of its updates, where a token of two minibatches counts twice."""
     budget = stage.settings["budget"]
     once = total(s.once() for s in segments)

@@ -1,4 +1,4 @@
-"""What a knob takes, in plain words: the validator's own vocabulary never reaches a reader."""
+"""What a parameter takes, in plain words: the validator's own vocabulary never reaches a reader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class FieldType:
     """What one place of a section takes.
 
     Example: of ``epsilon`` in the loss ``clipped``, ``Taken(float, (Gt(0), Le(1)), "", "Clip below 1 - epsilon.")``.
@@ -47,21 +47,21 @@ class Taken:
         return f"{said}, in {self.unit}" if self.unit else said
 
 
-def taken(cls: type[BaseModel], path: Sequence[str | int]) -> Taken | None:
+def field_type(cls: type[BaseModel], path: Sequence[str | int]) -> FieldType | None:
     """Find what the place at ``path`` below a section takes; ``None`` where anything goes."""
     info = field_of(cls, path[0])
     if info is None:
         return None
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    found = Taken(info.annotation, tuple(info.metadata), str(extra.get("unit", "")), info.description or "")
+    found = FieldType(info.annotation, tuple(info.metadata), str(extra.get("unit", "")), info.description or "")
     for index, part in enumerate(path[1:], 1):
         within = inside(found.annotation, part)
         section = section_of(within)
         if section is not None and index + 1 < len(path):
-            return taken(section, path[index + 1 :])
+            return field_type(section, path[index + 1 :])
         if within is None:
             return None
-        found = Taken(*_opened(within, ()), found.unit, found.doc)
+        found = FieldType(*_opened(within, ()), found.unit, found.doc)
     return found
 
 
@@ -77,7 +77,7 @@ def keys_of(cls: type[BaseModel]) -> list[str]:
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """Find the section among the choices of a knob, if one of them is a section."""
+    """Find the section among the choices of a parameter, if one of them is a section."""
     for choice, _ in _choices(annotation):
         if isinstance(choice, type) and issubclass(choice, Section):
             return choice
@@ -168,7 +168,7 @@ def _bounds(constraints: Iterable[Any]) -> str:
     return of + " and ".join(said) if said else ""
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Show a value of the file, shortened.
 
     >>> shown("1e-5"), shown(True), shown([1]), shown({}), shown(None)
@@ -184,7 +184,7 @@ def shown(value: object) -> str:
 
 
 def literals(annotation: Any) -> list[str]:
-    """List the words among which a knob chooses."""
+    """List the words among which a parameter chooses."""
     return [
         value
         for choice, _ in _choices(annotation)
@@ -195,8 +195,8 @@ def literals(annotation: Any) -> list[str]:
 
 
 def about(cls: type[BaseModel], key: str) -> str:
-    """Say what a knob is and what it takes."""
-    info, place = field_of(cls, key), taken(cls, (key,))
+    """Say what a parameter is and what it takes."""
+    info, place = field_of(cls, key), field_type(cls, (key,))
     assert info is not None
     assert place is not None
     said = "the name of a signal" if is_signal(info) else place.words()

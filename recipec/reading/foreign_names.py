@@ -328,7 +328,7 @@ VALUES = {
     "self_consistency": "majority", "rewards/margins": "margin", "logps/margins": "margin",
     "ref": "ref_logprob_RT", "old": "old_logprob_RT", "reference": "ref_logprob_RT", "prompt": "by_prompt_R",
 }  # fmt: skip
-"""Values of other tools, and ours where a knob offers it."""
+"""Values of other tools, and ours where a parameter offers it."""
 
 COMPONENTS = {
     "loss": {"ppo": "clipped", "bnpo": "clipped", "policy_gradient": "clipped", "vanilla": "clipped",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recipec.component import Component, known
+from recipec.component import Component, components_of
 from recipec.diagnostics.model import Diagnostic
 from recipec.spec.recipe import Budget, Evaluation, Kind, Recipe
 
@@ -36,12 +36,12 @@ class Part:
         """Signals that the part counts for: its own, those its class declares, or those its slot could give."""
         if self.spec is not None:
             return self.spec.provides()
-        classes = [self.cls] if self.cls else list(known(self.slot).values())
+        classes = [self.cls] if self.cls else list(components_of(self.slot).values())
         return tuple(dict.fromkeys(signal for cls in classes for signal in cls.declares()))
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StageReading:
     """One stage, as far as it could be read; what could not be is ``None``.
 
     Of the slots that the stage does not name, there are parts for the default loss, optimizer and attention, for the
@@ -66,7 +66,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class EvaluationReading:
     """One evaluation, as far as it could be read."""
 
     name: str
@@ -82,10 +82,10 @@ class Reading:
     resolved: Resolved
     recipe: Recipe | None
     """The whole recipe; only when nothing is wrong with it and it is no fragment."""
-    rows: dict[str, Row]
+    stages: dict[str, StageReading]
     evaluate: dict[str, Evaluation]
     """Evaluations with which nothing is wrong; ``trials`` has what could be read of every one."""
-    trials: dict[str, Trial]
+    trials: dict[str, EvaluationReading]
     machine: dict[str, Part]
     """The engines, under ``train`` and ``rollout``."""
     consumed: dict[str, str]
@@ -96,4 +96,4 @@ class Reading:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every part of every stage."""
-        return tuple(part for row in self.rows.values() for part in row.parts)
+        return tuple(part for stage in self.stages.values() for part in stage.parts)

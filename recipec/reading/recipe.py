@@ -1,9 +1,11 @@
 """Resolved data -> frozen specs, slot by slot: RC130 to RC199.
 
-One bad knob hides nothing else: every component is validated on its own, and one that could not be read still counts
+One bad parameter hides nothing else: every component is validated on its own, and one that could not be read still
+counts
 for what its class declares.
 
-``read`` is the recipe as a whole, ``stage`` one stage, ``section`` one mapping; ``wording`` says what a knob takes,
+``read`` is the recipe as a whole, ``stage`` one stage, ``section`` one mapping; ``wording`` says what a parameter
+takes,
 ``advice`` and ``names`` what may have been meant, ``parts`` is what comes out.
 """
 
@@ -13,11 +15,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from recipec.component import Section, find
-from recipec.diagnostics.errors import reading as faults
+from recipec.component import Section, find_component
+from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic
 from recipec.reading import field_descriptions, paths
-from recipec.reading.partial import Part, Path, Reading, Row, Trial
+from recipec.reading.partial import EvaluationReading, Part, Path, Reading, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, unknown_key
 from recipec.reading.stage import check_name, read_levels, read_part, read_stage
 from recipec.spec.machine import ENGINES, Machine
@@ -26,7 +28,7 @@ from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Recipe, Stage, weights
 if TYPE_CHECKING:
     from recipec.language.resolve import Resolved
 
-__all__ = ["Part", "Path", "Reading", "Row", "Trial", "read_recipe"]
+__all__ = ["EvaluationReading", "Part", "Path", "Reading", "StageReading", "read_recipe"]
 
 S = TypeVar("S", bound=Section)
 _SECTIONS = ("stages", "evaluate", "machine")
@@ -41,9 +43,9 @@ def read_recipe(resolved: Resolved) -> Reading:
     keys, own = field_descriptions.keys_of(Recipe), field_descriptions.keys_of(Stage)
     of_stage = fragment and any(key in own for key in data)
     shared = ("recipec", "vars", "name")
-    rows: dict[str, Row] = {}
+    stages: dict[str, StageReading] = {}
     if of_stage:
-        rows[""] = read_stage(findings, "", data, (), (), shared)
+        stages[""] = read_stage(findings, "", data, (), (), shared)
     else:
         for key, value in data.items():
             if key not in keys and ("stages" in data or fragment):
@@ -59,20 +61,20 @@ def read_recipe(resolved: Resolved) -> Reading:
     if not fragment:
         if "name" not in said and findings.lacks(("name",)):
             about = field_descriptions.about(Recipe, "name")
-            findings.say(faults.missing_key("name", "the recipe", "", findings.spans(("name",), key=True), about))
-        rows = _stages(findings, data.get("stages", {}))
+            findings.say(errors.missing_key("name", "the recipe", "", findings.spans(("name",), key=True), about))
+        stages = _stages(findings, data.get("stages", {}))
     plain["use"] = _use(findings, plain["use"] or ())
     _variables(findings, said.get("vars"))
     trials = _evaluations(findings, said.get("evaluate"))
     engines, machine = _machine(findings, said.get("machine"))
-    rows = {name: _crossed(row, rows) for name, row in rows.items()}
+    stages = {name: _crossed(stage, stages) for name, stage in stages.items()}
     recipe = None
     sound = resolved.complete and not any(d.is_error for d in (*resolved.diagnostics, *findings.found))
     if sound and not fragment:
-        recipe = _assembled(plain, rows, trials, machine)
+        recipe = _assembled(plain, stages, trials, machine)
     found = tuple(sorted(findings.found, key=_order))
     evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None}
-    return Reading(resolved, recipe, rows, evaluate, trials, engines, findings.consumed, found, fragment)
+    return Reading(resolved, recipe, stages, evaluate, trials, engines, findings.consumed, found, fragment)
 
 
 def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
@@ -88,55 +90,57 @@ def _version(findings: Findings, data: dict[str, Any]) -> None:
     path = ("recipec",)
     if data.get("recipec") is None:
         if findings.lacks(path):
-            findings.say(faults.format_version("", "recipec", findings.spans(path, key=True)))
+            findings.say(errors.format_version("", "recipec", findings.spans(path, key=True)))
         return
     value = data["recipec"]
     if type(value) is not int or value != FORMAT:
         fix = findings.fix(path, f"write {FORMAT}", value, str(FORMAT))
-        findings.say(faults.format_version(field_descriptions.shown(value), "recipec", findings.spans(path), fix))
+        findings.say(
+            errors.format_version(field_descriptions.format_value(value), "recipec", findings.spans(path), fix)
+        )
     mine = findings.resolved.span(path, key=True)
     others = [findings.resolved.span((key,), key=True) for key in data if key != "recipec"]
     if any(span.file == mine.file and (span.line, span.column) < (mine.line, mine.column) for span in others):
-        findings.say(faults.format_first("recipec", (mine,)))
+        findings.say(errors.format_first("recipec", (mine,)))
 
 
-def _stages(findings: Findings, data: Any) -> dict[str, Row]:
+def _stages(findings: Findings, data: Any) -> dict[str, StageReading]:
     path: Path = ("stages",)
     findings.consumed["stages"] = "recipe"
     said = findings.mapping(data, path, "`stages`") if data is not None else {}
     if said is None:
         findings.consume(data, path, "recipe")
         return {}
-    rows: dict[str, Row] = {}
+    stages: dict[str, StageReading] = {}
     for name, value in said.items():
         at = (*path, name)
         if value is not None:
             check_name(findings, name, at, "a stage", taken=lambda word: word == "scratch")
-            rows[name] = read_stage(findings, name, value, at, tuple(rows), ())
-    if not rows and findings.lacks(path):
-        findings.say(faults.no_stages("stages", findings.spans(path, key=True)))
-    return rows
+            stages[name] = read_stage(findings, name, value, at, tuple(stages), ())
+    if not stages and findings.lacks(path):
+        findings.say(errors.no_stages("stages", findings.spans(path, key=True)))
+    return stages
 
 
-def _crossed(row: Row, rows: dict[str, Row]) -> Row:
+def _crossed(stage: StageReading, stages: dict[str, StageReading]) -> StageReading:
     """Give a stage without a policy of its own the one that crosses with ``from``, or the default."""
-    if row.of("policy") or row.kind is None or not row.name:
-        return row
-    seen, at = {row.name}, row
-    while not at.of("policy") and at.origin in rows and at.origin not in seen:
+    if stage.of("policy") or stage.kind is None or not stage.name:
+        return stage
+    seen, at = {stage.name}, stage
+    while not at.of("policy") and at.origin in stages and at.origin not in seen:
         seen.add(at.origin)
-        at = rows[at.origin]
+        at = stages[at.origin]
     inherited = at.of("policy")
     if inherited:
-        return replace(row, parts=(*row.parts, replace(inherited[0], given=False)))
-    cls = find("policy", SLOT["policy"].default)
+        return replace(stage, parts=(*stage.parts, replace(inherited[0], given=False)))
+    cls = find_component("policy", SLOT["policy"].default)
     assert cls is not None
-    path = (*row.path, "policy")
-    unknown = at.origin is None or (weights_kind(at.origin) == "stage" and at.origin not in rows)
+    path = (*stage.path, "policy")
+    unknown = at.origin is None or (weights_kind(at.origin) == "stage" and at.origin not in stages)
     part = Part(path, "policy", "", "", None, None, given=False)
     if not unknown:
-        part = replace(part, name=cls.called, cls=cls, spec=cls())
-    return replace(row, parts=(*row.parts, part))
+        part = replace(part, name=cls.type_name, cls=cls, spec=cls())
+    return replace(stage, parts=(*stage.parts, part))
 
 
 def _use(findings: Findings, entries: Iterable[str]) -> tuple[str, ...]:
@@ -145,7 +149,7 @@ def _use(findings: Findings, entries: Iterable[str]) -> tuple[str, ...]:
     for index, entry in enumerate(entries):
         path: Path = ("use", index)
         if not entry.endswith(".py") or entry.startswith(("/", "~")) or "://" in entry:
-            findings.say(faults.own_file(field_descriptions.shown(entry), dotted(path), findings.spans(path)))
+            findings.say(errors.own_file(field_descriptions.format_value(entry), dotted(path), findings.spans(path)))
         moved.append(paths.rebased(entry, findings.resolved.file(path), findings.root))
     return tuple(moved)
 
@@ -162,10 +166,10 @@ def _variables(findings: Findings, data: Any) -> None:
             continue
         wrong = [dotted(at) for at in findings.resolved.unknown]
         advice = f"the reference at `{wrong[0]}` is wrong: was it meant for it?" if wrong else ""
-        findings.say(faults.unread_variable(name, dotted(path), spans, advice))
+        findings.say(errors.unread_variable(name, dotted(path), spans, advice))
 
 
-def _evaluations(findings: Findings, data: Any) -> dict[str, Trial]:
+def _evaluations(findings: Findings, data: Any) -> dict[str, EvaluationReading]:
     path: Path = ("evaluate",)
     if data is None:
         return {}
@@ -182,12 +186,12 @@ def _evaluations(findings: Findings, data: Any) -> dict[str, Trial]:
     return trials
 
 
-def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Trial:
+def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> EvaluationReading:
     owner, where = f"evaluate.{name}", f"evaluation `{name}`"
     findings.consume(data, path, owner)
     said = findings.mapping(data, path, where)
     if said is None:
-        return Trial(name, path, (), None)
+        return EvaluationReading(name, path, (), None)
     before, keys = len(findings.found), field_descriptions.keys_of(Evaluation)
     for key, value in said.items():
         if key not in keys:
@@ -199,7 +203,7 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Trial:
         parts.append(read_part(findings, said["data"], (*path, "data"), "data", "file", f"{owner}/data"))
     elif not findings.fragment and findings.lacks((*path, "data")):
         about = "held-out tasks, as `{path: …}`"
-        findings.say(faults.missing_key("data", where, dotted(path), findings.spans(path, key=True), about))
+        findings.say(errors.missing_key("data", where, dotted(path), findings.spans(path, key=True), about))
     if "environment" in said:
         at = (*path, "environment")
         parts.append(read_part(findings, said["environment"], at, "environment", "", f"{owner}/environment"))
@@ -210,7 +214,7 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Trial:
         rewards = {part.level: part.spec for part in parts if part.slot == "reward"}
         others = {part.slot: part.spec for part in parts if part.slot != "reward"}
         spec = _made(Evaluation, {**plain, **others, "reward": rewards})
-    return Trial(name, path, tuple(parts), spec)
+    return EvaluationReading(name, path, tuple(parts), spec)
 
 
 def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | None]:
@@ -232,7 +236,7 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
         if engine in said:
             engines[engine] = read_part(findings, said[engine], at, "machine", names[0], "machine", among=names)
         else:
-            cls = find("machine", names[0])
+            cls = find_component("machine", names[0])
             assert cls is not None
             engines[engine] = Part(at, "machine", "", names[0], cls, cls(), given=False)
     made = {**plain, **{name: part.spec for name, part in engines.items()}}
@@ -240,24 +244,28 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
 
 
 def _assembled(
-    plain: dict[str, Any], rows: dict[str, Row], trials: dict[str, Trial], machine: Machine | None
+    plain: dict[str, Any],
+    stages: dict[str, StageReading],
+    trials: dict[str, EvaluationReading],
+    machine: Machine | None,
 ) -> Recipe:
     """Put validated pieces together; they are not validated a second time.
 
     Variables have been put in place by now, so that the recipe has none.
     """
-    stages = {name: _stage(row) for name, row in rows.items()}
+    made = {name: _stage(stage) for name, stage in stages.items()}
     evaluate = {name: trial.spec for name, trial in trials.items()}
-    whole = {**plain, "vars": {}, "recipec": FORMAT, "stages": stages, "evaluate": evaluate, "machine": machine}
+    whole = {**plain, "vars": {}, "recipec": FORMAT, "stages": made, "evaluate": evaluate, "machine": machine}
     return _made(Recipe, whole)
 
 
-def _stage(row: Row) -> Stage:
+def _stage(stage: StageReading) -> Stage:
     values: dict[str, Any] = {
-        "kind": row.kind, "from_": row.origin, "adapter": row.adapter, "budget": row.budget, "allow": row.allow,
-        "combine": row.combine,
+        "kind": stage.kind, "from_": stage.origin, "adapter": stage.adapter, "budget": stage.budget,
+        "allow": stage.allow,
+        "combine": stage.combine,
     }  # fmt: skip
-    for part in row.parts:
+    for part in stage.parts:
         if part.level:
             values.setdefault(part.slot, {})[part.level] = part.spec
         elif part.given or part.slot in {"loss", "optimizer"}:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from recipec.component import Component, Section, is_origin, is_path, is_signal
-from recipec.diagnostics.errors import reading as faults
+from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.reading import field_descriptions, paths
 from recipec.reading.foreign_names import foreign
@@ -89,7 +89,9 @@ class Findings:
         if elsewhere is not None:
             advice, fix = elsewhere[1].sentence(elsewhere[0]), None
         self.say(
-            faults.not_a_mapping(where, field_descriptions.shown(data), dotted(path), self.spans(path), advice, fix)
+            errors.not_a_mapping(
+                where, field_descriptions.format_value(data), dotted(path), self.spans(path), advice, fix
+            )
         )
         return None
 
@@ -124,7 +126,9 @@ def read_section(
         expected = "finite" if isinstance(value, float) else "less than 2^63 in size"
         at = (*path, *place)
         findings.say(
-            faults.bad_value(_called(place), field_descriptions.shown(value), expected, dotted(at), findings.spans(at))
+            errors.bad_value(
+                _called(place), field_descriptions.format_value(value), expected, dotted(at), findings.spans(at)
+            )
         )
     made: S | None = None
     try:
@@ -158,7 +162,7 @@ def read_plain(
 
 
 def _signals(findings: Findings, cls: type[Section], data: Mapping[str, Any], path: Path) -> bool:
-    """Say which knobs name a signal that is not in the vocabulary."""
+    """Say which parameters name a signal that is not in the vocabulary."""
     before = len(findings.found)
     for name, info in cls.model_fields.items():
         key = info.alias or name
@@ -167,7 +171,7 @@ def _signals(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
             at = (*path, key)
             help_, best = for_signal(value, default=info.default)
             fix = findings.fix(at, f"name `{best}`", value, best) if best else None
-            findings.say(faults.unknown_signal(value, key, dotted(at), findings.spans(at), help_, fix))
+            findings.say(errors.unknown_signal(value, key, dotted(at), findings.spans(at), help_, fix))
     return len(findings.found) > before
 
 
@@ -200,7 +204,7 @@ def unknown_key(
     findings.suggested.update((*path, *words) for words in meant)
     fix = findings.fix(at, f"rename it to `{best}`", key, best, key=True) if best else None
     spans = findings.spans(at, key=True)
-    findings.say(faults.unknown_key(key, where, dotted(at), spans, keys, advice, fix))
+    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, advice, fix))
 
 
 def _say(
@@ -227,28 +231,28 @@ def _say(
             whose = f"`{_called(inside)}` of {where}" if inside else where
             spans = findings.spans(at[:-1], key=True)
             about = field_descriptions.about(owner, str(place[-1]))
-            findings.say(faults.missing_key(str(place[-1]), whose, dotted(at), spans, about))
+            findings.say(errors.missing_key(str(place[-1]), whose, dotted(at), spans, about))
     elif kind in {"value_error", "assertion_error"}:
         if not findings.fragment:  # what a fragment leaves out, the recipe that extends it may say
             message = str(detail.get("ctx", {}).get("error", ""))
             spans = findings.spans(at, key=True) if at else ()
-            findings.say(faults.keys_disagree(where, message, dotted(at), spans))
+            findings.say(errors.keys_disagree(where, message, dotted(at), spans))
     else:
         _say_value(findings, cls, data, path, place)
 
 
 def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], path: Path, place: Path) -> None:
     at, value = (*path, *place), _get(data, place)
-    takes = field_descriptions.taken(cls, place)
+    takes = field_descriptions.field_type(cls, place)
     expected = takes.words() if takes else "something else"
     advice, text = for_value(str(place[-1]), value, takes.annotation if takes else Any, takes.metadata if takes else ())
     fix = findings.fix(at, f"write {text}", value, text) if text else None
-    knob = next((part for part in reversed(place) if isinstance(part, str)), "")
-    doc = f"`{knob}`: {takes.doc}" if takes and takes.doc else ""
+    param = next((part for part in reversed(place) if isinstance(part, str)), "")
+    doc = f"`{param}`: {takes.doc}" if takes and takes.doc else ""
     help_ = joined(advice, doc)
     findings.say(
-        faults.bad_value(
-            _called(place), field_descriptions.shown(value), expected, dotted(at), findings.spans(at), help_, fix
+        errors.bad_value(
+            _called(place), field_descriptions.format_value(value), expected, dotted(at), findings.spans(at), help_, fix
         )
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
-from recipec.component import Component, find, known
-from recipec.diagnostics.errors import reading as faults
+from recipec.component import Component, components_of, find_component
+from recipec.diagnostics.errors import reading as errors
 from recipec.reading import field_descriptions
 from recipec.reading.foreign_names import COMPONENTS, foreign
 from recipec.reading.nearest_names import did_you_mean, distance, folded, nearest
-from recipec.reading.partial import Part, Path, Row
+from recipec.reading.partial import Part, Path, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
 from recipec.reading.suggestions import for_component
 from recipec.spec.recipe import (
@@ -34,14 +34,14 @@ _CUTS = ("updates_per_step", "prompts_per_update", "rows_per_update")
 
 def read_stage(
     findings: Findings, name: str, data: Any, path: Path, earlier: Sequence[str], more: Sequence[str]
-) -> Row:
+) -> StageReading:
     """Read the stage at ``path``; ``more`` are keys of it that somebody else reads."""
     where = f"stage `{name}`" if name else "the fragment"
     said = findings.mapping(data, path, where)
     owner = name or "stage"
     if said is None:
         findings.consume(data, path, owner)
-        return Row(name, path, None, None, None, None, {}, ())
+        return StageReading(name, path, None, None, None, None, {}, ())
     keys = [*field_descriptions.keys_of(Stage), *more]
     findings.consumed[dotted(path)] = owner
     for key, value in said.items():
@@ -60,7 +60,7 @@ def read_stage(
     parts = [part for slot in SLOTS for part in _slot(findings, said, path, slot, kind, owner)]
     allow = _allow(findings, said.get("allow"), (*path, "allow"), owner)
     budget = _budget(findings, said.get("budget"), (*path, "budget"), kind, owner)
-    return Row(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), combine)
+    return StageReading(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), combine)
 
 
 def _combine(findings: Findings, said: dict[str, Any], path: Path, owner: str) -> str:
@@ -79,12 +79,12 @@ def _need(findings: Findings, said: Mapping[str, Any], path: Path, name: str, ea
     spans = findings.spans(path, key=True)
     if "kind" not in said and findings.lacks((*path, "kind")):
         about = field_descriptions.about(Stage, "kind")
-        findings.say(faults.missing_key("kind", f"stage `{name}`", dotted(path), spans, about))
+        findings.say(errors.missing_key("kind", f"stage `{name}`", dotted(path), spans, about))
     if "from" not in said and findings.lacks((*path, "from")):
-        findings.say(faults.no_origin(name, dotted(path), spans, earlier))
+        findings.say(errors.no_origin(name, dotted(path), spans, earlier))
     if "budget" not in said and findings.lacks((*path, "budget")):
         about = "how much of it, as `{steps: 100, …}`"
-        findings.say(faults.missing_key("budget", f"stage `{name}`", dotted(path), spans, about))
+        findings.say(errors.missing_key("budget", f"stage `{name}`", dotted(path), spans, about))
 
 
 def _slot(
@@ -99,7 +99,7 @@ def _slot(
     if kind is not None and data is not None and slot.in_kind(kind) == "no":
         findings.consume(data, at, node)
         kinds = [other for other in KINDS if slot.in_kind(other) != "no"]
-        findings.say(faults.slot_not_in_kind(slot.name, kind, dotted(at), findings.spans(at, key=True), kinds))
+        findings.say(errors.slot_not_in_kind(slot.name, kind, dotted(at), findings.spans(at, key=True), kinds))
         return []
     if slot.levels and data is not None:
         return read_levels(findings, data, at, slot.name, node)
@@ -111,13 +111,13 @@ def _slot(
     if slot.in_kind(kind) == "yes":
         if findings.lacks(at):
             spans = findings.spans(path, key=True)
-            names = list(known(slot.name))
-            findings.say(faults.slot_missing(slot.name, kind, dotted(at), spans, names, levels=slot.levels))
+            names = list(components_of(slot.name))
+            findings.say(errors.slot_missing(slot.name, kind, dotted(at), spans, names, levels=slot.levels))
         return [Part(at, slot.name, "", "", None, None, given=False)]
     cls = left_out(kind, {}).get(slot.name)
     if slot.name == "attention" or (slot.name == "reference" and slot.in_kind(kind) != "no"):
-        cls = find(slot.name, slot.default)
-    return [Part(at, slot.name, "", cls.called, cls, cls(), given=False)] if cls else []
+        cls = find_component(slot.name, slot.default)
+    return [Part(at, slot.name, "", cls.type_name, cls, cls(), given=False)] if cls else []
 
 
 def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str) -> list[Part]:
@@ -130,8 +130,8 @@ def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str
     if "type" in said and not isinstance(said["type"], dict):
         name = said["type"] if isinstance(said["type"], str) else ""
         findings.consume(data, path, owner)
-        findings.say(faults.unnamed_level(slot, name, dotted(path), findings.spans(path)))
-        return [Part(path, slot, "", name, known(slot).get(name), None)]
+        findings.say(errors.unnamed_level(slot, name, dotted(path), findings.spans(path)))
+        return [Part(path, slot, "", name, components_of(slot).get(name), None)]
     parts = []
     for level, value in said.items():
         if value is not None:
@@ -155,13 +155,13 @@ def read_part(
 
     ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: nobody can tell yet.
     """
-    names = [*(among or known(slot))]
+    names = [*(among or components_of(slot))]
     findings.consume(data, path, owner)
     called = f"{slot} level `{level}`" if level else f"`{path[-1]}`"
     said = findings.mapping(data, path, called, names)
     if said is None:
         bare = data if isinstance(data, str) and data in names else ""
-        return Part(path, slot, level, bare, known(slot).get(bare), None)
+        return Part(path, slot, level, bare, components_of(slot).get(bare), None)
     said = _with_type(findings, said, path, called, slot)
     name = _type(findings, said, path, slot, default, called, names)
     if name is None:
@@ -173,7 +173,7 @@ def read_part(
             advice, best = for_component(name, slot, names)
             fix = findings.fix(at, f"use `{best}`", name, best) if best else None
             spans = findings.spans(at)
-            findings.say(faults.unknown_component(name, slot, dotted(at), spans, names, advice, fix))
+            findings.say(errors.unknown_component(name, slot, dotted(at), spans, names, advice, fix))
         return Part(path, slot, level, name, None, None)
     where = f"{slot} `{name}`" + (f" (level `{level}`)" if level else "")
     spec, _ = read_section(findings, cls, said, path, where)
@@ -195,7 +195,9 @@ def _type(
         return name
     if name is not None:
         expected = "the name of a component"
-        findings.say(faults.bad_value("type", field_descriptions.shown(name), expected, dotted(at), findings.spans(at)))
+        findings.say(
+            errors.bad_value("type", field_descriptions.format_value(name), expected, dotted(at), findings.spans(at))
+        )
         return None
     if default:
         return default
@@ -203,7 +205,7 @@ def _type(
         return _likely(slot, said, names)
     if findings.lacks(at):
         about = f"one of {', '.join(f'`{known_name}`' for known_name in names)}"
-        findings.say(faults.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
+        findings.say(errors.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
     return None
 
 
@@ -219,7 +221,7 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
             meant = COMPONENTS.get(slot, {}).get(folded(value), value)
             return {"type": meant, **{k: v for k, v in said.items() if k != key}}
         close = distance(folded(key), "type") == 1
-        if close and not any(key in field_descriptions.keys_of(cls) for cls in known(slot).values()):
+        if close and not any(key in field_descriptions.keys_of(cls) for cls in components_of(slot).values()):
             unknown_key(findings, key, value, path, called, ["type"], said)
             return {"type": value, **{k: v for k, v in said.items() if k != key}}
     return said
@@ -227,14 +229,14 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
 
 def _likely(slot: str, said: Mapping[str, Any], names: Iterable[str]) -> str:
     """Find the component that knows most of the keys: the recipe that extends a fragment may say the type."""
-    return max(names, key=lambda name: len(set(said) & set(field_descriptions.keys_of(known(slot)[name]))))
+    return max(names, key=lambda name: len(set(said) & set(field_descriptions.keys_of(components_of(slot)[name]))))
 
 
 def _found(findings: Findings, slot: str, name: str, path: Path) -> type[Component] | None:
     try:
-        return find(slot, name)
+        return find_component(slot, name)
     except Exception as problem:  # noqa: BLE001 - a plug-in may raise anything while it is imported
-        findings.say(faults.broken_plugin(slot, name, str(problem), dotted(path), findings.spans(path)))
+        findings.say(errors.broken_plugin(slot, name, str(problem), dotted(path), findings.spans(path)))
         findings.suggested.add(path)
         return None
 
@@ -249,7 +251,7 @@ def check_name(
     better = letters if STAGE_NAME.fullmatch(letters) and not taken(letters) else ""
     advice = f"write `{better}`" if better else "begin with a small letter; then small letters, digits and `_`"
     fix = findings.fix(path, f"rename it to `{better}`", name, better, key=True) if better else None
-    findings.say(faults.bad_name(name, what, dotted(path), findings.spans(path, key=True), advice, fix))
+    findings.say(errors.bad_name(name, what, dotted(path), findings.spans(path, key=True), advice, fix))
 
 
 def _allow(findings: Findings, data: Any, path: Path, owner: str) -> dict[str, str]:
@@ -263,13 +265,13 @@ def _allow(findings: Findings, data: Any, path: Path, owner: str) -> dict[str, s
     for code, reason in (said or {}).items():
         at = (*path, code)
         if code not in all_codes():
-            close = nearest(code, (c for c, row in all_codes().items() if row.severity == "warning"))
+            close = nearest(code, (c for c, stage in all_codes().items() if stage.severity == "warning"))
             advice = did_you_mean(close) or "the code stands in brackets before every warning"
             spans = findings.spans(at, key=True)
-            findings.say(faults.bad_allow(code, dotted(at), spans, "there is no such code", advice))
+            findings.say(errors.bad_allow(code, dotted(at), spans, "there is no such code", advice))
         elif not isinstance(reason, str) or not reason.strip():
             advice = f'write `{code}: "why it is meant"`'
-            findings.say(faults.bad_allow(code, dotted(at), findings.spans(at), "it has no reason", advice))
+            findings.say(errors.bad_allow(code, dotted(at), findings.spans(at), "it has no reason", advice))
         else:
             allowed[code] = reason
     return allowed
@@ -291,12 +293,12 @@ def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner:
     lengths = [key for key in _LENGTHS if key in given]
     if len(lengths) == 2:
         spans = _each(findings, path, lengths)
-        findings.say(faults.how_long(dotted(path), spans, both=True))
+        findings.say(errors.how_long(dotted(path), spans, both=True))
     elif not lengths and not findings.fragment and all(findings.lacks((*path, key)) for key in _LENGTHS):
-        findings.say(faults.how_long(dotted(path), findings.spans(path, key=True), both=False))
+        findings.say(errors.how_long(dotted(path), findings.spans(path, key=True), both=False))
     cuts = [key for key in _CUTS if key in given]
     if len(cuts) > 1:
-        findings.say(faults.how_many_updates(cuts, dotted(path), _each(findings, path, cuts)))
+        findings.say(errors.how_many_updates(cuts, dotted(path), _each(findings, path, cuts)))
     return made if len(findings.found) == before else None
 
 
@@ -309,11 +311,11 @@ def _units(findings: Findings, given: Sequence[str], path: Path, kind: Kind) -> 
     for key, better in instead.items():
         at = (*path, key)
         fix = findings.fix(at, f"count in `{better}`", key, better, key=True) if better not in given else None
-        findings.say(faults.wrong_count(key, kind, dotted(at), findings.spans(at, key=True), better, fix))
+        findings.say(errors.wrong_count(key, kind, dotted(at), findings.spans(at, key=True), better, fix))
     if unit not in given and not wrong and not findings.fragment and findings.lacks((*path, unit)):
         about = field_descriptions.about(Budget, unit)
         spans = findings.spans(path, key=True)
-        findings.say(faults.missing_key(unit, f"the budget of a stage of kind `{kind}`", dotted(path), spans, about))
+        findings.say(errors.missing_key(unit, f"the budget of a stage of kind `{kind}`", dotted(path), spans, about))
 
 
 def _each(findings: Findings, path: Path, keys: Sequence[str]) -> tuple[Any, ...]:

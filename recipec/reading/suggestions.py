@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from recipec.component import known
+from recipec.component import components_of
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions, foreign_names
 from recipec.reading.nearest_names import did_you_mean, distance, folded, nearest
@@ -62,7 +62,7 @@ def whereabouts() -> Mapping[str, tuple[str, ...]]:
     """Return where each key of ours stands: read only after a mistake, since it imports every spec."""
     found: dict[str, list[str]] = {}
     for slot in SLOTS:
-        for name, cls in known(slot.name).items():
+        for name, cls in components_of(slot.name).items():
             for key in field_descriptions.keys_of(cls):
                 if key != "type":
                     found.setdefault(key, []).append(f"{slot.name} `{name}`")
@@ -83,14 +83,16 @@ def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str
         said.append(f"what other tools call `{name}` is `{other}` here")
     if published:
         said.append(f"the settings published as {name} are `extends: [{published}]`")
-    homes = [other_slot.name for other_slot in SLOTS if other_slot.name != slot and name in known(other_slot.name)]
+    homes = [
+        other_slot.name for other_slot in SLOTS if other_slot.name != slot and name in components_of(other_slot.name)
+    ]
     if homes:
         said.append(f"`{name}` fills the slot `{homes[0]}`")
     return joined(*said), close[0] if close else ""
 
 
 def for_signal(name: str, default: object) -> tuple[str, str]:
-    """Advise on an unknown signal: those of the vocabulary with the axes that the knob's own default has."""
+    """Advise on an unknown signal: those of the vocabulary with the axes that the parameter's own default has."""
     axes = split_axes(default)[1] if isinstance(default, str) else ""
     fitting = [signal for signal in SIGNALS if axes and split_axes(signal)[1] == axes]
     if "." in name:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from recipec.diagnostics.errors import own as trust
-from recipec.diagnostics.errors import reward as faults
-from recipec.diagnostics.model import Refused, Span
+from recipec.diagnostics.errors import reward as errors
+from recipec.diagnostics.model import RecipeError, Span
 
 WORLD = {"reset": 2, "step": 1}
 """Methods of an environment's class, with the number of arguments each is called with."""
@@ -84,7 +84,7 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
     ``methods`` are those of interest, with the number of arguments that each is called with.
 
     Raises:
-        Refused: RC750, the file is missing or is no Python.
+        RecipeError: RC750, the file is missing or is no Python.
     """
     nodes = {node.name: node for node in _tree(path, shown).body if isinstance(node, ast.ClassDef)}
     found: dict[str, Class] = {}
@@ -113,7 +113,7 @@ def functions_in(path: Path, shown: str) -> dict[str, Signature]:
     """Return the signatures of a file's top-level functions by name, read from its text: nothing is run.
 
     Raises:
-        Refused: RC750, the file is missing or is no Python.
+        RecipeError: RC750, the file is missing or is no Python.
     """
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return {node.name: _signature(node, shown) for node in _tree(path, shown).body if isinstance(node, kinds)}
@@ -123,11 +123,11 @@ def _tree(path: Path, shown: str) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), shown)
     except OSError:
-        raise Refused(faults.own_file_broken(shown, 0, "there is no such file")) from None
+        raise RecipeError(errors.own_file_broken(shown, 0, "there is no such file")) from None
     except SyntaxError as error:
-        raise Refused(faults.own_file_broken(shown, error.lineno or 0, error.msg)) from None
+        raise RecipeError(errors.own_file_broken(shown, error.lineno or 0, error.msg)) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise Refused(faults.own_file_broken(shown, 0, str(error) or type(error).__name__)) from None
+        raise RecipeError(errors.own_file_broken(shown, 0, str(error) or type(error).__name__)) from None
 
 
 def signature_of(path: Path, name: str, shown: str) -> Signature | None:
@@ -150,7 +150,7 @@ def check_use(use: Sequence[str], granted: Sequence[Path], root: Path) -> None:
     ``use`` is relative to ``root``; ``granted`` are paths as given on the command line.
 
     Raises:
-        Refused: RC620 a file is not allowed, RC621 an allowed one is not used; all of them at once.
+        RecipeError: RC620 a file is not allowed, RC621 an allowed one is not used; all of them at once.
     """
     asked = {(root / name).resolve(): name for name in use}
     allowed = {path.resolve(): str(path) for path in granted}
@@ -162,4 +162,4 @@ def check_use(use: Sequence[str], granted: Sequence[Path], root: Path) -> None:
     ]
     problems += [trust.allowed_not_used(name, use) for path, name in allowed.items() if path not in asked]
     if problems:
-        raise Refused(*problems)
+        raise RecipeError(*problems)

@@ -20,8 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 
 MANIFEST = "MANIFEST.json"
 _CHUNK = 1 << 20
@@ -88,7 +88,7 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     A folder that already has the name is moved aside as ``NAME@DIGEST`` of its manifest, never overwritten.
 
     Raises:
-        Refused: RC761, the disk is full or the folder cannot be written; what was there before is kept.
+        RecipeError: RC761, the disk is full or the folder cannot be written; what was there before is kept.
     """
     temporary = final.parent / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
     try:
@@ -106,7 +106,7 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         temporary.rename(final)
         _fsync(final.parent)
     except OSError as error:
-        raise Refused(faults.cannot_write(str(final), error.strerror or str(error))) from error
+        raise RecipeError(errors.cannot_write(str(final), error.strerror or str(error))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -166,19 +166,19 @@ class RunFolder:
         """Hold the run for this process alone.
 
         Raises:
-            Refused: RC762, another process has it.
+            RecipeError: RC762, another process has it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Refused(faults.cannot_write(str(self.path), error.strerror or str(error))) from error
+            raise RecipeError(errors.cannot_write(str(self.path), error.strerror or str(error))) from error
         lock = FileLock(self.path / ".lock")
         owner = self.path / ".owner"
         try:
             lock.acquire(timeout=0)
         except Timeout as busy:
             who = owner.read_text().strip() if owner.exists() else "another process"
-            raise Refused(faults.run_in_use(str(self.path), who)) from busy
+            raise RecipeError(errors.run_in_use(str(self.path), who)) from busy
         try:
             write_atomic(owner, f"process {os.getpid()} on {socket.gethostname()}\n")
             yield

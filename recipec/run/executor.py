@@ -19,34 +19,34 @@ from types import FrameType
 from typing import Any
 
 from recipec import graph as graphs
-from recipec.diagnostics.errors import machine as machine_faults
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Diagnostic, Refused, Span
+from recipec.diagnostics.errors import machine as machine_errors
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.run import results
 from recipec.run.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.run.inputs import named_files, named_packages, named_stages
 from recipec.run.preflight import (
-    absent,
-    asking,
-    galleries,
-    graphs_of_facts,
-    in_four_bits,
-    lacking,
-    uninstalled,
-    worlds,
+    environments,
+    http_retrievers,
+    image_datasets,
+    knowledge_graphs,
+    missing_engines,
+    missing_files,
+    missing_packages,
+    quantized_policies,
 )
-from recipec.run.progress import Display
+from recipec.run.progress import Progress
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
-_STAGE = "recipec.runtime.build_stage:run"
-_LOOK = "recipec.runtime.environment.preflight:look"
+_STAGE = "recipec.runtime.build_stage:run_stage"
+_LOOK = "recipec.runtime.environment.preflight:check"
 _FOUR_BITS = "recipec.runtime.model.quantization:problem"
 _PROBE = "recipec.runtime.environment.retrieval.retriever:probe"
 _PICTURED = "recipec.runtime.images.preflight:digest"
-_UNSEEN = "recipec.runtime.images.preflight:unseen"
-_FACTS = "recipec.runtime.knowledge.preflight:look"
+_UNSEEN = "recipec.runtime.images.preflight:check"
+_FACTS = "recipec.runtime.knowledge.preflight:check"
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Outcome:
         self.started = True
 
 
-def run(graph: Graph, options: Options, display: Display) -> Outcome:
+def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     """Execute a compiled recipe, or continue it.
 
     Problems end up in ``Outcome.diagnostics``; what was committed before them is kept.
@@ -95,79 +95,85 @@ def run(graph: Graph, options: Options, display: Display) -> Outcome:
     try:
         with folder.locked(), quiet_threads(), stop_flag() as stopped:
             folder.clean()
-            admit(graph, folder, options)
-            complete(graph, options)
-            answered(graph, folder, options)
-            describe(graph, folder, options)
+            check_same_recipe(graph, folder, options)
+            check_requirements(graph, options)
+            check_services(graph, folder, options)
+            write_run_metadata(graph, folder, options)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome)
             finish(folder, graph, outcome, display)
-    except Refused as refused:
+    except RecipeError as refused:
         outcome.diagnostics.extend(refused.diagnostics)
     except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
         path = str(error.filename or options.out)
-        outcome.diagnostics.append(faults.cannot_write(path, error.strerror or str(error)))
+        outcome.diagnostics.append(errors.cannot_write(path, error.strerror or str(error)))
     finally:
         display.close()
     return outcome
 
 
-def complete(graph: Graph, options: Options) -> None:
+def check_requirements(graph: Graph, options: Options) -> None:
     """Refuse a run that would find out later that an engine, a package or a file is missing.
 
     Raises:
-        Refused: RC510, RC511, RC700, RC716, RC721, all that is missing in any stage.
+        RecipeError: RC510, RC511, RC700, RC716, RC721, all that is missing in any stage.
     """
     locate = options.locate
-    missing = [*lacking(graph, locate), *uninstalled(graph, locate), *absent(graph, options.root, locate)]
-    keys = list(in_four_bits(graph))
+    missing = [
+        *missing_engines(graph, locate),
+        *missing_packages(graph, locate),
+        *missing_files(graph, options.root, locate),
+    ]
+    keys = list(quantized_policies(graph))
     if keys and (why := reach(_FOUR_BITS)(str(graph.machine.get("device") or "auto"))):
-        found = machine_faults.no_four_bits(why)
+        found = machine_errors.no_four_bits(why)
         missing += [replace(found, spans=tuple(locate(key)), path=key) for key in keys]
     if missing:
-        raise Refused(*missing)
+        raise RecipeError(*missing)
 
 
-def answered(graph: Graph, folder: RunFolder, options: Options) -> None:
+def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
     """Refuse a run whose services do not answer or whose worlds or facts lack something, before a model is loaded.
 
     Finished stages need none of them.
 
     Raises:
-        Refused: RC770; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
+        RecipeError: RC770; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
     """
     urls = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}
     silent: dict[str, Diagnostic] = {}
-    for stage, key, retriever in asking(graph):
+    for stage, key, retriever in http_retrievers(graph):
         if (folder.stage(stage) / "policy").exists() and not options.replace:
             continue
         for found in reach(_PROBE)(retriever, urls):
             silent.setdefault(found.message, replace(found, spans=tuple(options.locate(key)), path=key))
-    for stage, key, knobs, splits in worlds(graph):
+    for stage, key, params, splits in environments(graph):
         if (folder.stage(stage) / "policy").exists() and not options.replace:
             continue
-        for found in reach(_LOOK)(knobs, options.root, splits):
+        for found in reach(_LOOK)(params, options.root, splits):
             spans = (*found.spans, *options.locate(f"{key}.type"))
             silent.setdefault(found.message, replace(found, spans=spans, path=found.path or key))
-    lacks = [] if silent else [*factless(graph, folder, options, urls), *imageless(graph, folder, options)]
+    lacks = [] if silent else [*knowledge_errors(graph, folder, options, urls), *image_errors(graph, folder, options)]
     if silent or lacks:
-        raise Refused(*silent.values(), *lacks)
+        raise RecipeError(*silent.values(), *lacks)
 
 
-def factless(graph: Graph, folder: RunFolder, options: Options, urls: Mapping[str, str]) -> Iterator[Diagnostic]:
+def knowledge_errors(
+    graph: Graph, folder: RunFolder, options: Options, urls: Mapping[str, str]
+) -> Iterator[Diagnostic]:
     """Say what is wrong with the graphs of facts that unfinished stages read, with their place."""
-    for stage, key, knobs in graphs_of_facts(graph):
+    for stage, key, params in knowledge_graphs(graph):
         if (folder.stage(stage) / "policy").exists() and not options.replace:
             continue
-        for found in reach(_FACTS)(knobs, options.root, urls):
+        for found in reach(_FACTS)(params, options.root, urls):
             at = f"{key}.{found.path}" if found.path else key
             spans = (*found.spans, *(options.locate(at) or options.locate(f"{key}.type")))
             yield replace(found, spans=spans, path=at)
 
 
-def imageless(graph: Graph, folder: RunFolder, options: Options) -> Iterator[Diagnostic]:
+def image_errors(graph: Graph, folder: RunFolder, options: Options) -> Iterator[Diagnostic]:
     """Say which images of data files that unfinished stages read cannot be opened, the first of each file."""
     unfinished = {s.name for s in graph.stages if options.replace or not (folder.stage(s.name) / "policy").exists()}
-    found = (reach(_UNSEEN)(knobs, options.root) for stage, knobs in galleries(graph) if stage in unfinished)
+    found = (reach(_UNSEEN)(params, options.root) for stage, params in image_datasets(graph) if stage in unfinished)
     return iter({one.message: one for one in found if one is not None}.values())
 
 
@@ -175,7 +181,7 @@ def stages(
     graph: Graph,
     folder: RunFolder,
     options: Options,
-    display: Display,
+    display: Progress,
     stopped: Callable[[], bool],
     outcome: Outcome,
 ) -> bool:
@@ -201,15 +207,17 @@ def stages(
                 begun=outcome.begin,
                 warn=outcome.diagnostics.append,
             )
-        except Refused as refused:
-            raise Refused(*(placed(found, stage.name, options.locate) for found in refused.diagnostics)) from refused
+        except RecipeError as refused:
+            raise RecipeError(
+                *(locate_error(found, stage.name, options.locate) for found in refused.diagnostics)
+            ) from refused
         outcome.stages_run.append(stage.name)
         if not ended:
             return False
     return True
 
 
-def placed(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
+def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
     """Give what a stage was refused for a place in the recipe, where it has none in a file.
 
     The place is the key that it names, absolute or the stage's own, else the stage as a whole.
@@ -231,7 +239,7 @@ def reach(impl: str) -> Callable[..., Any]:
     """Import a function of the runtime.
 
     Raises:
-        Refused: RC770, a package it needs is not installed.
+        RecipeError: RC770, a package it needs is not installed.
     """
     module, _, name = impl.partition(":")
     try:
@@ -239,15 +247,15 @@ def reach(impl: str) -> Callable[..., Any]:
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("recipec"):
             raise
-        raise Refused(faults.no_extra(missing.name, "train")) from missing
+        raise RecipeError(errors.no_extra(missing.name, "train")) from missing
     return found
 
 
-def admit(graph: Graph, folder: RunFolder, options: Options) -> None:
+def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None:
     """Refuse a run directory that another recipe made.
 
     Raises:
-        Refused: RC760 naming the keys that differ, RC772 if the directory cannot be understood.
+        RecipeError: RC760 naming the keys that differ, RC772 if the directory cannot be understood.
     """
     path = folder.path / "graph.json"
     if options.replace or not path.exists():
@@ -255,14 +263,14 @@ def admit(graph: Graph, folder: RunFolder, options: Options) -> None:
     try:
         before = graphs.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(faults.unreadable_run(str(path), str(error))) from error
+        raise RecipeError(errors.unreadable_run(str(path), str(error))) from error
     keys = graphs.differences(before, graph)
     if keys:
         spans = tuple(span for key in keys[:5] for span in options.locate(key))
-        raise Refused(faults.different_recipe(str(folder.path), keys, spans))
+        raise RecipeError(errors.different_recipe(str(folder.path), keys, spans))
 
 
-def describe(graph: Graph, folder: RunFolder, options: Options) -> None:
+def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> None:
     """Write down what is about to run: the recipe's files, the graph, the versions."""
     main, *rest = options.texts.items() or [("recipe.yaml", "")]
     write_atomic(folder.path / "recipe.yaml", main[1])
@@ -301,8 +309,8 @@ def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
     """Yield a hash of all images that the rows of a data file name, where a policy sees them."""
     seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
     for node in stage.nodes():
-        if seen and (node.slot, node.type) == ("data", "file") and node.knobs["path"] is not None:
-            yield f"images of {node.knobs['path']}", reach(_PICTURED)(node.knobs, root)
+        if seen and (node.slot, node.type) == ("data", "file") and node.params["path"] is not None:
+            yield f"images of {node.params['path']}", reach(_PICTURED)(node.params, root)
 
 
 def _hashed(path: Path) -> str:
@@ -325,7 +333,7 @@ def done(folder: RunFolder, stage: StageGraph, digest: str) -> bool:
     """Whether a stage's artifacts are there, whole, and made by this very stage.
 
     Raises:
-        Refused: RC766, an artifact has the right digest but its files were altered.
+        RecipeError: RC766, an artifact has the right digest but its files were altered.
     """
     for artifact in stage.artifacts:
         path = folder.stage(stage.name) / artifact
@@ -333,7 +341,7 @@ def done(folder: RunFolder, stage: StageGraph, digest: str) -> bool:
         if from_manifest != digest:
             return False
         if verify_folder(path) is None:
-            raise Refused(faults.damaged_artifact(str(path)))
+            raise RecipeError(errors.damaged_artifact(str(path)))
     return True
 
 
@@ -342,7 +350,7 @@ def _manifest_digest(path: Path) -> str | None:
     return None if manifest is None else str(manifest.get("digest"))
 
 
-def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Display) -> None:
+def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Progress) -> None:
     """Point ``model`` at the last stage's policy, write the report, and tell what held-out data said."""
     if outcome.finished:
         link = folder.path / "model"

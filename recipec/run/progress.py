@@ -10,7 +10,7 @@ from typing import Any
 _SHOWN = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm")
 
 
-class Display:
+class Progress:
     """Tells how far a stage is; a terminal gets a progress bar, a log file a line now and then."""
 
     def __init__(self, *, quiet: bool = False, live: bool | None = None) -> None:

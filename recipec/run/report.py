@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.artifacts import read_lines, write_atomic
 from recipec.run.results import Results, results
@@ -33,13 +33,13 @@ def write(folder: Path) -> Path:
     """Write ``report.html`` of a run directory and return its path.
 
     Raises:
-        Refused: RC772, the directory is not that of a run.
+        RecipeError: RC772, the directory is not that of a run.
     """
     try:
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refused(faults.unreadable_run(str(folder), str(error))) from error
+        raise RecipeError(errors.unreadable_run(str(folder), str(error))) from error
     stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
     names = [stage["name"] for stage in stages]
     over_stages, every = results(folder, names), results(folder, names, every=True)

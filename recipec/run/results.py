@@ -17,7 +17,7 @@ _WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class EvaluationPoint:
     """One moment at which held-out data were asked.
 
     Example: ``Moment("explore", 40, "after explore", {"dev/accuracy": 0.5}, {"dev/accuracy": 0.25})``.
@@ -39,7 +39,7 @@ class Results:
     """
 
     columns: tuple[str, ...]
-    moments: tuple[Moment, ...]
+    moments: tuple[EvaluationPoint, ...]
 
     def to_json(self) -> str:
         """Write the table for programs."""
@@ -49,7 +49,7 @@ class Results:
         ]
         return json.dumps({"format": FORMAT, "columns": list(self.columns), "rows": rows}, indent=1) + "\n"
 
-    def cells(self, moment: Moment) -> list[tuple[str, str]]:
+    def cells(self, moment: EvaluationPoint) -> list[tuple[str, str]]:
         """Return the value and its change of every column, as people read them."""
         return [(_shown(moment.values.get(name)), _signed(moment.changes.get(name))) for name in self.columns]
 
@@ -120,10 +120,12 @@ def _values(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _changed(found: Sequence[tuple[str, int, str, dict[str, float]]]) -> Iterator[Moment]:
+def _changed(found: Sequence[tuple[str, int, str, dict[str, float]]]) -> Iterator[EvaluationPoint]:
     before: dict[str, float] = {}
     for name, step, when, values in found:
-        yield Moment(name, step, when, values, {key: values[key] - before[key] for key in values if key in before})
+        yield EvaluationPoint(
+            name, step, when, values, {key: values[key] - before[key] for key in values if key in before}
+        )
         before |= values
 
 

@@ -18,13 +18,13 @@ from recipec.run.executor import Options, done, reach, run_digest
 from recipec.run.inputs import named_files
 
 
-def make_plan(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
+def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
     """Plan a run of a compiled recipe in the directory ``out``.
 
     ``recorded`` are rows of a run, and the stage that they are of, if that must be said: what they share is measured.
 
     Raises:
-        Refused: RC766, an artifact there was altered; RC845, RC846 and RC768 for recorded rows.
+        RecipeError: RC766, an artifact there was altered; RC845, RC846 and RC768 for recorded rows.
     """
     graph = compiled.graph
     assert graph is not None, "a plan needs a graph"
@@ -55,7 +55,7 @@ def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
 
 def _rows(stage: StageGraph, root: Path) -> int | None:
     """Count the rows of a JSONL file; other data is not opened."""
-    data = next((node.knobs for node in stage.nodes() if node.slot == "data"), {})
+    data = next((node.params for node in stage.nodes() if node.slot == "data"), {})
     path = root / str(data.get("path") or "")
     if path.suffix != ".jsonl" or not path.is_file():
         return None
@@ -68,12 +68,12 @@ def _facts(stage: StageGraph, root: Path) -> str:
     node = next((node for node in stage.nodes() if node.slot == "knowledge"), None)
     if node is None:
         return ""
-    named = node.knobs.get("path") or ()
+    named = node.params.get("path") or ()
     files = [named] if isinstance(named, str) else list(named)
     if node.type == "hpo":
-        return f"the Human Phenotype Ontology below {node.knobs['below']}, from the installed package"
+        return f"the Human Phenotype Ontology below {node.params['below']}, from the installed package"
     if not files:
-        return f"service `{node.knobs.get('service')}`, asked as it is needed"
+        return f"service `{node.params.get('service')}`, asked as it is needed"
     sizes = [(root / name).stat().st_size if (root / name).is_file() else None for name in files]
     size = None if None in sizes else float(sum(size for size in sizes if size is not None))
     said = f"{', '.join(files)}: {amount(size, 'B')}"

@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Diagnostic, Refused
-from recipec.run.worker_pool import Lost, Pool
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.worker_pool import WorkerFailure, WorkerPool
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -53,21 +53,21 @@ def template_problem(text: str, name: str) -> Diagnostic | None:
     from jinja2 import TemplateSyntaxError, nodes  # noqa: PLC0415
 
     if len(text.encode("utf-8", "replace")) > MAX_TEMPLATE:
-        return faults.template_syntax(name, 1, f"it is larger than {MAX_TEMPLATE >> 10} KiB")
+        return errors.template_syntax(name, 1, f"it is larger than {MAX_TEMPLATE >> 10} KiB")
     environment = _environment()
     try:
         tree = environment.parse(text)
         environment.compile(text)
     except TemplateSyntaxError as error:
-        return faults.template_syntax(name, error.lineno, error.message or "syntax error")
+        return errors.template_syntax(name, error.lineno, error.message or "syntax error")
     except RecursionError:
-        return faults.template_syntax(name, 1, "it is nested too deeply")
+        return errors.template_syntax(name, 1, "it is nested too deeply")
     except (ValueError, OverflowError, MemoryError, SyntaxError) as error:
-        return faults.template_syntax(name, 1, str(error) or type(error).__name__)
+        return errors.template_syntax(name, 1, str(error) or type(error).__name__)
     kinds = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
     other = next(tree.find_all(kinds), None)
     if other is not None:
-        return faults.template_syntax(name, other.lineno, "a template cannot refer to another one")
+        return errors.template_syntax(name, other.lineno, "a template cannot refer to another one")
     return None
 
 
@@ -91,7 +91,7 @@ def render_rows(
     Each row has five seconds, half a GiB of memory and 256 KiB of output.
 
     Raises:
-        Refused: RC711 a column is missing, RC712 the template is not valid, RC713 it failed or broke a limit.
+        RecipeError: RC711 a column is missing, RC712 the template is not valid, RC713 it failed or broke a limit.
     """
     renderer = Renderer(text, name)
     try:
@@ -106,22 +106,22 @@ class Renderer:
     A template of the package itself (``own``) is rendered in this process.
 
     Raises:
-        Refused: RC712 the template is not valid.
+        RecipeError: RC712 the template is not valid.
     """
 
     def __init__(self, text: str, name: str, *, own: bool = False) -> None:
         problem = template_problem(text, name)
         if problem is not None:
-            raise Refused(problem)
+            raise RecipeError(problem)
         self.name = name
         self._own = _environment().from_string(text) if own else None
-        self._pool = Pool("recipec.run.templates:serve", text, memory=MEMORY)
+        self._pool = WorkerPool("recipec.run.templates:serve", text, memory=MEMORY)
 
     def rows(self, rows: Sequence[Mapping[str, Any]], where: Callable[[int], str] = str) -> list[str]:
         """Render once for each row; ``where`` names a row in messages.
 
         Raises:
-            Refused: RC711 a column is missing, RC713 the template failed or broke a limit.
+            RecipeError: RC711 a column is missing, RC713 the template failed or broke a limit.
         """
         if self._own is not None:
             return [self._own.render(row) for row in rows]
@@ -150,25 +150,27 @@ def render_own(text: str, values: Mapping[str, Any], *, html: bool = False) -> s
 
 
 def _chunk(
-    pool: Pool, name: str, rows: Sequence[Mapping[str, Any]], chunk: range, where: Callable[[int], str]
+    pool: WorkerPool, name: str, rows: Sequence[Mapping[str, Any]], chunk: range, where: Callable[[int], str]
 ) -> list[str]:
     (answer,) = pool.ask([[dict(rows[i]) for i in chunk]], SECONDS)
     # Who broke a limit is found by asking again, one by one.
     answers = (
-        [[a] for a in answer] if not isinstance(answer, Lost) else pool.ask([[dict(rows[i])] for i in chunk], SECONDS)
+        [[a] for a in answer]
+        if not isinstance(answer, WorkerFailure)
+        else pool.ask([[dict(rows[i])] for i in chunk], SECONDS)
     )
     return [_text(name, one, rows[i], where(i)) for i, one in zip(chunk, answers, strict=True)]
 
 
 def _text(name: str, answer: Any, row: Mapping[str, Any], where: str) -> str:
-    if isinstance(answer, Lost):
+    if isinstance(answer, WorkerFailure):
         reason = f"it took longer than {SECONDS:.0f} s" if answer.reason == "late" else "it used too much memory"
-        raise Refused(faults.template_failed(name, answer.line, answer.message or reason, where))
+        raise RecipeError(errors.template_failed(name, answer.line, answer.message or reason, where))
     (found,) = answer
     if "undefined" in found:
-        raise Refused(faults.template_column(name, found["line"], found["undefined"], row, where))
+        raise RecipeError(errors.template_column(name, found["line"], found["undefined"], row, where))
     if "failed" in found:
-        raise Refused(faults.template_failed(name, found["line"], found["failed"], where))
+        raise RecipeError(errors.template_failed(name, found["line"], found["failed"], where))
     text: str = found["text"]
     return text
 

@@ -29,7 +29,7 @@ _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class WorkerFailure:
     """No answer: the child hung (``late``), died (``crashed``), or raised (``raised``)."""
 
     reason: Literal["late", "crashed", "raised"]
@@ -39,7 +39,7 @@ class Lost:
     line: int = 0
 
 
-class Declined(Exception):  # noqa: N818 - a verdict on the argument, not an error of ours
+class HandlerError(Exception):
     """The handler refused its argument; carries the type and the text of what it raised."""
 
     def __init__(self, error: str, message: str) -> None:
@@ -100,7 +100,7 @@ def _answer(line: bytes) -> dict[str, Any] | None:
     return found if "ok" in found or (isinstance(error, list) and len(error) == 3) else None
 
 
-class Pool:
+class WorkerPool:
     """A few killable children on one handler, started when first asked.
 
     Example: ``Pool("recipec.run.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}], seconds=1.0)``.
@@ -126,7 +126,7 @@ class Pool:
         Raises:
             Declined: the handler raised on the pool's argument.
         """
-        answers: list[Any] = [Lost("crashed")] * len(requests)
+        answers: list[Any] = [WorkerFailure("crashed")] * len(requests)
         waiting = deque((i, self._line(request, seconds)) for i, request in enumerate(requests))
         while len(self._children) < min(self.size, len(requests)):
             self._start()
@@ -146,7 +146,7 @@ class Pool:
     def _start(self) -> None:
         script = Path(__file__).with_name("worker_child.py")
         process = subprocess.Popen(  # noqa: S603 - our own script; nothing of the user's is on the command line
-            [sys.executable, "-B", "-s", "-P", str(script), str(script.parent.parent), self.handler, str(self.memory)],
+            [sys.executable, "-B", "-s", "-P", str(script), str(script.parents[2]), self.handler, str(self.memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -186,9 +186,9 @@ class Pool:
         for child in watched:
             if child in self._children and time.monotonic() >= child.deadline:
                 if not child.ready:
-                    raise Declined("TimeoutError", f"its process did not start in {START_SECONDS:.0f} s")
+                    raise HandlerError("TimeoutError", f"its process did not start in {START_SECONDS:.0f} s")
                 if child.request is not None:
-                    answers[child.request] = Lost("late")
+                    answers[child.request] = WorkerFailure("late")
                     self._replace(child)
 
     def _read(self, child: _Child, answers: list[Any]) -> None:
@@ -204,15 +204,15 @@ class Pool:
                 self._crashed(child, answers, "its process wrote what is no answer")
             elif not child.ready:
                 if "error" in answer:
-                    raise Declined(*answer["error"][:2])
+                    raise HandlerError(*answer["error"][:2])
                 child.ready = True
             elif child.request is not None:
-                answers[child.request] = answer["ok"] if "ok" in answer else Lost("raised", *answer["error"])
+                answers[child.request] = answer["ok"] if "ok" in answer else WorkerFailure("raised", *answer["error"])
                 child.request = None
 
     def _crashed(self, child: _Child, answers: list[Any], problem: str) -> None:
         if not child.ready:
-            raise Declined("ChildProcessError", problem)
+            raise HandlerError("ChildProcessError", problem)
         if child.request is not None:
-            answers[child.request] = Lost("crashed")
+            answers[child.request] = WorkerFailure("crashed")
         self._replace(child)

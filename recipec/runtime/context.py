@@ -12,12 +12,12 @@ import torch
 
 if TYPE_CHECKING:
     from recipec.runtime.environment.protocol import Environment
-    from recipec.runtime.images.image_store import Album
+    from recipec.runtime.images.image_store import ImageStore
     from recipec.runtime.knowledge.knowledge_graph import Knowledge
     from recipec.runtime.model.causal_lm import CausalLm
 
 
-class StoppedEarly(Exception):  # noqa: N818 - no error: the user asked for it
+class StoppedBeforeFirstStep(Exception):  # noqa: N818 - no error: the user asked for it
     """The run was asked to stop before the stage's first step."""
 
 
@@ -27,10 +27,10 @@ def cache_folder() -> Path:
 
 
 @dataclass(slots=True)
-class Setting:
+class StageContext:
     """Where a stage runs: built once a stage by the executor, shared by its components.
 
-    Classes named by an ``impl`` are built as ``Class(spec, setting)`` and called with their columns.
+    Classes named by an ``impl`` are built as ``Class(spec, context)`` and called with their columns.
     """
 
     root: Path
@@ -56,7 +56,7 @@ class Setting:
     """Spec of the sampling engine."""
     policy: CausalLm | None = None
     """The policy of the stage, once it is loaded."""
-    album: Album | None = None
+    image_store: ImageStore | None = None
     """The pictures of the stage, once its policy has seen one."""
     environment: Environment | None = None
     """Who answers the policy, where the stage has an environment; built after the policy."""

@@ -10,32 +10,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.component import Component, find
+from recipec.component import Component, find_component
 from recipec.graph import Input, Node, Value
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 
 METRIC = "metric/"
 Values = dict[Value, Any]
 
 
 def spec_of(node: Node) -> Component:
-    """Rebuild the spec of a component's node from its knobs."""
-    return read_spec(node.slot, {"type": node.type, **node.knobs})
+    """Rebuild the spec of a component's node from its parameters."""
+    return load_spec(node.slot, {"type": node.type, **node.params})
 
 
-def read_spec(slot: str, dump: Mapping[str, Any]) -> Component:
+def load_spec(slot: str, dump: Mapping[str, Any]) -> Component:
     """Rebuild a spec from its dump; ``dump`` comes from a graph, so it is known to be valid."""
-    found = find(slot, str(dump["type"]))
+    found = find_component(slot, str(dump["type"]))
     assert found is not None, f"{slot} `{dump['type']}` vanished since the graph was compiled"
     return found.model_validate(dict(dump))
 
 
-class Walk:
+class GraphRunner:
     """The nodes of one stage, each bound once to its function or instance."""
 
-    def __init__(self, setting: Setting, instances: Mapping[str, Any]) -> None:
+    def __init__(self, context: StageContext, instances: Mapping[str, Any]) -> None:
         """``instances`` are shared parts by node id, made by the loop: the policy, the reference."""
-        self.setting = setting
+        self.context = context
         self.instances = dict(instances)
         self.recorded: dict[str, Tensor] = {}
         """Rewards of this step as an interrupted attempt wrote them down, by node id."""
@@ -63,7 +63,7 @@ class Walk:
         """The instance behind a node whose ``impl`` names a class, made on first use."""
         if node.id not in self.instances:
             spec = spec_of(node)
-            self.instances[node.id] = spec.load()(spec, self.setting)
+            self.instances[node.id] = spec.load()(spec, self.context)
         return self.instances[node.id]
 
     def close(self) -> None:
@@ -78,14 +78,14 @@ class Walk:
         if node.slot == "compiler":
             module, _, name = node.impl.partition(":")
             function = getattr(importlib.import_module(module), name)
-            knobs = dict(node.knobs)
-            return lambda columns: function(*columns.values(), **knobs)
+            params = dict(node.params)
+            return lambda columns: function(*columns.values(), **params)
         spec = spec_of(node)
         target = spec.load()
         if inspect.isclass(target):
             return _positional(self.instance(node), _order(node))
-        knobs = spec.knobs()
-        return _positional(lambda *columns: target(*columns, **knobs), spec.parameters())
+        params = spec.params()
+        return _positional(lambda *columns: target(*columns, **params), spec.parameters())
 
 
 def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _name(given: Input) -> str:
 
 def _order(node: Node) -> tuple[str, ...]:
     """Name a component's columns in order: its own, then those that the compiler gives it beside."""
-    found = find(node.slot, node.type)
+    found = find_component(node.slot, node.type)
     assert found is not None, node.id
     own = found.parameters()
     return (*own, *(given.parameter for given in node.inputs if given.parameter not in own))

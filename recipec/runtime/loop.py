@@ -12,62 +12,62 @@ from typing import Any
 
 import torch
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, Value
 from recipec.runtime.batch import Batch
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import rollout_log, statistics
 from recipec.runtime.objective import group_filter
-from recipec.runtime.objective.cached_reference import Cached
-from recipec.runtime.running_stage import Stage
+from recipec.runtime.objective.cached_reference import CachedReference
+from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
 from recipec.runtime.training.resume import restore, save
 from recipec.spec.recipe import UNIT
 
 
-def run_stage(stage: Stage) -> bool:
+def run_loop(stage: RunningStage) -> bool:
     """Run a stage to its end, or until stopped; return whether it ended.
 
     Raises:
-        Refused: what went wrong; everything up to the last checkpoint is kept.
+        RecipeError: what went wrong; everything up to the last checkpoint is kept.
     """
     once, update = split(stage.graph.loop)
-    plan_length(stage)
-    prime(stage, once)
+    plan_steps(stage)
+    fill_reference_cache(stage, once)
     continued = restore(stage)
     every = int(stage.budget.get("save_every") or max(1, stage.total // 10))
     if not continued and (before := stage.evaluate(0)):
-        stage.journal.write(0, before)
+        stage.metrics_writer.write(0, before)
     stage.begun()
     while stage.step < stage.total:
         if stage.stopped():
             save(stage)
             return False
         began = time.monotonic()
-        stage.setting.step = stage.step
+        stage.context.step = stage.step
         metrics = one_step(stage, once, update)
         stage.step += 1
         metrics["seconds/step"] = time.monotonic() - began
         metrics |= stage.evaluate(stage.step)
-        stage.journal.write(stage.step, metrics)
+        stage.metrics_writer.write(stage.step, metrics)
         stage.show.step(stage.graph.name, stage.step, stage.total, metrics)
         if stage.step % every == 0 or stage.step == stage.total:
             save(stage)
     return True
 
 
-def plan_length(stage: Stage) -> None:
+def plan_steps(stage: RunningStage) -> None:
     """Fix the number of steps and hand the optimizer its parameters.
 
     Raises:
-        Refused: RC767, the data has less than one step and short steps are dropped.
+        RecipeError: RC767, the data has less than one step and short steps are dropped.
     """
     budget, rows = stage.budget, len(stage.source)
     drop = budget.get("remainder") == "drop"
     unit = UNIT[stage.graph.kind]
     if rows == 0 or (drop and rows < int(budget[unit])):
-        raise Refused(faults.nothing_to_do(stage.graph.name, rows, int(budget[unit])))
+        raise RecipeError(errors.nothing_to_do(stage.graph.name, rows, int(budget[unit])))
     per_epoch = rows // stage.per_step if drop else -(-rows // stage.per_step)
     stage.total = int(budget.get("steps") or budget["epochs"] * per_epoch)
     each = _rows_per_unit(stage)
@@ -80,7 +80,7 @@ def plan_length(stage: Stage) -> None:
     stage.optimizer.bind(stage.policy.model, updates)
 
 
-def _rows_per_unit(stage: Stage) -> int:
+def _rows_per_unit(stage: RunningStage) -> int:
     """Rows of a prompt, as if each of its episodes were one; of a pair; of an example."""
     return 2 if stage.graph.kind == "dpo" else int(stage.graph.settings.get("num_generations") or 1)
 
@@ -93,22 +93,22 @@ def split(loop: Loop) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
     return tuple(n for n in once if isinstance(n, Node)), tuple(n for n in update.body if isinstance(n, Node))
 
 
-def prime(stage: Stage, once: tuple[Node, ...]) -> None:
+def fill_reference_cache(stage: RunningStage, once: tuple[Node, ...]) -> None:
     """Let the policy as it enters the stage fill the cache of its reference, where the compiler chose one."""
     for place, node in enumerate(once):
-        cache = stage.walk.instances.get(node.id)
-        if not isinstance(cache, Cached):
+        cache = stage.runner.instances.get(node.id)
+        if not isinstance(cache, CachedReference):
             continue
         stage.policy.eval()
-        for columns in drawn_rows(stage):
+        for columns in planned_draws(stage):
             values: Values = dict(stage.values)
-            source = drawn_by(stage, columns)
+            source = drawing_node(stage, columns)
             values |= {Value(signal, source.id): column for signal, column in columns.items()}
-            stage.walk.run([n for n in once[:place] if n.id != source.id], values)
+            stage.runner.run([n for n in once[:place] if n.id != source.id], values)
             cache.fill(*(values[given.value] for given in node.inputs))
 
 
-def drawn_rows(stage: Stage) -> Iterator[dict[str, Any]]:
+def planned_draws(stage: RunningStage) -> Iterator[dict[str, Any]]:
     """Yield every row once, a step at a time; only those that the stage will draw where it ends within an epoch."""
     if stage.total * stage.per_step >= len(stage.source):
         yield from stage.source.slices(stage.per_step)
@@ -119,13 +119,13 @@ def drawn_rows(stage: Stage) -> Iterator[dict[str, Any]]:
     stage.source.load(begin)
 
 
-def drawn_by(stage: Stage, columns: Mapping[str, Any]) -> Node:
+def drawing_node(stage: RunningStage, columns: Mapping[str, Any]) -> Node:
     """The node whose columns are drawn: the preference where there is one, else the data."""
     nodes = sorted(stage.graph.nodes(), key=lambda node: node.slot != "preference")
     return next(n for n in nodes if n.slot in {"data", "preference"} and set(n.outputs) & set(columns))
 
 
-def draw(stage: Stage) -> dict[str, Any]:
+def draw(stage: RunningStage) -> dict[str, Any]:
     """Take the next tasks; a short step at the end of an epoch is kept, skipped or filled up."""
     taken: dict[str, Any] = stage.source.draw(stage.per_step)
     short = stage.per_step - len(next(iter(taken.values())))
@@ -138,11 +138,11 @@ def draw(stage: Stage) -> dict[str, Any]:
     return taken
 
 
-def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> dict[str, float]:
+def one_step(stage: RunningStage, once: tuple[Node, ...], update: tuple[Node, ...]) -> dict[str, float]:
     """Walk the step's nodes over a fresh batch, then take its updates; return the step's metrics."""
     values: Values = dict(stage.values)
     drawn = draw(stage)
-    source = drawn_by(stage, drawn)
+    source = drawing_node(stage, drawn)
     values |= {Value(signal, source.id): column for signal, column in drawn.items()}
     stage.policy.eval()
     began = time.monotonic()
@@ -152,7 +152,7 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
         sampled = group_filter.run(stage, walked, values, rollout_log.rows_path(stage))
         metrics = {k: float(v) for k, v in sampled.items()}
     metrics["seconds/rollout"] = time.monotonic() - began
-    batch = gather(values, update)
+    batch = gather_columns(values, update)
     metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values)
     rollout_log.keep(stage, values, walked)
     began = time.monotonic()
@@ -165,7 +165,7 @@ def one_step(stage: Stage, once: tuple[Node, ...], update: tuple[Node, ...]) -> 
     return metrics
 
 
-def gather(values: Values, update: tuple[Node, ...]) -> Batch:
+def gather_columns(values: Values, update: tuple[Node, ...]) -> Batch:
     """Collect the columns that the updates read, and those that minibatches are cut by."""
     inside = {node.id for node in update}
     batch = Batch()
@@ -180,13 +180,13 @@ def gather(values: Values, update: tuple[Node, ...]) -> Batch:
     return batch
 
 
-def updates(stage: Stage, batch: Batch, update: tuple[Node, ...]) -> dict[str, float]:
+def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict[str, float]:
     """Take every update of a step; metrics are means over them."""
     kind = stage.graph.kind
     unit_R = batch[{"rl": "by_prompt_R", "dpo": "by_pair_R"}[kind]] if kind != "sft" else torch.arange(batch.num_rows)
     found: list[dict[str, float]] = []
     stage.policy.train()
-    keys = [(stage.setting.seed, stage.graph.name, stage.step, i) for i in range(int(stage.budget.get("passes", 1)))]
+    keys = [(stage.context.seed, stage.graph.name, stage.step, i) for i in range(int(stage.budget.get("passes", 1)))]
     passes = [list(minibatches(unit_R, stage.budget, key)) for key in keys]
     if kind == "rl":  # rows that are steps of episodes make more updates than the schedule was laid out for
         planned = updates_per_step(stage.budget, len(unit_R.unique()), _rows_per_unit(stage))
@@ -197,12 +197,12 @@ def updates(stage: Stage, batch: Batch, update: tuple[Node, ...]) -> dict[str, f
                 stage.engine.update(
                     batch.rows(index),
                     update,
-                    stage.walk,
+                    stage.runner,
                     stage.optimizer,
                     tokens=int(stage.budget["microbatch_tokens"]),
                 )
             )
-            for part in stage.walk.instances.values():
+            for part in stage.runner.instances.values():
                 if hasattr(part, "after_update"):
                     part.after_update(stage.optimizer.updates)
     return statistics.mean(found)

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 
-def generator(*key: int | str) -> np.random.Generator:
+def rng_for(*key: int | str) -> np.random.Generator:
     """Return the generator of one key, such as (recipe seed, stage, step, prompt, sample).
 
     >>> generator(0, "explore", 3).random() == generator(0, "explore", 3).random()

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 from recipec.diagnostics.model import Diagnostic
 from recipec.graph import StageGraph
 from recipec.run.artifacts import RunFolder
-from recipec.runtime.context import Setting
-from recipec.runtime.graph_runner import Values, Walk
-from recipec.runtime.logging.metrics_writer import Journal
-from recipec.runtime.training.local import Local
+from recipec.runtime.context import StageContext
+from recipec.runtime.graph_runner import GraphRunner, Values
+from recipec.runtime.logging.metrics_writer import MetricsWriter
+from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.recipe import UNIT
 
 
-class Show(Protocol):
+class StepProgress(Protocol):
     """Who is told how the stage is going."""
 
     def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
@@ -25,20 +25,20 @@ class Show(Protocol):
 
 
 @dataclass(slots=True)
-class Stage:
+class RunningStage:
     """A stage bound to its parts, ready to run."""
 
     graph: StageGraph
-    setting: Setting
+    context: StageContext
     folder: RunFolder
-    walk: Walk
+    runner: GraphRunner
     policy: Any
     source: Any
     """What tasks are drawn from: the data, or the pairs that a preference made."""
     optimizer: AdamW
-    engine: Local
-    journal: Journal
-    show: Show
+    engine: LocalEngine
+    metrics_writer: MetricsWriter
+    show: StepProgress
     evaluate: Callable[[int], dict[str, float]]
     stopped: Callable[[], bool]
     digest: str

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
-from recipec.diagnostics.errors import reward as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import reward as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.reading.user_code import functions_in
 
 
@@ -58,13 +58,13 @@ def load_functions(paths: Sequence[Path], wanted: Sequence[str] = ()) -> Functio
     """Find the public top-level functions of files that the command line allowed; load those ``wanted`` at once.
 
     Raises:
-        Refused: RC750 a file cannot be loaded, RC751 two of them define the same function.
+        RecipeError: RC750 a file cannot be loaded, RC751 two of them define the same function.
     """
     home: dict[str, Path] = {}
     for path in paths:
         for name in functions_in(path, path.name):
             if name in home:
-                raise Refused(faults.function_twice(name, (str(home[name]), str(path))))
+                raise RecipeError(errors.function_twice(name, (str(home[name]), str(path))))
             if not name.startswith("_"):
                 home[name] = path
     found = Functions(home)
@@ -78,7 +78,7 @@ def load_file(path: Path) -> Any:
     """Run a file that the command line allowed and return its module.
 
     Raises:
-        Refused: RC750, it cannot be loaded.
+        RecipeError: RC750, it cannot be loaded.
     """
     name = f"_recipec_use_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
@@ -92,7 +92,7 @@ def load_file(path: Path) -> Any:
         del sys.modules[name]
         line = blamed(error, str(path))
         problem = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": ")
-        raise Refused(faults.own_file_broken(path.name, line, problem)) from None
+        raise RecipeError(errors.own_file_broken(path.name, line, problem)) from None
     return module
 
 

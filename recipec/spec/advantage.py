@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, SignalRef, component, knob, when
+from recipec.component import Component, SignalRef, component, param, when
 
 
 class _Level(Component):
     """What every advantage level can say."""
 
-    value: SignalRef = knob("reward_R", "The column that is compared.")
-    weight: float = knob(1.0, "Factor of this level in the sum.")
+    value: SignalRef = param("reward_R", "The column that is compared.")
+    weight: float = param(1.0, "Factor of this level in the sum.")
 
 
 @component(
@@ -35,13 +35,13 @@ class GroupRelative(_Level):
     """
 
     type: Literal["group_relative"] = "group_relative"
-    group: SignalRef = knob("by_prompt_R", "The column that says who is compared with whom.")
-    scale: Literal["std", "none"] = knob("std", "Divide by the group's sample standard deviation (ddof 1), or not.")
-    singleton: Literal["raw", "zero"] = knob("zero", "Credit of a row alone in its group: its value, or none.")
-    statistics: Literal["rows", "trajectories"] = knob(
+    group: SignalRef = param("by_prompt_R", "The column that says who is compared with whom.")
+    scale: Literal["std", "none"] = param("std", "Divide by the group's sample standard deviation (ddof 1), or not.")
+    singleton: Literal["raw", "zero"] = param("zero", "Credit of a row alone in its group: its value, or none.")
+    statistics: Literal["rows", "trajectories"] = param(
         "rows", "Count every row, or each episode once (by its first row), in mean and deviation."
     )
-    epsilon: float = knob(1e-6, "Added to the deviation.", unit="units of value", ge=0)
+    epsilon: float = param(1e-6, "Added to the deviation.", unit="units of value", ge=0)
 
 
 @component(
@@ -60,8 +60,8 @@ class Rloo(_Level):
     """
 
     type: Literal["rloo"] = "rloo"
-    group: SignalRef = knob("by_prompt_R", "The column that says who is compared with whom.")
-    singleton: Literal["raw", "zero"] = knob("zero", "Credit of a row alone in its group: its value, or none.")
+    group: SignalRef = param("by_prompt_R", "The column that says who is compared with whom.")
+    singleton: Literal["raw", "zero"] = param("zero", "Credit of a row alone in its group: its value, or none.")
 
 
 @component(
@@ -85,9 +85,9 @@ class Signed(_Level):
     """
 
     type: Literal["signed"] = "signed"
-    threshold: float = knob(0.0, "Values above it are right.", unit="units of value")
-    positive: float = knob(1.0, "Credit of a right row.")
-    negative: float = knob(-1.0, "Credit of a wrong row.")
+    threshold: float = param(0.0, "Values above it are right.", unit="units of value")
+    positive: float = param(1.0, "Credit of a right row.")
+    negative: float = param(-1.0, "Credit of a wrong row.")
 
 
 @component(
@@ -106,5 +106,5 @@ class BatchStandardised(_Level):
     """
 
     type: Literal["batch_standardised"] = "batch_standardised"
-    group: SignalRef = knob("by_prompt_R", "The column that says who is compared with whom.")
-    epsilon: float = knob(1e-6, "Added to the deviation.", unit="units of value", ge=0)
+    group: SignalRef = param("by_prompt_R", "The column that says who is compared with whom.")
+    epsilon: float = param(1e-6, "Added to the deviation.", unit="units of value", ge=0)

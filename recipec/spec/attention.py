@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, component, knob
+from recipec.component import Component, component, param
 
 WORTH = 1.1
 """Least ideal speed-up for which `auto` takes a forest: the measured one is at least 0.9 of the ideal one."""
 
 
-@component("attention", impl="recipec.runtime.attention.dense:Dense")
+@component("attention", impl="recipec.runtime.attention.dense:DenseAttention")
 class Dense(Component):
     """Rows padded to one width: every model can do it.
 
@@ -21,7 +21,7 @@ class Dense(Component):
     type: Literal["dense"] = "dense"
 
 
-@component("attention", impl="recipec.runtime.attention.packed:Packed")
+@component("attention", impl="recipec.runtime.attention.packed:PackedAttention")
 class Packed(Component):
     """Rows end to end in one sequence without padding, each seeing only itself.
 
@@ -32,7 +32,7 @@ class Packed(Component):
     type: Literal["packed"] = "packed"
 
 
-@component("attention", impl="recipec.runtime.attention.auto:Auto")
+@component("attention", impl="recipec.runtime.attention.auto:AutoAttention")
 class Auto(Component):
     """Let the compiler choose by the operations that it predicts, or the first rows where those decide, and say why.
 
@@ -45,7 +45,7 @@ class Auto(Component):
     type: Literal["auto"] = "auto"
 
 
-@component("attention", impl="recipec.runtime.attention.trie_attention:Trie")
+@component("attention", impl="recipec.runtime.attention.trie_attention:TrieAttention")
 class Trie(Component):
     """All rows of a forward pass merged into a forest of their prefixes: each unique token is computed once.
 
@@ -56,7 +56,7 @@ class Trie(Component):
     """
 
     type: Literal["trie"] = "trie"
-    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = knob(
+    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
         "auto", "Kernel under the same result; `auto` takes the fastest that can, layer by layer."
     )
 
@@ -70,6 +70,6 @@ class SharedPrefix(Component):
     """
 
     type: Literal["shared_prefix"] = "shared_prefix"
-    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = knob(
+    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
         "auto", "Kernel under the same result; `auto` takes the fastest that can, layer by layer."
     )

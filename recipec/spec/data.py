@@ -6,19 +6,19 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from recipec.component import Component, PathRef, Section, SignalRef, component, knob
+from recipec.component import Component, PathRef, Section, SignalRef, component, param
 
 
 class Columns(Section):
     """Which column of the data means what; a name that is absent from the data is an error."""
 
-    prompt: str = knob("prompt", "Column with the prompt: text, or a list of chat messages.")
-    completion: str = knob("completion", "Column with the answer to learn (sft).")
-    chosen: str = knob("chosen", "Column with the preferred answer (dpo).")
-    rejected: str = knob("rejected", "Column with the other answer (dpo).")
-    messages: str = knob("messages", "Column with a whole conversation (sft).")
-    answer: str = knob("answer", "Column that rewards find as `answer`.")
-    images: str = knob(
+    prompt: str = param("prompt", "Column with the prompt: text, or a list of chat messages.")
+    completion: str = param("completion", "Column with the answer to learn (sft).")
+    chosen: str = param("chosen", "Column with the preferred answer (dpo).")
+    rejected: str = param("rejected", "Column with the other answer (dpo).")
+    messages: str = param("messages", "Column with a whole conversation (sft).")
+    answer: str = param("answer", "Column that rewards find as `answer`.")
+    images: str = param(
         "images",
         "Column with the images of a row: a path below the folder of the data, or a list of them. `image` is found, "
         "too, and rows may lack it, unless a name is given; empty: rows are text alone.",
@@ -28,20 +28,20 @@ class Columns(Section):
 class _Rows(Component):
     """What every source of rows can say."""
 
-    max_length: int | None = knob(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
-    overlong: Literal["error", "drop", "truncate"] = knob(
+    max_length: int | None = param(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
+    overlong: Literal["error", "drop", "truncate"] = param(
         "error", "What happens to a row over max_length: stop, leave it out and count it, or cut (sft only)."
     )
-    shuffle: bool = knob(True, "Draw the rows in an order given by the recipe's seed, new in every epoch.")
-    limit: int | None = knob(None, "Use at most this many rows, the first ones.", unit="rows", ge=1)
+    shuffle: bool = param(True, "Draw the rows in an order given by the recipe's seed, new in every epoch.")
+    limit: int | None = param(None, "Use at most this many rows, the first ones.", unit="rows", ge=1)
 
 
 class _Prompts(_Rows):
     """What a source that writes prompts can say."""
 
-    system: str | None = knob(None, "System message of prompts without one; before a plain text, as text.")
-    chat: bool = knob(False, "Put a text prompt into the chat template, as the user's message.")
-    template: PathRef | None = knob(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
+    system: str | None = param(None, "System message of prompts without one; before a plain text, as text.")
+    chat: bool = param(False, "Put a text prompt into the chat template, as the user's message.")
+    template: PathRef | None = param(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
 
 
 @component(
@@ -61,10 +61,10 @@ class File(_Prompts):
     """
 
     type: Literal["file"] = "file"
-    path: PathRef | None = knob(None, "File or directory, relative to the file that says it.")
-    hub: str | None = knob(None, "Dataset of the hub, as `org/name[@revision]`.")
-    split: str | None = knob(None, "Split of a hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
-    columns: Columns = knob(Columns, "Names of the columns, where they are not ours.")
+    path: PathRef | None = param(None, "File or directory, relative to the file that says it.")
+    hub: str | None = param(None, "Dataset of the hub, as `org/name[@revision]`.")
+    split: str | None = param(None, "Split of a hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
+    columns: Columns = param(Columns, "Names of the columns, where they are not ours.")
 
     @model_validator(mode="after")
     def _one_place(self) -> File:
@@ -82,11 +82,11 @@ class ReasoningGym(_Prompts):
     """
 
     type: Literal["reasoning_gym"] = "reasoning_gym"
-    task: str = knob(..., "Name of the task, such as `chain_sum`.")
-    size: int = knob(..., "How many tasks to generate.", unit="rows", ge=1)
-    task_seed: int = knob(0, "Seed of the generator; another one gives held-out tasks.")
-    options: dict[str, Any] = knob(dict, "The generator's own options, such as `max_digits`.")
-    prompt_suffix: str = knob("", "Text put after every question.")
+    task: str = param(..., "Name of the task, such as `chain_sum`.")
+    size: int = param(..., "How many tasks to generate.", unit="rows", ge=1)
+    task_seed: int = param(0, "Seed of the generator; another one gives held-out tasks.")
+    options: dict[str, Any] = param(dict, "The generator's own options, such as `max_digits`.")
+    prompt_suffix: str = param("", "Text put after every question.")
 
 
 @component(
@@ -104,9 +104,9 @@ class Rollouts(_Rows):
     """
 
     type: Literal["rollouts"] = "rollouts"
-    rollouts: SignalRef = knob(..., "Artifact to read, as `STAGE.rollouts`.")
-    min_reward: float | None = knob(None, "Leave out rows with a smaller reward.", unit="reward units")
-    per_prompt: int = knob(
+    rollouts: SignalRef = param(..., "Artifact to read, as `STAGE.rollouts`.")
+    min_reward: float | None = param(None, "Leave out rows with a smaller reward.", unit="reward units")
+    per_prompt: int = param(
         1, "Keep at most this many of a prompt's best rows, or best episodes where a row is a step.", unit="rows", ge=1
     )
 
@@ -126,6 +126,6 @@ class EnvironmentTasks(_Rows):
     """
 
     type: Literal["environment"] = "environment"
-    split: str = knob("train", "Which of the environment's tasks.")
-    size: int | None = knob(None, "How many; all that there are if absent.", unit="rows", ge=1)
-    task_seed: int = knob(0, "Seed of tasks that are made.", ge=0, lt=2**31)
+    split: str = param("train", "Which of the environment's tasks.")
+    size: int | None = param(None, "How many; all that there are if absent.", unit="rows", ge=1)
+    task_seed: int = param(0, "Seed of tasks that are made.", ge=0, lt=2**31)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from recipec.component import Component, PathRef, Section, component, knob, when
+from recipec.component import Component, PathRef, Section, component, param, when
 
 _WORLD = ("state_key", "admissible_actions", "rewards", "tasks")
 
@@ -14,8 +14,8 @@ _WORLD = ("state_key", "admissible_actions", "rewards", "tasks")
 class _Turns(Component):
     """What every environment can say."""
 
-    max_turns: int = knob(50, "Turns of an episode.", unit="turns", ge=1)
-    timeout: float = knob(
+    max_turns: int = param(50, "Turns of an episode.", unit="turns", ge=1)
+    timeout: float = param(
         30.0, "Time for one answer of the environment; past it the episode ends in error.", unit="seconds", gt=0
     )
 
@@ -23,14 +23,14 @@ class _Turns(Component):
 class _Shown(_Turns):
     """What an environment can say whose states are shown to the policy in a prompt."""
 
-    history: int | Literal["append_only"] = knob(
+    history: int | Literal["append_only"] = param(
         2,
         "Earlier observations and actions shown in each turn's prompt, which is written anew;"
         " `append_only`: each turn continues the conversation, so that turns share their prefix.",
         unit="turns",
     )
-    template: PathRef | None = knob(None, "Jinja file that renders each turn's prompt, in place of the shipped one.")
-    chat: bool = knob(
+    template: PathRef | None = param(None, "Jinja file that renders each turn's prompt, in place of the shipped one.")
+    chat: bool = param(
         True, "Put each turn's prompt into the chat template, as the user's message, where the tokenizer has one."
     )
 
@@ -44,14 +44,14 @@ class _Shown(_Turns):
 class Retriever(Section):
     """Where documents come from."""
 
-    type: Literal["sqlite", "http"] = knob("sqlite", "`sqlite`: a corpus searched here; `http`: a retrieval service.")
-    corpus: PathRef | None = knob(
+    type: Literal["sqlite", "http"] = param("sqlite", "`sqlite`: a corpus searched here; `http`: a retrieval service.")
+    corpus: PathRef | None = param(
         None, "JSONL file of documents with `title` and `text` (sqlite); the shipped corpus of countries if absent."
     )
-    service: str | None = knob(None, "Name of the service under machine.services (http).")
-    top_k: int = knob(3, "Documents returned to a query.", unit="documents", ge=1)
-    timeout: float = knob(10.0, "Time for one query (http).", unit="seconds", gt=0)
-    retries: int = knob(3, "Further attempts after a failed query, each waiting longer (http).", ge=0)
+    service: str | None = param(None, "Name of the service under machine.services (http).")
+    top_k: int = param(3, "Documents returned to a query.", unit="documents", ge=1)
+    timeout: float = param(10.0, "Time for one query (http).", unit="seconds", gt=0)
+    retries: int = param(3, "Further attempts after a failed query, each waiting longer (http).", ge=0)
 
     @model_validator(mode="after")
     def _one_place(self) -> Retriever:
@@ -84,23 +84,23 @@ class SearchQa(_Turns):
     """
 
     type: Literal["search_qa"] = "search_qa"
-    max_turns: int = knob(3, "Turns in which the policy may search.", unit="turns", ge=1)
-    retriever: Retriever = knob(Retriever, "Where documents come from.")
-    max_observation_length: int = knob(500, "Longest answer of the retriever; more is cut.", unit="tokens", ge=1)
-    force_final_answer: bool = knob(True, "After the last turn, let the policy answer once more, without search.")
-    answer_stops: bool = knob(
+    max_turns: int = param(3, "Turns in which the policy may search.", unit="turns", ge=1)
+    retriever: Retriever = param(Retriever, "Where documents come from.")
+    max_observation_length: int = param(500, "Longest answer of the retriever; more is cut.", unit="tokens", ge=1)
+    force_final_answer: bool = param(True, "After the last turn, let the policy answer once more, without search.")
+    answer_stops: bool = param(
         True,
         "A turn ends at `</answer>` too; false, as published: it may go on and keeps what stands up to the first"
         " `</search>`; of an answer and a search the one that stands first is what it does.",
     )
-    history: int | Literal["append_only"] = knob(
+    history: int | Literal["append_only"] = param(
         "append_only",
         "`append_only`: documents are appended to the dialogue (Search-R1, Tree-GRPO);"
         " a number: each turn is a prompt of its own with that many earlier turns (GiGPO).",
         unit="turns",
     )
-    template: PathRef | None = knob(None, "Jinja file that renders each turn's prompt, with a number for `history`.")
-    answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
+    template: PathRef | None = param(None, "Jinja file that renders each turn's prompt, with a number for `history`.")
+    answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
 
 
 @component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.alfworld.games:Alfworld")
@@ -112,7 +112,7 @@ class Alfworld(_Shown):
     """
 
     type: Literal["alfworld"] = "alfworld"
-    games: PathRef | None = knob(
+    games: PathRef | None = param(
         None, "Folder of `.tw-pddl` games, one folder a split; absent: games are made from the package's floor plans."
     )
     goals: tuple[
@@ -125,7 +125,7 @@ class Alfworld(_Shown):
             "pick_two_obj_and_place",
         ],
         ...,
-    ] = knob((), "Kinds of tasks; all six if empty.")
+    ] = param((), "Kinds of tasks; all six if empty.")
 
 
 @component(
@@ -139,9 +139,9 @@ class Textworld(_Shown):
     """
 
     type: Literal["textworld"] = "textworld"
-    rooms: int = knob(3, "Rooms of a game.", unit="rooms", ge=1, le=100)
-    objects: int = knob(5, "Objects in it.", unit="objects", ge=1, le=200)
-    quest_length: int = knob(3, "Commands that the shortest solution takes.", unit="turns", ge=1, le=50)
+    rooms: int = param(3, "Rooms of a game.", unit="rooms", ge=1, le=100)
+    objects: int = param(5, "Objects in it.", unit="objects", ge=1, le=200)
+    quest_length: int = param(3, "Commands that the shortest solution takes.", unit="turns", ge=1, le=50)
 
 
 @component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.webshop.shop:Webshop")
@@ -153,9 +153,9 @@ class Webshop(_Shown):
     """
 
     type: Literal["webshop"] = "webshop"
-    max_turns: int = knob(15, "Turns of an episode.", unit="turns", ge=1)
-    catalogue: PathRef | None = knob(None, "JSON file of products; the small shipped catalogue if absent.")
-    instructions: PathRef | None = knob(None, "JSON file of instructions, where the catalogue has none of its own.")
+    max_turns: int = param(15, "Turns of an episode.", unit="turns", ge=1)
+    catalogue: PathRef | None = param(None, "JSON file of products; the small shipped catalogue if absent.")
+    instructions: PathRef | None = param(None, "JSON file of instructions, where the catalogue has none of its own.")
 
 
 @component(
@@ -171,10 +171,10 @@ class Gymnasium(_Shown):
     """
 
     type: Literal["gymnasium"] = "gymnasium"
-    id: str = knob(..., "Name in gymnasium's registry, such as `FrozenLake-v1`.")
-    options: dict[str, Any] = knob(dict, "Arguments of the environment.")
-    actions: tuple[str, ...] = knob((), "Names of its actions, in order; their numbers if empty.")
-    replayable: bool = knob(
+    id: str = param(..., "Name in gymnasium's registry, such as `FrozenLake-v1`.")
+    options: dict[str, Any] = param(dict, "Arguments of the environment.")
+    actions: tuple[str, ...] = param((), "Names of its actions, in order; their numbers if empty.")
+    replayable: bool = param(
         False, "Same seed and actions give the same episode, so that it can be gone on from any step."
     )
 
@@ -203,8 +203,8 @@ class ReasoningGymEpisodes(_Shown):
     """
 
     type: Literal["reasoning_gym"] = "reasoning_gym"
-    max_turns: int = knob(3, "Answers of an episode.", unit="turns", ge=1)
-    history: int | Literal["append_only"] = knob(
+    max_turns: int = param(3, "Answers of an episode.", unit="turns", ge=1)
+    history: int | Literal["append_only"] = param(
         "append_only",
         "`append_only`: tries follow each other in one conversation; a number: earlier tries shown.",
         unit="turns",
@@ -214,7 +214,7 @@ class ReasoningGymEpisodes(_Shown):
 @component(
     "environment",
     provides=(*_WORLD, when("replayable", "branchable")),
-    impl="recipec.runtime.environment.user_env:Own",
+    impl="recipec.runtime.environment.user_env:UserEnvironment",
 )
 class Own(_Shown):
     """A class of the user's own file, named under the recipe's `use`; it runs in a process that may be killed.
@@ -227,8 +227,8 @@ class Own(_Shown):
     """
 
     type: Literal["own"] = "own"
-    name: str = knob(..., "Name of the class.")
-    options: dict[str, Any] = knob(dict, "Arguments of the class.")
-    replayable: bool = knob(
+    name: str = param(..., "Name of the class.")
+    options: dict[str, Any] = param(dict, "Arguments of the class.")
+    replayable: bool = param(
         False, "Same task, seed and actions give the same episode, so that it can be gone on from any step."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, component, knob
+from recipec.component import Component, component, param
 
 
 @component(
@@ -27,7 +27,7 @@ class AnchorState(Component):
     """
 
     type: Literal["anchor_state"] = "anchor_state"
-    match: Literal["exact", "similarity"] = knob("exact", "When two states count as the same.")
-    threshold: float | None = knob(
+    match: Literal["exact", "similarity"] = param("exact", "When two states count as the same.")
+    threshold: float | None = param(
         None, "Similarity from which they do.", unit="share of matching characters", gt=0, lt=1
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from recipec.component import Component, OriginRef, PathRef, Section, component, knob
+from recipec.component import Component, OriginRef, PathRef, Section, component, param
 
 ENDINGS = {
     ".tsv": "tsv",
@@ -23,29 +23,29 @@ ENDINGS = {
 class Graph(Component):
     """What every graph can say."""
 
-    relations: tuple[str, ...] = knob((), "Facts of these relations alone, by id or label; absent: of all.")
-    closed: tuple[str, ...] = knob(
+    relations: tuple[str, ...] = param((), "Facts of these relations alone, by id or label; absent: of all.")
+    closed: tuple[str, ...] = param(
         (), "Relations of which the graph lists every object: what it does not list is contradicted."
     )
-    functional: tuple[str, ...] = knob((), "Relations that have one object at most.")
-    say: str = knob(
+    functional: tuple[str, ...] = param((), "Relations that have one object at most.")
+    say: str = param(
         "{subject} {relation} {object}.",
         "A fact in words; `{subject}`, `{relation}` and `{object}` are its labels.",
         pattern=r"\{subject\}(.|\n)*\{object\}|\{object\}(.|\n)*\{subject\}",
     )
-    language: str | None = knob(None, "Labels of this language alone, and those of none; absent: of all.")
-    names: str = knob(
+    language: str | None = param(None, "Labels of this language alone, and those of none; absent: of all.")
+    names: str = param(
         "urn:x-name:",
         "What stands before plain names to make IRIs of them; it ends in `:`, `/` or `#`.",
         pattern=r"^[A-Za-z]+:[^\s<>\x22{}|\\^`]*[:/#]$",
     )
 
-    embedder: OriginRef | None = knob(
+    embedder: OriginRef | None = param(
         None,
         "Sentence-embedding model, a directory (./, /) or `package:…`: entities that resemble a text are found too.",
         pattern=r"^(\.\.?/|/|package:).",
     )
-    min_similarity: float = knob(0.5, "Cosine from which an entity resembles a text.", ge=-1, le=1)
+    min_similarity: float = param(0.5, "Cosine from which an entity resembles a text.", ge=-1, le=1)
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.triples:Triples")
@@ -58,14 +58,14 @@ class Triples(Graph):
     """
 
     type: Literal["triples"] = "triples"
-    path: PathRef | Annotated[tuple[PathRef, ...], Field(min_length=1)] = knob(
+    path: PathRef | Annotated[tuple[PathRef, ...], Field(min_length=1)] = param(
         ..., "TSV, CSV, N-Triples, Turtle or GraphML; one file or several."
     )
-    columns: tuple[str, str, str] | None = knob(
+    columns: tuple[str, str, str] | None = param(
         None,
         "Columns of subject, relation and object in the first line of TSV and CSV; absent: there is no such line.",
     )
-    attribute: str = knob("relation", "Attribute of a GraphML edge that names its relation.")
+    attribute: str = param("relation", "Attribute of a GraphML edge that names its relation.")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -84,19 +84,19 @@ class Sparql(Graph):
     """
 
     type: Literal["sparql"] = "sparql"
-    service: str = knob(..., "Name of the service under machine.services.")
-    timeout: float = knob(30.0, "Time for one attempt at a question.", unit="seconds", gt=0)
-    retries: int = knob(3, "Further attempts at a question, each waiting longer.", unit="attempts", ge=0)
-    page: int = knob(10_000, "Rows asked for at once.", unit="rows", ge=1)
-    max_rows: int = knob(1_000_000, "Most rows of an answer.", unit="rows", ge=1)
+    service: str = param(..., "Name of the service under machine.services.")
+    timeout: float = param(30.0, "Time for one attempt at a question.", unit="seconds", gt=0)
+    retries: int = param(3, "Further attempts at a question, each waiting longer.", unit="attempts", ge=0)
+    page: int = param(10_000, "Rows asked for at once.", unit="rows", ge=1)
+    max_rows: int = param(1_000_000, "Most rows of an answer.", unit="rows", ge=1)
 
 
 class Diseases(Section):
     """Which diseases are taken."""
 
-    sources: tuple[Literal["OMIM", "ORPHA", "DECIPHER"], ...] = knob(("OMIM",), "Whose diseases.", min_length=1)
-    min_findings: int = knob(3, "Different findings of a disease, at least.", unit="findings", ge=1)
-    most: int | None = knob(None, "This many diseases, those with the most findings.", unit="diseases", ge=1)
+    sources: tuple[Literal["OMIM", "ORPHA", "DECIPHER"], ...] = param(("OMIM",), "Whose diseases.", min_length=1)
+    min_findings: int = param(3, "Different findings of a disease, at least.", unit="findings", ge=1)
+    most: int | None = param(None, "This many diseases, those with the most findings.", unit="diseases", ge=1)
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.hpo:Hpo")
@@ -111,8 +111,8 @@ class Hpo(Graph):
     """
 
     type: Literal["hpo"] = "hpo"
-    below: str = knob("HP:0000951", "Findings that are kinds of this one; the default is abnormality of the skin.")
-    diseases: Diseases = knob(Diseases, "Which diseases.")
+    below: str = param("HP:0000951", "Findings that are kinds of this one; the default is abnormality of the skin.")
+    diseases: Diseases = param(Diseases, "Which diseases.")
 
 
 EXTRACTION = (
@@ -128,7 +128,7 @@ EXTRACTION = (
     "lower",
     "chat",
 )
-"""The knobs of `extract` that decide what the model writes and how it is read."""
+"""The parameters of `extract` that decide what the model writes and how it is read."""
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.extract:Extract")
@@ -144,24 +144,24 @@ class Extract(Graph):
     """
 
     type: Literal["extract"] = "extract"
-    path: PathRef = knob(..., "JSONL or parquet file of documents.")
-    column: str = knob("text", "Column with the text of a document.")
-    limit: int | None = knob(None, "Read this many documents, the first ones.", unit="documents", ge=1)
-    model: OriginRef | None = knob(
+    path: PathRef = param(..., "JSONL or parquet file of documents.")
+    column: str = param("text", "Column with the text of a document.")
+    limit: int | None = param(None, "Read this many documents, the first ones.", unit="documents", ge=1)
+    model: OriginRef | None = param(
         None, "Who reads: an earlier stage, a directory (./, /), org/name or `package:…`; absent: the stage's policy."
     )
-    prompt: PathRef | None = knob(None, "Jinja file with `document`, in place of the shipped one.")
-    chat: bool = knob(True, "Put the prompt into the chat template, where the tokenizer has one.")
-    max_completion_length: int = knob(200, "Longest answer to a document.", unit="tokens", ge=1)
-    temperature: float = knob(0.6, "Divides the logits; 0 is greedy.", ge=0, le=100)
-    top_p: float = knob(0.95, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
-    samples: int = knob(1, "Answers to each document.", unit="rows", ge=1)
-    confidence: Literal["probability", "consistency"] = knob(
+    prompt: PathRef | None = param(None, "Jinja file with `document`, in place of the shipped one.")
+    chat: bool = param(True, "Put the prompt into the chat template, where the tokenizer has one.")
+    max_completion_length: int = param(200, "Longest answer to a document.", unit="tokens", ge=1)
+    temperature: float = param(0.6, "Divides the logits; 0 is greedy.", ge=0, le=100)
+    top_p: float = param(0.95, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
+    samples: int = param(1, "Answers to each document.", unit="rows", ge=1)
+    confidence: Literal["probability", "consistency"] = param(
         "probability",
         "`probability`: mean probability of a fact's tokens; `consistency`: share of the answers that have it.",
     )
-    min_confidence: float = knob(0.0, "Facts below this confidence are left out.", ge=0, le=1)
-    lower: bool = knob(True, "Write entities and relations in lower case.")
+    min_confidence: float = param(0.0, "Facts below this confidence are left out.", ge=0, le=1)
+    lower: bool = param(True, "Write entities and relations in lower case.")
 
     @model_validator(mode="after")
     def _sampled(self) -> Extract:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from recipec.component import Component, SignalRef, component, knob, when
+from recipec.component import Component, SignalRef, component, param, when
 
 Aggregate = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "fixed"]
 _AGGREGATE = (
@@ -42,32 +42,32 @@ class Clipped(Component):
     """
 
     type: Literal["clipped"] = "clipped"
-    ratio: Literal["token", "turn", "sequence"] = knob(
+    ratio: Literal["token", "turn", "sequence"] = param(
         "token", "One ratio a token, or the geometric mean over a turn or the whole row."
     )
-    ratio_to: SignalRef = knob(
+    ratio_to: SignalRef = param(
         "old_logprob_RT", "The denominator: `old_logprob_RT`, `ref_logprob_RT` or `sampler_logprob_RT`."
     )
-    ratio_gradient: Literal["all", "own"] = knob(
+    ratio_gradient: Literal["all", "own"] = param(
         "all",
         "Gradient of a turn or sequence ratio: through every token of it, or through the token's own alone (GSPO).",
     )
-    epsilon: float = knob(0.2, "Clip below 1 - epsilon.", gt=0, le=1)
-    epsilon_high: float | None = knob(None, "Clip above 1 + epsilon_high; epsilon if absent.", gt=0)
-    dual_clip: float | None = knob(None, "For negative credit, at most this many times it.", gt=1)
-    log_ratio_clamp: float | None = knob(
+    epsilon: float = param(0.2, "Clip below 1 - epsilon.", gt=0, le=1)
+    epsilon_high: float | None = param(None, "Clip above 1 + epsilon_high; epsilon if absent.", gt=0)
+    dual_clip: float | None = param(None, "For negative credit, at most this many times it.", gt=1)
+    log_ratio_clamp: float | None = param(
         None, "Bound of |log ratio| before every exp: the policy's, and the reference's in k3.", unit="nats", gt=0
     )
-    beta: float = knob(0.0, "Factor of the KL to the reference.", ge=0)
-    kl: Literal["k1", "k2", "k3", "abs"] = knob("k3", "KL estimator.")
-    kl_clamp: float | None = knob(None, "Bound of |KL estimate| of a token.", unit="nats", gt=0)
-    entropy: float = knob(0.0, "Factor of the entropy bonus.", ge=0)
-    sampler_correction: Literal["none", "truncate", "mask"] = knob(
+    beta: float = param(0.0, "Factor of the KL to the reference.", ge=0)
+    kl: Literal["k1", "k2", "k3", "abs"] = param("k3", "KL estimator.")
+    kl_clamp: float | None = param(None, "Bound of |KL estimate| of a token.", unit="nats", gt=0)
+    entropy: float = param(0.0, "Factor of the entropy bonus.", ge=0)
+    sampler_correction: Literal["none", "truncate", "mask"] = param(
         "none", "Weight tokens by old over sampler probability, cut at a cap or dropped above it (engine mismatch)."
     )
-    sampler_correction_cap: float = knob(2.0, "The cap.", gt=0)
-    aggregate: Aggregate = knob("token_mean", _AGGREGATE)
-    normaliser: int | None = knob(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
+    sampler_correction_cap: float = param(2.0, "The cap.", gt=0)
+    aggregate: Aggregate = param("token_mean", _AGGREGATE)
+    normaliser: int | None = param(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
 
 
 @component(
@@ -87,8 +87,8 @@ class Nll(Component):
     """
 
     type: Literal["nll"] = "nll"
-    aggregate: Aggregate = knob("token_mean", _AGGREGATE)
-    normaliser: int | None = knob(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
+    aggregate: Aggregate = param("token_mean", _AGGREGATE)
+    normaliser: int | None = param(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
 
 
 @component(
@@ -133,16 +133,16 @@ class Dpo(Component):
     """
 
     type: Literal["dpo"] = "dpo"
-    beta: float = knob(0.1, "Strength of the tie to the reference.", gt=0)
+    beta: float = param(0.1, "Strength of the tie to the reference.", gt=0)
     variant: Literal[
         "sigmoid", "robust", "hinge", "ipo", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
         "discopop",
-    ] = knob("sigmoid", "Shape of the objective.")  # fmt: skip
-    label_smoothing: float = knob(
+    ] = param("sigmoid", "Shape of the objective.")  # fmt: skip
+    label_smoothing: float = param(
         0.0, "Probability that a label is wrong (sigmoid, robust, exo_pair; above 0 in the last).", ge=0, lt=0.5
     )
-    discopop_tau: float = knob(0.05, "Temperature of the blend (discopop only).", gt=0)
-    length_normalised: bool = knob(False, "Divide each answer's log-ratio by its number of trained tokens.")
+    discopop_tau: float = param(0.05, "Temperature of the blend (discopop only).", gt=0)
+    length_normalised: bool = param(False, "Divide each answer's log-ratio by its number of trained tokens.")
 
     @model_validator(mode="after")
     def _labels_to_smooth(self) -> Dpo:

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import SerializeAsAny
 
-from recipec.component import Component, Section, component, knob
+from recipec.component import Component, Section, component, param
 
 
-@component("machine", impl="recipec.runtime.training.local:Local")
+@component("machine", impl="recipec.runtime.training.local:LocalEngine")
 class Local(Component):
     """Train in this process, on one device.
 
@@ -18,7 +18,7 @@ class Local(Component):
     """
 
     type: Literal["local"] = "local"
-    gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
+    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass.")
 
 
 @component("machine")
@@ -26,13 +26,13 @@ class Deepspeed(Component):
     """Train under DeepSpeed on several devices."""
 
     type: Literal["deepspeed"] = "deepspeed"
-    zero: Literal[0, 1, 2, 3] = knob(2, "ZeRO stage.")
-    offload: bool = knob(False, "Keep optimizer state in host memory.")
-    sequence_parallel: int = knob(1, "Devices that the tokens of a row are spread over.", ge=1)
-    gradient_checkpointing: bool = knob(False, "Recompute activations in the backward pass.")
+    zero: Literal[0, 1, 2, 3] = param(2, "ZeRO stage.")
+    offload: bool = param(False, "Keep optimizer state in host memory.")
+    sequence_parallel: int = param(1, "Devices that the tokens of a row are spread over.", ge=1)
+    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass.")
 
 
-@component("machine", impl="recipec.runtime.rollout.hf_engine:Hf")
+@component("machine", impl="recipec.runtime.rollout.hf_engine:HfEngine")
 class Hf(Component):
     """Sample in this process with the model itself: a group's prompt is computed once.
 
@@ -41,8 +41,8 @@ class Hf(Component):
     """
 
     type: Literal["hf"] = "hf"
-    max_rows: int = knob(64, "Rows decoded together at most.", unit="rows", ge=1)
-    max_memory: float = knob(
+    max_rows: int = param(64, "Rows decoded together at most.", unit="rows", ge=1)
+    max_memory: float = param(
         2.0, "Keys and values kept between the turns of episodes; what does not fit is read again.", unit="GiB", ge=0
     )
 
@@ -52,7 +52,7 @@ class Vllm(Component):
     """Sample with vLLM."""
 
     type: Literal["vllm"] = "vllm"
-    tensor_parallel: int = knob(1, "Devices a model is spread over.", ge=1)
+    tensor_parallel: int = param(1, "Devices a model is spread over.", ge=1)
 
 
 Engine = SerializeAsAny[Component]
@@ -63,18 +63,18 @@ ENGINES = {"train": ("local", "deepspeed"), "rollout": ("hf", "vllm")}
 class Service(Section):
     """A service of the network that components may call by its name."""
 
-    url: str = knob(..., "Where it answers.")
+    url: str = param(..., "Where it answers.")
 
 
 class Machine(Section):
     """Devices, engines and services."""
 
-    device: Literal["auto", "cpu", "cuda"] = knob("auto", "Kind of device; `auto` takes a GPU where there is one.")
-    devices: int = knob(1, "How many.", ge=1)
-    accelerator: Literal["a100", "h100", "h200", "l40s"] | None = knob(
+    device: Literal["auto", "cpu", "cuda"] = param("auto", "Kind of device; `auto` takes a GPU where there is one.")
+    devices: int = param(1, "How many.", ge=1)
+    accelerator: Literal["a100", "h100", "h200", "l40s"] | None = param(
         None, "What the devices are, for the hours that `plan` estimates; a run does not look at it."
     )
-    threads: int | None = knob(None, "CPU threads of torch; part of the run's identity. One if absent.", ge=1)
-    train: Engine = knob(Local, "The training engine.")
-    rollout: Engine = knob(Hf, "The sampling engine.")
-    services: dict[str, Service] = knob(dict, "Services by name.")
+    threads: int | None = param(None, "CPU threads of torch; part of the run's identity. One if absent.", ge=1)
+    train: Engine = param(Local, "The training engine.")
+    rollout: Engine = param(Hf, "The sampling engine.")
+    services: dict[str, Service] = param(dict, "Services by name.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, PathRef, SignalRef, component, knob
+from recipec.component import Component, PathRef, SignalRef, component, param
 
 
 @component(
@@ -22,28 +22,28 @@ class BestVsWorst(Component):
     """
 
     type: Literal["best_vs_worst"] = "best_vs_worst"
-    rollouts: SignalRef = knob(..., "Artifact to read, as `STAGE.rollouts`.")
-    margin: float = knob(0.0, "Smallest difference in reward of a pair.", unit="reward units", ge=0)
-    max_pairs: int | None = knob(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
+    rollouts: SignalRef = param(..., "Artifact to read, as `STAGE.rollouts`.")
+    margin: float = param(0.0, "Smallest difference in reward of a pair.", unit="reward units", ge=0)
+    max_pairs: int | None = param(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
 
 
 class _Facts(Component):
     """What a graph of facts decides, and which pairs are left out."""
 
-    topic: str | None = knob(
+    topic: str | None = param(
         None, "Column that names what the question is about; the question's own text is searched if absent."
     )
-    supported: float = knob(1.0, "Value of a claim that the graph states.", unit="points")
-    contradicted: float = knob(-1.0, "Value of a claim that the graph speaks against.", unit="points")
-    unknown: float = knob(0.0, "Value of a claim of which the graph says nothing.", unit="points")
-    average: Literal["sum", "mean"] = knob("sum", "An answer's score is the sum over its claims, or their mean.")
-    label: str | None = knob(None, "Column whose text both answers must contain, as whole words.")
-    tag: str | None = knob(None, "Look for the label in the last `<TAG>…</TAG>` alone.")
-    max_length_ratio: float | None = knob(
+    supported: float = param(1.0, "Value of a claim that the graph states.", unit="points")
+    contradicted: float = param(-1.0, "Value of a claim that the graph speaks against.", unit="points")
+    unknown: float = param(0.0, "Value of a claim of which the graph says nothing.", unit="points")
+    average: Literal["sum", "mean"] = param("sum", "An answer's score is the sum over its claims, or their mean.")
+    label: str | None = param(None, "Column whose text both answers must contain, as whole words.")
+    tag: str | None = param(None, "Look for the label in the last `<TAG>…</TAG>` alone.")
+    max_length_ratio: float | None = param(
         None, "The longer answer has at most this many times the tokens of the other.", unit="factor", ge=1
     )
-    ended: bool = knob(False, "Both answers must have ended by themselves, not at the longest length.")
-    max_pairs: int | None = knob(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
+    ended: bool = param(False, "Both answers must have ended by themselves, not at the longest length.")
+    max_pairs: int | None = param(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
 
 
 @component(
@@ -67,19 +67,21 @@ class KgRag(_Facts):
     """
 
     type: Literal["kg_rag"] = "kg_rag"
-    top_k: int = knob(1, "Entities of the question that are looked up.", unit="entities", ge=1)
-    hops: int = knob(1, "Steps from an entity.", unit="steps", ge=1, le=8)
-    relations: tuple[str, ...] = knob((), "Relations that are followed; all if empty.")
-    direction: Literal["out", "in", "both"] = knob(
+    top_k: int = param(1, "Entities of the question that are looked up.", unit="entities", ge=1)
+    hops: int = param(1, "Steps from an entity.", unit="steps", ge=1, le=8)
+    relations: tuple[str, ...] = param((), "Relations that are followed; all if empty.")
+    direction: Literal["out", "in", "both"] = param(
         "out", "Facts that begin at what is looked up, those that end there, or both."
     )
-    template: PathRef | None = knob(
+    template: PathRef | None = param(
         None, "Jinja template of the question with its facts: `question`, `facts`, `entities`."
     )
-    max_facts: int = knob(32, "Most triples put before a question, the nearest first.", unit="triples", ge=1, le=10_000)
-    max_fact_tokens: int = knob(512, "Longest text of facts put before a question.", unit="tokens", ge=1)
-    min_triples: int = knob(1, "Fewest triples a pair rests on.", unit="triples", ge=1)
-    margin: float | None = knob(
+    max_facts: int = param(
+        32, "Most triples put before a question, the nearest first.", unit="triples", ge=1, le=10_000
+    )
+    max_fact_tokens: int = param(512, "Longest text of facts put before a question.", unit="tokens", ge=1)
+    min_triples: int = param(1, "Fewest triples a pair rests on.", unit="triples", ge=1)
+    margin: float | None = param(
         None, "Smallest difference between the scores of the two answers; not compared if absent.", unit="points"
     )
 
@@ -107,8 +109,8 @@ class KgRank(_Facts):
     """
 
     type: Literal["kg_rank"] = "kg_rank"
-    top_k: int = knob(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
-    margin: float = knob(0.0, "Smallest difference in score of a pair.", unit="points", ge=0)
-    min_claims: int = knob(
+    top_k: int = param(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
+    margin: float = param(0.0, "Smallest difference in score of a pair.", unit="points", ge=0)
+    min_claims: int = param(
         1, "Fewest claims of a pair, both answers together, of which the graph says something.", unit="claims", ge=0
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from recipec.component import Component, OriginRef, Section, find, knob
+from recipec.component import Component, OriginRef, Section, find_component, param
 from recipec.spec.machine import Machine
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]
     """
     found = {}
     for name in ("loss", "optimizer"):
-        spec = find(name, default_type(name, kind))
+        spec = find_component(name, default_type(name, kind))
         if SLOT[name].in_kind(kind) == "may" and given.get(name) is None and spec is not None:
             found[name] = spec
     return found
@@ -87,30 +87,30 @@ def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]
 class Budget(Section):
     """How much of the stage: every count says its unit."""
 
-    steps: int | None = knob(None, "Steps of the stage.", unit="steps", ge=1)
-    epochs: int | None = knob(None, "Passes over the data.", unit="epochs", ge=1)
-    prompts_per_step: int | None = knob(None, "Prompts sampled in a step (rl).", unit="prompts", ge=1)
-    rows_per_step: int | None = knob(None, "Rows of a step (sft).", unit="rows", ge=1)
-    pairs_per_step: int | None = knob(None, "Pairs of a step (dpo).", unit="pairs", ge=1)
-    updates_per_step: int | None = knob(None, "Optimizer updates a pass over a step's rows.", unit="updates", ge=1)
-    prompts_per_update: int | None = knob(None, "Prompts of an optimizer update (rl).", unit="prompts", ge=1)
-    rows_per_update: int | None = knob(None, "Rows of an optimizer update.", unit="rows", ge=1)
-    passes: int = knob(1, "Passes over a step's rows.", unit="passes", ge=1)
-    shuffle_rows: bool = knob(False, "Draw minibatches from all rows of a step, splitting groups.")
-    remainder: Literal["keep", "drop", "copy"] = knob(
+    steps: int | None = param(None, "Steps of the stage.", unit="steps", ge=1)
+    epochs: int | None = param(None, "Passes over the data.", unit="epochs", ge=1)
+    prompts_per_step: int | None = param(None, "Prompts sampled in a step (rl).", unit="prompts", ge=1)
+    rows_per_step: int | None = param(None, "Rows of a step (sft).", unit="rows", ge=1)
+    pairs_per_step: int | None = param(None, "Pairs of a step (dpo).", unit="pairs", ge=1)
+    updates_per_step: int | None = param(None, "Optimizer updates a pass over a step's rows.", unit="updates", ge=1)
+    prompts_per_update: int | None = param(None, "Prompts of an optimizer update (rl).", unit="prompts", ge=1)
+    rows_per_update: int | None = param(None, "Rows of an optimizer update.", unit="rows", ge=1)
+    passes: int = param(1, "Passes over a step's rows.", unit="passes", ge=1)
+    shuffle_rows: bool = param(False, "Draw minibatches from all rows of a step, splitting groups.")
+    remainder: Literal["keep", "drop", "copy"] = param(
         "keep", "A last minibatch that is short: use, leave out, fill up."
     )
-    microbatch_tokens: int = knob(16384, "Most tokens of one forward pass.", unit="tokens", ge=1)
-    save_every: int | None = knob(
+    microbatch_tokens: int = param(16384, "Most tokens of one forward pass.", unit="tokens", ge=1)
+    save_every: int | None = param(
         None, "Checkpoint after this many steps; at the stage's end always.", unit="steps", ge=1
     )
-    keep: int = knob(2, "Checkpoints kept, the latest ones.", unit="checkpoints", ge=2)
+    keep: int = param(2, "Checkpoints kept, the latest ones.", unit="checkpoints", ge=2)
 
 
 class Levels(Section):
     """What stands beside the named levels of `advantage`; none of them may have its name."""
 
-    combine: Combine = knob("sum", _COMBINE)
+    combine: Combine = param("sum", _COMBINE)
 
 
 class Stage(Section):
@@ -118,27 +118,27 @@ class Stage(Section):
 
     written_inside: ClassVar[Mapping[str, str]] = {"combine": "advantage"}
 
-    kind: Kind = knob(..., "`rl`, `sft` or `dpo`.")
-    from_: OriginRef = knob(
+    kind: Kind = param(..., "`rl`, `sft` or `dpo`.")
+    from_: OriginRef = param(
         ..., "Weights to start from: a stage, a directory (./, /), org/name, `package:…` or `scratch`.", alias="from"
     )
-    adapter: Literal["continue", "merge"] | None = knob(None, "What becomes of the parent's adapter, if it has one.")
-    data: Slotted | None = knob(None, "Tasks or examples.")
-    knowledge: Slotted | None = knob(None, "A graph of facts.")
-    environment: Slotted | None = knob(None, "Who answers the policy.")
-    sampler: Slotted | None = knob(None, "How rows are sampled.")
-    preference: Slotted | None = knob(None, "How pairs are made.")
-    policy: Slotted | None = knob(None, "The model; crosses with `from`, so give it once.")
-    attention: Slotted | None = knob(None, "How rows share a forward pass.")
-    reference: Slotted | None = knob(None, "What the policy is held against.")
-    reward: dict[str, Slotted] = knob(dict, "Named levels that add.")
-    grouping: Slotted | None = knob(None, "A further level of comparison.")
-    advantage: dict[str, Slotted] = knob(dict, "Named levels, and `combine`: how they become one credit.")
-    combine: Combine = knob("sum", _COMBINE)
-    loss: Slotted | None = knob(None, "The objective.")
-    optimizer: Slotted | None = knob(None, "The update.")
-    budget: Budget = knob(..., "How much of it.")
-    allow: dict[str, str] = knob(dict, "Warnings that are meant: code to reason.")
+    adapter: Literal["continue", "merge"] | None = param(None, "What becomes of the parent's adapter, if it has one.")
+    data: Slotted | None = param(None, "Tasks or examples.")
+    knowledge: Slotted | None = param(None, "A graph of facts.")
+    environment: Slotted | None = param(None, "Who answers the policy.")
+    sampler: Slotted | None = param(None, "How rows are sampled.")
+    preference: Slotted | None = param(None, "How pairs are made.")
+    policy: Slotted | None = param(None, "The model; crosses with `from`, so give it once.")
+    attention: Slotted | None = param(None, "How rows share a forward pass.")
+    reference: Slotted | None = param(None, "What the policy is held against.")
+    reward: dict[str, Slotted] = param(dict, "Named levels that add.")
+    grouping: Slotted | None = param(None, "A further level of comparison.")
+    advantage: dict[str, Slotted] = param(dict, "Named levels, and `combine`: how they become one credit.")
+    combine: Combine = param("sum", _COMBINE)
+    loss: Slotted | None = param(None, "The objective.")
+    optimizer: Slotted | None = param(None, "The update.")
+    budget: Budget = param(..., "How much of it.")
+    allow: dict[str, str] = param(dict, "Warnings that are meant: code to reason.")
 
     @model_validator(mode="before")
     @classmethod
@@ -160,20 +160,20 @@ class Stage(Section):
             held = getattr(self, slot.name)
             for part in held.values() if isinstance(held, dict) else [held]:
                 if part is not None and part.slot != slot.name:
-                    raise ValueError(f"`{part.called}` fills the slot `{part.slot}`, and not `{slot.name}`")
+                    raise ValueError(f"`{part.type_name}` fills the slot `{part.slot}`, and not `{slot.name}`")
         return self
 
 
 class Sampling(Section):
     """How answers are drawn at an evaluation; greedy unless said otherwise."""
 
-    num_generations: int = knob(1, "Completions of each prompt.", unit="rows", ge=1)
-    temperature: float = knob(0.0, "Divides the logits; 0 is greedy.", ge=0, le=100)
-    top_p: float = knob(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
-    max_completion_length: int | None = knob(
+    num_generations: int = param(1, "Completions of each prompt.", unit="rows", ge=1)
+    temperature: float = param(0.0, "Divides the logits; 0 is greedy.", ge=0, le=100)
+    top_p: float = param(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
+    max_completion_length: int | None = param(
         None, "Longest completion; the stage's own if absent.", unit="tokens", ge=1
     )
-    stop: tuple[str, ...] = knob((), "A turn ends with the token that completes one of these texts.")
+    stop: tuple[str, ...] = param((), "A turn ends with the token that completes one of these texts.")
 
 
 Metric = (
@@ -189,13 +189,13 @@ PAIRED = "margin"
 class Evaluation(Section):
     """Held-out tasks or pairs, scored before the first stage, after each, and every so many steps."""
 
-    data: Slotted = knob(..., "Held-out tasks; for `margin`, pairs.")
-    environment: Slotted | None = knob(None, "Who answers the policy; the first rl stage's environment if absent.")
-    sampler: Sampling = knob(Sampling, "How answers are drawn.")
-    reward: dict[str, Slotted] = knob(dict, "How answers are scored; the first rl stage's rewards if absent.")
-    every: int | None = knob(None, "Also after this many steps of a stage.", unit="steps", ge=1)
-    correct_at: float = knob(1.0, "Reward from which an answer counts as right.", unit="reward units")
-    metrics: tuple[Metric, ...] = knob(
+    data: Slotted = param(..., "Held-out tasks; for `margin`, pairs.")
+    environment: Slotted | None = param(None, "Who answers the policy; the first rl stage's environment if absent.")
+    sampler: Sampling = param(Sampling, "How answers are drawn.")
+    reward: dict[str, Slotted] = param(dict, "How answers are scored; the first rl stage's rewards if absent.")
+    every: int | None = param(None, "Also after this many steps of a stage.", unit="steps", ge=1)
+    correct_at: float = param(1.0, "Reward from which an answer counts as right.", unit="reward units")
+    metrics: tuple[Metric, ...] = param(
         ("accuracy",),
         "`accuracy`, `reward`, `majority`, `avg@K`, `pass@K`, `macro_f1`, `majority_macro_f1`, `consistency`, "
         "`reward.LEVEL`, `margin`.",
@@ -205,14 +205,14 @@ class Evaluation(Section):
 class Recipe(Section):
     """A whole recipe: what a YAML file says, and the Python builder."""
 
-    recipec: Literal[1] = knob(..., "Format version, the first key of every file.")
-    name: str = knob(..., "Name of the recipe and of its run directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    seed: int = knob(0, "Seed of every draw.", ge=0, lt=2**63)
-    vars: dict[str, Any] = knob(dict, "Values for `${vars.…}`.")
-    use: tuple[str, ...] = knob((), "Files with the user's own functions; run only when allowed on the command line.")
-    stages: dict[str, Stage] = knob(..., "Stages by name, in order.", min_length=1)
-    evaluate: dict[str, Evaluation] = knob(dict, "Evaluations by name.")
-    machine: Machine = knob(Machine, "What it runs on.")
+    recipec: Literal[1] = param(..., "Format version, the first key of every file.")
+    name: str = param(..., "Name of the recipe and of its run directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = param(0, "Seed of every draw.", ge=0, lt=2**63)
+    vars: dict[str, Any] = param(dict, "Values for `${vars.…}`.")
+    use: tuple[str, ...] = param((), "Files with the user's own functions; run only when allowed on the command line.")
+    stages: dict[str, Stage] = param(..., "Stages by name, in order.", min_length=1)
+    evaluate: dict[str, Evaluation] = param(dict, "Evaluations by name.")
+    machine: Machine = param(Machine, "What it runs on.")
 
     def to_yaml(self, *, minimal: bool = True) -> str:
         """Write the recipe as YAML: what differs from its default, or all that is set with ``minimal=False``."""
@@ -225,7 +225,7 @@ class Recipe(Section):
         """Read a recipe from YAML.
 
         Raises:
-            Refused: with every diagnostic of reading.
+            RecipeError: with every diagnostic of reading.
         """
         from recipec import yaml_io  # noqa: PLC0415 - text lies above the models
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, OriginRef, component, knob
+from recipec.component import Component, OriginRef, component, param
 
 _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
 
@@ -24,7 +24,7 @@ class Frozen(Component):
     """
 
     type: Literal["frozen"] = "frozen"
-    from_: OriginRef | None = knob(None, "Another model: a stage, a directory, the hub.", alias="from")
+    from_: OriginRef | None = param(None, "Another model: a stage, a directory, the hub.", alias="from")
 
 
 @component(
@@ -42,4 +42,4 @@ class Lagged(Component):
     """
 
     type: Literal["lagged"] = "lagged"
-    sync_every_updates: int = knob(10, "Copy the policy after this many updates.", unit="updates", ge=1)
+    sync_every_updates: int = param(10, "Copy the policy after this many updates.", unit="updates", ge=1)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from recipec.component import Component, component, knob
+from recipec.component import Component, component, param
 
 _TEXT = ("prompt_P", "by_prompt_R", "text_R")
 TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
@@ -17,7 +17,7 @@ TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
 class _Level(Component):
     """What every reward level can say."""
 
-    weight: float = knob(1.0, "Factor of this level in the row's reward.")
+    weight: float = param(1.0, "Factor of this level in the row's reward.")
 
 
 @component(
@@ -35,7 +35,7 @@ class Verifier(_Level):
     """
 
     type: Literal["verifier"] = "verifier"
-    tag: str | None = knob(None, "Score the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Score the text of the last `<TAG>…</TAG>` instead of the whole completion.")
 
 
 @component(
@@ -56,13 +56,13 @@ class ExactMatch(_Level):
     """
 
     type: Literal["exact_match"] = "exact_match"
-    answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
-    tag: str | None = knob(None, "Compare the text of the last `<TAG>…</TAG>` instead of the whole completion.")
-    labels: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = knob(
+    answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
+    tag: str | None = param(None, "Compare the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+    labels: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param(
         (), "What may be answered; right answers of the data must be among them. Absent: any text."
     )
-    correct: float = knob(1.0, "Value of a right answer.", unit="reward units")
-    wrong: float = knob(0.0, "Value of a wrong or missing answer.", unit="reward units")
+    correct: float = param(1.0, "Value of a right answer.", unit="reward units")
+    wrong: float = param(0.0, "Value of a wrong or missing answer.", unit="reward units")
 
 
 @component(
@@ -80,9 +80,9 @@ class RegexFormat(_Level):
     """
 
     type: Literal["regex_format"] = "regex_format"
-    pattern: str = knob(..., "Regular expression (Python's `re`, DOTALL); a bounded time is given to each match.")
-    match: float = knob(1.0, "Value of a match.", unit="reward units")
-    mismatch: float = knob(0.0, "Value of no match.", unit="reward units")
+    pattern: str = param(..., "Regular expression (Python's `re`, DOTALL); a bounded time is given to each match.")
+    match: float = param(1.0, "Value of a match.", unit="reward units")
+    mismatch: float = param(0.0, "Value of no match.", unit="reward units")
 
     @field_validator("pattern")
     @classmethod
@@ -115,14 +115,14 @@ class Sections(_Level):
     """
 
     type: Literal["sections"] = "sections"
-    reasoning: str = knob("thinking", "Tag of the reasoning.", pattern=TAG)
-    answer: str = knob("answer", "Tag of the answer.", pattern=TAG)
-    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = knob((), "Names that the reasoning must hold.")
-    filled: bool = knob(False, "A section counts only where a letter stands between its name and the next one.")
-    well_formed: float = knob(0.5, "Value w of the right shape.", unit="reward units")
-    nothing_between: float = knob(0.2, "Value b of nothing but space between the two parts.", unit="reward units")
-    complete: float = knob(0.3, "Value s of all sections; a share of it for some.", unit="reward units")
-    malformed: float = knob(-0.5, "Value of any other shape.", unit="reward units")
+    reasoning: str = param("thinking", "Tag of the reasoning.", pattern=TAG)
+    answer: str = param("answer", "Tag of the answer.", pattern=TAG)
+    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param((), "Names that the reasoning must hold.")
+    filled: bool = param(False, "A section counts only where a letter stands between its name and the next one.")
+    well_formed: float = param(0.5, "Value w of the right shape.", unit="reward units")
+    nothing_between: float = param(0.2, "Value b of nothing but space between the two parts.", unit="reward units")
+    complete: float = param(0.3, "Value s of all sections; a share of it for some.", unit="reward units")
+    malformed: float = param(-0.5, "Value of any other shape.", unit="reward units")
 
 
 @component(
@@ -142,8 +142,8 @@ class Length(_Level):
     """
 
     type: Literal["length"] = "length"
-    max_length: int = knob(..., "Length L from which the penalty is -1.", unit="tokens", ge=1)
-    soft: int = knob(0, "Length c of the slope before it.", unit="tokens", ge=0)
+    max_length: int = param(..., "Length L from which the penalty is -1.", unit="tokens", ge=1)
+    soft: int = param(0, "Length c of the slope before it.", unit="tokens", ge=0)
 
 
 @component(
@@ -161,10 +161,10 @@ class MathVerify(_Level):
     """
 
     type: Literal["math_verify"] = "math_verify"
-    answer: str = knob("answer", "Column with the right answer, as LaTeX or a plain expression.")
-    correct: float = knob(1.0, "Value of a right answer.", unit="reward units")
-    wrong: float = knob(0.0, "Value of a wrong answer.", unit="reward units")
-    timeout: float = knob(5.0, "Time for one answer; past it the row's reward has failed.", unit="seconds", gt=0)
+    answer: str = param("answer", "Column with the right answer, as LaTeX or a plain expression.")
+    correct: float = param(1.0, "Value of a right answer.", unit="reward units")
+    wrong: float = param(0.0, "Value of a wrong answer.", unit="reward units")
+    timeout: float = param(5.0, "Time for one answer; past it the row's reward has failed.", unit="seconds", gt=0)
 
 
 @component(
@@ -185,7 +185,7 @@ class Function(_Level):
     """
 
     type: Literal["function"] = "function"
-    name: str = knob(..., "Name of the function.")
+    name: str = param(..., "Name of the function.")
 
 
 @component(
@@ -205,8 +205,8 @@ class KlPenalty(_Level):
     """
 
     type: Literal["kl_penalty"] = "kl_penalty"
-    beta: float = knob(0.001, "Factor of the KL.", unit="reward units per nat", gt=0)
-    kl: Literal["k1", "k2", "k3", "abs"] = knob("k1", "Estimator.")
+    beta: float = param(0.001, "Factor of the KL.", unit="reward units per nat", gt=0)
+    kl: Literal["k1", "k2", "k3", "abs"] = param("k1", "Estimator.")
 
 
 @component(
@@ -240,14 +240,14 @@ class AnswerMatch(_Level):
     """
 
     type: Literal["answer_match"] = "answer_match"
-    answer: str = knob("answer", "Column with the right answer: text, or a list of right answers.")
-    metric: Literal["em", "f1"] = knob("em", "How an answer is compared.")
-    structure_format: float = knob(0.0, "Score of a wrong answer in a valid format.", unit="reward units")
-    final_format: float = knob(0.0, "Score of a wrong answer in an invalid format.", unit="reward units")
-    retrieval: float = knob(
+    answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
+    metric: Literal["em", "f1"] = param("em", "How an answer is compared.")
+    structure_format: float = param(0.0, "Score of a wrong answer in a valid format.", unit="reward units")
+    final_format: float = param(0.0, "Score of a wrong answer in an invalid format.", unit="reward units")
+    retrieval: float = param(
         0.0, "Added where a wrong answer stands in a valid format, and documents held a right one.", unit="reward units"
     )
-    chat_marker: str | None = knob(
+    chat_marker: str | None = param(
         None,
         "As published, read prompt and response together: the format counts from the first of these markers on, and"
         " the last of two or more answers is taken, since the prompt shows an example. Absent: the response alone.",
@@ -275,8 +275,8 @@ class Environment(_Level):
     """
 
     type: Literal["environment"] = "environment"
-    gamma: float = knob(1.0, "Discount of later rewards.", ge=0, le=1)
-    invalid_action_penalty: float = knob(
+    gamma: float = param(1.0, "Discount of later rewards.", ge=0, le=1)
+    invalid_action_penalty: float = param(
         0.0, "Charged to a row whose action was not understood.", unit="reward units", ge=0
     )
 
@@ -303,13 +303,13 @@ class KgConsistency(_Level):
     """
 
     type: Literal["kg_consistency"] = "kg_consistency"
-    supported: float = knob(1.0, "Value of a claim that the graph states.", unit="reward units")
-    contradicted: float = knob(-1.0, "Value of a claim that the graph speaks against.", unit="reward units")
-    unknown: float = knob(0.0, "Value of a claim of which the graph says nothing.", unit="reward units")
-    silent: float = knob(0.0, "Value of an answer without a claim.", unit="reward units")
-    average: Literal["sum", "mean"] = knob("mean", "The reward is the sum over the claims, or their mean.")
-    cap: float | None = knob(None, "Bound of the absolute reward.", unit="reward units", gt=0)
-    topic: str | None = knob(
+    supported: float = param(1.0, "Value of a claim that the graph states.", unit="reward units")
+    contradicted: float = param(-1.0, "Value of a claim that the graph speaks against.", unit="reward units")
+    unknown: float = param(0.0, "Value of a claim of which the graph says nothing.", unit="reward units")
+    silent: float = param(0.0, "Value of an answer without a claim.", unit="reward units")
+    average: Literal["sum", "mean"] = param("mean", "The reward is the sum over the claims, or their mean.")
+    cap: float | None = param(None, "Bound of the absolute reward.", unit="reward units", gt=0)
+    topic: str | None = param(
         None, "Column that names what the question is about; the question's own text is searched if absent."
     )
-    top_k: int = knob(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
+    top_k: int = param(1, "Entities that the question is taken to be about.", unit="entities", ge=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recipec.component import Component, Section, component, knob, when
+from recipec.component import Component, Section, component, param, when
 
 _ROWS = (
     "tokens_RT", "attend_RT", "trained_RT", "turn_RT", "text_R", "transcript_R", "sampler_logprob_RT",
@@ -23,37 +23,37 @@ class GroupFilter(Section):
         Yu et al., `DAPO <https://arxiv.org/abs/2503.14476>`_, 2025: dynamic sampling.
     """
 
-    max_tries: int = knob(10, "Samplings of one step at most; the last one keeps every group.", ge=1)
+    max_tries: int = param(10, "Samplings of one step at most; the last one keeps every group.", ge=1)
 
 
 class _Sampling(Component):
     """What every sampler can say."""
 
-    temperature: float = knob(
+    temperature: float = param(
         1.0, "Divides the logits, here and in every log-probability of the stage; 0 is greedy.", ge=0, le=100
     )
-    top_p: float = knob(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
-    top_k: int = knob(0, "Draw from this many likeliest tokens; 0 is all.", unit="tokens", ge=0)
-    min_p: float = knob(0.0, "Draw from tokens at least this likely, relative to the likeliest.", ge=0, le=1)
-    stop: tuple[str, ...] = knob((), "A turn ends with the token that completes one of these texts.")
-    rows: Literal["trajectory", "step"] = knob("trajectory", "What one training example is.")
-    max_turn_length: int | None = knob(
+    top_p: float = param(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
+    top_k: int = param(0, "Draw from this many likeliest tokens; 0 is all.", unit="tokens", ge=0)
+    min_p: float = param(0.0, "Draw from tokens at least this likely, relative to the likeliest.", ge=0, le=1)
+    stop: tuple[str, ...] = param((), "A turn ends with the token that completes one of these texts.")
+    rows: Literal["trajectory", "step"] = param("trajectory", "What one training example is.")
+    max_turn_length: int | None = param(
         None, "Longest turn of an episode; `max_completion_length` if absent.", unit="tokens", ge=1
     )
-    max_context_length: int | None = knob(
+    max_context_length: int | None = param(
         None,
         "Longest prompt with all that follows it; an episode that would pass it ends. The model's positions if absent.",
         unit="tokens",
         ge=1,
     )
-    group_filter: GroupFilter | None = knob(None, "Sample again in place of groups that carry no signal.")
+    group_filter: GroupFilter | None = param(None, "Sample again in place of groups that carry no signal.")
 
 
 @component(
     "sampler",
     requires=("prompt_P",),
     provides=(*_ROWS, *_STEPS, "sampling"),
-    impl="recipec.runtime.rollout.chain:Chain",
+    impl="recipec.runtime.rollout.chain:ChainSampler",
     state=True,
 )
 class Chain(_Sampling):
@@ -64,18 +64,18 @@ class Chain(_Sampling):
     """
 
     type: Literal["chain"] = "chain"
-    num_generations: int = knob(8, "Completions of each prompt: the group.", unit="rows", ge=1)
-    max_completion_length: int = knob(
+    num_generations: int = param(8, "Completions of each prompt: the group.", unit="rows", ge=1)
+    max_completion_length: int = param(
         256, "Longest completion; with an environment, longest turn.", unit="tokens", ge=1
     )
-    min_completion_length: int = knob(0, "No end-of-sequence token before this length.", unit="tokens", ge=0)
+    min_completion_length: int = param(0, "No end-of-sequence token before this length.", unit="tokens", ge=0)
 
 
 @component(
     "sampler",
     requires=("prompt_P", "branchable"),
     provides=(*_ROWS, "by_tree_R", *_STEPS),
-    impl="recipec.runtime.rollout.tree:Tree",
+    impl="recipec.runtime.rollout.tree:TreeSampler",
     state=True,
 )
 class Tree(_Sampling):
@@ -104,12 +104,12 @@ class Tree(_Sampling):
     """
 
     type: Literal["tree"] = "tree"
-    trees: int = knob(2, "Trees of each prompt (M).", unit="trees", ge=1, le=1024)
-    expansions: int = knob(2, "Chains added to a tree in a round (N).", unit="chains", ge=0, le=1024)
-    rounds: int = knob(1, "Rounds of expansion (L).", unit="rounds", ge=0, le=1024)
-    keep: int | None = knob(None, "Leaves kept of a tree (K); all if absent.", unit="rows", ge=1)
-    expansion: Literal["random", "entropy", "value_gap"] = knob(
+    trees: int = param(2, "Trees of each prompt (M).", unit="trees", ge=1, le=1024)
+    expansions: int = param(2, "Chains added to a tree in a round (N).", unit="chains", ge=0, le=1024)
+    rounds: int = param(1, "Rounds of expansion (L).", unit="rounds", ge=0, le=1024)
+    keep: int | None = param(None, "Leaves kept of a tree (K); all if absent.", unit="rows", ge=1)
+    expansion: Literal["random", "entropy", "value_gap"] = param(
         "random",
         "Which nodes are expanded: drawn uniformly (published), or by how unsure the policy was, or by reward.",
     )
-    max_turn_length: int = knob(500, "Longest turn.", unit="tokens", ge=1)
+    max_turn_length: int = param(500, "Longest turn.", unit="tokens", ge=1)

@@ -73,22 +73,22 @@ def test_shipped(path: Path) -> None:
     )
 
 
-def knobs(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def params(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every property of every object, by where it stands."""
     if isinstance(node, dict):
-        for name, knob in node.get("properties", {}).items():
-            yield f"{place}.{name}", knob
+        for name, param in node.get("properties", {}).items():
+            yield f"{place}.{name}", param
         for key, value in node.items():
-            yield from knobs(value, f"{place}.{key}")
+            yield from params(value, f"{place}.{key}")
     elif isinstance(node, list):
         for value in node:
-            yield from knobs(value, place)
+            yield from params(value, place)
 
 
 @pytest.mark.parametrize("which", ["recipe", "fragment"])
 def test_every_key_has_a_description(which: str) -> None:
     """Whoever hovers over a key reads what it is."""
-    bare = [place for place, knob in knobs(json_schema.schema(which)) if not knob.get("description")]
+    bare = [place for place, param in params(json_schema.schema(which)) if not param.get("description")]
     assert bare == []
 
 
@@ -141,7 +141,7 @@ def test_no_false_alarm(more: dict[str, Any]) -> None:
     ],
 )
 def test_mistakes_are_found(more: dict[str, Any]) -> None:
-    """Wrong names, types, bounds, slots and missing knobs are underlined."""
+    """Wrong names, types, bounds, slots and missing parameters are underlined."""
     assert errors(rl(**more)) != []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from recipec.catalogue.listing import contract, keys, listing, page, starter
 from recipec.compile import compile_recipe
-from recipec.component import known
+from recipec.component import components_of
 from recipec.package_files import shipped
 
 SHIPPED = sorted(
@@ -33,7 +33,7 @@ def test_unknown_names_have_no_page() -> None:
 
 
 def test_the_page_of_a_component_says_it_all() -> None:
-    """Docstring, contract with its conditions, and for each knob what it takes and its default stand on the page."""
+    """The page has the docstring, the contract with its conditions, and the type and default of each parameter."""
     text = str(page("loss/clipped"))
     assert "Raise the probability" in text
     assert "ref_logprob_RT (when beta is set)" in text
@@ -43,13 +43,13 @@ def test_the_page_of_a_component_says_it_all() -> None:
 
 def test_keys_in_words() -> None:
     """Paths, signals, sections and what must be given are told apart."""
-    said = {key.name: (key.takes, key.default) for key in keys(known("data")["reasoning_gym"])}
+    said = {key.name: (key.takes, key.default) for key in keys(components_of("data")["reasoning_gym"])}
     assert said["task"] == ("text", "required")
     assert said["template"] == ("a path", "optional")
     assert said["prompt_suffix"] == ("text", "empty if absent")
-    refs = {key.name: key.takes for key in keys(known("advantage")["rloo"])}
+    refs = {key.name: key.takes for key in keys(components_of("advantage")["rloo"])}
     assert refs["group"] == "the name of a signal"
-    assert contract(known("advantage")["rloo"]) == (["value_R", "group_R", "failed_R"], ["advantage_R"])
+    assert contract(components_of("advantage")["rloo"]) == (["value_R", "group_R", "failed_R"], ["advantage_R"])
 
 
 @pytest.mark.parametrize("name", SHIPPED)

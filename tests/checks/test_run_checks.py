@@ -88,10 +88,10 @@ def diagnose(text: str) -> list[Diagnostic]:
     return [*resolved.diagnostics, *reading.diagnostics, *check_all(reading)]
 
 
-def planted(faults: list[Fault]) -> str:
+def planted(errors: list[Fault]) -> str:
     """Plant faults into the good recipe."""
     text = GOOD
-    for _, good, bad, _ in faults:
+    for _, good, bad, _ in errors:
         assert text.count(good) == 1, good
         text = text.replace(good, bad)
     return text
@@ -103,10 +103,10 @@ def test_the_good_recipe_is_good() -> None:
 
 
 @given(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6, unique_by=lambda fault: fault[0]))
-def test_as_many_diagnostics_as_faults(faults: list[Fault]) -> None:
+def test_as_many_diagnostics_as_faults(errors: list[Fault]) -> None:
     """Up to six independent faults give exactly their own codes: none hides another, none causes one."""
-    found = diagnose(planted(faults))
-    assert Counter(d.code for d in found) == Counter(code for *_, code in faults)
+    found = diagnose(planted(errors))
+    assert Counter(d.code for d in found) == Counter(code for *_, code in errors)
 
 
 def test_diagnostics_point_into_the_text() -> None:
@@ -184,7 +184,7 @@ def _checks(path: Path) -> Iterator[str]:
 @pytest.fixture
 def plug_in() -> Iterator[Callable[..., Any]]:
     """Register components for one test."""
-    components.known("advantage")
+    components.components_of("advantage")
     before = dict(components._REGISTRY["advantage"])
     yield component
     components._REGISTRY["advantage"].clear()

@@ -10,12 +10,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 import recipec.spec
-from recipec.component import known
+from recipec.component import components_of
 from recipec.runtime.batch import Task
 from recipec.signals import SIGNALS, split_axes
 
 SLOTS = tuple(module.name for module in pkgutil.iter_modules(recipec.spec.__path__))
-TABLE = {f"{slot}.{name}": found for slot in SLOTS for name, found in known(slot).items()}
+TABLE = {f"{slot}.{name}": found for slot in SLOTS for name, found in components_of(slot).items()}
 HERE = {name: found for name, found in TABLE.items() if found.available()}
 
 # Built by the loop and driven by their own verbs, so they take no columns.
@@ -57,7 +57,7 @@ PURE = {
     "sampler.*": {"temperature", "top_p", "min_p"},
     "knowledge.*": {"temperature", "top_p", "min_similarity", "min_confidence"},
 }
-# Which knobs to try beside the defaults.
+# Which parameters to try beside the defaults.
 VARIANTS = {
     "advantage.group_relative": [{"scale": "none"}, {"singleton": "raw"}, {"statistics": "trajectories"}],
     "grouping.anchor_state": [{"match": "similarity", "threshold": 0.5}],
@@ -84,19 +84,19 @@ VARIANTS = {
 # What the compiler makes of the summed reward, because of the reward `environment`.
 COMPILED = {"score_R", "return_R"}
 RUNS = [
-    (name, knobs)
+    (name, params)
     for name, found in HERE.items()
     # a class needs a place to run; a function, which our style writes in lower case, does not
     if found.impl.partition(":")[2].islower()
-    for knobs in ({}, *VARIANTS.get(name, []))
+    for params in ({}, *VARIANTS.get(name, []))
 ]
 TOKENS = 5
 RIGHT = {"2": 1.0, "3": 0.25, "": 0.0, "<a>2</a>": 0.0}.__getitem__
 
 
-def spec_of(name, **knobs):
+def spec_of(name, **params):
     """Build a spec from its defaults and what must be given."""
-    return TABLE[name](**{**REQUIRED.get(name, {}), **knobs})
+    return TABLE[name](**{**REQUIRED.get(name, {}), **params})
 
 
 def target_of(name):
@@ -106,7 +106,7 @@ def target_of(name):
 
 
 def numeric(annotation):
-    """Whether a knob is a number, or may be one."""
+    """Whether a parameter is a number, or may be one."""
     kinds = {annotation, *typing.get_args(annotation)}
     return bool(kinds & {int, float}) and bool not in kinds
 
@@ -145,7 +145,7 @@ def call(name, spec, rows, dtype=torch.float32):
     columns = {p: column(p, rows, dtype) if p in needed else None for p in found.parameters()}
     if "logprob_RT" in columns:
         columns["logprob_RT"].requires_grad_()
-    return columns, target_of(name)(*columns.values(), **spec.knobs())
+    return columns, target_of(name)(*columns.values(), **spec.params())
 
 
 def same(one, other):
@@ -162,20 +162,20 @@ def test_table_is_whole():
 
 @pytest.mark.parametrize("name", HERE)
 def test_signature_is_the_declaration(name):
-    """Positional parameters are the required columns, in order; keyword-only ones are the knobs."""
+    """Positional parameters are the required columns, in order; keyword-only ones are the parameters."""
     found, target = HERE[name], target_of(name)
-    knobs = set(found.model_fields) - {"type", *found.lowered, *found._refs}
+    params = set(found.model_fields) - {"type", *found.lowered, *found._refs}
     if inspect.isclass(target):
-        assert list(inspect.signature(target).parameters)[:2] == ["spec", "setting"]
+        assert list(inspect.signature(target).parameters)[:2] == ["spec", "context"]
         if found.slot in DRIVEN:
             return
-        target, knobs = target.draw if found.slot in SOURCES else target.__call__, set()
+        target, params = target.draw if found.slot in SOURCES else target.__call__, set()
     columns = ["count"] if found.slot in SOURCES else list(found.parameters())
     parameters = [p for p in inspect.signature(target).parameters.values() if p.name != "self"]
     if found.slot == "reference" and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
         parameters.pop()  # the compiler gives it the images that the policy sees, where it sees any
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == columns
-    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == knobs
+    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == params
     assert all(p.default is p.empty for p in parameters), "a default would be said in two places"
     assert all(p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} for p in parameters)
 
@@ -207,7 +207,7 @@ def test_json_round_trip(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_nothing_unknown_gets_in(name):
-    """A knob that a component does not have is refused."""
+    """A parameter that a component does not have is refused."""
     with pytest.raises(ValidationError):
         spec_of(name, no_such_knob=1)
 
@@ -222,16 +222,16 @@ def test_documented(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_knobs_are_documented(name):
-    """Every knob has a sentence; every number of an available component has a unit, or is listed here as pure."""
+    """Every parameter has a sentence; every number of an available component has a unit, or is listed here as pure."""
     found = TABLE[name]
     pure = PURE.get(f"{found.slot}.*", set())
-    for knob, info in found.model_fields.items():
-        if knob == "type":
+    for param, info in found.model_fields.items():
+        if param == "type":
             continue
         assert info.description
         assert info.description.endswith(".")
         unit = (info.json_schema_extra or {}).get("unit")
-        assert unit or not numeric(info.annotation) or knob in pure or name not in HERE, knob
+        assert unit or not numeric(info.annotation) or param in pure or name not in HERE, param
 
 
 def test_runnable_components_are_found():
@@ -241,12 +241,12 @@ def test_runnable_components_are_found():
     assert all(inspect.isfunction(target_of(name)) for name, _ in RUNS)
 
 
-@pytest.mark.parametrize(("name", "knobs"), RUNS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(RUNS)])
+@pytest.mark.parametrize(("name", "params"), RUNS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(RUNS)])
 @pytest.mark.parametrize("rows", [0, 1, 2, 6])
-def test_tiny_batch(name, knobs, rows):
+def test_tiny_batch(name, params, rows):
     """Any number of rows gives the declared signals, finite, in the declared type, twice the same; gradients too."""
     rows = rows + rows % 2 if name == "loss.dpo" else rows  # whole pairs
-    spec = spec_of(name, **knobs)
+    spec = spec_of(name, **params)
     columns, made = call(name, spec, rows)
     own = set(spec.provides()) - COMPILED
     assert {key for key in made if not key.startswith("metric/")} == own

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.reward.answer_match import AnswerMatch, follows, inside, matches, overlap
 from recipec.spec import reward as specs
 
@@ -17,21 +17,21 @@ MARKER = "<|im_start|>assistant"
 TRAIN = {"structure_format": 0.2, "final_format": 0.1}
 
 
-def reward(**knobs):
+def reward(**params):
     """Make the reward as a stage does."""
-    setting = Setting(Path(), Path(), 0, "explore")
-    setting.policy = SimpleNamespace(
+    context = StageContext(Path(), Path(), 0, "explore")
+    context.policy = SimpleNamespace(
         tokenizer=SimpleNamespace(decode=lambda ids, **_: f"{'<answer>x</answer>' * len(ids)}")
     )
-    return AnswerMatch(specs.AnswerMatch(**knobs), setting)
+    return AnswerMatch(specs.AnswerMatch(**params), context)
 
 
 @pytest.mark.parametrize("metric", ["em", "f1"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_published_reading(case, metric):
     """Prompt and response together, with the scores of training and those of validation."""
-    for name, knobs in (("train", TRAIN), ("validation", {})):
-        made = reward(metric=metric, chat_marker=MARKER, **knobs).score(case["text"], case["targets"])
+    for name, params in (("train", TRAIN), ("validation", {})):
+        made = reward(metric=metric, chat_marker=MARKER, **params).score(case["text"], case["targets"])
         assert made == pytest.approx(case[f"{metric}_{name}"], abs=1e-12)
     assert follows(case["text"], MARKER) is case["format_valid"]
 

@@ -18,12 +18,12 @@ def close(made, expected):
     torch.testing.assert_close(made, torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=1e-6)
 
 
-def credit(value, group, epsilon, episode_id=None, **knobs):
+def credit(value, group, epsilon, episode_id=None, **params):
     """Credit without failures."""
     value_R = torch.as_tensor(value, dtype=torch.float64)
-    knobs = {"weight": 1.0, "scale": "std", "singleton": "raw", "statistics": "rows", "epsilon": epsilon, **knobs}
+    params = {"weight": 1.0, "scale": "std", "singleton": "raw", "statistics": "rows", "epsilon": epsilon, **params}
     episodes_R = None if episode_id is None else torch.tensor(episode_id)
-    return group_relative(value_R, torch.tensor(group), value_R.isnan(), episodes_R, **knobs)["advantage_R"]
+    return group_relative(value_R, torch.tensor(group), value_R.isnan(), episodes_R, **params)["advantage_R"]
 
 
 @pytest.mark.parametrize("case", TREES, ids=lambda case: case["id"])

@@ -11,7 +11,7 @@ import pytest
 from recipec import cli
 from recipec.catalogue.table import credit_json
 from recipec.compile import compile_recipe
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.objective.recorded_rollouts import credit
 
 DATA = Path(__file__).parent / "data"
@@ -206,7 +206,7 @@ def test_states_that_cannot_be_compared(tmp_path):
     alike = ["grouping.match=similarity", "grouping.threshold=0.9"]
     for state, code, overrides in ((["a"], "RC795", alike), (endless, "RC796", [])):
         rows = [{**row, "step": 0, "state": "a"}, {**row, "step": 1, "state": state}]
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             told(tmp_path, STEP, rows, *overrides)
         [problem] = refused.value.diagnostics
         assert (problem.code, problem.spans[0].line) == (code, 2)

@@ -46,9 +46,9 @@ class Given:
         self.turn_RT = torch.tensor(case["turn"]) * self.trained_RT
         self.advantage_RT = torch.tensor(case["advantage"], dtype=torch.float64)[:, None] * self.trained_RT
         params = case["params"]
-        self.knobs = KNOBS[params["loss"]] | {"epsilon": params["clip_low"], "epsilon_high": params["clip_high"]}
+        self.params = KNOBS[params["loss"]] | {"epsilon": params["clip_low"], "epsilon_high": params["clip_high"]}
         if params["loss"] != "sequence_ratio_gspo":
-            self.knobs["dual_clip"] = params["dual_clip_c"]
+            self.params["dual_clip"] = params["dual_clip_c"]
 
     def weight(self, aggregation):
         """Weigh as the case says; the authors' sum over the padded width does not divide by rows."""
@@ -56,11 +56,11 @@ class Given:
         weight_RT = weigh(self.trained_RT, aggregate=AGGREGATE[aggregation], normaliser=width)["weight_RT"]
         return weight_RT * rows if aggregation == "seq-mean-token-sum-norm" else weight_RT
 
-    def run(self, aggregation, **knobs):
+    def run(self, aggregation, **params):
         """Call the objective."""
         return clipped(
             self.logprob_RT, self.old_RT, self.advantage_RT, self.trained_RT, self.turn_RT, self.weight(aggregation),
-            self.ref_RT, None, None, **Clipped(**{**self.knobs, **knobs}).knobs(),
+            self.ref_RT, None, None, **Clipped(**{**self.params, **params}).params(),
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Position
+from recipec.runtime.environment.protocol import EpisodeState
 from recipec.runtime.rollout.episodes import Node
 from recipec.runtime.rollout.tree import breadth_first, candidates, grow, keep, leaves, mean_reward
 
@@ -25,7 +25,7 @@ class Listed:
 
     def node(self, parent, number):
         """Make the next listed node."""
-        position = Position(Task(0, "", ()), (), turns=0, ended=bool(self.case["leaf"][number]), world=number)
+        position = EpisodeState(Task(0, "", ()), (), turns=0, ended=bool(self.case["leaf"][number]), world=number)
         return Node(parent, position)
 
     def grow(self, starts, keys):
@@ -106,4 +106,4 @@ def prune(node, reward):
 
 def replace_reward(position, reward):
     """The same position with another reward."""
-    return Position(position.task, (), ended=True, reward=reward, world=position.world)
+    return EpisodeState(position.task, (), ended=True, reward=reward, world=position.world)

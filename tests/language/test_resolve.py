@@ -28,7 +28,7 @@ def test_mappings_merge_lists_replace_null_removes(project):
 
 
 def test_a_changed_type_replaces_the_mapping(project):
-    """Knobs of another component do not stay behind; the same type, or none, merges."""
+    """Parameters of another component do not stay behind; the same type, or none, merges."""
     project(frag="loss: {type: clipped, epsilon: 0.2}\ndata: {type: file, path: x}\n")
     resolved = load(
         "stages:\n  s:\n    extends: frag\n    loss: {type: nll}\n    data: {path: y}\n", "stages.s.data.type=file"

@@ -90,12 +90,12 @@ def test_levels_add() -> None:
     lowered = stage(rl(reward=reward))
     total = node(lowered, "sum.reward_R")
     assert [i.value.node for i in total.inputs] == ["a/sampler", "a/reward.close", "a/reward.right"]
-    assert total.knobs == {"weights": [0.5, 1.0]}
+    assert total.params == {"weights": [0.5, 1.0]}
     assert total.keys == ("stages.a.reward.close.weight", "stages.a.reward.right.weight")
 
 
 def test_references_are_bound() -> None:
-    """A knob that names a signal says which column fills the parameter; an optional one that is off is not there."""
+    """A parameter that names a signal chooses the column; an optional one that is off is not there."""
     loss = part("loss", "clipped", ratio_to="sampler_logprob_RT")
     lowered = stage(rl(loss=loss))
     bound = {i.parameter: i.value for i in node(lowered, "loss").inputs}
@@ -190,7 +190,7 @@ def test_evaluations_take_the_first_rewards() -> None:
 
 
 def test_every_key_is_consumed() -> None:
-    """Every knob of every component is in the map of who read it, the lowered ones at the node that has them."""
+    """Every parameter of every component is in the map of who read it, the lowered ones at the node that has them."""
     consumed = lower(three()).consumed
     assert consumed["stages.explore.loss.epsilon"] == "explore/loss"
     assert consumed["stages.explore.loss.aggregate"] == "explore/weigh"
@@ -210,7 +210,7 @@ def digests(built: Recipe) -> dict[str, str]:
 
 
 def test_order_of_keys_is_nothing() -> None:
-    """Neither levels nor slots nor knobs mean anything by their order."""
+    """Neither levels nor slots nor parameters mean anything by their order."""
     reward = {"right": part("reward", "verifier"), "close": part("reward", "length", max_length=9)}
     turned = dict(reversed(reward.items()))
     assert to_json(lower(recipe(a=rl(reward=reward)))) == to_json(lower(recipe(a=rl(reward=turned))))
@@ -267,7 +267,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("more", CHANGES.values(), ids=CHANGES)
 def test_what_means_something(more: dict[str, object]) -> None:
-    """Every other knob changes the digest of its stage, and of those that start from it."""
+    """Every other parameter changes the digest of its stage, and of those that start from it."""
     before = digests(recipe(a=rl(), b=sft("a")))
     origin = more.get("from", "org/name")
     after = digests(recipe(a=rl(origin, **{key: value for key, value in more.items() if key != "from"}), b=sft("a")))
@@ -276,7 +276,7 @@ def test_what_means_something(more: dict[str, object]) -> None:
 
 
 def test_knobs_of_others_are_nothing() -> None:
-    """A knob changes no digest of a node that does not depend on it."""
+    """A parameter changes no digest of a node that does not depend on it."""
 
     def found(graph: Graph) -> dict[str, str]:
         return {n.id: n.digest for n in graph.stages[0].nodes()}
@@ -325,7 +325,7 @@ RICH = {
 
 
 def other(value: Any) -> Any:
-    """Another value of a knob; whether it is a sensible one does not matter to a digest."""
+    """Another value of a parameter; whether it is a sensible one does not matter to a digest."""
     changed: Any = 7
     match value:
         case bool():
@@ -345,7 +345,7 @@ def other(value: Any) -> Any:
 
 
 def places(stage: Stage) -> Iterator[tuple[str, str, str]]:
-    """Slot, level and knob of everything in a stage that means something."""
+    """Slot, level and parameter of everything in a stage that means something."""
     for slot in SLOT:
         held = getattr(stage, slot)
         if slot == "attention" or held is None:
@@ -361,22 +361,22 @@ EVERY.remove(("rl", "policy", "", "scratch"))  # it builds nothing where the wei
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
-@pytest.mark.parametrize(("name", "slot", "level", "knob"), EVERY, ids=lambda part: part)
-def test_every_knob_means_something(name: str, slot: str, level: str, knob: str) -> None:
-    """There is no knob of a component whose change leaves the digest of its stage as it was."""
+@pytest.mark.parametrize(("name", "slot", "level", "param"), EVERY, ids=lambda part: part)
+def test_every_knob_means_something(name: str, slot: str, level: str, param: str) -> None:
+    """There is no parameter of a component whose change leaves the digest of its stage as it was."""
     built = RICH[name]
     held = getattr(built, slot)
     spec = held[level] if level else held
-    turned = spec.model_copy(update={knob: other(getattr(spec, knob))})
+    turned = spec.model_copy(update={param: other(getattr(spec, param))})
     changed = built.model_copy(update={slot: {**held, level: turned} if level else turned})
     assert digests(recipe(a=changed)) != digests(recipe(a=built))
 
 
-@pytest.mark.parametrize("knob", [name for name in Budget.model_fields if name not in BOOKKEEPING])
-def test_every_budget_means_something(knob: str) -> None:
+@pytest.mark.parametrize("param", [name for name in Budget.model_fields if name not in BOOKKEEPING])
+def test_every_budget_means_something(param: str) -> None:
     """Every count of a budget is in the digest, but for what is only kept or only faster."""
     budget = RICH["rl"].budget
-    changed = RICH["rl"].model_copy(update={"budget": budget.model_copy(update={knob: other(getattr(budget, knob))})})
+    changed = RICH["rl"].model_copy(update={"budget": budget.model_copy(update={param: other(getattr(budget, param))})})
     with warnings.catch_warnings(action="ignore"):
         assert digests(recipe(a=changed)) != digests(recipe(a=RICH["rl"]))
 

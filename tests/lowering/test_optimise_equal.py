@@ -12,7 +12,7 @@ from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.executor import Options
 from recipec.run.executor import run as execute
-from recipec.run.progress import Display
+from recipec.run.progress import Progress
 
 ROWS = rows(
     *({"prompt": f"p{i}", "completion": "c", "chosen": "a" * (1 + i % 4), "rejected": f"b{i}"} for i in range(12))
@@ -45,7 +45,7 @@ def ended(recipe, home, rewrites):
     graph = optimise(lower(checked.recipe), only=rewrites)
     out = home / "-".join(["run", *rewrites])
     try:
-        outcome = execute(graph, Options(root=home, out=out), Display(quiet=True))
+        outcome = execute(graph, Options(root=home, out=out), Progress(quiet=True))
     finally:
         torch.use_deterministic_algorithms(mode=False)
     assert outcome.finished, outcome.diagnostics

@@ -161,7 +161,7 @@ def test_unknown_lengths() -> None:
 
 
 def test_new_models_bound_their_rows() -> None:
-    """The positions of a new model are a knob of the recipe: no row is longer."""
+    """The positions of a new model are a parameter of the recipe: no row is longer."""
     built = recipe(a=sft(policy=scratch(), data=part("data", "file", path="a.jsonl")))
     update = planned(built).stages[0].phases[-1]
     assert update.tokens == 4 * 1024
@@ -203,7 +203,7 @@ def test_nothing_to_do() -> None:
 
 
 def test_key_and_line_are_the_reason() -> None:
-    """A changed knob names itself and its place; stages that build on it follow, those before it are skipped."""
+    """A changed parameter names itself and its place; stages that build on it follow, those before it are skipped."""
     stages = dict(three().stages)
     stages["explore"] = rl("warm", loss=part("loss", "clipped", epsilon=0.1))
     made = planned(recipe(**stages), Previous(graph(three()), DONE), where=lambda key: f"r.yaml:{len(key)}")

@@ -15,7 +15,7 @@ from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.planning.plan import StagePlan, plan, render_plan
 from recipec.planning.sharing import Sharing, Update, form, measure
 from recipec.planning.step_sizes import lengths
-from recipec.planning.token_runs import Counts, Episode, Group, growing, total
+from recipec.planning.token_runs import Counts, Episode, Group, append_only, total
 from recipec.spec.recipe import Budget, Recipe
 
 SMALL = scratch_shape({"hidden_size": 32, "layers": 2, "heads": 2})
@@ -223,7 +223,7 @@ def test_three_stages_are_planned() -> None:
     """Stages of every kind stand beside each other."""
     made = plan(compiled(three()), dict.fromkeys(three().stages, SMALL))
     assert [stage.sharing is not None for stage in made.stages] == [False, True, True]
-    pair = total(s.once() for s in growing(Group(2), Episode(32, 1, 16), steps=False))
+    pair = total(s.once() for s in append_only(Group(2), Episode(32, 1, 16), steps=False))
     assert made.stages[2].sharing.forms[0].unique == 4 * pair.tokens
 
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.planning.token_runs import Counts, Episode, Group, Segment, growing, total, whole_prompts, windowed
+from recipec.planning.token_runs import (
+    Counts,
+    Episode,
+    Group,
+    TokenRun,
+    append_only,
+    shared_prompt,
+    sliding_window,
+    total,
+)
 from recipec.runtime.attention.prefix_tree import build
 
 small = st.integers(1, 4)
@@ -48,7 +57,7 @@ def merged(rows: list[list[int]], prompts: list[int] | None = None) -> tuple[flo
     return found.size, found.pairs, found.dense_tokens, found.dense_pairs
 
 
-def counted(segments: list[Segment]) -> tuple[float, float, float, float]:
+def counted(segments: list[TokenRun]) -> tuple[float, float, float, float]:
     """The same of segments."""
     once, dense = total(s.once() for s in segments), total(s.dense() for s in segments)
     return once.tokens, once.pairs, dense.tokens, dense.pairs
@@ -62,10 +71,10 @@ def test_chains_are_counted_exactly(group: int, prompt: int, turns: int, written
     whole = [[*turns[-2], *turns[-1]] for turns in played]
     steps = [[*turns[i], *turns[i + 1]] for turns in played for i in range(0, len(turns), 2)]
     contexts = [len(turns[i]) for turns in played for i in range(0, len(turns), 2)]
-    assert counted(growing(Group(group), episode, steps=False)) == merged(whole)
-    assert counted(growing(Group(group), episode, steps=True)) == merged(steps)
-    assert counted(whole_prompts(Group(group), episode, steps=False)) == merged(whole, [prompt] * group)
-    assert counted(whole_prompts(Group(group), episode, steps=True)) == merged(steps, contexts)
+    assert counted(append_only(Group(group), episode, steps=False)) == merged(whole)
+    assert counted(append_only(Group(group), episode, steps=True)) == merged(steps)
+    assert counted(shared_prompt(Group(group), episode, steps=False)) == merged(whole, [prompt] * group)
+    assert counted(shared_prompt(Group(group), episode, steps=True)) == merged(steps, contexts)
 
 
 @given(small, small, small, small)
@@ -75,15 +84,15 @@ def test_windows_share_the_first_prompt(group: int, prompt: int, turns: int, wri
     first = write(prompt)
     rows = [(write(prompt) if turn else first) + write(written) for _ in range(group) for turn in range(turns)]
     episode = Episode(prompt, turns, written)
-    assert counted(windowed(Group(group), episode)) == merged(rows)
-    two = whole_prompts(Group(group), episode, steps=True, anew=True)
+    assert counted(sliding_window(Group(group), episode)) == merged(rows)
+    two = shared_prompt(Group(group), episode, steps=True, anew=True)
     assert counted(two) == merged(rows, [prompt] * len(rows))
 
 
 def test_an_expansion_costs_half_an_episode() -> None:
     """Two trees of a chain and two expansions: six rows, and the tokens of four episodes."""
     episode = Episode(100, 4, 20, 0)
-    found = growing(Group(2, 2), episode, steps=False)
+    found = append_only(Group(2, 2), episode, steps=False)
     once, dense = total(s.once() for s in found), total(s.dense() for s in found)
     assert dense.tokens == pytest.approx(6 * episode.length)
     assert dense.logits == pytest.approx(6 * 4 * 20)
@@ -93,14 +102,14 @@ def test_an_expansion_costs_half_an_episode() -> None:
 def test_steps_of_a_tree_have_the_same_tokens() -> None:
     """A turn that several leaves share is a row for each, and its tokens are those of the trajectories."""
     episode = Episode(100, 4, 20, 30)
-    rows, steps = (growing(Group(2, 3), episode, steps=steps) for steps in (False, True))
+    rows, steps = (append_only(Group(2, 3), episode, steps=steps) for steps in (False, True))
     assert total(s.once() for s in steps) == total(s.once() for s in rows)
     assert total(s.dense() for s in steps).logits == pytest.approx(total(s.dense() for s in rows).logits)
 
 
 def test_leaves_that_are_not_kept_are_not_computed() -> None:
     """Of three leaves one is a row: an episode and nothing shared but the prompt."""
-    found = growing(Group(2, 2, 1 / 3), Episode(0, 4, 20, 0), steps=False)
+    found = append_only(Group(2, 2, 1 / 3), Episode(0, 4, 20, 0), steps=False)
     assert total(s.dense() for s in found).tokens == pytest.approx(2 * 80)
     assert total(s.once() for s in found).tokens <= 2 * 80
 
@@ -110,7 +119,7 @@ def test_random_minibatches_compute_a_prefix_anew(rows: int, minibatches: int) -
     """Each of some rows falls into a minibatch drawn uniformly: the expected number of minibatches with any of them."""
     dealt = itertools.product(range(minibatches), repeat=rows)
     expected = np.mean([len(set(one)) for one in dealt])
-    assert Segment(1, 0, rows).once(minibatches).tokens == pytest.approx(expected)
+    assert TokenRun(1, 0, rows).once(minibatches).tokens == pytest.approx(expected)
 
 
 def test_counts_add() -> None:

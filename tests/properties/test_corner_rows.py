@@ -28,7 +28,7 @@ def test_every_way_is_the_attention_of_each_row(rows: list[list[int]], sunk: boo
     expected = row_by_row(q, k, v, trie, layer, rows)
     turned = (t.transpose(0, 1) for t in (q, k, v))
     for found in (
-        flash_merge.attend(q, k, v, trie.cover, layer.scale, layer.sink_H),
+        flash_merge.attend(q, k, v, trie.tiling, layer.scale, layer.sink_H),
         varlen.attend(*turned, varlen.calls(trie, q.device), layer.scale, layer.sink_H).transpose(0, 1),
         reference.by_path(q, k, v, trie, layer),
         reference.by_mask(q, k, v, trie, layer, stock=True),

@@ -25,14 +25,14 @@ def columns(rows):
 
 def standardised(value_R, group_R, failed_R, singleton="zero"):
     """Relative credit, in deviations."""
-    knobs = {"scale": "std", "statistics": "rows", "epsilon": EPSILON}
-    return group_relative(value_R, group_R, failed_R, None, weight=1.0, singleton=singleton, **knobs)["advantage_R"]
+    params = {"scale": "std", "statistics": "rows", "epsilon": EPSILON}
+    return group_relative(value_R, group_R, failed_R, None, weight=1.0, singleton=singleton, **params)["advantage_R"]
 
 
 def centred(value_R, group_R, failed_R, singleton="zero"):
     """Relative credit, in units of value."""
-    knobs = {"scale": "none", "statistics": "rows", "epsilon": EPSILON}
-    return group_relative(value_R, group_R, failed_R, None, weight=1.0, singleton=singleton, **knobs)["advantage_R"]
+    params = {"scale": "none", "statistics": "rows", "epsilon": EPSILON}
+    return group_relative(value_R, group_R, failed_R, None, weight=1.0, singleton=singleton, **params)["advantage_R"]
 
 
 def left_out(value_R, group_R, failed_R, singleton="zero"):

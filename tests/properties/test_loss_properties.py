@@ -47,19 +47,19 @@ def weight_of(columns, aggregate):
     return weigh(columns["trained_RT"], aggregate=aggregate, normaliser=4)["weight_RT"].double()
 
 
-def objective(columns, **knobs):
-    """Run the clipped objective; columns that no knob asks for are handed over all the same."""
+def objective(columns, **params):
+    """Run the clipped objective; columns that no parameter asks for are handed over all the same."""
     names = (
         "logprob_RT", "ratio_to_RT", "advantage_RT", "trained_RT", "turn_RT", "weight_RT",
         "ref_logprob_RT", "entropy_RT", "sampler_logprob_RT",
     )  # fmt: skip
-    return clipped(*(columns[name] for name in names), **Clipped(**knobs).knobs())
+    return clipped(*(columns[name] for name in names), **Clipped(**params).params())
 
 
-def preference(columns, **knobs):
+def preference(columns, **params):
     """Run the preference objective."""
     names = ("logprob_RT", "ref_logprob_RT", "trained_RT", "by_pair_R", "chosen_R", "weight_R")
-    return dpo(*(columns[name] for name in names), **Dpo(**knobs).knobs())
+    return dpo(*(columns[name] for name in names), **Dpo(**params).params())
 
 
 def imitation(columns):
@@ -131,7 +131,7 @@ def test_one_clamp_is_the_published_formula(dual_clip, seed):
     """Value and gradient equal the maximum of two terms, then the minimum with the dual clip's."""
     columns = batch(seed)
     columns["weight_RT"] = weight_of(columns, "token_mean")
-    knobs = {"epsilon": 0.2, "epsilon_high": 0.28, "dual_clip": dual_clip}
+    params = {"epsilon": 0.2, "epsilon_high": 0.28, "dual_clip": dual_clip}
 
     def published(c):
         ratio_RT, credit_RT = torch.exp(c["logprob_RT"] - c["ratio_to_RT"]), c["advantage_RT"]
@@ -141,7 +141,7 @@ def test_one_clamp_is_the_published_formula(dual_clip, seed):
         return {"loss": (loss_RT * c["weight_RT"]).sum()}
 
     everything = [list(range(ROWS))]
-    made, made_grad = gradient(lambda c: objective(c, **knobs), columns, everything)
+    made, made_grad = gradient(lambda c: objective(c, **params), columns, everything)
     wanted, wanted_grad = gradient(published, columns, everything)
     torch.testing.assert_close(made["loss"], wanted["loss"], atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(made_grad, wanted_grad, atol=1e-12, rtol=1e-12)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.random_recipes import recipes
 
-from recipec.component import known
+from recipec.component import components_of
 from recipec.reading.field_descriptions import keys_of, literals
 from recipec.reading.nearest_names import nearest
 from recipec.signals import SIGNALS
@@ -16,13 +16,20 @@ from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Sta
 from recipec.yaml_io import from_yaml
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-SECTIONS = [Recipe, Stage, Budget, Evaluation, Sampling, *(cls for slot in SLOTS for cls in known(slot.name).values())]
+SECTIONS = [
+    Recipe,
+    Stage,
+    Budget,
+    Evaluation,
+    Sampling,
+    *(cls for slot in SLOTS for cls in components_of(slot.name).values()),
+]
 
 
 @SLOW
 @given(recipes(), st.booleans())
 def test_text_of_a_recipe_reads_back_as_the_recipe(recipe, minimal):
-    """``from_yaml(to_yaml(r)) == r``, minimal or full, whatever texts and numbers the knobs hold."""
+    """``from_yaml(to_yaml(r)) == r``, minimal or full, whatever texts and numbers the parameters hold."""
     assert from_yaml(recipe.to_yaml(minimal=minimal)) == recipe
 
 
@@ -52,7 +59,7 @@ def typo(word: str, draw: random.Random) -> str:
 
 def _vocabularies() -> list[list[str]]:
     choices = [literals(info.annotation) for cls in SECTIONS for info in cls.model_fields.values()]
-    found = [keys_of(cls) for cls in SECTIONS] + [list(known(slot.name)) for slot in SLOTS] + [list(SIGNALS)]
+    found = [keys_of(cls) for cls in SECTIONS] + [list(components_of(slot.name)) for slot in SLOTS] + [list(SIGNALS)]
     return [words for words in found + choices if words]
 
 

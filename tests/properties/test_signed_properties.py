@@ -27,8 +27,8 @@ def rows(made: list[list[float]]) -> tuple[Tensor, Tensor, Tensor]:
 def z_score(made: list[list[float]]) -> Tensor:
     """Credit as the first author's own trainer gives it."""
     score_R, by_prompt_R, failed_R = rows(made)
-    knobs = {"weight": 1.0, "scale": "std", "singleton": "zero", "statistics": "rows", "epsilon": 1e-8}
-    return group_relative(score_R, by_prompt_R, failed_R, None, **knobs)["advantage_R"]
+    params = {"weight": 1.0, "scale": "std", "singleton": "zero", "statistics": "rows", "epsilon": 1e-8}
+    return group_relative(score_R, by_prompt_R, failed_R, None, **params)["advantage_R"]
 
 
 def sign(made: list[list[float]]) -> Tensor:

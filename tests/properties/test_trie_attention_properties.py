@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from recipec.runtime.attention.kernels import flash_merge, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
-from recipec.runtime.attention.kernels.tiling import cover
-from recipec.runtime.attention.prefix_tree import Trie, build
+from recipec.runtime.attention.kernels.tiling import tile
+from recipec.runtime.attention.prefix_tree import PrefixTree, build
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_size=1, max_size=8).filter(any)
 HEADS, GROUPS, WIDTH = 4, 2, 8
 
 
-def forest(rows: list[list[int]]) -> Trie:
+def forest(rows: list[list[int]]) -> PrefixTree:
     """Merge rows of any lengths."""
     lengths = np.array([len(row) for row in rows])
     tokens = np.zeros((len(rows), lengths.max()), dtype=np.int64)
@@ -24,7 +24,7 @@ def forest(rows: list[list[int]]) -> Trie:
     return build(tokens, lengths)
 
 
-def inputs(trie: Trie, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+def inputs(trie: PrefixTree, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     """Random queries, keys, values and sinks."""
     generator = torch.Generator().manual_seed(trie.size)
     shapes = ((HEADS, trie.size, WIDTH), (GROUPS, trie.size, WIDTH), (GROUPS, trie.size, WIDTH), (HEADS,))
@@ -32,7 +32,7 @@ def inputs(trie: Trie, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]
     return [tensor.to(dtype).requires_grad_() for tensor in made]
 
 
-def row_by_row(q, k, v, trie: Trie, layer: Layer, rows: list[list[int]]) -> torch.Tensor:
+def row_by_row(q, k, v, trie: PrefixTree, layer: Layer, rows: list[list[int]]) -> torch.Tensor:
     """Attend in each row alone, by plain products: what no tree has a part in."""
     found = torch.zeros(q.shape, dtype=q.dtype)
     for row, nodes in zip(rows, trie.node_RT, strict=True):
@@ -73,7 +73,7 @@ def test_rectangles_are_the_attention_of_each_row(rows, sunk, limit) -> None:
     q, k, v, sink = inputs(trie)
     layer = Layer(0.3, sink_H=sink if sunk else None)
     expected = row_by_row(q, k, v, trie, layer, rows)
-    chosen = cover(trie.pieces, trie.exit_N, limit)
+    chosen = tile(trie.pieces, trie.exit_N, limit)
     agree(flash_merge.attend(q, k, v, chosen, layer.scale, layer.sink_H), expected, [q, k, v, sink])
 
 
@@ -125,7 +125,7 @@ def test_lower_precisions_stay_near(dtype: torch.dtype, tolerance: float) -> Non
     rows = [[0] * 9 + [i] * 7 + [j] * 5 for i in (1, 2) for j in (3, 4)]
     trie = forest(rows)
     q, k, v, sink = inputs(trie, dtype)
-    found = flash_merge.attend(q, k, v, trie.cover, 0.3, sink)
+    found = flash_merge.attend(q, k, v, trie.tiling, 0.3, sink)
     exact = [t.detach().double() for t in (q, k, v)]
     expected = row_by_row(*exact, trie, Layer(0.3, sink_H=sink.detach().double()), rows)
     assert found.dtype == dtype

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.runtime.attention.kernels.tiling import cover
-from recipec.runtime.attention.prefix_tree import Trie, build
+from recipec.runtime.attention.kernels.tiling import tile
+from recipec.runtime.attention.prefix_tree import PrefixTree, build
 
 rows = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_size=1, max_size=9)
 """Few ids, so that duplicates, prefixes of each other, empty rows and single tokens are common."""
@@ -23,7 +23,7 @@ def laid(sequences: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return tokens, lengths
 
 
-def visible(trie: Trie) -> np.ndarray:
+def visible(trie: PrefixTree) -> np.ndarray:
     """Which key each query sees, by the intervals."""
     i = np.arange(trie.size)
     return (i[None, :] <= i[:, None]) & (i[:, None] < trie.exit_N[None, :])
@@ -65,7 +65,7 @@ def test_a_token_sees_its_own_path_and_nothing_else(sequences: list[list[int]]) 
 def test_calls_cover_each_visible_pair_once(sequences: list[list[int]], limit: int, call: int) -> None:
     """Squares are every token once, and with the rectangles every visible pair; those of several nodes stay small."""
     trie = build(*laid(sequences))
-    made = cover(trie.pieces, trie.exit_N, limit, call)
+    made = tile(trie.pieces, trie.exit_N, limit, call)
     assert [t for a, b, _ in made.squares for t in range(a, b)] == list(range(trie.size))
     count = np.zeros((trie.size, trie.size), dtype=int)
     for a, b, leaves in made.squares:
@@ -83,10 +83,10 @@ def test_small_subtrees_become_one_call() -> None:
     rows = [[0] * 8]
     for _ in range(4):
         rows = [row + [i] * 8 for row in rows for i in (1, 2)]
-    small = build(*laid(rows)).cover
+    small = build(*laid(rows)).tiling
     assert max(b - a for a, b, _ in small.squares) == 56
     assert len(small.squares) + len(small.rectangles) == 4 + 2 * 3
-    wide = build(*laid([[0] * 90 + [i] * 90 for i in (1, 2, 3)])).cover
+    wide = build(*laid([[0] * 90 + [i] * 90 for i in (1, 2, 3)])).tiling
     assert [(a, b, leaves) for a, b, leaves in wide.squares] == [(i * 90, i * 90 + 90, b"") for i in range(4)]
     assert wide.rectangles == ((0, 90, 360),)
 
@@ -128,7 +128,7 @@ def test_subtrees_that_see_nothing_of_each_other_join_where_that_is_cheap() -> N
     """Two rows of 16 tokens hide 2 x 16 x 16 pairs in one square: one call, where a call costs as much as those."""
     trie = build(*laid([[1] * 16, [2] * 16]))
     for call, squares in ((512, [(0, 32)]), (511, [(0, 16), (16, 32)])):
-        assert [(a, b) for a, b, _ in cover(trie.pieces, trie.exit_N, call=call).squares] == squares
+        assert [(a, b) for a, b, _ in tile(trie.pieces, trie.exit_N, call=call).squares] == squares
 
 
 @pytest.mark.parametrize("width", [1, 7])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from recipec.component import known
+from recipec.component import components_of
 from recipec.diagnostics.model import Diagnostic
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
@@ -102,7 +102,7 @@ MISTAKES = {
     "a metric": ("[accuracy]", "[pas@3]", "RC132", "pas@3", "`pass@K`"),
     "the kind": ("kind: dpo", "kind: grpo", "RC132", "grpo", "recipec:algorithms/grpo"),
     "a name with a blank": ("name: good", "name: a b", "RC132", "a b", ""),
-    "a knob without default": (", size: 10", "", "RC133", "data", "`size`: a whole number of at least 1, in rows"),
+    "a param without default": (", size: 10", "", "RC133", "data", "`size`: a whole number of at least 1, in rows"),
     "a level without type": ("{type: verifier}", "{weight: 2}", "RC133", "right", "one of `verifier`"),
     "no kind": ("    kind: dpo\n", "", "RC133", "align", "`rl`, `sft`, `dpo`"),
     "no count": (", pairs_per_step: 2", "", "RC133", "budget", "Pairs of a step"),
@@ -193,7 +193,7 @@ def test_all_mistakes_are_found_in_one_reading():
 
 def test_a_broken_component_counts_for_what_its_class_declares():
     """A component that could not be read is there for later passes, without a spec."""
-    part = edited("rollouts: explore.rollouts", "rollouts: 3").rows["align"].of("preference")[0]
+    part = edited("rollouts: explore.rollouts", "rollouts: 3").stages["align"].of("preference")[0]
     assert part.spec is None
     assert part.cls is not None
     assert part.could_provide() == ("prompt_P", "chosen_P", "rejected_P")
@@ -201,14 +201,14 @@ def test_a_broken_component_counts_for_what_its_class_declares():
 
 def test_an_unknown_component_counts_for_what_its_slot_could_give():
     """Nothing later complains of a signal that the misspelt component would have given."""
-    part = edited("sampler: {", "sampler: {type: chian, ").rows["explore"].of("sampler")[0]
+    part = edited("sampler: {", "sampler: {type: chian, ").stages["explore"].of("sampler")[0]
     assert part.cls is None
     assert {"tokens_RT", "by_tree_R"} <= set(part.could_provide())
 
 
 def test_readable_parts_of_a_broken_stage_are_handed_on():
     """A bad kind hides neither the origin nor the budget nor the components."""
-    row = edited("kind: rl", "kind: r").rows["explore"]
+    row = edited("kind: rl", "kind: r").stages["explore"]
     assert (row.kind, row.origin) == (None, "learn")
     assert row.budget is not None
     assert row.of("loss")[0].spec == Clipped(epsilon=0.2, kl="k3")
@@ -217,11 +217,11 @@ def test_readable_parts_of_a_broken_stage_are_handed_on():
 def test_what_a_kind_has_without_being_told_is_there():
     """Default loss, policy that crosses, reference and attention are parts that are not given."""
     reading = read(GOOD)
-    assert reading.rows["learn"].of("loss")[0].spec == Nll()
-    crossed = reading.rows["align"].of("policy")[0]
+    assert reading.stages["learn"].of("loss")[0].spec == Nll()
+    crossed = reading.stages["align"].of("policy")[0]
     assert (crossed.given, crossed.path) == (False, ("stages", "learn", "policy"))
-    assert [part.name for part in reading.rows["align"].of("reference")] == ["frozen"]
-    assert reading.rows["learn"].of("reference") == ()
+    assert [part.name for part in reading.stages["align"].of("reference")] == ["frozen"]
+    assert reading.stages["learn"].of("reference") == ()
 
 
 def test_every_key_has_a_reader():
@@ -236,7 +236,7 @@ def test_every_key_has_a_reader():
 
 
 def test_null_is_absent():
-    """A slot or a knob that is null is as if it had not been written."""
+    """A slot or a parameter that is null is as if it had not been written."""
     recipe = edited("kind: rl", "kind: rl\n    grouping: null").recipe
     assert recipe == read(GOOD).recipe
     assert edited("kl: k3", "kl: null").recipe is not None
@@ -303,7 +303,7 @@ def test_another_tools_whole_section_is_translated():
 def test_names_of_other_tools_lead_somewhere():
     """The dictionary has at least 60 names, and each of ours is a key that exists."""
     assert len(names()) >= 60
-    homes = {slot.name: known(slot.name).values() for slot in SLOTS}
+    homes = {slot.name: components_of(slot.name).values() for slot in SLOTS}
     top = {"budget", "machine", "evaluate", "stages", "from", "kind", "name", "extends", "adapter"}
     for name, entry in names().items():
         words = [word for word in entry.ours.split(".") if word not in {"", "NAME"}]
@@ -336,8 +336,8 @@ def test_the_commonest_names_are_known(path, ours):
 
 
 def test_values_of_other_tools_are_ours_somewhere():
-    """Every translated value is a choice of some knob, a kind, or a signal."""
-    sections = (Evaluation, *(cls for slot in SLOTS for cls in known(slot.name).values()))
+    """Every translated value is a choice of some parameter, a kind, or a signal."""
+    sections = (Evaluation, *(cls for slot in SLOTS for cls in components_of(slot.name).values()))
     choices = str([cls.model_json_schema() for cls in sections])
     for ours in VALUES.values():
         assert f"'{ours}'" in choices or ours in {"rl", "dpo", "cuda", "ref_logprob_RT", "old_logprob_RT"}, ours
@@ -353,10 +353,10 @@ def test_published_settings_that_are_named_are_shipped(name):
 
 
 def test_every_pattern_has_words():
-    """A knob with a pattern is described in words."""
+    """A parameter with a pattern is described in words."""
     patterns = {
         pattern
-        for cls in (Recipe, Evaluation, Stage, *(cls for slot in SLOTS for cls in known(slot.name).values()))
+        for cls in (Recipe, Evaluation, Stage, *(cls for slot in SLOTS for cls in components_of(slot.name).values()))
         for pattern in re.findall(r"pattern='([^']*)'", str(cls.model_fields))
     }
     assert patterns

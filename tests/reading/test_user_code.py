@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.reading.user_code import check_use, functions_in, signature_of
 
 
@@ -28,7 +28,7 @@ def test_files_that_are_no_python(tmp_path, text):
     path = tmp_path / "rewards.py"
     path.write_bytes(text)
     for file in (path, tmp_path / "none.py"):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RecipeError) as caught:
             functions_in(file, "rewards.py")
         assert caught.value.diagnostics[0].code == "RC750"
 
@@ -37,6 +37,6 @@ def test_what_is_used_must_be_allowed(tmp_path):
     """Every file of `use` needs its `--use`, by whatever path; and no other may be allowed."""
     (tmp_path / "sub").mkdir()
     check_use(["./rewards.py"], [tmp_path / "sub" / ".." / "rewards.py"], tmp_path)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         check_use(["./rewards.py"], [tmp_path / "reward.py"], tmp_path)
     assert [d.code for d in caught.value.diagnostics] == ["RC620", "RC621"]

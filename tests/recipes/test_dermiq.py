@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recipec.compile import compile_recipe
-from recipec.run.run_plan import make_plan
+from recipec.run.run_plan import plan_run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PUBLISHED = RECIPES / "dermiq" / "dermiq_vlm.yaml"
@@ -19,7 +19,7 @@ STAGES = ("warm", "recognise", "converse", "align")
 
 def test_the_published_pipeline_is_planned_without_its_data(tmp_path):
     """Every stage has a plan that knows its model; the data are not there and are said to be unknown."""
-    plan = make_plan(compile_recipe(PUBLISHED), tmp_path / "out")
+    plan = plan_run(compile_recipe(PUBLISHED), tmp_path / "out")
     assert [stage.name for stage in plan.stages] == ["recognise", "converse", "align"]
     assert not (PUBLISHED.parent / "data" / "recognise.jsonl").exists()
     for stage in plan.stages:

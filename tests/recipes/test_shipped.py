@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recipec.compile import check_recipe, compile_recipe
-from recipec.run.run_plan import make_plan
+from recipec.run.run_plan import plan_run
 
 ROOT = Path(__file__).parents[2] / "recipes"
 ALL = sorted(ROOT.rglob("*.yaml"))
@@ -47,7 +47,7 @@ def test_every_file_says_what_it_is(path):
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_published_settings_are_planned(path, tmp_path):
     """The plan of a published run knows its model, its rows and its hours on eight H100, and that it fits."""
-    made = make_plan(compile_recipe(path), tmp_path / "out").stages[0]
+    made = plan_run(compile_recipe(path), tmp_path / "out").stages[0]
     assert made.devices == 8
     assert made.unknown == ()
     assert all(phase.seconds for phase in made.phases if phase.name != "reward")
@@ -59,7 +59,7 @@ def test_published_settings_are_planned(path, tmp_path):
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_published_settings_say_their_source(path):
-    """Every knob of a published recipe has beside it where its value comes from."""
+    """Every parameter of a published recipe has beside it where its value comes from."""
     inside = False
     for line in path.read_text().splitlines():
         inside |= line.startswith("stages:")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import MANIFEST, RunFolder, committed, hash_tree, read_manifest, verify_folder
 
 
@@ -75,7 +75,7 @@ def test_a_full_disk_is_a_diagnostic(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         commit(tmp_path / "policy", "new")
 
     assert refused.value.diagnostics[0].code == "RC761"
@@ -95,7 +95,7 @@ def test_one_process_has_a_run(tmp_path: Path) -> None:
     holder = spawn.Process(target=_hold, args=(tmp_path, ready, done))
     holder.start()
     assert ready.wait(30)
-    with pytest.raises(Refused) as refused, RunFolder(tmp_path).locked():
+    with pytest.raises(RecipeError) as refused, RunFolder(tmp_path).locked():
         pass
     holder.kill()
     holder.join()

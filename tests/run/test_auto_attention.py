@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.small_recipes import MODEL, Folder, rows
 
-from recipec.runtime.training.local import Local
+from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 
 LONG = rows(*({"prompt": f"a question with the number {i}", "completion": f"c{i}"} for i in range(6)))
@@ -37,7 +37,7 @@ def recipe(kind: str, attention: str, most: int = 40, more: str = "") -> str:
     return f"recipec: 1\nname: small\nstages:\n  learn:\n    kind: {kind}\n{MODEL}{body}{said}"
 
 
-def journal(folder: Folder, name: str) -> list[dict[str, float]]:
+def metrics_writer(folder: Folder, name: str) -> list[dict[str, float]]:
     """Metrics of a run."""
     text = (folder.path / f"runs/{name}/stages/learn/metrics.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
@@ -66,7 +66,7 @@ def test_numbers_are_those_of_dense_rows(kind: str, folder: Folder, gradients: l
         gradients.clear()
         ended = folder.run(recipe(kind, attention), "--out", f"runs/{attention}", **files)
         assert ended.code == 0, ended.err
-        made[attention] = gradients[0].clone(), journal(folder, attention)[0], ended.err
+        made[attention] = gradients[0].clone(), metrics_writer(folder, attention)[0], ended.err
     expected, grads = made["dense"][0], made["auto"][0]
     assert (grads - expected).norm() <= 1e-5 * expected.norm()
     for name in ("loss", "kl", "entropy"):
@@ -107,7 +107,7 @@ def test_an_interrupted_run_goes_on_with_its_choice(known: bool, folder: Folder,
     """Predicted or by the first rows: what was chosen is in the checkpoint, and the run ends with the same bits."""
     text = recipe("rl", "auto") if known else recipe("rl", "auto").replace(", max_length: 40", "")
     assert folder.run(text, "--out", "runs/whole", a__jsonl=LONG).code == 0
-    original, count = Local.update, [0]
+    original, count = LocalEngine.update, [0]
 
     def update(*args, **more):
         count[0] += 1
@@ -115,10 +115,10 @@ def test_an_interrupted_run_goes_on_with_its_choice(known: bool, folder: Folder,
             raise KeyboardInterrupt
         return original(*args, **more)
 
-    monkeypatch.setattr(Local, "update", update)
+    monkeypatch.setattr(LocalEngine, "update", update)
     assert folder.run(text, "--out", "runs/cut").code != 0
-    assert len(journal(folder, "cut")) == 2
-    monkeypatch.setattr(Local, "update", original)
+    assert len(metrics_writer(folder, "cut")) == 2
+    monkeypatch.setattr(LocalEngine, "update", original)
     # other rows would speak for another attention: they are not asked again
     monkeypatch.setattr("recipec.runtime.attention.auto.ideal", lambda *_: 1.0)
     ended = folder.run(text, "--out", "runs/cut")

@@ -76,7 +76,7 @@ STEPS = WORLD.replace("num_generations: 2", "num_generations: 2, rows: step")
 )
 def test_missing_games_corpora_and_catalogues(folder, monkeypatch, environment, evaluate):
     """What an environment reads is looked for in all stages and evaluations before a model is made."""
-    monkeypatch.setattr("recipec.runtime.build_stage.run", None)
+    monkeypatch.setattr("recipec.runtime.build_stage.run_stage", None)
     said = STEPS.replace("    sampler:", f"    environment: {environment}\n    sampler:")
     if evaluate:
         said += f"evaluate: {{dev: {{data: {{path: a.jsonl}}, {evaluate}}}}}\n"

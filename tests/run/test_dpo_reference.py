@@ -5,7 +5,7 @@ import json
 import pytest
 from support.small_recipes import MODEL, rows
 
-from recipec.runtime.objective.cached_reference import Cached
+from recipec.runtime.objective.cached_reference import CachedReference
 
 TWO = f"""\
 recipec: 1
@@ -45,7 +45,7 @@ PAIRS = rows(*({"prompt": f"p{i}", "chosen": "abc", "rejected": "xyz"} for i in 
 )
 def test_the_reference_is_what_entered(folder, monkeypatch, recipe, mode):
     """At the first update policy and reference agree, however the parent was trained; each row is scored once."""
-    begin, scored = Cached.__init__, []
+    begin, scored = CachedReference.__init__, []
 
     def counting(self, score):
         def counted(*columns):
@@ -54,7 +54,7 @@ def test_the_reference_is_what_entered(folder, monkeypatch, recipe, mode):
 
         begin(self, counted)
 
-    monkeypatch.setattr(Cached, "__init__", counting)
+    monkeypatch.setattr(CachedReference, "__init__", counting)
     ended = folder.run(recipe, a__jsonl=ROWS, pairs__jsonl=PAIRS)
     assert ended.code == 0, ended.err
     run = folder.path / "runs" / "small"

@@ -13,7 +13,7 @@ import torch
 from support.small_recipes import MODEL, Folder, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipec.run.results import Moment, Results, results
+from recipec.run.results import EvaluationPoint, Results, results
 
 LABELS = ("red", "blue")
 RECIPE = f"""\
@@ -166,7 +166,7 @@ def test_one_table_over_the_stages(ran):
 def test_a_wide_table_is_cut_between_columns():
     """In a terminal no line is much longer than 100 characters; every block begins with the moments."""
     columns = tuple(f"evaluation/metric_{i}" for i in range(12))
-    moment = Moment("a", 0, "before training", dict.fromkeys(columns, 0.5), {})
+    moment = EvaluationPoint("a", 0, "before training", dict.fromkeys(columns, 0.5), {})
     blocks = Results(columns, (moment,)).text().split("\n\n")
     assert len(blocks) > 1
     assert all(len(line) <= 100 for block in blocks for line in block.splitlines())

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from recipec.compile import compile_recipe
 from recipec.runtime import loop
 from recipec.runtime.objective.reference import Lagged
-from recipec.runtime.running_stage import Stage
+from recipec.runtime.running_stage import RunningStage
 
 ALGORITHMS = Path(__file__).parents[2] / "recipes/algorithms"
 TEMPERATURE, EVERY, STEPS, RATE = 0.7, 3, 7, 2e-2
@@ -103,12 +103,12 @@ def test_the_old_pass_is_dropped(tmp_path):
 
 
 @pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stage]]:
+def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunningStage]]:
     """Keep the stage that ran last."""
-    seen: list[Stage] = []
-    original = loop.plan_length
+    seen: list[RunningStage] = []
+    original = loop.plan_steps
 
-    def plan_length(stage: Stage) -> None:
+    def plan_length(stage: RunningStage) -> None:
         seen[:] = [stage]
         original(stage)
 
@@ -131,7 +131,7 @@ def test_one_copy_is_kept(folder: Folder, stages):
     stage = stages[-1]
     trained = {name: p.shape for name, p in stage.policy.trained().items()}
     (lagged,) = [
-        part.inner for part in stage.walk.instances.values() if isinstance(getattr(part, "inner", None), Lagged)
+        part.inner for part in stage.runner.instances.values() if isinstance(getattr(part, "inner", None), Lagged)
     ]
     assert {name: copy.shape for name, copy in lagged.copies.items()} == trained
     table = next(shape for name, shape in trained.items() if "embed" in name)

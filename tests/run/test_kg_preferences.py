@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from support.small_recipes import MODEL, rows
 
-from recipec.runtime.preference.sample_answers import Answering
+from recipec.runtime.preference.sample_answers import AnswerSampler
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FACTS = "".join(f"d{i}\thas sign\t{letter}\n" for i in range(2) for letter in LETTERS[i::2])
@@ -133,7 +133,7 @@ def test_filters_can_be_loosened_for_nothing(folder, monkeypatch):
     def refuse(self, asks):
         raise AssertionError(asks)
 
-    monkeypatch.setattr(Answering, "_sampled", refuse)
+    monkeypatch.setattr(AnswerSampler, "_sampled", refuse)
     ended = folder.run(RANK, "--replace", **FILES)
     assert ended.code == 0, ended.err
     assert not (stage / "answers").exists()

@@ -11,7 +11,7 @@ from test_kg_preferences import FACTS, RAG, RANK, ROWS
 from test_resume import lead, left, said
 
 from recipec.runtime.preference import sample_answers
-from recipec.runtime.preference.sample_answers import Answering
+from recipec.runtime.preference.sample_answers import AnswerSampler
 
 RECIPES = {name: text.replace("epochs: 2", "epochs: 2, save_every: 1") for name, text in (("rank", RANK), ("rag", RAG))}
 
@@ -53,30 +53,30 @@ def refuse():
     def refused(self, asks):
         raise AssertionError(asks)
 
-    Answering.__call__ = refused
+    AnswerSampler.__call__ = refused
 
 
 def stop(chunks):
     """Stop after the first chunk."""
-    sampled = Answering._sampled
+    sampled = AnswerSampler._sampled
 
     def stopping(self, asks):
         if len(list(chunks.glob("chunk-*"))) == 1:
-            self.setting.stopped = lambda: True
+            self.context.stopped = lambda: True
         return sampled(self, asks)
 
-    Answering._sampled = stopping
+    AnswerSampler._sampled = stopping
 
 
 def none_twice():
     """Let the first task not be asked again."""
-    sampled = Answering._sampled
+    sampled = AnswerSampler._sampled
 
     def once(self, asks):
         assert asks[0].task.id > 0
         return sampled(self, asks)
 
-    Answering._sampled = once
+    AnswerSampler._sampled = once
 
 
 def furnish(folder, recipe):

@@ -17,8 +17,8 @@ from support.small_recipes import MODEL, rows
 import recipec.run.report
 from recipec import cli
 from recipec.run import artifacts
-from recipec.runtime.build_stage import run as run_stage
-from recipec.runtime.training.local import Local
+from recipec.runtime.build_stage import run_stage
+from recipec.runtime.training.local import LocalEngine
 
 RECIPE = f"""\
 recipec: 1
@@ -83,7 +83,7 @@ class Events:
         self.strike = strike
         self.number = number
         self.count = 0
-        for owner, name in ((Local, "update"), (os, "fsync"), (Path, "rename"), (Path, "replace")):
+        for owner, name in ((LocalEngine, "update"), (os, "fsync"), (Path, "rename"), (Path, "replace")):
             setattr(owner, name, self.counted(getattr(owner, name)))
 
     def counted(self, function: Callable) -> Callable:

@@ -10,7 +10,7 @@ from recipec.graph import to_json
 from recipec.planning.plan import render_plan
 from recipec.run.artifacts import RunFolder, committed
 from recipec.run.executor import Options, done, run_digest
-from recipec.run.run_plan import make_plan
+from recipec.run.run_plan import plan_run
 from recipec.spec.recipe import Budget, Recipe
 
 
@@ -30,7 +30,7 @@ def written(folder: Path, built: Recipe) -> Compiled:
 def finish(compiled: Compiled, folder: Path, out: Path) -> None:
     """Leave what a finished run leaves."""
     assert compiled.graph is not None
-    plan = make_plan(compiled, out).to_json()
+    plan = plan_run(compiled, out).to_json()
     digests: dict[str, str] = {}
     for stage in compiled.graph.stages:
         digests[stage.name] = run_digest(stage, compiled.graph, digests, Options(root=folder, out=out))
@@ -43,7 +43,7 @@ def finish(compiled: Compiled, folder: Path, out: Path) -> None:
 
 def test_first(tmp_path: Path) -> None:
     """Rows are counted, the new model is measured, all of it runs."""
-    made = make_plan(written(tmp_path, small()), tmp_path / "out")
+    made = plan_run(written(tmp_path, small()), tmp_path / "out")
     assert [(stage.action, stage.steps) for stage in made.stages] == [("run", 6), ("run", 5)]
     assert made.stages[1].model == made.stages[0].model != "unknown"
 
@@ -52,16 +52,16 @@ def test_finished(tmp_path: Path) -> None:
     """What is done is skipped."""
     compiled = written(tmp_path, small())
     finish(compiled, tmp_path, tmp_path / "out")
-    assert not make_plan(compiled, tmp_path / "out").changes
+    assert not plan_run(compiled, tmp_path / "out").changes
 
 
 def test_changed_key(tmp_path: Path) -> None:
-    """A changed knob is named with its line."""
+    """A changed parameter is named with its line."""
     finish(written(tmp_path, small()), tmp_path, tmp_path / "out")
     changed = small().to_yaml().replace("max_completion_length: 16", "max_completion_length: 17")
     (tmp_path / "r.yaml").write_text(changed)
     line = next(i for i, text in enumerate(changed.splitlines(), 1) if "17" in text)
-    made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+    made = plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
     assert [stage.action for stage in made.stages] == ["skip", "run"]
     assert made.stages[1].reason.endswith(f"r.yaml:{line})")
     assert "`stages.explore.sampler.max_completion_length`" in made.stages[1].reason
@@ -71,9 +71,9 @@ def test_changed_file(tmp_path: Path) -> None:
     """A changed data file is named, and what builds on its stage runs, too; a comment changes nothing."""
     finish(written(tmp_path, small()), tmp_path, tmp_path / "out")
     (tmp_path / "r.yaml").write_text(small().to_yaml() + "# a comment\n")
-    assert not make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out").changes
+    assert not plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out").changes
     (tmp_path / "a.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
-    made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+    made = plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
     assert [stage.reason for stage in made.stages] == ["changed: the file a.jsonl", "it builds on `warm`, which runs"]
 
 
@@ -91,7 +91,7 @@ def test_changed_neighbour(tmp_path: Path) -> None:
     )
     (tmp_path / "b.jsonl").write_text('{"prompt": "a"}\n')
     finish(written(tmp_path, built), tmp_path, tmp_path / "out")
-    assert not make_plan(written(tmp_path, built), tmp_path / "out").changes
+    assert not plan_run(written(tmp_path, built), tmp_path / "out").changes
 
     (tmp_path / "b.jsonl").write_text('{"prompt": "b"}\n')
     (tmp_path / "m").mkdir()
@@ -117,7 +117,7 @@ def test_local_model(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"intermediate_size": 64, "vocab_size": 100}))
     policy = part("policy", "causal_lm")
-    found = make_plan(written(tmp_path, recipe(a=rl("./m", policy=policy), b=rl("org/name"))), tmp_path / "out")
+    found = plan_run(written(tmp_path, recipe(a=rl("./m", policy=policy), b=rl("org/name"))), tmp_path / "out")
     assert found.stages[0].model.startswith("llama, ")
     assert found.stages[1].model == "unknown"
 
@@ -127,14 +127,14 @@ def test_broken_run(tmp_path: Path) -> None:
     compiled = written(tmp_path, small())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "graph.json").write_text("{")
-    assert "no earlier run" in make_plan(compiled, tmp_path / "out").stages[0].reason
+    assert "no earlier run" in plan_run(compiled, tmp_path / "out").stages[0].reason
 
 
 def test_rows_of_a_run(tmp_path: Path) -> None:
     """Rows of the exploring stage are measured for it, beside what was predicted; the other stages have none."""
     rows = [{"prompt_id": 1, "prompt_ids": [1, 2, 3], "ids": [answer, 9]} for answer in (4, 5)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = make_plan(written(tmp_path, small()), tmp_path / "out", (tmp_path / "rows.jsonl", None))
+    made = plan_run(written(tmp_path, small()), tmp_path / "out", (tmp_path / "rows.jsonl", None))
     warm, explore = made.stages
     assert warm.measured is None
     assert explore.sharing is not None
@@ -166,7 +166,7 @@ def test_facts(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text + "".join(stage.format(name=n, facts=f) for n, f in graphs.items()) + "\n")
     for name in ("f.tsv", "g.ttl", "f.jsonl"):
         (tmp_path / name).write_text("x" * 600)
-    made = make_plan(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+    made = plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
     said = {stage.name: stage.facts for stage in made.stages}
 
     assert said["files"] == "f.tsv, g.ttl: 1.2 kB"

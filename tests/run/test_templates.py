@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.run import templates
 from recipec.run.templates import render_rows, render_template, template_columns, template_problem
 
 
 def refused(text, values=None):
     """Return the diagnostic that rendering gives."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         render_template(text, "prompts/a.j2", values or {"question": "q"})
     return caught.value.diagnostics[0]
 
@@ -25,7 +25,7 @@ def test_rows_are_rendered_in_order():
 
 def test_missing_column_is_named():
     """An unknown column gives its line, the row, and the column that was meant."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         render_rows("\n{{ qestion }}", "a.j2", [{"question": "q"}], lambda i: f"row {i + 1} of t.jsonl")
     found = caught.value.diagnostics[0]
     assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC711", "a.j2", 2)

@@ -10,7 +10,7 @@ import torch
 from support.combinations import Combo, text
 from support.small_recipes import MODEL, Folder, rows
 
-from recipec.runtime.attention.trie_attention import Trie
+from recipec.runtime.attention.trie_attention import TrieAttention
 from recipec.runtime.training.optimizer import AdamW
 
 QUICKSTART = Path(__file__).parents[2] / "recipes/tiny/quickstart.yaml"
@@ -124,14 +124,14 @@ def test_pairs_share_their_prompt(updates, monkeypatch):
         )
     )
     shared = []
-    original = Trie.predictors
+    original = TrieAttention.target_hidden_states
 
-    def predictors(trie, *args):
+    def target_hidden_states(trie, *args):
         made = original(trie, *args)
         shared.append((trie.shared.tokens, trie.shared.dense_tokens))
         return made
 
-    monkeypatch.setattr(Trie, "predictors", predictors)
+    monkeypatch.setattr(TrieAttention, "target_hidden_states", target_hidden_states)
     expected = updates.of(PAIRS.replace("ATTENTION", "dense"), "dense", pairs__jsonl=pairs)
     assert not shared
     equal(updates.of(PAIRS.replace("ATTENTION", "trie"), "trie", pairs__jsonl=pairs), expected)

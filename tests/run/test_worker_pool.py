@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recipec.run.worker_pool import Declined, Lost, Pool
+from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
 
 HANDLERS = """
 import os, sys, time
@@ -59,8 +59,8 @@ def pool_of(tmp_path, monkeypatch):
     package = tmp_path / "root" / "child_handlers.py"
     package.parent.mkdir()
     package.write_text(HANDLERS)
-    script = tmp_path / "root" / "recipec" / "killable_child.py"
-    script.parent.mkdir()
+    script = tmp_path / "root" / "recipec" / "run" / "worker_child.py"
+    script.parent.mkdir(parents=True)
     import recipec.run.worker_pool as module
 
     script.write_text((module.Path(module.__file__).with_name("worker_child.py")).read_text())
@@ -68,7 +68,7 @@ def pool_of(tmp_path, monkeypatch):
     made = []
 
     def make(argument=None, **options):
-        made.append(Pool("child_handlers:serve", argument, **options))
+        made.append(WorkerPool("child_handlers:serve", argument, **options))
         return made[-1]
 
     yield make
@@ -87,7 +87,7 @@ def test_hangs_and_crashes_cost_one_answer(pool_of):
     """A hang, a sleep, a crash, an exception and too much memory lose their own answer and no other."""
     requests = ["a", "hang", "b", "crash", "raise", "c", "sleep", "memory", "d"]
     found = pool_of(size=2).ask(requests, 0.5)
-    reasons = [answer.reason if isinstance(answer, Lost) else answer for answer in found]
+    reasons = [answer.reason if isinstance(answer, WorkerFailure) else answer for answer in found]
     assert reasons == ["a", "late", "b", "crashed", "raised", "c", "late", "raised", "d"]
     assert (found[4].error, found[4].message) == ("ValueError", "no")
     assert found[7].error == "MemoryError"
@@ -96,7 +96,7 @@ def test_hangs_and_crashes_cost_one_answer(pool_of):
 def test_a_child_that_writes_over_the_pipe_is_a_crashed_one(pool_of):
     """What a handler writes to our own pipe costs its answer, and nothing else."""
     pool = pool_of()
-    assert pool.ask(["scribble", 1], 5.0) == [Lost("crashed"), 1]
+    assert pool.ask(["scribble", 1], 5.0) == [WorkerFailure("crashed"), 1]
 
 
 def test_what_a_child_reads_is_no_request(pool_of):
@@ -125,10 +125,10 @@ def test_children_cannot_reach_out(pool_of, tmp_path):
 
 def test_refused_argument(pool_of):
     """A handler that refuses its argument, or dies of it, is told apart from one that loses an answer."""
-    with pytest.raises(Declined) as caught:
+    with pytest.raises(HandlerError) as caught:
         pool_of("refuse").ask([1], 5)
     assert (caught.value.error, caught.value.message) == ("LookupError", "near")
-    with pytest.raises(Declined):
+    with pytest.raises(HandlerError):
         pool_of("die").ask([1], 5)
 
 

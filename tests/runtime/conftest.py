@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.model import scratch
 
@@ -16,7 +16,7 @@ class TextPolicy:
         self.tokenizer = tokenizer
         self.text = Text(tokenizer)
         self.eos_id = tokenizer.eos_token_id
-        self.sight = None
+        self.image_encoder = None
         self.stop_ids = (self.eos_id,)
         self.control_ids = frozenset(tokenizer.all_special_ids)
 
@@ -48,15 +48,15 @@ def text_policy():
 @pytest.fixture
 def text_setting(tmp_path: Path, text_policy):
     """A setting in a temporary folder with that policy."""
-    setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-    setting.policy = text_policy
-    return setting
+    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+    context.policy = text_policy
+    return context
 
 
 @pytest.fixture(scope="module")
 def kept_setting(tmp_path_factory):
     """A setting with such a policy for all tests of a file."""
     root = tmp_path_factory.mktemp("kept")
-    setting = Setting(root=root, cache=root / "cache", seed=0, stage="s")
-    setting.policy = TextPolicy(scratch.bytes_())
-    return setting
+    context = StageContext(root=root, cache=root / "cache", seed=0, stage="s")
+    context.policy = TextPolicy(scratch.bytes_())
+    return context

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table
-from recipec.runtime.loop import drawn_rows
+from recipec.runtime.loop import planned_draws
 from recipec.runtime.training.resume import conditions_of
 from recipec.spec.machine import Hf, Local
 
@@ -16,10 +16,10 @@ from recipec.spec.machine import Hf, Local
 @pytest.mark.parametrize(("steps", "scored"), [(2, 6), (9, 10)])
 def test_only_rows_that_will_be_drawn_are_scored(steps: int, scored: int) -> None:
     """A stage that ends within an epoch scores the rows of its steps; the draws that follow are the same ones."""
-    table = Table({"chosen_P": list(range(10))}, Setting(Path(), Path(), 0, "align"))
+    table = Table({"chosen_P": list(range(10))}, StageContext(Path(), Path(), 0, "align"))
     stage: Any = SimpleNamespace(total=steps, per_step=3, source=table, budget={})
 
-    found = [row for columns in drawn_rows(stage) for row in columns["chosen_P"]]
+    found = [row for columns in planned_draws(stage) for row in columns["chosen_P"]]
 
     assert len(set(found)) == len(found) == scored
     assert {row for _ in range(2) for row in table.draw(3)["chosen_P"]} <= set(found)
@@ -31,7 +31,7 @@ def test_attention_and_engines_are_conditions() -> None:
     stage: Any = SimpleNamespace(
         graph=SimpleNamespace(settings={"attention": {"type": "packed"}}),
         engine=engine,
-        setting=SimpleNamespace(rollout=Hf(max_rows=3)),
+        context=SimpleNamespace(rollout=Hf(max_rows=3)),
     )
 
     found = conditions_of(stage)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.user_code import load_functions
 
 
@@ -44,7 +44,7 @@ def test_the_file_is_read_as_it_is_now(tmp_path):
 )
 def test_broken_files(tmp_path, text, line, word):
     """A file that does not run to its end is RC750 with its line."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         load_functions([written(tmp_path, f"{text}\ndef score(): ...")], ["score"])
     found = caught.value.diagnostics[0]
     assert (found.code, found.spans[0].line) == ("RC750", line)
@@ -61,6 +61,6 @@ def test_only_files_whose_functions_are_taken_run(tmp_path):
 def test_two_functions_of_one_name(tmp_path):
     """A name that two files define is RC751."""
     paths = [written(tmp_path, "def f(): ...", name) for name in ("a.py", "b.py")]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         load_functions(paths)
     assert caught.value.diagnostics[0].code == "RC751"

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from recipec.component import Component, find
+from recipec.component import Component, find_component
 from recipec.spec.recipe import Budget, Recipe, Stage
 
 
-def part(slot: str, name: str, /, **knobs: Any) -> Component:
+def part(slot: str, name: str, /, **params: Any) -> Component:
     """One component."""
-    cls = find(slot, name)
+    cls = find_component(slot, name)
     assert cls is not None
-    return cls(**knobs)
+    return cls(**params)
 
 
 def sft(origin: str = "scratch", **more: Any) -> Stage:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
-from recipec.component import known
+from recipec.component import components_of
 
 
 class Combo(NamedTuple):
@@ -94,7 +94,7 @@ def missing(combo: Combo) -> bool:
     environment = re.match(r"\{type: (\w+)", WORLDS[combo.environment].said)
     named = [("attention", combo.attention), ("sampler", combo.sampler)]
     named += [("environment", environment[1])] if environment else []
-    return not all(known(slot)[name].available() for slot, name in named)
+    return not all(components_of(slot)[name].available() for slot, name in named)
 
 
 def every() -> Iterator[Combo]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.environment.protocol import EpisodeState, Turn
 
 LATE = "late"
 """A file of the recipe's folder; each line names a task and a turn whose answer comes too late."""
@@ -20,13 +20,13 @@ class Corridor:
 
     stops: tuple[str, ...] = ()
 
-    def __init__(self, spec: Any, setting: Any) -> None:
-        """Take the knobs and the policy."""
-        assert setting.policy is not None
-        self.policy = setting.policy
+    def __init__(self, spec: Any, context: Any) -> None:
+        """Take the parameters and the policy."""
+        assert context.policy is not None
+        self.policy = context.policy
         self.appends = spec.history == "append_only"
         self.max_turns = spec.max_turns
-        path = Path(setting.root) / LATE
+        path = Path(context.root) / LATE
         lines = path.read_text().split("\n") if path.exists() else []
         self.late = {(int(line.split()[0]), int(line.split()[1])) for line in lines if line}
 
@@ -34,15 +34,15 @@ class Corridor:
         """List corridors of growing length."""
         return [{"goal": f"{split} {i + seed}", "doors": 1 + i % 3} for i in range(size or 4)]
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin before the first door."""
-        return [self.shown(Position(task, (), state="0", world=0), ()) for task in tasks]
+        return [self.shown(EpisodeState(task, (), state="0", world=0), ()) for task in tasks]
 
-    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer each turn."""
         return [self.one(p, t) for p, t in zip(positions, turns, strict=True)]
 
-    def one(self, before: Position, turn: Turn) -> Position:
+    def one(self, before: EpisodeState, turn: Turn) -> EpisodeState:
         """Open a door, or not."""
         number = before.turns + 1
         if (before.task.id, number) in self.late:
@@ -65,7 +65,7 @@ class Corridor:
         )
         return self.shown(after, (*before.context_ids, *turn.ids))
 
-    def shown(self, position: Position, kept: tuple[int, ...]) -> Position:
+    def shown(self, position: EpisodeState, kept: tuple[int, ...]) -> EpisodeState:
         """Write what the policy reads next."""
         text = f"{position.task.columns.get('goal', 'go')} {position.state}>"
         ids = tuple(self.policy.encode(position.observation if self.appends and kept else text))

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from support.tiny_models import byte_tokenizer, tiny_model
 
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.protocol import Position
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.protocol import EpisodeState
 from recipec.runtime.rollout.episodes import Growth, keys_of, roots, start_engine
-from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.runtime.rollout.token_sampling import SamplingParams
 
 
 def make_policy(kind="llama"):
@@ -46,7 +46,7 @@ class Counting:
 
     def start(self, tasks):
         """Begin at the task's prompt."""
-        return [Position(task, task.prompt_ids, state=f"{task.id}:0", world=0) for task in tasks]
+        return [EpisodeState(task, task.prompt_ids, state=f"{task.id}:0", world=0) for task in tasks]
 
     def step(self, positions, turns):
         """Answer with the sum."""
@@ -84,14 +84,14 @@ class Counting:
 
 def make_setting(kind="llama", seed=5, **game):
     """A setting whose policy plays the counting game."""
-    setting = Setting(root=Path(), cache=Path(), seed=seed, stage="explore")
-    setting.policy = make_policy(kind)
-    setting.environment = Counting(setting.policy, **game)
-    return setting
+    context = StageContext(root=Path(), cache=Path(), seed=seed, stage="explore")
+    context.policy = make_policy(kind)
+    context.environment = Counting(context.policy, **game)
+    return context
 
 
-def grown(setting, samples=2, max_context_length=None, sampling=None, key=(7,)):
+def grown(context, samples=2, max_context_length=None, sampling=None, key=(7,)):
     """Grow chains of three tasks; return their leaves."""
-    growth = Growth(setting, start_engine(setting), sampling or Sampling(12), max_context_length)
+    growth = Growth(context, start_engine(context), sampling or SamplingParams(12), max_context_length)
     keys = [k for group in keys_of(tasks(), samples, key) for k in group]
-    return growth.grow(roots(setting.environment, tasks(), samples), keys)
+    return growth.grow(roots(context.environment, tasks(), samples), keys)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from recipec.runtime.batch import Batch, pad_rows
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import Origin
 from recipec.runtime.vision.vision_lm import VisionLm
 from recipec.spec import attention as attentions
@@ -21,13 +21,15 @@ SIZES = {
 }  # fmt: skip
 
 
-def build(root: Path, family: str = "qwen2_vl", origin: Origin | None = None, device: str = "cpu", **knobs) -> VisionLm:
+def build(
+    root: Path, family: str = "qwen2_vl", origin: Origin | None = None, device: str = "cpu", **params
+) -> VisionLm:
     """Build or load a policy; a new one has weights so large that attention matters."""
-    setting = Setting(root, root / "cache", 0, "s", device=torch.device(device))
+    context = StageContext(root, root / "cache", 0, "s", device=torch.device(device))
     if origin is None:
-        knobs["scratch"] = specs.VisionScratch(architecture=family, **SIZES)
-    policy = VisionLm(specs.VisionLm(**knobs), setting, origin or Origin("scratch"))
-    setting.policy = policy
+        params["scratch"] = specs.VisionScratch(architecture=family, **SIZES)
+    policy = VisionLm(specs.VisionLm(**params), context, origin or Origin("scratch"))
+    context.policy = policy
     if origin is None:
         draw = torch.Generator().manual_seed(3)
         with torch.no_grad():
@@ -87,7 +89,7 @@ def use(policy: VisionLm, kind: str) -> None:
     spec = {"dense": attentions.Dense, "packed": attentions.Packed, "trie": attentions.Trie}.get(
         kind, attentions.SharedPrefix
     )()
-    policy.use(spec.load()(spec, policy.setting))
+    policy.use(spec.load()(spec, policy.context))
 
 
 def scored(policy: VisionLm, batch: Batch) -> torch.Tensor:

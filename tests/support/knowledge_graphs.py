@@ -1,6 +1,6 @@
 """Small graphs of facts, written to a folder and opened."""
 
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.spec.knowledge import Triples
 
 SKIN = """\
@@ -30,17 +30,17 @@ n:mycosis rdfs:label "fungal infection" ; rdfs:subClassOf n:infection .
 
 def setting_in(folder, **more):
     """Return a setting whose recipe and cache lie in a folder."""
-    return Setting(root=folder, cache=folder / "cache", seed=0, stage="align", **more)
+    return StageContext(root=folder, cache=folder / "cache", seed=0, stage="align", **more)
 
 
-def graph_of(folder, files, **knobs):
+def graph_of(folder, files, **params):
     """Write files and open the graph of them all."""
     for name, text in files.items():
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    spec = Triples(path=tuple(files), **knobs)
+    spec = Triples(path=tuple(files), **params)
     return spec.load()(spec, setting_in(folder))
 
 
-def skin(folder, **knobs):
+def skin(folder, **params):
     """Open the graph of two skin diseases with its classes."""
-    return graph_of(folder, {"skin.tsv": SKIN, "classes.ttl": CLASSES}, **knobs)
+    return graph_of(folder, {"skin.tsv": SKIN, "classes.ttl": CLASSES}, **params)

@@ -1,4 +1,4 @@
-"""Random valid recipes, drawn from the models themselves: a new knob is drawn without a word here."""
+"""Random valid recipes, drawn from the models themselves: a new parameter is drawn without a word here."""
 
 import re
 import types
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from recipec.component import Component, Section, is_origin, is_signal, known
+from recipec.component import Component, Section, components_of, is_origin, is_signal
 from recipec.spec.environment import Retriever
 from recipec.spec.machine import Machine, Service
 from recipec.spec.recipe import SLOTS, UNIT, Budget, Evaluation, Recipe, Sampling, Stage
@@ -28,7 +28,7 @@ CHECKED = {
     "pattern": TEXTS.map(re.escape),
     "embedder": st.sampled_from(["./models/a", "../b", "/c", "package:tiny"]),
 }
-"""Knobs of which a validator would refuse nearly everything."""
+"""Parameters of which a validator would refuse nearly everything."""
 METRICS = st.sampled_from(["accuracy", "reward", "majority", "avg@4", "pass@16"])
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
@@ -38,7 +38,7 @@ ANYTHING = st.recursive(
 
 
 def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
-    """Draw what one knob takes."""
+    """Draw what one parameter takes."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         more = [m for item in args[1:] for m in (item.metadata if isinstance(item, FieldInfo) else [item])]
@@ -75,10 +75,10 @@ def _texts(metadata: list[Any]) -> st.SearchStrategy[str]:
     return (TEXTS | TRICKY).filter(len) if any(hasattr(m, "min_length") for m in metadata) else TEXTS | TRICKY
 
 
-def _accepted(cls: type[Section], knobs: dict[str, Any]) -> Section | None:
-    """Build a section, or nothing where knobs that are right by themselves are refused together."""
+def _accepted(cls: type[Section], params: dict[str, Any]) -> Section | None:
+    """Build a section, or nothing where parameters that are right by themselves are refused together."""
     try:
-        return cls(**knobs)
+        return cls(**params)
     except ValidationError as error:
         if any(found["type"] != "value_error" for found in error.errors()):
             raise
@@ -86,7 +86,7 @@ def _accepted(cls: type[Section], knobs: dict[str, Any]) -> Section | None:
 
 
 def sections(cls: type[Section]) -> st.SearchStrategy[Section]:
-    """Draw a section: every knob given, or left to its default."""
+    """Draw a section: every parameter given, or left to its default."""
     required, optional = {}, {}
     for name, info in cls.model_fields.items():
         if name == "type":
@@ -102,13 +102,13 @@ def sections(cls: type[Section]) -> st.SearchStrategy[Section]:
         del optional["path"], optional["hub"]
         place = st.one_of([st.fixed_dictionaries({key: (TEXTS | TRICKY).filter(len)}) for key in ("path", "hub")])
         return st.tuples(place, st.fixed_dictionaries(required, optional=optional)).map(lambda d: cls(**d[0], **d[1]))
-    drawn = st.fixed_dictionaries(required, optional=optional).map(lambda knobs: _accepted(cls, knobs))
+    drawn = st.fixed_dictionaries(required, optional=optional).map(lambda params: _accepted(cls, params))
     return drawn.filter(lambda made: made is not None)
 
 
 def components(slot: str, among: tuple[str, ...] = ()) -> st.SearchStrategy[Component]:
     """Draw a component of a slot."""
-    return st.one_of([sections(cls) for name, cls in known(slot).items() if not among or name in among])
+    return st.one_of([sections(cls) for name, cls in components_of(slot).items() if not among or name in among])
 
 
 def budgets(kind: str) -> st.SearchStrategy[Budget]:

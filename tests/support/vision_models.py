@@ -24,7 +24,7 @@ class SeeingPolicy:
         self.eos_id = self.tokenizer.eos_token_id
         self.stop_ids = (self.eos_id,)
         self.processed = 0
-        self.sight = self
+        self.image_encoder = self
 
     def encode(self, text):
         """Encode text."""

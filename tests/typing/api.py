@@ -19,7 +19,7 @@ from recipec import (
     GroupRelative,
     Machine,
     Recipe,
-    Refused,
+    RecipeError,
     Scratch,
     Stage,
 )
@@ -55,7 +55,7 @@ def main(path: Path) -> Graph:
     assert_type(Recipe.from_yaml(recipec.to_yaml(recipe)).to_yaml(minimal=False), str)
     try:
         compiled = assert_type(compile_recipe(path), Compiled)
-    except Refused as refused:
+    except RecipeError as refused:
         assert_type(refused.diagnostics, tuple[Diagnostic, ...])
         raise
     for diagnostic in compiled.diagnostics:
@@ -67,5 +67,5 @@ def main(path: Path) -> Graph:
 
 
 def refused() -> Clipped:
-    """What the model refuses, the type checker refuses, too: a knob that does not exist."""
+    """What the model refuses, the type checker refuses, too: a parameter that does not exist."""
     return Clipped(epsilonn=0.1)  # type: ignore[call-arg]

@@ -39,9 +39,9 @@ class House:
     def reset(self, task, seed):  # noqa: ARG002
         """Begin in the start room with empty hands."""
         self.room, self.thing, self.goal, self.has = task["start"], task["thing"], task["goal"], False
-        return {"observation": self.look()}
+        return {"observation": self.choose()}
 
-    def look(self):
+    def choose(self):
         """Name row and column of the room, of the thing (`++`: in hand) and of the goal."""
         return name(self.room) + ("++" if self.has else name(self.thing)) + name(self.goal)
 
@@ -52,5 +52,5 @@ class House:
         elif action == "t" and self.room == self.thing:
             self.has = True
         elif action == "p" and self.has and self.room == self.goal:
-            return {"observation": self.look(), "reward": 1.0, "terminated": True}
-        return {"observation": self.look(), "valid": action in {*MOVES, "t", "p"}}
+            return {"observation": self.choose(), "reward": 1.0, "terminated": True}
+        return {"observation": self.choose(), "valid": action in {*MOVES, "t", "p"}}

@@ -34,7 +34,7 @@ def rows(count, seed):
         house.reset(draw.choice(tasks), 0)
         for _ in range(20):
             move = draw.choice(best(house)) if draw.random() < SKILL else draw.choice([*MOVES, "t", "p"])
-            yield {"prompt": house.look() + ">", "completion": move}
+            yield {"prompt": house.choose() + ">", "completion": move}
             made += 1
             if house.step(move).get("terminated"):
                 break

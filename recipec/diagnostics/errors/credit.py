@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recipec.diagnostics.errors.data import at
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
 def _line(file: str, line: int) -> str:
     return f"line {line}: " if file else ""
 
 
-@fault("RC795", "state-not-text")
+@diagnostic("RC795", "state-not-text")
 def state_not_text(kind: str, file: str = "", line: int = 0) -> Finding:
     """States are to be compared by similarity, and one of them is no text.
 
@@ -29,7 +29,7 @@ def state_not_text(kind: str, file: str = "", line: int = 0) -> Finding:
     )
 
 
-@fault("RC796", "bad-state")
+@diagnostic("RC796", "bad-state")
 def bad_state(kind: str, problem: str, file: str = "", line: int = 0) -> Finding:
     """A state cannot be compared with others.
 
@@ -45,7 +45,7 @@ def bad_state(kind: str, problem: str, file: str = "", line: int = 0) -> Finding
     )
 
 
-@fault("RC797", "bad-recorded-row")
+@diagnostic("RC797", "bad-recorded-row")
 def bad_row(file: str, line: int, problem: str) -> Finding:
     """A recorded row cannot be read.
 
@@ -60,7 +60,7 @@ def bad_row(file: str, line: int, problem: str) -> Finding:
     return Finding(f"{where}{problem}", at(file, line), help="one JSON object a line, with `reward` and ids")
 
 
-@fault("RC798", "which-stage")
+@diagnostic("RC798", "which-stage")
 def which_stage(name: str | None, names: Sequence[str]) -> Finding:
     """The stage whose credit is asked for is not there, or one of several.
 
@@ -74,7 +74,7 @@ def which_stage(name: str | None, names: Sequence[str]) -> Finding:
     return Finding(f"{said}, and credit is that of one", help=f"name one with --stage: it has {listed}")
 
 
-@fault("RC799", "row-lacks-column")
+@diagnostic("RC799", "row-lacks-column")
 def column_missing(file: str, line: int, column: str) -> Finding:
     """A recorded row lacks what the recipe's credit asks for.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from recipec.diagnostics.model import Finding, Span, fault
+from recipec.diagnostics.model import Finding, Span, diagnostic
 
 
 def at(file: str, line: int, column: int = 1) -> tuple[Span, ...]:
@@ -23,7 +23,7 @@ def _or(first: str, second: str) -> str:
     return f"{first} {second}" if first else second
 
 
-@fault("RC700", "data-missing")
+@diagnostic("RC700", "data-missing")
 def data_missing(path: str, problem: str, siblings: Iterable[str] = ()) -> Finding:
     """A file or folder that the recipe names as data is not there or cannot be read.
 
@@ -38,7 +38,7 @@ def data_missing(path: str, problem: str, siblings: Iterable[str] = ()) -> Findi
     return Finding(f"{path}: {problem}", help=_or(hint, "paths are relative to the file that says them"))
 
 
-@fault("RC701", "which-split")
+@diagnostic("RC701", "which-split")
 def which_split(path: str, split: str | None, splits: Iterable[str]) -> Finding:
     """The split is not in the data, or the data has several and the recipe names none.
 
@@ -54,7 +54,7 @@ def which_split(path: str, split: str | None, splits: Iterable[str]) -> Finding:
     return Finding(f"{path} has no split `{split}`", help=_or(nearest(split, have), f"it has {listed}"))
 
 
-@fault("RC702", "no-rows")
+@diagnostic("RC702", "no-rows")
 def no_rows(path: str, reason: str = "it is empty") -> Finding:
     """The data has no rows, or none is left after overlong ones were dropped.
 
@@ -66,7 +66,7 @@ def no_rows(path: str, reason: str = "it is empty") -> Finding:
     return Finding(f"{path} gives no rows: {reason}", at(path, 0))
 
 
-@fault("RC703", "broken-row")
+@diagnostic("RC703", "broken-row")
 def broken_row(path: str, row: int, problem: str, column: int = 1) -> Finding:
     """A row of the data is not a JSON object in UTF-8.
 
@@ -78,7 +78,7 @@ def broken_row(path: str, row: int, problem: str, column: int = 1) -> Finding:
     return Finding(f"{path}, row {row}: {problem}", at(path, row, column), help="write one JSON object a line")
 
 
-@fault("RC704", "unreadable-data")
+@diagnostic("RC704", "unreadable-data")
 def unreadable_data(path: str, problem: str) -> Finding:
     """A data file is in a format we do not read, or is damaged.
 
@@ -90,8 +90,8 @@ def unreadable_data(path: str, problem: str) -> Finding:
     return Finding(f"{path}: {problem}", help="give JSONL (one object a line) or parquet")
 
 
-@fault("RC705", "missing-column")
-def missing_column(path: str, row: int, column: str, have: Iterable[str], knob: str = "") -> Finding:
+@diagnostic("RC705", "missing-column")
+def missing_column(path: str, row: int, column: str, have: Iterable[str], param: str = "") -> Finding:
     """A row lacks a column that the stage needs.
 
     What it checks: the columns of TRL's formats: `prompt` (rl); `prompt` and `completion`, or `messages` (sft);
@@ -102,12 +102,12 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], knob: 
     """
     names = list(have)
     listed = ", ".join(f"`{n}`" for n in names[:12]) or "none"
-    tell = f"the row has {listed}" + (f"; `data.columns.{knob}` gives another name" if knob else "")
-    tell += "; or a `preference` makes the pairs" if knob in {"chosen", "rejected"} else ""
+    tell = f"the row has {listed}" + (f"; `data.columns.{param}` gives another name" if param else "")
+    tell += "; or a `preference` makes the pairs" if param in {"chosen", "rejected"} else ""
     return Finding(f"{path}, row {row} has no column `{column}`", at(path, row), help=_or(nearest(column, names), tell))
 
 
-@fault("RC706", "wrong-type")
+@diagnostic("RC706", "wrong-type")
 def wrong_type(path: str, row: int, column: str, problem: str) -> Finding:
     """A column holds something of another type than the stage can use.
 
@@ -119,7 +119,7 @@ def wrong_type(path: str, row: int, column: str, problem: str) -> Finding:
     return Finding(f"{path}, row {row}: `{column}` {problem}", at(path, row))
 
 
-@fault("RC707", "empty-text")
+@diagnostic("RC707", "empty-text")
 def empty_text(path: str, row: int, column: str) -> Finding:
     """A prompt or an answer is empty.
 
@@ -131,7 +131,7 @@ def empty_text(path: str, row: int, column: str) -> Finding:
     return Finding(f"{path}, row {row}: {column if ' ' in column else f'`{column}`'} is empty", at(path, row))
 
 
-@fault("RC708", "overlong-row")
+@diagnostic("RC708", "overlong-row")
 def overlong_row(path: str, row: int, length: int, limit: int, *, truncatable: bool) -> Finding:
     """A row has more tokens than `max_length`, and `overlong` says that this is an error.
 
@@ -149,7 +149,7 @@ def overlong_row(path: str, row: int, length: int, limit: int, *, truncatable: b
     )
 
 
-@fault("RC719", "row-over-positions")
+@diagnostic("RC719", "row-over-positions")
 def row_over_positions(path: str, row: int, length: int, room: int, *, truncatable: bool) -> Finding:
     """A row has more tokens than the model has positions for, and `overlong` says that this is an error.
 
@@ -166,7 +166,7 @@ def row_over_positions(path: str, row: int, length: int, room: int, *, truncatab
     )
 
 
-@fault("RC709", "hub-unavailable")
+@diagnostic("RC709", "hub-unavailable")
 def hub_unavailable(name: str, problem: str) -> Finding:
     """A dataset of the hub cannot be had.
 
@@ -178,7 +178,7 @@ def hub_unavailable(name: str, problem: str) -> Finding:
     return Finding(f"the dataset {name} cannot be had: {problem}", help="download its files and give data.path")
 
 
-@fault("RC710", "template-breaks-prefix")
+@diagnostic("RC710", "template-breaks-prefix")
 def template_breaks_prefix(path: str, row: int, turn: int) -> Finding:
     """The chat template writes earlier turns in another way once later turns are there.
 
@@ -195,7 +195,7 @@ def template_breaks_prefix(path: str, row: int, turn: int) -> Finding:
     )
 
 
-@fault("RC711", "template-column")
+@diagnostic("RC711", "template-column")
 def template_column(template: str, line: int, name: str, have: Iterable[str], where: str = "") -> Finding:
     """A prompt template asks for a column that the row does not have.
 
@@ -213,7 +213,7 @@ def template_column(template: str, line: int, name: str, have: Iterable[str], wh
     )
 
 
-@fault("RC712", "template-syntax")
+@diagnostic("RC712", "template-syntax")
 def template_syntax(template: str, line: int, problem: str) -> Finding:
     """A template is not valid Jinja.
 
@@ -225,7 +225,7 @@ def template_syntax(template: str, line: int, problem: str) -> Finding:
     return Finding(f"{template} is not valid: {problem}", at(template, line))
 
 
-@fault("RC713", "template-failed")
+@diagnostic("RC713", "template-failed")
 def template_failed(template: str, line: int, problem: str, where: str = "") -> Finding:
     """Rendering a template failed, was refused, or went over its limits.
 
@@ -237,7 +237,7 @@ def template_failed(template: str, line: int, problem: str, where: str = "") -> 
     return Finding(f"{template} cannot be rendered{f' for {where}' if where else ''}: {problem}", at(template, line))
 
 
-@fault("RC714", "unknown-task")
+@diagnostic("RC714", "unknown-task")
 def unknown_task(task: str, near: str) -> Finding:
     """reasoning-gym has no task of that name.
 
@@ -250,7 +250,7 @@ def unknown_task(task: str, near: str) -> Finding:
     return Finding(f"reasoning-gym has no task `{task}`", help=hint, path="data.task")
 
 
-@fault("RC715", "task-options")
+@diagnostic("RC715", "task-options")
 def task_options(task: str, problem: str) -> Finding:
     """A reasoning-gym task refuses its options.
 
@@ -262,7 +262,7 @@ def task_options(task: str, problem: str) -> Finding:
     return Finding(f"the task `{task}` refuses its options: {problem}", path="data.options")
 
 
-@fault("RC716", "package-missing")
+@diagnostic("RC716", "package-missing")
 def package_missing(package: str, extra: str, what: str) -> Finding:
     """A package that the recipe's components use is not installed.
 
@@ -274,7 +274,7 @@ def package_missing(package: str, extra: str, what: str) -> Finding:
     return Finding(f"{what} needs the package {package}", help=f'pip install "recipec[{extra}]"')
 
 
-@fault("RC717", "broken-rollouts")
+@diagnostic("RC717", "broken-rollouts")
 def broken_rollouts(path: str, row: int, problem: str) -> Finding:
     """A rollouts artifact cannot be read.
 
@@ -288,7 +288,7 @@ def broken_rollouts(path: str, row: int, problem: str) -> Finding:
     )
 
 
-@fault("RC718", "nothing-kept")
+@diagnostic("RC718", "nothing-kept")
 def nothing_kept(artifact: str, counts: str) -> Finding:
     """No pair or example can be made of an earlier stage's rollouts.
 

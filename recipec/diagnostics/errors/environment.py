@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC810", "environment-broken")
+@diagnostic("RC810", "environment-broken")
 def environment_broken(name: str, error: str, message: str) -> Finding:
     """An environment cannot be built from its settings.
 
@@ -17,7 +17,7 @@ def environment_broken(name: str, error: str, message: str) -> Finding:
     return Finding(f"the environment `{name}` cannot be built: {error}: {message}".rstrip(": "))
 
 
-@fault("RC811", "no-tasks")
+@diagnostic("RC811", "no-tasks")
 def no_tasks(name: str, split: str, problem: str) -> Finding:
     """An environment does not list tasks of its own.
 
@@ -32,7 +32,7 @@ def no_tasks(name: str, split: str, problem: str) -> Finding:
     )
 
 
-@fault("RC812", "unknown-gymnasium")
+@diagnostic("RC812", "unknown-gymnasium")
 def unknown_gymnasium(name: str, near: str) -> Finding:
     """The recipe names an environment that does not come with gymnasium.
 
@@ -50,7 +50,7 @@ def unknown_gymnasium(name: str, near: str) -> Finding:
     )
 
 
-@fault("RC813", "world-class")
+@diagnostic("RC813", "world-class")
 def world_class(name: str, problem: str) -> Finding:
     """The class that an environment names cannot be used.
 

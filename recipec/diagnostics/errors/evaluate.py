@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recipec.diagnostics.errors.data import nearest
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC895", "no-such-label")
+@diagnostic("RC895", "no-such-label")
 def no_such_label(prompt: int, column: str, value: str, labels: Sequence[str]) -> Finding:
     """The right answer of a task is none of the labels, or names several.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recipec.diagnostics.errors.data import at, nearest
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC820", "no-games")
+@diagnostic("RC820", "no-games")
 def no_games(folder: str, split: str, have: Iterable[str] = ()) -> Finding:
     """A folder of games holds none for a split.
 
@@ -27,7 +27,7 @@ def no_games(folder: str, split: str, have: Iterable[str] = ()) -> Finding:
     )
 
 
-@fault("RC821", "no-such-split")
+@diagnostic("RC821", "no-such-split")
 def no_such_split(environment: str, split: str, have: Iterable[str]) -> Finding:
     """An environment does not have the split that the data names.
 
@@ -41,7 +41,7 @@ def no_such_split(environment: str, split: str, have: Iterable[str]) -> Finding:
     return Finding(f"`{environment}` has no split `{split}`", help=f"{nearest(split, names)} it has {listed}".strip())
 
 
-@fault("RC822", "no-such-game")
+@diagnostic("RC822", "no-such-game")
 def no_such_game(task: int, game: object, problem: str) -> Finding:
     """A task names a game that is not there.
 
@@ -56,7 +56,7 @@ def no_such_game(task: int, game: object, problem: str) -> Finding:
     )
 
 
-@fault("RC823", "games-cannot-be-made")
+@diagnostic("RC823", "games-cannot-be-made")
 def games_cannot_be_made(environment: str, problem: str) -> Finding:
     """Games with these settings cannot be generated.
 
@@ -71,7 +71,7 @@ def games_cannot_be_made(environment: str, problem: str) -> Finding:
     )
 
 
-@fault("RC824", "bad-catalogue")
+@diagnostic("RC824", "bad-catalogue")
 def bad_catalogue(path: str, problem: str, line: int = 0, column: int = 1) -> Finding:
     """A catalogue of products, or a file of instructions, cannot be read.
 
@@ -87,7 +87,7 @@ def bad_catalogue(path: str, problem: str, line: int = 0, column: int = 1) -> Fi
     )
 
 
-@fault("RC825", "bad-product")
+@diagnostic("RC825", "bad-product")
 def bad_product(path: str, index: int, asin: str, problem: str) -> Finding:
     """A product of a catalogue, or an instruction, lacks what buying needs or has it in another form.
 
@@ -101,7 +101,7 @@ def bad_product(path: str, index: int, asin: str, problem: str) -> Finding:
     return Finding(f"{path}, entry {index}{named}: {problem}", help="correct the entry or take it out")
 
 
-@fault("RC826", "no-instructions")
+@diagnostic("RC826", "no-instructions")
 def no_instructions(path: str, split: str = "") -> Finding:
     """A catalogue comes without instructions to shop by.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recipec.diagnostics.errors.data import at, nearest
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
 def _or(first: str, second: str) -> str:
     return f"{first} {second}" if first else second
 
 
-@fault("RC860", "no-images")
+@diagnostic("RC860", "no-images")
 def no_images(path: str, column: str, have: Iterable[str]) -> Finding:
     """No row has an image, and the policy is one that reads images.
 
@@ -35,7 +35,7 @@ def no_images(path: str, column: str, have: Iterable[str]) -> Finding:
     )
 
 
-@fault("RC861", "images-unseen")
+@diagnostic("RC861", "images-unseen")
 def images_unseen(path: str, row: int, column: str, who: str) -> Finding:
     """A row has images, and nobody in its stage would look at them.
 
@@ -52,7 +52,7 @@ def images_unseen(path: str, row: int, column: str, who: str) -> Finding:
     )
 
 
-@fault("RC862", "image-outside")
+@diagnostic("RC862", "image-outside")
 def image_outside(path: str, row: int, name: str, problem: str) -> Finding:
     """A row names an image that is not a plain path below the folder of its data file.
 
@@ -70,7 +70,7 @@ def image_outside(path: str, row: int, name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC863", "image-missing")
+@diagnostic("RC863", "image-missing")
 def image_missing(path: str, row: int, name: str, problem: str) -> Finding:
     """A row names an image that is not there or cannot be opened.
 
@@ -87,7 +87,7 @@ def image_missing(path: str, row: int, name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC864", "image-too-large")
+@diagnostic("RC864", "image-too-large")
 def image_too_large(path: str, row: int, name: str, problem: str) -> Finding:
     """An image has more bytes, pixels or frames than are decoded.
 
@@ -104,7 +104,7 @@ def image_too_large(path: str, row: int, name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC865", "broken-image")
+@diagnostic("RC865", "broken-image")
 def broken_image(path: str, row: int, name: str, problem: str) -> Finding:
     """A file that a row names as an image cannot be decoded.
 
@@ -121,7 +121,7 @@ def broken_image(path: str, row: int, name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC866", "image-count")
+@diagnostic("RC866", "image-count")
 def image_count(path: str, row: int, column: str, places: int, images: int) -> Finding:
     """A conversation has places for another number of images than its row has.
 
@@ -140,7 +140,7 @@ def image_count(path: str, row: int, column: str, places: int, images: int) -> F
     )
 
 
-@fault("RC867", "image-column")
+@diagnostic("RC867", "image-column")
 def image_column(path: str, row: int, column: str, problem: str) -> Finding:
     """The column of the images holds something else than paths.
 
@@ -157,7 +157,7 @@ def image_column(path: str, row: int, column: str, problem: str) -> Finding:
     )
 
 
-@fault("RC868", "image-part")
+@diagnostic("RC868", "image-part")
 def image_part(path: str, row: int, where: str, problem: str) -> Finding:
     """A message has a part that is neither text nor a place for an image, or an image where none can be.
 
@@ -174,7 +174,7 @@ def image_part(path: str, row: int, where: str, problem: str) -> Finding:
     )
 
 
-@fault("RC869", "image-changed")
+@diagnostic("RC869", "image-changed")
 def image_changed(path: str, row: int, name: str) -> Finding:
     """An image is not what the policy saw before: when a recorded row was sampled, or when the stage began.
 

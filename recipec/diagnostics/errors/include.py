@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recipec.diagnostics.errors.text import did_you_mean
-from recipec.diagnostics.model import Finding, Span, fault
+from recipec.diagnostics.model import Finding, Span, diagnostic
 
 
-@fault("RC113", "resolver")
+@diagnostic("RC113", "resolver")
 def resolver(place: Span, written: str, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A `${…:…}` asks for a resolver.
 
@@ -26,7 +26,7 @@ def resolver(place: Span, written: str, path: str, spans: tuple[Span, ...] = ())
     )
 
 
-@fault("RC118", "bad-reference")
+@diagnostic("RC118", "bad-reference")
 def bad_reference(place: Span, written: str, problem: str, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     r"""A `${` does not start a reference.
 
@@ -43,7 +43,7 @@ def bad_reference(place: Span, written: str, problem: str, path: str, spans: tup
     )
 
 
-@fault("RC119", "bad-extends")
+@diagnostic("RC119", "bad-extends")
 def bad_extends(place: Span, problem: str, instead: str, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """An `extends` is not a list of files, or includes what cannot stand there.
 
@@ -55,7 +55,7 @@ def bad_extends(place: Span, problem: str, instead: str, path: str, spans: tuple
     return Finding(problem, (place, *spans), help=instead, path=path)
 
 
-@fault("RC120", "include-not-found")
+@diagnostic("RC120", "include-not-found")
 def include_not_found(
     place: Span, written: str, looked: str, known: Sequence[str], path: str, spans: tuple[Span, ...] = ()
 ) -> Finding:
@@ -74,7 +74,7 @@ def include_not_found(
     )
 
 
-@fault("RC121", "include-outside")
+@diagnostic("RC121", "include-outside")
 def include_outside(place: Span, written: str, root: str, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A file named by `extends` lies outside the project.
 
@@ -93,7 +93,7 @@ def include_outside(place: Span, written: str, root: str, path: str, spans: tupl
     )
 
 
-@fault("RC122", "include-symlink")
+@diagnostic("RC122", "include-symlink")
 def include_symlink(place: Span, written: str, root: str, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A file named by `extends` is a link, or lies behind one, that leads out of the project.
 
@@ -111,7 +111,7 @@ def include_symlink(place: Span, written: str, root: str, path: str, spans: tupl
     )
 
 
-@fault("RC123", "include-cycle")
+@diagnostic("RC123", "include-cycle")
 def include_cycle(place: Span, files: Sequence[str], path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A file extends itself, directly or through others.
 
@@ -128,7 +128,7 @@ def include_cycle(place: Span, files: Sequence[str], path: str, spans: tuple[Spa
     )
 
 
-@fault("RC124", "too-many-includes")
+@diagnostic("RC124", "too-many-includes")
 def too_many_includes(place: Span, limit: int, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A recipe includes too many files.
 
@@ -146,7 +146,7 @@ def too_many_includes(place: Span, limit: int, path: str, spans: tuple[Span, ...
     )
 
 
-@fault("RC125", "bad-override")
+@diagnostic("RC125", "bad-override")
 def bad_override(place: Span, argument: str, problem: str) -> Finding:
     """An argument of `--set` is not `path.to.key=value`.
 
@@ -162,7 +162,7 @@ def bad_override(place: Span, argument: str, problem: str) -> Finding:
     )
 
 
-@fault("RC126", "override-path")
+@diagnostic("RC126", "override-path")
 def override_path(
     place: Span, problem: str, name: str, known: Sequence[str], path: str, spans: tuple[Span, ...] = ()
 ) -> Finding:
@@ -177,7 +177,7 @@ def override_path(
     return Finding(problem, (place, *spans), help=did_you_mean(name, known), path=path)
 
 
-@fault("RC127", "unknown-reference")
+@diagnostic("RC127", "unknown-reference")
 def unknown_reference(
     place: Span, target: str, missing: str, near: str, path: str, spans: tuple[Span, ...] = ()
 ) -> Finding:
@@ -196,7 +196,7 @@ def unknown_reference(
     )
 
 
-@fault("RC128", "reference-cycle")
+@diagnostic("RC128", "reference-cycle")
 def reference_cycle(place: Span, circle: Sequence[str], path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """References refer to each other in a circle.
 
@@ -213,7 +213,7 @@ def reference_cycle(place: Span, circle: Sequence[str], path: str, spans: tuple[
     )
 
 
-@fault("RC129", "reference-growth")
+@diagnostic("RC129", "reference-growth")
 def reference_growth(place: Span, problem: str, path: str, spans: tuple[Span, ...] = ()) -> Finding:
     """References would grow beyond all measure.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recipec.diagnostics.errors.data import at, nearest
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC870", "broken-fact")
+@diagnostic("RC870", "broken-fact")
 def broken_fact(file: str, line: int, problem: str, column: int = 1) -> Finding:
     """A line of a file of facts is no fact.
 
@@ -25,7 +25,7 @@ def broken_fact(file: str, line: int, problem: str, column: int = 1) -> Finding:
     )
 
 
-@fault("RC871", "no-facts")
+@diagnostic("RC871", "no-facts")
 def no_facts(name: str, problem: str) -> Finding:
     """A graph has no facts.
 
@@ -41,8 +41,8 @@ def no_facts(name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC872", "unknown-relation")
-def unknown_relation(name: str, relation: str, known: Iterable[str], knob: str = "relations") -> Finding:
+@diagnostic("RC872", "unknown-relation")
+def unknown_relation(name: str, relation: str, known: Iterable[str], param: str = "relations") -> Finding:
     """The recipe asks a graph for a relation that it does not have.
 
     What it checks: `relations`, `closed` and `functional` against the relations of the facts, by id and by label.
@@ -53,14 +53,14 @@ def unknown_relation(name: str, relation: str, known: Iterable[str], knob: str =
     listed = sorted(known)
     shown = ", ".join(f"`{one}`" for one in listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
     return Finding(
-        f"the graph {name} has no relation `{relation}`, which `{knob}` names",
+        f"the graph {name} has no relation `{relation}`, which `{param}` names",
         why="no fact of that kind would be found in the whole run",
         help=nearest(relation, listed) or (f"it has {shown}" if listed else "it has no relations at all"),
-        path=f"knowledge.{knob}",
+        path=f"knowledge.{param}",
     )
 
 
-@fault("RC873", "endpoint-silent")
+@diagnostic("RC873", "endpoint-silent")
 def endpoint_silent(service: str, url: str, problem: str) -> Finding:
     """A SPARQL service does not answer.
 
@@ -78,7 +78,7 @@ def endpoint_silent(service: str, url: str, problem: str) -> Finding:
     )
 
 
-@fault("RC874", "endpoint-lies")
+@diagnostic("RC874", "endpoint-lies")
 def endpoint_lies(service: str, problem: str) -> Finding:
     """A SPARQL service gives an answer that cannot be one.
 
@@ -96,7 +96,7 @@ def endpoint_lies(service: str, problem: str) -> Finding:
     )
 
 
-@fault("RC875", "endpoint-too-much")
+@diagnostic("RC875", "endpoint-too-much")
 def too_much(service: str, rows: int) -> Finding:
     """A SPARQL service holds more than the recipe wants to read.
 
@@ -113,7 +113,7 @@ def too_much(service: str, rows: int) -> Finding:
     )
 
 
-@fault("RC876", "unknown-term")
+@diagnostic("RC876", "unknown-term")
 def unknown_term(term: str, near: str, version: str) -> Finding:
     """The recipe names a term that the ontology does not have.
 
@@ -130,7 +130,7 @@ def unknown_term(term: str, near: str, version: str) -> Finding:
     )
 
 
-@fault("RC880", "no-embedder")
+@diagnostic("RC880", "no-embedder")
 def no_embedder(name: str, problem: str) -> Finding:
     """The model that compares texts cannot be read.
 
@@ -147,7 +147,7 @@ def no_embedder(name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC877", "no-document")
+@diagnostic("RC877", "no-document")
 def no_document(file: str, row: int, problem: str, columns: Iterable[str]) -> Finding:
     """A row of the documents that a graph is read from has no text.
 

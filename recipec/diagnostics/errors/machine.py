@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, Span, fault
+from recipec.diagnostics.model import Finding, Span, diagnostic
 
 
-@fault("RC510", "engine-not-in-this-version")
+@diagnostic("RC510", "engine-not-in-this-version")
 def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> Finding:
     """A run is asked of an engine that this version does not have.
 
@@ -23,7 +23,7 @@ def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> 
     )
 
 
-@fault("RC511", "no-four-bit-weights-here")
+@diagnostic("RC511", "no-four-bit-weights-here")
 def no_four_bits(problem: str) -> Finding:
     """Four-bit weights are asked for on a machine that cannot compute with them.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC720", "impossible-shape")
+@diagnostic("RC720", "impossible-shape")
 def bad_shape(problem: str) -> Finding:
     """The sizes of a new model do not fit each other, or not this machine.
 
@@ -17,7 +17,7 @@ def bad_shape(problem: str) -> Finding:
     return Finding(f"policy.scratch cannot be built: {problem}", help="change the sizes")
 
 
-@fault("RC729", "no-chat-template")
+@diagnostic("RC729", "no-chat-template")
 def no_chat_template() -> Finding:
     """Messages are to be rendered, and the tokenizer has no chat template.
 
@@ -32,7 +32,7 @@ def no_chat_template() -> Finding:
     )
 
 
-@fault("RC730", "chat-template-refuses")
+@diagnostic("RC730", "chat-template-refuses")
 def template_refuses(problem: str) -> Finding:
     """The chat template cannot render the messages.
 
@@ -47,7 +47,7 @@ def template_refuses(problem: str) -> Finding:
     )
 
 
-@fault("RC721", "no-such-model")
+@diagnostic("RC721", "no-such-model")
 def no_model(folder: str) -> Finding:
     """The directory under `from` (or `policy.scratch.tokenizer`) does not exist.
 
@@ -59,7 +59,7 @@ def no_model(folder: str) -> Finding:
     return Finding(f"there is no directory {folder}", help="paths are relative to the recipe that says them")
 
 
-@fault("RC722", "model-file-missing")
+@diagnostic("RC722", "model-file-missing")
 def missing_file(folder: str, missing: str) -> Finding:
     """A file that every model or tokenizer has is missing.
 
@@ -74,7 +74,7 @@ def missing_file(folder: str, missing: str) -> Finding:
     )
 
 
-@fault("RC723", "damaged-weights")
+@diagnostic("RC723", "damaged-weights")
 def damaged_weights(folder: str, problem: str) -> Finding:
     """The weights cannot be read, or do not fit the configuration.
 
@@ -86,7 +86,7 @@ def damaged_weights(folder: str, problem: str) -> Finding:
     return Finding(f"the weights in {folder} cannot be used: {problem}", help="fetch or save the model again")
 
 
-@fault("RC724", "no-end-of-text")
+@diagnostic("RC724", "no-end-of-text")
 def no_eos(folder: str) -> Finding:
     """The tokenizer has no end-of-text token.
 
@@ -98,7 +98,7 @@ def no_eos(folder: str) -> Finding:
     return Finding(f"the tokenizer of {folder} has no eos_token", help="set eos_token in tokenizer_config.json")
 
 
-@fault("RC725", "vocabulary-mismatch")
+@diagnostic("RC725", "vocabulary-mismatch")
 def vocabulary_mismatch(what: str, tokens: int, rows: int) -> Finding:
     """The tokenizer has ids that the model does not have.
 
@@ -115,7 +115,7 @@ def vocabulary_mismatch(what: str, tokens: int, rows: int) -> Finding:
     )
 
 
-@fault("RC726", "hub-unreachable")
+@diagnostic("RC726", "hub-unreachable")
 def no_hub(name: str, problem: str) -> Finding:
     """A model of the hub cannot be fetched.
 
@@ -130,7 +130,7 @@ def no_hub(name: str, problem: str) -> Finding:
     )
 
 
-@fault("RC727", "no-package")
+@diagnostic("RC727", "no-package")
 def no_package(name: str) -> Finding:
     """The package that carries the weights is not installed.
 
@@ -143,7 +143,7 @@ def no_package(name: str) -> Finding:
     return Finding(f"the package `{name}` is not installed", help=help_)
 
 
-@fault("RC728", "no-weights-in-package")
+@diagnostic("RC728", "no-weights-in-package")
 def no_weights(name: str, problem: str) -> Finding:
     """A package carries no weights that can be used, or several.
 
@@ -155,7 +155,7 @@ def no_weights(name: str, problem: str) -> Finding:
     return Finding(f"`package:{name}` cannot be used: {problem}", help="name the file: package:NAME/FILE.gguf")
 
 
-@fault("RC731", "attention-unsupported")
+@diagnostic("RC731", "attention-unsupported")
 def unsupported(attention: str, model: str, problem: str) -> Finding:
     """The model cannot be computed by the attention that the recipe asks for.
 
@@ -171,7 +171,7 @@ def unsupported(attention: str, model: str, problem: str) -> Finding:
     )
 
 
-@fault("RC732", "adapter-mismatch")
+@diagnostic("RC732", "adapter-mismatch")
 def adapter_mismatch(problem: str) -> Finding:
     """An adapter does not fit the model or the recipe.
 
@@ -188,7 +188,7 @@ def adapter_mismatch(problem: str) -> Finding:
     )
 
 
-@fault("RC733", "adapter-undecided")
+@diagnostic("RC733", "adapter-undecided")
 def adapter_undecided(folder: str, *, found: bool) -> Finding:
     """The weights come with an adapter and the recipe does not say what becomes of it, or the other way round.
 
@@ -202,7 +202,7 @@ def adapter_undecided(folder: str, *, found: bool) -> Finding:
     return Finding(f"the stage says what becomes of an adapter, and {folder} has none", help="leave `adapter` out")
 
 
-@fault("RC734", "quantized-weights")
+@diagnostic("RC734", "quantized-weights")
 def quantized(file: str, method: str) -> Finding:
     """The weights are quantized.
 
@@ -214,7 +214,7 @@ def quantized(file: str, method: str) -> Finding:
     return Finding(f"{file} describes weights quantized by `{method}`", help="use the model that it was made from")
 
 
-@fault("RC735", "unreadable-model-file")
+@diagnostic("RC735", "unreadable-model-file")
 def unreadable(file: str, problem: str) -> Finding:
     """A file that describes a model, an adapter or a tokenizer cannot be read.
 
@@ -226,7 +226,7 @@ def unreadable(file: str, problem: str) -> Finding:
     return Finding(f"{file} cannot be read: {problem}", help="fetch or save the model again")
 
 
-@fault("RC736", "beyond-positions")
+@diagnostic("RC736", "beyond-positions")
 def beyond_positions(tokens: int, positions: int) -> Finding:
     """A row is longer than the model's positions.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC620", "code-not-allowed")
+@diagnostic("RC620", "code-not-allowed")
 def code_not_allowed(file: str, path: str) -> Finding:
     """The recipe uses a Python file, and the command line does not allow it to be run.
 
@@ -24,7 +24,7 @@ def code_not_allowed(file: str, path: str) -> Finding:
     )
 
 
-@fault("RC621", "allowed-not-used")
+@diagnostic("RC621", "allowed-not-used")
 def allowed_not_used(file: str, have: Iterable[str]) -> Finding:
     """The command line allows a file that the recipe does not use.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 _REMEDY = {
     "unlinked": "name the column that says what a question is about (`topic`), or give the graph more labels",
@@ -31,7 +31,7 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in most if count)
 
 
-@fault("RC885", "no-pairs-left")
+@diagnostic("RC885", "no-pairs-left")
 def no_pairs_left(stage: str, rule: str, prompts: int, left_out: Mapping[str, int]) -> Finding:
     """Every pair of a preference was left out.
 
@@ -50,7 +50,7 @@ def no_pairs_left(stage: str, rule: str, prompts: int, left_out: Mapping[str, in
     )
 
 
-@fault("RC886", "no-topic")
+@diagnostic("RC886", "no-topic")
 def no_topic(task: int, column: str, have: Mapping[str, Any]) -> Finding:
     """A question lacks the column that says what it is about, or there is no text in it.
 
@@ -68,7 +68,7 @@ def no_topic(task: int, column: str, have: Mapping[str, Any]) -> Finding:
     )
 
 
-@fault("RC887", "facts-not-shown")
+@diagnostic("RC887", "facts-not-shown")
 def facts_not_shown(template: str, missing: str) -> Finding:
     """The template of `kg_rag` leaves out the facts or the question.
 
@@ -85,7 +85,7 @@ def facts_not_shown(template: str, missing: str) -> Finding:
     )
 
 
-@fault("RC888", "no-knowledge-here")
+@diagnostic("RC888", "no-knowledge-here")
 def no_knowledge_here(what: str) -> Finding:
     """Claims are to be held against a graph, and there is none.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recipec.diagnostics.model import Finding, Fix, Span, fault
+from recipec.diagnostics.model import Finding, Fix, Span, diagnostic
 
 Spans = tuple[Span, ...]
 _READ = "every key is read by something: a key that nothing reads would leave a default in place without a word"
@@ -18,7 +18,7 @@ def _listed(names: Sequence[str], most: int = 24) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-@fault("RC130", "unknown-key")
+@diagnostic("RC130", "unknown-key")
 def unknown_key(
     key: str, where: str, path: str, spans: Spans, keys: Sequence[str], advice: str = "", fix: Fix | None = None
 ) -> Finding:
@@ -33,14 +33,14 @@ def unknown_key(
     return Finding(f"unknown key `{key}` in {where}", spans, _READ, advice or allowed, path, fix)
 
 
-@fault("RC131", "unknown-component")
+@diagnostic("RC131", "unknown-component")
 def unknown_component(
     name: str, slot: str, path: str, spans: Spans, names: Sequence[str], advice: str = "", fix: Fix | None = None
 ) -> Finding:
     """The `type` of a component is not one that its slot knows.
 
     What it checks: `type` against the components of the slot, ours and those of installed plug-ins.
-    Why it matters: there is nothing to run, and no knobs to check.
+    Why it matters: there is nothing to run, and no parameters to check.
     Example: `advantage: {credit: {type: group_relativ}}`.
     Use instead: `recipec ls` prints every component of every slot.
     """
@@ -54,7 +54,7 @@ def unknown_component(
     )
 
 
-@fault("RC132", "bad-value")
+@diagnostic("RC132", "bad-value")
 def bad_value(
     key: str, shown: str, expected: str, path: str, spans: Spans, advice: str = "", fix: Fix | None = None
 ) -> Finding:
@@ -63,12 +63,12 @@ def bad_value(
     What it checks: type, bounds and choice of every value. Text is never turned into a number, nor 1 into true.
     Why it matters: a value of another kind was meant to say something that it does not say.
     Example: `learning_rate: "1e-5"` (text), `epsilon: 2`, `kl: k4`.
-    Use instead: what the message says; `recipec show COMPONENT` prints every knob with its unit and default.
+    Use instead: what the message says; `recipec show COMPONENT` prints every parameter with its unit and default.
     """
     return Finding(f"`{key}` must be {expected}; it is {shown}", spans, "", advice, path, fix)
 
 
-@fault("RC133", "missing-key")
+@diagnostic("RC133", "missing-key")
 def missing_key(key: str, where: str, path: str, spans: Spans, about: str) -> Finding:
     """A key that must be given is not.
 
@@ -82,19 +82,20 @@ def missing_key(key: str, where: str, path: str, spans: Spans, about: str) -> Fi
     )
 
 
-@fault("RC134", "not-a-mapping")
+@diagnostic("RC134", "not-a-mapping")
 def not_a_mapping(where: str, shown: str, path: str, spans: Spans, advice: str = "", fix: Fix | None = None) -> Finding:
     """A place that holds keys holds a single value or a list.
 
     What it checks: that components and sections are mappings.
-    Why it matters: a bare name leaves no room for knobs, and a list no names by which one of them could be changed.
+    Why it matters: a bare name leaves no room for parameters, and a list no names by which one of them could be
+    changed.
     Example: `attention: packed`.
     Use instead: `attention: {type: packed}`.
     """
     return Finding(f"{where} must be a mapping of keys; it is {shown}", spans, "", advice, path, fix)
 
 
-@fault("RC135", "slot-not-in-kind")
+@diagnostic("RC135", "slot-not-in-kind")
 def slot_not_in_kind(slot: str, kind: str, path: str, spans: Spans, kinds: Sequence[str]) -> Finding:
     """A stage has a slot that its kind does not have.
 
@@ -112,7 +113,7 @@ def slot_not_in_kind(slot: str, kind: str, path: str, spans: Spans, kinds: Seque
     )
 
 
-@fault("RC136", "slot-missing")
+@diagnostic("RC136", "slot-missing")
 def slot_missing(slot: str, kind: str, path: str, spans: Spans, names: Sequence[str], *, levels: bool) -> Finding:
     """A stage lacks a slot that its kind needs.
 
@@ -131,7 +132,7 @@ def slot_missing(slot: str, kind: str, path: str, spans: Spans, names: Sequence[
     )
 
 
-@fault("RC137", "wrong-count")
+@diagnostic("RC137", "wrong-count")
 def wrong_count(key: str, kind: str, path: str, spans: Spans, instead: str, fix: Fix | None = None) -> Finding:
     """A budget counts in a unit that the kind of its stage does not have.
 
@@ -151,7 +152,7 @@ def wrong_count(key: str, kind: str, path: str, spans: Spans, instead: str, fix:
     )
 
 
-@fault("RC138", "how-long")
+@diagnostic("RC138", "how-long")
 def how_long(path: str, spans: Spans, *, both: bool) -> Finding:
     """A budget says its length twice, or not at all.
 
@@ -169,7 +170,7 @@ def how_long(path: str, spans: Spans, *, both: bool) -> Finding:
     )
 
 
-@fault("RC139", "how-many-updates")
+@diagnostic("RC139", "how-many-updates")
 def how_many_updates(keys: Sequence[str], path: str, spans: Spans) -> Finding:
     """A budget says in more than one way how a step is cut into updates.
 
@@ -187,7 +188,7 @@ def how_many_updates(keys: Sequence[str], path: str, spans: Spans) -> Finding:
     )
 
 
-@fault("RC140", "bad-name")
+@diagnostic("RC140", "bad-name")
 def bad_name(name: str, what: str, path: str, spans: Spans, advice: str, fix: Fix | None = None) -> Finding:
     """A stage, a level or an evaluation has a name that cannot be used.
 
@@ -207,7 +208,7 @@ def bad_name(name: str, what: str, path: str, spans: Spans, advice: str, fix: Fi
     )
 
 
-@fault("RC141", "format-version")
+@diagnostic("RC141", "format-version")
 def format_version(shown: str, path: str, spans: Spans, fix: Fix | None = None) -> Finding:
     """A recipe does not say the version of its format, or one that is not known.
 
@@ -222,7 +223,7 @@ def format_version(shown: str, path: str, spans: Spans, fix: Fix | None = None) 
     return Finding(message, spans, why, "write `recipec: 1` as the first line", path, fix)
 
 
-@fault("RC142", "format-first", "warning")
+@diagnostic("RC142", "format-first", "warning")
 def format_first(path: str, spans: Spans) -> Finding:
     """The format version is not the first key of its file.
 
@@ -240,7 +241,7 @@ def format_first(path: str, spans: Spans) -> Finding:
     )
 
 
-@fault("RC143", "unread-variable")
+@diagnostic("RC143", "unread-variable")
 def unread_variable(name: str, path: str, spans: Spans, advice: str = "") -> Finding:
     """A variable is defined and nothing refers to it.
 
@@ -258,11 +259,11 @@ def unread_variable(name: str, path: str, spans: Spans, advice: str = "") -> Fin
     )
 
 
-@fault("RC144", "unknown-signal")
+@diagnostic("RC144", "unknown-signal")
 def unknown_signal(name: str, key: str, path: str, spans: Spans, advice: str, fix: Fix | None = None) -> Finding:
-    """A knob names a signal that does not exist.
+    """A parameter names a signal that does not exist.
 
-    What it checks: knobs that name a column (`group`, `value`, `ratio_to`) or an artifact (`rollouts`).
+    What it checks: parameters that name a column (`group`, `value`, `ratio_to`) or an artifact (`rollouts`).
     Why it matters: no component provides it, whatever the recipe.
     Example: `group: by_prompts_R`.
     Use instead: the name suggested; `recipec show signals` prints the table.
@@ -272,7 +273,7 @@ def unknown_signal(name: str, key: str, path: str, spans: Spans, advice: str, fi
     )
 
 
-@fault("RC145", "own-file")
+@diagnostic("RC145", "own-file")
 def own_file(shown: str, path: str, spans: Spans) -> Finding:
     """An entry of `use` is not the name of a Python file beside the recipe.
 
@@ -291,7 +292,7 @@ def own_file(shown: str, path: str, spans: Spans) -> Finding:
     )
 
 
-@fault("RC146", "bad-allow")
+@diagnostic("RC146", "bad-allow")
 def bad_allow(code: str, path: str, spans: Spans, problem: str, advice: str) -> Finding:
     """An entry of `allow` has no reason, or names no code.
 
@@ -309,7 +310,7 @@ def bad_allow(code: str, path: str, spans: Spans, problem: str, advice: str) -> 
     )
 
 
-@fault("RC147", "no-stages")
+@diagnostic("RC147", "no-stages")
 def no_stages(path: str, spans: Spans, *, fragment: bool = False) -> Finding:
     """A recipe has an empty `stages`, or none where it is to be planned, compiled, run or asked for credit.
 
@@ -327,7 +328,7 @@ def no_stages(path: str, spans: Spans, *, fragment: bool = False) -> Finding:
     )
 
 
-@fault("RC148", "no-origin")
+@diagnostic("RC148", "no-origin")
 def no_origin(stage: str, path: str, spans: Spans, earlier: Sequence[str]) -> Finding:
     """A stage does not say which weights it starts from.
 
@@ -346,7 +347,7 @@ def no_origin(stage: str, path: str, spans: Spans, earlier: Sequence[str]) -> Fi
     )
 
 
-@fault("RC149", "unnamed-level")
+@diagnostic("RC149", "unnamed-level")
 def unnamed_level(slot: str, name: str, path: str, spans: Spans) -> Finding:
     """A slot of named levels holds one component without a name.
 
@@ -364,7 +365,7 @@ def unnamed_level(slot: str, name: str, path: str, spans: Spans) -> Finding:
     )
 
 
-@fault("RC150", "keys-disagree")
+@diagnostic("RC150", "keys-disagree")
 def keys_disagree(where: str, problem: str, path: str, spans: Spans) -> Finding:
     """Keys of one component, each fine by itself, do not go together.
 
@@ -376,7 +377,7 @@ def keys_disagree(where: str, problem: str, path: str, spans: Spans) -> Finding:
     return Finding(f"{where}: {problem}", spans, "its keys do not go together", "", path)
 
 
-@fault("RC151", "broken-plug-in")
+@diagnostic("RC151", "broken-plug-in")
 def broken_plugin(slot: str, name: str, problem: str, path: str, spans: Spans) -> Finding:
     """An installed package offers the component that a recipe names, and cannot be imported.
 

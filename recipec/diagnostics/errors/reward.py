@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from recipec.diagnostics.errors.data import nearest
-from recipec.diagnostics.model import Finding, Span, fault
+from recipec.diagnostics.model import Finding, Span, diagnostic
 
 
-@fault("RC740", "no-verifier")
+@diagnostic("RC740", "no-verifier")
 def no_verifier(prompt: int) -> Finding:
     """The reward asks for the task's own verifier, and the task has none.
 
@@ -24,7 +24,7 @@ def no_verifier(prompt: int) -> Finding:
     )
 
 
-@fault("RC741", "no-answer-column")
+@diagnostic("RC741", "no-answer-column")
 def no_answer_column(prompt: int, column: str, have: Iterable[str]) -> Finding:
     """A reward compares with a column that the task does not have.
 
@@ -41,7 +41,7 @@ def no_answer_column(prompt: int, column: str, have: Iterable[str]) -> Finding:
     )
 
 
-@fault("RC742", "bad-answer")
+@diagnostic("RC742", "bad-answer")
 def bad_answer(prompt: int, column: str, value: Any) -> Finding:
     """The right answer of a task is no text and no number, or is empty.
 
@@ -53,7 +53,7 @@ def bad_answer(prompt: int, column: str, value: Any) -> Finding:
     return Finding(f"task {prompt}: `{column}` is {repr(value)[:80]}, which no answer can match")
 
 
-@fault("RC743", "bad-pattern")
+@diagnostic("RC743", "bad-pattern")
 def bad_pattern(pattern: str, problem: str) -> Finding:
     """A regular expression is not valid.
 
@@ -65,7 +65,7 @@ def bad_pattern(pattern: str, problem: str) -> Finding:
     return Finding(f"the pattern {pattern[:80]!r} is not valid: {problem}")
 
 
-@fault("RC744", "scoring-fails")
+@diagnostic("RC744", "scoring-fails")
 def scoring_fails(reward: str, failed: int, scored: int, examples: Iterable[str]) -> Finding:
     """More than one answer in a hundred could not be scored.
 
@@ -82,7 +82,7 @@ def scoring_fails(reward: str, failed: int, scored: int, examples: Iterable[str]
     )
 
 
-@fault("RC745", "unreadable-gold")
+@diagnostic("RC745", "unreadable-gold")
 def unreadable_gold(prompt: int, column: str, value: str) -> Finding:
     """The right answer of a task cannot be read as mathematics.
 
@@ -94,7 +94,7 @@ def unreadable_gold(prompt: int, column: str, value: str) -> Finding:
     return Finding(f"task {prompt}: `{column}` is {value[:80]!r}, which holds no mathematics")
 
 
-@fault("RC746", "function-raised")
+@diagnostic("RC746", "function-raised")
 def function_raised(function: str, error: str, message: str, file: str, line: int, row: int | None) -> Finding:
     """The user's reward function raised an exception.
 
@@ -110,7 +110,7 @@ def function_raised(function: str, error: str, message: str, file: str, line: in
     )
 
 
-@fault("RC747", "function-result")
+@diagnostic("RC747", "function-result")
 def function_result(function: str, problem: str) -> Finding:
     """The user's reward function returned something that is no list of finite numbers, one for each row.
 
@@ -122,7 +122,7 @@ def function_result(function: str, problem: str) -> Finding:
     return Finding(f"reward function `{function}` {problem}", help="return one finite number, or None, for each row")
 
 
-@fault("RC748", "function-signature")
+@diagnostic("RC748", "function-signature")
 def function_signature(function: str, problem: str, hint: str = "", spans: tuple[Span, ...] = ()) -> Finding:
     """The user's reward function takes parameters that we cannot fill.
 
@@ -136,7 +136,7 @@ def function_signature(function: str, problem: str, hint: str = "", spans: tuple
     return Finding(f"reward function `{function}` {problem}", spans, help=f"{hint} {forms}".strip())
 
 
-@fault("RC749", "unknown-function")
+@diagnostic("RC749", "unknown-function")
 def unknown_function(function: str, have: Iterable[str]) -> Finding:
     """No file under `use:` defines the function.
 
@@ -154,7 +154,7 @@ def unknown_function(function: str, have: Iterable[str]) -> Finding:
     )
 
 
-@fault("RC750", "own-file-broken")
+@diagnostic("RC750", "own-file-broken")
 def own_file_broken(file: str, line: int, problem: str) -> Finding:
     """A file of the user's cannot be loaded.
 
@@ -166,7 +166,7 @@ def own_file_broken(file: str, line: int, problem: str) -> Finding:
     return Finding(f"{file} cannot be loaded: {problem}", (Span(file, line, 1, line, 2),) if line else ())
 
 
-@fault("RC751", "function-twice")
+@diagnostic("RC751", "function-twice")
 def function_twice(function: str, files: Iterable[str]) -> Finding:
     """Two files under `use:` define a function of the same name.
 
@@ -178,7 +178,7 @@ def function_twice(function: str, files: Iterable[str]) -> Finding:
     return Finding(f"the function `{function}` is defined in {' and in '.join(files)}")
 
 
-@fault("RC752", "judge-broken")
+@diagnostic("RC752", "judge-broken")
 def judge_broken(what: str, problem: str) -> Finding:
     """The process that scores answers cannot be started again.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 _SHOWN = 3  # errors that a message names
 
 
-@fault("RC785", "episodes-in-error")
+@diagnostic("RC785", "episodes-in-error")
 def episodes_in_error(errors: int, episodes: int, first: Sequence[str]) -> Finding:
     """More than a fifth of a batch's episodes failed for reasons that are not the policy's.
 

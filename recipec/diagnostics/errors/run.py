@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recipec.diagnostics.model import Finding, Span, fault
+from recipec.diagnostics.model import Finding, Span, diagnostic
 
 
-@fault("RC760", "different-recipe")
+@diagnostic("RC760", "different-recipe")
 def different_recipe(folder: str, keys: Sequence[str], spans: tuple[Span, ...] = ()) -> Finding:
     """The run directory was made by a recipe that says something else.
 
@@ -27,7 +27,7 @@ def different_recipe(folder: str, keys: Sequence[str], spans: tuple[Span, ...] =
     )
 
 
-@fault("RC761", "cannot-write")
+@diagnostic("RC761", "cannot-write")
 def cannot_write(path: str, problem: str) -> Finding:
     """A file or folder of the run cannot be written.
 
@@ -42,7 +42,7 @@ def cannot_write(path: str, problem: str) -> Finding:
     )
 
 
-@fault("RC762", "run-in-use")
+@diagnostic("RC762", "run-in-use")
 def run_in_use(folder: str, owner: str) -> Finding:
     """Another process is working in the run directory.
 
@@ -54,7 +54,7 @@ def run_in_use(folder: str, owner: str) -> Finding:
     return Finding(f"{folder} is in use by {owner}", help="wait for it, stop it, or give another directory with --out")
 
 
-@fault("RC763", "not-finite")
+@diagnostic("RC763", "not-finite")
 def not_finite(what: str, stage: str, step: int, prompts: Sequence[int]) -> Finding:
     """A loss, gradient or log-probability is NaN or infinite.
 
@@ -72,7 +72,7 @@ def not_finite(what: str, stage: str, step: int, prompts: Sequence[int]) -> Find
     )
 
 
-@fault("RC764", "other-machine")
+@diagnostic("RC764", "other-machine")
 def other_machine(folder: str, what: str, was: str, now: str) -> Finding:
     """A half-finished stage would continue under conditions that change its bits.
 
@@ -88,7 +88,7 @@ def other_machine(folder: str, what: str, was: str, now: str) -> Finding:
     )
 
 
-@fault("RC765", "no-intact-checkpoint", "warning")
+@diagnostic("RC765", "no-intact-checkpoint", "warning")
 def damaged_checkpoint(path: str) -> Finding:
     """A checkpoint does not match its manifest and is not used.
 
@@ -100,7 +100,7 @@ def damaged_checkpoint(path: str) -> Finding:
     return Finding(f"{path} does not match its manifest and is not used", why="a file in it was altered or torn")
 
 
-@fault("RC766", "damaged-artifact")
+@diagnostic("RC766", "damaged-artifact")
 def damaged_artifact(path: str) -> Finding:
     """An artifact of a finished stage does not match its manifest.
 
@@ -116,7 +116,7 @@ def damaged_artifact(path: str) -> Finding:
     )
 
 
-@fault("RC767", "stage-too-short")
+@diagnostic("RC767", "stage-too-short")
 def nothing_to_do(stage: str, rows: int, need: int) -> Finding:
     """A stage has fewer rows than one step needs, and short steps are dropped.
 
@@ -131,7 +131,7 @@ def nothing_to_do(stage: str, rows: int, need: int) -> Finding:
     )
 
 
-@fault("RC768", "too-long-row")
+@diagnostic("RC768", "too-long-row")
 def row_over_budget(tokens: int, budget: int) -> Finding:
     """One row alone is larger than `microbatch_tokens`.
 
@@ -146,7 +146,7 @@ def row_over_budget(tokens: int, budget: int) -> Finding:
     )
 
 
-@fault("RC769", "out-of-memory")
+@diagnostic("RC769", "out-of-memory")
 def out_of_memory(stage: str, step: int, device: str) -> Finding:
     """The device ran out of memory in a forward or backward pass.
 
@@ -161,7 +161,7 @@ def out_of_memory(stage: str, step: int, device: str) -> Finding:
     )
 
 
-@fault("RC770", "no-extra")
+@diagnostic("RC770", "no-extra")
 def no_extra(package: str, extra: str) -> Finding:
     """A package that `run` needs is not installed.
 
@@ -173,7 +173,7 @@ def no_extra(package: str, extra: str) -> Finding:
     return Finding(f"`{package}` is not installed", help=f"pip install 'recipec[{extra}]'")
 
 
-@fault("RC771", "no-such-device")
+@diagnostic("RC771", "no-such-device")
 def no_device(asked: str) -> Finding:
     """The recipe asks for a kind of device that this machine does not have.
 
@@ -185,7 +185,7 @@ def no_device(asked: str) -> Finding:
     return Finding(f"machine.device is `{asked}`, and torch finds none here", help="say `device: auto` or `cpu`")
 
 
-@fault("RC772", "unreadable-graph")
+@diagnostic("RC772", "unreadable-graph")
 def unreadable_run(path: str, problem: str) -> Finding:
     """A file that describes an earlier run cannot be read.
 
@@ -197,7 +197,7 @@ def unreadable_run(path: str, problem: str) -> Finding:
     return Finding(f"{path} cannot be read: {problem}", help="give another directory with --out")
 
 
-@fault("RC773", "nothing-to-train")
+@diagnostic("RC773", "nothing-to-train")
 def nothing_to_train(problem: str) -> Finding:
     """The recipe freezes too much, or names parameters that the model does not have.
 

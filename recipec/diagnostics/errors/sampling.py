@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC783", "prompt-does-not-fit")
+@diagnostic("RC783", "prompt-does-not-fit")
 def prompt_does_not_fit(prompt_id: int, tokens: int, positions: int | None) -> Finding:
     """A prompt leaves the policy no position to write in, or has no token at all.
 
@@ -27,7 +27,7 @@ def prompt_does_not_fit(prompt_id: int, tokens: int, positions: int | None) -> F
     )
 
 
-@fault("RC784", "logits-not-finite")
+@diagnostic("RC784", "logits-not-finite")
 def logits_not_finite() -> Finding:
     """The policy's logits are not numbers.
 

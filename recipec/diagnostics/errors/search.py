@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from recipec.diagnostics.errors.data import at
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC800", "broken-document")
+@diagnostic("RC800", "broken-document")
 def broken_document(path: str, line: int, problem: str, column: int = 1) -> Finding:
     """A line of a corpus is no document.
 
@@ -23,7 +23,7 @@ def broken_document(path: str, line: int, problem: str, column: int = 1) -> Find
     )
 
 
-@fault("RC801", "empty-corpus")
+@diagnostic("RC801", "empty-corpus")
 def empty_corpus(path: str) -> Finding:
     """A corpus holds no document.
 
@@ -35,7 +35,7 @@ def empty_corpus(path: str) -> Finding:
     return Finding(f"{path} holds no documents", at(path, 0))
 
 
-@fault("RC802", "no-full-text-search")
+@diagnostic("RC802", "no-full-text-search")
 def no_full_text_search(version: str) -> Finding:
     """Python's SQLite was built without its full-text index.
 
@@ -51,7 +51,7 @@ def no_full_text_search(version: str) -> Finding:
     )
 
 
-@fault("RC803", "service-address")
+@diagnostic("RC803", "service-address")
 def bad_address(name: str, problem: str) -> Finding:
     """The address of a service is none that can be asked.
 
@@ -64,7 +64,7 @@ def bad_address(name: str, problem: str) -> Finding:
     return Finding(f"the address of the service `{name}` {problem}", help='write it as "http://HOST:PORT/retrieve"')
 
 
-@fault("RC804", "service-does-not-answer")
+@diagnostic("RC804", "service-does-not-answer")
 def service_silent(name: str, url: str, problem: str) -> Finding:
     """A service that the recipe needs gives no usable answer when the run starts.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recipec.diagnostics.errors.data import at
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC845", "rows-without-ids")
+@diagnostic("RC845", "rows-without-ids")
 def no_ids(file: str, line: int, problem: str) -> Finding:
     """A row given to `plan --rows` is not made of token ids.
 
@@ -22,7 +22,7 @@ def no_ids(file: str, line: int, problem: str) -> Finding:
     return Finding(f"{where}{problem}", at(file, line), help="give the `samples` of a run, or rows with token ids")
 
 
-@fault("RC846", "rows-of-which-stage")
+@diagnostic("RC846", "rows-of-which-stage")
 def which_stage(name: str | None, names: Sequence[str], kind: str) -> Finding:
     """The stage that rows are measured for is not there, or one of several.
 

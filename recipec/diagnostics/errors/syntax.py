@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, Span, fault
+from recipec.diagnostics.model import Finding, Span, diagnostic
 
 _WORDS = (
     # what the library says -> what is wrong, what to do
@@ -103,7 +103,7 @@ def in_plain_words(problem: str, character: str, before: str = "") -> tuple[str,
     return "this is not YAML", "check indentation, quotes and brackets around here"
 
 
-@fault("RC105", "yaml-syntax")
+@diagnostic("RC105", "yaml-syntax")
 def syntax_error(
     place: Span, started: Span | None, problem: str, around: tuple[str, str], chain: tuple[Span, ...]
 ) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
-from recipec.diagnostics.model import Finding, Fix, Span, fault
+from recipec.diagnostics.model import Finding, Fix, Span, diagnostic
 
 Chain = tuple[Span, ...]
 
@@ -31,7 +31,7 @@ def _joined(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
-@fault("RC101", "cannot-read-file")
+@diagnostic("RC101", "cannot-read-file")
 def cannot_read(file: str, reason: str, chain: Chain = ()) -> Finding:
     """A file of the recipe cannot be read.
 
@@ -47,7 +47,7 @@ def cannot_read(file: str, reason: str, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC102", "not-utf8")
+@diagnostic("RC102", "not-utf8")
 def not_utf8(place: Span, byte: int, wide: bool, chain: Chain = ()) -> Finding:
     """The file is not UTF-8 text.
 
@@ -61,7 +61,7 @@ def not_utf8(place: Span, byte: int, wide: bool, chain: Chain = ()) -> Finding:
     return Finding(f"{place.file} is not UTF-8 text: {says}", (place, *chain), help="save the file as UTF-8")
 
 
-@fault("RC103", "file-too-large")
+@diagnostic("RC103", "file-too-large")
 def too_large(file: str, limit: int, chain: Chain = ()) -> Finding:
     """A file is larger than a recipe can sensibly be.
 
@@ -78,7 +78,7 @@ def too_large(file: str, limit: int, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC104", "forbidden-character")
+@diagnostic("RC104", "forbidden-character")
 def forbidden_character(place: Span, character: str, chain: Chain = ()) -> Finding:
     r"""A character that is no text, or that some readers take for the end of a line.
 
@@ -97,7 +97,7 @@ def forbidden_character(place: Span, character: str, chain: Chain = ()) -> Findi
     )
 
 
-@fault("RC106", "unquoted-reference")
+@diagnostic("RC106", "unquoted-reference")
 def unquoted_reference(place: Span, written: str, fix: Fix | None, chain: Chain = ()) -> Finding:
     """A `${…}` inside `{ }` or `[ ]` has no quotes.
 
@@ -116,7 +116,7 @@ def unquoted_reference(place: Span, written: str, fix: Fix | None, chain: Chain 
     )
 
 
-@fault("RC107", "duplicate-key")
+@diagnostic("RC107", "duplicate-key")
 def duplicate_key(again: Span, first: Span, key: str, place: str, chain: Chain = ()) -> Finding:
     """A mapping has the same key twice.
 
@@ -135,7 +135,7 @@ def duplicate_key(again: Span, first: Span, key: str, place: str, chain: Chain =
     )
 
 
-@fault("RC108", "tag")
+@diagnostic("RC108", "tag")
 def tag(place: Span, written: str, path: str, chain: Chain = ()) -> Finding:
     """A value has a YAML tag.
 
@@ -153,7 +153,7 @@ def tag(place: Span, written: str, path: str, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC109", "key-not-text")
+@diagnostic("RC109", "key-not-text")
 def key_not_text(place: Span, written: str | None, path: str, chain: Chain = ()) -> Finding:
     """A key of a mapping is not text.
 
@@ -167,7 +167,7 @@ def key_not_text(place: Span, written: str | None, path: str, chain: Chain = ())
     return Finding(says, (place, *chain), help=helps, path=path)
 
 
-@fault("RC110", "merge-key")
+@diagnostic("RC110", "merge-key")
 def merge_key(place: Span, chain: Chain = ()) -> Finding:
     """A mapping uses the merge key `<<`.
 
@@ -186,7 +186,7 @@ def merge_key(place: Span, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC111", "several-documents")
+@diagnostic("RC111", "several-documents")
 def several_documents(place: Span, chain: Chain = ()) -> Finding:
     """A file holds more than one YAML document.
 
@@ -203,7 +203,7 @@ def several_documents(place: Span, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC112", "not-a-mapping")
+@diagnostic("RC112", "not-a-mapping")
 def not_a_mapping(place: Span, kind: str, chain: Chain = ()) -> Finding:
     """A file is empty, or holds a list or a single value.
 
@@ -216,7 +216,7 @@ def not_a_mapping(place: Span, kind: str, chain: Chain = ()) -> Finding:
     return Finding(says, (place, *chain), help="start it with `recipec: 1`, or let `recipec new` write a starter")
 
 
-@fault("RC114", "too-deep")
+@diagnostic("RC114", "too-deep")
 def too_deep(place: Span, limit: int, chain: Chain = ()) -> Finding:
     """Values are nested too deep.
 
@@ -233,7 +233,7 @@ def too_deep(place: Span, limit: int, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC115", "too-many-values")
+@diagnostic("RC115", "too-many-values")
 def too_many_values(place: Span, limit: int, chain: Chain = ()) -> Finding:
     """A file has too many values, counting every repetition by an alias.
 
@@ -250,7 +250,7 @@ def too_many_values(place: Span, limit: int, chain: Chain = ()) -> Finding:
     )
 
 
-@fault("RC116", "bad-alias")
+@diagnostic("RC116", "bad-alias")
 def bad_alias(place: Span, name: str, inside: bool, known: Sequence[str], chain: Chain = ()) -> Finding:
     """An alias `*name` has no anchor `&name` before it, or stands inside what it repeats.
 
@@ -267,7 +267,7 @@ def bad_alias(place: Span, name: str, inside: bool, known: Sequence[str], chain:
     return Finding(says, (place, *chain), help=helps)
 
 
-@fault("RC117", "number-out-of-range")
+@diagnostic("RC117", "number-out-of-range")
 def number_out_of_range(place: Span, written: str, problem: str, path: str, chain: Chain = ()) -> Finding:
     """A number is too large to be held.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC830", "not-certified")
+@diagnostic("RC830", "not-certified")
 def not_certified(attention: str, model: str, problem: str) -> Finding:
     """A model was not shown to give the same over shared prefixes as row by row.
 
@@ -23,7 +23,7 @@ def not_certified(attention: str, model: str, problem: str) -> Finding:
     )
 
 
-@fault("RC831", "kernel-not-here")
+@diagnostic("RC831", "kernel-not-here")
 def kernel_not_here(kernel: str, problem: str) -> Finding:
     """The kernel that the recipe asks for cannot compute this model here.
 
@@ -35,7 +35,7 @@ def kernel_not_here(kernel: str, problem: str) -> Finding:
     return Finding(f"kernel `{kernel}` cannot be used: {problem}", help="set attention.kernel to `auto`")
 
 
-@fault("RC832", "mask-from-outside")
+@diagnostic("RC832", "mask-from-outside")
 def mask_from_outside(problem: str) -> Finding:
     """Rows come with a mask that a forest cannot have.
 
@@ -47,7 +47,7 @@ def mask_from_outside(problem: str) -> Finding:
     return Finding(f"rows cannot share prefixes: {problem}", help="pad on the right, or set attention to `dense`")
 
 
-@fault("RC833", "layer-missed")
+@diagnostic("RC833", "layer-missed")
 def layer_missed(found: int, expected: int) -> Finding:
     """Not every attention layer went through the attention of the forest.
 
@@ -63,7 +63,7 @@ def layer_missed(found: int, expected: int) -> Finding:
     )
 
 
-@fault("RC834", "shared-dropout")
+@diagnostic("RC834", "shared-dropout")
 def shared_dropout(value: float) -> Finding:
     """Dropout is on in a model whose rows share the computation of their prefixes.
 
@@ -78,7 +78,7 @@ def shared_dropout(value: float) -> Finding:
     )
 
 
-@fault("RC835", "bad-sequence")
+@diagnostic("RC835", "bad-sequence")
 def bad_sequence(place: int, problem: str) -> Finding:
     """A sequence of token ids cannot be scored.
 
@@ -91,7 +91,7 @@ def bad_sequence(place: int, problem: str) -> Finding:
     return Finding(f"sequence {place} {problem}", help="give ids of the model's tokenizer")
 
 
-@fault("RC836", "nothing-to-certify")
+@diagnostic("RC836", "nothing-to-certify")
 def nothing_to_certify(problem: str) -> Finding:
     """There is nothing that could be compared with dense rows.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 _OURS = "only architectures of the installed transformers are loaded, and nothing that a model brings is executed"
 
 
-@fault("RC600", "code-in-model")
+@diagnostic("RC600", "code-in-model")
 def code_in_model(file: str, key: str) -> Finding:
     """A model's configuration asks for code of its own to be run.
 
@@ -25,7 +25,7 @@ def code_in_model(file: str, key: str) -> Finding:
     )
 
 
-@fault("RC601", "attention-named-by-model")
+@diagnostic("RC601", "attention-named-by-model")
 def kernel_in_model(file: str, key: str, value: str) -> Finding:
     """A model's configuration names the attention implementation that is to compute it.
 
@@ -42,7 +42,7 @@ def kernel_in_model(file: str, key: str, value: str) -> Finding:
     )
 
 
-@fault("RC602", "unknown-architecture")
+@diagnostic("RC602", "unknown-architecture")
 def unknown_architecture(file: str, named: str) -> Finding:
     """The architecture of a model is not one that the installed transformers has.
 
@@ -58,7 +58,7 @@ def unknown_architecture(file: str, named: str) -> Finding:
     )
 
 
-@fault("RC603", "pickled-weights")
+@diagnostic("RC603", "pickled-weights")
 def pickled_weights(folder: str, files: str) -> Finding:
     """A model or adapter has its weights as pickles only.
 
@@ -74,7 +74,7 @@ def pickled_weights(folder: str, files: str) -> Finding:
     )
 
 
-@fault("RC604", "adapter-names-code")
+@diagnostic("RC604", "adapter-names-code")
 def adapter_code(file: str, key: str) -> Finding:
     """An adapter's configuration asks for more than plain LoRA.
 

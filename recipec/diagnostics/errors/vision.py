@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, fault
+from recipec.diagnostics.model import Finding, diagnostic
 
 
-@fault("RC850", "other-kind-of-model")
+@diagnostic("RC850", "other-kind-of-model")
 def other_kind(folder: str, model: str, wanted: str) -> Finding:
     """An image-text model is loaded as a text model, or the other way round.
 
@@ -21,7 +21,7 @@ def other_kind(folder: str, model: str, wanted: str) -> Finding:
     )
 
 
-@fault("RC851", "images-and-places-differ")
+@diagnostic("RC851", "images-and-places-differ")
 def miscounted(images: int, places: int, what: str) -> Finding:
     """A prompt has more or fewer places for images than there are images.
 
@@ -38,7 +38,7 @@ def miscounted(images: int, places: int, what: str) -> Finding:
     )
 
 
-@fault("RC852", "image-over-context")
+@diagnostic("RC852", "image-over-context")
 def image_too_large(path: str, tokens: int, positions: int) -> Finding:
     """An image alone needs more tokens than the model has positions.
 
@@ -54,7 +54,7 @@ def image_too_large(path: str, tokens: int, positions: int) -> Finding:
     )
 
 
-@fault("RC853", "unknown-vision-family")
+@diagnostic("RC853", "unknown-vision-family")
 def unknown_family(file: str, model: str, known: str) -> Finding:
     """The family of an image-text model is not known here.
 
@@ -70,7 +70,7 @@ def unknown_family(file: str, model: str, known: str) -> Finding:
     )
 
 
-@fault("RC854", "no-image-processor")
+@diagnostic("RC854", "no-image-processor")
 def no_processor(folder: str, problem: str) -> Finding:
     """The description of a model's image processor is missing or cannot be used.
 
@@ -87,7 +87,7 @@ def no_processor(folder: str, problem: str) -> Finding:
     )
 
 
-@fault("RC855", "image-refused")
+@diagnostic("RC855", "image-refused")
 def image_refused(path: str, problem: str) -> Finding:
     """The model's image processor does not take an image.
 
@@ -103,9 +103,9 @@ def image_refused(path: str, problem: str) -> Finding:
     )
 
 
-@fault("RC856", "image-knob-of-another-family")
-def foreign_knob(knob: str, model: str) -> Finding:
-    """A knob under `policy.image` means nothing to the model.
+@diagnostic("RC856", "image-parameter-of-another-family")
+def foreign_knob(param: str, model: str) -> Finding:
+    """A parameter under `policy.image` means nothing to the model.
 
     What it checks: `min_pixels`, `max_pixels` and `split` against the family of the model, when it is loaded.
     Why it matters: images would have another size than the recipe says.
@@ -113,13 +113,13 @@ def foreign_knob(knob: str, model: str) -> Finding:
     Use instead: `size` and `fit`, which every family has.
     """
     return Finding(
-        f"policy.image.{knob} means nothing to a `{model}` model",
+        f"policy.image.{param} means nothing to a `{model}` model",
         why="images would have another size than the recipe says",
         help="use policy.image.size, or leave it out",
     )
 
 
-@fault("RC857", "reference-sees-otherwise")
+@diagnostic("RC857", "reference-sees-otherwise")
 def sees_otherwise(name: str, model: str, mine: str) -> Finding:
     """A reference from elsewhere cannot be shown the images of the policy.
 

@@ -16,42 +16,46 @@ import torch
 from torch import Tensor, nn
 
 from recipec.component import Component
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.attention.dense import Dense
-from recipec.runtime.attention.microbatch_packing import Sharing, cut
-from recipec.runtime.attention.packed import Packed
-from recipec.runtime.attention.trie_attention import Trie
+from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.attention.microbatch_packing import Sharing, pack
+from recipec.runtime.attention.packed import PackedAttention
+from recipec.runtime.attention.trie_attention import TrieAttention
 from recipec.runtime.model import weights
-from recipec.runtime.model.logprob_head import Predictors
+from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.spec.attention import WORTH
 
 if TYPE_CHECKING:
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.model.causal_lm import CausalLm
 
 KEPT = "attention.json"
 """Where the folder of a stage keeps what was chosen."""
-_KINDS: dict[str, Callable[[Any, Any], Any]] = {"trie": Trie, "packed": Packed, "dense": Dense}
+_KINDS: dict[str, Callable[[Any, Any], Any]] = {
+    "trie": TrieAttention,
+    "packed": PackedAttention,
+    "dense": DenseAttention,
+}
 
 
-class Auto:
+class AutoAttention:
     """The best of the others; see :class:`recipec.spec.attention.Auto`."""
 
-    def __init__(self, spec: Component, setting: Setting, leader: Auto | None = None) -> None:
+    def __init__(self, spec: Component, context: StageContext, leader: AutoAttention | None = None) -> None:
         """Nothing is chosen before a policy is bound; with a ``leader``, what that one chooses is followed."""
-        self.spec, self.setting, self.leader = spec, setting, leader
-        self.chosen: Any = Dense(spec, setting)
+        self.spec, self.context, self.leader = spec, context, leader
+        self.chosen: Any = DenseAttention(spec, context)
         self.name = ""
         """What was chosen; nothing yet if that waits for rows."""
         self.why = ""
         self._policy: CausalLm | None = None
         self._before = ""
 
-    def again(self) -> Auto:
+    def again(self) -> AutoAttention:
         """Return an unbound one, for a second model: where it can, it computes as this one does."""
-        return Auto(self.spec, self.setting, self)
+        return AutoAttention(self.spec, self.context, self)
 
     @property
     def padded(self) -> bool:
@@ -73,7 +77,7 @@ class Auto:
         """Choose for this policy, where that needs no rows."""
         self._policy = policy
         self._before = str(policy.model.config._attn_implementation)  # noqa: SLF001 - the library has no getter
-        said = self.setting.predicted
+        said = self.context.predicted
         if self.leader is not None:
             return
         if drops(policy):
@@ -81,22 +85,24 @@ class Auto:
         elif said:
             self._take(str(said["best"]), str(said["why"]).partition(":")[0])
 
-    def look(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None = None) -> None:
+    def choose(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None = None) -> None:
         """Choose by the first rows, where the choice has waited for them; ``limit`` is the budget of a forward pass."""
         if self.name:
             return
         if self.leader is not None:
-            self.leader.look(tokens_RT, attend_RT, scored_RT, limit)
+            self.leader.choose(tokens_RT, attend_RT, scored_RT, limit)
             self._take(self.leader.name, self.leader.why)
             return
         assert self._policy is not None, "rows come after a policy"
         gain = ideal(self._policy, tokens_RT, attend_RT, scored_RT, limit)
         self._take("trie" if gain >= WORTH else "packed", f"ideal {gain:.2f}x")
 
-    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+    def target_hidden_states(
+        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> TargetHiddenStates:
         """Return what the chosen attention returns."""
-        self.look(tokens_RT, attend_RT, scored_RT)
-        found: Predictors = self.chosen.predictors(policy, tokens_RT, attend_RT, scored_RT)
+        self.choose(tokens_RT, attend_RT, scored_RT)
+        found: TargetHiddenStates = self.chosen.target_hidden_states(policy, tokens_RT, attend_RT, scored_RT)
         return found
 
     def state(self) -> dict[str, Any]:
@@ -115,20 +121,20 @@ class Auto:
         policy = self._policy
         assert policy is not None, "an attention is bound before it chooses"
         for kind in tuple(_KINDS)[tuple(_KINDS).index(name) :]:
-            made = _KINDS[kind](self.spec, self.setting)
+            made = _KINDS[kind](self.spec, self.context)
             try:
                 made.bind(policy)
-            except Refused as refused:
+            except RecipeError as refused:
                 policy.model.set_attn_implementation(self._before)
                 why += f"; {refused.diagnostics[0].message}"
                 continue
             self.chosen, self.name, self.why = made, kind, why
             break
         if self.leader is None:
-            self.setting.say(f"attention {self.name}: {self.why}")
-            if self.setting.home is not None:
+            self.context.say(f"attention {self.name}: {self.why}")
+            if self.context.home is not None:
                 said = json.dumps({"attention": self.name, "why": self.why}, ensure_ascii=False) + "\n"
-                write_atomic(self.setting.home / KEPT, said)
+                write_atomic(self.context.home / KEPT, said)
 
 
 def drops(policy: CausalLm) -> bool:
@@ -145,7 +151,7 @@ def ideal(policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Ten
     parts: tuple[Tensor, ...] = (torch.arange(len(tokens_RT)),)
     if limit is not None:
         units = list(torch.arange(len(tokens_RT))[:, None])
-        parts = cut(tokens_RT, lengths_R, units, max(limit, int(lengths_R.max())), None).parts
+        parts = pack(tokens_RT, lengths_R, units, max(limit, int(lengths_R.max())), None).parts
     of = flops.sizes(policy.model)
     spent = [0.0, 0.0]
     for part in parts:

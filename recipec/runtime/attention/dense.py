@@ -8,31 +8,33 @@ import torch
 from torch import Tensor
 
 from recipec.component import Component
-from recipec.runtime.model.logprob_head import Predictors
+from recipec.runtime.model.logprob_head import TargetHiddenStates
 
 if TYPE_CHECKING:
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.model.causal_lm import CausalLm
 
 
-class Dense:
+class DenseAttention:
     """A right-padded batch; see :class:`recipec.spec.attention.Dense`."""
 
     padded = True
     """Whether a micro-batch costs its longest row times its rows."""
 
-    def __init__(self, spec: Component, setting: Setting) -> None:
-        """Take the knobs; there are none to act on."""
-        self.spec, self.setting = spec, setting
+    def __init__(self, spec: Component, context: StageContext) -> None:
+        """Take the parameters; there are none to act on."""
+        self.spec, self.context = spec, context
 
-    def again(self) -> Dense:
+    def again(self) -> DenseAttention:
         """Return an unbound one, for a second model."""
-        return Dense(self.spec, self.setting)
+        return DenseAttention(self.spec, self.context)
 
     def bind(self, policy: CausalLm) -> None:
         """Accept every model."""
 
-    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+    def target_hidden_states(
+        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> TargetHiddenStates:
         """Return the hidden states before each scored position.
 
         Padding stands on the right of a causal decoder, so no valid token sees it and no mask is needed.
@@ -45,6 +47,6 @@ class Dense:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         hidden_RTH = policy.hidden(input_ids=tokens, position_ids=positions)
         row, column = scored_RT.nonzero(as_tuple=True)
-        return Predictors(
+        return TargetHiddenStates(
             hidden_RTH[row, column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
         )

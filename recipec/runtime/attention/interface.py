@@ -20,12 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from recipec.diagnostics.errors import trie as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import recurrent_layers
 from recipec.runtime.attention.kernels import flash, flash_merge, flex, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
-from recipec.runtime.attention.prefix_tree import Trie
+from recipec.runtime.attention.prefix_tree import PrefixTree
 
 Kernel = Literal["auto", "flash", "sdpa", "flex", "eager"]
 _STOCK = ("sdpa", "eager")
@@ -42,7 +42,7 @@ class Unsupported(Exception):  # noqa: N818 - a verdict on the model, turned int
 class Pass:
     """One forward pass over a forest, its recomputation in the backward included."""
 
-    trie: Trie
+    trie: PrefixTree
     kernel: Kernel = "auto"
     calls: int = 0
     plan: dict[torch.device, tuple[flash.Call, ...]] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def _attend(
     if mask is not None:
         raise Unsupported("it makes a mask of its own")
     if (dropout := kwargs.pop("dropout", 0.0)) and dropout > 0:
-        raise Refused(faults.shared_dropout(float(dropout)))
+        raise RecipeError(errors.shared_dropout(float(dropout)))
     layer = _layer(module, query, kwargs)
     width = value.shape[-1]
     # kernels want one width; zeros change neither scores nor what is kept of the values
@@ -204,13 +204,13 @@ def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tenso
     if not able:
         if made.kernel == "flash":
             what = "a layer caps its scores or its window is shorter than rows are" if not plain else str(q.dtype)
-            raise Refused(faults.kernel_not_here("flash", f"{what}, on {q.device.type}"))
+            raise RecipeError(errors.kernel_not_here("flash", f"{what}, on {q.device.type}"))
         return reference.by_path(q, k, v, made.trie, layer)
     if q.is_cuda:
         q, k, v = (t.transpose(0, 1) for t in (q, k, v))
         cap = layer.softcap or 0.0
         return varlen.attend(q, k, v, made.calls_on(q.device), layer.scale, layer.sink_H, cap).transpose(0, 1)
-    return flash_merge.attend(q, k, v, made.trie.cover, layer.scale, layer.sink_H)
+    return flash_merge.attend(q, k, v, made.trie.tiling, layer.scale, layer.sink_H)
 
 
 def _layer(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:

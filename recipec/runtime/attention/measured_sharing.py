@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import sharing as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import sharing as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
-from recipec.runtime.attention.microbatch_packing import cut
-from recipec.runtime.attention.prefix_tree import Trie, build
+from recipec.runtime.attention.microbatch_packing import pack
+from recipec.runtime.attention.prefix_tree import PrefixTree, build
 from recipec.runtime.batch import pad_rows
-from recipec.runtime.rng import generator
+from recipec.runtime.rng import rng_for
 from recipec.runtime.training.minibatch import groups, microbatches, minibatches
 
 Counted = dict[str, Any]
@@ -28,7 +28,7 @@ _IMAGES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RecordedRow:
     """Token ids of a row as a run keeps it.
 
     Example: ``Row((17, 10, 19, 2), (False, False, True, True), 7, 0)``.
@@ -51,11 +51,11 @@ def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, lis
     shuffles rows.  As in a run, the last token of a row is not read, since it predicts nothing.
 
     Raises:
-        Refused: RC845, rows cannot be read; RC846, the stage is not clear; RC768, a row is over the budget.
+        RecipeError: RC845, rows cannot be read; RC846, the stage is not clear; RC768, a row is over the budget.
     """
     rows, pairs = read(path)
     stage = _stage(graph, name, pairs=pairs)
-    steps: dict[int, list[Row]] = {}
+    steps: dict[int, list[RecordedRow]] = {}
     for row in rows:
         steps.setdefault(row.step, []).append(row)
     return stage.name, [_step(stage, graph.seed, step, found) for step, found in sorted(steps.items())]
@@ -64,11 +64,11 @@ def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, lis
 def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
     names = [stage.name for stage in graph.stages if stage.kind == ("dpo" if pairs else "rl")]
     if (name is None and len(names) != 1) or (name is not None and name not in names):
-        raise Refused(faults.which_stage(name, names, "pairs" if pairs else "sampled rows"))
+        raise RecipeError(errors.which_stage(name, names, "pairs" if pairs else "sampled rows"))
     return graph.stage(name or names[0])
 
 
-def _step(stage: StageGraph, seed: int, step: int, rows: Sequence[Row]) -> Counted:
+def _step(stage: StageGraph, seed: int, step: int, rows: Sequence[RecordedRow]) -> Counted:
     budget: Mapping[str, Any] = stage.settings["budget"]
     laid = _Laid(rows, int(budget["microbatch_tokens"]), pairs=stage.kind == "dpo")
     numbers: dict[Any, int] = {}
@@ -85,7 +85,7 @@ def _step(stage: StageGraph, seed: int, step: int, rows: Sequence[Row]) -> Count
 class _Laid:
     """Rows of a step under each other."""
 
-    def __init__(self, rows: Sequence[Row], tokens: int, *, pairs: bool) -> None:
+    def __init__(self, rows: Sequence[RecordedRow], tokens: int, *, pairs: bool) -> None:
         self.tokens = tokens
         self.tokens_RT = pad_rows([row.ids for row in rows], torch.int64)
         self.trained_RT = pad_rows([row.trained for row in rows], torch.bool)
@@ -102,7 +102,7 @@ class _Laid:
         two, _ = self.forest(index, prompts=True)
         units = groups(self.pass_R[index])
         lengths_R = self.lengths_R[index]
-        made = cut(self.tokens_RT[index], lengths_R, units, self.tokens)
+        made = pack(self.tokens_RT[index], lengths_R, units, self.tokens)
         parts = microbatches(lengths_R, self.pass_R[index], max(self.tokens, int(lengths_R.max()) * 2), padded=True)
         return {
             "rows": len(index),
@@ -114,7 +114,7 @@ class _Laid:
             "lost": made.lost,
         }
 
-    def forest(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], Trie]:
+    def forest(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], PrefixTree]:
         """Merge some rows, by whole prompts alone if asked; each predictor of a trained token counts once."""
         read_R = (self.lengths_R[index] - 1).numpy()
         trained_RT = self.trained_RT[index].numpy()
@@ -125,19 +125,19 @@ class _Laid:
         return [forest.size, forest.pairs, logits], forest
 
 
-def read(path: Path) -> tuple[list[Row], bool]:
+def read(path: Path) -> tuple[list[RecordedRow], bool]:
     """Read rows of token ids, or pairs of them; say which.
 
     Raises:
-        Refused: RC845.
+        RecipeError: RC845.
     """
     found = [row for file in _files(path) for row in _rows(file)]
     pairs = {isinstance(row, list) for row in found}
     if len(pairs) > 1:
-        raise Refused(faults.no_ids(str(path), 0, "there are both rows and pairs"))
+        raise RecipeError(errors.no_ids(str(path), 0, "there are both rows and pairs"))
     rows = [row for one in found for row in (one if isinstance(one, list) else [one])]
     if not rows:
-        raise Refused(faults.no_ids(str(path), 0, "there are no rows"))
+        raise RecipeError(errors.no_ids(str(path), 0, "there are no rows"))
     return rows, pairs == {True}
 
 
@@ -148,21 +148,21 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("step-*.jsonl")) or sorted(path.glob("*.jsonl"))
 
 
-def _rows(file: Path) -> Iterator[Row | list[Row]]:
+def _rows(file: Path) -> Iterator[RecordedRow | list[RecordedRow]]:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise Refused(faults.no_ids(str(file), 0, error.strerror or str(error))) from None
+        raise RecipeError(errors.no_ids(str(file), 0, error.strerror or str(error))) from None
     for line, text in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not text.strip():
             continue
         try:
             yield _row(json.loads(text), (file.name, line))
         except (ValueError, TypeError, RecursionError) as error:
-            raise Refused(faults.no_ids(str(file), line, str(error))) from None
+            raise RecipeError(errors.no_ids(str(file), line, str(error))) from None
 
 
-def _row(said: Any, place: tuple[str, int]) -> Row | list[Row]:
+def _row(said: Any, place: tuple[str, int]) -> RecordedRow | list[RecordedRow]:
     if not isinstance(said, dict):
         raise TypeError("it is no JSON object")
     prompt = _seen(_ids(said, "prompt_ids"), said.get("images") or [])
@@ -184,15 +184,15 @@ def _seen(prompt: list[int], images: Any) -> list[int]:
     for image in images if isinstance(images, list) else ():
         if isinstance(image, dict) and "tokens" in image:
             begin, end = image["tokens"]
-            drawn = generator(str(image.get("digest"))).integers(_IMAGES, _MOST, size=len(prompt[begin:end]))
+            drawn = rng_for(str(image.get("digest"))).integers(_IMAGES, _MOST, size=len(prompt[begin:end]))
             prompt = [*prompt[:begin], *drawn.tolist(), *prompt[end:]]
     return prompt
 
 
-def _laid(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, step: int) -> Row:
+def _laid(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, step: int) -> RecordedRow:
     if not prompt and not ids:
         raise ValueError("it has no tokens")
-    return Row((*prompt, *ids), (*[False] * len(prompt), *map(bool, trained)), unit, step)
+    return RecordedRow((*prompt, *ids), (*[False] * len(prompt), *map(bool, trained)), unit, step)
 
 
 def _ids(said: Mapping[str, Any], name: str) -> list[int]:

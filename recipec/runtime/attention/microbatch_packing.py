@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.prefix_tree import common_prefixes
 
 Ints = NDArray[np.int64]
@@ -27,16 +27,16 @@ Sharing = Literal["", "prefixes", "prompts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Packing:
     """Rows of each forward pass, and the shared tokens that cutting computes again."""
 
     parts: tuple[Tensor, ...]
     lost: int
 
 
-def cut(
+def pack(
     tokens_RT: Tensor, lengths_R: Tensor, units: Sequence[Tensor], tokens: int, prompts_R: Tensor | None = None
-) -> Cut:
+) -> Packing:
     """Divide rows among forward passes of at most ``tokens`` unique tokens, the rows of a unit together.
 
     With ``prompts_R``, lengths of prompts, rows share whole prompts and nothing else.  Time is that of sorting.
@@ -46,7 +46,7 @@ def cut(
     [[1, 3], [0, 2]]
 
     Raises:
-        Refused: RC768, one unit alone is larger.
+        RecipeError: RC768, one unit alone is larger.
     """
     long_R = lengths_R.cpu().numpy()
     ids_RT = tokens_RT.cpu().numpy()[:, : int(long_R.max(initial=0))]
@@ -61,7 +61,7 @@ def cut(
     added = np.add.reduceat(own_R, bounds[:-1]).tolist()
     runs = _runs(added, shared_R[bounds[:-1]].tolist(), tokens)
     parts = tuple(torch.tensor(order[bounds[begin] : bounds[end]]) for begin, end in runs)
-    return Cut(parts, int(sum(shared_R[bounds[begin]] for begin, _ in runs)))
+    return Packing(parts, int(sum(shared_R[bounds[begin]] for begin, _ in runs)))
 
 
 def _keys(ids_RT: NDArray[Any], long_R: Ints, asked_R: Ints | None) -> list[Any]:
@@ -96,7 +96,7 @@ def _runs(added: Sequence[int], shared: Sequence[int], tokens: int) -> list[tupl
     begins: deque[tuple[tuple[int, int], int]] = deque()  # where the last run may begin, best first, from left to right
     for end, (own, before) in enumerate(zip(added, shared, strict=True), 1):
         if own + before > tokens:
-            raise Refused(faults.row_over_budget(own + before, tokens))
+            raise RecipeError(errors.row_over_budget(own + before, tokens))
         key = (best[-1][0] + before, best[-1][1] + 1)
         while begins and begins[-1][0] > key:
             begins.pop()

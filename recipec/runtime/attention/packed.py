@@ -14,15 +14,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from recipec.component import Component
-from recipec.diagnostics.errors import model as faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.attention.dense import Dense
-from recipec.runtime.model.logprob_head import Predictors
+from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.model.logprob_head import TargetHiddenStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.model.causal_lm import CausalLm
 
 NAME = "recipec_packed"
@@ -147,34 +147,36 @@ def _without_mask() -> Iterator[None]:
         _unmasked.reset(token)
 
 
-class Packed:
+class PackedAttention:
     """One sequence without padding; see :class:`recipec.spec.attention.Packed`."""
 
     padded = False
     """Whether a micro-batch costs its longest row times its rows."""
 
-    def __init__(self, spec: Component, setting: Setting) -> None:
-        """Take the knobs; there are none to act on."""
-        self.spec, self.setting = spec, setting
+    def __init__(self, spec: Component, context: StageContext) -> None:
+        """Take the parameters; there are none to act on."""
+        self.spec, self.context = spec, context
 
-    def again(self) -> Packed:
+    def again(self) -> PackedAttention:
         """Return an unbound one, for a second model."""
-        return Packed(self.spec, self.setting)
+        return PackedAttention(self.spec, self.context)
 
     def bind(self, policy: CausalLm) -> None:
         """Take the model over, after it has shown on a few tokens that it keeps rows apart.
 
         Raises:
-            Refused: RC731, it does not.
+            RecipeError: RC731, it does not.
         """
         model = policy.model
         before = model.config._attn_implementation  # noqa: SLF001 - the library has no getter
         problem = _objection(self, policy)
         if problem:
             model.set_attn_implementation(before)
-            raise Refused(faults.unsupported("packed", str(model.config.model_type), problem))
+            raise RecipeError(errors.unsupported("packed", str(model.config.model_type), problem))
 
-    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+    def target_hidden_states(
+        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> TargetHiddenStates:
         """Return the hidden states before each scored position; positions begin at 0 in every row.
 
         The last token of a row predicts nothing that is scored, and is left out.
@@ -195,13 +197,13 @@ class Packed:
         with _without_mask():
             hidden_1NH = policy.hidden(input_ids=tokens_RT[kept][None], position_ids=positions, row_lengths=row_lengths)
         starts = torch.tensor([0, *lengths[:-1]], device=tokens_RT.device).cumsum(0)
-        return Predictors(
+        return TargetHiddenStates(
             hidden_1NH[0, starts[row] + column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
         )
 
 
 @torch.no_grad()
-def _objection(packed: Packed, policy: CausalLm) -> str:
+def _objection(packed: PackedAttention, policy: CausalLm) -> str:
     """Compare packed with dense on a few short rows; return what is wrong, or nothing."""
     model: Any = policy.model
     lengths, stride = _PROBE
@@ -216,9 +218,11 @@ def _objection(packed: Packed, policy: CausalLm) -> str:
     count = [0]
     token = _calls.set(count)
     try:
-        expected = Dense(packed.spec, packed.setting).predictors(policy, tokens, attend, scored).hidden_UH
+        expected = (
+            DenseAttention(packed.spec, packed.context).target_hidden_states(policy, tokens, attend, scored).hidden_UH
+        )
         model.set_attn_implementation(NAME)
-        found = packed.predictors(policy, tokens, attend, scored).hidden_UH
+        found = packed.target_hidden_states(policy, tokens, attend, scored).hidden_UH
     except (_Unsupported, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
         return str(error).partition("\n")[0] or type(error).__name__
     finally:

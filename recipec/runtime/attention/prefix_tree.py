@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recipec.runtime.attention.kernels.tiling import Cover, Piece, cover
+from recipec.runtime.attention.kernels.tiling import Piece, Tiling, tile
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Trie:
+class PrefixTree:
     """A forest of N unique tokens over R rows, in depth-first order.
 
     Token j is seen by token i exactly if ``j <= i < exit_N[j]``.
@@ -49,9 +49,9 @@ class Trie:
         return tuple(zip(begins.tolist(), ends.tolist(), self.exit_N[ends - 1].tolist(), strict=True))
 
     @cached_property
-    def cover(self) -> Cover:
+    def tiling(self) -> Tiling:
         """The kernel calls that compute its attention on a CPU, the same for all layers and passes."""
-        return cover(self.pieces, self.exit_N)
+        return tile(self.pieces, self.exit_N)
 
     @cached_property
     def levels(self) -> tuple[tuple[Piece, ...], ...]:
@@ -93,7 +93,7 @@ class Trie:
         return int((self.lengths_R * (self.lengths_R + 1) // 2).sum())
 
 
-def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> Trie:
+def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> PrefixTree:
     """Merge rows, right-padded to one width, by all prefixes that they share.
 
     With ``prompts_R``, lengths of prompts, only rows of one whole prompt share it and nothing else: two levels.
@@ -130,7 +130,7 @@ def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[A
     branched_R = added_R[shared_R[added_R] > 0]
     cuts: list[NDArray[Any]] = [begin_R[added_R], node_RT[branched_R, shared_R[branched_R] - 1] + 1, begin_R[-1:]]
     back_R = np.argsort(order_R)
-    return Trie(
+    return PrefixTree(
         tokens_N=sorted_RT[new_RT].astype(np.int64),
         position_N=np.broadcast_to(column_T, new_RT.shape)[new_RT].astype(np.int64),
         exit_N=exit_RT[new_RT].astype(np.int64),

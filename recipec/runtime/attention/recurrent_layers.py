@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recipec.runtime.attention.prefix_tree import Trie
+from recipec.runtime.attention.prefix_tree import PrefixTree
 
 _KINDS = re.compile(r"(Mixer|MambaLayer|DeltaNet|DeltaAttention|ShortConv|LightningAttention|RecurrentBlock)$")
 _OF_ROWS = ("attention_mask", "mask", "seq_idx", "cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens")
@@ -51,7 +51,7 @@ class Rows:
         return value
 
 
-def rows_of(forest: Trie, device: torch.device) -> Rows:
+def rows_of(forest: PrefixTree, device: torch.device) -> Rows:
     """Lay out one row for each leaf."""
     lengths = forest.lengths_R
     some = np.flatnonzero(lengths > 0)

@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from recipec.component import find
-from recipec.diagnostics.errors import trie as faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.attention.dense import Dense
+from recipec.component import find_component
+from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import pad_rows
-from recipec.runtime.context import Setting, cache_folder
+from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.model.causal_lm import Attention, CausalLm, Origin
 from recipec.spec.attention import Dense as DenseSpec
 
@@ -24,13 +24,13 @@ _separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether a model's head parts from its decoder, found out once."""
 
 
-class Given(CausalLm):
+class GivenModel(CausalLm):
     """A policy around a model that is in memory already; it has no tokenizer and saves nothing."""
 
     def __init__(self, model: Any, cache: Path, temperature: float = 1.0) -> None:
         """Take the model as it is: its weights, its device and what of it trains."""
         self.device = next(model.parameters()).device
-        self.setting = Setting(Path(), cache, 0, "", temperature, self.device)
+        self.context = StageContext(Path(), cache, 0, "", temperature, self.device)
         self.origin = Origin("directory", type(model).__name__)
         self.model, self.adapted, self.calls = model, None, 0
         if model not in _separable:
@@ -39,7 +39,7 @@ class Given(CausalLm):
             for module, was in training.items():
                 module.training = was
         self.separable = _separable[model]
-        self.attention: Attention = Dense(DenseSpec(), self.setting)
+        self.attention: Attention = DenseAttention(DenseSpec(), self.context)
 
     @contextmanager
     def _drawn(self) -> Iterator[None]:
@@ -71,16 +71,16 @@ def sequence_logprobs(
         temperature: Divides the logits.
 
     Raises:
-        Refused: RC835, a sequence is none of the model's; RC830, RC731 or RC602, the model cannot be computed so.
+        RecipeError: RC835, a sequence is none of the model's; RC830, RC731 or RC602, the model cannot be computed so.
     """
     inner: Any = model
     if hasattr(model, "get_base_model"):  # peft's wrapper, whose adapters are layers of the model itself
         inner = inner.get_base_model()
-    policy = Given(inner, cache_folder(), temperature)
+    policy = GivenModel(inner, cache_folder(), temperature)
     rows = [_ids(place, row, policy) for place, row in enumerate(sequences)]
-    spec = find("attention", attention)
+    spec = find_component("attention", attention)
     assert spec is not None, attention
-    policy.use(spec().load()(spec(), policy.setting))
+    policy.use(spec().load()(spec(), policy.context))
     if not any(len(row) > 1 for row in rows):
         return [torch.zeros(0, device=policy.device) for _ in rows]
     tokens_RT = pad_rows(rows, torch.int64)
@@ -94,16 +94,18 @@ def _ids(place: int, row: Sequence[int] | Tensor, policy: CausalLm) -> list[int]
     """Return a sequence as ids of the model.
 
     Raises:
-        Refused: RC835.
+        RecipeError: RC835.
     """
     ids = row.tolist() if isinstance(row, Tensor) else list(row)
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise Refused(faults.bad_sequence(place, "is no row of whole numbers"))
+        raise RecipeError(errors.bad_sequence(place, "is no row of whole numbers"))
     wrong = next((i for i in ids if not 0 <= i < policy.vocabulary), None)
     if wrong is not None:
-        raise Refused(faults.bad_sequence(place, f"has the id {wrong}, and the vocabulary {policy.vocabulary} entries"))
+        raise RecipeError(
+            errors.bad_sequence(place, f"has the id {wrong}, and the vocabulary {policy.vocabulary} entries")
+        )
     if len(ids) > policy.max_positions:
-        raise Refused(
-            faults.bad_sequence(place, f"has {len(ids)} tokens, and the model {policy.max_positions} positions")
+        raise RecipeError(
+            errors.bad_sequence(place, f"has {len(ids)} tokens, and the model {policy.max_positions} positions")
         )
     return ids

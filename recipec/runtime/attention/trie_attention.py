@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from recipec.component import Component
-from recipec.diagnostics.errors import trie as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import interface, prefix_tree
 from recipec.runtime.attention.certification.cache import certificate
 from recipec.runtime.attention.kernels import flash
 from recipec.runtime.attention.microbatch_packing import Sharing
-from recipec.runtime.model.logprob_head import Predictors
+from recipec.runtime.model.logprob_head import TargetHiddenStates
 
 if TYPE_CHECKING:
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.model.causal_lm import CausalLm
 
 _KEPT = 64  # forests kept for the next pass over the same rows: the old policy's, the reference's, the next epoch's
@@ -36,7 +36,7 @@ class Shared:
     """Tokens computed."""
 
 
-class Trie:
+class TrieAttention:
     """A forest of all prefixes; see :class:`recipec.spec.attention.Trie`."""
 
     padded = False
@@ -44,49 +44,51 @@ class Trie:
     sharing: Sharing = "prefixes"
     """What rows of one micro-batch share."""
 
-    def __init__(self, spec: Component, setting: Setting) -> None:
-        """Take the knobs."""
-        self.spec, self.setting = spec, setting
+    def __init__(self, spec: Component, context: StageContext) -> None:
+        """Take the parameters."""
+        self.spec, self.context = spec, context
         self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")
         self.layers = 0
         self.shared = Shared()
-        self._forests: OrderedDict[bytes, prefix_tree.Trie] = OrderedDict()
+        self._forests: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
 
-    def again(self) -> Trie:
+    def again(self) -> TrieAttention:
         """Return an unbound one, for a second model."""
-        return type(self)(self.spec, self.setting)
+        return type(self)(self.spec, self.context)
 
     def bind(self, policy: CausalLm) -> None:
         """Take the model over, after one of its architecture has shown that it computes forests as it does rows.
 
         Raises:
-            Refused: RC830, it does not; RC831, the kernel cannot.
+            RecipeError: RC830, it does not; RC831, the kernel cannot.
         """
         config: Any = policy.model.config
-        name = str(self.spec.called)
+        name = str(self.spec.type_name)
         if self.kernel == "flex" and policy.device.type != "cuda":
-            raise Refused(faults.kernel_not_here("flex", "it has no backward on a CPU"))
+            raise RecipeError(errors.kernel_not_here("flex", "it has no backward on a CPU"))
         capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
         if self.kernel == "flash" and capped and not flash.caps(policy.device):
-            raise Refused(faults.kernel_not_here("flash", "the layers cap their scores"))
-        found = certificate(config, self.setting.cache)
+            raise RecipeError(errors.kernel_not_here("flash", "the layers cap their scores"))
+        found = certificate(config, self.context.cache)
         if not found.equal:
-            raise Refused(faults.not_certified(name, str(config.model_type), found.why))
+            raise RecipeError(errors.not_certified(name, str(config.model_type), found.why))
         self.layers, _ = interface.bind(policy.model)
 
-    def predictors(self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Predictors:
+    def target_hidden_states(
+        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> TargetHiddenStates:
         """Return the hidden states before each scored position, those that rows share once.
 
         The last token of a row predicts nothing that is scored, and is left out.
 
         Raises:
-            Refused: RC832, rows do not begin at their first token or have holes; RC833, a layer went another way.
+            RecipeError: RC832, rows do not begin at their first token or have holes; RC833, a layer went another way.
         """
         device = tokens_RT.device
         tokens, attend, scored = (t.cpu().numpy() for t in (tokens_RT, attend_RT, scored_RT))
         lengths = attend.sum(-1)
         if not (attend == (np.arange(attend.shape[1]) < lengths[:, None])).all():
-            raise Refused(faults.mask_from_outside("a row does not begin at its first token, or has holes"))
+            raise RecipeError(errors.mask_from_outside("a row does not begin at its first token, or has holes"))
         forest = self.forest(tokens, np.maximum(lengths - 1, 0), scored)
         assert forest.size, "no row has two tokens"
         self.shared.dense_tokens += forest.dense_tokens
@@ -99,7 +101,7 @@ class Trie:
                 position_ids=positions(forest, None if turned_3RT is None else turned_3RT.cpu().numpy()).to(device),
             )
         if made.calls != self.layers:
-            raise Refused(faults.layer_missed(made.calls, self.layers))
+            raise RecipeError(errors.layer_missed(made.calls, self.layers))
         row, column = scored.nonzero()
         # what follows a token is a pair of its own: one predictor may have several targets
         asked = forest.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
@@ -108,9 +110,9 @@ class Trie:
         at, which, target, back = (
             torch.from_numpy(found).to(device) for found in (nodes, predictor, pairs % policy.vocabulary, gather)
         )
-        return Predictors(hidden_1NH[0, at], which, target, back)
+        return TargetHiddenStates(hidden_1NH[0, at], which, target, back)
 
-    def forest(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.Trie:
+    def forest(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
         """Merge rows; those of an earlier pass are looked up."""
         prompts = None
         if self.sharing == "prompts":
@@ -127,7 +129,7 @@ class Trie:
         return self._forests[key]
 
 
-def positions(forest: prefix_tree.Trie, turned_3RT: Any = None) -> Tensor:
+def positions(forest: prefix_tree.PrefixTree, turned_3RT: Any = None) -> Tensor:
     """Return positions of a forest's tokens: their depth [1, N], or those they have in any of their rows [3, 1, N]."""
     if turned_3RT is None:
         return torch.from_numpy(forest.position_N)[None]
@@ -137,7 +139,7 @@ def positions(forest: prefix_tree.Trie, turned_3RT: Any = None) -> Tensor:
     return torch.from_numpy(found_3N)[:, None]
 
 
-class SharedPrefix(Trie):
+class SharedPrefix(TrieAttention):
     """One shared prompt and its answers; see :class:`recipec.spec.attention.SharedPrefix`."""
 
     sharing: Sharing = "prompts"

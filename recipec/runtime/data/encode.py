@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.data.files import Row, kind_of
 from recipec.runtime.images.parts import before_text, places_in, read_content, with_places
@@ -76,7 +76,7 @@ class Encoder:
             said = self.with_system(with_places(row, "images", said, len(images)))
             ids = tuple(self._render(said, images, generation=True))
         if not ids:
-            raise Refused(faults.empty_text(row.file, row.number, "prompt"))
+            raise RecipeError(errors.empty_text(row.file, row.number, "prompt"))
         return Task(row.index, said, ids, row.columns if columns is None else columns, images=images)
 
     def _render(self, messages: Sequence[Message], images: Sequence[Picture], *, generation: bool) -> list[int]:
@@ -111,7 +111,7 @@ class Encoder:
         """Encode a conversation; the assistant's turns from message ``first`` on are trained, each with its end token.
 
         Raises:
-            Refused: RC710, the template rewrites what stands before a turn; RC866.
+            RecipeError: RC710, the template rewrites what stands before a turn; RC866.
         """
         messages = with_places(row, "images", messages, len(images))
         rendered: list[int] = []  # the turns so far as the template writes them
@@ -125,9 +125,9 @@ class Encoder:
             after = self._render(messages[: turn + 1], images, generation=False)
             written = self._written(messages[:turn], message, before, after, images)
             if before[: len(rendered)] != rendered or written is None:
-                raise Refused(faults.template_breaks_prefix(row.file, row.number, turn + 1))
+                raise RecipeError(errors.template_breaks_prefix(row.file, row.number, turn + 1))
             if not written:
-                raise Refused(faults.empty_text(row.file, row.number, f"messages[{turn}]"))
+                raise RecipeError(errors.empty_text(row.file, row.number, f"messages[{turn}]"))
             built += before[len(rendered) :]
             # What a template writes after the end token is never sampled, so it is not trained either.
             ends = [i for i, token in enumerate(written, 1) if token in self.policy.stop_ids] or [len(written)]
@@ -136,7 +136,7 @@ class Encoder:
             built, rendered = built + written, after
         if not end:
             problem = "has no message of the assistant to learn"
-            raise Refused(faults.wrong_type(row.file, row.number, "messages", problem))
+            raise RecipeError(errors.wrong_type(row.file, row.number, "messages", problem))
         return Example(row.index, tuple(built[:end]), tuple(trained), images[:seen])
 
     def _written(
@@ -163,7 +163,7 @@ class Encoder:
 def _only_text(row: Row, messages: Sequence[Message]) -> str:
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         problem = "is a conversation, and the prompt is plain text: set data.chat, or give the prompt as messages"
-        raise Refused(faults.wrong_type(row.file, row.number, "completion", problem))
+        raise RecipeError(errors.wrong_type(row.file, row.number, "completion", problem))
     text: str = messages[0]["content"]
     return text
 
@@ -172,7 +172,7 @@ def read_text(row: Row, column: str) -> Text:
     """Return a column that is text or a conversation, checked.
 
     Raises:
-        Refused: RC706 or RC707.
+        RecipeError: RC706 or RC707.
     """
     value = row.columns[column]
     if isinstance(value, str):
@@ -185,15 +185,15 @@ def read_messages(row: Row, column: str) -> Sequence[Message]:
     """Return a column that is a conversation, checked message by message.
 
     Raises:
-        Refused: RC706 or RC707.
+        RecipeError: RC706 or RC707.
     """
     value = row.columns[column]
     if not isinstance(value, list):
         forms = "a list of chat messages" if isinstance(value, str) else "text or a list of chat messages"
         problem = f"must be {forms}, this is {kind_of(value)}"
-        raise Refused(faults.wrong_type(row.file, row.number, column, problem))
+        raise RecipeError(errors.wrong_type(row.file, row.number, column, problem))
     if not value:
-        raise Refused(faults.empty_text(row.file, row.number, column))
+        raise RecipeError(errors.empty_text(row.file, row.number, column))
     return [_checked(row, f"{column}[{number}]", message) for number, message in enumerate(value)]
 
 
@@ -216,13 +216,13 @@ def _checked(row: Row, where: str, message: Any) -> Message:
         _check_text(row, where, text, empty=message["role"] == "system" or not isinstance(content, str))
         found: Message = message
         return found
-    raise Refused(faults.wrong_type(row.file, row.number, where, problem))
+    raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
 
 
 def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None:
     if not empty and not text.strip():
-        raise Refused(faults.empty_text(row.file, row.number, where))
+        raise RecipeError(errors.empty_text(row.file, row.number, where))
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused(faults.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None

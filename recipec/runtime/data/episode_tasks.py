@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.sources import Encoded, Source
 from recipec.spec import data as specs
 
@@ -19,18 +19,18 @@ class EnvironmentTasks(Source):
     What the policy reads is the environment's to say when an episode starts, so a task has no tokens of its own.
     """
 
-    def __init__(self, spec: specs.EnvironmentTasks, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: specs.EnvironmentTasks, context: StageContext) -> None:
+        super().__init__(spec, context)
         self.spec = spec
         self.shown = f"split `{spec.split}` of the environment"
 
     def encoded(self) -> list[Encoded]:
         """List the tasks of a split, in the environment's order."""
-        environment = self.setting.environment
+        environment = self.context.environment
         assert environment is not None, "the checks ask for an environment with tasks"
         made = environment.tasks(self.spec.split, self.spec.size, self.spec.task_seed)[: self.spec.limit]
         if not made:
-            raise Refused(faults.no_rows(self.shown, "it has no such tasks"))
+            raise RecipeError(errors.no_rows(self.shown, "it has no such tasks"))
         return [(Task(i, _goal(columns), (), dict(columns)),) for i, columns in enumerate(made)]
 
 

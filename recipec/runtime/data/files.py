@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import RecipeError
 
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")
@@ -38,7 +38,7 @@ def read_rows(path: Path, split: str | None, shown: str, limit: int | None = Non
     """Read the rows of a file, or of a folder's split; ``shown`` is how messages name the path.
 
     Raises:
-        Refused: RC700 to RC704, with file and row.
+        RecipeError: RC700 to RC704, with file and row.
     """
     lines = (
         (name, number, columns)
@@ -47,7 +47,7 @@ def read_rows(path: Path, split: str | None, shown: str, limit: int | None = Non
     )
     rows = [Row(index, *line) for index, line in enumerate(itertools.islice(lines, limit))]
     if not rows:
-        raise Refused(faults.no_rows(shown))
+        raise RecipeError(errors.no_rows(shown))
     return rows
 
 
@@ -55,22 +55,22 @@ def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
         if not found:
-            raise Refused(faults.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
+            raise RecipeError(errors.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
         names = {p.stem for p in found}
         if split is not None:
             found = [p for p in found if p.stem == split or p.stem.startswith(f"{split}-")]
         if not found or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
-            raise Refused(faults.which_split(shown, split, names))
+            raise RecipeError(errors.which_split(shown, split, names))
         return [(p, f"{shown.rstrip('/')}/{p.name}") for p in found]
     if not path.exists():
         siblings = (p.name for p in path.parent.iterdir()) if path.parent.is_dir() else ()
-        raise Refused(faults.data_missing(shown, "there is no such file or folder", siblings))
+        raise RecipeError(errors.data_missing(shown, "there is no such file or folder", siblings))
     if not path.is_file():
-        raise Refused(faults.data_missing(shown, "it is neither a file nor a folder"))
+        raise RecipeError(errors.data_missing(shown, "it is neither a file nor a folder"))
     if path.suffix not in ENDINGS:
-        raise Refused(faults.unreadable_data(shown, f"`{path.suffix or path.name}` is no format we read"))
+        raise RecipeError(errors.unreadable_data(shown, f"`{path.suffix or path.name}` is no format we read"))
     if split is not None and split != path.stem:
-        raise Refused(faults.which_split(shown, split, {path.stem}))
+        raise RecipeError(errors.which_split(shown, split, {path.stem}))
     return [(path, shown)]
 
 
@@ -86,7 +86,7 @@ def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise Refused(faults.data_missing(shown, os.strerror(error.errno or 0))) from None
+        raise RecipeError(errors.data_missing(shown, os.strerror(error.errno or 0))) from None
     with stream:
         for number, line in enumerate(stream, 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -98,19 +98,19 @@ def _parse(line: bytes, shown: str, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8").rstrip(), parse_constant=_refuse)
     except UnicodeDecodeError as error:
-        raise Refused(faults.broken_row(shown, number, f"not UTF-8 at byte {error.start + 1}")) from None
+        raise RecipeError(errors.broken_row(shown, number, f"not UTF-8 at byte {error.start + 1}")) from None
     except json.JSONDecodeError as error:
         problem = f"not JSON at column {error.colno}: {error.msg}"
         if number == 1 and line.lstrip().startswith((b"[", b"{")) and not line.rstrip().endswith((b"]", b"}")):
             problem += " (is it one document over many lines?)"
-        raise Refused(faults.broken_row(shown, number, problem, error.colno)) from None
+        raise RecipeError(errors.broken_row(shown, number, problem, error.colno)) from None
     except RecursionError:
-        raise Refused(faults.broken_row(shown, number, "not JSON: nested too deeply")) from None
+        raise RecipeError(errors.broken_row(shown, number, "not JSON: nested too deeply")) from None
     except ValueError as error:
         problem = "a number has thousands of digits" if "digits" in str(error) else f"not JSON: {error}"
-        raise Refused(faults.broken_row(shown, number, problem)) from None
+        raise RecipeError(errors.broken_row(shown, number, problem)) from None
     if not isinstance(row, dict):
-        raise Refused(faults.broken_row(shown, number, f"a JSON object is needed, this is {kind_of(row)}"))
+        raise RecipeError(errors.broken_row(shown, number, f"a JSON object is needed, this is {kind_of(row)}"))
     return row
 
 
@@ -119,7 +119,7 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
         import pyarrow as pa  # noqa: PLC0415 - JSONL does not need it
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        raise Refused(faults.package_missing("pyarrow", "train", "reading parquet")) from None
+        raise RecipeError(errors.package_missing("pyarrow", "train", "reading parquet")) from None
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
@@ -129,7 +129,7 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, row
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(faults.unreadable_data(shown, f"not a whole parquet file: {problem}")) from None
+        raise RecipeError(errors.unreadable_data(shown, f"not a whole parquet file: {problem}")) from None
 
 
 def kind_of(value: Any) -> str:
@@ -146,12 +146,12 @@ def hub_folder(name: str) -> Path:
     Only data files are fetched; a dataset's own loading script is never run.
 
     Raises:
-        Refused: RC709, the hub cannot be reached and the cache does not have it; RC716.
+        RecipeError: RC709, the hub cannot be reached and the cache does not have it; RC716.
     """
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub datasets need it
     except ImportError:
-        raise Refused(faults.package_missing("huggingface_hub", "train", "a dataset of the hub")) from None
+        raise RecipeError(errors.package_missing("huggingface_hub", "train", "a dataset of the hub")) from None
     repository, _, revision = name.partition("@")
     patterns = [f"*{ending}" for ending in ENDINGS]
     try:
@@ -159,6 +159,6 @@ def hub_folder(name: str) -> Path:
     except (OSError, ValueError) as error:
         # every error of the hub's client is one of these two
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Refused(faults.hub_unavailable(name, problem)) from None
+        raise RecipeError(errors.hub_unavailable(name, problem)) from None
     root = Path(folder)
     return root / "data" if (root / "data").is_dir() else root

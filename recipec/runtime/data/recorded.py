@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import credit as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import credit as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import pad_rows
 
 STDIN = "-"
@@ -61,11 +61,11 @@ def read_recorded(path: Path) -> list[Recorded]:
     Of a folder, what evaluations wrote (``eval-*``) is left out: nobody credits it, and its prompts are others.
 
     Raises:
-        Refused: RC797.
+        RecipeError: RC797.
     """
     rows = [row for name, data in _texts(path) for row in _rows(name, data)]
     if not rows:
-        raise Refused(faults.bad_row(str(path), 0, "there are no rows"))
+        raise RecipeError(errors.bad_row(str(path), 0, "there are no rows"))
     return rows
 
 
@@ -81,7 +81,7 @@ def _texts(path: Path) -> Iterator[tuple[str, bytes]]:
             yield str(file), file.read_bytes()
         except OSError as error:
             problem = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-            raise Refused(faults.bad_row(str(file), 0, problem)) from None
+            raise RecipeError(errors.bad_row(str(file), 0, problem)) from None
 
 
 def _rows(name: str, data: bytes) -> Iterator[Recorded]:
@@ -91,13 +91,13 @@ def _rows(name: str, data: bytes) -> Iterator[Recorded]:
         try:
             yield _row(json.loads(text, **_STRICT), name, line)
         except RecursionError:
-            raise Refused(faults.bad_row(name, line, "it is nested too deeply")) from None
+            raise RecipeError(errors.bad_row(name, line, "it is nested too deeply")) from None
         except json.JSONDecodeError as problem:
-            raise Refused(faults.bad_row(name, line, f"{problem.msg}, at character {problem.pos + 1}")) from None
+            raise RecipeError(errors.bad_row(name, line, f"{problem.msg}, at character {problem.pos + 1}")) from None
         except UnicodeDecodeError as problem:
-            raise Refused(faults.bad_row(name, line, f"byte {problem.start + 1} is no UTF-8")) from None
+            raise RecipeError(errors.bad_row(name, line, f"byte {problem.start + 1} is no UTF-8")) from None
         except ValueError as problem:
-            raise Refused(faults.bad_row(name, line, str(problem))) from None
+            raise RecipeError(errors.bad_row(name, line, str(problem))) from None
 
 
 def _refuse(constant: str) -> float:
@@ -203,7 +203,7 @@ def need(rows: Sequence[Recorded], reads: Collection[str], *, stepwise: bool, pe
     A row that is a whole trajectory is an episode of its own where it does not say which.
 
     Raises:
-        Refused: RC799 naming the column and the row; RC797, two copies of a step disagree.
+        RecipeError: RC799 naming the column and the row; RC797, two copies of a step disagree.
     """
     asked = [name for signal, name in _IDS.items() if signal in reads]
     if stepwise and "episode_id_R" in reads and "episode_id" not in asked:
@@ -217,7 +217,7 @@ def need(rows: Sequence[Recorded], reads: Collection[str], *, stepwise: bool, pe
         if "attend_RT" in reads and row.trained is None:
             lacks.append("response_len")
         if lacks and not (lacks == ["state"] and math.isnan(row.reward)):
-            raise Refused(faults.column_missing(row.file, row.line, lacks[0]))
+            raise RecipeError(errors.column_missing(row.file, row.line, lacks[0]))
     if "step_R" in reads:
         _agree(rows)
 
@@ -229,7 +229,7 @@ def _agree(rows: Sequence[Recorded]) -> None:
         if seen.reward != row.reward and not (math.isnan(seen.reward) and math.isnan(row.reward)):
             where = f"line {seen.line}" + (f" of {seen.file}" if seen.file != row.file else "")
             problem = f"it repeats the episode and the step of {where} with another reward"
-            raise Refused(faults.bad_row(row.file, row.line, problem))
+            raise RecipeError(errors.bad_row(row.file, row.line, problem))
 
 
 def _episode(row: Recorded, place: int) -> Any:

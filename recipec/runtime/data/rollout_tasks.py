@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.errors import images as image_faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.errors import images as image_errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Example, Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import RolloutRow, read_rollouts
 from recipec.runtime.data.sources import Encoded, Source
-from recipec.runtime.images.image_store import album_of, sees
+from recipec.runtime.images.image_store import image_store_of, is_vision_model
 from recipec.runtime.images.picture import Picture, places
 from recipec.spec import data as specs
 
@@ -22,15 +22,15 @@ class Rollouts(Source):
     Rows that are steps of one episode are taken together, or not at all.
     """
 
-    def __init__(self, spec: specs.Rollouts, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: specs.Rollouts, context: StageContext) -> None:
+        super().__init__(spec, context)
         self.spec = spec
         self.shown = spec.rollouts
         self._place: dict[int, tuple[str, int]] = {}
 
     def encoded(self) -> list[Encoded]:
         """Choose the best rows of each prompt; their ids are taken as they were sampled."""
-        rows = read_rollouts(self.setting.artifacts[self.spec.rollouts], self.spec.rollouts)
+        rows = read_rollouts(self.context.artifacts[self.spec.rollouts], self.spec.rollouts)
         by_prompt: dict[int, dict[tuple[str, int], list[RolloutRow]]] = {}
         failed = low = 0
         for row in rows:
@@ -43,7 +43,7 @@ class Rollouts(Source):
                 by_prompt.setdefault(row.prompt_id, {}).setdefault((row.file, episode), []).append(row)
         if not by_prompt:
             counts = f"of {len(rows)} rows {failed} have no reward, {low} have less than `min_reward`"
-            raise Refused(faults.nothing_kept(self.spec.rollouts, counts))
+            raise RecipeError(errors.nothing_kept(self.spec.rollouts, counts))
         episodes = [sorted(e.values(), key=lambda rows: -rows[0].reward) for _, e in sorted(by_prompt.items())]
         best = [rows for prompt in episodes for rows in prompt[: self.spec.per_prompt]]
         chosen = [row for rows in best for row in rows][: self.spec.limit]
@@ -51,43 +51,43 @@ class Rollouts(Source):
         return [self._encode(row) for row in chosen]
 
     def _encode(self, row: RolloutRow) -> Encoded:
-        task = as_task(row, self.setting)
-        return (task,) if self.kind == "rl" else (task, as_example(row, self.setting))
+        task = as_task(row, self.context)
+        return (task,) if self.kind == "rl" else (task, as_example(row, self.context))
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
         return self._place[task.id]
 
 
-def as_task(row: RolloutRow, setting: Setting) -> Task:
+def as_task(row: RolloutRow, context: StageContext) -> Task:
     """Return the task of a sampled row, with the images that the policy saw then.
 
     Raises:
-        Refused: RC861 to RC865, RC869.
+        RecipeError: RC861 to RC865, RC869.
     """
-    return Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns, images=_seen(row, setting))
+    return Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns, images=_seen(row, context))
 
 
-def as_example(row: RolloutRow, setting: Setting) -> Example:
+def as_example(row: RolloutRow, context: StageContext) -> Example:
     """Return a sampled row as an example with exactly its ids, and the images that the policy saw then.
 
     Raises:
-        Refused: RC861 to RC865, RC869.
+        RecipeError: RC861 to RC865, RC869.
     """
     ids, start = (*row.prompt_ids, *row.ids), len(row.prompt_ids)
-    return Example(row.prompt_id, ids, ((False,) * start) + row.trained, _seen(row, setting))
+    return Example(row.prompt_id, ids, ((False,) * start) + row.trained, _seen(row, context))
 
 
-def _seen(row: RolloutRow, setting: Setting) -> tuple[Picture, ...]:
+def _seen(row: RolloutRow, context: StageContext) -> tuple[Picture, ...]:
     if not row.images:
         return ()
-    if not sees(setting.policy):
-        raise Refused(image_faults.images_unseen(row.file, row.line, "images", "the policy reads text alone"))
-    album = album_of(setting)
-    found = tuple(album.again(setting.root, path, digest, row.file, row.line) for path, digest in row.images)
+    if not is_vision_model(context.policy):
+        raise RecipeError(image_errors.images_unseen(row.file, row.line, "images", "the policy reads text alone"))
+    image_store = image_store_of(context)
+    found = tuple(image_store.again(context.root, path, digest, row.file, row.line) for path, digest in row.images)
     try:
         places(row.prompt_ids, found)
     except ValueError:
         # what the model sees is the same, and other tokens stand for it: another tokenizer
-        raise Refused(image_faults.image_changed(row.file, row.line, row.images[0][0])) from None
+        raise RecipeError(image_errors.image_changed(row.file, row.line, row.images[0][0])) from None
     return found

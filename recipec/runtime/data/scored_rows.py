@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.images.picture import places
 
@@ -151,11 +151,11 @@ def read_rollouts(folder: Path, shown: str) -> list[RolloutRow]:
     Rows in which the policy wrote nothing, as in an episode that could not begin, are left out.
 
     Raises:
-        Refused: RC717, there is none, or a row is not what ``write_rows`` writes.
+        RecipeError: RC717, there is none, or a row is not what ``write_rows`` writes.
     """
     files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if not files:
-        raise Refused(faults.broken_rollouts(shown, 0, "there are no rows"))
+        raise RecipeError(errors.broken_rollouts(shown, 0, "there are no rows"))
     rows = []
     for path in files:
         name = f"{shown}/{path.name}"
@@ -166,7 +166,7 @@ def read_rollouts(folder: Path, shown: str) -> list[RolloutRow]:
                     rows.append(_read(row, name, line))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
-                raise Refused(faults.broken_rollouts(name, line, problem)) from None
+                raise RecipeError(errors.broken_rollouts(name, line, problem)) from None
     return rows
 
 

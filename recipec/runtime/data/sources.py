@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.errors import images as image_faults
-from recipec.diagnostics.errors import reward as reward_faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.errors import images as image_errors
+from recipec.diagnostics.errors import reward as reward_errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.templates import render_rows
-from recipec.run.worker_pool import Declined, Lost, Pool
+from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Example, Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Encoder, Text, read_messages, read_text
 from recipec.runtime.data.files import Row, hub_folder, read_rows
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import read_template
-from recipec.runtime.images.image_store import album_of, sees
+from recipec.runtime.images.image_store import image_store_of, is_vision_model
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
 from recipec.spec import data as specs
@@ -47,14 +47,14 @@ class Source(ABC):
     shown: str
     """How messages name the data."""
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, spec: Spec, context: StageContext) -> None:
+        self.context = context
         self.kind: Kind = "rl"
         self.left_out = 0
         """Rows over ``max_length`` that were dropped."""
         self.truncated = 0
         self._common = spec
-        self._table = Table({}, setting)
+        self._table = Table({}, context)
 
     @abstractmethod
     def encoded(self) -> list[Encoded]:
@@ -63,23 +63,23 @@ class Source(ABC):
     @functools.cached_property
     def encoder(self) -> Encoder:
         """Text and conversations in the policy's tokens."""
-        assert self.setting.policy is not None, "the policy is loaded before the data is encoded"
+        assert self.context.policy is not None, "the policy is loaded before the data is encoded"
         assert isinstance(self._common, specs.File | specs.ReasoningGym), "others bring their ids, or need none"
-        policy: Any = self.setting.policy
+        policy: Any = self.context.policy
         return Encoder(policy, self._common.system, self._common.chat, _opening(policy))
 
     def prepare(self, kind: Kind) -> None:
         """Read and encode the rows for a stage of ``kind``.
 
         Raises:
-            Refused: RC700 to RC718, naming file and row.
+            RecipeError: RC700 to RC718, naming file and row.
         """
         self.kind, self.left_out, self.truncated = kind, 0, 0
         kept = [bounded for row in self.encoded() if (bounded := self._bound(row)) is not None]
         if not kept:
-            raise Refused(faults.no_rows(self.shown, f"all {self.left_out} are too long"))
+            raise RecipeError(errors.no_rows(self.shown, f"all {self.left_out} are too long"))
         columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
-        self._table = Table(columns, self.setting, shuffle=self._common.shuffle)
+        self._table = Table(columns, self.context, shuffle=self._common.shuffle)
 
     @property
     def tasks(self) -> list[Task]:
@@ -113,7 +113,7 @@ class Source(ABC):
         task, *examples = row
         length = max([len(example.ids) for example in examples] or [len(task.prompt_ids)])
         # a prompt leaves a position to write in
-        room = getattr(self.setting.policy, "max_positions", length + 1) - (not examples)
+        room = getattr(self.context.policy, "max_positions", length + 1) - (not examples)
         bound = room if limit is None else min(limit, room)
         if length <= bound:
             return row
@@ -126,8 +126,8 @@ class Source(ABC):
             file, number = self.place(task)
             truncatable = self.kind == "sft"
             if limit is not None and length > limit:
-                raise Refused(faults.overlong_row(file, number, length, limit, truncatable=truncatable))
-            raise Refused(faults.row_over_positions(file, number, length, room, truncatable=truncatable))
+                raise RecipeError(errors.overlong_row(file, number, length, limit, truncatable=truncatable))
+            raise RecipeError(errors.row_over_positions(file, number, length, room, truncatable=truncatable))
         self.left_out += 1
         return None
 
@@ -140,11 +140,11 @@ class Source(ABC):
         template = getattr(self._common, "template", None)
         if template is None:
             return None
-        text = read_template(self.setting.root / template, template)
+        text = read_template(self.context.root / template, template)
         made = render_rows(text, template, [row.columns for row in rows], lambda i: _named(rows[i]))
         for row, prompt in zip(rows, made, strict=True):
             if not prompt.strip():
-                raise Refused(faults.empty_text(row.file, row.number, f"the prompt that {template} renders"))
+                raise RecipeError(errors.empty_text(row.file, row.number, f"the prompt that {template} renders"))
         return made
 
 
@@ -170,8 +170,8 @@ def _opening(policy: Any) -> tuple[int, ...]:
 class File(Source):
     """Rows of a file, a folder or the hub; see :class:`recipec.spec.data.File`."""
 
-    def __init__(self, spec: specs.File, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: specs.File, context: StageContext) -> None:
+        super().__init__(spec, context)
         self.spec = spec
         self.shown = spec.path or spec.hub or ""
         self._rows: list[Row] = []
@@ -181,7 +181,7 @@ class File(Source):
     def encoded(self) -> list[Encoded]:
         """Read every row and encode what the stage's kind needs of it."""
         spec = self.spec
-        path = self.setting.root / spec.path if spec.path is not None else hub_folder(spec.hub or "")
+        path = self.context.root / spec.path if spec.path is not None else hub_folder(spec.hub or "")
         rows = [self._aliased(row) for row in read_rows(path, spec.split, self.shown, spec.limit)]
         self._place = {row.index: (row.file, row.number) for row in rows}
         self._images = self._pictures(rows, path)
@@ -203,22 +203,22 @@ class File(Source):
             if paths:
                 self._shown(row, name, paths[0])
             found[row.index] = tuple(
-                album_of(self.setting).picture(folder, one, (said / one).as_posix(), *place) for one in paths
+                image_store_of(self.context).picture(folder, one, (said / one).as_posix(), *place) for one in paths
             )
-        if column and sees(self.setting.policy) and not any(found.values()):
-            raise Refused(image_faults.no_images(self.shown, column, rows[0].columns))
+        if column and is_vision_model(self.context.policy) and not any(found.values()):
+            raise RecipeError(image_errors.no_images(self.shown, column, rows[0].columns))
         return found
 
     def _shown(self, row: Row, column: str, path: str) -> None:
         """Refuse images that nobody would look at, or that were not fetched."""
-        who = "" if sees(self.setting.policy) else "the policy reads text alone"
-        if not who and self.setting.environment is not None:
+        who = "" if is_vision_model(self.context.policy) else "the policy reads text alone"
+        if not who and self.context.environment is not None:
             who = "an environment writes the prompts of the stage, without them"
         if who:
-            raise Refused(image_faults.images_unseen(row.file, row.number, column, who))
+            raise RecipeError(image_errors.images_unseen(row.file, row.number, column, who))
         if self.spec.hub is not None:
             problem = "images of the hub are not fetched: download the data set into a folder, and name that"
-            raise Refused(image_faults.image_missing(row.file, row.number, path, problem))
+            raise RecipeError(image_errors.image_missing(row.file, row.number, path, problem))
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
@@ -232,10 +232,10 @@ class File(Source):
         self._need(row, "answer")
         return Row(row.index, row.file, row.number, {**row.columns, "answer": row.columns[name]})
 
-    def _need(self, row: Row, knob: str) -> str:
-        name: str = getattr(self.spec.columns, knob)
+    def _need(self, row: Row, param: str) -> str:
+        name: str = getattr(self.spec.columns, param)
         if name not in row.columns:
-            raise Refused(faults.missing_column(row.file, row.number, name, row.columns, knob))
+            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, param))
         return name
 
     def _prompt(self, row: Row, rendered: str | None) -> Text:
@@ -245,7 +245,7 @@ class File(Source):
         prompt = self._prompt(row, rendered)
         if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
             problem = "ends with the assistant's message, and the policy is to write it"
-            raise Refused(faults.wrong_type(row.file, row.number, self.spec.columns.prompt, problem))
+            raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.prompt, problem))
         return (self._encoded(row, prompt),)
 
     def _encoded(self, row: Row, prompt: Text) -> Task:
@@ -267,14 +267,14 @@ class File(Source):
         return task, self.encoder.example(row, task, read_text(row, self._need(row, "completion")))
 
     def _dpo(self, row: Row, rendered: str | None) -> Encoded:
-        chosen, rejected = (read_text(row, self._need(row, knob)) for knob in ("chosen", "rejected"))
+        chosen, rejected = (read_text(row, self._need(row, param)) for param in ("chosen", "rejected"))
         whole = not isinstance(chosen, str) and not isinstance(rejected, str) and chosen[0]["role"] != "assistant"
         if whole and rendered is None:
             # The prompt is what both conversations begin with, whether or not a column repeats it.
             shared = _shared(chosen, rejected)
             if not 0 < shared < min(len(chosen), len(rejected)):
                 problem = "must begin with the prompt, as `rejected` does, and end with an answer"
-                raise Refused(faults.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
+                raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
             prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         else:
             prompt = self._prompt(row, rendered)
@@ -295,31 +295,31 @@ class ReasoningGym(Source):
     several verifiers of the package evaluate the answer they are given.
     """
 
-    def __init__(self, spec: specs.ReasoningGym, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: specs.ReasoningGym, context: StageContext) -> None:
+        super().__init__(spec, context)
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
         argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = Pool("recipec.runtime.reward.worker_judges:gym", argument)
+        self._pool = WorkerPool("recipec.runtime.reward.worker_judges:gym", argument)
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""
         try:
             (made,) = self._pool.ask([None], START_SECONDS)
-        except Declined as problem:
-            raise Refused(self._declined(problem)) from None
-        if isinstance(made, Lost):
-            raise Refused(faults.task_options(self.spec.task, made.message or "making the tasks took too long"))
+        except HandlerError as problem:
+            raise RecipeError(self._declined(problem)) from None
+        if isinstance(made, WorkerFailure):
+            raise RecipeError(errors.task_options(self.spec.task, made.message or "making the tasks took too long"))
         rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made[: self.spec.limit])]
         questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
         return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
 
-    def _declined(self, problem: Declined) -> Any:
+    def _declined(self, problem: HandlerError) -> Any:
         if problem.error == "LookupError":
-            return faults.unknown_task(self.spec.task, problem.message)
+            return errors.unknown_task(self.spec.task, problem.message)
         if problem.error in {"ModuleNotFoundError", "ImportError"}:
-            return faults.package_missing("reasoning-gym", "envs", "data `reasoning_gym`")
-        return faults.task_options(self.spec.task, problem.message)
+            return errors.package_missing("reasoning-gym", "envs", "data `reasoning_gym`")
+        return errors.task_options(self.spec.task, problem.message)
 
     def _encode(self, row: Row, prompt: str) -> Encoded:
         found = self.encoder.task(row, prompt)
@@ -328,16 +328,16 @@ class ReasoningGym(Source):
             return (task,)
         answer = row.columns["answer"]
         if not isinstance(answer, str) or not answer.strip():
-            raise Refused(faults.empty_text(row.file, row.number, "answer"))
+            raise RecipeError(errors.empty_text(row.file, row.number, "answer"))
         return task, self.encoder.example(row, task, answer)
 
     def score(self, index: int, text: str) -> float:
         """Return the task's own score of an answer; NaN where its verifier hung or failed."""
         try:
             (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
-        except Declined as problem:
-            raise Refused(reward_faults.judge_broken(self.shown, problem.message)) from None
-        return math.nan if isinstance(found, Lost) else float(found)
+        except HandlerError as problem:
+            raise RecipeError(reward_errors.judge_broken(self.shown, problem.message)) from None
+        return math.nan if isinstance(found, WorkerFailure) else float(found)
 
     def close(self) -> None:
         """End the process that scores."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recipec.runtime.context import Setting
-from recipec.runtime.rng import generator
+from recipec.runtime.context import StageContext
+from recipec.runtime.rng import rng_for
 
 
 class Table:
@@ -15,10 +15,10 @@ class Table:
     Example: ``Table({"prompt_P": tasks}, setting).draw(4)`` gives the next four tasks.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], setting: Setting, *, shuffle: bool = True) -> None:
+    def __init__(self, columns: Mapping[str, Sequence[Any]], context: StageContext, *, shuffle: bool = True) -> None:
         """Take columns of equal length."""
         self.columns = dict(columns)
-        self.setting = setting
+        self.context = context
         self.shuffle = shuffle
         self.epoch = 0
         self.cursor = 0
@@ -33,7 +33,7 @@ class Table:
             self.epoch, self.cursor = self.epoch + 1, 0
         order = range(len(self))
         if self.shuffle:
-            draws = generator(self.setting.seed, self.setting.stage, "order", self.epoch)
+            draws = rng_for(self.context.seed, self.context.stage, "order", self.epoch)
             order = draws.permutation(len(self)).tolist()
         taken = order[self.cursor : self.cursor + count]
         self.cursor += count

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.templates import template_problem
 
 
@@ -13,22 +13,22 @@ def read_template(path: Path, shown: str) -> str:
     """Return the text of a template; ``shown`` is how messages name it.
 
     Raises:
-        Refused: RC700, it cannot be read.
+        RecipeError: RC700, it cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        raise Refused(faults.data_missing(shown, _problem(error), siblings)) from None
+        raise RecipeError(errors.data_missing(shown, _problem(error), siblings)) from None
 
 
-def look(root: Path, name: str | None) -> list[Diagnostic]:
-    """Return what is wrong with the template that a knob names, if it names one; it is not rendered here."""
+def choose(root: Path, name: str | None) -> list[Diagnostic]:
+    """Return what is wrong with the template that a parameter names, if it names one; it is not rendered here."""
     if name is None:
         return []
     try:
         found = template_problem(read_template(root / name, name), name)
-    except Refused as refused:
+    except RecipeError as refused:
         return list(refused.diagnostics)
     return [] if found is None else [found]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from recipec.diagnostics.errors import model as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.model import RecipeError
 
 _GUARD = "\ue000{}\ue001"  # private-use characters: no template and no tokenizer gives them a meaning
 
@@ -38,16 +38,16 @@ class Text:
         """Encode messages by the chat template, which alone writes control tokens; ``generation`` opens an answer.
 
         Raises:
-            Refused: RC729, there is no chat template; RC730, it refuses the messages.
+            RecipeError: RC729, there is no chat template; RC730, it refuses the messages.
         """
         if not self.tokenizer.chat_template:
-            raise Refused(faults.no_chat_template())
+            raise RecipeError(errors.no_chat_template())
         guarded: dict[str, str] = {}
         safe = [self._guard(dict(message), guarded) for message in messages]
         try:
             text = str(self.tokenizer.apply_chat_template(safe, add_generation_prompt=generation, tokenize=False))
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise Refused(faults.template_refuses(str(error))) from error
+            raise RecipeError(errors.template_refuses(str(error))) from error
         if not guarded:
             return [int(i) for i in self.tokenizer(text, add_special_tokens=False).input_ids]
         return self._pieces(text, guarded)

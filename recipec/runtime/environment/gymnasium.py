@@ -6,43 +6,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import environment as faults
-from recipec.diagnostics.model import Diagnostic, Refused
-from recipec.run.worker_pool import Declined
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.worker_env import Played
-from recipec.runtime.environment.workers import Worlds
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import environment as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.worker_pool import HandlerError
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.worker_env import WorkerEnv
+from recipec.runtime.environment.workers import Workers
 from recipec.spec import environment as specs
 
 
-class Gymnasium(Played):
+class Gymnasium(WorkerEnv):
     """Observations as text, actions by name or number; tasks are seeds.
 
     The state key is the observation as numbers and lists of them.
 
     Raises:
-        Refused: RC812 the name is not in gymnasium's own registry, RC810 its options are wrong.
+        RecipeError: RC812 the name is not in gymnasium's own registry, RC810 its options are wrong.
     """
 
     handler = "recipec.runtime.environment.gymnasium_worker:serve"
 
-    def __init__(self, spec: specs.Gymnasium, setting: Setting) -> None:
+    def __init__(self, spec: specs.Gymnasium, context: StageContext) -> None:
         self.own = spec
-        super().__init__(spec, setting)
+        super().__init__(spec, context)
 
     @staticmethod
     def preflight(spec: specs.Gymnasium, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature
         """Build the environment once, before a model is loaded.
 
         Raises:
-            Refused: RC810, RC812.
+            RecipeError: RC810, RC812.
         """
-        worlds = Worlds(Gymnasium.handler, _argument(spec), timeout=spec.timeout, lanes=1)
+        worlds = Workers(Gymnasium.handler, _argument(spec), timeout=spec.timeout, lanes=1)
         try:
             worlds.begin()
-        except Declined as problem:
-            raise Refused(_refusal(spec, problem)) from None
+        except HandlerError as problem:
+            raise RecipeError(_refusal(spec, problem)) from None
         finally:
             worlds.close()
 
@@ -50,7 +50,7 @@ class Gymnasium(Played):
         """Name, options and names of the actions."""
         return _argument(self.own)
 
-    def declined(self, problem: Declined) -> Diagnostic:
+    def declined(self, problem: HandlerError) -> Diagnostic:
         """Tell an unknown name and a missing package from wrong options."""
         return _refusal(self.own, problem)
 
@@ -59,9 +59,9 @@ def _argument(spec: specs.Gymnasium) -> Any:
     return {"id": spec.id, "options": spec.options, "actions": list(spec.actions)}
 
 
-def _refusal(spec: specs.Gymnasium, problem: Declined) -> Diagnostic:
+def _refusal(spec: specs.Gymnasium, problem: HandlerError) -> Diagnostic:
     if problem.error == "LookupError":
-        return faults.unknown_gymnasium(spec.id, problem.message)
+        return errors.unknown_gymnasium(spec.id, problem.message)
     if problem.error in {"ModuleNotFoundError", "ImportError"} and "gymnasium" in problem.message:
-        return data_faults.package_missing("gymnasium", "envs", "environment `gymnasium`")
-    return faults.environment_broken(spec.id, problem.error, problem.message)
+        return data_errors.package_missing("gymnasium", "envs", "environment `gymnasium`")
+    return errors.environment_broken(spec.id, problem.error, problem.message)

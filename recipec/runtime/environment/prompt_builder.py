@@ -16,9 +16,9 @@ from typing import Any, Literal
 from recipec.package_files import shipped as shipped_folder
 from recipec.run.templates import Renderer
 from recipec.runtime.batch import Message, Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
-from recipec.runtime.environment.protocol import Position
+from recipec.runtime.environment.protocol import EpisodeState
 
 REWRITES = "the chat template rewrites earlier turns"
 NO_ACTION = "(none)"
@@ -29,7 +29,7 @@ _THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Observation:
     """What a world shows before a turn.
 
     Example: ``Shown("You are in a kitchen.", ("look", "go to fridge 1"))``.
@@ -40,20 +40,20 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastTurn:
     """An earlier turn: what was shown before it, and what the policy did.
 
     Example: ``Past(Shown("You are in a kitchen."), "look", "<think>…</think><action>look</action>")``.
     """
 
-    shown: Shown
+    shown: Observation
     action: str
     text: str = ""
     """All that the policy wrote, for the chat template; needed where turns append."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptInput:
     """One episode before a turn.
 
     Example: ``Asked(task, "find the mug", Shown("You are in a kitchen."))``: its first turn.
@@ -61,8 +61,8 @@ class Asked:
 
     task: Task
     goal: str
-    shown: Shown
-    past: tuple[Past, ...] = ()
+    shown: Observation
+    past: tuple[PastTurn, ...] = ()
     context_ids: tuple[int, ...] = ()
     """Context of the turn before and what was kept of that turn; needed where turns append."""
     opening: str | Sequence[Message] | None = None
@@ -97,7 +97,7 @@ def read_action(text: str, shown: str = "", *, action_tag: bool = True, think_ta
     return Action(action.strip() or None, bool(action.strip()) and thought and readable)
 
 
-class Layout:
+class PromptBuilder:
     """Prompts of each turn, in the policy's tokens.
 
     ``shipped`` names the template of the package, ``templates/prompts/<shipped>.j2``; ``template`` is the user's own,
@@ -107,12 +107,12 @@ class Layout:
     the action.  Likewise it is asked to think only where its text names ``<think>``.
 
     Raises:
-        Refused: RC700 the template is missing, RC712 it is not valid.
+        RecipeError: RC700 the template is missing, RC712 it is not valid.
     """
 
     def __init__(
         self,
-        setting: Setting,
+        context: StageContext,
         history: int | Literal["append_only"],
         template: str | None,
         shipped: str,
@@ -120,12 +120,12 @@ class Layout:
         max_turns: int = 0,
         chat: bool = True,
     ) -> None:
-        assert setting.policy is not None, "the policy is loaded before the environment"
-        self.policy: Any = setting.policy
+        assert context.policy is not None, "the policy is loaded before the environment"
+        self.policy: Any = context.policy
         self.history = history
         self.max_turns = max_turns
         folder = shipped_folder("templates") / "prompts"
-        path, named = (folder / f"{shipped}.j2", shipped) if template is None else (setting.root / template, template)
+        path, named = (folder / f"{shipped}.j2", shipped) if template is None else (context.root / template, template)
         text = read_template(path, named)
         self._first = Renderer(text, template or f"{shipped}.j2", own=template is None)
         self._next = Renderer(read_template(folder / "next.j2", "next"), "next.j2", own=True)
@@ -141,15 +141,15 @@ class Layout:
         """A turn ends with the token that completes one of these texts."""
         return ("</action>",) if self.action_tag else ()
 
-    def read(self, text: str, shown: Shown) -> Action:
+    def read(self, text: str, shown: Observation) -> Action:
         """Find the action of a turn; see :func:`read_action`."""
         return read_action(text, shown.text, action_tag=self.action_tag, think_tag=self.think_tag)
 
-    def contexts(self, asked: Sequence[Asked]) -> list[tuple[int, ...] | None]:
+    def contexts(self, asked: Sequence[PromptInput]) -> list[tuple[int, ...] | None]:
         """Return what the policy reads before each turn; None where the chat template rewrites earlier turns.
 
         Raises:
-            Refused: RC711 or RC713, the user's template fails.
+            RecipeError: RC711 or RC713, the user's template fails.
         """
         if self.history == "append_only":
             openings = self._said_first(asked)
@@ -161,7 +161,7 @@ class Layout:
         """End the process that renders."""
         self._first.close()
 
-    def _values(self, one: Asked) -> dict[str, Any]:
+    def _values(self, one: PromptInput) -> dict[str, Any]:
         assert isinstance(self.history, int)
         first = max(0, len(one.past) - self.history)
         past = [
@@ -170,7 +170,7 @@ class Layout:
         ]
         return self._turn(one, one.shown, len(one.past) + 1, past)
 
-    def _turn(self, one: Asked, shown: Shown, turn: int, past: list[dict[str, Any]]) -> dict[str, Any]:
+    def _turn(self, one: PromptInput, shown: Observation, turn: int, past: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "task": dict(one.task.columns),
             "goal": one.goal,
@@ -181,7 +181,7 @@ class Layout:
             "max_turns": self.max_turns,
         }
 
-    def _said_first(self, asked: Sequence[Asked]) -> list[str | Sequence[Message]]:
+    def _said_first(self, asked: Sequence[PromptInput]) -> list[str | Sequence[Message]]:
         """Render the first turn of each episode, those seen lately from memory."""
         values = [self._turn(one, one.past[0].shown if one.past else one.shown, 1, []) for one in asked]
         keys = [json.dumps(value, sort_keys=True, default=str) for value in values]
@@ -206,7 +206,7 @@ class Layout:
             return tuple(self.policy.render([*_system(task), {"role": "user", "content": prompt}], generation=True))
         return (*opening_ids(self.policy), *self.policy.encode(prompt))
 
-    def _appended(self, one: Asked, said: str | Sequence[Message]) -> tuple[int, ...] | None:
+    def _appended(self, one: PromptInput, said: str | Sequence[Message]) -> tuple[int, ...] | None:
         if not one.past:
             return (
                 self._message(one.task, said) if isinstance(said, str) and one.opening is None else one.task.prompt_ids
@@ -220,7 +220,7 @@ class Layout:
             start.append({"role": "user", "content": self._shown(shown)})
         return self._continued(one.context_ids, start)
 
-    def _shown(self, shown: Shown) -> str:
+    def _shown(self, shown: Observation) -> str:
         (text,) = self._next.rows([{"observation": shown.text, "actions": list(shown.actions)}])
         return text.strip() or NO_ACTION
 
@@ -261,16 +261,16 @@ def _system(task: Task) -> list[Message]:
     return [said[0]] if not isinstance(said, str) and said and said[0]["role"] == "system" else []
 
 
-def _named(one: Asked) -> str:
+def _named(one: PromptInput) -> str:
     return f"turn {len(one.past) + 1} of task {one.task.id}"
 
 
 def read_next(
-    layout: Layout,
-    made: list[Position],
+    layout: PromptBuilder,
+    made: list[EpisodeState],
     before: Sequence[tuple[int, ...]],
-    asked: Callable[[Position, tuple[int, ...]], Asked],
-) -> list[Position]:
+    asked: Callable[[EpisodeState, tuple[int, ...]], PromptInput],
+) -> list[EpisodeState]:
     """Give each episode that goes on what the policy reads next; one whose chat template rewrites it ends in error.
 
     ``before`` are the context of each turn that was taken and the ids that were kept of it; nothing where none was.

@@ -27,7 +27,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class EpisodeState:
     """Where an episode stands after some turns, and what the last of them brought.
 
     Example: ``Position(task, context_ids=task.prompt_ids, state="kitchen")``: the beginning.
@@ -75,10 +75,10 @@ class Environment(Protocol):
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the environment's own tasks, as columns; only where it provides ``tasks``."""
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task; a task may occur several times, and its episodes begin alike."""
 
-    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer one turn taken from each position.  The same position may occur several times."""
 
     def close(self) -> None:

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recipec.diagnostics.errors import environment as faults
-from recipec.diagnostics.errors import reward as reward_faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import environment as errors
+from recipec.diagnostics.errors import reward as reward_errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.prompt_builder import NO_ACTION, Asked, Layout, Past, Shown, read_next
-from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.prompt_builder import (
+    NO_ACTION,
+    Observation,
+    PastTurn,
+    PromptBuilder,
+    PromptInput,
+    read_next,
+)
+from recipec.runtime.environment.protocol import EpisodeState, Turn
 from recipec.runtime.environment.workers import TIMEOUT
 from recipec.runtime.reward.answers import tagged
 from recipec.spec import environment as specs
@@ -27,7 +34,7 @@ _LONGEST = 500
 class Tries:
     """The answers of an episode so far, each with what was shown before it."""
 
-    past: tuple[Past, ...] = ()
+    past: tuple[PastTurn, ...] = ()
 
 
 class ReasoningGymEpisodes:
@@ -38,10 +45,10 @@ class ReasoningGymEpisodes:
     answers.  Nothing lives but the verifier of the data's own process, so any position can be gone on from.
     """
 
-    def __init__(self, spec: specs.ReasoningGymEpisodes, setting: Setting) -> None:
+    def __init__(self, spec: specs.ReasoningGymEpisodes, context: StageContext) -> None:
         self.spec = spec
-        self.layout = Layout(
-            setting, spec.history, spec.template, "reasoning_gym", max_turns=spec.max_turns, chat=spec.chat
+        self.layout = PromptBuilder(
+            context, spec.history, spec.template, "reasoning_gym", max_turns=spec.max_turns, chat=spec.chat
         )
         self.stops = self.layout.stops
 
@@ -49,23 +56,25 @@ class ReasoningGymEpisodes:
         """Refuse: the tasks are those of data `reasoning_gym`.
 
         Raises:
-            Refused: RC811.
+            RecipeError: RC811.
         """
-        raise Refused(faults.no_tasks(self.spec.type, split, "its tasks are those of `data: {type: reasoning_gym}`"))
+        raise RecipeError(
+            errors.no_tasks(self.spec.type, split, "its tasks are those of `data: {type: reasoning_gym}`")
+        )
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task.
 
         Raises:
-            Refused: RC740, a task has no verifier of its own.
+            RecipeError: RC740, a task has no verifier of its own.
         """
         for task in tasks:
             if task.score is None:
-                raise Refused(reward_faults.no_verifier(task.id))
-        begun = [Position(task, (), state=[], observation=question(task), world=Tries()) for task in tasks]
+                raise RecipeError(reward_errors.no_verifier(task.id))
+        begun = [EpisodeState(task, (), state=[], observation=question(task), world=Tries()) for task in tasks]
         return read_next(self.layout, begun, [()] * len(begun), self._asked)
 
-    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Score one answer from each position."""
         made = [self._after(position, turn) for position, turn in zip(positions, turns, strict=True)]
         before = [(*p.context_ids, *t.ids) for p, t in zip(positions, turns, strict=True)]
@@ -75,7 +84,7 @@ class ReasoningGymEpisodes:
         """End the process that renders."""
         self.layout.close()
 
-    def _after(self, position: Position, turn: Turn) -> Position:
+    def _after(self, position: EpisodeState, turn: Turn) -> EpisodeState:
         answer, turns = self._answer(turn.text), position.turns + 1
         assert position.task.score is not None
         after = replace(position, turns=turns, kept=len(turn.ids), reward=0.0, valid=bool(answer), calls=0)
@@ -83,7 +92,7 @@ class ReasoningGymEpisodes:
         if math.isnan(score):
             return replace(after, ended=True, error=f"{TIMEOUT}: the task's verifier failed or took too long")
         over = score >= 1.0 or turns >= self.spec.max_turns
-        past = (*position.world.past, Past(_shown(position), answer[:_LONGEST] or NO_ACTION, turn.text))
+        past = (*position.world.past, PastTurn(_shown(position), answer[:_LONGEST] or NO_ACTION, turn.text))
         return replace(
             after,
             state=[*position.state, answer[:_LONGEST]],
@@ -96,15 +105,15 @@ class ReasoningGymEpisodes:
 
     def _answer(self, text: str) -> str:
         if self.layout.action_tag:
-            return self.layout.read(text, Shown("")).text or ""
+            return self.layout.read(text, Observation("")).text or ""
         found = tagged(text, "answer")
         return (text if found is None else found).strip()
 
-    def _asked(self, position: Position, before: tuple[int, ...]) -> Asked:
+    def _asked(self, position: EpisodeState, before: tuple[int, ...]) -> PromptInput:
         task = position.task
         opening = task.prompt if self.spec.history == "append_only" and self.spec.template is None else None
-        return Asked(task, question(task), _shown(position), position.world.past, before, opening)
+        return PromptInput(task, question(task), _shown(position), position.world.past, before, opening)
 
 
-def _shown(position: Position) -> Shown:
-    return Shown(position.observation)
+def _shown(position: EpisodeState) -> Observation:
+    return Observation(position.observation)

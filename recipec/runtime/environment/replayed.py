@@ -14,18 +14,18 @@ from typing import Any
 
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Environment, Position, Turn
+from recipec.runtime.environment.protocol import Environment, EpisodeState, Turn
 
 TIMEOUT = "timeout"
 _AGAIN = 5
 """How often an answer is asked for that came before, and in time."""
-_FIELDS = tuple(f.name for f in fields(Position) if f.name not in {"task", "world"})
+_FIELDS = tuple(f.name for f in fields(EpisodeState) if f.name not in {"task", "world"})
 
 Place = tuple[int, int]
 Kept = Mapping[str, Any]
 
 
-class Clocked:
+class ReplayedEnvironment:
     """An environment whose timeouts and failed tool calls are those of the first attempt at a step.
 
     Calls are counted from ``begin`` on: the same policy and the same draws make the same calls, so that the number
@@ -52,11 +52,11 @@ class Clocked:
         """Begin a step; ``recorded`` is what an interrupted attempt at it noted, ``None`` if there was none."""
         self.noted, self._recorded, self._calls = {}, recorded, 0
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task."""
         return self._asked(tasks, lambda wanted: self.inner.start([tasks[i] for i in wanted]))
 
-    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer one turn taken from each position."""
         tasks = [position.task for position in positions]
         return self._asked(
@@ -67,11 +67,11 @@ class Clocked:
         """End what runs outside this process."""
         self.inner.close()
 
-    def _asked(self, tasks: Sequence[Task], ask: Callable[[list[int]], list[Position]]) -> list[Position]:
+    def _asked(self, tasks: Sequence[Task], ask: Callable[[list[int]], list[EpisodeState]]) -> list[EpisodeState]:
         """Ask for every place that did not time out before; on a second attempt no other one may, nor fail."""
         call, self._calls = self._calls, self._calls + 1
         known = {place: kept for (number, place), kept in (self._recorded or {}).items() if number == call}
-        found = {place: _again(Position(tasks[place], ()), kept) for place, kept in known.items() if _late(kept)}
+        found = {place: _again(EpisodeState(tasks[place], ()), kept) for place, kept in known.items() if _late(kept)}
         wanted = [place for place in range(len(tasks)) if place not in found]
         for _ in range(1 if self._recorded is None else _AGAIN):
             found |= dict(zip(wanted, ask(wanted), strict=True)) if wanted else {}
@@ -81,7 +81,7 @@ class Clocked:
         return [found[place] for place in range(len(tasks))]
 
 
-def _clocked(position: Position) -> bool:
+def _clocked(position: EpisodeState) -> bool:
     return position.failures > 0 or _late({"error": position.error})
 
 
@@ -89,25 +89,25 @@ def _late(kept: Kept) -> bool:
     return str(kept["error"] or "").startswith(TIMEOUT)
 
 
-def _kept(position: Position) -> Kept:
+def _kept(position: EpisodeState) -> Kept:
     return {name: getattr(position, name) for name in _FIELDS}
 
 
-def _again(position: Position, kept: Kept) -> Position:
+def _again(position: EpisodeState, kept: Kept) -> EpisodeState:
     """Stand where the episode stood before; the environment's own notes are those of the answer that came now."""
     return replace(position, **{**kept, "context_ids": tuple(kept["context_ids"])})
 
 
 def begin(environment: Environment | None, rows: Path) -> None:
     """Begin a step whose rows are kept at ``rows``, and beside them what depended on a clock."""
-    if isinstance(environment, Clocked):
+    if isinstance(environment, ReplayedEnvironment):
         path = beside(rows)
         environment.begin(_read(path) if path.exists() or rows.exists() else None)
 
 
 def note(environment: Environment | None, rows: Path) -> None:
     """Write down what of a step depended on a clock, before its rows are; no file where nothing did."""
-    if isinstance(environment, Clocked) and environment.noted:
+    if isinstance(environment, ReplayedEnvironment) and environment.noted:
         lines = [[*place, environment.noted[place]] for place in sorted(environment.noted)]
         write_atomic(beside(rows), json.dumps(lines, ensure_ascii=False) + "\n")
 

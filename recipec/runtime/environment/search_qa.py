@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from recipec.runtime.batch import Task, question
-from recipec.runtime.environment.prompt_builder import NO_ACTION, Asked, Layout, Past, Shown
-from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.environment.prompt_builder import NO_ACTION, Observation, PastTurn, PromptBuilder, PromptInput
+from recipec.runtime.environment.protocol import EpisodeState, Turn
 from recipec.runtime.environment.retrieval.bm25_index import glance
 from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, start
 from recipec.runtime.reward.answers import normalised, right_answers
@@ -17,7 +17,7 @@ from recipec.runtime.reward.answers import normalised, right_answers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.spec.environment import SearchQa as Spec
 
 SEARCH, ANSWER = "</search>", "</answer>"
@@ -67,23 +67,23 @@ class SearchQa:
         Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025: validity, reward, state key.
     """
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
+    def __init__(self, spec: Spec, context: StageContext) -> None:
         """Open the retriever.
 
         Raises:
-            Refused: RC700, RC761, RC800 to RC803; of a template RC700, RC712.
+            RecipeError: RC700, RC761, RC800 to RC803; of a template RC700, RC712.
         """
-        assert setting.policy is not None, "the policy is loaded before the environment"
+        assert context.policy is not None, "the policy is loaded before the environment"
         self.spec = spec
-        self.policy: Any = setting.policy
+        self.policy: Any = context.policy
         self.appends = spec.history == "append_only"
         self.stops = (SEARCH, ANSWER) if spec.answer_stops else (SEARCH,)
-        key = (setting.seed, setting.stage)
-        self.retriever = start(spec.retriever, setting.root, setting.cache, setting.services, *key)
+        key = (context.seed, context.stage)
+        self.retriever = start(spec.retriever, context.root, context.cache, context.services, *key)
         self.layout = (
             None
             if self.appends
-            else Layout(setting, spec.history, spec.template, "search_qa_turn", max_turns=self._last)
+            else PromptBuilder(context, spec.history, spec.template, "search_qa_turn", max_turns=self._last)
         )
 
     @staticmethod
@@ -91,7 +91,7 @@ class SearchQa:
         """Look at the corpus; a service is asked elsewhere.
 
         Raises:
-            Refused: RC700, RC800, RC801.
+            RecipeError: RC700, RC800, RC801.
         """
         if spec.retriever.type == "sqlite":
             glance(corpus_of(spec.retriever, root))
@@ -101,18 +101,18 @@ class SearchQa:
         """Number of the last turn."""
         return self.spec.max_turns + self.spec.force_final_answer
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task.
 
         Raises:
-            Refused: RC741 or RC742, a task has no right answer; RC711 or RC713, the template fails.
+            RecipeError: RC741 or RC742, a task has no right answer; RC711 or RC713, the template fails.
         """
         for task in tasks:
             right_answers(task, self.spec.answer)
-        begun = [Position(task, task.prompt_ids, state=question_of(task)) for task in tasks]
+        begun = [EpisodeState(task, task.prompt_ids, state=question_of(task)) for task in tasks]
         return begun if self.layout is None else self._prompted(self.layout, begun)
 
-    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer one turn taken from each position; all searches of the batch are asked together."""
         actions = [read_action(turn.text) for turn in turns]
         searches = [
@@ -134,7 +134,7 @@ class SearchQa:
         if self.layout is not None:
             self.layout.close()
 
-    def _answered(self, before: Position, turn: Turn, action: Action, found: Found | None) -> Position:
+    def _answered(self, before: EpisodeState, turn: Turn, action: Action, found: Found | None) -> EpisodeState:
         """Take one turn: an answer ends the episode, and so does the last turn, whatever it holds."""
         number = before.turns + 1
         answered = action.kind == "answer"
@@ -143,8 +143,8 @@ class SearchQa:
         context = (*before.context_ids, *turn.ids[:kept])
         ids, text = ((), "") if ended else self._observation(found)
         text = text if self.appends else text.strip()
-        past = (*(before.world or ()), Past(Shown(before.observation), said(action), turn.text))
-        return Position(
+        past = (*(before.world or ()), PastTurn(Observation(before.observation), said(action), turn.text))
+        return EpisodeState(
             before.task,
             (*context, *ids),
             turns=number,
@@ -190,11 +190,11 @@ class SearchQa:
         ids = (*self.policy.encode(body)[: limit - len(tail)], *tail)
         return ids, self.policy.decode(ids)
 
-    def _prompted(self, layout: Layout, positions: Sequence[Position]) -> list[Position]:
+    def _prompted(self, layout: PromptBuilder, positions: Sequence[EpisodeState]) -> list[EpisodeState]:
         """Write the prompt of each next turn."""
         going = [i for i, position in enumerate(positions) if not position.ended]
         asked = [
-            Asked(p.task, question_of(p.task), Shown(p.observation), p.world or ())
+            PromptInput(p.task, question_of(p.task), Observation(p.observation), p.world or ())
             for p in (positions[i] for i in going)
         ]
         contexts = dict(zip(going, layout.contexts(asked), strict=True))

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipec.diagnostics.errors import environment as faults
+from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import Diagnostic
-from recipec.run.worker_pool import Declined
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.worker_env import Played
+from recipec.run.worker_pool import HandlerError
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.spec import environment as specs
 
 
-class Own(Played):
+class UserEnvironment(WorkerEnv):
     """Episodes of the user's class, each an instance of its own, in processes that may be killed.
 
     ``tasks(split, size, seed)``, a static method that returns mappings, lists its own tasks; ``size`` may be None.
     What the class raises ends the episode, with the file and the line in its error.
 
     Raises:
-        Refused: RC813, no file that the command line allowed has the class, or it does not load.
+        RecipeError: RC813, no file that the command line allowed has the class, or it does not load.
     """
 
     handler = "recipec.runtime.environment.user_env_worker:serve"
 
-    def __init__(self, spec: specs.Own, setting: Setting) -> None:
+    def __init__(self, spec: specs.Own, context: StageContext) -> None:
         self.own = spec
-        self.files = [str(path) for path in setting.use]
-        super().__init__(spec, setting)
+        self.files = [str(path) for path in context.use]
+        super().__init__(spec, context)
 
     def argument(self) -> Any:
         """Files, name and options."""
         return {"files": self.files, "name": self.own.name, "options": self.own.options}
 
-    def declined(self, problem: Declined) -> Diagnostic:
+    def declined(self, problem: HandlerError) -> Diagnostic:
         """Say what is wrong with the class, with its file and line."""
-        return faults.world_class(self.own.name, str(problem))
+        return errors.world_class(self.own.name, str(problem))

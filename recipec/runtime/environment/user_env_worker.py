@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.reading.user_code import WORLD, classes_in
-from recipec.runtime.environment.worker_main import WorldError, live
+from recipec.runtime.environment.worker_main import GameError, live
 from recipec.runtime.user_code import blamed, load_file
 
 
@@ -30,7 +30,7 @@ class Guarded:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is told
             line = blamed(error, self.file)
             where = f"{Path(self.file).name}:{line}" if line else Path(self.file).name
-            raise WorldError(f"{where}: {type(error).__name__}: {str(error)[:500]}".rstrip(": ")) from None
+            raise GameError(f"{where}: {type(error).__name__}: {str(error)[:500]}".rstrip(": ")) from None
 
     def reset(self, task: Mapping[str, Any], seed: int) -> Any:
         """Begin an episode."""
@@ -55,12 +55,12 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
             (path for path in argument["files"] if name in classes_in(Path(path), Path(path).name, WORLD)), None
         )
         kind = getattr(load_file(Path(file)), name) if file is not None else None
-    except Refused as refused:
+    except RecipeError as refused:
         problem = refused.diagnostics[0]
         where = f"{problem.spans[0].file}:{problem.spans[0].line}: " if problem.spans else ""
-        raise WorldError(f"{where}{problem.message}") from None
+        raise GameError(f"{where}{problem.message}") from None
     if file is None or kind is None:
-        raise WorldError(f"no file under `use` has a class `{name}`")
+        raise GameError(f"no file under `use` has a class `{name}`")
 
     def make() -> Guarded:
         return Guarded(lambda: kind(**argument["options"]), file)
@@ -75,10 +75,10 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
     def tasks(split: str, size: int | None, seed: int) -> Any:
         found = first.call(rows, split, size, seed)
         if not isinstance(found, list):
-            raise WorldError(f"`{name}.tasks` returned {type(found).__name__}, not a list of mappings")
+            raise GameError(f"`{name}.tasks` returned {type(found).__name__}, not a list of mappings")
         other = next((task for task in found if not isinstance(task, Mapping)), None)
         if other is not None:
-            raise WorldError(f"`{name}.tasks` listed {type(other).__name__} in place of a mapping")
+            raise GameError(f"`{name}.tasks` listed {type(other).__name__} in place of a mapping")
         return [dict(task) for task in found]
 
     return live(make, tasks if listed is not None else None)

@@ -6,19 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from recipec.diagnostics.errors import environment as faults
-from recipec.diagnostics.model import Diagnostic, Refused
-from recipec.run.worker_pool import MEMORY, Declined, Lost
+from recipec.diagnostics.errors import environment as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.worker_pool import MEMORY, HandlerError, WorkerFailure
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.prompt_builder import NO_ACTION, Asked, Layout, Past, Shown, read_next
-from recipec.runtime.environment.protocol import Position, Turn
-from recipec.runtime.environment.workers import Seen, Wanted, Worlds
-from recipec.runtime.rng import generator
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.prompt_builder import (
+    NO_ACTION,
+    Observation,
+    PastTurn,
+    PromptBuilder,
+    PromptInput,
+    read_next,
+)
+from recipec.runtime.environment.protocol import EpisodeState, Turn
+from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
+from recipec.runtime.rng import rng_for
 
 
 class Spec(Protocol):
-    """Knobs of every environment whose states are shown in a prompt."""
+    """Parameters of every environment whose states are shown in a prompt."""
 
     @property
     def type(self) -> str:
@@ -45,16 +52,16 @@ class Spec(Protocol):
         """The user's own template."""
 
 
-class Asking(Protocol):
-    """What holds the worlds; see :class:`recipec.runtime.environment.workers.Worlds`."""
+class TaskPrompts(Protocol):
+    """What holds the worlds; see :class:`recipec.runtime.environment.workers.Workers`."""
 
     def begin(self) -> None:
         """Build what answers."""
 
-    def ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+    def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         """Answer each episode; text says why there is no answer."""
 
-    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | Lost:
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | WorkerFailure:
         """List the world's own tasks."""
 
     def close(self) -> None:
@@ -73,22 +80,22 @@ class Notes:
     goal: str
     observed: str
     """What the world showed last, without a notice of ours."""
-    shown: Shown
-    past: tuple[Past, ...] = ()
+    shown: Observation
+    past: tuple[PastTurn, ...] = ()
     actions: tuple[str, ...] = ()
     """Those that reached the world."""
     lane: int = 0
     label: str = ""
 
 
-class Played:
+class WorkerEnv:
     """The environment protocol over worlds in other processes; a subclass says which.
 
     A turn without an action is answered with a notice, uses the turn up and leaves the world as it was.
     The state key is the observation, unless the world names one.  Each action that reaches the world is a call.
 
     Raises:
-        Refused: RC810 the environment cannot be built, RC811 it lists no tasks; the faults of the layout.
+        RecipeError: RC810 the environment cannot be built, RC811 it lists no tasks; the faults of the layout.
     """
 
     handler = ""
@@ -98,10 +105,10 @@ class Played:
     memory = MEMORY
     """Bytes of address space that a child may take."""
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
-        self.spec, self.setting = spec, setting
-        self.layout = Layout(
-            setting, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
+    def __init__(self, spec: Spec, context: StageContext) -> None:
+        self.spec, self.context = spec, context
+        self.layout = PromptBuilder(
+            context, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
         )
         self.stops = self.layout.stops
         self.replayable = bool(getattr(spec, "replayable", True))
@@ -109,15 +116,15 @@ class Played:
         self._begun = 0
         try:
             self.worlds.begin()
-        except Declined as problem:
+        except HandlerError as problem:
             self.close()
-            raise Refused(self.declined(problem)) from None
+            raise RecipeError(self.declined(problem)) from None
 
     # what a subclass may say
 
-    def opened(self) -> Asking:
+    def opened(self) -> TaskPrompts:
         """Open the worlds: children of the handler, unless a subclass needs none."""
-        return Worlds(
+        return Workers(
             self.handler, self.argument(), timeout=self.spec.timeout, replayable=self.replayable, memory=self.memory
         )
 
@@ -129,9 +136,9 @@ class Played:
         """What the world is told of a task: its columns."""
         return dict(task.columns)
 
-    def declined(self, problem: Declined) -> Diagnostic:
+    def declined(self, problem: HandlerError) -> Diagnostic:
         """What is told the user when the handler refuses its argument."""
-        return faults.environment_broken(self.spec.type, problem.error, problem.message)
+        return errors.environment_broken(self.spec.type, problem.error, problem.message)
 
     def notice(self) -> str:
         """What a turn without an action is answered with."""
@@ -144,16 +151,16 @@ class Played:
         """List the environment's own tasks, as columns."""
         try:
             found = self.worlds.tasks(split, size, seed)
-        except Declined as problem:
-            raise Refused(self.declined(problem)) from None
-        if isinstance(found, Lost):
+        except HandlerError as problem:
+            raise RecipeError(self.declined(problem)) from None
+        if isinstance(found, WorkerFailure):
             problem_text = found.message or ("it took too long" if found.reason == "late" else "its process died")
-            raise Refused(faults.no_tasks(self.spec.type, split, problem_text))
+            raise RecipeError(errors.no_tasks(self.spec.type, split, problem_text))
         if not found:
-            raise Refused(faults.no_tasks(self.spec.type, split, "the list is empty"))
+            raise RecipeError(errors.no_tasks(self.spec.type, split, "the list is empty"))
         return found
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task; episodes of one task begin alike."""
         wanted = [self._beginning(i, task) for i, task in enumerate(tasks)]
         # what can be replayed begins once for each task
@@ -164,22 +171,22 @@ class Played:
         begun = []
         for i, (task, want) in enumerate(zip(tasks, wanted, strict=True)):
             seen = answers[first[task.id if self.replayable else i]]
-            if isinstance(seen, Seen) and (seen.terminated or seen.truncated):
+            if isinstance(seen, StepResult) and (seen.terminated or seen.truncated):
                 seen = "garbage: the episode is over before its first turn"
             if isinstance(seen, str):
-                begun.append(Position(task, tuple(task.prompt_ids), ended=True, error=seen))
+                begun.append(EpisodeState(task, tuple(task.prompt_ids), ended=True, error=seen))
                 continue
-            shown = Shown(seen.observation, seen.actions)
+            shown = Observation(seen.observation, seen.actions)
             notes = Notes(want.task, want.seed, seen.goal, seen.observation, shown, lane=want.lane, label=want.label)
-            begun.append(Position(task, (), state=_state(seen), observation=seen.observation, world=notes))
+            begun.append(EpisodeState(task, (), state=_state(seen), observation=seen.observation, world=notes))
         return read_next(self.layout, begun, ((),) * len(begun), self._asked)
 
-    def step(self, positions: Sequence[Position], turns: Sequence[Turn]) -> list[Position]:
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer one turn taken from each position."""
         notes = [_notes(position) for position in positions]
         done = [self.layout.read(turn.text, note.shown) for turn, note in zip(turns, notes, strict=True)]
         acting = [i for i, action in enumerate(done) if action.text is not None]
-        answers: dict[int, Seen | str] = dict(
+        answers: dict[int, StepResult | str] = dict(
             zip(acting, self._ask([_wanted(notes[i], done[i].text or "") for i in acting]), strict=True)
         )
         made = []
@@ -196,36 +203,38 @@ class Played:
 
     # how
 
-    def _beginning(self, index: int, task: Task) -> Wanted:
+    def _beginning(self, index: int, task: Task) -> StepRequest:
         given = self.given(task)
         seed = given.get("seed")
         if not isinstance(seed, int) or isinstance(seed, bool):
-            seed = int(generator(self.setting.seed, "world", task.id).integers(1 << 31))
+            seed = int(rng_for(self.context.seed, "world", task.id).integers(1 << 31))
         self._begun += 1
-        return Wanted(given, seed, lane=index, label="" if self.replayable else str(self._begun))
+        return StepRequest(given, seed, lane=index, label="" if self.replayable else str(self._begun))
 
-    def _ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+    def _ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         try:
             return self.worlds.ask(wanted)
-        except Declined as problem:
-            raise Refused(self.declined(problem)) from None
+        except HandlerError as problem:
+            raise RecipeError(self.declined(problem)) from None
 
-    def _after(self, position: Position, turn: Turn, action: str | None, seen: Seen | str | None) -> Position:
+    def _after(
+        self, position: EpisodeState, turn: Turn, action: str | None, seen: StepResult | str | None
+    ) -> EpisodeState:
         """Return where the episode stands after a turn, its context left to be written."""
         notes, turns = _notes(position), position.turns + 1
         over = turns >= self.spec.max_turns
         after = replace(position, turns=turns, kept=len(turn.ids), reward=0.0, valid=True, calls=0)
         if isinstance(seen, str):
             return replace(after, ended=True, error=seen)
-        past = (*notes.past, Past(notes.shown, action or NO_ACTION, turn.text))
+        past = (*notes.past, PastTurn(notes.shown, action or NO_ACTION, turn.text))
         if seen is None:
-            shown = Shown(f"{self.notice()}\n\n{notes.observed}", notes.shown.actions)
+            shown = Observation(f"{self.notice()}\n\n{notes.observed}", notes.shown.actions)
             world = replace(notes, shown=shown, past=past)
             return replace(after, valid=False, observation=self.notice(), ended=over, truncated=over, world=world)
         world = replace(
             notes,
             observed=seen.observation,
-            shown=Shown(seen.observation, seen.actions),
+            shown=Observation(seen.observation, seen.actions),
             past=past,
             actions=(*notes.actions, action or ""),
         )
@@ -241,20 +250,20 @@ class Played:
             world=world,
         )
 
-    def _asked(self, position: Position, before: tuple[int, ...]) -> Asked:
+    def _asked(self, position: EpisodeState, before: tuple[int, ...]) -> PromptInput:
         notes = _notes(position)
-        return Asked(position.task, notes.goal, notes.shown, notes.past, before)
+        return PromptInput(position.task, notes.goal, notes.shown, notes.past, before)
 
 
-def _notes(position: Position) -> Notes:
+def _notes(position: EpisodeState) -> Notes:
     notes = position.world
     assert isinstance(notes, Notes), "the position is one of this environment's, and its episode goes on"
     return notes
 
 
-def _wanted(notes: Notes, action: str) -> Wanted:
-    return Wanted(notes.task, notes.seed, (*notes.actions, action), notes.lane, notes.label, notes.observed)
+def _wanted(notes: Notes, action: str) -> StepRequest:
+    return StepRequest(notes.task, notes.seed, (*notes.actions, action), notes.lane, notes.label, notes.observed)
 
 
-def _state(seen: Seen) -> Any:
+def _state(seen: StepResult) -> Any:
     return seen.observation if seen.state is None else seen.state

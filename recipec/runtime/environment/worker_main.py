@@ -28,15 +28,15 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-class Garbage(ValueError):  # noqa: N818 - it names what a world said
+class BadObservation(ValueError):  # noqa: N818 - it names what a world said
     """A world's answer is none: of another type, not finite, or too large."""
 
 
-class WorldError(Exception):
+class GameError(Exception):
     """A world failed; the text says all there is to say, the place in the user's file included."""
 
 
-class World(Protocol):
+class WorkerGame(Protocol):
     """A world that a child keeps.
 
     Both verbs return the observation as text, or a mapping with ``observation`` and, as needed, ``reward``,
@@ -52,7 +52,7 @@ class World(Protocol):
 
 
 def live(
-    make: Callable[[], World],
+    make: Callable[[], WorkerGame],
     tasks: Callable[[str, int | None, int], list[Mapping[str, Any]]] | None = None,
     keep: int = 128,
 ) -> Callable[[Any], Any]:
@@ -89,9 +89,9 @@ class _Kept:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.worlds: OrderedDict[str, list[World]] = OrderedDict()
+        self.worlds: OrderedDict[str, list[WorkerGame]] = OrderedDict()
 
-    def take(self, key: str) -> World | None:
+    def take(self, key: str) -> WorkerGame | None:
         found = self.worlds.get(key)
         if not found:
             return None
@@ -100,7 +100,7 @@ class _Kept:
             del self.worlds[key]
         return world
 
-    def put(self, key: str, world: World) -> None:
+    def put(self, key: str, world: WorkerGame) -> None:
         self.worlds.setdefault(key, []).append(world)
         self.worlds.move_to_end(key)
         while sum(map(len, self.worlds.values())) > self.most:
@@ -123,17 +123,17 @@ def checked(said: Any) -> dict[str, Any]:
     if isinstance(said, str):
         said = {"observation": said}
     if not isinstance(said, Mapping):
-        raise Garbage(f"it answered with {type(said).__name__}, not with text or a mapping")
+        raise BadObservation(f"it answered with {type(said).__name__}, not with text or a mapping")
     known = (*_KINDS, "state")
     for key in said:
         if key not in known:
-            raise Garbage(f"its answer has the unknown key {str(key)[:80]!r}; known are {', '.join(known)}")
+            raise BadObservation(f"its answer has the unknown key {str(key)[:80]!r}; known are {', '.join(known)}")
     if "observation" not in said:
-        raise Garbage("its answer has no observation")
+        raise BadObservation("its answer has no observation")
     values = {key: _typed(key, plain(value) if key != "state" else value) for key, value in said.items()}
     actions = [_text(action) for action in values.get("actions") or ()]
     if len(actions) > MOST_ACTIONS or sum(map(len, actions)) > LONGEST:
-        raise Garbage(f"its actions are more than {MOST_ACTIONS}, or longer than {LONGEST} characters")
+        raise BadObservation(f"its actions are more than {MOST_ACTIONS}, or longer than {LONGEST} characters")
     return {
         "observation": values["observation"],
         "goal": values.get("goal", ""),
@@ -152,15 +152,15 @@ def _typed(key: str, value: Any) -> Any:
         return value
     wrong = not isinstance(value, _KINDS[key]) or (isinstance(value, bool) and bool not in _KINDS[key])
     if wrong:
-        raise Garbage(f"its {key} is {type(value).__name__}, not {_KINDS[key][-1].__name__}")
+        raise BadObservation(f"its {key} is {type(value).__name__}, not {_KINDS[key][-1].__name__}")
     if key == "reward" and not math.isfinite(value):
-        raise Garbage(f"its reward is {value}")
+        raise BadObservation(f"its reward is {value}")
     if isinstance(value, str) and len(value) > LONGEST:
-        raise Garbage(f"its {key} is longer than {LONGEST} characters")
+        raise BadObservation(f"its {key} is longer than {LONGEST} characters")
     if isinstance(value, str):
         return _text(value)
     if key == "actions" and not all(isinstance(action, str) for action in value):
-        raise Garbage("its actions are not all text")
+        raise BadObservation("its actions are not all text")
     return value
 
 
@@ -174,9 +174,9 @@ def _state(state: Any) -> Any:
         made = plain(state)
         text = json.dumps(made, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise Garbage(f"its state is no text, number, list or mapping of them: {str(error)[:200]}") from None
+        raise BadObservation(f"its state is no text, number, list or mapping of them: {str(error)[:200]}") from None
     if len(text) > LONGEST:
-        raise Garbage(f"its state is longer than {LONGEST} characters")
+        raise BadObservation(f"its state is longer than {LONGEST} characters")
     return json.loads(text)
 
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from recipec.run.worker_pool import MEMORY, Lost, Pool
-from recipec.runtime.environment.worker_main import MISSING, Garbage, WorldError, checked
+from recipec.run.worker_pool import MEMORY, WorkerFailure, WorkerPool
+from recipec.runtime.environment.worker_main import MISSING, BadObservation, GameError, checked
 
 TIMEOUT = "timeout"
 """How an error begins that depended on a clock."""
@@ -22,7 +22,7 @@ TASKS_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StepRequest:
     """An episode's past, the action to take last; none: the beginning.
 
     Example: ``Wanted({"game": "a.z8"}, 7, ("look", "go north"))``.
@@ -40,7 +40,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StepResult:
     """What a world answered.
 
     Example: ``Seen("You are in a hall.", reward=1.0, terminated=True)``.
@@ -57,7 +57,7 @@ class Seen:
     state: Any = None
 
 
-class Worlds:
+class Workers:
     """Live worlds of one handler, ``module:function``, which returns :func:`.worker_main.live`.
 
     Example: ``Worlds("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, timeout=30.0)``.
@@ -76,16 +76,16 @@ class Worlds:
         self.timeout = timeout
         self.replayable = replayable
         count = max(1, min(lanes, os.cpu_count() or 1))
-        self._pools = [Pool(handler, argument, memory=memory) for _ in range(count)]
+        self._pools = [WorkerPool(handler, argument, memory=memory) for _ in range(count)]
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worlds")
 
-    def ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+    def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         """Answer each episode, lanes side by side; text says why there is no answer.
 
         Raises:
             Declined: the handler refused its argument.
         """
-        answers: list[Seen | str] = [""] * len(wanted)
+        answers: list[StepResult | str] = [""] * len(wanted)
 
         def one_lane(lane: int) -> None:
             for i, one in enumerate(wanted):
@@ -108,16 +108,18 @@ class Worlds:
         """
         self._pools[0].ask([{"ready": True}], self.timeout)
 
-    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | Lost:
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | WorkerFailure:
         """List the handler's own tasks, or say what became of the question.
 
         Raises:
             Declined: the handler refused its argument.
         """
         (found,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS)
-        if isinstance(found, Lost) or (isinstance(found, list) and all(isinstance(row, dict) for row in found)):
+        if isinstance(found, WorkerFailure) or (
+            isinstance(found, list) and all(isinstance(row, dict) for row in found)
+        ):
             return found
-        return Lost("raised", "ValueError", "it listed no mappings")
+        return WorkerFailure("raised", "ValueError", "it listed no mappings")
 
     def close(self) -> None:
         """End the children."""
@@ -125,7 +127,7 @@ class Worlds:
         for pool in self._pools:
             pool.close()
 
-    def _one(self, pool: Pool, one: Wanted) -> Seen | str:
+    def _one(self, pool: WorkerPool, one: StepRequest) -> StepResult | str:
         found = self._take(pool, one, len(one.actions))
         if found != MISSING:
             return found
@@ -139,28 +141,28 @@ class Worlds:
                 return "replay: the same actions did not bring the same observation back"
         return found
 
-    def _take(self, pool: Pool, one: Wanted, taken: int) -> Seen | str:
+    def _take(self, pool: WorkerPool, one: StepRequest, taken: int) -> StepResult | str:
         request = {"task": one.task, "seed": one.seed, "label": one.label, "actions": one.actions[:taken]}
         (found,) = pool.ask([request], self.timeout)
         if found == MISSING:
             return MISSING
-        if isinstance(found, Lost):
+        if isinstance(found, WorkerFailure):
             return _reason(found, self.timeout)
         try:
             said = checked(found)
-        except Garbage as error:
+        except BadObservation as error:
             return f"garbage: {error}"
-        return Seen(**{**said, "actions": tuple(said["actions"])})
+        return StepResult(**{**said, "actions": tuple(said["actions"])})
 
 
-def _reason(lost: Lost, seconds: float) -> str:
+def _reason(lost: WorkerFailure, seconds: float) -> str:
     if lost.reason == "late":
         return f"{TIMEOUT}: no answer within {seconds:g} s"
     if lost.reason == "crashed":
         return "crashed: its process died"
-    if lost.error == Garbage.__name__:
+    if lost.error == BadObservation.__name__:
         return f"garbage: {lost.message[:300]}"
-    if lost.error == WorldError.__name__:
+    if lost.error == GameError.__name__:
         return lost.message[:600]
     where = f" (line {lost.line})" if lost.line else ""
     return f"{lost.error}{where}: {lost.message[:300]}"

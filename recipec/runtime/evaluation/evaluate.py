@@ -11,25 +11,25 @@ from typing import Any, Literal
 import torch
 
 from recipec.component import Component
-from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.run.artifacts import RunFolder
-from recipec.run.progress import Display
+from recipec.run.progress import Progress
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import write_rows
 from recipec.runtime.environment import replayed
 from recipec.runtime.environment.protocol import Environment
-from recipec.runtime.environment.replayed import Clocked
+from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.evaluation.preference_margin import margin
-from recipec.runtime.graph_runner import METRIC, read_spec
+from recipec.runtime.graph_runner import METRIC, load_spec
 from recipec.runtime.images.image_store import show
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.episodes import start_engine
-from recipec.runtime.rollout.token_sampling import Sampling as Drawing
+from recipec.runtime.rollout.token_sampling import SamplingParams as Drawing
 from recipec.spec.recipe import PAIRED, Sampling
 
 
@@ -45,7 +45,7 @@ class Ready:
     pairs: Mapping[str, Sequence[Any]]
     levels: dict[str, Any]
     """Spec and function of each reward."""
-    setting: Setting
+    context: StageContext
     rows: Literal["trajectory", "step"] | None
     """What a row of an episode is; None without an environment."""
 
@@ -57,12 +57,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, graph: Graph, stage: StageGraph, setting: Setting, policy: Any, folder: RunFolder, display: Display
+        self, graph: Graph, stage: StageGraph, context: StageContext, policy: Any, folder: RunFolder, display: Progress
     ) -> None:
         """Prepare nothing yet: tasks are read at the first evaluation."""
         self.graph = graph
         self.stage = stage
-        self.setting = setting
+        self.context = context
         self.policy = policy
         self.folder = folder
         self.display = display
@@ -72,10 +72,10 @@ class Evaluator:
         self._environments: dict[str, Environment] = {}
         self._graphs: dict[str, Any] = {}
         for node in stage.before:
-            if node.slot == "knowledge" and setting.knowledge is not None:
-                self._graphs[_said({"type": node.type, **node.knobs})] = setting.knowledge
-            if node.slot == "environment" and setting.environment is not None:
-                self._environments[_said({"type": node.type, **node.knobs})] = setting.environment
+            if node.slot == "knowledge" and context.knowledge is not None:
+                self._graphs[_said({"type": node.type, **node.params})] = context.knowledge
+            if node.slot == "environment" and context.environment is not None:
+                self._environments[_said({"type": node.type, **node.params})] = context.environment
 
     def __call__(self, step: int, total: int, *, first: bool) -> dict[str, float]:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``."""
@@ -94,26 +94,26 @@ class Evaluator:
         """Ask every task of one evaluation and average its metrics.
 
         Raises:
-            Refused: what its data or its rewards refuse, at the evaluation.
+            RecipeError: what its data or its rewards refuse, at the evaluation.
         """
         try:
             if name not in self._ready:
                 self._ready[name] = self._prepare(dump)
             return self._scored(name, dump, step, self._ready[name])
-        except Refused as refused:
-            raise Refused(*(_placed(found, name) for found in refused.diagnostics)) from None
+        except RecipeError as refused:
+            raise RecipeError(*(_placed(found, name) for found in refused.diagnostics)) from None
 
     def _scored(self, name: str, dump: Mapping[str, Any], step: int, ready: Ready) -> dict[str, float]:
         self.policy.eval()
         found: dict[str, float] = {}
         if PAIRED in dump["metrics"]:
-            found |= margin(self.policy, self.policy.setting, ready.pairs)
+            found |= margin(self.policy, self.policy.context, ready.pairs)
         asked = [metric for metric in dump["metrics"] if metric != PAIRED]
         if not ready.tasks:
             return found
         path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
-        replayed.begin(ready.setting.environment, path)
-        ready.setting.errors.clear()
+        replayed.begin(ready.context.environment, path)
+        ready.context.errors.clear()
         with torch.no_grad():
             rows, more = self._answered(name, dump, ready)
             levels: dict[str, torch.Tensor] = {}
@@ -124,10 +124,10 @@ class Evaluator:
         scores = {level: value_R * ready.levels[level][0].weight for level, value_R in levels.items()}
         reward_R = torch.stack(list(scores.values())).sum(0)
         reward_R = torch.where(rows["error_R"], math.nan, reward_R)
-        replayed.note(ready.setting.environment, path)
+        replayed.note(ready.context.environment, path)
         written = {**rows, "reward_R": reward_R}
-        write_rows(path, written, levels=scores, step=step, read=self.policy.decode, errors=ready.setting.errors)
-        show(ready.setting, path, ready.tasks)
+        write_rows(path, written, levels=scores, step=step, read=self.policy.decode, errors=ready.context.errors)
+        show(ready.context, path, ready.tasks)
         specs = {level: spec for level, (spec, _) in ready.levels.items()}
         scored = scored_by_task(rows, reward_R, levels, specs)
         return found | summary(asked, scored, float(dump["correct_at"])) | more
@@ -135,42 +135,42 @@ class Evaluator:
     def _answered(self, name: str, dump: Mapping[str, Any], ready: Ready) -> tuple[dict[str, Any], dict[str, float]]:
         """Let the policy answer every task, or play it where there is an environment."""
         sampling = Sampling.model_validate(dump["sampler"])
-        key, limits = (self.setting.seed, "evaluate", name), dump.get("limits") or {}
+        key, limits = (self.context.seed, "evaluate", name), dump.get("limits") or {}
         if ready.rows is not None:
-            played = play(ready.setting, ready.tasks, sampling, limits, ready.rows, key)
+            played = play(ready.context, ready.tasks, sampling, limits, ready.rows, key)
             return played.rows, played.counted
         length = sampling.max_completion_length or int(limits.get("max_completion_length") or LONGEST)
         drawing = Drawing(max_length=length, temperature=sampling.temperature, top_p=sampling.top_p, stop=sampling.stop)
-        groups = sample(start_engine(self.setting), ready.tasks, drawing, sampling.num_generations, key)
-        return {"prompt_P": ready.tasks, **rows_of(self.setting, ready.tasks, groups)}, {}
+        groups = sample(start_engine(self.context), ready.tasks, drawing, sampling.num_generations, key)
+        return {"prompt_P": ready.tasks, **rows_of(self.context, ready.tasks, groups)}, {}
 
     def _prepare(self, dump: Mapping[str, Any]) -> Ready:
-        spec = read_spec("environment", dump["environment"]) if dump.get("environment") else None
+        spec = load_spec("environment", dump["environment"]) if dump.get("environment") else None
         environment = self._environment(spec, dump["environment"]) if spec is not None else None
-        setting = replace(self.setting, environment=environment, knowledge=self._knowledge(dump), errors={})
+        context = replace(self.context, environment=environment, knowledge=self._knowledge(dump), errors={})
         tasks: list[Task] = []
         if any(metric != PAIRED for metric in dump["metrics"]):
-            tasks = list(self._source(dump, setting, "rl").tasks)
+            tasks = list(self._source(dump, context, "rl").tasks)
         pairs: Mapping[str, Sequence[Any]] = {}
         if PAIRED in dump["metrics"]:
-            source = self._source(dump, setting, "dpo")
+            source = self._source(dump, context, "dpo")
             (pairs,) = source.slices(len(source))
         if not tasks:
-            return Ready([], pairs, {}, setting, None)
+            return Ready([], pairs, {}, context, None)
         levels: dict[str, Any] = {}
         for name, level in (dump.get("reward") or {}).items():
-            judge = read_spec("reward", level)
+            judge = load_spec("reward", level)
             target = judge.load()
             if isinstance(target, type):
-                levels[name] = (judge, target(judge, setting))
+                levels[name] = (judge, target(judge, context))
             else:
-                levels[name] = (judge, _bound(target, judge.knobs()))
-        return Ready(tasks, pairs, levels, setting, rows_kind(spec) if spec is not None else None)
+                levels[name] = (judge, _bound(target, judge.params()))
+        return Ready(tasks, pairs, levels, context, rows_kind(spec) if spec is not None else None)
 
-    def _source(self, dump: Mapping[str, Any], setting: Setting, kind: Literal["rl", "dpo"]) -> Any:
+    def _source(self, dump: Mapping[str, Any], context: StageContext, kind: Literal["rl", "dpo"]) -> Any:
         """Read the data of an evaluation, as tasks to answer or as pairs to compare."""
-        data = read_spec("data", dump["data"])
-        source = data.load()(data, setting)
+        data = load_spec("data", dump["data"])
+        source = data.load()(data, context)
         self._sources.append(source)
         source.prepare(kind)
         return source
@@ -179,7 +179,7 @@ class Evaluator:
         """Return the environment that a spec means: the stage's own where it is the same, which has no memory."""
         key = _said(dump)
         if key not in self._environments:
-            self._environments[key] = Clocked(spec.load()(spec, self.setting))
+            self._environments[key] = ReplayedEnvironment(spec.load()(spec, self.context))
             self._built.append(self._environments[key])
         return self._environments[key]
 
@@ -187,11 +187,11 @@ class Evaluator:
         """Return the graph of facts that a reward asks: the stage's own where it is the same."""
         said = dump.get("knowledge")
         if not said:
-            return self.setting.knowledge
+            return self.context.knowledge
         key = _said(said)
         if key not in self._graphs:
-            spec = read_spec("knowledge", said)
-            self._graphs[key] = spec.load()(spec, self.setting)
+            spec = load_spec("knowledge", said)
+            self._graphs[key] = spec.load()(spec, self.context)
         return self._graphs[key]
 
     def close(self) -> None:
@@ -202,8 +202,8 @@ class Evaluator:
                 part.close()
 
 
-def _bound(function: Any, knobs: Mapping[str, Any]) -> Any:
-    return lambda *columns: function(*columns, **knobs)
+def _bound(function: Any, params: Mapping[str, Any]) -> Any:
+    return lambda *columns: function(*columns, **params)
 
 
 def _placed(found: Diagnostic, name: str) -> Diagnostic:
@@ -224,12 +224,12 @@ def scored_by_task(
     """Gather what the metrics are computed from: scores of episodes, their answers, the right ones, means of levels."""
     rewards, texts = by_task(rows, reward_R)
     specs = dict(sorted(specs.items()))
-    labelled = next((spec for spec in specs.values() if spec.called == "exact_match"), None)
+    labelled = next((spec for spec in specs.values() if spec.type_name == "exact_match"), None)
     reader: Any = labelled or next((spec for spec in specs.values() if getattr(spec, "tag", None)), None)
     tag, labels = getattr(reader, "tag", None), getattr(reader, "labels", ())
     column = getattr(labelled, "answer", "")
     means = {level: _mean_of(value_R, ~rows["error_R"]) for level, value_R in levels.items()}
-    facts = [means[level] for level in levels if specs[level].called == "kg_consistency"]
+    facts = [means[level] for level in levels if specs[level].type_name == "kg_consistency"]
     return Scored(
         rewards=rewards,
         answers=[[label_of(text, tag, labels) if reader else text.strip() for text in task] for task in texts],

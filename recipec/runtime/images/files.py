@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from recipec.diagnostics.errors import images as faults
-from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.diagnostics.errors import images as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
 
 MOST_BYTES = 64 << 20
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|data:|[a-z]:[\\/]", re.IGNORECASE)
@@ -27,9 +27,9 @@ class ImageError(Exception):
         self.fault = fault
         self.problem = problem
 
-    def refused(self, file: str, row: int, name: str) -> Refused:
+    def refused(self, file: str, row: int, name: str) -> RecipeError:
         """Say that the image ``name`` of a row cannot be had."""
-        return Refused(self.fault(file, row, name, self.problem))
+        return RecipeError(self.fault(file, row, name, self.problem))
 
 
 def read_within(folder: Path, name: str) -> bytes:
@@ -42,7 +42,7 @@ def read_within(folder: Path, name: str) -> bytes:
         with open_within(folder, name) as stream:
             return stream.read(MOST_BYTES)
     except OSError as error:
-        raise ImageError(faults.image_missing, os.strerror(error.errno or 0)) from None
+        raise ImageError(errors.image_missing, os.strerror(error.errno or 0)) from None
 
 
 def open_within(folder: Path, name: str) -> BinaryIO:
@@ -67,7 +67,7 @@ def open_within(folder: Path, name: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no file has such a name"
         missing = isinstance(error, FileNotFoundError)
-        raise ImageError(faults.image_missing, "there is no such file" if missing else problem) from None
+        raise ImageError(errors.image_missing, "there is no such file" if missing else problem) from None
 
 
 def _steps(name: str) -> list[str]:
@@ -85,7 +85,7 @@ def _steps(name: str) -> list[str]:
     elif not steps or "\0" in name:
         problem = "is no path"
     if problem:
-        raise ImageError(faults.image_outside, problem)
+        raise ImageError(errors.image_outside, problem)
     return steps
 
 
@@ -96,7 +96,7 @@ def _enter(folder: int, step: str, kind: int) -> int:
     except OSError as error:
         link = error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}
         if link and stat.S_ISLNK(os.stat(step, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise ImageError(faults.image_outside, f"goes through the symbolic link `{step}`") from None
+            raise ImageError(errors.image_outside, f"goes through the symbolic link `{step}`") from None
         raise
 
 
@@ -107,5 +107,5 @@ def _bounded(handle: int) -> BinaryIO:
         return os.fdopen(handle, "rb")
     os.close(handle)
     if not stat.S_ISREG(about.st_mode):
-        raise ImageError(faults.image_missing, "it is not a file")
-    raise ImageError(faults.image_too_large, f"has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")
+        raise ImageError(errors.image_missing, "it is not a file")
+    raise ImageError(errors.image_too_large, f"has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")

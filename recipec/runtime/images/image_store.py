@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import images as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import images as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError, read_within
 from recipec.runtime.images.picture import Picture
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MOST_PIXELS = 64_000_000
@@ -37,20 +37,20 @@ SMALL = 160
 _HEXADECIMAL = re.compile(r"[0-9a-f]{8,128}")
 
 
-class Seeing(Protocol):
+class VisionPolicy(Protocol):
     """What an album asks of a policy."""
 
     def picture(self, image: Decoded, path: str) -> Picture:
         """Process an image as the policy sees it."""
 
 
-class Album:
+class ImageStore:
     """Every picture of a stage, each content processed once.
 
     Example: ``Album(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl", 3)``.
     """
 
-    def __init__(self, policy: Seeing) -> None:
+    def __init__(self, policy: VisionPolicy) -> None:
         """Begin empty."""
         self.policy = policy
         self._by_content: dict[str, Picture] = {}
@@ -62,7 +62,7 @@ class Album:
         """Return the image that a row names, ``shown`` in messages and recorded with what is sampled.
 
         Raises:
-            Refused: RC862 to RC865, with file and row; RC716, Pillow is not installed.
+            RecipeError: RC862 to RC865, with file and row; RC716, Pillow is not installed.
         """
         found = self._by_path.get((folder, name))
         if found is None:
@@ -73,12 +73,12 @@ class Album:
         """Return the image of a recorded row, which must be what was seen then.
 
         Raises:
-            Refused: RC862 to RC865, RC869.
+            RecipeError: RC862 to RC865, RC869.
         """
         whole = root / path
         found = self.picture(whole.parent, whole.name, path, file, row)
         if found.digest != digest:
-            raise Refused(faults.image_changed(file, row, path))
+            raise RecipeError(errors.image_changed(file, row, path))
         return found
 
     def _processed(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
@@ -101,9 +101,9 @@ class Album:
         """Process an image for the policy; what it refuses has a file and a row."""
         try:
             found: Picture = self.policy.picture(image, shown)
-        except Refused as refused:
-            here = data_faults.at(file, row)
-            raise Refused(*(replace(said, spans=(*said.spans, *here)) for said in refused.diagnostics)) from None
+        except RecipeError as refused:
+            here = data_errors.at(file, row)
+            raise RecipeError(*(replace(said, spans=(*said.spans, *here)) for said in refused.diagnostics)) from None
         return found
 
     def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:
@@ -113,7 +113,7 @@ class Album:
         except ImageError as error:
             raise error.refused(file, row, name) from None
         if made.digest != before.digest:
-            raise Refused(faults.image_changed(file, row, name))
+            raise RecipeError(errors.image_changed(file, row, name))
         return made.inputs
 
     def keep_small(self, folder: Path, pictures: Iterable[Picture]) -> None:
@@ -128,24 +128,24 @@ class Album:
                 temporary.replace(path)
 
 
-def album_of(setting: Setting) -> Album:
+def image_store_of(context: StageContext) -> ImageStore:
     """Return the album of a stage, begun on first use."""
-    if setting.album is None:
-        assert setting.policy is not None, "the policy is loaded before images are"
-        setting.album = Album(setting.policy)  # type: ignore[arg-type]
-    found: Album = setting.album
+    if context.image_store is None:
+        assert context.policy is not None, "the policy is loaded before images are"
+        context.image_store = ImageStore(context.policy)  # type: ignore[arg-type]
+    found: ImageStore = context.image_store
     return found
 
 
-def show(setting: Setting, rows: Path, tasks: Iterable[Task]) -> None:
+def show(context: StageContext, rows: Path, tasks: Iterable[Task]) -> None:
     """Keep small copies of what tasks show beside the file of their rows."""
-    if setting.album is not None:
-        setting.album.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
+    if context.image_store is not None:
+        context.image_store.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
 
 
-def sees(policy: Any) -> bool:
+def is_vision_model(policy: Any) -> bool:
     """Whether a policy reads images."""
-    return policy.sight is not None
+    return policy.image_encoder is not None
 
 
 def decode(data: bytes) -> Decoded:
@@ -153,14 +153,14 @@ def decode(data: bytes) -> Decoded:
 
     Raises:
         ImageError: it is too large, or broken, or no image.
-        Refused: RC716, Pillow is not installed.
+        RecipeError: RC716, Pillow is not installed.
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 - only images need it
     except ImportError:
-        raise Refused(data_faults.package_missing("pillow", "vision", "reading images")) from None
+        raise RecipeError(data_errors.package_missing("pillow", "vision", "reading images")) from None
     if not data:
-        raise ImageError(faults.broken_image, "the file is empty")
+        raise ImageError(errors.broken_image, "the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -173,29 +173,29 @@ def decode(data: bytes) -> Decoded:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         problem = f"has more than {MOST_PIXELS:,} pixels"
-        raise ImageError(faults.image_too_large, problem) from None
+        raise ImageError(errors.image_too_large, problem) from None
     except UnidentifiedImageError:
-        raise ImageError(faults.broken_image, f"it is none of {', '.join(FORMATS)}") from None
+        raise ImageError(errors.broken_image, f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - decoders of broken files raise whatever they meet
         problem = (str(error) or type(error).__name__).splitlines()[0]
-        raise ImageError(faults.broken_image, problem) from None
+        raise ImageError(errors.broken_image, problem) from None
 
 
 def _bound(image: Decoded) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
         problem = f"has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded"
-        raise ImageError(faults.image_too_large, problem)
+        raise ImageError(errors.image_too_large, problem)
     # the further frames of a camera's JPEG are its preview and depth
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ImageError(faults.image_too_large, "has several frames")
+        raise ImageError(errors.image_too_large, "has several frames")
 
 
 def _rgb(image: Decoded) -> Decoded:
     from recipec.runtime.images.fit import opaque  # noqa: PLC0415 - Pillow is there by now
 
     if image.mode in {"I", "F"}:
-        raise ImageError(faults.broken_image, f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
+        raise ImageError(errors.broken_image, f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value / 257).convert("L")
     return opaque(image)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import images as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import images as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.files import Row, kind_of
 
 if TYPE_CHECKING:
@@ -24,26 +24,26 @@ def image_names(row: Row, column: str) -> tuple[str, list[str]]:
     ``images`` and ``image`` are looked for unless ``column`` is another name, which a row must then have.
 
     Raises:
-        Refused: RC705 or RC867.
+        RecipeError: RC705 or RC867.
     """
     if not column:
         return "", []
     name = OTHER if column == DEFAULT and DEFAULT not in row.columns else column
     if name not in row.columns:
         if column != DEFAULT:
-            raise Refused(data_faults.missing_column(row.file, row.number, column, row.columns, "images"))
+            raise RecipeError(data_errors.missing_column(row.file, row.number, column, row.columns, "images"))
         return column, []
     value = row.columns[name]
     if column == DEFAULT and row.columns.get(DEFAULT) and row.columns.get(OTHER):
-        raise Refused(faults.image_column(row.file, row.number, OTHER, f"names images, and `{DEFAULT}` does too"))
+        raise RecipeError(errors.image_column(row.file, row.number, OTHER, f"names images, and `{DEFAULT}` does too"))
     names = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(names, list):
         problem = "holds the bytes of an image" if isinstance(value, Mapping | bytes) else f"is {kind_of(value)}"
-        raise Refused(faults.image_column(row.file, row.number, name, problem))
+        raise RecipeError(errors.image_column(row.file, row.number, name, problem))
     for number, one in enumerate(names):
         if not isinstance(one, str):
             held = "the bytes of an image" if isinstance(one, Mapping | bytes) else kind_of(one)
-            raise Refused(faults.image_column(row.file, row.number, f"{name}[{number}]", f"is {held}"))
+            raise RecipeError(errors.image_column(row.file, row.number, f"{name}[{number}]", f"is {held}"))
     return name, names
 
 
@@ -51,7 +51,7 @@ def read_content(row: Row, where: str, role: str, content: Sequence[Any]) -> str
     """Return the content of a message that is a list of parts: text where all parts are, else the parts in order.
 
     Raises:
-        Refused: RC868.
+        RecipeError: RC868.
     """
     parts: list[dict[str, str]] = []
     for number, part in enumerate(content):
@@ -62,7 +62,7 @@ def read_content(row: Row, where: str, role: str, content: Sequence[Any]) -> str
         elif said.get("type") == "text" and isinstance(said.get("text"), str):
             parts.append({"type": "text", "text": said["text"]})
         else:
-            raise Refused(faults.image_part(row.file, row.number, at, _problem(part, said)))
+            raise RecipeError(errors.image_part(row.file, row.number, at, _problem(part, said)))
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts
@@ -91,14 +91,14 @@ def with_places(row: Row, column: str, messages: Sequence[Message], images: int)
     """Return the messages with a place for each image: as they are, or before the text of the user's first message.
 
     Raises:
-        Refused: RC866, they have places for another number of images.
+        RecipeError: RC866, they have places for another number of images.
     """
     have = places_in(messages)
     if have == images:
         return messages
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
     if have or first is None:
-        raise Refused(faults.image_count(row.file, row.number, column, have, images))
+        raise RecipeError(errors.image_count(row.file, row.number, column, have, images))
     said = {**messages[first], "content": before_text(messages[first]["content"], images)}
     return [*messages[:first], said, *messages[first + 1 :]]
 

@@ -10,34 +10,34 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.images.files import ImageError, open_within, read_within
 from recipec.runtime.images.parts import image_names
 
 
-def digest(knobs: Mapping[str, Any], root: Path) -> str:
+def digest(params: Mapping[str, Any], root: Path) -> str:
     """Hash the image files that the rows of data ``file`` name, in hexadecimal; what is missing or refused, as such.
 
     The stage itself says what is wrong with a row or an image.
     """
     found = hashlib.sha256()
-    path = root / knobs["path"]
+    path = root / params["path"]
     folder = path if path.is_dir() else path.parent
     seen = set()
     try:
-        for _, name in _named(path, knobs):
+        for _, name in _named(path, params):
             if name not in seen:
                 seen.add(name)
                 found.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
-    except Refused:
+    except RecipeError:
         return "broken"
     return found.hexdigest()
 
 
-def _named(path: Path, knobs: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
-    column = str(knobs["columns"]["images"])
-    for row in read_rows(path, knobs["split"], str(knobs["path"]), knobs["limit"]) if column else ():
+def _named(path: Path, params: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
+    column = str(params["columns"]["images"])
+    for row in read_rows(path, params["split"], str(params["path"]), params["limit"]) if column else ():
         for name in image_names(row, column)[1]:
             yield row, name
 
@@ -49,18 +49,18 @@ def _hashed(folder: Path, name: str) -> str:
         return error.problem
 
 
-def unseen(knobs: Mapping[str, Any], root: Path) -> Diagnostic | None:
+def check(params: Mapping[str, Any], root: Path) -> Diagnostic | None:
     """Say which is the first image that rows of data ``file`` name and that cannot be opened; None if all can.
 
     What else is wrong with rows or images, their own stage says.
     """
-    path = root / knobs["path"]
+    path = root / params["path"]
     folder = path if path.is_dir() else path.parent
     try:
         firsts: dict[str, Row] = {}
-        for row, name in _named(path, knobs):
+        for row, name in _named(path, params):
             firsts.setdefault(name, row)
-    except Refused:
+    except RecipeError:
         return None
     for name, row in firsts.items():
         try:

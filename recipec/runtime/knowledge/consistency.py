@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import preference as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import preference as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import question
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.knowledge.knowledge_graph import Knowledge
     from recipec.runtime.knowledge.statements import Claim, Triple
     from recipec.spec.preference import KgRag, KgRank
@@ -76,7 +76,7 @@ def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> l
     """Return the entities that a task is about, the likeliest first, each once.
 
     Raises:
-        Refused: RC886, the column that should say it is missing or holds no text.
+        RecipeError: RC886, the column that should say it is missing or holds no text.
     """
     if column is None:
         return _entities(knowledge, question(task), top_k)
@@ -84,7 +84,7 @@ def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> l
     listed = list(value) if isinstance(value, list | tuple) else [value]
     names = [name for name in listed if isinstance(name, str) and name.strip()]
     if not names or len(names) < len(listed):
-        raise Refused(faults.no_topic(task.id, column, task.columns))
+        raise RecipeError(errors.no_topic(task.id, column, task.columns))
     return list(dict.fromkeys(e for name in names for e in _entities(knowledge, name, top_k)))
 
 
@@ -95,22 +95,22 @@ def _entities(knowledge: Knowledge, text: str, top_k: int) -> list[str]:
 class KgConsistency:
     """Reward what the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
+    def __init__(self, spec: Spec, context: StageContext) -> None:
         """Take the graph from the setting.
 
         Raises:
-            Refused: RC888, there is none.
+            RecipeError: RC888, there is none.
         """
-        if setting.knowledge is None:
-            raise Refused(faults.no_knowledge_here(f"the reward `{spec.called}`"))
+        if context.knowledge is None:
+            raise RecipeError(errors.no_knowledge_here(f"the reward `{spec.type_name}`"))
         self.spec = spec
-        self.knowledge = setting.knowledge
+        self.knowledge = context.knowledge
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Any]:
         """Return ``reward_R`` in points, and the mean number of claims of a row by verdict.
 
         Raises:
-            Refused: RC886, a task lacks the column that says what it is about.
+            RecipeError: RC886, a task lacks the column that says what it is about.
         """
         prompts = by_prompt_R.tolist()
         about = {p: topic(self.knowledge, prompt_P[p], self.spec.topic, self.spec.top_k) for p in set(prompts)}

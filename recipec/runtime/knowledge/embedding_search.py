@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.errors import run as run_faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.errors import run as run_errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_tree
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.weights import quiet
 from recipec.spec.recipe import weights_kind
 
 if TYPE_CHECKING:
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.spec import knowledge as specs
 
 _FORMAT = 1
@@ -46,7 +46,7 @@ class Embedder:
         """Read the model; ``cache`` keeps the embeddings of labels.
 
         Raises:
-            Refused: RC880.
+            RecipeError: RC880.
         """
         from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - slow, and only where texts are compared
 
@@ -57,7 +57,7 @@ class Embedder:
             self.known = hash_tree(folder)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise Refused(faults.no_embedder(shown, problem)) from None
+            raise RecipeError(errors.no_embedder(shown, problem)) from None
         self.cache = cache
         self._titles: Sequence[tuple[str, str]] | None = None
         self._of_titles = torch.empty(0)
@@ -109,18 +109,18 @@ class Embedder:
             save_file({"labels": made}, temporary)
             temporary.replace(path)
         except OSError as error:
-            raise Refused(run_faults.cannot_write(str(path), error.strerror or str(error))) from error
+            raise RecipeError(run_errors.cannot_write(str(path), error.strerror or str(error))) from error
         return made
 
 
-def resembling(spec: specs.Graph, setting: Setting) -> Embedder | None:
+def resembling(spec: specs.Graph, context: StageContext) -> Embedder | None:
     """Read the model that a recipe names, if it names one.
 
     Raises:
-        Refused: RC880; RC727, RC728 of its package.
+        RecipeError: RC880; RC727, RC728 of its package.
     """
     if spec.embedder is None:
         return None
     if weights_kind(spec.embedder) == "package":
-        return Embedder(locate(spec.embedder, setting.cache), spec.embedder, setting.cache)
-    return Embedder(setting.root / spec.embedder, spec.embedder, setting.cache)
+        return Embedder(locate(spec.embedder, context.cache), spec.embedder, context.cache)
+    return Embedder(context.root / spec.embedder, spec.embedder, context.cache)

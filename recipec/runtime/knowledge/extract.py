@@ -11,12 +11,12 @@ from typing import Any
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.run.templates import Renderer
-from recipec.runtime.context import Setting, StoppedEarly
+from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.data.templates import read_template
@@ -33,7 +33,7 @@ from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
 from recipec.runtime.rollout.chain import sample
 from recipec.runtime.rollout.episodes import start_engine
-from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.runtime.rollout.token_sampling import SamplingParams
 from recipec.spec import knowledge as specs
 from recipec.spec import policy as policy_spec
 from recipec.spec.recipe import weights_kind
@@ -59,23 +59,23 @@ class Document:
 class Extract(Knowledge):
     """A graph read from documents; see :class:`recipec.spec.knowledge.Extract`."""
 
-    def __init__(self, spec: specs.Extract, setting: Setting) -> None:
+    def __init__(self, spec: specs.Extract, context: StageContext) -> None:
         """Read the documents, or what was read of them before.
 
         Raises:
-            Refused: RC700 to RC704 and RC877 of the documents, RC871 nothing is left of what was read; what loading
+            RecipeError: RC700 to RC704 and RC877 of the documents, RC871 nothing is left of what was read; what loading
                 the model raises.
             StoppedEarly: the run was asked to stop; what was read so far is kept.
         """
-        read = extracted(spec, setting)
+        read = extracted(spec, context)
         found = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
         shown = f"read from {spec.path}"
         if not found:
             problem = f"none of {len(read)} has a confidence of {spec.min_confidence:g}" if read else "no fact was read"
-            raise Refused(faults.no_facts(shown, problem))
+            raise RecipeError(errors.no_facts(shown, problem))
         names = Names(spec.names)
-        store = open_store(setting.cache, key_of("extract", found, spec.names), lambda: statements(found, names))
-        super().__init__(Stored(store, shown), reads(spec), resembling(spec, setting), spec.min_similarity)
+        store = open_store(context.cache, key_of("extract", found, spec.names), lambda: statements(found, names))
+        super().__init__(Stored(store, shown), reads(spec), resembling(spec, context), spec.min_similarity)
 
 
 def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.Quad]:
@@ -86,27 +86,27 @@ def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.
         yield from stated((fact["subject"], fact["relation"], fact["object"]), place, names, named)
 
 
-def extracted(spec: specs.Extract, setting: Setting) -> list[dict[str, Any]]:
+def extracted(spec: specs.Extract, context: StageContext) -> list[dict[str, Any]]:
     """Return every fact that was read, with sentence and confidence; read the documents where that was not done yet."""
-    texts = documents(spec, setting.root)
+    texts = documents(spec, context.root)
     name = spec.prompt or _OWN
-    path = setting.root / spec.prompt if spec.prompt else shipped("templates") / "prompts" / _OWN
+    path = context.root / spec.prompt if spec.prompt else shipped("templates") / "prompts" / _OWN
     template = read_template(path, name).removesuffix("\n")
-    knobs = spec.model_dump(mode="json", include=set(specs.EXTRACTION))
+    params = spec.model_dump(mode="json", include=set(specs.EXTRACTION))
     key = key_of(
-        "extracted", knobs, template, [[d.text, d.file, d.number] for d in texts], _model(spec, setting), setting.seed
+        "extracted", params, template, [[d.text, d.file, d.number] for d in texts], _model(spec, context), context.seed
     )
-    home = (setting.home or setting.cache) / "extracted" / key
+    home = (context.home or context.cache) / "extracted" / key
     if verify_folder(home) is None:
         parts = home.with_name(f"{key}-parts")
         rendered = _rendered(template, name, texts, own=spec.prompt is None)
-        facts, left_out = _Reader(spec, setting, parts).read(texts, rendered)
-        about = {"artifact": "knowledge", "digest": key, "stage": setting.stage, "left_out": dict(left_out)}
+        facts, left_out = _Reader(spec, context, parts).read(texts, rendered)
+        about = {"artifact": "knowledge", "digest": key, "stage": context.stage, "left_out": dict(left_out)}
         with committed(home, about) as folder:
             lines = (json.dumps(fact, ensure_ascii=False, sort_keys=True) + "\n" for fact in facts)
             (folder / FACTS).write_text("".join(lines), encoding="utf-8")
         counts = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(left_out.items()))
-        setting.say(
+        context.say(
             f"{len(facts)} facts read from {len(texts)} documents" + (f"; left out: {counts}" if counts else "")
         )
     with (home / FACTS).open(encoding="utf-8") as stream:
@@ -117,7 +117,7 @@ def documents(spec: specs.Extract, root: Path) -> list[Document]:
     """Read the documents.
 
     Raises:
-        Refused: RC700 to RC704; RC877, a row has no text in the column.
+        RecipeError: RC700 to RC704; RC877, a row has no text in the column.
     """
     rows = read_rows(root / spec.path, None, spec.path, spec.limit)
     return [Document(_text(row, spec.column), row.file, row.number) for row in rows]
@@ -127,7 +127,7 @@ def _text(row: Row, column: str) -> str:
     text = row.columns.get(column)
     if not isinstance(text, str) or not text.strip():
         problem = f"has no column `{column}`" if text is None else f"has no text in column `{column}`"
-        raise Refused(faults.no_document(row.file, row.number, problem, list(row.columns)))
+        raise RecipeError(errors.no_document(row.file, row.number, problem, list(row.columns)))
     return text.encode("utf-8", "replace").decode()
 
 
@@ -139,55 +139,55 @@ def _rendered(template: str, name: str, texts: Sequence[Document], *, own: bool)
         renderer.close()
 
 
-def _model(spec: specs.Extract, setting: Setting) -> str:
+def _model(spec: specs.Extract, context: StageContext) -> str:
     """Name the weights that read; those of the stage itself are known by the stage, whose folder this is kept in."""
     if spec.model is None:
-        return setting.stage
+        return context.stage
     if weights_kind(spec.model) == "stage":
-        return str((read_manifest(setting.artifacts[f"{spec.model}.policy"]) or {}).get("digest"))
-    return hash_tree(setting.root / spec.model) if weights_kind(spec.model) == "directory" else spec.model
+        return str((read_manifest(context.artifacts[f"{spec.model}.policy"]) or {}).get("digest"))
+    return hash_tree(context.root / spec.model) if weights_kind(spec.model) == "directory" else spec.model
 
 
 class _Reader:
     """Lets a model read, some documents at a time."""
 
-    def __init__(self, spec: specs.Extract, setting: Setting, parts: Path) -> None:
-        self.spec, self.setting, self.parts = spec, setting, parts
+    def __init__(self, spec: specs.Extract, context: StageContext, parts: Path) -> None:
+        self.spec, self.context, self.parts = spec, context, parts
         self.left_out: Counter[str] = Counter()
 
     def read(self, texts: Sequence[Document], prompts: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
-        setting: Setting | None = None
+        context: StageContext | None = None
         found: list[dict[str, Any]] = []
         for start in range(0, len(texts), CHUNK):
             kept = self.parts / f"{start:08d}.json"
             if not kept.exists():
-                if self.setting.stopped():
-                    raise StoppedEarly
-                setting = setting or self._reading()
-                part = self._chunk(setting, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
+                if self.context.stopped():
+                    raise StoppedBeforeFirstStep
+                context = context or self._reading()
+                part = self._chunk(context, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
                 write_atomic(kept, json.dumps(part))
             facts, left_out = json.loads(kept.read_text(encoding="utf-8"))
             found += facts
             self.left_out.update(left_out)
         return _once(found, self.left_out), self.left_out
 
-    def _reading(self) -> Setting:
+    def _reading(self) -> StageContext:
         """Return the setting with the model that reads as its policy."""
         name = self.spec.model
         if name is None:
-            assert self.setting.policy is not None, "the policy is loaded before the graph"
-            return self.setting
+            assert self.context.policy is not None, "the policy is loaded before the graph"
+            return self.context
         kind = weights_kind(name)
-        at = str(self.setting.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
+        at = str(self.context.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
         origin = Origin("directory" if kind == "stage" else kind, at)
-        adapted = (folder_of(origin, self.setting) / lora.CONFIG).exists()
+        adapted = (folder_of(origin, self.context) / lora.CONFIG).exists()
         whole = replace(origin, adapter="merge" if adapted else None)
-        return replace(self.setting, policy=CausalLm(policy_spec.CausalLm(), self.setting, whole))
+        return replace(self.context, policy=CausalLm(policy_spec.CausalLm(), self.context, whole))
 
     def _chunk(
-        self, setting: Setting, texts: Sequence[Document], prompts: Sequence[str], start: int
+        self, context: StageContext, texts: Sequence[Document], prompts: Sequence[str], start: int
     ) -> tuple[list[dict[str, Any]], Counter[str]]:
-        policy: Any = setting.policy
+        policy: Any = context.policy
         policy.eval()
         encoder = Encoder(policy, chat=self.spec.chat and bool(policy.tokenizer.chat_template))
         room = policy.max_positions - self.spec.max_completion_length
@@ -200,9 +200,9 @@ class _Reader:
                 continue
             tasks.append(task)
             asked.append(document)
-        sampling = Sampling(self.spec.max_completion_length, self.spec.temperature, self.spec.top_p)
-        key = (setting.seed, setting.stage, "extract")
-        groups = sample(start_engine(setting), tasks, sampling, self.spec.samples, key) if tasks else []
+        sampling = SamplingParams(self.spec.max_completion_length, self.spec.temperature, self.spec.top_p)
+        key = (context.seed, context.stage, "extract")
+        groups = sample(start_engine(context), tasks, sampling, self.spec.samples, key) if tasks else []
         facts: list[dict[str, Any]] = []
         for document, group in zip(asked, groups, strict=True):
             said = [list(read_answer(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 from xml.parsers import expat
 
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.model import RecipeError
 
 _CHUNK = 1 << 16
 LABELS = ("label", "name")
@@ -45,7 +45,7 @@ def read_graphml(stream: IO[bytes], shown: str, attribute: str) -> Iterator[Edge
     """Yield the edges of a file, and the nodes that are named.
 
     Raises:
-        Refused: RC870; a document type is refused too, since it can name files and multiply entities.
+        RecipeError: RC870; a document type is refused too, since it can name files and multiply entities.
     """
     reader = _Reader(shown, attribute)
     while chunk := stream.read(_CHUNK):
@@ -85,9 +85,11 @@ class _Reader:
             self.parser.Parse(chunk, final)
         except expat.ExpatError as error:
             problem = expat.errors.messages.get(error.code, str(error))
-            raise Refused(faults.broken_fact(self.shown, error.lineno, problem, error.offset + 1)) from None
+            raise RecipeError(errors.broken_fact(self.shown, error.lineno, problem, error.offset + 1)) from None
         except (LookupError, ValueError):  # what the first line of a file says of its encoding
-            raise Refused(faults.broken_fact(self.shown, 1, "its encoding is none that is read; use UTF-8")) from None
+            raise RecipeError(
+                errors.broken_fact(self.shown, 1, "its encoding is none that is read; use UTF-8")
+            ) from None
         done, self.found = self.found, []
         return done
 
@@ -95,10 +97,12 @@ class _Reader:
         """Refuse edges to nowhere, which show only at the end: a node may follow its edges."""
         for node, line in self.asked.items():
             if node not in self.nodes:
-                raise Refused(faults.broken_fact(self.shown, line, f"the edge's node `{node}` is nowhere in the file"))
+                raise RecipeError(
+                    errors.broken_fact(self.shown, line, f"the edge's node `{node}` is nowhere in the file")
+                )
 
     def refuse(self, problem: str) -> NoReturn:
-        raise Refused(faults.broken_fact(self.shown, self.parser.CurrentLineNumber, problem))
+        raise RecipeError(errors.broken_fact(self.shown, self.parser.CurrentLineNumber, problem))
 
     def doctype(self, *_: object) -> NoReturn:
         self.refuse("a document type or an entity of its own is not taken")

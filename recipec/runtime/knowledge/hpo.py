@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_file
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import Knowledge
 from recipec.runtime.knowledge.rdf_terms import LABEL, OIO, SUBCLASS, Names, source_graph
@@ -69,30 +69,30 @@ class Finding:
 class Hpo(Knowledge):
     """Diseases and findings; see :class:`recipec.spec.knowledge.Hpo`."""
 
-    def __init__(self, spec: specs.Hpo, setting: Setting) -> None:
+    def __init__(self, spec: specs.Hpo, context: StageContext) -> None:
         """Open the store of what the recipe selects, building it from the package's files where the cache has none.
 
         Raises:
-            Refused: RC716, the package is not there; RC871, RC872, RC876.
+            RecipeError: RC716, the package is not there; RC871, RC872, RC876.
         """
         folder = data_folder()
         hashes = [hash_file(folder / name) for name in (TERMS, DISEASES)]
         selected = [spec.below, spec.diseases.model_dump(mode="json"), spec.names]
-        store = open_store(setting.cache, key_of("hpo", hashes, *selected), lambda: statements(folder, spec))
+        store = open_store(context.cache, key_of("hpo", hashes, *selected), lambda: statements(folder, spec))
         name = f"Human Phenotype Ontology {version(folder)}"
-        super().__init__(Stored(store, name), reads(spec), resembling(spec, setting), spec.min_similarity)
+        super().__init__(Stored(store, name), reads(spec), resembling(spec, context), spec.min_similarity)
 
 
 def data_folder() -> Path:
     """Find the package's files without importing it.
 
     Raises:
-        Refused: RC716.
+        RecipeError: RC716.
     """
     found = importlib.util.find_spec(PACKAGE)
     folder = Path(found.origin).parent / "data" if found is not None and found.origin else None
     if folder is None or not all((folder / name).is_file() for name in (TERMS, DISEASES)):
-        raise Refused(data_faults.package_missing(PACKAGE, "kg", "knowledge `hpo`"))
+        raise RecipeError(data_errors.package_missing(PACKAGE, "kg", "knowledge `hpo`"))
     return folder
 
 
@@ -110,13 +110,13 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
     (qualifier NOT, or a frequency of none) is ``not_has phenotype``.
 
     Raises:
-        Refused: RC871, RC876.
+        RecipeError: RC871, RC876.
     """
     terms = read_terms(folder / TERMS)
     known = {other: term.id for term in terms.values() for other in (term.id, *term.others)}
     root = known.get(spec.below)
     if root is None:
-        raise Refused(faults.unknown_term(spec.below, data_faults.nearest(spec.below, known), version(folder)))
+        raise RecipeError(errors.unknown_term(spec.below, data_errors.nearest(spec.below, known), version(folder)))
     inside = below(root, terms)
     names = Names(spec.names)
     for term in (terms[one] for one in sorted(inside)):
@@ -131,7 +131,7 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
         problem = (
             f"no disease of {', '.join(spec.diseases.sources)} has {spec.diseases.min_findings} below {spec.below}"
         )
-        raise Refused(faults.no_facts(f"Human Phenotype Ontology {version(folder)}", problem))
+        raise RecipeError(errors.no_facts(f"Human Phenotype Ontology {version(folder)}", problem))
     for relation in (HAS, HAS_NOT):
         label = ox.Literal(relation.replace("not_has", "does not have"))
         yield ox.Quad(names.node(relation), LABEL, label)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import sparql_queries
 from recipec.runtime.knowledge.entity_linking import Linker, fold, words
 from recipec.runtime.knowledge.rdf_terms import (
@@ -61,7 +61,7 @@ class Knowledge:
         """``embedder`` finds entities that resemble a text in which no label stands.
 
         Raises:
-            Refused: RC871, there are no facts; RC872, a relation that is asked for is not there.
+            RecipeError: RC871, there are no facts; RC872, a relation that is asked for is not there.
         """
         self.source = source
         self.reads = reads
@@ -282,23 +282,23 @@ class Knowledge:
         """Find the relations of facts, those that the recipe leaves out excepted.
 
         Raises:
-            Refused: RC871, RC872.
+            RecipeError: RC871, RC872.
         """
         terms = [term for (term,) in self.source.select(sparql_queries.RELATIONS)]
         found = [t.value for t in terms if t is not None and (t.value in KIND_OF or not t.value.startswith(DESCRIBING))]
         self._every = {self.names.id(ox.NamedNode(value)) for value in found}
         if not self._every:
-            raise Refused(faults.no_facts(self.source.name, "it has no relation between two things"))
+            raise RecipeError(errors.no_facts(self.source.name, "it has no relation between two things"))
         if not self.reads.relations:
             return frozenset(self._every)
         asked = {self._named(name, "relations") for name in self.reads.relations}
         return frozenset(asked | {denying for denying, plain in self._denied.items() if plain in asked})
 
-    def _named(self, name: str, knob: str) -> str:
+    def _named(self, name: str, param: str) -> str:
         """Find a relation by its id or by a label.
 
         Raises:
-            Refused: RC872.
+            RecipeError: RC872.
         """
         if name in self._every:
             return name
@@ -308,7 +308,7 @@ class Knowledge:
                 if [word.text for word in words(label)] == folded:
                     return relation
         said = {self._known_as(relation) for relation in self._every}
-        raise Refused(faults.unknown_relation(self.source.name, name, said, knob))
+        raise RecipeError(errors.unknown_relation(self.source.name, name, said, param))
 
     def _known_as(self, relation: str) -> str:
         return relation if relation.isascii() and len(relation) < 30 else self.relation_label(relation)

@@ -7,31 +7,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recipec.component import find
-from recipec.diagnostics.model import Diagnostic, Refused
-from recipec.runtime.context import Setting, cache_folder
+from recipec.component import find_component
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.data import templates
 from recipec.spec.knowledge import Extract
 
 
-def look(knobs: Mapping[str, Any], root: Path, services: Mapping[str, str]) -> list[Diagnostic]:
+def check(params: Mapping[str, Any], root: Path, services: Mapping[str, str]) -> list[Diagnostic]:
     """Return what is wrong with a graph; what can be built before a policy is there is built, and kept in the cache.
 
     Of documents that a model will read, the texts and the template are looked at.
     """
-    cls = find("knowledge", str(knobs["type"]))
-    assert cls is not None, knobs
-    spec = cls.model_validate(dict(knobs))
-    setting = Setting(root=root, cache=cache_folder(), seed=0, stage="", services=dict(services))
+    cls = find_component("knowledge", str(params["type"]))
+    assert cls is not None, params
+    spec = cls.model_validate(dict(params))
+    context = StageContext(root=root, cache=cache_folder(), seed=0, stage="", services=dict(services))
     try:
         if isinstance(spec, Extract):
             return _documents(spec, root)
-        graph = spec.load()(spec, setting)
+        graph = spec.load()(spec, context)
         try:
             _ = graph.size  # its names are read, too: of a service they may be too many
         finally:
             graph.close()
-    except Refused as refused:
+    except RecipeError as refused:
         return [replace(found, path=found.path.partition(".")[2]) for found in refused.diagnostics]
     return []
 
@@ -40,4 +40,4 @@ def _documents(spec: Extract, root: Path) -> list[Diagnostic]:
     from recipec.runtime.knowledge.extract import documents  # noqa: PLC0415 - it brings models
 
     documents(spec, root)
-    return templates.look(root, spec.prompt)
+    return templates.choose(root, spec.prompt)

@@ -9,16 +9,16 @@ from urllib.parse import SplitResult, urlencode
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.retriever import AGAIN, MAX_PAUSE, PAUSE, post, read_address
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import Knowledge
 from recipec.runtime.knowledge.rdf_terms import Node
 from recipec.runtime.knowledge.sparql_queries import Answer, Query
 from recipec.runtime.knowledge.triples import reads
-from recipec.runtime.rng import generator
+from recipec.runtime.rng import rng_for
 from recipec.spec import knowledge as specs
 
 _HEADERS = {
@@ -34,15 +34,15 @@ _LITERALS = frozenset({"label", "object"})
 class Sparql(Knowledge):
     """A SPARQL service; see :class:`recipec.spec.knowledge.Sparql`."""
 
-    def __init__(self, spec: specs.Sparql, setting: Setting) -> None:
+    def __init__(self, spec: specs.Sparql, context: StageContext) -> None:
         """Ask the service for its relations.
 
         Raises:
-            Refused: RC803 of its address, RC871 to RC875.
+            RecipeError: RC803 of its address, RC871 to RC875.
         """
-        assert spec.service in setting.services, "the compiler looked for it"
-        address = read_address(spec.service, setting.services[spec.service])
-        super().__init__(Endpoint(address, spec), reads(spec), resembling(spec, setting), spec.min_similarity)
+        assert spec.service in context.services, "the compiler looked for it"
+        address = read_address(spec.service, context.services[spec.service])
+        super().__init__(Endpoint(address, spec), reads(spec), resembling(spec, context), spec.min_similarity)
 
 
 class Endpoint:
@@ -70,7 +70,7 @@ class Endpoint:
         """Answer a question, a page at a time.
 
         Raises:
-            Refused: RC873, no attempt was answered; RC874, the answer is none; RC875, it is too long.
+            RecipeError: RC873, no attempt was answered; RC874, the answer is none; RC875, it is too long.
         """
         found: list[Answer] = []
         while True:
@@ -79,7 +79,7 @@ class Endpoint:
                 raise self._lie("it gives the same page of an answer twice")
             found += page
             if len(found) > self.spec.max_rows:
-                raise Refused(faults.too_much(self.spec.service, self.spec.max_rows))
+                raise RecipeError(errors.too_much(self.spec.service, self.spec.max_rows))
             if len(page) < min(_FULL, self.spec.page):
                 return found
 
@@ -114,7 +114,7 @@ class Endpoint:
         """Ask until there is an answer.
 
         Raises:
-            Refused: RC873.
+            RecipeError: RC873.
         """
         self.asked += 1
         problem = ""
@@ -137,15 +137,15 @@ class Endpoint:
             problem = f"it answered with status {status}"
             if 300 <= status < 500 and status not in AGAIN:
                 break
-        raise Refused(faults.endpoint_silent(self.spec.service, self.address.geturl(), problem))
+        raise RecipeError(errors.endpoint_silent(self.spec.service, self.address.geturl(), problem))
 
     def _pause(self, attempt: int) -> float:
         """Seconds before an attempt: twice the last one, times a factor from 0.5 to 1 that parts several askers."""
-        jitter = generator("endpoint", self.asked, attempt).uniform(0.5, 1.0)
+        jitter = rng_for("endpoint", self.asked, attempt).uniform(0.5, 1.0)
         return min(MAX_PAUSE, PAUSE * 2.0 ** (attempt - 1)) * float(jitter)
 
-    def _lie(self, problem: str) -> Refused:
-        return Refused(faults.endpoint_lies(self.spec.service, problem))
+    def _lie(self, problem: str) -> RecipeError:
+        return RecipeError(errors.endpoint_lies(self.spec.service, problem))
 
 
 def _rows(body: bytes) -> list[dict[str, object]] | None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_file, write_atomic
 
 FORMAT = 2
@@ -42,7 +42,7 @@ def open_store(cache: Path, key: str, quads: Callable[[], Iterable[ox.Quad]]) ->
     first to finish gives it its name.
 
     Raises:
-        Refused: RC761, the cache cannot be written; whatever ``quads`` refuses.
+        RecipeError: RC761, the cache cannot be written; whatever ``quads`` refuses.
     """
     home = cache / "knowledge"
     final = home / key
@@ -54,7 +54,7 @@ def open_store(cache: Path, key: str, quads: Callable[[], Iterable[ox.Quad]]) ->
             _build(home, final, quads)
             found = _opened(final)
     except OSError as error:
-        raise Refused(faults.cannot_write(str(final), error.strerror or str(error))) from error
+        raise RecipeError(errors.cannot_write(str(final), error.strerror or str(error))) from error
     assert found is not None, final
     return found
 

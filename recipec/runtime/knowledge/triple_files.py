@@ -12,9 +12,9 @@ from typing import IO
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import knowledge as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge.graphml import Edge, Named, read_graphml
 from recipec.runtime.knowledge.rdf_terms import LABEL, Names, source_graph
 from recipec.spec.knowledge import ENDINGS
@@ -41,13 +41,13 @@ def read_file(path: Path, shown: str, reading: Reading) -> Iterator[ox.Quad]:
     """Yield the statements of a file, each in the named graph of its place; ``shown`` is how messages name the file.
 
     Raises:
-        Refused: RC700, it cannot be read; RC870, a line is no fact.
+        RecipeError: RC700, it cannot be read; RC870, a line is no fact.
     """
     kind = ENDINGS[path.suffix.lower()]
     try:
         if not path.is_file():
             problem = "it is a folder" if path.is_dir() else "there is no such file"
-            raise Refused(data_faults.data_missing(shown, problem))
+            raise RecipeError(data_errors.data_missing(shown, problem))
         with path.open("rb") as stream:
             if kind in {"tsv", "csv"}:
                 yield from _table(stream, shown, reading, "\t" if kind == "tsv" else ",")
@@ -58,7 +58,7 @@ def read_file(path: Path, shown: str, reading: Reading) -> Iterator[ox.Quad]:
             else:
                 yield from _turtle(stream, shown)
     except OSError as error:
-        raise Refused(data_faults.data_missing(shown, os.strerror(error.errno or 0))) from error
+        raise RecipeError(data_errors.data_missing(shown, os.strerror(error.errno or 0))) from error
 
 
 def _table(stream: IO[bytes], shown: str, reading: Reading, delimiter: str) -> Iterator[ox.Quad]:
@@ -81,32 +81,34 @@ def _table(stream: IO[bytes], shown: str, reading: Reading, delimiter: str) -> I
                 places, width = _header(cells, reading.columns, shown, line), len(cells)
                 continue
             if len(cells) != width:
-                raise Refused(faults.broken_fact(shown, line, f"{width} columns are needed, and it has {len(cells)}"))
+                raise RecipeError(
+                    errors.broken_fact(shown, line, f"{width} columns are needed, and it has {len(cells)}")
+                )
             triple = [cells[place] for place in places or (0, 1, 2)]
             if not all(triple):
-                raise Refused(faults.broken_fact(shown, line, "a cell is empty"))
+                raise RecipeError(errors.broken_fact(shown, line, "a cell is empty"))
             yield from stated(triple, f"{shown}:{line}", reading.names, named)
     except csv.Error as error:
         problem = "its lines end in CR alone" if "new-line" in str(error) else str(error)
-        raise Refused(faults.broken_fact(shown, rows.line_num, problem)) from None
+        raise RecipeError(errors.broken_fact(shown, rows.line_num, problem)) from None
 
 
 def _header(cells: list[str], columns: tuple[str, str, str], shown: str, line: int) -> tuple[int, ...]:
     for name in columns:
         if cells.count(name) != 1:
             problem = f"{'two columns are' if name in cells else 'no column is'} called `{name}` in its first line"
-            raise Refused(faults.broken_fact(shown, line, problem))
+            raise RecipeError(errors.broken_fact(shown, line, problem))
     return tuple(cells.index(name) for name in columns)
 
 
 def _decoded(stream: Iterable[bytes], shown: str) -> Iterator[str]:
     for number, line in enumerate(stream, 1):
         if 0 in line:
-            raise Refused(faults.broken_fact(shown, number, "there is a zero byte in it", line.index(0) + 1))
+            raise RecipeError(errors.broken_fact(shown, number, "there is a zero byte in it", line.index(0) + 1))
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Refused(faults.broken_fact(shown, number, "this is not UTF-8", error.start + 1)) from None
+            raise RecipeError(errors.broken_fact(shown, number, "this is not UTF-8", error.start + 1)) from None
 
 
 def stated(triple: Iterable[str], place: str, names: Names, named: set[ox.NamedNode]) -> Iterator[ox.Quad]:
@@ -145,7 +147,7 @@ def _lines(stream: Iterable[bytes], shown: str) -> Iterator[ox.Quad]:
                 for quad in ox.parse(input=line, format=ox.RdfFormat.N_TRIPLES):
                     yield ox.Quad(quad.subject, quad.predicate, quad.object, graph)
             except SyntaxError as error:
-                raise Refused(faults.broken_fact(shown, number, _said(error), error.offset or 1)) from None
+                raise RecipeError(errors.broken_fact(shown, number, _said(error), error.offset or 1)) from None
 
 
 def _turtle(stream: IO[bytes], shown: str) -> Iterator[ox.Quad]:
@@ -154,7 +156,7 @@ def _turtle(stream: IO[bytes], shown: str) -> Iterator[ox.Quad]:
         for quad in ox.parse(input=stream, format=ox.RdfFormat.TURTLE):
             yield ox.Quad(quad.subject, quad.predicate, quad.object, graph)
     except SyntaxError as error:
-        raise Refused(faults.broken_fact(shown, error.lineno or 1, _said(error), error.offset or 1)) from None
+        raise RecipeError(errors.broken_fact(shown, error.lineno or 1, _said(error), error.offset or 1)) from None
 
 
 def _said(error: SyntaxError) -> str:

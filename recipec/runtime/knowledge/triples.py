@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_file
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import Knowledge, Reads
 from recipec.runtime.knowledge.rdf_terms import Names
@@ -23,27 +23,27 @@ from recipec.spec import knowledge as specs
 class Triples(Knowledge):
     """Facts from files; see :class:`recipec.spec.knowledge.Triples`."""
 
-    def __init__(self, spec: specs.Triples, setting: Setting) -> None:
+    def __init__(self, spec: specs.Triples, context: StageContext) -> None:
         """Open the store of the files, building it where the cache has none.
 
         Raises:
-            Refused: RC700, RC761, RC870 to RC872.
+            RecipeError: RC700, RC761, RC870 to RC872.
         """
         shown = spec.files
-        paths = [setting.root / name for name in shown]
+        paths = [context.root / name for name in shown]
         reading = Reading(Names(spec.names), spec.columns, spec.attribute)
 
         def quads() -> Iterator[ox.Quad]:
             for path, name in zip(paths, shown, strict=True):
                 yield from read_file(path, name, reading)
                 if _hashed(path, name) != hashes[name]:  # else other facts would be kept under the hash of these
-                    raise Refused(data_faults.data_missing(name, "it changed while it was read; run again"))
+                    raise RecipeError(data_errors.data_missing(name, "it changed while it was read; run again"))
 
         hashes = {name: _hashed(path, name) for path, name in zip(paths, shown, strict=True)}
         key = key_of("triples", list(hashes.items()), spec.names, spec.columns, spec.attribute)
-        store = open_store(setting.cache, key, quads)
+        store = open_store(context.cache, key, quads)
         source = Stored(store, ", ".join(shown))
-        super().__init__(source, reads(spec), resembling(spec, setting), spec.min_similarity)
+        super().__init__(source, reads(spec), resembling(spec, context), spec.min_similarity)
 
 
 def reads(spec: specs.Graph) -> Reads:
@@ -55,4 +55,4 @@ def _hashed(path: Path, shown: str) -> str:
     try:
         return hash_file(path)
     except OSError as error:
-        raise Refused(data_faults.data_missing(shown, error.strerror or str(error))) from error
+        raise RecipeError(data_errors.data_missing(shown, error.strerror or str(error))) from error

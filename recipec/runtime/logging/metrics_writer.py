@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Journal:
+class MetricsWriter:
     """``metrics.jsonl`` of one stage: one JSON object a line, append-only, cut back to the checkpoint on continuation.
 
     Example line: ``{"stage": "explore", "step": 3, "reward": 0.25, "kl": 0.01, "seconds/step": 1.9}``.

@@ -10,26 +10,26 @@ from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.images.image_store import show
 from recipec.runtime.logging import statistics
-from recipec.runtime.running_stage import Stage
+from recipec.runtime.running_stage import RunningStage
 
 
-def begin(stage: Stage, nodes: Sequence[Node]) -> None:
+def begin(stage: RunningStage, nodes: Sequence[Node]) -> None:
     """Begin a step; where it was interrupted after its rows were kept, what timed out then times out again."""
-    stage.walk.recorded = statistics.recorded(rows_path(stage), nodes)
-    stage.setting.errors.clear()
-    replayed.begin(stage.setting.environment, rows_path(stage))
+    stage.runner.recorded = statistics.recorded(rows_path(stage), nodes)
+    stage.context.errors.clear()
+    replayed.begin(stage.context.environment, rows_path(stage))
 
 
-def keep(stage: Stage, values: Values, nodes: Sequence[Node]) -> None:
+def keep(stage: RunningStage, values: Values, nodes: Sequence[Node]) -> None:
     """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
     if stage.graph.kind == "rl":
-        replayed.note(stage.setting.environment, rows_path(stage))
-        read, errors = stage.policy.decode, stage.setting.errors
+        replayed.note(stage.context.environment, rows_path(stage))
+        read, errors = stage.policy.decode, stage.context.errors
         statistics.write_rollouts(values, nodes, rows_path(stage), stage.step, read, errors)
         tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
-        show(stage.setting, rows_path(stage), tasks)
+        show(stage.context, rows_path(stage), tasks)
 
 
-def rows_path(stage: Stage) -> Path:
+def rows_path(stage: RunningStage) -> Path:
     """Where the rows of the step that is running are kept."""
     return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"

@@ -13,15 +13,15 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
-from recipec.diagnostics.model import Refused
-from recipec.runtime.attention.dense import Dense
-from recipec.runtime.context import Setting
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.model import logprob_head, lora, package_weights, scratch, weights
 from recipec.runtime.model.cpu_linear import hasten
-from recipec.runtime.rng import generator
+from recipec.runtime.rng import rng_for
 from recipec.runtime.training.state_files import disk_problems
 from recipec.spec import attention, policy
 
@@ -43,13 +43,13 @@ class Origin:
     adapter_path: Path | None = None
 
 
-def folder_of(origin: Origin, setting: Setting) -> Path:
+def folder_of(origin: Origin, context: StageContext) -> Path:
     """Return the local directory of weights that are not new ones, fetched or converted where that is needed."""
     if origin.kind == "package":
-        return package_weights.locate(origin.name, setting.cache)
+        return package_weights.locate(origin.name, context.cache)
     if origin.kind == "hub":
         return weights.fetch(origin.name)
-    return setting.root / origin.name
+    return context.root / origin.name
 
 
 class Attention(Protocol):
@@ -58,9 +58,9 @@ class Attention(Protocol):
     def bind(self, policy: CausalLm) -> None:
         """Prepare a policy, or refuse it."""
 
-    def predictors(
+    def target_hidden_states(
         self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
-    ) -> logprob_head.Predictors:
+    ) -> logprob_head.TargetHiddenStates:
         """Return the hidden states before each scored position, each unique one once."""
 
     def again(self) -> Attention:
@@ -70,10 +70,10 @@ class Attention(Protocol):
 class CausalLm:
     """A Hugging Face decoder; see :class:`recipec.spec.policy.CausalLm`."""
 
-    def __init__(self, spec: policy.CausalLm | policy.VisionLm, setting: Setting, origin: Origin) -> None:
+    def __init__(self, spec: policy.CausalLm | policy.VisionLm, context: StageContext, origin: Origin) -> None:
         """Load or build the model, its adapter and its tokenizer."""
-        self.spec, self.setting, self.origin = spec, setting, origin
-        self.device = setting.device
+        self.spec, self.context, self.origin = spec, context, origin
+        self.device = context.device
         self.adapted: PeftModel | None = None
         """The peft model around ``model``, where an adapter is trained."""
         self.fresh_adapter = False
@@ -82,14 +82,14 @@ class CausalLm:
         self.model.to(self.device)
         hasten(self.model)
         if len(self.tokenizer) > self.vocabulary:
-            raise Refused(faults.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
+            raise RecipeError(errors.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
         if spec.chat_template is not None:
-            self.tokenizer.chat_template = _read_template(setting.root / spec.chat_template)
+            self.tokenizer.chat_template = _read_template(context.root / spec.chat_template)
         self.text = Text(self.tokenizer)
         self.separable = self._head_separable()
         self.eval()
         self.calls = 0
-        self.use(Dense(attention.Dense(), setting))
+        self.use(DenseAttention(attention.Dense(), context))
 
     def _named(self) -> str:
         return self.origin.name or self.origin.kind
@@ -99,24 +99,24 @@ class CausalLm:
         model: nn.Module
         if self.origin.kind == "scratch":
             if self.spec.scratch is None:
-                raise Refused(faults.bad_shape("`from` is scratch and policy.scratch is missing"))
+                raise RecipeError(errors.bad_shape("`from` is scratch and policy.scratch is missing"))
             model = self._new().to(dtype)
         else:
-            folder = folder_of(self.origin, self.setting)
+            folder = folder_of(self.origin, self.context)
             if parent is None and (folder / lora.CONFIG).exists():
                 parent = folder
             # a merge is done in float32: adapters are often below the resolution of bfloat16
             at = torch.float32 if self.origin.adapter == "merge" else dtype
             model = self._read(folder, at)
         if (parent is None) != (self.origin.adapter is None):
-            raise Refused(faults.adapter_undecided(self._named(), found=parent is not None))
+            raise RecipeError(errors.adapter_undecided(self._named(), found=parent is not None))
         if parent is not None and self.origin.adapter == "merge":
             model = lora.load(model, parent, None).merge_and_unload().to(dtype)
         model = self._quantized(model)
         if parent is not None and self.origin.adapter == "continue":
             self.adapted = lora.load(model, parent, self.spec.lora)
         elif self.spec.lora is not None:
-            seed = int(generator(self.setting.seed, self.setting.stage, "lora").integers(1 << 63))
+            seed = int(rng_for(self.context.seed, self.context.stage, "lora").integers(1 << 63))
             self.adapted = lora.add(model, self._targeted(model, self.spec.lora), seed)
             self.fresh_adapter = True
         # layers are replaced in place: the model itself goes on working, with its own names
@@ -126,7 +126,7 @@ class CausalLm:
         """Build the model of ``policy.scratch``, and its tokenizer."""
         spec = self.spec.scratch
         assert isinstance(spec, policy.Scratch)
-        self.tokenizer = scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        self.tokenizer = scratch.build_tokenizer(spec.tokenizer, self.context.root)
         return scratch.build_model(spec, self.tokenizer, self.spec.dropout)
 
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -148,7 +148,7 @@ class CausalLm:
         """Whether logits from the model's head alone are those of the whole model: tried on four tokens.
 
         Raises:
-            Refused: RC602, a token changes what stands before it, so the model is no causal decoder.
+            RecipeError: RC602, a token changes what stands before it, so the model is no causal decoder.
         """
         self.model.eval()
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
@@ -157,7 +157,7 @@ class CausalLm:
         other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
         tokens[0, -1] = 3 % self.vocabulary
         if not torch.allclose(whole[:-1], other[:-1], rtol=1e-3, atol=1e-3):
-            raise Refused(trust.unknown_architecture(self._named(), str(self.model.config.model_type)))
+            raise RecipeError(trust.unknown_architecture(self._named(), str(self.model.config.model_type)))
         try:
             hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=tokens, use_cache=False)
             parted = logprob_head.own_head(self.model, hidden.last_hidden_state[0]).float()
@@ -226,7 +226,7 @@ class CausalLm:
         return found
 
     @property
-    def sight(self) -> Any:
+    def image_encoder(self) -> Any:
         """What reads images: the policy itself where it sees, else None."""
         return None
 
@@ -246,18 +246,18 @@ class CausalLm:
         Position t holds log p(token t | tokens before t) with the logits divided by the stage's temperature.
 
         Raises:
-            Refused: RC736, a row is longer than the model's positions.
+            RecipeError: RC736, a row is longer than the model's positions.
         """
         longest = int(attend_RT.sum(-1).max())
         if longest > self.max_positions:
-            raise Refused(faults.beyond_positions(longest, self.max_positions))
+            raise RecipeError(errors.beyond_positions(longest, self.max_positions))
         tokens_RT, attend_RT = tokens_RT.to(self.device), attend_RT.to(self.device)
         scored_RT = trained_RT.to(self.device) & attend_RT
         scored_RT[:, 0] = False
         with self._drawn():
-            found = self.attention.predictors(self, tokens_RT, attend_RT, scored_RT)
+            found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
         logprob_M, entropy_M = logprob_head.score(
-            self.head, found, self.vocabulary, self.setting.temperature, entropy=entropy
+            self.head, found, self.vocabulary, self.context.temperature, entropy=entropy
         )
         made = {"logprob_RT": _placed(logprob_M, scored_RT)}
         if entropy:
@@ -274,7 +274,7 @@ class CausalLm:
         if not self.model.training:
             yield
             return
-        seed = generator(self.setting.seed, self.setting.stage, "dropout", self.calls).integers(1 << 63)
+        seed = rng_for(self.context.seed, self.context.stage, "dropout", self.calls).integers(1 << 63)
         self.calls += 1
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -372,4 +372,4 @@ def _read_template(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(faults.template_refuses(f"{file}: {error}")) from error
+        raise RecipeError(errors.template_refuses(f"{file}: {error}")) from error

@@ -16,7 +16,7 @@ LOGITS = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
-class Predictors:
+class TargetHiddenStates:
     """What an attention hands over: each unique predictor once, and the (predictor, target) pairs asked of it.
 
     Example: two rows that share their prompt have one predictor of two different first answer tokens.
@@ -82,7 +82,7 @@ class _Score(torch.autograd.Function):
 
 
 def score(
-    head: Callable[[Tensor], Tensor], found: Predictors, vocabulary: int, temperature: float, *, entropy: bool
+    head: Callable[[Tensor], Tensor], found: TargetHiddenStates, vocabulary: int, temperature: float, *, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """Return log-probability and entropy of each scored position, in row-major order: float32, or as wide as the model.
 

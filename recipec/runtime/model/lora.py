@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
-from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.weights import read_json
 from recipec.spec.policy import Lora
 
@@ -32,7 +32,7 @@ def add(model: Any, spec: Lora, seed: int) -> PeftModel:
     """Put a new adapter into ``model``: its first matrices are drawn from ``seed``, the second ones are 0.
 
     Raises:
-        Refused: RC732, no layer has a name among the targets.
+        RecipeError: RC732, no layer has a name among the targets.
     """
     targets = "all-linear" if spec.targets == "all_linear" else list(spec.targets)
     config = LoraConfig(
@@ -45,14 +45,14 @@ def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
     """Put the adapter of ``folder`` into ``model``; where the recipe describes it too, the two agree.
 
     Raises:
-        Refused: RC603, RC604, it is a pickle or more than LoRA; RC722, RC723, RC732, RC735, it cannot be used.
+        RecipeError: RC603, RC604, it is a pickle or more than LoRA; RC722, RC723, RC732, RC735, it cannot be used.
     """
     config = _described(folder)
     if spec is not None:
         for name, mine, its in (("r", spec.r, config.r), ("alpha", spec.alpha, config.lora_alpha)):
             if mine != its:
-                raise Refused(
-                    faults.adapter_mismatch(f"lora.{name} is {mine}, and the adapter in {folder} was made with {its}")
+                raise RecipeError(
+                    errors.adapter_mismatch(f"lora.{name} is {mine}, and the adapter in {folder} was made with {its}")
                 )
         config.lora_dropout = spec.dropout
     adapted = _inject(model, config, 0)
@@ -60,10 +60,10 @@ def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
         weights = load_file(folder / WEIGHTS)
         expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         if set(weights) != set(expected):
-            raise Refused(_stray(folder, set(weights) ^ set(expected)))
+            raise RecipeError(_stray(folder, set(weights) ^ set(expected)))
         set_peft_model_state_dict(adapted, weights)
     except (SafetensorError, RuntimeError) as error:
-        raise Refused(faults.damaged_weights(str(folder), str(error).partition("\n")[0])) from error
+        raise RecipeError(errors.damaged_weights(str(folder), str(error).partition("\n")[0])) from error
     return adapted
 
 
@@ -73,20 +73,20 @@ def _described(folder: Path) -> LoraConfig:
     for key, value in described.items():
         unplain = value not in _PLAIN and key not in _TAKEN and key not in _IGNORED
         if unplain or (key == "peft_type" and value != "LORA"):
-            raise Refused(trust.adapter_code(str(folder / CONFIG), f"{key}: {value}"))
+            raise RecipeError(trust.adapter_code(str(folder / CONFIG), f"{key}: {value}"))
     if not (folder / WEIGHTS).is_file():
         if (folder / PICKLE).exists():
-            raise Refused(trust.pickled_weights(str(folder), PICKLE))
-        raise Refused(faults.missing_file(str(folder), WEIGHTS))
+            raise RecipeError(trust.pickled_weights(str(folder), PICKLE))
+        raise RecipeError(errors.missing_file(str(folder), WEIGHTS))
     try:
         return LoraConfig(task_type="CAUSAL_LM", **{key: described[key] for key in _TAKEN if key in described})
     except (TypeError, ValueError) as error:
-        raise Refused(faults.unreadable(str(folder / CONFIG), str(error))) from error
+        raise RecipeError(errors.unreadable(str(folder / CONFIG), str(error))) from error
 
 
 def _stray(folder: Path, names: set[str]) -> Any:
     first = min(names)
-    return faults.adapter_mismatch(f"the adapter in {folder} does not fit the model: {len(names)} names, {first} first")
+    return errors.adapter_mismatch(f"the adapter in {folder} does not fit the model: {len(names)} names, {first} first")
 
 
 def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
@@ -97,7 +97,7 @@ def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
             torch.manual_seed(seed)
             return get_peft_model(model, config)
     except ValueError as error:
-        raise Refused(faults.adapter_mismatch(str(error).partition("\n")[0])) from error
+        raise RecipeError(errors.adapter_mismatch(str(error).partition("\n")[0])) from error
 
 
 def save(adapted: PeftModel, folder: Path, base: str) -> None:

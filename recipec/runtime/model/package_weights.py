@@ -14,8 +14,8 @@ import torch
 from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from recipec.diagnostics.errors import model as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import committed, hash_file, read_manifest
 from recipec.runtime.model.weights import inspect_folder, quiet
 
@@ -30,7 +30,7 @@ def locate(name: str, cache: Path) -> Path:
     of ``cache`` that is named by the file's hash.
 
     Raises:
-        Refused: RC727, the package (or ``gguf``, to read its file) is not installed; RC728, it has no weights, or
+        RecipeError: RC727, the package (or ``gguf``, to read its file) is not installed; RC728, it has no weights, or
             several, or they cannot be read.
     """
     name = name.removeprefix("package:")
@@ -38,7 +38,7 @@ def locate(name: str, cache: Path) -> Path:
     try:
         package = distribution(wanted)
     except (PackageNotFoundError, ValueError) as error:
-        raise Refused(faults.no_package(wanted)) from error
+        raise RecipeError(errors.no_package(wanted)) from error
     found = _choose(name, file, _candidates(package))
     if found.is_dir():
         return found
@@ -62,12 +62,12 @@ def _choose(name: str, file: str, candidates: list[Path]) -> Path:
         return candidates[0]
     listed = ", ".join(path.name for path in candidates)
     problem = f"it has several models: {listed}" if len(candidates) > 1 else "no GGUF file or model directory like that"
-    raise Refused(faults.no_weights(name, problem))
+    raise RecipeError(errors.no_weights(name, problem))
 
 
 def _converted(name: str, file: Path, cache: Path) -> Path:
     if find_spec("gguf") is None:
-        raise Refused(faults.no_package("gguf"))
+        raise RecipeError(errors.no_package("gguf"))
     content = hash_file(file)
     final = cache / "packages" / f"{file.stem}-{content[:16]}-{_FORMAT}"
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def _converted(name: str, file: Path, cache: Path) -> Path:
                         warnings.simplefilter("ignore")  # the library's advice about quantized models
                         _convert(file, folder)
                 except Exception as error:  # readers of GGUF raise what their parsers raise
-                    raise Refused(faults.no_weights(name, str(error).partition("\n")[0])) from error
+                    raise RecipeError(errors.no_weights(name, str(error).partition("\n")[0])) from error
                 inspect_folder(folder)
     return final
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recipec.diagnostics.errors import machine as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import machine as errors
+from recipec.diagnostics.model import RecipeError
 
 
 def problem(device: str = "auto") -> str:
@@ -30,10 +30,10 @@ def quantize(model: Any, decoder: str, device: torch.device) -> Any:
     """Replace the decoder's matrices by four-bit ones, which quantize when they move to the GPU; the head stays.
 
     Raises:
-        Refused: RC511, this machine cannot.
+        RecipeError: RC511, this machine cannot.
     """
     if why := problem(device.type):
-        raise Refused(faults.no_four_bits(why))
+        raise RecipeError(errors.no_four_bits(why))
     library: Any = importlib.import_module("bitsandbytes")
     layers: nn.Module = model.get_submodule(decoder)
     for name, module in list(layers.named_modules()):

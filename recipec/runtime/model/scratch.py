@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from recipec.diagnostics.errors import model as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.planning.model_shapes import scratch_shape
 from recipec.spec.policy import Scratch
 
@@ -74,14 +74,14 @@ def build_model(spec: Scratch, tokenizer: Any, dropout: float = 0.0) -> nn.Modul
     """Build the model of ``spec`` on the CPU in float32; its weights depend on ``spec.seed`` alone.
 
     Raises:
-        Refused: RC720, the sizes do not fit each other.
+        RecipeError: RC720, the sizes do not fit each other.
     """
     config = _config(spec, tokenizer, dropout)
     shape = scratch_shape(spec.model_dump(), len(tokenizer))
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if shape is not None and 4 * shape.parameters > here:
         problem = f"its {shape.parameters:,} parameters need {4 * shape.parameters:,} bytes, this machine has {here:,}"
-        raise Refused(faults.bad_shape(problem))
+        raise RecipeError(errors.bad_shape(problem))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
@@ -91,9 +91,9 @@ def build_model(spec: Scratch, tokenizer: Any, dropout: float = 0.0) -> nn.Modul
 def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
     kv_heads = spec.kv_heads or spec.heads
     if spec.hidden_size % spec.heads:
-        raise Refused(faults.bad_shape(f"hidden_size {spec.hidden_size} is no multiple of heads {spec.heads}"))
+        raise RecipeError(errors.bad_shape(f"hidden_size {spec.hidden_size} is no multiple of heads {spec.heads}"))
     if spec.heads % kv_heads:
-        raise Refused(faults.bad_shape(f"heads {spec.heads} is no multiple of kv_heads {kv_heads}"))
+        raise RecipeError(errors.bad_shape(f"heads {spec.heads} is no multiple of kv_heads {kv_heads}"))
     width = spec.hidden_size // spec.heads
     common = {
         "vocab_size": len(tokenizer),
@@ -104,7 +104,7 @@ def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
     }
     if spec.architecture == "gpt2":
         if kv_heads != spec.heads:
-            raise Refused(faults.bad_shape("gpt2 has no kv_heads: every head has its own keys and values"))
+            raise RecipeError(errors.bad_shape("gpt2 has no kv_heads: every head has its own keys and values"))
         return AutoConfig.for_model(
             "gpt2",
             n_embd=spec.hidden_size,
@@ -118,7 +118,7 @@ def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
             **common,
         )
     if width % 2:
-        raise Refused(faults.bad_shape(f"hidden_size / heads is {width}: rotary positions need an even number"))
+        raise RecipeError(errors.bad_shape(f"hidden_size / heads is {width}: rotary positions need an even number"))
     return AutoConfig.for_model(
         spec.architecture,
         hidden_size=spec.hidden_size,

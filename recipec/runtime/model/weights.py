@@ -25,10 +25,10 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from recipec.diagnostics.errors import model as faults
+from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
-from recipec.diagnostics.errors import vision as vision_faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import vision as vision_errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.vision.families import KNOWN
 
 DROPOUTS = (
@@ -50,7 +50,7 @@ def fetch(name: str) -> Path:
     """Return the local folder of ``org/name[@revision]``, fetched from the hub; descriptions are looked at first.
 
     Raises:
-        Refused: RC726, the hub does not give it; RC6xx, what it describes is not loaded here.
+        RecipeError: RC726, the hub does not give it; RC6xx, what it describes is not loaded here.
     """
     repository, _, revision = name.partition("@")
     folder = Path()
@@ -58,7 +58,7 @@ def fetch(name: str) -> Path:
         try:
             folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
         except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-            raise Refused(faults.no_hub(name, str(error).partition("\n")[0])) from error
+            raise RecipeError(errors.no_hub(name, str(error).partition("\n")[0])) from error
         inspect_folder(folder, weights=False, sees=None)
     return folder
 
@@ -72,19 +72,20 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
         sees: Whether it is to be an image-text model; None where either will do.
 
     Raises:
-        Refused: RC721, RC722, RC734, RC735, something is missing or unreadable; RC600 to RC603, something would run;
+        RecipeError: RC721, RC722, RC734, RC735, something is missing or unreadable; RC600 to RC603, something would
+            run;
             RC850, RC853, it is another kind of model.
     """
     if not folder.is_dir():
-        raise Refused(faults.no_model(str(folder)))
+        raise RecipeError(errors.no_model(str(folder)))
     scan(folder)
     if not (folder / "config.json").is_file():
-        raise Refused(faults.missing_file(str(folder), "config.json"))
+        raise RecipeError(errors.missing_file(str(folder), "config.json"))
     config = read_json(folder / "config.json")
     if "quantization_config" in config:
         described = config["quantization_config"]
         method = str(described.get("quant_method") if isinstance(described, dict) else described)
-        raise Refused(faults.quantized(str(folder / "config.json"), method))
+        raise RecipeError(errors.quantized(str(folder / "config.json"), method))
     _kind(folder / "config.json", config.get("model_type"), sees)
     if weights:
         _weights(folder)
@@ -94,7 +95,7 @@ def scan(folder: Path) -> None:
     """Look for keys in a folder's descriptions by which a loader would run something.
 
     Raises:
-        Refused: RC600 to RC603, there are some; RC735, a description cannot be read.
+        RecipeError: RC600 to RC603, there are some; RC735, a description cannot be read.
     """
     for name in _DESCRIPTIONS:
         if (folder / name).exists():
@@ -106,13 +107,13 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
     found = CONFIG_MAPPING[known] if isinstance(known, str) and known in CONFIG_MAPPING else None
     text, image = found in MODEL_FOR_CAUSAL_LM_MAPPING, found in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if sees is False and not text and known in KNOWN:
-        raise Refused(vision_faults.other_kind(str(file.parent), str(known), "vision_lm"))
+        raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), "vision_lm"))
     if sees and text and not image:
-        raise Refused(vision_faults.other_kind(str(file.parent), str(known), "causal_lm"))
+        raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), "causal_lm"))
     if sees and image and known not in KNOWN:
-        raise Refused(vision_faults.unknown_family(str(file), str(known), ", ".join(f"`{kind}`" for kind in KNOWN)))
+        raise RecipeError(vision_errors.unknown_family(str(file), str(known), ", ".join(f"`{kind}`" for kind in KNOWN)))
     if not text and known not in KNOWN:
-        raise Refused(trust.unknown_architecture(str(file), str(known)))
+        raise RecipeError(trust.unknown_architecture(str(file), str(known)))
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -120,17 +121,17 @@ def _weights(folder: Path) -> list[Path]:
     if (folder / _INDEX).is_file():
         listed = read_json(folder / _INDEX).get("weight_map")
         if not isinstance(listed, dict):
-            raise Refused(faults.unreadable(str(folder / _INDEX), "it has no weight_map"))
+            raise RecipeError(errors.unreadable(str(folder / _INDEX), "it has no weight_map"))
         for shard in sorted({str(name) for name in listed.values()}):
             # a name with a folder in it would reach outside
             if Path(shard).name != shard or not (folder / shard).is_file():
-                raise Refused(faults.missing_file(str(folder), shard))
+                raise RecipeError(errors.missing_file(str(folder), shard))
         return sorted({folder / str(name) for name in listed.values()})
     if not (folder / "model.safetensors").is_file():
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
         if pickles:
-            raise Refused(trust.pickled_weights(str(folder), ", ".join(pickles[:3])))
-        raise Refused(faults.missing_file(str(folder), "model.safetensors"))
+            raise RecipeError(trust.pickled_weights(str(folder), ", ".join(pickles[:3])))
+        raise RecipeError(errors.missing_file(str(folder), "model.safetensors"))
     return [folder / "model.safetensors"]
 
 
@@ -138,14 +139,14 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        Refused: RC735, it is none.
+        RecipeError: RC735, it is none.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise Refused(faults.unreadable(str(file), str(error))) from error
+        raise RecipeError(errors.unreadable(str(file), str(error))) from error
     if not isinstance(found, dict):
-        raise Refused(faults.unreadable(str(file), "it is no JSON object"))
+        raise RecipeError(errors.unreadable(str(file), "it is no JSON object"))
     return found
 
 
@@ -154,11 +155,11 @@ def _scan(file: Path, value: Any) -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key in {"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"} and inner:
-                raise Refused(trust.code_in_model(str(file), key))
+                raise RecipeError(trust.code_in_model(str(file), key))
             if ("attn_implementation" in key or "experts_implementation" in key) and isinstance(inner, (str, dict)):
-                raise Refused(trust.kernel_in_model(str(file), key, str(inner)))
+                raise RecipeError(trust.kernel_in_model(str(file), key, str(inner)))
             if key == "use_kernels" and inner:
-                raise Refused(trust.kernel_in_model(str(file), key, str(inner)))
+                raise RecipeError(trust.kernel_in_model(str(file), key, str(inner)))
             _scan(file, inner)
     elif isinstance(value, list):
         for inner in value:
@@ -169,22 +170,22 @@ def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer of a directory.
 
     Raises:
-        Refused: RC600, RC722, RC724, RC735.
+        RecipeError: RC600, RC722, RC724, RC735.
     """
     if not folder.is_dir():
-        raise Refused(faults.no_model(str(folder)))
+        raise RecipeError(errors.no_model(str(folder)))
     scan(folder)
     if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise Refused(faults.missing_file(str(folder), "tokenizer.json"))
+        raise RecipeError(errors.missing_file(str(folder), "tokenizer.json"))
     try:
         with quiet():
             tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises bare Exceptions on files that it cannot parse
-        raise Refused(faults.unreadable(f"the tokenizer in {folder}", _first_line(error))) from error
+        raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", _first_line(error))) from error
     if not tokenizer.is_fast:
-        raise Refused(faults.unreadable(f"the tokenizer in {folder}", "it has no fast form (tokenizer.json)"))
+        raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", "it has no fast form (tokenizer.json)"))
     if tokenizer.eos_token_id is None:
-        raise Refused(faults.no_eos(str(folder)))
+        raise RecipeError(errors.no_eos(str(folder)))
     return tokenizer
 
 
@@ -199,13 +200,13 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
     """Load the model of a directory, which ``inspect_folder`` has looked at, on the CPU.
 
     Raises:
-        Refused: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
+        RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
     """
     with quiet():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # each family validates its own keys with its own exceptions
-            raise Refused(faults.unreadable(str(folder / "config.json"), _first_line(error))) from error
+            raise RecipeError(errors.unreadable(str(folder / "config.json"), _first_line(error))) from error
         for name in DROPOUTS:
             for part in {id(one): one for one in (config, config.get_text_config())}.values():
                 if hasattr(part, name):
@@ -224,13 +225,13 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
             if (folder / "generation_config.json").is_file():
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
-            raise Refused(faults.damaged_weights(str(folder), _first_line(error))) from error
+            raise RecipeError(errors.damaged_weights(str(folder), _first_line(error))) from error
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = sorted(map(str, report["missing_keys"]))
         other = sorted(str(found[0]) for found in report["mismatched_keys"])
         problem = f"{len(missing)} parameters have none, {missing[0]} first" if missing else ""
         problem = problem or f"{len(other)} have other sizes than config.json says, {other[0]} first"
-        raise Refused(faults.damaged_weights(str(folder), problem))
+        raise RecipeError(errors.damaged_weights(str(folder), problem))
     found: nn.Module = model
     return found
 

@@ -14,7 +14,7 @@ from recipec.runtime.images.picture import Picture
 Score = Callable[..., dict[str, Tensor]]
 
 
-class Cached:
+class CachedReference:
     """Stands in for a frozen reference where data and reference stay the same.
 
     The policy itself, as it enters the stage and before its first update, fills the cache: no second model is kept.

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a pair's objective depends on: log-ratios to the reference in nats, pair by pair, and the knobs.
+    """What a pair's objective depends on: log-ratios to the reference in nats, pair by pair, and the parameters.
 
     Example: ``VARIANTS["hinge"](Scores(torch.tensor([3.0]), torch.tensor([1.0]), 0.1, 0.0, 0.05))`` is 0.8.
     """

@@ -19,7 +19,7 @@ from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import images_of
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import statistics
-from recipec.runtime.running_stage import Stage
+from recipec.runtime.running_stage import RunningStage
 from recipec.signals import split_axes
 
 SUMMED = ("tokens/generated", "tools/calls", "episodes/errors")
@@ -28,17 +28,17 @@ COUNTERS = ("num_tokens",)
 Recorded = Mapping[str, Tensor]
 
 
-def run(stage: Stage, nodes: Sequence[Node], values: Values, rows: Path) -> dict[str, float]:
+def run(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Path) -> dict[str, float]:
     """Walk the nodes of a step over what was drawn, those of an inner loop as often as needed; return the metrics.
 
     ``values`` holds the drawn columns; ``rows`` is where the rows of the step are kept.
     """
     loop = resampling(stage.graph.loop)
     if loop is None:
-        return stage.walk.run(nodes, values)
+        return stage.runner.run(nodes, values)
     inside = {item.id for item in loop.body if isinstance(item, Node)}
     metrics = _sample(stage, [node for node in nodes if node.id in inside], values, rows)
-    return metrics | stage.walk.run([node for node in nodes if node.id not in inside], values)
+    return metrics | stage.runner.run([node for node in nodes if node.id not in inside], values)
 
 
 def resampling(loop: Loop) -> Loop | None:
@@ -46,22 +46,22 @@ def resampling(loop: Loop) -> Loop | None:
     return next((item for item in loop.body if isinstance(item, Loop) and item.over == "resamples"), None)
 
 
-def _sample(stage: Stage, nodes: Sequence[Node], values: Values, rows: Path) -> dict[str, float]:
+def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Path) -> dict[str, float]:
     """Sample until as many groups as were drawn carry a signal, or the tries are over."""
     drawn = {value: column for value, column in values.items() if value not in stage.values}
     wanted = stage.per_step
     drawn = _filled(stage, drawn, wanted)  # tries move the ends of epochs, so no step is a short one
-    most = next(int(node.knobs["group_filter"]["max_tries"]) for node in nodes if node.slot == "sampler")
+    most = next(int(node.params["group_filter"]["max_tries"]) for node in nodes if node.slot == "sampler")
     recorded = _read(rows)
     kept: list[Values] = []
     found: list[dict[str, float]] = []
     rewards: list[dict[str, list[float]]] = []
     have = filtered = 0
     while have < wanted:
-        number = stage.setting.attempt = len(found)
-        stage.walk.recorded = dict(recorded[number]) if number < len(recorded) else {}
+        number = stage.context.attempt = len(found)
+        stage.runner.recorded = dict(recorded[number]) if number < len(recorded) else {}
         made = {**stage.values, **drawn}
-        found.append({name: float(value) for name, value in stage.walk.run(nodes, made).items()})
+        found.append({name: float(value) for name, value in stage.runner.run(nodes, made).items()})
         rewards.append({n.id: made[Value("reward_R", n.id)].tolist() for n in nodes if n.slot == "reward"})
         prompts = len(next(iter(drawn.values())))
         groups = list(range(prompts))
@@ -76,8 +76,8 @@ def _sample(stage: Stage, nodes: Sequence[Node], values: Values, rows: Path) -> 
             break
         if have < wanted:
             drawn = _filled(stage, {value: [] for value in drawn}, wanted - have)
-    stage.setting.attempt = 0
-    stage.walk.recorded = {}
+    stage.context.attempt = 0
+    stage.runner.recorded = {}
     values |= joined(kept)
     write_atomic(_beside(rows), json.dumps(rewards) + "\n")
     return _counted(found) | {"groups/filtered": float(filtered), "groups/tries": float(len(found))}
@@ -119,7 +119,7 @@ def joined(tries: Sequence[Values]) -> Values:
     return made
 
 
-def _filled(stage: Stage, drawn: Values, count: int) -> Values:
+def _filled(stage: RunningStage, drawn: Values, count: int) -> Values:
     """Draw on, across the end of an epoch, until there are ``count`` prompts."""
     while (short := count - len(next(iter(drawn.values())))) > 0:
         more = stage.source.draw(short)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import credit as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import credit as errors
+from recipec.diagnostics.model import RecipeError
 
 
 def anchor_state(
@@ -23,7 +23,7 @@ def anchor_state(
     Groups are numbered by their first row.  A row that failed is alone, so that it changes nobody else's group.
 
     Raises:
-        Refused: RC795 similarity of states that are no text, RC796 a state that is no JSON data.
+        RecipeError: RC795 similarity of states that are no text, RC796 a state that is no JSON data.
 
     >>> prompts_R, failed_R = torch.tensor([0, 0, 1, 0]), torch.zeros(4, dtype=torch.bool)
     >>> anchor_state(["hall", "kitchen", "hall", "hall"], prompts_R, failed_R, match="exact", threshold=None)
@@ -59,24 +59,24 @@ def state_key(state: Any, file: str = "", line: int = 0) -> Hashable:
     (True, False)
 
     Raises:
-        Refused: RC796, it is no JSON data, or nested without end; it names the place where one is given.
+        RecipeError: RC796, it is no JSON data, or nested without end; it names the place where one is given.
     """
     try:
         return _key(state)
     except TypeError as problem:
-        raise Refused(faults.bad_state(type(state).__name__, str(problem), file, line)) from None
+        raise RecipeError(errors.bad_state(type(state).__name__, str(problem), file, line)) from None
     except RecursionError:
-        raise Refused(faults.bad_state(type(state).__name__, "it is nested too deeply", file, line)) from None
+        raise RecipeError(errors.bad_state(type(state).__name__, "it is nested too deeply", file, line)) from None
 
 
 def state_text(state: Any, file: str = "", line: int = 0) -> str:
     """Return a state that is text.
 
     Raises:
-        Refused: RC795, it is none; it names the place where one is given.
+        RecipeError: RC795, it is none; it names the place where one is given.
     """
     if not isinstance(state, str):
-        raise Refused(faults.state_not_text(type(state).__name__, file, line))
+        raise RecipeError(errors.state_not_text(type(state).__name__, file, line))
     return state
 
 
@@ -119,7 +119,7 @@ class _Alike:
         """Return the cluster of a text inside its prompt, a new one where none is like it.
 
         Raises:
-            Refused: RC795, the state is no text.
+            RecipeError: RC795, the state is no text.
         """
         at = (prompt, state_text(state))
         if at not in self.known:

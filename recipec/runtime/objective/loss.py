@@ -188,7 +188,7 @@ def _correction(mismatch_RT: Tensor, how: str, cap: float) -> Tensor:
 
 
 def _given(column: Tensor | None) -> Tensor:
-    assert column is not None, "the compiler binds what a knob asks for"
+    assert column is not None, "the compiler binds what a param asks for"
     return column
 
 

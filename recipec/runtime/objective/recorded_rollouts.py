@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from recipec.diagnostics.errors import credit as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import credit as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Input, Node, StageGraph, Value
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.recorded import KEPT, Recorded, columns_of, need, read_recorded
-from recipec.runtime.graph_runner import Values, Walk
+from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.objective.grouping import state_key, state_text
 
 GIVEN = Value("reward_R", "recorded")
@@ -53,7 +53,7 @@ def credit(graph: Graph, rows: Path, stage: str | None = None) -> list[dict[str,
     first row) and, where tokens are credited, ``advantage_T``.
 
     Raises:
-        Refused: RC797 no rows or a row that is none, RC798 the recipe has no such stage, RC799 a row lacks what the
+        RecipeError: RC797 no rows or a row that is none, RC798 the recipe has no such stage, RC799 a row lacks what the
             recipe asks for, RC795 or RC796 its state cannot be compared.
     """
     found = read_recorded(rows)
@@ -74,11 +74,11 @@ def find_stage(graph: Graph, name: str | None) -> StageGraph:
     """Find the stage that is meant: the one named, or the only one with credit.
 
     Raises:
-        Refused: RC798.
+        RecipeError: RC798.
     """
     names = [stage.name for stage in graph.stages if stage.kind == "rl"]
     if (name is None and len(names) != 1) or (name is not None and name not in names):
-        raise Refused(faults.which_stage(name, names))
+        raise RecipeError(errors.which_stage(name, names))
     return graph.stage(name or names[0])
 
 
@@ -86,14 +86,14 @@ def slice_of(stage: StageGraph) -> Slice:
     """Find what credit is made of: backwards from the sum of its levels to the rewards and the sampler.
 
     Raises:
-        Refused: RC799, something on the way takes a model or an environment.
+        RecipeError: RC799, something on the way takes a model or an environment.
     """
     nodes = {node.id: node for node in stage.nodes()}
     source = next(node for node in nodes.values() if node.slot == "sampler")
     sampler = source.id
     summed = nodes[f"{stage.name}/sum.reward_R"]
     own = tuple(given for given in summed.inputs if not given.parameter.startswith("*"))
-    nodes[summed.id] = replace(summed, inputs=(*own, Input("*reward_R", GIVEN)), knobs={"weights": [1.0]})
+    nodes[summed.id] = replace(summed, inputs=(*own, Input("*reward_R", GIVEN)), params={"weights": [1.0]})
     total = nodes.get(f"{stage.name}/sum.advantage_RT") or nodes[f"{stage.name}/sum.advantage_R"]
     wanted, reads = {total.id, summed.id}, set[str]()
     for node in reversed(list(nodes.values())):
@@ -109,7 +109,7 @@ def slice_of(stage: StageGraph) -> Slice:
             elif value.node != sampler and nodes[value.node].slot in _WALKED and node.slot in _WALKED:
                 wanted.add(value.node)
             else:
-                raise Refused(faults.column_missing("", 0, value.signal))
+                raise RecipeError(errors.column_missing("", 0, value.signal))
     walked = tuple(node for node in nodes.values() if node.id in wanted)
     levels = {
         node.id.partition("/advantage.")[2]: Value(node.outputs[0], node.id)
@@ -119,7 +119,7 @@ def slice_of(stage: StageGraph) -> Slice:
     makers = {signal: node.id for node in walked for signal in node.outputs}
     makers |= dict.fromkeys(reads, sampler)
     groups = {signal: Value(signal, makers[signal]) for signal in _GROUPS if signal in makers}
-    stepwise = source.knobs["rows"] == "step"
+    stepwise = source.params["rows"] == "step"
     return Slice(walked, sampler, frozenset(reads), stepwise, levels, Value(total.outputs[0], total.id), groups)
 
 
@@ -133,7 +133,7 @@ def _told(
     values: Values = {Value(signal, part.sampler): column for signal, column in columns.items()}
     values[GIVEN] = torch.tensor([row.reward for row in rows], dtype=torch.float64)
     with torch.no_grad():
-        Walk(Setting(Path(), Path(), seed, ""), {}).run(part.nodes, values)
+        GraphRunner(StageContext(Path(), Path(), seed, ""), {}).run(part.nodes, values)
     levels = {name: _rows(values[value], columns) for name, value in part.levels.items()}
     total = _rows(values[part.total], columns)
     groups = {signal: values[value].tolist() for signal, value in part.groups.items()}
@@ -152,7 +152,7 @@ def _told(
 
 def _comparable(nodes: Iterable[Node], rows: Iterable[Recorded]) -> None:
     """Check the states of rows that can be credited, where a node compares them: a node itself knows no lines."""
-    for match in [node.knobs["match"] for node in nodes if node.type == "anchor_state"]:
+    for match in [node.params["match"] for node in nodes if node.type == "anchor_state"]:
         check = state_text if match == "similarity" else state_key
         for row in rows:
             if not math.isnan(row.reward):
@@ -160,7 +160,7 @@ def _comparable(nodes: Iterable[Node], rows: Iterable[Recorded]) -> None:
 
 
 def _penalised(nodes: Iterable[Node]) -> bool:
-    return any(node.type == "episode_returns" and node.knobs["invalid_action_penalty"] for node in nodes)
+    return any(node.type == "episode_returns" and node.params["invalid_action_penalty"] for node in nodes)
 
 
 def _rows(credit: torch.Tensor, columns: Mapping[str, Any]) -> list[Any]:

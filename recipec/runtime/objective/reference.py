@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import model as faults
-from recipec.diagnostics.errors import vision as vision_faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.errors import vision as vision_errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
 from recipec.spec import reference as specs
@@ -48,23 +48,23 @@ class Frozen:
     * the other model, where ``from`` names one.
     """
 
-    def __init__(self, spec: specs.Frozen, setting: Setting) -> None:
+    def __init__(self, spec: specs.Frozen, context: StageContext) -> None:
         """Keep what is needed, while the policy is as it entered.
 
         Raises:
-            Refused: RC725, another model that does not share the policy's tokenizer; and what loading it raises.
+            RecipeError: RC725, another model that does not share the policy's tokenizer; and what loading it raises.
         """
-        assert setting.policy is not None, "the reference is built after the policy"
-        self.scorer = setting.policy
+        assert context.policy is not None, "the reference is built after the policy"
+        self.scorer = context.policy
         self.copies: dict[str, Tensor] = {}
         self.mode = "other" if spec.from_ else "copy"
         if spec.from_:
-            self.scorer = _other(spec.from_, setting, setting.policy)
-        elif setting.policy.fresh_adapter:
+            self.scorer = _other(spec.from_, context, context.policy)
+        elif context.policy.fresh_adapter:
             self.mode = "adapter_off"
         else:
-            self.mode = "adapter_copy" if setting.policy.adapted is not None else "weights_copy"
-            self.copies = _copies(setting.policy)
+            self.mode = "adapter_copy" if context.policy.adapted is not None else "weights_copy"
+            self.copies = _copies(context.policy)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
@@ -90,11 +90,11 @@ class Lagged:
     It is the only one that a stage keeps, also where the ratio is taken to it: there is then no old policy.
     """
 
-    def __init__(self, spec: specs.Lagged, setting: Setting) -> None:
+    def __init__(self, spec: specs.Lagged, context: StageContext) -> None:
         """Begin with the policy as it entered the stage."""
-        assert setting.policy is not None, "the reference is built after the policy"
+        assert context.policy is not None, "the reference is built after the policy"
         self.spec = spec
-        self.scorer = setting.policy
+        self.scorer = context.policy
         self.copies = _copies(self.scorer)
         self.synced = 0
 
@@ -121,22 +121,22 @@ class Lagged:
         self.copies = {name: tensor.clone().to(device) for name, tensor in state["copies"].items()}
 
 
-def _other(name: str, setting: Setting, policy: CausalLm) -> CausalLm:
+def _other(name: str, context: StageContext, policy: CausalLm) -> CausalLm:
     """Load the model that ``from`` names, under the policy's tokenizer and attention."""
     kind = weights_kind(name)
     if kind == "scratch":
-        raise Refused(faults.no_model("scratch (as a reference)"))
-    at = str(setting.artifacts[f"{name}.policy"]) if kind == "stage" else name
+        raise RecipeError(errors.no_model("scratch (as a reference)"))
+    at = str(context.artifacts[f"{name}.policy"]) if kind == "stage" else name
     spec = type(policy.spec)(dtype=policy.spec.dtype)
     origin = Origin("directory" if kind == "stage" else kind, at)
     # whatever adapter the other model has is part of it
-    adapted = (folder_of(origin, setting) / lora.CONFIG).exists()
-    other = type(policy)(spec, setting, replace(origin, adapter="merge" if adapted else None))
+    adapted = (folder_of(origin, context) / lora.CONFIG).exists()
+    other = type(policy)(spec, context, replace(origin, adapter="merge" if adapted else None))
     its_kind, my_kind = str(other.model.config.model_type), str(policy.model.config.model_type)
-    if policy.sight is not None and its_kind != my_kind:
-        raise Refused(vision_faults.sees_otherwise(name, its_kind, my_kind))
+    if policy.image_encoder is not None and its_kind != my_kind:
+        raise RecipeError(vision_errors.sees_otherwise(name, its_kind, my_kind))
     mine, its = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != its or other.vocabulary < policy.vocabulary:
-        raise Refused(faults.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))
+        raise RecipeError(errors.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))
     other.use(policy.attention.again())
     return other

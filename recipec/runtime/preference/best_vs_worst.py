@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import data as faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.rollout_tasks import as_example, as_task
 from recipec.runtime.data.scored_rows import RolloutRow, read_rollouts
 from recipec.runtime.preference.pair_files import plain, write_rows
@@ -40,9 +40,9 @@ class BestVsWorst:
     since it comes from a policy nearer to the one that is trained.
     """
 
-    def __init__(self, spec: specs.BestVsWorst, setting: Setting) -> None:
+    def __init__(self, spec: specs.BestVsWorst, context: StageContext) -> None:
         self.spec = spec
-        self.setting = setting
+        self.context = context
         self.pairs: list[RowPair] = []
         self.left_out: dict[str, int] = {}
         """Prompts (``no_reward``: rows) that gave no pair, by the reason."""
@@ -51,17 +51,17 @@ class BestVsWorst:
         """Make the pairs, with exactly the ids that were sampled.
 
         Raises:
-            Refused: RC717 the rollouts cannot be read, RC718 they give no pair.
+            RecipeError: RC717 the rollouts cannot be read, RC718 they give no pair.
         """
-        rows = read_rollouts(self.setting.artifacts[self.spec.rollouts], self.spec.rollouts)
+        rows = read_rollouts(self.context.artifacts[self.spec.rollouts], self.spec.rollouts)
         self.pairs = self._choose(rows)
         if not self.pairs:
             counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.left_out.items())
-            raise Refused(faults.nothing_kept(self.spec.rollouts, f"of {len(rows)} rows, left out: {counts}"))
+            raise RecipeError(errors.nothing_kept(self.spec.rollouts, f"of {len(rows)} rows, left out: {counts}"))
         return {
-            "prompt_P": [as_task(p.chosen, self.setting) for p in self.pairs],
-            "chosen_P": [as_example(p.chosen, self.setting) for p in self.pairs],
-            "rejected_P": [as_example(p.rejected, self.setting) for p in self.pairs],
+            "prompt_P": [as_task(p.chosen, self.context) for p in self.pairs],
+            "chosen_P": [as_example(p.chosen, self.context) for p in self.pairs],
+            "rejected_P": [as_example(p.rejected, self.context) for p in self.pairs],
         }
 
     def _choose(self, rows: Sequence[RolloutRow]) -> list[RowPair]:
@@ -108,7 +108,7 @@ class BestVsWorst:
             "chosen_ids": list(pair.chosen.ids),
             "rejected_ids": list(pair.rejected.ids),
             "evidence": {
-                "rule": self.spec.called,
+                "rule": self.spec.type_name,
                 "margin": pair.margin,
                 "chosen": _evidence(pair.chosen),
                 "rejected": _evidence(pair.rejected),

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recipec.diagnostics.errors import preference as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import preference as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.templates import Renderer, template_columns
 from recipec.runtime.batch import Message, Task, question
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.consistency import topic
 from recipec.runtime.knowledge.knowledge_graph import Knowledge
@@ -24,7 +24,7 @@ _OWN = "kg_rag.j2"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PromptWithFacts:
     """A task, and the same task with facts before its question.
 
     Example: ``Told(task, informed, ["psoriasis"], [triple], ["psoriasis has symptom itching."])``.
@@ -39,45 +39,45 @@ class Told:
     """The triples as they stand in the prompt, in the same order."""
 
 
-class Informer:
+class FactPromptBuilder:
     """Puts the facts around a question before it, as many as fit; ``left_out`` counts the tasks that got too few.
 
-    Example: ``Informer(spec, setting, longest=64)(tasks)``.
+    Example: ``Informer(spec, context, longest=64)(tasks)``.
     """
 
-    def __init__(self, spec: specs.KgRag, setting: Setting, longest: int) -> None:
+    def __init__(self, spec: specs.KgRag, context: StageContext, longest: int) -> None:
         """Take the graph and the policy from the setting; ``longest`` is that of an answer, in tokens.
 
         Raises:
-            Refused: RC700 or RC712, the template cannot be read; RC887, it leaves out the facts or the question.
+            RecipeError: RC700 or RC712, the template cannot be read; RC887, it leaves out the facts or the question.
         """
-        assert setting.policy is not None
-        assert setting.knowledge is not None
-        self.spec, self.setting, self.longest = spec, setting, longest
-        self.policy: Any = setting.policy
-        self.knowledge: Knowledge = setting.knowledge
+        assert context.policy is not None
+        assert context.knowledge is not None
+        self.spec, self.context, self.longest = spec, context, longest
+        self.policy: Any = context.policy
+        self.knowledge: Knowledge = context.knowledge
         self.left_out: Counter[str] = Counter()
         self.name = spec.template or _OWN
         own = shipped("templates") / "prompts" / _OWN
-        self.text = read_template(own if spec.template is None else setting.root / spec.template, self.name)
+        self.text = read_template(own if spec.template is None else context.root / spec.template, self.name)
 
-    def __call__(self, tasks: Sequence[Task]) -> list[Told]:
+    def __call__(self, tasks: Sequence[Task]) -> list[PromptWithFacts]:
         """Return the tasks that have facts enough, with them.
 
         Raises:
-            Refused: RC886 a task does not say what it is about, RC713 the template failed.
+            RecipeError: RC886 a task does not say what it is about, RC713 the template failed.
         """
         self.left_out = Counter()
         renderer = Renderer(self.text, self.name, own=self.spec.template is None)
         missing = {"question", "facts"} - template_columns(self.text)
         if missing:
-            raise Refused(faults.facts_not_shown(self.name, min(missing)))
+            raise RecipeError(errors.facts_not_shown(self.name, min(missing)))
         try:
             return [told for task in tasks if (told := self._told(task, renderer)) is not None]
         finally:
             renderer.close()
 
-    def _told(self, task: Task, renderer: Renderer) -> Told | None:
+    def _told(self, task: Task, renderer: Renderer) -> PromptWithFacts | None:
         about = topic(self.knowledge, task, self.spec.topic, self.spec.top_k)
         if not about:
             self.left_out["unlinked"] += 1
@@ -97,7 +97,7 @@ class Informer:
             self.left_out["few_triples"] += 1
             return None
         informed = self._informed(task, about, facts[:most], renderer)
-        return Told(task, informed, about, triples[:most], facts[:most])
+        return PromptWithFacts(task, informed, about, triples[:most], facts[:most])
 
     def _bounded(self, triples: Sequence[Triple]) -> Iterator[str]:
         """Yield facts on one line each, until they are longer than allowed."""

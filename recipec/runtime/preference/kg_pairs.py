@@ -9,29 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import preference as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import preference as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.consistency import Judged, judge, topic, written
 from recipec.runtime.knowledge.knowledge_graph import Knowledge
 from recipec.runtime.preference import pair_files
-from recipec.runtime.preference.fact_prompts import Informer
+from recipec.runtime.preference.fact_prompts import FactPromptBuilder
 from recipec.runtime.preference.pair_files import Pair
-from recipec.runtime.preference.sample_answers import Answer, Answering, Ask
+from recipec.runtime.preference.sample_answers import Answer, AnswerRequest, AnswerSampler
 from recipec.spec import preference as specs
 
 
 class KnowledgePairs(ABC):
     """What both ways share: ask, judge, filter, write, and read again."""
 
-    def __init__(self, spec: specs.KgRag | specs.KgRank, setting: Setting) -> None:
+    def __init__(self, spec: specs.KgRag | specs.KgRank, context: StageContext) -> None:
         """Take the graph, the sampler and the policy from the setting."""
-        assert setting.knowledge is not None, "the wiring checks ask for a graph"
+        assert context.knowledge is not None, "the wiring checks ask for a graph"
         self._common = spec
-        self.setting = setting
-        self.knowledge: Knowledge = setting.knowledge
-        self.answering = Answering(setting)
+        self.context = context
+        self.knowledge: Knowledge = context.knowledge
+        self.answering = AnswerSampler(context)
         self.pairs: list[Pair] = []
         self.left_out: dict[str, int] = {}
         """Prompts or pairs that were left out, by the reason."""
@@ -40,7 +40,7 @@ class KnowledgePairs(ABC):
         """Make the pairs, with exactly the ids that were sampled.
 
         Raises:
-            Refused: RC885 none is left, RC886 a row does not say what it is about; and what sampling raises.
+            RecipeError: RC885 none is left, RC886 a row does not say what it is about; and what sampling raises.
         """
         self._counts: Counter[str] = Counter()
         found = list(self._made(prompt_P))
@@ -48,9 +48,11 @@ class KnowledgePairs(ABC):
         self._counts["over_max_pairs"] += len(found) - len(self.pairs)
         self.left_out = dict(self._counts)
         if not self.pairs:
-            raise Refused(faults.no_pairs_left(self.setting.stage, self._common.called, len(prompt_P), self.left_out))
-        out = faults.counted(self.left_out)
-        self.setting.say(f"{len(self.pairs)} pairs of {len(prompt_P)} prompts" + (f"; left out: {out}" if out else ""))
+            raise RecipeError(
+                errors.no_pairs_left(self.context.stage, self._common.type_name, len(prompt_P), self.left_out)
+            )
+        out = errors.counted(self.left_out)
+        self.context.say(f"{len(self.pairs)} pairs of {len(prompt_P)} prompts" + (f"; left out: {out}" if out else ""))
         return pair_files.columns(self.pairs)
 
     @abstractmethod
@@ -90,7 +92,7 @@ class KnowledgePairs(ABC):
     def _pair(self, task: Task, chosen: _Scored, rejected: _Scored, about: Sequence[str], more: Any) -> Pair:
         margin = chosen.score - rejected.score
         evidence = {
-            "rule": self._common.called,
+            "rule": self._common.type_name,
             "about": list(about),
             "margin": margin,
             "chosen": {"score": chosen.score, **chosen.judged.evidence()},
@@ -110,14 +112,14 @@ class _Scored:
 class KgRank(KnowledgePairs):
     """Pair the answer of the highest score with that of the lowest; see :class:`recipec.spec.preference.KgRank`."""
 
-    def __init__(self, spec: specs.KgRank, setting: Setting) -> None:
-        """Take the knobs."""
-        super().__init__(spec, setting)
+    def __init__(self, spec: specs.KgRank, context: StageContext) -> None:
+        """Take the parameters."""
+        super().__init__(spec, context)
         self.spec = spec
 
     def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
         about = [topic(self.knowledge, task, self.spec.topic, self.spec.top_k) for task in tasks]
-        answers = self.answering([Ask("answer", task) for task in tasks])
+        answers = self.answering([AnswerRequest("answer", task) for task in tasks])
         for task, group, entities in zip(tasks, answers, about, strict=True):
             judged = self._judged(group, entities)
             scored = [_Scored(a, j, j.score(self.spec)) for a, j in zip(group, judged, strict=True)]
@@ -135,20 +137,20 @@ class KgRank(KnowledgePairs):
 class KgRag(KnowledgePairs):
     """Pair an answer written with facts with one written without; see :class:`recipec.spec.preference.KgRag`."""
 
-    def __init__(self, spec: specs.KgRag, setting: Setting) -> None:
-        """Take the knobs and the template.
+    def __init__(self, spec: specs.KgRag, context: StageContext) -> None:
+        """Take the parameters and the template.
 
         Raises:
-            Refused: RC712 the template is not valid, RC887 it leaves out the facts or the question.
+            RecipeError: RC712 the template is not valid, RC887 it leaves out the facts or the question.
         """
-        super().__init__(spec, setting)
+        super().__init__(spec, context)
         self.spec = spec
-        self.informer = Informer(spec, setting, self.answering.sampling.max_length)
+        self.informer = FactPromptBuilder(spec, context, self.answering.sampling.max_length)
 
     def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
         told = self.informer(tasks)
         self._counts.update(self.informer.left_out)
-        asks = [ask for one in told for ask in (Ask("told", one.task), Ask("answer", one.own))]
+        asks = [ask for one in told for ask in (AnswerRequest("told", one.task), AnswerRequest("answer", one.own))]
         answers = self.answering(asks)
         for i, one in enumerate(told):
             more = {"triples": [written(triple) for triple in one.triples], "facts": one.facts}

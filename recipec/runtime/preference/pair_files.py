@@ -38,7 +38,7 @@ def reason_against(task: Task, one: Answer, other: Answer, filters: KgRag | KgRa
     """Say why two answers make no pair; None where they do.
 
     Raises:
-        Refused: RC741 or RC742, the task lacks the column of the label.
+        RecipeError: RC741 or RC742, the task lacks the column of the label.
     """
     if not one.ids or not other.ids:
         return "empty"

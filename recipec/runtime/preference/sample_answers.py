@@ -13,7 +13,7 @@ from typing import Any
 
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting, StoppedEarly
+from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.rollout.chain import sample, texts
 from recipec.runtime.rollout.episodes import keys_of, sampling_of, start_engine
 from recipec.runtime.rollout.hf_engine import Key
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AnswerRequest:
     """A prompt to be answered ``n`` times, ``n`` being the sampler's; ``way`` keeps draws of the same task apart.
 
     Example: ``Ask("told", task)``.
@@ -46,37 +46,37 @@ class Ask:
     task: Task
 
 
-class Answering:
-    """Samples by the knobs of the stage's sampler.
+class AnswerSampler:
+    """Samples by the parameters of the stage's sampler.
 
     What a prompt is answered depends on the policy, the prompt and its key: chunks have the same borders whenever a
     run continues, so that its answers have the same bits.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, context: StageContext) -> None:
         """Take the sampler's spec and the stage's folder from the setting."""
-        assert setting.sampler is not None, "the wiring checks ask for a sampler"
-        assert setting.policy is not None
-        self.setting = setting
-        self.spec: Any = setting.sampler
+        assert context.sampler is not None, "the wiring checks ask for a sampler"
+        assert context.policy is not None
+        self.context = context
+        self.spec: Any = context.sampler
         self.sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
         self.samples: int = self.spec.num_generations
-        self.folder = None if setting.home is None else setting.home / "answers"
+        self.folder = None if context.home is None else context.home / "answers"
 
-    def __call__(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def __call__(self, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
         """Return the answers to each ask, in order.
 
         Raises:
             StoppedEarly: the run was asked to stop; what was sampled so far is kept.
-            Refused: RC783, a prompt leaves no room to answer in.
+            RecipeError: RC783, a prompt leaves no room to answer in.
         """
-        assert self.setting.policy is not None
-        self.setting.policy.eval()
+        assert self.context.policy is not None
+        self.context.policy.eval()
         size = max(1, ROWS // self.samples)
         found: list[list[Answer]] = []
         for number, start in enumerate(range(0, len(asks), size)):
             found += self._chunk(number, asks[start : start + size])
-            self.setting.say(f"answered {len(found)} of {len(asks)} prompts for pairs")
+            self.context.say(f"answered {len(found)} of {len(asks)} prompts for pairs")
         return found
 
     def forget(self) -> None:
@@ -84,47 +84,47 @@ class Answering:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _chunk(self, number: int, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def _chunk(self, number: int, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
         path = None if self.folder is None else self.folder / f"chunk-{number:06d}.json"
         mark = "" if path is None else self._mark(asks)
         kept = None if path is None else _kept(path, mark)
         if kept is not None:
             return kept
-        if self.setting.stopped():
-            raise StoppedEarly
+        if self.context.stopped():
+            raise StoppedBeforeFirstStep
         made = self._sampled(asks)
         if path is not None:
             rows = [[[list(a.ids), a.text, a.ended, list(a.seed)] for a in group] for group in made]
             write_atomic(path, json.dumps({"mark": mark, "answers": rows}))
         return made
 
-    def _sampled(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def _sampled(self, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
         found: dict[int, list[Answer]] = {}
-        engine = start_engine(self.setting)
+        engine = start_engine(self.context)
         for way in dict.fromkeys(ask.way for ask in asks):
             places = [i for i, ask in enumerate(asks) if ask.way == way]
             tasks = [asks[i].task for i in places]
-            key = (self.setting.seed, self.setting.stage, "preference", way)
+            key = (self.context.seed, self.context.stage, "preference", way)
             groups = sample(engine, tasks, self.sampling, self.samples, key)
             keys = keys_of(tasks, self.samples, key)
             for place, group, own in zip(places, groups, keys, strict=True):
-                said = texts(self.setting, group)
+                said = texts(self.context, group)
                 found[place] = [
                     Answer(c.ids, text, c.ended, seed) for c, text, seed in zip(group, said, own, strict=True)
                 ]
         return [found[i] for i in range(len(asks))]
 
-    def _mark(self, asks: Sequence[Ask]) -> str:
+    def _mark(self, asks: Sequence[AnswerRequest]) -> str:
         """Hash what the answers depend on; filters are not among it, so that they can be loosened for nothing."""
         asked = [[ask.way, ask.task.id, list(ask.task.prompt_ids)] for ask in asks]
         pictures = [[picture.digest for picture in ask.task.images] for ask in asks]
-        keys = [self.samples, self.setting.seed, self.setting.stage, self._weights]
+        keys = [self.samples, self.context.seed, self.context.stage, self._weights]
         return hashlib.sha256(json.dumps([asked, pictures, repr(self.sampling), keys]).encode()).hexdigest()
 
     @cached_property
     def _weights(self) -> str:
-        assert self.setting.policy is not None
-        return self.setting.policy.fingerprint()
+        assert self.context.policy is not None
+        return self.context.policy.fingerprint()
 
 
 def _kept(path: Path, mark: str) -> list[list[Answer]] | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.reward.answers import normalised, right_answers
 from recipec.spec import reward as specs
 
@@ -35,13 +35,13 @@ class AnswerMatch:
     """Score the answer and the format of an episode on its last row; see :class:`recipec.spec.reward.AnswerMatch`.
 
     Raises:
-        Refused: RC741 a task lacks the column of answers, RC742 it holds no text.
+        RecipeError: RC741 a task lacks the column of answers, RC742 it holds no text.
     """
 
-    def __init__(self, spec: specs.AnswerMatch, setting: Setting) -> None:
-        """Keep the knobs; the tokenizer is asked for prompts only where a chat marker is."""
+    def __init__(self, spec: specs.AnswerMatch, context: StageContext) -> None:
+        """Keep the parameters; the tokenizer is asked for prompts only where a chat marker is."""
         self.spec = spec
-        self.setting = setting
+        self.context = context
 
     def __call__(
         self,
@@ -70,8 +70,8 @@ class AnswerMatch:
         """The prompt with its control tokens, where the format is counted from one of them."""
         if self.spec.chat_marker is None:
             return ""
-        assert self.setting.policy is not None
-        return str(self.setting.policy.tokenizer.decode(list(task.prompt_ids), skip_special_tokens=False))
+        assert self.context.policy is not None
+        return str(self.context.policy.tokenizer.decode(list(task.prompt_ids), skip_special_tokens=False))
 
     def score(self, text: str, right: Sequence[str]) -> float:
         """Score one text: the response, or prompt and response where a chat marker is given."""

@@ -6,8 +6,8 @@ import math
 import re
 import string
 
-from recipec.diagnostics.errors import reward as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import reward as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 
 
@@ -53,13 +53,13 @@ def right_answers(task: Task, column: str) -> list[str]:
     """Return the right answers of a task: text or a number, or a list of them.
 
     Raises:
-        Refused: RC741 or RC742.
+        RecipeError: RC741 or RC742.
     """
     if column not in task.columns:
-        raise Refused(faults.no_answer_column(task.id, column, task.columns))
+        raise RecipeError(errors.no_answer_column(task.id, column, task.columns))
     value = task.columns[column]
     found = value if isinstance(value, list | tuple) else [value]
     good = [str(v) for v in found if isinstance(v, str | int | float) and not isinstance(v, bool) and str(v).strip()]
     if not good or len(good) < len(found) or any(isinstance(v, float) and not math.isfinite(v) for v in found):
-        raise Refused(faults.bad_answer(task.id, column, value))
+        raise RecipeError(errors.bad_answer(task.id, column, value))
     return good

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import reward as faults
+from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.errors.data import nearest
-from recipec.diagnostics.model import Refused, Span
+from recipec.diagnostics.model import RecipeError, Span
 from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.user_code import blamed, file_of
 from recipec.spec import reward as specs
 
@@ -27,17 +27,17 @@ class Function:
     None says that the function does not apply to a row, and counts as 0.
     """
 
-    def __init__(self, spec: specs.Function, setting: Setting) -> None:
-        if spec.name not in setting.functions:
-            raise Refused(faults.unknown_function(spec.name, setting.functions))
+    def __init__(self, spec: specs.Function, context: StageContext) -> None:
+        if spec.name not in context.functions:
+            raise RecipeError(errors.unknown_function(spec.name, context.functions))
         self.spec = spec
-        self.root = setting.root
-        self.function = setting.functions[spec.name]
+        self.root = context.root
+        self.function = context.functions[spec.name]
         self.file = file_of(self.function)
         self.signature = _signature(spec.name, self.function, self._shown())
         if self.signature.form is None:
             problem = "takes neither `completions` nor `solution_str`"
-            raise Refused(faults.function_signature(spec.name, problem, spans=self._span()))
+            raise RecipeError(errors.function_signature(spec.name, problem, spans=self._span()))
 
     def __call__(
         self,
@@ -50,7 +50,7 @@ class Function:
         """Score a batch.
 
         Raises:
-            Refused: RC746 the function raised, RC747 what it returned is no list of numbers, RC748 it asks for a
+            RecipeError: RC746 the function raised, RC747 what it returned is no list of numbers, RC748 it asks for a
                 column that the data does not have.
         """
         tasks = [prompt_P[p] for p in by_prompt_R.tolist()]
@@ -76,10 +76,10 @@ class Function:
         found = self._call(None, {k: v for k, v in arguments.items() if self._takes(k)})
         found = found.tolist() if hasattr(found, "tolist") else found
         if not isinstance(found, list | tuple):
-            raise Refused(faults.function_result(self.spec.name, f"returned {_kind(found)}, a list is needed"))
+            raise RecipeError(errors.function_result(self.spec.name, f"returned {_kind(found)}, a list is needed"))
         if len(found) != len(tasks):
             problem = f"returned {len(found)} values for {len(tasks)} rows"
-            raise Refused(faults.function_result(self.spec.name, problem))
+            raise RecipeError(errors.function_result(self.spec.name, problem))
         return [self._number(row, value) for row, value in enumerate(found)]
 
     def _verl(self, row: int, task: Task, text: str) -> float:
@@ -96,19 +96,21 @@ class Function:
         found = self._call(row, {k: v for k, v in given.items() if self._takes(k)})
         if isinstance(found, Mapping):
             if "score" not in found:
-                raise Refused(faults.function_result(self.spec.name, f"returned no `score` for row {row}"))
+                raise RecipeError(errors.function_result(self.spec.name, f"returned no `score` for row {row}"))
             found = found["score"]
         return self._number(row, found)
 
     def _call(self, row: int | None, arguments: dict[str, Any]) -> Any:
         try:
             return self.function(**arguments)
-        except Refused:
+        except RecipeError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
             line = blamed(error, self.file)
             name = type(error).__name__
-            raise Refused(faults.function_raised(self.spec.name, name, str(error), self._shown(), line, row)) from None
+            raise RecipeError(
+                errors.function_raised(self.spec.name, name, str(error), self._shown(), line, row)
+            ) from None
 
     def _number(self, row: int, value: Any) -> float:
         if value is None:
@@ -116,13 +118,13 @@ class Function:
         if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
             value = value.item()
         if not isinstance(value, int | float):
-            raise Refused(faults.function_result(self.spec.name, f"returned {_kind(value)} for row {row}"))
+            raise RecipeError(errors.function_result(self.spec.name, f"returned {_kind(value)} for row {row}"))
         try:
             number = float(value)
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise Refused(faults.function_result(self.spec.name, f"returned {number} for row {row}"))
+            raise RecipeError(errors.function_result(self.spec.name, f"returned {number} for row {row}"))
         return number
 
     def _takes(self, name: str) -> bool:
@@ -137,11 +139,11 @@ class Function:
         for name in self.signature.columns():
             if name not in have:
                 problem = f"asks for the column `{name}`, which the data does not have"
-                raise Refused(faults.function_signature(self.spec.name, problem, nearest(name, have), self._span()))
+                raise RecipeError(errors.function_signature(self.spec.name, problem, nearest(name, have), self._span()))
         truth = {"ground_truth", "answer", "reward_model"}
         if "ground_truth" in self.signature.required and not truth & have:
             problem = "asks for `ground_truth`, and the data has neither that column nor `answer` nor `reward_model`"
-            raise Refused(faults.function_signature(self.spec.name, problem, spans=self._span()))
+            raise RecipeError(errors.function_signature(self.spec.name, problem, spans=self._span()))
 
     def _shown(self) -> str:
         """Name the user's file as the user would."""

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import reward as faults
+from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.errors.data import package_missing
-from recipec.diagnostics.model import Refused
-from recipec.run.worker_pool import Declined, Lost, Pool
+from recipec.diagnostics.model import RecipeError
+from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.reward.answers import right_answers
 from recipec.spec import reward as specs
 
@@ -39,14 +39,14 @@ class Tally:
         """Count a batch; once a hundred answers are counted, judge them and begin again.
 
         Raises:
-            Refused: RC744.
+            RecipeError: RC744.
         """
         self.scored += scored
         self.failed += failed
         if self.scored < MIN_SCORED:
             return
         if len(self.failed) > MAX_FAILED * self.scored:
-            raise Refused(faults.scoring_fails(self.reward, len(self.failed), self.scored, self.failed[:3]))
+            raise RecipeError(errors.scoring_fails(self.reward, len(self.failed), self.scored, self.failed[:3]))
         self.scored, self.failed = 0, []
 
 
@@ -57,27 +57,27 @@ class MathVerify:
     An answer that hangs or kills its child gets NaN; one that cannot be read as mathematics is wrong.
     """
 
-    def __init__(self, spec: specs.MathVerify, setting: Setting) -> None:  # noqa: ARG002 - every class takes both
+    def __init__(self, spec: specs.MathVerify, context: StageContext) -> None:  # noqa: ARG002 - every class takes both
         self.spec = spec
         size = min(MAX_PROCESSES, os.cpu_count() or 1)
-        self._pool = Pool("recipec.runtime.reward.worker_judges:mathematics", None, size=size)
+        self._pool = WorkerPool("recipec.runtime.reward.worker_judges:mathematics", None, size=size)
         self._tally = Tally("math_verify")
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Tensor]:
         """Score a batch.
 
         Raises:
-            Refused: RC741, RC742, RC745 the right answer is none; RC744 more than one in a hundred failed.
+            RecipeError: RC741, RC742, RC745 the right answer is none; RC744 more than one in a hundred failed.
         """
         prompts = by_prompt_R.tolist()
         right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}
         pairs = dict.fromkeys((a, t) for p, t in zip(prompts, text_R, strict=True) for a in right[p])
         try:
             answers = dict(zip(pairs, self._pool.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
-        except Declined as problem:
+        except HandlerError as problem:
             if problem.error in {"ModuleNotFoundError", "ImportError"}:
-                raise Refused(package_missing("math-verify", "train", "reward `math_verify`")) from None
-            raise Refused(faults.judge_broken("math_verify", problem.message)) from None
+                raise RecipeError(package_missing("math-verify", "train", "reward `math_verify`")) from None
+            raise RecipeError(errors.judge_broken("math_verify", problem.message)) from None
         scores = [
             self._score(prompt_P[p], [answers[a, t] for a in right[p]]) for p, t in zip(prompts, text_R, strict=True)
         ]
@@ -87,11 +87,11 @@ class MathVerify:
     def _score(self, task: Task, answers: list[Any]) -> float:
         if any(answer is True for answer in answers):
             return self.spec.correct
-        if any(isinstance(answer, Lost) for answer in answers):
+        if any(isinstance(answer, WorkerFailure) for answer in answers):
             return math.nan
         if all(answer is None for answer in answers):
             value = task.columns[self.spec.answer]
-            raise Refused(faults.unreadable_gold(task.id, self.spec.answer, str(value)))
+            raise RecipeError(errors.unreadable_gold(task.id, self.spec.answer, str(value)))
         return self.spec.wrong
 
     def close(self) -> None:

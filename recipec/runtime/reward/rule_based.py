@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import reward as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import reward as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.reward.answers import tagged
 from recipec.runtime.reward.labels import label_of, right_labels
@@ -22,13 +22,13 @@ def verifier(prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str
     """Ask the task's own verifier; a missing tag is scored as an empty answer.
 
     Raises:
-        Refused: RC740, a task has none.
+        RecipeError: RC740, a task has none.
     """
     scores = []
     for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
         task = prompt_P[prompt]
         if task.score is None:
-            raise Refused(faults.no_verifier(task.id))
+            raise RecipeError(errors.no_verifier(task.id))
         scores.append(task.score((tagged(text, tag) or "").strip()))
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
@@ -47,11 +47,11 @@ def exact_match(
     """Compare the answer with a column of the task, after folding case and space.
 
     Raises:
-        Refused: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
+        RecipeError: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
 
     >>> task = Task(0, "1+1=", (1,), {"answer": "2"})
-    >>> knobs = {"answer": "answer", "tag": None, "labels": (), "correct": 1.0, "wrong": -1.0}
-    >>> exact_match([task], torch.tensor([0, 0]), [" 2", "3"], **knobs)
+    >>> parameters = {"answer": "answer", "tag": None, "labels": (), "correct": 1.0, "wrong": -1.0}
+    >>> exact_match([task], torch.tensor([0, 0]), [" 2", "3"], **parameters)
     {'reward_R': tensor([ 1., -1.], dtype=torch.float64)}
     """
     right = {p: right_labels(prompt_P[p], answer, labels) for p in set(by_prompt_R.tolist())}
@@ -117,7 +117,7 @@ def regex_format(
     r"""Reward a completion that matches from start to end; NaN where a match took longer than a second.
 
     Raises:
-        Refused: RC743, the pattern is not valid.
+        RecipeError: RC743, the pattern is not valid.
 
     >>> task = Task(0, "", (1,))
     >>> regex_format([task], torch.tensor([0, 0]), ["<a>\n</a>", "b"], pattern="<a>.*</a>", match=1.0, mismatch=0.0)
@@ -129,7 +129,7 @@ def regex_format(
         re.compile(pattern, re.DOTALL)
         compiled = regex.compile(pattern, regex.DOTALL | regex.VERSION0)
     except (re.error, regex.error, OverflowError, RecursionError) as error:
-        raise Refused(faults.bad_pattern(pattern, str(error))) from None
+        raise RecipeError(errors.bad_pattern(pattern, str(error))) from None
     scores = []
     for text in text_R:
         try:

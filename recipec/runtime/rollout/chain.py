@@ -14,26 +14,26 @@ from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.episodes import Engine, Errors, Growth, decode, keys_of, roots, sampling_of, start_engine
 from recipec.runtime.rollout.hf_engine import Completion, Key, Request
 from recipec.runtime.rollout.rows import rows_from
-from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.runtime.rollout.token_sampling import SamplingParams
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.spec.sampler import Chain as Spec
 
 
-class Chain:
+class ChainSampler:
     """Sample a group of completions or episodes of every prompt; see :class:`recipec.spec.sampler.Chain`.
 
     Without an environment an episode is one turn, so that a row is the whole episode under ``rows: step`` as well;
     its state is then the task.
     """
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
-        """Take the knobs and start the engine that the setting names."""
+    def __init__(self, spec: Spec, context: StageContext) -> None:
+        """Take the parameters and start the engine that the setting names."""
         self.spec = spec
-        self.setting = setting
-        self.engine = start_engine(setting)
+        self.context = context
+        self.engine = start_engine(context)
         self.tokens = 0  # prompts and completions, since the stage began
         self.episodes = 0
         self.errors = Errors()
@@ -42,18 +42,18 @@ class Chain:
         """Return the rows of the prompts, in order, and statistics under ``metric/``.
 
         Raises:
-            Refused: RC785 where more than a fifth of a step's episodes ended in error.
+            RecipeError: RC785 where more than a fifth of a step's episodes ended in error.
         """
-        key = (self.setting.seed, self.setting.stage, self.setting.step)
-        made = self._completions(prompt_P, key) if self.setting.environment is None else self._played(prompt_P, key)
+        key = (self.context.seed, self.context.stage, self.context.step)
+        made = self._completions(prompt_P, key) if self.context.environment is None else self._played(prompt_P, key)
         self.tokens += int(made["attend_RT"].sum())
         return made | {"metric/num_tokens": self.tokens}
 
     def _completions(self, prompt_P: Sequence[Task], key: Key) -> dict[str, Any]:
         sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
-        groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, self.setting.attempt)
+        groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, self.context.attempt)
         completions = [completion for group in groups for completion in group]
-        signals = rows_of(self.setting, prompt_P, groups)
+        signals = rows_of(self.context, prompt_P, groups)
         signals["episode_id_R"] += self.episodes
         if self.spec.rows == "step":
             signals["by_episode_R"] = signals["episode_id_R"]
@@ -62,15 +62,15 @@ class Chain:
         return signals | _statistics(completions)
 
     def _played(self, prompt_P: Sequence[Task], key: Key) -> dict[str, Any]:
-        assert self.setting.environment is not None
+        assert self.context.environment is not None
         samples = self.spec.num_generations
-        growth = Growth(self.setting, self.engine, sampling_of(self.spec), self.spec.max_context_length)
-        keys = [k for group in keys_of(prompt_P, samples, key, self.setting.attempt) for k in group]
+        growth = Growth(self.context, self.engine, sampling_of(self.spec), self.spec.max_context_length)
+        keys = [k for group in keys_of(prompt_P, samples, key, self.context.attempt) for k in group]
         by_prompt = [i for i in range(len(prompt_P)) for _ in range(samples)]
-        leaves = growth.grow(roots(self.setting.environment, prompt_P, samples), keys)
+        leaves = growth.grow(roots(self.context.environment, prompt_P, samples), keys)
         growth.forget()
-        signals = rows_from(self.setting, prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
-        self.errors.refuse(leaves, self.setting.attempt)
+        signals = rows_from(self.context, prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
+        self.errors.refuse(leaves, self.context.attempt)
         self.episodes += len(leaves)
         errors = sum(leaf.position.error is not None for leaf in leaves)
         return signals | metrics.episodes(leaves, self.spec.rows) | {"metric/episodes/errors": float(errors)}
@@ -85,7 +85,7 @@ class Chain:
 
 
 def sample(
-    engine: Engine, tasks: Sequence[Task], sampling: Sampling, samples: int, key: Key, attempt: int = 0
+    engine: Engine, tasks: Sequence[Task], sampling: SamplingParams, samples: int, key: Key, attempt: int = 0
 ) -> list[list[Completion]]:
     """Write ``samples`` completions of each task; sample ``i`` of task ``t`` draws from ``(*key, t.id, i)``.
 
@@ -97,12 +97,12 @@ def sample(
     return engine.generate(requests, sampling)
 
 
-def rows_of(setting: Setting, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:
+def rows_of(context: StageContext, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:
     """Lay completions out as rows, group by group: every column that a sampler of trajectories provides."""
     by_prompt = [i for i, group in enumerate(groups) for _ in group]
     completions = [completion for group in groups for completion in group]
     rows = len(completions)
-    written = texts(setting, completions)
+    written = texts(context, completions)
     return {
         **_columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)]),
         "text_R": written,
@@ -117,10 +117,10 @@ def rows_of(setting: Setting, prompt_P: Sequence[Task], groups: Sequence[Sequenc
     }
 
 
-def texts(setting: Setting, completions: Sequence[Completion]) -> list[str]:
+def texts(context: StageContext, completions: Sequence[Completion]) -> list[str]:
     """Decode what was written, special tokens left out."""
-    assert setting.policy is not None
-    return decode(setting.policy.tokenizer, [c.ids for c in completions])
+    assert context.policy is not None
+    return decode(context.policy.tokenizer, [c.ids for c in completions])
 
 
 def _columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, Tensor]:

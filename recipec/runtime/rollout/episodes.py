@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from recipec.diagnostics.errors import rollout as faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.environment.protocol import Environment, Position, Turn
+from recipec.diagnostics.errors import rollout as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.environment.protocol import Environment, EpisodeState, Turn
 from recipec.runtime.rollout.hf_engine import Completion, Key, Request
-from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.runtime.rollout.token_sampling import SamplingParams
 from recipec.spec.machine import Hf as HfSpec
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
 
 _ERRORS = 0.2  # of the episodes: with more in error something is wrong with the environment itself
 
@@ -26,7 +26,7 @@ _ERRORS = 0.2  # of the episodes: with more in error something is wrong with the
 class Engine(Protocol):
     """What every sampling engine can do."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
         """Write the completions of each request, in order."""
 
     def forget(self) -> None:
@@ -41,7 +41,7 @@ class Node:
     """
 
     parent: Node | None
-    position: Position
+    position: EpisodeState
     """Where the episode stands after the turn."""
     ids: tuple[int, ...] = ()
     """What the policy wrote, as sampled, up to what the environment kept."""
@@ -124,21 +124,21 @@ class Growth:
 
     def __init__(
         self,
-        setting: Setting,
+        context: StageContext,
         engine: Engine,
-        sampling: Sampling,
+        sampling: SamplingParams,
         max_context_length: int | None = None,
         *,
         forks: bool = False,
     ) -> None:
         """Take environment and policy from ``setting``; what the engine remembers of earlier batches is forgotten."""
-        assert setting.environment is not None
-        assert setting.policy is not None
-        self.environment: Environment = setting.environment
-        self.tokenizer = setting.policy.tokenizer
+        assert context.environment is not None
+        assert context.policy is not None
+        self.environment: Environment = context.environment
+        self.tokenizer = context.policy.tokenizer
         self.engine = engine
         self.sampling = replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *self.environment.stops))))
-        config = setting.policy.model.config.get_text_config(decoder=True)
+        config = context.policy.model.config.get_text_config(decoder=True)
         limits = (max_context_length, getattr(config, "max_position_embeddings", None))
         self.context = min((limit for limit in limits if limit is not None), default=None)
         self.forks = forks
@@ -175,7 +175,7 @@ class Growth:
             position = replace(position, ended=True, truncated=True, error=problem)
         return _below(start, Node(start, position)) if position.ended else start
 
-    def _fits(self, position: Position) -> bool:
+    def _fits(self, position: EpisodeState) -> bool:
         return self.context is None or len(position.context_ids) < self.context
 
     def _write(self, chains: Sequence[_Chain]) -> list[Completion]:
@@ -237,18 +237,18 @@ def roots(environment: Environment, tasks: Sequence[Task], samples: int) -> list
     return [Node(None, position) for position in environment.start([t for t in tasks for _ in range(samples)])]
 
 
-def start_engine(setting: Setting) -> Engine:
+def start_engine(context: StageContext) -> Engine:
     """Build the sampling engine that the setting names, the embedded one if it names none."""
-    spec = setting.rollout if setting.rollout is not None else HfSpec()
-    engine: Engine = spec.load()(spec, setting)
+    spec = context.rollout if context.rollout is not None else HfSpec()
+    engine: Engine = spec.load()(spec, context)
     return engine
 
 
-def sampling_of(spec: Any) -> Sampling:
+def sampling_of(spec: Any) -> SamplingParams:
     """Read from a sampler's spec how turns are drawn."""
     length = getattr(spec, "max_turn_length", None) or getattr(spec, "max_completion_length", None)
     assert length is not None, spec
-    return Sampling(
+    return SamplingParams(
         max_length=length,
         temperature=spec.temperature,
         top_p=spec.top_p,
@@ -290,13 +290,13 @@ class Errors:
         """Count a try, the first of a step where ``attempt`` is 0; stop where more than a fifth of all failed.
 
         Raises:
-            Refused: RC785, with the first errors.
+            RecipeError: RC785, with the first problems.
         """
         if attempt == 0:
             self.episodes, self.found = 0, []
-        errors = [leaf.position.error for leaf in leaves]
-        self.episodes += len(errors)
-        self.found += [error for error in errors if error is not None]
+        problems = [leaf.position.error for leaf in leaves]
+        self.episodes += len(problems)
+        self.found += [error for error in problems if error is not None]
         if len(self.found) > _ERRORS * self.episodes:
             told = list(dict.fromkeys(self.found))
-            raise Refused(faults.episodes_in_error(len(self.found), self.episodes, told))
+            raise RecipeError(errors.episodes_in_error(len(self.found), self.episodes, told))

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import sampling as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import sampling as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.cpu_linear import laid_out
-from recipec.runtime.rng import generator
+from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.gqa_decoding import grouped_queries
-from recipec.runtime.rollout.kv_cache import Reader, Rows
-from recipec.runtime.rollout.kv_reuse import Memory, Store, apart, new_tokens
-from recipec.runtime.rollout.stop_strings import Stops, stop_table
-from recipec.runtime.rollout.token_sampling import Sampling, draw
+from recipec.runtime.rollout.kv_cache import CachedRows, PrefillReader
+from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, apart, new_tokens
+from recipec.runtime.rollout.stop_strings import StopStrings, stop_table
+from recipec.runtime.rollout.token_sampling import SamplingParams, draw
 from recipec.spec.machine import Hf as Spec
 
 if TYPE_CHECKING:
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.images.picture import Picture
 
 Key = tuple[int | str, ...]
@@ -70,37 +70,40 @@ class Completion:
     """What the engine remembers of the prompt and of what was written, where it was asked to remember."""
 
 
-class Hf:
+class HfEngine:
     """Sample in this process; see :class:`recipec.spec.machine.Hf`."""
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
-        """Take the knobs; the model is the setting's policy when sampling begins."""
+    def __init__(self, spec: Spec, context: StageContext) -> None:
+        """Take the parameters; the model is the setting's policy when sampling begins."""
         self.spec = spec
-        self.setting = setting
-        self._stops: dict[tuple[str, ...], Stops] = {}
-        self.store = Store(spec.max_memory * 2**30)
+        self.context = context
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
+        self.store = KVStore(spec.max_memory * 2**30)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
         """Write the completions of each request, in order.
 
         Raises:
-            Refused: RC783 where a prompt leaves no room in the model's positions, RC784 where logits are not numbers.
+            RecipeError: RC783 where a prompt leaves no room in the model's positions, RC784 where logits are not
+                numbers.
         """
-        policy = self.setting.policy
+        policy = self.context.policy
         assert policy is not None
         found: list[list[Completion]] = [[] for _ in requests]
         rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
-        sight = getattr(policy, "sight", None)
-        assert sight is not None or not any(one.images for one in requests), (
+        image_encoder = getattr(policy, "sight", None)
+        assert image_encoder is not None or not any(one.images for one in requests), (
             "a policy that sees no images is shown some"
         )
-        if sight is not None:
-            requests = [replace(one, ids=sight.virtual(one.ids, one.images)) for one in requests]
-        reader = Reader(policy.model, sight)
+        if image_encoder is not None:
+            requests = [replace(one, ids=image_encoder.virtual(one.ids, one.images)) for one in requests]
+        reader = PrefillReader(policy.model, image_encoder)
         with (
             _evaluating(policy.model),
             torch.inference_mode(),
-            sight.seeing(picture for one in requests for picture in one.images) if sight is not None else nullcontext(),
+            image_encoder.seeing(picture for one in requests for picture in one.images)
+            if image_encoder is not None
+            else nullcontext(),
             grouped_queries(reader.inner, reader.config),
             laid_out(policy.model, rows, sampling.max_length),
         ):
@@ -117,9 +120,9 @@ class Hf:
         """Drop every memory that was handed out; do so before the policy changes."""
         self.store.forget()
 
-    def _watcher(self, texts: tuple[str, ...], tokenizer: Any) -> Stops | None:
+    def _watcher(self, texts: tuple[str, ...], tokenizer: Any) -> StopStrings | None:
         if texts and texts not in self._stops:
-            self._stops[texts] = Stops(texts, tokenizer)
+            self._stops[texts] = StopStrings(texts, tokenizer)
         return self._stops[texts] if texts else None
 
     def _blocks(self, requests: Sequence[Request]) -> Iterator[list[int]]:
@@ -152,7 +155,12 @@ class _Run:
     """One call: decodes block after block."""
 
     def __init__(
-        self, reader: Reader, sampling: Sampling, stop_ids: frozenset[int], stops: Stops | None, store: Store
+        self,
+        reader: PrefillReader,
+        sampling: SamplingParams,
+        stop_ids: frozenset[int],
+        stops: StopStrings | None,
+        store: KVStore,
     ) -> None:
         self.reader = reader
         self.store = store
@@ -184,9 +192,9 @@ class _Run:
                 found[i].append(completion)
         return found
 
-    def _memories(self, requests: list[Request]) -> list[Memory | None] | None:
+    def _memories(self, requests: list[Request]) -> list[KVEntry | None] | None:
         """Return what is remembered of each request, having read those first that would hold up the others."""
-        found: list[Memory | None] = [request.memory for request in requests]
+        found: list[KVEntry | None] = [request.memory for request in requests]
         ids = [request.ids for request in requests]
         if all(new == len(one) for new, one in zip(new_tokens(ids, found), ids, strict=True)):
             return None
@@ -194,20 +202,20 @@ class _Run:
         if first:
             rows = self.reader.start([ids[i] for i in first], 0, [found[i] for i in first])
             for row, i in enumerate(first):
-                found[i] = rows.remember(row, ids[i], Store(math.inf))
+                found[i] = rows.remember(row, ids[i], KVStore(math.inf))
         return found
 
     def _room(self, request: Request) -> int:
         """How long a completion may get: as long as asked for, but within the model's positions."""
         most, asked = self.reader.positions, self.sampling.max_length
         if not request.ids or (most is not None and len(request.ids) >= most):
-            raise Refused(faults.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
+            raise RecipeError(errors.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
         if request.max_length is not None:
             asked = min(asked, request.max_length)
         return asked if most is None else min(asked, most - len(request.ids))
 
     def _decode(
-        self, rows: Rows, keys: Sequence[Key], limit_R: list[int], asked: Sequence[tuple[int, ...] | None]
+        self, rows: CachedRows, keys: Sequence[Key], limit_R: list[int], asked: Sequence[tuple[int, ...] | None]
     ) -> list[Completion]:
         """Draw token after token; ``asked`` are the prompts of those rows that are to be remembered."""
         longest = max(limit_R)
@@ -248,7 +256,7 @@ class _Run:
         return written.completions()
 
     def _remember(
-        self, rows: Rows, slots: dict[int, int], written: _Written, asked: Sequence[tuple[int, ...] | None]
+        self, rows: CachedRows, slots: dict[int, int], written: _Written, asked: Sequence[tuple[int, ...] | None]
     ) -> None:
         """Keep what is remembered of rows that are done: their prompt and what was written, but for its last token."""
         for row, slot in slots.items():
@@ -261,7 +269,7 @@ class _Run:
         """Draw every row's numbers ahead, from its own key."""
         if self.sampling.temperature == 0.0:
             return torch.zeros(longest, len(keys), dtype=torch.float64, device=self.reader.device)
-        uniform_RT = np.stack([generator(*key).random(longest) for key in keys])
+        uniform_RT = np.stack([rng_for(*key).random(longest) for key in keys])
         return torch.from_numpy(np.ascontiguousarray(uniform_RT.T)).to(self.reader.device)
 
     def _ended(self, ends_R: Tensor, token_R: Tensor, slot: list[int]) -> Flags | None:
@@ -280,7 +288,7 @@ class _Written:
         self.logprob_RT = np.zeros((rows, longest), dtype=np.float32)
         self.length_R = np.full(rows, longest)
         self.ended_R = np.zeros(rows, dtype=bool)
-        self.memories: list[Memory | None] = [None] * rows
+        self.memories: list[KVEntry | None] = [None] * rows
         self.done = 0  # tokens put together
         self.tokens: list[Tensor] = []
         self.logprobs: list[Tensor] = []
@@ -305,14 +313,14 @@ class _Written:
         """Cut every row where it ended.
 
         Raises:
-            Refused: RC784 where a log-probability is not a number.
+            RecipeError: RC784 where a log-probability is not a number.
         """
         found = []
         for ids_T, logprob_T, length, ended, memory in zip(
             self.ids_RT, self.logprob_RT, self.length_R, self.ended_R, self.memories, strict=True
         ):
             if not np.isfinite(logprob_T[:length]).all():
-                raise Refused(faults.logits_not_finite())
+                raise RecipeError(errors.logits_not_finite())
             ids, logprob = tuple(ids_T[:length].tolist()), tuple(logprob_T[:length].tolist())
             found.append(Completion(ids, logprob, bool(ended), memory))
         return found

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from recipec.runtime.rollout.kv_reuse import Memory, Part, Store, new_tokens
+from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, Part, new_tokens
 
 _SPARE = 64  # columns added at once where nobody said how many will come
 
 
-class Room(DynamicLayer):  # type: ignore[misc]
+class CacheLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer, written in place into columns that were set aside.
 
     A layer with a sliding window keeps every column too: the model's own mask hides what lies outside its window.
@@ -53,7 +53,7 @@ class Room(DynamicLayer):  # type: ignore[misc]
         return self.keys[row, :, start:end].clone(), self.values[row, :, start:end].clone()
 
     @classmethod
-    def joined(cls, parts: Sequence[Part | None], used: Sequence[int], columns: int, capacity: int) -> Room:
+    def joined(cls, parts: Sequence[Part | None], used: Sequence[int], columns: int, capacity: int) -> CacheLayer:
         """Lay the first ``used`` columns of each part at the end of ``columns``, with 0 before them."""
         keys, values = next(part for part in parts if part is not None)
         room = cls(capacity)
@@ -74,9 +74,9 @@ class Room(DynamicLayer):  # type: ignore[misc]
         """Columns in use."""
         return self.length
 
-    def taken(self, index_R: Tensor, spare: int) -> Room:
+    def taken(self, index_R: Tensor, spare: int) -> CacheLayer:
         """Return the rows of ``index_R``, in its order and as often as they occur, with room for ``spare`` columns."""
-        other = Room(self.length + spare)
+        other = CacheLayer(self.length + spare)
         if self.is_initialized:
             other.lazy_initialization(self.keys, self.values)
             other.length = self.length
@@ -100,7 +100,7 @@ def empty_cache(config: Any, capacity: int) -> Cache:
     """Return a cache that fits the model's layers: ours for attention, the model's own for what is recurrent."""
     cache = DynamicCache(config=config)
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
-    cache.layers = [Room(capacity) if type(layer) in plain else layer for layer in cache.layers]
+    cache.layers = [CacheLayer(capacity) if type(layer) in plain else layer for layer in cache.layers]
     return cache
 
 
@@ -108,7 +108,7 @@ def _taken(cache: Cache, index_R: Tensor, spare: int) -> Cache:
     other = copy.copy(cache)
     other.layers = []
     for layer in cache.layers:
-        if isinstance(layer, Room):
+        if isinstance(layer, CacheLayer):
             other.layers.append(layer.taken(index_R, spare))
         else:
             other.layers.append(copy.deepcopy(layer))
@@ -117,13 +117,13 @@ def _taken(cache: Cache, index_R: Tensor, spare: int) -> Cache:
 
 
 @dataclass(slots=True)
-class Rows:
+class CachedRows:
     """A batch of rows up to now: continue them with ``extend``, fork or drop them with ``take``.
 
     A shorter row starts with columns that are no tokens; ``valid_RK`` is absent when there are none.
     """
 
-    reader: Reader
+    reader: PrefillReader
     cache: Cache
     position_R: Tensor
     """Position of the next token: how many the row has."""
@@ -135,12 +135,12 @@ class Rows:
     lead_R: Tensor | None = None
     """How far the next token's position is from ``position_R``, where images have positions of their own."""
 
-    def take(self, index_R: Tensor, spare: int = 0) -> Rows:
+    def take(self, index_R: Tensor, spare: int = 0) -> CachedRows:
         """Return copies of some rows, in the given order and as often as they occur: a fork leaves its parent whole."""
         valid_RK = None if self.valid_RK is None else self.valid_RK.index_select(0, index_R)
         if valid_RK is not None and bool(valid_RK.all()):
             valid_RK = None
-        return Rows(
+        return CachedRows(
             self.reader,
             _taken(self.cache, index_R, spare),
             self.position_R.index_select(0, index_R),
@@ -150,9 +150,9 @@ class Rows:
             None if self.lead_R is None else self.lead_R.index_select(0, index_R),
         )
 
-    def remember(self, row: int, ids: tuple[int, ...], store: Store) -> Memory | None:
+    def remember(self, row: int, ids: tuple[int, ...], store: KVStore) -> KVEntry | None:
         """Copy what is remembered of the first tokens of a row, ``ids``, where the layers and the store allow it."""
-        if not all(isinstance(layer, Room) for layer in self.cache.layers):
+        if not all(isinstance(layer, CacheLayer) for layer in self.cache.layers):
             return None
         start = self.cache.get_seq_length() - int(self.position_R[row])  # only columns before a row's are no tokens
         return store.keep(ids, self.cache.layers, row, start)
@@ -168,8 +168,8 @@ class Rows:
         self.most += width
         if self.reader.positions is not None and self.most > self.reader.positions:
             positions_RT = positions_RT.clamp(max=self.reader.positions - 1)  # rows that ended, before they are dropped
-        if self.lead_R is not None and self.reader.sight is not None:
-            positions_RT, self.lead_R = self.reader.sight.turn(tokens_RT, valid_RT, positions_RT, self.lead_R)
+        if self.lead_R is not None and self.reader.image_encoder is not None:
+            positions_RT, self.lead_R = self.reader.image_encoder.turn(tokens_RT, valid_RT, positions_RT, self.lead_R)
         if valid_RT is not None or self.valid_RK is not None:
             whole = tokens_RT.new_ones(rows, width, dtype=torch.bool) if valid_RT is None else valid_RT
             before = whole.new_ones(rows, self.cache.get_seq_length()) if self.valid_RK is None else self.valid_RK
@@ -178,7 +178,7 @@ class Rows:
         self.position_R = self.position_R + (width if valid_RT is None else valid_RT.sum(1))
 
 
-class Sight(Protocol):
+class ImageInputs(Protocol):
     """What a policy that sees does with the ids of its images."""
 
     def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
@@ -193,12 +193,12 @@ class Sight(Protocol):
         """Return the position of the token that follows a row's beginning."""
 
 
-class Reader:
+class PrefillReader:
     """Feeds tokens to a causal language model of Hugging Face, whatever its architecture."""
 
-    def __init__(self, model: Any, sight: Sight | None = None) -> None:
+    def __init__(self, model: Any, image_encoder: ImageInputs | None = None) -> None:
         """Look once which arguments the model takes."""
-        self.sight = sight
+        self.image_encoder = image_encoder
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         accepted = inspect.signature(inner.forward).parameters
         self.model = model
@@ -210,8 +210,8 @@ class Reader:
         self.positions: int | None = getattr(self.config, "max_position_embeddings", None)
 
     def start(
-        self, prompts: Sequence[tuple[int, ...]], spare: int = 0, memories: Sequence[Memory | None] | None = None
-    ) -> Rows:
+        self, prompts: Sequence[tuple[int, ...]], spare: int = 0, memories: Sequence[KVEntry | None] | None = None
+    ) -> CachedRows:
         """Read prompts, each once, leaving room for ``spare`` tokens after them.
 
         What is remembered of a prompt is not read again, but for as many tokens at its end as the prompt with the
@@ -222,20 +222,22 @@ class Reader:
         past = width - fresh
         lengths_R = torch.tensor([len(ids) for ids in prompts], device=self.device)
         cache = empty_cache(self.config, width + spare)
-        lead_R = None if self.sight is None else torch.zeros_like(lengths_R)
-        rows = Rows(self, cache, torch.zeros_like(lengths_R), None, lengths_R[:0], 0, lead_R)
+        lead_R = None if self.image_encoder is None else torch.zeros_like(lengths_R)
+        rows = CachedRows(self, cache, torch.zeros_like(lengths_R), None, lengths_R[:0], 0, lead_R)
         if past and memories is not None:
             used = [max(0, len(ids) - fresh) for ids in prompts]
             held = [memory.parts if memory is not None and count else None
                     for memory, count in zip(memories, used, strict=True)]  # fmt: skip
             for layer in range(len(cache.layers)):
                 parts = [part[layer] if part is not None else None for part in held]
-                cache.layers[layer] = Room.joined(parts, used, past, width + spare)
+                cache.layers[layer] = CacheLayer.joined(parts, used, past, width + spare)
             rows.position_R = (lengths_R - fresh).clamp(min=0)
             rows.most = past
             rows.valid_RK = torch.arange(past, device=self.device)[None] >= past - rows.position_R[:, None]
-            if self.sight is not None:
-                led = [self.sight.goes_on(ids[:count]) - count for ids, count in zip(prompts, used, strict=True)]
+            if self.image_encoder is not None:
+                led = [
+                    self.image_encoder.goes_on(ids[:count]) - count for ids, count in zip(prompts, used, strict=True)
+                ]
                 rows.lead_R = torch.tensor(led, device=self.device)
         shown = [ids[-fresh:] for ids in prompts]
         padded = [(0,) * (fresh - len(ids)) + tuple(ids) for ids in shown]
@@ -249,7 +251,7 @@ class Reader:
 
     def read(self, cache: Cache, tokens_RT: Tensor, positions_RT: Tensor, valid_RK: Tensor | None) -> Tensor:
         """Run the model over new tokens and return the logits that follow the last one."""
-        given = {"input_ids": tokens_RT} if self.sight is None else self.sight.read(tokens_RT)
+        given = {"input_ids": tokens_RT} if self.image_encoder is None else self.image_encoder.read(tokens_RT)
         if self.positioned:
             logits = self.model(
                 **given,

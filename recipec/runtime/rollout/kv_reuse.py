@@ -13,7 +13,7 @@ Part = tuple[Tensor, Tensor]
 
 
 @dataclass(slots=True, eq=False)
-class Memory:
+class KVEntry:
     """Keys and values of a row's beginning; a cache that may be dropped at any time.
 
     Any row that begins like it can go on from it, any number of times: it is only read.
@@ -24,7 +24,7 @@ class Memory:
     """By layer; None once it was dropped."""
     size: int
     """In bytes."""
-    store: Store
+    store: KVStore
 
     def covers(self, ids: tuple[int, ...]) -> int:
         """Count the first tokens of ``ids`` that are remembered; the last is never among them: it must be read."""
@@ -35,16 +35,16 @@ class Memory:
         self.store.drop(self)
 
 
-class Store:
+class KVStore:
     """Bounds what is remembered: where it is full, nothing more is."""
 
     def __init__(self, limit: float) -> None:
         """Allow ``limit`` bytes."""
         self.limit = limit
         self.held = 0
-        self.memories: dict[int, Memory] = {}
+        self.memories: dict[int, KVEntry] = {}
 
-    def keep(self, ids: tuple[int, ...], layers: Sequence[Any], row: int, start: int) -> Memory | None:
+    def keep(self, ids: tuple[int, ...], layers: Sequence[Any], row: int, start: int) -> KVEntry | None:
         """Copy a row's columns from ``start`` on, one for each id, out of every layer, if that fits."""
         end = start + len(ids)
         size = len(ids) * sum(
@@ -52,12 +52,12 @@ class Store:
         )
         if self.held + size > self.limit:
             return None
-        memory = Memory(ids, [layer.row(row, start, end) for layer in layers], size, self)
+        memory = KVEntry(ids, [layer.row(row, start, end) for layer in layers], size, self)
         self.memories[id(memory)] = memory
         self.held += size
         return memory
 
-    def drop(self, memory: Memory) -> None:
+    def drop(self, memory: KVEntry) -> None:
         """Free one; dropping it again does nothing."""
         if self.memories.pop(id(memory), None) is not None:
             self.held -= memory.size
@@ -85,7 +85,7 @@ def shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return low
 
 
-def new_tokens(prompts: Sequence[tuple[int, ...]], memories: Sequence[Memory | None]) -> list[int]:
+def new_tokens(prompts: Sequence[tuple[int, ...]], memories: Sequence[KVEntry | None]) -> list[int]:
     """Count what is not remembered of each prompt, which is at least its last token."""
     return [
         len(ids) - (memory.covers(ids) if memory is not None else 0)

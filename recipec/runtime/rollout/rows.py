@@ -14,7 +14,7 @@ from recipec.runtime.rollout.episodes import Node
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
 
 BROKEN = "its prompt does not go on from the turn before, as rows of whole trajectories need"
 
@@ -33,7 +33,7 @@ class _Row:
 
 
 def rows_from(
-    setting: Setting,
+    context: StageContext,
     prompt_P: Sequence[Task],
     leaves: Sequence[Node],
     by_prompt: Sequence[int],
@@ -51,7 +51,7 @@ def rows_from(
     leaves has a row for each of them, as part of their episodes.
 
     Args:
-        setting: Of the stage; why episodes failed is added to its ``errors``.
+        context: Of the stage; why episodes failed is added to its ``errors``.
         prompt_P: The batch's tasks.
         leaves: Ends of the episodes.
         by_prompt: Index of each leaf's task in ``prompt_P``.
@@ -67,7 +67,7 @@ def rows_from(
         start = prompt_P[by_prompt[number]].prompt_ids
         laid += _steps(number, leaf, start) if rows == "step" else [_trajectory(number, leaf, start, appends)]
     errors = [leaf.position.error for leaf in leaves]
-    setting.errors |= {first_episode + i: error for i, error in enumerate(errors) if error is not None}
+    context.errors |= {first_episode + i: error for i, error in enumerate(errors) if error is not None}
     of_leaf = np.array([row.leaf for row in laid], dtype=np.int64)
     prompt = np.array([by_prompt[i] for i in of_leaf], dtype=np.int64)
     ids = np.array([task.id for task in prompt_P], dtype=np.int64)

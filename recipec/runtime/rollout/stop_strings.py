@@ -10,7 +10,7 @@ from torch import Tensor
 _SLACK = 8  # characters: a window may begin inside a character, or lose its first space
 
 
-class Stops:
+class StopStrings:
     """Watches rows for stop texts, decoding only the end of a row and only when its newest token could complete one.
 
     Texts are compared with what the ids decode to, special tokens included.

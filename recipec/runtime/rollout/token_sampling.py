@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How completions are drawn; the knobs of the samplers.
+class SamplingParams:
+    """How completions are drawn; the parameters of the samplers.
 
     Example: ``Sampling(max_length=64, temperature=0.7, top_p=0.9)``.
     """
@@ -28,7 +28,7 @@ class Sampling:
 
 
 def draw(
-    logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling, banned_V: Tensor | None = None
+    logits_RV: Tensor, uniform_R: Tensor, sampling: SamplingParams, banned_V: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Draw a token for each row by the inverse of its cumulative distribution.
 
@@ -42,7 +42,7 @@ def draw(
     Args:
         logits_RV: Of the next token.
         uniform_R: One number in [0, 1) a row, float64.
-        sampling: The knobs.
+        sampling: The parameters.
         banned_V: Tokens that may not be drawn now.
 
     >>> logits = torch.tensor([[0.0, 0.0, -20.0, 0.0]])
@@ -92,7 +92,7 @@ def _passed(cdf_RN: Tensor, target_R1: Tensor) -> Tensor:
     return torch.searchsorted(cdf_RN, below_R1, right=True).clamp_(max=cdf_RN.shape[1] - 1)
 
 
-def truncate(weight_RV: Tensor, sampling: Sampling) -> Tensor:
+def truncate(weight_RV: Tensor, sampling: SamplingParams) -> Tensor:
     """Set the weight of what may not be drawn to 0: top-k, then top-p of what is left, then min-p.
 
     The likeliest token is always kept; tokens as likely as the last one of the top k are kept too.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recipec.runtime.rng import generator
+from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, sampling_of, start_engine
 from recipec.runtime.rollout.metrics import episodes, trees
 from recipec.runtime.rollout.rows import rows_from
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
     from recipec.runtime.rollout.hf_engine import Key
     from recipec.spec.sampler import Tree as Spec
 
@@ -26,17 +26,17 @@ Draw = Callable[[int, int, Sequence[Node]], Sequence[Node]]
 """Number of the tree, round, candidates -> the nodes to go on from."""
 
 
-class Tree:
+class TreeSampler:
     """Sample trees of every prompt; see :class:`recipec.spec.sampler.Tree`.
 
     Every draw has the key (seed, stage, step, task, tree, ...), so a tree is the same whatever else is in its batch.
     """
 
-    def __init__(self, spec: Spec, setting: Setting) -> None:
-        """Take the knobs and start the engine that the setting names."""
+    def __init__(self, spec: Spec, context: StageContext) -> None:
+        """Take the parameters and start the engine that the setting names."""
         self.spec = spec
-        self.setting = setting
-        self.engine = start_engine(setting)
+        self.context = context
+        self.engine = start_engine(context)
         self.tokens = 0  # of all rows, prompts among them, since the stage began
         self.episodes = 0
         self.errors = Errors()
@@ -46,14 +46,14 @@ class Tree:
         """Return the rows of the prompts, tree by tree, and statistics under ``metric/``.
 
         Raises:
-            Refused: RC785, too many episodes ended in an error that is not the policy's.
+            RecipeError: RC785, too many episodes ended in an error that is not the policy's.
         """
-        spec, setting = self.spec, self.setting
-        assert setting.environment is not None
-        made = roots(setting.environment, prompt_P, spec.trees)
-        step = (setting.seed, setting.stage, setting.step)
-        keys = [key for task in keys_of(prompt_P, spec.trees, step, setting.attempt) for key in task]
-        growth = Growth(setting, self.engine, sampling_of(spec), spec.max_context_length, forks=True)
+        spec, context = self.spec, self.context
+        assert context.environment is not None
+        made = roots(context.environment, prompt_P, spec.trees)
+        step = (context.seed, context.stage, context.step)
+        keys = [key for task in keys_of(prompt_P, spec.trees, step, context.attempt) for key in task]
+        growth = Growth(context, self.engine, sampling_of(spec), spec.max_context_length, forks=True)
         grow(growth, made, keys, spec.rounds, lambda tree, number, nodes: self._draw(keys[tree], number, nodes))
         growth.forget()
         grown = [leaf for root in made for leaf in leaves(root)]
@@ -61,8 +61,8 @@ class Tree:
         found = [leaf for inside in kept for leaf in inside]
         by_prompt = [i // spec.trees for i, inside in enumerate(kept) for _ in inside]
         of_episode = torch.tensor([i for i, inside in enumerate(kept) for _ in inside], dtype=torch.int64)
-        signals = rows_from(setting, prompt_P, found, by_prompt, spec.rows, self.episodes)
-        self.errors.refuse(grown, setting.attempt)  # what breaks rows of whole trajectories was found just now
+        signals = rows_from(context, prompt_P, found, by_prompt, spec.rows, self.episodes)
+        self.errors.refuse(grown, context.attempt)  # what breaks rows of whole trajectories was found just now
         signals["by_tree_R"] = of_episode[signals["episode_id_R"] - self.episodes] + self.trees
         self.episodes += len(found)
         self.trees += len(made)
@@ -80,7 +80,7 @@ class Tree:
 
     def _draw(self, key: Key, number: int, nodes: Sequence[Node]) -> list[Node]:
         """Draw the nodes of one round: uniformly with replacement, or the highest first."""
-        chance = generator(*key, "nodes", number)
+        chance = rng_for(*key, "nodes", number)
         if self.spec.expansion == "random":
             return [nodes[i] for i in chance.integers(len(nodes), size=self.spec.expansions)]
         score = uncertainty if self.spec.expansion == "entropy" else value_gap
@@ -93,7 +93,7 @@ class Tree:
         found = leaves(root)
         if self.spec.keep is None or self.spec.keep >= len(found):
             return found
-        chosen = generator(*key, "leaves").permutation(len(found))[: self.spec.keep]
+        chosen = rng_for(*key, "leaves").permutation(len(found))[: self.spec.keep]
         return keep(root, [found[i] for i in chosen])
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
-from recipec.runtime.rng import generator
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.rng import rng_for
 
 Remainder = Literal["keep", "drop", "copy"]
 
@@ -39,7 +39,7 @@ def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str,
     size = budget.get("rows_per_update") or budget.get("prompts_per_update")
     count = min(int(budget.get("updates_per_step") or 1), len(units))
     if count > 1 or (size and size < sum(weights)):
-        order = generator(*key, "minibatches").permutation(len(units)).tolist()
+        order = rng_for(*key, "minibatches").permutation(len(units)).tolist()
         units, weights = [units[i] for i in order], [weights[i] for i in order]
     remainder: Remainder = budget.get("remainder", "keep")
     if size:
@@ -98,7 +98,7 @@ def microbatches(lengths_R: Tensor, unit_R: Tensor | None, tokens: int, *, padde
     ``padded`` counts every row at the width of the widest one.
 
     Raises:
-        Refused: RC768, one row or pair alone is larger.
+        RecipeError: RC768, one row or pair alone is larger.
     """
     units = groups(unit_R) if unit_R is not None else [torch.tensor([row]) for row in range(len(lengths_R))]
     widths = [int(lengths_R[unit].max()) for unit in units]
@@ -109,7 +109,7 @@ def microbatches(lengths_R: Tensor, unit_R: Tensor | None, tokens: int, *, padde
     for i in order:
         cost = widths[i] * len(units[i]) if padded else totals[i]
         if cost > tokens:
-            raise Refused(faults.row_over_budget(cost, tokens))
+            raise RecipeError(errors.row_over_budget(cost, tokens))
         after = max(width, widths[i]) * (count + len(units[i])) if padded else used + totals[i]
         if taken and after > tokens:
             yield torch.cat(taken)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.spec.optimizer import Adamw
 
 if TYPE_CHECKING:
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
 
 _MOST_SKIPS = 3  # in a row: beyond that the run is broken, not unlucky
 
@@ -25,10 +25,10 @@ class AdamW:
     Weights that are not float32 keep a float32 copy, so that updates below their resolution are not lost.
     """
 
-    def __init__(self, spec: Adamw, setting: Setting) -> None:
-        """Take the knobs; ``bind`` gives the parameters."""
+    def __init__(self, spec: Adamw, context: StageContext) -> None:
+        """Take the parameters; ``bind`` gives the parameters."""
         self.spec = spec
-        self.setting = setting
+        self.context = context
         self.updates = 0
         self.skipped = 0
         self.total = 1
@@ -43,13 +43,13 @@ class AdamW:
         """Freeze what the recipe freezes and optimise the rest, over ``total`` updates.
 
         Raises:
-            Refused: RC773, a name under ``freeze`` matches no parameter, or nothing is left to train.
+            RecipeError: RC773, a name under ``freeze`` matches no parameter, or nothing is left to train.
         """
         self.total = max(1, total)
-        freeze(model, self.spec.freeze, parts_of(self.setting.policy))
+        freeze(model, self.spec.freeze, module_groups_of(self.context.policy))
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.named:
-            raise Refused(faults.nothing_to_train("every parameter is frozen"))
+            raise RecipeError(errors.nothing_to_train("every parameter is frozen"))
         self.masters = {
             name: p if p.dtype == torch.float32 else p.detach().float().clone() for name, p in self.named.items()
         }
@@ -90,7 +90,7 @@ class AdamW:
         """Take one update with the gradients added so far; ``prompts`` name the batch should they not be finite.
 
         Raises:
-            Refused: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often.
+            RecipeError: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often.
         """
         for name, parameter in self.named.items():
             master = self.masters[name]
@@ -114,8 +114,8 @@ class AdamW:
             self.skipped += 1
             rate = 0.0
             if self.spec.nonfinite == "stop" or self.skipped > _MOST_SKIPS:
-                setting = self.setting
-                raise Refused(faults.not_finite("the gradient", setting.stage, setting.step + 1, prompts))
+                context = self.context
+                raise RecipeError(errors.not_finite("the gradient", context.stage, context.step + 1, prompts))
         self.updates += 1
         self.place += self.pace
         for name, parameter in self.named.items():
@@ -158,7 +158,7 @@ class AdamW:
                 self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
 
 
-def parts_of(policy: Any) -> Mapping[str, list[nn.Parameter]]:
+def module_groups_of(policy: Any) -> Mapping[str, list[nn.Parameter]]:
     """Parameters of a policy by the parts that ``freeze`` may name."""
     return policy.parts() if hasattr(policy, "parts") else {}
 
@@ -167,13 +167,13 @@ def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.P
     """Give the parameters of parts, or with names that begin with or contain one of ``names``, no gradients.
 
     Raises:
-        Refused: RC773, a name is no part and matches no parameter.
+        RecipeError: RC773, a name is no part and matches no parameter.
     """
     for frozen in names:
         hits = parts.get(frozen) or [p for name, p in model.named_parameters() if _matches(name, frozen)]
         if not hits:
             known = f"; parts of this policy are {', '.join(f'`{name}`' for name in sorted(parts))}" if parts else ""
-            raise Refused(faults.nothing_to_train(f"no parameter's name matches `freeze: {frozen}`{known}"))
+            raise RecipeError(errors.nothing_to_train(f"no parameter's name matches `freeze: {frozen}`{known}"))
         for parameter in hits:
             parameter.requires_grad_(False)
 

@@ -6,66 +6,66 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.diagnostics.errors import run as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import committed, set_aside, verify_folder
-from recipec.runtime.running_stage import Stage
+from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, load_state, save_state
 
 
-def parts(stage: Stage) -> Iterator[tuple[str, Any]]:
+def parts(stage: RunningStage) -> Iterator[tuple[str, Any]]:
     """Every part that has a state, by a name that a checkpoint can use."""
     yield "policy", stage.policy
     if hasattr(stage.policy.attention, "state"):
         yield "attention", stage.policy.attention
     yield "optimizer", stage.optimizer
     yield "source", stage.source
-    for name, part in sorted(stage.walk.instances.items()):
+    for name, part in sorted(stage.runner.instances.items()):
         if part not in (stage.policy, stage.optimizer, stage.source) and hasattr(part, "state"):
             yield name, part
 
 
-def save(stage: Stage) -> None:
+def save(stage: RunningStage) -> None:
     """Commit a checkpoint of this step, then prune the older ones."""
     name = stage.graph.name
-    stage.journal.sync()
+    stage.metrics_writer.sync()
     final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
     if final.exists() and verify_folder(final) is not None:
         return
     state = {part: instance.state() for part, instance in parts(stage)}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
     with committed(final, about) as folder:
-        counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.journal.position()}
+        counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.metrics_writer.position()}
         save_state(folder, {"parts": state, **counters})
     prune(stage)
 
 
-def prune(stage: Stage) -> None:
+def prune(stage: RunningStage) -> None:
     """Delete the checkpoints that are more than the budget keeps."""
     stage.folder.prune(stage.graph.name, int(stage.budget.get("keep", 2)))
 
 
-def conditions_of(stage: Stage) -> dict[str, str]:
+def conditions_of(stage: RunningStage) -> dict[str, str]:
     """What a half-finished stage must find again: the machine, and what of the recipe changes speed and bits alone."""
     made = {
         "attention": stage.graph.settings.get("attention") or {},
         "machine.train": stage.engine.spec.plain(minimal=False),
-        "machine.rollout": stage.setting.rollout.plain(minimal=False),
+        "machine.rollout": stage.context.rollout.plain(minimal=False),
     }
     return conditions() | {what: json.dumps(said, sort_keys=True) for what, said in made.items()}
 
 
-def restore(stage: Stage) -> bool:
+def restore(stage: RunningStage) -> bool:
     """Continue from the latest intact checkpoint of this very stage; return whether there was one.
 
     Raises:
-        Refused: RC764, threads, torch or device differ from those it was made under.
+        RecipeError: RC764, threads, torch or device differ from those it was made under.
     """
     name = stage.graph.name
     for folder in stage.folder.checkpoints(name):
         manifest = verify_folder(folder)
         if manifest is None:
-            stage.warn(faults.damaged_checkpoint(str(folder)))
+            stage.warn(errors.damaged_checkpoint(str(folder)))
             set_aside(folder)  # it must not count as one that is kept
             continue
         if manifest.get("digest") != stage.digest:
@@ -76,13 +76,13 @@ def restore(stage: Stage) -> bool:
                 stage.folder.begin(name, stage.digest, again=True)
                 return False
             if now.get(what) != was:
-                raise Refused(faults.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
+                raise RecipeError(errors.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
         state = load_state(folder)
         for part, instance in parts(stage):
             instance.load(state["parts"][part])
         stage.step, stage.tokens = int(state["step"]), int(state["tokens"])
-        stage.journal.cut(int(state["journal"]))
+        stage.metrics_writer.cut(int(state["journal"]))
         prune(stage)  # a killed run may have committed its last one and not come to this
         return True
-    stage.journal.cut(0)
+    stage.metrics_writer.cut(0)
     return False

@@ -18,7 +18,7 @@ from torch import Tensor
 from recipec.runtime.attention import interface
 from recipec.runtime.attention.certification import run
 from recipec.runtime.attention.certification import tiny_config as plain
-from recipec.runtime.attention.sequence_logprobs import Given
+from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import weights
@@ -35,12 +35,12 @@ _EYES = {
 }  # fmt: skip
 
 
-class Seeing(VisionLm, Given):
+class Seeing(VisionLm, GivenModel):
     """A given model that sees, and images for it."""
 
     def __init__(self, model: Any, cache: Path) -> None:
         """Take the model as it is."""
-        Given.__init__(self, model, cache)  # the other one loads a model
+        GivenModel.__init__(self, model, cache)  # the other one loads a model
         self.spec = Spec()
         self._see()
 
@@ -153,7 +153,7 @@ def certify(small: Any, cache: Path) -> run.Certificate:
         weight = torch.randn(len(logprob))
         expected, expected_grad = run.scored(model, weight, logprob)
         trie = specs.Trie()
-        attention = trie.load()(trie, policy.setting)
+        attention = trie.load()(trie, policy.context)
         attention.layers, _ = interface.bind(model)
         policy.attention = attention
         columns = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"))

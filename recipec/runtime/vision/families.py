@@ -29,7 +29,7 @@ class Family(ABC):
     """Token that stands for a piece of an image."""
     marks: tuple[str, ...] = ()
     """Further tokens that no text may spell."""
-    knobs: tuple[str, ...]
+    params: tuple[str, ...]
     """What of ``policy.image`` its processor knows, beside size and fit."""
     turns: bool
     """Whether image tokens have positions of their own in three axes (M-RoPE)."""
@@ -39,8 +39,8 @@ class Family(ABC):
     """Class of the processor that takes text and images together, by model type: named in saved folders."""
 
     @abstractmethod
-    def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn knobs of ``policy.image`` into arguments of the image processor."""
+    def configure(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn parameters of ``policy.image`` into arguments of the image processor."""
 
     def said(self) -> dict[str, int]:
         """What the joint processor wants to be told beside its class."""
@@ -72,14 +72,14 @@ class Qwen(Family):
     projector = "model.visual.merger"
     shown = "<|image_pad|>"
     marks = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
-    knobs = ("min_pixels", "max_pixels")
+    params = ("min_pixels", "max_pixels")
     turns = True
     processors = dict.fromkeys(types, "Qwen2VLImageProcessorPil")
     joint = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}  # noqa: RUF012 - as its parent's
 
-    def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    def configure(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Areas have the processor's names."""
-        return dict(knobs)
+        return dict(params)
 
     def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
         """Return patches and grid."""
@@ -122,7 +122,7 @@ class Idefics(Family):
     around = "<fake_token_around_image>"
     whole = "<global-img>"
     marks = (around, whole)
-    knobs = ("split",)
+    params = ("split",)
     turns = False
     processors = {"idefics3": "Idefics3ImageProcessorPil", "smolvlm": "SmolVLMImageProcessorPil"}  # noqa: RUF012
     joint = {"idefics3": "Idefics3Processor", "smolvlm": "SmolVLMProcessor"}  # noqa: RUF012
@@ -136,9 +136,9 @@ class Idefics(Family):
         made.length = int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
         return made
 
-    def configure(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    def configure(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Whether to read tiles."""
-        return {"do_image_splitting": knobs["split"]} if "split" in knobs else {}
+        return {"do_image_splitting": params["split"]} if "split" in params else {}
 
     def said(self) -> dict[str, int]:
         """Return the tokens of a square."""

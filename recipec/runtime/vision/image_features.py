@@ -17,7 +17,7 @@ _REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the enc
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class EncodedImage:
     """Features of the images of one pass; H is the decoder's width.
 
     Example: ``Shown(torch.zeros(6, 8), torch.tensor([100, 104]), torch.tensor([0, 4]))``: images of 4 and 2 tokens.
@@ -35,7 +35,7 @@ class Shown:
         return self.features_FH[self.starts_I[image_N] + ids_N - self.begins_I[image_N]]
 
 
-class Encoder:
+class ImageEncoder:
     """Encodes the images of a pass together; while it does not change, what it gave is kept."""
 
     def __init__(self, family: Family) -> None:

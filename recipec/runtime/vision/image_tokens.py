@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recipec.diagnostics.errors import vision as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import vision as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.vision.families import turned
 
@@ -64,7 +64,7 @@ class Registry:
         An image token that the policy wrote itself is text: no image belongs to it.
 
         Raises:
-            Refused: RC851, the row has no place for an image, or a place without one.
+            RecipeError: RC851, the row has no place for an image, or a place without one.
         """
         made_T = tokens_T.copy()
         at = 0
@@ -72,14 +72,14 @@ class Registry:
             own = np.array(picture.tokens, dtype=np.int64)
             found = next((i for i in _starts(tokens_T, own, at)), None)
             if found is None:
-                raise Refused(faults.miscounted(len(pictures), _places(tokens_T == self.shown), what))
+                raise RecipeError(errors.miscounted(len(pictures), _places(tokens_T == self.shown), what))
             at = found + len(own)
             begin = self.first[picture.digest]
             shown = np.flatnonzero(own == self.shown)
             made_T[found + shown] = np.arange(begin, begin + len(shown))
         left_T = (made_T == self.shown) & ~sampled_T
         if (left_T[1:] & left_T[:-1]).any():
-            raise Refused(faults.miscounted(len(pictures), _places(tokens_T == self.shown), what))
+            raise RecipeError(errors.miscounted(len(pictures), _places(tokens_T == self.shown), what))
         return made_T
 
     def turn(self, ids_RT: Ints, valid_RT: NDArray[np.bool_] | None = None) -> tuple[Ints, Ints]:

@@ -1,4 +1,4 @@
-"""How a model's images are prepared: its own image processor, as its folder describes it, with the recipe's knobs."""
+"""Image preprocessing: the model's own image processor, as its folder describes it, with the recipe's parameters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import transformers
 
-from recipec.diagnostics.errors import vision as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import vision as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model import weights
 from recipec.runtime.vision.families import Family
 from recipec.spec.policy import Images
@@ -23,7 +23,7 @@ def described(folder: Path) -> dict[str, Any]:
     """Read how a model's images are prepared.
 
     Raises:
-        Refused: RC735, RC854, the folder does not say.
+        RecipeError: RC735, RC854, the folder does not say.
     """
     for name in (_OWN, _JOINT):
         if (folder / name).is_file():
@@ -31,25 +31,25 @@ def described(folder: Path) -> dict[str, Any]:
             said = said if name == _OWN else said.get("image_processor", {})
             if isinstance(said, dict) and said:
                 return said
-    raise Refused(faults.no_processor(str(folder), f"it has no {_OWN}"))
+    raise RecipeError(errors.no_processor(str(folder), f"it has no {_OWN}"))
 
 
 def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, named: str) -> Any:
     """Build an image processor that needs no torchvision.
 
     Raises:
-        Refused: RC854, it cannot be built from what is said; RC856, a knob means nothing to it.
+        RecipeError: RC854, it cannot be built from what is said; RC856, a parameter means nothing to it.
     """
     asked = {name: getattr(images, name) for name in ("min_pixels", "max_pixels", "split")}
     asked = {name: value for name, value in asked.items() if value is not None}
     for name in asked:
-        if name not in family.knobs:
-            raise Refused(faults.foreign_knob(name, kind))
+        if name not in family.params:
+            raise RecipeError(errors.foreign_knob(name, kind))
     said = {name: value for name, value in said.items() if name not in _ABOUT_FILE} | family.configure(asked)
     try:
         return getattr(transformers, family.processors[kind])(**said)
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise Refused(faults.no_processor(named, str(error).strip().partition("\n")[0])) from error
+        raise RecipeError(errors.no_processor(named, str(error).strip().partition("\n")[0])) from error
 
 
 def save(processor: Any, family: Family, kind: str, folder: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import trie as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 
@@ -26,7 +26,7 @@ def columns(part: Batch, width: int) -> list[Any]:
 
 def keyed(policy: Any, batch: Batch) -> Batch:
     """Return a batch whose ids tell images apart, where the policy sees any."""
-    found: Batch = batch if policy.sight is None else policy.keyed(batch)
+    found: Batch = batch if policy.image_encoder is None else policy.keyed(batch)
     return found
 
 
@@ -34,13 +34,13 @@ def illustrated(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
     """Show an image behind the first token of every row; rows that begin alike show the same one.
 
     Raises:
-        Refused: RC836, rows of a run show images already, and files of rows do not hold those.
+        RecipeError: RC836, rows of a run show images already, and files of rows do not hold those.
     """
-    if policy.sight is None:
+    if policy.image_encoder is None:
         return batch
     if recorded:
         if bool((batch["tokens_RT"] == policy.shown).any()):
-            raise Refused(faults.nothing_to_certify("rows with images hold no pixels: leave `--rows` out"))
+            raise RecipeError(errors.nothing_to_certify("rows with images hold no pixels: leave `--rows` out"))
         return batch
     shown = _pictures(policy)
     chosen: dict[tuple[int, ...], Picture] = {}
@@ -70,7 +70,7 @@ def moved(policy: Any, batch: Batch, shift: int) -> Tensor:
     """Return other ids with the same prefixes; what stands for images stays."""
     tokens_RT: Tensor = batch["tokens_RT"]
     moved_RT: Tensor = (tokens_RT + shift) % policy.vocabulary
-    if policy.sight is None:
+    if policy.image_encoder is None:
         return moved_RT
     marks = torch.tensor(sorted({i for picture in batch.get("pixels_I", ()) for i in picture.tokens}))
     moved_RT[moved_RT == policy.shown] = 0

@@ -10,8 +10,8 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from recipec.diagnostics.errors import model as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.vision.families import Idefics, Qwen
 from recipec.spec.policy import VisionScratch
 
@@ -54,7 +54,7 @@ def build_model(spec: VisionScratch, tokenizer: Any, dropout: float = 0.0) -> nn
     """Build the model of ``spec`` on the CPU in float32; its weights depend on ``spec.seed`` alone.
 
     Raises:
-        Refused: RC720, the sizes do not fit each other.
+        RecipeError: RC720, the sizes do not fit each other.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -131,10 +131,10 @@ def _check(spec: VisionScratch) -> None:
     ):
         if size % parts or size // parts % step:
             even = "a whole number" if step == 1 else f"a multiple of {step}"
-            raise Refused(faults.bad_shape(f"{name} is {size / parts:g}, and must be {even}"))
+            raise RecipeError(errors.bad_shape(f"{name} is {size / parts:g}, and must be {even}"))
     if not idefics and spec.hidden_size // spec.heads < 6:
         width = spec.hidden_size // spec.heads
-        raise Refused(faults.bad_shape(f"hidden_size / heads is {width}: positions in three axes need 6 or more"))
+        raise RecipeError(errors.bad_shape(f"hidden_size / heads is {width}: positions in three axes need 6 or more"))
 
 
 def _wide(spec: VisionScratch) -> int:

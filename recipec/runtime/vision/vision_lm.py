@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recipec.diagnostics.errors import model as model_faults
-from recipec.diagnostics.errors import vision as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import model as model_errors
+from recipec.diagnostics.errors import vision as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import quantization, weights
@@ -24,7 +24,7 @@ from recipec.runtime.model import scratch as text_scratch
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.vision import processors, scratch
 from recipec.runtime.vision.families import Family, family_of
-from recipec.runtime.vision.image_features import Encoder, Shown
+from recipec.runtime.vision.image_features import EncodedImage, ImageEncoder
 from recipec.runtime.vision.image_tokens import Registry
 from recipec.spec import policy
 
@@ -43,9 +43,9 @@ class VisionLm(CausalLm):
     family: Family
     processor: Any
 
-    def __init__(self, spec: policy.VisionLm, setting: Setting, origin: Origin) -> None:
+    def __init__(self, spec: policy.VisionLm, context: StageContext, origin: Origin) -> None:
         """Load or build the model, its adapter, its tokenizer and its image processor."""
-        super().__init__(spec, setting, origin)
+        super().__init__(spec, context, origin)
         self._see()
         self._lists = self._takes_lists()
 
@@ -55,8 +55,8 @@ class VisionLm(CausalLm):
         self.shown = int(self.model.config.image_token_id)
         self.registry = Registry(self.vocabulary, self.shown)
         self._pictures: dict[str, Picture] = {}
-        self.encoder = Encoder(self.family)
-        self._shown: Shown | None = None
+        self.encoder = ImageEncoder(self.family)
+        self._shown: EncodedImage | None = None
 
     @staticmethod
     def family_of(model: Any) -> Family:
@@ -68,7 +68,7 @@ class VisionLm(CausalLm):
     def _new(self) -> nn.Module:
         spec = self.spec.scratch
         assert spec is not None
-        tokenizer = text_scratch.build_tokenizer(spec.tokenizer, self.setting.root)
+        tokenizer = text_scratch.build_tokenizer(spec.tokenizer, self.context.root)
         self.tokenizer = scratch.with_marks(tokenizer, spec.architecture)
         model = scratch.build_model(spec, self.tokenizer, self.spec.dropout)
         self.processor = self._processor(scratch.build_processor(spec).to_dict(), model)
@@ -82,7 +82,9 @@ class VisionLm(CausalLm):
         self.processor = self._processor(processors.described(folder), model)
         vocabulary = self.tokenizer.get_vocab()
         if vocabulary.get(family.shown) != config.image_token_id:
-            raise Refused(faults.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id"))
+            raise RecipeError(
+                errors.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id")
+            )
         scratch.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
         return model
 
@@ -99,7 +101,7 @@ class VisionLm(CausalLm):
         """Name the layers that are meant: the decoder's, and others by names that the decoder has not.
 
         Raises:
-            Refused: RC732, no layer has a name among the targets.
+            RecipeError: RC732, no layer has a name among the targets.
         """
         linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         linear = [name for name in linear if name.startswith("model.")]  # the head stays as it is
@@ -110,7 +112,7 @@ class VisionLm(CausalLm):
         for target in lora.targets:
             hits = _named(own, target) or _named(linear, target)
             if not hits:
-                raise Refused(model_faults.adapter_mismatch(f"no linear layer's name has `{target}` in it"))
+                raise RecipeError(model_errors.adapter_mismatch(f"no linear layer's name has `{target}` in it"))
             chosen += hits
         return lora.model_copy(update={"targets": tuple(dict.fromkeys(chosen))})
 
@@ -120,15 +122,16 @@ class VisionLm(CausalLm):
         """Prepare an image for the model.
 
         Raises:
-            Refused: RC852, it needs more tokens than the model has positions; RC855, the processor does not take it.
+            RecipeError: RC852, it needs more tokens than the model has positions; RC855, the processor does not take
+                it.
         """
         try:
             made, text = self.family.prepare(self.processor, framed(image, self.spec.image))
         except (ValueError, ZeroDivisionError, OverflowError) as error:
-            raise Refused(faults.image_refused(path, str(error).partition("\n")[0])) from error
+            raise RecipeError(errors.image_refused(path, str(error).partition("\n")[0])) from error
         tokens = tuple(int(i) for i in self.tokenizer(text, add_special_tokens=False).input_ids)
         if len(tokens) >= self.max_positions:
-            raise Refused(faults.image_too_large(path, len(tokens), self.max_positions))
+            raise RecipeError(errors.image_too_large(path, len(tokens), self.max_positions))
         # the encoder takes its own type; kept in it, many images need half of the memory
         inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in sorted(made.items())}
         digest = hashlib.sha256(repr([(k, v.dtype, tuple(v.shape)) for k, v in inputs.items()]).encode())
@@ -142,15 +145,15 @@ class VisionLm(CausalLm):
         """Encode messages by the chat template; each `image` part becomes the tokens of the next of ``images``.
 
         Raises:
-            Refused: RC851, there are more or fewer images than parts; RC729, RC730.
+            RecipeError: RC851, there are more or fewer images than parts; RC729, RC730.
         """
         wanted = sum(part.get("type") == "image" for message in messages for part in _parts(message["content"]))
         if wanted != len(images):
-            raise Refused(faults.miscounted(len(images), wanted, "a conversation"))
+            raise RecipeError(errors.miscounted(len(images), wanted, "a conversation"))
         said = [{**message, "content": self._content(message["content"])} for message in messages]
         ids = self.text.render(said, generation=generation)
         if ids.count(self.shown) != len(images):
-            raise Refused(faults.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
+            raise RecipeError(errors.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
         made: list[int] = []
         at = 0
         for place, picture in zip([i for i, token in enumerate(ids) if token == self.shown], images, strict=True):
@@ -173,7 +176,7 @@ class VisionLm(CausalLm):
         """Whether the chat template takes content in parts; a template that does not may silently leave text out."""
         try:
             ids = self.text.render([{"role": "user", "content": [{"type": "text", "text": "xyz"}]}])
-        except Refused:
+        except RecipeError:
             return False
         text = self.text.decode(ids)
         return "xyz" in text and "'type'" not in text
@@ -191,7 +194,7 @@ class VisionLm(CausalLm):
         """Return a prompt's ids with those of its images.
 
         Raises:
-            Refused: RC851.
+            RecipeError: RC851.
         """
         self._show(images)
         row_T = np.asarray(ids, dtype=np.int64)
@@ -212,7 +215,7 @@ class VisionLm(CausalLm):
         """Return ``logprob_RT`` and, if asked, ``entropy_RT``, as of rows that show ``pixels_I``.
 
         Raises:
-            Refused: RC736; RC851, a row has no place for an image, or a place without one.
+            RecipeError: RC736; RC851, a row has no place for an image, or a place without one.
         """
         with self._counted_anew():
             self._pictures = self._show(pixels_I)
@@ -283,7 +286,9 @@ class VisionLm(CausalLm):
             found = self.encoder(self.model, [named[digest] for digest in order], fixed=fixed)
             counts = torch.tensor([len(one) for one in found])
             begins = torch.tensor([self.registry.first[digest] for digest in order])
-            self._shown = Shown(torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device))
+            self._shown = EncodedImage(
+                torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device)
+            )
         try:
             yield
         finally:
@@ -318,7 +323,7 @@ class VisionLm(CausalLm):
         return torch.from_numpy(turned_3RT).to(tokens_RT.device)
 
     @property
-    def sight(self) -> VisionLm:
+    def image_encoder(self) -> VisionLm:
         """What the sampling engine asks of a policy that sees: itself."""
         return self
 

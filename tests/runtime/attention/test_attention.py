@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from recipec.diagnostics.model import Refused
-from recipec.runtime.attention.auto import Auto, ideal
-from recipec.runtime.attention.dense import Dense
-from recipec.runtime.attention.packed import Packed
-from recipec.runtime.context import Setting
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention.auto import AutoAttention, ideal
+from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.attention.packed import PackedAttention
+from recipec.runtime.context import StageContext
 from recipec.runtime.model import logprob_head, weights
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.spec import attention, policy
@@ -68,9 +68,9 @@ def make(family: str, monkeypatch: pytest.MonkeyPatch, temperature: float = 0.7)
         for parameter in model.parameters():  # biases and norms begin at 0 and 1: hide nothing behind that
             parameter.data += 0.1 * torch.randn_like(parameter)
     monkeypatch.setattr("recipec.runtime.model.scratch.build_model", lambda *_: model)
-    setting = Setting(root=Path(), cache=Path(), seed=0, stage="s", temperature=temperature)
+    context = StageContext(root=Path(), cache=Path(), seed=0, stage="s", temperature=temperature)
     return CausalLm(
-        policy.CausalLm(scratch=policy.Scratch(hidden_size=32, layers=2, heads=4)), setting, Origin("scratch")
+        policy.CausalLm(scratch=policy.Scratch(hidden_size=32, layers=2, heads=4)), context, Origin("scratch")
     )
 
 
@@ -88,7 +88,7 @@ def plain(model: CausalLm, tokens: torch.Tensor, attend: torch.Tensor, trained: 
     found = torch.zeros(tokens.shape)
     for r, length in enumerate(attend.sum(-1).tolist()):
         logits = model.model(input_ids=tokens[r : r + 1, :length], use_cache=False).logits.float()
-        logprob = torch.log_softmax(logits / model.setting.temperature, -1)[0]
+        logprob = torch.log_softmax(logits / model.context.temperature, -1)[0]
         for t in range(1, length):
             if trained[r, t]:
                 found[r, t] = logprob[t - 1, tokens[r, t]]
@@ -120,7 +120,7 @@ def test_packed_equals_dense_with_gradients(family, monkeypatch):
     weight = torch.rand(batch[0].shape, generator=torch.Generator().manual_seed(5))
     found = {}
     for kind, spec in (("dense", attention.Dense()), ("packed", attention.Packed())):
-        model.use((Dense if kind == "dense" else Packed)(spec, model.setting))
+        model.use((DenseAttention if kind == "dense" else PackedAttention)(spec, model.context))
         made = model(*batch)
         ((made["logprob_RT"] + 0.3 * made["entropy_RT"]) * weight).sum().backward()
         found[kind] = (made, gradients(model))
@@ -139,32 +139,32 @@ def test_a_model_that_cannot_be_packed_is_refused_and_auto_takes_dense(family, m
     model = make(family, monkeypatch)
     batch = rows()
     before = model(*batch)["logprob_RT"]
-    with pytest.raises(Refused) as refused:
-        model.use(Packed(attention.Packed(), model.setting))
+    with pytest.raises(RecipeError) as refused:
+        model.use(PackedAttention(attention.Packed(), model.context))
     assert refused.value.diagnostics[0].code == "RC731"
-    auto = Auto(attention.Auto(), model.setting)
+    auto = AutoAttention(attention.Auto(), model.context)
     model.use(auto)
     assert torch.equal(model(*batch)["logprob_RT"], before)
-    assert isinstance(auto.chosen, Dense)
+    assert isinstance(auto.chosen, DenseAttention)
     assert auto.why
 
 
 def test_auto_takes_packed_where_rows_share_nothing(monkeypatch):
     """A llama over random rows is packed, from the first of them on."""
     model = make("llama", monkeypatch)
-    auto = Auto(attention.Auto(), model.setting)
+    auto = AutoAttention(attention.Auto(), model.context)
     model.use(auto)
     assert auto.name == ""
     model(*rows())
     assert (auto.name, auto.why[:7]) == ("packed", "ideal 1")
-    assert isinstance(auto.chosen, Packed)
+    assert isinstance(auto.chosen, PackedAttention)
 
 
 def test_auto_looks_at_no_rows_of_a_model_that_drops(monkeypatch):
     """A loaded model may drop by its own configuration, of which no plan knows: rows are packed, and it says why."""
     model = make("llama", monkeypatch)
     model.model.config.attention_dropout = 0.1
-    auto = Auto(attention.Auto(), model.setting)
+    auto = AutoAttention(attention.Auto(), model.context)
     model.use(auto)
     assert auto.name == "packed"
     assert "dropout" in auto.why
@@ -173,7 +173,7 @@ def test_auto_looks_at_no_rows_of_a_model_that_drops(monkeypatch):
 def test_a_second_model_follows_the_first(monkeypatch):
     """A reference computes by what the policy's attention has chosen, and makes it choose where it comes first."""
     first, second = make("llama", monkeypatch), make("llama", monkeypatch)
-    leader = Auto(attention.Auto(), first.setting)
+    leader = AutoAttention(attention.Auto(), first.context)
     first.use(leader)
     follower = leader.again()
     second.use(follower)
@@ -196,7 +196,7 @@ def test_what_a_forest_would_save(monkeypatch, limit, gain):
 def test_activations_computed_again_stay_packed(monkeypatch):
     """Under gradient checkpointing the backward recomputes with the same row boundaries: gradients are equal."""
     model = make("llama", monkeypatch)
-    model.use(Packed(attention.Packed(), model.setting))
+    model.use(PackedAttention(attention.Packed(), model.context))
     batch = rows()
     model.train()
     model(*batch)["logprob_RT"].sum().backward()
@@ -214,15 +214,15 @@ def test_generation_works_on_a_packed_model(monkeypatch):
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     arguments = {"attention_mask": mask, "max_new_tokens": 6, "do_sample": False}
     expected = model.model.generate(tokens, **arguments)
-    model.use(Packed(attention.Packed(), model.setting))
+    model.use(PackedAttention(attention.Packed(), model.context))
     assert torch.equal(model.model.generate(tokens, **arguments), expected)
 
 
-@pytest.mark.parametrize("kind", [Dense, Packed])
+@pytest.mark.parametrize("kind", [DenseAttention, PackedAttention])
 def test_nothing_scored_gives_zeros(kind, monkeypatch):
     """A batch without a trained token has log-probabilities of 0 everywhere."""
     model = make("llama", monkeypatch)
-    model.use(kind(attention.Dense(), model.setting))
+    model.use(kind(attention.Dense(), model.context))
     tokens, attend, trained = rows((3, 2))
     made = model(tokens, attend, torch.zeros_like(trained))
     assert made["logprob_RT"].shape == tokens.shape
@@ -250,7 +250,7 @@ def test_shared_predictors_are_gathered_back(dtype, near):
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(3, 5, generator=generator, dtype=dtype, requires_grad=True)
     table = torch.randn(7, 5, generator=generator, dtype=dtype)
-    found = logprob_head.Predictors(
+    found = logprob_head.TargetHiddenStates(
         hidden, torch.tensor([0, 0, 1, 2]), torch.tensor([3, 4, 0, 6]), gather_M=torch.tensor([2, 0, 1, 0, 3])
     )
     logprob, entropy = logprob_head.score(lambda h: h @ table.T, found, 7, 0.5, entropy=True)
@@ -274,7 +274,7 @@ def test_sampling_after_packed_keeps_a_cap_on_scores(monkeypatch):
     with torch.no_grad():
         policy.model.set_attn_implementation("eager")
         expected = policy.model(input_ids=ids).logits
-        Packed(attention.Packed(), policy.setting).bind(policy)
+        PackedAttention(attention.Packed(), policy.context).bind(policy)
         whole = policy.model(input_ids=ids).logits
         first = policy.model(input_ids=ids[:, :5], use_cache=True)
         rest = [policy.model(input_ids=ids[:, i : i + 1], past_key_values=first.past_key_values) for i in range(5, 8)]

@@ -11,7 +11,7 @@ from support.combinations import Combo, text
 from support.small_recipes import Folder, rows
 
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.training.local import Local, Scored, kept_rows
+from recipec.runtime.training.local import LocalEngine, ScoringPass, credited_rows
 
 WIDE = """\
     from: scratch
@@ -67,14 +67,14 @@ class Counted:
         self.executed, self.minimal, self.dense = 0.0, 0.0, 0.0
         self.passes: list[str] = []
         self.left_out = 0
-        updated, scored = Local.update, Scored.__call__
+        updated, scored = LocalEngine.update, ScoringPass.__call__
 
-        def update(engine, minibatch, nodes, walk, optimizer, *, tokens):
+        def update(engine, minibatch, nodes, runner, optimizer, *, tokens):
             with flops.counting() as counter:
-                made = updated(engine, minibatch, nodes, walk, optimizer, tokens=tokens)
-            kept = minibatch.rows(kept_rows(minibatch, next(n for n in nodes if n.slot == "policy")))
+                made = updated(engine, minibatch, nodes, runner, optimizer, tokens=tokens)
+            kept = minibatch.rows(credited_rows(minibatch, next(n for n in nodes if n.slot == "policy")))
             self.left_out += minibatch.num_rows - kept.num_rows
-            self.add("update", counter, engine.setting.policy, kept, backward=True)
+            self.add("update", counter, engine.context.policy, kept, backward=True)
             return made
 
         def score(node, tokens_RT, attend_RT, trained_RT):
@@ -84,8 +84,8 @@ class Counted:
             self.add(node.output, counter, node.policy, batch, backward=False)
             return made
 
-        monkeypatch.setattr(Local, "update", update)
-        monkeypatch.setattr(Scored, "__call__", score)
+        monkeypatch.setattr(LocalEngine, "update", update)
+        monkeypatch.setattr(ScoringPass, "__call__", score)
 
     def add(self, name, counter, policy, batch, *, backward) -> None:
         """Set what a pass made beside the closed formula over its forest."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.built_recipes import dpo, part, recipe, rl
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph
 from recipec.lowering.lower import lower
 from recipec.runtime.attention.measured_sharing import counted, read
@@ -118,7 +118,7 @@ def test_pairs_are_two_rows(tmp_path: Path) -> None:
 def test_rows_without_ids_are_refused(tmp_path: Path, line: str, words: str) -> None:
     """Bad rows are named with their line."""
     (tmp_path / "rows.jsonl").write_text(line)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         read(tmp_path / "rows.jsonl")
     assert refused.value.diagnostics[0].code == "RC845"
     assert words in refused.value.diagnostics[0].message
@@ -129,7 +129,7 @@ def test_the_stage_must_be_clear(tmp_path: Path) -> None:
     rows = written(tmp_path / "rows.jsonl", ROWS)
     two = lower(recipe(a=rl(), b=rl("a")))
     for name in (None, "c"):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             counted(two, rows, name)
         assert refused.value.diagnostics[0].code == "RC846"
     assert counted(two, rows, "b")[0] == "b"

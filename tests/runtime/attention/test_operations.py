@@ -14,16 +14,16 @@ HALF = Sizes(trained=75, frozen=25, carried=40, width=8, head=50)
 
 
 @pytest.mark.parametrize(
-    ("knobs", "matrices", "attended", "logits"),
+    ("params", "matrices", "attended", "logits"),
     [
         ({"backward": False}, 1.0, 1.0, 1.0),
         ({"backward": True}, 1 + 2 * 0.75 + 0.25, 3.5, 3.0),
         ({"backward": True, "head": False}, 1 + 2 * 0.75 + 0.25, 3.5, 2.0),
     ],
 )
-def test_operations_of_a_pass(knobs, matrices, attended, logits):
+def test_operations_of_a_pass(params, matrices, attended, logits):
     """Matrices by unique tokens, those of layers with a state by the tokens of all rows; backward by what trains."""
-    found = least(HALF, tokens=10, pairs=55, logits=2, dense=20, **knobs)
+    found = least(HALF, tokens=10, pairs=55, logits=2, dense=20, **params)
     assert found == pytest.approx(2 * (60 * 10 + 40 * 20) * matrices + 4 * 8 * 55 * attended + 2 * 50 * 2 * logits)
 
 

@@ -89,7 +89,7 @@ def test_no_sequences_give_nothing():
 @pytest.mark.parametrize("row", [[1, 2, -1], [1, 64], [1.5, 2], [True, 2], [1] * 300])
 def test_ids_of_another_model_are_refused(row):
     """An id outside the vocabulary, no number, or more tokens than positions."""
-    with pytest.raises(recipec.Refused) as refused:
+    with pytest.raises(recipec.RecipeError) as refused:
         recipec.sequence_logprobs(small(), [[1, 2], row])
     assert refused.value.diagnostics[0].code == "RC835"
 
@@ -97,6 +97,6 @@ def test_ids_of_another_model_are_refused(row):
 def test_a_model_that_does_not_certify_is_refused():
     """Nothing is known of how its layers attend."""
     config = AutoConfig.for_model("bloom", vocab_size=64, hidden_size=16, n_layer=2, n_head=2)
-    with pytest.raises(recipec.Refused) as refused:
+    with pytest.raises(recipec.RecipeError) as refused:
         recipec.sequence_logprobs(AutoModelForCausalLM.from_config(config), [[1, 2], [1, 3]])
     assert refused.value.diagnostics[0].code == "RC830"

@@ -8,13 +8,13 @@ import torch
 from test_attention import COMMON, FAMILIES, gradients, make
 from transformers import AutoConfig
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import interface, recurrent_layers
 from recipec.runtime.attention.certification import cache as certificates
 from recipec.runtime.attention.certification import run as certification
 from recipec.runtime.attention.certification.tiny_config import shrunk
-from recipec.runtime.attention.dense import Dense
-from recipec.runtime.attention.trie_attention import SharedPrefix, Trie
+from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.attention.trie_attention import SharedPrefix, TrieAttention
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.spec import attention
 
@@ -31,7 +31,7 @@ def cache(tmp_path_factory):
 def bound(family: str, monkeypatch, cache: Path) -> CausalLm:
     """Build a policy that keeps its certificates in the folder of the tests."""
     model = make(family, monkeypatch)
-    model.setting.cache = cache
+    model.context.cache = cache
     return model
 
 
@@ -73,20 +73,20 @@ def equal(found, expected) -> None:
 def test_the_trie_equals_dense_with_gradients(family, monkeypatch, cache):
     """Log-probabilities, entropies and every gradient are those of padded rows, and fewer tokens were computed."""
     model = bound(family, monkeypatch, cache)
-    expected = run(model, Dense(attention.Dense(), model.setting), tree())
-    trie = Trie(attention.Trie(), model.setting)
+    expected = run(model, DenseAttention(attention.Dense(), model.context), tree())
+    trie = TrieAttention(attention.Trie(), model.context)
     equal(run(model, trie, tree()), expected)
     assert trie.shared.tokens < trie.shared.dense_tokens
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("kind", [Trie, SharedPrefix])
+@pytest.mark.parametrize("kind", [TrieAttention, SharedPrefix])
 def test_every_kernel_and_both_forms_agree(kernel, kind, monkeypatch, cache):
     """Under flash, the stock kernel with a mask, and plain products; with all prefixes shared, or prompts alone."""
     model = bound("mistral", monkeypatch, cache)
-    spec = {Trie: attention.Trie, SharedPrefix: attention.SharedPrefix}[kind](kernel=kernel)
-    expected = run(model, Dense(attention.Dense(), model.setting), tree())
-    equal(run(model, kind(spec, model.setting), tree()), expected)
+    spec = {TrieAttention: attention.Trie, SharedPrefix: attention.SharedPrefix}[kind](kernel=kernel)
+    expected = run(model, DenseAttention(attention.Dense(), model.context), tree())
+    equal(run(model, kind(spec, model.context), tree()), expected)
 
 
 def test_shared_prefix_shares_prompts_and_nothing_else(monkeypatch, cache):
@@ -95,10 +95,10 @@ def test_shared_prefix_shares_prompts_and_nothing_else(monkeypatch, cache):
     tokens = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 8, 9], [5, 6, 7, 4, 9]])
     attend = torch.ones_like(tokens, dtype=torch.bool)
     trained = torch.arange(5) >= torch.full((3, 1), 3)
-    two = SharedPrefix(attention.SharedPrefix(), model.setting)
+    two = SharedPrefix(attention.SharedPrefix(), model.context)
     run(model, two, (tokens, attend, trained))
     assert two.shared.tokens == 3 + 3 * 1  # the last token of a row predicts nothing
-    all_of_it = Trie(attention.Trie(), model.setting)
+    all_of_it = TrieAttention(attention.Trie(), model.context)
     run(model, all_of_it, (tokens, attend, trained))
     assert all_of_it.shared.tokens == 3 + 2
 
@@ -107,8 +107,8 @@ def test_a_model_that_does_not_certify_is_refused(monkeypatch, cache):
     """A model outside the attention interface stays as it was, with a code."""
     model = bound("bloom", monkeypatch, cache)
     before = model(*tree())["logprob_RT"]
-    with pytest.raises(Refused) as refused:
-        model.use(Trie(attention.Trie(), model.setting))
+    with pytest.raises(RecipeError) as refused:
+        model.use(TrieAttention(attention.Trie(), model.context))
     assert refused.value.diagnostics[0].code == "RC830"
     assert torch.equal(model(*tree())["logprob_RT"], before)
 
@@ -153,20 +153,20 @@ def test_a_copy_of_a_model_has_its_own_states():
     assert torch.equal(other(input_ids=ids).logits, before)
 
 
-@pytest.mark.parametrize(("knobs", "family"), [({"kernel": "flex"}, "llama"), ({"kernel": "flash"}, "gemma2")])
-def test_a_kernel_that_cannot_is_refused(knobs, family, monkeypatch, cache):
+@pytest.mark.parametrize(("params", "family"), [({"kernel": "flex"}, "llama"), ({"kernel": "flash"}, "gemma2")])
+def test_a_kernel_that_cannot_is_refused(params, family, monkeypatch, cache):
     """What no kernel of that name can compute here is told when the attention is bound."""
     model = bound(family, monkeypatch, cache)
-    with pytest.raises(Refused) as refused:
-        model.use(Trie(attention.Trie(**knobs), model.setting))
+    with pytest.raises(RecipeError) as refused:
+        model.use(TrieAttention(attention.Trie(**params), model.context))
     assert refused.value.diagnostics[0].code == "RC831"
 
 
 def test_flash_is_refused_where_a_window_bites(monkeypatch, cache):
     """Rows longer than the window are seen when they come."""
     model = bound("mistral", monkeypatch, cache)
-    model.use(Trie(attention.Trie(kernel="flash"), model.setting))
-    with pytest.raises(Refused) as refused:
+    model.use(TrieAttention(attention.Trie(kernel="flash"), model.context))
+    with pytest.raises(RecipeError) as refused:
         model(*tree())
     assert refused.value.diagnostics[0].code == "RC831"
 
@@ -179,12 +179,12 @@ def test_a_certificate_is_made_once(monkeypatch, tmp_path):
     monkeypatch.setattr(certificates, "_certified", {})
     model = bound("llama", monkeypatch, tmp_path)
     for _ in range(2):
-        model.use(Trie(attention.Trie(), model.setting))
+        model.use(TrieAttention(attention.Trie(), model.context))
         certificates._certified.clear()
     assert len(made) == 1
     (file,) = (tmp_path / "attention").iterdir()
     file.write_text("{")
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     assert len(made) == 2
 
 
@@ -192,7 +192,7 @@ def test_certifying_draws_nothing(monkeypatch, tmp_path):
     """Whether a certificate was found or made, the run's random numbers are the same."""
     model = bound("llama", monkeypatch, tmp_path)
     before = torch.get_rng_state()
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -201,10 +201,10 @@ def test_certifying_draws_nothing(monkeypatch, tmp_path):
 def test_activations_computed_again_stay_a_forest(family, reentrant, monkeypatch, cache):
     """Under gradient checkpointing the backward recomputes the same forest, also where arguments are dropped."""
     model = bound(family, monkeypatch, cache)
-    expected = run(model, Trie(attention.Trie(), model.setting), tree())
+    expected = run(model, TrieAttention(attention.Trie(), model.context), tree())
     model.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model.train()
-    equal(run(model, Trie(attention.Trie(), model.setting), tree()), expected)
+    equal(run(model, TrieAttention(attention.Trie(), model.context), tree()), expected)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mamba"])
@@ -215,7 +215,7 @@ def test_generation_is_as_it_was(family, monkeypatch, cache):
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     expected = model.model(input_ids=tokens, attention_mask=mask).logits
     written = model.model.generate(tokens, attention_mask=mask, max_new_tokens=6, do_sample=False)
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     assert torch.equal(model.model(input_ids=tokens, attention_mask=mask).logits, expected)
     assert torch.equal(model.model.generate(tokens, attention_mask=mask, max_new_tokens=6, do_sample=False), written)
 
@@ -223,10 +223,10 @@ def test_generation_is_as_it_was(family, monkeypatch, cache):
 def test_rows_with_holes_are_refused(monkeypatch, cache):
     """Padding on the left, or anywhere inside, has no place in a forest."""
     model = bound("llama", monkeypatch, cache)
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     tokens, attend, trained = tree()
     attend[0, 0] = False
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         model(tokens, attend, trained)
     assert refused.value.diagnostics[0].code == "RC832"
 
@@ -234,9 +234,9 @@ def test_rows_with_holes_are_refused(monkeypatch, cache):
 def test_a_layer_that_goes_another_way_is_refused(monkeypatch, cache):
     """Calls are counted in every pass, so that nothing is silently wrong."""
     model = bound("llama", monkeypatch, cache)
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     model.model.model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         model(*tree())
     assert refused.value.diagnostics[0].code == "RC833"
 
@@ -244,11 +244,11 @@ def test_a_layer_that_goes_another_way_is_refused(monkeypatch, cache):
 def test_dropout_is_refused(monkeypatch, cache):
     """Rows would share one draw."""
     model = bound("llama", monkeypatch, cache)
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     for layer in model.model.model.layers:
         layer.self_attn.attention_dropout = 0.1
     model.train()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         model(*tree())
     assert refused.value.diagnostics[0].code == "RC834"
 
@@ -256,7 +256,7 @@ def test_dropout_is_refused(monkeypatch, cache):
 def test_forests_are_kept_for_the_next_pass(monkeypatch, cache):
     """The old policy, the reference and every epoch find the forest of the same rows."""
     model = bound("llama", monkeypatch, cache)
-    trie = Trie(attention.Trie(), model.setting)
+    trie = TrieAttention(attention.Trie(), model.context)
     model.use(trie)
     model(*tree())
     first = list(trie._forests.values())
@@ -267,7 +267,7 @@ def test_forests_are_kept_for_the_next_pass(monkeypatch, cache):
 def test_nothing_scored_gives_zeros(monkeypatch, cache):
     """A batch without a trained token has log-probabilities of 0 everywhere, and gradients of 0."""
     model = bound("llama", monkeypatch, cache)
-    model.use(Trie(attention.Trie(), model.setting))
+    model.use(TrieAttention(attention.Trie(), model.context))
     tokens, attend, trained = tree()
     made = model(tokens, attend, torch.zeros_like(trained))
     assert made["logprob_RT"].shape == tokens.shape

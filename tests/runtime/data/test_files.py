@@ -4,13 +4,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.files import hub_folder, read_rows
 
 
 def refused(path, split=None):
     """Return the diagnostic that reading gives."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         read_rows(path, split, "data/here")
     return caught.value.diagnostics[0]
 
@@ -100,6 +100,6 @@ def test_hub_without_network(monkeypatch, tmp_path):
     """A dataset that is neither cached nor reachable is RC709."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         hub_folder("nobody/nothing@main")
     assert caught.value.diagnostics[0].code == "RC709"

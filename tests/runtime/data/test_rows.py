@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.data.scored_rows import read_rollouts, write_rows
 
@@ -93,7 +93,7 @@ def test_altered_rows_are_refused(tmp_path, change):
     lines = (tmp_path / "s.jsonl").read_text().splitlines()
     lines[1] = json.dumps(json.loads(lines[1]) | change)
     (tmp_path / "s.jsonl").write_text("\n".join(lines))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         read_rollouts(tmp_path, "explore.rollouts")
     found = caught.value.diagnostics[0]
     assert (found.code, found.spans[0].line) == ("RC717", 2)
@@ -103,9 +103,9 @@ def test_altered_rows_are_refused(tmp_path, change):
 def test_garbage_is_refused(tmp_path, text):
     """What is no row at all is RC717 too, and so is an empty folder."""
     (tmp_path / "s.jsonl").write_text(text, encoding="latin-1")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         read_rollouts(tmp_path, "explore.rollouts")
     assert caught.value.diagnostics[0].code == "RC717"
     (tmp_path / "s.jsonl").unlink()
-    with pytest.raises(Refused):
+    with pytest.raises(RecipeError):
         read_rollouts(tmp_path, "explore.rollouts")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import models
 from tokenizers.processors import TemplateProcessing
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.rollout_tasks import Rollouts
@@ -20,22 +20,22 @@ QUESTION = [{"role": "user", "content": "hi"}]
 ANSWER = [{"role": "assistant", "content": "yo"}]
 
 
-def write(setting, *rows, name="a.jsonl"):
+def write(context, *rows, name="a.jsonl"):
     """Write rows as JSONL into the setting's folder."""
-    (setting.root / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (context.root / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def prepared(setting, kind, **knobs):
+def prepared(context, kind, **params):
     """Return a file source, read and encoded, in the order of the file."""
-    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | knobs), setting)
+    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | params), context)
     source.prepare(kind)
     return source
 
 
-def refused(setting, kind, **knobs):
+def refused(context, kind, **params):
     """Return the diagnostic that preparing gives."""
-    with pytest.raises(Refused) as caught:
-        prepared(setting, kind, **knobs)
+    with pytest.raises(RecipeError) as caught:
+        prepared(context, kind, **params)
     return caught.value.diagnostics[0]
 
 
@@ -271,7 +271,7 @@ def test_garbage_is_read_or_refused(text_setting, kind, lines):
     (text_setting.root / "a.jsonl").write_bytes(b"\n".join(lines))
     try:
         source = prepared(text_setting, kind)
-    except Refused as caught:
+    except RecipeError as caught:
         codes = {diagnostic.code[:3] for diagnostic in caught.diagnostics}
     else:
         codes = {"RC7"} if len(source) else set()
@@ -326,17 +326,17 @@ def test_reasoning_gym_answers_are_judged_elsewhere(text_setting, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "code", "word"),
+    ("params", "code", "word"),
     [
         ({"task": "chain_sums"}, "RC714", "`chain_sum`"),
         ({"task": "chain_sum", "options": {"max_digit": 2}}, "RC715", "max_digit"),
         ({"task": "chain_sum", "options": {"max_digits": -2}}, "RC715", "max_digits"),
     ],
 )
-def test_reasoning_gym_refusals(text_setting, knobs, code, word):
+def test_reasoning_gym_refusals(text_setting, params, code, word):
     """An unknown task and options that the task refuses are coded."""
-    source = ReasoningGym(specs.ReasoningGym(size=2, **knobs), text_setting)
-    with pytest.raises(Refused) as caught:
+    source = ReasoningGym(specs.ReasoningGym(size=2, **params), text_setting)
+    with pytest.raises(RecipeError) as caught:
         source.prepare("rl")
     found = caught.value.diagnostics[0]
     assert found.code == code
@@ -344,14 +344,14 @@ def test_reasoning_gym_refusals(text_setting, knobs, code, word):
     source.close()
 
 
-def rollouts(setting, *rows):
+def rollouts(context, *rows):
     """Write a rollouts artifact of (prompt, ids, reward)."""
-    folder = setting.root / "rollouts"
+    folder = context.root / "rollouts"
     folder.mkdir(exist_ok=True)
     common = {"step": 0, "prompt": "p", "prompt_ids": [5, 6], "text": "t", "columns": {}}
     lines = [json.dumps(common | {"prompt_id": p, "ids": ids, "reward": reward}) for p, ids, reward in rows]
     (folder / "step-000000.jsonl").write_text("\n".join(lines))
-    setting.artifacts = {"explore.rollouts": folder}
+    context.artifacts = {"explore.rollouts": folder}
 
 
 def test_rollouts_are_imitated_with_their_own_ids(text_setting):
@@ -370,6 +370,6 @@ def test_rollouts_without_a_good_row_are_refused(text_setting):
     """When nothing is good enough the stage does not start: RC718."""
     rollouts(text_setting, (0, [7], 0.0), (0, [8], math.nan))
     source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5), text_setting)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         source.prepare("sft")
     assert caught.value.diagnostics[0].code == "RC718"

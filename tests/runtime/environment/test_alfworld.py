@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from recipec.diagnostics.model import Refused
-from recipec.run.worker_pool import Pool
+from recipec.diagnostics.model import RecipeError
+from recipec.run.worker_pool import WorkerPool
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker as maker
 from recipec.runtime.environment.alfworld.games import Alfworld
-from recipec.runtime.environment.protocol import Position, Turn
+from recipec.runtime.environment.protocol import EpisodeState, Turn
 from recipec.spec import environment as specs
 
 
@@ -29,7 +29,7 @@ def turn(text: str) -> Turn:
     return Turn((7, 8, 9), f"<think>so</think><action>{text}</action>")
 
 
-def begin(environment: Alfworld, name: str) -> Position:
+def begin(environment: Alfworld, name: str) -> EpisodeState:
     """The beginning of one game."""
     (position,) = environment.start([Task(0, "", (), {"game": name})])
     return position
@@ -108,19 +108,19 @@ def test_tasks_name_games(environment: Alfworld) -> None:
         {"game": "valid_seen/9/1/look_at_obj_in_light", "kind": "look_at_obj_in_light"},
     ]
     assert len(environment.tasks("valid_unseen", None, 0)) == 134
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         environment.tasks("test", 1, 0)
     assert refused.value.diagnostics[0].code == "RC821"
     for columns in ({}, {"game": "train/0/0/juggle"}, {"game": 3}):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             environment.start([Task(0, "", (), columns)])
         assert refused.value.diagnostics[0].code == "RC822"
 
 
-def test_the_users_games(tmp_path: Path, kept_setting: Setting) -> None:
+def test_the_users_games(tmp_path: Path, kept_setting: StageContext) -> None:
     """Games of a folder are found below their split, at any depth; without any the folder is refused."""
     spec = specs.Alfworld(games=str(tmp_path), goals=("pick_heat_then_place_in_recep",))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         Alfworld(spec, kept_setting)
     assert refused.value.diagnostics[0].code == "RC820"
 
@@ -128,7 +128,7 @@ def test_the_users_games(tmp_path: Path, kept_setting: Setting) -> None:
         folder = tmp_path / "train" / f"{goal}-Mug-None-Desk-308" / "trial_1"
         folder.mkdir(parents=True)
         (folder / "game.tw-pddl").write_text(json.dumps(maker.make(f"train/0/0/{goal}")), encoding="utf-8")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         Alfworld.preflight(spec, tmp_path, ("train", "valid_seen"))
     assert refused.value.diagnostics[0].code == "RC820"
     environment = Alfworld(spec, kept_setting)
@@ -137,10 +137,10 @@ def test_the_users_games(tmp_path: Path, kept_setting: Setting) -> None:
         position = begin(environment, task["game"])
         assert position.error is None
         assert "pick_heat" in task["game"]
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             environment.tasks("valid_seen", None, 0)
         assert refused.value.diagnostics[0].code == "RC820"
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             begin(environment, "../../etc/passwd")
         assert refused.value.diagnostics[0].code == "RC822"
     finally:
@@ -168,7 +168,7 @@ def test_what_is_forgotten_is_found_again(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_the_expert_wins_nearly_every_game() -> None:
     """Of 60 made games, seen and unseen, at least 95 % are won by their walkthrough."""
-    pool = Pool("recipec.runtime.environment.alfworld.worker:serve", {})
+    pool = WorkerPool("recipec.runtime.environment.alfworld.worker:serve", {})
     names = [*maker.names("train", 30, 1), *maker.names("valid_unseen", 30, 1)]
     asked = [{"task": {"game": name}, "actions": maker.make(name)["walkthrough"]} for name in names]
     try:
@@ -186,7 +186,7 @@ def test_games_go_as_in_the_package_own_engine() -> None:
     from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
     from textworld.envs.pddl import PddlEnv
 
-    pool = Pool("recipec.runtime.environment.alfworld.worker:serve", {})
+    pool = WorkerPool("recipec.runtime.environment.alfworld.worker:serve", {})
     rng = random.Random(0)  # noqa: S311
     for name in maker.names("train", 6, 2):
         data = maker.make(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.environment.retrieval import bm25_index as module
 from recipec.runtime.environment.retrieval.bm25_index import Document, Index, glance, of_corpus, read_corpus
 
@@ -148,7 +148,7 @@ def test_broken_line_is_named(tmp_path, line, said):
     """A line that is no document is refused with its place, and leaves no half-built index."""
     path = tmp_path / "c.jsonl"
     path.write_bytes(b'{"title": "a", "text": "b"}\n\n' + line + b"\n")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         of_corpus(path, tmp_path / "cache")
     (found,) = refused.value.diagnostics
     assert found.code == "RC800"
@@ -162,7 +162,7 @@ def test_corpus_without_documents(tmp_path, content, code):
     """An empty corpus and one that is not there are refused."""
     if content is not None:
         (tmp_path / "c.jsonl").write_text(content)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         of_corpus(tmp_path / "c.jsonl", tmp_path)
     assert refused.value.diagnostics[0].code == code
 
@@ -170,7 +170,7 @@ def test_corpus_without_documents(tmp_path, content, code):
 def test_a_device_is_no_corpus(tmp_path):
     """What is no regular file is refused: it may have no end."""
     for place in (tmp_path, Path("/dev/zero")):
-        with pytest.raises(Refused, match="one JSONL file"):
+        with pytest.raises(RecipeError, match="one JSONL file"):
             of_corpus(place, tmp_path)
 
 
@@ -178,7 +178,7 @@ def test_a_glance_is_bounded(corpus, monkeypatch):
     """Before the run only the beginning of a corpus is read."""
     with corpus.open("a") as stream:
         stream.write("{oops")
-    with pytest.raises(Refused):
+    with pytest.raises(RecipeError):
         glance(corpus)
     monkeypatch.setattr(module, "GLANCE", 10)
     glance(corpus)
@@ -187,7 +187,7 @@ def test_a_glance_is_bounded(corpus, monkeypatch):
 def test_cache_that_cannot_be_written(corpus, tmp_path):
     """A cache folder that is a file is said with its path."""
     (tmp_path / "cache").write_text("")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         of_corpus(corpus, tmp_path / "cache")
     assert refused.value.diagnostics[0].code == "RC761"
 
@@ -203,7 +203,7 @@ def test_sqlite_without_its_index(corpus, tmp_path, monkeypatch):
 
     connect = sqlite3.connect
     monkeypatch.setattr(module.sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Without))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         of_corpus(corpus, tmp_path)
     assert refused.value.diagnostics[0].code == "RC802"
 

@@ -4,7 +4,7 @@ import gymnasium
 import pytest
 from pydantic import ValidationError
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.gymnasium import Gymnasium
 from recipec.runtime.environment.protocol import Turn
@@ -18,8 +18,8 @@ def play(text_setting):
     """Make environments that are closed at the end."""
     made = []
 
-    def make(**knobs):
-        made.append(Gymnasium(specs.Gymnasium(**({"replayable": True} | knobs)), text_setting))
+    def make(**params):
+        made.append(Gymnasium(specs.Gymnasium(**({"replayable": True} | params)), text_setting))
         return made[-1]
 
     yield make
@@ -120,7 +120,7 @@ def test_tasks_are_seeds_of_their_split(play):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "code", "word"),
+    ("params", "code", "word"),
     [
         ({"id": "FrozenLake-v9"}, "RC812", "FrozenLake-v1"),
         ({"id": "os:path"}, "RC812", "own"),
@@ -130,13 +130,13 @@ def test_tasks_are_seeds_of_their_split(play):
         ({"id": "Pendulum-v1"}, "RC810", "Discrete"),
     ],
 )
-def test_what_cannot_be_built_is_refused(play, tmp_path, knobs, code, word):
+def test_what_cannot_be_built_is_refused(play, tmp_path, params, code, word):
     """Names outside the package's registry, wrong options, and actions that are no choice."""
-    with pytest.raises(Refused) as caught:
-        play(**knobs)
+    with pytest.raises(RecipeError) as caught:
+        play(**params)
     found = caught.value.diagnostics[0]
-    with pytest.raises(Refused) as early:
-        Gymnasium.preflight(specs.Gymnasium(**knobs), tmp_path, ())
+    with pytest.raises(RecipeError) as early:
+        Gymnasium.preflight(specs.Gymnasium(**params), tmp_path, ())
     assert early.value.diagnostics == (found,)
     assert found.code == code
     assert word in found.message + found.help

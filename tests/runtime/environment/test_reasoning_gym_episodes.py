@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.data.sources import ReasoningGym
 from recipec.runtime.environment.protocol import Turn
@@ -25,9 +25,9 @@ def turn(text):
     return Turn((5, 6), text)
 
 
-def made(text_setting, **knobs):
+def made(text_setting, **params):
     """The environment."""
-    return ReasoningGymEpisodes(specs.ReasoningGymEpisodes(**knobs), text_setting)
+    return ReasoningGymEpisodes(specs.ReasoningGymEpisodes(**params), text_setting)
 
 
 def test_a_wrong_answer_may_be_tried_again(text_setting):
@@ -97,10 +97,10 @@ def test_windows_list_the_wrong_answers(text_setting):
 def test_tasks_without_a_verifier_are_refused(text_setting):
     """RC740 for a file's rows; RC811 for tasks of its own, which it has not."""
     environment = made(text_setting)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         environment.start([Task(0, "p", (1,))])
     assert caught.value.diagnostics[0].code == "RC740"
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         environment.tasks("train", None, 0)
     assert caught.value.diagnostics[0].code == "RC811"
     environment.close()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Position, Turn
-from recipec.runtime.environment.replayed import Clocked, begin, beside, note
+from recipec.runtime.environment.protocol import EpisodeState, Turn
+from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, beside, note
 
 TURNS = [Turn((i,), "") for i in range(3)]
 
@@ -22,7 +22,7 @@ class Moody:
 
     def start(self, tasks):
         """Begin."""
-        return [Position(task, (1,)) for task in tasks]
+        return [EpisodeState(task, (1,)) for task in tasks]
 
     def step(self, positions, turns):
         """Answer as the script says."""
@@ -60,12 +60,12 @@ def rows(tmp_path):
 
 def test_a_second_attempt_has_the_same_answers(rows):
     """What was late is late again without being asked, what failed failed, and nothing else may."""
-    before = played(Clocked(Moody("", "late", "failed", "", "failed")), rows)
+    before = played(ReplayedEnvironment(Moody("", "late", "failed", "", "failed")), rows)
     assert before[0][1].error is not None
     assert beside(rows).exists()
 
     again = Moody("late", "", "late", "", "failed", "", "", "")
-    after = played(Clocked(again), rows)
+    after = played(ReplayedEnvironment(again), rows)
 
     assert after == before
     assert after[0][2].world == ("notes", (2,))
@@ -73,18 +73,18 @@ def test_a_second_attempt_has_the_same_answers(rows):
 
 def test_an_attempt_that_kept_nothing_is_no_attempt(rows):
     """A step that was interrupted before its rows were kept asks the clock anew."""
-    first, _ = played(Clocked(Moody("", "late")), rows.with_name("step-000001.jsonl"))
-    other, _ = played(Clocked(Moody("late")), rows)
+    first, _ = played(ReplayedEnvironment(Moody("", "late")), rows.with_name("step-000001.jsonl"))
+    other, _ = played(ReplayedEnvironment(Moody("late")), rows)
     assert [p.error is None for p in first] == [True, False, True]
     assert [p.error is None for p in other] == [False, True, True]
 
 
 def test_an_attempt_in_time_is_in_time_again(rows):
     """Rows without anything late beside them: a late answer is asked for again, and comes."""
-    before = played(Clocked(Moody()), rows)
+    before = played(ReplayedEnvironment(Moody()), rows)
     assert not beside(rows).exists()
     rows.write_text("")
-    environment = Clocked(Moody("late", "late", "", "late"))
+    environment = ReplayedEnvironment(Moody("late", "late", "", "late"))
     assert played(environment, rows) == before
     assert environment.asked > 6
     assert environment.stops == ("x",)

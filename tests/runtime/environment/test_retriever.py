@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.environment.retrieval import retriever
 from recipec.runtime.environment.retrieval.bm25_index import Document
 from recipec.runtime.environment.retrieval.retriever import Failed, Http, probe, read_address, start
@@ -264,7 +264,7 @@ def test_pauses_are_drawn_from_the_key(serve):
 )  # fmt: skip
 def test_addresses_that_are_refused(url, tmp_path):
     """Only http and https, with a host, without a password, in letters that an address may have."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         start(Spec(type="http", service="s"), tmp_path, tmp_path, {"s": url})
     assert refused.value.diagnostics[0].code == "RC803"
 
@@ -279,12 +279,12 @@ def test_address_without_path_and_with_a_query(serve):
 
 def test_probe(serve):
     """A service that answers is silent no more; one that does not is named with its problem."""
-    knobs = {"type": "http", "service": "wiki", "timeout": 1, "retries": 0}
-    assert probe(knobs, {"wiki": serve(RIGHT).url}) == []
-    (found,) = probe(knobs, {"wiki": serve(status(502)).url})
+    params = {"type": "http", "service": "wiki", "timeout": 1, "retries": 0}
+    assert probe(params, {"wiki": serve(RIGHT).url}) == []
+    (found,) = probe(params, {"wiki": serve(status(502)).url})
     assert found.code == "RC804"
     assert "status 502" in found.message
-    assert probe(knobs, {"wiki": "gopher://x"})[0].code == "RC803"
+    assert probe(params, {"wiki": "gopher://x"})[0].code == "RC803"
 
 
 def test_sqlite_answers_in_order(tmp_path):

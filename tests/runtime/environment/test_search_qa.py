@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.protocol import Turn
 from recipec.runtime.environment.retrieval.retriever import Failed
@@ -25,15 +25,15 @@ ANSWER = "<answer>the Paris!</answer>"
 @pytest.fixture
 def make(tmp_path, any_policy):
     """Make an environment around either tokenizer, closed at the end."""
-    from recipec.runtime.context import Setting
+    from recipec.runtime.context import StageContext
 
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CORPUS))
     begun = []
 
-    def environment(**knobs):
-        setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-        setting.policy = any_policy
-        begun.append(SearchQa(Spec(**{"retriever": Retriever(corpus="c.jsonl", top_k=1), **knobs}), setting))
+    def environment(**params):
+        context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+        context.policy = any_policy
+        begun.append(SearchQa(Spec(**{"retriever": Retriever(corpus="c.jsonl", top_k=1), **params}), context))
         return begun[-1]
 
     yield environment
@@ -53,7 +53,7 @@ def turn(env, text, *, end=False):
     return Turn(ids, text)
 
 
-def walk(env, *texts):
+def runner(env, *texts):
     """Take turns from the beginning."""
     (position,) = env.start([asked(env)])
     for text in texts:
@@ -82,20 +82,20 @@ def test_search(make):
 
 def test_answer_ends_the_episode(make):
     """An answer is a leaf, with a reward of 1 if it is right after normalisation."""
-    right = walk(make(), SEARCH, ANSWER)
+    right = runner(make(), SEARCH, ANSWER)
     assert (right.ended, right.truncated, right.reward, right.turns, right.calls) == (True, False, 1.0, 2, 0)
-    wrong = walk(make(), "<answer>Lyon</answer>")
+    wrong = runner(make(), "<answer>Lyon</answer>")
     assert (wrong.ended, wrong.truncated, wrong.reward) == (True, False, 0.0)
 
 
 def test_nothing_found(make):
     """A search without results says so."""
-    assert "No documents were found." in walk(make(), "<search>zzz</search>").observation
+    assert "No documents were found." in runner(make(), "<search>zzz</search>").observation
 
 
 def test_invalid_turn(make):
     """A turn without a whole block uses up its turn and is told so, in words that no reward takes for an answer."""
-    found = walk(make(), "<search>lyon")
+    found = runner(make(), "<search>lyon")
     assert (found.observation, found.turns, found.valid, found.calls, found.ended) == (INVALID, 1, False, 0, False)
     assert "<" not in INVALID
 
@@ -107,10 +107,10 @@ def test_last_turn(make, forced):
     asked_of = []
     search = env.retriever.search
     env.retriever.search = lambda queries: asked_of.append(len(queries)) or search(queries)
-    last = walk(env, *[SEARCH] * (3 if forced else 2))
+    last = runner(env, *[SEARCH] * (3 if forced else 2))
     assert (last.ended, last.truncated, last.turns, last.calls, last.observation) == (True, True, 2 + forced, 0, "")
     assert sum(asked_of) == 1 + forced
-    assert walk(env, *[SEARCH] * (1 + forced), ANSWER).reward == 1.0
+    assert runner(env, *[SEARCH] * (1 + forced), ANSWER).reward == 1.0
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_stops(make):
 def test_documents_are_text(make):
     """A document can neither close its block, nor answer, nor write a control token."""
     env = make()
-    found = walk(env, "<search>evil</search>")
+    found = runner(env, "<search>evil</search>")
     assert found.observation.count("</information>") == 1
     assert "<answer>" not in found.observation
     assert "search>" not in found.observation
@@ -209,7 +209,7 @@ def test_failed_search_is_read_by_the_policy(make):
 
     env.retriever.close()
     env.retriever = Broken()
-    found = walk(env, SEARCH)
+    found = runner(env, SEARCH)
     assert found.observation == "\n\n<information>The search failed: no answer within 1 s.</information>\n\n"
     assert (found.calls, found.failures, found.error, found.ended, found.valid) == (1, 1, None, False, True)
 
@@ -221,7 +221,7 @@ def test_tasks_without_an_answer(make, answer, code):
     task = asked(env, answer=answer)
     if answer == "gone":
         task = replace(task, columns={"question": "Which?"})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         env.start([task])
     assert refused.value.diagnostics[0].code == code
 
@@ -235,7 +235,7 @@ def test_other_answer_column(make):
 
 def test_missing_corpus(make):
     """A corpus that is not there is refused."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         make(retriever=Retriever(corpus="none.jsonl"))
     assert refused.value.diagnostics[0].code == "RC700"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.protocol import Turn
 from recipec.runtime.environment.textworld import game_maker as maker
@@ -34,7 +34,7 @@ def turn(text):
 
 def plan(environment, task):
     """Commands that win a game."""
-    file = maker.place(environment.setting.cache, environment.wish, task.columns["game"])
+    file = maker.place(environment.context.cache, environment.wish, task.columns["game"])
     return json.loads(file.with_suffix(".json").read_text())["metadata"]["walkthrough"]
 
 
@@ -80,17 +80,17 @@ def test_games_are_made_once(environment, task, monkeypatch):
     monkeypatch.setattr(maker, "_start", None)
     assert environment.tasks("test", 1, 0) == [task.columns]
     names = {"test/0/0", "train/0/0", "test/1/0"}
-    assert len({maker.place(environment.setting.cache, environment.wish, name) for name in names}) == 3
+    assert len({maker.place(environment.context.cache, environment.wish, name) for name in names}) == 3
     assert len({next(maker._seeds({"name": name})) for name in names}) == 3
 
 
 def test_bad_splits_games_and_wishes_are_refused(environment, kept_setting):
     """A split or a game that does not exist, and games that cannot be, each have their code."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         environment.tasks("dev", 1, 0)
     assert refused.value.diagnostics[0].code == "RC821"
     for columns in ({}, {"game": "../x"}, {"game": "train/0/../../x"}, {"game": 7}):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             environment.start([Task(0, "", (), columns)])
         assert refused.value.diagnostics[0].code == "RC822"
 
@@ -100,7 +100,7 @@ def test_games_come_out_alike(environment, task, tmp_path):
     """The same name makes the same game, byte for byte in its description."""
     maker.provide(tmp_path, environment.wish, [task.columns["game"]])
     made = maker.place(tmp_path, environment.wish, task.columns["game"])
-    kept = maker.place(environment.setting.cache, environment.wish, task.columns["game"])
+    kept = maker.place(environment.context.cache, environment.wish, task.columns["game"])
     one, other = (json.loads(file.with_suffix(".json").read_text()) for file in (made, kept))
     for game in (one, other):
         game["metadata"].pop("uuid", None)
@@ -110,7 +110,7 @@ def test_games_come_out_alike(environment, task, tmp_path):
 def test_games_that_cannot_be(environment, kept_setting, monkeypatch):
     """When the generator finds no game, it says so."""
     monkeypatch.setattr(environment, "wish", maker.Wish(rooms=0, objects=1, quest_length=1))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         environment.tasks("train", 1, 0)
     assert refused.value.diagnostics[0].code == "RC823"
     assert "20 attempts" in refused.value.diagnostics[0].message
@@ -119,6 +119,6 @@ def test_games_that_cannot_be(environment, kept_setting, monkeypatch):
 def test_an_unknown_split_is_found_before_a_model_is_loaded(tmp_path):
     """What the recipe asks for is looked at without making a game."""
     Textworld.preflight(specs.Textworld(), tmp_path, ("train", "test"))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         Textworld.preflight(specs.Textworld(), tmp_path, ("dev",))
     assert refused.value.diagnostics[0].code == "RC821"

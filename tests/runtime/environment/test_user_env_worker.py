@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.protocol import Turn
-from recipec.runtime.environment.user_env import Own
+from recipec.runtime.environment.user_env import UserEnvironment
 from recipec.spec import environment as specs
 
 MAZE = """\
@@ -48,7 +48,7 @@ def own(text_setting, tmp_path):
         (tmp_path / "maze.py").write_text(text)
         (tmp_path / "other.py").write_text("open('ran', 'w')\nraise ValueError('another file ran')\n")
         text_setting.use = (tmp_path / "other.py", tmp_path / "maze.py")
-        made.append(Own(specs.Own(name=name, options=options, replayable=True), text_setting))
+        made.append(UserEnvironment(specs.Own(name=name, options=options, replayable=True), text_setting))
         return made[-1]
 
     yield make
@@ -81,7 +81,7 @@ def test_what_it_raises_is_told_with_its_line(own):
     (position,) = environment.start([Task(0, "", (1,), {})])
     (failed,) = environment.step([position], [turn("dig")])
     assert failed.error == "maze.py:13: ZeroDivisionError: division by zero"
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         environment.tasks("none", 1, 0)
     assert "maze.py:23: LookupError: no such split" in caught.value.diagnostics[0].message
 
@@ -97,7 +97,7 @@ def test_what_it_raises_is_told_with_its_line(own):
 )
 def test_classes_that_cannot_be_built(own, text, name, options, word):
     """Before any episode: RC813 with what is wrong."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         own(text, name, **options)
     found = caught.value.diagnostics[0]
     assert found.code == "RC813"

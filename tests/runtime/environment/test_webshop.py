@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.protocol import Turn
@@ -219,7 +219,7 @@ def test_broken_catalogues_are_refused(tmp_path: Path, kept_setting, text, code,
     """Each mistake has its code and its place."""
     path = tmp_path / "c.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         Webshop(specs.Webshop(catalogue=str(path)), kept_setting)
     assert refused.value.diagnostics[0].code == code
     assert said in refused.value.diagnostics[0].message
@@ -230,11 +230,11 @@ def test_splits_and_bad_tasks(shop):
     train, test = ({row["goal"] for row in shop.tasks(split, None, 0)} for split in ("train", "test"))
     assert not train & test
     assert len(train | test) == len(shop.catalogue.instructions)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         shop.tasks("dev", None, 0)
     assert refused.value.diagnostics[0].code == "RC821"
     for columns in ({}, {"goal": 10**6}, {"goal": "x"}, {"goal": True}):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             shop.start([Task(0, "", (), columns)])
         assert refused.value.diagnostics[0].code == "RC822"
 

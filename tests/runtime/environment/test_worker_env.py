@@ -2,15 +2,15 @@
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.protocol import Turn
-from recipec.runtime.environment.worker_env import Played
+from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.spec import environment as specs
 
 
-class Odd(Played):
-    """The odd worlds of these tests, with the knobs of any shown environment."""
+class Odd(WorkerEnv):
+    """The odd worlds of these tests, with the parameters of any shown environment."""
 
     handler = "tests.support.faulty_worker:serve"
 
@@ -20,8 +20,8 @@ def odd(text_setting):
     """Make environments that are closed at the end."""
     made = []
 
-    def make(**knobs):
-        made.append(Odd(specs.Own(name="Odd", timeout=2.0, replayable=True, **knobs), text_setting))
+    def make(**params):
+        made.append(Odd(specs.Own(name="Odd", timeout=2.0, replayable=True, **params), text_setting))
         return made[-1]
 
     yield make
@@ -122,7 +122,7 @@ def test_tasks_are_listed_or_refused(odd):
     """A split without tasks is RC811."""
     environment = odd()
     assert environment.tasks("train", 2, 4) == [{"from": 4}, {"from": 5}]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         environment.tasks("test", None, 0)
     assert caught.value.diagnostics[0].code == "RC811"
 

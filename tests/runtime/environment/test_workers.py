@@ -2,22 +2,22 @@
 
 import pytest
 
-from recipec.run.worker_pool import Declined, Lost
+from recipec.run.worker_pool import HandlerError, WorkerFailure
 from recipec.runtime.environment.worker_main import checked
-from recipec.runtime.environment.workers import Seen, Wanted, Worlds
+from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
 
 
 @pytest.fixture
 def worlds():
     """Odd worlds with a short deadline, in two children."""
-    made = Worlds("tests.support.faulty_worker:serve", None, timeout=2.0)
+    made = Workers("tests.support.faulty_worker:serve", None, timeout=2.0)
     yield made
     made.close()
 
 
 def at(*actions, **more):
     """One episode of the task that counts from 0."""
-    return Wanted({}, 0, actions, **more)
+    return StepRequest({}, 0, actions, **more)
 
 
 MISCHIEF = {
@@ -48,7 +48,7 @@ def test_mischief_ends_one_episode_each(worlds):
     for seen, (action, text) in zip(found[::2], MISCHIEF.items(), strict=True):
         assert isinstance(seen, str), action
         assert text in seen, action
-    again = Seen("2", reward=0.5, actions=("add",), state={"at": [2]})
+    again = StepResult("2", reward=0.5, actions=("add",), state={"at": [2]})
     assert found[1::2] == [again] * len(MISCHIEF)
 
 
@@ -62,17 +62,17 @@ def test_a_world_is_gone_on_from_any_past(worlds):
 def test_a_live_world_is_advanced_in_place(worlds):
     """An episode that goes on is not begun anew: its slow beginning is paid once."""
     slow = {"slow": 1.2}
-    (first,) = worlds.ask([Wanted(slow, 0)])
-    found = [worlds.ask([Wanted(slow, 0, ("add",) * n)])[0] for n in (1, 2)]
+    (first,) = worlds.ask([StepRequest(slow, 0)])
+    found = [worlds.ask([StepRequest(slow, 0, ("add",) * n)])[0] for n in (1, 2)]
     assert (first.goal, [seen.observation for seen in found]) == ("count", ["1", "2"])
     pool = worlds._pools[0]
-    assert worlds._take(pool, Wanted(slow, 0, ("add",) * 2), 2) == "missing"  # it stands at two actions, not one
+    assert worlds._take(pool, StepRequest(slow, 0, ("add",) * 2), 2) == "missing"  # it stands at two actions, not one
 
 
 def test_each_replayed_step_has_its_own_deadline(worlds):
     """A long past takes longer than one deadline, and is no timeout."""
     slow = {"slow": 1.5}
-    (seen,) = worlds.ask([Wanted(slow, 0, ("add",) * 9)])
+    (seen,) = worlds.ask([StepRequest(slow, 0, ("add",) * 9)])
     assert seen.observation == "9"
 
 
@@ -87,7 +87,7 @@ def test_a_past_that_does_not_come_back_is_an_error(worlds):
 
 def test_what_cannot_be_replayed_is_lost_with_its_process():
     """Without replay an episode lives in its process alone; episodes with their own label do not mix."""
-    worlds = Worlds("tests.support.faulty_worker:serve", None, timeout=2.0, replayable=False, lanes=1)
+    worlds = Workers("tests.support.faulty_worker:serve", None, timeout=2.0, replayable=False, lanes=1)
     worlds.ask([at(label="a"), at(label="b")])
     assert worlds.ask([at("add", label="a")])[0].observation == "1"
     assert worlds.ask([at("exit", label="b")])[0].startswith("crashed")
@@ -98,16 +98,16 @@ def test_what_cannot_be_replayed_is_lost_with_its_process():
 def test_old_worlds_are_forgotten_and_made_again(worlds):
     """More episodes than a child keeps are all answered."""
     for n in range(3):
-        found = worlds.ask([Wanted({"from": i}, 0, ("add",) * n) for i in range(12)])
+        found = worlds.ask([StepRequest({"from": i}, 0, ("add",) * n) for i in range(12)])
         assert [seen.observation for seen in found] == [str(i + n) for i in range(12)]
 
 
 def test_tasks_and_refusals(worlds):
     """A handler lists its tasks; a list that is none is lost; a refused argument is told apart."""
     assert worlds.tasks("train", 2, 5) == [{"from": 5}, {"from": 6}]
-    assert isinstance(worlds.tasks("test", None, 0), Lost)
-    refused = Worlds("tests.support.faulty_worker:serve", "refuse", timeout=2.0)
-    with pytest.raises(Declined, match="no such world"):
+    assert isinstance(worlds.tasks("test", None, 0), WorkerFailure)
+    refused = Workers("tests.support.faulty_worker:serve", "refuse", timeout=2.0)
+    with pytest.raises(HandlerError, match="no such world"):
         refused.ask([at()])
     refused.close()
 

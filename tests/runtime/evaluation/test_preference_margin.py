@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from support.small_recipes import MODEL, SEEING, rows
 
-from recipec.runtime.attention.auto import Auto
+from recipec.runtime.attention.auto import AutoAttention
 from recipec.runtime.batch import Example
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.preference_margin import margin
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.spec import policy as specs
@@ -52,9 +52,9 @@ def test_pairs_show_their_images(folder):
 
 def test_stages_compare_whatever_they_sample_at(tmp_path):
     """Margins are at temperature 1, which the stage's own is again afterwards; a tie is no preference."""
-    setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
     spec = specs.CausalLm(scratch=specs.Scratch(hidden_size=16, layers=1, heads=2, intermediate_size=32))
-    policy = CausalLm(spec, setting, Origin("scratch"))
+    policy = CausalLm(spec, context, Origin("scratch"))
 
     def row(*ids):
         return Example(0, (4, *ids), (False, *(True for _ in ids)))
@@ -62,9 +62,9 @@ def test_stages_compare_whatever_they_sample_at(tmp_path):
     pairs = {"chosen_P": [row(5, 6), row(7)], "rejected_P": [row(8), row(7)]}
     found = []
     for temperature in (1.0, 0.5):
-        setting.temperature = temperature
-        found.append(margin(policy, setting, pairs))
-        assert setting.temperature == temperature
+        context.temperature = temperature
+        found.append(margin(policy, context, pairs))
+        assert context.temperature == temperature
     assert found[0] == found[1]
     assert found[0]["margin"] < 0  # the chosen answer is longer, and nothing is learnt yet
     assert found[0]["margin_share"] == 0
@@ -87,13 +87,13 @@ stages:
     pairs = rows(*({"prompt": f"p{i}", "chosen": "a" * i, "rejected": "bc"} for i in range(1, 5)))
     long = rows({"prompt": "x" * 30, "chosen": "yyy", "rejected": "zzz"})
     widths: list[int] = []
-    original = Auto.look
+    original = AutoAttention.choose
 
-    def look(attention, tokens_RT, *rest):
+    def choose(attention, tokens_RT, *rest):
         widths.append(tokens_RT.shape[1])
         original(attention, tokens_RT, *rest)
 
-    monkeypatch.setattr(Auto, "look", look)
+    monkeypatch.setattr(AutoAttention, "look", choose)
     plain = folder.run(recipe, c__jsonl=pairs)
     assert plain.code == 0, plain.err
     before = last(folder, "align")

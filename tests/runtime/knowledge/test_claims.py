@@ -172,11 +172,11 @@ def test_functional_relations_have_one_object(closed):
     assert closed.check(of_psoriasis).verdict == "unknown"
 
 
-@pytest.mark.parametrize("knob", ["closed", "functional"])
-def test_more_specific_than_listed_is_unknown(tmp_path, knob):
+@pytest.mark.parametrize("param", ["closed", "functional"])
+def test_more_specific_than_listed_is_unknown(tmp_path, param):
     """Where the list has a class above the object, the graph says less, not otherwise."""
     files = {"skin.tsv": SKIN + "acne\thas symptom\tlesions\n", "classes.ttl": CLASSES}
-    graph = graph_of(tmp_path, files, **{knob: ("has symptom",)})
+    graph = graph_of(tmp_path, files, **{param: ("has symptom",)})
 
     def verdict(subject, thing):
         return graph.check(Claim(Triple(subject, "has symptom", thing), "")).verdict

@@ -6,7 +6,7 @@ from support.knowledge_graphs import skin
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge.embedding_search import Embedder
 
 WORDS = ["[PAD]", "[UNK]", "psoriasis", "eczema", "itching", "itchy", "scaling", "flaky", "allergy", "skin"]
@@ -72,6 +72,6 @@ def test_labels_are_embedded_once(tmp_path, model, monkeypatch):
 
 def test_no_model(tmp_path):
     """A folder that is no model is refused."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         skin(tmp_path, embedder="./nothing")
     assert caught.value.diagnostics[0].code == "RC880"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from support.knowledge_graphs import setting_in
 
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import StoppedEarly
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StoppedBeforeFirstStep
 from recipec.runtime.knowledge import extract
 from recipec.runtime.knowledge.extraction_parser import facts, read, sentence_of
 from recipec.runtime.model.causal_lm import CausalLm, Origin
@@ -48,9 +48,9 @@ def ready(folder, policy):
     rows = [{"text": text} for text in TEXTS.values()]
     (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "t.j2").write_text(TEMPLATE)
-    setting = setting_in(folder, policy=policy, home=folder / "stage")
-    policy.setting = setting
-    return setting
+    context = setting_in(folder, policy=policy, home=folder / "stage")
+    policy.context = context
+    return context
 
 
 KNOBS = {"path": "texts.jsonl", "prompt": "t.j2", "chat": False, "max_completion_length": 40, "temperature": 0.0}
@@ -59,8 +59,8 @@ KNOBS = {"path": "texts.jsonl", "prompt": "t.j2", "chat": False, "max_completion
 def test_a_model_reads_documents(tmp_path, reader):
     """Its facts are a graph: lower case, each with its sentence; what no sentence names is counted and left out."""
     told = []
-    setting = replace(ready(tmp_path, reader), say=told.append)
-    graph = extract.Extract(Extract(**KNOBS), setting)
+    context = replace(ready(tmp_path, reader), say=told.append)
+    graph = extract.Extract(Extract(**KNOBS), context)
 
     (scaling,) = graph.out("psoriasis")
     assert scaling.fact == ("psoriasis", "gives", "scaling")
@@ -72,38 +72,38 @@ def test_a_model_reads_documents(tmp_path, reader):
 
 def test_it_reads_once(tmp_path, reader, monkeypatch):
     """A run that continues reads what was kept; a bound on the confidence reads nothing anew."""
-    setting = ready(tmp_path, reader)
-    first = extract.extracted(Extract(**KNOBS), setting)
+    context = ready(tmp_path, reader)
+    first = extract.extracted(Extract(**KNOBS), context)
     monkeypatch.setattr(extract, "sample", lambda *_: pytest.fail("it reads again"))
 
-    assert extract.extracted(Extract(**KNOBS, min_confidence=0.5), setting) == first
-    with pytest.raises(Refused) as caught:
-        extract.Extract(Extract(**KNOBS, min_confidence=1.0), setting)
+    assert extract.extracted(Extract(**KNOBS, min_confidence=0.5), context) == first
+    with pytest.raises(RecipeError) as caught:
+        extract.Extract(Extract(**KNOBS, min_confidence=1.0), context)
     assert caught.value.diagnostics[0].code == "RC871"
 
 
 def test_a_kill_costs_some_documents(tmp_path, reader, monkeypatch):
     """What was read before a stop is kept: the rest is read later, and the facts are the same."""
-    setting = ready(tmp_path, reader)
-    whole = extract.extracted(Extract(**KNOBS), replace(setting, home=tmp_path / "other"))
+    context = ready(tmp_path, reader)
+    whole = extract.extracted(Extract(**KNOBS), replace(context, home=tmp_path / "other"))
     monkeypatch.setattr(extract, "CHUNK", 1)
     asked = []
-    stopping = replace(setting, stopped=lambda: bool(asked) or bool(asked.append(1)))
-    with pytest.raises(StoppedEarly):
+    stopping = replace(context, stopped=lambda: bool(asked) or bool(asked.append(1)))
+    with pytest.raises(StoppedBeforeFirstStep):
         extract.extracted(Extract(**KNOBS), stopping)
     real, read_again = extract.sample, []
     monkeypatch.setattr(extract, "sample", lambda *args: read_again.append(1) or real(*args))
 
-    assert extract.extracted(Extract(**KNOBS), setting) == whole
+    assert extract.extracted(Extract(**KNOBS), context) == whole
     assert len(read_again) == 1
 
 
 def test_confidence(tmp_path, reader):
     """Samples that agree are sure; the probability of a fact's tokens is near 1 for what was learnt."""
-    setting = ready(tmp_path, reader)
-    sure = extract.extracted(Extract(**KNOBS), setting)
+    context = ready(tmp_path, reader)
+    sure = extract.extracted(Extract(**KNOBS), context)
     agreed = extract.extracted(
-        Extract(**{**KNOBS, "temperature": 1.0, "samples": 4, "confidence": "consistency"}), setting
+        Extract(**{**KNOBS, "temperature": 1.0, "samples": 4, "confidence": "consistency"}), context
     )
 
     assert all(0.8 < fact["confidence"] <= 1 for fact in sure)
@@ -140,7 +140,7 @@ def test_a_fact_keeps_its_sentence():
 def test_documents_without_text(tmp_path):
     """A row without the column is refused with its line."""
     (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n{"output": "b"}\n')
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         extract.documents(Extract(path="texts.jsonl"), tmp_path)
     (found,) = caught.value.diagnostics
     assert (found.code, found.spans[0].line) == ("RC877", 2)

@@ -3,7 +3,7 @@
 import pytest
 from support.knowledge_graphs import setting_in
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import hpo
 from recipec.runtime.knowledge.rdf_terms import Names
 from recipec.runtime.knowledge.statements import Claim, Triple
@@ -59,10 +59,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def stated(folder, **knobs):
+def stated(folder, **params):
     """What is stated of a release, without labels."""
     names = Names()
-    quads = hpo.statements(folder, Hpo(**knobs))
+    quads = hpo.statements(folder, Hpo(**params))
     parts = [(q.subject, q.predicate, q.object) for q in quads]
     return {tuple(names.id(p) for p in part) for part in parts if "label" not in part[1].value}
 
@@ -96,9 +96,9 @@ def test_diseases_are_chosen(folder):
     one = stated(folder, below="HP:1", diseases=Diseases(min_findings=1, most=1))
     assert {fact[0] for fact in one if fact[0].startswith("OMIM")} == {"OMIM:1"}
     denied = {"below": "HP:1", "diseases": Diseases(min_findings=2)}  # one that it has, one that it has not
-    for knobs, code in (({"below": "HP:9"}, "RC876"), ({"below": "HP:1"}, "RC871"), (denied, "RC871")):
-        with pytest.raises(Refused) as caught:
-            stated(folder, **knobs)
+    for params, code in (({"below": "HP:9"}, "RC876"), ({"below": "HP:1"}, "RC871"), (denied, "RC871")):
+        with pytest.raises(RecipeError) as caught:
+            stated(folder, **params)
         assert caught.value.diagnostics[0].code == code
 
 

@@ -11,7 +11,7 @@ import pyoxigraph as ox
 import pytest
 from support.knowledge_graphs import CLASSES, SKIN, setting_in, skin
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import sparql_client as endpoints
 from recipec.runtime.knowledge import sparql_queries
 from recipec.runtime.knowledge.statements import Claim, Triple
@@ -94,17 +94,17 @@ def serve():
         service.server_close()
 
 
-def opened(folder, service, **knobs):
+def opened(folder, service, **params):
     """Open the graph of a service, waiting little."""
-    spec = Sparql(service="facts", **{"timeout": 0.4, "retries": 2, **knobs})
+    spec = Sparql(service="facts", **{"timeout": 0.4, "retries": 2, **params})
     url = service if isinstance(service, str) else service.url
     return spec.load()(spec, setting_in(folder, services={"facts": url}))
 
 
-def refused(code, *args, **knobs):
+def refused(code, *args, **params):
     """Assert that opening is refused with a code; return the message."""
-    with pytest.raises(Refused) as caught:
-        opened(*args, **knobs)
+    with pytest.raises(RecipeError) as caught:
+        opened(*args, **params)
     (found,) = caught.value.diagnostics
     assert found.code == code
     return found.message
@@ -222,7 +222,7 @@ def test_a_service_that_answers_about_something_else(tmp_path, serve):
     graph = opened(tmp_path, service, timeout=10)
     named = {"relation": {"type": "uri", "value": "urn:x-name:has%20symptom"}, "object": URI}
     service.acts[:] = [results(["relation", "object", "subject"], {**named, "subject": URI})]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         graph.out("psoriasis")
     assert caught.value.diagnostics[0].code == "RC874"
 

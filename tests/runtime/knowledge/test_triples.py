@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.knowledge_graphs import SKIN, graph_of, setting_in, skin
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import store_cache as stores
 from recipec.runtime.knowledge import triple_files
 from recipec.runtime.knowledge.rdf_terms import Names, literal
@@ -33,10 +33,10 @@ HOSTILE = (
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20).map(str.strip)
 
 
-def refused(code, call, *args, **knobs):
+def refused(code, call, *args, **params):
     """Assert that a call is refused with a code, and return the diagnostic."""
-    with pytest.raises(Refused) as caught:
-        call(*args, **knobs)
+    with pytest.raises(RecipeError) as caught:
+        call(*args, **params)
     assert caught.value.diagnostics[0].code == code
     return caught.value.diagnostics[0]
 

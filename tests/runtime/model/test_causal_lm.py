@@ -9,10 +9,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
-from recipec.runtime.training.local import Local
+from recipec.runtime.training.local import LocalEngine
 from recipec.spec import machine
 from recipec.spec import policy as specs
 
@@ -21,22 +21,22 @@ LORA = specs.Lora(r=4)
 NEW = Origin("scratch")
 
 
-def make(root: Path, origin: Origin = NEW, **knobs) -> CausalLm:
+def make(root: Path, origin: Origin = NEW, **params) -> CausalLm:
     """Build or load a policy."""
-    spec = specs.CausalLm(**({"scratch": SCRATCH} if origin.kind == "scratch" else {}), **knobs)
-    return CausalLm(spec, Setting(root=root, cache=root / "cache", seed=0, stage="s", temperature=0.7), origin)
+    spec = specs.CausalLm(**({"scratch": SCRATCH} if origin.kind == "scratch" else {}), **params)
+    return CausalLm(spec, StageContext(root=root, cache=root / "cache", seed=0, stage="s", temperature=0.7), origin)
 
 
-def saved(root: Path, **knobs) -> Path:
+def saved(root: Path, **params) -> Path:
     """Save a new policy; return its folder."""
-    make(root, **knobs).save(root / "model")
+    make(root, **params).save(root / "model")
     return root / "model"
 
 
-def code(root: Path, origin: Origin, **knobs) -> str:
+def code(root: Path, origin: Origin, **params) -> str:
     """Return the code with which an origin is refused."""
-    with pytest.raises(Refused) as refused:
-        make(root, origin, **knobs)
+    with pytest.raises(RecipeError) as refused:
+        make(root, origin, **params)
     return refused.value.diagnostics[0].code
 
 
@@ -84,12 +84,12 @@ def test_chat_templates_are_sandboxed_and_checked(tmp_path):
     (tmp_path / "evil.jinja").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
     (tmp_path / "strict.jinja").write_text("{{ raise_exception('no user turns here') }}")
     for name in ("evil.jinja", "strict.jinja"):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             make(tmp_path, chat_template=name).render(messages)
         assert refused.value.diagnostics[0].code == "RC730"
     policy = make(tmp_path)
     policy.tokenizer.chat_template = None
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         policy.render(messages)
     assert refused.value.diagnostics[0].code == "RC729"
     assert code(tmp_path, NEW, chat_template="absent.jinja") == "RC730"
@@ -125,7 +125,7 @@ def test_a_saved_adapter_loads_with_transformers_and_peft(tmp_path, architecture
     """The folder holds base and adapter: transformers loads both, peft the adapter onto the base."""
     scratch = specs.Scratch(architecture=architecture, hidden_size=32, layers=2, heads=4, max_positions=64)
     spec = specs.CausalLm(scratch=scratch, lora=LORA)
-    policy = CausalLm(spec, Setting(root=tmp_path, cache=tmp_path, seed=0, stage="s", temperature=0.7), NEW)
+    policy = CausalLm(spec, StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s", temperature=0.7), NEW)
     assert all("lora_" in name for name in policy.trained())
     train(policy)
     folder = tmp_path / "model"
@@ -179,8 +179,8 @@ def test_a_second_generation_of_an_adapter_is_saved(tmp_path):
 @pytest.mark.parametrize("lora", [None, specs.Lora(r=4, dropout=0.1)])
 def test_a_loaded_state_continues_with_the_same_bits(tmp_path, lora):
     """Saved after two updates and loaded into a new policy, two more give the bits of four; dropout included."""
-    knobs = {"lora": lora, "dropout": 0.1}
-    whole, first, second = make(tmp_path, **knobs), make(tmp_path, **knobs), make(tmp_path, **knobs)
+    params = {"lora": lora, "dropout": 0.1}
+    whole, first, second = make(tmp_path, **params), make(tmp_path, **params), make(tmp_path, **params)
     for policy in (whole, first, second):
         policy.train()
     train(whole, 4)
@@ -349,7 +349,7 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
 def test_the_next_stage_reads_the_same_tokens(tmp_path, architecture):
     """What a stage saves, the next one encodes alike, characters outside the vocabulary included."""
     scratch = specs.Scratch(architecture=architecture, hidden_size=32, layers=1, heads=4)
-    first = CausalLm(specs.CausalLm(scratch=scratch), Setting(tmp_path, tmp_path, 0, "s"), NEW)
+    first = CausalLm(specs.CausalLm(scratch=scratch), StageContext(tmp_path, tmp_path, 0, "s"), NEW)
     first.save(tmp_path / "model")
     second = make(tmp_path, Origin("directory", "./model"))
     for text in ("2 + 2 = 4\n", "é", "a世b", "<eos> <unk>"):
@@ -363,7 +363,7 @@ def test_rows_beyond_the_positions_are_refused(tmp_path):
     tokens = torch.full((1, 65), 9)
     attend = torch.ones_like(tokens, dtype=torch.bool)
     policy(tokens[:, :64], attend[:, :64], attend[:, :64])
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         policy(tokens, attend, attend)
     assert refused.value.diagnostics[0].code == "RC736"
 
@@ -383,8 +383,8 @@ def test_the_engine_checkpoints_activations_when_told(tmp_path):
     policy.train()
     found = []
     for told in (False, True):
-        policy.setting.policy = policy
-        Local(machine.Local(gradient_checkpointing=told), policy.setting)
+        policy.context.policy = policy
+        LocalEngine(machine.Local(gradient_checkpointing=told), policy.context)
         assert policy.model.is_gradient_checkpointing == told
         policy(*rows())["logprob_RT"].sum().backward()
         found.append([p.grad.clone() for p in policy.trained().values()])

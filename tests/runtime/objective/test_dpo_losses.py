@@ -56,7 +56,7 @@ def computed(spec, pairs):
     rows = len(ratios)
     made = dpo(
         column_RT, torch.zeros_like(column_RT), torch.tensor([[False, True]]).expand(rows, 2),
-        torch.arange(rows) // 2, torch.arange(rows) % 2 == 1, torch.ones(rows), **spec.knobs(),
+        torch.arange(rows) // 2, torch.arange(rows) % 2 == 1, torch.ones(rows), **spec.params(),
     )  # fmt: skip
     made["loss"].backward()
     return float(made["loss"].detach()), ratios.grad.flatten().tolist()

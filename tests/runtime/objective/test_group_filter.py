@@ -16,8 +16,8 @@ from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.executor import Options
 from recipec.run.executor import run as execute
-from recipec.run.progress import Display
-from recipec.runtime.context import Setting
+from recipec.run.progress import Progress
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table
 from recipec.runtime.graph_runner import replayed
 from recipec.runtime.objective.group_filter import joined, run, with_signal
@@ -49,7 +49,7 @@ def ended(recipe, home):
     home.mkdir(exist_ok=True)
     (home / "a.jsonl").write_text(ROWS)
     try:
-        outcome = execute(compiled(recipe), Options(root=home, out=home / "run"), Display(quiet=True))
+        outcome = execute(compiled(recipe), Options(root=home, out=home / "run"), Progress(quiet=True))
     finally:
         torch.use_deterministic_algorithms(mode=False)
     assert outcome.finished, outcome.diagnostics
@@ -160,9 +160,9 @@ class Rows:
         total = Node("s/sum.reward_R", "compiler", "sum_rewards", "", {}, (), ("reward_R", "failed_R"), "0")
         self.nodes = (sampler, reward, total)
         self.graph = SimpleNamespace(loop=Loop("s/steps", "steps", (Loop("s/r", "resamples", self.nodes, ()),), ()))
-        self.setting = SimpleNamespace(attempt=0)
-        self.source = Table({"prompt_P": list("abcdef")}, Setting(Path(), Path(), 0, "s"), shuffle=False)
-        self.walk, self.values, self.per_step = self, {}, 2
+        self.context = SimpleNamespace(attempt=0)
+        self.source = Table({"prompt_P": list("abcdef")}, StageContext(Path(), Path(), 0, "s"), shuffle=False)
+        self.runner, self.values, self.per_step = self, {}, 2
         self.recorded = {}
 
     def run(self, nodes, values):
@@ -171,15 +171,15 @@ class Rows:
             return {}
         prompts = values[Value("prompt_P", "s/data")]
         count = 2 * len(prompts)
-        reward_R = torch.tensor(self.tries[self.setting.attempt], dtype=torch.float64)[:count]
+        reward_R = torch.tensor(self.tries[self.context.attempt], dtype=torch.float64)[:count]
         if "s/reward.r" in self.recorded:
             reward_R = replayed(reward_R, self.recorded["s/reward.r"])
-        episodes = torch.arange(count) + 10 * self.setting.attempt
+        episodes = torch.arange(count) + 10 * self.context.attempt
         given = (torch.arange(count) // 2, episodes)
         values |= {Value(s, "s/sampler"): column for s, column in zip(GIVEN, given, strict=True)}
         values |= {Value("reward_R", n.id): reward_R for n in nodes[1:]}
         values[Value("failed_R", "s/sum.reward_R")] = reward_R.isnan()
-        return {"num_tokens": 5.0 * (1 + self.setting.attempt), "tokens/generated": 4.0}
+        return {"num_tokens": 5.0 * (1 + self.context.attempt), "tokens/generated": 4.0}
 
 
 GIVEN = ("by_prompt_R", "episode_id_R")
@@ -213,4 +213,4 @@ def test_every_try_draws_anew(tmp_path):
     prompts, episodes, _, metrics = walked(stage, tmp_path / "step-000000.jsonl")
     assert (prompts, episodes) == (["d", "e"], [12, 13, 20, 21])
     assert metrics["groups/filtered"] == 3
-    assert stage.setting.attempt == 0
+    assert stage.context.attempt == 0

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.objective.grouping import anchor_state, state_key
 
 TEXTS = st.lists(st.tuples(st.integers(0, 1), st.text("ab c", max_size=12)), max_size=12)
@@ -64,10 +64,10 @@ def test_long_text_leaves_popular_letters_out():
 def test_states_that_cannot_be_compared():
     """Numbers are not similar, and objects are not data."""
     for states, threshold, code in ([[1], 0.5, "RC795"], [[object()], None, "RC796"]):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RecipeError) as refused:
             groups(states, threshold=threshold)
         assert refused.value.diagnostics[0].code == code
     endless: list = []
     endless.append([endless, "x"])
-    with pytest.raises(Refused):
+    with pytest.raises(RecipeError):
         groups([endless])

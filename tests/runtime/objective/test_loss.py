@@ -1,4 +1,4 @@
-"""Objectives: what each knob does to one token."""
+"""Objectives: what each parameter does to one token."""
 
 import math
 
@@ -9,14 +9,14 @@ from recipec.runtime.objective.loss import clipped, dpo
 from recipec.spec.loss import Clipped, Dpo
 
 
-def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **knobs):
+def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **params):
     """Return the outputs and the gradient of a batch of one trained token."""
     column = lambda x: torch.tensor([[float(x)]], dtype=torch.float64)  # noqa: E731
     logprob_RT = column(logprob).requires_grad_()
     flag = torch.tensor([[True]])
     made = clipped(
         logprob_RT, column(old), column(credit), flag, flag.long(), flag.double(),
-        column(reference), column(3.0), column(sampler), **Clipped(**knobs).knobs(),
+        column(reference), column(3.0), column(sampler), **Clipped(**params).params(),
     )  # fmt: skip
     made["loss"].backward()
     return {name: float(value.detach()) for name, value in made.items()}, float(logprob_RT.grad)
@@ -98,13 +98,13 @@ def test_sampler_correction(how, sampler, factor):
     assert made["metric/sampling/importance_sampling_ratio/mean"] == pytest.approx(factor)
 
 
-def rows(drift, trained, turn, credit, **knobs):
+def rows(drift, trained, turn, credit, **params):
     """Return loss and gradient of rows with weight 1 on every trained token."""
     logprob_RT = torch.tensor(drift, dtype=torch.float64, requires_grad=True)
     trained_RT = torch.tensor(trained, dtype=torch.bool)
     made = clipped(
         logprob_RT, torch.zeros_like(logprob_RT), torch.tensor(credit) * trained_RT, trained_RT,
-        torch.tensor(turn), trained_RT.double(), None, None, None, **Clipped(epsilon=1.0, **knobs).knobs(),
+        torch.tensor(turn), trained_RT.double(), None, None, None, **Clipped(epsilon=1.0, **params).params(),
     )  # fmt: skip
     made["loss"].backward()
     return float(made["loss"].detach()), logprob_RT.grad.tolist()
@@ -127,20 +127,20 @@ def test_own_gradient_leaves_the_value():
     assert own_slope == [pytest.approx([math.exp(0.3), 3 * math.exp(0.3)])]
 
 
-def pair(**knobs):
+def pair(**params):
     """Return the outputs for one pair with log-ratios 1 (chosen, two tokens) and -1 (rejected, one token)."""
     logprob_RT = torch.tensor([[5.0, -1.0, -1.0], [5.0, -4.0, 5.0]])
     reference_RT = torch.tensor([[7.0, -1.5, -1.5], [7.0, -3.0, 7.0]])
     trained_RT = torch.tensor([[False, True, True], [False, True, False]])
     made = dpo(
         logprob_RT, reference_RT, trained_RT, torch.tensor([8, 8]), torch.tensor([True, False]),
-        torch.ones(2), **Dpo(beta=0.5, **knobs).knobs(),
+        torch.ones(2), **Dpo(beta=0.5, **params).params(),
     )  # fmt: skip
     return {name: float(value) for name, value in made.items()}
 
 
 @pytest.mark.parametrize(
-    ("knobs", "loss"),
+    ("params", "loss"),
     [
         ({}, math.log1p(math.exp(-1.0))),
         ({"label_smoothing": 0.1}, 0.9 * math.log1p(math.exp(-1.0)) + 0.1 * math.log1p(math.exp(1.0))),
@@ -149,9 +149,9 @@ def pair(**knobs):
         ({"length_normalised": True}, math.log1p(math.exp(-0.75))),
     ],
 )
-def test_preference(knobs, loss):
+def test_preference(params, loss):
     """Each variant of the objective at a margin of two nats (one and a half a token)."""
-    assert pair(**knobs)["loss"] == pytest.approx(loss, abs=1e-6)
+    assert pair(**params)["loss"] == pytest.approx(loss, abs=1e-6)
 
 
 def test_preference_metrics():
@@ -177,7 +177,7 @@ def test_rows_of_pairs_come_in_any_order():
     found = []
     for order in ([0, 1, 2, 3, 4, 5], [5, 2, 0, 4, 3, 1]):
         rows = (column[order] for column in (logprob_RT, reference_RT, trained_RT, pair_R, chosen_R, weight_R))
-        found.append({name: float(value) for name, value in dpo(*rows, **Dpo().knobs()).items()})
+        found.append({name: float(value) for name, value in dpo(*rows, **Dpo().params()).items()})
     assert found[1] == pytest.approx(found[0])
 
 
@@ -186,5 +186,5 @@ def test_split_pair_is_our_bug():
     row = torch.zeros(1, 1)
     with pytest.raises(AssertionError, match="pair"):
         dpo(
-            row, row, row.bool(), torch.tensor([0]), torch.tensor([True]), torch.ones(1), **Dpo().knobs(),
+            row, row, row.bool(), torch.tensor([0]), torch.tensor([True]), torch.ones(1), **Dpo().params(),
         )  # fmt: skip

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
 from recipec.spec import policy as specs
@@ -19,9 +19,9 @@ LORA = specs.Lora(r=4)
 
 def load(folder: Path, spec: specs.CausalLm, origin: Origin, **also) -> CausalLm:
     """Load a policy into a setting of its own."""
-    setting = Setting(root=folder, cache=folder / "cache", seed=0, stage="s", temperature=0.7, **also)
-    setting.policy = CausalLm(spec, setting, origin)
-    return setting.policy
+    context = StageContext(root=folder, cache=folder / "cache", seed=0, stage="s", temperature=0.7, **also)
+    context.policy = CausalLm(spec, context, origin)
+    return context.policy
 
 
 def rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -55,7 +55,7 @@ def test_frozen_is_the_policy_that_entered(tmp_path, lora):
     """After updates the frozen reference still gives the first log-probabilities, and the policy does not."""
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH, lora=lora), Origin("scratch"))
     entered = policy(*rows())["logprob_RT"].detach()
-    frozen = Frozen(reference.Frozen(), policy.setting)
+    frozen = Frozen(reference.Frozen(), policy.context)
     assert frozen.mode == ("adapter_off" if lora else "weights_copy")
     train(policy)
     found = frozen(*rows())["ref_logprob_RT"]
@@ -71,7 +71,7 @@ def test_frozen_under_a_continued_adapter_is_not_the_base(tmp_path):
     entered = policy(*rows())["logprob_RT"].detach()
     with policy.without_adapter():
         base = policy(*rows())["logprob_RT"].detach()
-    frozen = Frozen(reference.Frozen(), policy.setting)
+    frozen = Frozen(reference.Frozen(), policy.context)
     assert frozen.mode == "adapter_copy"
     assert set(frozen.copies) == set(policy.trained())
     train(policy)
@@ -84,7 +84,7 @@ def test_frozen_after_a_merge_is_the_merged_policy(tmp_path):
     parent = trained_adapter(tmp_path)
     whole = load(tmp_path, specs.CausalLm(), Origin("directory", str(parent), adapter="continue"))
     policy = load(tmp_path, specs.CausalLm(lora=specs.Lora(r=2)), Origin("directory", str(parent), adapter="merge"))
-    frozen = Frozen(reference.Frozen(), policy.setting)
+    frozen = Frozen(reference.Frozen(), policy.context)
     train(policy)
     assert frozen.mode == "adapter_off"
     assert torch.allclose(frozen(*rows())["ref_logprob_RT"], whole(*rows())["logprob_RT"], atol=1e-5)
@@ -93,7 +93,7 @@ def test_frozen_after_a_merge_is_the_merged_policy(tmp_path):
 def test_the_reference_leaves_the_policy_alone(tmp_path):
     """Asking the reference changes neither weights nor mode nor gradients of the policy."""
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH), Origin("scratch"))
-    frozen = Frozen(reference.Frozen(), policy.setting)
+    frozen = Frozen(reference.Frozen(), policy.context)
     train(policy)
     policy.train()
     before = policy.fingerprint()
@@ -112,7 +112,7 @@ def test_another_model_is_loaded_with_its_adapter(tmp_path):
     expected = whole(*rows())["logprob_RT"]
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH), Origin("scratch"), artifacts={"explore.policy": parent})
     for named in ("./parent", "explore"):
-        frozen = Frozen(reference.Frozen(from_=named), policy.setting)
+        frozen = Frozen(reference.Frozen(from_=named), policy.context)
         assert torch.allclose(frozen(*rows())["ref_logprob_RT"], expected, atol=1e-5)
 
 
@@ -121,8 +121,8 @@ def test_another_model_with_another_tokenizer_is_refused(tmp_path):
     scratch = SCRATCH.model_copy(update={"tokenizer": "bytes"})
     load(tmp_path, specs.CausalLm(scratch=scratch), Origin("scratch")).save(tmp_path / "other")
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH), Origin("scratch"))
-    with pytest.raises(Refused) as refused:
-        Frozen(reference.Frozen(from_="./other"), policy.setting)
+    with pytest.raises(RecipeError) as refused:
+        Frozen(reference.Frozen(from_="./other"), policy.context)
     assert refused.value.diagnostics[0].code == "RC725"
 
 
@@ -130,7 +130,7 @@ def test_another_model_with_another_tokenizer_is_refused(tmp_path):
 def test_lagged_follows_every_so_many_updates(tmp_path, lora):
     """The copy is refreshed after each period, and a loaded state gives the same copy."""
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH, lora=lora), Origin("scratch"))
-    lagged = Lagged(reference.Lagged(sync_every_updates=2), policy.setting)
+    lagged = Lagged(reference.Lagged(sync_every_updates=2), policy.context)
     entered = policy(*rows())["logprob_RT"].detach()
     train(policy)
     lagged.after_update(1)
@@ -140,7 +140,7 @@ def test_lagged_follows_every_so_many_updates(tmp_path, lora):
     assert torch.equal(lagged(*rows())["ref_logprob_RT"], copied)
     state = lagged.state()
     train(policy)
-    other = Lagged(reference.Lagged(sync_every_updates=2), replace(policy.setting))
+    other = Lagged(reference.Lagged(sync_every_updates=2), replace(policy.context))
     other.load(state)
     assert torch.equal(other(*rows())["ref_logprob_RT"], copied)
     assert other.synced == 2

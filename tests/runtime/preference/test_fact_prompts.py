@@ -2,9 +2,9 @@
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.prompt_builder import Asked, Layout, Past, Shown, read_action
+from recipec.runtime.environment.prompt_builder import Observation, PastTurn, PromptBuilder, PromptInput, read_action
 
 CHAT = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<eos>\n{% endfor %}"
@@ -14,8 +14,8 @@ FORGETS = CHAT.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}
 UNENDS = CHAT.replace("<eos>\n", "{% if m.role != 'assistant' or loop.length < 5 %}<eos>{% endif %}\n")
 TRIMS = CHAT.replace("{{ m.content }}", "{{ m.content | trim }}")
 TASK = Task(3, "p", (5,), {"colour": "red"})
-KITCHEN, HALL = Shown("You are in a kitchen.", ("look", "go north")), Shown("You are in a hall.")
-PAST = tuple(Past(Shown(f"room {i}"), f"go {i}", f"<action>go {i}</action>") for i in range(1, 5))
+KITCHEN, HALL = Observation("You are in a kitchen.", ("look", "go north")), Observation("You are in a hall.")
+PAST = tuple(PastTurn(Observation(f"room {i}"), f"go {i}", f"<action>go {i}</action>") for i in range(1, 5))
 
 
 def chat(policy, template):
@@ -25,8 +25,8 @@ def chat(policy, template):
 
 def test_window_shows_the_last_turns_with_their_numbers(text_setting):
     """The prompt holds the goal, the last two turns and what is seen now, and nothing older."""
-    layout = Layout(text_setting, 2, None, "world", max_turns=9)
-    (ids,) = layout.contexts([Asked(TASK, "find the mug", KITCHEN, PAST)])
+    layout = PromptBuilder(text_setting, 2, None, "world", max_turns=9)
+    (ids,) = layout.contexts([PromptInput(TASK, "find the mug", KITCHEN, PAST)])
     text = text_setting.policy.decode(ids)
     assert "find the mug" in text
     assert "[Step 3] Observation: room 3\n[Step 3] Action: go 3\n[Step 4] Observation: room 4" in text
@@ -39,9 +39,9 @@ def test_window_shows_the_last_turns_with_their_numbers(text_setting):
 def test_window_is_one_message_of_the_chat_template(text_setting):
     """With a chat template the prompt is the user's message, after the system message of the task."""
     chat(text_setting.policy, CHAT)
-    layout = Layout(text_setting, 0, None, "world")
+    layout = PromptBuilder(text_setting, 0, None, "world")
     task = Task(0, [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "p"}], (5,))
-    (ids,) = layout.contexts([Asked(task, "", HALL, PAST)])
+    (ids,) = layout.contexts([PromptInput(task, "", HALL, PAST)])
     text = text_setting.policy.decode(ids)
     assert text.startswith("<|system|>\nBe kind.")
     assert text.count("<|user|>") == 1
@@ -54,11 +54,11 @@ def test_plain_prompts_leave_the_chat_template_out(text_setting, history):
     """With `chat: false` prompts are the template's text alone, also where the tokenizer has a chat template."""
     (text_setting.root / "t.j2").write_text("{{ observation }} >")
     chat(text_setting.policy, CHAT)
-    layout = Layout(text_setting, history, "t.j2", "world", chat=False)
-    (context,) = layout.contexts([Asked(TASK, "", HALL)])
+    layout = PromptBuilder(text_setting, history, "t.j2", "world", chat=False)
+    (context,) = layout.contexts([PromptInput(TASK, "", HALL)])
     decode, kept = text_setting.policy.decode, (*context, *text_setting.policy.encode(" look"))
     assert decode(context) == "You are in a hall. >"
-    (later,) = layout.contexts([Asked(TASK, "", KITCHEN, (Past(HALL, "look", " look"),), kept)])
+    (later,) = layout.contexts([PromptInput(TASK, "", KITCHEN, (PastTurn(HALL, "look", " look"),), kept)])
     layout.close()
     assert "<|" not in decode(later)
 
@@ -67,8 +67,8 @@ def test_own_template_sees_columns_and_decides_about_tags(text_setting):
     """The user's template is rendered with the task's columns; without a tag in it the whole turn is the action."""
     (text_setting.root / "t.j2").write_text("{{ task.colour }} {{ goal }} {{ observation }} {{ turn }}:")
     chat(text_setting.policy, None)
-    layout = Layout(text_setting, 0, "t.j2", "world")
-    contexts = layout.contexts([Asked(TASK, "g", HALL), Asked(TASK, "g", HALL, PAST)])
+    layout = PromptBuilder(text_setting, 0, "t.j2", "world")
+    contexts = layout.contexts([PromptInput(TASK, "g", HALL), PromptInput(TASK, "g", HALL, PAST)])
     layout.close()
     decode = text_setting.policy.decode
     assert [decode(c) for c in contexts] == ["red g You are in a hall. 1:", "red g You are in a hall. 5:"]
@@ -81,12 +81,12 @@ def test_missing_and_broken_templates_are_refused(text_setting):
     (text_setting.root / "bad.j2").write_text("{% if %}")
     (text_setting.root / "col.j2").write_text("{{ nothing }}")
     for name, code in {"none.j2": "RC700", "bad.j2": "RC712"}.items():
-        with pytest.raises(Refused) as caught:
-            Layout(text_setting, 0, name, "world")
+        with pytest.raises(RecipeError) as caught:
+            PromptBuilder(text_setting, 0, name, "world")
         assert caught.value.diagnostics[0].code == code
-    layout = Layout(text_setting, 0, "col.j2", "world")
-    with pytest.raises(Refused) as caught:
-        layout.contexts([Asked(TASK, "g", HALL, PAST)])
+    layout = PromptBuilder(text_setting, 0, "col.j2", "world")
+    with pytest.raises(RecipeError) as caught:
+        layout.contexts([PromptInput(TASK, "g", HALL, PAST)])
     layout.close()
     assert caught.value.diagnostics[0].code == "RC711"
     assert "turn 5 of task 3" in caught.value.diagnostics[0].message
@@ -98,14 +98,14 @@ def test_appended_turns_extend_what_was_sampled(text_setting, template, ended):
     """Each context begins with the one before and the ids of the turn, exactly; the end of a turn is there once."""
     policy = text_setting.policy
     chat(policy, template)
-    layout = Layout(text_setting, "append_only", None, "world", max_turns=9)
-    (context,) = layout.contexts([Asked(TASK, "g", KITCHEN)])
-    past: tuple[Past, ...] = ()
+    layout = PromptBuilder(text_setting, "append_only", None, "world", max_turns=9)
+    (context,) = layout.contexts([PromptInput(TASK, "g", KITCHEN)])
+    past: tuple[PastTurn, ...] = ()
     for _ in range(3):
         text = "<think>a</think><action>look</action>"
         kept = (*context, *policy.encode(text), *([policy.eos_id] if ended else []))
-        past = (*past, Past(KITCHEN if not past else HALL, "look", text))
-        (found,) = layout.contexts([Asked(TASK, "g", HALL, past, kept)])
+        past = (*past, PastTurn(KITCHEN if not past else HALL, "look", text))
+        (found,) = layout.contexts([PromptInput(TASK, "g", HALL, past, kept)])
         assert found[: len(kept)] == kept
         assert "You are in a hall." in policy.decode(found[len(kept) :])
         context = found
@@ -119,11 +119,11 @@ def test_template_that_rewrites_earlier_turns_is_detected(text_setting, template
     """A template that drops thinking or trims an answer gives None; the answer it keeps goes on."""
     policy = text_setting.policy
     chat(policy, template)
-    layout = Layout(text_setting, "append_only", None, "world")
+    layout = PromptBuilder(text_setting, "append_only", None, "world")
     for said, whole in {text: False, "<action>b</action>": True}.items():
-        (context,) = layout.contexts([Asked(TASK, "", KITCHEN)])
+        (context,) = layout.contexts([PromptInput(TASK, "", KITCHEN)])
         kept = (*context, *policy.encode(said))
-        (found,) = layout.contexts([Asked(TASK, "", HALL, (Past(KITCHEN, "b", said),), kept)])
+        (found,) = layout.contexts([PromptInput(TASK, "", HALL, (PastTurn(KITCHEN, "b", said),), kept)])
         assert (found is not None) == whole
 
 
@@ -132,14 +132,14 @@ def test_template_that_drops_only_control_tokens_is_detected(text_setting):
     policy = text_setting.policy
     for template, whole in {UNENDS: [True, False], CHAT: [True, True]}.items():
         chat(policy, template)
-        layout = Layout(text_setting, "append_only", None, "world")
-        (context,) = layout.contexts([Asked(TASK, "", KITCHEN)])
-        past: tuple[Past, ...] = ()
+        layout = PromptBuilder(text_setting, "append_only", None, "world")
+        (context,) = layout.contexts([PromptInput(TASK, "", KITCHEN)])
+        past: tuple[PastTurn, ...] = ()
         found = []
         for _ in range(2):
             kept = (*context, *policy.encode("b"), policy.eos_id)
-            past = (*past, Past(HALL if past else KITCHEN, "b", "b"))
-            (after,) = layout.contexts([Asked(TASK, "", HALL, past, kept)])
+            past = (*past, PastTurn(HALL if past else KITCHEN, "b", "b"))
+            (after,) = layout.contexts([PromptInput(TASK, "", HALL, past, kept)])
             found.append(after is not None)
             context = after or context
         layout.close()
@@ -152,13 +152,13 @@ def test_what_a_world_says_is_never_a_control_token(text_setting, template, hist
     """An observation that spells the end token is letters."""
     policy = text_setting.policy
     chat(policy, template)
-    evil = Shown(f"a {policy.tokenizer.eos_token} b", (policy.tokenizer.eos_token,))
-    layout = Layout(text_setting, history, None, "world")
+    evil = Observation(f"a {policy.tokenizer.eos_token} b", (policy.tokenizer.eos_token,))
+    layout = PromptBuilder(text_setting, history, None, "world")
     counts = []
     for shown in (evil, HALL):
-        (context,) = layout.contexts([Asked(TASK, "g", HALL)])
+        (context,) = layout.contexts([PromptInput(TASK, "g", HALL)])
         kept = (*context, *policy.encode("<action>x</action>"))
-        (found,) = layout.contexts([Asked(TASK, "g", shown, (Past(HALL, "x", "<action>x</action>"),), kept)])
+        (found,) = layout.contexts([PromptInput(TASK, "g", shown, (PastTurn(HALL, "x", "<action>x</action>"),), kept)])
         counts.append(found.count(policy.eos_id))
     assert counts[0] == counts[1]
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from support.images import ask, build, noise
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.knowledge.consistency import KgConsistency, judge, topic
 from recipec.runtime.knowledge.triples import Triples
 from recipec.runtime.model.causal_lm import CausalLm, Origin
-from recipec.runtime.preference.fact_prompts import Informer
+from recipec.runtime.preference.fact_prompts import FactPromptBuilder
 from recipec.runtime.preference.kg_pairs import KgRag, KgRank
-from recipec.runtime.preference.sample_answers import Answer, Answering, Ask
+from recipec.runtime.preference.sample_answers import Answer, AnswerRequest, AnswerSampler
 from recipec.spec import knowledge, policy, preference, reward, sampler
 
 FACTS = """\
@@ -31,89 +31,89 @@ SCRATCH = policy.Scratch(hidden_size=16, layers=1, heads=2, intermediate_size=32
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory):
+def context(tmp_path_factory):
     """A setting with a graph of two diseases, a policy from scratch and a sampler."""
     root = tmp_path_factory.mktemp("facts")
     (root / "facts.tsv").write_text(FACTS)
-    made = Setting(root=root, cache=root / "cache", seed=0, stage="align")
+    made = StageContext(root=root, cache=root / "cache", seed=0, stage="align")
     made.policy = CausalLm(policy.CausalLm(scratch=SCRATCH), made, Origin("scratch"))
     made.knowledge = Triples(knowledge.Triples(path="facts.tsv", closed=("has symptom",)), made)
     made.sampler = sampler.Chain(num_generations=2, max_completion_length=8)
     return made
 
 
-def task(setting, text, id_=0, **columns):
+def task(context, text, id_=0, **columns):
     """Encode a plain prompt."""
-    return Task(id_, text, tuple(setting.policy.encode(text)), columns)
+    return Task(id_, text, tuple(context.policy.encode(text)), columns)
 
 
-def informed(setting, text="What helps against psoriasis?", **knobs):
+def informed(context, text="What helps against psoriasis?", **params):
     """Put facts before one question."""
-    informer = Informer(preference.KgRag(**knobs), setting, 8)
-    return informer, informer([task(setting, text)])
+    informer = FactPromptBuilder(preference.KgRag(**params), context, 8)
+    return informer, informer([task(context, text)])
 
 
-def test_facts_stand_before_the_question(setting):
+def test_facts_stand_before_the_question(context):
     """The prompt has the facts around the entity of the question, in words; the task itself is as it was."""
-    _, (told,) = informed(setting)
+    _, (told,) = informed(context)
     assert told.about == [triple.subject for triple in told.triples][:1]
     assert told.facts == ["psoriasis has symptom itching.", "psoriasis has symptom scaling.",
                           "psoriasis is treated with calcipotriol."]  # fmt: skip
-    text = setting.policy.decode(told.task.prompt_ids)
+    text = context.policy.decode(told.task.prompt_ids)
     assert text.index(told.facts[2]) < text.index("What helps against psoriasis?")
     assert told.own.prompt == "What helps against psoriasis?"
 
 
-def test_further_hops_and_chosen_relations(setting):
+def test_further_hops_and_chosen_relations(context):
     """Facts about what was found come with a second hop; relations can be chosen."""
-    _, (told,) = informed(setting, hops=2)
+    _, (told,) = informed(context, hops=2)
     assert "calcipotriol is sold as a cream." in told.facts
-    _, (told,) = informed(setting, relations=("is treated with",))
+    _, (told,) = informed(context, relations=("is treated with",))
     assert told.facts == ["psoriasis is treated with calcipotriol."]
 
 
-@pytest.mark.parametrize("knobs", [{"max_facts": 1}, {"max_fact_tokens": 40}])
-def test_facts_are_bounded(setting, knobs):
+@pytest.mark.parametrize("params", [{"max_facts": 1}, {"max_fact_tokens": 40}])
+def test_facts_are_bounded(context, params):
     """No more facts than asked, in number and in tokens: a later one is left out, none is cut."""
-    _, (told,) = informed(setting, **knobs)
+    _, (told,) = informed(context, **params)
     assert told.facts == ["psoriasis has symptom itching."]
     assert len(told.triples) == 1
 
 
-def test_facts_leave_room_for_the_answer(setting):
+def test_facts_leave_room_for_the_answer(context):
     """Where prompt, facts and answer would pass the model's positions, facts are left out until they fit."""
     question = "Why is psoriasis so common? " + "x" * 160
-    _, (whole,) = informed(setting, "psoriasis?", template=None)
-    _, (told,) = informed(setting, question)
+    _, (whole,) = informed(context, "psoriasis?", template=None)
+    _, (told,) = informed(context, question)
     assert len(told.facts) < len(whole.facts)
     assert len(told.task.prompt_ids) + 8 <= 400
-    longer = [told for more in range(0, 32, 4) for told in informed(setting, question + "x" * more)[1]]
+    longer = [told for more in range(0, 32, 4) for told in informed(context, question + "x" * more)[1]]
     assert len(longer) > 4
     assert all(len(told.task.prompt_ids) + 8 <= 400 for told in longer)
-    informer, none = informed(setting, question, min_triples=3)
+    informer, none = informed(context, question, min_triples=3)
     assert not none
     assert informer.left_out == {"few_triples": 1}
 
 
-def test_a_question_about_nothing_known(setting):
+def test_a_question_about_nothing_known(context):
     """A question in which no entity stands makes no pair and is counted."""
-    informer, none = informed(setting, "What time is it?")
+    informer, none = informed(context, "What time is it?")
     assert not none
     assert informer.left_out == {"unlinked": 1}
 
 
-def test_a_label_that_spells_a_control_token_stays_letters(setting, tmp_path):
+def test_a_label_that_spells_a_control_token_stays_letters(context, tmp_path):
     """Retrieved text is text: an end-of-text token in a label is spelled out, in plain prompts and in messages."""
-    end = setting.policy.tokenizer.eos_token
+    end = context.policy.tokenizer.eos_token
     (tmp_path / "facts.tsv").write_text(f"psoriasis\thas symptom\ta{end}b\n")
-    own = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="align", policy=setting.policy)
+    own = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="align", policy=context.policy)
     own.knowledge = Triples(knowledge.Triples(path="facts.tsv"), own)
     _, (told,) = informed(own, "psoriasis?")
     assert end in told.facts[0]
-    assert setting.policy.eos_id not in told.task.prompt_ids
+    assert context.policy.eos_id not in told.task.prompt_ids
 
 
-def test_messages_keep_all_but_the_question(setting):
+def test_messages_keep_all_but_the_question(context):
     """In a conversation the user's last text gives way to facts and question; system, earlier turns and images stay."""
     said = [
         {"role": "system", "content": "Be brief."},
@@ -123,43 +123,43 @@ def test_messages_keep_all_but_the_question(setting):
     ]
     template = "{% for m in messages %}{{ m.role }}: {% if m.content is string %}{{ m.content }}{% else %}"
     template += "{% for p in m.content %}{{ p.text if p.type == 'text' else '#' }}{% endfor %}{% endif %};{% endfor %}"
-    setting.policy.tokenizer.chat_template = template
-    informer = Informer(preference.KgRag(max_facts=1), setting, 8)
-    (told,) = informer([Task(0, said, tuple(setting.policy.render(said)), {})])
-    text = setting.policy.decode(told.task.prompt_ids)
+    context.policy.tokenizer.chat_template = template
+    informer = FactPromptBuilder(preference.KgRag(max_facts=1), context, 8)
+    (told,) = informer([Task(0, said, tuple(context.policy.render(said)), {})])
+    text = context.policy.decode(told.task.prompt_ids)
     assert text.startswith("system: Be brief.;user: Hello.;assistant: Hello.;user: #These facts")
     assert text.endswith("Is it psoriasis?;")
     assert told.own.prompt is said
     assert said[3]["content"][1]["text"] == "Is it psoriasis?"
 
 
-def test_messages_keep_their_pictures(setting, tmp_path):
+def test_messages_keep_their_pictures(context, tmp_path):
     """A conversation about a picture is encoded with it, facts and all."""
     seeing = build(tmp_path)
-    seeing.setting.knowledge = setting.knowledge
+    seeing.context.knowledge = context.knowledge
     shown, said = (seeing.picture(noise(0), "a.png"),), ask(1, "Is it psoriasis?")
     asked = Task(0, said, tuple(seeing.render(said, images=shown)), images=shown)
-    (told,) = Informer(preference.KgRag(max_facts=1), seeing.setting, 8)([asked])
+    (told,) = FactPromptBuilder(preference.KgRag(max_facts=1), seeing.context, 8)([asked])
     assert told.task.images == shown
     assert len(places(told.task.prompt_ids, shown)) == 1
     assert "psoriasis has symptom itching." in seeing.decode(told.task.prompt_ids)
 
 
-def test_a_template_must_show_facts_and_question(setting):
+def test_a_template_must_show_facts_and_question(context):
     """A template of the user's that leaves either out is refused before anything is sampled."""
-    (setting.root / "t.j2").write_text("{{ question }}")
-    with pytest.raises(Refused) as refused:
-        informed(setting, template="t.j2")
+    (context.root / "t.j2").write_text("{{ question }}")
+    with pytest.raises(RecipeError) as refused:
+        informed(context, template="t.j2")
     assert refused.value.diagnostics[0].code == "RC887"
-    (setting.root / "t.j2").write_text("{{ question }} {{ facts | join('|') }} {{ entities[0] }}")
-    _, (told,) = informed(setting, template="t.j2", max_facts=1)
+    (context.root / "t.j2").write_text("{{ question }} {{ facts | join('|') }} {{ entities[0] }}")
+    _, (told,) = informed(context, template="t.j2", max_facts=1)
     assert told.task.prompt == "What helps against psoriasis? psoriasis has symptom itching. psoriasis"
 
 
-def test_claims_are_judged_and_scored(setting):
-    """Supported, contradicted and unknown claims have the values of the knobs; they add or are averaged."""
+def test_claims_are_judged_and_scored(context):
+    """Supported, contradicted and unknown claims have the values of the parameters; they add or are averaged."""
     text = "It has scaling. It has flushing. It is treated with metronidazole."
-    judged = judge(setting.knowledge, text, ["psoriasis"])
+    judged = judge(context.knowledge, text, ["psoriasis"])
     assert [claim["verdict"] for claim in judged.claims] == ["supported", "contradicted", "unknown"]
     assert judged.claims[0]["triples"] == [["psoriasis", "has symptom", "scaling", "facts.tsv:1"]]
     assert judged.score(preference.KgRank(supported=2.0, contradicted=-3.0, unknown=-0.5)) == -1.5
@@ -170,21 +170,21 @@ def test_claims_are_judged_and_scored(setting):
     ("columns", "about"),
     [({"disease": "rosacea"}, ["rosacea"]), ({"disease": ["rosacea", "psoriasis"]}, ["rosacea", "psoriasis"])],
 )
-def test_a_column_names_the_topic(setting, columns, about):
+def test_a_column_names_the_topic(context, columns, about):
     """What a question is about stands in a column where one is named, as a text or several."""
-    assert topic(setting.knowledge, task(setting, "Symptoms?", **columns), "disease", 1) == about
+    assert topic(context.knowledge, task(context, "Symptoms?", **columns), "disease", 1) == about
 
 
 @pytest.mark.parametrize("columns", [{}, {"disease": None}, {"disease": " "}, {"disease": 3}, {"disease": []}])
-def test_a_row_without_its_topic_is_refused(setting, columns):
+def test_a_row_without_its_topic_is_refused(context, columns):
     """A missing or empty topic is a coded error that names the row's task and what it has."""
-    with pytest.raises(Refused) as refused:
-        topic(setting.knowledge, task(setting, "Symptoms?", **columns), "disease", 1)
+    with pytest.raises(RecipeError) as refused:
+        topic(context.knowledge, task(context, "Symptoms?", **columns), "disease", 1)
     assert refused.value.diagnostics[0].code == "RC886"
 
 
 @pytest.mark.parametrize(
-    ("knobs", "values"),
+    ("params", "values"),
     [
         ({}, [1.0, -1.0, 0.0, 0.0]),
         ({"average": "sum"}, [2.0, -1.0, 0.0, 0.0]),
@@ -193,27 +193,27 @@ def test_a_row_without_its_topic_is_refused(setting, columns):
         ({"unknown": -0.5}, [1.0, -1.0, -0.5, 0.0]),
     ],
 )
-def test_the_reward_is_the_score_of_the_claims(setting, knobs, values):
+def test_the_reward_is_the_score_of_the_claims(context, params, values):
     """Rows are rewarded by their claims about the prompt's topic; a cap bounds them, silence has a value of its own."""
-    rewarded = KgConsistency(reward.KgConsistency(topic="disease", **knobs), setting)
+    rewarded = KgConsistency(reward.KgConsistency(topic="disease", **params), context)
     texts = ["Scaling and itching.", "Flushing.", "It is treated with metronidazole.", "Hm."]
-    found = rewarded([task(setting, "Symptoms?", disease="psoriasis")], torch.zeros(4, dtype=torch.int64), texts)
+    found = rewarded([task(context, "Symptoms?", disease="psoriasis")], torch.zeros(4, dtype=torch.int64), texts)
     assert found["reward_R"].tolist() == values
     assert found["metric/claims/supported"] == 0.5
 
 
-def test_rows_are_judged_by_their_own_prompt(setting):
+def test_rows_are_judged_by_their_own_prompt(context):
     """The same words are right about one disease and wrong about another."""
-    rewarded = KgConsistency(reward.KgConsistency(topic="disease"), setting)
-    tasks = [task(setting, "Symptoms?", disease=disease) for disease in ("rosacea", "psoriasis")]
+    rewarded = KgConsistency(reward.KgConsistency(topic="disease"), context)
+    tasks = [task(context, "Symptoms?", disease=disease) for disease in ("rosacea", "psoriasis")]
     found = rewarded(tasks, torch.tensor([1, 0, 0]), ["Flushing.", "Flushing.", "Itching."])
     assert found["reward_R"].tolist() == [-1.0, 1.0, -1.0]
 
 
-def test_the_reward_needs_facts(setting):
+def test_the_reward_needs_facts(context):
     """Without a graph the reward is refused, not 0."""
-    with pytest.raises(Refused) as refused:
-        KgConsistency(reward.KgConsistency(), Setting(root=setting.root, cache=setting.cache, seed=0, stage="s"))
+    with pytest.raises(RecipeError) as refused:
+        KgConsistency(reward.KgConsistency(), StageContext(root=context.root, cache=context.cache, seed=0, stage="s"))
     assert refused.value.diagnostics[0].code == "RC888"
 
 
@@ -230,17 +230,17 @@ def answered(maker, said):
     return maker
 
 
-def test_a_question_may_be_about_several(setting):
+def test_a_question_may_be_about_several(context):
     """As many entities of it as are asked for are its topic, and the facts before it are about them all."""
-    asked = task(setting, "Is it psoriasis or rosacea?")
-    topics = [topic(setting.knowledge, asked, None, most) for most in (1, 2)]
+    asked = task(context, "Is it psoriasis or rosacea?")
+    topics = [topic(context.knowledge, asked, None, most) for most in (1, 2)]
     assert topics == [["psoriasis"], ["psoriasis", "rosacea"]]
-    _, (told,) = informed(setting, asked.prompt, top_k=2)
+    _, (told,) = informed(context, asked.prompt, top_k=2)
     assert {triple.subject for triple in told.triples} == {"psoriasis", "rosacea"}
 
 
 @pytest.mark.parametrize(
-    ("knobs", "left_out"),
+    ("params", "left_out"),
     [
         ({"margin": 3.0, "min_claims": 3}, {}),
         ({"margin": 3.5}, {"below_margin": 1}),
@@ -248,42 +248,44 @@ def test_a_question_may_be_about_several(setting):
         ({"contradicted": 2.0, "average": "mean"}, {}),
     ],
 )
-def test_the_best_answer_is_chosen_over_the_worst(setting, knobs, left_out):
+def test_the_best_answer_is_chosen_over_the_worst(context, params, left_out):
     """By the score of their claims; a margin and a number of claims that are just reached are enough."""
     said = {"answer": ["Hm.", "Flushing.", "Scaling and itching.", "Itching."]}
-    maker = answered(KgRank(preference.KgRank(topic="disease", **knobs), setting), said)
-    asked = task(setting, "Symptoms?", disease="psoriasis")
+    maker = answered(KgRank(preference.KgRank(topic="disease", **params), context), said)
+    asked = task(context, "Symptoms?", disease="psoriasis")
     if left_out:
-        with pytest.raises(Refused):
+        with pytest.raises(RecipeError):
             maker([asked])
         assert {reason: count for reason, count in maker.left_out.items() if count} == left_out
         return
     made = maker([asked])
     (pair,) = maker.pairs
-    if "margin" in knobs:
+    if "margin" in params:
         assert (pair.chosen.text, pair.rejected.text, pair.margin) == ("Scaling and itching.", "Flushing.", 3.0)
     else:
         assert (pair.chosen.text, pair.rejected.text, pair.margin) == ("Flushing.", "Hm.", 2.0)
     assert made["prompt_P"] == [asked]
 
 
-def test_an_answer_with_facts_is_chosen_over_one_without(setting):
+def test_an_answer_with_facts_is_chosen_over_one_without(context):
     """Whatever they say, unless a margin asks for more; both are trained under the question alone."""
-    asked = [task(setting, f"Symptoms of {name}?", i) for i, name in enumerate(("psoriasis", "rosacea"))]
+    asked = [task(context, f"Symptoms of {name}?", i) for i, name in enumerate(("psoriasis", "rosacea"))]
     said = {"told": ["Flushing.", "Itching."], "answer": ["Itching.", "Flushing."]}
-    maker = answered(KgRag(preference.KgRag(), setting), said)
+    maker = answered(KgRag(preference.KgRag(), context), said)
     assert maker(asked)["prompt_P"] == asked * 2
     assert all((pair.chosen.seed[0], pair.rejected.seed[0]) == ("told", "answer") for pair in maker.pairs)
     assert sorted(pair.margin for pair in maker.pairs) == [-2.0, -2.0, 2.0, 2.0]
-    maker = answered(KgRag(preference.KgRag(margin=2.0), setting), said)
+    maker = answered(KgRag(preference.KgRag(margin=2.0), context), said)
     assert maker(asked)["prompt_P"] == asked
     assert [pair.chosen.text for pair in maker.pairs] == ["Itching.", "Flushing."]
     assert maker.left_out["below_margin"] == 2
 
 
-def test_answers_are_kept_for_what_they_depend_on(setting, tmp_path, monkeypatch):
-    """Asked the same by the same weights, what was kept is read; another picture, knob or weight is asked anew."""
-    own = Setting(root=setting.root, cache=setting.cache, seed=0, stage="align", home=tmp_path, sampler=setting.sampler)
+def test_answers_are_kept_for_what_they_depend_on(context, tmp_path, monkeypatch):
+    """Asked the same by the same weights, what was kept is read; another picture, parameter or weight is asked anew."""
+    own = StageContext(
+        root=context.root, cache=context.cache, seed=0, stage="align", home=tmp_path, sampler=context.sampler
+    )
     own.policy = CausalLm(policy.CausalLm(scratch=SCRATCH), own, Origin("scratch"))
     sampled = []
 
@@ -291,34 +293,34 @@ def test_answers_are_kept_for_what_they_depend_on(setting, tmp_path, monkeypatch
         sampled.append(len(asks))
         return [[Answer((5,), "x", True, (0, ask.way, n)) for n in range(answering.samples)] for ask in asks]
 
-    monkeypatch.setattr(Answering, "_sampled", sample)
-    plain = task(setting, "Symptoms?")
+    monkeypatch.setattr(AnswerSampler, "_sampled", sample)
+    plain = task(context, "Symptoms?")
     one, other = (replace(plain, images=(Picture(digest, "a.png", {}, (7,)),)) for digest in ("1f", "2e"))
     for asked, times in ((plain, 1), (plain, 1), (one, 2), (one, 2), (other, 3)):
-        first = Answering(own)([Ask("answer", asked)])
+        first = AnswerSampler(own)([AnswerRequest("answer", asked)])
         assert len(sampled) == times
-        assert Answering(own)([Ask("answer", asked)]) == first
+        assert AnswerSampler(own)([AnswerRequest("answer", asked)]) == first
     own.sampler = sampler.Chain(num_generations=2, max_completion_length=8, temperature=0.5)
-    Answering(own)([Ask("answer", other)])
+    AnswerSampler(own)([AnswerRequest("answer", other)])
     assert len(sampled) == 4
     with torch.no_grad():
         next(iter(own.policy.model.parameters())).add_(1)
-    Answering(own)([Ask("answer", other)])
+    AnswerSampler(own)([AnswerRequest("answer", other)])
     assert len(sampled) == 5
 
 
-def test_nothing_left_is_refused_with_the_counts(setting):
+def test_nothing_left_is_refused_with_the_counts(context):
     """A policy whose answers claim nothing gives no pair: the refusal says of what there was too little."""
-    ranked = KgRank(preference.KgRank(topic="disease"), setting)
-    with pytest.raises(Refused) as refused:
-        ranked([task(setting, "Symptoms?", i, disease="psoriasis") for i in range(3)])
+    ranked = KgRank(preference.KgRank(topic="disease"), context)
+    with pytest.raises(RecipeError) as refused:
+        ranked([task(context, "Symptoms?", i, disease="psoriasis") for i in range(3)])
     found = refused.value.diagnostics[0]
     assert found.code == "RC885"
     assert "3 few claims" in found.message
     assert "min_claims" in found.help
 
 
-def test_scores_are_finite(setting):
+def test_scores_are_finite(context):
     """A text without a claim scores 0 and no division by nothing."""
-    assert judge(setting.knowledge, "", []).score(preference.KgRank(average="mean")) == 0
-    assert math.isfinite(judge(setting.knowledge, "psoriasis", ["psoriasis"]).score(preference.KgRank()))
+    assert judge(context.knowledge, "", []).score(preference.KgRank(average="mean")) == 0
+    assert math.isfinite(judge(context.knowledge, "psoriasis", ["psoriasis"]).score(preference.KgRank()))

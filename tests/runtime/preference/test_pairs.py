@@ -20,7 +20,7 @@ def answer(text, ended=True, key=0):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "one", "other", "reason"),
+    ("params", "one", "other", "reason"),
     [
         ({}, "It is lichen planus.", "It is acne.", None),
         ({}, "It is acne.", "it  is ACNE", "equal"),
@@ -37,9 +37,9 @@ def answer(text, ended=True, key=0):
         ({"label": "disease", "tag": "a"}, "<a>lichen planus</a>", "So <a> Lichen planus </a>", None),
     ],
 )
-def test_filters(knobs, one, other, reason):
+def test_filters(params, one, other, reason):
     """Equal, empty, lopsided answers and those that disagree about the label make no pair."""
-    assert pair_files.reason_against(TASK, answer(one), answer(other), KgRank(**knobs)) == reason
+    assert pair_files.reason_against(TASK, answer(one), answer(other), KgRank(**params)) == reason
 
 
 def test_a_label_by_any_of_its_names():

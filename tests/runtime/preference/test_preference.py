@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.preference.best_vs_worst import BestVsWorst
 from recipec.spec import preference as specs
 
 
-def made(setting, rewards, **knobs):
+def made(context, rewards, **params):
     """``rewards``: by prompt, the rewards of its rows; the row's id says where it stands."""
-    folder = setting.root / "rollouts"
+    folder = context.root / "rollouts"
     folder.mkdir(exist_ok=True)
     lines = [
         json.dumps({
@@ -21,8 +21,8 @@ def made(setting, rewards, **knobs):
         for p, row in rewards.items() for i, reward in enumerate(row)
     ]  # fmt: skip
     (folder / "step-000000.jsonl").write_text("\n".join(lines))
-    setting.artifacts = {"explore.rollouts": folder}
-    return BestVsWorst(specs.BestVsWorst(rollouts="explore.rollouts", **knobs), setting)
+    context.artifacts = {"explore.rollouts": folder}
+    return BestVsWorst(specs.BestVsWorst(rollouts="explore.rollouts", **params), context)
 
 
 def ids(examples):
@@ -60,7 +60,7 @@ def test_rows_that_answer_other_words_are_no_pair(text_setting):
 
 def test_no_pair_is_refused(text_setting):
     """When nothing is left the stage does not start, and says what was left out."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         made(text_setting, {1: [1.0, 1.0]})()
     found = caught.value.diagnostics[0]
     assert found.code == "RC718"

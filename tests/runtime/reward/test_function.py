@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.reward.function import Function
 from recipec.runtime.user_code import load_functions
@@ -12,24 +12,24 @@ from recipec.spec import reward as specs
 TEXTS = ["a", "bb", "ccc"]
 
 
-def called(setting, text, *, chat=False, name="f", columns=None):
+def called(context, text, *, chat=False, name="f", columns=None):
     """Score three rows by a function of this text."""
-    path = setting.root / "rewards.py"
+    path = context.root / "rewards.py"
     path.write_text(text)
-    setting.functions = load_functions([path])
+    context.functions = load_functions([path])
     prompt = [{"role": "user", "content": "q"}] if chat else "q"
     columns = [{"answer": "1", "n": i} for i in range(3)] if columns is None else columns
     tasks = [Task(i, prompt, (1,), columns[i]) for i in range(3)]
     tokens_RT = torch.tensor([[1, 5, 0, 0], [1, 5, 6, 0], [1, 5, 6, 7]])
     trained_RT = torch.tensor([[0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]]).bool()
-    function = Function(specs.Function(name=name), setting)
+    function = Function(specs.Function(name=name), context)
     return function(tasks, torch.arange(3), TEXTS, tokens_RT, trained_RT)["reward_R"].tolist()
 
 
-def refused(setting, text, **how):
+def refused(context, text, **how):
     """Return the diagnostic that scoring gives."""
-    with pytest.raises(Refused) as caught:
-        called(setting, text, **how)
+    with pytest.raises(RecipeError) as caught:
+        called(context, text, **how)
     return caught.value.diagnostics[0]
 
 

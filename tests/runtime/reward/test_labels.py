@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.evaluation.metrics import Scored, summary
 from recipec.runtime.reward.labels import label_of, macro_f1, right_labels, vote
@@ -50,14 +50,14 @@ def test_no_valid_label_is_wrong():
     """The reward gives its wrong value to another label, to none, to several and to what is no answer."""
     task = Task(0, "?", (1,), {"disease": "Melanoma"})
     texts = ["<a>a melanoma</a>", "<a>dermatitis</a>", "<a>acne</a>", "<a>melanoma, dermatitis</a>", "melanoma"]
-    knobs = {"answer": "disease", "tag": "a", "labels": DISEASES, "correct": 7.0, "wrong": -1.0}
-    made = exact_match([task], torch.zeros(5, dtype=torch.int64), texts, **knobs)
+    params = {"answer": "disease", "tag": "a", "labels": DISEASES, "correct": 7.0, "wrong": -1.0}
+    made = exact_match([task], torch.zeros(5, dtype=torch.int64), texts, **params)
     assert made["reward_R"].tolist() == [7.0, -1.0, -1.0, -1.0, -1.0]
 
 
 def test_a_right_answer_outside_the_labels_is_refused():
     """A row whose answer is no label could never be answered right: the fault says which, and what labels there are."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         right_labels(Task(3, "?", (1,), {"disease": "melanom"}), "disease", DISEASES)
     (found,) = refused.value.diagnostics
     assert found.code == "RC895"

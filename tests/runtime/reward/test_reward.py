@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-from recipec.component import known
-from recipec.diagnostics.model import Refused
+from recipec.component import components_of
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.reward import math_verify, rule_based
 from recipec.runtime.reward.math_verify import MathVerify, Tally
@@ -83,17 +83,17 @@ def task(answer="3", **columns):
     return Task(0, "p", (1,), {"answer": answer, **columns})
 
 
-def scored(function, texts, tasks=None, **knobs):
+def scored(function, texts, tasks=None, **params):
     """Return the rewards of texts, all of one task or one each."""
     tasks = tasks or [task()]
     by_prompt_R = torch.zeros(len(texts), dtype=torch.int64) if len(tasks) == 1 else torch.arange(len(texts))
-    return function(tasks, by_prompt_R, texts, **knobs)["reward_R"].tolist()
+    return function(tasks, by_prompt_R, texts, **params)["reward_R"].tolist()
 
 
-def code_of(call, *arguments, **knobs):
+def code_of(call, *arguments, **params):
     """Return the code of the diagnostic that a call gives."""
-    with pytest.raises(Refused) as caught:
-        call(*arguments, **knobs)
+    with pytest.raises(RecipeError) as caught:
+        call(*arguments, **params)
     return caught.value.diagnostics[0].code
 
 
@@ -102,8 +102,8 @@ def verify(text_setting):
     """A math reward with the given timeout; its processes end with the test."""
     made = []
 
-    def make(timeout=20.0, **knobs):
-        made.append(MathVerify(specs.MathVerify(timeout=timeout, **knobs), text_setting))
+    def make(timeout=20.0, **params):
+        made.append(MathVerify(specs.MathVerify(timeout=timeout, **params), text_setting))
         return made[-1]
 
     yield make
@@ -113,7 +113,7 @@ def verify(text_setting):
 
 def test_every_reward_of_this_version_loads():
     """Each declared reward with an implementation can be imported under its name."""
-    for spec in known("reward").values():
+    for spec in components_of("reward").values():
         if spec.available():
             module, _, name = spec.impl.partition(":")
             assert callable(getattr(importlib.import_module(module), name))
@@ -121,23 +121,23 @@ def test_every_reward_of_this_version_loads():
 
 def test_exact_match_folds_case_and_space():
     """Right answers are text, numbers or a list of them; the last tag counts; a missing tag is wrong."""
-    knobs = {"labels": (), "answer": "answer", "correct": 7.0, "wrong": -1.0}
-    assert scored(rule_based.exact_match, [" NEW  york\n", "york"], [task("New York")], tag=None, **knobs) == [7, -1]
-    assert scored(rule_based.exact_match, ["4", "5", "6"], [task([4, "5"])], tag=None, **knobs) == [7, 7, -1]
+    params = {"labels": (), "answer": "answer", "correct": 7.0, "wrong": -1.0}
+    assert scored(rule_based.exact_match, [" NEW  york\n", "york"], [task("New York")], tag=None, **params) == [7, -1]
+    assert scored(rule_based.exact_match, ["4", "5", "6"], [task([4, "5"])], tag=None, **params) == [7, 7, -1]
     texts = ["<a>1</a><a> 3 </a>", "<a>3</a> <a>1</a>", "3", "<a>3", "</a>3<a>"]
-    assert scored(rule_based.exact_match, texts, tag="a", **knobs) == [7, -1, -1, -1, -1]
+    assert scored(rule_based.exact_match, texts, tag="a", **params) == [7, -1, -1, -1, -1]
 
 
 @pytest.mark.parametrize("value", [None, "", " ", [], ["a", None], True, {"a": 1}, math.nan, [math.inf]])
 def test_answers_that_nothing_matches(value):
     """A right answer that no text can equal stops the run instead of scoring everything wrong."""
-    knobs = {"labels": (), "answer": "answer", "tag": None, "correct": 1.0, "wrong": 0.0}
-    assert code_of(scored, rule_based.exact_match, ["x"], [task(value)], **knobs) == "RC742"
+    params = {"labels": (), "answer": "answer", "tag": None, "correct": 1.0, "wrong": 0.0}
+    assert code_of(scored, rule_based.exact_match, ["x"], [task(value)], **params) == "RC742"
 
 
 def test_a_missing_answer_column_is_named():
     """The columns that are there are told."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         scored(rule_based.exact_match, ["x"], [task()], answer="anser", tag=None, labels=(), correct=1.0, wrong=0.0)
     assert caught.value.diagnostics[0].code == "RC741"
     assert "did you mean `answer`?" in caught.value.diagnostics[0].help
@@ -153,8 +153,8 @@ def test_verifier_asks_the_task():
 
 def test_regex_matches_from_start_to_end():
     """The whole text must match, lines included."""
-    knobs = {"pattern": r"<think>.*</think>\s*\d+", "match": 1.0, "mismatch": -0.5}
-    assert scored(rule_based.regex_format, ["<think>a\nb</think> 4", "x<think></think>4", "4"], **knobs) == [
+    params = {"pattern": r"<think>.*</think>\s*\d+", "match": 1.0, "mismatch": -0.5}
+    assert scored(rule_based.regex_format, ["<think>a\nb</think> 4", "x<think></think>4", "4"], **params) == [
         1,
         -0.5,
         -0.5,
@@ -245,7 +245,7 @@ def test_more_than_one_failure_in_a_hundred_stops_the_run():
     tally.add(4, ["a"])
     tally.add(200, ["a", "b"])
     tally.add(99, ["a", "b"])
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         tally.add(1, [])
     found = caught.value.diagnostics[0]
     assert (found.code, "2 of 100" in found.message) == ("RC744", True)

@@ -17,7 +17,7 @@ characteristics:** rough
 def reward(text: str, **more: object) -> float:
     """Score one completion with the published values."""
     spec = Sections(sections=ASKED, **more)
-    return float(sections([], torch.zeros(1), [text], **spec.knobs() | {"sections": spec.sections})["reward_R"])
+    return float(sections([], torch.zeros(1), [text], **spec.params() | {"sections": spec.sections})["reward_R"])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_values_are_knobs():
     """Every value and both tags can be set; without sections none is missing."""
     text = "<t>why</t> <a>x</a>"
     spec = Sections(reasoning="t", answer="a", well_formed=1, nothing_between=10, complete=100, malformed=-1000)
-    scored = sections([], torch.zeros(2), [text, "x"], **spec.knobs() | {"sections": ()})["reward_R"]
+    scored = sections([], torch.zeros(2), [text, "x"], **spec.params() | {"sections": ()})["reward_R"]
     assert scored.tolist() == [111.0, -1000.0]
 
 

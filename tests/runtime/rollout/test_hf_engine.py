@@ -9,15 +9,15 @@ import torch
 from support.tiny_models import byte_tokenizer, tiny_model
 from transformers.generation import logits_process as processors
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import packed
-from recipec.runtime.context import Setting
-from recipec.runtime.rng import generator
+from recipec.runtime.context import StageContext
+from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout import gqa_decoding
-from recipec.runtime.rollout.hf_engine import Hf, Request
-from recipec.runtime.rollout.kv_cache import Reader, Room
-from recipec.runtime.rollout.stop_strings import Stops
-from recipec.runtime.rollout.token_sampling import Sampling, draw, truncate
+from recipec.runtime.rollout.hf_engine import HfEngine, Request
+from recipec.runtime.rollout.kv_cache import CacheLayer, PrefillReader
+from recipec.runtime.rollout.stop_strings import StopStrings
+from recipec.runtime.rollout.token_sampling import SamplingParams, draw, truncate
 from recipec.spec.machine import Hf as Spec
 
 VOCABULARY = 96
@@ -31,9 +31,9 @@ def make_model(kind):
 
 def make_engine(model, stop_ids=(2,), max_rows=64, tokenizer=None):
     """Build an engine over a model, without a recipe."""
-    setting = Setting(root=Path(), cache=Path(), seed=0, stage="explore")
-    setting.policy = SimpleNamespace(model=model, tokenizer=tokenizer, stop_ids=frozenset(stop_ids))
-    return Hf(Spec(max_rows=max_rows), setting)
+    context = StageContext(root=Path(), cache=Path(), seed=0, stage="explore")
+    context.policy = SimpleNamespace(model=model, tokenizer=tokenizer, stop_ids=frozenset(stop_ids))
+    return HfEngine(Spec(max_rows=max_rows), context)
 
 
 def requests(samples, prompts=PROMPTS):
@@ -52,7 +52,7 @@ def trainer_logprobs(model, prompt, ids, temperature):
 def test_greedy_equals_generate(kind):
     """Prompts of unequal length in one batch give, token by token, what generate gives each prompt alone."""
     model = make_model(kind)
-    found = make_engine(model).generate(requests(1), Sampling(20, temperature=0.0))
+    found = make_engine(model).generate(requests(1), SamplingParams(20, temperature=0.0))
     for prompt, (completion,) in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([prompt])
         peer = model.generate(
@@ -63,7 +63,7 @@ def test_greedy_equals_generate(kind):
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "window", "mixed"])
 @pytest.mark.parametrize(
-    "knobs",
+    "params",
     [
         {"temperature": 1.0},
         {"temperature": 0.6, "top_p": 0.8},
@@ -71,13 +71,13 @@ def test_greedy_equals_generate(kind):
         {"temperature": 1.0, "min_length": 12},
     ],
 )
-def test_logprobs_are_the_trainers(kind, knobs):
+def test_logprobs_are_the_trainers(kind, params):
     """The recorded log-probability is the trainer's, of the full distribution divided by the temperature."""
     model = make_model(kind)
-    found = make_engine(model, stop_ids=range(2, 12), max_rows=7).generate(requests(3), Sampling(24, **knobs))
+    found = make_engine(model, stop_ids=range(2, 12), max_rows=7).generate(requests(3), SamplingParams(24, **params))
     for prompt, completions in zip(PROMPTS, found, strict=True):
         for completion in completions:
-            peer = trainer_logprobs(model, prompt, completion.ids, knobs["temperature"])
+            peer = trainer_logprobs(model, prompt, completion.ids, params["temperature"])
             assert torch.tensor(completion.logprob) == pytest.approx(peer, abs=1e-5)
 
 
@@ -85,12 +85,12 @@ def test_logprobs_are_the_trainers(kind, knobs):
 def test_any_attention_of_the_model_serves(attention, monkeypatch):
     """Greedy text is the same under every attention, which is the model's own again afterwards."""
     model = make_model("llama")
-    expected = make_engine(model).generate(requests(2), Sampling(12, temperature=0.0))
+    expected = make_engine(model).generate(requests(2), SamplingParams(12, temperature=0.0))
     model.set_attn_implementation(attention)
     used = []
     attend = gqa_decoding._attend
     monkeypatch.setattr(gqa_decoding, "_attend", lambda *args, **kwargs: used.append(1) or attend(*args, **kwargs))
-    found = make_engine(model).generate(requests(2), Sampling(12, temperature=0.0))
+    found = make_engine(model).generate(requests(2), SamplingParams(12, temperature=0.0))
     assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in expected]
     assert model.config._attn_implementation == attention
     assert bool(used) == (attention != "eager")
@@ -103,7 +103,7 @@ def test_group_prompt_is_read_once():
     model.register_forward_pre_hook(
         lambda _, __, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    make_engine(model, stop_ids=(), max_rows=3).generate(requests(8, PROMPTS[:1]), Sampling(4))
+    make_engine(model, stop_ids=(), max_rows=3).generate(requests(8, PROMPTS[:1]), SamplingParams(4))
     assert [shape for shape in seen if shape[1] > 1] == [(1, 5)]
     assert sum(rows for rows, width in seen if width == 1) == 8 * 3
 
@@ -112,7 +112,7 @@ def test_group_prompt_is_read_once():
 def test_rows_do_not_depend_on_their_neighbours(max_rows):
     """A row draws the same tokens alone, in batches of another size, and beside other prompts."""
     model = make_model("llama")
-    sampling = Sampling(16, temperature=0.9)
+    sampling = SamplingParams(16, temperature=0.9)
     found = make_engine(model, max_rows=max_rows).generate(requests(4), sampling)
     for request, completions in zip(requests(4), found, strict=True):
         for key, completion in zip(request.keys, completions, strict=True):
@@ -123,7 +123,7 @@ def test_rows_do_not_depend_on_their_neighbours(max_rows):
 def test_same_bits_twice():
     """Two calls give equal ids and bit-equal log-probabilities."""
     model = make_model("llama")
-    first, second = (make_engine(model).generate(requests(5), Sampling(16)) for _ in range(2))
+    first, second = (make_engine(model).generate(requests(5), SamplingParams(16)) for _ in range(2))
     assert first == second
 
 
@@ -134,7 +134,7 @@ def test_finished_rows_leave_the_batch():
     model.register_forward_pre_hook(
         lambda _, __, kwargs: batches.append(kwargs["input_ids"].shape[0]), with_kwargs=True
     )
-    (found,) = make_engine(model, stop_ids=range(2, 20)).generate(requests(8, PROMPTS[:1]), Sampling(40))
+    (found,) = make_engine(model, stop_ids=range(2, 20)).generate(requests(8, PROMPTS[:1]), SamplingParams(40))
     assert len({len(completion.ids) for completion in found}) > 2
     for t, rows in enumerate(batches[1:], 1):
         alive = sum(len(completion.ids) > t for completion in found)
@@ -146,7 +146,7 @@ def test_stop_ids_and_lengths():
     """The end token is kept and marks the row as ended; before min_length it is never drawn; max_length cuts."""
     model = make_model("llama")
     (found,) = make_engine(model, stop_ids=range(2, 30)).generate(
-        requests(16, PROMPTS[:1]), Sampling(12, min_length=3, temperature=2.0)
+        requests(16, PROMPTS[:1]), SamplingParams(12, min_length=3, temperature=2.0)
     )
     assert any(c.ended for c in found)
     for completion in found:
@@ -158,12 +158,12 @@ def test_stop_ids_and_lengths():
 def test_completion_stays_within_the_positions():
     """Learned positions end: a completion is cut there, and a prompt that leaves none is refused with its task."""
     engine = make_engine(make_model("gpt2"), stop_ids=())
-    found = engine.generate(requests(2, [tuple(range(3, 95)) + (5,) * 28, (5, 6)]), Sampling(30))
+    found = engine.generate(requests(2, [tuple(range(3, 95)) + (5,) * 28, (5, 6)]), SamplingParams(30))
     assert [[len(c.ids) for c in group] for group in found] == [[8, 8], [30, 30]]
-    with pytest.raises(Refused, match="task 1 has 128 tokens"):
-        engine.generate(requests(1, [(5,), (5,) * 128]), Sampling(4))
-    with pytest.raises(Refused, match="no tokens"):
-        engine.generate(requests(1, [()]), Sampling(4))
+    with pytest.raises(RecipeError, match="task 1 has 128 tokens"):
+        engine.generate(requests(1, [(5,), (5,) * 128]), SamplingParams(4))
+    with pytest.raises(RecipeError, match="no tokens"):
+        engine.generate(requests(1, [()]), SamplingParams(4))
 
 
 def test_diverged_weights_are_refused():
@@ -171,8 +171,8 @@ def test_diverged_weights_are_refused():
     model = make_model("llama")
     with torch.no_grad():
         model.lm_head.weight.fill_(torch.nan)
-    with pytest.raises(Refused) as refused:
-        make_engine(model).generate(requests(2), Sampling(4))
+    with pytest.raises(RecipeError) as refused:
+        make_engine(model).generate(requests(2), SamplingParams(4))
     assert refused.value.diagnostics[0].code == "RC784"
 
 
@@ -180,7 +180,7 @@ def test_mode_is_given_back_and_dropout_is_off():
     """Sampling switches a training model to evaluation and back."""
     model = make_model("gpt2").train()
     engine = make_engine(model)
-    first, second = (engine.generate(requests(2), Sampling(8)) for _ in range(2))
+    first, second = (engine.generate(requests(2), SamplingParams(8)) for _ in range(2))
     assert first == second
     assert model.training
 
@@ -189,7 +189,7 @@ def test_mode_is_given_back_and_dropout_is_off():
 def test_rows_fork_and_go_on(kind):
     """Rows taken from a cache and fed more tokens have the logits of the whole sequence read afresh."""
     model = make_model(kind)
-    reader = Reader(model)
+    reader = PrefillReader(model)
     with torch.no_grad():
         parent = reader.start([PROMPTS[0], PROMPTS[1]])
         child = parent.take(torch.tensor([1, 0, 1]))
@@ -205,7 +205,7 @@ def test_rows_fork_and_go_on(kind):
 
 def test_room_grows_and_keeps():
     """A layer's columns survive growth, and a fork does not write into its parent."""
-    room = Room()
+    room = CacheLayer()
     columns = torch.randn(2, 1, 200, 4)
     for t in range(150):
         keys, values = room.update(columns[:, :, t : t + 1], -columns[:, :, t : t + 1])
@@ -218,14 +218,14 @@ def test_room_grows_and_keeps():
     assert torch.equal(fork.keys[0, :, :150], columns[1, :, :150])
 
 
-@pytest.mark.parametrize("knobs", [{}, {"temperature": 0.5}, {"top_k": 6}, {"top_p": 0.7, "min_p": 0.1}])
-def test_draws_follow_the_distribution(knobs):
+@pytest.mark.parametrize("params", [{}, {"temperature": 0.5}, {"top_k": 6}, {"top_p": 0.7, "min_p": 0.1}])
+def test_draws_follow_the_distribution(params):
     """A chi-square test of many draws against the truncated distribution, at a fixed seed."""
     torch.manual_seed(3)
-    sampling = Sampling(1, **knobs)
+    sampling = SamplingParams(1, **params)
     logits = torch.randn(1, 16) * 1.5
     count = 20_000
-    uniform = torch.from_numpy(generator("chi-square").random(count))
+    uniform = torch.from_numpy(rng_for("chi-square").random(count))
     token, _ = draw(logits.expand(count, -1), uniform, sampling)
     scaled = logits / sampling.temperature
     weight = truncate((scaled - scaled.max()).exp(), sampling)[0].double()
@@ -241,16 +241,16 @@ def test_draws_follow_the_distribution(knobs):
 def test_extreme_uniforms_draw_possible_tokens():
     """The smallest and the largest number below 1 give tokens of positive probability."""
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).expand(2, -1)
-    token, logprob = draw(logits, torch.tensor([0.0, np.nextafter(1.0, 0.0)]), Sampling(1))
+    token, logprob = draw(logits, torch.tensor([0.0, np.nextafter(1.0, 0.0)]), SamplingParams(1))
     assert token.tolist() == [1, 2]
     assert torch.isfinite(logprob).all()
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "params",
     [{"top_k": 7}, {"top_p": 0.6}, {"min_p": 0.2}, {"top_k": 9, "top_p": 0.8, "min_p": 0.05}, {"top_p": 1e-9}],
 )
-def test_truncation_keeps_the_sets_of_transformers(knobs):
+def test_truncation_keeps_the_sets_of_transformers(params):
     """The tokens left to draw from are those that transformers' processors leave."""
     torch.manual_seed(1)
     logits = torch.randn(200, 40) * 2
@@ -261,17 +261,17 @@ def test_truncation_keeps_the_sets_of_transformers(knobs):
         ("top_p", processors.TopPLogitsWarper),
         ("min_p", processors.MinPLogitsWarper),
     ):
-        if name in knobs:
-            peer = warper(knobs[name])(None, peer)
-    ours = truncate((logits - logits.amax(-1, keepdim=True)).exp(), Sampling(1, **knobs))
+        if name in params:
+            peer = warper(params[name])(None, peer)
+    ours = truncate((logits - logits.amax(-1, keepdim=True)).exp(), SamplingParams(1, **params))
     same = ((ours > 0) == torch.isfinite(peer)).all(-1)
     assert same[50:].all()
-    assert same.all() or "top_p" in knobs  # among equals, either may go
+    assert same.all() or "top_p" in params  # among equals, either may go
 
 
 def run_stops(tokenizer, texts, ids):
     """Feed one row token by token; return at which token it ends."""
-    stops = Stops(texts, tokenizer)
+    stops = StopStrings(texts, tokenizer)
     stops.watch(1)
     for t, token in enumerate(ids):
         if stops.completed([0], torch.tensor([token]))[0]:
@@ -324,7 +324,7 @@ def test_stop_texts_end_rows_of_a_batch():
     )
     engine = make_engine(model, stop_ids=(1,), tokenizer=tokenizer)
     stops = ("a", "e", "Qu")
-    (found,) = engine.generate(requests(24, [(70, 71)]), Sampling(60, stop=stops))
+    (found,) = engine.generate(requests(24, [(70, 71)]), SamplingParams(60, stop=stops))
     assert sum(c.ended for c in found) > 3
     for completion in found:
         whole, before = (tokenizer.decode(ids) for ids in (completion.ids, completion.ids[:-1]))

@@ -8,10 +8,10 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from recipec.runtime.attention import packed
 from recipec.runtime.rollout import kv_reuse
-from recipec.runtime.rollout.chain import Chain
+from recipec.runtime.rollout.chain import ChainSampler
 from recipec.runtime.rollout.episodes import Growth, keys_of, roots
-from recipec.runtime.rollout.hf_engine import Hf, Request
-from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.runtime.rollout.hf_engine import HfEngine, Request
+from recipec.runtime.rollout.token_sampling import SamplingParams
 from recipec.spec.machine import Hf as Spec
 from recipec.spec.sampler import Chain as ChainSpec
 
@@ -19,24 +19,24 @@ KINDS = ["llama", "qwen2", "gpt2", "window", "mixed"]
 PROMPTS = [(80, 81, 82, 83, 84), (90, 91), tuple(range(100, 120))]
 
 
-def read_tokens(setting):
+def read_tokens(context):
     """Count the tokens that pass through the model, padding included."""
     seen = []
-    setting.policy.model.register_forward_pre_hook(
+    context.policy.model.register_forward_pre_hook(
         lambda _, __, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     return seen
 
 
-def without_memory(setting):
+def without_memory(context):
     """Let the setting's engine keep nothing."""
-    setting.rollout = Spec(max_memory=0)
-    return setting
+    context.rollout = Spec(max_memory=0)
+    return context
 
 
-def requests(prompts, **knobs):
+def requests(prompts, **params):
     """Ask for two samples of each prompt."""
-    return [Request(ids, tuple((0, i, s) for s in range(2)), i, **knobs) for i, ids in enumerate(prompts)]
+    return [Request(ids, tuple((0, i, s) for s in range(2)), i, **params) for i, ids in enumerate(prompts)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,10 +57,10 @@ def test_goes_on_from_a_memory(kind, attention):
     """Rows of unequal memory and unequal new parts draw what rows read from the start draw, forks of one included."""
     if kind in {"gpt2", "mixed"} and attention == packed.NAME:
         attention = "sdpa"
-    setting = make_setting(kind)
-    setting.policy.model.set_attn_implementation(attention)
-    engine = Hf(Spec(), setting)
-    sampling = Sampling(9, temperature=0.9)
+    context = make_setting(kind)
+    context.policy.model.set_attn_implementation(attention)
+    engine = HfEngine(Spec(), context)
+    sampling = SamplingParams(9, temperature=0.9)
     first = engine.generate(requests(PROMPTS, remember=True), sampling)
     more = [(70,), (71, 72, 73), (), (74,) * 30, (75, 76), (77,)]
     contexts, memories = [], []
@@ -89,10 +89,10 @@ def test_goes_on_from_a_memory(kind, attention):
 
 def test_each_token_is_read_once():
     """With memory a chain's tokens pass through the model once, but for each turn's last."""
-    setting = make_setting(answer="!")
-    setting.policy.stop_ids = frozenset()
-    seen = read_tokens(setting)
-    (leaf, *_) = grown_alone(setting)
+    context = make_setting(answer="!")
+    context.policy.stop_ids = frozenset()
+    seen = read_tokens(context)
+    (leaf, *_) = grown_alone(context)
     path = leaf.path()
     row = len(path[-1].parent.position.context_ids) + len(path[-1].ids)
     assert sum(seen) == row - 1
@@ -103,23 +103,23 @@ def test_each_token_is_read_once():
     assert sum(seen) == sum(len(t.parent.position.context_ids) + len(t.ids) - 1 for t in path)
 
 
-def grown_alone(setting):
+def grown_alone(context):
     """Grow one chain."""
-    engine = Hf(setting.rollout or Spec(), setting)
-    return Growth(setting, engine, Sampling(6)).grow(roots(setting.environment, tasks(1), 1), [(1,)])
+    engine = HfEngine(context.rollout or Spec(), context)
+    return Growth(context, engine, SamplingParams(6)).grow(roots(context.environment, tasks(1), 1), [(1,)])
 
 
 def test_forks_go_on_from_their_parents():
     """A chain grown from an inner node reads only what the chain before it left unread, and harms it not."""
-    sampling, keys = Sampling(6), keys_of(tasks(1), 2, (1,))[0]
+    sampling, keys = SamplingParams(6), keys_of(tasks(1), 2, (1,))[0]
     found = []
-    for setting in (make_setting(turns=4), without_memory(make_setting(turns=4))):
-        engine = Hf(setting.rollout or Spec(), setting)
-        growth = Growth(setting, engine, sampling, forks=True)
-        (root,) = roots(setting.environment, tasks(1), 1)
+    for context in (make_setting(turns=4), without_memory(make_setting(turns=4))):
+        engine = HfEngine(context.rollout or Spec(), context)
+        growth = Growth(context, engine, sampling, forks=True)
+        (root,) = roots(context.environment, tasks(1), 1)
         (leaf,) = growth.grow([root], keys[:1])
         before = [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()]
-        seen = read_tokens(setting)
+        seen = read_tokens(context)
         starts = [root, leaf.path()[1], leaf.path()[1], leaf.parent]
         forks = growth.grow(starts, [(2,), (3,), (4,), (5,)])
         again = growth.grow([forks[0].path()[0], forks[1].parent], [(6,), (7,)])
@@ -137,12 +137,12 @@ def test_forks_go_on_from_their_parents():
 @pytest.mark.parametrize("bytes_", [0, 20_000, 60_000])
 def test_what_is_kept_is_bounded(bytes_):
     """A full store keeps no more, and the rows are the same; after a step nothing is kept."""
-    setting, held = make_setting(), []
+    context, held = make_setting(), []
     spec = ChainSpec(num_generations=4, max_completion_length=8)
-    expected = Chain(spec, make_setting())(tasks())
-    setting.rollout = Spec(max_memory=bytes_ / 2**30)
-    chain = Chain(spec, setting)
-    setting.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.held))
+    expected = ChainSampler(spec, make_setting())(tasks())
+    context.rollout = Spec(max_memory=bytes_ / 2**30)
+    chain = ChainSampler(spec, context)
+    context.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.held))
     found = chain(tasks())
     assert found["text_R"] == expected["text_R"]
     assert max(held) <= bytes_
@@ -153,11 +153,11 @@ def test_what_is_kept_is_bounded(bytes_):
 
 def test_same_bits_twice():
     """A second sampling of a step gives equal bits, whatever was remembered before it."""
-    setting = make_setting()
-    setting.rollout = Spec(max_memory=30_000 / 2**30)
+    context = make_setting()
+    context.rollout = Spec(max_memory=30_000 / 2**30)
     spec = ChainSpec(num_generations=4, max_completion_length=8)
-    used, fresh = Chain(spec, setting), Chain(spec, setting)
-    used.engine.generate(requests(PROMPTS, remember=True), Sampling(6))
+    used, fresh = ChainSampler(spec, context), ChainSampler(spec, context)
+    used.engine.generate(requests(PROMPTS, remember=True), SamplingParams(6))
     first, second = used(tasks()), fresh(tasks())
     assert torch.equal(first["sampler_logprob_RT"], second["sampler_logprob_RT"])
     assert torch.equal(first["tokens_RT"], second["tokens_RT"])
@@ -165,14 +165,14 @@ def test_same_bits_twice():
 
 def test_windowed_episodes_keep_nothing():
     """Where prompts are written anew nothing is kept after the first turn."""
-    setting = make_setting(window=True)
-    engine = Hf(Spec(), setting)
+    context = make_setting(window=True)
+    engine = HfEngine(Spec(), context)
     asked = []
     generate = engine.generate
     engine.generate = lambda wanted, sampling: (asked.append([r.remember for r in wanted]), generate(wanted, sampling))[
         1
     ]
-    Growth(setting, engine, Sampling(6)).grow(roots(setting.environment, tasks(), 2), [(i,) for i in range(6)])
+    Growth(context, engine, SamplingParams(6)).grow(roots(context.environment, tasks(), 2), [(i,) for i in range(6)])
     assert all(asked[0])
     assert len(asked) > 2
     assert not any(flag for flags in asked[1:] for flag in flags)
@@ -181,15 +181,15 @@ def test_windowed_episodes_keep_nothing():
 
 def test_dropped_memory_is_read_again():
     """A memory that was dropped, or is of another text, changes nothing."""
-    setting = make_setting()
-    engine = Hf(Spec(), setting)
-    ((one, _), (other, _), _) = engine.generate(requests(PROMPTS, remember=True), Sampling(6))
-    context = PROMPTS[0] + one.ids + (70, 71)
-    ((expected,),) = engine.generate([Request(context, ((3,),))], Sampling(6))
+    context = make_setting()
+    engine = HfEngine(Spec(), context)
+    ((one, _), (other, _), _) = engine.generate(requests(PROMPTS, remember=True), SamplingParams(6))
+    history = PROMPTS[0] + one.ids + (70, 71)
+    ((expected,),) = engine.generate([Request(history, ((3,),))], SamplingParams(6))
     one.memory.drop()
     one.memory.drop()
     for held in (one.memory, other.memory):
-        ((found,),) = engine.generate([Request(context, ((3,),), memory=held)], Sampling(6))
+        ((found,),) = engine.generate([Request(history, ((3,),), memory=held)], SamplingParams(6))
         assert found == expected
 
 
@@ -203,13 +203,13 @@ def test_prompts_read_apart():
 
 def test_policies_without_plain_layers_keep_nothing():
     """A policy whose layers remember otherwise is read again from the start, and writes the same."""
-    setting = make_setting()
+    context = make_setting()
     config = Lfm2Config(
-        **{**SHAPE, "vocab_size": setting.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]
+        **{**SHAPE, "vocab_size": context.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]
     )
     torch.manual_seed(0)
-    setting.policy.model = Lfm2ForCausalLM(config).eval()
-    engine = Hf(Spec(), setting)
-    (found,) = engine.generate(requests(PROMPTS[:1], remember=True), Sampling(6))
+    context.policy.model = Lfm2ForCausalLM(config).eval()
+    engine = HfEngine(Spec(), context)
+    (found,) = engine.generate(requests(PROMPTS[:1], remember=True), SamplingParams(6))
     assert [completion.memory for completion in found] == [None, None]
-    assert all(leaf.position.ended for leaf in grown(setting))
+    assert all(leaf.position.ended for leaf in grown(context))

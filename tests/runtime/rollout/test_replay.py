@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from recipec.graph import Node, Value
-from recipec.runtime.context import Setting
-from recipec.runtime.graph_runner import Walk
+from recipec.runtime.context import StageContext
+from recipec.runtime.graph_runner import GraphRunner
 from recipec.runtime.logging.statistics import recorded
 
 NODE = Node("explore/reward.right", "reward", "math_verify", "", {}, (), ("reward_R",), "0")
@@ -18,11 +18,11 @@ def test_recorded_timeouts_are_replayed(tmp_path: Path) -> None:
     """A row that timed out before fails again though it is scored now; one that was scored keeps its score."""
     path = tmp_path / "step-000003.jsonl"
     path.write_text("".join(json.dumps({"rewards": {"right": value}}) + "\n" for value in (None, 1.0, 0.0)))
-    walk = Walk(Setting(tmp_path, tmp_path, 0, "explore"), {})
-    walk._bound[NODE.id] = lambda _columns: {"reward_R": torch.tensor([1.0, math.nan, 0.0], dtype=torch.float64)}
-    walk.recorded = recorded(path, [NODE])
+    runner = GraphRunner(StageContext(tmp_path, tmp_path, 0, "explore"), {})
+    runner._bound[NODE.id] = lambda _columns: {"reward_R": torch.tensor([1.0, math.nan, 0.0], dtype=torch.float64)}
+    runner.recorded = recorded(path, [NODE])
     values: dict[Value, torch.Tensor] = {}
-    walk.call(NODE, values)
+    runner.call(NODE, values)
 
     assert str(values[Value("reward_R", NODE.id)].tolist()) == "[nan, 1.0, 0.0]"
 

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.counting_game import Counting, make_policy, tasks
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch, Task
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.protocol import Position
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.protocol import EpisodeState
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.episodes import Node
-from recipec.runtime.rollout.tree import Tree, candidates, keep, leaves, uncertainty, value_gap
+from recipec.runtime.rollout.tree import TreeSampler, candidates, keep, leaves, uncertainty, value_gap
 from recipec.signals import SIGNALS
 from recipec.spec.sampler import Tree as Spec
 
@@ -25,10 +25,10 @@ POLICY = make_policy()
 
 def sampled(prompts, spec, seed=5, step=0, attempt=0, **game):
     """Sample trees; the columns, and the statistics."""
-    setting = Setting(root=Path(), cache=Path(), seed=seed, stage="explore", step=step, attempt=attempt)
-    setting.policy = POLICY
-    setting.environment = Counting(POLICY, **game)
-    found = Tree(spec, setting)(prompts)
+    context = StageContext(root=Path(), cache=Path(), seed=seed, stage="explore", step=step, attempt=attempt)
+    context.policy = POLICY
+    context.environment = Counting(POLICY, **game)
+    found = TreeSampler(spec, context)(prompts)
     batch = Batch({name: value for name, value in found.items() if not name.startswith("metric/")})
     batch.check()
     return batch, {name: value for name, value in found.items() if name.startswith("metric/")}
@@ -117,11 +117,11 @@ def test_a_task_twice_has_other_trees():
 
 def test_counters_go_on():
     """Episodes and trees are counted over steps, and a loaded sampler continues."""
-    setting = Setting(root=Path(), cache=Path(), seed=5, stage="explore")
-    setting.policy, setting.environment = POLICY, Counting(POLICY)
-    one = Tree(spec := Spec(max_turn_length=4), setting)
+    context = StageContext(root=Path(), cache=Path(), seed=5, stage="explore")
+    context.policy, context.environment = POLICY, Counting(POLICY)
+    one = TreeSampler(spec := Spec(max_turn_length=4), context)
     first = one(tasks(1))
-    again = Tree(spec, setting)
+    again = TreeSampler(spec, context)
     again.load(one.state())
     second = again(tasks(1))
     assert not set(first["by_tree_R"].tolist()) & set(second["by_tree_R"].tolist())
@@ -135,7 +135,7 @@ def test_errors_stop_the_run_or_are_marked():
     batch, numbers = sampled(tasks(5), spec, errors=[(11, 1)])
     assert batch["error_R"].tolist() == [False, True, False, False, False]
     assert numbers["metric/episodes/errors"] == 1.0
-    with pytest.raises(Refused, match="1 of 3 episodes") as refused:
+    with pytest.raises(RecipeError, match="1 of 3 episodes") as refused:
         sampled(tasks(3), spec, errors=[(11, 1)])
     assert refused.value.diagnostics[0].code == "RC785"
 
@@ -149,7 +149,7 @@ def turn(parent, *, ended=False, logprob=(), reward=0.0, **more):
     """Hang a turn below a node."""
     context = (*parent.position.context_ids, *range(len(logprob)))
     ids = tuple(range(len(logprob)))
-    position = Position(TASK, context, ended=ended, reward=reward, kept=len(logprob), calls=1, **more)
+    position = EpisodeState(TASK, context, ended=ended, reward=reward, kept=len(logprob), calls=1, **more)
     node = Node(parent, position, ids, tuple(logprob))
     parent.children.append(node)
     return node
@@ -157,7 +157,7 @@ def turn(parent, *, ended=False, logprob=(), reward=0.0, **more):
 
 def made():
     """A root with two turns; the first goes on to two leaves, the second to one."""
-    root = Node(None, Position(TASK, TASK.prompt_ids))
+    root = Node(None, EpisodeState(TASK, TASK.prompt_ids))
     left, right = turn(root, logprob=(-1.0, -3.0), reward=0.25), turn(root, logprob=(-0.5,), valid=False)
     ends = [
         turn(left, ended=True, logprob=(-0.1,), reward=1.0),
@@ -190,17 +190,17 @@ def test_value_gap_is_between_turns():
     assert value_gap(left) == pytest.approx(1.0)
     assert value_gap(root) == pytest.approx((1.25 + 0.25) / 2 - 0.5)
     assert value_gap(right) == 0.0
-    ends[1].position = Position(TASK, (), ended=True, error="lost")
+    ends[1].position = EpisodeState(TASK, (), ended=True, error="lost")
     assert value_gap(left) == 0.0
 
 
 def test_highest_nodes_first():
     """The policies expand their first nodes, and begin again where there are fewer than asked for."""
-    setting = Setting(root=Path(), cache=Path(), seed=5, stage="explore")
+    context = StageContext(root=Path(), cache=Path(), seed=5, stage="explore")
     root, left, right, _ = made()
     nodes = candidates(root)
     drawn = {
-        name: Tree(Spec(expansion=name, expansions=4), setting)._draw((1,), 1, nodes)
+        name: TreeSampler(Spec(expansion=name, expansions=4), context)._draw((1,), 1, nodes)
         for name in ("entropy", "value_gap")
     }
     assert drawn["entropy"] == [right, root, left, right]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.training.minibatch import microbatches, minibatches, updates_per_step
 
 KEY = (0, "explore", 3, 0)
@@ -104,7 +104,7 @@ def test_pairs_share_a_forward_pass() -> None:
 
 def test_a_row_over_the_budget_is_refused() -> None:
     """It is neither cut nor let through."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         list(microbatches(torch.tensor([100]), None, 64, padded=True))
 
     assert refused.value.diagnostics[0].code == "RC768"

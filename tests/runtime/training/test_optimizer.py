@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from recipec.diagnostics.model import Refused
-from recipec.runtime.context import Setting
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.optimizer import Adamw
 
 
-def make(model: nn.Module, total: int = 10, **knobs: object) -> AdamW:
+def make(model: nn.Module, total: int = 10, **params: object) -> AdamW:
     """Bind an optimizer to a model."""
-    optimizer = AdamW(Adamw(**knobs), Setting(Path(), Path(), 0, "explore"))
+    optimizer = AdamW(Adamw(**params), StageContext(Path(), Path(), 0, "explore"))
     optimizer.bind(model, total)
     return optimizer
 
@@ -74,7 +74,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
     """The weights stay as they were and the diagnostic names the prompts."""
     net = model()
     before = [p.clone() for p in net.parameters()]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         one_update(net, make(net), scale=float("nan"))
 
     assert refused.value.diagnostics[0].code == "RC763"
@@ -88,7 +88,7 @@ def test_skipping_has_an_end() -> None:
     optimizer = make(net, nonfinite="skip")
     for _ in range(3):
         assert one_update(net, optimizer, scale=float("nan"))["skipped_updates"] == 1.0
-    with pytest.raises(Refused):
+    with pytest.raises(RecipeError):
         one_update(net, optimizer, scale=float("nan"))
 
 
@@ -99,7 +99,7 @@ def test_frozen_parts_stay() -> None:
     one_update(net, make(net, learning_rate=0.1, freeze=("0",)))
 
     assert torch.equal(before, net[0].weight)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RecipeError) as refused:
         make(model(), freeze=("vision",))
     assert refused.value.diagnostics[0].code == "RC773"
 
@@ -164,12 +164,12 @@ def test_no_gradient_outlives_its_update() -> None:
 def test_more_updates_than_were_planned():
     """An update that is half of a planned one goes half as far; a warm-up in updates counts those that are taken."""
     net = torch.nn.Linear(1, 1, bias=False)
-    for knobs, rates in (
+    for params, rates in (
         ({"schedule": "linear"}, [2.0, 1.5, 1.0, 0.5]),
         ({"schedule": "constant", "warmup_updates": 3}, [0.5, 1.0, 1.5, 2.0]),
         ({"schedule": "constant", "warmup_ratio": 0.5}, [1.0, 1.5, 2.0, 2.0]),
     ):
-        optimizer = make(net, 2, learning_rate=2.0, **knobs)
+        optimizer = make(net, 2, learning_rate=2.0, **params)
         optimizer.pace = 0.5
         found = []
         for _ in range(4):

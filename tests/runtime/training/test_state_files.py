@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipec.run.artifacts import read_lines
-from recipec.runtime.logging.metrics_writer import Journal
+from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.training.state_files import load_state, save_state
 
 LEAVES = st.one_of(
@@ -47,14 +47,14 @@ def test_bfloat16_keeps_its_bits(tmp_path: Path) -> None:
 
 def test_a_journal_is_cut_back(tmp_path: Path) -> None:
     """What was written after a checkpoint is forgotten, a torn line among it."""
-    journal = Journal(tmp_path, "explore", tmp_path / "tb")
-    journal.write(1, {"loss": 1.0, "broken": float("nan")})
-    kept = journal.position()
-    journal.write(2, {"loss": 2.0})
-    with journal.path.open("a") as stream:
+    metrics_writer = MetricsWriter(tmp_path, "explore", tmp_path / "tb")
+    metrics_writer.write(1, {"loss": 1.0, "broken": float("nan")})
+    kept = metrics_writer.position()
+    metrics_writer.write(2, {"loss": 2.0})
+    with metrics_writer.path.open("a") as stream:
         stream.write('{"torn": ')
-    assert len(read_lines(journal.path)) == 2
-    journal.cut(kept)
-    journal.close()
+    assert len(read_lines(metrics_writer.path)) == 2
+    metrics_writer.cut(kept)
+    metrics_writer.close()
 
-    assert [{"stage": "explore", "step": 1, "loss": 1.0, "broken": None}] == read_lines(journal.path)
+    assert [{"stage": "explore", "step": 1, "loss": 1.0, "broken": None}] == read_lines(metrics_writer.path)

@@ -7,15 +7,15 @@ import pytest
 import torch
 from support.vision_models import CLOSE, OPEN, PATCH, SeeingPolicy, paint, write
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.rollout_tasks import Rollouts
 from recipec.runtime.data.scored_rows import read_rollouts, write_rows
 from recipec.runtime.data.sources import File
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.objective import compiler_ops
-from recipec.runtime.objective.cached_reference import Cached
+from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.objective.group_filter import joined
 from recipec.runtime.preference.best_vs_worst import BestVsWorst
 from recipec.runtime.training.minibatch import microbatches
@@ -30,33 +30,33 @@ SAY = [{"role": "assistant", "content": [{"type": "text", "text": "A mole."}]}]
 @pytest.fixture
 def seeing(tmp_path):
     """A setting with a policy that sees, and two pictures of different widths beside the data."""
-    setting = Setting(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-    setting.policy = SeeingPolicy()
+    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
+    context.policy = SeeingPolicy()
     paint(tmp_path / "a.png", width=8)
     paint(tmp_path / "b.png", width=16, colour=(0, 90, 200))
-    return setting
+    return context
 
 
-def prepared(setting, kind, *rows, **knobs):
+def prepared(context, kind, *rows, **params):
     """Return a file source over rows, in their order."""
     if rows:
-        write(setting.root, *rows)
-    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | knobs), setting)
+        write(context.root, *rows)
+    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | params), context)
     source.prepare(kind)
     return source
 
 
-def code(setting, kind, *rows, **knobs):
+def code(context, kind, *rows, **params):
     """Return the code that preparing ends in."""
-    with pytest.raises(Refused) as caught:
-        prepared(setting, kind, *rows, **knobs)
+    with pytest.raises(RecipeError) as caught:
+        prepared(context, kind, *rows, **params)
     (found,) = caught.value.diagnostics
     return found.code
 
 
-def read(setting, ids):
+def read(context, ids):
     """Return tokens as text, images as `[n]`."""
-    return setting.policy.decode(ids)
+    return context.policy.decode(ids)
 
 
 def test_a_plain_prompt_has_its_images_before_the_text(seeing):
@@ -327,16 +327,16 @@ def test_the_cached_reference_knows_rows_by_their_images():
     """Two rows of the same tokens about two images have two log-probabilities."""
     rows = (torch.tensor([[1, 7, 2]] * 2), torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool))
     images = [Picture("1", "a", {}, (7,)), Picture("2", "b", {}, (7,))], torch.tensor([0, 1])
-    cache = Cached(lambda *_: {"ref_logprob_RT": torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]])})
+    cache = CachedReference(lambda *_: {"ref_logprob_RT": torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]])})
     cache.fill(*rows, *images)
     swapped = images[0][::-1], images[1]
     assert cache(*rows, *swapped)["ref_logprob_RT"].tolist() == [[0.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
 
 
-def sampled(setting, tasks, answers):
+def sampled(context, tasks, answers):
     """Write rows as a stage does, one for each answer of each task, the later the better."""
     rows = [(i, answer) for i in range(len(tasks)) for answer in answers]
-    ids = [[*tasks[i].prompt_ids, *setting.policy.encode(text), setting.policy.eos_id] for i, text in rows]
+    ids = [[*tasks[i].prompt_ids, *context.policy.encode(text), context.policy.eos_id] for i, text in rows]
     width = max(map(len, ids))
     columns = {
         "prompt_P": tasks,
@@ -348,9 +348,9 @@ def sampled(setting, tasks, answers):
         "text_R": [text for _, text in rows],
         "reward_R": torch.tensor([float(answers.index(text)) for _, text in rows]),
     }  # fmt: skip
-    write_rows(setting.root / "rolled" / "step-000000.jsonl", columns)
-    setting.artifacts = {"explore.rollouts": setting.root / "rolled"}
-    setting.album = None  # as a later stage, or another process, begins
+    write_rows(context.root / "rolled" / "step-000000.jsonl", columns)
+    context.artifacts = {"explore.rollouts": context.root / "rolled"}
+    context.image_store = None  # as a later stage, or another process, begins
 
 
 def test_sampled_rows_find_their_images_again(seeing):
@@ -387,11 +387,11 @@ def test_sampled_rows_about_another_picture_are_refused(seeing, text_policy):
     sampled(seeing, tasks, ["bad", "good"])
     paint(seeing.root / "a.png", width=8, colour=(9, 9, 9))
     source = Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         source.prepare("sft")
     assert caught.value.diagnostics[0].code == "RC869"
     seeing.policy = text_policy
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         source.prepare("sft")
     assert caught.value.diagnostics[0].code == "RC861"
 
@@ -404,6 +404,6 @@ def test_a_row_of_rollouts_with_a_broken_image_entry(seeing):
     row = json.loads(path.read_text())
     for broken in ([{"path": "a.png"}], 3, ["a.png"], [{"path": "../../x.png", "digest": "0"}]):
         path.write_text(json.dumps({**row, "images": broken}) + "\n")
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RecipeError) as caught:
             Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing).prepare("sft")
         assert caught.value.diagnostics[0].code in {"RC717", "RC863"}

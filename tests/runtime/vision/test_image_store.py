@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from support.vision_models import SeeingPolicy, paint
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.images import preflight
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError
-from recipec.runtime.images.image_store import Album, decode
+from recipec.runtime.images.image_store import ImageStore, decode
 from recipec.runtime.images.picture import Picture, places
 
 
@@ -64,8 +64,8 @@ BROKEN = [
 def test_what_is_no_whole_picture_is_refused_with_file_and_row(tmp_path, data, code, word):
     """Broken, foreign and oversized files each give one code, and never another error."""
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(Refused) as caught:
-        Album(SeeingPolicy()).picture(tmp_path, "a.png", "a.png", "data.jsonl", 7)
+    with pytest.raises(RecipeError) as caught:
+        ImageStore(SeeingPolicy()).picture(tmp_path, "a.png", "a.png", "data.jsonl", 7)
     (found,) = caught.value.diagnostics
     assert found.code == code
     assert "data.jsonl, row 7" in found.message
@@ -108,8 +108,8 @@ def test_a_row_names_only_files_below_its_own_folder(tmp_path, name, code):
     (data / "link.png").symlink_to(tmp_path / "a.png")
     (data / "linked").symlink_to(data / "inner")
     os.mkfifo(data / "pipe")
-    with pytest.raises(Refused) as caught:
-        Album(SeeingPolicy()).picture(data, name, name, "data.jsonl", 1)
+    with pytest.raises(RecipeError) as caught:
+        ImageStore(SeeingPolicy()).picture(data, name, name, "data.jsonl", 1)
     assert [found.code for found in caught.value.diagnostics] == [code]
 
 
@@ -117,15 +117,15 @@ def test_a_file_of_many_bytes_is_not_read(tmp_path):
     """Beyond 64 MiB the size alone refuses a file."""
     with (tmp_path / "a.png").open("wb") as stream:
         stream.truncate((64 << 20) + 1)
-    with pytest.raises(Refused) as caught:
-        Album(SeeingPolicy()).picture(tmp_path, "a.png", "a.png", "d", 1)
+    with pytest.raises(RecipeError) as caught:
+        ImageStore(SeeingPolicy()).picture(tmp_path, "a.png", "a.png", "d", 1)
     assert caught.value.diagnostics[0].code == "RC864"
 
 
 def test_a_folder_that_cannot_be_entered_is_said(tmp_path):
     """A folder of the data that is none is a coded complaint, too."""
-    with pytest.raises(Refused) as caught:
-        Album(SeeingPolicy()).picture(tmp_path / "nowhere", "a.png", "a.png", "d", 1)
+    with pytest.raises(RecipeError) as caught:
+        ImageStore(SeeingPolicy()).picture(tmp_path / "nowhere", "a.png", "a.png", "d", 1)
     assert caught.value.diagnostics[0].code == "RC863"
 
 
@@ -189,33 +189,33 @@ def test_one_content_is_processed_once(tmp_path):
     paint(tmp_path / "b.png")
     paint(tmp_path / "c.png", colour=(0, 0, 255))
     policy = SeeingPolicy()
-    album = Album(policy)
-    one, two, other = (album.picture(tmp_path, f"{n}.png", f"d/{n}.png", "d", 1) for n in "abc")
+    image_store = ImageStore(policy)
+    one, two, other = (image_store.picture(tmp_path, f"{n}.png", f"d/{n}.png", "d", 1) for n in "abc")
     assert policy.processed == 2
     assert one.inputs is two.inputs
     assert (one.path, two.path) == ("d/a.png", "d/b.png")
     assert one.digest == two.digest != other.digest
-    assert album.picture(tmp_path, "a.png", "d/a.png", "d", 2) is one
+    assert image_store.picture(tmp_path, "a.png", "d/a.png", "d", 2) is one
 
 
 def test_a_picture_that_was_sampled_with_must_be_the_same(tmp_path):
     """A recorded row finds its picture again by path and digest; another picture under the path is refused."""
     paint(tmp_path / "pics" / "a.png")
-    seen = Album(SeeingPolicy()).picture(tmp_path / "pics", "a.png", "pics/a.png", "d", 1)
-    again = Album(SeeingPolicy()).again(tmp_path, seen.path, seen.digest, "rows", 3)
+    seen = ImageStore(SeeingPolicy()).picture(tmp_path / "pics", "a.png", "pics/a.png", "d", 1)
+    again = ImageStore(SeeingPolicy()).again(tmp_path, seen.path, seen.digest, "rows", 3)
     assert (again.digest, again.path) == (seen.digest, seen.path)
     paint(tmp_path / "pics" / "a.png", colour=(1, 2, 3))
-    with pytest.raises(Refused) as caught:
-        Album(SeeingPolicy()).again(tmp_path, seen.path, seen.digest, "rows", 3)
+    with pytest.raises(RecipeError) as caught:
+        ImageStore(SeeingPolicy()).again(tmp_path, seen.path, seen.digest, "rows", 3)
     assert caught.value.diagnostics[0].code == "RC869"
 
 
 def test_small_copies_for_the_report(tmp_path):
     """A picture is kept once, as a small JPEG named by its digest."""
     paint(tmp_path / "a.png", width=640, height=320)
-    album = Album(SeeingPolicy())
-    seen = album.picture(tmp_path, "a.png", "a.png", "d", 1)
-    album.keep_small(tmp_path / "kept", [seen, seen])
+    image_store = ImageStore(SeeingPolicy())
+    seen = image_store.picture(tmp_path, "a.png", "a.png", "d", 1)
+    image_store.keep_small(tmp_path / "kept", [seen, seen])
     (kept,) = (tmp_path / "kept").iterdir()
     assert kept.name == f"{seen.digest}.jpg"
     with Image.open(kept) as small:
@@ -237,16 +237,16 @@ def test_more_pictures_than_memory_are_read_again(tmp_path):
     for name in "abc":
         paint(tmp_path / f"{name}.png", colour=(ord(name), 0, 0))
     policy = SeeingPolicy()
-    album = Album(policy)
-    album._cache.most_bytes = 2 * 8 * 8 * 3 * 4
-    seen = [album.picture(tmp_path, f"{name}.png", name, "d.jsonl", 4) for name in "abc"]
+    image_store = ImageStore(policy)
+    image_store._cache.most_bytes = 2 * 8 * 8 * 3 * 4
+    seen = [image_store.picture(tmp_path, f"{name}.png", name, "d.jsonl", 4) for name in "abc"]
     assert policy.processed == 3
     assert [int(picture.inputs["pixel_values"][0]) for picture in seen[1:]] == [ord("b"), ord("c")]
     assert policy.processed == 3
     assert int(seen[0].inputs["pixel_values"][0]) == ord("a")
     assert (policy.processed, dict(seen[0].inputs).keys()) == (4, {"pixel_values"})
     paint(tmp_path / "b.png", colour=(0, 9, 0))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         seen[1].inputs["pixel_values"]
     (found,) = caught.value.diagnostics
     assert (found.code, found.spans[0].line) == ("RC869", 4)
@@ -274,12 +274,12 @@ def test_only_rows_that_are_read_must_have_their_images(tmp_path):
     paint(tmp_path / "a.png")
     names = ("a.png", "gone.png", "lost.png")
     (tmp_path / "a.jsonl").write_text("".join(f'{{"prompt": "?", "images": ["{name}"]}}\n' for name in names))
-    knobs = {"path": "a.jsonl", "split": None, "columns": {"images": "images"}}
-    assert preflight.unseen({**knobs, "limit": 1}, tmp_path) is None
-    found = preflight.unseen({**knobs, "limit": None}, tmp_path)
+    params = {"path": "a.jsonl", "split": None, "columns": {"images": "images"}}
+    assert preflight.check({**params, "limit": 1}, tmp_path) is None
+    found = preflight.check({**params, "limit": None}, tmp_path)
     assert (found.code, found.spans[0].line) == ("RC863", 2)
-    digests = [preflight.digest({**knobs, "limit": limit}, tmp_path) for limit in (1, 3)]
+    digests = [preflight.digest({**params, "limit": limit}, tmp_path) for limit in (1, 3)]
     paint(tmp_path / "lost.png")
-    again = [preflight.digest({**knobs, "limit": limit}, tmp_path) for limit in (1, 3)]
+    again = [preflight.digest({**params, "limit": limit}, tmp_path) for limit in (1, 3)]
     assert again[0] == digests[0]
     assert again[1] != digests[1]

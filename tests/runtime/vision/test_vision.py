@@ -10,12 +10,12 @@ from PIL import Image
 from support.images import FAMILIES, ask, build, columns, conversations, gradients, noise, scored, stock_of, use
 from transformers import AutoModelForImageTextToText
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.model.causal_lm import Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
-from recipec.runtime.rollout.hf_engine import Hf, Request
-from recipec.runtime.rollout.token_sampling import Sampling
+from recipec.runtime.rollout.hf_engine import HfEngine, Request
+from recipec.runtime.rollout.token_sampling import SamplingParams
 from recipec.runtime.training.optimizer import AdamW, freeze
 from recipec.runtime.vision import certification
 from recipec.runtime.vision.vision_lm import VisionLm
@@ -29,7 +29,7 @@ ATTENTIONS = ("dense", "packed", "trie", "shared_prefix")
 @contextmanager
 def refused(code):
     """Expect a refusal with one code."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RecipeError) as caught:
         yield caught
     assert [found.code for found in caught.value.diagnostics] == [code]
 
@@ -136,13 +136,13 @@ def test_sampling_is_what_is_trained_on(tmp_path, family):
     policy = build(tmp_path, family)
     one, other = policy.picture(noise(0), "one.png"), policy.picture(noise(1, 16, 24), "other.png")
     prompts = [((one, other), "compare"), ((), "hello to all of you"), ((other,), "so"), ((one,), "so")]
-    engine = Hf(machine.Hf(max_rows=3), policy.setting)
+    engine = HfEngine(machine.Hf(max_rows=3), policy.context)
     requests = [
         Request(tuple(policy.render(ask(len(shown), text), images=shown)), ((n, 0), (n, 1)), n, remember=True,
                 images=shown)
         for n, (shown, text) in enumerate(prompts)
     ]  # fmt: skip
-    made = engine.generate(requests, Sampling(max_length=10, temperature=1.0))
+    made = engine.generate(requests, SamplingParams(max_length=10, temperature=1.0))
     for request, completions in zip(requests, made, strict=True):
         for completion in completions:
             assert trained_off(policy, request, completion) < 1e-5
@@ -151,7 +151,7 @@ def test_sampling_is_what_is_trained_on(tmp_path, family):
                 memory=c[0].memory)
         for n, (r, c) in enumerate(zip(requests, made, strict=True))
     ]  # fmt: skip
-    for request, (completion,) in zip(turns, engine.generate(turns, Sampling(max_length=4)), strict=True):
+    for request, (completion,) in zip(turns, engine.generate(turns, SamplingParams(max_length=4)), strict=True):
         assert request.memory is not None
         assert trained_off(policy, request, completion) < 1e-5
 
@@ -241,7 +241,7 @@ def test_references_see_the_same_pixels(tmp_path):
     """A frozen reference behind a fresh adapter and a lagged copy give the entering policy's log-probabilities."""
     policy = build(tmp_path, lora=specs.Lora(r=2))
     batch, _ = conversations(policy)
-    frozen, lagged = Frozen(reference.Frozen(), policy.setting), Lagged(reference.Lagged(), policy.setting)
+    frozen, lagged = Frozen(reference.Frozen(), policy.context), Lagged(reference.Lagged(), policy.context)
     with torch.no_grad():
         entered = policy.logprobs(*columns(batch))["logprob_RT"]
         for parameter in policy.trained().values():
@@ -259,14 +259,14 @@ def test_frozen_parts_stay(tmp_path, family):
     """What is frozen is not among the trained parameters, gets no gradient and no place in the optimizer."""
     policy = build(tmp_path, family)
     batch, _ = conversations(policy)
-    optimizer = AdamW(Adamw(freeze=("vision", "embeddings")), policy.setting)
+    optimizer = AdamW(Adamw(freeze=("vision", "embeddings")), policy.context)
     optimizer.bind(policy.model, 1)
     parts = policy.parts()
     frozen = {id(p) for name in ("vision", "embeddings") for p in parts[name]}
     assert frozen.isdisjoint({id(p) for p in parts["projector"]})
     assert not frozen & {id(p) for p in policy.trained().values()}
     assert optimizer.named.keys() == policy.trained().keys()
-    assert Lagged(reference.Lagged(), policy.setting).copies.keys() == policy.trained().keys()
+    assert Lagged(reference.Lagged(), policy.context).copies.keys() == policy.trained().keys()
     assert all("connector" in n or "merger" in n or "vis" not in n for n in gradients(policy, batch))
 
 
@@ -373,7 +373,7 @@ def test_refusals(tmp_path, act, code):
 
 
 def test_knobs_of_another_family(tmp_path):
-    """A knob that means nothing to a family is refused, not ignored."""
+    """A parameter that means nothing to a family is refused, not ignored."""
     with refused("RC856"):
         build(tmp_path, "idefics3", image=specs.Images(max_pixels=100))
     with refused("RC856"):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.certification.run import Certificate, certify, first_line, lengthwise
 from recipec.runtime.attention.certification.tiny_config import shrunk
 from recipec.runtime.vision.families import family_of
@@ -61,7 +61,7 @@ def _with_images(small: Any, cache: Path) -> Certificate:
         return Certificate(equal=False, why=why)
     try:
         found: Certificate = _with_vision().certify(small, cache)
-    except Refused as refused:
+    except RecipeError as refused:
         return Certificate(equal=False, why=refused.diagnostics[0].message)
     except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know
         return Certificate(equal=False, why=first_line(error))

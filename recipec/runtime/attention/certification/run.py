@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import interface, prefix_tree
 from recipec.runtime.attention.certification.tiny_config import VOCABULARY
 from recipec.runtime.model import weights
@@ -50,7 +50,7 @@ def certify(small: Any) -> Certificate:
             forest = interface.Pass(_merged(rows))
             layers, carrying = interface.bind(model)
             found, found_grad = scored(model, weight, _by_forest(model, rows, forest))
-    except Refused as refused:
+    except RecipeError as refused:
         return Certificate(equal=False, why=refused.diagnostics[0].message)
     except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know
         return Certificate(equal=False, why=first_line(error))
@@ -111,7 +111,7 @@ def probe() -> list[list[int]]:
     return [*leaves, leaves[1], middles[0], some(6)]
 
 
-def _merged(rows: list[list[int]]) -> prefix_tree.Trie:
+def _merged(rows: list[list[int]]) -> prefix_tree.PrefixTree:
     lengths = np.array([len(row) for row in rows])
     tokens = np.zeros((len(rows), lengths.max()), dtype=np.int64)
     for place, row in zip(tokens, rows, strict=True):

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import trie as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import StageGraph
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.data.recorded import read_recorded
@@ -33,15 +33,15 @@ def recorded(path: Path, limit: int, vocabulary: int) -> Batch:
     """Read rows that a run kept (``prompt_ids``, ``ids``, ``trained``), as many first ones as have ``limit`` tokens.
 
     Raises:
-        Refused: RC797, there are no rows; RC836, a row has no tokens, or tokens of another vocabulary.
+        RecipeError: RC797, there are no rows; RC836, a row has no tokens, or tokens of another vocabulary.
     """
     rows: list[list[Span]] = []
     count = 0
     for row in read_recorded(path):
         prompt, ids = row.said.get("prompt_ids"), row.said.get("ids")
         if not _tokens(prompt, vocabulary) or not _tokens(ids, vocabulary):
-            raise Refused(
-                faults.nothing_to_certify(
+            raise RecipeError(
+                errors.nothing_to_certify(
                     f"{row.file}:{row.line}: a row needs `prompt_ids` and `ids` below the vocabulary of {vocabulary}"
                 )
             )
@@ -61,7 +61,7 @@ def _tokens(found: Any, vocabulary: int) -> bool:
 
 def made_up(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> Batch:
     """Make rows with the proportions of a stage: about ``limit`` tokens altogether, each at most ``positions``."""
-    nodes: Mapping[str, Any] = {node.slot: node.knobs for node in stage.nodes()}
+    nodes: Mapping[str, Any] = {node.slot: node.params for node in stage.nodes()}
     sampler = nodes.get("sampler", {})
     written = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
     read = int(nodes.get("data", {}).get("max_length") or written)

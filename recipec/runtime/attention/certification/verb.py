@@ -14,8 +14,8 @@ from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-from recipec.diagnostics.errors import trie as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.planning.model_shapes import known_shape
 from recipec.runtime.attention import flops, prefix_tree
@@ -23,10 +23,10 @@ from recipec.runtime.attention.certification.run import TOLERANCE
 from recipec.runtime.attention.certification.sample_rows import made_up, recorded
 from recipec.runtime.attention.certification.tiny_config import shrunk
 from recipec.runtime.attention.microbatch_packing import Sharing
-from recipec.runtime.attention.sequence_logprobs import Given
+from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.batch import Batch
-from recipec.runtime.context import Setting, cache_folder
-from recipec.runtime.graph_runner import read_spec
+from recipec.runtime.context import StageContext, cache_folder
+from recipec.runtime.graph_runner import load_spec
 from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.vision.families import family_of
@@ -62,13 +62,13 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     An attention that shares nothing is compared as ``trie``.
 
     Raises:
-        Refused: RC836, there is no such stage, model or row; RC830 and whatever else the attention refuses.
+        RecipeError: RC836, there is no such stage, model or row; RC830 and whatever else the attention refuses.
     """
     found = _stage(graph, stage)
-    setting = Setting(root, cache_folder(), graph.seed, found.name)
-    policy, named = _policy(graph, found, setting)
+    context = StageContext(root, cache_folder(), graph.seed, found.name)
+    policy, named = _policy(graph, found, context)
     said = found.settings.get("attention") or {}
-    spec = read_spec("attention", said if said.get("type") in {"trie", "shared_prefix"} else {"type": "trie"})
+    spec = load_spec("attention", said if said.get("type") in {"trie", "shared_prefix"} else {"type": "trie"})
     parameters = sum(p.numel() for p in policy.model.parameters())
     limit = max(256, int(_TOKENS * min(1.0, 5e6 / parameters)))
     batch = (
@@ -77,8 +77,8 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
         else recorded(rows, limit, policy.vocabulary)
     )
     batch = illustrated(policy, batch, recorded=rows is not None)
-    dense = read_spec("attention", {"type": "dense"})
-    kinds = {"dense": dense.load()(dense, setting), "shared": spec.load()(spec, setting)}
+    dense = load_spec("attention", {"type": "dense"})
+    kinds = {"dense": dense.load()(dense, context), "shared": spec.load()(spec, context)}
     low = policy.model.dtype
     errors = _errors(policy, kinds, batch, low)
     counted = _counted(policy, batch, kinds["shared"].sharing)
@@ -89,7 +89,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     return {
         "stage": found.name,
         "model": named,
-        "attention": spec.called,
+        "attention": spec.type_name,
         "rows": batch.num_rows,
         "equal": equal,
         **errors,
@@ -104,46 +104,46 @@ def _stage(graph: Graph, name: str | None) -> StageGraph:
     named = [one for one in graph.stages if name in {None, one.name}]
     if not named:
         have = ", ".join(f"`{one.name}`" for one in graph.stages)
-        raise Refused(faults.nothing_to_certify(f"the recipe has no stage `{name}`: it has {have}"))
+        raise RecipeError(errors.nothing_to_certify(f"the recipe has no stage `{name}`: it has {have}"))
     sharing = [one for one in named if (one.settings.get("attention") or {}).get("type") in {"trie", "shared_prefix"}]
     practice = [one for one in named if one.kind != "sft"]
     return (sharing or practice or named)[0]
 
 
-def _policy(graph: Graph, stage: StageGraph, setting: Setting) -> tuple[CausalLm, str]:
+def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[CausalLm, str]:
     """Find the model of a stage, or of the stage that it starts from, or a small one of its kind."""
     while weights_kind(stage.origin) == "stage":
         stage = graph.stage(stage.origin)
-    spec: Any = read_spec("policy", stage.settings["policy"])
+    spec: Any = load_spec("policy", stage.settings["policy"])
     kind = weights_kind(stage.origin)
     if kind == "scratch":
         plain = spec.model_copy(update={"lora": None})
-        made = plain.load()(plain, setting, Origin("scratch"))
-        _stir(made.model, setting.seed)
+        made = plain.load()(plain, context, Origin("scratch"))
+        _stir(made.model, context.seed)
         return made, "the recipe's own, with random weights"
-    folder = setting.root / stage.origin
+    folder = context.root / stage.origin
     if kind == "hub":
         name, _, revision = stage.origin.partition("@")
         try:
             folder = Path(snapshot_download(name, revision=revision or None, local_files_only=True))
         except (OSError, ValueError):
-            return _twin(stage.origin, setting, spec)
+            return _twin(stage.origin, context, spec)
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         plain = spec.model_copy(update={"lora": None})
-        return plain.load()(plain, setting, Origin("directory", str(folder.resolve()))), stage.origin
+        return plain.load()(plain, context, Origin("directory", str(folder.resolve()))), stage.origin
     if (folder / "config.json").is_file():
-        weights.inspect_folder(folder, weights=False, sees=spec.called == "vision_lm")
+        weights.inspect_folder(folder, weights=False, sees=spec.type_name == "vision_lm")
         with weights.quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return _small(config, setting, spec.dtype), f"a small one of {stage.origin}'s kind"
-    return _twin(stage.origin, setting, spec)
+        return _small(config, context, spec.dtype), f"a small one of {stage.origin}'s kind"
+    return _twin(stage.origin, context, spec)
 
 
-def _twin(origin: str, setting: Setting, spec: Any) -> tuple[CausalLm, str]:
+def _twin(origin: str, context: StageContext, spec: Any) -> tuple[CausalLm, str]:
     shape = known_shape(origin)
-    family = "" if shape is None else shape.sees if spec.called == "vision_lm" else shape.family
+    family = "" if shape is None else shape.sees if spec.type_name == "vision_lm" else shape.family
     if shape is None or family not in CONFIG_MAPPING:
-        raise Refused(faults.nothing_to_certify(f"neither weights nor the architecture of `{origin}` are here"))
+        raise RecipeError(errors.nothing_to_certify(f"neither weights nor the architecture of `{origin}` are here"))
     config = AutoConfig.for_model(
         family,
         num_attention_heads=shape.heads,
@@ -151,33 +151,33 @@ def _twin(origin: str, setting: Setting, spec: Any) -> tuple[CausalLm, str]:
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
     )
-    if spec.called == "vision_lm":  # the library's own default has one section for three axes
+    if spec.type_name == "vision_lm":  # the library's own default has one section for three axes
         half = shape.head_dim // 2
         config.text_config.rope_parameters["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
-    return _small(config, setting, spec.dtype), f"a small one of {origin}'s kind"
+    return _small(config, context, spec.dtype), f"a small one of {origin}'s kind"
 
 
-def _small(config: Any, setting: Setting, dtype: str) -> CausalLm:
+def _small(config: Any, context: StageContext, dtype: str) -> CausalLm:
     """Build the small model that the certificate is made with."""
     if family_of(config) is not None:
-        return _seeing(config, setting, dtype)
+        return _seeing(config, context, dtype)
     small = shrunk(config)
     with torch.random.fork_rng(devices=[]), weights.quiet():
-        torch.manual_seed(setting.seed)
+        torch.manual_seed(context.seed)
         family = MODEL_FOR_CAUSAL_LM_MAPPING[type(small)]
         model = family._from_config(small, attn_implementation=weights.implementation(small))  # noqa: SLF001
-        _stir(model, setting.seed)
-    return Given(model.to(getattr(torch, dtype)), setting.cache)
+        _stir(model, context.seed)
+    return GivenModel(model.to(getattr(torch, dtype)), context.cache)
 
 
-def _seeing(config: Any, setting: Setting, dtype: str) -> CausalLm:
+def _seeing(config: Any, context: StageContext, dtype: str) -> CausalLm:
     """Build the small model that sees which the certificate is made with."""
     from recipec.runtime.vision import certification  # noqa: PLC0415 - only images need Pillow
 
     with torch.random.fork_rng(devices=[]), weights.quiet():
-        torch.manual_seed(setting.seed)
+        torch.manual_seed(context.seed)
         model = certification.build(certification.shrunk(config))
-    return certification.Seeing(model.to(getattr(torch, dtype)), setting.cache)
+    return certification.Seeing(model.to(getattr(torch, dtype)), context.cache)
 
 
 def _stir(model: nn.Module, seed: int) -> None:
@@ -193,7 +193,7 @@ def _errors(policy: CausalLm, kinds: dict[str, Any], batch: Batch, low: torch.dt
     try:
         policy.model.to(exact)
         scores = {name: _score(policy, kind, batch) for name, kind in kinds.items()}
-    except Refused:
+    except RecipeError:
         raise
     except (RuntimeError, TypeError, NotImplementedError):
         exact = torch.float32

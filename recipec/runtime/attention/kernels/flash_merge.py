@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recipec.runtime.attention.kernels.tiling import Cover
+from recipec.runtime.attention.kernels.tiling import Tiling
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -32,7 +32,7 @@ def works() -> bool:
     return all(hasattr(torch.ops.aten, name) for name in names)
 
 
-def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, cover: Cover, scale: float,
+def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, cover: Tiling, scale: float,
            sink_H: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
     groups = key_GND.shape[0]
@@ -49,7 +49,7 @@ class _Rectangles(torch.autograd.Function):
     """Queries of ``[G, H/G, N, D]``; the group of keys is the kernel's batch, so that none is copied for its heads."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, cover: Cover, scale: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, cover: Tiling, scale: float) -> Tensor:
         exact = _exact(q)
         out = torch.empty(q.shape, dtype=exact, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=exact, device=q.device)
@@ -71,7 +71,7 @@ class _Rectangles(torch.autograd.Function):
             add_sink(out, lse, sink.view(q.shape[0], -1, 1))
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse, sink)
-        ctx.cover, ctx.scale = cover, scale
+        ctx.tiling, ctx.scale = cover, scale
         return out
 
     @staticmethod
@@ -82,8 +82,8 @@ class _Rectangles(torch.autograd.Function):
         grad, exact = _dense(grad), lse.dtype
         by_rows, by_keys = (grad, q, out, lse), (_shown(k, q), _shown(v, q))
         dq, dk, dv = (torch.empty(q.shape, dtype=exact, device=q.device) for _ in range(3))
-        calls = [(a, b, a, b, leaves) for a, b, leaves in ctx.cover.squares]
-        calls += [(b, e, a, b, None) for a, b, e in ctx.cover.rectangles]
+        calls = [(a, b, a, b, leaves) for a, b, leaves in ctx.tiling.squares]
+        calls += [(b, e, a, b, None) for a, b, e in ctx.tiling.rectangles]
         for x, y, a, b, leaves in calls:
             d, at, o, log = (tensor.narrow(2, x, y - x) for tensor in by_rows)
             keys, values = (tensor.narrow(2, a, b - a) for tensor in by_keys)

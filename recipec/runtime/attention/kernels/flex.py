@@ -23,12 +23,12 @@ from torch.nn.attention import flex_attention as flex
 from torch.nn.functional import pad
 
 from recipec.runtime.attention.kernels.reference import Layer
-from recipec.runtime.attention.prefix_tree import Trie
+from recipec.runtime.attention.prefix_tree import PrefixTree
 
 BLOCK = 128
 
 
-def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: Trie, layer: Layer) -> Tensor:
+def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer) -> Tensor:
     """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
     width, device = query_HND.shape[-1], query_HND.device
     # the kernel wants widths that are powers of two, and whole blocks: a token behind the forest sees itself alone

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from recipec.runtime.attention.prefix_tree import Trie
+from recipec.runtime.attention.prefix_tree import PrefixTree
 
 _BLOCK = 512  # queries of a window at a time, so that their keys stay few
 
@@ -37,7 +37,9 @@ class Layer:
         return (self.window is not None and self.window < depth) or (self.chunk is not None and self.chunk < depth)
 
 
-def by_mask(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: Trie, layer: Layer, *, stock: bool) -> Tensor:
+def by_mask(
+    query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer, *, stock: bool
+) -> Tensor:
     """Attend with the mask of the whole forest: by the stock kernel, or by plain products; N x N in memory."""
     device = query_HND.device
     place = torch.arange(trie.size, device=device)
@@ -47,7 +49,7 @@ def by_mask(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: Trie, l
     return _weigh(query_HND, key_GND, value_GND, seen, layer, stock=stock)
 
 
-def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: Trie, layer: Layer) -> Tensor:
+def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer) -> Tensor:
     """Attend node by node to the keys of its path; where a window bites, to those that it may reach."""
     made = []
     reach = trie.size if layer.window is None else layer.window

@@ -25,7 +25,7 @@ CALL = 512
 
 
 @dataclass(frozen=True)
-class Cover:
+class Tiling:
     """Calls that together compute each visible pair once.
 
     Example: ``Cover(((0, 4, b""), (4, 6, b"")), ((0, 4, 6),))``: two triangles, and what stands below the first.
@@ -37,7 +37,7 @@ class Cover:
     """Queries ``[b, e)`` and keys ``[a, b)``, all of them visible; keys of ancestors before those of their subtrees."""
 
 
-def cover(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT, call: int = CALL) -> Cover:
+def tile(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT, call: int = CALL) -> Tiling:
     """Choose the calls of a forest, given its nodes in depth-first order.
 
     Squares of several nodes have at most ``limit`` tokens; a call counts as ``call`` pairs.
@@ -70,7 +70,7 @@ def cover(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT
             squares.append((a, e, e > b))
         place, beside = following.get(e, len(pieces)), True
     made = ((a, b, (exit_N[a:b] - a).astype(np.int32).tobytes() if masked else b"") for a, b, masked in squares)
-    return Cover(tuple(made), tuple(rectangles))
+    return Tiling(tuple(made), tuple(rectangles))
 
 
 def _whole(pieces: Sequence[Piece], limit: int, call: int) -> list[bool]:

@@ -17,13 +17,13 @@ from torch.autograd.function import once_differentiable
 from recipec.runtime.attention.kernels import flash
 from recipec.runtime.attention.kernels.flash import Call
 from recipec.runtime.attention.kernels.flash_merge import add_sink, merge, sink_gradient
-from recipec.runtime.attention.prefix_tree import Trie
+from recipec.runtime.attention.prefix_tree import PrefixTree
 
 DTYPES = (torch.float16, torch.bfloat16)
 """What the kernels of GPUs compute in."""
 
 
-def calls(trie: Trie, device: torch.device) -> tuple[Call, ...]:
+def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
     """Plan the calls of a forest."""
 
     def ends(lengths: list[int]) -> Tensor:

@@ -9,20 +9,20 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import games as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker
-from recipec.runtime.environment.worker_env import Played
-from recipec.runtime.environment.workers import Wanted
+from recipec.runtime.environment.worker_env import WorkerEnv
+from recipec.runtime.environment.workers import StepRequest
 from recipec.spec import environment as specs
 
 SUFFIX = ".tw-pddl"
 
 
-class Alfworld(Played):
+class Alfworld(WorkerEnv):
     """Household games; see :class:`recipec.spec.environment.Alfworld`.
 
     A task's column ``game`` names its game: ``split/seed/index/goal`` where games are made, else a file below
@@ -37,33 +37,33 @@ class Alfworld(Played):
     handler = "recipec.runtime.environment.alfworld.worker:serve"
     shipped = "alfworld"
 
-    def __init__(self, spec: specs.Alfworld, setting: Setting) -> None:
+    def __init__(self, spec: specs.Alfworld, context: StageContext) -> None:
         """Look for the games.
 
         Raises:
-            Refused: RC716, RC820; the faults of the layout.
+            RecipeError: RC716, RC820; the faults of the layout.
         """
-        self.folder = None if spec.games is None else setting.root / spec.games
+        self.folder = None if spec.games is None else context.root / spec.games
         self.goals = spec.goals or game_maker.GOALS
         if importlib.util.find_spec("alfworld") is None:
-            raise Refused(data_faults.package_missing("alfworld", "envs", "environment `alfworld`"))
+            raise RecipeError(data_errors.package_missing("alfworld", "envs", "environment `alfworld`"))
         if self.folder is not None and next(self.folder.rglob(f"*{SUFFIX}"), None) is None:
-            raise Refused(faults.no_games(str(spec.games), "", _inside(self.folder)))
-        super().__init__(spec, setting)
+            raise RecipeError(errors.no_games(str(spec.games), "", _inside(self.folder)))
+        super().__init__(spec, context)
 
     @staticmethod
     def preflight(spec: specs.Alfworld, root: Path, splits: Sequence[str]) -> None:
         """Look for the games of the splits that are asked for.
 
         Raises:
-            Refused: RC820 or RC821, there is no such split.
+            RecipeError: RC820 or RC821, there is no such split.
         """
         for split in splits:
             if spec.games is None and split not in game_maker.SIZES:
-                raise Refused(faults.no_such_split("alfworld", split, game_maker.SIZES))
+                raise RecipeError(errors.no_such_split("alfworld", split, game_maker.SIZES))
             folder = root / (spec.games or "")
             if spec.games is not None and next((folder / split).rglob(f"*{SUFFIX}"), None) is None:
-                raise Refused(faults.no_games(spec.games, split, _inside(folder)))
+                raise RecipeError(errors.no_games(spec.games, split, _inside(folder)))
 
     def argument(self) -> Any:
         """Name the folder of games, if there is one."""
@@ -73,13 +73,13 @@ class Alfworld(Played):
         """List games of a split: made ones, or the user's in an order drawn from ``seed``.
 
         Raises:
-            Refused: RC820 or RC821, there is no such split.
+            RecipeError: RC820 or RC821, there is no such split.
         """
         if self.folder is not None:
             found = self._files(self.folder, split, seed)
             return [{"game": name, "kind": kind} for name, kind in found[:size]]
         if split not in game_maker.SIZES:
-            raise Refused(faults.no_such_split("alfworld", split, game_maker.SIZES))
+            raise RecipeError(errors.no_such_split("alfworld", split, game_maker.SIZES))
         names = game_maker.names(split, size, seed, self.goals)
         return [{"game": name, "kind": name.rpartition("/")[2]} for name in names]
 
@@ -87,20 +87,20 @@ class Alfworld(Played):
         """Name the game of a task.
 
         Raises:
-            Refused: RC822, there is no such game.
+            RecipeError: RC822, there is no such game.
         """
         name = task.columns.get("game")
         if not isinstance(name, str):
-            raise Refused(faults.no_such_game(task.id, name, "it has no column `game` with a name"))
+            raise RecipeError(errors.no_such_game(task.id, name, "it has no column `game` with a name"))
         if self.folder is not None:
             file = (self.folder / name).resolve()
             if not (file.is_file() and file.is_relative_to(self.folder.resolve())):
-                raise Refused(faults.no_such_game(task.id, name, "there is no such file below `games`"))
+                raise RecipeError(errors.no_such_game(task.id, name, "there is no such file below `games`"))
         elif (problem := game_maker.problem(name)) is not None:
-            raise Refused(faults.no_such_game(task.id, name, problem))
+            raise RecipeError(errors.no_such_game(task.id, name, problem))
         return {"game": name}
 
-    def _beginning(self, index: int, task: Task) -> Wanted:
+    def _beginning(self, index: int, task: Task) -> StepRequest:
         return replace(super()._beginning(index, task), lane=task.id)
 
     def _files(self, folder: Path, split: str, seed: int) -> list[tuple[str, str]]:
@@ -113,7 +113,7 @@ class Alfworld(Played):
             if not odd and (kind in self.goals or not kind):
                 found.append((name, kind))
         if not found:
-            raise Refused(faults.no_games(str(folder.name), split, _inside(folder)))
+            raise RecipeError(errors.no_games(str(folder.name), split, _inside(folder)))
         found.sort()
         Random(seed).shuffle(found)  # noqa: S311 - an order, not a secret
         return found

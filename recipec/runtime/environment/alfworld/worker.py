@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from recipec.runtime.environment.alfworld import game_maker
-from recipec.runtime.environment.worker_main import WorldError
+from recipec.runtime.environment.worker_main import GameError
 
 game_maker.quiet()
 
@@ -342,16 +342,16 @@ class _Shelf:
         try:
             data = json.loads((self._folder / name).read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise WorldError(f"the file {name} is no game: {error}") from None
+            raise GameError(f"the file {name} is no game: {error}") from None
         except OSError as error:
-            raise WorldError(f"the game {name} cannot be read: {error.strerror}") from None
+            raise GameError(f"the game {name} cannot be read: {error.strerror}") from None
         if not isinstance(data, dict):
-            raise WorldError(f"the file {name} is no game: it holds no mapping")
+            raise GameError(f"the file {name} is no game: it holds no mapping")
         return data
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """Handler of ``worker_pool``; :class:`recipec.runtime.environment.workers.Worlds` documents the protocol.
+    """Handler of ``worker_pool``; :class:`recipec.runtime.environment.workers.Workers` documents the protocol.
 
     A task names its game: ``split/seed/index/goal``, or a file below the ``folder`` of the argument.
     """

@@ -15,10 +15,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import run as run_faults
-from recipec.diagnostics.errors import search as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import run as run_errors
+from recipec.diagnostics.errors import search as errors
+from recipec.diagnostics.model import RecipeError
 
 FORMAT = 1
 """Raised whenever the table or its weights change: older files are then no longer found."""
@@ -66,7 +66,7 @@ class Index:
         only to build.  Several processes may build at once: each writes a file of its own, and the last name wins.
 
         Raises:
-            Refused: RC761, the cache cannot be written; RC802, SQLite has no full-text index.
+            RecipeError: RC761, the cache cannot be written; RC802, SQLite has no full-text index.
         """
         name = hashlib.sha256(f"{FORMAT}\x1f{key}".encode()).hexdigest()[:32]
         path = cache / "index" / f"{name}.sqlite"
@@ -75,7 +75,7 @@ class Index:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _build(documents, path)
             except OSError as error:
-                raise Refused(run_faults.cannot_write(str(path), error.strerror or str(error))) from error
+                raise RecipeError(run_errors.cannot_write(str(path), error.strerror or str(error))) from error
         return cls(path)
 
     def search(self, text: str, top_k: int) -> list[Document]:
@@ -107,7 +107,7 @@ def of_corpus(corpus: Path, cache: Path) -> Index:
     """Open the index of a JSONL corpus, keyed by what the file holds.
 
     Raises:
-        Refused: RC700, RC800, RC801; and what :meth:`Index.of` raises.
+        RecipeError: RC700, RC800, RC801; and what :meth:`Index.of` raises.
     """
     with _opened(corpus) as stream:
         key = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -118,7 +118,7 @@ def glance(corpus: Path) -> None:
     """Read the first ``GLANCE`` bytes of a corpus, so that most mistakes in it show at once; building reads it all.
 
     Raises:
-        Refused: what :func:`read_corpus` raises.
+        RecipeError: what :func:`read_corpus` raises.
     """
     for _ in read_corpus(corpus, GLANCE):
         pass
@@ -130,7 +130,7 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
     With ``most``, no line is begun after so many bytes.
 
     Raises:
-        Refused: RC700, it is no file that can be read; RC800, a line is no document; RC801, there is none.
+        RecipeError: RC700, it is no file that can be read; RC800, a line is no document; RC801, there is none.
     """
     empty, seen = True, 0
     with _opened(corpus) as stream:
@@ -142,7 +142,7 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
             if most is not None and seen >= most:
                 return
     if empty:
-        raise Refused(faults.empty_corpus(str(corpus)))
+        raise RecipeError(errors.empty_corpus(str(corpus)))
 
 
 @contextmanager
@@ -150,15 +150,15 @@ def _opened(corpus: Path) -> Iterator[BufferedReader]:
     """Open a corpus.
 
     Raises:
-        Refused: RC700; a device or a pipe is no corpus either: it may have no end.
+        RecipeError: RC700; a device or a pipe is no corpus either: it may have no end.
     """
     try:
         if corpus.exists() and not corpus.is_file():
             problem = "it is a folder" if corpus.is_dir() else "it is no regular file"
-            raise Refused(data_faults.data_missing(str(corpus), f"{problem}, and a corpus is one JSONL file"))
+            raise RecipeError(data_errors.data_missing(str(corpus), f"{problem}, and a corpus is one JSONL file"))
         stream = corpus.open("rb")
     except OSError as error:
-        raise Refused(data_faults.data_missing(str(corpus), error.strerror or str(error))) from error
+        raise RecipeError(data_errors.data_missing(str(corpus), error.strerror or str(error))) from error
     with stream:
         yield stream
 
@@ -177,21 +177,23 @@ def _document(path: str, number: int, line: bytes) -> Document:
     """Read one line.
 
     Raises:
-        Refused: RC800.
+        RecipeError: RC800.
     """
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
-        raise Refused(faults.broken_document(path, number, "this is not UTF-8", error.start + 1)) from error
+        raise RecipeError(errors.broken_document(path, number, "this is not UTF-8", error.start + 1)) from error
     except json.JSONDecodeError as error:
-        raise Refused(faults.broken_document(path, number, f"this is not JSON: {error.msg}", error.colno)) from error
+        raise RecipeError(
+            errors.broken_document(path, number, f"this is not JSON: {error.msg}", error.colno)
+        ) from error
     except (RecursionError, ValueError) as error:
-        raise Refused(faults.broken_document(path, number, f"this cannot be read: {error}")) from error
+        raise RecipeError(errors.broken_document(path, number, f"this cannot be read: {error}")) from error
     if not isinstance(row, dict):
-        raise Refused(faults.broken_document(path, number, "this is no JSON object"))
+        raise RecipeError(errors.broken_document(path, number, "this is no JSON object"))
     name = row.get("id", "")
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise Refused(faults.broken_document(path, number, "`id` must be text or a whole number"))
+        raise RecipeError(errors.broken_document(path, number, "`id` must be text or a whole number"))
     if "contents" in row and "text" not in row:
         return titled(_text(path, number, row, "contents"), str(name))
     return Document(_text(path, number, row, "title"), _text(path, number, row, "text"), str(name))
@@ -201,9 +203,9 @@ def _text(path: str, number: int, row: dict[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
         problem = f"`{key}` must be text" if key in row else f"there is no `{key}`"
-        raise Refused(faults.broken_document(path, number, problem))
+        raise RecipeError(errors.broken_document(path, number, problem))
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise Refused(faults.broken_document(path, number, f"`{key}` holds half a surrogate pair"))
+        raise RecipeError(errors.broken_document(path, number, f"`{key}` holds half a surrogate pair"))
     return value
 
 
@@ -237,7 +239,7 @@ def _fill(base: sqlite3.Connection, documents: Iterable[Document]) -> None:
     """Write the documents in their order, and the version when all are there.
 
     Raises:
-        Refused: RC802.
+        RecipeError: RC802.
         OSError: the disk is full, or the file cannot be written.
     """
     try:
@@ -245,7 +247,7 @@ def _fill(base: sqlite3.Connection, documents: Iterable[Document]) -> None:
         base.execute("CREATE VIRTUAL TABLE documents USING fts5(title, text, id UNINDEXED)")
     except sqlite3.OperationalError as error:
         if "fts5" in str(error):
-            raise Refused(faults.no_full_text_search(sqlite3.sqlite_version)) from error
+            raise RecipeError(errors.no_full_text_search(sqlite3.sqlite_version)) from error
         raise OSError(str(error)) from error
     rows = ((d.title, d.text, d.id) for d in documents)
     try:

@@ -17,11 +17,11 @@ from threading import Event, Timer
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from recipec.diagnostics.errors import search as faults
-from recipec.diagnostics.model import Diagnostic, Refused
+from recipec.diagnostics.errors import search as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.package_files import shipped
 from recipec.runtime.environment.retrieval.bm25_index import Document, of_corpus, titled
-from recipec.runtime.rng import generator
+from recipec.runtime.rng import rng_for
 from recipec.spec.environment import Retriever as Spec
 
 CORPUS = "tree_grpo/data/corpus.jsonl"
@@ -65,7 +65,7 @@ def start(spec: Spec, root: Path, cache: Path, services: Mapping[str, str], *key
     """Build the retriever of a spec; ``key`` seeds the jitter of its further attempts.
 
     Raises:
-        Refused: RC700, RC761, RC800 to RC802 of a corpus; RC803 of a service's address.
+        RecipeError: RC700, RC761, RC800 to RC802 of a corpus; RC803 of a service's address.
     """
     if spec.type == "sqlite":
         return Sqlite(corpus_of(spec, root), cache, spec.top_k)
@@ -80,16 +80,16 @@ def corpus_of(spec: Spec, root: Path) -> Path:
     return shipped("recipes") / CORPUS if spec.corpus is None else root / spec.corpus
 
 
-def probe(knobs: Mapping[str, Any], services: Mapping[str, str]) -> list[Diagnostic]:
+def probe(params: Mapping[str, Any], services: Mapping[str, str]) -> list[Diagnostic]:
     """Ask the service of a retriever once, as the run will: RC803 or RC804, or nothing where it answers."""
-    spec = Spec.model_validate(dict(knobs))
+    spec = Spec.model_validate(dict(params))
     name = str(spec.service)
     try:
         retriever = start(spec, Path(), Path(), services)
-    except Refused as refused:
+    except RecipeError as refused:
         return list(refused.diagnostics)
     (answer,) = retriever.search([PROBE])
-    return [faults.service_silent(name, services[name], answer.problem)] if isinstance(answer, Failed) else []
+    return [errors.service_silent(name, services[name], answer.problem)] if isinstance(answer, Failed) else []
 
 
 class Sqlite:
@@ -158,7 +158,7 @@ class Http:
 
     def _pause(self, attempt: int) -> float:
         """Seconds before an attempt: twice the last one, times a factor from 0.5 to 1 that parts several askers."""
-        jitter = generator(*self.key, "retriever", self.asked, attempt).uniform(0.5, 1.0)
+        jitter = rng_for(*self.key, "retriever", self.asked, attempt).uniform(0.5, 1.0)
         return min(MAX_PAUSE, PAUSE * 2.0 ** (attempt - 1)) * float(jitter)
 
     def _attempt(self, queries: list[str]) -> tuple[list[Found], bool]:
@@ -180,22 +180,22 @@ def read_address(name: str, url: str) -> SplitResult:
     """Check the address of a service.
 
     Raises:
-        Refused: RC803.
+        RecipeError: RC803.
     """
     try:
         address = urlsplit(url)
         (address.hostname or "").encode("idna")
         port_is_sound = address.port is None or address.port > 0
     except ValueError:
-        raise Refused(faults.bad_address(name, "cannot be read")) from None
+        raise RecipeError(errors.bad_address(name, "cannot be read")) from None
     if address.scheme not in {"http", "https"}:
-        raise Refused(faults.bad_address(name, "begins neither with http:// nor with https://"))
+        raise RecipeError(errors.bad_address(name, "begins neither with http:// nor with https://"))
     if not address.hostname or not port_is_sound:
-        raise Refused(faults.bad_address(name, "names no host"))
+        raise RecipeError(errors.bad_address(name, "names no host"))
     if address.username is not None or address.password is not None:
-        raise Refused(faults.bad_address(name, "has a user or a password in it"))
+        raise RecipeError(errors.bad_address(name, "has a user or a password in it"))
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise Refused(faults.bad_address(name, "has letters in it that an address cannot have"))
+        raise RecipeError(errors.bad_address(name, "has letters in it that an address cannot have"))
     return address
 
 

@@ -9,21 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import games as faults
-from recipec.diagnostics.errors import run as run_faults
-from recipec.diagnostics.model import Refused
-from recipec.run.progress import Display
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.errors import run as run_errors
+from recipec.diagnostics.model import RecipeError
+from recipec.run.progress import Progress
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
-from recipec.runtime.environment.protocol import Position
+from recipec.runtime.context import StageContext
+from recipec.runtime.environment.protocol import EpisodeState
 from recipec.runtime.environment.textworld import game_maker as maker
-from recipec.runtime.environment.worker_env import Played
-from recipec.runtime.environment.workers import Wanted
+from recipec.runtime.environment.worker_env import WorkerEnv
+from recipec.runtime.environment.workers import StepRequest
 from recipec.spec import environment as specs
 
 
-class Textworld(Played):
+class Textworld(WorkerEnv):
     """Text adventures; see :class:`recipec.spec.environment.Textworld`.
 
     A task's column ``game`` names its game, ``split/seed/index``.  A turn earns the share of the game's score that it
@@ -36,27 +36,27 @@ class Textworld(Played):
     handler = "recipec.runtime.environment.textworld.worker:serve"
     shipped = "textworld"
 
-    def __init__(self, spec: specs.Textworld, setting: Setting) -> None:
+    def __init__(self, spec: specs.Textworld, context: StageContext) -> None:
         """Look for the package.
 
         Raises:
-            Refused: RC716; the faults of the layout.
+            RecipeError: RC716; the faults of the layout.
         """
         if importlib.util.find_spec("textworld") is None:
-            raise Refused(data_faults.package_missing("textworld", "envs", "environment `textworld`"))
+            raise RecipeError(data_errors.package_missing("textworld", "envs", "environment `textworld`"))
         self.wish = maker.Wish(spec.rooms, spec.objects, spec.quest_length)
-        super().__init__(spec, setting)
+        super().__init__(spec, context)
 
     @staticmethod
     def preflight(spec: specs.Textworld, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature
         """Look for the splits that are asked for.
 
         Raises:
-            Refused: RC821.
+            RecipeError: RC821.
         """
         for split in splits:
             if split not in maker.SPLITS:
-                raise Refused(faults.no_such_split("textworld", split, maker.SPLITS))
+                raise RecipeError(errors.no_such_split("textworld", split, maker.SPLITS))
 
     def argument(self) -> Any:
         """Name a folder for links."""
@@ -66,47 +66,47 @@ class Textworld(Played):
         """List games of a split, and make those that the cache does not hold.
 
         Raises:
-            Refused: RC761, RC821, RC823.
+            RecipeError: RC761, RC821, RC823.
         """
         if split not in maker.SPLITS:
-            raise Refused(faults.no_such_split("textworld", split, maker.SPLITS))
+            raise RecipeError(errors.no_such_split("textworld", split, maker.SPLITS))
         names = [f"{split}/{seed}/{index}" for index in range(size or maker.SPLITS[split])]
         self._provide(names)
         return [{"game": name} for name in names]
 
-    def start(self, tasks: Sequence[Task]) -> list[Position]:
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task.
 
         Raises:
-            Refused: RC761, RC822, RC823.
+            RecipeError: RC761, RC822, RC823.
         """
         self._provide([self._named(task) for task in tasks])  # the cache may have been emptied
         return super().start(tasks)
 
     def given(self, task: Task) -> Mapping[str, Any]:
         """Say where the game of a task lies."""
-        return {"file": str(maker.place(self.setting.cache, self.wish, self._named(task)).resolve())}
+        return {"file": str(maker.place(self.context.cache, self.wish, self._named(task)).resolve())}
 
     def _named(self, task: Task) -> str:
         name = task.columns.get("game")
         wrong = maker.problem(name) if isinstance(name, str) else "it has no column `game` with a name"
         if wrong is not None:
-            raise Refused(faults.no_such_game(task.id, name, wrong))
+            raise RecipeError(errors.no_such_game(task.id, name, wrong))
         return str(name)
 
     def _provide(self, names: Sequence[str]) -> None:
-        display = Display()
+        display = Progress()
 
         def told(done: int, total: int) -> None:
             if done == total or done % 10 == 0:
-                display.say(f"{self.setting.stage}: made {done} of {total} games")
+                display.say(f"{self.context.stage}: made {done} of {total} games")
 
         try:
-            maker.provide(self.setting.cache, self.wish, names, told)
+            maker.provide(self.context.cache, self.wish, names, told)
         except maker.Unmade as error:
-            raise Refused(faults.games_cannot_be_made("textworld", str(error))) from None
+            raise RecipeError(errors.games_cannot_be_made("textworld", str(error))) from None
         except OSError as error:
-            raise Refused(run_faults.cannot_write(str(self.setting.cache), error.strerror or str(error))) from None
+            raise RecipeError(run_errors.cannot_write(str(self.context.cache), error.strerror or str(error))) from None
 
-    def _beginning(self, index: int, task: Task) -> Wanted:
+    def _beginning(self, index: int, task: Task) -> StepRequest:
         return replace(super()._beginning(index, task), lane=task.id)

@@ -97,7 +97,7 @@ def _machine(scratch: str) -> Any:
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """Handler of ``worker_pool``; :class:`recipec.runtime.environment.workers.Worlds` documents the protocol.
+    """Handler of ``worker_pool``; :class:`recipec.runtime.environment.workers.Workers` documents the protocol.
 
     A task names the ``file`` of its game; ``scratch`` of the argument is a folder for links.
     """

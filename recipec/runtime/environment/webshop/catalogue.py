@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_faults
-from recipec.diagnostics.errors import games as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import data as data_errors
+from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.model import RecipeError
 
 ANY_PRICE = 1_000_000.0
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -75,16 +75,16 @@ def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]
     mapping for each with ``instruction`` and ``attributes``, as in ``items_ins_v2.json``.
 
     Raises:
-        Refused: RC700 a file is missing, RC824, RC825, RC826.
+        RecipeError: RC700 a file is missing, RC824, RC825, RC826.
     """
     content = _json(path, shown[0])
     rows = content.get("products") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not rows:
         problem = "it holds no products" if rows == [] else "it is no list of products"
-        raise Refused(faults.bad_catalogue(shown[0], problem))
+        raise RecipeError(errors.bad_catalogue(shown[0], problem))
     apart = {} if instructions is None else _json(instructions, shown[1])
     if not isinstance(apart, dict):
-        raise Refused(faults.bad_catalogue(shown[1], "it is no mapping from products to instructions"))
+        raise RecipeError(errors.bad_catalogue(shown[1], "it is no mapping from products to instructions"))
     products: dict[str, Product] = {}
     wanted: list[Instruction] = []
     for index, row in enumerate(rows):
@@ -95,15 +95,15 @@ def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]
                 wanted += _instructions(row.get("instructions", []), product)
         except (TypeError, ValueError) as error:
             asin = str(row.get("asin", ""))[:20] if isinstance(row, dict) else ""
-            raise Refused(faults.bad_product(shown[0], index, asin, str(error))) from None
+            raise RecipeError(errors.bad_product(shown[0], index, asin, str(error))) from None
     for index, (asin, said) in enumerate(apart.items()):
         try:
             if asin in products:
                 wanted += _instructions(said, products[asin])
         except (TypeError, ValueError) as error:
-            raise Refused(faults.bad_product(shown[1], index, asin[:20], str(error))) from None
+            raise RecipeError(errors.bad_product(shown[1], index, asin[:20], str(error))) from None
     if not wanted:
-        raise Refused(faults.no_instructions(shown[0]))
+        raise RecipeError(errors.no_instructions(shown[0]))
     return Catalogue(products, tuple(wanted))
 
 
@@ -114,17 +114,17 @@ def _json(path: Path, shown: str) -> Any:
         if _HALF.search(content):  # json takes half a surrogate pair for a letter, and nothing can write it down
             json.dumps(found, ensure_ascii=False).encode()
     except OSError as error:
-        raise Refused(data_faults.data_missing(shown, error.strerror or str(error))) from None
+        raise RecipeError(data_errors.data_missing(shown, error.strerror or str(error))) from None
     except UnicodeDecodeError as error:
-        raise Refused(faults.bad_catalogue(shown, f"this is not UTF-8 (byte {error.start})")) from None
+        raise RecipeError(errors.bad_catalogue(shown, f"this is not UTF-8 (byte {error.start})")) from None
     except UnicodeEncodeError:
-        raise Refused(faults.bad_catalogue(shown, "a text in it holds half a surrogate pair")) from None
+        raise RecipeError(errors.bad_catalogue(shown, "a text in it holds half a surrogate pair")) from None
     except json.JSONDecodeError as error:
-        raise Refused(
-            faults.bad_catalogue(shown, f"this is not JSON: {error.msg}", error.lineno, error.colno)
+        raise RecipeError(
+            errors.bad_catalogue(shown, f"this is not JSON: {error.msg}", error.lineno, error.colno)
         ) from None
     except (RecursionError, ValueError) as error:
-        raise Refused(faults.bad_catalogue(shown, f"this cannot be read: {error}")) from None
+        raise RecipeError(errors.bad_catalogue(shown, f"this cannot be read: {error}")) from None
     return found
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipec.diagnostics.errors import games as faults
-from recipec.diagnostics.model import Refused
+from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.runtime.batch import Task
-from recipec.runtime.context import Setting
+from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.bm25_index import Document, Index
 from recipec.runtime.environment.webshop.catalogue import Catalogue, Instruction, Product, read_catalogue
 from recipec.runtime.environment.webshop.pages import Page, Shop
-from recipec.runtime.environment.worker_env import Asking, Played
-from recipec.runtime.environment.workers import Seen, Wanted
+from recipec.runtime.environment.worker_env import TaskPrompts, WorkerEnv
+from recipec.runtime.environment.workers import StepRequest, StepResult
 from recipec.spec import environment as specs
 
 PERFECT = 10.0
@@ -28,7 +28,7 @@ _HELD_OUT = 500
 _KEPT = 1 << 15
 
 
-class Webshop(Played):
+class Webshop(WorkerEnv):
     """A shop; see :class:`recipec.spec.environment.Webshop`.
 
     A task's column ``goal`` is the number of its instruction in the catalogue.  Of the instructions, in an order
@@ -42,32 +42,32 @@ class Webshop(Played):
 
     shipped = "webshop"
 
-    def __init__(self, spec: specs.Webshop, setting: Setting) -> None:
+    def __init__(self, spec: specs.Webshop, context: StageContext) -> None:
         """Read the catalogue and open its index, which is built first if need be.
 
         Raises:
-            Refused: RC700, RC761, RC802, RC824 to RC826; the faults of the layout.
+            RecipeError: RC700, RC761, RC802, RC824 to RC826; the faults of the layout.
         """
-        path, self.catalogue = _catalogue(spec, setting.root)
+        path, self.catalogue = _catalogue(spec, context.root)
         self.shown = spec.catalogue or path.name
         documents = (_document(product) for product in self.catalogue.products.values())
         key = f"webshop {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        self.index = Index.of(documents, setting.cache, key)
-        super().__init__(spec, setting)
+        self.index = Index.of(documents, context.cache, key)
+        super().__init__(spec, context)
 
     @staticmethod
     def preflight(spec: specs.Webshop, root: Path, splits: Sequence[str]) -> None:
         """Read the catalogue and look for the splits that are asked for.
 
         Raises:
-            Refused: RC700, RC821, RC824 to RC826.
+            RecipeError: RC700, RC821, RC824 to RC826.
         """
         _catalogue(spec, root)
         for split in splits:
             if split not in SPLITS:
-                raise Refused(faults.no_such_split("webshop", split, SPLITS))
+                raise RecipeError(errors.no_such_split("webshop", split, SPLITS))
 
-    def opened(self) -> Asking:
+    def opened(self) -> TaskPrompts:
         """Shop here: nothing that a customer writes is run."""
         return _Counter(Shop(self.catalogue, self._found), self.shown)
 
@@ -75,12 +75,12 @@ class Webshop(Played):
         """Name the instruction of a task.
 
         Raises:
-            Refused: RC822, there is no such instruction.
+            RecipeError: RC822, there is no such instruction.
         """
         goal, many = task.columns.get("goal"), len(self.catalogue.instructions)
         if not isinstance(goal, int) or isinstance(goal, bool) or not 0 <= goal < many:
-            raise Refused(
-                faults.no_such_game(task.id, goal, f"`goal` is the number of an instruction, 0 to {many - 1}")
+            raise RecipeError(
+                errors.no_such_game(task.id, goal, f"`goal` is the number of an instruction, 0 to {many - 1}")
             )
         return {"goal": goal}
 
@@ -104,7 +104,7 @@ class _Counter:
     def begin(self) -> None:
         """Nothing is to be built."""
 
-    def ask(self, wanted: Sequence[Wanted]) -> list[Seen | str]:
+    def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         """Answer each episode."""
         return [self._seen(int(one.task["goal"]), one.actions) for one in wanted]
 
@@ -112,28 +112,28 @@ class _Counter:
         """List instructions of a split, in an order drawn from ``seed``.
 
         Raises:
-            Refused: RC821 there is no such split, RC826 it is empty.
+            RecipeError: RC821 there is no such split, RC826 it is empty.
         """
         if split not in SPLITS:
-            raise Refused(faults.no_such_split("webshop", split, SPLITS))
+            raise RecipeError(errors.no_such_split("webshop", split, SPLITS))
         instructions = self._shop.catalogue.instructions
         numbers = list(range(len(instructions)))
         Random(233).shuffle(numbers)  # noqa: S311 - an order, not a secret
         held_out = min(_HELD_OUT, len(numbers) // 5)
         numbers = numbers[:held_out] if split == "test" else numbers[held_out:]
         if not numbers:
-            raise Refused(faults.no_instructions(self._shown, split))
+            raise RecipeError(errors.no_instructions(self._shown, split))
         Random(seed).shuffle(numbers)  # noqa: S311 - an order, not a secret
         return [{"goal": n, "instruction": instructions[n].text} for n in numbers[:size]]
 
     def close(self) -> None:
         """There is nothing to close."""
 
-    def _seen(self, goal: int, actions: tuple[str, ...]) -> Seen:
+    def _seen(self, goal: int, actions: tuple[str, ...]) -> StepResult:
         instruction = self._shop.catalogue.instructions[goal]
         page = self._page(goal, actions, instruction)
         done = page.kind == "done"
-        return Seen(
+        return StepResult(
             self._shop.text(page),
             goal=instruction.text,
             reward=PERFECT if done and page.score == 1.0 else 0.0,
