@@ -13,10 +13,10 @@ allowed_environment = {"TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "T
 # what Python and its packages read while they are imported is their affair, and says nothing of a recipe
 import recipec.compile, recipec.diagnostics.pages, recipec.diagnostics.formats
 from recipec.cli import app
-from recipec.component import known
+from recipec.component import components_of
 from recipec.spec.recipe import SLOTS
 for slot in SLOTS:
-    known(slot.name)
+    components_of(slot.name)
 import sysconfig, omegaconf
 sysconfig.get_config_vars()
 seen = {"sockets": [], "processes": [], "files": [], "environment": []}

@@ -68,7 +68,7 @@ HEAVY = {
 def imports(path: Path) -> set[str]:
     """Every module that a file names, wherever in it."""
     found = set()
-    for node in ast.runner(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -119,7 +119,7 @@ def test_nothing_runs_what_it_reads() -> None:
     """No eval, exec, torch.load, yaml.load, os.system or trust_remote_code=True is called anywhere."""
     forbidden = {"eval", "exec", "system", "popen", "__import__"}
     for path in FILES:
-        for node in ast.runner(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -140,6 +140,6 @@ def test_files_and_functions_stay_small() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 400, path
-        for node in ast.runner(ast.parse(text)):
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}:{node.lineno} {node.name}"

@@ -67,7 +67,12 @@ def test_the_wheel_carries_its_data(wheel) -> None:
         if path.is_file()
     }
     assert here <= names
-    assert {"recipec/py.typed", "recipec/shapes.json", "recipec/accelerators.json", "recipec/cli.py"} <= names
+    assert {
+        "recipec/py.typed",
+        "recipec/planning/model_shapes.json",
+        "recipec/planning/accelerators.json",
+        "recipec/cli.py",
+    } <= names
     assert [name for name in names if name.startswith("tests")] == []
     assert [name for name in names if name.endswith("LICENSE")] != []
 

@@ -59,13 +59,13 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
         if budget is None or units is None or stage.kind is None:
             continue
         each = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}[stage.kind]
-        stages = None if each is None else units * each
-        pieces = stages if budget.shuffle_rows else units
+        rows = None if each is None else units * each
+        pieces = rows if budget.shuffle_rows else units
         unit = "rows" if budget.shuffle_rows else {"rl": "prompts", "sft": "rows", "dpo": "pairs"}[stage.kind]
         pairs = (
             ("updates_per_step", budget.updates_per_step, pieces, unit),
             ("prompts_per_update", budget.prompts_per_update, units, "prompts"),
-            ("rows_per_update", budget.rows_per_update, stages, "rows"),
+            ("rows_per_update", budget.rows_per_update, rows, "rows"),
         )
         for key, asked, most, name in pairs:
             if asked is not None and most is not None and asked > most:

@@ -81,8 +81,8 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     episode = Episode(each, count, turn, each)
     ratios, computed = [], []
     for made in (sliding_window(group, Episode(context - turn, count, turn)), append_only(group, episode, steps=True)):
-        stages, unique = total(s.dense() for s in made).tokens, total(s.once() for s in made).tokens
-        ratios.append(stages / unique)
+        dense, unique = total(s.dense() for s in made).tokens, total(s.once() for s in made).tokens
+        ratios.append(dense / unique)
         computed.append(unique)
     now = f"; for certain they share a first prompt: {ratios[0]:.2f}x"
     then = f" (about {ratios[1]:.1f}x, and {computed[0] / computed[1]:.1f}x fewer tokens computed than now; an episode "

@@ -72,7 +72,7 @@ def type_of(stage: StageReading, slot: str) -> str:
 def display_name(part: Part) -> str:
     """Name a part as its user would.
 
-    >>> titled(Part(("stages", "a", "advantage", "inner"), "advantage", "inner", "rloo", None, None))
+    >>> display_name(Part(("stages", "a", "advantage", "inner"), "advantage", "inner", "rloo", None, None))
     'advantage level `inner`'
     """
     return f"{part.slot} level `{part.level}`" if part.level else f"{part.slot} `{part.name}`"
@@ -118,7 +118,7 @@ def parent(reading: Reading, stage: StageReading) -> StageReading | None:
 def group_size(stage: StageReading, signal: str) -> int | None:
     """How many rows share a value of a grouping level; None where only the run can tell."""
     spec = spec_of(stage, "sampler")
-    if spec is None or spec.stages != "trajectory":
+    if spec is None or spec.rows != "trajectory":
         return None
     if signal == "episode_id_R":
         return 1
@@ -155,7 +155,7 @@ def most_written(stage: StageReading) -> int | None:
     spec, turn, count = spec_of(stage, "sampler"), longest_turn(stage), turns(stage)
     if spec is None or turn is None or count is None:
         return None
-    whole = turn * (1 if spec.stages == "step" else count)
+    whole = turn * (1 if spec.rows == "step" else count)
     limit: int | None = spec.max_context_length if stage.of("environment") else None
     return min(whole, limit) if limit else whole
 
@@ -177,10 +177,10 @@ def updates_per_step(stage: StageReading) -> int | None:
         return budget.updates_per_step * budget.passes
     per: int | None = budget.prompts_per_update
     if per is None and budget.rows_per_update is not None:
-        stages = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}.get(stage.kind or "")
-        if stages is None or units is None:
+        rows = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}.get(stage.kind or "")
+        if rows is None or units is None:
             return None
-        per, units = budget.rows_per_update, units * stages
+        per, units = budget.rows_per_update, units * rows
     if per is None:
         return budget.passes
     if units is None:

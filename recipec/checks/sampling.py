@@ -32,7 +32,7 @@ def cut(stage: StageReading) -> list[str]:
 
 def uses_sampler(loss: Any) -> str:
     """Name the parameter through which the sampler's log-probabilities enter the objective; nothing if none does."""
-    if getattr(loss, "called", "") != "clipped":
+    if getattr(loss, "type_name", "") != "clipped":
         return ""
     if loss.ratio_to == "sampler_logprob_RT":
         return "ratio_to"

@@ -122,13 +122,13 @@ def not_a_column(reading: Reading) -> Iterator[Finding]:
 
 @check("RC207", "unknown-artifact")
 def unknown_artifact(reading: Reading) -> Iterator[Finding]:
-    """A component reads what no earlier maker leaves behind.
+    """A component reads what no earlier stage leaves behind.
 
-    What it checks: `STAGE.artifact`: the maker exists, stands before this one, and is of a kind that has the artifact
-    (`rl` leaves rollouts, a maker with `preference` leaves pairs, every maker a policy).
+    What it checks: `STAGE.artifact`: the stage exists, stands before this one, and is of a kind that has the artifact
+    (`rl` leaves rollouts, a stage with `preference` leaves pairs, every stage a policy).
     Why it matters: there would be nothing to read.
-    Example: `preference: {type: best_vs_worst, rollouts: imitate.rollouts}` where `imitate` is an `sft` maker.
-    Use instead: the name of an earlier `rl` maker.
+    Example: `preference: {type: best_vs_worst, rollouts: imitate.rollouts}` where `imitate` is an `sft` stage.
+    Use instead: the name of an earlier `rl` stage.
     """
     order = list(reading.stages)
     for stage in reading.stages.values():
@@ -142,23 +142,23 @@ def unknown_artifact(reading: Reading) -> Iterator[Finding]:
                 if maker in having:
                     continue
                 if maker not in order:
-                    problem = f"there is no maker `{stage}`"
+                    problem = f"there is no stage `{maker}`"
                 elif maker not in earlier:
-                    problem = "that is this maker itself" if maker == stage.name else f"`{stage}` comes later"
+                    problem = "that is this stage itself" if maker == stage.name else f"`{maker}` comes later"
                 else:
-                    problem = f"`{stage}` is of kind `{reading.stages[maker].kind}`, which leaves no {artifact}"
+                    problem = f"`{maker}` is of kind `{reading.stages[maker].kind}`, which leaves no {artifact}"
                 advice = did_you_mean(f"{name}.{artifact}" for name in nearest(maker, having))
                 able = ", ".join(f"`{name}.{artifact}`" for name in having)
                 yield Finding(
                     f"{display_name(part)} asks for `{need.signal}`: {problem}",
                     field_span(reading, part, need.param),
-                    why="a maker can only read what an earlier one left behind",
-                    help=advice or (f"this maker could read {able}" if able else "put an `rl` maker before this one"),
+                    why="a stage can only read what an earlier one left behind",
+                    help=advice or (f"this stage could read {able}" if able else "put an `rl` stage before this one"),
                     path=dotted((*part.path, need.param)),
                 )
 
 
 def leaves(stage: StageReading, artifact: str) -> bool:
-    """Whether a maker leaves an artifact, as far as is known."""
+    """Whether a stage leaves an artifact, as far as is known."""
     kinds: tuple[Kind, ...] = {"rollouts": ("rl",), "pairs": ("dpo",)}.get(artifact, get_args(Kind))
     return stage.kind is None or (stage.kind in kinds and (artifact != "pairs" or bool(stage.of("preference"))))

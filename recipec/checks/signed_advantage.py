@@ -77,9 +77,8 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
             if most + penalty > 0:
                 sign = next(level for level in levels if level.name == "signed")
                 yield Finding(
-                    f"{display_name(part)} gives up to {most:.3g} in groups of {size}, and {display_name(sign)} charges a "
-                    f"wrong "
-                    f"answer {-penalty:g}",
+                    f"{display_name(part)} gives up to {most:.3g} in groups of {size}, "
+                    f"and {display_name(sign)} charges a wrong answer {-penalty:g}",
                     (
                         *span_of(reading, part.path, key=True),
                         *related_span(reading, sign.path, "the sign, which it outvotes", key=True),

@@ -189,7 +189,7 @@ def rows_per_prompt(sampler: Any) -> int:
     >>> [rows_per_prompt(s) for s in (Chain(num_generations=4), Tree(trees=2, expansions=3, rounds=2, keep=5), None)]
     [4, 10, 1]
     """
-    if getattr(sampler, "called", "") == "tree":
+    if getattr(sampler, "type_name", "") == "tree":
         return int(sampler.trees * (sampler.keep or 1 + sampler.expansions * sampler.rounds))
     return int(getattr(sampler, "num_generations", 1))
 

@@ -31,7 +31,7 @@ def test_numerics_cite_where_it_was_learnt(code: str) -> None:
 
 def test_every_owner_is_found() -> None:
     """No module owns a code without being imported by the table."""
-    owners = re.compile(r"^@(?:check|fault)\(\s*\"(RC\d+)\"", re.MULTILINE)
+    owners = re.compile(r"^@(?:check|diagnostic)\(\s*\"(RC\d+)\"", re.MULTILINE)
     said = {code for path in (ROOT / "recipec").rglob("*.py") for code in owners.findall(path.read_text("utf-8"))}
     assert said == set(CODES)
 

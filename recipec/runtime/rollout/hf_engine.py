@@ -91,7 +91,7 @@ class HfEngine:
         assert policy is not None
         found: list[list[Completion]] = [[] for _ in requests]
         rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
-        image_encoder = getattr(policy, "sight", None)
+        image_encoder = getattr(policy, "image_encoder", None)
         assert image_encoder is not None or not any(one.images for one in requests), (
             "a policy that sees no images is shown some"
         )

@@ -107,9 +107,9 @@ def pack_for(batch: Batch, policy: Any, tokens: int) -> Packing:
         RecipeError: RC768, one row or pair alone is larger.
     """
     attention: Any = getattr(policy, "attention", None)
-    if getattr(policy, "sight", None) is not None:
+    if getattr(policy, "image_encoder", None) is not None:
         batch = policy.keyed(batch)
-    if batch.num_rows and hasattr(attention, "look"):
+    if batch.num_rows and hasattr(attention, "choose"):
         attention.choose(batch["tokens_RT"], batch["attend_RT"], batch["trained_RT"] & batch["attend_RT"], tokens)
     padded = bool(getattr(attention, "padded", True))
     return pack_rows(batch, tokens, padded=padded, sharing=sharing_of(policy))

@@ -93,7 +93,7 @@ stages:
         widths.append(tokens_RT.shape[1])
         original(attention, tokens_RT, *rest)
 
-    monkeypatch.setattr(AutoAttention, "look", choose)
+    monkeypatch.setattr(AutoAttention, "choose", choose)
     plain = folder.run(recipe, c__jsonl=pairs)
     assert plain.code == 0, plain.err
     before = last(folder, "align")
