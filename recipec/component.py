@@ -23,6 +23,8 @@ from pydantic.fields import FieldInfo
 from recipec.signals import SIGNALS, split_axes
 
 ENTRY_POINTS = "recipec.components"
+PARTS = ("policy", "attention", "rollout_engine", "environment", "knowledge", "sampler", "optimizer")
+"""What of a stage an implementation may be built from; each is the node of that name."""
 
 
 class _Ref:
@@ -154,6 +156,8 @@ class Component(Section):
     impl: ClassVar[str]
     state: ClassVar[bool]
     lowered: ClassVar[tuple[str, ...]]
+    uses: ClassVar[tuple[str, ...]]
+    draws: ClassVar[bool]
     _requires: ClassVar[tuple[str | When, ...]]
     _provides: ClassVar[tuple[str | When, ...]]
     _refs: ClassVar[tuple[str, ...]]
@@ -221,12 +225,16 @@ def component(
     provides: tuple[str | When, ...] = (),
     impl: str = "",
     lowered: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+    draws: bool = False,
     state: bool = False,
 ) -> Callable[[type[C]], type[C]]:
     """Register a spec under its slot and its ``type``.
 
     ``lowered`` names the parameters that the compiler turns into nodes of their own, so that the function never sees
     them.
+    ``uses`` names the parts of the stage (``PARTS``) that the implementing class is built from, by keyword; a part that
+    the stage lacks is ``None``.  ``draws`` says that a call takes ``step`` and ``attempt``, which key its random draws.
     ``state`` says that the implementing class has ``state()`` and ``load()``.
     An ``impl`` of ``""`` declares a component of a later version: it is checked, and refused with RC501.
 
@@ -249,7 +257,10 @@ def component(
         for field, info in cls.model_fields.items():
             if field != "type" and not info.description:
                 raise TypeError(f"{where}: the parameter `{field}` has no description")
+        if unknown := set(uses) - set(PARTS):
+            raise TypeError(f"{where} uses {', '.join(sorted(unknown))}; a stage has {', '.join(PARTS)}")
         cls.slot, cls.type_name, cls.impl, cls.state, cls.lowered = slot, name, impl, state, lowered
+        cls.uses, cls.draws = uses, draws
         cls._requires, cls._provides, cls._refs = requires, provides, refs
         _REGISTRY[slot][name] = cls
         return cls

@@ -11,12 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal
 
+from pydantic.json_schema import SkipJsonSchema
+
+from recipec.component import Component, Section
 from recipec.signals import find_signal, split_axes
 
 FORMAT = 1
+"""Enters every digest: what a recipe means."""
+FILE_FORMAT = 2
+"""Of ``graph.json``: how a graph is written."""
 SECTIONS = ("recipe", "evaluate", "machine")
 """Readers of keys that belong to no stage."""
 BOOKKEEPING = ("save_every", "keep", "microbatch_tokens")
@@ -60,6 +66,12 @@ class Node:
     """Spec digest: hash of slot, type, parameters and the digests of the inputs."""
     keys: tuple[str, ...] = ()
     """Dotted keys of the recipe that this node consumed."""
+    parts: tuple[Input, ...] = ()
+    """What its implementation is built from: the policy, the environment, the rollout engine, by parameter."""
+    decided: Mapping[str, Any] = field(default_factory=dict)
+    """What passes decided about it, beside its parameters; in no digest."""
+    spec: Annotated[Component | None, SkipJsonSchema()] = field(default=None, compare=False, repr=False)
+    """The frozen spec itself; not in ``graph.json``, and none for the compiler's own nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,8 @@ class StageGraph:
     kind: Literal["rl", "sft", "dpo"]
     origin: str
     """What ``from:`` names."""
+    setup: tuple[Node, ...]
+    """What computes the stage and changes no meaning: attention and engines; in no digest."""
     before: tuple[Node, ...]
     loop: Loop
     artifacts: tuple[str, ...]
@@ -98,9 +112,24 @@ class StageGraph:
     removed: tuple[Removal, ...] = ()
 
     def nodes(self) -> Iterator[Node]:
-        """Every node of the stage, in order."""
+        """Every node of the stage that has a meaning, in order."""
         yield from self.before
         yield from _walk(self.loop)
+
+    def node(self, name: str) -> Node | None:
+        """The node called ``STAGE/name``, if the stage has it, those of ``setup`` among them."""
+        return next((node for node in (*self.setup, *self.nodes()) if node.id == f"{self.name}/{name}"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSpecs:
+    """The frozen specs of one evaluation, those it takes from a stage included; ``Graph.evaluate`` has their JSON."""
+
+    data: Component
+    rewards: Mapping[str, Component]
+    environment: Component | None
+    knowledge: Component | None
+    sampling: Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +144,11 @@ class Graph:
     """Outside every digest: it changes speed, not meaning."""
     consumed: Mapping[str, str] = field(default_factory=dict)
     """Dotted key of the recipe -> id of the node, stage or section that read it."""
-    format: int = FORMAT
+    evaluations: Annotated[Mapping[str, EvaluationSpecs], SkipJsonSchema()] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Specs by the names of ``evaluate``; not in ``graph.json``."""
+    format: int = FILE_FORMAT
 
     def stage(self, name: str) -> StageGraph:
         """The stage called ``name``."""
@@ -130,6 +163,10 @@ def _walk(loop: Loop) -> Iterator[Node]:
             yield item
 
 
+class OtherFormatError(ValueError):
+    """A ``graph.json`` of another version."""
+
+
 def digest(*parts: Any) -> str:
     """Hash JSON-able parts to 16 hexadecimal digits.
 
@@ -142,19 +179,31 @@ def digest(*parts: Any) -> str:
 
 def to_json(graph: Graph) -> str:
     """Write a graph as JSON; equal graphs give equal bytes."""
-    return json.dumps(asdict(graph), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_plain(graph), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON form: dataclasses as mappings, without the fields that hold specs."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.compare}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def from_json(text: str) -> Graph:
     """Read what ``to_json`` wrote.
 
     Raises:
-        ValueError: the text is no JSON, or of another format version.
+        OtherFormatError: another version of recipec wrote it.
+        ValueError: the text is no JSON.
         KeyError, TypeError: it is no graph.
     """
     data = json.loads(text)
-    if data["format"] != FORMAT:
-        raise ValueError(f"the graph has format {data['format']}, this version reads {FORMAT}")
+    if data["format"] != FILE_FORMAT:
+        raise OtherFormatError(f"graph format {data['format']}; this version reads {FILE_FORMAT}")
     return Graph(**{**data, "stages": tuple(_stage(stage) for stage in data["stages"])})
 
 
@@ -165,6 +214,7 @@ def _stage(data: Mapping[str, Any]) -> StageGraph:
     return StageGraph(
         **{
             **data,
+            "setup": tuple(_item(node) for node in data["setup"]),
             "before": tuple(_item(node) for node in data["before"]),
             "loop": loop,
             "artifacts": tuple(data["artifacts"]),
@@ -177,8 +227,12 @@ def _item(data: Mapping[str, Any]) -> Node | Loop:
     if "over" in data:
         body, carries = tuple(_item(item) for item in data["body"]), tuple(data["carries"])
         return Loop(data["id"], data["over"], body, carries)
-    inputs = tuple(Input(given["parameter"], Value(**given["value"])) for given in data["inputs"])
-    return Node(**{**data, "inputs": inputs, "outputs": tuple(data["outputs"]), "keys": tuple(data["keys"])})
+    inputs, parts = (
+        tuple(Input(given["parameter"], Value(**given["value"])) for given in data[key]) for key in ("inputs", "parts")
+    )
+    return Node(
+        **{**data, "inputs": inputs, "parts": parts, "outputs": tuple(data["outputs"]), "keys": tuple(data["keys"])}
+    )
 
 
 # the grammar: each rule yields what is wrong, in words
@@ -199,6 +253,15 @@ def _sources(graph: Graph) -> Iterator[str]:
                 if given.value not in made:
                     yield f"`{node.id}` reads `{given.value.signal}` of `{given.value.node}`, not made before"
             made |= {Value(signal, node.id) for signal in node.outputs}
+
+
+def _parts(graph: Graph) -> Iterator[str]:
+    for stage in graph.stages:
+        known = {node.id for node in (*stage.setup, *stage.nodes())}
+        for node in (*stage.setup, *stage.nodes()):
+            for given in node.parts:
+                if given.value.node not in known:
+                    yield f"`{node.id}` is built from `{given.value.node}`, which is not there"
 
 
 def _axes(graph: Graph) -> Iterator[str]:
@@ -234,7 +297,8 @@ def _loops(graph: Graph) -> Iterator[str]:
 
 
 def _readers(graph: Graph) -> Iterator[str]:
-    known = {*SECTIONS, *(s.name for s in graph.stages), *(n.id for s in graph.stages for n in s.nodes())}
+    nodes = (node.id for stage in graph.stages for node in (*stage.setup, *stage.nodes()))
+    known = {*SECTIONS, *(stage.name for stage in graph.stages), *nodes}
     yield from (
         f"the key `{key}` went to `{reader}`, which is not there"
         for key, reader in graph.consumed.items()
@@ -242,7 +306,16 @@ def _readers(graph: Graph) -> Iterator[str]:
     )
 
 
-GRAPH_SPEC: tuple[Callable[[Graph], Iterator[str]], ...] = (_ids, _sources, _axes, _signals, _digests, _loops, _readers)
+GRAPH_SPEC: tuple[Callable[[Graph], Iterator[str]], ...] = (
+    _ids,
+    _sources,
+    _parts,
+    _axes,
+    _signals,
+    _digests,
+    _loops,
+    _readers,
+)
 
 
 def verify(

@@ -7,16 +7,17 @@ so KL in the reward, which needs the reference, is no special case.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from typing import Any, TypeVar
 
 from recipec.component import Component
-from recipec.graph import BOOKKEEPING, FORMAT, Graph, Input, Loop, Node, StageGraph, Value, digest
+from recipec.graph import BOOKKEEPING, FORMAT, EvaluationSpecs, Graph, Input, Loop, Node, StageGraph, Value, digest
 from recipec.lowering.inheritance import adapter_start, policies, reference_settings
 from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
 from recipec.spec.attention import Auto
-from recipec.spec.recipe import PAIRED, Recipe, Stage, weights_kind
+from recipec.spec.recipe import PAIRED, Evaluation, Recipe, Stage, weights_kind
 
 LIMITS = ("max_turn_length", "max_context_length", "max_completion_length")
 """What of a sampler bounds the episodes of an evaluation."""
@@ -34,6 +35,7 @@ def lower(recipe: Recipe) -> Graph:
     names = {name: [n for n in sources(stage) if n in recipe.stages] for name, stage in recipe.stages.items()}
     for name in in_order(names):
         stages[name] = lower_stage(recipe, name, stages)
+    evaluations = {name: _evaluation(recipe, evaluation) for name, evaluation in recipe.evaluate.items()}
     consumed = dict.fromkeys(("recipec", "name", "seed", "vars", "use"), "recipe")
     consumed |= dict.fromkeys(keys_of(recipe.machine, "machine"), "machine")
     for name, evaluation in recipe.evaluate.items():
@@ -45,7 +47,8 @@ def lower(recipe: Recipe) -> Graph:
         name=recipe.name,
         seed=recipe.seed,
         stages=tuple(stages.values()),
-        evaluate=_evaluations(recipe),
+        evaluate={name: _evaluation_dump(recipe, name, specs) for name, specs in evaluations.items()},
+        evaluations=evaluations,
         machine=dump(recipe.machine),
         consumed=dict(sorted(consumed.items())),
     )
@@ -61,9 +64,17 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     place: dict[str, list[Node]] = {"before": [], "steps": [], "updates": []}
     for node in nodes.values():
         place[drafts[node.id].place].append(node)
+    setup = _setup(recipe, name)
+    named = {node.id for node in (*setup, *nodes.values())}
+    uses = {draft.id: draft.uses for draft in drafts.values()} | {
+        node.id: node.spec.uses for node in setup if node.spec
+    }
+    setup, before, steps, updates = (
+        tuple(_with_parts(node, uses[node.id], named) for node in found) for found in (setup, *place.values())
+    )
     lagged = ("reference",) if any(n.slot == "reference" and n.type == "lagged" for n in nodes.values()) else ()
-    body = _resampled(name, stage, place["steps"], drafts)
-    update = Loop(f"{name}/updates", "updates", tuple(place["updates"]), ("weights", "optimizer", *lagged))
+    body = _resampled(name, stage, steps, drafts)
+    update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
     carries = ("weights", "optimizer", *lagged, "cursors", "draws")
     origin: Any = stage.from_
     if weights_kind(stage.from_) == "stage":
@@ -77,7 +88,8 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
         name=name,
         kind=stage.kind,
         origin=stage.from_,
-        before=tuple(place["before"]),
+        setup=setup,
+        before=before,
         loop=Loop(f"{name}/steps", "steps", (*body, update), carries),
         artifacts=(*ARTIFACTS[stage.kind], *pairs),
         settings=_settings(recipe, name, policy, nodes),
@@ -154,7 +166,30 @@ def _node(
         outputs=draft.outputs,
         digest=digest(FORMAT, draft.slot, draft.type, draft.params, given, others),
         keys=draft.keys,
+        spec=draft.spec,
     )
+
+
+def _setup(recipe: Recipe, name: str) -> tuple[Node, ...]:
+    """Return the nodes of what computes a stage: how samples share a forward pass, who samples, who trains."""
+    parts = {
+        "attention": recipe.stages[name].attention or Auto(),
+        "rollout_engine": recipe.machine.rollout,
+        "train_engine": recipe.machine.train,
+    }
+    return tuple(_setup_node(f"{name}/{part}", spec) for part, spec in parts.items())
+
+
+def _setup_node(node: str, spec: Component) -> Node:
+    params = {key: value for key, value in dump(spec).items() if key != "type"}
+    return Node(node, spec.slot, spec.type_name, spec.impl, params, (), (), "", spec=spec)
+
+
+def _with_parts(node: Node, uses: Sequence[str], named: Collection[str]) -> Node:
+    """Bind what the node's implementation is built from to the nodes of its stage; what the stage lacks stays out."""
+    stage = node.id.partition("/")[0]
+    found = [Input(part, Value(part, f"{stage}/{part}")) for part in uses if f"{stage}/{part}" in named]
+    return replace(node, parts=tuple(found))
 
 
 def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, Node]) -> dict[str, Any]:
@@ -194,28 +229,40 @@ def rows_per_prompt(sampler: Any) -> int:
     return int(getattr(sampler, "num_generations", 1))
 
 
-def _evaluations(recipe: Recipe) -> dict[str, Any]:
-    """Dump the evaluations; one without rewards or without an environment takes those of the first rl stage.
+def _evaluation(recipe: Recipe, evaluation: Evaluation) -> EvaluationSpecs:
+    """Complete an evaluation: without rewards or without an environment it takes those of the first rl stage.
 
-    An episode is bounded as in that stage, so that an evaluation is bounded alike around every stage.
-    Rewards that hold answers against facts take the graph of the first stage that has one.
+    Rewards that compare answers with a knowledge graph take that of the first stage that has one.
     """
-    first = next((stage for stage in recipe.stages.values() if stage.kind == "rl"), None)
-    facts = next((stage.knowledge for stage in recipe.stages.values() if stage.knowledge is not None), None)
-    made = {}
-    for name, evaluation in recipe.evaluate.items():
-        answered = set(evaluation.metrics) != {PAIRED}
-        made[name] = dump(evaluation)
-        rewards = (evaluation.reward or (first.reward if first else {})) if answered else {}
-        made[name]["reward"] = {level: dump(spec) for level, spec in sorted(rewards.items())}
-        environment = (evaluation.environment or (first.environment if first else None)) if answered else None
-        made[name]["environment"] = dump(environment) if environment else None
-        sampler = first.sampler if first else None
-        made[name]["limits"] = {key: getattr(sampler, key, None) for key in LIMITS} if sampler else {}
-        asked = {need.signal for spec in rewards.values() for need in spec.requires()}
-        if "knowledge" in asked and facts is not None:
-            made[name]["knowledge"] = dump(facts)
+    first = _first_rl(recipe)
+    knowledge = next((stage.knowledge for stage in recipe.stages.values() if stage.knowledge is not None), None)
+    answered = set(evaluation.metrics) != {PAIRED}
+    rewards = (evaluation.reward or (first.reward if first else {})) if answered else {}
+    needed = {need.signal for spec in rewards.values() for need in spec.requires()}
+    return EvaluationSpecs(
+        data=evaluation.data,
+        rewards=dict(sorted(rewards.items())),
+        environment=(evaluation.environment or (first.environment if first else None)) if answered else None,
+        knowledge=knowledge if "knowledge" in needed else None,
+        sampling=evaluation.sampler,
+    )
+
+
+def _evaluation_dump(recipe: Recipe, name: str, specs: EvaluationSpecs) -> dict[str, Any]:
+    """Return an evaluation as JSON data; its episodes have the limits of the first rl stage, around every stage."""
+    first = _first_rl(recipe)
+    sampler = first.sampler if first else None
+    made = dump(recipe.evaluate[name])
+    made["reward"] = {level: dump(spec) for level, spec in specs.rewards.items()}
+    made["environment"] = dump(specs.environment) if specs.environment else None
+    made["limits"] = {key: getattr(sampler, key, None) for key in LIMITS} if sampler else {}
+    if specs.knowledge is not None:
+        made["knowledge"] = dump(specs.knowledge)
     return made
+
+
+def _first_rl(recipe: Recipe) -> Stage | None:
+    return next((stage for stage in recipe.stages.values() if stage.kind == "rl"), None)
 
 
 def _stage_keys(name: str, stage: Stage) -> Iterator[str]:

@@ -41,6 +41,9 @@ class UnboundNode:
     """Whether others may ask for its outputs by name; a level's own output is only for the sum."""
     artifacts: tuple[tuple[str, str], ...] = ()
     """Stage and artifact that the node reads."""
+    spec: Component | None = None
+    uses: tuple[str, ...] = ()
+    """Parts of the stage that its implementation is built from."""
 
     def bound(self, drafts: Mapping[str, UnboundNode]) -> Iterator[tuple[str, str, str]]:
         """Yield parameter, signal and the id of the node that makes it, for every column it takes."""
@@ -133,6 +136,8 @@ def _component(name: str, slot: str, spec: Component, *, keys: Sequence[str]) ->
         outputs=spec.provides(),
         keys=tuple(key for key in keys if key not in hidden),
         artifacts=tuple(_artifacts(spec, needs)),
+        spec=spec,
+        uses=spec.uses,
     )
 
 
@@ -261,6 +266,7 @@ def _token_level(level: UnboundNode) -> UnboundNode:
         level,
         slot="compiler",
         type="token_relative",
+        spec=None,
         impl="recipec.runtime.objective.advantage:token_relative",
         params=params,
     )
@@ -269,7 +275,7 @@ def _token_level(level: UnboundNode) -> UnboundNode:
 
 def _old(name: str, policy: Component) -> UnboundNode:
     old = _component(name, "policy", policy, keys=())
-    return replace(old, id=f"{name}/old", outputs=("old_logprob_RT",))
+    return replace(old, id=f"{name}/old", outputs=("old_logprob_RT",), uses=("policy",))
 
 
 def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> list[UnboundNode]:

@@ -49,6 +49,7 @@ class _Prompts(_Rows):
     provides=("prompt_P", "completion_P", "chosen_P", "rejected_P"),
     impl="recipec.runtime.data.sources:File",
     state=True,
+    uses=("policy", "environment"),
 )
 class File(_Prompts):
     """Read rows from a JSONL or parquet file, a directory of them, or the hub.
@@ -73,7 +74,13 @@ class File(_Prompts):
         return self
 
 
-@component("data", provides=("prompt_P", "completion_P"), impl="recipec.runtime.data.sources:ReasoningGym", state=True)
+@component(
+    "data",
+    provides=("prompt_P", "completion_P"),
+    impl="recipec.runtime.data.sources:ReasoningGym",
+    state=True,
+    uses=("policy", "environment"),
+)
 class ReasoningGym(_Prompts):
     """Procedural tasks with real verifiers from the reasoning-gym package.
 
@@ -95,6 +102,7 @@ class ReasoningGym(_Prompts):
     provides=("prompt_P", "completion_P"),
     impl="recipec.runtime.data.rollout_tasks:Rollouts",
     state=True,
+    uses=("policy",),
 )
 class Rollouts(_Rows):
     """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling).
@@ -117,6 +125,7 @@ class Rollouts(_Rows):
     provides=("prompt_P",),
     impl="recipec.runtime.data.episode_tasks:EnvironmentTasks",
     state=True,
+    uses=("environment",),
 )
 class EnvironmentTasks(_Rows):
     """Tasks that the stage's environment brings itself.

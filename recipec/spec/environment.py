@@ -69,6 +69,7 @@ class Retriever(Section):
     "environment",
     provides=("branchable", "state_key", "rewards"),
     impl="recipec.runtime.environment.search_qa:SearchQa",
+    uses=("policy",),
 )
 class SearchQa(_Turns):
     """The search dialogue of Search-R1 and Tree-GRPO: think, search, read, answer.
@@ -103,7 +104,12 @@ class SearchQa(_Turns):
     answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
 
 
-@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.alfworld.games:Alfworld")
+@component(
+    "environment",
+    provides=("branchable", *_WORLD),
+    impl="recipec.runtime.environment.alfworld.games:Alfworld",
+    uses=("policy",),
+)
 class Alfworld(_Shown):
     """Household games in text, played by the TextWorld engine.
 
@@ -129,7 +135,10 @@ class Alfworld(_Shown):
 
 
 @component(
-    "environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.textworld.games:Textworld"
+    "environment",
+    provides=("branchable", *_WORLD),
+    impl="recipec.runtime.environment.textworld.games:Textworld",
+    uses=("policy",),
 )
 class Textworld(_Shown):
     """Text adventures that the TextWorld package generates.
@@ -144,7 +153,12 @@ class Textworld(_Shown):
     quest_length: int = param(3, "Commands that the shortest solution takes.", unit="turns", ge=1, le=50)
 
 
-@component("environment", provides=("branchable", *_WORLD), impl="recipec.runtime.environment.webshop.shop:Webshop")
+@component(
+    "environment",
+    provides=("branchable", *_WORLD),
+    impl="recipec.runtime.environment.webshop.shop:Webshop",
+    uses=("policy",),
+)
 class Webshop(_Shown):
     """Find and buy a product that fits an instruction.
 
@@ -162,6 +176,7 @@ class Webshop(_Shown):
     "environment",
     provides=(*_WORLD, when("replayable", "branchable")),
     impl="recipec.runtime.environment.gymnasium:Gymnasium",
+    uses=("policy",),
 )
 class Gymnasium(_Shown):
     """An environment of the gymnasium registry, with text observations.
@@ -194,6 +209,7 @@ class Gymnasium(_Shown):
     "environment",
     provides=("branchable", "state_key", "rewards"),
     impl="recipec.runtime.environment.reasoning_gym:ReasoningGymEpisodes",
+    uses=("policy",),
 )
 class ReasoningGymEpisodes(_Shown):
     """Tasks of reasoning-gym as episodes: a wrong answer is told so, and may be tried again.
@@ -215,6 +231,7 @@ class ReasoningGymEpisodes(_Shown):
     "environment",
     provides=(*_WORLD, when("replayable", "branchable")),
     impl="recipec.runtime.environment.user_env:UserEnvironment",
+    uses=("policy",),
 )
 class Own(_Shown):
     """A class of the user's own file, named under the recipe's `use`; it runs in a process that may be killed.

@@ -131,7 +131,12 @@ EXTRACTION = (
 """The parameters of `extract` that decide what the model writes and how it is read."""
 
 
-@component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.extract:Extract")
+@component(
+    "knowledge",
+    provides=("knowledge",),
+    impl="recipec.runtime.knowledge.extract:Extract",
+    uses=("policy", "rollout_engine"),
+)
 class Extract(Graph):
     """Facts that a model of the run reads from documents; each keeps the sentence that it was read from.
 

@@ -9,7 +9,11 @@ from pydantic import SerializeAsAny
 from recipec.component import Component, Section, component, param
 
 
-@component("machine", impl="recipec.runtime.training.local:LocalEngine")
+@component(
+    "machine",
+    impl="recipec.runtime.training.local:LocalEngine",
+    uses=("policy", "optimizer"),
+)
 class Local(Component):
     """Train in this process, on one device.
 
@@ -21,7 +25,10 @@ class Local(Component):
     gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass.")
 
 
-@component("machine")
+@component(
+    "machine",
+    uses=("policy", "optimizer"),
+)
 class Deepspeed(Component):
     """Train under DeepSpeed on several devices."""
 
@@ -32,7 +39,11 @@ class Deepspeed(Component):
     gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass.")
 
 
-@component("machine", impl="recipec.runtime.rollout.hf_engine:HfEngine")
+@component(
+    "machine",
+    impl="recipec.runtime.rollout.hf_engine:HfEngine",
+    uses=("policy",),
+)
 class Hf(Component):
     """Sample in this process with the model itself: a group's prompt is computed once.
 
@@ -47,7 +58,10 @@ class Hf(Component):
     )
 
 
-@component("machine")
+@component(
+    "machine",
+    uses=("policy",),
+)
 class Vllm(Component):
     """Sample with vLLM."""
 

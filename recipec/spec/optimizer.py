@@ -7,7 +7,13 @@ from typing import Literal
 from recipec.component import Component, component, param
 
 
-@component("optimizer", requires=("loss",), impl="recipec.runtime.training.optimizer:AdamW", state=True)
+@component(
+    "optimizer",
+    requires=("loss",),
+    impl="recipec.runtime.training.optimizer:AdamW",
+    state=True,
+    uses=("policy",),
+)
 class Adamw(Component):
     """Adam with decoupled weight decay, a schedule and a bound on the gradient.
 

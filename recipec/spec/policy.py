@@ -94,6 +94,7 @@ class Images(Section):
     provides=("logprob_RT", "entropy_RT"),
     impl="recipec.runtime.model.causal_lm:CausalLm",
     state=True,
+    uses=("attention",),
 )
 class CausalLm(Component):
     """Any Hugging Face decoder.
@@ -118,6 +119,7 @@ class CausalLm(Component):
     provides=("logprob_RT", "entropy_RT"),
     impl="recipec.runtime.vision.vision_lm:VisionLm",
     state=True,
+    uses=("attention",),
 )
 class VisionLm(Component):
     """Hugging Face image-text models of the families Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM.

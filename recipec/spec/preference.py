@@ -52,6 +52,7 @@ class _Facts(Component):
     provides=("chosen_P", "rejected_P"),
     impl="recipec.runtime.preference.kg_pairs:KgRag",
     state=True,
+    uses=("policy", "knowledge", "sampler"),
 )
 class KgRag(_Facts):
     r"""Prefer the answer written with retrieved facts over the one written without.
@@ -92,6 +93,7 @@ class KgRag(_Facts):
     provides=("chosen_P", "rejected_P"),
     impl="recipec.runtime.preference.kg_pairs:KgRank",
     state=True,
+    uses=("policy", "knowledge", "sampler"),
 )
 class KgRank(_Facts):
     r"""Prefer the answer that the graph supports best over the one it supports least.

@@ -15,6 +15,7 @@ _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
     provides=("ref_logprob_RT",),
     impl="recipec.runtime.objective.reference:Frozen",
     state=True,
+    uses=("policy",),
 )
 class Frozen(Component):
     """The policy as it entered the stage; the compiler picks the cheapest sound way to keep it.
@@ -33,6 +34,7 @@ class Frozen(Component):
     provides=("ref_logprob_RT",),
     impl="recipec.runtime.objective.reference:Lagged",
     state=True,
+    uses=("policy",),
 )
 class Lagged(Component):
     """A copy of the policy, refreshed every so many updates.

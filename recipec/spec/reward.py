@@ -215,6 +215,7 @@ class KlPenalty(_Level):
     provides=("reward_R",),
     impl="recipec.runtime.reward.answer_match:AnswerMatch",
     lowered=("weight",),
+    uses=("policy",),
 )
 class AnswerMatch(_Level):
     """Score an answer of the search dialogue by exact match or F1, and its format by a state machine.
@@ -287,6 +288,7 @@ class Environment(_Level):
     provides=("reward_R",),
     impl="recipec.runtime.knowledge.consistency:KgConsistency",
     lowered=("weight",),
+    uses=("knowledge",),
 )
 class KgConsistency(_Level):
     r"""Reward what a graph of facts supports, and charge for what it speaks against.

@@ -55,6 +55,8 @@ class _Sampling(Component):
     provides=(*_ROWS, *_STEPS, "sampling"),
     impl="recipec.runtime.rollout.chain:ChainSampler",
     state=True,
+    uses=("policy", "rollout_engine", "environment"),
+    draws=True,
 )
 class Chain(_Sampling):
     """Sample independent completions of each prompt, or independent episodes where there is an environment.
@@ -77,6 +79,8 @@ class Chain(_Sampling):
     provides=(*_ROWS, "by_tree_R", *_STEPS),
     impl="recipec.runtime.rollout.tree:TreeSampler",
     state=True,
+    uses=("policy", "rollout_engine", "environment"),
+    draws=True,
 )
 class Tree(_Sampling):
     """Sample search trees: chains that branch off earlier turns.
