@@ -41,7 +41,7 @@ class Counts:
 class TokenRun:
     """Tokens of a prompt's rows, behind ``begin`` others, that ``rows`` rows have in common; there are ``times`` such.
 
-    Example: ``Segment(512, 0, rows=8)`` is the prompt of a group of eight.
+    Example: ``TokenRun(512, 0, rows=8)`` is the prompt of a group of eight.
     """
 
     tokens: float
@@ -134,7 +134,7 @@ class Episode:
 def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun]:
     """Lay out rows whose turns follow each other: whole trajectories, or every turn with all that came before it.
 
-    >>> flat = growing(Group(8), Episode(512, 1, 64), steps=False)
+    >>> flat = append_only(Group(8), Episode(512, 1, 64), steps=False)
     >>> total(s.dense() for s in flat).tokens, total(s.once() for s in flat).tokens
     (4608.0, 1024.0)
     """
@@ -167,7 +167,7 @@ def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
 def shared_prompt(group: Group, episode: Episode, *, steps: bool, anew: bool = False) -> list[TokenRun]:
     """Lay out rows that share whole prompts and nothing else, the two-level form; ``anew``: with windowed prompts.
 
-    >>> total(s.once() for s in whole_prompts(Group(1, 2), Episode(100, 2, 50), steps=False)).tokens
+    >>> total(s.once() for s in shared_prompt(Group(1, 2), Episode(100, 2, 50), steps=False)).tokens
     400.0
     """
     if not steps:

@@ -33,7 +33,7 @@ _LONGEST = 60
 class FieldType:
     """What one place of a section takes.
 
-    Example: of ``epsilon`` in the loss ``clipped``, ``Taken(float, (Gt(0), Le(1)), "", "Clip below 1 - epsilon.")``.
+    Example: of ``epsilon`` in the loss ``clipped``, ``FieldType(float, (Gt(0), Le(1)), "", "Clip below 1 - epsilon.")``.
     """
 
     annotation: Any
@@ -171,7 +171,7 @@ def _bounds(constraints: Iterable[Any]) -> str:
 def format_value(value: object) -> str:
     """Show a value of the file, shortened.
 
-    >>> shown("1e-5"), shown(True), shown([1]), shown({}), shown(None)
+    >>> format_value("1e-5"), format_value(True), format_value([1]), format_value({}), format_value(None)
     ('the text "1e-5"', 'true', 'a list of 1', 'a mapping', 'null')
     """
     if isinstance(value, dict | list):

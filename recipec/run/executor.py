@@ -223,7 +223,7 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     The place is the key that it names, absolute or the stage's own, else the stage as a whole.
 
     >>> from recipec.diagnostics.errors.preference import no_pairs_left
-    >>> placed(no_pairs_left("align", "kg_rank", 4, {}), "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
+    >>> locate_error(no_pairs_left("align", "kg_rank", 4, {}), "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
     'stages.align.preference'
     """
     if found.spans:

@@ -20,7 +20,7 @@ _WIDTH = 100
 class EvaluationPoint:
     """One moment at which held-out data were asked.
 
-    Example: ``Moment("explore", 40, "after explore", {"dev/accuracy": 0.5}, {"dev/accuracy": 0.25})``.
+    Example: ``EvaluationPoint("explore", 40, "after explore", {"dev/accuracy": 0.5}, {"dev/accuracy": 0.25})``.
     """
 
     stage: str
@@ -35,7 +35,7 @@ class EvaluationPoint:
 class Results:
     """Moments in order, and the metrics that any of them has.
 
-    Example: ``Results(("dev/accuracy",), (Moment("explore", 0, "before training", {"dev/accuracy": 0.25}, {}),))``.
+    Example: ``Results(("dev/accuracy",), (EvaluationPoint("explore", 0, "before training", {"dev/accuracy": 0.25}, {}),))``.
     """
 
     columns: tuple[str, ...]
@@ -56,8 +56,8 @@ class Results:
     def text(self) -> str:
         """Write the table for a terminal: moments below each other, changes in brackets.
 
-        >>> before = Moment("a", 0, "before training", {"dev/accuracy": 0.25}, {})
-        >>> after = Moment("a", 9, "after a", {"dev/accuracy": 0.5}, {"dev/accuracy": 0.25})
+        >>> before = EvaluationPoint("a", 0, "before training", {"dev/accuracy": 0.25}, {})
+        >>> after = EvaluationPoint("a", 9, "after a", {"dev/accuracy": 0.5}, {"dev/accuracy": 0.25})
         >>> print(Results(("dev/accuracy",), (before, after)).text())
                          dev/accuracy
         before training  0.250

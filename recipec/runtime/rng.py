@@ -10,7 +10,7 @@ import numpy as np
 def rng_for(*key: int | str) -> np.random.Generator:
     """Return the generator of one key, such as (recipe seed, stage, step, prompt, sample).
 
-    >>> generator(0, "explore", 3).random() == generator(0, "explore", 3).random()
+    >>> rng_for(0, "explore", 3).random() == rng_for(0, "explore", 3).random()
     True
     """
     seed = hashlib.sha256("\x1f".join(f"{type(k).__name__}:{k}" for k in key).encode()).digest()[:16]

@@ -112,7 +112,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunningStage]]:
         seen[:] = [stage]
         original(stage)
 
-    monkeypatch.setattr(loop, "plan_length", plan_length)
+    monkeypatch.setattr(loop, "plan_steps", plan_length)
     yield seen
     seen.clear()
 

@@ -42,7 +42,7 @@ def pack(
     With ``prompts_R``, lengths of prompts, rows share whole prompts and nothing else.  Time is that of sorting.
 
     >>> rows = torch.tensor([[7, 1, 1], [5, 2, 2], [7, 1, 3], [5, 2, 4]])
-    >>> [part.tolist() for part in cut(rows, torch.full((4,), 3), list(torch.arange(4)[:, None]), 4).parts]
+    >>> [part.tolist() for part in pack(rows, torch.full((4,), 3), list(torch.arange(4)[:, None]), 4).parts]
     [[1, 3], [0, 2]]
 
     Raises:

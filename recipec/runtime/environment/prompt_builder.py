@@ -32,7 +32,7 @@ _THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 class Observation:
     """What a world shows before a turn.
 
-    Example: ``Shown("You are in a kitchen.", ("look", "go to fridge 1"))``.
+    Example: ``Observation("You are in a kitchen.", ("look", "go to fridge 1"))``.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Observation:
 class PastTurn:
     """An earlier turn: what was shown before it, and what the policy did.
 
-    Example: ``Past(Shown("You are in a kitchen."), "look", "<think>…</think><action>look</action>")``.
+    Example: ``PastTurn(Observation("You are in a kitchen."), "look", "<think>…</think><action>look</action>")``.
     """
 
     shown: Observation
@@ -56,7 +56,7 @@ class PastTurn:
 class PromptInput:
     """One episode before a turn.
 
-    Example: ``Asked(task, "find the mug", Shown("You are in a kitchen."))``: its first turn.
+    Example: ``PromptInput(task, "find the mug", Observation("You are in a kitchen."))``: its first turn.
     """
 
     task: Task

@@ -30,7 +30,7 @@ class Turn:
 class EpisodeState:
     """Where an episode stands after some turns, and what the last of them brought.
 
-    Example: ``Position(task, context_ids=task.prompt_ids, state="kitchen")``: the beginning.
+    Example: ``EpisodeState(task, context_ids=task.prompt_ids, state="kitchen")``: the beginning.
     """
 
     task: Task

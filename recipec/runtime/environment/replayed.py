@@ -31,7 +31,7 @@ class ReplayedEnvironment:
     Calls are counted from ``begin`` on: the same policy and the same draws make the same calls, so that the number
     of a call and a place in it name one turn.
 
-    Example: ``Clocked(environment).begin(None)``: a first attempt.
+    Example: ``ReplayedEnvironment(environment).begin(None)``: a first attempt.
     """
 
     def __init__(self, inner: Environment) -> None:

@@ -72,7 +72,7 @@ class TaskPrompts(Protocol):
 class Notes:
     """What a position keeps of its world.
 
-    Example: ``Notes({"game": "a"}, 7, "find the mug", "You are in a hall.", Shown("You are in a hall."))``.
+    Example: ``Notes({"game": "a"}, 7, "find the mug", "You are in a hall.", Observation("You are in a hall."))``.
     """
 
     task: Mapping[str, Any]

@@ -25,7 +25,7 @@ TASKS_SECONDS = 600.0
 class StepRequest:
     """An episode's past, the action to take last; none: the beginning.
 
-    Example: ``Wanted({"game": "a.z8"}, 7, ("look", "go north"))``.
+    Example: ``StepRequest({"game": "a.z8"}, 7, ("look", "go north"))``.
     """
 
     task: Mapping[str, Any]
@@ -43,7 +43,7 @@ class StepRequest:
 class StepResult:
     """What a world answered.
 
-    Example: ``Seen("You are in a hall.", reward=1.0, terminated=True)``.
+    Example: ``StepResult("You are in a hall.", reward=1.0, terminated=True)``.
     """
 
     observation: str
@@ -60,7 +60,7 @@ class StepResult:
 class Workers:
     """Live worlds of one handler, ``module:function``, which returns :func:`.worker_main.live`.
 
-    Example: ``Worlds("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, timeout=30.0)``.
+    Example: ``Workers("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, timeout=30.0)``.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class VisionPolicy(Protocol):
 class ImageStore:
     """Every picture of a stage, each content processed once.
 
-    Example: ``Album(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl", 3)``.
+    Example: ``ImageStore(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl", 3)``.
     """
 
     def __init__(self, policy: VisionPolicy) -> None:

@@ -27,7 +27,7 @@ _OWN = "kg_rag.j2"
 class PromptWithFacts:
     """A task, and the same task with facts before its question.
 
-    Example: ``Told(task, informed, ["psoriasis"], [triple], ["psoriasis has symptom itching."])``.
+    Example: ``PromptWithFacts(task, informed, ["psoriasis"], [triple], ["psoriasis has symptom itching."])``.
     """
 
     own: Task
@@ -42,7 +42,7 @@ class PromptWithFacts:
 class FactPromptBuilder:
     """Puts the facts around a question before it, as many as fit; ``left_out`` counts the tasks that got too few.
 
-    Example: ``Informer(spec, context, longest=64)(tasks)``.
+    Example: ``FactPromptBuilder(spec, context, longest=64)(tasks)``.
     """
 
     def __init__(self, spec: specs.KgRag, context: StageContext, longest: int) -> None:

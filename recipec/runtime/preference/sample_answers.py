@@ -39,7 +39,7 @@ class Answer:
 class AnswerRequest:
     """A prompt to be answered ``n`` times, ``n`` being the sampler's; ``way`` keeps draws of the same task apart.
 
-    Example: ``Ask("told", task)``.
+    Example: ``AnswerRequest("told", task)``.
     """
 
     way: str

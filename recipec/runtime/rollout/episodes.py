@@ -119,7 +119,7 @@ class Growth:
     Where each context goes on from the one before, the engine remembers it and reads only what is new.  With
     ``forks`` it remembers finished chains as well, so that others may branch off them.
 
-    Example: ``Growth(setting, engine, Sampling(64)).grow(roots(environment, tasks, 2), keys)``.
+    Example: ``Growth(setting, engine, SamplingParams(64)).grow(roots(environment, tasks, 2), keys)``.
     """
 
     def __init__(

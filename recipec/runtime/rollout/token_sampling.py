@@ -12,7 +12,7 @@ from torch import Tensor
 class SamplingParams:
     """How completions are drawn; the parameters of the samplers.
 
-    Example: ``Sampling(max_length=64, temperature=0.7, top_p=0.9)``.
+    Example: ``SamplingParams(max_length=64, temperature=0.7, top_p=0.9)``.
     """
 
     max_length: int
@@ -46,7 +46,7 @@ def draw(
         banned_V: Tokens that may not be drawn now.
 
     >>> logits = torch.tensor([[0.0, 0.0, -20.0, 0.0]])
-    >>> draw(logits, torch.tensor([0.5], dtype=torch.float64), Sampling(1))
+    >>> draw(logits, torch.tensor([0.5], dtype=torch.float64), SamplingParams(1))
     (tensor([1]), tensor([-1.0986]))
     """
     scaled_RV = logits_RV.float()
@@ -97,7 +97,7 @@ def truncate(weight_RV: Tensor, sampling: SamplingParams) -> Tensor:
 
     The likeliest token is always kept; tokens as likely as the last one of the top k are kept too.
 
-    >>> truncate(torch.tensor([[0.1, 1.0, 0.5]]), Sampling(1, top_k=2))
+    >>> truncate(torch.tensor([[0.1, 1.0, 0.5]]), SamplingParams(1, top_k=2))
     tensor([[0.0000, 1.0000, 0.5000]])
     """
     if 0 < sampling.top_k < weight_RV.shape[1]:

@@ -28,7 +28,7 @@ CALL = 512
 class Tiling:
     """Calls that together compute each visible pair once.
 
-    Example: ``Cover(((0, 4, b""), (4, 6, b"")), ((0, 4, 6),))``: two triangles, and what stands below the first.
+    Example: ``Tiling(((0, 4, b""), (4, 6, b"")), ((0, 4, 6),))``: two triangles, and what stands below the first.
     """
 
     squares: tuple[Square, ...]
@@ -43,7 +43,7 @@ def tile(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT,
     Squares of several nodes have at most ``limit`` tokens; a call counts as ``call`` pairs.
 
     >>> exits = np.array([6, 6, 4, 4, 6, 6])
-    >>> made = cover(((0, 2, 6), (2, 4, 4), (4, 6, 6)), exits)
+    >>> made = tile(((0, 2, 6), (2, 4, 4), (4, 6, 6)), exits)
     >>> [(a, b) for a, b, _ in made.squares], made.rectangles
     ([(0, 6)], ())
     >>> np.frombuffer(made.squares[0][2], np.int32).tolist()
