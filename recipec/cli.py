@@ -225,9 +225,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Execute a recipe, or continue it."""
+    from recipec.planning.attention_choice import choose_attention
     from recipec.reading.user_code import check_use
-    from recipec.run.executor import Options
     from recipec.run.executor import run as execute
+    from recipec.run.options import Options
     from recipec.run.progress import Progress
     from recipec.run.run_plan import plan_run
 
@@ -235,16 +236,18 @@ def run(
     check_use(result.recipe.use, use, recipe.resolve().parent)
     folder = out or Path("runs") / result.graph.name
     display = Progress(quiet=quiet)
+    planned = plan_run(result, folder)
+    graph = choose_attention(result.graph, {stage.name: stage.sharing for stage in planned.stages})
     options = Options(
         root=recipe.resolve().parent,
         out=folder,
         use=[path.resolve() for path in use],
         replace=replace,
         texts=result.texts,
-        plan=plan_run(result, folder).to_json(),
+        plan=planned.to_json(),
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
     )
-    outcome = execute(result.graph, options, display)
+    outcome = execute(graph, options, display)
     show(outcome.diagnostics, result.texts, valid=outcome.finished)
     if any(d.is_error for d in outcome.diagnostics):
         raise typer.Exit(4 if outcome.started else 1)
@@ -254,11 +257,7 @@ def run(
     display.say(f"done: {folder}/model, {folder}/report.html")
 
 
-class Told(StrEnum):
-    """How credit is written."""
-
-    text = "text"
-    json = "json"
+Told = StrEnum("Told", ["text", "json"])
 
 
 @app.command()
@@ -271,10 +270,12 @@ def credit(
 ) -> None:
     """Credit recorded rows as a recipe would, without a model."""
     from recipec.catalogue.table import credit_json, credit_table
-    from recipec.run.executor import reach
+    from recipec.run.extras import runtime_packages
 
     result = compiled(recipe, overrides)
-    found = reach("recipec.runtime.objective.recorded_rollouts:credit")(result.graph, rows, stage)
+    with runtime_packages():
+        from recipec.runtime.objective.recorded_rollouts import credit as recompute
+    found = recompute(result.graph, rows, stage)
     for line in (credit_json if form is Told.json else credit_table)(found):
         print(line)
 
@@ -289,11 +290,12 @@ def certify(
 ) -> None:
     """Prove that shared prefixes give what rows alone give, here and for this recipe; exit 1 where they do not."""
     from recipec.catalogue.table import certified
-    from recipec.run.executor import reach
+    from recipec.run.extras import runtime_packages
 
     result = compiled(recipe, overrides)
-    root = Path(result.resolved.files[0]).resolve().parent
-    found = reach("recipec.runtime.attention.certification.verb:certify")(result.graph, root, stage, rows)
+    with runtime_packages():
+        from recipec.runtime.attention.certification.verb import certify as compare
+    found = compare(result.graph, Path(result.resolved.files[0]).resolve().parent, stage, rows)
     print(certified(found, as_json=form is Told.json))
     raise typer.Exit(0 if found["equal"] else 1)
 
@@ -329,9 +331,7 @@ def show_(
 
     text = page(name)
     if text is None:
-        print(
-            f"nothing is called `{name}`; `recipec ls components` and `recipec ls recipes` list names", file=sys.stderr
-        )
+        print(f"nothing is called `{name}`; `recipec ls components|recipes` list names", file=sys.stderr)
         raise typer.Exit(2)
     print(text)
 

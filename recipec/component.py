@@ -207,6 +207,10 @@ class Component(Section):
         skip = {"type", *self.lowered, *self._refs}
         return {name: getattr(self, name) for name in type(self).model_fields if name not in skip}
 
+    def user_functions(self) -> tuple[str, ...]:
+        """Names of the user's own functions that the spec asks for."""
+        return ()
+
     def load(self) -> Callable[..., Any]:
         """Import the implementing function or class: the only door through which torch arrives."""
         module, _, attribute = self.impl.partition(":")

@@ -73,6 +73,7 @@ _TABLE = (
     Signal("step_R", "column", "int64", "steps", "Which step of its episode a row is; 0 for trajectory rows."),
     Signal("state_R", "column", "object", "keys", "The environment's state key before the step."),
     Signal("error_R", "column", "bool", "flags", "The row's episode ended in an error of ours, not the policy's."),
+    Signal("error_text_R", "column", "object", "text", "Why the row's episode failed; empty where it did not."),
     Signal("failed_R", "column", "bool", "flags", "No reward could be given: out of every baseline, no credit."),
     Signal("tokens_RT", "column", "int64", "ids", "Token ids exactly as sampled, prompt first, right-padded."),
     Signal("attend_RT", "column", "bool", "flags", "Valid tokens; padding is false."),

@@ -23,7 +23,8 @@ _OF_TOKENS = ("weight", "scale", "singleton", "epsilon")
 class UnboundNode:
     """A node that is not bound yet.
 
-    Example: ``UnboundNode("explore/broadcast.advantage_RT", "compiler", "broadcast", "recipec…compiler_ops:broadcast", {},
+    Example: ``UnboundNode("explore/broadcast.advantage_RT", "compiler", "broadcast",
+    "recipec…compiler_ops:broadcast", {},
     (("advantage_R", "advantage_R", ""), ("trained_RT", "trained_RT", "")), ("advantage_RT",))``.
     """
 

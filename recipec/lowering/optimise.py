@@ -76,7 +76,7 @@ def drop_zero_credit(stage: StageGraph) -> StageGraph:
         return stage
     why = "without KL, entropy bonus and dropout, a row whose credit is 0 on every token adds 0 to loss and gradient"
     saves = "forward and backward of those rows: all of a group with equal rewards"
-    marked = replace(policy, params={**policy.params, "drop_zero_credit": True})
+    marked = replace(policy, decided={"drop_zero_credit": True})
     stage = _mapped(stage, lambda node: [marked] if node.id == policy.id else [node])
     return _noted(stage, Removal("the update's passes over rows without credit", why, saves))
 

@@ -193,7 +193,7 @@ def _update(work: Work) -> Phase:
     linear = (2.0 if work.policy.get("lora") else 3.0) + again
     flops = passes * (matrices * linear + attention * (3.5 + again) + head * 4.0)
     read = work.weights * (2 + again) * -(-tokens // work.microbatch)
-    zero = any(node.params.get("drop_zero_credit") for node in work.stage.nodes())
+    zero = any(node.decided.get("drop_zero_credit") for node in work.stage.nodes())
     return Phase("update", tokens, flops, read, "every row has credit" if zero else "")
 
 

@@ -70,7 +70,8 @@ class Sharing:
     """The one that computes it: with `auto` the best one, if the model certifies, else `packed`, else `dense`."""
     best: str
     """The one that is predicted to be fastest."""
-    why: str
+    reason: str
+    """Why it is."""
     fixed: bool = True
     """Whether `auto` goes by this prediction; else the first rows of a run decide."""
     generation: float | None = None
@@ -81,6 +82,11 @@ class Sharing:
     unshuffled: float | None = None
     """Ideal of the update if groups stayed together, where the recipe shuffles rows over several updates."""
     assumes: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """The reason and the attention it speaks for."""
+        return f"{self.reason}: {self.best}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +204,7 @@ def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str
     best, why = "packed" if gain < WORTH else "trie", f"ideal {gain:.2f}x"
     if not _may_share(stage):
         best, why = "packed", "with dropout rows cannot share a computation"
-    return asked, best if asked == "auto" else asked, best, f"{why}: {best}"
+    return asked, best if asked == "auto" else asked, best, why
 
 
 def _may_share(stage: StageGraph) -> bool:

@@ -33,7 +33,8 @@ _LONGEST = 60
 class FieldType:
     """What one place of a section takes.
 
-    Example: of ``epsilon`` in the loss ``clipped``, ``FieldType(float, (Gt(0), Le(1)), "", "Clip below 1 - epsilon.")``.
+    Example: of ``epsilon`` in the loss ``clipped``, ``FieldType(float, (Gt(0), Le(1)), "", "Clip below 1 -
+    epsilon.")``.
     """
 
     annotation: Any

@@ -1,11 +1,10 @@
-"""The walk over stages: what is done already is skipped, what was begun continues, the rest runs.
+"""Run the stages of a recipe: finished ones are skipped, begun ones continue, the rest runs.
 
-No torch here: the runtime is reached by name, once a stage really has to run.
+No torch here: the runtime is imported once a stage really has to run.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import os
@@ -16,57 +15,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from recipec import graph as graphs
 from recipec.diagnostics.errors import machine as machine_errors
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
-from recipec.run import results
+from recipec.run import report, results
 from recipec.run.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.run.extras import runtime_packages
 from recipec.run.inputs import named_files, named_packages, named_stages
+from recipec.run.options import Options, StageRun
 from recipec.run.preflight import (
-    environments,
-    http_retrievers,
-    image_datasets,
-    knowledge_graphs,
     missing_engines,
     missing_files,
     missing_packages,
     quantized_policies,
 )
 from recipec.run.progress import Progress
+from recipec.run.service_checks import check_services
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
-_STAGE = "recipec.runtime.build_stage:run_stage"
-_LOOK = "recipec.runtime.environment.preflight:check"
-_FOUR_BITS = "recipec.runtime.model.quantization:problem"
-_PROBE = "recipec.runtime.environment.retrieval.retriever:probe"
-_PICTURED = "recipec.runtime.images.preflight:digest"
-_UNSEEN = "recipec.runtime.images.preflight:check"
-_FACTS = "recipec.runtime.knowledge.preflight:check"
-
-
-@dataclass(slots=True)
-class Options:
-    """What the command line says about a run."""
-
-    root: Path
-    """Folder of the recipe: its paths are relative to it."""
-    out: Path
-    """The run directory."""
-    use: Sequence[Path] = ()
-    """Files with the user's functions that may be executed."""
-    replace: bool = False
-    """Re-run what a changed recipe invalidates, keeping the old beside it."""
-    texts: Mapping[str, str] = field(default_factory=dict)
-    """The recipe's own files, stored with the run; the recipe itself first."""
-    plan: str = "{}"
-    """What ``plan`` said before the run, as JSON."""
-    locate: Callable[[str], Sequence[Span]] = lambda _key: ()
-    """Where the recipe says a dotted key."""
 
 
 @dataclass(slots=True)
@@ -124,57 +94,11 @@ def check_requirements(graph: Graph, options: Options) -> None:
         *missing_files(graph, options.root, locate),
     ]
     keys = list(quantized_policies(graph))
-    if keys and (why := reach(_FOUR_BITS)(str(graph.machine.get("device") or "auto"))):
+    if keys and (why := _four_bits_problem(str(graph.machine.get("device") or "auto"))):
         found = machine_errors.no_four_bits(why)
         missing += [replace(found, spans=tuple(locate(key)), path=key) for key in keys]
     if missing:
         raise RecipeError(*missing)
-
-
-def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
-    """Refuse a run whose services do not answer or whose worlds or facts lack something, before a model is loaded.
-
-    Finished stages need none of them.
-
-    Raises:
-        RecipeError: RC770; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
-    """
-    urls = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}
-    silent: dict[str, Diagnostic] = {}
-    for stage, key, retriever in http_retrievers(graph):
-        if (folder.stage(stage) / "policy").exists() and not options.replace:
-            continue
-        for found in reach(_PROBE)(retriever, urls):
-            silent.setdefault(found.message, replace(found, spans=tuple(options.locate(key)), path=key))
-    for stage, key, params, splits in environments(graph):
-        if (folder.stage(stage) / "policy").exists() and not options.replace:
-            continue
-        for found in reach(_LOOK)(params, options.root, splits):
-            spans = (*found.spans, *options.locate(f"{key}.type"))
-            silent.setdefault(found.message, replace(found, spans=spans, path=found.path or key))
-    lacks = [] if silent else [*knowledge_errors(graph, folder, options, urls), *image_errors(graph, folder, options)]
-    if silent or lacks:
-        raise RecipeError(*silent.values(), *lacks)
-
-
-def knowledge_errors(
-    graph: Graph, folder: RunFolder, options: Options, urls: Mapping[str, str]
-) -> Iterator[Diagnostic]:
-    """Say what is wrong with the graphs of facts that unfinished stages read, with their place."""
-    for stage, key, params in knowledge_graphs(graph):
-        if (folder.stage(stage) / "policy").exists() and not options.replace:
-            continue
-        for found in reach(_FACTS)(params, options.root, urls):
-            at = f"{key}.{found.path}" if found.path else key
-            spans = (*found.spans, *(options.locate(at) or options.locate(f"{key}.type")))
-            yield replace(found, spans=spans, path=at)
-
-
-def image_errors(graph: Graph, folder: RunFolder, options: Options) -> Iterator[Diagnostic]:
-    """Say which images of data files that unfinished stages read cannot be opened, the first of each file."""
-    unfinished = {s.name for s in graph.stages if options.replace or not (folder.stage(s.name) / "policy").exists()}
-    found = (reach(_UNSEEN)(params, options.root) for stage, params in image_datasets(graph) if stage in unfinished)
-    return iter({one.message: one for one in found if one is not None}.values())
 
 
 def stages(
@@ -193,20 +117,18 @@ def stages(
             outcome.stages_skipped.append(stage.name)
             display.skipped(stage.name)
             continue
-        run_stage = reach(_STAGE)
+        run = StageRun(
+            digest=digests[stage.name],
+            first=number == 0,
+            progress=display,
+            stopped=stopped,
+            begun=outcome.begin,
+            warn=outcome.diagnostics.append,
+        )
         try:
-            ended = run_stage(
-                graph=graph,
-                stage=stage,
-                first=number == 0,
-                folder=folder,
-                options=options,
-                display=display,
-                stopped=stopped,
-                digest=digests[stage.name],
-                begun=outcome.begin,
-                warn=outcome.diagnostics.append,
-            )
+            with runtime_packages():
+                from recipec.runtime.build_stage import run_stage  # noqa: PLC0415 - torch comes in here
+            ended = run_stage(graph, stage, folder, options, run)
         except RecipeError as refused:
             raise RecipeError(
                 *(locate_error(found, stage.name, options.locate) for found in refused.diagnostics)
@@ -223,7 +145,8 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     The place is the key that it names, absolute or the stage's own, else the stage as a whole.
 
     >>> from recipec.diagnostics.errors.preference import no_pairs_left
-    >>> locate_error(no_pairs_left("align", "kg_rank", 4, {}), "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
+    >>> found = no_pairs_left("align", "kg_rank", 4, {})
+    >>> locate_error(found, "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
     'stages.align.preference'
     """
     if found.spans:
@@ -235,20 +158,10 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
 
 
-def reach(impl: str) -> Callable[..., Any]:
-    """Import a function of the runtime.
-
-    Raises:
-        RecipeError: RC770, a package it needs is not installed.
-    """
-    module, _, name = impl.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.startswith("recipec"):
-            raise
-        raise RecipeError(errors.no_extra(missing.name, "train")) from missing
-    return found
+def _four_bits_problem(device: str) -> str:
+    with runtime_packages():
+        from recipec.runtime.model.quantization import problem  # noqa: PLC0415 - torch comes in here
+    return problem(device)
 
 
 def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None:
@@ -262,6 +175,8 @@ def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None
         return
     try:
         before = graphs.from_json(path.read_text(encoding="utf-8"))
+    except graphs.OtherFormatError as error:
+        raise RecipeError(errors.other_version(str(path), str(error))) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(errors.unreadable_run(str(path), str(error))) from error
     keys = graphs.differences(before, graph)
@@ -310,7 +225,9 @@ def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
     seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
     for node in stage.nodes():
         if seen and (node.slot, node.type) == ("data", "file") and node.params["path"] is not None:
-            yield f"images of {node.params['path']}", reach(_PICTURED)(node.params, root)
+            with runtime_packages():
+                from recipec.runtime.images.preflight import digest  # noqa: PLC0415
+            yield f"images of {node.params['path']}", digest(node.params, root)
 
 
 def _hashed(path: Path) -> str:
@@ -361,7 +278,7 @@ def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Progress)
     table = results.write(folder.path, [stage.name for stage in graph.stages])
     if table is not None and outcome.finished:
         display.say(table.text())
-    reach("recipec.run.report:write")(folder.path)  # a killed run may have ended without it
+    report.write(folder.path)  # a killed run may have ended without it
 
 
 @contextmanager

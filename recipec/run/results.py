@@ -35,7 +35,8 @@ class EvaluationPoint:
 class Results:
     """Moments in order, and the metrics that any of them has.
 
-    Example: ``Results(("dev/accuracy",), (EvaluationPoint("explore", 0, "before training", {"dev/accuracy": 0.25}, {}),))``.
+    Example: ``Results(("dev/accuracy",), (EvaluationPoint("explore", 0, "before training", {"dev/accuracy": 0.25},
+    {}),))``.
     """
 
     columns: tuple[str, ...]

@@ -14,8 +14,10 @@ from recipec.planning.cost import amount
 from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
 from recipec.planning.plan import Plan, Previous, State, plan
 from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
-from recipec.run.executor import Options, done, reach, run_digest
+from recipec.run.executor import done, run_digest
+from recipec.run.extras import runtime_packages
 from recipec.run.inputs import named_files
+from recipec.run.options import Options
 
 
 def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
@@ -40,7 +42,9 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
 
     found = {}
     if recorded is not None:
-        name, steps = reach("recipec.runtime.attention.measured_sharing:counted")(graph, *recorded)
+        with runtime_packages():
+            from recipec.runtime.attention.measured_sharing import counted  # noqa: PLC0415 - torch comes in here
+        name, steps = counted(graph, *recorded)
         found[name] = steps
     earlier = _previous(graph, options)
     facts = {stage.name: said for stage in graph.stages if (said := _facts(stage, root))}

@@ -103,7 +103,8 @@ def _answer(line: bytes) -> dict[str, Any] | None:
 class WorkerPool:
     """A few killable children on one handler, started when first asked.
 
-    Example: ``WorkerPool("recipec.run.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}], seconds=1.0)``.
+    Example: ``WorkerPool("recipec.run.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}],
+    seconds=1.0)``.
     """
 
     def __init__(self, handler: str, argument: Any, *, size: int = 1, memory: int = MEMORY) -> None:

@@ -2,82 +2,57 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from recipec.component import Component
 from recipec.diagnostics.errors import run as errors
-from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.run.artifacts import RunFolder, committed, verify_folder
-from recipec.run.executor import Options
-from recipec.run.progress import Progress
+from recipec.run.options import Options, StageRun
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
-from recipec.runtime.environment.protocol import Environment
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
-from recipec.runtime.graph_runner import GraphRunner, Values, load_spec, spec_of
-from recipec.runtime.images.image_store import ImageStore, is_vision_model
+from recipec.runtime.graph_runner import GraphRunner, Values, build_part
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.loop import run_loop, split
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.loop import run_loop
+from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
-from recipec.runtime.running_stage import RunningStage
-from recipec.runtime.training.local import ReferencePass, ScoringPass
-from recipec.runtime.training.optimizer import AdamW, freeze
+from recipec.runtime.protocols import Policy, TaskSource
+from recipec.runtime.running_stage import Observers, RunningStage
+from recipec.runtime.training.optimizer import freeze
+from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.user_code import load_functions
 from recipec.spec.recipe import weights_kind
 
 
 @quiet()  # its advice on masks is about padding that it takes sampled tokens for
-def run_stage(
-    *,
-    graph: Graph,
-    stage: StageGraph,
-    first: bool,
-    folder: RunFolder,
-    options: Options,
-    display: Progress,
-    stopped: Callable[[], bool],
-    digest: str,
-    begun: Callable[[], None] = lambda: None,
-    warn: Callable[[Diagnostic], None] = lambda _: None,
-) -> bool:
+def run_stage(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> bool:
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
-    machine = graph.machine
-    context = make_context(graph, stage, folder, options)
-    context.say = lambda text: display.say(f"{stage.name}: {text}")
-    folder.begin(stage.name, digest)
-    metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
+    context = make_context(graph, stage, folder, options, run)
+    folder.begin(stage.name, run.digest)
     with ExitStack() as closing:
-        closing.callback(metrics_writer.close)
         try:
-            bound = build(stage, folder, context, metrics_writer, display, stopped, digest, machine, closing)
+            running = build(graph, stage, folder, context, run, closing, replace=options.replace)
         except StoppedBeforeFirstStep:
             return False
-        bound.begun = begun
-        bound.warn = warn
-        bound.replace = options.replace
-        evaluator = Evaluator(graph, stage, context, bound.policy, folder, display)
-        closing.callback(evaluator.close)
-        bound.evaluate = lambda step: evaluator(step, bound.total, first=first)
-        ended = run_loop(bound)
+        ended = run_loop(running)
         if ended:
-            commit(bound)
+            commit(running)
     return ended
 
 
-def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> StageContext:
-    """Fix device, threads and what components may reach.
+def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> StageContext:
+    """Fix device and threads, and gather what components may read.
 
     Raises:
         RecipeError: RC771, the recipe asks for a device that is not here.
@@ -89,12 +64,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     if asked == "cuda" and not torch.cuda.is_available():
         raise RecipeError(errors.no_device(asked))
     device = "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
-    artifacts = {
-        f"{earlier.name}.{artifact}": folder.stage(earlier.name) / artifact
-        for earlier in graph.stages
-        for artifact in earlier.artifacts
-    }
-    called = [node for node in stage.nodes() if (node.slot, node.type) == ("reward", "function")]
+    functions = [name for node in stage.nodes() if node.spec is not None for name in node.spec.user_functions()]
     return StageContext(
         root=options.root,
         cache=cache_folder(),
@@ -102,60 +72,49 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         stage=stage.name,
         temperature=float(stage.settings.get("temperature", 1.0)),
         device=torch.device(device),
-        functions=load_functions(options.use, [str(node.params["name"]) for node in called]),
+        functions=load_functions(options.use, functions),
         use=tuple(options.use),
-        artifacts=artifacts,
+        artifacts={
+            f"{earlier.name}.{artifact}": folder.stage(earlier.name) / artifact
+            for earlier in graph.stages
+            for artifact in earlier.artifacts
+        },
         services={name: str(service["url"]) for name, service in machine.get("services", {}).items()},
-        rollout=load_spec("machine", machine.get("rollout", {"type": "hf"})),
-        predicted=predicted(options.plan, stage.name),
         home=folder.stage(stage.name),
+        say=lambda text: run.progress.say(f"{stage.name}: {text}"),
+        stopped=run.stopped,
     )
 
 
-def predicted(plan: str, stage: str) -> Mapping[str, Any] | None:
-    """Return what the plan of the run says that rows of a stage share, where the recipe fixes it.
-
-    >>> predicted("{}", "explore") is None
-    True
-    """
-    stages = json.loads(plan).get("stages", ())
-    said = next((one.get("sharing") for one in stages if one["name"] == stage), None)
-    return said if said and said["fixed"] else None
-
-
 def build(
+    graph: Graph,
     stage: StageGraph,
     folder: RunFolder,
     context: StageContext,
-    metrics_writer: MetricsWriter,
-    display: Progress,
-    stopped: Callable[[], bool],
-    digest: str,
-    machine: Mapping[str, Any],
+    run: StageRun,
     closing: ExitStack,
+    *,
+    replace: bool = False,
 ) -> RunningStage:
-    """Build the policy, the engine and every part that has a state; ``closing`` ends what they hold."""
-    settings = stage.settings
-    policy_spec = load_spec("policy", settings["policy"])
-    policy = policy_spec.load()(policy_spec, context, weights_origin(stage, folder, context))
-    context.policy = policy
-    context.image_store = ImageStore(policy) if is_vision_model(policy) else None
-    attention = load_spec("attention", settings.get("attention") or {"type": "auto"})
-    policy.use(attention.load()(attention, context))
-    _, update = split(stage.loop)
-    optimizer_node = next(node for node in update if node.slot == "optimizer")
-    optimizer = AdamW(spec_of(optimizer_node), context)  # type: ignore[arg-type]
-    freeze(policy.model, optimizer.spec.freeze, policy.parts())  # before a reference copies what is trained
-    runner = GraphRunner(context, shared_parts(stage, context, policy))
+    """Build every part of a stage, whole; ``closing`` ends what they hold.
+
+    Raises:
+        StoppedBeforeFirstStep: the run was asked to stop while pairs were made.
+    """
+    metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
+    closing.callback(metrics_writer.close)
+    policy = build_policy(stage, folder, context)
+    runner = GraphRunner(context, (*stage.setup, *stage.nodes()), shared_parts(stage, context, policy))
     closing.callback(runner.close)
-    context.stopped = stopped
-    before = build_inputs(stage, runner, digest)
+    before = build_inputs(stage, runner, run.digest)
     source = find_source(stage, runner, before)
-    engine_spec = load_spec("machine", machine.get("train", {"type": "local"}))
-    runner.instances[optimizer_node.id] = optimizer
     for node in stage.nodes():
-        if node.id not in runner.instances and node.slot != "compiler" and spec_of(node).state:
-            runner.instance(node)  # made on first use, it would miss what a checkpoint says of it
+        if node.spec is not None and node.spec.state:
+            runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
+    engines = {name: runner.instance(required(stage, name)) for name in ("rollout_engine", "train_engine")}
+    environment = runner.instances.get(f"{stage.name}/environment")
+    evaluator = Evaluator(graph, stage, context, runner, folder, run.progress)
+    closing.callback(evaluator.close)
     return RunningStage(
         graph=stage,
         context=context,
@@ -163,34 +122,49 @@ def build(
         runner=runner,
         policy=policy,
         source=source,
-        optimizer=optimizer,
-        engine=engine_spec.load()(engine_spec, context),
+        rollout_engine=engines["rollout_engine"],
+        train_engine=engines["train_engine"],
+        environment=environment,
         metrics_writer=metrics_writer,
-        show=display,
-        evaluate=lambda _step: {},
-        stopped=stopped,
-        digest=digest,
+        observers=Observers(run.progress, run.stopped, run.begun, run.warn),
+        evaluate=partial(evaluator, first=run.first),
+        digest=run.digest,
+        replace=replace,
         values=before,
     )
+
+
+def required(stage: StageGraph, name: str) -> Node:
+    """Return a node that every stage has."""
+    found = stage.node(name)
+    assert found is not None, f"{stage.name} has no {name}"
+    return found
+
+
+def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) -> CausalLm:
+    """Load the policy, give it the attention that the graph names, and freeze what the recipe freezes."""
+    node, attention, optimizer = (required(stage, name) for name in ("policy", "attention", "optimizer"))
+    assert node.spec is not None
+    assert attention.spec is not None
+    policy: CausalLm = node.spec.load()(node.spec, context, weights_origin(stage, folder, context))
+    policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
+    frozen: Any = optimizer.spec
+    freeze(policy.model, frozen.freeze, policy.module_groups())  # before a reference copies what is trained
+    return policy
 
 
 def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
     """Build what is there before the loop, in the order of the graph, and make the pairs where the stage makes any.
 
-    What takes no columns is reached through the setting: a world, a graph of facts, the sampler that a preference asks.
-
     Raises:
-        StoppedEarly: the run was asked to stop while pairs were made.
+        StoppedBeforeFirstStep: the run was asked to stop while pairs were made.
     """
     context, made = runner.context, Values()
     for node in stage.before:
         if node.slot == "environment":
-            context.environment = runner.instances[node.id] = environment(spec_of(node), context)
+            runner.instances[node.id] = ReplayedEnvironment(runner.instance(node))
         elif node.slot == "knowledge":
-            context.knowledge = runner.instance(node)
-            context.say(context.knowledge.about)
-        elif node.slot == "sampler":
-            context.sampler = spec_of(node)
+            context.say(runner.instance(node).about)
         elif node.slot == "data":  # pairs are made of all of its tasks
             runner.instance(node).prepare("rl")
             made[Value("prompt_P", node.id)] = runner.instance(node).tasks
@@ -200,39 +174,33 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
             columns = [made[given.value] for given in node.inputs]
             pairs = made_once(runner.instance(node), columns, context.home / "pairs", about)
             made |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
-        else:
+        elif node.outputs and node.slot == "compiler":
             runner.call(node, made)
     return made
 
 
-def environment(spec: Component, context: StageContext) -> Environment:
-    """Build an environment whose timeouts can be had again."""
-    found: Environment = ReplayedEnvironment(spec.load()(spec, context))
-    return found
-
-
-def shared_parts(stage: StageGraph, context: StageContext, policy: Any) -> dict[str, Any]:
-    """Parts that several nodes share, by node id: the policy in its updates, as the old one, behind a reference."""
+def shared_parts(stage: StageGraph, context: StageContext, policy: Policy) -> dict[str, Any]:
+    """Parts that are built by more than their spec: the policy, its attention, and passes that score with it."""
     tokens = int(stage.settings["budget"]["microbatch_tokens"])
-    score = partial(policy.logprobs, entropy=False)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {required(stage, "attention").id: policy.attention}
     for node in stage.nodes():
         if node.slot == "policy":
+            score = partial(policy.logprobs, entropy=False)
             old = "old_logprob_RT" in node.outputs
-            found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, policy=policy) if old else policy
+            found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy) if old else policy
         if node.slot == "reference":
             found[node.id] = reference(node, stage, context, policy, tokens=tokens)
     return found
 
 
-def reference(node: Node, stage: StageGraph, context: StageContext, policy: Any, *, tokens: int) -> Any:
+def reference(node: Node, stage: StageGraph, context: StageContext, policy: Policy, *, tokens: int) -> Any:
     """Keep the reference the way the compiler chose."""
     settings = stage.settings["reference"]
     if settings["mode"] == "cached" and settings["instead_of"] != "other":
         score = partial(policy.logprobs, entropy=False)
-        return CachedReference(ScoringPass(score, "ref_logprob_RT", tokens=tokens, policy=policy))
-    spec = spec_of(node)
-    made = ReferencePass(spec.load()(spec, context), "ref_logprob_RT", tokens=tokens, policy=policy)
+        return CachedReference(ScoringPass(score, "ref_logprob_RT", tokens=tokens, scorer=policy))
+    assert node.spec is not None
+    made = ReferencePass(build_part(node.spec, context, {"policy": policy}), tokens=tokens)
     return CachedReference(made) if settings["mode"] == "cached" else made
 
 
@@ -246,18 +214,17 @@ def weights_origin(stage: StageGraph, folder: RunFolder, context: StageContext) 
     return Origin(kind, path, adapter)
 
 
-def find_source(stage: StageGraph, runner: GraphRunner, before: Values) -> Any:
-    """What the loop draws from: pairs made before it, else the data."""
+def find_source(stage: StageGraph, runner: GraphRunner, before: Values) -> TaskSource:
+    """Return what the loop draws from: pairs made before it, else the data."""
     made: dict[str, Any] = {}
     for node in stage.before:
         if node.slot == "preference":
             made = {signal: before[Value(signal, node.id)] for signal in node.outputs}
     if made:
         return Table(made, runner.context)
-    node = next(node for node in stage.nodes() if node.slot == "data")
-    instance = runner.instance(node)
+    instance = runner.instance(required(stage, "data"))
     instance.prepare(stage.kind)
-    return instance
+    return instance  # type: ignore[no-any-return]
 
 
 def commit(stage: RunningStage) -> None:
@@ -265,16 +232,21 @@ def commit(stage: RunningStage) -> None:
     name = stage.graph.name
     home = stage.folder.stage(name)
     about = {"digest": stage.digest, "stage": name}
+    writers: dict[str, Callable[[Path], None]] = {
+        "policy": stage.train_engine.save,
+        "rollouts": partial(_copy_rollouts, home),
+    }
+    for node in stage.graph.nodes():
+        if node.slot == "preference":
+            writers["pairs"] = stage.runner.instance(node).write
     for artifact in sorted(stage.graph.artifacts, key=lambda a: a == "policy"):
         there = verify_folder(home / artifact)
         if there is not None and there.get("digest") == stage.digest:
             continue  # committed before the run was killed
         with committed(home / artifact, {**about, "artifact": artifact}) as folder:
-            if artifact == "policy":
-                stage.policy.save(folder)
-            elif artifact == "rollouts":
-                for path in sorted((home / "samples").glob("step-*.jsonl")):
-                    shutil.copy2(path, folder / path.name)
-            else:
-                preference = next(i for i in stage.runner.instances.values() if hasattr(i, "write"))
-                preference.write(folder)
+            writers[artifact](folder)
+
+
+def _copy_rollouts(home: Path, folder: Path) -> None:
+    for path in sorted((home / "samples").glob("step-*.jsonl")):
+        shutil.copy2(path, folder / path.name)

@@ -1,4 +1,4 @@
-"""Running is walking the graph: nodes bound to their functions, and the values they made."""
+"""Running is walking the graph: each node is built once of its spec and its parts, and called with its inputs."""
 
 from __future__ import annotations
 
@@ -10,82 +10,82 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.component import Component, find_component
+from recipec.component import Component
 from recipec.graph import Input, Node, Value
 from recipec.runtime.context import StageContext
 
 METRIC = "metric/"
 Values = dict[Value, Any]
+Call = Callable[..., dict[str, Any]]
 
 
-def spec_of(node: Node) -> Component:
-    """Rebuild the spec of a component's node from its parameters."""
-    return load_spec(node.slot, {"type": node.type, **node.params})
-
-
-def load_spec(slot: str, dump: Mapping[str, Any]) -> Component:
-    """Rebuild a spec from its dump; ``dump`` comes from a graph, so it is known to be valid."""
-    found = find_component(slot, str(dump["type"]))
-    assert found is not None, f"{slot} `{dump['type']}` vanished since the graph was compiled"
-    return found.model_validate(dict(dump))
+def build_part(spec: Component, context: StageContext, parts: Mapping[str, Any]) -> Any:
+    """Build the class behind a spec of what it ``uses``; a part that the stage lacks is left to its default."""
+    used = {name: parts[name] for name in spec.uses if parts.get(name) is not None}
+    return spec.load()(spec, context, **used)
 
 
 class GraphRunner:
     """The nodes of one stage, each bound once to its function or instance."""
 
-    def __init__(self, context: StageContext, instances: Mapping[str, Any]) -> None:
-        """``instances`` are shared parts by node id, made by the loop: the policy, the reference."""
+    def __init__(
+        self, context: StageContext, nodes: Iterable[Node] = (), built: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take the stage's nodes, and those instances, by node id, that are built by more than spec and parts."""
         self.context = context
-        self.instances = dict(instances)
+        self.nodes = {node.id: node for node in nodes}
+        self.instances: dict[str, Any] = dict(built or {})
+        """Parts of the stage by node id; every class that an ``impl`` names is a :class:`Part`."""
         self.recorded: dict[str, Tensor] = {}
         """Rewards of this step as an interrupted attempt wrote them down, by node id."""
-        self._bound: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
+        self._calls: dict[str, Call] = {}
 
-    def call(self, node: Node, values: Values) -> dict[str, Any]:
+    def call(self, node: Node, values: Values, *, step: int = 0, attempt: int = 0) -> dict[str, Any]:
         """Run one node: store its outputs in ``values``, return its metrics."""
-        if node.id not in self._bound:
-            self._bound[node.id] = self._bind(node)
-        made = self._bound[node.id]({_name(i): values[i.value] for i in node.inputs})
+        if node.id not in self._calls:
+            self._calls[node.id] = self._bind(node)
+        columns = {_name(given): values[given.value] for given in node.inputs}
+        draws = {"step": step, "attempt": attempt} if node.spec is not None and node.spec.draws else {}
+        made = self._calls[node.id](columns, **draws)
         if node.id in self.recorded:
             made["reward_R"] = replayed(made["reward_R"], self.recorded[node.id])
         for signal in node.outputs:
             values[Value(signal, node.id)] = made[signal]
         return {name.removeprefix(METRIC): value for name, value in made.items() if name.startswith(METRIC)}
 
-    def run(self, nodes: Iterable[Node], values: Values) -> dict[str, Any]:
+    def run(self, nodes: Iterable[Node], values: Values, *, step: int = 0, attempt: int = 0) -> dict[str, Any]:
         """Run nodes in order; return their metrics together."""
         metrics: dict[str, Any] = {}
         for node in nodes:
-            metrics |= self.call(node, values)
+            metrics |= self.call(node, values, step=step, attempt=attempt)
         return metrics
 
     def instance(self, node: Node) -> Any:
-        """The instance behind a node whose ``impl`` names a class, made on first use."""
+        """The instance behind a node whose ``impl`` names a class, built on first use of its spec and its parts."""
         if node.id not in self.instances:
-            spec = spec_of(node)
-            self.instances[node.id] = spec.load()(spec, self.context)
+            assert node.spec is not None, node.id
+            parts = {given.parameter: self.instance(self.nodes[given.value.node]) for given in node.parts}
+            self.instances[node.id] = build_part(node.spec, self.context, parts)
         return self.instances[node.id]
 
     def close(self) -> None:
         """Release what the instances hold: processes, caches."""
-        for instance in self.instances.values():
-            if hasattr(instance, "close"):
-                instance.close()
+        for part in self.instances.values():
+            part.close()
 
-    def _bind(self, node: Node) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def _bind(self, node: Node) -> Call:
         if node.id in self.instances:
             return _positional(self.instances[node.id], _order(node))
-        if node.slot == "compiler":
+        if node.spec is None:
             module, _, name = node.impl.partition(":")
             function = getattr(importlib.import_module(module), name)
             params = dict(node.params)
             return lambda columns: function(*columns.values(), **params)
-        spec = spec_of(node)
-        target = spec.load()
+        target = node.spec.load()
         if inspect.isclass(target):
             return _positional(self.instance(node), _order(node))
-        params = spec.params()
-        return _positional(lambda *columns: target(*columns, **params), spec.parameters())
+        params = node.spec.params()
+        return _positional(lambda *columns: target(*columns, **params), node.spec.parameters())
 
 
 def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:
@@ -105,14 +105,11 @@ def _name(given: Input) -> str:
 
 
 def _order(node: Node) -> tuple[str, ...]:
-    """Name a component's columns in order: its own, then those that the compiler gives it beside."""
-    found = find_component(node.slot, node.type)
-    assert found is not None, node.id
-    own = found.parameters()
+    """Name a component's columns in order: its own, then those that the compiler adds."""
+    assert node.spec is not None, node.id
+    own = node.spec.parameters()
     return (*own, *(given.parameter for given in node.inputs if given.parameter not in own))
 
 
-def _positional(
-    function: Callable[..., dict[str, Any]], parameters: tuple[str, ...]
-) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    return lambda columns: function(*(columns.get(name) for name in parameters))
+def _positional(function: Callable[..., dict[str, Any]], parameters: tuple[str, ...]) -> Call:
+    return lambda columns, **draws: function(*(columns.get(name) for name in parameters), **draws)

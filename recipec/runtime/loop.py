@@ -33,51 +33,58 @@ def run_loop(stage: RunningStage) -> bool:
         RecipeError: what went wrong; everything up to the last checkpoint is kept.
     """
     once, update = split(stage.graph.loop)
-    plan_steps(stage)
+    stage.train_engine.begin(planned_updates(stage))
     fill_reference_cache(stage, once)
     continued = restore(stage)
-    every = int(stage.budget.get("save_every") or max(1, stage.total // 10))
-    if not continued and (before := stage.evaluate(0)):
+    total = total_steps(stage)
+    every = int(stage.budget.get("save_every") or max(1, total // 10))
+    if not continued and (before := stage.evaluate(0, total)):
         stage.metrics_writer.write(0, before)
-    stage.begun()
-    while stage.step < stage.total:
-        if stage.stopped():
+    stage.observers.begun()
+    while stage.step < total:
+        if stage.observers.stopped():
             save(stage)
             return False
         began = time.monotonic()
-        stage.context.step = stage.step
         metrics = one_step(stage, once, update)
-        stage.step += 1
+        stage.counters.step += 1
         metrics["seconds/step"] = time.monotonic() - began
-        metrics |= stage.evaluate(stage.step)
+        metrics |= stage.evaluate(stage.step, total)
         stage.metrics_writer.write(stage.step, metrics)
-        stage.show.step(stage.graph.name, stage.step, stage.total, metrics)
-        if stage.step % every == 0 or stage.step == stage.total:
+        stage.observers.progress.step(stage.graph.name, stage.step, total, metrics)
+        if stage.step % every == 0 or stage.step == total:
             save(stage)
     return True
 
 
-def plan_steps(stage: RunningStage) -> None:
-    """Fix the number of steps and hand the optimizer its parameters.
+def total_steps(stage: RunningStage) -> int:
+    """Return the number of steps that the budget gives the stage's data."""
+    return int(stage.budget.get("steps") or stage.budget["epochs"] * _steps_per_epoch(stage))
+
+
+def _steps_per_epoch(stage: RunningStage) -> int:
+    rows = len(stage.source)
+    return rows // stage.per_step if stage.budget.get("remainder") == "drop" else -(-rows // stage.per_step)
+
+
+def planned_updates(stage: RunningStage) -> int:
+    """Return the number of updates that the learning-rate schedule is laid out for.
 
     Raises:
         RecipeError: RC767, the data has less than one step and short steps are dropped.
     """
     budget, rows = stage.budget, len(stage.source)
-    drop = budget.get("remainder") == "drop"
     unit = UNIT[stage.graph.kind]
-    if rows == 0 or (drop and rows < int(budget[unit])):
+    if rows == 0 or (budget.get("remainder") == "drop" and rows < int(budget[unit])):
         raise RecipeError(errors.nothing_to_do(stage.graph.name, rows, int(budget[unit])))
-    per_epoch = rows // stage.per_step if drop else -(-rows // stage.per_step)
-    stage.total = int(budget.get("steps") or budget["epochs"] * per_epoch)
-    each = _rows_per_unit(stage)
-    updates = stage.total * updates_per_step(budget, stage.per_step, each)
+    total, each = total_steps(stage), _rows_per_unit(stage)
+    updates = total * updates_per_step(budget, stage.per_step, each)
     last = rows % stage.per_step
     short_ends = budget.get("remainder") == "keep" and group_filter.resampling(stage.graph.loop) is None
     if last and short_ends:  # the last step of each epoch is a short one
         short = updates_per_step(budget, last, each) - updates_per_step(budget, stage.per_step, each)
-        updates += stage.total // per_epoch * short
-    stage.optimizer.bind(stage.policy.model, updates)
+        updates += total // _steps_per_epoch(stage) * short
+    return updates
 
 
 def _rows_per_unit(stage: RunningStage) -> int:
@@ -110,11 +117,12 @@ def fill_reference_cache(stage: RunningStage, once: tuple[Node, ...]) -> None:
 
 def planned_draws(stage: RunningStage) -> Iterator[dict[str, Any]]:
     """Yield every row once, a step at a time; only those that the stage will draw where it ends within an epoch."""
-    if stage.total * stage.per_step >= len(stage.source):
+    total = total_steps(stage)
+    if total * stage.per_step >= len(stage.source):
         yield from stage.source.slices(stage.per_step)
         return
     begin = stage.source.state()
-    for _ in range(stage.total):
+    for _ in range(total):
         yield draw(stage)
     stage.source.load(begin)
 
@@ -159,8 +167,8 @@ def one_step(stage: RunningStage, once: tuple[Node, ...], update: tuple[Node, ..
     metrics |= updates(stage, batch, update)
     metrics["seconds/update"] = time.monotonic() - began
     tokens = int(batch["attend_RT"].sum())
-    stage.tokens += tokens
-    metrics["num_tokens"] = stage.tokens
+    stage.counters.tokens += tokens
+    metrics["num_tokens"] = stage.counters.tokens
     metrics["rate/tokens_per_second"] = tokens / (metrics["seconds/rollout"] + metrics["seconds/update"])
     return metrics
 
@@ -190,19 +198,14 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
     passes = [list(minibatches(unit_R, stage.budget, key)) for key in keys]
     if kind == "rl":  # rows that are steps of episodes make more updates than the schedule was laid out for
         planned = updates_per_step(stage.budget, len(unit_R.unique()), _rows_per_unit(stage))
-        stage.optimizer.pace = planned / max(1, sum(map(len, passes)))
+        stage.train_engine.set_pace(planned / max(1, sum(map(len, passes))))
     for cut in passes:
         for index in cut:
+            tokens = int(stage.budget["microbatch_tokens"])
             found.append(
-                stage.engine.update(
-                    batch.rows(index),
-                    update,
-                    stage.runner,
-                    stage.optimizer,
-                    tokens=int(stage.budget["microbatch_tokens"]),
-                )
+                stage.train_engine.update(batch.rows(index), update, stage.runner, tokens=tokens, step=stage.step)
             )
-            for part in stage.runner.instances.values():
-                if hasattr(part, "after_update"):
-                    part.after_update(stage.optimizer.updates)
+            for _, part in stage.parts():
+                part.after_update(stage.train_engine.updates)
+    stage.rollout_engine.update_weights()
     return statistics.mean(found)

@@ -1,8 +1,8 @@
-"""A stage bound to its parts: what the loop runs and a checkpoint keeps."""
+"""A stage with everything it is made of: what the loop runs and a checkpoint keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,48 +12,64 @@ from recipec.run.artifacts import RunFolder
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.training.local import LocalEngine
-from recipec.runtime.training.optimizer import AdamW
+from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine, TaskSource, TrainEngine
 from recipec.spec.recipe import UNIT
 
 
 class StepProgress(Protocol):
-    """Who is told how the stage is going."""
+    """Shows how the stage is going."""
 
     def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """A step is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """What a stage reports to and asks while it runs."""
+
+    progress: StepProgress
+    stopped: Callable[[], bool]
+    """Whether the run was asked to stop."""
+    begun: Callable[[], None] = lambda: None
+    """Called when the first step begins."""
+    warn: Callable[[Diagnostic], None] = lambda _: None
+    """Takes what is wrong and does not end the run."""
+
+
 @dataclass(slots=True)
+class Counters:
+    """How far a stage has come."""
+
+    step: int = 0
+    tokens: int = 0
+    """Tokens of all samples so far, prompts included."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunningStage:
-    """A stage bound to its parts, ready to run."""
+    """A stage, built and ready to run; only its ``counters`` change, and the state of its parts."""
 
     graph: StageGraph
     context: StageContext
     folder: RunFolder
     runner: GraphRunner
-    policy: Any
-    source: Any
+    policy: Policy
+    source: TaskSource
     """What tasks are drawn from: the data, or the pairs that a preference made."""
-    optimizer: AdamW
-    engine: LocalEngine
+    rollout_engine: RolloutEngine
+    train_engine: TrainEngine
+    environment: Environment | None
     metrics_writer: MetricsWriter
-    show: StepProgress
-    evaluate: Callable[[int], dict[str, float]]
-    stopped: Callable[[], bool]
+    observers: Observers
+    evaluate: Callable[[int, int], dict[str, float]]
+    """Metrics of the evaluations that are due at a step of so many."""
     digest: str
+    """Run digest: what a checkpoint must be of."""
     replace: bool = False
     """Whether a stage that was begun under other conditions begins again, the former checkpoints set aside."""
-    begun: Callable[[], None] = lambda: None
-    """Told when the first step begins."""
-    warn: Callable[[Diagnostic], None] = lambda _: None
-    """Told what is wrong and not in the way."""
-    total: int = 0
-    step: int = 0
-    tokens: int = 0
-    """Tokens of all rows so far, prompts among them."""
     values: Values = field(default_factory=dict)
     """What the nodes before the loop made."""
+    counters: Counters = field(default_factory=Counters)
 
     @property
     def budget(self) -> Mapping[str, Any]:
@@ -65,3 +81,22 @@ class RunningStage:
     def per_step(self) -> int:
         """Prompts, rows or pairs of a step."""
         return min(int(self.budget[UNIT[self.graph.kind]]), len(self.source))
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return self.counters.step
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Every part that may have a state, by the name that a checkpoint uses; the optimizer is the train engine's."""
+        named: dict[str, Part] = {
+            "policy": self.policy,
+            "attention": self.policy.attention,
+            "optimizer": self.train_engine,
+            "source": self.source,
+        }
+        yield from named.items()
+        known = {id(part) for part in named.values()} | {id(self.runner.instances.get(f"{self.graph.name}/optimizer"))}
+        for name, part in sorted(self.runner.instances.items()):
+            if id(part) not in known:
+                yield name, part

@@ -13,6 +13,7 @@ from recipec.component import Component, PathRef, SignalRef, component, param
     provides=("prompt_P", "chosen_P", "rejected_P"),
     impl="recipec.runtime.preference.best_vs_worst:BestVsWorst",
     state=True,
+    uses=("policy",),
 )
 class BestVsWorst(Component):
     """Pair the best with the worst row of each prompt of an earlier stage's rollouts.

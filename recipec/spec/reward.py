@@ -187,6 +187,10 @@ class Function(_Level):
     type: Literal["function"] = "function"
     name: str = param(..., "Name of the function.")
 
+    def user_functions(self) -> tuple[str, ...]:
+        """The function itself."""
+        return (self.name,)
+
 
 @component(
     "reward",

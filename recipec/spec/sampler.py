@@ -8,7 +8,8 @@ from recipec.component import Component, Section, component, param, when
 
 _ROWS = (
     "tokens_RT", "attend_RT", "trained_RT", "turn_RT", "text_R", "transcript_R", "sampler_logprob_RT",
-    "prompt_id_R", "episode_id_R", "step_R", "env_reward_R", "action_valid_R", "error_R", "by_prompt_R",
+    "prompt_id_R", "episode_id_R", "step_R", "env_reward_R", "action_valid_R", "error_R",
+    "error_text_R", "by_prompt_R",
 )  # fmt: skip
 _STEPS = (when("rows", "step", "state_R"), when("rows", "step", "by_episode_R"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import EpisodeState
+from recipec.runtime.environment.episode_state import EpisodeState
 from recipec.runtime.rollout.episodes import Node
 from recipec.runtime.rollout.tree import breadth_first, candidates, grow, keep, leaves, mean_reward
 

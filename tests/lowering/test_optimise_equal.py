@@ -10,7 +10,7 @@ from support.small_recipes import MODEL, RL, rows
 from recipec.compile import check_recipe
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.run.executor import Options
+from recipec.run.options import Options
 from recipec.run.executor import run as execute
 from recipec.run.progress import Progress
 

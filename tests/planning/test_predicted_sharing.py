@@ -191,7 +191,7 @@ def test_json_has_it_all() -> None:
     """The plan's JSON carries the ratio, the ideals and the choice."""
     made = plan(compiled(group(4096, 512, 8)), {"a": QWEN})
     found = json.loads(made.to_json())["stages"][0]["sharing"]
-    assert {"tokens", "forms", "asked", "runs", "best", "why", "generation", "step"} <= found.keys()
+    assert {"tokens", "forms", "asked", "runs", "best", "reason", "generation", "step"} <= found.keys()
     assert found["forms"][0]["attention"] == "trie"
     assert found["forms"][0]["phases"][0]["phase"] == "update"
 

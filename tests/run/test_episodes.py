@@ -13,7 +13,7 @@ from test_resume import left, run, said
 import recipec.run.preflight
 import recipec.runtime.data.episode_tasks
 import recipec.runtime.evaluation.held_out_episodes
-from recipec.runtime.environment.protocol import Turn
+from recipec.runtime.environment.episode_state import Turn
 from recipec.spec.environment import Textworld
 
 RECIPE = """\

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import EpisodeState, Turn
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
 
 LATE = "late"
 """A file of the recipe's folder; each line names a task and a turn whose answer comes too late."""

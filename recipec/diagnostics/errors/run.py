@@ -197,6 +197,21 @@ def unreadable_run(path: str, problem: str) -> Finding:
     return Finding(f"{path} cannot be read: {problem}", help="give another directory with --out")
 
 
+@diagnostic("RC774", "run-of-another-version")
+def other_version(path: str, problem: str) -> Finding:
+    """A run directory was written by another version of recipec, in another format.
+
+    What it checks: the format of `graph.json` in an existing run directory.
+    Why it matters: this version cannot tell whether the recipe is the one that was run.
+    Example: a run that version 0.1 began is continued with a later one.
+    Use instead: the version that began the run, `--replace` to run its stages again, or another directory.
+    """
+    return Finding(
+        f"{path} is of another version of recipec: {problem}",
+        help="finish the run with the version that began it, run again with `--replace`, or give another `--out`",
+    )
+
+
 @diagnostic("RC773", "nothing-to-train")
 def nothing_to_train(problem: str) -> Finding:
     """The recipe freezes too much, or names parameters that the model does not have.

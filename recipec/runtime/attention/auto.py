@@ -20,16 +20,16 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.dense import DenseAttention
-from recipec.runtime.attention.microbatch_packing import Sharing, pack
+from recipec.runtime.attention.microbatch_packing import pack
 from recipec.runtime.attention.packed import PackedAttention
 from recipec.runtime.attention.trie_attention import TrieAttention
 from recipec.runtime.model import weights
 from recipec.runtime.model.logprob_head import TargetHiddenStates
+from recipec.runtime.protocols import Attention, Policy, Sharing, TokensShared
 from recipec.spec.attention import WORTH
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
-    from recipec.runtime.model.causal_lm import CausalLm
 
 KEPT = "attention.json"
 """Where the folder of a stage keeps what was chosen."""
@@ -40,50 +40,57 @@ _KINDS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class AutoAttention:
+class AutoAttention(Attention):
     """The best of the others; see :class:`recipec.spec.attention.Auto`."""
 
-    def __init__(self, spec: Component, context: StageContext, leader: AutoAttention | None = None) -> None:
-        """Nothing is chosen before a policy is bound; with a ``leader``, what that one chooses is followed."""
+    def __init__(
+        self,
+        spec: Component,
+        context: StageContext,
+        *,
+        choice: str = "",
+        reason: str = "",
+        leader: AutoAttention | None = None,
+    ) -> None:
+        """``choice`` is the compiler's, where the recipe fixes it; a ``leader``'s choice is followed."""
         self.spec, self.context, self.leader = spec, context, leader
-        self.chosen: Any = DenseAttention(spec, context)
+        self.choice, self.reason = choice, reason
+        self.chosen: Attention = DenseAttention(spec, context)
         self.name = ""
         """What was chosen; nothing yet if that waits for rows."""
         self.why = ""
-        self._policy: CausalLm | None = None
+        self._policy: Policy | None = None
         self._before = ""
 
     def again(self) -> AutoAttention:
         """Return an unbound one, for a second model: where it can, it computes as this one does."""
-        return AutoAttention(self.spec, self.context, self)
+        return AutoAttention(self.spec, self.context, leader=self)
 
     @property
-    def padded(self) -> bool:
-        """Whether a micro-batch costs its longest row times its rows."""
-        return bool(self.chosen.padded)
+    def padded(self) -> bool:  # type: ignore[override]
+        """Whether a micro-batch costs its longest sample times its number of samples."""
+        return self.chosen.padded
 
     @property
-    def sharing(self) -> Sharing:
-        """What rows of one micro-batch share."""
-        found: Sharing = getattr(self.chosen, "sharing", "")
-        return found
+    def sharing(self) -> Sharing:  # type: ignore[override]
+        """What samples of one micro-batch share."""
+        return self.chosen.sharing
 
     @property
-    def shared(self) -> Any:
-        """What passes have shared so far, where they share anything."""
-        return getattr(self.chosen, "shared", None)
+    def shared(self) -> TokensShared | None:  # type: ignore[override]
+        """Counts of the passes so far, where prefixes are shared."""
+        return self.chosen.shared
 
-    def bind(self, policy: CausalLm) -> None:
+    def bind(self, policy: Policy) -> None:
         """Choose for this policy, where that needs no rows."""
         self._policy = policy
         self._before = str(policy.model.config._attn_implementation)  # noqa: SLF001 - the library has no getter
-        said = self.context.predicted
         if self.leader is not None:
             return
         if drops(policy):
             self._take("packed", "with dropout rows cannot share a computation")
-        elif said:
-            self._take(str(said["best"]), str(said["why"]).partition(":")[0])
+        elif self.choice:
+            self._take(self.choice, self.reason)
 
     def choose(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None = None) -> None:
         """Choose by the first rows, where the choice has waited for them; ``limit`` is the budget of a forward pass."""
@@ -98,7 +105,7 @@ class AutoAttention:
         self._take("trie" if gain >= WORTH else "packed", f"ideal {gain:.2f}x")
 
     def target_hidden_states(
-        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+        self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
         """Return what the chosen attention returns."""
         self.choose(tokens_RT, attend_RT, scored_RT)
@@ -137,7 +144,7 @@ class AutoAttention:
                 write_atomic(self.context.home / KEPT, said)
 
 
-def drops(policy: CausalLm) -> bool:
+def drops(policy: Policy) -> bool:
     """Whether anything in a policy is dropped at random while it trains."""
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.model.modules()):
         return True
@@ -145,7 +152,7 @@ def drops(policy: CausalLm) -> bool:
     return any(getattr(config, name, None) for name in weights.DROPOUTS)
 
 
-def ideal(policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None) -> float:
+def ideal(policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None) -> float:
     """Return how many times fewer operations a forest makes of these rows, forward and backward."""
     lengths_R = attend_RT.sum(-1)
     parts: tuple[Tensor, ...] = (torch.arange(len(tokens_RT)),)

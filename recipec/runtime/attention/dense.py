@@ -9,17 +9,14 @@ from torch import Tensor
 
 from recipec.component import Component
 from recipec.runtime.model.logprob_head import TargetHiddenStates
+from recipec.runtime.protocols import Attention, Policy
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
-    from recipec.runtime.model.causal_lm import CausalLm
 
 
-class DenseAttention:
+class DenseAttention(Attention):
     """A right-padded batch; see :class:`recipec.spec.attention.Dense`."""
-
-    padded = True
-    """Whether a micro-batch costs its longest row times its rows."""
 
     def __init__(self, spec: Component, context: StageContext) -> None:
         """Take the parameters; there are none to act on."""
@@ -29,11 +26,8 @@ class DenseAttention:
         """Return an unbound one, for a second model."""
         return DenseAttention(self.spec, self.context)
 
-    def bind(self, policy: CausalLm) -> None:
-        """Accept every model."""
-
     def target_hidden_states(
-        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+        self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
         """Return the hidden states before each scored position.
 

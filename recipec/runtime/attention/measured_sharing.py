@@ -111,7 +111,7 @@ class _Laid:
             "trie": trie,
             "shared_prefix": two,
             "passes": len(made.parts),
-            "lost": made.lost,
+            "lost": made.recomputed_tokens,
         }
 
     def forest(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], PrefixTree]:

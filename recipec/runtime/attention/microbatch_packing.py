@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +22,6 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.prefix_tree import common_prefixes
 
 Ints = NDArray[np.int64]
-Sharing = Literal["", "prefixes", "prompts"]
-"""What rows of one forward pass have computed once: nothing, every common prefix, or whole prompts alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Packing:
     """Rows of each forward pass, and the shared tokens that cutting computes again."""
 
     parts: tuple[Tensor, ...]
-    lost: int
+    recomputed_tokens: int
 
 
 def pack(

@@ -18,12 +18,12 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.model.logprob_head import TargetHiddenStates
+from recipec.runtime.protocols import Attention, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from recipec.runtime.context import StageContext
-    from recipec.runtime.model.causal_lm import CausalLm
 
 NAME = "recipec_packed"
 _PROBE = ((5, 3, 4), 11)  # lengths of the rows on which a model shows that it goes along, and a stride of ids
@@ -147,11 +147,10 @@ def _without_mask() -> Iterator[None]:
         _unmasked.reset(token)
 
 
-class PackedAttention:
+class PackedAttention(Attention):
     """One sequence without padding; see :class:`recipec.spec.attention.Packed`."""
 
     padded = False
-    """Whether a micro-batch costs its longest row times its rows."""
 
     def __init__(self, spec: Component, context: StageContext) -> None:
         """Take the parameters; there are none to act on."""
@@ -161,7 +160,7 @@ class PackedAttention:
         """Return an unbound one, for a second model."""
         return PackedAttention(self.spec, self.context)
 
-    def bind(self, policy: CausalLm) -> None:
+    def bind(self, policy: Policy) -> None:
         """Take the model over, after it has shown on a few tokens that it keeps rows apart.
 
         Raises:
@@ -175,7 +174,7 @@ class PackedAttention:
             raise RecipeError(errors.unsupported("packed", str(model.config.model_type), problem))
 
     def target_hidden_states(
-        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+        self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
         """Return the hidden states before each scored position; positions begin at 0 in every row.
 
@@ -203,7 +202,7 @@ class PackedAttention:
 
 
 @torch.no_grad()
-def _objection(packed: PackedAttention, policy: CausalLm) -> str:
+def _objection(packed: PackedAttention, policy: Policy) -> str:
     """Compare packed with dense on a few short rows; return what is wrong, or nothing."""
     model: Any = policy.model
     lengths, stride = _PROBE

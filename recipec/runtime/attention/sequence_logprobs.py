@@ -17,7 +17,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import pad_rows
 from recipec.runtime.context import StageContext, cache_folder
-from recipec.runtime.model.causal_lm import Attention, CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.spec.attention import Dense as DenseSpec
 
 _separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -33,13 +33,14 @@ class GivenModel(CausalLm):
         self.context = StageContext(Path(), cache, 0, "", temperature, self.device)
         self.origin = Origin("directory", type(model).__name__)
         self.model, self.adapted, self.calls = model, None, 0
+        self.temperature = temperature
         if model not in _separable:
             training = {module: module.training for module in model.modules()}
             _separable[model] = self._head_separable()
             for module, was in training.items():
                 module.training = was
         self.separable = _separable[model]
-        self.attention: Attention = DenseAttention(DenseSpec(), self.context)
+        self.use(DenseAttention(DenseSpec(), self.context))
 
     @contextmanager
     def _drawn(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,46 +16,34 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import interface, prefix_tree
 from recipec.runtime.attention.certification.cache import certificate
 from recipec.runtime.attention.kernels import flash
-from recipec.runtime.attention.microbatch_packing import Sharing
 from recipec.runtime.model.logprob_head import TargetHiddenStates
+from recipec.runtime.protocols import Attention, Policy, Sharing, TokensShared
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
-    from recipec.runtime.model.causal_lm import CausalLm
 
 _KEPT = 64  # forests kept for the next pass over the same rows: the old policy's, the reference's, the next epoch's
 
 
-@dataclass(slots=True)
-class Shared:
-    """What passes have shared so far."""
-
-    dense_tokens: int = 0
-    tokens: int = 0
-    """Tokens computed."""
-
-
-class TrieAttention:
+class TrieAttention(Attention):
     """A forest of all prefixes; see :class:`recipec.spec.attention.Trie`."""
 
     padded = False
-    """Whether a micro-batch costs its longest row times its rows."""
     sharing: Sharing = "prefixes"
-    """What rows of one micro-batch share."""
 
     def __init__(self, spec: Component, context: StageContext) -> None:
         """Take the parameters."""
         self.spec, self.context = spec, context
-        self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")
+        self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")  # `auto` and `packed` have no kernels to choose
         self.layers = 0
-        self.shared = Shared()
+        self.shared: TokensShared = TokensShared()
         self._forests: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
 
     def again(self) -> TrieAttention:
         """Return an unbound one, for a second model."""
         return type(self)(self.spec, self.context)
 
-    def bind(self, policy: CausalLm) -> None:
+    def bind(self, policy: Policy) -> None:
         """Take the model over, after one of its architecture has shown that it computes forests as it does rows.
 
         Raises:
@@ -75,7 +62,7 @@ class TrieAttention:
         self.layers, _ = interface.bind(policy.model)
 
     def target_hidden_states(
-        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+        self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
         """Return the hidden states before each scored position, those that rows share once.
 

@@ -10,6 +10,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.sources import Encoded, Source
+from recipec.runtime.protocols import Environment
 from recipec.spec import data as specs
 
 
@@ -19,16 +20,15 @@ class EnvironmentTasks(Source):
     What the policy reads is the environment's to say when an episode starts, so a task has no tokens of its own.
     """
 
-    def __init__(self, spec: specs.EnvironmentTasks, context: StageContext) -> None:
-        super().__init__(spec, context)
+    def __init__(self, spec: specs.EnvironmentTasks, context: StageContext, *, environment: Environment) -> None:
+        super().__init__(spec, context, environment=environment)
         self.spec = spec
         self.shown = f"split `{spec.split}` of the environment"
 
     def encoded(self) -> list[Encoded]:
         """List the tasks of a split, in the environment's order."""
-        environment = self.context.environment
-        assert environment is not None, "the checks ask for an environment with tasks"
-        made = environment.tasks(self.spec.split, self.spec.size, self.spec.task_seed)[: self.spec.limit]
+        assert self.environment is not None, "the checks ask for an environment with tasks"
+        made = self.environment.tasks(self.spec.split, self.spec.size, self.spec.task_seed)[: self.spec.limit]
         if not made:
             raise RecipeError(errors.no_rows(self.shown, "it has no such tasks"))
         return [(Task(i, _goal(columns), (), dict(columns)),) for i, columns in enumerate(made)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors import images as image_errors
@@ -11,8 +12,9 @@ from recipec.runtime.batch import Example, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import RolloutRow, read_rollouts
 from recipec.runtime.data.sources import Encoded, Source
-from recipec.runtime.images.image_store import image_store_of, is_vision_model
+from recipec.runtime.images.image_store import is_vision_model
 from recipec.runtime.images.picture import Picture, places
+from recipec.runtime.protocols import Policy
 from recipec.spec import data as specs
 
 
@@ -22,8 +24,8 @@ class Rollouts(Source):
     Rows that are steps of one episode are taken together, or not at all.
     """
 
-    def __init__(self, spec: specs.Rollouts, context: StageContext) -> None:
-        super().__init__(spec, context)
+    def __init__(self, spec: specs.Rollouts, context: StageContext, *, policy: Policy) -> None:
+        super().__init__(spec, context, policy=policy)
         self.spec = spec
         self.shown = spec.rollouts
         self._place: dict[int, tuple[str, int]] = {}
@@ -51,40 +53,39 @@ class Rollouts(Source):
         return [self._encode(row) for row in chosen]
 
     def _encode(self, row: RolloutRow) -> Encoded:
-        task = as_task(row, self.context)
-        return (task,) if self.kind == "rl" else (task, as_example(row, self.context))
+        task = as_task(row, self.context.root, self.policy)
+        return (task,) if self.kind == "rl" else (task, as_example(row, self.context.root, self.policy))
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
         return self._place[task.id]
 
 
-def as_task(row: RolloutRow, context: StageContext) -> Task:
+def as_task(row: RolloutRow, root: Path, policy: Policy) -> Task:
     """Return the task of a sampled row, with the images that the policy saw then.
 
     Raises:
         RecipeError: RC861 to RC865, RC869.
     """
-    return Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns, images=_seen(row, context))
+    return Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns, images=_seen(row, root, policy))
 
 
-def as_example(row: RolloutRow, context: StageContext) -> Example:
+def as_example(row: RolloutRow, root: Path, policy: Policy) -> Example:
     """Return a sampled row as an example with exactly its ids, and the images that the policy saw then.
 
     Raises:
         RecipeError: RC861 to RC865, RC869.
     """
     ids, start = (*row.prompt_ids, *row.ids), len(row.prompt_ids)
-    return Example(row.prompt_id, ids, ((False,) * start) + row.trained, _seen(row, context))
+    return Example(row.prompt_id, ids, ((False,) * start) + row.trained, _seen(row, root, policy))
 
 
-def _seen(row: RolloutRow, context: StageContext) -> tuple[Picture, ...]:
+def _seen(row: RolloutRow, root: Path, policy: Policy) -> tuple[Picture, ...]:
     if not row.images:
         return ()
-    if not is_vision_model(context.policy):
+    if not is_vision_model(policy):
         raise RecipeError(image_errors.images_unseen(row.file, row.line, "images", "the policy reads text alone"))
-    image_store = image_store_of(context)
-    found = tuple(image_store.again(context.root, path, digest, row.file, row.line) for path, digest in row.images)
+    found = tuple(policy.image_store.again(root, path, digest, row.file, row.line) for path, digest in row.images)
     try:
         places(row.prompt_ids, found)
     except ValueError:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -64,14 +63,13 @@ def write_rows(
     levels: Mapping[str, Tensor] | None = None,
     step: int = 0,
     read: Read | None = None,
-    errors: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
     """Write the rows of one step, one JSON object a line; the file appears whole or not at all.
 
     ``columns`` are by signal name: ``prompt_P``, ``by_prompt_R``, ``tokens_RT``, ``attend_RT``, ``trained_RT``,
     ``text_R``, ``reward_R``, and what there is of those in ``_MORE``; ``levels`` are the rewards by level.
     A row's prompt is all that stands before its first trained token; where that is not the task's own, ``read`` makes
-    text of it.  ``errors`` says why episodes failed.
+    text of it.
     """
     tasks: Sequence[Task] = columns["prompt_P"]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +77,7 @@ def write_rows(
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for row, prompt in enumerate(columns["by_prompt_R"].tolist()):
             written = _row(row, tasks[prompt], columns, step, read)
-            if (error := errors.get(written.get("episode_id", -1))) is not None:
+            if "error_text_R" in columns and (error := columns["error_text_R"][row]):
                 written["error"] = error
             written["rewards"] = {name: _number(level_R[row]) for name, level_R in (levels or {}).items()}
             stream.write(json.dumps(written, ensure_ascii=False, default=str, allow_nan=False) + "\n")

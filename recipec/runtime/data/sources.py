@@ -24,9 +24,10 @@ from recipec.runtime.data.encode import Encoder, Text, read_messages, read_text
 from recipec.runtime.data.files import Row, hub_folder, read_rows
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import read_template
-from recipec.runtime.images.image_store import image_store_of, is_vision_model
+from recipec.runtime.images.image_store import is_vision_model
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
+from recipec.runtime.protocols import Environment, Part, Policy
 from recipec.spec import data as specs
 
 Kind = Literal["rl", "sft", "dpo"]
@@ -41,14 +42,23 @@ START_SECONDS = 600.0
 SCORE_SECONDS = 30.0
 
 
-class Source(ABC):
+class Source(Part, ABC):
     """What every source of tasks does once its rows are read: encode, bound lengths, draw."""
 
     shown: str
     """How messages name the data."""
 
-    def __init__(self, spec: Spec, context: StageContext) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        context: StageContext,
+        *,
+        policy: Policy | None = None,
+        environment: Environment | None = None,
+    ) -> None:
         self.context = context
+        self.policy: Any = policy
+        self.environment = environment
         self.kind: Kind = "rl"
         self.left_out = 0
         """Rows over ``max_length`` that were dropped."""
@@ -63,9 +73,8 @@ class Source(ABC):
     @functools.cached_property
     def encoder(self) -> Encoder:
         """Text and conversations in the policy's tokens."""
-        assert self.context.policy is not None, "the policy is loaded before the data is encoded"
         assert isinstance(self._common, specs.File | specs.ReasoningGym), "others bring their ids, or need none"
-        policy: Any = self.context.policy
+        policy = self.policy
         return Encoder(policy, self._common.system, self._common.chat, _opening(policy))
 
     def prepare(self, kind: Kind) -> None:
@@ -113,7 +122,7 @@ class Source(ABC):
         task, *examples = row
         length = max([len(example.ids) for example in examples] or [len(task.prompt_ids)])
         # a prompt leaves a position to write in
-        room = getattr(self.context.policy, "max_positions", length + 1) - (not examples)
+        room = self._room(length) - (not examples)
         bound = room if limit is None else min(limit, room)
         if length <= bound:
             return row
@@ -130,6 +139,10 @@ class Source(ABC):
             raise RecipeError(errors.row_over_positions(file, number, length, room, truncatable=truncatable))
         self.left_out += 1
         return None
+
+    def _room(self, length: int) -> int:
+        """Longest sequence that the policy can read; where there is no policy, one that ``length`` fits into."""
+        return length + 1 if self.policy is None else int(self.policy.max_positions)
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
@@ -170,8 +183,10 @@ def _opening(policy: Any) -> tuple[int, ...]:
 class File(Source):
     """Rows of a file, a folder or the hub; see :class:`recipec.spec.data.File`."""
 
-    def __init__(self, spec: specs.File, context: StageContext) -> None:
-        super().__init__(spec, context)
+    def __init__(
+        self, spec: specs.File, context: StageContext, *, policy: Policy, environment: Environment | None = None
+    ) -> None:
+        super().__init__(spec, context, policy=policy, environment=environment)
         self.spec = spec
         self.shown = spec.path or spec.hub or ""
         self._rows: list[Row] = []
@@ -203,16 +218,16 @@ class File(Source):
             if paths:
                 self._shown(row, name, paths[0])
             found[row.index] = tuple(
-                image_store_of(self.context).picture(folder, one, (said / one).as_posix(), *place) for one in paths
+                self.policy.image_store.picture(folder, one, (said / one).as_posix(), *place) for one in paths
             )
-        if column and is_vision_model(self.context.policy) and not any(found.values()):
+        if column and is_vision_model(self.policy) and not any(found.values()):
             raise RecipeError(image_errors.no_images(self.shown, column, rows[0].columns))
         return found
 
     def _shown(self, row: Row, column: str, path: str) -> None:
         """Refuse images that nobody would look at, or that were not fetched."""
-        who = "" if is_vision_model(self.context.policy) else "the policy reads text alone"
-        if not who and self.context.environment is not None:
+        who = "" if is_vision_model(self.policy) else "the policy reads text alone"
+        if not who and self.environment is not None:
             who = "an environment writes the prompts of the stage, without them"
         if who:
             raise RecipeError(image_errors.images_unseen(row.file, row.number, column, who))
@@ -295,8 +310,10 @@ class ReasoningGym(Source):
     several verifiers of the package evaluate the answer they are given.
     """
 
-    def __init__(self, spec: specs.ReasoningGym, context: StageContext) -> None:
-        super().__init__(spec, context)
+    def __init__(
+        self, spec: specs.ReasoningGym, context: StageContext, *, policy: Policy, environment: Environment | None = None
+    ) -> None:
+        super().__init__(spec, context, policy=policy, environment=environment)
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
         argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recipec.runtime.context import StageContext
+from recipec.runtime.protocols import TaskSource
 from recipec.runtime.rng import rng_for
 
 
-class Table:
+class Table(TaskSource):
     """Columns along P that steps are drawn from.
 
     Example: ``Table({"prompt_P": tasks}, setting).draw(4)`` gives the next four tasks.

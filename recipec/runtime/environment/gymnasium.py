@@ -13,6 +13,7 @@ from recipec.run.worker_pool import HandlerError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.environment.workers import Workers
+from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 
@@ -27,9 +28,9 @@ class Gymnasium(WorkerEnv):
 
     handler = "recipec.runtime.environment.gymnasium_worker:serve"
 
-    def __init__(self, spec: specs.Gymnasium, context: StageContext) -> None:
+    def __init__(self, spec: specs.Gymnasium, context: StageContext, *, policy: Policy) -> None:
         self.own = spec
-        super().__init__(spec, context)
+        super().__init__(spec, context, policy=policy)
 
     @staticmethod
     def preflight(spec: specs.Gymnasium, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature

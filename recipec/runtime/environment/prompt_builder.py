@@ -18,7 +18,8 @@ from recipec.run.templates import Renderer
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
-from recipec.runtime.environment.protocol import EpisodeState
+from recipec.runtime.environment.episode_state import EpisodeState
+from recipec.runtime.protocols import Policy
 
 REWRITES = "the chat template rewrites earlier turns"
 NO_ACTION = "(none)"
@@ -113,6 +114,7 @@ class PromptBuilder:
     def __init__(
         self,
         context: StageContext,
+        policy: Policy,
         history: int | Literal["append_only"],
         template: str | None,
         shipped: str,
@@ -120,8 +122,7 @@ class PromptBuilder:
         max_turns: int = 0,
         chat: bool = True,
     ) -> None:
-        assert context.policy is not None, "the policy is loaded before the environment"
-        self.policy: Any = context.policy
+        self.policy: Any = policy
         self.history = history
         self.max_turns = max_turns
         folder = shipped_folder("templates") / "prompts"

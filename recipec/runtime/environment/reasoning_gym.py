@@ -12,6 +12,7 @@ from recipec.diagnostics.errors import reward as reward_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
 from recipec.runtime.context import StageContext
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.prompt_builder import (
     NO_ACTION,
     Observation,
@@ -20,8 +21,8 @@ from recipec.runtime.environment.prompt_builder import (
     PromptInput,
     read_next,
 )
-from recipec.runtime.environment.protocol import EpisodeState, Turn
 from recipec.runtime.environment.workers import TIMEOUT
+from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.reward.answers import tagged
 from recipec.spec import environment as specs
 
@@ -37,7 +38,7 @@ class Tries:
     past: tuple[PastTurn, ...] = ()
 
 
-class ReasoningGymEpisodes:
+class ReasoningGymEpisodes(Environment):
     """A wrong answer is told so, and may be tried again.
 
     The answer is the last ``<answer>…</answer>`` of a turn, or the whole turn without one.  The episode ends with a
@@ -45,10 +46,10 @@ class ReasoningGymEpisodes:
     answers.  Nothing lives but the verifier of the data's own process, so any position can be gone on from.
     """
 
-    def __init__(self, spec: specs.ReasoningGymEpisodes, context: StageContext) -> None:
+    def __init__(self, spec: specs.ReasoningGymEpisodes, context: StageContext, *, policy: Policy) -> None:
         self.spec = spec
         self.layout = PromptBuilder(
-            context, spec.history, spec.template, "reasoning_gym", max_turns=spec.max_turns, chat=spec.chat
+            context, policy, spec.history, spec.template, "reasoning_gym", max_turns=spec.max_turns, chat=spec.chat
         )
         self.stops = self.layout.stops
 

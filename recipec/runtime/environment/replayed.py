@@ -14,7 +14,8 @@ from typing import Any
 
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Environment, EpisodeState, Turn
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
+from recipec.runtime.protocols import Environment
 
 TIMEOUT = "timeout"
 _AGAIN = 5
@@ -25,7 +26,7 @@ Place = tuple[int, int]
 Kept = Mapping[str, Any]
 
 
-class ReplayedEnvironment:
+class ReplayedEnvironment(Environment):
     """An environment whose timeouts and failed tool calls are those of the first attempt at a step.
 
     Calls are counted from ``begin`` on: the same policy and the same draws make the same calls, so that the number
@@ -37,16 +38,15 @@ class ReplayedEnvironment:
     def __init__(self, inner: Environment) -> None:
         """Wrap an environment."""
         self.inner = inner
+        self.stops = inner.stops
         self.noted: dict[Place, Kept] = {}
         """Such answers since ``begin``: number of the call and place in it, to where the episode then stood."""
         self._recorded: Mapping[Place, Kept] | None = None
         self._calls = 0
 
-    def __getattr__(self, name: str) -> Any:
-        """Give what the environment itself has: ``stops``, ``tasks``, ``state``, ``load``."""
-        if name == "inner":  # before __init__, as when it is copied
-            raise AttributeError(name)
-        return getattr(self.inner, name)
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
+        """List the environment's own tasks."""
+        return self.inner.tasks(split, size, seed)
 
     def begin(self, recorded: Mapping[Place, Kept] | None) -> None:
         """Begin a step; ``recorded`` is what an interrupted attempt at it noted, ``None`` if there was none."""

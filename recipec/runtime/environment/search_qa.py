@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from recipec.runtime.batch import Task, question
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.prompt_builder import NO_ACTION, Observation, PastTurn, PromptBuilder, PromptInput
-from recipec.runtime.environment.protocol import EpisodeState, Turn
 from recipec.runtime.environment.retrieval.bm25_index import glance
 from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, start
+from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.reward.answers import normalised, right_answers
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Action:
     text: str = ""
 
 
-class SearchQa:
+class SearchQa(Environment):
     """Answer searches of the policy; see :class:`recipec.spec.environment.SearchQa`.
 
     A position holds nothing but values, so that an episode can be gone on from any earlier turn at no cost.
@@ -67,15 +68,14 @@ class SearchQa:
         Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025: validity, reward, state key.
     """
 
-    def __init__(self, spec: Spec, context: StageContext) -> None:
+    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
         """Open the retriever.
 
         Raises:
             RecipeError: RC700, RC761, RC800 to RC803; of a template RC700, RC712.
         """
-        assert context.policy is not None, "the policy is loaded before the environment"
         self.spec = spec
-        self.policy: Any = context.policy
+        self.policy: Any = policy
         self.appends = spec.history == "append_only"
         self.stops = (SEARCH, ANSWER) if spec.answer_stops else (SEARCH,)
         key = (context.seed, context.stage)
@@ -83,7 +83,7 @@ class SearchQa:
         self.layout = (
             None
             if self.appends
-            else PromptBuilder(context, spec.history, spec.template, "search_qa_turn", max_turns=self._last)
+            else PromptBuilder(context, policy, spec.history, spec.template, "search_qa_turn", max_turns=self._last)
         )
 
     @staticmethod

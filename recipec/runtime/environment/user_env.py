@@ -9,6 +9,7 @@ from recipec.diagnostics.model import Diagnostic
 from recipec.run.worker_pool import HandlerError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
+from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 
@@ -24,10 +25,10 @@ class UserEnvironment(WorkerEnv):
 
     handler = "recipec.runtime.environment.user_env_worker:serve"
 
-    def __init__(self, spec: specs.Own, context: StageContext) -> None:
+    def __init__(self, spec: specs.Own, context: StageContext, *, policy: Policy) -> None:
         self.own = spec
         self.files = [str(path) for path in context.use]
-        super().__init__(spec, context)
+        super().__init__(spec, context, policy=policy)
 
     def argument(self) -> Any:
         """Files, name and options."""

@@ -11,6 +11,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.worker_pool import MEMORY, HandlerError, WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.prompt_builder import (
     NO_ACTION,
     Observation,
@@ -19,8 +20,8 @@ from recipec.runtime.environment.prompt_builder import (
     PromptInput,
     read_next,
 )
-from recipec.runtime.environment.protocol import EpisodeState, Turn
 from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
+from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.rng import rng_for
 
 
@@ -88,7 +89,7 @@ class Notes:
     label: str = ""
 
 
-class WorkerEnv:
+class WorkerEnv(Environment):
     """The environment protocol over worlds in other processes; a subclass says which.
 
     A turn without an action is answered with a notice, uses the turn up and leaves the world as it was.
@@ -105,10 +106,10 @@ class WorkerEnv:
     memory = MEMORY
     """Bytes of address space that a child may take."""
 
-    def __init__(self, spec: Spec, context: StageContext) -> None:
+    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
         self.spec, self.context = spec, context
         self.layout = PromptBuilder(
-            context, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
+            context, policy, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
         )
         self.stops = self.layout.stops
         self.replayable = bool(getattr(spec, "replayable", True))

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from recipec.component import Component
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.graph import Graph, StageGraph
+from recipec.graph import EvaluationSpecs, Graph, StageGraph
 from recipec.run.artifacts import RunFolder
 from recipec.run.progress import Progress
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import write_rows
 from recipec.runtime.environment import replayed
-from recipec.runtime.environment.protocol import Environment
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.evaluation.preference_margin import margin
-from recipec.runtime.graph_runner import METRIC, load_spec
+from recipec.runtime.graph_runner import METRIC, GraphRunner, build_part
 from recipec.runtime.images.image_store import show
+from recipec.runtime.protocols import Environment, Knowledge, Part, Policy, RolloutEngine
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
-from recipec.runtime.rollout.episodes import start_engine
-from recipec.runtime.rollout.token_sampling import SamplingParams as Drawing
+from recipec.runtime.rollout.engine import SamplingParams as Drawing
 from recipec.spec.recipe import PAIRED, Sampling
+
+P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Ready:
     pairs: Mapping[str, Sequence[Any]]
     levels: dict[str, Any]
     """Spec and function of each reward."""
-    context: StageContext
+    environment: Environment | None
     rows: Literal["trajectory", "step"] | None
     """What a row of an episode is; None without an environment."""
 
@@ -57,25 +57,34 @@ class Evaluator:
     """
 
     def __init__(
-        self, graph: Graph, stage: StageGraph, context: StageContext, policy: Any, folder: RunFolder, display: Progress
+        self,
+        graph: Graph,
+        stage: StageGraph,
+        context: StageContext,
+        runner: GraphRunner,
+        folder: RunFolder,
+        display: Progress,
     ) -> None:
-        """Prepare nothing yet: tasks are read at the first evaluation."""
+        """Prepare nothing yet: tasks are read at the first evaluation.
+
+        Policy, rollout engine, and where specs are equal environment and knowledge graph, are those of the stage.
+        """
         self.graph = graph
         self.stage = stage
         self.context = context
-        self.policy = policy
         self.folder = folder
         self.display = display
+        nodes = {node.id.partition("/")[2]: node for node in (*stage.setup, *stage.nodes())}
+        self.policy: Policy = runner.instance(nodes["policy"])
+        self.engine: RolloutEngine = runner.instance(nodes["rollout_engine"])
         self._ready: dict[str, Ready] = {}
-        self._sources: list[Any] = []
-        self._built: list[Environment] = []
-        self._environments: dict[str, Environment] = {}
-        self._graphs: dict[str, Any] = {}
-        for node in stage.before:
-            if node.slot == "knowledge" and context.knowledge is not None:
-                self._graphs[_said({"type": node.type, **node.params})] = context.knowledge
-            if node.slot == "environment" and context.environment is not None:
-                self._environments[_said({"type": node.type, **node.params})] = context.environment
+        self._built: list[Part] = []
+        own = {name: runner.instance(nodes[name]) for name in ("environment", "knowledge") if name in nodes}
+        self._own_knowledge: Knowledge | None = own.get("knowledge")
+        self._known: list[tuple[Component, Any]] = [
+            (spec, own[name]) for name in own if (spec := nodes[name].spec) is not None
+        ]
+        """Environments and knowledge graphs by spec, those of the stage first."""
 
     def __call__(self, step: int, total: int, *, first: bool) -> dict[str, float]:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``."""
@@ -98,7 +107,7 @@ class Evaluator:
         """
         try:
             if name not in self._ready:
-                self._ready[name] = self._prepare(dump)
+                self._ready[name] = self._prepare(dump, self.graph.evaluations[name])
             return self._scored(name, dump, step, self._ready[name])
         except RecipeError as refused:
             raise RecipeError(*(_placed(found, name) for found in refused.diagnostics)) from None
@@ -107,13 +116,12 @@ class Evaluator:
         self.policy.eval()
         found: dict[str, float] = {}
         if PAIRED in dump["metrics"]:
-            found |= margin(self.policy, self.policy.context, ready.pairs)
+            found |= margin(self.policy, ready.pairs)
         asked = [metric for metric in dump["metrics"] if metric != PAIRED]
         if not ready.tasks:
             return found
         path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
-        replayed.begin(ready.context.environment, path)
-        ready.context.errors.clear()
+        replayed.begin(ready.environment, path)
         with torch.no_grad():
             rows, more = self._answered(name, dump, ready)
             levels: dict[str, torch.Tensor] = {}
@@ -124,82 +132,94 @@ class Evaluator:
         scores = {level: value_R * ready.levels[level][0].weight for level, value_R in levels.items()}
         reward_R = torch.stack(list(scores.values())).sum(0)
         reward_R = torch.where(rows["error_R"], math.nan, reward_R)
-        replayed.note(ready.context.environment, path)
+        replayed.note(ready.environment, path)
         written = {**rows, "reward_R": reward_R}
-        write_rows(path, written, levels=scores, step=step, read=self.policy.decode, errors=ready.context.errors)
-        show(ready.context, path, ready.tasks)
+        write_rows(path, written, levels=scores, step=step, read=self.policy.decode)
+        show(self.policy.image_store, path, ready.tasks)
         specs = {level: spec for level, (spec, _) in ready.levels.items()}
         scored = scored_by_task(rows, reward_R, levels, specs)
         return found | summary(asked, scored, float(dump["correct_at"])) | more
 
     def _answered(self, name: str, dump: Mapping[str, Any], ready: Ready) -> tuple[dict[str, Any], dict[str, float]]:
         """Let the policy answer every task, or play it where there is an environment."""
-        sampling = Sampling.model_validate(dump["sampler"])
+        sampling: Sampling = self.graph.evaluations[name].sampling  # type: ignore[assignment]
         key, limits = (self.context.seed, "evaluate", name), dump.get("limits") or {}
-        if ready.rows is not None:
-            played = play(ready.context, ready.tasks, sampling, limits, ready.rows, key)
+        if ready.environment is not None:
+            played = play(
+                self.policy,
+                ready.environment,
+                self.engine,
+                ready.tasks,
+                sampling,
+                limits,
+                ready.rows or "trajectory",
+                key,
+            )
             return played.rows, played.counted
         length = sampling.max_completion_length or int(limits.get("max_completion_length") or LONGEST)
         drawing = Drawing(max_length=length, temperature=sampling.temperature, top_p=sampling.top_p, stop=sampling.stop)
-        groups = sample(start_engine(self.context), ready.tasks, drawing, sampling.num_generations, key)
-        return {"prompt_P": ready.tasks, **rows_of(self.context, ready.tasks, groups)}, {}
+        groups = sample(self.engine, ready.tasks, drawing, sampling.num_generations, key)
+        return {"prompt_P": ready.tasks, **rows_of(self.policy, ready.tasks, groups)}, {}
 
-    def _prepare(self, dump: Mapping[str, Any]) -> Ready:
-        spec = load_spec("environment", dump["environment"]) if dump.get("environment") else None
-        environment = self._environment(spec, dump["environment"]) if spec is not None else None
-        context = replace(self.context, environment=environment, knowledge=self._knowledge(dump), errors={})
+    def _prepare(self, dump: Mapping[str, Any], specs: EvaluationSpecs) -> Ready:
+        environment = None if specs.environment is None else self._environment(specs.environment)
+        knowledge = self._own_knowledge if specs.knowledge is None else self._graph(specs.knowledge)
+        parts = {
+            "policy": self.policy,
+            "rollout_engine": self.engine,
+            "environment": environment,
+            "knowledge": knowledge,
+        }
         tasks: list[Task] = []
         if any(metric != PAIRED for metric in dump["metrics"]):
-            tasks = list(self._source(dump, context, "rl").tasks)
+            tasks = list(self._source(specs.data, parts, "rl").tasks)
         pairs: Mapping[str, Sequence[Any]] = {}
         if PAIRED in dump["metrics"]:
-            source = self._source(dump, context, "dpo")
+            source = self._source(specs.data, parts, "dpo")
             (pairs,) = source.slices(len(source))
         if not tasks:
-            return Ready([], pairs, {}, context, None)
-        levels: dict[str, Any] = {}
-        for name, level in (dump.get("reward") or {}).items():
-            judge = load_spec("reward", level)
-            target = judge.load()
-            if isinstance(target, type):
-                levels[name] = (judge, target(judge, context))
-            else:
-                levels[name] = (judge, _bound(target, judge.params()))
-        return Ready(tasks, pairs, levels, context, rows_kind(spec) if spec is not None else None)
+            return Ready([], pairs, {}, None, None)
+        levels = {name: (spec, self._reward(spec, parts)) for name, spec in specs.rewards.items()}
+        rows = None if specs.environment is None else rows_kind(specs.environment)
+        return Ready(tasks, pairs, levels, environment, rows)
 
-    def _source(self, dump: Mapping[str, Any], context: StageContext, kind: Literal["rl", "dpo"]) -> Any:
+    def _reward(self, spec: Component, parts: Mapping[str, Any]) -> Any:
+        target = spec.load()
+        if not isinstance(target, type):
+            return _bound(target, spec.params())
+        made = build_part(spec, self.context, parts)
+        self._built.append(made)
+        return made
+
+    def _source(self, spec: Component, parts: Mapping[str, Any], kind: Literal["rl", "dpo"]) -> Any:
         """Read the data of an evaluation, as tasks to answer or as pairs to compare."""
-        data = load_spec("data", dump["data"])
-        source = data.load()(data, context)
-        self._sources.append(source)
+        source = build_part(spec, self.context, parts)
+        self._built.append(source)
         source.prepare(kind)
         return source
 
-    def _environment(self, spec: Component, dump: Mapping[str, Any]) -> Environment:
-        """Return the environment that a spec means: the stage's own where it is the same, which has no memory."""
-        key = _said(dump)
-        if key not in self._environments:
-            self._environments[key] = ReplayedEnvironment(spec.load()(spec, self.context))
-            self._built.append(self._environments[key])
-        return self._environments[key]
+    def _environment(self, spec: Component) -> Environment:
+        """Return the environment of a spec: the stage's own where it is the same, which has no memory."""
+        return self._shared(spec, lambda: ReplayedEnvironment(build_part(spec, self.context, {"policy": self.policy})))
 
-    def _knowledge(self, dump: Mapping[str, Any]) -> Any:
-        """Return the graph of facts that a reward asks: the stage's own where it is the same."""
-        said = dump.get("knowledge")
-        if not said:
-            return self.context.knowledge
-        key = _said(said)
-        if key not in self._graphs:
-            spec = load_spec("knowledge", said)
-            self._graphs[key] = spec.load()(spec, self.context)
-        return self._graphs[key]
+    def _graph(self, spec: Component) -> Knowledge:
+        """Return the knowledge graph of a spec: the stage's own where it is the same."""
+        parts = {"policy": self.policy, "rollout_engine": self.engine}
+        made: Knowledge = self._shared(spec, lambda: build_part(spec, self.context, parts))
+        return made
+
+    def _shared(self, spec: Component, build: Callable[[], P]) -> P:
+        found: P | None = next((part for known, part in self._known if known == spec), None)
+        if found is None:
+            found = build()
+            self._known.append((spec, found))
+            self._built.append(found)
+        return found
 
     def close(self) -> None:
         """Release what the tasks and the rewards hold."""
-        functions = [function for ready in self._ready.values() for _, function in ready.levels.values()]
-        for part in [*self._sources, *functions, *self._built]:
-            if hasattr(part, "close"):
-                part.close()
+        for part in self._built:
+            part.close()
 
 
 def _bound(function: Any, params: Mapping[str, Any]) -> Any:
@@ -209,10 +229,6 @@ def _bound(function: Any, params: Mapping[str, Any]) -> Any:
 def _placed(found: Diagnostic, name: str) -> Diagnostic:
     """Let what has no place of its own stand at the evaluation, and not at the stage that it ended."""
     return found if found.spans else replace(found, path=f"evaluate.{name}.{found.path}".rstrip("."))
-
-
-def _said(dump: Mapping[str, Any]) -> str:
-    return json.dumps(dump, sort_keys=True)
 
 
 def scored_by_task(

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from recipec.component import Component
 from recipec.runtime.batch import Task
-from recipec.runtime.context import StageContext
-from recipec.runtime.rollout.episodes import Growth, Node, keys_of, roots, start_engine
-from recipec.runtime.rollout.hf_engine import Key
+from recipec.runtime.protocols import Environment, Policy, RolloutEngine
+from recipec.runtime.rollout.engine import Key
+from recipec.runtime.rollout.engine import SamplingParams as Drawing
+from recipec.runtime.rollout.episodes import Growth, Node, keys_of, roots
 from recipec.runtime.rollout.rows import rows_from
-from recipec.runtime.rollout.token_sampling import SamplingParams as Drawing
 from recipec.spec.recipe import Sampling
 
 LONGEST = 256
@@ -49,7 +49,9 @@ def rows_kind(environment: Component) -> Literal["trajectory", "step"]:
 
 
 def play(
-    context: StageContext,
+    policy: Policy,
+    environment: Environment,
+    engine: RolloutEngine,
     tasks: Sequence[Task],
     sampling: Sampling,
     limits: Mapping[str, Any],
@@ -57,7 +59,6 @@ def play(
     key: Key,
 ) -> Played:
     """Play every task ``sampling.num_generations`` times; the draws are keyed by ``key``, task, sample and turn."""
-    assert context.environment is not None
     drawing = Drawing(
         max_length=longest(sampling, limits),
         temperature=sampling.temperature,
@@ -65,12 +66,12 @@ def play(
         stop=sampling.stop,
     )
     samples = sampling.num_generations
-    growth = Growth(context, start_engine(context), drawing, limits.get("max_context_length"))
+    growth = Growth(policy, environment, engine, drawing, limits.get("max_context_length"))
     keys = [one for group in keys_of(tasks, samples, key) for one in group]
-    leaves = growth.grow(roots(context.environment, tasks, samples), keys)
+    leaves = growth.grow(roots(environment, tasks, samples), keys)
     growth.forget()
     by_prompt = [i for i in range(len(tasks)) for _ in range(samples)]
-    laid = rows_from(context, tasks, leaves, by_prompt, rows)
+    laid = rows_from(tasks, leaves, by_prompt, rows)
     return Played({"prompt_P": list(tasks), **laid}, counted(leaves))
 
 

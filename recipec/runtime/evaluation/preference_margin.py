@@ -11,7 +11,6 @@ from torch import Tensor
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
-from recipec.runtime.context import StageContext
 from recipec.runtime.objective.compiler_ops import collate_pairs, images_of_pairs
 from recipec.spec import attention as specs
 
@@ -19,7 +18,7 @@ PAIRS = 8
 """Pairs of one forward pass: without gradients that is little."""
 
 
-def margin(policy: Any, context: StageContext, pairs: Mapping[str, Sequence[Example]]) -> dict[str, float]:
+def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, float]:
     r"""Return ``margin``, nats, and ``margin_share``, the share of pairs whose chosen answer is likelier.
 
     .. math:: \operatorname{mean}_i\ \log\pi(y^{chosen}_i | x_i) - \log\pi(y^{rejected}_i | x_i)
@@ -36,7 +35,7 @@ def margin(policy: Any, context: StageContext, pairs: Mapping[str, Sequence[Exam
     """
     chosen, rejected = pairs["chosen_P"], pairs["rejected_P"]
     found: list[Tensor] = []
-    with torch.no_grad(), plainly(policy, context):
+    with torch.no_grad(), plainly(policy):
         for start in range(0, len(chosen), PAIRS):
             part = chosen[start : start + PAIRS], rejected[start : start + PAIRS]
             columns = {**collate_pairs(*part), **images_of_pairs(*part)}
@@ -49,15 +48,15 @@ def margin(policy: Any, context: StageContext, pairs: Mapping[str, Sequence[Exam
 
 
 @contextmanager
-def plainly(policy: Any, context: StageContext) -> Iterator[None]:
+def plainly(policy: Any) -> Iterator[None]:
     """Let a policy compute its own log-probabilities at temperature 1 and row by row, for a while.
 
     An attention that chooses itself by the first rows it sees must not see these: evaluations disturb no training.
     """
-    attention, temperature = policy.attention, context.temperature
-    policy.attention = DenseAttention(specs.Dense(), context)
-    context.temperature = 1.0
+    attention, temperature = policy.attention, policy.temperature
+    policy.attention = DenseAttention(specs.Dense(), policy.context)
+    policy.temperature = 1.0
     try:
         yield
     finally:
-        policy.attention, context.temperature = attention, temperature
+        policy.attention, policy.temperature = attention, temperature

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import StageContext
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MOST_PIXELS = 64_000_000
@@ -47,7 +46,8 @@ class VisionPolicy(Protocol):
 class ImageStore:
     """Every picture of a stage, each content processed once.
 
-    Example: ``ImageStore(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl", 3)``.
+    Example: ``ImageStore(policy).picture(Path("data"), "images/mole.png", "data/images/mole.png", "data/train.jsonl",
+    3)``.
     """
 
     def __init__(self, policy: VisionPolicy) -> None:
@@ -128,19 +128,10 @@ class ImageStore:
                 temporary.replace(path)
 
 
-def image_store_of(context: StageContext) -> ImageStore:
-    """Return the album of a stage, begun on first use."""
-    if context.image_store is None:
-        assert context.policy is not None, "the policy is loaded before images are"
-        context.image_store = ImageStore(context.policy)  # type: ignore[arg-type]
-    found: ImageStore = context.image_store
-    return found
-
-
-def show(context: StageContext, rows: Path, tasks: Iterable[Task]) -> None:
-    """Keep small copies of what tasks show beside the file of their rows."""
-    if context.image_store is not None:
-        context.image_store.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
+def show(store: ImageStore | None, rows: Path, tasks: Iterable[Task]) -> None:
+    """Keep thumbnails of the images of tasks beside the file of their samples; without a store there are none."""
+    if store is not None:
+        store.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
 
 
 def is_vision_model(policy: Any) -> bool:

@@ -10,7 +10,7 @@ from recipec.runtime.knowledge.entity_linking import Word, words
 from recipec.runtime.knowledge.statements import Claim, Link, Triple
 
 if TYPE_CHECKING:
-    from recipec.runtime.knowledge.knowledge_graph import Knowledge
+    from recipec.runtime.protocols import Knowledge
 
 _LINE = re.compile(r"\n+|\s*;\s+")
 _END = re.compile(r"(?<=[.!?。])\s+")

@@ -12,12 +12,15 @@ from torch import Tensor
 from recipec.diagnostics.errors import preference as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import question
+from recipec.runtime.knowledge.claims import claims
+from recipec.runtime.knowledge.verification import check
+from recipec.runtime.protocols import Part
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
     from recipec.runtime.context import StageContext
-    from recipec.runtime.knowledge.knowledge_graph import Knowledge
     from recipec.runtime.knowledge.statements import Claim, Triple
+    from recipec.runtime.protocols import Knowledge
     from recipec.spec.preference import KgRag, KgRank
     from recipec.spec.reward import KgConsistency as Spec
 
@@ -54,11 +57,11 @@ class Judged:
 
 def judge(knowledge: Knowledge, text: str, topic: Sequence[str]) -> Judged:
     """Extract the claims of ``text``, where unsaid about the entities of ``topic``, each once, and check each."""
-    return Judged(tuple(_claimed(knowledge, claim) for claim in knowledge.claims(text, topic)))
+    return Judged(tuple(_claimed(knowledge, claim) for claim in claims(knowledge, text, topic)))
 
 
 def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
-    found = knowledge.check(claim)
+    found = check(knowledge, claim)
     return {
         "says": ("not: " if claim.negated else "") + knowledge.say(claim.triple),
         "sentence": claim.sentence,
@@ -92,19 +95,19 @@ def _entities(knowledge: Knowledge, text: str, top_k: int) -> list[str]:
     return list(dict.fromkeys(link.entity for link in knowledge.link(text, top_k)))
 
 
-class KgConsistency:
+class KgConsistency(Part):
     """Reward what the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
 
-    def __init__(self, spec: Spec, context: StageContext) -> None:
-        """Take the graph from the setting.
+    def __init__(self, spec: Spec, context: StageContext, *, knowledge: Knowledge | None) -> None:  # noqa: ARG002
+        """Judge by ``knowledge``.
 
         Raises:
             RecipeError: RC888, there is none.
         """
-        if context.knowledge is None:
+        if knowledge is None:
             raise RecipeError(errors.no_knowledge_here(f"the reward `{spec.type_name}`"))
         self.spec = spec
-        self.knowledge = context.knowledge
+        self.knowledge = knowledge
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Any]:
         """Return ``reward_R`` in points, and the mean number of claims of a row by verdict.

@@ -16,6 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.run.templates import Renderer
+from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, read_rows
@@ -23,7 +24,7 @@ from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.extraction_parser import Stated, sentence_of
 from recipec.runtime.knowledge.extraction_parser import read as read_answer
-from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 from recipec.runtime.knowledge.rdf_terms import Names
 from recipec.runtime.knowledge.sparql_queries import Stored
 from recipec.runtime.knowledge.store_cache import key_of, open_store
@@ -31,11 +32,14 @@ from recipec.runtime.knowledge.triple_files import stated
 from recipec.runtime.knowledge.triples import reads
 from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rollout.chain import sample
-from recipec.runtime.rollout.episodes import start_engine
-from recipec.runtime.rollout.token_sampling import SamplingParams
+from recipec.runtime.rollout.engine import SamplingParams
+from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.spec import knowledge as specs
 from recipec.spec import policy as policy_spec
+from recipec.spec.attention import Dense
+from recipec.spec.machine import Hf
 from recipec.spec.recipe import weights_kind
 
 FACTS = "facts.jsonl"
@@ -56,10 +60,12 @@ class Document:
     number: int
 
 
-class Extract(Knowledge):
+class Extract(KnowledgeGraph):
     """A graph read from documents; see :class:`recipec.spec.knowledge.Extract`."""
 
-    def __init__(self, spec: specs.Extract, context: StageContext) -> None:
+    def __init__(
+        self, spec: specs.Extract, context: StageContext, *, policy: Policy, rollout_engine: RolloutEngine
+    ) -> None:
         """Read the documents, or what was read of them before.
 
         Raises:
@@ -67,7 +73,7 @@ class Extract(Knowledge):
                 the model raises.
             StoppedEarly: the run was asked to stop; what was read so far is kept.
         """
-        read = extracted(spec, context)
+        read = extracted(spec, context, policy, rollout_engine)
         found = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
         shown = f"read from {spec.path}"
         if not found:
@@ -86,7 +92,9 @@ def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.
         yield from stated((fact["subject"], fact["relation"], fact["object"]), place, names, named)
 
 
-def extracted(spec: specs.Extract, context: StageContext) -> list[dict[str, Any]]:
+def extracted(
+    spec: specs.Extract, context: StageContext, policy: Policy, engine: RolloutEngine
+) -> list[dict[str, Any]]:
     """Return every fact that was read, with sentence and confidence; read the documents where that was not done yet."""
     texts = documents(spec, context.root)
     name = spec.prompt or _OWN
@@ -100,7 +108,7 @@ def extracted(spec: specs.Extract, context: StageContext) -> list[dict[str, Any]
     if verify_folder(home) is None:
         parts = home.with_name(f"{key}-parts")
         rendered = _rendered(template, name, texts, own=spec.prompt is None)
-        facts, left_out = _Reader(spec, context, parts).read(texts, rendered)
+        facts, left_out = _Reader(spec, context, parts, policy, engine).read(texts, rendered)
         about = {"artifact": "knowledge", "digest": key, "stage": context.stage, "left_out": dict(left_out)}
         with committed(home, about) as folder:
             lines = (json.dumps(fact, ensure_ascii=False, sort_keys=True) + "\n" for fact in facts)
@@ -151,43 +159,51 @@ def _model(spec: specs.Extract, context: StageContext) -> str:
 class _Reader:
     """Lets a model read, some documents at a time."""
 
-    def __init__(self, spec: specs.Extract, context: StageContext, parts: Path) -> None:
+    def __init__(
+        self, spec: specs.Extract, context: StageContext, parts: Path, policy: Policy, engine: RolloutEngine
+    ) -> None:
         self.spec, self.context, self.parts = spec, context, parts
+        self.policy, self.engine = policy, engine
         self.left_out: Counter[str] = Counter()
 
     def read(self, texts: Sequence[Document], prompts: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
-        context: StageContext | None = None
+        reading: tuple[Policy, RolloutEngine] | None = None
         found: list[dict[str, Any]] = []
         for start in range(0, len(texts), CHUNK):
             kept = self.parts / f"{start:08d}.json"
             if not kept.exists():
                 if self.context.stopped():
                     raise StoppedBeforeFirstStep
-                context = context or self._reading()
-                part = self._chunk(context, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
+                reading = reading or self._reading()
+                part = self._chunk(*reading, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
                 write_atomic(kept, json.dumps(part))
             facts, left_out = json.loads(kept.read_text(encoding="utf-8"))
             found += facts
             self.left_out.update(left_out)
         return _once(found, self.left_out), self.left_out
 
-    def _reading(self) -> StageContext:
-        """Return the setting with the model that reads as its policy."""
+    def _reading(self) -> tuple[Policy, RolloutEngine]:
+        """Return the model that reads and the engine that samples from it."""
         name = self.spec.model
         if name is None:
-            assert self.context.policy is not None, "the policy is loaded before the graph"
-            return self.context
+            return self.policy, self.engine
         kind = weights_kind(name)
         at = str(self.context.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
         origin = Origin("directory" if kind == "stage" else kind, at)
         adapted = (folder_of(origin, self.context) / lora.CONFIG).exists()
         whole = replace(origin, adapter="merge" if adapted else None)
-        return replace(self.context, policy=CausalLm(policy_spec.CausalLm(), self.context, whole))
+        policy = CausalLm(policy_spec.CausalLm(), self.context, whole)
+        policy.use(DenseAttention(Dense(), self.context))
+        return policy, HfEngine(Hf(), self.context, policy=policy)
 
     def _chunk(
-        self, context: StageContext, texts: Sequence[Document], prompts: Sequence[str], start: int
+        self,
+        policy: Any,
+        engine: RolloutEngine,
+        texts: Sequence[Document],
+        prompts: Sequence[str],
+        start: int,
     ) -> tuple[list[dict[str, Any]], Counter[str]]:
-        policy: Any = context.policy
         policy.eval()
         encoder = Encoder(policy, chat=self.spec.chat and bool(policy.tokenizer.chat_template))
         room = policy.max_positions - self.spec.max_completion_length
@@ -201,8 +217,8 @@ class _Reader:
             tasks.append(task)
             asked.append(document)
         sampling = SamplingParams(self.spec.max_completion_length, self.spec.temperature, self.spec.top_p)
-        key = (context.seed, context.stage, "extract")
-        groups = sample(start_engine(context), tasks, sampling, self.spec.samples, key) if tasks else []
+        key = (self.context.seed, self.context.stage, "extract")
+        groups = sample(engine, tasks, sampling, self.spec.samples, key) if tasks else []
         facts: list[dict[str, Any]] = []
         for document, group in zip(asked, groups, strict=True):
             said = [list(read_answer(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]

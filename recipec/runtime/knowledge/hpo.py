@@ -19,7 +19,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_file
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
-from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 from recipec.runtime.knowledge.rdf_terms import LABEL, OIO, SUBCLASS, Names, source_graph
 from recipec.runtime.knowledge.sparql_queries import Stored
 from recipec.runtime.knowledge.store_cache import key_of, open_store
@@ -66,7 +66,7 @@ class Finding:
     line: int
 
 
-class Hpo(Knowledge):
+class Hpo(KnowledgeGraph):
     """Diseases and findings; see :class:`recipec.spec.knowledge.Hpo`."""
 
     def __init__(self, spec: specs.Hpo, context: StageContext) -> None:

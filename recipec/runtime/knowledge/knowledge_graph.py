@@ -25,7 +25,8 @@ from recipec.runtime.knowledge.rdf_terms import (
     source_of,
 )
 from recipec.runtime.knowledge.sparql_queries import Query, Source
-from recipec.runtime.knowledge.statements import Claim, Link, Triple, Verdict
+from recipec.runtime.knowledge.statements import Link, Triple
+from recipec.runtime.protocols import Knowledge
 
 _REMEMBERED = 1 << 16
 _SPLIT = re.compile(r"(.*[/#:])([^/#:]+)", re.DOTALL)
@@ -51,7 +52,7 @@ class Reads:
     language: str | None = None
 
 
-class Knowledge:
+class KnowledgeGraph(Knowledge):
     """A graph of facts: entities with labels, relations between them, classes above classes.
 
     Ids are what :class:`recipec.runtime.knowledge.rdf_terms.Names` makes of terms; every answer has a fixed order.
@@ -72,7 +73,7 @@ class Knowledge:
         self.relations = self._relations()
         self.closed = frozenset(self._named(name, "closed") for name in reads.closed)
         declared = {self.names.id(relation) for (relation,) in self.select(sparql_queries.FUNCTIONAL)} & self.relations
-        self.functional = declared | {self._named(name, "functional") for name in reads.functional}
+        self.functional = frozenset(declared | {self._named(name, "functional") for name in reads.functional})
 
     def labels(self, entity: str) -> tuple[str, ...]:
         """Return an entity's names: the preferred one first, then synonyms; of what has none, its id in words."""
@@ -139,18 +140,6 @@ class Knowledge:
         parts = {"subject": self.label(triple.subject), "object": self.label(triple.object)}
         parts["relation"] = self.relation_label(triple.relation)
         return _SLOT.sub(lambda slot: parts[slot.group(1)], self.reads.say)
-
-    def claims(self, text: str, topic: Sequence[str] = ()) -> list[Claim]:
-        """Return what a text claims, sentence by sentence; ``topic``: entities that the question is about."""
-        from recipec.runtime.knowledge.claims import claims  # noqa: PLC0415 - it reads this class
-
-        return claims(self, text, topic)
-
-    def check(self, claim: Claim) -> Verdict:
-        """Say whether the graph bears a claim out, with the facts that say so."""
-        from recipec.runtime.knowledge.verification import check  # noqa: PLC0415 - it reads this class
-
-        return check(self, claim)
 
     @property
     def size(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.retriever import AGAIN, MAX_PAUSE, PAUSE, post, read_address
 from recipec.runtime.knowledge.embedding_search import resembling
-from recipec.runtime.knowledge.knowledge_graph import Knowledge
+from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 from recipec.runtime.knowledge.rdf_terms import Node
 from recipec.runtime.knowledge.sparql_queries import Answer, Query
 from recipec.runtime.knowledge.triples import reads
@@ -31,7 +31,7 @@ _FULL = 1000
 _LITERALS = frozenset({"label", "object"})
 
 
-class Sparql(Knowledge):
+class Sparql(KnowledgeGraph):
     """A SPARQL service; see :class:`recipec.spec.knowledge.Sparql`."""
 
     def __init__(self, spec: specs.Sparql, context: StageContext) -> None:

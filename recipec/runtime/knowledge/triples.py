@@ -12,7 +12,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_file
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
-from recipec.runtime.knowledge.knowledge_graph import Knowledge, Reads
+from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph, Reads
 from recipec.runtime.knowledge.rdf_terms import Names
 from recipec.runtime.knowledge.sparql_queries import Stored
 from recipec.runtime.knowledge.store_cache import key_of, open_store
@@ -20,7 +20,7 @@ from recipec.runtime.knowledge.triple_files import Reading, read_file
 from recipec.spec import knowledge as specs
 
 
-class Triples(Knowledge):
+class Triples(KnowledgeGraph):
     """Facts from files; see :class:`recipec.spec.knowledge.Triples`."""
 
     def __init__(self, spec: specs.Triples, context: StageContext) -> None:

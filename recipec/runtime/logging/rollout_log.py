@@ -16,18 +16,16 @@ from recipec.runtime.running_stage import RunningStage
 def begin(stage: RunningStage, nodes: Sequence[Node]) -> None:
     """Begin a step; where it was interrupted after its rows were kept, what timed out then times out again."""
     stage.runner.recorded = statistics.recorded(rows_path(stage), nodes)
-    stage.context.errors.clear()
-    replayed.begin(stage.context.environment, rows_path(stage))
+    replayed.begin(stage.environment, rows_path(stage))
 
 
 def keep(stage: RunningStage, values: Values, nodes: Sequence[Node]) -> None:
     """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
     if stage.graph.kind == "rl":
-        replayed.note(stage.context.environment, rows_path(stage))
-        read, errors = stage.policy.decode, stage.context.errors
-        statistics.write_rollouts(values, nodes, rows_path(stage), stage.step, read, errors)
+        replayed.note(stage.environment, rows_path(stage))
+        statistics.write_rollouts(values, nodes, rows_path(stage), stage.step, stage.policy.decode)
         tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
-        show(stage.context, rows_path(stage), tasks)
+        show(stage.policy.image_store, rows_path(stage), tasks)
 
 
 def rows_path(stage: RunningStage) -> Path:

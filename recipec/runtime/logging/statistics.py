@@ -68,9 +68,7 @@ def last(values: Values, signal: str) -> Tensor | None:
     return found
 
 
-def write_rollouts(
-    values: Values, nodes: Iterable[Node], path: Path, step: int, read: Read, errors: Mapping[int, str]
-) -> None:
+def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int, read: Read) -> None:
     """Write the rows of a step with their reward by level and their advantage, one JSON object a line."""
     columns: dict[str, Any] = {}
     for value, column in values.items():
@@ -80,7 +78,7 @@ def write_rollouts(
         if found is not None:
             columns[signal] = found
     levels = {node.id.rpartition(".")[2]: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
-    write_rows(path, columns, levels=levels, step=step, read=read, errors=errors)
+    write_rows(path, columns, levels=levels, step=step, read=read)
 
 
 def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:

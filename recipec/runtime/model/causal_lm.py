@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import logprob_head, lora, package_weights, scratch, weights
 from recipec.runtime.model.cpu_linear import hasten
+from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
 from recipec.runtime.training.state_files import disk_problems
-from recipec.spec import attention, policy
+from recipec.spec import policy
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -52,26 +53,11 @@ def folder_of(origin: Origin, context: StageContext) -> Path:
     return context.root / origin.name
 
 
-class Attention(Protocol):
-    """How the rows of one micro-batch share a forward pass."""
-
-    def bind(self, policy: CausalLm) -> None:
-        """Prepare a policy, or refuse it."""
-
-    def target_hidden_states(
-        self, policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
-    ) -> logprob_head.TargetHiddenStates:
-        """Return the hidden states before each scored position, each unique one once."""
-
-    def again(self) -> Attention:
-        """Return an unbound one of the same kind, for a second model."""
-
-
-class CausalLm:
+class CausalLm(Policy):
     """A Hugging Face decoder; see :class:`recipec.spec.policy.CausalLm`."""
 
     def __init__(self, spec: policy.CausalLm | policy.VisionLm, context: StageContext, origin: Origin) -> None:
-        """Load or build the model, its adapter and its tokenizer."""
+        """Load or build the model, its adapter and its tokenizer; ``use`` gives it an attention."""
         self.spec, self.context, self.origin = spec, context, origin
         self.device = context.device
         self.adapted: PeftModel | None = None
@@ -89,7 +75,7 @@ class CausalLm:
         self.separable = self._head_separable()
         self.eval()
         self.calls = 0
-        self.use(DenseAttention(attention.Dense(), context))
+        self.temperature = context.temperature
 
     def _named(self) -> str:
         return self.origin.name or self.origin.kind
@@ -225,11 +211,6 @@ class CausalLm:
         found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
         return found
 
-    @property
-    def image_encoder(self) -> Any:
-        """What reads images: the policy itself where it sees, else None."""
-        return None
-
     def positions(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
         """Return positions [3, R, T] where tokens have other ones than their number in the row."""
         return None
@@ -239,7 +220,14 @@ class CausalLm:
         return logprob_head.own_head(self.model, hidden_UH) if self.separable else hidden_UH
 
     def logprobs(
-        self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *, entropy: bool = True
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture] = (),
+        image_row_I: Tensor | None = None,  # noqa: ARG002 - of a policy that reads images
+        *,
+        entropy: bool = True,
     ) -> dict[str, Tensor]:
         """Return ``logprob_RT`` and, if asked, ``entropy_RT``: float32, in nats, zero where a token is not trained.
 
@@ -248,6 +236,7 @@ class CausalLm:
         Raises:
             RecipeError: RC736, a row is longer than the model's positions.
         """
+        assert not pixels_I, "this policy reads text alone"
         longest = int(attend_RT.sum(-1).max())
         if longest > self.max_positions:
             raise RecipeError(errors.beyond_positions(longest, self.max_positions))
@@ -256,9 +245,7 @@ class CausalLm:
         scored_RT[:, 0] = False
         with self._drawn():
             found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
-        logprob_M, entropy_M = logprob_head.score(
-            self.head, found, self.vocabulary, self.context.temperature, entropy=entropy
-        )
+        logprob_M, entropy_M = logprob_head.score(self.head, found, self.vocabulary, self.temperature, entropy=entropy)
         made = {"logprob_RT": _placed(logprob_M, scored_RT)}
         if entropy:
             made["entropy_RT"] = _placed(entropy_M, scored_RT)
@@ -295,8 +282,8 @@ class CausalLm:
         """Compute activations again in the backward pass instead of keeping them."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the parts that ``optimizer.freeze`` may name."""
+    def module_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the groups that ``optimizer.freeze`` may name."""
         return {"embeddings": list(self.model.get_input_embeddings().parameters())}
 
     def trained(self) -> dict[str, nn.Parameter]:

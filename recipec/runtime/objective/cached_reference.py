@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.images.picture import Picture
+from recipec.runtime.protocols import Part
 
 Score = Callable[..., dict[str, Tensor]]
 
 
-class CachedReference:
+class CachedReference(Part):
     """Stands in for a frozen reference where data and reference stay the same.
 
     The policy itself, as it enters the stage and before its first update, fills the cache: no second model is kept.

@@ -35,10 +35,10 @@ def run(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Path) 
     """
     loop = resampling(stage.graph.loop)
     if loop is None:
-        return stage.runner.run(nodes, values)
+        return stage.runner.run(nodes, values, step=stage.step)
     inside = {item.id for item in loop.body if isinstance(item, Node)}
     metrics = _sample(stage, [node for node in nodes if node.id in inside], values, rows)
-    return metrics | stage.runner.run([node for node in nodes if node.id not in inside], values)
+    return metrics | stage.runner.run([node for node in nodes if node.id not in inside], values, step=stage.step)
 
 
 def resampling(loop: Loop) -> Loop | None:
@@ -58,10 +58,15 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
     rewards: list[dict[str, list[float]]] = []
     have = filtered = 0
     while have < wanted:
-        number = stage.context.attempt = len(found)
+        number = len(found)
         stage.runner.recorded = dict(recorded[number]) if number < len(recorded) else {}
         made = {**stage.values, **drawn}
-        found.append({name: float(value) for name, value in stage.runner.run(nodes, made).items()})
+        found.append(
+            {
+                name: float(value)
+                for name, value in stage.runner.run(nodes, made, step=stage.step, attempt=number).items()
+            }
+        )
         rewards.append({n.id: made[Value("reward_R", n.id)].tolist() for n in nodes if n.slot == "reward"})
         prompts = len(next(iter(drawn.values())))
         groups = list(range(prompts))
@@ -76,7 +81,6 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
             break
         if have < wanted:
             drawn = _filled(stage, {value: [] for value in drawn}, wanted - have)
-    stage.context.attempt = 0
     stage.runner.recorded = {}
     values |= joined(kept)
     write_atomic(_beside(rows), json.dumps(rewards) + "\n")

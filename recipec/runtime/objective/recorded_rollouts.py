@@ -133,7 +133,7 @@ def _told(
     values: Values = {Value(signal, part.sampler): column for signal, column in columns.items()}
     values[GIVEN] = torch.tensor([row.reward for row in rows], dtype=torch.float64)
     with torch.no_grad():
-        GraphRunner(StageContext(Path(), Path(), seed, ""), {}).run(part.nodes, values)
+        GraphRunner(StageContext(Path(), Path(), seed, "")).run(part.nodes, values)
     levels = {name: _rows(values[value], columns) for name, value in part.levels.items()}
     total = _rows(values[part.total], columns)
     groups = {signal: values[value].tolist() for signal, value in part.groups.items()}

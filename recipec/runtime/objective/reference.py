@@ -16,6 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.runtime.protocols import Part
 from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
 
@@ -37,10 +38,10 @@ def _copies(policy: CausalLm) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in policy.trained().items()}
 
 
-class Frozen:
+class Frozen(Part):
     """The policy as it entered the stage, or another model; see :class:`recipec.spec.reference.Frozen`.
 
-    Built before the first update, it keeps
+    Built before the first update, it keeps (a continued run starts from the same weights and freezes them again)
 
     * nothing, where the stage put a fresh adapter on the policy: with the adapter off it is the policy that entered;
     * a copy of the adapter, where the stage trains its parent's adapter further: off, it would be the base model;
@@ -48,23 +49,22 @@ class Frozen:
     * the other model, where ``from`` names one.
     """
 
-    def __init__(self, spec: specs.Frozen, context: StageContext) -> None:
+    def __init__(self, spec: specs.Frozen, context: StageContext, *, policy: CausalLm) -> None:
         """Keep what is needed, while the policy is as it entered.
 
         Raises:
             RecipeError: RC725, another model that does not share the policy's tokenizer; and what loading it raises.
         """
-        assert context.policy is not None, "the reference is built after the policy"
-        self.scorer = context.policy
+        self.scorer = policy
         self.copies: dict[str, Tensor] = {}
         self.mode = "other" if spec.from_ else "copy"
         if spec.from_:
-            self.scorer = _other(spec.from_, context, context.policy)
-        elif context.policy.fresh_adapter:
+            self.scorer = _other(spec.from_, context, policy)
+        elif policy.fresh_adapter:
             self.mode = "adapter_off"
         else:
-            self.mode = "adapter_copy" if context.policy.adapted is not None else "weights_copy"
-            self.copies = _copies(context.policy)
+            self.mode = "adapter_copy" if policy.adapted is not None else "weights_copy"
+            self.copies = _copies(policy)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
@@ -76,25 +76,17 @@ class Frozen:
             return self.scorer.without_adapter
         return lambda: self.scorer.replaced(self.copies)
 
-    def state(self) -> dict[str, Any]:
-        """Nothing: a continued run starts from the same weights and freezes them again."""
-        return {}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state()``."""
-
-
-class Lagged:
+class Lagged(Part):
     """A copy of what the policy trains, some updates old; see :class:`recipec.spec.reference.Lagged`.
 
     It is the only one that a stage keeps, also where the ratio is taken to it: there is then no old policy.
     """
 
-    def __init__(self, spec: specs.Lagged, context: StageContext) -> None:
+    def __init__(self, spec: specs.Lagged, context: StageContext, *, policy: CausalLm) -> None:  # noqa: ARG002
         """Begin with the policy as it entered the stage."""
-        assert context.policy is not None, "the reference is built after the policy"
         self.spec = spec
-        self.scorer = context.policy
+        self.scorer = policy
         self.copies = _copies(self.scorer)
         self.synced = 0
 

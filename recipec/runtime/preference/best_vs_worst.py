@@ -14,6 +14,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.rollout_tasks import as_example, as_task
 from recipec.runtime.data.scored_rows import RolloutRow, read_rollouts
 from recipec.runtime.preference.pair_files import plain, write_rows
+from recipec.runtime.protocols import Policy, Preference
 from recipec.spec import preference as specs
 
 
@@ -33,16 +34,17 @@ class RowPair:
         return self.chosen.reward - self.rejected.reward
 
 
-class BestVsWorst:
+class BestVsWorst(Preference):
     """Pair the best with the worst row of each prompt; see :class:`recipec.spec.preference.BestVsWorst`.
 
     Rows of a prompt are compared over all steps of the earlier stage; among equals the last sampled is taken,
     since it comes from a policy nearer to the one that is trained.
     """
 
-    def __init__(self, spec: specs.BestVsWorst, context: StageContext) -> None:
+    def __init__(self, spec: specs.BestVsWorst, context: StageContext, *, policy: Policy) -> None:
         self.spec = spec
         self.context = context
+        self.policy = policy
         self.pairs: list[RowPair] = []
         self.left_out: dict[str, int] = {}
         """Prompts (``no_reward``: rows) that gave no pair, by the reason."""
@@ -59,9 +61,9 @@ class BestVsWorst:
             counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.left_out.items())
             raise RecipeError(errors.nothing_kept(self.spec.rollouts, f"of {len(rows)} rows, left out: {counts}"))
         return {
-            "prompt_P": [as_task(p.chosen, self.context) for p in self.pairs],
-            "chosen_P": [as_example(p.chosen, self.context) for p in self.pairs],
-            "rejected_P": [as_example(p.rejected, self.context) for p in self.pairs],
+            "prompt_P": [as_task(p.chosen, self.context.root, self.policy) for p in self.pairs],
+            "chosen_P": [as_example(p.chosen, self.context.root, self.policy) for p in self.pairs],
+            "rejected_P": [as_example(p.rejected, self.context.root, self.policy) for p in self.pairs],
         }
 
     def _choose(self, rows: Sequence[RolloutRow]) -> list[RowPair]:

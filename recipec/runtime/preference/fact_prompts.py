@@ -16,8 +16,8 @@ from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.consistency import topic
-from recipec.runtime.knowledge.knowledge_graph import Knowledge
 from recipec.runtime.knowledge.statements import Triple
+from recipec.runtime.protocols import Knowledge, Policy
 from recipec.spec import preference as specs
 
 _OWN = "kg_rag.j2"
@@ -45,17 +45,17 @@ class FactPromptBuilder:
     Example: ``FactPromptBuilder(spec, context, longest=64)(tasks)``.
     """
 
-    def __init__(self, spec: specs.KgRag, context: StageContext, longest: int) -> None:
-        """Take the graph and the policy from the setting; ``longest`` is that of an answer, in tokens.
+    def __init__(
+        self, spec: specs.KgRag, context: StageContext, policy: Policy, knowledge: Knowledge, longest: int
+    ) -> None:
+        """Read the template; ``longest`` is the longest answer, in tokens.
 
         Raises:
             RecipeError: RC700 or RC712, the template cannot be read; RC887, it leaves out the facts or the question.
         """
-        assert context.policy is not None
-        assert context.knowledge is not None
         self.spec, self.context, self.longest = spec, context, longest
-        self.policy: Any = context.policy
-        self.knowledge: Knowledge = context.knowledge
+        self.policy: Any = policy
+        self.knowledge = knowledge
         self.left_out: Counter[str] = Counter()
         self.name = spec.template or _OWN
         own = shipped("templates") / "prompts" / _OWN

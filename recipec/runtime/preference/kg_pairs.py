@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,32 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.consistency import Judged, judge, topic, written
-from recipec.runtime.knowledge.knowledge_graph import Knowledge
 from recipec.runtime.preference import pair_files
 from recipec.runtime.preference.fact_prompts import FactPromptBuilder
 from recipec.runtime.preference.pair_files import Pair
 from recipec.runtime.preference.sample_answers import Answer, AnswerRequest, AnswerSampler
+from recipec.runtime.protocols import Knowledge, Policy, Preference
+from recipec.runtime.rollout.chain import ChainSampler
 from recipec.spec import preference as specs
 
 
-class KnowledgePairs(ABC):
+class KnowledgePairs(Preference, ABC):
     """What both ways share: ask, judge, filter, write, and read again."""
 
-    def __init__(self, spec: specs.KgRag | specs.KgRank, context: StageContext) -> None:
-        """Take the graph, the sampler and the policy from the setting."""
-        assert context.knowledge is not None, "the wiring checks ask for a graph"
+    def __init__(
+        self,
+        spec: specs.KgRag | specs.KgRank,
+        context: StageContext,
+        *,
+        policy: Policy,
+        knowledge: Knowledge,
+        sampler: ChainSampler,
+    ) -> None:
+        """Answers are sampled from ``policy`` as ``sampler`` would, and judged by ``knowledge``."""
         self._common = spec
         self.context = context
-        self.knowledge: Knowledge = context.knowledge
-        self.answering = AnswerSampler(context)
+        self.knowledge = knowledge
+        self.answering = AnswerSampler(context, policy, sampler)
         self.pairs: list[Pair] = []
         self.left_out: dict[str, int] = {}
         """Prompts or pairs that were left out, by the reason."""
@@ -73,13 +81,6 @@ class KnowledgePairs(ABC):
         """Write the pairs with their evidence, and what was left out."""
         pair_files.write_pairs(folder, self.pairs, self.left_out)
 
-    def state(self) -> dict[str, Any]:
-        """Nothing moves: the pairs are an artifact of their own."""
-        return {}
-
-    def load(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - there is nothing to continue
-        """Continue from ``state()``."""
-
     def _judged(self, answers: Sequence[Answer], about: Sequence[str]) -> list[Judged]:
         return [judge(self.knowledge, answer.text, about) for answer in answers]
 
@@ -112,9 +113,9 @@ class _Scored:
 class KgRank(KnowledgePairs):
     """Pair the answer of the highest score with that of the lowest; see :class:`recipec.spec.preference.KgRank`."""
 
-    def __init__(self, spec: specs.KgRank, context: StageContext) -> None:
-        """Take the parameters."""
-        super().__init__(spec, context)
+    def __init__(self, spec: specs.KgRank, context: StageContext, **parts: Any) -> None:
+        """Take the parameters; ``parts`` are those of :class:`KnowledgePairs`."""
+        super().__init__(spec, context, **parts)
         self.spec = spec
 
     def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
@@ -137,15 +138,16 @@ class KgRank(KnowledgePairs):
 class KgRag(KnowledgePairs):
     """Pair an answer written with facts with one written without; see :class:`recipec.spec.preference.KgRag`."""
 
-    def __init__(self, spec: specs.KgRag, context: StageContext) -> None:
-        """Take the parameters and the template.
+    def __init__(self, spec: specs.KgRag, context: StageContext, **parts: Any) -> None:
+        """Take the parameters and the template; ``parts`` are those of :class:`KnowledgePairs`.
 
         Raises:
             RecipeError: RC712 the template is not valid, RC887 it leaves out the facts or the question.
         """
-        super().__init__(spec, context)
+        super().__init__(spec, context, **parts)
         self.spec = spec
-        self.informer = FactPromptBuilder(spec, context, self.answering.sampling.max_length)
+        longest = self.answering.sampling.max_length
+        self.informer = FactPromptBuilder(spec, context, parts["policy"], self.knowledge, longest)
 
     def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
         told = self.informer(tasks)

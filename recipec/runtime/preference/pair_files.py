@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recipec.run.artifacts import committed, read_lines, verify_folder
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.preference.sample_answers import Answer
+from recipec.runtime.protocols import Preference
 from recipec.runtime.reward.answers import folded, normalised, right_answers, tagged
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _read(row: Mapping[str, Any], tasks: Mapping[int, Task]) -> Pair:
     return Pair(task, chosen, rejected, float(row["margin"]), row["evidence"])
 
 
-def made_once(preference: Any, given: Sequence[Any], final: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+def made_once(preference: Preference, given: Sequence[Any], final: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Make the pairs of a stage and commit them, or read those that an interrupted run made.
 
     The policy that a continued run goes on with has moved, and its pairs would be others.  ``given`` are the columns
@@ -152,13 +153,10 @@ def made_once(preference: Any, given: Sequence[Any], final: Path, about: Mapping
     """
     there = verify_folder(final)
     same = there is not None and there.get("digest") == about["digest"]
-    if same and hasattr(preference, "read"):
-        found: dict[str, Any] = preference.read(final, *given)
-        return found
-    made: dict[str, Any] = preference(*given)
-    if not same:  # pairs that follow from rows alone are made again, and are the same
-        with committed(final, about) as folder:
-            preference.write(folder)
-    if hasattr(preference, "forget"):
-        preference.forget()
+    if same:
+        return preference.read(final, *given)
+    made = preference(*given)
+    with committed(final, about) as folder:
+        preference.write(folder)
+    preference.forget()
     return made

@@ -14,9 +14,10 @@ from typing import Any
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
-from recipec.runtime.rollout.chain import sample, texts
-from recipec.runtime.rollout.episodes import keys_of, sampling_of, start_engine
-from recipec.runtime.rollout.hf_engine import Key
+from recipec.runtime.protocols import Policy
+from recipec.runtime.rollout.chain import ChainSampler, sample, texts
+from recipec.runtime.rollout.engine import Key
+from recipec.runtime.rollout.episodes import keys_of, sampling_of
 
 ROWS = 128
 """Answers that are sampled and written down together."""
@@ -53,12 +54,12 @@ class AnswerSampler:
     run continues, so that its answers have the same bits.
     """
 
-    def __init__(self, context: StageContext) -> None:
-        """Take the sampler's spec and the stage's folder from the setting."""
-        assert context.sampler is not None, "the wiring checks ask for a sampler"
-        assert context.policy is not None
+    def __init__(self, context: StageContext, policy: Policy, sampler: ChainSampler) -> None:
+        """Sample with the engine and the parameters of the stage's sampler."""
         self.context = context
-        self.spec: Any = context.sampler
+        self.policy: Any = policy
+        self.engine = sampler.engine
+        self.spec: Any = sampler.spec
         self.sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
         self.samples: int = self.spec.num_generations
         self.folder = None if context.home is None else context.home / "answers"
@@ -70,8 +71,7 @@ class AnswerSampler:
             StoppedEarly: the run was asked to stop; what was sampled so far is kept.
             RecipeError: RC783, a prompt leaves no room to answer in.
         """
-        assert self.context.policy is not None
-        self.context.policy.eval()
+        self.policy.eval()
         size = max(1, ROWS // self.samples)
         found: list[list[Answer]] = []
         for number, start in enumerate(range(0, len(asks), size)):
@@ -100,15 +100,14 @@ class AnswerSampler:
 
     def _sampled(self, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
         found: dict[int, list[Answer]] = {}
-        engine = start_engine(self.context)
         for way in dict.fromkeys(ask.way for ask in asks):
             places = [i for i, ask in enumerate(asks) if ask.way == way]
             tasks = [asks[i].task for i in places]
             key = (self.context.seed, self.context.stage, "preference", way)
-            groups = sample(engine, tasks, self.sampling, self.samples, key)
+            groups = sample(self.engine, tasks, self.sampling, self.samples, key)
             keys = keys_of(tasks, self.samples, key)
             for place, group, own in zip(places, groups, keys, strict=True):
-                said = texts(self.context, group)
+                said = texts(self.policy, group)
                 found[place] = [
                     Answer(c.ids, text, c.ended, seed) for c, text, seed in zip(group, said, own, strict=True)
                 ]
@@ -123,8 +122,7 @@ class AnswerSampler:
 
     @cached_property
     def _weights(self) -> str:
-        assert self.context.policy is not None
-        return self.context.policy.fingerprint()
+        return str(self.policy.fingerprint())
 
 
 def _kept(path: Path, mark: str) -> list[list[Answer]] | None:

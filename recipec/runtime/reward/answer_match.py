@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
+from recipec.runtime.protocols import Part, Policy
 from recipec.runtime.reward.answers import normalised, right_answers
 from recipec.spec import reward as specs
 
@@ -31,17 +32,18 @@ _NEXT = {
 _NO_PART = frozenset({"yes", "no", "noanswer"})
 
 
-class AnswerMatch:
+class AnswerMatch(Part):
     """Score the answer and the format of an episode on its last row; see :class:`recipec.spec.reward.AnswerMatch`.
 
     Raises:
         RecipeError: RC741 a task lacks the column of answers, RC742 it holds no text.
     """
 
-    def __init__(self, spec: specs.AnswerMatch, context: StageContext) -> None:
+    def __init__(self, spec: specs.AnswerMatch, context: StageContext, *, policy: Policy) -> None:
         """Keep the parameters; the tokenizer is asked for prompts only where a chat marker is."""
         self.spec = spec
         self.context = context
+        self.policy = policy
 
     def __call__(
         self,
@@ -70,8 +72,7 @@ class AnswerMatch:
         """The prompt with its control tokens, where the format is counted from one of them."""
         if self.spec.chat_marker is None:
             return ""
-        assert self.context.policy is not None
-        return str(self.context.policy.tokenizer.decode(list(task.prompt_ids), skip_special_tokens=False))
+        return str(self.policy.tokenizer.decode(list(task.prompt_ids), skip_special_tokens=False))
 
     def score(self, text: str, right: Sequence[str]) -> float:
         """Score one text: the response, or prompt and response where a chat marker is given."""

@@ -17,11 +17,12 @@ from recipec.diagnostics.model import RecipeError, Span
 from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
+from recipec.runtime.protocols import Part
 from recipec.runtime.user_code import blamed, file_of
 from recipec.spec import reward as specs
 
 
-class Function:
+class Function(Part):
     """Call a function of the user's own file; see :class:`recipec.spec.reward.Function`.
 
     None says that the function does not apply to a row, and counts as 0.

@@ -16,6 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
+from recipec.runtime.protocols import Part
 from recipec.runtime.reward.answers import right_answers
 from recipec.spec import reward as specs
 
@@ -50,7 +51,7 @@ class Tally:
         self.scored, self.failed = 0, []
 
 
-class MathVerify:
+class MathVerify(Part):
     """Compare mathematical answers for equality; see :class:`recipec.spec.reward.MathVerify`.
 
     What a model wrote is read and evaluated in child processes only.

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rollout import metrics
-from recipec.runtime.rollout.episodes import Engine, Errors, Growth, decode, keys_of, roots, sampling_of, start_engine
-from recipec.runtime.rollout.hf_engine import Completion, Key, Request
+from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
+from recipec.runtime.rollout.episodes import Errors, Growth, decode, keys_of, roots, sampling_of
 from recipec.runtime.rollout.rows import rows_from
-from recipec.runtime.rollout.token_sampling import SamplingParams
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
@@ -22,38 +22,53 @@ if TYPE_CHECKING:
     from recipec.spec.sampler import Chain as Spec
 
 
-class ChainSampler:
+class ChainSampler(Part):
     """Sample a group of completions or episodes of every prompt; see :class:`recipec.spec.sampler.Chain`.
 
     Without an environment an episode is one turn, so that a row is the whole episode under ``rows: step`` as well;
     its state is then the task.
     """
 
-    def __init__(self, spec: Spec, context: StageContext) -> None:
-        """Take the parameters and start the engine that the setting names."""
+    def __init__(
+        self,
+        spec: Spec,
+        context: StageContext,
+        *,
+        policy: Policy,
+        rollout_engine: RolloutEngine,
+        environment: Environment | None = None,
+    ) -> None:
+        """Sample from ``policy`` by ``rollout_engine``; without an environment an episode is one completion."""
         self.spec = spec
         self.context = context
-        self.engine = start_engine(context)
+        self.policy = policy
+        self.engine = rollout_engine
+        self.environment = environment
         self.tokens = 0  # prompts and completions, since the stage began
         self.episodes = 0
         self.errors = Errors()
 
-    def __call__(self, prompt_P: Sequence[Task]) -> dict[str, Any]:
+    def __call__(self, prompt_P: Sequence[Task], *, step: int = 0, attempt: int = 0) -> dict[str, Any]:
         """Return the rows of the prompts, in order, and statistics under ``metric/``.
 
         Raises:
             RecipeError: RC785 where more than a fifth of a step's episodes ended in error.
         """
-        key = (self.context.seed, self.context.stage, self.context.step)
-        made = self._completions(prompt_P, key) if self.context.environment is None else self._played(prompt_P, key)
+        key = (self.context.seed, self.context.stage, step)
+        environment = self.environment
+        made = (
+            self._completions(prompt_P, key, attempt)
+            if environment is None
+            else self._played(environment, prompt_P, key, attempt)
+        )
         self.tokens += int(made["attend_RT"].sum())
         return made | {"metric/num_tokens": self.tokens}
 
-    def _completions(self, prompt_P: Sequence[Task], key: Key) -> dict[str, Any]:
+    def _completions(self, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
-        groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, self.context.attempt)
+        groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, attempt)
         completions = [completion for group in groups for completion in group]
-        signals = rows_of(self.context, prompt_P, groups)
+        signals = rows_of(self.policy, prompt_P, groups)
         signals["episode_id_R"] += self.episodes
         if self.spec.rows == "step":
             signals["by_episode_R"] = signals["episode_id_R"]
@@ -61,16 +76,15 @@ class ChainSampler:
         self.episodes += len(completions)
         return signals | _statistics(completions)
 
-    def _played(self, prompt_P: Sequence[Task], key: Key) -> dict[str, Any]:
-        assert self.context.environment is not None
+    def _played(self, environment: Environment, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         samples = self.spec.num_generations
-        growth = Growth(self.context, self.engine, sampling_of(self.spec), self.spec.max_context_length)
-        keys = [k for group in keys_of(prompt_P, samples, key, self.context.attempt) for k in group]
+        growth = Growth(self.policy, environment, self.engine, sampling_of(self.spec), self.spec.max_context_length)
+        keys = [k for group in keys_of(prompt_P, samples, key, attempt) for k in group]
         by_prompt = [i for i in range(len(prompt_P)) for _ in range(samples)]
-        leaves = growth.grow(roots(self.context.environment, prompt_P, samples), keys)
+        leaves = growth.grow(roots(environment, prompt_P, samples), keys)
         growth.forget()
-        signals = rows_from(self.context, prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
-        self.errors.refuse(leaves, self.context.attempt)
+        signals = rows_from(prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
+        self.errors.refuse(leaves, attempt)
         self.episodes += len(leaves)
         errors = sum(leaf.position.error is not None for leaf in leaves)
         return signals | metrics.episodes(leaves, self.spec.rows) | {"metric/episodes/errors": float(errors)}
@@ -85,7 +99,7 @@ class ChainSampler:
 
 
 def sample(
-    engine: Engine, tasks: Sequence[Task], sampling: SamplingParams, samples: int, key: Key, attempt: int = 0
+    engine: RolloutEngine, tasks: Sequence[Task], sampling: SamplingParams, samples: int, key: Key, attempt: int = 0
 ) -> list[list[Completion]]:
     """Write ``samples`` completions of each task; sample ``i`` of task ``t`` draws from ``(*key, t.id, i)``.
 
@@ -97,12 +111,12 @@ def sample(
     return engine.generate(requests, sampling)
 
 
-def rows_of(context: StageContext, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:
+def rows_of(policy: Policy, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:
     """Lay completions out as rows, group by group: every column that a sampler of trajectories provides."""
     by_prompt = [i for i, group in enumerate(groups) for _ in group]
     completions = [completion for group in groups for completion in group]
     rows = len(completions)
-    written = texts(context, completions)
+    written = texts(policy, completions)
     return {
         **_columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)]),
         "text_R": written,
@@ -114,13 +128,13 @@ def rows_of(context: StageContext, prompt_P: Sequence[Task], groups: Sequence[Se
         "episode_id_R": torch.arange(rows),
         "step_R": torch.zeros(rows, dtype=torch.int64),
         "error_R": torch.zeros(rows, dtype=torch.bool),
+        "error_text_R": [""] * rows,
     }
 
 
-def texts(context: StageContext, completions: Sequence[Completion]) -> list[str]:
+def texts(policy: Policy, completions: Sequence[Completion]) -> list[str]:
     """Decode what was written, special tokens left out."""
-    assert context.policy is not None
-    return decode(context.policy.tokenizer, [c.ids for c in completions])
+    return decode(policy.tokenizer, [c.ids for c in completions])
 
 
 def _columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, Tensor]:

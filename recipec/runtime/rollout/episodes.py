@@ -7,30 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.environment.protocol import Environment, EpisodeState, Turn
-from recipec.runtime.rollout.hf_engine import Completion, Key, Request
-from recipec.runtime.rollout.token_sampling import SamplingParams
-from recipec.spec.machine import Hf as HfSpec
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
+from recipec.runtime.protocols import Environment, Policy, RolloutEngine
+from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import StageContext
 
 _ERRORS = 0.2  # of the episodes: with more in error something is wrong with the environment itself
-
-
-class Engine(Protocol):
-    """What every sampling engine can do."""
-
-    def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
-        """Write the completions of each request, in order."""
-
-    def forget(self) -> None:
-        """Drop every memory that was handed out; requests that still name one are read again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,26 +107,25 @@ class Growth:
     Where each context goes on from the one before, the engine remembers it and reads only what is new.  With
     ``forks`` it remembers finished chains as well, so that others may branch off them.
 
-    Example: ``Growth(setting, engine, SamplingParams(64)).grow(roots(environment, tasks, 2), keys)``.
+    Example: ``Growth(policy, environment, engine, SamplingParams(64)).grow(roots(environment, tasks, 2), keys)``.
     """
 
     def __init__(
         self,
-        context: StageContext,
-        engine: Engine,
+        policy: Policy,
+        environment: Environment,
+        engine: RolloutEngine,
         sampling: SamplingParams,
         max_context_length: int | None = None,
         *,
         forks: bool = False,
     ) -> None:
-        """Take environment and policy from ``setting``; what the engine remembers of earlier batches is forgotten."""
-        assert context.environment is not None
-        assert context.policy is not None
-        self.environment: Environment = context.environment
-        self.tokenizer = context.policy.tokenizer
+        """What the engine remembers of earlier batches is forgotten."""
+        self.environment = environment
+        self.tokenizer = policy.tokenizer
         self.engine = engine
         self.sampling = replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *self.environment.stops))))
-        config = context.policy.model.config.get_text_config(decoder=True)
+        config = policy.model.config.get_text_config(decoder=True)
         limits = (max_context_length, getattr(config, "max_position_embeddings", None))
         self.context = min((limit for limit in limits if limit is not None), default=None)
         self.forks = forks
@@ -235,13 +222,6 @@ def decode(tokenizer: Any, ids: Sequence[tuple[int, ...]]) -> list[str]:
 def roots(environment: Environment, tasks: Sequence[Task], samples: int) -> list[Node]:
     """Begin ``samples`` episodes of each task, task by task; each is begun, for a world may not be replayable."""
     return [Node(None, position) for position in environment.start([t for t in tasks for _ in range(samples)])]
-
-
-def start_engine(context: StageContext) -> Engine:
-    """Build the sampling engine that the setting names, the embedded one if it names none."""
-    spec = context.rollout if context.rollout is not None else HfSpec()
-    engine: Engine = spec.load()(spec, context)
-    return engine
 
 
 def sampling_of(spec: Any) -> SamplingParams:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,64 +19,33 @@ from torch import Tensor
 from recipec.diagnostics.errors import sampling as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.cpu_linear import laid_out
+from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
+from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.gqa_decoding import grouped_queries
 from recipec.runtime.rollout.kv_cache import CachedRows, PrefillReader
 from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, apart, new_tokens
 from recipec.runtime.rollout.stop_strings import StopStrings, stop_table
-from recipec.runtime.rollout.token_sampling import SamplingParams, draw
+from recipec.runtime.rollout.token_sampling import draw
 from recipec.spec.machine import Hf as Spec
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
-    from recipec.runtime.images.picture import Picture
 
-Key = tuple[int | str, ...]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 _SHRINK = 0.75  # of the rows: a batch with fewer left alive is copied without the others
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A prompt, and a key for each completion that is wanted of it.
+class HfEngine(RolloutEngine):
+    """Sample in this process with the policy's own model; see :class:`recipec.spec.machine.Hf`."""
 
-    Example: ``Request((5, 17), ((0, "explore", 3, 7, 0), (0, "explore", 3, 7, 1)))``: two samples of task 7.
-    """
+    shares_weights = True
 
-    ids: tuple[int, ...]
-    keys: tuple[Key, ...]
-    prompt_id: int = 0
-    """Names the task in a complaint."""
-    max_length: int | None = None
-    """Longest completion of this request, where it is shorter than the sampling's."""
-    memory: Any = None
-    """What the engine remembers of a beginning of ``ids``; without it they are read again, with the same result."""
-    remember: bool = False
-    """Whether completions come with a memory, for requests that go on from them."""
-    images: tuple[Picture, ...] = ()
-    """What the prompt shows, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What the policy wrote: ids as drawn, the end-of-sequence token included, and their log-probabilities in nats."""
-
-    ids: tuple[int, ...]
-    logprob: tuple[float, ...]
-    ended: bool
-    """It ended by itself, by a token or a stop text, and not because it was cut."""
-    memory: Any = None
-    """What the engine remembers of the prompt and of what was written, where it was asked to remember."""
-
-
-class HfEngine:
-    """Sample in this process; see :class:`recipec.spec.machine.Hf`."""
-
-    def __init__(self, spec: Spec, context: StageContext) -> None:
-        """Take the parameters; the model is the setting's policy when sampling begins."""
+    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:  # noqa: ARG002 - one signature
+        """Sample from ``policy``."""
         self.spec = spec
-        self.context = context
+        self.policy = policy
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self.store = KVStore(spec.max_memory * 2**30)
 
@@ -87,11 +56,10 @@ class HfEngine:
             RecipeError: RC783 where a prompt leaves no room in the model's positions, RC784 where logits are not
                 numbers.
         """
-        policy = self.context.policy
-        assert policy is not None
+        policy = self.policy
         found: list[list[Completion]] = [[] for _ in requests]
         rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
-        image_encoder = getattr(policy, "image_encoder", None)
+        image_encoder = policy.image_encoder
         assert image_encoder is not None or not any(one.images for one in requests), (
             "a policy that sees no images is shown some"
         )
@@ -116,8 +84,12 @@ class HfEngine:
                     found[number] = completions
         return found
 
+    def update_weights(self) -> None:
+        """Drop the keys and values of older weights; the weights themselves are the policy's."""
+        self.store.forget()
+
     def forget(self) -> None:
-        """Drop every memory that was handed out; do so before the policy changes."""
+        """Drop every cache that came with a completion."""
         self.store.forget()
 
     def _watcher(self, texts: tuple[str, ...], tokenizer: Any) -> StopStrings | None:

@@ -14,7 +14,6 @@ from recipec.runtime.rollout.episodes import Node
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
-    from recipec.runtime.context import StageContext
 
 BROKEN = "its prompt does not go on from the turn before, as rows of whole trajectories need"
 
@@ -33,7 +32,6 @@ class _Row:
 
 
 def rows_from(
-    context: StageContext,
     prompt_P: Sequence[Task],
     leaves: Sequence[Node],
     by_prompt: Sequence[int],
@@ -51,7 +49,6 @@ def rows_from(
     leaves has a row for each of them, as part of their episodes.
 
     Args:
-        context: Of the stage; why episodes failed is added to its ``errors``.
         prompt_P: The batch's tasks.
         leaves: Ends of the episodes.
         by_prompt: Index of each leaf's task in ``prompt_P``.
@@ -67,7 +64,6 @@ def rows_from(
         start = prompt_P[by_prompt[number]].prompt_ids
         laid += _steps(number, leaf, start) if rows == "step" else [_trajectory(number, leaf, start, appends)]
     errors = [leaf.position.error for leaf in leaves]
-    context.errors |= {first_episode + i: error for i, error in enumerate(errors) if error is not None}
     of_leaf = np.array([row.leaf for row in laid], dtype=np.int64)
     prompt = np.array([by_prompt[i] for i in of_leaf], dtype=np.int64)
     ids = np.array([task.id for task in prompt_P], dtype=np.int64)
@@ -86,6 +82,7 @@ def rows_from(
             [all(turn.position.valid for _, turn, _ in row.turns) for row in laid], dtype=torch.bool
         ),
         "error_R": torch.tensor([errors[i] is not None for i in of_leaf], dtype=torch.bool),
+        "error_text_R": [errors[i] or "" for i in of_leaf],
     }
     if rows == "step":
         made |= {"state_R": [row.state for row in laid], "by_episode_R": made["episode_id_R"].clone()}

@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How completions are drawn; the parameters of the samplers.
-
-    Example: ``SamplingParams(max_length=64, temperature=0.7, top_p=0.9)``.
-    """
-
-    max_length: int
-    """Longest completion, in tokens."""
-    temperature: float = 1.0
-    """Divides the logits; 0 takes the likeliest token."""
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    min_length: int = 0
-    """No end-of-sequence token before this many tokens; a stop text still ends the row."""
-    stop: tuple[str, ...] = ()
+from recipec.runtime.rollout.engine import SamplingParams
 
 
 def draw(

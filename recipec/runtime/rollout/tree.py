@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
-from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, sampling_of, start_engine
+from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, sampling_of
 from recipec.runtime.rollout.metrics import episodes, trees
 from recipec.runtime.rollout.rows import rows_from
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
     from recipec.runtime.context import StageContext
-    from recipec.runtime.rollout.hf_engine import Key
+    from recipec.runtime.rollout.engine import Key
     from recipec.spec.sampler import Tree as Spec
 
 BRANCH = 0.05
@@ -26,34 +27,45 @@ Draw = Callable[[int, int, Sequence[Node]], Sequence[Node]]
 """Number of the tree, round, candidates -> the nodes to go on from."""
 
 
-class TreeSampler:
+class TreeSampler(Part):
     """Sample trees of every prompt; see :class:`recipec.spec.sampler.Tree`.
 
     Every draw has the key (seed, stage, step, task, tree, ...), so a tree is the same whatever else is in its batch.
     """
 
-    def __init__(self, spec: Spec, context: StageContext) -> None:
-        """Take the parameters and start the engine that the setting names."""
+    def __init__(
+        self,
+        spec: Spec,
+        context: StageContext,
+        *,
+        policy: Policy,
+        rollout_engine: RolloutEngine,
+        environment: Environment,
+    ) -> None:
+        """Sample from ``policy`` by ``rollout_engine``, in an environment that can be branched."""
         self.spec = spec
         self.context = context
-        self.engine = start_engine(context)
+        self.policy = policy
+        self.engine = rollout_engine
+        self.environment = environment
         self.tokens = 0  # of all rows, prompts among them, since the stage began
         self.episodes = 0
         self.errors = Errors()
         self.trees = 0
 
-    def __call__(self, prompt_P: Sequence[Task]) -> dict[str, Any]:
+    def __call__(self, prompt_P: Sequence[Task], *, step: int = 0, attempt: int = 0) -> dict[str, Any]:
         """Return the rows of the prompts, tree by tree, and statistics under ``metric/``.
 
         Raises:
             RecipeError: RC785, too many episodes ended in an error that is not the policy's.
         """
         spec, context = self.spec, self.context
-        assert context.environment is not None
-        made = roots(context.environment, prompt_P, spec.trees)
-        step = (context.seed, context.stage, context.step)
-        keys = [key for task in keys_of(prompt_P, spec.trees, step, context.attempt) for key in task]
-        growth = Growth(context, self.engine, sampling_of(spec), spec.max_context_length, forks=True)
+        made = roots(self.environment, prompt_P, spec.trees)
+        prefix = (context.seed, context.stage, step)
+        keys = [key for task in keys_of(prompt_P, spec.trees, prefix, attempt) for key in task]
+        growth = Growth(
+            self.policy, self.environment, self.engine, sampling_of(spec), spec.max_context_length, forks=True
+        )
         grow(growth, made, keys, spec.rounds, lambda tree, number, nodes: self._draw(keys[tree], number, nodes))
         growth.forget()
         grown = [leaf for root in made for leaf in leaves(root)]
@@ -61,8 +73,8 @@ class TreeSampler:
         found = [leaf for inside in kept for leaf in inside]
         by_prompt = [i // spec.trees for i, inside in enumerate(kept) for _ in inside]
         of_episode = torch.tensor([i for i, inside in enumerate(kept) for _ in inside], dtype=torch.int64)
-        signals = rows_from(context, prompt_P, found, by_prompt, spec.rows, self.episodes)
-        self.errors.refuse(grown, context.attempt)  # what breaks rows of whole trajectories was found just now
+        signals = rows_from(prompt_P, found, by_prompt, spec.rows, self.episodes)
+        self.errors.refuse(grown, attempt)  # what breaks rows of whole trajectories was found just now
         signals["by_tree_R"] = of_episode[signals["episode_id_R"] - self.episodes] + self.trees
         self.episodes += len(found)
         self.trees += len(made)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.protocols import Part, Policy
 from recipec.spec.optimizer import Adamw
 
 if TYPE_CHECKING:
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
 _MOST_SKIPS = 3  # in a row: beyond that the run is broken, not unlucky
 
 
-class AdamW:
+class AdamW(Part):
     """Adam with decoupled decay over the policy's trained parameters; see :class:`recipec.spec.optimizer.Adamw`.
 
     Weights that are not float32 keep a float32 copy, so that updates below their resolution are not lost.
     """
 
-    def __init__(self, spec: Adamw, context: StageContext) -> None:
-        """Take the parameters; ``bind`` gives the parameters."""
+    def __init__(self, spec: Adamw, context: StageContext, *, policy: Policy) -> None:
+        """Optimise ``policy``, whose parameters ``bind`` takes."""
         self.spec = spec
         self.context = context
+        self.policy = policy
         self.updates = 0
         self.skipped = 0
         self.total = 1
@@ -39,14 +41,15 @@ class AdamW:
         self.masters: dict[str, Tensor] = {}
         self.optimizer: torch.optim.Optimizer
 
-    def bind(self, model: nn.Module, total: int) -> None:
+    def bind(self, total: int) -> None:
         """Freeze what the recipe freezes and optimise the rest, over ``total`` updates.
 
         Raises:
             RecipeError: RC773, a name under ``freeze`` matches no parameter, or nothing is left to train.
         """
         self.total = max(1, total)
-        freeze(model, self.spec.freeze, module_groups_of(self.context.policy))
+        model = self.policy.model
+        freeze(model, self.spec.freeze, self.policy.module_groups())
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.named:
             raise RecipeError(errors.nothing_to_train("every parameter is frozen"))
@@ -62,11 +65,6 @@ class AdamW:
             eps=self.spec.epsilon,
             fused=True,
         )
-
-    def __call__(self, loss: Tensor) -> dict[str, Any]:
-        """Add the gradient of one micro-batch."""
-        loss.backward()  # type: ignore[no-untyped-call]
-        return {}
 
     def learning_rate(self, update: int, place: float | None = None) -> float:
         """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.
@@ -86,8 +84,8 @@ class AdamW:
         share = 1 - left if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * left))
         return spec.learning_rate * max(0.0, share)
 
-    def step(self, prompts: list[int]) -> dict[str, float]:
-        """Take one update with the gradients added so far; ``prompts`` name the batch should they not be finite.
+    def step(self, prompts: list[int], step: int) -> dict[str, float]:
+        """Take one update with the gradients added so far; ``prompts`` and ``step`` name the batch in an error.
 
         Raises:
             RecipeError: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often.
@@ -114,8 +112,7 @@ class AdamW:
             self.skipped += 1
             rate = 0.0
             if self.spec.nonfinite == "stop" or self.skipped > _MOST_SKIPS:
-                context = self.context
-                raise RecipeError(errors.not_finite("the gradient", context.stage, context.step + 1, prompts))
+                raise RecipeError(errors.not_finite("the gradient", self.context.stage, step + 1, prompts))
         self.updates += 1
         self.place += self.pace
         for name, parameter in self.named.items():
@@ -156,11 +153,6 @@ class AdamW:
                 master = self.masters[name]
                 # the step too: the fused kernel reads it where the weights are
                 self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
-
-
-def module_groups_of(policy: Any) -> Mapping[str, list[nn.Parameter]]:
-    """Parameters of a policy by the parts that ``freeze`` may name."""
-    return policy.parts() if hasattr(policy, "parts") else {}
 
 
 def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import committed, set_aside, verify_folder
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, load_state, save_state
-
-
-def parts(stage: RunningStage) -> Iterator[tuple[str, Any]]:
-    """Every part that has a state, by a name that a checkpoint can use."""
-    yield "policy", stage.policy
-    if hasattr(stage.policy.attention, "state"):
-        yield "attention", stage.policy.attention
-    yield "optimizer", stage.optimizer
-    yield "source", stage.source
-    for name, part in sorted(stage.runner.instances.items()):
-        if part not in (stage.policy, stage.optimizer, stage.source) and hasattr(part, "state"):
-            yield name, part
 
 
 def save(stage: RunningStage) -> None:
@@ -32,10 +18,10 @@ def save(stage: RunningStage) -> None:
     final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
     if final.exists() and verify_folder(final) is not None:
         return
-    state = {part: instance.state() for part, instance in parts(stage)}
+    state = {name: found for name, part in stage.parts() if (found := part.state())}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
     with committed(final, about) as folder:
-        counters = {"step": stage.step, "tokens": stage.tokens, "journal": stage.metrics_writer.position()}
+        counters = {"step": stage.step, "tokens": stage.counters.tokens, "journal": stage.metrics_writer.position()}
         save_state(folder, {"parts": state, **counters})
     prune(stage)
 
@@ -47,12 +33,10 @@ def prune(stage: RunningStage) -> None:
 
 def conditions_of(stage: RunningStage) -> dict[str, str]:
     """What a half-finished stage must find again: the machine, and what of the recipe changes speed and bits alone."""
-    made = {
-        "attention": stage.graph.settings.get("attention") or {},
-        "machine.train": stage.engine.spec.plain(minimal=False),
-        "machine.rollout": stage.context.rollout.plain(minimal=False),
-    }
-    return conditions() | {what: json.dumps(said, sort_keys=True) for what, said in made.items()}
+    names = {"attention": "attention", "train_engine": "machine.train", "rollout_engine": "machine.rollout"}
+    setup = {node.id.partition("/")[2]: node.spec for node in stage.graph.setup}
+    made = {what: spec.plain(minimal=False) for name, what in names.items() if (spec := setup[name]) is not None}
+    return conditions() | {what: json.dumps(plain, sort_keys=True) for what, plain in made.items()}
 
 
 def restore(stage: RunningStage) -> bool:
@@ -65,7 +49,7 @@ def restore(stage: RunningStage) -> bool:
     for folder in stage.folder.checkpoints(name):
         manifest = verify_folder(folder)
         if manifest is None:
-            stage.warn(errors.damaged_checkpoint(str(folder)))
+            stage.observers.warn(errors.damaged_checkpoint(str(folder)))
             set_aside(folder)  # it must not count as one that is kept
             continue
         if manifest.get("digest") != stage.digest:
@@ -78,9 +62,10 @@ def restore(stage: RunningStage) -> bool:
             if now.get(what) != was:
                 raise RecipeError(errors.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
         state = load_state(folder)
-        for part, instance in parts(stage):
-            instance.load(state["parts"][part])
-        stage.step, stage.tokens = int(state["step"]), int(state["tokens"])
+        for name_of_part, part in stage.parts():
+            if name_of_part in state["parts"]:
+                part.load(state["parts"][name_of_part])
+        stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
         stage.metrics_writer.cut(int(state["journal"]))
         prune(stage)  # a killed run may have committed its last one and not come to this
         return True

@@ -20,7 +20,8 @@ _REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the enc
 class EncodedImage:
     """Features of the images of one pass; H is the decoder's width.
 
-    Example: ``EncodedImage(torch.zeros(6, 8), torch.tensor([100, 104]), torch.tensor([0, 4]))``: images of 4 and 2 tokens.
+    Example: ``EncodedImage(torch.zeros(6, 8), torch.tensor([100, 104]), torch.tensor([0, 4]))``: images of 4 and 2
+    tokens.
     """
 
     features_FH: Tensor

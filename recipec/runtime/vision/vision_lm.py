@@ -18,6 +18,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
 from recipec.runtime.images.fit import framed
+from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import quantization, weights
 from recipec.runtime.model import scratch as text_scratch
@@ -47,6 +48,7 @@ class VisionLm(CausalLm):
         """Load or build the model, its adapter, its tokenizer and its image processor."""
         super().__init__(spec, context, origin)
         self._see()
+        self.image_store = ImageStore(self)
         self._lists = self._takes_lists()
 
     def _see(self) -> None:
@@ -281,7 +283,7 @@ class VisionLm(CausalLm):
         named = self._show(pictures)
         if named:
             order = sorted(named, key=self.registry.first.__getitem__)
-            parts = self.parts()
+            parts = self.module_groups()
             fixed = not any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
             found = self.encoder(self.model, [named[digest] for digest in order], fixed=fixed)
             counts = torch.tensor([len(one) for one in found])
@@ -349,14 +351,14 @@ class VisionLm(CausalLm):
 
     # weights
 
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the parts that ``optimizer.freeze`` may name."""
+    def module_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the groups that ``optimizer.freeze`` may name."""
         family = self.family_of(self.model)
         projector = list(self.model.get_submodule(family.projector).parameters())
         own = {id(p) for p in projector}
         tower = [p for p in self.model.get_submodule(family.tower).parameters() if id(p) not in own]
         decoder = list(self.model.get_submodule(family.decoder).parameters())
-        return {**super().parts(), "vision": tower, "projector": projector, "decoder": decoder}
+        return {**super().module_groups(), "vision": tower, "projector": projector, "decoder": decoder}
 
     def save(self, folder: Path) -> None:
         """Write weights, configuration, tokenizer and processor, so that ``from_pretrained`` loads them from there."""

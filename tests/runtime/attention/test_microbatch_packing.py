@@ -35,7 +35,7 @@ def test_every_pass_fits_and_the_loss_is_told(rows: list[list[int]]) -> None:
     assert sorted(torch.cat(found.parts).tolist()) == list(range(len(rows)))
     sizes = [size(tokens, lengths, part) for part in found.parts]
     assert max(sizes) <= BUDGET
-    assert sum(sizes) == size(tokens, lengths, torch.arange(len(rows))) + found.lost
+    assert sum(sizes) == size(tokens, lengths, torch.arange(len(rows))) + found.recomputed_tokens
 
 
 @given(sequences)
@@ -69,14 +69,14 @@ def test_groups_are_whole_where_they_fit() -> None:
     rows = [[p, 1, 1, 1, 1, g, g] for g in (1, 2) for p in (8, 9)]
     found = pack(*laid(rows), [torch.tensor([i]) for i in range(4)], 10)
     assert sorted(sorted(part.tolist()) for part in found.parts) == [[0, 2], [1, 3]]
-    assert found.lost == 0
+    assert found.recomputed_tokens == 0
 
 
 def test_a_group_over_the_budget_costs_its_prompt_again() -> None:
     """Four answers of 2 tokens to a prompt of 5 in passes of 10: two passes, the prompt is computed twice."""
     rows = [[8, 1, 1, 1, 1, g, g] for g in range(4)]
     found = pack(*laid(rows), [torch.tensor([i]) for i in range(4)], 10)
-    assert (len(found.parts), found.lost) == (2, 5)
+    assert (len(found.parts), found.recomputed_tokens) == (2, 5)
 
 
 def test_prompts_alone_are_counted_where_they_alone_are_shared() -> None:

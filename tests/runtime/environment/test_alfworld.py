@@ -12,7 +12,7 @@ from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker as maker
 from recipec.runtime.environment.alfworld.games import Alfworld
-from recipec.runtime.environment.protocol import EpisodeState, Turn
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.spec import environment as specs
 
 

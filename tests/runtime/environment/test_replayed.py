@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import EpisodeState, Turn
+from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, beside, note
 
 TURNS = [Turn((i,), "") for i in range(3)]

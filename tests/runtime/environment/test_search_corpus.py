@@ -8,7 +8,7 @@ import pytest
 
 from recipec.package_files import shipped
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Turn
+from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.search_qa import SearchQa
 from recipec.runtime.reward.answers import normalised
 from recipec.spec.environment import SearchQa as Spec

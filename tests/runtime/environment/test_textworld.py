@@ -6,7 +6,7 @@ import pytest
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Turn
+from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.textworld import game_maker as maker
 from recipec.runtime.environment.textworld.games import Textworld
 from recipec.spec import environment as specs

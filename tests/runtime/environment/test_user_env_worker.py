@@ -7,7 +7,7 @@ import pytest
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Turn
+from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.user_env import UserEnvironment
 from recipec.spec import environment as specs
 

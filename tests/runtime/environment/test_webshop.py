@@ -10,7 +10,7 @@ import pytest
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.protocol import Turn
+from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.webshop.catalogue import Instruction, Product, read_catalogue
 from recipec.runtime.environment.webshop.pages import SEARCH, Page
 from recipec.runtime.environment.webshop.purchase_reward import kind, likeness, score

@@ -10,7 +10,7 @@ from support.tiny_models import byte_tokenizer, tiny_model
 from recipec.runtime.batch import Batch, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.rollout.chain import ChainSampler, sample, start_engine
-from recipec.runtime.rollout.token_sampling import SamplingParams
+from recipec.runtime.rollout.engine import SamplingParams
 from recipec.signals import SIGNALS
 from recipec.spec.sampler import Chain as Spec
 

@@ -7,7 +7,7 @@ from support.counting_game import grown, make_setting, tasks
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.rollout.chain import ChainSampler
-from recipec.runtime.rollout.token_sampling import SamplingParams
+from recipec.runtime.rollout.engine import SamplingParams
 from recipec.signals import SIGNALS
 from recipec.spec.sampler import Chain as Spec
 

@@ -13,7 +13,7 @@ from support.counting_game import Counting, make_policy, tasks
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch, Task
 from recipec.runtime.context import StageContext
-from recipec.runtime.environment.protocol import EpisodeState
+from recipec.runtime.environment.episode_state import EpisodeState
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.episodes import Node
 from recipec.runtime.rollout.tree import TreeSampler, candidates, keep, leaves, uncertainty, value_gap

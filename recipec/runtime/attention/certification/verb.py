@@ -22,15 +22,16 @@ from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.certification.run import TOLERANCE
 from recipec.runtime.attention.certification.sample_rows import made_up, recorded
 from recipec.runtime.attention.certification.tiny_config import shrunk
-from recipec.runtime.attention.microbatch_packing import Sharing
+from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext, cache_folder
-from recipec.runtime.graph_runner import load_spec
 from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.protocols import Sharing
 from recipec.runtime.vision.families import family_of
 from recipec.runtime.vision.sample_rows import columns, illustrated, keyed, moved
+from recipec.spec.attention import Dense, Trie
 from recipec.spec.recipe import weights_kind
 
 _TOKENS = 4096
@@ -67,8 +68,9 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     found = _stage(graph, stage)
     context = StageContext(root, cache_folder(), graph.seed, found.name)
     policy, named = _policy(graph, found, context)
-    said = found.settings.get("attention") or {}
-    spec = load_spec("attention", said if said.get("type") in {"trie", "shared_prefix"} else {"type": "trie"})
+    asked = found.node("attention")
+    assert asked is not None
+    spec = asked.spec if asked.type in {"trie", "shared_prefix"} and asked.spec is not None else Trie()
     parameters = sum(p.numel() for p in policy.model.parameters())
     limit = max(256, int(_TOKENS * min(1.0, 5e6 / parameters)))
     batch = (
@@ -77,8 +79,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
         else recorded(rows, limit, policy.vocabulary)
     )
     batch = illustrated(policy, batch, recorded=rows is not None)
-    dense = load_spec("attention", {"type": "dense"})
-    kinds = {"dense": dense.load()(dense, context), "shared": spec.load()(spec, context)}
+    kinds: dict[str, Any] = {"dense": DenseAttention(Dense(), context), "shared": spec.load()(spec, context)}
     low = policy.model.dtype
     errors = _errors(policy, kinds, batch, low)
     counted = _counted(policy, batch, kinds["shared"].sharing)
@@ -114,7 +115,9 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
     """Find the model of a stage, or of the stage that it starts from, or a small one of its kind."""
     while weights_kind(stage.origin) == "stage":
         stage = graph.stage(stage.origin)
-    spec: Any = load_spec("policy", stage.settings["policy"])
+    node = stage.node("policy")
+    assert node is not None
+    spec: Any = node.spec
     kind = weights_kind(stage.origin)
     if kind == "scratch":
         plain = spec.model_copy(update={"lora": None})

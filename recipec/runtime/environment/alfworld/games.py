@@ -17,6 +17,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.environment.workers import StepRequest
+from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 SUFFIX = ".tw-pddl"
@@ -37,7 +38,7 @@ class Alfworld(WorkerEnv):
     handler = "recipec.runtime.environment.alfworld.worker:serve"
     shipped = "alfworld"
 
-    def __init__(self, spec: specs.Alfworld, context: StageContext) -> None:
+    def __init__(self, spec: specs.Alfworld, context: StageContext, *, policy: Policy) -> None:
         """Look for the games.
 
         Raises:
@@ -49,7 +50,7 @@ class Alfworld(WorkerEnv):
             raise RecipeError(data_errors.package_missing("alfworld", "envs", "environment `alfworld`"))
         if self.folder is not None and next(self.folder.rglob(f"*{SUFFIX}"), None) is None:
             raise RecipeError(errors.no_games(str(spec.games), "", _inside(self.folder)))
-        super().__init__(spec, context)
+        super().__init__(spec, context, policy=policy)
 
     @staticmethod
     def preflight(spec: specs.Alfworld, root: Path, splits: Sequence[str]) -> None:

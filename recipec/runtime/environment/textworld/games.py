@@ -16,10 +16,11 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.progress import Progress
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
-from recipec.runtime.environment.protocol import EpisodeState
+from recipec.runtime.environment.episode_state import EpisodeState
 from recipec.runtime.environment.textworld import game_maker as maker
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.environment.workers import StepRequest
+from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 
@@ -36,7 +37,7 @@ class Textworld(WorkerEnv):
     handler = "recipec.runtime.environment.textworld.worker:serve"
     shipped = "textworld"
 
-    def __init__(self, spec: specs.Textworld, context: StageContext) -> None:
+    def __init__(self, spec: specs.Textworld, context: StageContext, *, policy: Policy) -> None:
         """Look for the package.
 
         Raises:
@@ -45,7 +46,7 @@ class Textworld(WorkerEnv):
         if importlib.util.find_spec("textworld") is None:
             raise RecipeError(data_errors.package_missing("textworld", "envs", "environment `textworld`"))
         self.wish = maker.Wish(spec.rooms, spec.objects, spec.quest_length)
-        super().__init__(spec, context)
+        super().__init__(spec, context, policy=policy)
 
     @staticmethod
     def preflight(spec: specs.Textworld, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature

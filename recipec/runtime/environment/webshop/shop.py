@@ -19,6 +19,7 @@ from recipec.runtime.environment.webshop.catalogue import Catalogue, Instruction
 from recipec.runtime.environment.webshop.pages import Page, Shop
 from recipec.runtime.environment.worker_env import TaskPrompts, WorkerEnv
 from recipec.runtime.environment.workers import StepRequest, StepResult
+from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 PERFECT = 10.0
@@ -42,7 +43,7 @@ class Webshop(WorkerEnv):
 
     shipped = "webshop"
 
-    def __init__(self, spec: specs.Webshop, context: StageContext) -> None:
+    def __init__(self, spec: specs.Webshop, context: StageContext, *, policy: Policy) -> None:
         """Read the catalogue and open its index, which is built first if need be.
 
         Raises:
@@ -53,7 +54,7 @@ class Webshop(WorkerEnv):
         documents = (_document(product) for product in self.catalogue.products.values())
         key = f"webshop {hashlib.sha256(path.read_bytes()).hexdigest()}"
         self.index = Index.of(documents, context.cache, key)
-        super().__init__(spec, context)
+        super().__init__(spec, context, policy=policy)
 
     @staticmethod
     def preflight(spec: specs.Webshop, root: Path, splits: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Where an episode stands, as a value; and what every environment can do.
+"""Where an episode stands, as a value.
 
 A position is never changed: a turn taken from it makes another one.  So an episode can be gone on from at any
 earlier position, as trees need, and what an engine keeps running behind it is a cache that may be lost.
@@ -6,9 +6,8 @@ earlier position, as trees need, and what an engine keeps running behind it is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from recipec.runtime.batch import Task
 
@@ -61,25 +60,3 @@ class EpisodeState:
     """What the environment answered to the last turn, as text."""
     world: Any = None
     """The environment's own notes, such as the actions so far."""
-
-
-class Environment(Protocol):
-    """Answers the policy, many episodes at once; one instance serves a stage and its evaluations.
-
-    A crash, a hang or garbage of one episode ends that one with ``error``; the others go on.
-    """
-
-    stops: tuple[str, ...]
-    """A turn ends with the token that completes one of these texts."""
-
-    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List the environment's own tasks, as columns; only where it provides ``tasks``."""
-
-    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
-        """Begin one episode of each task; a task may occur several times, and its episodes begin alike."""
-
-    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
-        """Answer one turn taken from each position.  The same position may occur several times."""
-
-    def close(self) -> None:
-        """End what runs outside this process."""

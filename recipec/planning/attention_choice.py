@@ -1,0 +1,31 @@
+"""The choice of attention, written into the graph: a pass over stages whose attention is `auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from recipec.graph import Graph, Node, StageGraph
+from recipec.planning.sharing import Sharing
+from recipec.spec.attention import Auto
+
+
+def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Graph:
+    """Decide which attention computes each stage, where the recipe alone fixes how much its samples share.
+
+    The choice and its reason stand in ``decided`` of the stage's attention node.  Where sharing depends on what is
+    sampled nothing is decided here, and the first samples of the run decide.
+    """
+    return replace(graph, stages=tuple(_decided(stage, sharing.get(stage.name)) for stage in graph.stages))
+
+
+def _decided(stage: StageGraph, found: Sharing | None) -> StageGraph:
+    if found is None or not found.fixed:
+        return stage
+
+    def decide(node: Node) -> Node:
+        if not isinstance(node.spec, Auto):
+            return node
+        return replace(node, decided={"choice": found.best, "reason": found.reason})
+
+    return replace(stage, setup=tuple(decide(node) for node in stage.setup))

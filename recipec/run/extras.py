@@ -1,0 +1,24 @@
+"""Imports of the runtime, whose packages are extras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
+
+
+@contextmanager
+def runtime_packages() -> Iterator[None]:
+    """Import from the runtime inside: a package it needs may be missing.
+
+    Raises:
+        RecipeError: RC770, naming the package.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("recipec"):
+            raise
+        raise RecipeError(errors.no_extra(missing.name, "train")) from missing

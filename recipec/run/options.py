@@ -1,0 +1,44 @@
+"""What the command line says about a run, and what the executor says about a stage of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipec.diagnostics.model import Diagnostic, Span
+from recipec.run.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says about a run."""
+
+    root: Path
+    """Folder of the recipe: its paths are relative to it."""
+    out: Path
+    """The run directory."""
+    use: Sequence[Path] = ()
+    """Files with the user's functions that may be executed."""
+    replace: bool = False
+    """Re-run what a changed recipe invalidates, keeping the old beside it."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """The recipe's own files, stored with the run; the recipe itself first."""
+    plan: str = "{}"
+    """The plan before the run, as JSON; stored with the run."""
+    locate: Callable[[str], Sequence[Span]] = lambda _key: ()
+    """Where the recipe says a dotted key."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """What the executor says about one stage."""
+
+    digest: str
+    """Run digest of the stage."""
+    first: bool
+    """Whether it is the first of the recipe: evaluations then come before its first step, too."""
+    progress: Progress
+    stopped: Callable[[], bool]
+    begun: Callable[[], None] = lambda: None
+    warn: Callable[[Diagnostic], None] = lambda _: None

@@ -1,0 +1,419 @@
+"""The seam between the loop and what computes a stage: who loads, samples, trains, answers and looks up.
+
+A new engine implements one of these protocols and its spec names it in ``impl``; nothing else changes.  They are
+complete: what is called on a part of a stage stands here, with a default where most implementations need none.
+Implementations subclass them, so that defaults are inherited and mypy compares the signatures.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from recipec.graph import Node
+    from recipec.runtime.batch import Batch, Task
+    from recipec.runtime.environment.episode_state import EpisodeState, Turn
+    from recipec.runtime.graph_runner import GraphRunner
+    from recipec.runtime.images.picture import Picture
+    from recipec.runtime.knowledge.statements import Link, Triple
+    from recipec.runtime.model.logprob_head import TargetHiddenStates
+    from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
+
+Sharing = Literal["", "prefixes", "prompts"]
+"""What samples of one micro-batch share: nothing, any common prefix, or the prompt of their group."""
+
+
+class Part:
+    """What a stage is built of: an object with a state in checkpoints, told of updates, closed at the end."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors, numbers and text that a checkpoint keeps; empty where nothing changes during the stage."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+
+    def after_update(self, updates: int) -> None:
+        """The optimizer has taken ``updates`` updates since the stage began."""
+
+    def close(self) -> None:
+        """Release processes, files and memory."""
+
+
+@dataclass(slots=True)
+class TokensShared:
+    """Counts the tokens of forward passes that share prefixes."""
+
+    dense_tokens: int = 0
+    """Tokens of the samples."""
+    tokens: int = 0
+    """Tokens that were computed."""
+
+
+class Attention(Part, ABC):
+    """How the samples of one micro-batch share a forward pass; log-probabilities do not depend on it."""
+
+    padded: bool = True
+    """Whether a micro-batch costs its longest sample times its number of samples."""
+    sharing: Sharing = ""
+    shared: TokensShared | None = None
+    """Counts of the passes so far, where prefixes are shared."""
+
+    @abstractmethod
+    def again(self) -> Attention:
+        """Return an unbound one of the same kind, for a second model."""
+
+    def bind(self, policy: Policy) -> None:
+        """Prepare a policy's model.
+
+        Raises:
+            RecipeError: the model cannot be computed so.
+        """
+
+    def choose(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None = None) -> None:
+        """Look at the first samples, where the kind of attention depends on them; ``limit`` is in tokens a pass."""
+
+    @abstractmethod
+    def target_hidden_states(
+        self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> TargetHiddenStates:
+        """Return the hidden states before each scored position, each unique one once."""
+
+
+class ImageStore(ABC):
+    """The images of a stage, each content decoded and processed once."""
+
+    @abstractmethod
+    def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
+        """Return the image that a data row names.
+
+        Raises:
+            RecipeError: RC862 to RC865, with file and row.
+        """
+
+    @abstractmethod
+    def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
+        """Return the image of a recorded rollout, which must not have changed."""
+
+    @abstractmethod
+    def keep_small(self, folder: Path, pictures: Sequence[Picture]) -> None:
+        """Write thumbnails for the report."""
+
+
+class ImageEncoder(ABC):
+    """The part of a vision-language model that reads images."""
+
+    @abstractmethod
+    def virtual(self, ids: tuple[int, ...], images: tuple[Picture, ...]) -> tuple[int, ...]:
+        """Return ids in which each image token names its image."""
+
+    @abstractmethod
+    def keyed(self, batch: Batch) -> Batch:
+        """Return a batch whose image tokens name their images."""
+
+    @abstractmethod
+    def seeing(self, images: Iterator[Picture]) -> AbstractContextManager[None]:
+        """Encode images once for everything that is computed inside."""
+
+
+class Policy(Part, ABC):
+    """A model, its tokenizer, and log-probabilities of tokens under it."""
+
+    model: Any
+    """The Hugging Face model."""
+    tokenizer: Any
+    device: torch.device
+    attention: Attention
+    fresh_adapter: bool
+    """Whether the policy without its adapter is the policy as it entered the stage."""
+    image_encoder: Any = None
+    """The :class:`ImageEncoder` of a vision-language model, else None."""
+    image_store: Any = None
+    """The :class:`ImageStore` of a vision-language model, else None."""
+
+    @property
+    @abstractmethod
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """Rows of the output embedding."""
+
+    @property
+    @abstractmethod
+    def max_positions(self) -> int:
+        """Longest sequence in tokens."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Encode text; nothing in it becomes a control token."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Decode ids, control tokens included."""
+
+    def use(self, attention: Attention) -> None:
+        """Let ``attention`` arrange the samples of every later forward pass."""
+
+    @abstractmethod
+    def logprobs(
+        self,
+        tokens_RT: Tensor,
+        attend_RT: Tensor,
+        trained_RT: Tensor,
+        pixels_I: Sequence[Picture] = (),
+        image_row_I: Tensor | None = None,
+        *,
+        entropy: bool = True,
+    ) -> dict[str, Tensor]:
+        """Return ``logprob_RT`` and, if asked for, ``entropy_RT``: float32, in nats, zero where not trained.
+
+        Images are those of a vision-language model.
+        """
+
+    @abstractmethod
+    def hidden(self, **inputs: Any) -> Tensor:
+        """Run the decoder without its head."""
+
+    @abstractmethod
+    def positions(self, tokens_RT: Tensor) -> Tensor | None:
+        """Return positions [3, R, T] of a vision-language model; None where a token's position is its index."""
+
+    def train(self) -> None:
+        """Switch dropout on."""
+
+    def eval(self) -> None:
+        """Switch dropout off."""
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+
+    @abstractmethod
+    def module_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Parameters of the groups that ``optimizer.freeze`` may name."""
+
+    @abstractmethod
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """Parameters that are trained, by name."""
+
+    @abstractmethod
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """Compute with the weights under the adapter."""
+
+    @abstractmethod
+    def replaced(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Compute with ``copies`` in place of the parameters of those names."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash every weight, in hexadecimal."""
+
+
+class RolloutEngine(Part, ABC):
+    """Samples completions from the policy; there is one for each stage, built with it and closed with it.
+
+    A completion depends on the weights, the prompt and its key alone: neither on other requests nor on their order.
+    """
+
+    shares_weights: bool
+    """Whether it reads the policy's own tensors, so that an update is seen without ``update_weights``."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
+        """Sample the completions of each request, in order.
+
+        Raises:
+            RecipeError: RC783 a prompt leaves no room to write in, RC784 logits are not numbers.
+        """
+
+    def update_weights(self) -> None:
+        """Take over the policy's weights after an update; what was cached of older weights is dropped."""
+
+    def forget(self) -> None:
+        """Drop every cache that came with a completion; requests that still name one are computed again."""
+
+
+class TrainEngine(Part, ABC):
+    """Takes updates: backward, gradient reduction, clipping, the optimizer's step, gathering of state and saving."""
+
+    updates: int
+    """Updates taken since the stage began."""
+
+    def begin(self, updates: int) -> None:
+        """Take over the policy's parameters, for ``updates`` updates in all.
+
+        Raises:
+            RecipeError: RC773, nothing is left to train.
+        """
+
+    def set_pace(self, pace: float) -> None:
+        """Let each update of this step count as ``pace`` updates of the schedule."""
+
+    @abstractmethod
+    def update(
+        self, minibatch: Batch, nodes: tuple[Node, ...], runner: GraphRunner, *, tokens: int, step: int
+    ) -> dict[str, float]:
+        """Walk the nodes of one update over a minibatch, in micro-batches of ``tokens`` tokens; return its metrics.
+
+        Raises:
+            RecipeError: RC763 for a loss or gradient that is not finite, RC769 when memory runs out.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write the policy, its weights gathered."""
+
+
+class TaskSource(Part, ABC):
+    """Tasks, examples or pairs, drawn a step at a time in an order of its own in every epoch."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+
+    @abstractmethod
+    def draw(self, count: int) -> dict[str, list[Any]]:
+        """Return the next rows of the epoch by signal, fewer at its end; the next call begins another."""
+
+    @abstractmethod
+    def slices(self, count: int) -> Iterator[dict[str, list[Any]]]:
+        """Yield every row once, in the order of the data, ``count`` at a time."""
+
+
+class Preference(Part, ABC):
+    """Makes preference pairs before the first step of a stage, and keeps them as an artifact."""
+
+    @abstractmethod
+    def __call__(self, *columns: Any) -> dict[str, Any]:
+        """Make the pairs; return their columns."""
+
+    def read(self, folder: Path, *columns: Any) -> dict[str, Any]:  # noqa: ARG002 - for those that sample answers
+        """Take the pairs of an interrupted run; pairs that follow from recorded samples alone are made again."""
+        return self(*columns)
+
+    def write(self, folder: Path) -> None:
+        """Write the pairs with their evidence."""
+
+    def forget(self) -> None:
+        """Remove what was kept in case of a kill: the pairs are committed."""
+
+
+class Environment(Part, ABC):
+    """Answers the policy, many episodes at once; one instance serves a stage and its evaluations.
+
+    A crash, a hang or garbage of one episode ends that one with ``error``; the others go on.
+    """
+
+    stops: tuple[str, ...] = ()
+    """A turn ends with the token that completes one of these texts."""
+
+    @abstractmethod
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
+        """List the environment's own tasks, as columns; only where its spec provides ``tasks``."""
+
+    @abstractmethod
+    def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
+        """Begin one episode of each task; a task may occur several times, and its episodes begin alike."""
+
+    @abstractmethod
+    def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
+        """Answer one turn taken from each position.  The same position may occur several times."""
+
+
+class Knowledge(Part, ABC):
+    """A knowledge graph: entities with labels, facts between them, classes above classes; answers are ordered."""
+
+    relations: frozenset[str]
+    closed: frozenset[str]
+    """Relations of which the graph lists every object."""
+    functional: frozenset[str]
+    """Relations that have one object at most."""
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """The graph and its size in words, for whoever watches the run."""
+
+    @abstractmethod
+    def label(self, entity: str) -> str:
+        """Return an entity's preferred name."""
+
+    @abstractmethod
+    def link(self, text: str, top_k: int | None = None) -> list[Link]:
+        """Return the entities that a text mentions, the surest first where ``top_k`` bounds them."""
+
+    @abstractmethod
+    def relation_links(self, text: str) -> list[Link]:
+        """Return the relations that a text names."""
+
+    @abstractmethod
+    def around(
+        self,
+        entities: Iterable[str],
+        hops: int,
+        relations: Sequence[str] = (),
+        direction: Literal["out", "in", "both"] = "out",
+    ) -> list[Triple]:
+        """Return the facts within ``hops`` steps of the entities, nearer ones first."""
+
+    @abstractmethod
+    def say(self, triple: Triple) -> str:
+        """Put a fact into words."""
+
+    @abstractmethod
+    def out(self, entity: str) -> list[Triple]:
+        """Return the facts that an entity is the subject of."""
+
+    @abstractmethod
+    def into(self, entity: str) -> list[Triple]:
+        """Return the facts that an entity is the object of."""
+
+    @abstractmethod
+    def ancestors(self, entity: str) -> frozenset[str]:
+        """Return an entity and every class above it."""
+
+    @abstractmethod
+    def disjoint(self, entity: str) -> frozenset[str]:
+        """Return the classes that share nothing with a class."""
+
+    @abstractmethod
+    def relations_into(self, entity: str) -> frozenset[str]:
+        """Return the relations that an entity, or what lies below it, is the object of."""
+
+    @abstractmethod
+    def speaks_of(self, entity: str) -> bool:
+        """Whether facts other than its classes begin at an entity."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The relation that says what an entity is, where a text claims it."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> frozenset[str]:
+        """The relations that say what an entity is."""
+
+    @abstractmethod
+    def classes(self, entity: str, thing: str) -> bool:
+        """Whether both may be classes of which one lies above the other."""
+
+    @abstractmethod
+    def negative(self, relation: str) -> str | None:
+        """Return the relation that denies another one."""
+
+    @abstractmethod
+    def positive(self, relation: str) -> str:
+        """Return the relation that one denies, or the relation itself."""

@@ -1,0 +1,71 @@
+"""Log-probability passes over whole batches: the old policy's and the reference's, in micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recipec.runtime.batch import Batch
+from recipec.runtime.protocols import Part, Policy
+from recipec.runtime.training.packing import pack_for, trim_padding
+
+Score = Callable[..., dict[str, Tensor]]
+
+
+class ScoringPass(Part):
+    """A log-probability pass over a whole batch, in micro-batches: the old policy's, the reference's."""
+
+    def __init__(self, score: Score, output: str, *, tokens: int, scorer: Policy) -> None:
+        """Wrap ``score(tokens_RT, attend_RT, trained_RT)``, which ``scorer`` computes; results are named ``output``."""
+        self.score = score
+        self.output = output
+        self.tokens = tokens
+        self.scorer = scorer
+
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Score every trained token without a gradient; ``images`` are ``pixels_I`` and ``image_row_I``, or nothing."""
+        batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
+        batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
+        found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
+        with torch.no_grad():
+            for index in pack_for(batch, self.scorer, self.tokens).parts:
+                part = trim_padding(batch.rows(index))
+                made = self.score(*(part[name] for name in batch))
+                value_RT = made.get(self.output, made.get("logprob_RT"))
+                assert value_RT is not None, self.output
+                found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
+        return {self.output: found_RT}
+
+
+class Reference(Part):
+    """What a reference is: a part that scores, and the model that computes it."""
+
+    scorer: Policy
+
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Return ``ref_logprob_RT``."""
+        raise NotImplementedError
+
+
+class ReferencePass(ScoringPass):
+    """A pass by a reference, which may follow the policy and has a state of its own."""
+
+    def __init__(self, reference: Reference, *, tokens: int) -> None:
+        """Wrap a reference."""
+        super().__init__(reference, "ref_logprob_RT", tokens=tokens, scorer=reference.scorer)
+        self.reference = reference
+
+    def after_update(self, updates: int) -> None:
+        """Tell the reference how many updates the stage has taken."""
+        self.reference.after_update(updates)
+
+    def state(self) -> dict[str, Any]:
+        """State of the reference."""
+        return self.reference.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``."""
+        self.reference.load(state)
