@@ -7,8 +7,8 @@
 * named by a parameter: a parameter of type ``SignalRef`` fills the parameter with its stem, so ``group: by_tree_R``
   is what the parameter ``group_R`` receives.
 """
-
-from __future__ import annotations
+# Annotations here are no strings (`from __future__ import annotations`): pydantic evaluates those of every base class
+# again for each component, and compiling the strings would be a fifth of the time to import one.
 
 import importlib
 import inspect
@@ -149,9 +149,13 @@ def _plain(value: Any, *, minimal: bool) -> Any:
 
 
 class Component(Section):
-    """What may fill a slot of a stage: parameters, and a contract in signals."""
+    """What may fill a slot of a stage: parameters, and a contract in signals.
 
-    slot: ClassVar[str]
+    The base class of a slot (``Advantage``, ``Sampler``, ...) sets ``slot``, and has a property or a method for each
+    fact about a component that checks, plans and runs read. So nothing else needs to know a component by its name.
+    """
+
+    slot: ClassVar[str] = ""
     type_name: ClassVar[str]
     impl: ClassVar[str]
     state: ClassVar[bool]
@@ -195,6 +199,10 @@ class Component(Section):
         for ref in self._refs:
             if ref not in named:
                 yield Need(getattr(self, ref), ref, ref)
+
+    def needs(self, *signals: str) -> bool:
+        """Whether this spec needs one of the signals, given its parameters."""
+        return any(need.signal in signals for need in self.requires())
 
     def provides(self) -> tuple[str, ...]:
         """The signals this spec provides, given its parameters."""
@@ -243,33 +251,44 @@ def component(
     An ``impl`` of ``""`` declares a component of a later version: it is checked, and refused with RC501.
 
     Raises:
-        TypeError: the name is taken, undocumented, or a signal is not in the table.
+        TypeError: the name is taken, undocumented, or a signal is not in the table; or the class does not subclass the
+            base class of its slot, or leaves one of its abstract methods out.
     """
 
     def register(cls: type[C]) -> type[C]:
         name = str(cls.model_fields["type"].default)
         refs = tuple(k for k, f in cls.model_fields.items() if is_signal(f))
         where = f"{slot} `{name}`"
-        if name in _REGISTRY.setdefault(slot, {}):
-            raise TypeError(f"{where} is registered twice")
-        if not inspect.cleandoc(cls.__doc__ or ""):
-            raise TypeError(f"{where} has no docstring")
+        _well_formed(cls, slot, name)
         for need in (*requires, *provides):
             signal = need if isinstance(need, str) else need.signal
             if signal not in SIGNALS and split_axes(signal)[0] not in refs:
                 raise TypeError(f"{where} names the unknown signal `{signal}`")
-        for field, info in cls.model_fields.items():
-            if field != "type" and not info.description:
-                raise TypeError(f"{where}: the parameter `{field}` has no description")
         if unknown := set(uses) - set(PARTS):
             raise TypeError(f"{where} uses {', '.join(sorted(unknown))}; a stage has {', '.join(PARTS)}")
-        cls.slot, cls.type_name, cls.impl, cls.state, cls.lowered = slot, name, impl, state, lowered
+        cls.type_name, cls.impl, cls.state, cls.lowered = name, impl, state, lowered
         cls.uses, cls.draws = uses, draws
         cls._requires, cls._provides, cls._refs = requires, provides, refs
-        _REGISTRY[slot][name] = cls
+        _REGISTRY.setdefault(slot, {})[name] = cls
         return cls
 
     return register
+
+
+def _well_formed(cls: type[Component], slot: str, name: str) -> None:
+    """Refuse a class that could not fill its slot."""
+    where = f"{slot} `{name}`"
+    if name in _REGISTRY.get(slot, {}):
+        raise TypeError(f"{where} is registered twice")
+    if cls.slot != slot:
+        raise TypeError(f"{where} must subclass the base class of its slot, in `recipec.spec.{slot}`")
+    if missing := sorted(cls.__abstractmethods__):
+        raise TypeError(f"{where} does not define {', '.join(f'`{method}`' for method in missing)}")
+    if not inspect.cleandoc(cls.__doc__ or ""):
+        raise TypeError(f"{where} has no docstring")
+    for field, info in cls.model_fields.items():
+        if field != "type" and not info.description:
+            raise TypeError(f"{where}: the parameter `{field}` has no description")
 
 
 def components_of(slot: str) -> dict[str, type[Component]]:

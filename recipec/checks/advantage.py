@@ -19,27 +19,22 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.advantage import Advantage, Signed
+from recipec.spec.grouping import AnchorState
+from recipec.spec.reward import Environment, Length, Reward
+from recipec.spec.sampler import Tree
 
-_VALUES = {"exact_match": ("correct", "wrong"), "regex_format": ("match", "mismatch")}
-"""Rewards with two values, and the parameters that say them."""
 
-
-def _alone(stage: StageReading, spec: Any) -> bool:
+def _alone(stage: StageReading, part: Part) -> bool:
     """Whether every row is surely alone in the group that a level compares it with."""
-    compares = spec is not None and spec.type_name in {"group_relative", "rloo", "batch_standardised"}
-    return compares and group_size(stage, spec.group) == 1
+    spec = part.spec
+    return isinstance(spec, Advantage) and spec.compares is not None and group_size(stage, spec.compares) == 1
 
 
 def _empty(stage: StageReading, part: Part) -> bool:
     """Whether a level's credit is surely 0 for every row."""
-    spec: Any = part.spec
-    if spec is None:
-        return False
-    if getattr(spec, "weight", 1.0) == 0:
-        return True
-    if spec.type_name == "signed":
-        return bool(spec.positive == spec.negative == 0)
-    return _alone(stage, spec) and getattr(spec, "singleton", "zero") == "zero"
+    spec = part.spec
+    return isinstance(spec, Advantage) and (spec.always_zero or (_alone(stage, part) and spec.alone == "zero"))
 
 
 @check("RC401", "group-of-one", "warning")
@@ -58,16 +53,16 @@ def group_of_one(reading: Reading) -> Iterator[Finding]:
         if _silent(stage):
             continue
         for part in stage.of("advantage"):
-            spec: Any = part.spec
-            if not _alone(stage, spec) or spec.weight == 0:
+            spec = part.spec
+            if not isinstance(spec, Advantage) or not _alone(stage, part) or spec.always_zero:
                 continue
-            raw = getattr(spec, "singleton", "zero") == "raw"
-            credit = "its reward itself, without a baseline" if raw else "0"
+            credit = {"value": "its reward itself, without a baseline", "zero": "0", None: "not known"}[spec.alone]
             yield Finding(
-                f"{display_name(part)} compares each row with its group `{spec.group}`, and every group has one row",
+                f"{display_name(part)} compares each row with its group `{spec.compares}`, and every group has one row",
                 (*field_span(reading, part, "group"), *_sampler(reading, stage)),
                 why=f"a group of one has no deviation: the credit of every row is {credit}",
-                help="raise sampler.num_generations to 2 or more" + ("" if raw else ", or drop this level"),
+                help="raise sampler.num_generations to 2 or more"
+                + ("" if spec.alone == "value" else ", or drop this level"),
                 path=dotted(part.path),
             )
 
@@ -100,7 +95,7 @@ def nothing_to_learn(reading: Reading) -> Iterator[Finding]:
         if not _silent(stage):
             continue
         part = stage.of("advantage")[0]
-        alone = any(_alone(stage, level.spec) for level in stage.of("advantage"))
+        alone = any(_alone(stage, level) for level in stage.of("advantage"))
         yield Finding(
             f"stage `{stage.name}` can learn nothing: the credit of every row is 0",
             (*span_of(reading, (*stage.path, "advantage"), key=True), *(_sampler(reading, stage) if alone else ())),
@@ -134,7 +129,7 @@ def rewards_cancel(reading: Reading) -> Iterator[Finding]:
                 sums = {}
                 break
             key = f"{part.name} {part.spec.model_dump(exclude={'weight'})}"
-            sums[key] = sums.get(key, 0.0) + float(getattr(part.spec, "weight", 1.0))
+            sums[key] = sums.get(key, 0.0) + (part.spec.weight if isinstance(part.spec, Reward) else 1.0)
             levels.setdefault(key, []).append(part)
         nothing = bool(sums) and not any(sums.values())
         for key, total in sums.items():
@@ -167,17 +162,11 @@ def constant_reward(reading: Reading) -> Iterator[Finding]:
     Use instead: values that differ.
     References: NeMo-RL #4158 and TRL #6365: groups of equal rewards give no signal, only noise.
     """
-    for part in reading.parts:
-        spec: Any = part.spec
-        names = _VALUES.get(part.name)
-        if (
-            part.slot == "reward"
-            and spec is not None
-            and names is not None
-            and getattr(spec, names[0]) == getattr(spec, names[1])
-        ):
+    for _, part, spec in parts_of(reading, Reward):
+        names, values = spec.outcomes, spec.outcome_values()
+        if names is not None and values is not None and values[0] == values[1]:
             yield Finding(
-                f"{display_name(part)} gives {getattr(spec, names[0]):g} for `{names[0]}` and for `{names[1]}`",
+                f"{display_name(part)} gives {values[0]:g} for `{names[0]}` and for `{names[1]}`",
                 field_span(reading, part, names[0] if is_given(reading, (*part.path, names[0])) else names[1]),
                 why="a constant falls out of every comparison: the level teaches nothing",
                 help="give values that differ",
@@ -196,15 +185,15 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
     Use instead: a threshold between the two values.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (rewards 7 and -1, threshold 0).
     """
-    for stage, part, spec in parts_of(reading, "advantage", "signed"):
+    for stage, part, spec in parts_of(reading, Signed):
         rewards = stage.of("reward")
         if spec.value != "reward_R" or len(rewards) != 1:
             continue
-        reward: Any = rewards[0].spec
-        names = _VALUES.get(rewards[0].name)
-        if reward is None or names is None:
+        reward = rewards[0].spec
+        outcomes = reward.outcome_values() if isinstance(reward, Reward) else None
+        if not isinstance(reward, Reward) or outcomes is None:
             continue
-        values = [getattr(reward, name) * reward.weight for name in names]
+        values = [value * reward.weight for value in outcomes]
         right = [value > spec.threshold for value in values]
         if right[0] == right[1] and values[0] != values[1]:
             yield Finding(
@@ -232,7 +221,7 @@ def unreachable_length(reading: Reading) -> Iterator[Finding]:
     Use instead: `max_length` equal to `max_completion_length`, and `soft` a quarter of it.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, eq. 13: L_max is the generation limit.
     """
-    for stage, part, spec in parts_of(reading, "reward", "length"):
+    for stage, part, spec in parts_of(reading, Length):
         longest = most_written(stage)
         more: Spans = ()
         if spec.soft > spec.max_length:
@@ -268,11 +257,11 @@ def small_trees(reading: Reading) -> Iterator[Finding]:
     Use instead: a level over `by_prompt_R` beside it, or larger trees.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: intra-tree credit alone collapses.
     """
-    for stage, part, spec in parts_of(reading, "sampler", "tree"):
+    for stage, part, spec in parts_of(reading, Tree):
         levels = [level.spec for level in stage.of("advantage")]
-        inner = bool(levels) and all(getattr(level, "group", "") == "by_tree_R" for level in levels)
+        inner = bool(levels) and all(isinstance(level, Advantage) and level.compares == "by_tree_R" for level in levels)
         size = group_size(stage, "by_tree_R")
-        if inner and size is not None and 1 < size < 3 and 1 + spec.expansions * spec.rounds >= size:
+        if inner and size is not None and 1 < size < 3 and spec.leaves >= size:
             yield Finding(
                 f"credit comes from inside trees alone, and a tree has {size} leaves",
                 (
@@ -295,17 +284,16 @@ def too_many_kept(reading: Reading) -> Iterator[Finding]:
     Use instead: a smaller `keep`, none, or more expansions.
     References: AMAP-ML/Tree-GRPO, where fewer than K leaves fail an assertion during the run.
     """
-    for _, part, spec in parts_of(reading, "sampler", "tree"):
-        leaves = 1 + spec.expansions * spec.rounds
-        if spec.keep is not None and spec.keep > leaves:
+    for _, part, spec in parts_of(reading, Tree):
+        if spec.keep is not None and spec.keep > spec.leaves:
             yield Finding(
-                f"{display_name(part)} keeps {spec.keep} leaves of a tree, and each has {leaves}",
+                f"{display_name(part)} keeps {spec.keep} leaves of a tree, and each has {spec.leaves}",
                 (
                     *field_span(reading, part, "keep"),
                     *related_span(reading, (*part.path, "expansions"), "chains added in a round"),
                 ),
-                why=f"a tree has 1 + expansions * rounds = {leaves} leaves, drawn without replacement",
-                help=f"set `keep` to {leaves} or less, or drop it to keep all",
+                why=f"a tree has 1 + expansions * rounds = {spec.leaves} leaves, drawn without replacement",
+                help=f"set `keep` to {spec.leaves} or less, or drop it to keep all",
                 path=dotted((*part.path, "keep")),
             )
 
@@ -322,9 +310,9 @@ def undiscounted_steps(reading: Reading) -> Iterator[Finding]:
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 5, run with gamma 0.95.
     """
     for stage in reading.stages.values():
-        rewards = [part for part in stage.of("reward") if getattr(part.spec, "gamma", None) == 1]
+        rewards = [part for part in stage.of("reward") if isinstance(part.spec, Environment) and part.spec.gamma == 1]
         for part in stage.of("advantage"):
-            if rewards and getattr(part.spec, "value", "") == "return_R":
+            if rewards and isinstance(part.spec, Advantage) and part.spec.value == "return_R":
                 yield Finding(
                     f"{display_name(part)} compares returns, and later rewards are not discounted",
                     (
@@ -347,7 +335,7 @@ def similarity_threshold(reading: Reading) -> Iterator[Finding]:
     Use instead: `threshold: 0.9`, as published for search; or drop it with `match: exact`.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025: similarity 0.9 for search.
     """
-    for _, part, spec in parts_of(reading, "grouping", "anchor_state"):
+    for _, part, spec in parts_of(reading, AnchorState):
         if (spec.match == "similarity") == (spec.threshold is not None):
             continue
         missing = spec.threshold is None

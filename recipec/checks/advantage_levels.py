@@ -8,14 +8,13 @@ from typing import Any
 from recipec.checks.queries import display_name, dotted, field_span, is_given, parts_of, related_span, span_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.advantage import Advantage, GroupRelative
+from recipec.spec.reward import Environment
 
 
-def _combined(reading: Reading, how: str) -> Iterator[tuple[StageReading, Part, Any]]:
+def _combined(reading: Reading, how: str) -> Iterator[tuple[StageReading, Part, Advantage]]:
     """Yield the readable levels of stages that combine them in one way."""
-    for stage in reading.stages.values():
-        for part in stage.of("advantage") if stage.combine == how else ():
-            if part.spec is not None:
-                yield stage, part, part.spec
+    return (found for found in parts_of(reading, Advantage) if found[0].combine == how)
 
 
 def _how(reading: Reading, stage: StageReading) -> tuple[Any, ...]:
@@ -33,8 +32,8 @@ def level_of_rows(reading: Reading) -> Iterator[Finding]:
     References: AMAP-ML/Tree-GRPO, `tree_per_token`.
     """
     for stage, part, spec in _combined(reading, "per_token"):
-        other = spec.type_name != "group_relative"
-        if other or spec.statistics == "trajectories":
+        other = not spec.over_tokens
+        if other or (isinstance(spec, GroupRelative) and spec.statistics == "trajectories"):
             yield Finding(
                 f"{display_name(part)} compares {'rows' if other else 'episodes'}, and `combine: per_token` compares "
                 f"tokens",
@@ -100,9 +99,9 @@ def penalty_unread(reading: Reading) -> Iterator[Finding]:
     Use instead: `value: score_R`, or drop the parameter.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, and its code: local to the row.
     """
-    for stage, part, spec in parts_of(reading, "reward", "environment"):
+    for stage, part, spec in parts_of(reading, Environment):
         levels = stage.of("advantage")
-        values = {str(getattr(level.spec, "value", "")) for level in levels}
+        values = {level.spec.value for level in levels if isinstance(level.spec, Advantage)}
         if spec.invalid_action_penalty and all(level.spec for level in levels) and not values & {"score_R", "return_R"}:
             yield Finding(
                 f"{display_name(part)} charges invalid actions, and no advantage level compares `score_R` or "
@@ -129,12 +128,13 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
     Use instead: `statistics: rows`, as the published code; or `scale: none`; or no penalty.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 3, against its code.
     """
-    for stage, reward, penalised in parts_of(reading, "reward", "environment"):
+    for stage, reward, penalised in parts_of(reading, Environment):
         for part in stage.of("advantage"):
-            spec: Any = part.spec
+            spec = part.spec
             if (
                 penalised.invalid_action_penalty
-                and getattr(spec, "statistics", "") == "trajectories"
+                and isinstance(spec, GroupRelative)
+                and spec.statistics == "trajectories"
                 and spec.scale == "std"
                 and spec.value in {"score_R", "return_R"}
             ):

@@ -9,14 +9,11 @@ from recipec.checks.queries import (
     display_name,
     dotted,
     field_span,
-    group_size,
     is_given,
     longest_turn,
-    parts_of,
     related_span,
     spec_of,
     turns,
-    type_of,
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
@@ -124,9 +121,7 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
 def episodes(stage: StageReading) -> int | None:
     """How many episodes are compared with each other: those of one prompt."""
     spec = spec_of(stage, "sampler")
-    if type_of(stage, "sampler") == "chain" and spec is not None:
-        return int(spec.num_generations)
-    return group_size(stage, "by_prompt_R")
+    return None if spec is None else int(spec.rows_per_prompt())
 
 
 @check("RC454", "filter-that-never-tries", "warning")
@@ -198,8 +193,9 @@ def template_unread(reading: Reading) -> Iterator[Finding]:
     References: Jin et al., Search-R1, https://arxiv.org/abs/2503.09516, 2025, appends to one prompt; Feng et al.,
     GiGPO, https://arxiv.org/abs/2505.10978, 2025, writes one for every turn.
     """
-    for _, part, spec in parts_of(reading, "environment", "search_qa"):
-        if spec.template is not None and spec.history == "append_only":
+    for part in reading.parts:
+        spec: Any = part.spec if part.slot == "environment" and part.name == "search_qa" else None
+        if spec is not None and spec.template is not None and spec.history == "append_only":
             yield Finding(
                 f"nothing reads the template of {display_name(part)}",
                 (

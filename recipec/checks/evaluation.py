@@ -1,18 +1,21 @@
-"""Metrics that an evaluation cannot give, or not as they are called: RC460 to RC463."""
+"""What an evaluation cannot do: tasks, rewards and metrics: RC212, RC213, RC460 to RC463."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import related_span, span_of
+from recipec.checks.dataflow import possible_providers
+from recipec.checks.queries import dotted, related_span, span_of
 from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
-from recipec.reading.partial import Reading
-from recipec.spec.recipe import PAIRED
+from recipec.reading.partial import Part, Reading
+from recipec.spec.recipe import PAIRED, Evaluation
 
 _COUNTED = ("accuracy", "avg", "pass")
 """Metrics of answers that count as right by their reward."""
+_OF_TRAINING = ("logprob_RT", "old_logprob_RT", "ref_logprob_RT", "entropy_RT")
+"""What an evaluation does not compute."""
 
 
 def _metrics(reading: Reading) -> Iterator[tuple[str, int, str, Levels]]:
@@ -40,7 +43,7 @@ def no_labels(reading: Reading) -> Iterator[Finding]:
     References: Opitz & Burst, Macro F1 and Macro F1, https://arxiv.org/abs/1911.03347, 2019.
     """
     for name, index, metric, levels in _metrics(reading):
-        known = [level for level, spec in levels.specs.items() if spec.type_name == "exact_match"]
+        known = [level for level, spec in levels.specs.items() if (answer := spec.answer_in()) and answer.column]
         if not metric.endswith("macro_f1") or len(known) == 1:
             continue
         listed = " and ".join(f"`{level}`" for level in known)
@@ -94,7 +97,7 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
         asked = metric.partition(".")[2]
         there = asked in levels.specs
         if metric == "consistency":
-            there = any(spec.type_name == "kg_consistency" for spec in levels.specs.values())
+            there = any(spec.needs("knowledge") for spec in levels.specs.values())
         elif not asked:
             continue
         if there:
@@ -148,3 +151,76 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
             help=f"{between}give the evaluation the level that judges, and others with `weight: 0`",
             path=f"evaluate.{name}.correct_at",
         )
+
+
+def answered(evaluation: Evaluation) -> bool:
+    """Whether an evaluation has the policy write answers: one of pairs alone does not."""
+    return set(evaluation.metrics) != {PAIRED}
+
+
+def environment_of(reading: Reading, name: str) -> Part | None:
+    """Return the environment that an evaluation asks: its own, or else that of the first `rl` stage."""
+    own = [part for part in reading.trials[name].parts if part.slot == "environment"]
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
+    return next(iter(own or (scoring.of("environment") if scoring else ())), None)
+
+
+@check("RC213", "evaluation-without-tasks")
+def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
+    """An evaluation takes its environment's own tasks, and there are none.
+
+    What it checks: data `environment` of an evaluation against the environment that it asks, its own or that of the
+    first `rl` stage.
+    Why it matters: nothing would say what the policy is asked to do.
+    Example: `evaluate: {dev: {data: {type: environment}}}` in a recipe whose environment is `search_qa`.
+    Use instead: data of a file; or an environment that brings tasks, such as `alfworld`.
+    """
+    for name, evaluation in reading.evaluate.items():
+        found = environment_of(reading, name)
+        if evaluation.data.type_name != "environment" or (found is not None and "tasks" in found.could_provide()):
+            continue
+        bringing = ", ".join(f"`{maker}`" for slot, maker in possible_providers("tasks", None) if slot == "environment")
+        yield Finding(
+            f"evaluation `{name}` takes the tasks of its environment, and "
+            + (f"`{found.name}` brings none" if found else "there is no environment"),
+            (
+                *span_of(reading, ("evaluate", name, "data", "type")),
+                *(related_span(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
+            ),
+            why="nothing would say what the policy is asked to do",
+            help=f"give data of a file; tasks of their own have {bringing}",
+            path=f"evaluate.{name}.data",
+        )
+
+
+@check("RC212", "reward-needs-training")
+def reward_needs_training(reading: Reading) -> Iterator[Finding]:
+    """An evaluation scores answers with a reward that exists only while training.
+
+    What it checks: rewards of evaluations, their own and those they take from the first `rl` stage, need nothing but
+    tasks and answers, and for the reward `environment` an environment: the evaluation's own or that stage's.
+    Why it matters: at an evaluation there is neither an old policy nor a reference to ask.
+    Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
+    Use instead: name under `reward` of the evaluation the rewards that judge answers.
+    """
+    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
+    for name, evaluation in reading.evaluate.items():
+        own = evaluation.reward
+        inherited = {part.level: part.spec for part in scoring.of("reward")} if scoring and not own else {}
+        for level, spec in (own or inherited).items() if answered(evaluation) else ():
+            played = evaluation.environment is not None or bool(scoring and scoring.of("environment"))
+            if spec is None:
+                continue
+            training = spec.needs(*_OF_TRAINING)
+            if training or (spec.needs("rewards") and not played):
+                path = ("evaluate", name, "reward", level) if own else ("evaluate", name)
+                origin = "" if own else f", which it takes from stage `{scoring.name if scoring else ''}`,"
+                lacks = f"`{spec.type_name}` exists only in training" if training else "it has no environment"
+                more = "" if training else ", or give the evaluation an `environment`"
+                yield Finding(
+                    f"evaluation `{name}` cannot score with `{level}`{origin} since {lacks}",
+                    span_of(reading, path, key=True),
+                    why="an evaluation has tasks and answers, but no old policy and no reference",
+                    help=f"name under `reward` of the evaluation the rewards that judge answers{more}",
+                    path=dotted(path),
+                )

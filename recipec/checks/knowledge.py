@@ -5,19 +5,16 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, dotted, field_span, related_span, span_of
+from recipec.checks.queries import display_name, dotted, field_span, parts_of, related_span, span_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
 from recipec.reading.partial import Part, Reading, StageReading
-from recipec.spec.knowledge import ENDINGS, Extract, Graph, Triples
+from recipec.spec.knowledge import ENDINGS, Extract, Knowledge, Triples
 from recipec.spec.recipe import weights_kind
 
 
-def _graphs(reading: Reading) -> Iterator[tuple[StageReading, Part, Graph]]:
-    for stage in reading.stages.values():
-        for part in stage.of("knowledge"):
-            if isinstance(part.spec, Graph):
-                yield stage, part, part.spec
+def _graphs(reading: Reading) -> Iterator[tuple[StageReading, Part, Knowledge]]:
+    return parts_of(reading, Knowledge)
 
 
 def _ending(name: str) -> str:

@@ -18,6 +18,8 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
+from recipec.spec.loss import Clipped, Dpo
+from recipec.spec.reward import Reward
 
 
 @check("RC406", "kl-twice", "warning")
@@ -32,9 +34,10 @@ def kl_twice(reading: Reading) -> Iterator[Finding]:
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the
     reward into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
     """
-    for stage, part, spec in parts_of(reading, "loss", "clipped"):
-        charged = [level for level in stage.of("reward") if level.name == "kl_penalty"]
-        if spec.beta > 0 and charged and getattr(charged[0].spec, "weight", 1.0) != 0:
+    for stage, part, spec in parts_of(reading, Clipped):
+        charged = [level for level in stage.of("reward") if isinstance(level.spec, Reward) and level.spec.weight]
+        charged = [level for level in charged if level.spec is not None and level.spec.needs("ref_logprob_RT")]
+        if spec.beta > 0 and charged:
             yield Finding(
                 f"stage `{stage.name}` charges the KL twice: in the loss and in reward `{charged[0].level}`",
                 (*field_span(reading, part, "beta"), *related_span(reading, charged[0].path, "and here", key=True)),
@@ -56,7 +59,7 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
     own ratio.)
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, section 4.3 (GSPO-token).
     """
-    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+    for stage, part, spec in parts_of(reading, Clipped):
         fine = [level for level in stage.of("advantage") if level.spec and "advantage_RT" in level.spec.provides()]
         fine += [level for level in stage.of("advantage") if stage.combine == "per_token"]
         if spec.ratio != "token" and fine:
@@ -84,7 +87,7 @@ def coarse_ratio_fine_mean(reading: Reading) -> Iterator[Finding]:
     Use instead: `aggregate: seq_mean_token_mean`, as published.
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, eq. 5; verl forces this mean for gspo.
     """
-    for _, part, spec in parts_of(reading, "loss", "clipped"):
+    for _, part, spec in parts_of(reading, Clipped):
         if spec.ratio == "sequence" and spec.aggregate == "token_mean":
             yield Finding(
                 "one ratio a row with a mean over tokens: long rows count more than short ones",
@@ -169,7 +172,7 @@ def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
     Use instead: `dual_clip: 3.0`, as published.
     References: Ye et al., Mastering Complex Control, https://arxiv.org/abs/1912.09729, 2020: c = 3.
     """
-    for _, part, spec in parts_of(reading, "loss", "clipped"):
+    for _, part, spec in parts_of(reading, Clipped):
         top = 1 + (spec.epsilon if spec.epsilon_high is None else spec.epsilon_high)
         if spec.dual_clip is not None and spec.dual_clip <= top:
             yield Finding(
@@ -192,7 +195,7 @@ def clip_lower(reading: Reading) -> Iterator[Finding]:
     Use instead: `epsilon: 0.2, epsilon_high: 0.28`, as published.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, section 3.1 (clip higher).
     """
-    for _, part, spec in parts_of(reading, "loss", "clipped"):
+    for _, part, spec in parts_of(reading, Clipped):
         if spec.epsilon_high is not None and spec.epsilon_high < spec.epsilon:
             yield Finding(
                 f"`epsilon_high: {spec.epsilon_high:g}` is below `epsilon: {spec.epsilon:g}`",
@@ -218,7 +221,7 @@ def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
     References: Tang & Munos, On a few pitfalls in KL divergence gradient estimation for RL,
     https://arxiv.org/abs/2506.09477, 2025.
     """
-    for _, part, spec in parts_of(reading, "loss", "clipped"):
+    for _, part, spec in parts_of(reading, Clipped):
         if spec.beta > 0 and spec.kl == "k1":
             yield Finding(
                 "`kl: k1` in the loss has a gradient that is zero on average",
@@ -283,7 +286,7 @@ def smoothing_unread(reading: Reading) -> Iterator[Finding]:
     Use instead: `variant: sigmoid` or `robust`, or drop it.
     References: Mitchell, cDPO, 2023, https://ericmitchell.ai/cdpo.pdf; TRL's DPO trainer warns of the same.
     """
-    for _, part, spec in parts_of(reading, "loss", "dpo"):
+    for _, part, spec in parts_of(reading, Dpo):
         if spec.label_smoothing > 0 and spec.variant not in {"sigmoid", "robust", "exo_pair"}:
             yield Finding(
                 f"`label_smoothing` does nothing with `variant: {spec.variant}`",
@@ -308,7 +311,7 @@ def ipo_of_sums(reading: Reading) -> Iterator[Finding]:
     Use instead: `length_normalised: true`.
     References: TRL, DPOTrainer, `loss_type="ipo"`: averaged over tokens, after the authors' correction.
     """
-    for _, part, spec in parts_of(reading, "loss", "dpo"):
+    for _, part, spec in parts_of(reading, Dpo):
         if spec.variant == "ipo" and not spec.length_normalised:
             key = "length_normalised" if is_given(reading, (*part.path, "length_normalised")) else "variant"
             yield Finding(
@@ -331,7 +334,7 @@ def no_trust_region(reading: Reading) -> Iterator[Finding]:
     Use instead: `epsilon: 0.2`, or one update a step.
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 6.1: no clipping fails.
     """
-    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+    for stage, part, spec in parts_of(reading, Clipped):
         high = spec.epsilon if spec.epsilon_high is None else spec.epsilon_high
         if spec.epsilon == 1 and high >= 1 and several_updates(stage):
             yield Finding(

@@ -22,6 +22,7 @@ from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.machine import ENGINES
+from recipec.spec.sampler import Sampler
 
 
 def _services(reading: Reading) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
     most = getattr(engine and engine.spec, "max_rows", None)
     if engine is None or most is None:
         return
-    wanted = [(part, spec.num_generations) for _, part, spec in parts_of(reading, "sampler", "chain")]
+    wanted = [(part, spec.branches()[0]) for _, part, spec in parts_of(reading, Sampler)]  # type: ignore[type-abstract]
     for part, count in wanted:
         if count > most:
             yield Finding(

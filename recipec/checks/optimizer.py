@@ -16,6 +16,7 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading
+from recipec.spec.optimizer import Adamw
 from recipec.spec.recipe import weights_kind
 
 HIGH = 1e-3
@@ -34,7 +35,7 @@ def two_warmups(reading: Reading) -> Iterator[Finding]:
     Use instead: one of them.
     References: verl documents that `lr_warmup_steps` wins over its ratio; TRL that `warmup_steps` does.
     """
-    for _, part, spec in parts_of(reading, "optimizer", "adamw"):
+    for _, part, spec in parts_of(reading, Adamw):
         if spec.warmup_updates is not None and spec.warmup_ratio is not None:
             yield Finding(
                 "the warm-up is given twice: in updates and as a share of all updates",
@@ -59,7 +60,7 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
     References: Goyal et al., Accurate, Large Minibatch SGD, https://arxiv.org/abs/1706.02677, 2017: a warm-up is the
     beginning of training.
     """
-    for stage, part, spec in parts_of(reading, "optimizer", "adamw"):
+    for stage, part, spec in parts_of(reading, Adamw):
         if spec.warmup_ratio == 1:
             yield Finding(
                 f"the warm-up of stage `{stage.name}` lasts as long as the stage",
@@ -96,7 +97,7 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023 (1e-6); Shao et al., DeepSeekMath,
     https://arxiv.org/abs/2402.03300, 2024 (1e-6); Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025.
     """
-    for stage, part, spec in parts_of(reading, "optimizer", "adamw"):
+    for stage, part, spec in parts_of(reading, Adamw):
         unread = any(policy.spec is None for policy in stage.of("policy"))
         new = stage.origin is None or weights_kind(stage.origin) in {"scratch", "stage"}
         if spec.learning_rate > HIGH and not new and not unread and adapter_of(stage) is None:
@@ -124,7 +125,7 @@ def low_learning_rate(reading: Reading) -> Iterator[Finding]:
     References: Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025: the best rate is about ten times
     higher; GiGPO's LoRA run uses 3e-6, DermIQ-VLM's trainer 3e-5.
     """
-    for stage, part, spec in parts_of(reading, "optimizer", "adamw"):
+    for stage, part, spec in parts_of(reading, Adamw):
         if spec.learning_rate >= LOW or adapter_of(stage) is None:
             continue
         path = (*part.path, "learning_rate")
@@ -151,7 +152,7 @@ def forgetful_moments(reading: Reading) -> Iterator[Finding]:
     Use instead: `betas: [0.9, 0.999]`.
     References: Kingma & Ba, Adam, https://arxiv.org/abs/1412.6980, 2015: both in [0, 1).
     """
-    for _, part, spec in parts_of(reading, "optimizer", "adamw"):
+    for _, part, spec in parts_of(reading, Adamw):
         for i, beta in enumerate(spec.betas):
             if not 0 <= beta < 1:
                 yield Finding(

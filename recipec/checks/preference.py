@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from recipec.checks.queries import Spans, display_name, dotted, field_span, is_given, parts_of, related_span, spec_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.partial import Part, Reading, StageReading
-
-FACTS = ("kg_rag", "kg_rank")
-"""Preferences that ask the policy and a graph."""
-
-
-def _preferences(reading: Reading, *names: str) -> Iterator[tuple[StageReading, Part, Any]]:
-    for name in names:
-        yield from parts_of(reading, "preference", name)
+from recipec.reading.partial import Reading, StageReading
+from recipec.spec.preference import Facts, KgRag, KgRank
+from recipec.spec.reward import KgConsistency
+from recipec.spec.sampler import Sampler
 
 
 def _shown(reading: Reading, stage: StageReading, key: str, label: str) -> Spans:
@@ -35,9 +29,9 @@ def one_answer_to_rank(reading: Reading) -> Iterator[Finding]:
     Use instead: 4 to 16 answers of each prompt.
     References: Yuan et al., Self-Rewarding Language Models, https://arxiv.org/abs/2401.10020, 2024: 4 answers a prompt.
     """
-    for stage, part, _ in _preferences(reading, "kg_rank"):
+    for stage, part, _ in parts_of(reading, KgRank):
         sampler = spec_of(stage, "sampler")
-        if getattr(sampler, "num_generations", 2) < 2:
+        if isinstance(sampler, Sampler) and sampler.rows_per_prompt() < 2:
             yield Finding(
                 f"{display_name(part)} pairs the best answer with the worst, and each prompt gets one",
                 (*field_span(reading, part, "type"), *_shown(reading, stage, "num_generations", "one answer")),
@@ -58,12 +52,12 @@ def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
     Use instead: `temperature: 1.0`; for `kg_rag` also one answer at temperature 0.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: what is compared is sampled.
     """
-    for stage, part, _ in _preferences(reading, *FACTS):
+    for stage, part, spec in parts_of(reading, Facts):
         sampler = spec_of(stage, "sampler")
-        if getattr(sampler, "temperature", 1) == 0 and getattr(sampler, "num_generations", 1) > 1:
-            other = ", or `num_generations: 1`" if part.name == "kg_rag" else ""
+        if isinstance(sampler, Sampler) and sampler.temperature == 0 and sampler.rows_per_prompt() > 1:
+            other = ", or `num_generations: 1`" if isinstance(spec, KgRag) else ""
             yield Finding(
-                f"the {sampler.num_generations} answers that {display_name(part)} compares are all the same",
+                f"the {sampler.rows_per_prompt()} answers that {display_name(part)} compares are all the same",
                 (
                     *_shown(reading, stage, "temperature", "each is the likeliest one"),
                     *field_span(reading, part, "type"),
@@ -84,7 +78,7 @@ def tag_without_label(reading: Reading) -> Iterator[Finding]:
     Use instead: `label: COLUMN` beside it, or drop it.
     References: recipec: `label` names the column, `tag` where in the answer to look for its text.
     """
-    for _, part, spec in _preferences(reading, *FACTS):
+    for _, part, spec in parts_of(reading, Facts):
         if spec.tag is not None and spec.label is None:
             yield Finding(
                 f"`tag: {spec.tag}` of {display_name(part)} says where a label stands, and none is asked for",
@@ -105,16 +99,9 @@ def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
     Use instead: a negative value; `-1.0` if absent.
     References: Tian et al., Fine-tuning Language Models for Factuality, https://arxiv.org/abs/2311.08401, 2023.
     """
-    scored = [(part, spec) for _, part, spec in _preferences(reading, *FACTS)]
-    scored += [(part, spec) for _, part, spec in parts_of(reading, "reward", "kg_consistency")]
-    scored += [
-        (part, part.spec)
-        for trial in reading.trials.values()
-        for part in trial.parts
-        if part.name == "kg_consistency" and part.spec is not None
-    ]
-    for part, spec in scored:
-        if spec.supported <= spec.contradicted:
+    for part in (*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)):
+        spec = part.spec
+        if isinstance(spec, Facts | KgConsistency) and spec.supported <= spec.contradicted:
             key = "contradicted" if is_given(reading, (*part.path, "contradicted")) else "supported"
             yield Finding(
                 f"a supported claim is worth {spec.supported:g}, a contradicted one {spec.contradicted:g}",
@@ -140,7 +127,7 @@ def facts_for_nobody(reading: Reading) -> Iterator[Finding]:
         return
     for name, trial in reading.trials.items():
         for part in trial.parts:
-            if part.slot == "reward" and part.name == "kg_consistency":
+            if part.slot == "reward" and part.spec is not None and part.spec.needs("knowledge"):
                 yield Finding(
                     f"evaluation `{name}` holds answers against facts, and no stage has any",
                     field_span(reading, part, "type"),
@@ -161,12 +148,13 @@ def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
     Use instead: a margin below 2, or `average: sum`.
     References: recipec: an average never lies outside of what it averages.
     """
-    for _, part, spec in _preferences(reading, *FACTS):
+    for _, part, spec in parts_of(reading, Facts):
         values = (spec.supported, spec.contradicted, spec.unknown, 0.0)
         most = max(values) - min(values)
-        if spec.average == "mean" and spec.margin is not None and spec.margin > most:
+        margin = spec.margin if isinstance(spec, KgRag | KgRank) else None
+        if spec.average == "mean" and margin is not None and margin > most:
             yield Finding(
-                f"scores of {display_name(part)} differ by {most:g} at most, and the margin is {spec.margin:g}",
+                f"scores of {display_name(part)} differ by {most:g} at most, and the margin is {margin:g}",
                 (
                     *field_span(reading, part, "margin"),
                     *related_span(reading, (*part.path, "average"), "means of claims"),

@@ -90,7 +90,5 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
 
 
 def _group(sampler: Any) -> Group:
-    if sampler.type_name == "chain":
-        return Group(sampler.num_generations)
-    added = sampler.expansions * sampler.rounds
-    return Group(sampler.trees, added, min(1.0, (sampler.keep or 1 + added) / (1 + added)))
+    trees, added = sampler.branches()
+    return Group(trees, added, sampler.rows_per_prompt() / (trees * (1 + added)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+from recipec.component import Component
 from recipec.diagnostics.model import Span
 from recipec.reading.partial import Part, Path, Reading, StageReading
 from recipec.spec.recipe import UNIT, weights_kind
 
 Spans = tuple[Span, ...]
+C = TypeVar("C", bound=Component)
 
 
 def dotted(path: Path) -> str:
@@ -78,11 +80,11 @@ def display_name(part: Part) -> str:
     return f"{part.slot} level `{part.level}`" if part.level else f"{part.slot} `{part.name}`"
 
 
-def parts_of(reading: Reading, slot: str, name: str) -> Iterator[tuple[StageReading, Part, Any]]:
-    """Yield every readable part of a slot that is of one ``type``; its spec file is not imported for the question."""
+def parts_of(reading: Reading, cls: type[C]) -> Iterator[tuple[StageReading, Part, C]]:
+    """Yield every readable part of a class: of one component and its subclasses, or, for a base class, of a slot."""
     for stage in reading.stages.values():
-        for part in stage.of(slot):
-            if part.name == name and part.spec is not None:
+        for part in stage.of(cls.slot):
+            if isinstance(part.spec, cls):
                 yield stage, part, part.spec
 
 
@@ -118,18 +120,8 @@ def parent(reading: Reading, stage: StageReading) -> StageReading | None:
 def group_size(stage: StageReading, signal: str) -> int | None:
     """How many rows share a value of a grouping level; None where only the run can tell."""
     spec = spec_of(stage, "sampler")
-    if spec is None or spec.rows != "trajectory":
-        return None
-    if signal == "episode_id_R":
-        return 1
-    if spec.type_name == "chain" and signal in {"by_prompt_R", "prompt_id_R"}:
-        return int(spec.num_generations)
-    if spec.type_name == "tree":
-        leaves = 1 + spec.expansions * spec.rounds
-        kept = leaves if spec.keep is None else min(spec.keep, leaves)
-        sizes = {"by_tree_R": kept, "by_prompt_R": spec.trees * kept, "prompt_id_R": spec.trees * kept}
-        return sizes.get(signal)
-    return None
+    found: int | None = None if spec is None else spec.group_size(signal)
+    return found
 
 
 def turns(stage: StageReading) -> int | None:
@@ -145,8 +137,7 @@ def longest_turn(stage: StageReading) -> int | None:
     spec = spec_of(stage, "sampler")
     if spec is None:
         return None
-    own = getattr(spec, "max_turn_length", None) if stage.of("environment") else None
-    found: int | None = own or getattr(spec, "max_completion_length", None)
+    found: int | None = spec.longest_turn() if stage.of("environment") else spec.longest_completion()
     return found
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from recipec.checks.queries import Spans, related_span, span_of
-from recipec.component import Component
 from recipec.reading.partial import Path, Reading
+from recipec.spec.reward import Reward
 
 Span = tuple[float, float]
 
@@ -15,7 +15,7 @@ Span = tuple[float, float]
 class Levels(NamedTuple):
     """The rewards of an evaluation, and the stage that lends them, if they are not its own."""
 
-    specs: dict[str, Component]
+    specs: dict[str, Reward]
     path: Path
     """Where they stand; each is below it by its name."""
     lender: str = ""
@@ -29,45 +29,17 @@ def rewards_of(reading: Reading, name: str) -> Levels | None:
     """Return what scores the answers of an evaluation; None where it could not be read, or there is nothing."""
     own = reading.evaluate[name].reward
     if own:
-        return Levels(dict(own), ("evaluate", name, "reward"))
+        named = {level: spec for level, spec in own.items() if isinstance(spec, Reward)}
+        return Levels(named, ("evaluate", name, "reward"))
     scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     parts = scoring.of("reward") if scoring else ()
-    specs = {part.level: part.spec for part in parts if part.spec is not None}
+    specs = {part.level: part.spec for part in parts if isinstance(part.spec, Reward)}
     if scoring is None or not specs or len(specs) < len(parts):
         return None
     return Levels(specs, (*scoring.path, "reward"), scoring.name)
 
 
-def values(spec: Any) -> Span | None:
-    """Return the least and the most that a level gives, before its weight; None where nothing bounds it.
-
-    >>> from recipec.spec.reward import Length, Sections, Verifier
-    >>> values(Sections()), values(Length(max_length=8)), values(Verifier())
-    ((-0.5, 1.0), (-1.0, 0.0), None)
-    """
-    match spec.type_name:
-        case "exact_match" | "math_verify":
-            found = [spec.correct, spec.wrong]
-        case "regex_format":
-            found = [spec.match, spec.mismatch]
-        case "length":
-            found = [-1.0, 0.0]
-        case "sections":
-            extra = (spec.nothing_between, spec.complete)
-            low, high = (sum(pick(0.0, value) for value in extra) for pick in (min, max))
-            found = [spec.malformed, spec.well_formed + low, spec.well_formed + high]
-        case "kg_consistency" if spec.average == "mean" or spec.cap is not None:
-            found = [spec.supported, spec.contradicted, spec.unknown]
-            cap = spec.cap
-            if cap is not None:
-                found = [-cap, cap] if spec.average == "sum" else [max(-cap, min(cap, value)) for value in found]
-            found.append(spec.silent)
-        case _:
-            return None
-    return min(found), max(found)
-
-
-def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
+def judged(specs: Sequence[Reward]) -> tuple[Span, Span] | None:
     """Return what right and what wrong answers may earn in all; None where that is not known or nothing judges.
 
     >>> from recipec.spec.reward import ExactMatch, Sections
@@ -75,17 +47,18 @@ def judged(specs: Sequence[Any]) -> tuple[Span, Span] | None:
     ((6.0, 9.0), (-2.0, 1.0))
     """
     counted = [spec for spec in specs if spec.weight]
-    judges = [spec for spec in counted if spec.type_name in {"exact_match", "math_verify"}]
-    bounds = [values(spec) for spec in counted if spec not in judges]
-    if len(judges) != 1 or judges[0].correct == judges[0].wrong:
+    judges = [spec for spec in counted if spec.judges]
+    values = judges[0].outcome_values() if len(judges) == 1 else None
+    if values is None or values[0] == values[1]:
         return None
     low = high = 0.0
-    for spec, bound in zip((spec for spec in counted if spec not in judges), bounds, strict=True):
+    for spec in (spec for spec in counted if not spec.judges):
+        bound = spec.bounds()
         if bound is None:
             return None
         ends = sorted(spec.weight * end for end in bound)
         low, high = low + ends[0], high + ends[1]
-    right, wrong = (judges[0].weight * value for value in (judges[0].correct, judges[0].wrong))
+    right, wrong = (judges[0].weight * value for value in values)
     return (right + low, right + high), (wrong + low, wrong + high)
 
 

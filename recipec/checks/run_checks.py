@@ -44,11 +44,11 @@ WIRING: tuple[Check, ...] = (
     wiring.no_verifier,
     wiring.unused_component,
     wiring.no_environment,
-    wiring.evaluation_without_tasks,
+    evaluation.evaluation_without_tasks,
     wiring.credit_unread,
     images.images_nowhere,
     images.images_unread,
-    wiring.reward_needs_training,
+    evaluation.reward_needs_training,
 )
 STAGES: tuple[Check, ...] = (
     stages.unknown_stage,

@@ -17,6 +17,7 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.loss import Clipped
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Values of the sampler's parameters at which it draws from the whole distribution."""
@@ -32,11 +33,8 @@ def cut(stage: StageReading) -> list[str]:
 
 def uses_sampler(loss: Any) -> str:
     """Name the parameter through which the sampler's log-probabilities enter the objective; nothing if none does."""
-    if getattr(loss, "type_name", "") != "clipped":
-        return ""
-    if loss.ratio_to == "sampler_logprob_RT":
-        return "ratio_to"
-    return "sampler_correction" if loss.sampler_correction != "none" else ""
+    needs = loss.requires() if loss is not None else ()
+    return next((need.param for need in needs if need.signal == "sampler_logprob_RT" and need.param), "")
 
 
 def _one(part: Part, key: str) -> str:
@@ -78,7 +76,7 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
     Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
-    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+    for stage, part, spec in parts_of(reading, Clipped):
         entry, keys = uses_sampler(spec), cut(stage)
         if entry and keys:
             sampler = stage.of("sampler")[0]
@@ -142,7 +140,7 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     engine = reading.machine.get("rollout")
     if engine is None or engine.name != "hf":
         return
-    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+    for stage, part, spec in parts_of(reading, Clipped):
         if spec.sampler_correction != "none" and not cut(stage):
             yield Finding(
                 f"`sampler_correction: {spec.sampler_correction}` corrects nothing: the sampling engine is the model",

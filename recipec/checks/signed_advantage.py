@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import sqrt
-from typing import Any
 
 from recipec.checks.queries import (
     display_name,
@@ -19,6 +17,11 @@ from recipec.checks.queries import (
 from recipec.checks.reward_bounds import judged
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading, StageReading
+from recipec.spec.advantage import Advantage, Signed
+from recipec.spec.loss import Clipped
+from recipec.spec.reference import Lagged
+from recipec.spec.reward import Reward
+from recipec.spec.sampler import Sampler
 
 
 @check("RC464", "filter-against-sign", "warning")
@@ -35,9 +38,9 @@ def filter_against_sign(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         levels = stage.of("advantage")
         for part in stage.of("sampler"):
-            if not getattr(part.spec, "group_filter", None) or not levels:
+            if not isinstance(part.spec, Sampler) or part.spec.group_filter is None or not levels:
                 continue
-            if all(level.name == "signed" for level in levels):
+            if all(isinstance(level.spec, Advantage) and level.spec.compares is None for level in levels):
                 yield Finding(
                     f"stage `{stage.name}` samples again in place of groups that {display_name(levels[0])} would learn "
                     f"from",
@@ -65,17 +68,17 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
     DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (GRPO++).
     """
     for stage in reading.stages.values():
-        levels: list[Any] = [part for part in stage.of("advantage") if part.spec is not None]
-        penalty = sum(part.spec.weight * part.spec.negative for part in levels if part.name == "signed")
+        levels = stage.of("advantage")
+        signs = {part.path: part.spec for part in levels if isinstance(part.spec, Signed)}
+        penalty = sum(spec.weight * spec.negative for spec in signs.values())
         if stage.combine != "sum" or penalty >= 0:
             continue
         for part in levels:
-            size = group_size(stage, part.spec.group) if part.name == "group_relative" else None
-            if size is None or size < 2 or part.spec.scale != "std":
-                continue
-            most = abs(part.spec.weight) * (size - 1) / sqrt(size)
-            if most + penalty > 0:
-                sign = next(level for level in levels if level.name == "signed")
+            spec = part.spec
+            size = group_size(stage, spec.compares) if isinstance(spec, Advantage) and spec.compares else None
+            most = spec.largest_credit(size) if isinstance(spec, Advantage) and size and size >= 2 else None
+            if isinstance(spec, Advantage) and most is not None and most + penalty > 0:
+                sign = next(level for level in levels if level.path in signs)
                 yield Finding(
                     f"{display_name(part)} gives up to {most:.3g} in groups of {size}, "
                     f"and {display_name(sign)} charges a wrong answer {-penalty:g}",
@@ -84,7 +87,7 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
                         *related_span(reading, sign.path, "the sign, which it outvotes", key=True),
                     ),
                     why="the best of a group of wrong answers would be reinforced after all",
-                    help=f"set its `weight` below {-penalty * sqrt(size) / (size - 1):.3g}, or keep one of the two",
+                    help=f"set its `weight` below {-penalty * abs(spec.weight) / most:.3g}, or keep one of the two",
                     path=dotted((*part.path, "weight")),
                 )
 
@@ -100,10 +103,10 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
     Use instead: a threshold between the two.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025, and GraphIQ-VLM, whose format reward is this large.
     """
-    for stage, part, spec in parts_of(reading, "advantage", "signed"):
+    for stage, part, spec in parts_of(reading, Signed):
         rewards = stage.of("reward")
-        specs: list[Any] = [level.spec for level in rewards]
-        if spec.value not in {"reward_R", "score_R"} or None in specs:
+        specs = [level.spec for level in rewards if isinstance(level.spec, Reward)]
+        if spec.value not in {"reward_R", "score_R"} or len(specs) < len(rewards):
             continue
         counted = [one for one in specs if one.weight]
         if len(counted) < 2:
@@ -140,7 +143,7 @@ def wrong_sign(reading: Reading) -> Iterator[Finding]:
     Use instead: `positive: 1.0, negative: -1.0`.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025.
     """
-    for _, part, spec in parts_of(reading, "advantage", "signed"):
+    for _, part, spec in parts_of(reading, Signed):
         right, wrong = spec.weight * spec.positive, spec.weight * spec.negative
         if right == wrong == 0 or (right > wrong and right >= 0 >= wrong):
             continue
@@ -170,7 +173,7 @@ def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 3: the ratio is to the policy
     before the update; GraphIQ-VLM copies its adapter every 10 updates.
     """
-    for stage, part, spec in parts_of(reading, "loss", "clipped"):
+    for stage, part, spec in parts_of(reading, Clipped):
         references = stage.of("reference")
         if spec.ratio_to != "ref_logprob_RT" or _lagged(stage) or any(r.spec is None for r in references):
             continue
@@ -197,7 +200,7 @@ def never_refreshed(reading: Reading) -> Iterator[Finding]:
     Use instead: a smaller number, or `frozen`.
     References: GraphIQ-VLM, https://github.com/SwapniL-afk-now/GraphIQ-VLM, 2025: every 10 updates of some hundred.
     """
-    for stage, part, spec in parts_of(reading, "reference", "lagged"):
+    for stage, part, spec in parts_of(reading, Lagged):
         each = updates_per_step(stage)
         steps = stage.budget.steps if stage.budget is not None else None
         if each is None or steps is None or spec.sync_every_updates < steps * each:

@@ -1,17 +1,18 @@
-"""Every signal that is asked for is provided by something in its stage: RC204 to RC206, RC208 to RC212."""
+"""Every signal that is asked for is provided by something in its stage: RC204 to RC206, RC208 to RC211, RC214."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from recipec.checks.dataflow import Dataflow, dataflow, possible_providers, provided
+from recipec.checks.evaluation import answered
 from recipec.checks.queries import Spans, display_name, dotted, field_span, related_span, span_of, type_of
 from recipec.checks.signal_references import unfit
 from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
-from recipec.spec.recipe import PAIRED, SLOT, Evaluation
+from recipec.spec.recipe import SLOT
 
 _WITHOUT = {
     "by_tree_R": "without trees every row would be alone in its group and its credit would be its raw reward",
@@ -290,7 +291,7 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
     """
     for stage, _ in wired(reading):
         for part in stage.of("reward"):
-            if part.name == "environment" and not stage.of("environment"):
+            if part.spec is not None and part.spec.needs("rewards") and not stage.of("environment"):
                 yield Finding(
                     f"{display_name(part)} takes the environment's rewards, and this stage has no environment",
                     field_span(reading, part, "type"),
@@ -327,74 +328,4 @@ def credit_unread(reading: Reading) -> Iterator[Finding]:
                     help="set loss.type to `clipped`; the best answers are imitated in an `sft` stage with data "
                     "`rollouts`",
                     path=dotted(part.path),
-                )
-
-
-def answered(evaluation: Evaluation) -> bool:
-    """Whether an evaluation has the policy write answers: one of pairs alone does not."""
-    return set(evaluation.metrics) != {PAIRED}
-
-
-def environment_of(reading: Reading, name: str) -> Part | None:
-    """Return the environment that an evaluation asks: its own, or else that of the first `rl` stage."""
-    own = [part for part in reading.trials[name].parts if part.slot == "environment"]
-    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
-    return next(iter(own or (scoring.of("environment") if scoring else ())), None)
-
-
-@check("RC213", "evaluation-without-tasks")
-def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
-    """An evaluation takes its environment's own tasks, and there are none.
-
-    What it checks: data `environment` of an evaluation against the environment that it asks, its own or that of the
-    first `rl` stage.
-    Why it matters: nothing would say what the policy is asked to do.
-    Example: `evaluate: {dev: {data: {type: environment}}}` in a recipe whose environment is `search_qa`.
-    Use instead: data of a file; or an environment that brings tasks, such as `alfworld`.
-    """
-    for name, evaluation in reading.evaluate.items():
-        found = environment_of(reading, name)
-        if evaluation.data.type_name != "environment" or (found is not None and "tasks" in found.could_provide()):
-            continue
-        bringing = ", ".join(f"`{maker}`" for slot, maker in possible_providers("tasks", None) if slot == "environment")
-        yield Finding(
-            f"evaluation `{name}` takes the tasks of its environment, and "
-            + (f"`{found.name}` brings none" if found else "there is no environment"),
-            (
-                *span_of(reading, ("evaluate", name, "data", "type")),
-                *(related_span(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
-            ),
-            why="nothing would say what the policy is asked to do",
-            help=f"give data of a file; tasks of their own have {bringing}",
-            path=f"evaluate.{name}.data",
-        )
-
-
-@check("RC212", "reward-needs-training")
-def reward_needs_training(reading: Reading) -> Iterator[Finding]:
-    """An evaluation scores answers with a reward that exists only while training.
-
-    What it checks: rewards of evaluations, their own and those they take from the first `rl` stage, need nothing but
-    tasks and answers, and for the reward `environment` an environment: the evaluation's own or that stage's.
-    Why it matters: at an evaluation there is neither an old policy nor a reference to ask.
-    Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
-    Use instead: name under `reward` of the evaluation the rewards that judge answers.
-    """
-    scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
-    for name, evaluation in reading.evaluate.items():
-        own = {level: spec.type_name for level, spec in evaluation.reward.items()}
-        inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
-        for level, called in (own or inherited).items() if answered(evaluation) else ():
-            played = evaluation.environment is not None or bool(scoring and scoring.of("environment"))
-            if called == "kl_penalty" or (called == "environment" and not played):
-                path = ("evaluate", name, "reward", level) if own else ("evaluate", name)
-                origin = "" if own else f", which it takes from stage `{scoring.name if scoring else ''}`,"
-                lacks = "`kl_penalty` exists only in training" if called == "kl_penalty" else "it has no environment"
-                more = "" if called == "kl_penalty" else ", or give the evaluation an `environment`"
-                yield Finding(
-                    f"evaluation `{name}` cannot score with `{level}`{origin} since {lacks}",
-                    span_of(reading, path, key=True),
-                    why="an evaluation has tasks and answers, but no old policy and no reference",
-                    help=f"name under `reward` of the evaluation the rewards that judge answers{more}",
-                    path=dotted(path),
                 )

@@ -18,9 +18,8 @@ from recipec.lowering.inheritance import adapter_start, policies, reference_sett
 from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
 from recipec.spec.attention import Auto
 from recipec.spec.recipe import PAIRED, Evaluation, Recipe, Stage, weights_kind
+from recipec.spec.sampler import Sampler
 
-LIMITS = ("max_turn_length", "max_context_length", "max_completion_length")
-"""What of a sampler bounds the episodes of an evaluation."""
 ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",)}
 T = TypeVar("T")
 
@@ -101,7 +100,7 @@ def _resampled(
     name: str, stage: Stage, steps: Sequence[Node], drafts: Mapping[str, UnboundNode]
 ) -> tuple[Node | Loop, ...]:
     """Put what the total reward waits for into a loop of its own, where groups without a signal are sampled again."""
-    if stage.kind != "rl" or stage.sampler is None or getattr(stage.sampler, "group_filter", None) is None:
+    if stage.kind != "rl" or not isinstance(stage.sampler, Sampler) or stage.sampler.group_filter is None:
         return tuple(steps)
     inside = {provider_of("reward_R", drafts)}
     for node in reversed(steps):
@@ -209,24 +208,12 @@ def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, 
         "policy": dump(policy),
         "attention": dump(attention),
         # a greedy sampler has no space of its own: log-probabilities are then those of the plain logits
-        "temperature": (getattr(sampler, "temperature", 1.0) or 1.0),
-        "num_generations": rows_per_prompt(sampler),
-        "max_completion_length": getattr(longest, "max_completion_length", None),
+        "temperature": (sampler.temperature if isinstance(sampler, Sampler) else 1.0) or 1.0,
+        "num_generations": sampler.rows_per_prompt() if isinstance(sampler, Sampler) else 1,
+        "max_completion_length": longest.longest_completion() if isinstance(longest, Sampler) else None,
         "budget": dump(stage.budget),
         "reference": reference_settings(recipe, name, reference.type) if reference else None,
     }
-
-
-def rows_per_prompt(sampler: Any) -> int:
-    """Return how many trajectories a sampler makes of a prompt.
-
-    >>> from recipec.spec.sampler import Chain, Tree
-    >>> [rows_per_prompt(s) for s in (Chain(num_generations=4), Tree(trees=2, expansions=3, rounds=2, keep=5), None)]
-    [4, 10, 1]
-    """
-    if getattr(sampler, "type_name", "") == "tree":
-        return int(sampler.trees * (sampler.keep or 1 + sampler.expansions * sampler.rounds))
-    return int(getattr(sampler, "num_generations", 1))
 
 
 def _evaluation(recipe: Recipe, evaluation: Evaluation) -> EvaluationSpecs:
@@ -255,10 +242,19 @@ def _evaluation_dump(recipe: Recipe, name: str, specs: EvaluationSpecs) -> dict[
     made = dump(recipe.evaluate[name])
     made["reward"] = {level: dump(spec) for level, spec in specs.rewards.items()}
     made["environment"] = dump(specs.environment) if specs.environment else None
-    made["limits"] = {key: getattr(sampler, key, None) for key in LIMITS} if sampler else {}
+    made["limits"] = _limits(sampler) if isinstance(sampler, Sampler) else {}
     if specs.knowledge is not None:
         made["knowledge"] = dump(specs.knowledge)
     return made
+
+
+def _limits(sampler: Sampler) -> dict[str, int | None]:
+    """Return what bounds the episodes of an evaluation."""
+    return {
+        "max_turn_length": sampler.max_turn_length,
+        "max_context_length": sampler.max_context_length,
+        "max_completion_length": sampler.longest_completion(),
+    }
 
 
 def _first_rl(recipe: Recipe) -> Stage | None:

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from recipec.component import Component, Need, Section
 from recipec.signals import SIGNALS
+from recipec.spec.advantage import Advantage
 from recipec.spec.recipe import Stage
 from recipec.spec.reference import Frozen
+from recipec.spec.sampler import Sampler
 
 OPS = "recipec.runtime.objective.compiler_ops:"
 Place = Literal["before", "steps", "updates"]
 IMAGES = ("pixels_I", "image_row_I")
 _OF_EPISODES = ("gamma", "invalid_action_penalty")
-_OF_TOKENS = ("weight", "scale", "singleton", "epsilon")
-"""Parameters of `group_relative` that `token_relative` has, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _beside_policy(draft: UnboundNode, policy: Component) -> UnboundNode:
 def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> UnboundNode:
     keys = tuple(f"stages.{name}.reward.{level}.weight" for level in sorted(stage.reward))
     weights = {"weights": [level.params["weight"] for level in levels]}
-    steps = getattr(stage.sampler, "rows", "") == "step"
+    steps = isinstance(stage.sampler, Sampler) and stage.sampler.rows == "step"
     function, needs = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
     draft = _op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)
     return replace(draft, needs=(*draft.needs, *(("*reward_R", "reward_R", level.id) for level in levels)))
@@ -234,7 +234,8 @@ def _credit(name: str, stage: Stage) -> list[UnboundNode]:
     keys = (f"stages.{name}.advantage.combine",)
     if stage.combine == "per_token":
         levels = [
-            _token_level(_level(name, "advantage", level, spec)) for level, spec in sorted(stage.advantage.items())
+            _token_level(_level(name, "advantage", level, spec), spec)
+            for level, spec in sorted(stage.advantage.items())
         ]
         total = _op(name, "sum.advantage_RT", "sum_token_advantages", ("trained_RT",), ("advantage_RT",), keys=keys)
         more = (("*advantage_RT", "advantage_RT", level.id) for level in levels)
@@ -258,17 +259,18 @@ def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[t
         yield (parameter, "advantage_R", before) if parameter == "value_R" else (parameter, signal, source)
 
 
-def _token_level(level: UnboundNode) -> UnboundNode:
+def _token_level(level: UnboundNode, spec: Component) -> UnboundNode:
     """Let a level compare tokens: the same parameters, and the extent of each row beside its columns."""
+    assert isinstance(spec, Advantage), "the reader fills the slot `advantage` with such"
     needs = tuple(need for need in level.needs if need[0] in {"value_R", "group_R", "failed_R"})
     more = tuple((signal, signal, "") for signal in ("attend_RT", "trained_RT"))
-    params = {key: value for key, value in level.params.items() if key in _OF_TOKENS}
+    params = {key: value for key, value in level.params.items() if key in spec.token_params}
     op = replace(
         level,
         slot="compiler",
-        type="token_relative",
+        type=spec.over_tokens.rpartition(":")[2],
         spec=None,
-        impl="recipec.runtime.objective.advantage:token_relative",
+        impl=spec.over_tokens,
         params=params,
     )
     return replace(op, needs=(*needs, *more), outputs=("advantage_RT",))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from recipec.graph import Graph, Input, Loop, Node, Removal, StageGraph, Value
+from recipec.spec.sampler import Sampler
 
 Rewrite = Callable[[StageGraph], StageGraph]
 OLD_PASS, REFERENCE_PASS = "the old-policy pass", "the reference pass"
@@ -128,10 +129,10 @@ def one_update(stage: StageGraph) -> bool:
         return False
     if budget["rows_per_update"] is not None:
         sampler = _node(stage, "sampler")
+        spec = sampler.spec if sampler is not None else None
         # only trajectories have a number of rows that is known before they are sampled
-        known = sampler is not None and sampler.type == "chain" and sampler.params["rows"] == "trajectory"
-        rows = (budget["prompts_per_step"] or 0) * stage.settings["num_generations"]
-        return bool(known and budget["rows_per_update"] >= rows)
+        rows = spec.group_size("by_prompt_R") if isinstance(spec, Sampler) else None
+        return rows is not None and bool(budget["rows_per_update"] >= (budget["prompts_per_step"] or 0) * rows)
     if budget["prompts_per_update"] is not None:
         return bool(budget["prompts_per_update"] >= (budget["prompts_per_step"] or 0))
     return bool((budget["updates_per_step"] or 1) == 1)

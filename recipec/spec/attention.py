@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
 
@@ -10,8 +10,14 @@ WORTH = 1.1
 """Least ideal speed-up for which `auto` takes a forest: the measured one is at least 0.9 of the ideal one."""
 
 
+class Attention(Component):
+    """Base class of attention types."""
+
+    slot: ClassVar[str] = "attention"
+
+
 @component("attention", impl="recipec.runtime.attention.dense:DenseAttention")
-class Dense(Component):
+class Dense(Attention):
     """Rows padded to one width: every model can do it.
 
     References:
@@ -22,7 +28,7 @@ class Dense(Component):
 
 
 @component("attention", impl="recipec.runtime.attention.packed:PackedAttention")
-class Packed(Component):
+class Packed(Attention):
     """Rows end to end in one sequence without padding, each seeing only itself.
 
     References:
@@ -33,7 +39,7 @@ class Packed(Component):
 
 
 @component("attention", impl="recipec.runtime.attention.auto:AutoAttention")
-class Auto(Component):
+class Auto(Attention):
     """Let the compiler choose by the operations that it predicts, or the first rows where those decide, and say why.
 
     `trie` where that saves a tenth and the model certifies, else `packed`, else `dense`; the numbers are the same.
@@ -46,7 +52,7 @@ class Auto(Component):
 
 
 @component("attention", impl="recipec.runtime.attention.trie_attention:TrieAttention")
-class Trie(Component):
+class Trie(Attention):
     """All rows of a forward pass merged into a forest of their prefixes: each unique token is computed once.
 
     Exact for every model that certifies: log-probabilities and gradients are those of the rows alone.
@@ -62,7 +68,7 @@ class Trie(Component):
 
 
 @component("attention", requires=("by_prompt_R",), impl="recipec.runtime.attention.trie_attention:SharedPrefix")
-class SharedPrefix(Component):
+class SharedPrefix(Attention):
     """One shared prompt a group, then its answers: the trie's two-level form.
 
     References:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -25,8 +25,10 @@ class Columns(Section):
     )
 
 
-class _Rows(Component):
-    """What every source of rows can say."""
+class Data(Component):
+    """Base class of data sources."""
+
+    slot: ClassVar[str] = "data"
 
     max_length: int | None = param(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
     overlong: Literal["error", "drop", "truncate"] = param(
@@ -36,7 +38,7 @@ class _Rows(Component):
     limit: int | None = param(None, "Use at most this many rows, the first ones.", unit="rows", ge=1)
 
 
-class _Prompts(_Rows):
+class _Prompts(Data):
     """What a source that writes prompts can say."""
 
     system: str | None = param(None, "System message of prompts without one; before a plain text, as text.")
@@ -104,7 +106,7 @@ class ReasoningGym(_Prompts):
     state=True,
     uses=("policy",),
 )
-class Rollouts(_Rows):
+class Rollouts(Data):
     """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling).
 
     References:
@@ -127,7 +129,7 @@ class Rollouts(_Rows):
     state=True,
     uses=("environment",),
 )
-class EnvironmentTasks(_Rows):
+class EnvironmentTasks(Data):
     """Tasks that the stage's environment brings itself.
 
     References:

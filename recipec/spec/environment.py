@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
@@ -11,8 +11,10 @@ from recipec.component import Component, PathRef, Section, component, param, whe
 _WORLD = ("state_key", "admissible_actions", "rewards", "tasks")
 
 
-class _Turns(Component):
-    """What every environment can say."""
+class Environment(Component):
+    """Base class of environments."""
+
+    slot: ClassVar[str] = "environment"
 
     max_turns: int = param(50, "Turns of an episode.", unit="turns", ge=1)
     timeout: float = param(
@@ -20,7 +22,7 @@ class _Turns(Component):
     )
 
 
-class _Shown(_Turns):
+class _Shown(Environment):
     """What an environment can say whose states are shown to the policy in a prompt."""
 
     history: int | Literal["append_only"] = param(
@@ -71,7 +73,7 @@ class Retriever(Section):
     impl="recipec.runtime.environment.search_qa:SearchQa",
     uses=("policy",),
 )
-class SearchQa(_Turns):
+class SearchQa(Environment):
     """The search dialogue of Search-R1 and Tree-GRPO: think, search, read, answer.
 
     Three things depart from the authors' code, on purpose: ids stay exactly as they were sampled, up to the token that

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
+
+
+class Grouping(Component):
+    """Base class of groupings."""
+
+    slot: ClassVar[str] = "grouping"
 
 
 @component(
@@ -13,7 +19,7 @@ from recipec.component import Component, component, param
     provides=("by_anchor_R",),
     impl="recipec.runtime.objective.grouping:anchor_state",
 )
-class AnchorState(Component):
+class AnchorState(Grouping):
     r"""Group the steps of one prompt that started from the same environment state.
 
     ``exact``: equal text, equal numbers (1 and 1.0 are), equal lists and mappings; a rectangular nested list of

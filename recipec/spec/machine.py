@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import SerializeAsAny
 
 from recipec.component import Component, Section, component, param
+
+
+class TrainEngine(Component):
+    """Base class of training engines."""
+
+    slot: ClassVar[str] = "machine"
+
+
+class RolloutEngine(Component):
+    """Base class of rollout engines."""
+
+    slot: ClassVar[str] = "machine"
 
 
 @component(
@@ -14,7 +26,7 @@ from recipec.component import Component, Section, component, param
     impl="recipec.runtime.training.local:LocalEngine",
     uses=("policy", "optimizer"),
 )
-class Local(Component):
+class Local(TrainEngine):
     """Train in this process, on one device.
 
     References:
@@ -29,7 +41,7 @@ class Local(Component):
     "machine",
     uses=("policy", "optimizer"),
 )
-class Deepspeed(Component):
+class Deepspeed(TrainEngine):
     """Train under DeepSpeed on several devices."""
 
     type: Literal["deepspeed"] = "deepspeed"
@@ -44,7 +56,7 @@ class Deepspeed(Component):
     impl="recipec.runtime.rollout.hf_engine:HfEngine",
     uses=("policy",),
 )
-class Hf(Component):
+class Hf(RolloutEngine):
     """Sample in this process with the model itself: a group's prompt is computed once.
 
     References:
@@ -62,7 +74,7 @@ class Hf(Component):
     "machine",
     uses=("policy",),
 )
-class Vllm(Component):
+class Vllm(RolloutEngine):
     """Sample with vLLM."""
 
     type: Literal["vllm"] = "vllm"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
+
+
+class Optimizer(Component):
+    """Base class of optimizers."""
+
+    slot: ClassVar[str] = "optimizer"
 
 
 @component(
@@ -14,7 +20,7 @@ from recipec.component import Component, component, param
     state=True,
     uses=("policy",),
 )
-class Adamw(Component):
+class Adamw(Optimizer):
     """Adam with decoupled weight decay, a schedule and a bound on the gradient.
 
     References:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -88,6 +88,12 @@ class Images(Section):
         return self
 
 
+class Policy(Component):
+    """Base class of policies."""
+
+    slot: ClassVar[str] = "policy"
+
+
 @component(
     "policy",
     requires=("tokens_RT", "attend_RT", "trained_RT"),
@@ -96,7 +102,7 @@ class Images(Section):
     state=True,
     uses=("attention",),
 )
-class CausalLm(Component):
+class CausalLm(Policy):
     """Any Hugging Face decoder.
 
     References:
@@ -121,7 +127,7 @@ class CausalLm(Component):
     state=True,
     uses=("attention",),
 )
-class VisionLm(Component):
+class VisionLm(Policy):
     """Hugging Face image-text models of the families Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM.
 
     An image is encoded once in a forward pass, however many rows show it.

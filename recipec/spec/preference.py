@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recipec.component import Component, PathRef, SignalRef, component, param
+
+
+class Preference(Component):
+    """Base class of preferences."""
+
+    slot: ClassVar[str] = "preference"
 
 
 @component(
@@ -15,7 +21,7 @@ from recipec.component import Component, PathRef, SignalRef, component, param
     state=True,
     uses=("policy",),
 )
-class BestVsWorst(Component):
+class BestVsWorst(Preference):
     """Pair the best with the worst row of each prompt of an earlier stage's rollouts.
 
     References:
@@ -28,7 +34,7 @@ class BestVsWorst(Component):
     max_pairs: int | None = param(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
 
 
-class _Facts(Component):
+class Facts(Preference):
     """What a graph of facts decides, and which pairs are left out."""
 
     topic: str | None = param(
@@ -55,7 +61,7 @@ class _Facts(Component):
     state=True,
     uses=("policy", "knowledge", "sampler"),
 )
-class KgRag(_Facts):
+class KgRag(Facts):
     r"""Prefer the answer written with retrieved facts over the one written without.
 
     Entities of the question are looked up in the graph, the triples around them are written out and put before the
@@ -96,7 +102,7 @@ class KgRag(_Facts):
     state=True,
     uses=("policy", "knowledge", "sampler"),
 )
-class KgRank(_Facts):
+class KgRank(Facts):
     r"""Prefer the answer that the graph supports best over the one it supports least.
 
     The policy answers each prompt several times; the claims of each answer are held against the graph:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recipec.component import Component, OriginRef, component, param
 
 _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
+
+
+class Reference(Component):
+    """Base class of reference models."""
+
+    slot: ClassVar[str] = "reference"
 
 
 @component(
@@ -17,7 +23,7 @@ _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
     state=True,
     uses=("policy",),
 )
-class Frozen(Component):
+class Frozen(Reference):
     """The policy as it entered the stage; the compiler picks the cheapest sound way to keep it.
 
     References:
@@ -36,7 +42,7 @@ class Frozen(Component):
     state=True,
     uses=("policy",),
 )
-class Lagged(Component):
+class Lagged(Reference):
     """A copy of the policy, refreshed every so many updates.
 
     References:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -14,10 +14,49 @@ TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
 """What may stand between angle brackets."""
 
 
-class _Level(Component):
-    """What every reward level can say."""
+class Answer(NamedTuple):
+    """Where the answer stands in a completion, and what may be answered.
+
+    Example: ``Answer("answer", ("cat", "dog"), "label")``.
+    """
+
+    tag: str | None
+    """The last `<TAG>…</TAG>`; the whole completion if absent."""
+    labels: tuple[str, ...] = ()
+    """Empty: any text."""
+    column: str = ""
+    """Column of the data with the right answer; empty where the level reads none."""
+
+
+class Reward(Component):
+    """Base class of reward levels."""
+
+    slot: ClassVar[str] = "reward"
+    outcomes: ClassVar[tuple[str, str] | None] = None
+    """Parameters with the only two values that the level gives, that of a good row first."""
+    judges: ClassVar[bool] = False
+    """Whether right answers get the first of ``outcomes`` and wrong ones the second."""
+    asks_tasks: ClassVar[bool] = False
+    """Whether the level asks each task for its own verifier."""
 
     weight: float = param(1.0, "Factor of this level in the row's reward.")
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the least and the most that the level gives, before its weight; ``None`` where nothing bounds it.
+
+        >>> ExactMatch(correct=7, wrong=-1).bounds(), Verifier().bounds()
+        ((-1.0, 7.0), None)
+        """
+        values = self.outcome_values()
+        return (min(values), max(values)) if values is not None else None
+
+    def answer_in(self) -> Answer | None:
+        """Return how the level finds the answer in a completion; ``None`` where it reads the whole, or no text."""
+        return None
+
+    def outcome_values(self) -> tuple[float, float] | None:
+        """Return the values of ``outcomes``."""
+        return None if self.outcomes is None else (getattr(self, self.outcomes[0]), getattr(self, self.outcomes[1]))
 
 
 @component(
@@ -27,15 +66,21 @@ class _Level(Component):
     impl="recipec.runtime.reward.rule_based:verifier",
     lowered=("weight",),
 )
-class Verifier(_Level):
+class Verifier(Reward):
     """Ask the task's own verifier, as reasoning-gym tasks carry one.
 
     References:
         Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
     """
 
+    asks_tasks: ClassVar[bool] = True
+
     type: Literal["verifier"] = "verifier"
     tag: str | None = param(None, "Score the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+
+    def answer_in(self) -> Answer | None:
+        """Return the tag, where there is one."""
+        return Answer(self.tag) if self.tag else None
 
 
 @component(
@@ -45,7 +90,7 @@ class Verifier(_Level):
     impl="recipec.runtime.reward.rule_based:exact_match",
     lowered=("weight",),
 )
-class ExactMatch(_Level):
+class ExactMatch(Reward):
     """Compare the answer with a column of the task, after folding case and space.
 
     With ``labels`` the answer is the one of them that the text equals, or the only one that it names in whole words,
@@ -54,6 +99,9 @@ class ExactMatch(_Level):
     References:
         Rajpurkar et al., `SQuAD <https://arxiv.org/abs/1606.05250>`_, 2016.
     """
+
+    outcomes: ClassVar[tuple[str, str]] = ("correct", "wrong")
+    judges: ClassVar[bool] = True
 
     type: Literal["exact_match"] = "exact_match"
     answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
@@ -64,6 +112,10 @@ class ExactMatch(_Level):
     correct: float = param(1.0, "Value of a right answer.", unit="reward units")
     wrong: float = param(0.0, "Value of a wrong or missing answer.", unit="reward units")
 
+    def answer_in(self) -> Answer:
+        """Return tag, labels and column: what an F1 over labels needs."""
+        return Answer(self.tag, self.labels, self.answer)
+
 
 @component(
     "reward",
@@ -72,12 +124,14 @@ class ExactMatch(_Level):
     impl="recipec.runtime.reward.rule_based:regex_format",
     lowered=("weight",),
 )
-class RegexFormat(_Level):
+class RegexFormat(Reward):
     """Reward a completion that matches a regular expression from start to end.
 
     References:
         DeepSeek-AI, `DeepSeek-R1 <https://arxiv.org/abs/2501.12948>`_, 2025: its format reward.
     """
+
+    outcomes: ClassVar[tuple[str, str]] = ("match", "mismatch")
 
     type: Literal["regex_format"] = "regex_format"
     pattern: str = param(..., "Regular expression (Python's `re`, DOTALL); a bounded time is given to each match.")
@@ -101,7 +155,7 @@ class RegexFormat(_Level):
     impl="recipec.runtime.reward.sections:sections",
     lowered=("weight",),
 )
-class Sections(_Level):
+class Sections(Reward):
     r"""Reward the shape of a reasoned answer: reasoning in one tag, the answer in the next, sections inside.
 
     .. math:: r = w + b\,[\text{nothing between the tags}] + s\,\frac{\text{sections present}}{\text{sections asked}}
@@ -124,6 +178,16 @@ class Sections(_Level):
     complete: float = param(0.3, "Value s of all sections; a share of it for some.", unit="reward units")
     malformed: float = param(-0.5, "Value of any other shape.", unit="reward units")
 
+    def bounds(self) -> tuple[float, float]:
+        """Return the least and the most: a malformed answer, or a well-formed one with what is added to it.
+
+        >>> Sections().bounds()
+        (-0.5, 1.0)
+        """
+        more = (self.nothing_between, self.complete)
+        least, most = (self.well_formed + sum(pick(0.0, value) for value in more) for pick in (min, max))
+        return min(self.malformed, least), max(self.malformed, most)
+
 
 @component(
     "reward",
@@ -132,7 +196,7 @@ class Sections(_Level):
     impl="recipec.runtime.reward.rule_based:length",
     lowered=("weight",),
 )
-class Length(_Level):
+class Length(Reward):
     r"""Penalise completions that come near the limit.
 
     .. math:: 0 \text{ up to } L - c;\ (L - c - n)/c \text{ up to } L;\ -1 \text{ beyond}
@@ -145,6 +209,10 @@ class Length(_Level):
     max_length: int = param(..., "Length L from which the penalty is -1.", unit="tokens", ge=1)
     soft: int = param(0, "Length c of the slope before it.", unit="tokens", ge=0)
 
+    def bounds(self) -> tuple[float, float]:
+        """Return -1 and 0."""
+        return -1.0, 0.0
+
 
 @component(
     "reward",
@@ -153,12 +221,15 @@ class Length(_Level):
     impl="recipec.runtime.reward.math_verify:MathVerify",
     lowered=("weight",),
 )
-class MathVerify(_Level):
+class MathVerify(Reward):
     """Compare mathematical answers for equality, in processes that are killed when they hang.
 
     References:
         Hugging Face, `Math-Verify <https://github.com/huggingface/Math-Verify>`_.
     """
+
+    outcomes: ClassVar[tuple[str, str]] = ("correct", "wrong")
+    judges: ClassVar[bool] = True
 
     type: Literal["math_verify"] = "math_verify"
     answer: str = param("answer", "Column with the right answer, as LaTeX or a plain expression.")
@@ -174,7 +245,7 @@ class MathVerify(_Level):
     impl="recipec.runtime.reward.function:Function",
     lowered=("weight",),
 )
-class Function(_Level):
+class Function(Reward):
     """Call a function of the user's own file, named under the recipe's `use`; None counts as 0.
 
     ``f(prompts, completions, **columns)`` as in TRL, or
@@ -199,7 +270,7 @@ class Function(_Level):
     impl="recipec.runtime.reward.rule_based:kl_penalty",
     lowered=("weight",),
 )
-class KlPenalty(_Level):
+class KlPenalty(Reward):
     r"""Charge a row for its distance from the reference: KL in the reward.
 
     .. math:: r = -\beta \sum_t k(\log\pi_{old}(t), \log\pi_{ref}(t))
@@ -221,7 +292,7 @@ class KlPenalty(_Level):
     lowered=("weight",),
     uses=("policy",),
 )
-class AnswerMatch(_Level):
+class AnswerMatch(Reward):
     """Score an answer of the search dialogue by exact match or F1, and its format by a state machine.
 
     The format is ``(think, search, information)*, think, answer``: balanced tags, no text between them, nothing after
@@ -266,7 +337,7 @@ class AnswerMatch(_Level):
     impl="recipec.runtime.reward.rule_based:environment",
     lowered=("weight", "gamma", "invalid_action_penalty"),
 )
-class Environment(_Level):
+class Environment(Reward):
     r"""Take the environment's own reward; with it come the score of each episode and the return of each step.
 
     .. math:: R_t = r_t + \gamma R_{t+1}, \quad S = \sum_t r_t
@@ -294,7 +365,7 @@ class Environment(_Level):
     lowered=("weight",),
     uses=("knowledge",),
 )
-class KgConsistency(_Level):
+class KgConsistency(Reward):
     r"""Reward what a graph of facts supports, and charge for what it speaks against.
 
     .. math:: r = \sum_{claims} v \text{ or their mean, within } \pm cap,\quad
@@ -319,3 +390,15 @@ class KgConsistency(_Level):
         None, "Column that names what the question is about; the question's own text is searched if absent."
     )
     top_k: int = param(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the least and the most of a claim, or of an answer without one; a sum is bounded by `cap` alone."""
+        values = [self.supported, self.contradicted, self.unknown]
+        if self.cap is not None:
+            values = [-self.cap, self.cap] if self.average == "sum" else [self._capped(value) for value in values]
+        elif self.average == "sum":
+            return None
+        return min(*values, self.silent), max(*values, self.silent)
+
+    def _capped(self, value: float) -> float:
+        return value if self.cap is None else max(-self.cap, min(self.cap, value))

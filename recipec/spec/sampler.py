@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from abc import abstractmethod
+from typing import ClassVar, Literal
 
 from recipec.component import Component, Section, component, param, when
 
@@ -27,8 +28,10 @@ class GroupFilter(Section):
     max_tries: int = param(10, "Samplings of one step at most; the last one keeps every group.", ge=1)
 
 
-class _Sampling(Component):
-    """What every sampler can say."""
+class Sampler(Component):
+    """Base class of samplers."""
+
+    slot: ClassVar[str] = "sampler"
 
     temperature: float = param(
         1.0, "Divides the logits, here and in every log-probability of the stage; 0 is greedy.", ge=0, le=100
@@ -49,6 +52,40 @@ class _Sampling(Component):
     )
     group_filter: GroupFilter | None = param(None, "Sample again in place of groups that carry no signal.")
 
+    @abstractmethod
+    def rows_per_prompt(self) -> int:
+        """Return how many trajectories of a prompt are trained on.
+
+        >>> Chain(num_generations=4).rows_per_prompt(), Tree(trees=2, expansions=3, rounds=2, keep=5).rows_per_prompt()
+        (4, 10)
+        """
+
+    def branches(self) -> tuple[int, int]:
+        """Return how many episodes of a prompt start at the prompt, and how many later branch off each of these.
+
+        >>> Chain(num_generations=4).branches(), Tree(trees=2, expansions=3, rounds=2).branches()
+        ((4, 0), (2, 6))
+        """
+        return self.rows_per_prompt(), 0
+
+    def group_size(self, signal: str) -> int | None:
+        """Return how many rows share a value of a grouping signal; ``None`` where only a run can tell.
+
+        >>> Chain(num_generations=4).group_size("by_prompt_R"), Tree().group_size("by_tree_R")
+        (4, 3)
+        """
+        if self.rows != "trajectory":
+            return None
+        return {"episode_id_R": 1, **dict.fromkeys(("by_prompt_R", "prompt_id_R"), self.rows_per_prompt())}.get(signal)
+
+    def longest_completion(self) -> int | None:
+        """Return the most tokens of a completion, where no environment answers; ``None`` where nothing bounds it."""
+        return None
+
+    def longest_turn(self) -> int | None:
+        """Return the most tokens of one turn of an episode; ``None`` where nothing bounds it."""
+        return self.max_turn_length or self.longest_completion()
+
 
 @component(
     "sampler",
@@ -59,7 +96,7 @@ class _Sampling(Component):
     uses=("policy", "rollout_engine", "environment"),
     draws=True,
 )
-class Chain(_Sampling):
+class Chain(Sampler):
     """Sample independent completions of each prompt, or independent episodes where there is an environment.
 
     References:
@@ -73,6 +110,14 @@ class Chain(_Sampling):
     )
     min_completion_length: int = param(0, "No end-of-sequence token before this length.", unit="tokens", ge=0)
 
+    def rows_per_prompt(self) -> int:
+        """Return every completion."""
+        return self.num_generations
+
+    def longest_completion(self) -> int:
+        """Return the bound of completions."""
+        return self.max_completion_length
+
 
 @component(
     "sampler",
@@ -83,7 +128,7 @@ class Chain(_Sampling):
     uses=("policy", "rollout_engine", "environment"),
     draws=True,
 )
-class Tree(_Sampling):
+class Tree(Sampler):
     """Sample search trees: chains that branch off earlier turns.
 
     Each prompt gets M trees of one chain; in each of L rounds, N nodes of a tree are drawn and a chain is grown from
@@ -118,3 +163,22 @@ class Tree(_Sampling):
         "Which nodes are expanded: drawn uniformly (published), or by how unsure the policy was, or by reward.",
     )
     max_turn_length: int = param(500, "Longest turn.", unit="tokens", ge=1)
+
+    @property
+    def leaves(self) -> int:
+        """Leaves of one tree, before ``keep``."""
+        return 1 + self.expansions * self.rounds
+
+    def rows_per_prompt(self) -> int:
+        """Return the leaves that are kept, of all trees."""
+        return self.trees * min(self.keep or self.leaves, self.leaves)
+
+    def branches(self) -> tuple[int, int]:
+        """Return the trees, and the expansions of each."""
+        return self.trees, self.leaves - 1
+
+    def group_size(self, signal: str) -> int | None:
+        """Return the leaves of a tree, or of a prompt's trees."""
+        if signal == "by_tree_R" and self.rows == "trajectory":
+            return self.rows_per_prompt() // self.trees
+        return super().group_size(signal)

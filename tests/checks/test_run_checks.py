@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from recipec import component as components
 from recipec.checks import run_checks
 from recipec.checks.run_checks import check_all
-from recipec.component import Component, component
+from recipec.component import Component, SignalRef, component, param
 from recipec.diagnostics.model import Diagnostic
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
 from recipec.reading.recipe import read_recipe
+from recipec.spec.advantage import Advantage
+from recipec.spec.sampler import Sampler
 
 GOOD = """\
 recipec: 1
@@ -60,6 +62,7 @@ FAULTS = (
     ("explore.from", "from: imitate", "from: imitat", "RC301"),
     ("explore.sampler", "top_p: 1.0", "top_p: 0.9", "RC405"),
     ("explore.reward.right", "correct: 1.0", "correct: 0.0", "RC411"),
+    ("explore.reward.right", "exact_match, correct: 1.0", "math_verify, correct: 0.0", "RC411"),
     ("explore.reward.long", "max_length: 256, soft", "max_length: 300, soft", "RC413"),
     ("explore.advantage", "group: by_prompt_R", "group: by_tree_R", "RC204"),
     ("explore.loss.clip", "epsilon_high: 0.28", "epsilon_high: 0.1", "RC421"),
@@ -195,7 +198,7 @@ def test_credit_of_tokens_with_a_ratio_of_rows(plug_in: Callable[..., Any]) -> N
     """A plug-in that gives credit to each token is warned of under a ratio of whole rows, not of tokens."""
 
     @plug_in("advantage", requires=("reward_R",), provides=("advantage_RT",), impl="nowhere:fine")
-    class Fine(Component):
+    class Fine(Advantage):
         """Credit each token."""
 
         type: Literal["fine"] = "fine"
@@ -210,10 +213,58 @@ def test_a_component_without_an_implementation(plug_in: Callable[..., Any]) -> N
     """A plug-in that is declared and leaves the work to its next version is refused with those that do it."""
 
     @plug_in("advantage", requires=("reward_R",), provides=("advantage_RT",))
-    class Later(Component):
+    class Later(Advantage):
         """Credit rows some day."""
 
         type: Literal["later"] = "later"
 
     (found,) = diagnose(GOOD.replace("{type: group_relative, group: by_prompt_R}", "{type: later}"))
     assert (found.code, "`group_relative`" in (found.help or "")) == ("RC501", True)
+
+
+def test_a_plug_in_that_compares_groups_of_one(plug_in: Callable[..., Any]) -> None:
+    """A level of a plug-in is warned of groups of one, and refused where it says that such a row is worth nothing."""
+
+    @plug_in("advantage", requires=("value_R", "group_R"), provides=("advantage_R",), impl="nowhere:ranked")
+    class Ranked(Advantage):
+        """Credit each row with its rank."""
+
+        type: Literal["ranked"] = "ranked"
+        group: SignalRef = param("by_prompt_R", "Rows that are compared.")
+
+    @plug_in("advantage", requires=("value_R", "group_R"), provides=("advantage_R",), impl="nowhere:ranked")
+    class Centred(Advantage):
+        """Credit each row with its distance from the group's middle."""
+
+        type: Literal["centred"] = "centred"
+        group: SignalRef = param("by_prompt_R", "Rows that are compared.")
+
+        @property
+        def alone(self) -> Literal["zero"]:
+            """Nothing: a row alone is the middle."""
+            return "zero"
+
+    single = GOOD.replace("num_generations: 8", "num_generations: 1")
+    for name, code in (("ranked", "RC401"), ("centred", "RC402")):
+        level = f"{{type: {name}, group: by_prompt_R}}"
+        assert diagnose(GOOD.replace("{type: group_relative, group: by_prompt_R}", level)) == []
+        assert [d.code for d in diagnose(single.replace("{type: group_relative, group: by_prompt_R}", level))] == [code]
+
+
+def test_a_class_that_cannot_fill_its_slot_is_refused(plug_in: Callable[..., Any]) -> None:
+    """A component must subclass the base class of its slot, and answer what nobody else can."""
+
+    class Loose(Component):
+        """Credit rows."""
+
+        type: Literal["loose"] = "loose"
+
+    class Unsized(Sampler):
+        """Sample some rows."""
+
+        type: Literal["unsized"] = "unsized"
+
+    with pytest.raises(TypeError, match=r"must subclass the base class of its slot, in `recipec.spec.advantage`"):
+        plug_in("advantage", impl="nowhere:loose")(Loose)
+    with pytest.raises(TypeError, match="does not define `rows_per_prompt`"):
+        plug_in("sampler", impl="nowhere:unsized")(Unsized)

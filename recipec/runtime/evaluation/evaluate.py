@@ -29,6 +29,7 @@ from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams as Drawing
 from recipec.spec.recipe import PAIRED, Sampling
+from recipec.spec.reward import Answer, Reward
 
 P = TypeVar("P", bound=Part)
 
@@ -235,21 +236,20 @@ def scored_by_task(
     rows: Mapping[str, Any],
     reward_R: torch.Tensor,
     levels: Mapping[str, torch.Tensor],
-    specs: Mapping[str, Component],
+    specs: Mapping[str, Reward],
 ) -> Scored:
     """Gather what the metrics are computed from: scores of episodes, their answers, the right ones, means of levels."""
     rewards, texts = by_task(rows, reward_R)
     specs = dict(sorted(specs.items()))
-    labelled = next((spec for spec in specs.values() if spec.type_name == "exact_match"), None)
-    reader: Any = labelled or next((spec for spec in specs.values() if getattr(spec, "tag", None)), None)
-    tag, labels = getattr(reader, "tag", None), getattr(reader, "labels", ())
-    column = getattr(labelled, "answer", "")
+    answers = [answer for spec in specs.values() if (answer := spec.answer_in()) is not None]
+    reader = next((answer for answer in answers if answer.column), next(iter(answers), None))
+    tag, labels, column = reader or Answer(None)
     means = {level: _mean_of(value_R, ~rows["error_R"]) for level, value_R in levels.items()}
-    facts = [means[level] for level in levels if specs[level].type_name == "kg_consistency"]
+    facts = [means[level] for level in levels if specs[level].needs("knowledge")]
     return Scored(
         rewards=rewards,
         answers=[[label_of(text, tag, labels) if reader else text.strip() for text in task] for task in texts],
-        right=[right_labels(task, column, labels) for task in rows["prompt_P"]] if labelled else (),
+        right=[right_labels(task, column, labels) for task in rows["prompt_P"]] if column else (),
         labels=labels,
         levels=means,
         consistency=mean(facts) if facts else math.nan,

@@ -113,7 +113,7 @@ class Embedder:
         return made
 
 
-def resembling(spec: specs.Graph, context: StageContext) -> Embedder | None:
+def resembling(spec: specs.Knowledge, context: StageContext) -> Embedder | None:
     """Read the model that a recipe names, if it names one.
 
     Raises:

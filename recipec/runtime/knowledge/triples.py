@@ -46,7 +46,7 @@ class Triples(KnowledgeGraph):
         super().__init__(source, reads(spec), resembling(spec, context), spec.min_similarity)
 
 
-def reads(spec: specs.Graph) -> Reads:
+def reads(spec: specs.Knowledge) -> Reads:
     """Return what every graph of a recipe says about its reading."""
     return Reads(Names(spec.names), spec.say, spec.relations, spec.closed, spec.functional, spec.language)
 
