@@ -1,9 +1,8 @@
 """Who may import whom: the arrows as a table, and the proof that validation needs no torch."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parent.parent / "recipec"
 # A folder or loose file may import itself, what it lists, and nothing else of ours; read from top to bottom.
@@ -82,37 +81,88 @@ def layer(name: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = ("recipec", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def dependencies(path: Path) -> set[str]:
+    """Modules of ours that a file imports when it runs, wherever in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in typing:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return (found & MODULES) - {module(path)}
+
+
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
+MODULES = {module(path) for path in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_arrows_point_one_way(path: Path) -> None:
+def place(path: Path) -> str:
+    """A file's path inside the package."""
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def test_arrows_point_one_way() -> None:
     """A file imports only layers below its own."""
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     existing = {p.name.removesuffix(".py") for p in PACKAGE.iterdir()}
-    asked = {layer(name) for name in imports(path) if name.startswith("recipec.")} & existing
+    offenders = []
+    for path in FILES:
+        own = place(path).partition("/")[0].removesuffix(".py")
+        used = {layer(name) for name in imports(path) if name.startswith("recipec.")} & existing
+        lazy = {to for (where, to) in UPWARDS if where == place(path)}
+        offenders += [f"{place(path)} imports {name}" for name in used - ALLOWED[own] - {own} - lazy]
+    assert offenders == []
 
-    lazy = {to for (place, to) in UPWARDS if place == path.relative_to(PACKAGE).as_posix()}
-    assert asked - ALLOWED[own] - {own} - lazy == set()
+
+def test_no_import_circle() -> None:
+    """Files do not import each other in a circle, not even inside of functions; annotations may name anything."""
+    graph = {
+        module(path): dependencies(path) - {f"recipec.{to}" for (where, to) in UPWARDS if where == place(path)}
+        for path in FILES
+    }
+    TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_heavy_packages_live_in_the_runtime(path: Path) -> None:
+def test_heavy_packages_live_in_the_runtime() -> None:
     """Nothing outside `runtime/` names torch and its kin, not even inside a function."""
-    if path.relative_to(PACKAGE).parts[0] == "runtime":
-        return
-    found = {name.partition(".")[0] for name in imports(path)}
-
-    assert found & HEAVY == set()
+    outside = [path for path in FILES if not place(path).startswith("runtime/")]
+    heavy = {place(path): {name.partition(".")[0] for name in imports(path)} & HEAVY for path in outside}
+    assert {where: found for where, found in heavy.items() if found} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_one_door_for_each_dependency(path: Path) -> None:
+def test_one_door_for_each_dependency() -> None:
     """YAML, OmegaConf and Jinja are named in one file each; pickle in none."""
-    found = {name.partition(".")[0] for name in imports(path)}
-    for package, doors in DOORS.items():
-        place = path.relative_to(PACKAGE).as_posix()
-        assert package not in found or place in doors
+    offenders = [
+        f"{place(path)} imports {package}"
+        for path in FILES
+        for package in DOORS.keys() & {name.partition(".")[0] for name in imports(path)}
+        if place(path) not in DOORS[package]
+    ]
+    assert offenders == []
+
+
+def test_folders_say_what_they_hold() -> None:
+    """Every folder has a docstring, and at most ten files lie loose at the top of the package and of its runtime."""
+    for folder in (PACKAGE, PACKAGE / "runtime"):
+        assert len(list(folder.glob("*.py"))) <= 10, folder
+    silent = [
+        place(path)
+        for path in PACKAGE.rglob("__init__.py")
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert silent == []
 
 
 def test_nothing_runs_what_it_reads() -> None:

@@ -207,5 +207,7 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
             )
             for _, part in stage.parts():
                 part.after_update(stage.train_engine.updates)
-    stage.rollout_engine.update_weights()
+    stage.rollout_engine.forget()  # what it cached is of older weights
+    if not stage.rollout_engine.shares_weights:
+        stage.rollout_engine.update_weights()
     return statistics.mean(found)

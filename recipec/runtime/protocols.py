@@ -1,8 +1,7 @@
 """The seam between the loop and what computes a stage: who loads, samples, trains, answers and looks up.
 
 A new engine implements one of these protocols and its spec names it in ``impl``; nothing else changes.  They are
-complete: what is called on a part of a stage stands here, with a default where most implementations need none.
-Implementations subclass them, so that defaults are inherited and mypy compares the signatures.
+complete: what is called on a part of a stage stands here.  Implementations subclass them and inherit the defaults.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from recipec.graph import Node
+    from recipec.runtime.attention.prefix_tree import TokensShared
     from recipec.runtime.batch import Batch, Task
     from recipec.runtime.environment.episode_state import EpisodeState, Turn
     from recipec.runtime.graph_runner import GraphRunner
@@ -46,16 +45,6 @@ class Part:
 
     def close(self) -> None:
         """Release processes, files and memory."""
-
-
-@dataclass(slots=True)
-class TokensShared:
-    """Counts the tokens of forward passes that share prefixes."""
-
-    dense_tokens: int = 0
-    """Tokens of the samples."""
-    tokens: int = 0
-    """Tokens that were computed."""
 
 
 class Attention(Part, ABC):
@@ -155,10 +144,6 @@ class Policy(Part, ABC):
         """Longest sequence in tokens."""
 
     @abstractmethod
-    def encode(self, text: str) -> list[int]:
-        """Encode text; nothing in it becomes a control token."""
-
-    @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids, control tokens included."""
 
@@ -240,7 +225,7 @@ class RolloutEngine(Part, ABC):
         """
 
     def update_weights(self) -> None:
-        """Take over the policy's weights after an update; what was cached of older weights is dropped."""
+        """Take over the policy's weights after the updates of a step."""
 
     def forget(self) -> None:
         """Drop every cache that came with a completion; requests that still name one are computed again."""
@@ -375,10 +360,6 @@ class Knowledge(Part, ABC):
     @abstractmethod
     def out(self, entity: str) -> list[Triple]:
         """Return the facts that an entity is the subject of."""
-
-    @abstractmethod
-    def into(self, entity: str) -> list[Triple]:
-        """Return the facts that an entity is the object of."""
 
     @abstractmethod
     def ancestors(self, entity: str) -> frozenset[str]:

@@ -25,7 +25,7 @@ from recipec.runtime.attention.packed import PackedAttention
 from recipec.runtime.attention.trie_attention import TrieAttention
 from recipec.runtime.model import weights
 from recipec.runtime.model.logprob_head import TargetHiddenStates
-from recipec.runtime.protocols import Attention, Policy, Sharing, TokensShared
+from recipec.runtime.protocols import Attention, Policy, Sharing
 from recipec.spec.attention import WORTH
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class AutoAttention(Attention):
         return self.chosen.sharing
 
     @property
-    def shared(self) -> TokensShared | None:  # type: ignore[override]
+    def shared(self) -> prefix_tree.TokensShared | None:  # type: ignore[override]
         """Counts of the passes so far, where prefixes are shared."""
         return self.chosen.shared
 

@@ -19,6 +19,16 @@ from recipec.runtime.attention.kernels.tiling import Piece, Tiling, tile
 Ints = NDArray[np.int64]
 
 
+@dataclass(slots=True)
+class TokensShared:
+    """Counts the tokens of forward passes that share prefixes."""
+
+    dense_tokens: int = 0
+    """Tokens of the samples."""
+    tokens: int = 0
+    """Tokens that were computed."""
+
+
 @dataclass(frozen=True)
 class PrefixTree:
     """A forest of N unique tokens over R rows, in depth-first order.

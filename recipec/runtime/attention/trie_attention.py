@@ -17,7 +17,7 @@ from recipec.runtime.attention import interface, prefix_tree
 from recipec.runtime.attention.certification.cache import certificate
 from recipec.runtime.attention.kernels import flash
 from recipec.runtime.model.logprob_head import TargetHiddenStates
-from recipec.runtime.protocols import Attention, Policy, Sharing, TokensShared
+from recipec.runtime.protocols import Attention, Policy, Sharing
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
@@ -36,7 +36,7 @@ class TrieAttention(Attention):
         self.spec, self.context = spec, context
         self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")  # `auto` and `packed` have no kernels to choose
         self.layers = 0
-        self.shared: TokensShared = TokensShared()
+        self.shared: prefix_tree.TokensShared = prefix_tree.TokensShared()
         self._forests: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
 
     def again(self) -> TrieAttention:

@@ -84,10 +84,6 @@ class HfEngine(RolloutEngine):
                     found[number] = completions
         return found
 
-    def update_weights(self) -> None:
-        """Drop the keys and values of older weights; the weights themselves are the policy's."""
-        self.store.forget()
-
     def forget(self) -> None:
         """Drop every cache that came with a completion."""
         self.store.forget()
