@@ -120,7 +120,15 @@ def test_commands_exist(page: Path) -> None:
 def test_links_and_files_exist(page: Path) -> None:
     """Links into the repository, and files of it that a page names, lead somewhere."""
     text = page.read_text("utf-8")
-    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     files = re.findall(r"`((?:recipec|tests|docs|recipes|benchmarks|schemas)/[\w./]+)`", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
     assert [file for file in files if not (ROOT / file).exists()] == []
+    sections = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text)
+    assert [f"{to}#{name}" for to, name in sections if name not in anchors(page.parent / to if to else page)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Names under which the headings of a page can be linked."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
