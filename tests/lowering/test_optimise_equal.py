@@ -10,8 +10,8 @@ from support.small_recipes import MODEL, RL, rows
 from recipec.compile import check_recipe
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.run.options import Options
 from recipec.run.executor import run as execute
+from recipec.run.options import Options
 from recipec.run.progress import Progress
 
 ROWS = rows(

@@ -9,34 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_recipes import RL, ROWS, SFT
+from support.running_stages import running
+from support.small_recipes import RL, SFT
 
 from recipec.compile import compile_recipe
 from recipec.graph import Loop, Value
-from recipec.run.artifacts import RunFolder
-from recipec.run.options import Options, StageRun
-from recipec.run.progress import Progress
 from recipec.runtime import loop
-from recipec.runtime.build_stage import build, make_context
 from recipec.runtime.graph_runner import GraphRunner
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-REWARDS = "def score(prompts, completions, **columns):\n    return [float(len(text) % 3) for text in completions]\n"
 SHIPPED = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "algorithms")
-
-
-def running(folder: Path, recipe: str, closing: ExitStack) -> Any:
-    """Build the first stage of a recipe written into ``folder``."""
-    for name, text in {"r.yaml": recipe, "a.jsonl": ROWS, "rewards.py": REWARDS}.items():
-        (folder / name).write_text(text)
-    graph = compile_recipe(folder / "r.yaml").graph
-    assert graph is not None
-    options = Options(root=folder, out=folder / "run", use=[folder / "rewards.py"])
-    run = StageRun("digest", first=True, progress=Progress(quiet=True), stopped=lambda: False)
-    place = RunFolder(options.out)
-    place.begin(graph.stages[0].name, run.digest)
-    context = make_context(graph, graph.stages[0], place, options, run)
-    return build(graph, graph.stages[0], place, context, run, closing)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.relative_to(RECIPES).as_posix())

@@ -9,8 +9,8 @@ from support.tiny_models import byte_tokenizer, tiny_model
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.episode_state import EpisodeState
-from recipec.runtime.rollout.episodes import Growth, keys_of, roots, start_engine
 from recipec.runtime.rollout.engine import SamplingParams
+from recipec.runtime.rollout.episodes import Growth, keys_of, roots, start_engine
 
 
 def make_policy(kind="llama"):

@@ -1,5 +1,7 @@
 """Models of a few thousand weights, of every kind of cache, and a tokenizer of bytes."""
 
+from types import SimpleNamespace
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -57,3 +59,16 @@ def byte_tokenizer(*merged):
     inner.decoder = decoders.ByteLevel()
     special = {"pad_token": "<pad>", "eos_token": "<eos>"}
     return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
+def sampling_policy(model, tokenizer, stop_ids):
+    """What of a policy an engine and a sampler read, around a model."""
+    positions = model.config.get_text_config().max_position_embeddings
+    return SimpleNamespace(
+        model=model,
+        tokenizer=tokenizer,
+        stop_ids=frozenset(stop_ids),
+        max_positions=positions,
+        image_encoder=None,
+        image_store=None,
+    )

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.gymnasium import Gymnasium
 from recipec.runtime.environment.episode_state import Turn
+from recipec.runtime.environment.gymnasium import Gymnasium
 from recipec.spec import environment as specs
 
 TAXI = next(name for name in gymnasium.registry if name.startswith("Taxi-"))

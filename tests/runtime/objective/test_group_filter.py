@@ -14,8 +14,8 @@ from recipec.graph import Loop, Node, Value, verify
 from recipec.graph_drawing import to_text
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.run.options import Options
 from recipec.run.executor import run as execute
+from recipec.run.options import Options
 from recipec.run.progress import Progress
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table

@@ -14,11 +14,10 @@ from recipec.runtime.attention import packed
 from recipec.runtime.context import StageContext
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout import gqa_decoding
-from recipec.runtime.rollout.engine import Request
+from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.rollout.kv_cache import CacheLayer, PrefillReader
 from recipec.runtime.rollout.stop_strings import StopStrings
-from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.rollout.token_sampling import draw, truncate
 from recipec.spec.machine import Hf as Spec
 

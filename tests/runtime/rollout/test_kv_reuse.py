@@ -9,10 +9,9 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 from recipec.runtime.attention import packed
 from recipec.runtime.rollout import kv_reuse
 from recipec.runtime.rollout.chain import ChainSampler
+from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.episodes import Growth, keys_of, roots
-from recipec.runtime.rollout.engine import Request
 from recipec.runtime.rollout.hf_engine import HfEngine
-from recipec.runtime.rollout.engine import SamplingParams
 from recipec.spec.machine import Hf as Spec
 from recipec.spec.sampler import Chain as ChainSpec
 

@@ -14,9 +14,8 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.model.causal_lm import Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
-from recipec.runtime.rollout.engine import Request
+from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
-from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.training.optimizer import AdamW, freeze
 from recipec.runtime.vision import certification
 from recipec.runtime.vision.vision_lm import VisionLm
