@@ -44,9 +44,9 @@ def test_component_page_is_complete() -> None:
 def test_keys_in_words() -> None:
     """Keys show their type, and whether they are required, optional, or have a default."""
     found = {key.name: (key.type, key.presence) for key in keys(components_of("data")["reasoning_gym"])}
-    assert found["task"] == ("text", "required")
+    assert found["task"] == ("a string", "required")
     assert found["template"] == ("a path", "optional")
-    assert found["prompt_suffix"] == ("text", 'default ""')
+    assert found["prompt_suffix"] == ("a string", 'default ""')
     refs = {key.name: key.type for key in keys(components_of("advantage")["rloo"])}
     assert refs["group"] == "the name of a signal"
     assert contract(components_of("advantage")["rloo"]) == (["value_R", "group_R", "failed_R"], ["advantage_R"])

@@ -102,7 +102,7 @@ MISTAKES = {
     "a metric": ("[accuracy]", "[pas@3]", "RC132", "pas@3", "`pass@K`"),
     "the kind": ("kind: dpo", "kind: grpo", "RC132", "grpo", "recipec:algorithms/grpo"),
     "a name with a blank": ("name: good", "name: a b", "RC132", "a b", ""),
-    "a param without default": (", size: 10", "", "RC133", "data", "`size`: a whole number of at least 1, in tasks"),
+    "a param without default": (", size: 10", "", "RC133", "data", "`size`: an integer of at least 1, in tasks"),
     "a level without type": ("{type: verifier}", "{weight: 2}", "RC133", "right", "one of `verifier`"),
     "no kind": ("    kind: dpo\n", "", "RC133", "align", "`rl`, `sft`, `dpo`"),
     "no count": (", pairs_per_step: 2", "", "RC133", "budget", "Preference pairs per step"),
