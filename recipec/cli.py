@@ -1,7 +1,10 @@
-"""The verbs. Machine output goes to stdout, chatter to stderr; logic lives elsewhere.
+"""Compile and run LLM post-training recipes.
 
-Exit codes: 0 fine, 1 findings or refused before starting, 2 misuse, 3 our bug, 4 the run failed and what was done is
-kept, 5 ``plan --detailed-exitcode`` sees work, 75 stopped after a committed checkpoint: run again.
+Results are written to stdout, diagnostics and progress to stderr.
+
+Exit codes: 0 success; 1 the recipe has errors, or the run cannot start; 2 wrong usage; 3 internal error; 4 the run
+failed, and completed work is kept; 5 `plan --detailed-exitcode` found stages to run; 75 the run stopped after a
+checkpoint: run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -25,26 +28,26 @@ app = typer.Typer(
 )
 
 
-def version(wanted: bool) -> None:
-    """Print the version and leave."""
-    if wanted:
-        from importlib.metadata import version as installed
+def print_version(requested: bool) -> None:
+    """Print the version and exit."""
+    if requested:
+        from importlib.metadata import version
 
-        print(installed("recipec"))
+        print(version("recipec"))
         raise typer.Exit
 
 
 @app.callback(help=__doc__)
-def every_verb(
+def common_options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take what stands before the verb."""
+    """Accept the options before the command."""
 
 
 class Format(StrEnum):
-    """How diagnostics are written."""
+    """Output format of diagnostics."""
 
     text = "text"
     concise = "concise"
@@ -54,16 +57,20 @@ class Format(StrEnum):
 
 
 RecipePath = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
-Overrides = Annotated[list[str], typer.Option("--set", help="Override a key: stages.explore.loss.epsilon=0.1")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="Set a key of the recipe, e.g. stages.explore.loss.epsilon=0.1; repeatable.")
+]
 STDIN = "-"
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME beside you if absent.")]
-OutputFormat = Annotated[Format, typer.Option("--format", help="How diagnostics are written.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run directory; runs/NAME in the working directory by default.")
+]
+OutputFormat = Annotated[Format, typer.Option("--format", help="Output format of diagnostics.")]
 
 
 def show(
     diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], form: Format = Format.text, *, valid: bool
 ) -> None:
-    """Write diagnostics: text to stderr, what a machine reads to stdout."""
+    """Print diagnostics: text to stderr, machine-readable formats to stdout."""
     from recipec.diagnostics.formats import render
 
     text = render(list(diagnostics), texts, form.value, valid=valid)
@@ -72,7 +79,7 @@ def show(
 
 
 def recipes_in(paths: Sequence[Path]) -> list[Path]:
-    """Files to check: a folder stands for every YAML file below it, hidden folders left out."""
+    """Return the files to check: a directory stands for all YAML files below it, without hidden directories."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -84,17 +91,17 @@ def recipes_in(paths: Sequence[Path]) -> list[Path]:
 
 
 def standard_input() -> str:
-    """Read a recipe from standard input; what is no UTF-8 is left to the reader of recipes to refuse."""
+    """Read a recipe from standard input; invalid UTF-8 is reported by the YAML reader."""
     stream = getattr(sys.stdin, "buffer", None)
     return sys.stdin.read() if stream is None else stream.read().decode("utf-8", "surrogateescape")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say what cannot be written.
+    """Turn an ``OSError`` while writing ``path`` into a diagnostic.
 
     Raises:
-        RecipeError: RC761.
+        RecipeError: RC761, the file cannot be written.
     """
     try:
         yield
@@ -104,7 +111,7 @@ def writing(path: Path) -> Iterator[None]:
         raise RecipeError(cannot_write(str(error.filename or path), error.strerror or str(error))) from error
 
 
-def compiled(path: Path, overrides: Sequence[str]) -> Any:
+def compile_or_exit(path: Path, overrides: Sequence[str]) -> Any:
     """Compile one recipe or exit with its diagnostics."""
     from recipec.compile import compile_recipe
 
@@ -123,17 +130,17 @@ def compiled(path: Path, overrides: Sequence[str]) -> Any:
 
 @app.command()
 def validate(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders; - reads standard input.")],
+    paths: Annotated[list[Path], typer.Argument(help="Recipe files or directories; - reads standard input.")],
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     form: OutputFormat = Format.text,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings, too.")] = False,
 ) -> None:
-    """Check recipes, fragments and folders; imports, opens and executes nothing they name."""
+    """Check recipes and fragments; files, models and code that they name are not opened, imported or executed."""
     from recipec.compile import check_recipe
 
     files = recipes_in(paths)
     if not files:
-        print("nothing to check: no .yaml file there", file=sys.stderr)
+        print("no .yaml files to check", file=sys.stderr)
         raise typer.Exit(2)
     found: list[Diagnostic] = []
     texts: dict[str, str] = {}
@@ -150,13 +157,13 @@ def validate(
 
 
 @app.command()
-def explain(code: Annotated[str, typer.Argument(help="Code such as RC204.")]) -> None:
-    """Print the page of a code."""
+def explain(code: Annotated[str, typer.Argument(help="Diagnostic code, e.g. RC204.")]) -> None:
+    """Explain a diagnostic code."""
     from recipec.diagnostics.pages import page
 
     text = page(code)
     if text is None:
-        print(f"there is no code {code}; `recipec ls codes` lists them", file=sys.stderr)
+        print(f"unknown code {code}; `recipec ls codes` lists all codes", file=sys.stderr)
         raise typer.Exit(2)
     print(text)
 
@@ -168,16 +175,18 @@ def plan(
     out: Out = None,
     form: OutputFormat = Format.text,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit 5 if anything would run.")
+        bool, typer.Option("--detailed-exitcode", help="Exit 5 if any stage would run.")
     ] = False,
-    rows: Annotated[Path | None, typer.Option("--rows", help="Rows of a run, or its samples: what they share.")] = None,
-    stage: Annotated[str | None, typer.Option("--stage", help="Stage that --rows are of, if several could be.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--rows", help="Recorded rollouts of a run: measure their prefix sharing.")
+    ] = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="Stage of --rows, if the recipe has several.")] = None,
 ) -> None:
-    """Say what will run or be skipped and why, what it costs, and what was optimised away."""
+    """Show which stages will run or be skipped and why, their cost, and the optimisations."""
     from recipec.planning.plan import render_plan
     from recipec.run.run_plan import plan_run
 
-    result = compiled(recipe, overrides)
+    result = compile_or_exit(recipe, overrides)
     recorded = (rows, stage) if rows is not None else None
     made = plan_run(result, out or Path("runs") / result.graph.name, recorded)
     print(made.to_json() if form is Format.json else render_plan(made))
@@ -185,7 +194,7 @@ def plan(
 
 
 class Emit(StrEnum):
-    """What ``compile`` prints."""
+    """Output of ``compile``."""
 
     json = "json"
     mermaid = "mermaid"
@@ -197,13 +206,15 @@ class Emit(StrEnum):
 def compile_(
     recipe: RecipePath,
     overrides: Overrides = [],  # noqa: B006
-    emit: Annotated[Emit, typer.Option("--emit", help="The graph, or the resolved recipe with origins.")] = Emit.text,
+    emit: Annotated[
+        Emit, typer.Option("--emit", help="The graph, or the resolved recipe with the origin of each key.")
+    ] = Emit.text,
 ) -> None:
     """Print the graph, or the resolved recipe with the origin of every key."""
     from recipec import graph as graphs
     from recipec import graph_drawing
 
-    result = compiled(recipe, overrides)
+    result = compile_or_exit(recipe, overrides)
     match emit:
         case Emit.json:
             print(graphs.to_json(result.graph))
@@ -220,11 +231,13 @@ def run(
     recipe: RecipePath,
     overrides: Overrides = [],  # noqa: B006
     out: Out = None,
-    use: Annotated[list[Path], typer.Option("--use", help="Allow this file of the recipe's `use` to be run.")] = [],  # noqa: B006
-    replace: Annotated[bool, typer.Option("--replace", help="Re-run what changed; keep the old beside it.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    use: Annotated[list[Path], typer.Option("--use", help="Allow this file of `use` to be executed; repeatable.")] = [],  # noqa: B006
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Run changed stages again; previous results are kept under a new name.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
-    """Execute a recipe, or continue it."""
+    """Run a recipe, or continue an interrupted run."""
     from recipec.planning.attention_choice import choose_attention
     from recipec.reading.user_code import check_use
     from recipec.run.executor import run as execute
@@ -232,7 +245,7 @@ def run(
     from recipec.run.progress import Progress
     from recipec.run.run_plan import plan_run
 
-    result = compiled(recipe, overrides)
+    result = compile_or_exit(recipe, overrides)
     check_use(result.recipe.use, use, recipe.resolve().parent)
     folder = out or Path("runs") / result.graph.name
     display = Progress(quiet=quiet)
@@ -257,26 +270,32 @@ def run(
     display.say(f"done: {folder}/model, {folder}/report.html")
 
 
-Told = StrEnum("Told", ["text", "json"])
+TableFormat = StrEnum("TableFormat", ["text", "json"])
 
 
 @app.command()
 def credit(
     recipe: RecipePath,
-    rows: Annotated[Path, typer.Argument(help="Rows as JSONL, a run's samples folder, or - for standard input.")],
+    rows: Annotated[
+        Path, typer.Argument(help="Rollouts as JSONL, the samples folder of a run, or - for standard input.")
+    ],
     overrides: Overrides = [],  # noqa: B006
-    stage: Annotated[str | None, typer.Option("--stage", help="Stage whose credit is meant, if several have.")] = None,
-    form: Annotated[Told, typer.Option("--format", help="A table, or the rows as JSON lines.")] = Told.text,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Stage, if the recipe has several with advantages.")
+    ] = None,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="A table, or one JSON object per line.")
+    ] = TableFormat.text,
 ) -> None:
-    """Credit recorded rows as a recipe would, without a model."""
+    """Compute the advantages of recorded rollouts, without a model."""
     from recipec.catalogue.table import credit_json, credit_table
     from recipec.run.extras import runtime_packages
 
-    result = compiled(recipe, overrides)
+    result = compile_or_exit(recipe, overrides)
     with runtime_packages():
         from recipec.runtime.objective.recorded_rollouts import credit as recompute
     found = recompute(result.graph, rows, stage)
-    for line in (credit_json if form is Told.json else credit_table)(found):
+    for line in (credit_json if form is TableFormat.json else credit_table)(found):
         print(line)
 
 
@@ -284,25 +303,29 @@ def credit(
 def certify(
     recipe: RecipePath,
     overrides: Overrides = [],  # noqa: B006
-    stage: Annotated[str | None, typer.Option("--stage", help="Stage that is meant, if several are.")] = None,
-    rows: Annotated[Path | None, typer.Option("--rows", help="Rows that a run kept; made up if absent.")] = None,
-    form: Annotated[Told, typer.Option("--format", help="Lines, or one JSON object.")] = Told.text,
+    stage: Annotated[str | None, typer.Option("--stage", help="Stage, if the recipe has several.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--rows", help="Recorded rollouts of a run; random ones by default.")
+    ] = None,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="Lines of text, or one JSON object.")
+    ] = TableFormat.text,
 ) -> None:
-    """Prove that shared prefixes give what rows alone give, here and for this recipe; exit 1 where they do not."""
+    """Check that prefix sharing gives the results of separate sequences for this recipe's model; exit 1 if not."""
     from recipec.catalogue.table import certified
     from recipec.run.extras import runtime_packages
 
-    result = compiled(recipe, overrides)
+    result = compile_or_exit(recipe, overrides)
     with runtime_packages():
         from recipec.runtime.attention.certification.verb import certify as compare
     found = compare(result.graph, Path(result.resolved.files[0]).resolve().parent, stage, rows)
-    print(certified(found, as_json=form is Told.json))
+    print(certified(found, as_json=form is TableFormat.json))
     raise typer.Exit(0 if found["equal"] else 1)
 
 
 @app.command()
 def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")]) -> None:
-    """Write report.html of a run."""
+    """Write report.html of runs."""
     from recipec.run.report import write
 
     for folder in runs:
@@ -312,26 +335,26 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")])
 
 @app.command()
 def ls(what: Annotated[str, typer.Argument(help="recipes, components, signals or codes")] = "recipes") -> None:
-    """List what there is."""
+    """List recipes, components, signals or diagnostic codes."""
     from recipec.catalogue.listing import listing
 
     text = listing(what)
     if text is None:
-        print(f"`{what}` is none of recipes, components, signals, codes", file=sys.stderr)
+        print(f"unknown list `{what}`; choose recipes, components, signals or codes", file=sys.stderr)
         raise typer.Exit(2)
     print(text)
 
 
 @app.command(name="show")
 def show_(
-    name: Annotated[str, typer.Argument(help="A recipe's name, or SLOT/COMPONENT such as loss/clipped.")],
+    name: Annotated[str, typer.Argument(help="Name of a recipe, or SLOT/COMPONENT, e.g. loss/clipped.")],
 ) -> None:
-    """Print a shipped recipe, or a component's parameters, units, defaults and contract."""
+    """Print a shipped recipe, or the parameters and signals of a component."""
     from recipec.catalogue.listing import page
 
     text = page(name)
     if text is None:
-        print(f"nothing is called `{name}`; `recipec ls components|recipes` list names", file=sys.stderr)
+        print(f"unknown name `{name}`; see `recipec ls components|recipes`", file=sys.stderr)
         raise typer.Exit(2)
     print(text)
 
@@ -339,17 +362,17 @@ def show_(
 @app.command()
 def new(
     template: Annotated[str, typer.Argument(help="Shipped recipe to start from.")] = "tiny/quickstart",
-    dest: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
+    dest: Annotated[Path, typer.Argument(help="File to create.")] = Path("recipe.yaml"),
 ) -> None:
-    """Write a starter recipe that you own."""
+    """Create a recipe from a shipped one."""
     from recipec.catalogue.listing import starter
 
     files = starter(template, dest)
     if files is None:
-        print(f"no recipe is called `{template}`; `recipec ls recipes` lists them", file=sys.stderr)
+        print(f"unknown recipe `{template}`; `recipec ls recipes` lists all recipes", file=sys.stderr)
         raise typer.Exit(2)
-    if taken := [path for path in files if path.exists()]:
-        print(f"{taken[0]} exists already; name another file", file=sys.stderr)
+    if existing := [path for path in files if path.exists()]:
+        print(f"{existing[0]} already exists; choose another file", file=sys.stderr)
         raise typer.Exit(1)
     for path, text in files.items():
         with writing(path):
@@ -362,7 +385,7 @@ def new(
 @app.command()
 def schema(
     which: Annotated[str, typer.Argument(help="recipe, fragment or graph")] = "recipe",
-    write: Annotated[Path | None, typer.Option("--write", help="Write all schemas into this folder.")] = None,
+    write: Annotated[Path | None, typer.Option("--write", help="Write all schemas into this directory.")] = None,
 ) -> None:
     """Print a JSON Schema, or write all of them."""
     from recipec.catalogue import json_schema as schemas
@@ -374,26 +397,29 @@ def schema(
         return
     text = schemas.text(which)
     if text is None:
-        print(f"`{which}` is none of recipe, fragment, graph", file=sys.stderr)
+        print(f"unknown schema `{which}`; choose recipe, fragment or graph", file=sys.stderr)
         raise typer.Exit(2)
     print(text)
 
 
 def main() -> None:
-    """Run the command line; a bug of ours leaves a trace file, not a wall of text."""
+    """Run the command line; an internal error writes its traceback to a file."""
     try:
         app()
-    except RecipeError as refused:
-        show(refused.diagnostics, {}, valid=False)
+    except RecipeError as error:
+        show(error.diagnostics, {}, valid=False)
         sys.exit(1)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes what is left at exit
+    except BrokenPipeError:  # the reader of a pipe has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes the rest at exit
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the last door: whatever gets here is our bug
+    except Exception as error:  # noqa: BLE001 - anything that gets here is a bug of recipec
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             print(f"cannot write: {error.strerror}", file=sys.stderr)
             sys.exit(1)
         from recipec.diagnostics.crash_report import note_crash
 
-        print(f"this is a bug of recipec, not of your recipe; {note_crash(traceback.format_exc())}", file=sys.stderr)
+        print(
+            f"internal error: a bug of recipec, not of your recipe; {note_crash(traceback.format_exc())}",
+            file=sys.stderr,
+        )
         sys.exit(3)

@@ -1,4 +1,4 @@
-"""Pictures of a graph: a text tree for terminals, Mermaid for pages."""
+"""Draw a graph as a text tree or as a Mermaid chart."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from recipec.graph import Graph, Loop, Node, StageGraph
 
 
 def to_text(graph: Graph) -> str:
-    """Draw a graph as a tree, nodes in the order in which they run."""
+    """Return a graph as a text tree, with nodes in execution order."""
     lines = [f"{graph.name}, seed {graph.seed}"]
     for stage in graph.stages:
         lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin})  {stage.digest}"]
         width = max(len(_name(node)) for node in stage.nodes()) + 8
         lines += _branch((*stage.before, stage.loop), "", width)
-        lines.append(f"   leaves: {', '.join(f'{stage.name}.{artifact}' for artifact in stage.artifacts)}")
-        lines += [f"   left out: {removal.what}, since {removal.why}" for removal in stage.removed]
+        lines.append(f"   produces: {', '.join(f'{stage.name}.{artifact}' for artifact in stage.artifacts)}")
+        lines += [f"   skipped: {removal.what} ({removal.why})" for removal in stage.removed]
     return "\n".join(lines) + "\n"
 
 
@@ -36,7 +36,7 @@ def _name(node: Node) -> str:
 
 
 def to_mermaid(graph: Graph) -> str:
-    """Draw a graph as a Mermaid flow chart: a box a stage, boxes in it for the loops, signals on the edges."""
+    """Return a graph as a Mermaid flow chart: a box per stage and per loop, edges labelled with signals."""
     numbers = {node.id: f"n{i}" for i, node in enumerate(node for stage in graph.stages for node in stage.nodes())}
     lines = ["flowchart TD"]
     for place, stage in enumerate(graph.stages):

@@ -1,8 +1,8 @@
-"""The one vocabulary: every column, feature and artifact that components exchange.
+"""Signals: every column, feature and artifact that components exchange.
 
-A name carries its axes (``advantage_RT`` has a row and a token axis), so a broadcast is visible.
-The table is at once the checker's type system, the parameter names of the functions in ``runtime/``,
-the documentation, and what ``Batch`` asserts while a recipe runs.
+A name ends in its axes (``advantage_RT`` has a row and a token axis), so that broadcasts are visible.
+The table is used by the checks, for the parameter names of the functions in ``runtime/``, in the documentation, and
+by ``Batch``, which checks its columns against it at run time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 AXES = {
     "P": "prompts",
-    "R": "rows: one training example, a whole trajectory or one step of it; the sampler decides",
+    "R": "rows: training samples; each is a whole episode or one step of it, depending on the sampler",
     "T": "tokens",
     "I": "images",
     "V": "vocabulary",
@@ -23,9 +23,9 @@ Kind = Literal["column", "feature", "artifact", "scalar"]
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A name with axes, dtype and unit.
+    """A signal: its name with axes, its dtype and its unit.
 
-    Example: ``Signal("reward_R", "column", "float32", "reward units", "The row's own reward.")``.
+    Example: ``Signal("reward_R", "column", "float32", "reward units", "Reward of the row.")``.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Signal:
 
     @property
     def axes(self) -> str:
-        """The axes in the name, ``""`` where it has none."""
+        """The axes in the name; ``""`` if it has none."""
         return split_axes(self.name)[1]
 
 
@@ -51,7 +51,7 @@ def split_axes(name: str) -> tuple[str, str]:
 
 
 def broadcasts(have: str, need: str) -> bool:
-    """Whether ``need`` is ``have`` repeated along further axes.
+    """Return whether ``need`` is ``have`` broadcast along further axes.
 
     >>> broadcasts("advantage_R", "advantage_RT"), broadcasts("reward_R", "advantage_RT")
     (True, False)
@@ -60,68 +60,70 @@ def broadcasts(have: str, need: str) -> bool:
     return stem == other and set(axes) < set(more)
 
 
-_NATS = "nats; logits divided by the sampling temperature in rl, by 1 elsewhere"
+_NATS = "nats; logits are divided by the sampling temperature in rl, by 1 elsewhere"
 _TABLE = (
     # tasks
-    Signal("prompt_P", "column", "object", "tasks", "The task: rendered prompt and the row's other columns."),
-    Signal("completion_P", "column", "object", "tasks", "What the policy should have written, for each task."),
-    Signal("chosen_P", "column", "object", "tasks", "The preferred answer of a pair, for each task."),
-    Signal("rejected_P", "column", "object", "tasks", "The other answer of a pair, for each task."),
+    Signal("prompt_P", "column", "object", "tasks", "The task: its rendered prompt and the other columns of the data."),
+    Signal("completion_P", "column", "object", "tasks", "Target completion of each task."),
+    Signal("chosen_P", "column", "object", "tasks", "Preferred answer of each task."),
+    Signal("rejected_P", "column", "object", "tasks", "Rejected answer of each task."),
     # rows
-    Signal("prompt_id_R", "column", "int64", "ids", "Which task a row belongs to: its index in the data."),
-    Signal("episode_id_R", "column", "int64", "ids", "Which episode a row belongs to."),
-    Signal("step_R", "column", "int64", "steps", "Which step of its episode a row is; 0 for trajectory rows."),
-    Signal("state_R", "column", "object", "keys", "The environment's state key before the step."),
-    Signal("error_R", "column", "bool", "flags", "The row's episode ended in an error of ours, not the policy's."),
+    Signal("prompt_id_R", "column", "int64", "ids", "Task of a row: its index in the data."),
+    Signal("episode_id_R", "column", "int64", "ids", "Episode of a row."),
+    Signal("step_R", "column", "int64", "steps", "Step of a row in its episode; 0 if rows are trajectories."),
+    Signal("state_R", "column", "object", "keys", "State key of the environment before the step."),
+    Signal("error_R", "column", "bool", "flags", "The episode ended with an error that the policy did not cause."),
     Signal("error_text_R", "column", "object", "text", "Why the row's episode failed; empty where it did not."),
-    Signal("failed_R", "column", "bool", "flags", "No reward could be given: out of every baseline, no credit."),
+    Signal("failed_R", "column", "bool", "flags", "The row has no reward: excluded from all baselines, advantage 0."),
     Signal("tokens_RT", "column", "int64", "ids", "Token ids exactly as sampled, prompt first, right-padded."),
     Signal("attend_RT", "column", "bool", "flags", "Valid tokens; padding is false."),
-    Signal("trained_RT", "column", "bool", "flags", "Tokens that the policy wrote: the loss mask."),
-    Signal("text_R", "column", "object", "text", "What the policy wrote, decoded, special tokens left out."),
-    Signal("transcript_R", "column", "object", "text", "The episode's text after the task's prompt, answers included."),
-    Signal("turn_RT", "column", "int64", "turns", "Turn number of the tokens the policy wrote, from 1; else 0."),
-    Signal("pixels_I", "column", "float32", "normalised", "Images as the processor gives them."),
-    Signal("image_row_I", "column", "int64", "rows", "The row each image belongs to."),
-    Signal("by_pair_R", "column", "int64", "ids", "The chosen and the rejected row of a pair share a value."),
-    Signal("chosen_R", "column", "bool", "flags", "The row is the preferred one of its pair."),
+    Signal("trained_RT", "column", "bool", "flags", "Tokens generated by the policy: the loss mask."),
+    Signal("text_R", "column", "object", "text", "Decoded text generated by the policy, without special tokens."),
+    Signal("transcript_R", "column", "object", "text", "Text of the episode after the prompt, with observations."),
+    Signal("turn_RT", "column", "int64", "turns", "Turn of each token generated by the policy, from 1; 0 for others."),
+    Signal("pixels_I", "column", "float32", "normalised", "Images as prepared by the image processor."),
+    Signal("image_row_I", "column", "int64", "rows", "Row of each image."),
+    Signal("by_pair_R", "column", "int64", "ids", "Preference pair of a row; its two rows share a value."),
+    Signal("chosen_R", "column", "bool", "flags", "The row is the preferred answer of its pair."),
     # log-probabilities; position t holds that of token t given the tokens before it, 0 where not trained
-    Signal("sampler_logprob_RT", "column", "float32", _NATS, "Log-probability as the sampling engine drew it."),
-    Signal("old_logprob_RT", "column", "float32", _NATS, "Log-probability under the policy before this batch."),
-    Signal("logprob_RT", "column", "float32", _NATS, "Log-probability under the policy being trained."),
-    Signal("ref_logprob_RT", "column", "float32", _NATS, "Log-probability under the reference."),
-    Signal("entropy_RT", "column", "float32", _NATS, "Entropy of the policy's next-token distribution."),
+    Signal("sampler_logprob_RT", "column", "float32", _NATS, "Log-probability reported by the rollout engine."),
+    Signal("old_logprob_RT", "column", "float32", _NATS, "Log-probability under the policy before this step."),
+    Signal("logprob_RT", "column", "float32", _NATS, "Log-probability under the current policy."),
+    Signal("ref_logprob_RT", "column", "float32", _NATS, "Log-probability under the reference model."),
+    Signal("entropy_RT", "column", "float32", _NATS, "Entropy of the next-token distribution of the policy."),
     # reward
-    Signal("env_reward_R", "column", "float64", "reward units", "The environment's own reward for what the row did."),
-    Signal("action_valid_R", "column", "bool", "flags", "The environment understood every action of the row."),
-    Signal("reward_R", "column", "float64", "reward units", "The row's own reward; NaN: it could not be scored."),
-    Signal("score_R", "column", "float64", "reward units", "Total of the row's episode; equals it for trajectories."),
-    Signal("return_R", "column", "float64", "reward units", "Discounted sum of rewards from this step on."),
-    # grouping levels: rows of one group share a value
-    Signal("by_prompt_R", "column", "int64", "ids", "Index of the row's task in this batch's prompt_P."),
-    Signal("by_tree_R", "column", "int64", "ids", "Rows of one search tree share a value."),
-    Signal("by_episode_R", "column", "int64", "ids", "Rows of one episode share a value."),
-    Signal("by_anchor_R", "column", "int64", "ids", "Rows of one prompt that saw the same state share a value."),
+    Signal("env_reward_R", "column", "float64", "reward units", "Reward that the environment gave to the row."),
+    Signal("action_valid_R", "column", "bool", "flags", "The environment understood all actions of the row."),
+    Signal("reward_R", "column", "float64", "reward units", "Reward of the row; NaN if it could not be scored."),
+    Signal("score_R", "column", "float64", "reward units", "Total reward of the row's episode."),
+    Signal("return_R", "column", "float64", "reward units", "Discounted sum of rewards from the step of the row on."),
+    # groups: rows of one group share a value
+    Signal("by_prompt_R", "column", "int64", "ids", "Group of rows of one prompt: index into `prompt_P` of the batch."),
+    Signal("by_tree_R", "column", "int64", "ids", "Group of rows of one search tree."),
+    Signal("by_episode_R", "column", "int64", "ids", "Group of rows of one episode."),
+    Signal("by_anchor_R", "column", "int64", "ids", "Group of rows of one prompt that start from the same state."),
     # credit and objective
-    Signal("advantage_R", "column", "float64", "dimensionless", "Credit of a row."),
-    Signal("advantage_RT", "column", "float32", "dimensionless", "Credit of each token."),
-    Signal("weight_RT", "column", "float32", "dimensionless", "Share of a token in the minibatch's objective."),
-    Signal("weight_R", "column", "float32", "dimensionless", "Share of a row's pair in the minibatch's objective."),
-    Signal("loss", "scalar", "float32", "dimensionless", "What the optimizer minimises."),
+    Signal("advantage_R", "column", "float64", "dimensionless", "Advantage of the row."),
+    Signal("advantage_RT", "column", "float32", "dimensionless", "Advantage of each token."),
+    Signal("weight_RT", "column", "float32", "dimensionless", "Weight of the token in the objective of the minibatch."),
+    Signal(
+        "weight_R", "column", "float32", "dimensionless", "Weight of the row's pair in the objective of the minibatch."
+    ),
+    Signal("loss", "scalar", "float32", "dimensionless", "Value that the optimizer minimises."),
     # features of an environment
     Signal("branchable", "feature", "", "", "Episodes can be continued from any earlier step."),
-    Signal("state_key", "feature", "", "", "The environment names its states."),
-    Signal("admissible_actions", "feature", "", "", "The environment lists the actions it would accept."),
-    Signal("rewards", "feature", "", "", "The environment gives rewards of its own."),
-    Signal("tasks", "feature", "", "", "The environment brings its own tasks."),
-    Signal("images", "feature", "", "", "Tasks or observations carry images."),
+    Signal("state_key", "feature", "", "", "The environment returns a key of its state."),
+    Signal("admissible_actions", "feature", "", "", "The environment lists the actions that it accepts."),
+    Signal("rewards", "feature", "", "", "The environment gives rewards."),
+    Signal("tasks", "feature", "", "", "The environment has its own tasks."),
+    Signal("images", "feature", "", "", "Prompts or observations contain images."),
     # a feature of a sampler
-    Signal("sampling", "feature", "", "", "The policy answers whatever prompt it is asked, as often as wanted."),
-    # what a stage leaves behind; in a recipe they are named STAGE.policy and so on
+    Signal("sampling", "feature", "", "", "The policy can answer any prompt, any number of times."),
+    # artifacts of a stage; a recipe names them STAGE.policy and so on
     Signal("policy", "artifact", "", "", "Trained weights, configuration and tokenizer."),
-    Signal("rollouts", "artifact", "", "", "Scored rows as sampled."),
-    Signal("pairs", "artifact", "", "", "Preference pairs with their evidence."),
-    Signal("knowledge", "artifact", "", "", "A graph of facts."),
+    Signal("rollouts", "artifact", "", "", "Scored rollouts."),
+    Signal("pairs", "artifact", "", "", "Preference pairs, with the triples that support them."),
+    Signal("knowledge", "artifact", "", "", "Knowledge graph."),
 )
 
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}

@@ -146,13 +146,13 @@ def test_seed_is_a_difference() -> None:
 
 
 def test_pictures(graph: Graph) -> None:
-    """Every node is in the tree and in the chart, and what was left out is told."""
+    """Every node is in the tree and in the chart, and skipped work is listed."""
     tree, chart = graph_drawing.to_text(graph), graph_drawing.to_mermaid(graph)
     for stage in graph.stages:
         for node in stage.nodes():
             name = node.id.partition("/")[2]
             assert name in tree
             assert f'"{name}<br/>{node.type}"' in chart
-    assert "left out: the old-policy pass" in tree
+    assert "skipped: old-policy forward pass" in tree
     assert chart.count("subgraph") == chart.count("\n  end") + chart.count("    end") == 9
     assert "s0 -->|policy| s1" in chart

@@ -90,7 +90,7 @@ def test_every_verb_but_run(home) -> None:
     call(home, "validate", "r.yaml")
     assert "algorithms/grpo" in call(home, "ls").stdout
     assert "loss/clipped" in call(home, "ls", "components").stdout
-    assert "Clip below" in call(home, "show", "loss/clipped").stdout
+    assert "Lower clip range" in call(home, "show", "loss/clipped").stdout
     assert "eq. 3" in call(home, "show", "algorithms/grpo").stdout
     assert call(home, "explain", "RC204").stdout.startswith("RC204 unmet-requirement")
     assert json.loads(call(home, "schema", "recipe").stdout)["title"] == "recipec recipe"

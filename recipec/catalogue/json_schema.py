@@ -1,9 +1,8 @@
-r"""JSON Schemas of recipes, fragments and graphs, made from the models: what editors complete, check and explain by.
+r"""JSON Schemas of recipes, fragments and graphs, generated from the models; editors use them to complete and check.
 
-Editors look at one file alone, so a schema is kinder than the compiler: what ``extends`` may bring is not demanded,
-and every value may be an interpolation.  Each slot is a choice by ``type``; a mapping without one may have the
-parameters of
-any component of the slot, since its type may be the default or come from an extended file.
+Editors see one file at a time, so a schema is less strict than the compiler: keys that ``extends`` may provide are not
+required, and every value may be an interpolation.  Each slot is a choice by ``type``; a mapping without a type may have
+the parameters of any component of the slot, since its type may be the default or come from an extended file.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ INTERPOLATION = {"type": "string", "pattern": r"^\$\{.+\}$"}
 NULL = {"type": "null"}
 EXTENDS = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-    "description": "Files to build on, the last one wins: `./file.yaml`, or `recipec:algorithms/grpo` of the package.",
+    "description": "Files to inherit from, the last one wins: `./file.yaml`, or `recipec:algorithms/grpo`.",
 }
 Schema = dict[str, Any]
 
@@ -44,12 +43,12 @@ def schema(which: str) -> Schema:
 
 
 def text(which: str) -> str | None:
-    """Return a schema as JSON text, none if there is none of that name."""
+    """Return a schema as JSON text, or None if there is none with that name."""
     return json.dumps(schema(which), indent=1, ensure_ascii=False) + "\n" if which in NAMES else None
 
 
 def write(folder: Path) -> list[Path]:
-    """Write every schema into a folder; return the files."""
+    """Write every schema into a directory; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in NAMES:
@@ -61,25 +60,29 @@ def write(folder: Path) -> list[Path]:
 
 def _recipe() -> Schema:
     raw = _raw(Recipe)
-    made = _head("recipe", "A recipe of LLM post-training: stages, each a row of components.")
+    made = _head("recipe", "A recipe for LLM post-training: a sequence of training stages.")
     made["properties"] = {**_params(raw), "extends": EXTENDS}
     made["properties"]["stages"] = {
         "type": "object",
         "description": raw["properties"]["stages"]["description"],
-        "additionalProperties": {"oneOf": [*({"$ref": f"#/$defs/stage.{name}"} for name in (*KINDS, "untold")), NULL]},
+        "additionalProperties": {
+            "oneOf": [*({"$ref": f"#/$defs/stage.{name}"} for name in (*KINDS, "unspecified")), NULL]
+        },
     }
     made["required"] = ["recipec"]
     made["anyOf"] = [{"required": ["name", "stages"]}, {"required": ["extends"]}]
-    made["$defs"] = _definitions() | {f"stage.{kind}": _stage(kind) for kind in KINDS} | {"stage.untold": _stage(None)}
+    made["$defs"] = (
+        _definitions() | {f"stage.{kind}": _stage(kind) for kind in KINDS} | {"stage.unspecified": _stage(None)}
+    )
     return made
 
 
 def _fragment() -> Schema:
-    made = _head("fragment", "A part of a recipe or of a stage, for others to extend.")
+    made = _head("fragment", "A part of a recipe or of a stage that other files extend.")
     everything = _params(_raw(Recipe)) | _stage(None)["properties"]
     made["properties"] = {name: param for name, param in everything.items() if name != "stages"}
     made["required"] = ["recipec"]
-    made["$defs"] = _definitions(demanding=False)
+    made["$defs"] = _definitions(strict=False)
     return made
 
 
@@ -93,7 +96,7 @@ def _head(name: str, description: str) -> Schema:
 
 
 def _stage(kind: Kind | None) -> Schema:
-    """Return the schema of a stage of one kind; ``None`` for one whose kind an extended file says."""
+    """Return the schema of a stage of one kind; ``None`` if the kind comes from an extended file."""
     raw = _raw(Stage)
     slots = [slot.name for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
     params = {name: param for name, param in _params(raw).items() if name not in SLOT or name in slots}
@@ -109,63 +112,63 @@ def _stage(kind: Kind | None) -> Schema:
         if default := default_type(slot, kind):
             params[slot] = {
                 **params[slot],
-                "description": f"{params[slot]['description']} Without a type: `{default}`.",
+                "description": f"{params[slot]['description']} Default type: `{default}`.",
             }
     needed = [{"required": ["from", "budget"]}, {"required": ["extends"]}]
     return {**made, "properties": params, "required": ["kind"], "anyOf": needed}
 
 
 def _with_property(levels: Schema, name: str, param: Schema) -> Schema:
-    """Let a mapping of levels have a key that is none."""
+    """Allow a mapping of levels a key that is not a level."""
     branches = levels["anyOf"]
     found = [{**b, "properties": {name: param}} if b.get("type") == "object" else b for b in branches]
     return {**levels, "anyOf": found}
 
 
-def _definitions(*, demanding: bool = True) -> Schema:
-    """Return what recipes and fragments share: sections, components, slots; a fragment demands nothing."""
+def _definitions(*, strict: bool = True) -> Schema:
+    """Return the definitions of sections, components and slots; in a fragment, no key is required."""
     made: Schema = {}
     for name, section in _raw(Recipe)["$defs"].items():
         if name not in {"Component", "Stage"}:
-            made[name] = _object(section, demanding=demanding)
+            made[name] = _object(section, strict=strict)
     for slot in (*SLOT, "machine"):
         for name, cls in components_of(slot).items():
             raw = _raw(cls)
-            component = _object(raw, demanding=demanding)
+            component = _object(raw, strict=strict)
             component["properties"]["type"] = {"const": name, "description": _first_paragraph(raw)}
             component["required"] = ["type", *component.get("required", ())]
             made[f"{slot}.{name}"] = component
-            made |= {key: _object(nested, demanding=demanding) for key, nested in raw.get("$defs", {}).items()}
+            made |= {key: _object(nested, strict=strict) for key, nested in raw.get("$defs", {}).items()}
     made |= {slot: _slot(slot, tuple(components_of(slot))) for slot in SLOT}
     made |= {f"machine.{key}": _slot("machine", names) for key, names in ENGINES.items()}
     return dict(sorted(made.items()))
 
 
 def _slot(slot: str, names: tuple[str, ...]) -> Schema:
-    """Return the choice of a slot: by type, or the parameters of any of its components where none is said."""
-    said: dict[str, list[Schema]] = {}
+    """Return the choice of a slot: by type, or the parameters of any of its components without a type."""
+    variants: dict[str, list[Schema]] = {}
     for name in names:
         for key, param in _params(_raw(components_of(slot)[name])).items():
-            if key != "type" and param not in said.setdefault(key, []):
-                said[key].append(param)
-    params = {key: _either(found) for key, found in said.items()}
-    untold = {"type": "object", "not": {"required": ["type"]}, "properties": params, "additionalProperties": False}
-    # editors explain a mistake by the first choice that comes nearest: without a type that is not a missing type
-    return {"oneOf": [untold, *({"$ref": f"#/$defs/{slot}.{name}"} for name in names), INTERPOLATION, NULL]}
+            if key != "type" and param not in variants.setdefault(key, []):
+                variants[key].append(param)
+    params = {key: _either(found) for key, found in variants.items()}
+    untyped = {"type": "object", "not": {"required": ["type"]}, "properties": params, "additionalProperties": False}
+    # editors report an error for the closest choice: without a type, that must not be a missing type
+    return {"oneOf": [untyped, *({"$ref": f"#/$defs/{slot}.{name}"} for name in names), INTERPOLATION, NULL]}
 
 
 def _either(found: list[Schema]) -> Schema:
-    """Join what several components say of a parameter of the same name."""
+    """Combine the schemas of a parameter that several components have."""
     if len(found) == 1:
         return found[0]
-    words = dict.fromkeys(str(param["description"]) for param in found)
+    descriptions = dict.fromkeys(str(param["description"]) for param in found)
     bare = [{key: value for key, value in param.items() if key not in {"description", "default"}} for param in found]
-    return {"anyOf": bare, "description": " / ".join(words)}
+    return {"anyOf": bare, "description": " / ".join(descriptions)}
 
 
 def _raw(cls: type[BaseModel]) -> Schema:
     made = cls.model_json_schema(by_alias=True)
-    for name, info in cls.model_fields.items():  # pydantic drops what is said beside a section with a default
+    for name, info in cls.model_fields.items():  # pydantic drops the description of a section with a default
         if info.description:
             made["properties"][info.alias or name].setdefault("description", info.description)
     return made
@@ -175,9 +178,9 @@ def _first_paragraph(raw: Schema) -> str:
     return " ".join(str(raw.get("description", "")).partition("\n\n")[0].split())
 
 
-def _object(raw: Schema, *, demanding: bool) -> Schema:
+def _object(raw: Schema, *, strict: bool) -> Schema:
     made = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
-    needed = {"required": raw["required"]} if demanding and raw.get("required") else {}
+    needed = {"required": raw["required"]} if strict and raw.get("required") else {}
     return {**made, "properties": _params(raw), **needed}
 
 
@@ -199,7 +202,7 @@ def _param(name: str, raw: Schema, *, needed: bool) -> Schema:
 
 
 def _branches(name: str, raw: Schema) -> list[Schema]:
-    """Return the choices of a value, with the interpolation where no plain string is among them."""
+    """Return the choices of a value, with an interpolation unless any string is allowed."""
     if "anyOf" in raw:
         found: list[Schema] = []
         for choice in raw["anyOf"]:
@@ -215,7 +218,7 @@ def _branches(name: str, raw: Schema) -> list[Schema]:
     if isinstance(raw.get("items"), dict):
         value["items"] = _choice(_branches(name, raw["items"]))
     if isinstance(raw.get("additionalProperties"), dict):
-        # a file may take an entry of an extended one away
+        # null removes an entry of an extended file
         inner = _branches(name, raw["additionalProperties"])
         value["additionalProperties"] = _choice(inner if NULL in inner else [*inner, NULL])
     if "prefixItems" in raw:

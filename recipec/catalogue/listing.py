@@ -1,4 +1,4 @@
-"""What there is to choose from: shipped recipes, components, signals, codes."""
+"""Lists of shipped recipes, components, signals and codes, and the page of each component."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SLOTS = [slot.name for slot in SLOTS] + ["machine"]
 
 
 def listing(what: str) -> str | None:
-    """List recipes, components, signals or codes; none for anything else."""
+    """List recipes, components, signals or codes; return None for anything else."""
     match what:
         case "recipes":
             root = shipped("recipes")
             rows = [(str(p.relative_to(root).with_suffix("")), _headline(p)) for p in sorted(root.rglob("*.yaml"))]
         case "components":
             rows = [
-                (f"{slot}/{name}", _first_line(cls) + ("" if cls.available() else " (not in this version)"))
+                (f"{slot}/{name}", _first_line(cls) + ("" if cls.available() else " (not implemented in this version)"))
                 for slot in _SLOTS
                 for name, cls in components_of(slot).items()
             ]
@@ -47,7 +47,7 @@ def listing(what: str) -> str | None:
 
 
 def page(name: str) -> str | None:
-    """Text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
+    """Return the text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
     slot, _, kind = name.partition("/")
     if slot in _SLOTS and kind in components_of(slot):
         return component_page(components_of(slot)[kind])
@@ -56,57 +56,68 @@ def page(name: str) -> str | None:
 
 
 def component_page(cls: type[Component]) -> str:
-    """Docstring, contract and parameters of a component."""
+    """Return the docstring, the signals and the parameters of a component as text."""
     lines = [f"{cls.slot} `{cls.type_name}`", "", inspect.cleandoc(cls.__doc__ or ""), ""]
     requires, provides = contract(cls)
     lines += [f"requires: {', '.join(requires) or 'nothing'}", f"provides: {', '.join(provides) or 'nothing'}", ""]
-    lines.append("parameters:" if len(cls.model_fields) > 1 else "no params")
-    lines += [f"  {key.name} ({key.takes}; {key.default}): {key.doc}" for key in keys(cls) if key.name != "type"]
+    lines.append("parameters:" if len(cls.model_fields) > 1 else "no parameters")
+    lines += [f"  {key.name} ({key.type}; {key.presence}): {key.doc}" for key in keys(cls) if key.name != "type"]
     return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a section in words.
+    """A key of a section, described in text.
 
-    Example: ``Key("epsilon", "a number above 0 and at most 1", "0.2 if absent", "Clip below 1 - epsilon.")``.
+    Example: ``Key("r", "an integer of at least 1", "8", "Rank of the adapters.")``.
     """
 
     name: str
-    takes: str
+    type: str
     default: str
+    """The default value; ``""`` if there is none."""
     doc: str
+    required: bool = False
+
+    @property
+    def presence(self) -> str:
+        """Whether the key is required, or its default."""
+        return "required" if self.required else f"default {self.default}" if self.default else "optional"
 
 
 def keys(cls: type[Section]) -> list[Key]:
-    """Return every key of a section, with what it takes and what it is when absent."""
-    return [Key(info.alias or name, _takes(cls, info.alias or name, info), _default(info), info.description or "")
-            for name, info in cls.model_fields.items()]  # fmt: skip
+    """Return every key of a section, with its type and its default."""
+    found = []
+    for field, info in cls.model_fields.items():
+        name = info.alias or field
+        doc = info.description or ""
+        found.append(Key(name, _type(cls, name, info), _default(info), doc, required=info.is_required()))
+    return found
 
 
-def _takes(cls: type[Section], name: str, info: FieldInfo) -> str:
+def _type(cls: type[Section], name: str, info: FieldInfo) -> str:
     if is_path(info):
         return "a path"
     if is_signal(info):
         return "the name of a signal"
-    taken = field_descriptions.field_type(cls, (name,))
-    return taken.words() if taken else "anything"
+    found = field_descriptions.field_type(cls, (name,))
+    return found.describe() if found else "anything"
 
 
 def _default(info: FieldInfo) -> str:
     if info.is_required():
-        return "required"
+        return ""
     value = info.get_default(call_default_factory=True)
     if isinstance(value, Component):
-        return f"`{value.type_name}` if absent"
+        return f"`{value.type_name}`"
     if value is None or isinstance(value, Section) or value in ({}, ()):
-        return "optional"
-    written = json.dumps(value, ensure_ascii=False)
-    return f"{written if isinstance(value, int | float | tuple) else written[1:-1] or 'empty'} if absent"
+        return ""
+    text = json.dumps(value, ensure_ascii=False)
+    return text[1:-1] if value and isinstance(value, str) else text
 
 
 def contract(cls: type[Component]) -> tuple[list[str], list[str]]:
-    """Return what a component requires and what it provides, conditions included."""
+    """Return the signals that a component requires and provides, with their conditions."""
     needed = [_condition(need) for need in cls._requires]
     return needed, [_condition(given) for given in cls._provides]
 
@@ -119,7 +130,7 @@ def _condition(declared: str | When) -> str:
 
 
 def starter(name: str, dest: Path) -> dict[Path, str] | None:
-    """Return the files of a recipe to own, by where they belong: a shipped recipe, and what it names beside itself."""
+    """Return the files of a new recipe by their paths: a copy of a shipped recipe and of the files that it names."""
     path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
         return None
@@ -129,7 +140,7 @@ def starter(name: str, dest: Path) -> dict[Path, str] | None:
 
 
 def _take(path: Path, dest: Path, files: dict[Path, str]) -> None:
-    """Take a shipped file, and what it names: files beside it as they lie, shipped templates into ``prompts/``."""
+    """Copy a shipped file and the files that it names; shipped templates are put into ``prompts/``."""
     text = path.read_text(encoding="utf-8")
     files[dest] = text
     if path.suffix != ".yaml":

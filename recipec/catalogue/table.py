@@ -1,4 +1,4 @@
-"""What verbs found, as lines: JSON for machines, a table for people."""
+"""Output of `recipec credit` and `recipec certify`, as JSON or as a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WIDE = 24
 
 
 def credit_json(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Write one JSON object a row.
+    """Yield one JSON object per row.
 
     >>> list(credit_json([{"reward": 1, "advantage": 0.5}]))
     ['{"reward": 1, "advantage": 0.5}']
@@ -21,18 +21,18 @@ def credit_json(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def credit_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Write a table: what a row is, its groups, the credit of each level, and what they make together.
+    """Yield the lines of a table: ids of a row, its groups, the advantage of each level, and the combined advantage.
 
     >>> row = {"prompt_id": "a", "reward": 1, "advantage": 0.5, "levels": {"group": 0.5}, "groups": {"by_prompt_R": 0}}
     >>> print(*credit_table([row]), sep=chr(10))
     prompt_id  reward  by_prompt_R   group  advantage
     a               1            0  0.5000     0.5000
     """
-    said = [name for name in _IDS if any(name in row for row in rows)]
+    ids = [name for name in _IDS if any(name in row for row in rows)]
     groups, levels = list(rows[0]["groups"]), list(rows[0]["levels"])
-    head = [*said, *groups, *levels, "advantage"]
+    head = [*ids, *groups, *levels, "advantage"]
     lines = [
-        [_cell(row.get(name)) for name in said]
+        [_cell(row.get(name)) for name in ids]
         + [_cell(row["groups"][name]) for name in groups]
         + [f"{row['levels'][name]:.4f}" for name in levels]
         + [f"{row['advantage']:.4f}"]
@@ -54,7 +54,7 @@ def _cell(value: Any) -> str:
 
 
 def certified(found: Mapping[str, Any], *, as_json: bool) -> str:
-    """Write what `certify` found.
+    """Format the result of `certify`.
 
     >>> print(certified({"equal": True, "token_ratio": 2.25}, as_json=False))
     equal       yes
@@ -64,8 +64,8 @@ def certified(found: Mapping[str, Any], *, as_json: bool) -> str:
         return json.dumps(found)
     width = max(map(len, found))
     plain = {True: "yes", False: "no"}
-    told = {
+    values = {
         name: plain[value] if isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
         for name, value in found.items()
     }
-    return "\n".join(f"{name.ljust(width)} {value}" for name, value in told.items())
+    return "\n".join(f"{name.ljust(width)} {value}" for name, value in values.items())

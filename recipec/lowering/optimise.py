@@ -1,7 +1,7 @@
-"""Leave out work that provably changes nothing, and say what, why and what it saves.
+"""Remove work that provably does not change the result, and report what, why and what it saves.
 
-Each rewrite takes one stage and returns it changed, or as it was; ``REWRITES`` lists them in order.
-Digests stay those of ``lower``: a graph means the same before and after.
+Each rewrite takes one stage and returns it changed or unchanged; ``REWRITES`` lists them in order.
+Digests are those of ``lower``: a graph means the same before and after.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from recipec.graph import Graph, Input, Loop, Node, Removal, StageGraph, Value
 from recipec.spec.sampler import Sampler
 
 Rewrite = Callable[[StageGraph], StageGraph]
-OLD_PASS, REFERENCE_PASS = "the old-policy pass", "the reference pass"
-UNREAD_LOGITS = "logits of tokens that are not trained"
+OLD_PASS, REFERENCE_PASS = "old-policy forward pass", "reference forward pass"
+UNREAD_LOGITS = "logits of untrained tokens"
 
 
 def drop_reference(stage: StageGraph) -> StageGraph:
-    """Drop a reference pass whose log-probabilities nobody asks for."""
+    """Drop a reference pass whose log-probabilities are not used."""
     reference = _node(stage, "reference")
     if reference is None or any(_readers(stage, "ref_logprob_RT")):
         return stage
-    why = "nothing asks for `ref_logprob_RT`: no loss with `beta`, no reward and no ratio is held against it"
-    saves = "one forward pass over every row of a step, and the memory of the reference"
+    why = "`ref_logprob_RT` is not used: no loss with `beta`, no reward and no ratio needs it"
+    saves = "one forward pass over all rows of a step, and the memory of the reference model"
     kept = {**stage.settings, "reference": None}
     return _without(replace(stage, settings=kept), reference, Removal(REFERENCE_PASS, why, saves))
 
 
 def drop_old_pass(stage: StageGraph) -> StageGraph:
-    """Take the policy's own log-probabilities as the old ones where nothing lies between them.
+    """Use the log-probabilities of the update as the old ones if the policy does not change in between.
 
-    With one update a batch, the policy of the update is the policy of the batch: the ratio is
+    With one update per step, the policy of the update is the policy that sampled: the ratio is
     exp(lp - detach(lp)), which is 1 and has the gradient of lp.
     """
     old, policy = _node(stage, "old"), _node(stage, "policy")
@@ -46,7 +46,7 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
         return stage
     own = Input("logprob_RT", Value("logprob_RT", policy.id))
     name = f"{stage.name}/detach"
-    # the two make the same numbers, so what reads them keeps its digest
+    # both compute the same numbers, so the nodes that read them keep their digests
     detach = Node(
         name,
         "compiler",
@@ -57,8 +57,8 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
         ("old_logprob_RT",),
         old.digest,
     )
-    why = "every batch takes one update, nothing is dropped out and no engine mismatch is corrected: the ratio is 1"
-    saves = "one forward pass over every row of a step"
+    why = "with one update per step, no dropout and no `sampler_correction`, the ratio is always 1"
+    saves = "one forward pass over all rows of a step"
     stage = _without(stage, old, Removal(OLD_PASS, why, saves))
     was = Value("old_logprob_RT", old.id)
     turned = tuple(replace(i, value=Value("old_logprob_RT", name)) if i.value == was else i for i in loss.inputs)
@@ -66,38 +66,38 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
 
 
 def drop_zero_credit(stage: StageGraph) -> StageGraph:
-    """Leave rows without credit out of the forward pass where the objective is credit alone.
+    """Skip rows with advantage 0 in the update if the objective has no other term.
 
-    Denominators are those of the whole minibatch, and the optimizer steps even if no row is left.
+    Denominators remain those of the whole minibatch, and the optimizer steps even if no row is left.
     """
     loss, policy = _node(stage, "loss"), _node(stage, "policy")
     if loss is None or policy is None or loss.type != "clipped":
         return stage
     if loss.params["beta"] or loss.params["entropy"] or dropout(stage.settings["policy"]):
         return stage
-    why = "without KL, entropy bonus and dropout, a row whose credit is 0 on every token adds 0 to loss and gradient"
-    saves = "forward and backward of those rows: all of a group with equal rewards"
+    why = "without KL, entropy bonus and dropout, they contribute nothing to loss or gradient"
+    saves = "typically all samples of a group with equal rewards"
     marked = replace(policy, decided={"drop_zero_credit": True})
     stage = _mapped(stage, lambda node: [marked] if node.id == policy.id else [node])
-    return _noted(stage, Removal("the update's passes over rows without credit", why, saves))
+    return _noted(stage, Removal("forward and backward passes of zero-advantage samples", why, saves))
 
 
 def cache_reference(stage: StageGraph) -> StageGraph:
-    """Compute the log-probabilities of a frozen reference once where the rows are fixed."""
+    """Compute the log-probabilities of a frozen reference only once if the data are fixed."""
     reference = _node(stage, "reference")
     if stage.kind != "dpo" or reference is None or reference.type != "frozen":
         return stage
     settings = {**stage.settings["reference"], "mode": "cached", "instead_of": stage.settings["reference"]["mode"]}
-    why = "data and reference stay the same, so its log-probabilities are computed once, before the first update"
-    saves = "one forward pass over the data in every epoch but the first, and the memory of the reference"
+    why = "data and reference do not change, so its log-probabilities are computed once, before the first update"
+    saves = "one forward pass over the data in every epoch after the first, and the memory of the reference model"
     kept = {**stage.settings, "reference": settings}
-    return _noted(replace(stage, settings=kept), Removal("the reference pass of later epochs", why, saves))
+    return _noted(replace(stage, settings=kept), Removal("reference forward pass of later epochs", why, saves))
 
 
 def score_needed(stage: StageGraph) -> StageGraph:
-    """Record that logits are computed only where a log-probability is read, some rows at a time."""
-    why = "log-probabilities are read only at trained tokens, and each position's logits depend on it alone"
-    saves = "the head's work on prompts and padding; no more than one chunk of logits is in memory"
+    """Record that logits are computed only for trained tokens, in chunks."""
+    why = "log-probabilities are needed only at trained tokens, and the logits of a token depend on its position alone"
+    saves = "the output layer on prompts and padding, and memory: only one chunk of logits exists at a time"
     return _noted(stage, Removal(UNREAD_LOGITS, why, saves))
 
 
@@ -105,7 +105,7 @@ REWRITES: tuple[Rewrite, ...] = (drop_reference, drop_old_pass, drop_zero_credit
 
 
 def optimise(graph: Graph, only: Collection[str] | None = None) -> Graph:
-    """Apply every rewrite, or ``only`` those named; with ``only=()`` the graph stays as it was lowered.
+    """Apply every rewrite, or ``only`` those named; with ``only=()`` the graph is not changed.
 
     >>> [rewrite.__name__ for rewrite in REWRITES][:2]
     ['drop_reference', 'drop_old_pass']
@@ -117,7 +117,7 @@ def optimise(graph: Graph, only: Collection[str] | None = None) -> Graph:
                 stage = rewrite(stage)  # noqa: PLW2901 - each rewrite continues from the one before
         stages.append(stage)
     nodes = {node.id for stage in stages for node in stage.nodes()}
-    # a key whose node is gone was still read: by the stage, which decided so
+    # the keys of a removed node count as read by its stage
     consumed = {key: by if by in nodes else by.partition("/")[0] for key, by in graph.consumed.items()}
     return replace(graph, stages=tuple(stages), consumed=consumed)
 

@@ -1,6 +1,6 @@
-"""What a run will do: which stages run and why, what they cost, and what was optimised away.
+"""The plan of a run: which stages run and why, their cost, and the optimisations.
 
-Costs are derived from the model's sizes (``cost``); what cannot be derived is said to be unknown.
+Costs are derived from the sizes of the model (``cost``); what cannot be derived is reported as unknown.
 """
 
 from __future__ import annotations
@@ -131,10 +131,10 @@ def plan(
 
 
 STATES: Mapping[State, tuple[Action, str]] = {
-    "done": ("skip", "it is done, and nothing that it depends on has changed"),
-    "begun": ("continue", "it was interrupted, and has a checkpoint"),
-    "stale": ("run", "a package's version, the weights it starts from or the user's own code changed"),
-    "absent": ("run", "it was not finished"),
+    "done": ("skip", "complete and up to date"),
+    "begun": ("continue", "interrupted; continues from its last checkpoint"),
+    "stale": ("run", "changed: a package version, the initial weights or user code"),
+    "absent": ("run", "not finished, no checkpoint"),
 }
 
 
@@ -148,11 +148,11 @@ def _decided(
 ) -> tuple[Action, str]:
     """Say whether a stage runs, and the key, file or stage that is the reason."""
     if previous is None:
-        return "run", "there is no earlier run in this directory"
+        return "run", "no previous run in this directory"
     changed = _changed(graph, stage, previous, where)
     for name in () if changed else sources(stage):
         if name in earlier and earlier[name].action != "skip":
-            changed = f"it builds on `{name}`, which runs"
+            changed = f"depends on stage `{name}`, which runs"
     if changed:
         return "run", changed
     state = previous.states.get(stage.name, "absent")
@@ -166,7 +166,7 @@ def _decided(
 def _changed(graph: Graph, stage: StageGraph, previous: Previous, where: Callable[[str], str]) -> str:
     """Say which keys of the stage mean something else than in the earlier run; nothing if none does."""
     if all(was.name != stage.name for was in previous.graph.stages):
-        return "the stage is new"
+        return "new stage"
     prefix = f"stages.{stage.name}."
     keys = [key for key in differences(previous.graph, graph) if key == "seed" or key.startswith(prefix)]
     return "changed: " + ", ".join(f"`{key}` ({where(key)})" for key in keys) if keys else ""
@@ -189,10 +189,10 @@ def _stage(
     unknown = [said for said in size.assumes if "unknown" in said]
     steps = _steps(stage, size.units, rows)
     if steps is None:
-        unknown.append("the number of steps: it is counted in epochs, and the rows of the data are not known here")
+        unknown.append("number of steps: `epochs` is given, and the size of the data is not known")
     work = None
     if shape is None:
-        unknown.append(f"the sizes of the model `{_root(graph, stage).origin}`, and so what it costs")
+        unknown.append(f"size of the model `{_root(graph, stage).origin}`, and therefore all costs")
     else:
         work = _work(graph, stage, shape, size)
     pace = _pace(graph, work) if work else None
@@ -203,7 +203,7 @@ def _stage(
     times = tuple(timed(merged(shared if isinstance(shared, Sharing) else None, alone, work), pace)) if work else ()
     known = [phase.seconds for phase in times if phase.seconds is not None]
     if isinstance(shared, str):
-        unknown.append(f"what sharing prefixes saves: {shared}")
+        unknown.append(f"savings of prefix sharing: {shared}")
     whole = steps * sum(known) if pace and steps and len(known) == len(times) else None
     return StagePlan(
         name=stage.name,
@@ -307,7 +307,7 @@ def render_plan(made: Plan) -> str:
         lines.append(f"  model     {stage.model}")
         lines.append(f"  steps     {'unknown' if stage.steps is None else f'{stage.steps:,}'}")
         if stage.facts:
-            lines.append(f"  facts     {stage.facts}")
+            lines.append(f"  knowledge {stage.facts}")
         if stage.pace:
             lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
         lines += [f"  assuming  {said}" for said in stage.assumes]
@@ -320,15 +320,15 @@ def render_plan(made: Plan) -> str:
 
 
 def _left_out(removal: LeftOut) -> Iterator[str]:
-    yield f"  left out  {removal.what}: {removal.why}"
-    counted = f" ({amount(removal.flops, 'FLOP')} a step)" if removal.flops else ""
+    yield f"  skipped   {removal.what}: {removal.why}"
+    counted = f" ({amount(removal.flops, 'FLOP')} per step)" if removal.flops else ""
     yield f"            saves {removal.saves}{counted}"
 
 
 def _table(stage: StagePlan) -> Iterator[str]:
     if stage.phases:
         time = f"{'time':>10}" if stage.pace else ""
-        yield f"  {'at most, a step':<18}{'tokens':>12}{'operations':>14}{'read':>12}{time}"
+        yield f"  {'per step, at most':<18}{'tokens':>12}{'operations':>14}{'read':>12}{time}"
     for phase in stage.phases:
         tokens = "unknown" if phase.tokens is None else f"{phase.tokens:,}"
         cells = f"{tokens:>12}{amount(phase.flops, 'FLOP'):>14}{amount(phase.bytes, 'B'):>12}"
@@ -339,9 +339,9 @@ def _table(stage: StagePlan) -> Iterator[str]:
     for title, held in ((each, stage.memory), ("on disk", stage.disk)):
         if held:
             total = sum(one.bytes or 0 for one in held)
-            more = " and what is unknown" if any(one.bytes is None for one in held) else ""
+            more = " plus unknown parts" if any(one.bytes is None for one in held) else ""
             if stage.room and held is stage.memory:
-                more += f", of {amount(stage.room, 'B')}" + (": it does not fit" if total > stage.room else "")
+                more += f", of {amount(stage.room, 'B')}" + (": does not fit" if total > stage.room else "")
             yield f"  {title:<18}{amount(total, 'B'):>12}{more}"
         for one in held:
             yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {one.assumes}"

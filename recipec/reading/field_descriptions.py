@@ -1,4 +1,4 @@
-"""What a parameter takes, in plain words: the validator's own vocabulary never reaches a reader."""
+"""Describe the type of a parameter in words, for error messages and documentation."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from pydantic.fields import FieldInfo
 from recipec.component import Section, is_signal
 
 FORMS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "1 to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit",
     r"^(avg@[1-9]\d*|pass@[1-9]\d*|reward\.[a-z][a-z0-9_]*)$": (
         "`avg@K` or `pass@K` with a number K, or `reward.LEVEL` with a level of `reward`"
     ),
-    r"^[A-Za-z][A-Za-z0-9_-]*$": "letters, digits, `_` and `-`, a letter first",
-    r"[^\W_]": "text with a letter or a digit",
-    r"\{subject\}(.|\n)*\{object\}|\{object\}(.|\n)*\{subject\}": "text with `{subject}` and `{object}` in it",
-    r"^[A-Za-z]+:[^\s<>\x22{}|\\^`]*[:/#]$": "the beginning of an IRI, such as `https://example.com/`",
-    r"^(\.\.?/|/|package:).": "a directory that begins with `./`, `../` or `/`, or `package:…`",
+    r"^[A-Za-z][A-Za-z0-9_-]*$": "letters, digits, `_` and `-`, starting with a letter",
+    r"[^\W_]": "a string with a letter or a digit",
+    r"\{subject\}(.|\n)*\{object\}|\{object\}(.|\n)*\{subject\}": "a string with `{subject}` and `{object}`",
+    r"^[A-Za-z]+:[^\s<>\x22{}|\\^`]*[:/#]$": "the start of an IRI, such as `https://example.com/`",
+    r"^(\.\.?/|/|package:).": "a directory that starts with `./`, `../` or `/`, or `package:…`",
 }
-"""Every pattern of our models in words; a test keeps the table whole."""
-_LONGEST = 60
+"""Descriptions of the patterns of the models; a test checks that the table is complete."""
+_MAX_VALUE = 60
 
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """What one place of a section takes.
+    """The type of a field: its annotation, constraints, unit and description.
 
-    Example: of ``epsilon`` in the loss ``clipped``, ``FieldType(float, (Gt(0), Le(1)), "", "Clip below 1 -
-    epsilon.")``.
+    Example: ``FieldType(int, (Ge(1),), "tokens", "Maximum length of a turn.")``.
     """
 
     annotation: Any
@@ -42,14 +41,14 @@ class FieldType:
     unit: str
     doc: str
 
-    def words(self) -> str:
-        """Say it, with bounds and unit."""
-        said = expected(self.annotation, self.metadata)
-        return f"{said}, in {self.unit}" if self.unit else said
+    def describe(self) -> str:
+        """Describe the type, with bounds and unit."""
+        text = expected(self.annotation, self.metadata)
+        return f"{text}, in {self.unit}" if self.unit else text
 
 
 def field_type(cls: type[BaseModel], path: Sequence[str | int]) -> FieldType | None:
-    """Find what the place at ``path`` below a section takes; ``None`` where anything goes."""
+    """Return the type of the field at ``path`` below a section; ``None`` if any value is allowed."""
     info = field_of(cls, path[0])
     if info is None:
         return None
@@ -67,7 +66,7 @@ def field_type(cls: type[BaseModel], path: Sequence[str | int]) -> FieldType | N
 
 
 def field_of(cls: type[BaseModel], key: str | int) -> FieldInfo | None:
-    """Find the field that a file calls ``key``."""
+    """Return the field that files call ``key``."""
     return next((info for name, info in cls.model_fields.items() if (info.alias or name) == key), None)
 
 
@@ -78,7 +77,7 @@ def keys_of(cls: type[BaseModel]) -> list[str]:
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """Find the section among the choices of a parameter, if one of them is a section."""
+    """Return the section among the types of a parameter, if one of them is a section."""
     for choice, _ in _choices(annotation):
         if isinstance(choice, type) and issubclass(choice, Section):
             return choice
@@ -86,7 +85,7 @@ def section_of(annotation: Any) -> type[Section] | None:
 
 
 def inside(annotation: Any, part: str | int) -> Any:
-    """Find what an item of a list or mapping takes, or a section's own field."""
+    """Return the annotation of an item of a list or mapping, or of a field of a section."""
     for choice, _ in _choices(annotation):
         origin, args = get_origin(choice), get_args(choice)
         if isinstance(part, int) and origin in {tuple, list} and args:
@@ -100,7 +99,7 @@ def inside(annotation: Any, part: str | int) -> Any:
 
 
 def _opened(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """Take the constraints out of an annotation."""
+    """Split an annotation into its type and its constraints."""
     if get_origin(annotation) is not Annotated:
         return annotation, metadata
     inner, *more = get_args(annotation)
@@ -110,7 +109,7 @@ def _opened(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[Any,
 
 
 def _choices(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Yield each type that a value may have, with its constraints."""
+    """Yield each type of a union, with its constraints."""
     annotation, metadata = _opened(annotation, metadata)
     if get_origin(annotation) in {Union, types.UnionType}:
         for choice in get_args(annotation):
@@ -124,7 +123,7 @@ def expected(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
     >>> from annotated_types import Gt, Le
     >>> expected(float, [Gt(0), Le(1)]), expected(tuple[str, ...]), expected(Literal["k1", "k3"])
-    ('a number above 0 and at most 1', 'a list of texts', 'one of `k1`, `k3`')
+    ('a number above 0 and at most 1', 'a list of strings', 'one of `k1`, `k3`')
     """
     choices = list(dict.fromkeys(_described(*choice) for choice in _choices(annotation, tuple(metadata))))
     return " or ".join(choices) or "null"
@@ -132,13 +131,13 @@ def expected(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 def _described(choice: Any, constraints: tuple[Any, ...]) -> str:
     origin, args = get_origin(choice), get_args(choice)
-    patterns = [FORMS.get(p, f"text of the form {p}") for c in constraints if (p := getattr(c, "pattern", None))]
+    patterns = [FORMS.get(p, f"a string of the form {p}") for c in constraints if (p := getattr(c, "pattern", None))]
     filled = any(getattr(c, "min_length", None) for c in constraints)
     simple = {
         bool: "true or false",
-        int: "a whole number" + _bounds(constraints),
+        int: "an integer" + _bounds(constraints),
         float: "a number" + _bounds(constraints),
-        str: patterns[0] if patterns else "text that is not empty" if filled else "text",
+        str: patterns[0] if patterns else "a non-empty string" if filled else "a string",
     }
     if choice in simple:
         return simple[choice]
@@ -152,7 +151,7 @@ def _described(choice: Any, constraints: tuple[Any, ...]) -> str:
 
 def _many(annotation: Any) -> str:
     inner, _ = _opened(annotation, ())
-    return {str: "texts", int: "whole numbers", float: "numbers"}.get(inner, "values")
+    return {str: "strings", int: "integers", float: "numbers"}.get(inner, "values")
 
 
 def _word(value: object) -> str:
@@ -164,28 +163,29 @@ def _bounds(constraints: Iterable[Any]) -> str:
     found = {sign: getattr(c, sign) for c in constraints for sign in words if getattr(c, sign, None) is not None}
     if "ge" in found and "le" in found:
         return f" from {found['ge']} to {found['le']}"
-    said = [f"{words[sign]} {value}" for sign, value in found.items()]
-    of = " of " if said and said[0].startswith("at least") else " "
-    return of + " and ".join(said) if said else ""
+    bounds = [f"{words[sign]} {value}" for sign, value in found.items()]
+    of = " of " if bounds and bounds[0].startswith("at least") else " "
+    return of + " and ".join(bounds) if bounds else ""
 
 
 def format_value(value: object) -> str:
-    """Show a value of the file, shortened.
+    """Format a value of the file, shortened.
 
     >>> format_value("1e-5"), format_value(True), format_value([1]), format_value({}), format_value(None)
-    ('the text "1e-5"', 'true', 'a list of 1', 'a mapping', 'null')
+    ('the string "1e-5"', 'true', 'a list of 1 item', 'a mapping', 'null')
     """
     if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else f"a list of {len(value)}"
+        items = "item" if len(value) == 1 else "items"
+        return "a mapping" if isinstance(value, dict) else f"a list of {len(value)} {items}"
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     text = json.dumps(value, ensure_ascii=False)
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-    return f"the text {text}" if isinstance(value, str) else text
+    text = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
+    return f"the string {text}" if isinstance(value, str) else text
 
 
 def literals(annotation: Any) -> list[str]:
-    """List the words among which a parameter chooses."""
+    """List the strings that a parameter accepts."""
     return [
         value
         for choice, _ in _choices(annotation)
@@ -196,9 +196,9 @@ def literals(annotation: Any) -> list[str]:
 
 
 def about(cls: type[BaseModel], key: str) -> str:
-    """Say what a parameter is and what it takes."""
-    info, place = field_of(cls, key), field_type(cls, (key,))
+    """Describe a parameter: its type and its meaning."""
+    info, found = field_of(cls, key), field_type(cls, (key,))
     assert info is not None
-    assert place is not None
-    said = "the name of a signal" if is_signal(info) else place.words()
-    return f"{said}. {place.doc}"
+    assert found is not None
+    text = "the name of a signal" if is_signal(info) else found.describe()
+    return f"{text}. {found.doc}"

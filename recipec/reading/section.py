@@ -244,7 +244,7 @@ def _say(
 def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], path: Path, place: Path) -> None:
     at, value = (*path, *place), _get(data, place)
     takes = field_descriptions.field_type(cls, place)
-    expected = takes.words() if takes else "something else"
+    expected = takes.describe() if takes else "something else"
     advice, text = for_value(str(place[-1]), value, takes.annotation if takes else Any, takes.metadata if takes else ())
     fix = findings.fix(at, f"write {text}", value, text) if text else None
     param = next((part for part in reversed(place) if isinstance(part, str)), "")

@@ -121,7 +121,7 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     if isinstance(value, str):
         return _for_text(key, value, takes, field_descriptions.literals(annotation))
     right = ""
-    if isinstance(value, float) and value.is_integer() and "whole number" in takes:
+    if isinstance(value, float) and value.is_integer() and "integer" in takes:
         right = str(int(value))
     elif isinstance(value, int) and "true or false" in takes and value in {0, 1}:
         right = "true" if value else "false"
@@ -143,7 +143,7 @@ def _for_text(key: str, value: str, takes: str, words: list[str]) -> tuple[str, 
             f"what other tools call `{value}` is `{right}` here" if right else "",
             f"the settings published as {value} are `extends: [{published}]`" if published else "",
         )
-    elif takes.startswith("a list of texts") and not close:
+    elif takes.startswith("a list of strings") and not close:
         right = f"[{json.dumps(value, ensure_ascii=False)}]"
-        said = f"one text is a list, too: `{key}: {right}`"
+        said = f"a single string must be a list, too: `{key}: {right}`"
     return said, right

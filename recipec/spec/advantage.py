@@ -1,4 +1,4 @@
-"""Credit: named levels that add."""
+"""Advantage estimators: named, weighted levels that are combined into one advantage."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ class Advantage(Component):
     token_params: ClassVar[tuple[str, ...]] = ()
     """The parameters that ``over_tokens`` takes."""
 
-    value: SignalRef = param("reward_R", "The column that is compared.")
-    weight: float = param(1.0, "Factor of this level in the sum.")
+    value: SignalRef = param(
+        "reward_R", "Signal to compare: `reward_R`, `score_R` (episode total) or `return_R` (discounted return)."
+    )
+    weight: float = param(1.0, "Weight of this level in the combined advantage.")
 
     @property
     def compares(self) -> str | None:
@@ -56,13 +58,13 @@ class Advantage(Component):
     impl="recipec.runtime.objective.advantage:group_relative",
 )
 class GroupRelative(Advantage):
-    r"""Credit each row with its value relative to its group.
+    r"""Advantage of each row relative to its group (GRPO).
 
     .. math:: A_r = w \, \frac{v_r - \operatorname{mean}_{g(r)} v}{\operatorname{std}_{g(r)} v + \epsilon}
 
-    Exactly 0 for a group of equal values. ``scale: none`` is Dr. GRPO. A row alone in its group is compared with
-    mean 0 and deviation 1 under ``singleton: raw``, and gets 0 under ``zero``.
-    Trees of three leaves as the only groups are a trap: published runs that had no other level collapsed.
+    Exactly 0 for a group of equal values. ``scale: none`` does not divide, as in Dr. GRPO. A row that is alone in its
+    group uses mean 0 and standard deviation 1 under ``singleton: raw``, and gets advantage 0 under ``zero``.
+    Do not use trees of three leaves as the only groups: published runs without a second level collapsed.
 
     References:
         Shao et al., `DeepSeekMath <https://arxiv.org/abs/2402.03300>`_, 2024.
@@ -73,13 +75,20 @@ class GroupRelative(Advantage):
     token_params: ClassVar[tuple[str, ...]] = ("weight", "scale", "singleton", "epsilon")
 
     type: Literal["group_relative"] = "group_relative"
-    group: SignalRef = param("by_prompt_R", "The column that says who is compared with whom.")
-    scale: Literal["std", "none"] = param("std", "Divide by the group's sample standard deviation (ddof 1), or not.")
-    singleton: Literal["raw", "zero"] = param("zero", "Credit of a row alone in its group: its value, or none.")
-    statistics: Literal["rows", "trajectories"] = param(
-        "rows", "Count every row, or each episode once (by its first row), in mean and deviation."
+    group: SignalRef = param(
+        "by_prompt_R", "Signal that assigns rows to groups: rows with the same value are compared."
     )
-    epsilon: float = param(1e-6, "Added to the deviation.", unit="units of value", ge=0)
+    scale: Literal["std", "none"] = param(
+        "std", "`std` divides by the sample standard deviation of the group (ddof 1), `none` does not."
+    )
+    singleton: Literal["raw", "zero"] = param(
+        "zero", "Advantage of a row that is alone in its group: its value (`raw`) or 0 (`zero`)."
+    )
+    statistics: Literal["rows", "trajectories"] = param(
+        "rows",
+        "Mean and standard deviation over all rows, or over episodes (`trajectories`), each counted by its first row.",
+    )
+    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
 
     @property
     def alone(self) -> Literal["value", "zero"]:
@@ -98,7 +107,7 @@ class GroupRelative(Advantage):
     impl="recipec.runtime.objective.advantage:rloo",
 )
 class Rloo(Advantage):
-    r"""Credit each row with its value minus the mean of the others in its group.
+    r"""Leave-one-out advantage: the row's value minus the mean of the other rows of its group.
 
     .. math:: A_r = w \left(v_r - \frac{1}{n-1}\sum_{s \ne r} v_s\right)
 
@@ -107,8 +116,12 @@ class Rloo(Advantage):
     """
 
     type: Literal["rloo"] = "rloo"
-    group: SignalRef = param("by_prompt_R", "The column that says who is compared with whom.")
-    singleton: Literal["raw", "zero"] = param("zero", "Credit of a row alone in its group: its value, or none.")
+    group: SignalRef = param(
+        "by_prompt_R", "Signal that assigns rows to groups: rows with the same value are compared."
+    )
+    singleton: Literal["raw", "zero"] = param(
+        "zero", "Advantage of a row that is alone in its group: its value (`raw`) or 0 (`zero`)."
+    )
 
     @property
     def alone(self) -> Literal["value", "zero"]:
@@ -123,23 +136,23 @@ class Rloo(Advantage):
     impl="recipec.runtime.objective.advantage:signed",
 )
 class Signed(Advantage):
-    r"""Credit a row by whether its value is above a threshold, without a group.
+    r"""Fixed positive or negative advantage, depending on whether the value is above a threshold; needs no group.
 
     .. math:: A_r = w \, (\text{positive if } v_r > \text{threshold, else negative})
 
-    A wrong answer is never reinforced for being the best of a bad group; all-right and all-wrong groups still teach.
-    That a likelier wrong answer is penalised more, as a figure of the paper has it, needs no rule of its own: the
-    objective weighs credit with the probability ratio, and its gradient with it.
-    Reconstructed from the abstract and that figure, not from a published formula.
+    A wrong answer is never reinforced for being the best of a bad group, and groups with only correct or only wrong
+    answers still give a gradient. A figure of the paper shows likelier wrong answers penalised more; this needs no
+    separate rule, since the objective multiplies the advantage by the probability ratio.
+    Reconstructed from the paper's abstract and that figure; no formula is published.
 
     References:
         `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025 (GRPO++).
     """
 
     type: Literal["signed"] = "signed"
-    threshold: float = param(0.0, "Values above it are right.", unit="units of value")
-    positive: float = param(1.0, "Credit of a right row.")
-    negative: float = param(-1.0, "Credit of a wrong row.")
+    threshold: float = param(0.0, "Rows with a value above it count as correct.", unit="units of value")
+    positive: float = param(1.0, "Advantage of a correct row.")
+    negative: float = param(-1.0, "Advantage of an incorrect row.")
 
     @property
     def always_zero(self) -> bool:
@@ -154,7 +167,7 @@ class Signed(Advantage):
     impl="recipec.runtime.objective.advantage:batch_standardised",
 )
 class BatchStandardised(Advantage):
-    r"""Centre each row on its group's mean, then divide by the deviation over the whole batch.
+    r"""Value minus the group mean, divided by the standard deviation over the whole batch.
 
     .. math:: A_r = w \, \frac{v_r - \operatorname{mean}_{g(r)} v}{\operatorname{std}_{batch}(v) + \epsilon}
 
@@ -163,8 +176,10 @@ class BatchStandardised(Advantage):
     """
 
     type: Literal["batch_standardised"] = "batch_standardised"
-    group: SignalRef = param("by_prompt_R", "The column that says who is compared with whom.")
-    epsilon: float = param(1e-6, "Added to the deviation.", unit="units of value", ge=0)
+    group: SignalRef = param(
+        "by_prompt_R", "Signal that assigns rows to groups: rows with the same value are compared."
+    )
+    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
 
     @property
     def alone(self) -> Literal["value", "zero"]:

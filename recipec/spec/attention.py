@@ -1,4 +1,4 @@
-"""How rows share one forward pass; changes speed and memory, never the numbers."""
+"""Attention backends: how sequences share a forward pass; they change speed and memory, not results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from recipec.component import Component, component, param
 
 WORTH = 1.1
-"""Least ideal speed-up for which `auto` takes a forest: the measured one is at least 0.9 of the ideal one."""
+"""Smallest predicted speed-up for which `auto` selects `trie`; measured ones are at least 0.9 of the prediction."""
 
 
 class Attention(Component):
@@ -18,7 +18,7 @@ class Attention(Component):
 
 @component("attention", impl="recipec.runtime.attention.dense:DenseAttention")
 class Dense(Attention):
-    """Rows padded to one width: every model can do it.
+    """Padded batches; works with every model.
 
     References:
         Vaswani et al., `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_, 2017.
@@ -29,7 +29,7 @@ class Dense(Attention):
 
 @component("attention", impl="recipec.runtime.attention.packed:PackedAttention")
 class Packed(Attention):
-    """Rows end to end in one sequence without padding, each seeing only itself.
+    """Sequence packing: sequences are concatenated without padding, and each attends only to itself.
 
     References:
         Krell et al., `Efficient Sequence Packing <https://arxiv.org/abs/2107.02027>`_, 2021.
@@ -40,9 +40,11 @@ class Packed(Attention):
 
 @component("attention", impl="recipec.runtime.attention.auto:AutoAttention")
 class Auto(Attention):
-    """Let the compiler choose by the operations that it predicts, or the first rows where those decide, and say why.
+    """Select the fastest backend that is exact for the model, and report why.
 
-    `trie` where that saves a tenth and the model certifies, else `packed`, else `dense`; the numbers are the same.
+    The choice is made from the FLOPs that the compiler predicts or, where these do not decide, from the first batch:
+    `trie` if it saves at least a tenth and passes certification for the model, else `packed`, else `dense`.
+    Results are the same.
 
     References:
         recipec, `docs/attention.md`.
@@ -53,9 +55,9 @@ class Auto(Attention):
 
 @component("attention", impl="recipec.runtime.attention.trie_attention:TrieAttention")
 class Trie(Attention):
-    """All rows of a forward pass merged into a forest of their prefixes: each unique token is computed once.
+    """Prefix-tree attention: sequences are merged by their common prefixes, and each unique token is computed once.
 
-    Exact for every model that certifies: log-probabilities and gradients are those of the rows alone.
+    Exact for every model that passes certification: log-probabilities and gradients equal those of separate sequences.
 
     References:
         Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
@@ -63,13 +65,13 @@ class Trie(Attention):
 
     type: Literal["trie"] = "trie"
     kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
-        "auto", "Kernel under the same result; `auto` takes the fastest that can, layer by layer."
+        "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
     )
 
 
 @component("attention", requires=("by_prompt_R",), impl="recipec.runtime.attention.trie_attention:SharedPrefix")
 class SharedPrefix(Attention):
-    """One shared prompt a group, then its answers: the trie's two-level form.
+    """Prefix sharing of one prompt per group: a prefix tree of two levels.
 
     References:
         Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
@@ -77,5 +79,5 @@ class SharedPrefix(Attention):
 
     type: Literal["shared_prefix"] = "shared_prefix"
     kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
-        "auto", "Kernel under the same result; `auto` takes the fastest that can, layer by layer."
+        "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
     )

@@ -1,4 +1,4 @@
-"""Where tasks and examples come from."""
+"""Training data: prompts, examples and preference pairs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from recipec.component import Component, PathRef, Section, SignalRef, component,
 
 
 class Columns(Section):
-    """Which column of the data means what; a name that is absent from the data is an error."""
+    """Column names of the data; a name that the data do not have is an error."""
 
     prompt: str = param("prompt", "Column with the prompt: text, or a list of chat messages.")
-    completion: str = param("completion", "Column with the answer to learn (sft).")
+    completion: str = param("completion", "Column with the target completion (sft).")
     chosen: str = param("chosen", "Column with the preferred answer (dpo).")
-    rejected: str = param("rejected", "Column with the other answer (dpo).")
-    messages: str = param("messages", "Column with a whole conversation (sft).")
-    answer: str = param("answer", "Column that rewards find as `answer`.")
+    rejected: str = param("rejected", "Column with the rejected answer (dpo).")
+    messages: str = param("messages", "Column with a whole conversation, as chat messages (sft).")
+    answer: str = param("answer", "Column with the correct answer; rewards refer to it as `answer`.")
     images: str = param(
         "images",
-        "Column with the images of a row: a path below the folder of the data, or a list of them. `image` is found, "
-        "too, and rows may lack it, unless a name is given; empty: rows are text alone.",
+        "Column with the images of an example: a path relative to the folder of the data, or a list of paths. By "
+        "default, a column `image` is accepted, too, and examples may have no images. Empty: text only.",
     )
 
 
@@ -30,20 +30,24 @@ class Data(Component):
 
     slot: ClassVar[str] = "data"
 
-    max_length: int | None = param(None, "Longest prompt (rl) or example (sft, dpo).", unit="tokens", ge=1)
-    overlong: Literal["error", "drop", "truncate"] = param(
-        "error", "What happens to a row over max_length: stop, leave it out and count it, or cut (sft only)."
+    max_length: int | None = param(
+        None, "Maximum length of a prompt (rl) or of an example (sft, dpo).", unit="tokens", ge=1
     )
-    shuffle: bool = param(True, "Draw the rows in an order given by the recipe's seed, new in every epoch.")
-    limit: int | None = param(None, "Use at most this many rows, the first ones.", unit="rows", ge=1)
+    overlong: Literal["error", "drop", "truncate"] = param(
+        "error", "Action for data longer than `max_length`: stop with an error, drop and count, or truncate (sft only)."
+    )
+    shuffle: bool = param(True, "Shuffle the data in every epoch; the order depends on the recipe's `seed`.")
+    limit: int | None = param(None, "Maximum number of examples to use, from the start of the data.", unit="rows", ge=1)
 
 
 class _Prompts(Data):
-    """What a source that writes prompts can say."""
+    """Parameters of data sources that render prompts."""
 
-    system: str | None = param(None, "System message of prompts without one; before a plain text, as text.")
-    chat: bool = param(False, "Put a text prompt into the chat template, as the user's message.")
-    template: PathRef | None = param(None, "Jinja file that renders the prompt from the row's columns; sandboxed.")
+    system: str | None = param(None, "System message for prompts without one; put before a plain-text prompt as text.")
+    chat: bool = param(False, "Apply the chat template to a text prompt, as the user's message.")
+    template: PathRef | None = param(
+        None, "Jinja file that renders the prompt from the columns of an example; sandboxed."
+    )
 
 
 @component(
@@ -54,20 +58,20 @@ class _Prompts(Data):
     uses=("policy", "environment"),
 )
 class File(_Prompts):
-    """Read rows from a JSONL or parquet file, a directory of them, or the hub.
+    """Load a JSONL or Parquet file, a directory of them, or a dataset of the Hugging Face Hub.
 
-    The formats are TRL's: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``;
-    ``messages``; each with ``images`` beside it.
+    The formats are those of TRL: ``prompt``; ``prompt`` + ``completion``; ``prompt`` + ``chosen`` + ``rejected``;
+    ``messages``; each with an optional column ``images``.
 
     References:
         TRL, `Dataset formats <https://huggingface.co/docs/trl/dataset_formats>`_.
     """
 
     type: Literal["file"] = "file"
-    path: PathRef | None = param(None, "File or directory, relative to the file that says it.")
-    hub: str | None = param(None, "Dataset of the hub, as `org/name[@revision]`.")
-    split: str | None = param(None, "Split of a hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
-    columns: Columns = param(Columns, "Names of the columns, where they are not ours.")
+    path: PathRef | None = param(None, "File or directory, relative to the YAML file that names it.")
+    hub: str | None = param(None, "Dataset of the Hugging Face Hub, as `org/name[@revision]`.")
+    split: str | None = param(None, "Split of a Hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
+    columns: Columns = param(Columns, "Column names, where they differ from the defaults.")
 
     @model_validator(mode="after")
     def _one_place(self) -> File:
@@ -84,18 +88,18 @@ class File(_Prompts):
     uses=("policy", "environment"),
 )
 class ReasoningGym(_Prompts):
-    """Procedural tasks with real verifiers from the reasoning-gym package.
+    """Procedurally generated tasks with verifiers, from the reasoning-gym package.
 
     References:
         Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
     """
 
     type: Literal["reasoning_gym"] = "reasoning_gym"
-    task: str = param(..., "Name of the task, such as `chain_sum`.")
-    size: int = param(..., "How many tasks to generate.", unit="rows", ge=1)
-    task_seed: int = param(0, "Seed of the generator; another one gives held-out tasks.")
-    options: dict[str, Any] = param(dict, "The generator's own options, such as `max_digits`.")
-    prompt_suffix: str = param("", "Text put after every question.")
+    task: str = param(..., "Name of the reasoning-gym task, such as `chain_sum`.")
+    size: int = param(..., "Number of tasks to generate.", unit="tasks", ge=1)
+    task_seed: int = param(0, "Seed of the task generator; use another seed for held-out tasks.")
+    options: dict[str, Any] = param(dict, "Options of the task generator, such as `max_digits`.")
+    prompt_suffix: str = param("", "Text appended to every question.")
 
 
 @component(
@@ -107,17 +111,17 @@ class ReasoningGym(_Prompts):
     uses=("policy",),
 )
 class Rollouts(Data):
-    """The best rows of an earlier stage's rollouts, as examples to imitate (rejection sampling).
+    """Rejection sampling: the best rollouts of an earlier stage as training examples.
 
     References:
         Dong et al., `RAFT <https://arxiv.org/abs/2304.06767>`_, 2023.
     """
 
     type: Literal["rollouts"] = "rollouts"
-    rollouts: SignalRef = param(..., "Artifact to read, as `STAGE.rollouts`.")
-    min_reward: float | None = param(None, "Leave out rows with a smaller reward.", unit="reward units")
+    rollouts: SignalRef = param(..., "Rollouts to read, as `STAGE.rollouts`.")
+    min_reward: float | None = param(None, "Minimum reward; rows below it are dropped.", unit="reward units")
     per_prompt: int = param(
-        1, "Keep at most this many of a prompt's best rows, or best episodes where a row is a step.", unit="rows", ge=1
+        1, "Maximum number of rows per prompt, best first; of episodes if each row is a single step.", unit="rows", ge=1
     )
 
 
@@ -130,13 +134,13 @@ class Rollouts(Data):
     uses=("environment",),
 )
 class EnvironmentTasks(Data):
-    """Tasks that the stage's environment brings itself.
+    """Tasks that come with the stage's environment.
 
     References:
-        Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021: its games are its tasks.
+        Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021, whose games are the tasks.
     """
 
     type: Literal["environment"] = "environment"
-    split: str = param("train", "Which of the environment's tasks.")
-    size: int | None = param(None, "How many; all that there are if absent.", unit="rows", ge=1)
-    task_seed: int = param(0, "Seed of tasks that are made.", ge=0, lt=2**31)
+    split: str = param("train", "Split of the environment's tasks.")
+    size: int | None = param(None, "Number of tasks; all if omitted.", unit="tasks", ge=1)
+    task_seed: int = param(0, "Seed of generated tasks.", ge=0, lt=2**31)

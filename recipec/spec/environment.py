@@ -1,4 +1,4 @@
-"""Who answers the policy; absent, an episode is one completion."""
+"""Environments for multi-turn rollouts; without one, an episode is a single completion."""
 
 from __future__ import annotations
 
@@ -16,54 +16,58 @@ class Environment(Component):
 
     slot: ClassVar[str] = "environment"
 
-    max_turns: int = param(50, "Turns of an episode.", unit="turns", ge=1)
+    max_turns: int = param(50, "Maximum number of turns of an episode.", unit="turns", ge=1)
     timeout: float = param(
-        30.0, "Time for one answer of the environment; past it the episode ends in error.", unit="seconds", gt=0
+        30.0, "Maximum time for one environment step; beyond it the episode ends with an error.", unit="seconds", gt=0
     )
 
 
 class _Shown(Environment):
-    """What an environment can say whose states are shown to the policy in a prompt."""
+    """Parameters of environments whose observations are rendered into prompts."""
 
     history: int | Literal["append_only"] = param(
         2,
-        "Earlier observations and actions shown in each turn's prompt, which is written anew;"
-        " `append_only`: each turn continues the conversation, so that turns share their prefix.",
+        "Number of earlier observations and actions in the prompt of each turn, which is rendered anew;"
+        " `append_only` continues the conversation instead, so that turns share their prefix.",
         unit="turns",
     )
-    template: PathRef | None = param(None, "Jinja file that renders each turn's prompt, in place of the shipped one.")
+    template: PathRef | None = param(
+        None, "Jinja file that renders the prompt of each turn, in place of the built-in one."
+    )
     chat: bool = param(
-        True, "Put each turn's prompt into the chat template, as the user's message, where the tokenizer has one."
+        True, "Apply the chat template to the prompt of each turn, as the user's message, if the tokenizer has one."
     )
 
     @model_validator(mode="after")
     def _some_history(self) -> _Shown:
         if isinstance(self.history, int) and self.history < 0:
-            raise ValueError("`history` is 0 or more turns, or `append_only`")
+            raise ValueError("`history` must be 0 or more turns, or `append_only`")
         return self
 
 
 class Retriever(Section):
-    """Where documents come from."""
+    """Document retrieval of a search environment."""
 
-    type: Literal["sqlite", "http"] = param("sqlite", "`sqlite`: a corpus searched here; `http`: a retrieval service.")
-    corpus: PathRef | None = param(
-        None, "JSONL file of documents with `title` and `text` (sqlite); the shipped corpus of countries if absent."
+    type: Literal["sqlite", "http"] = param(
+        "sqlite", "`sqlite` searches a local corpus, `http` queries a retrieval service."
     )
-    service: str | None = param(None, "Name of the service under machine.services (http).")
-    top_k: int = param(3, "Documents returned to a query.", unit="documents", ge=1)
-    timeout: float = param(10.0, "Time for one query (http).", unit="seconds", gt=0)
-    retries: int = param(3, "Further attempts after a failed query, each waiting longer (http).", ge=0)
+    corpus: PathRef | None = param(
+        None, "JSONL file of documents with `title` and `text` (sqlite); the built-in corpus of countries if omitted."
+    )
+    service: str | None = param(None, "Name of the service under `machine.services` (http).")
+    top_k: int = param(3, "Number of documents returned per query.", unit="documents", ge=1)
+    timeout: float = param(10.0, "Maximum time for one query (http).", unit="seconds", gt=0)
+    retries: int = param(3, "Number of retries after a failed query, with increasing delays (http).", ge=0)
 
     @model_validator(mode="after")
     def _one_place(self) -> Retriever:
         if self.type == "http" and (self.service is None or self.corpus is not None):
-            raise ValueError("`http` takes `service`, a name under machine.services, and no `corpus`")
+            raise ValueError("`http` needs `service`, a name under machine.services, and takes no `corpus`")
         if self.type == "sqlite" and self.service is not None:
-            raise ValueError("`sqlite` searches a `corpus` here and takes no `service`")
+            raise ValueError("`sqlite` searches a local `corpus` and takes no `service`")
         unread = {"timeout": 10.0, "retries": 3}
         if self.type == "sqlite" and any(getattr(self, name) != usual for name, usual in unread.items()):
-            raise ValueError("`timeout` and `retries` are of `http`: a corpus searched here is never asked twice")
+            raise ValueError("`timeout` and `retries` apply to `http` only; a local corpus is searched without retries")
         return self
 
 
@@ -74,12 +78,12 @@ class Retriever(Section):
     uses=("policy",),
 )
 class SearchQa(Environment):
-    """The search dialogue of Search-R1 and Tree-GRPO: think, search, read, answer.
+    """Question answering with a search tool, as in Search-R1 and Tree-GRPO: think, search, read, answer.
 
-    Three things depart from the authors' code, on purpose: ids stay exactly as they were sampled, up to the token that
-    completes a tag (the authors cut text and encode it anew); an episode that would pass the sampler's
-    `max_context_length` ends (the authors go on with its last tokens); documents that are cut keep the closing tag of
-    their block, and lose tags of the dialogue that they spell.
+    Differs from the authors' code in three points, deliberately: token ids are kept exactly as sampled, up to the token
+    that completes a tag (the authors cut the text and tokenize it again); an episode that would exceed the sampler's
+    `max_context_length` ends (the authors continue with its last tokens); truncated documents keep the closing tag of
+    their block, and tags of the dialogue that occur inside documents are removed.
 
     References:
         Jin et al., `Search-R1 <https://arxiv.org/abs/2503.09516>`_, 2025.
@@ -87,23 +91,27 @@ class SearchQa(Environment):
     """
 
     type: Literal["search_qa"] = "search_qa"
-    max_turns: int = param(3, "Turns in which the policy may search.", unit="turns", ge=1)
-    retriever: Retriever = param(Retriever, "Where documents come from.")
-    max_observation_length: int = param(500, "Longest answer of the retriever; more is cut.", unit="tokens", ge=1)
-    force_final_answer: bool = param(True, "After the last turn, let the policy answer once more, without search.")
+    max_turns: int = param(3, "Maximum number of turns in which the policy may search.", unit="turns", ge=1)
+    retriever: Retriever = param(Retriever, "Document retrieval.")
+    max_observation_length: int = param(
+        500, "Maximum length of the search results of a turn; longer ones are truncated.", unit="tokens", ge=1
+    )
+    force_final_answer: bool = param(
+        True, "After the last search turn, let the policy answer once more without searching."
+    )
     answer_stops: bool = param(
         True,
-        "A turn ends at `</answer>` too; false, as published: it may go on and keeps what stands up to the first"
-        " `</search>`; of an answer and a search the one that stands first is what it does.",
+        "End a turn at `</answer>`, too. If false, as published, generation may continue after it, and the text up to"
+        " the first `</search>` is kept; of an answer and a search, the first one in the text counts.",
     )
     history: int | Literal["append_only"] = param(
         "append_only",
-        "`append_only`: documents are appended to the dialogue (Search-R1, Tree-GRPO);"
-        " a number: each turn is a prompt of its own with that many earlier turns (GiGPO).",
+        "`append_only` appends documents to the conversation (Search-R1, Tree-GRPO);"
+        " with a number, each turn has its own prompt with that many earlier turns (GiGPO).",
         unit="turns",
     )
-    template: PathRef | None = param(None, "Jinja file that renders each turn's prompt, with a number for `history`.")
-    answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
+    template: PathRef | None = param(None, "Jinja file that renders the prompt of each turn, if `history` is a number.")
+    answer: str = param("answer", "Column with the correct answer: text, or a list of accepted answers.")
 
 
 @component(
@@ -113,7 +121,7 @@ class SearchQa(Environment):
     uses=("policy",),
 )
 class Alfworld(_Shown):
-    """Household games in text, played by the TextWorld engine.
+    """Household tasks in text (ALFWorld), run by the TextWorld engine.
 
     References:
         Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021.
@@ -121,7 +129,9 @@ class Alfworld(_Shown):
 
     type: Literal["alfworld"] = "alfworld"
     games: PathRef | None = param(
-        None, "Folder of `.tw-pddl` games, one folder a split; absent: games are made from the package's floor plans."
+        None,
+        "Folder of `.tw-pddl` games with one subfolder per split;"
+        " if omitted, games are generated from the floor plans of the package.",
     )
     goals: tuple[
         Literal[
@@ -133,7 +143,7 @@ class Alfworld(_Shown):
             "pick_two_obj_and_place",
         ],
         ...,
-    ] = param((), "Kinds of tasks; all six if empty.")
+    ] = param((), "Task types; all six if empty.")
 
 
 @component(
@@ -143,16 +153,16 @@ class Alfworld(_Shown):
     uses=("policy",),
 )
 class Textworld(_Shown):
-    """Text adventures that the TextWorld package generates.
+    """Text adventures generated by the TextWorld package.
 
     References:
         Côté et al., `TextWorld <https://arxiv.org/abs/1806.11532>`_, 2018.
     """
 
     type: Literal["textworld"] = "textworld"
-    rooms: int = param(3, "Rooms of a game.", unit="rooms", ge=1, le=100)
-    objects: int = param(5, "Objects in it.", unit="objects", ge=1, le=200)
-    quest_length: int = param(3, "Commands that the shortest solution takes.", unit="turns", ge=1, le=50)
+    rooms: int = param(3, "Number of rooms of a game.", unit="rooms", ge=1, le=100)
+    objects: int = param(5, "Number of objects of a game.", unit="objects", ge=1, le=200)
+    quest_length: int = param(3, "Number of commands in the shortest solution.", unit="turns", ge=1, le=50)
 
 
 @component(
@@ -162,16 +172,16 @@ class Textworld(_Shown):
     uses=("policy",),
 )
 class Webshop(_Shown):
-    """Find and buy a product that fits an instruction.
+    """Online shopping (WebShop): find and buy a product that matches an instruction.
 
     References:
         Yao et al., `WebShop <https://arxiv.org/abs/2207.01206>`_, 2022.
     """
 
     type: Literal["webshop"] = "webshop"
-    max_turns: int = param(15, "Turns of an episode.", unit="turns", ge=1)
-    catalogue: PathRef | None = param(None, "JSON file of products; the small shipped catalogue if absent.")
-    instructions: PathRef | None = param(None, "JSON file of instructions, where the catalogue has none of its own.")
+    max_turns: int = param(15, "Maximum number of turns of an episode.", unit="turns", ge=1)
+    catalogue: PathRef | None = param(None, "JSON file of products; the small built-in catalogue if omitted.")
+    instructions: PathRef | None = param(None, "JSON file of instructions, if the catalogue contains none.")
 
 
 @component(
@@ -181,18 +191,18 @@ class Webshop(_Shown):
     uses=("policy",),
 )
 class Gymnasium(_Shown):
-    """An environment of the gymnasium registry, with text observations.
+    """An environment of the Gymnasium registry with text observations.
 
     References:
         Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024.
     """
 
     type: Literal["gymnasium"] = "gymnasium"
-    id: str = param(..., "Name in gymnasium's registry, such as `FrozenLake-v1`.")
-    options: dict[str, Any] = param(dict, "Arguments of the environment.")
-    actions: tuple[str, ...] = param((), "Names of its actions, in order; their numbers if empty.")
+    id: str = param(..., "Id in the Gymnasium registry, such as `FrozenLake-v1`.")
+    options: dict[str, Any] = param(dict, "Keyword arguments of the environment.")
+    actions: tuple[str, ...] = param((), "Names of the actions, in the order of their numbers; the numbers if empty.")
     replayable: bool = param(
-        False, "Same seed and actions give the same episode, so that it can be gone on from any step."
+        False, "Same seed and actions always give the same episode, so that it can be continued from any step."
     )
 
     @field_validator("actions")
@@ -200,10 +210,10 @@ class Gymnasium(_Shown):
     def _told_apart(cls, actions: tuple[str, ...]) -> tuple[str, ...]:
         names = [name.strip().casefold() for name in actions]
         if "" in names:
-            raise ValueError("a name of an action may not be empty")
+            raise ValueError("the name of an action cannot be empty")
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
         if twice is not None:
-            raise ValueError(f"two actions are called `{twice}`; case does not count")
+            raise ValueError(f"two actions have the name `{twice}`; case is ignored")
         return actions
 
 
@@ -214,17 +224,17 @@ class Gymnasium(_Shown):
     uses=("policy",),
 )
 class ReasoningGymEpisodes(_Shown):
-    """Tasks of reasoning-gym as episodes: a wrong answer is told so, and may be tried again.
+    """Multi-turn reasoning-gym tasks: after a wrong answer, the policy may try again.
 
     References:
         Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
     """
 
     type: Literal["reasoning_gym"] = "reasoning_gym"
-    max_turns: int = param(3, "Answers of an episode.", unit="turns", ge=1)
+    max_turns: int = param(3, "Maximum number of attempts of an episode.", unit="turns", ge=1)
     history: int | Literal["append_only"] = param(
         "append_only",
-        "`append_only`: tries follow each other in one conversation; a number: earlier tries shown.",
+        "`append_only` continues the conversation; with a number, each prompt shows that many earlier attempts.",
         unit="turns",
     )
 
@@ -236,18 +246,18 @@ class ReasoningGymEpisodes(_Shown):
     uses=("policy",),
 )
 class Own(_Shown):
-    """A class of the user's own file, named under the recipe's `use`; it runs in a process that may be killed.
+    """A user-defined environment class from a file listed under `use`; it runs in a separate process.
 
     ``reset(task, seed)`` and ``step(action)`` return text, or a mapping with ``observation`` and, as needed,
     ``reward``, ``terminated``, ``truncated``, ``actions``, ``state``, ``valid``.
 
     References:
-        Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024, whose two verbs these are.
+        Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024, whose interface this follows.
     """
 
     type: Literal["own"] = "own"
     name: str = param(..., "Name of the class.")
-    options: dict[str, Any] = param(dict, "Arguments of the class.")
+    options: dict[str, Any] = param(dict, "Keyword arguments of the class.")
     replayable: bool = param(
-        False, "Same task, seed and actions give the same episode, so that it can be gone on from any step."
+        False, "Same task, seed and actions always give the same episode, so that it can be continued from any step."
     )

@@ -1,4 +1,4 @@
-"""Levels of comparison that the sampler does not give by itself."""
+"""Extra groupings of rows, besides those that the sampler provides."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ class Grouping(Component):
     impl="recipec.runtime.objective.grouping:anchor_state",
 )
 class AnchorState(Grouping):
-    r"""Group the steps of one prompt that started from the same environment state.
+    r"""Group the steps of one prompt that start from the same environment state (GiGPO).
 
-    ``exact``: equal text, equal numbers (1 and 1.0 are), equal lists and mappings; a rectangular nested list of
-    numbers is an array, whose shape does not count.  ``similarity``, for text: in row order, a row joins the first
-    group whose first row its text resembles, ``SequenceMatcher(None, row, first).ratio() >= threshold``, or opens one;
-    so the groups depend on the order of the rows.  Rows of different prompts are never together, and a row that
-    failed is alone.
+    ``exact`` groups equal states: equal text, equal numbers (1 equals 1.0), equal lists and mappings; a rectangular
+    nested list of numbers is an array, and its shape is ignored.  ``similarity``, for text: in row order, a row joins
+    the first group whose first row is similar, ``SequenceMatcher(None, row, first).ratio() >= threshold``, or opens a
+    new group, so the groups depend on the order of the rows.  Rows of different prompts are never in one group, and a
+    failed row is alone.
 
     References:
-        Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025, eq. 6; the similarity is that of their code.
+        Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025, eq. 6; similarity as in the authors' code.
     """
 
     type: Literal["anchor_state"] = "anchor_state"
-    match: Literal["exact", "similarity"] = param("exact", "When two states count as the same.")
+    match: Literal["exact", "similarity"] = param(
+        "exact", "Group equal states (`exact`) or similar texts (`similarity`)."
+    )
     threshold: float | None = param(
-        None, "Similarity from which they do.", unit="share of matching characters", gt=0, lt=1
+        None,
+        "Minimum similarity of two states of a group (`match: similarity`).",
+        unit="share of matching characters",
+        gt=0,
+        lt=1,
     )

@@ -1,4 +1,4 @@
-"""Objectives; each is a sum over tokens or pairs, weighted by their share of the whole minibatch."""
+"""Training objectives; each is a sum over tokens or pairs, weighted by their share of the whole minibatch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from recipec.component import Component, SignalRef, component, param, when
 
 Aggregate = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "fixed"]
 _AGGREGATE = (
-    "How tokens are averaged: over all trained tokens; over rows of their means; over rows of their sums; "
-    "or sums divided by rows times `normaliser`."
+    "How token losses are averaged: over all trained tokens (`token_mean`); per row, then over rows "
+    "(`seq_mean_token_mean`); summed per row, then averaged over rows (`seq_mean_token_sum`); "
+    "or the sum divided by the number of rows times `normaliser` (`fixed`)."
 )
 
 
@@ -34,7 +35,7 @@ class Loss(Component):
     lowered=("aggregate", "normaliser"),
 )  # fmt: skip
 class Clipped(Loss):
-    r"""Raise the probability of credited tokens, within a trust region.
+    r"""Clipped policy-gradient objective of PPO, GRPO and GSPO.
 
     .. math:: \ell = -\min(\rho A, \operatorname{clip}(\rho, 1-\epsilon, 1+\epsilon_{high}) A),\quad
         \rho = \exp(\log\pi - \log\pi_{old})
@@ -49,31 +50,41 @@ class Clipped(Loss):
 
     type: Literal["clipped"] = "clipped"
     ratio: Literal["token", "turn", "sequence"] = param(
-        "token", "One ratio a token, or the geometric mean over a turn or the whole row."
+        "token", "Probability ratio of each token, or its geometric mean over a turn or the whole sequence (GSPO)."
     )
     ratio_to: SignalRef = param(
-        "old_logprob_RT", "The denominator: `old_logprob_RT`, `ref_logprob_RT` or `sampler_logprob_RT`."
+        "old_logprob_RT",
+        "Denominator of the ratio: `old_logprob_RT`, `ref_logprob_RT` or `sampler_logprob_RT`.",
     )
     ratio_gradient: Literal["all", "own"] = param(
         "all",
-        "Gradient of a turn or sequence ratio: through every token of it, or through the token's own alone (GSPO).",
+        "Gradient of a turn or sequence ratio: through all its tokens, or only through each token's own (GSPO-token).",
     )
-    epsilon: float = param(0.2, "Clip below 1 - epsilon.", gt=0, le=1)
-    epsilon_high: float | None = param(None, "Clip above 1 + epsilon_high; epsilon if absent.", gt=0)
-    dual_clip: float | None = param(None, "For negative credit, at most this many times it.", gt=1)
+    epsilon: float = param(0.2, "Lower clip range: the ratio is clipped below 1 - epsilon.", gt=0, le=1)
+    epsilon_high: float | None = param(
+        None, "Upper clip range: the ratio is clipped above 1 + epsilon_high; `epsilon` if omitted.", gt=0
+    )
+    dual_clip: float | None = param(None, "Dual clip: bound of the ratio for negative advantages.", gt=1)
     log_ratio_clamp: float | None = param(
-        None, "Bound of |log ratio| before every exp: the policy's, and the reference's in k3.", unit="nats", gt=0
+        None,
+        "Bound of |log ratio| before exponentiation, in the policy ratio and in the k3 KL estimate.",
+        unit="nats",
+        gt=0,
     )
-    beta: float = param(0.0, "Factor of the KL to the reference.", ge=0)
-    kl: Literal["k1", "k2", "k3", "abs"] = param("k3", "KL estimator.")
-    kl_clamp: float | None = param(None, "Bound of |KL estimate| of a token.", unit="nats", gt=0)
-    entropy: float = param(0.0, "Factor of the entropy bonus.", ge=0)
+    beta: float = param(0.0, "Coefficient of the KL penalty to the reference; 0 disables it.", ge=0)
+    kl: Literal["k1", "k2", "k3", "abs"] = param("k3", "Estimator of the KL divergence.")
+    kl_clamp: float | None = param(None, "Bound of the absolute KL estimate of a token.", unit="nats", gt=0)
+    entropy: float = param(0.0, "Coefficient of the entropy bonus; 0 disables it.", ge=0)
     sampler_correction: Literal["none", "truncate", "mask"] = param(
-        "none", "Weight tokens by old over sampler probability, cut at a cap or dropped above it (engine mismatch)."
+        "none",
+        "Correct the mismatch of sampling and training engine: weight tokens by old / sampler probability,"
+        " truncated at the cap or masked out above it.",
     )
-    sampler_correction_cap: float = param(2.0, "The cap.", gt=0)
+    sampler_correction_cap: float = param(2.0, "Cap of the weight of `sampler_correction`.", gt=0)
     aggregate: Aggregate = param("token_mean", _AGGREGATE)
-    normaliser: int | None = param(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
+    normaliser: int | None = param(
+        None, "Number of tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1
+    )
 
 
 @component(
@@ -84,7 +95,7 @@ class Clipped(Loss):
     lowered=("aggregate", "normaliser"),
 )
 class Nll(Loss):
-    r"""Raise the probability of the given completion.
+    r"""Negative log-likelihood of the completion (supervised fine-tuning).
 
     .. math:: \ell = -\sum_t w_t \log\pi(t)
 
@@ -94,7 +105,9 @@ class Nll(Loss):
 
     type: Literal["nll"] = "nll"
     aggregate: Aggregate = param("token_mean", _AGGREGATE)
-    normaliser: int | None = param(None, "Tokens a row counts for when aggregate is `fixed`.", unit="tokens", ge=1)
+    normaliser: int | None = param(
+        None, "Number of tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1
+    )
 
 
 @component(
@@ -104,26 +117,26 @@ class Nll(Loss):
     impl="recipec.runtime.objective.loss:dpo",
 )
 class Dpo(Loss):
-    r"""Prefer the chosen answer over the rejected one, relative to the reference.
+    r"""Direct preference optimization: prefer the chosen answer over the rejected one, relative to the reference.
 
     .. math:: \Delta = \sum_t \log\pi(t) - \log\pi_{ref}(t),\quad c = \beta\Delta_{chosen},\
         r = \beta\Delta_{rejected},\ z = c - r
 
-    What is minimised, by ``variant``; names and formulas are those of TRL, :math:`\varepsilon` is
+    The loss of each ``variant``; names and formulas are those of TRL, and :math:`\varepsilon` is
     ``label_smoothing``:
 
     - ``sigmoid``: :math:`-(1-\varepsilon)\log\sigma(z) - \varepsilon\log\sigma(-z)`
     - ``robust``: :math:`(-(1-\varepsilon)\log\sigma(z) + \varepsilon\log\sigma(-z)) / (1 - 2\varepsilon)`
     - ``hinge``: :math:`\max(0, 1 - z)`
-    - ``ipo``: :math:`(\Delta_{chosen} - \Delta_{rejected} - 1/(2\beta))^2`; TRL's is with ``length_normalised``
+    - ``ipo``: :math:`(\Delta_{chosen} - \Delta_{rejected} - 1/(2\beta))^2`; as in TRL with ``length_normalised``
     - ``exo_pair``: :math:`KL(\sigma(\pm z) \,\|\, (1-\varepsilon, \varepsilon))`
     - ``nca_pair``: :math:`-\log\sigma(c) - \tfrac12\log\sigma(-c) - \tfrac12\log\sigma(-r)`
-    - ``bco_pair``: :math:`-\log\sigma(c) - \log\sigma(-r)`, without the running mean that older versions take off
+    - ``bco_pair``: :math:`-\log\sigma(c) - \log\sigma(-r)`, without the running mean that older versions subtract
     - ``sppo_hard``: :math:`(\Delta_{chosen} - 1/(2\beta))^2 + (\Delta_{rejected} + 1/(2\beta))^2`
     - ``apo_zero``: :math:`1 - \sigma(c) + \sigma(r)`; ``apo_down``: :math:`\sigma(c) + 1 - \sigma(z)`
     - ``discopop``: :math:`-(1-m)\log\sigma(z) + m e^{-z},\ m = \sigma(z/\tau)`
 
-    TRL's ``aot`` sorts the pairs of a batch: its value would depend on how a minibatch is cut, so it is left out.
+    TRL's ``aot`` is not supported: it sorts the pairs of a batch, so its value depends on the size of the minibatch.
 
     References:
         Rafailov et al., `DPO <https://arxiv.org/abs/2305.18290>`_, 2023.
@@ -139,16 +152,21 @@ class Dpo(Loss):
     """
 
     type: Literal["dpo"] = "dpo"
-    beta: float = param(0.1, "Strength of the tie to the reference.", gt=0)
+    beta: float = param(
+        0.1, "Strength of the penalty for deviating from the reference; higher values allow less deviation.", gt=0
+    )
     variant: Literal[
         "sigmoid", "robust", "hinge", "ipo", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
         "discopop",
-    ] = param("sigmoid", "Shape of the objective.")  # fmt: skip
+    ] = param("sigmoid", "Loss function.")  # fmt: skip
     label_smoothing: float = param(
-        0.0, "Probability that a label is wrong (sigmoid, robust, exo_pair; above 0 in the last).", ge=0, lt=0.5
+        0.0,
+        "Probability that a preference label is wrong (sigmoid, robust, exo_pair; must be above 0 for exo_pair).",
+        ge=0,
+        lt=0.5,
     )
-    discopop_tau: float = param(0.05, "Temperature of the blend (discopop only).", gt=0)
-    length_normalised: bool = param(False, "Divide each answer's log-ratio by its number of trained tokens.")
+    discopop_tau: float = param(0.05, "Temperature of the modulation between the two loss terms (discopop).", gt=0)
+    length_normalised: bool = param(False, "Divide the log-ratio of each answer by its number of trained tokens.")
 
     @model_validator(mode="after")
     def _labels_to_smooth(self) -> Dpo:

@@ -1,4 +1,4 @@
-"""On what a recipe runs; in no digest of meaning, but in the run's identity."""
+"""Hardware, engines and services; part of a run's identity, but not of the digests of its stages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class RolloutEngine(Component):
     uses=("policy", "optimizer"),
 )
 class Local(TrainEngine):
-    """Train in this process, on one device.
+    """Train in this process on one device.
 
     References:
         Paszke et al., `PyTorch <https://arxiv.org/abs/1912.01703>`_, 2019.
     """
 
     type: Literal["local"] = "local"
-    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass.")
+    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass to save memory.")
 
 
 @component(
@@ -42,13 +42,13 @@ class Local(TrainEngine):
     uses=("policy", "optimizer"),
 )
 class Deepspeed(TrainEngine):
-    """Train under DeepSpeed on several devices."""
+    """Train with DeepSpeed on several devices."""
 
     type: Literal["deepspeed"] = "deepspeed"
     zero: Literal[0, 1, 2, 3] = param(2, "ZeRO stage.")
-    offload: bool = param(False, "Keep optimizer state in host memory.")
-    sequence_parallel: int = param(1, "Devices that the tokens of a row are spread over.", ge=1)
-    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass.")
+    offload: bool = param(False, "Keep the optimizer state in CPU memory.")
+    sequence_parallel: int = param(1, "Number of devices that share the tokens of a sequence.", ge=1)
+    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass to save memory.")
 
 
 @component(
@@ -57,16 +57,16 @@ class Deepspeed(TrainEngine):
     uses=("policy",),
 )
 class Hf(RolloutEngine):
-    """Sample in this process with the model itself: a group's prompt is computed once.
+    """Generate in this process with Transformers; the prompt of a group is computed once.
 
     References:
         Wolf et al., `Transformers <https://arxiv.org/abs/1910.03771>`_, 2020.
     """
 
     type: Literal["hf"] = "hf"
-    max_rows: int = param(64, "Rows decoded together at most.", unit="rows", ge=1)
+    max_rows: int = param(64, "Maximum number of sequences decoded together.", unit="sequences", ge=1)
     max_memory: float = param(
-        2.0, "Keys and values kept between the turns of episodes; what does not fit is read again.", unit="GiB", ge=0
+        2.0, "Maximum KV cache kept between the turns of episodes; the rest is recomputed.", unit="GiB", ge=0
     )
 
 
@@ -75,32 +75,32 @@ class Hf(RolloutEngine):
     uses=("policy",),
 )
 class Vllm(RolloutEngine):
-    """Sample with vLLM."""
+    """Generate with vLLM."""
 
     type: Literal["vllm"] = "vllm"
-    tensor_parallel: int = param(1, "Devices a model is spread over.", ge=1)
+    tensor_parallel: int = param(1, "Number of devices that share a model (tensor parallelism).", ge=1)
 
 
 Engine = SerializeAsAny[Component]
 ENGINES = {"train": ("local", "deepspeed"), "rollout": ("hf", "vllm")}
-"""Which components of the slot train and which sample; the first is the default."""
+"""Components of the slot that are training engines and rollout engines; the first is the default."""
 
 
 class Service(Section):
-    """A service of the network that components may call by its name."""
+    """A network service that components refer to by its name."""
 
-    url: str = param(..., "Where it answers.")
+    url: str = param(..., "URL of the service.")
 
 
 class Machine(Section):
     """Devices, engines and services."""
 
-    device: Literal["auto", "cpu", "cuda"] = param("auto", "Kind of device; `auto` takes a GPU where there is one.")
-    devices: int = param(1, "How many.", ge=1)
+    device: Literal["auto", "cpu", "cuda"] = param("auto", "Device type; `auto` uses a GPU if there is one.")
+    devices: int = param(1, "Number of devices.", ge=1)
     accelerator: Literal["a100", "h100", "h200", "l40s"] | None = param(
-        None, "What the devices are, for the hours that `plan` estimates; a run does not look at it."
+        None, "GPU model, used by `recipec plan` to estimate training time; ignored by `recipec run`."
     )
-    threads: int | None = param(None, "CPU threads of torch; part of the run's identity. One if absent.", ge=1)
-    train: Engine = param(Local, "The training engine.")
-    rollout: Engine = param(Hf, "The sampling engine.")
-    services: dict[str, Service] = param(dict, "Services by name.")
+    threads: int | None = param(None, "Number of CPU threads of torch; 1 if omitted. Part of the run's identity.", ge=1)
+    train: Engine = param(Local, "Training engine.")
+    rollout: Engine = param(Hf, "Rollout engine.")
+    services: dict[str, Service] = param(dict, "Network services by name.")

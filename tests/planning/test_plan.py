@@ -138,8 +138,8 @@ def test_logits_bound_is_the_runtimes() -> None:
 def test_savings_are_counted() -> None:
     """The old-policy pass saves one forward pass over every row of a step."""
     left = {r.what: r.flops for r in planned(recipe(a=rl())).stages[0].removed}
-    assert left["the old-policy pass"] == sum(forward(SHAPE, 8, 32, 16))
-    assert left["the update's passes over rows without credit"] is None
+    assert left["old-policy forward pass"] == sum(forward(SHAPE, 8, 32, 16))
+    assert left["forward and backward passes of zero-advantage samples"] is None
 
 
 def test_unknown_model() -> None:
@@ -192,7 +192,7 @@ def test_first_run() -> None:
     made = planned(three())
     assert made.changes
     assert {stage.action for stage in made.stages} == {"run"}
-    assert "no earlier run" in made.stages[0].reason
+    assert "no previous run" in made.stages[0].reason
 
 
 def test_nothing_to_do() -> None:
@@ -209,7 +209,7 @@ def test_key_and_line_are_the_reason() -> None:
     made = planned(recipe(**stages), Previous(graph(three()), DONE), where=lambda key: f"r.yaml:{len(key)}")
     assert [stage.action for stage in made.stages] == ["skip", "run", "run"]
     assert made.stages[1].reason == "changed: `stages.explore.loss.epsilon` (r.yaml:27)"
-    assert made.stages[2].reason == "it builds on `explore`, which runs"
+    assert made.stages[2].reason == "depends on stage `explore`, which runs"
 
 
 def test_seed_is_a_reason() -> None:
@@ -244,7 +244,7 @@ def test_new_stage() -> None:
     before = graph(recipe(warm=stages["warm"], explore=stages["explore"]))
     made = planned(three(), Previous(before, DONE))
     assert [stage.action for stage in made.stages] == ["skip", "skip", "run"]
-    assert made.stages[2].reason == "the stage is new"
+    assert made.stages[2].reason == "new stage"
 
 
 def test_text_and_json() -> None:

@@ -75,7 +75,7 @@ def test_pairs_of_files_are_not_guessed() -> None:
     """How a pair divides into prompt and answers is not in the recipe."""
     found = planned(recipe(a=dpo()))
     assert found.sharing is None
-    assert any("sharing prefixes" in what and "--rows" in what for what in found.unknown)
+    assert any("prefix sharing" in what and "--rows" in what for what in found.unknown)
 
 
 def test_imitation_shares_nothing() -> None:

@@ -75,7 +75,10 @@ def test_changed_file(tmp_path: Path) -> None:
     assert not plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out").changes
     (tmp_path / "a.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
     made = plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
-    assert [stage.reason for stage in made.stages] == ["changed: the file a.jsonl", "it builds on `warm`, which runs"]
+    assert [stage.reason for stage in made.stages] == [
+        "changed: the file a.jsonl",
+        "depends on stage `warm`, which runs",
+    ]
 
 
 def test_changed_neighbour(tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_broken_run(tmp_path: Path) -> None:
     compiled = written(tmp_path, small())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "graph.json").write_text("{")
-    assert "no earlier run" in plan_run(compiled, tmp_path / "out").stages[0].reason
+    assert "no previous run" in plan_run(compiled, tmp_path / "out").stages[0].reason
 
 
 def test_rows_of_a_run(tmp_path: Path) -> None:
@@ -175,4 +178,4 @@ def test_facts(tmp_path: Path) -> None:
     assert "HP:0000951" in said["package"]
     assert said["asked"].startswith("service `facts`")
     assert said["read"] == "read by a model from f.jsonl: 600 B"
-    assert "  facts     f.tsv, g.ttl: 1.2 kB\n" in render_plan(made)
+    assert "  knowledge f.tsv, g.ttl: 1.2 kB\n" in render_plan(made)
