@@ -20,10 +20,10 @@ TRAIN = {"structure_format": 0.2, "final_format": 0.1}
 def reward(**params):
     """Make the reward as a stage does."""
     context = StageContext(Path(), Path(), 0, "explore")
-    context.policy = SimpleNamespace(
+    policy = SimpleNamespace(
         tokenizer=SimpleNamespace(decode=lambda ids, **_: f"{'<answer>x</answer>' * len(ids)}")
     )
-    return AnswerMatch(specs.AnswerMatch(**params), context)
+    return AnswerMatch(specs.AnswerMatch(**params), context, policy=policy)
 
 
 @pytest.mark.parametrize("metric", ["em", "f1"])

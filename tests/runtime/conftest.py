@@ -1,4 +1,4 @@
-"""A policy that can only read and write text, and a stage's setting around it."""
+"""A policy that can only read and write text, and the context of a stage."""
 
 from pathlib import Path
 
@@ -17,6 +17,8 @@ class TextPolicy:
         self.text = Text(tokenizer)
         self.eos_id = tokenizer.eos_token_id
         self.image_encoder = None
+        self.image_store = None
+        self.max_positions = 1 << 31
         self.stop_ids = (self.eos_id,)
         self.control_ids = frozenset(tokenizer.all_special_ids)
 
@@ -46,17 +48,19 @@ def text_policy():
 
 
 @pytest.fixture
-def text_setting(tmp_path: Path, text_policy):
-    """A setting in a temporary folder with that policy."""
-    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-    context.policy = text_policy
-    return context
+def text_context(tmp_path: Path):
+    """The context of a stage in a temporary folder."""
+    return StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
 
 
 @pytest.fixture(scope="module")
-def kept_setting(tmp_path_factory):
-    """A setting with such a policy for all tests of a file."""
+def kept_context(tmp_path_factory):
+    """Such a context for all tests of a file."""
     root = tmp_path_factory.mktemp("kept")
-    context = StageContext(root=root, cache=root / "cache", seed=0, stage="s")
-    context.policy = TextPolicy(scratch.bytes_())
-    return context
+    return StageContext(root=root, cache=root / "cache", seed=0, stage="s")
+
+
+@pytest.fixture(scope="module")
+def kept_policy():
+    """A policy whose tokens are bytes for all tests of a file, which leave it as it is."""
+    return TextPolicy(scratch.bytes_())

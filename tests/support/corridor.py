@@ -7,12 +7,13 @@ from typing import Any
 
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
+from recipec.runtime.protocols import Environment
 
 LATE = "late"
 """A file of the recipe's folder; each line names a task and a turn whose answer comes too late."""
 
 
-class Corridor:
+class Corridor(Environment):
     """Walk on with a turn whose first token is even; the last door pays 1.
 
     With a number for ``history`` every turn's prompt is written anew, else it goes on from the turn before.
@@ -20,10 +21,9 @@ class Corridor:
 
     stops: tuple[str, ...] = ()
 
-    def __init__(self, spec: Any, context: Any) -> None:
+    def __init__(self, spec: Any, context: Any, *, policy: Any) -> None:
         """Take the parameters and the policy."""
-        assert context.policy is not None
-        self.policy = context.policy
+        self.policy = policy
         self.appends = spec.history == "append_only"
         self.max_turns = spec.max_turns
         path = Path(context.root) / LATE
@@ -70,6 +70,3 @@ class Corridor:
         text = f"{position.task.columns.get('goal', 'go')} {position.state}>"
         ids = tuple(self.policy.encode(position.observation if self.appends and kept else text))
         return replace(position, context_ids=(*kept, *ids) if self.appends else ids)
-
-    def close(self) -> None:
-        """Hold nothing."""

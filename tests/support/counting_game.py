@@ -1,24 +1,27 @@
 """Small games in this process, and a policy over bytes to play them: real environments, to the protocol's letter."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
-from support.tiny_models import byte_tokenizer, tiny_model
+from support.tiny_models import byte_tokenizer, sampling_policy, tiny_model
 
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.episode_state import EpisodeState
+from recipec.runtime.graph_runner import build_part
+from recipec.runtime.protocols import Environment
 from recipec.runtime.rollout.engine import SamplingParams
-from recipec.runtime.rollout.episodes import Growth, keys_of, roots, start_engine
+from recipec.runtime.rollout.episodes import Growth, keys_of, roots
+from recipec.runtime.rollout.hf_engine import HfEngine
+from recipec.spec.machine import Hf
 
 
 def make_policy(kind="llama"):
     """Build a tiny model with sharp distributions over bytes; ids below 9 end a turn."""
     tokenizer = byte_tokenizer()
     model = tiny_model(kind, 6, vocab_size=len(tokenizer), max_position_embeddings=512, eos_token_id=1)
-    stops = frozenset(range(1, 9))
-    return SimpleNamespace(model=model, tokenizer=tokenizer, stop_ids=stops)
+    return sampling_policy(model, tokenizer, range(1, 9))
 
 
 def tasks(count=3):
@@ -26,7 +29,7 @@ def tasks(count=3):
     return [Task(10 + i, "go" * (i + 1), tuple(range(80, 84 + 3 * i))) for i in range(count)]
 
 
-class Counting:
+class Counting(Environment):
     """Add up the bytes of each turn; over after some turns, which is where a reward is given.
 
     Each turn's prompt goes on from the turn before, or, with ``window``, is written anew.
@@ -78,20 +81,31 @@ class Counting:
             world=total,
         )
 
-    def close(self):
-        """Hold nothing."""
+
+@dataclass(frozen=True)
+class Game:
+    """The context of a stage that plays the counting game, and the parts that its sampler is built of."""
+
+    context: StageContext
+    policy: Any
+    environment: Counting | None
+    engine: HfEngine
+
+    def sampler(self, spec):
+        """Build the sampler of a spec."""
+        parts = {"policy": self.policy, "rollout_engine": self.engine, "environment": self.environment}
+        return build_part(spec, self.context, parts)
 
 
-def make_setting(kind="llama", seed=5, **game):
-    """A setting whose policy plays the counting game."""
+def make_game(kind="llama", seed=5, engine=None, **game):
+    """Build a game around a model of a kind; ``engine`` is the spec of what samples from it."""
     context = StageContext(root=Path(), cache=Path(), seed=seed, stage="explore")
-    context.policy = make_policy(kind)
-    context.environment = Counting(context.policy, **game)
-    return context
+    policy = make_policy(kind)
+    return Game(context, policy, Counting(policy, **game), HfEngine(engine or Hf(), context, policy=policy))
 
 
-def grown(context, samples=2, max_context_length=None, sampling=None, key=(7,)):
+def grown(game, samples=2, max_context_length=None, sampling=None, key=(7,)):
     """Grow chains of three tasks; return their leaves."""
-    growth = Growth(context, start_engine(context), sampling or SamplingParams(12), max_context_length)
+    growth = Growth(game.policy, game.environment, game.engine, sampling or SamplingParams(12), max_context_length)
     keys = [k for group in keys_of(tasks(), samples, key) for k in group]
-    return growth.grow(roots(context.environment, tasks(), samples), keys)
+    return growth.grow(roots(game.environment, tasks(), samples), keys)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,22 +22,33 @@ ANSWER = [{"role": "assistant", "content": "yo"}]
 
 
 def write(context, *rows, name="a.jsonl"):
-    """Write rows as JSONL into the setting's folder."""
+    """Write rows as JSONL into the recipe's folder."""
     (context.root / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def prepared(context, kind, **params):
-    """Return a file source, read and encoded, in the order of the file."""
-    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | params), context)
-    source.prepare(kind)
-    return source
+@pytest.fixture
+def prepared(text_context, text_policy):
+    """Return a function that gives a file source, read and encoded, in the order of the file."""
+
+    def prepare(kind, **params):
+        spec = specs.File(**{"path": "a.jsonl", "shuffle": False} | params)
+        source = File(spec, text_context, policy=text_policy)
+        source.prepare(kind)
+        return source
+
+    return prepare
 
 
-def refused(context, kind, **params):
-    """Return the diagnostic that preparing gives."""
-    with pytest.raises(RecipeError) as caught:
-        prepared(context, kind, **params)
-    return caught.value.diagnostics[0]
+@pytest.fixture
+def refused(prepared):
+    """Return a function that gives the diagnostic of preparing."""
+
+    def refuse(kind, **params):
+        with pytest.raises(RecipeError) as caught:
+            prepared(kind, **params)
+        return caught.value.diagnostics[0]
+
+    return refuse
 
 
 def trained(policy, example):
@@ -44,56 +56,56 @@ def trained(policy, example):
     return policy.decode(i for i, t in zip(example.ids, example.trained, strict=True) if t)
 
 
-def test_plain_prompt_is_encoded_as_it_is(text_setting, text_policy):
+def test_plain_prompt_is_encoded_as_it_is(text_context, text_policy, prepared):
     """Without `chat` a text prompt gets no token that is not its own, and keeps the row's columns."""
-    write(text_setting, {"prompt": "2+2=", "answer": "4"})
-    (task,) = prepared(text_setting, "rl").draw(1)["prompt_P"]
+    write(text_context, {"prompt": "2+2=", "answer": "4"})
+    (task,) = prepared("rl").draw(1)["prompt_P"]
     assert text_policy.decode(task.prompt_ids) == "2+2="
     assert task.columns == {"prompt": "2+2=", "answer": "4"}
 
 
-def test_chat_puts_system_and_prompt_into_the_template(text_setting, text_policy):
+def test_chat_puts_system_and_prompt_into_the_template(text_context, text_policy, prepared):
     """`chat` makes the text the user's message, after `system`, and opens the assistant's turn."""
-    write(text_setting, {"prompt": "2+2="})
-    (task,) = prepared(text_setting, "rl", chat=True, system="Be brief.").draw(1)["prompt_P"]
+    write(text_context, {"prompt": "2+2="})
+    (task,) = prepared("rl", chat=True, system="Be brief.").draw(1)["prompt_P"]
     assert text_policy.decode(task.prompt_ids) == "<bos>system\nBe brief.<eos><bos>user\n2+2=<eos><bos>assistant\n"
 
 
-def test_own_system_message_wins(text_setting):
+def test_own_system_message_wins(text_context, prepared):
     """A conversation that has a system message keeps it."""
     said = [{"role": "system", "content": "mine"}, *QUESTION]
-    write(text_setting, {"prompt": said})
-    (task,) = prepared(text_setting, "rl", system="theirs").tasks
+    write(text_context, {"prompt": said})
+    (task,) = prepared("rl", system="theirs").tasks
     assert list(task.prompt) == said
 
 
-def test_template_renders_the_prompt(text_setting):
+def test_template_renders_the_prompt(text_context, prepared):
     """A template sees the row's columns."""
-    write(text_setting, {"question": "2+2", "hint": "four"})
-    (text_setting.root / "t.j2").write_text("Q: {{ question }} ({{ hint }})\n")
-    assert prepared(text_setting, "rl", template="t.j2").tasks[0].prompt == "Q: 2+2 (four)"
+    write(text_context, {"question": "2+2", "hint": "four"})
+    (text_context.root / "t.j2").write_text("Q: {{ question }} ({{ hint }})\n")
+    assert prepared("rl", template="t.j2").tasks[0].prompt == "Q: 2+2 (four)"
 
 
-def test_completion_is_trained_with_its_end(text_setting, text_policy):
+def test_completion_is_trained_with_its_end(text_context, text_policy, prepared):
     """In sft the prompt is not trained; the completion and the end token are."""
-    write(text_setting, {"prompt": "2+2=", "completion": "4"})
-    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    write(text_context, {"prompt": "2+2=", "completion": "4"})
+    (example,) = prepared("sft").draw(1)["completion_P"]
     assert text_policy.decode(example.ids) == "2+2=4<eos>"
     assert trained(text_policy, example) == "4<eos>"
 
 
-def test_every_turn_of_the_assistant_is_trained(text_setting, text_policy):
+def test_every_turn_of_the_assistant_is_trained(text_context, text_policy, prepared):
     """Of a conversation the assistant's words and end tokens are trained, and nothing else."""
-    write(text_setting, {"messages": [*QUESTION, *ANSWER, {"role": "user", "content": "and?"}, *ANSWER]})
-    drawn = prepared(text_setting, "sft").draw(1)
+    write(text_context, {"messages": [*QUESTION, *ANSWER, {"role": "user", "content": "and?"}, *ANSWER]})
+    drawn = prepared("sft").draw(1)
     assert trained(text_policy, drawn["completion_P"][0]) == "yo<eos>yo<eos>"
     assert text_policy.decode(drawn["prompt_P"][0].prompt_ids) == "<bos>user\nhi<eos><bos>assistant\n"
 
 
-def test_conversational_completion(text_setting, text_policy):
+def test_conversational_completion(text_context, text_policy, prepared):
     """Prompt and completion may both be lists of messages."""
-    write(text_setting, {"prompt": QUESTION, "completion": ANSWER})
-    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    write(text_context, {"prompt": QUESTION, "completion": ANSWER})
+    (example,) = prepared("sft").draw(1)["completion_P"]
     assert text_policy.decode(example.ids) == "<bos>user\nhi<eos><bos>assistant\nyo<eos>"
     assert trained(text_policy, example) == "yo<eos>"
 
@@ -112,37 +124,37 @@ def test_conversational_completion(text_setting, text_policy):
     ],
     ids=["explicit", "implicit", "repeated", "text answers"],
 )
-def test_preference_formats(text_setting, text_policy, row):
+def test_preference_formats(text_context, text_policy, prepared, row):
     """TRL's forms of a preference row give the same pair."""
-    write(text_setting, row)
-    drawn = prepared(text_setting, "dpo").draw(1)
+    write(text_context, row)
+    drawn = prepared("dpo").draw(1)
     assert trained(text_policy, drawn["chosen_P"][0]) == "yo<eos>"
     assert trained(text_policy, drawn["rejected_P"][0]) == "no<eos>"
     assert text_policy.decode(drawn["chosen_P"][0].ids) == "<bos>user\nhi<eos><bos>assistant\nyo<eos>"
 
 
-def test_template_that_rewrites_the_past_is_refused(text_setting):
+def test_template_that_rewrites_the_past_is_refused(text_context, text_policy, refused):
     """A chat template that changes earlier turns cannot be trained on: RC710."""
-    text_setting.policy.tokenizer.chat_template = (
+    text_policy.tokenizer.chat_template = (
         "{% for m in messages %}{{ loop.revindex }}{{ m['content'] }}<eos>{% endfor %}"
     )
-    write(text_setting, {"messages": [*QUESTION, *ANSWER]})
-    assert refused(text_setting, "sft").code == "RC710"
+    write(text_context, {"messages": [*QUESTION, *ANSWER]})
+    assert refused("sft").code == "RC710"
 
 
-def test_what_follows_the_end_token_is_left_out(text_setting, text_policy):
+def test_what_follows_the_end_token_is_left_out(text_context, text_policy, prepared):
     """A template's newline after the end token is neither trained nor kept at the end."""
     text_policy.tokenizer.chat_template = (
         "{% for m in messages %}<bos>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
         "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
     )
-    write(text_setting, {"messages": [*QUESTION, *ANSWER, *QUESTION, *ANSWER]})
-    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    write(text_context, {"messages": [*QUESTION, *ANSWER, *QUESTION, *ANSWER]})
+    (example,) = prepared("sft").draw(1)["completion_P"]
     assert trained(text_policy, example) == "yo<eos>yo<eos>"
     assert example.ids[-1] == text_policy.eos_id
 
 
-def test_answer_that_melts_into_the_open_turn(text_setting, text_policy):
+def test_answer_that_melts_into_the_open_turn(text_context, text_policy, prepared):
     """Where the tokenizer joins an answer's first letters with the turn's end, they are encoded as the model writes."""
     vocabulary = text_policy.tokenizer.get_vocab()
     joined = len(vocabulary)
@@ -151,63 +163,63 @@ def test_answer_that_melts_into_the_open_turn(text_setting, text_policy):
         vocab=vocabulary | {newline * 2: joined}, merges=[(newline, newline)]
     )
     assert text_policy.encode("\n\n") == [joined]
-    write(text_setting, {"messages": [*QUESTION, {"role": "assistant", "content": "\nyo"}, *QUESTION, *ANSWER]})
-    drawn = prepared(text_setting, "sft").draw(1)
+    write(text_context, {"messages": [*QUESTION, {"role": "assistant", "content": "\nyo"}, *QUESTION, *ANSWER]})
+    drawn = prepared("sft").draw(1)
     example, prompt_ids = drawn["completion_P"][0], drawn["prompt_P"][0].prompt_ids
     assert joined not in example.ids
     assert example.ids[: len(prompt_ids)] == prompt_ids
     assert trained(text_policy, example) == "\nyo<eos>yo<eos>"
 
 
-def test_beginning_of_text(text_setting, text_policy):
+def test_beginning_of_text(text_context, text_policy, prepared):
     """Where the tokenizer itself puts a token before a text, a plain prompt has it, and an answer has not."""
     text_policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", text_policy.tokenizer.bos_token_id)]
     )
-    write(text_setting, {"prompt": "2+2=", "completion": "4"})
-    (example,) = prepared(text_setting, "sft").draw(1)["completion_P"]
+    write(text_context, {"prompt": "2+2=", "completion": "4"})
+    (example,) = prepared("sft").draw(1)["completion_P"]
     assert text_policy.decode(example.ids) == "<bos>2+2=4<eos>"
 
 
-def test_overlong_rows(text_setting):
+def test_overlong_rows(text_context, prepared, refused):
     """A row over `max_length` stops the run, is dropped and counted, or is cut, as the recipe says."""
-    write(text_setting, {"prompt": "ab", "completion": "cdefgh"}, {"prompt": "ab", "completion": "c"})
-    found = refused(text_setting, "sft", max_length=5)
+    write(text_context, {"prompt": "ab", "completion": "cdefgh"}, {"prompt": "ab", "completion": "c"})
+    found = refused("sft", max_length=5)
     assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC708", "a.jsonl", 1)
-    dropped = prepared(text_setting, "sft", max_length=5, overlong="drop")
+    dropped = prepared("sft", max_length=5, overlong="drop")
     assert (len(dropped), dropped.left_out) == (1, 1)
-    cut = prepared(text_setting, "sft", max_length=5, overlong="truncate")
+    cut = prepared("sft", max_length=5, overlong="truncate")
     assert [len(e.ids) for e in cut.draw(2)["completion_P"]] == [5, 4]
     assert cut.truncated == 1
-    assert refused(text_setting, "sft", max_length=1, overlong="drop").code == "RC702"
-    assert refused(text_setting, "rl", max_length=1, overlong="truncate").code == "RC708"
+    assert refused("sft", max_length=1, overlong="drop").code == "RC702"
+    assert refused("rl", max_length=1, overlong="truncate").code == "RC708"
 
 
-def test_truncation_that_leaves_nothing_to_learn_drops_the_row(text_setting):
+def test_truncation_that_leaves_nothing_to_learn_drops_the_row(text_context, prepared):
     """A cut that removes the whole answer leaves the row out."""
-    write(text_setting, {"prompt": "abcdef", "completion": "g"}, {"prompt": "a", "completion": "g"})
-    source = prepared(text_setting, "sft", max_length=4, overlong="truncate")
+    write(text_context, {"prompt": "abcdef", "completion": "g"}, {"prompt": "a", "completion": "g"})
+    source = prepared("sft", max_length=4, overlong="truncate")
     assert (len(source), source.left_out) == (1, 1)
 
 
-def test_epochs_are_permutations_and_continue_exactly(text_setting):
+def test_epochs_are_permutations_and_continue_exactly(text_context, prepared):
     """Each epoch draws every row once, in another order; a loaded source goes on where the saved one was."""
-    write(text_setting, *({"prompt": f"p{i}"} for i in range(10)))
-    one = prepared(text_setting, "rl", shuffle=True)
+    write(text_context, *({"prompt": f"p{i}"} for i in range(10)))
+    one = prepared("rl", shuffle=True)
     drawn = [t.id for _ in range(3) for t in one.draw(4)["prompt_P"]]
     assert sorted(drawn) == list(range(10))
     state = one.state()
     following = [t.id for _ in range(4) for t in one.draw(4)["prompt_P"]]
     assert following[:10] != drawn
-    other = prepared(text_setting, "rl", shuffle=True)
+    other = prepared("rl", shuffle=True)
     other.load(json.loads(json.dumps(state)))
     assert [t.id for _ in range(4) for t in other.draw(4)["prompt_P"]] == following
 
 
-def test_answer_column_gets_our_name(text_setting):
+def test_answer_column_gets_our_name(text_context, prepared):
     """`columns.answer` lets rewards find it as `answer`."""
-    write(text_setting, {"prompt": "p", "solution": "s"})
-    assert prepared(text_setting, "rl", columns={"answer": "solution"}).tasks[0].columns["answer"] == "s"
+    write(text_context, {"prompt": "p", "solution": "s"})
+    assert prepared("rl", columns={"answer": "solution"}).tasks[0].columns["answer"] == "s"
 
 
 @pytest.mark.parametrize(
@@ -235,11 +247,11 @@ def test_answer_column_gets_our_name(text_setting):
         ("dpo", {"chosen": QUESTION, "rejected": QUESTION}, "RC706", "begin with the prompt"),
     ],
 )
-def test_broken_rows_are_named(text_setting, kind, row, code, word):
+def test_broken_rows_are_named(text_context, refused, kind, row, code, word):
     """Each mistake in a row is a coded diagnostic with its file and line."""
     good = {"prompt": "x", "completion": "y", "chosen": "y", "rejected": "z"}
-    write(text_setting, good, row)
-    found = refused(text_setting, kind)
+    write(text_context, good, row)
+    found = refused(kind)
     assert found.code == code, found
     assert word in found.message + found.help
     assert "a.jsonl, row 2" in found.message
@@ -266,11 +278,11 @@ JSON = st.recursive(
         max_size=4,
     ),
 )
-def test_garbage_is_read_or_refused(text_setting, kind, lines):
+def test_garbage_is_read_or_refused(text_context, prepared, kind, lines):
     """Whatever a file holds, it is read or refused with a code: no other exception."""
-    (text_setting.root / "a.jsonl").write_bytes(b"\n".join(lines))
+    (text_context.root / "a.jsonl").write_bytes(b"\n".join(lines))
     try:
-        source = prepared(text_setting, kind)
+        source = prepared(kind)
     except RecipeError as caught:
         codes = {diagnostic.code[:3] for diagnostic in caught.diagnostics}
     else:
@@ -296,11 +308,12 @@ def test_text_never_becomes_control_tokens(any_policy, pieces):
     assert controls == [i for i in bare if i in any_policy.control_ids - unknown]
 
 
-def test_reasoning_gym_tasks_score_themselves(text_setting):
+def test_reasoning_gym_tasks_score_themselves(text_context, text_policy):
     """Tasks carry question, answer and their own verifier; another seed gives other tasks."""
     source = ReasoningGym(
         specs.ReasoningGym(task="chain_sum", size=4, options={"max_digits": 1}, prompt_suffix="\n", shuffle=False),
-        text_setting,
+        text_context,
+        policy=text_policy,
     )
     source.prepare("rl")
     task = source.tasks[2]
@@ -309,13 +322,13 @@ def test_reasoning_gym_tasks_score_themselves(text_setting):
     assert task.score("no number") < 1.0
     source.prepare("sft")
     drawn = source.draw(1)
-    assert trained(text_setting.policy, drawn["completion_P"][0]) == drawn["prompt_P"][0].columns["answer"] + "<eos>"
+    assert trained(text_context.policy, drawn["completion_P"][0]) == drawn["prompt_P"][0].columns["answer"] + "<eos>"
     source.close()
 
 
-def test_reasoning_gym_answers_are_judged_elsewhere(text_setting, tmp_path):
+def test_reasoning_gym_answers_are_judged_elsewhere(text_context, text_policy, tmp_path):
     """A verifier that evaluates its answer cannot touch this process or its files; what hangs gets NaN."""
-    source = ReasoningGym(specs.ReasoningGym(task="countdown", size=1), text_setting)
+    source = ReasoningGym(specs.ReasoningGym(task="countdown", size=1), text_context, policy=text_policy)
     source.prepare("rl")
     target = tmp_path / "written"
     (task,) = source.tasks
@@ -333,9 +346,9 @@ def test_reasoning_gym_answers_are_judged_elsewhere(text_setting, tmp_path):
         ({"task": "chain_sum", "options": {"max_digits": -2}}, "RC715", "max_digits"),
     ],
 )
-def test_reasoning_gym_refusals(text_setting, params, code, word):
+def test_reasoning_gym_refusals(text_context, text_policy, params, code, word):
     """An unknown task and options that the task refuses are coded."""
-    source = ReasoningGym(specs.ReasoningGym(size=2, **params), text_setting)
+    source = ReasoningGym(specs.ReasoningGym(size=2, **params), text_context, policy=text_policy)
     with pytest.raises(RecipeError) as caught:
         source.prepare("rl")
     found = caught.value.diagnostics[0]
@@ -345,19 +358,20 @@ def test_reasoning_gym_refusals(text_setting, params, code, word):
 
 
 def rollouts(context, *rows):
-    """Write a rollouts artifact of (prompt, ids, reward)."""
+    """Write a rollouts artifact of (prompt, ids, reward); return the context that names it."""
     folder = context.root / "rollouts"
     folder.mkdir(exist_ok=True)
     common = {"step": 0, "prompt": "p", "prompt_ids": [5, 6], "text": "t", "columns": {}}
     lines = [json.dumps(common | {"prompt_id": p, "ids": ids, "reward": reward}) for p, ids, reward in rows]
     (folder / "step-000000.jsonl").write_text("\n".join(lines))
-    context.artifacts = {"explore.rollouts": folder}
+    return replace(context, artifacts={"explore.rollouts": folder})
 
 
-def test_rollouts_are_imitated_with_their_own_ids(text_setting):
+def test_rollouts_are_imitated_with_their_own_ids(text_context, text_policy):
     """The best rows of each prompt become examples with exactly the sampled ids; failed and poor rows do not."""
-    rollouts(text_setting, (0, [7], 0.0), (0, [8], 1.0), (0, [9], None), (1, [10], 0.2), (2, [11], 1.0))
-    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5, shuffle=False), text_setting)
+    context = rollouts(text_context, (0, [7], 0.0), (0, [8], 1.0), (0, [9], None), (1, [10], 0.2), (2, [11], 1.0))
+    spec = specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5, shuffle=False)
+    source = Rollouts(spec, context, policy=text_policy)
     source.prepare("sft")
     examples = source.draw(9)["completion_P"]
     assert [(e.prompt_id, e.ids, e.trained) for e in examples] == [
@@ -366,10 +380,10 @@ def test_rollouts_are_imitated_with_their_own_ids(text_setting):
     ]
 
 
-def test_rollouts_without_a_good_row_are_refused(text_setting):
+def test_rollouts_without_a_good_row_are_refused(text_context, text_policy):
     """When nothing is good enough the stage does not start: RC718."""
-    rollouts(text_setting, (0, [7], 0.0), (0, [8], math.nan))
-    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5), text_setting)
+    context = rollouts(text_context, (0, [7], 0.0), (0, [8], math.nan))
+    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5), context, policy=text_policy)
     with pytest.raises(RecipeError) as caught:
         source.prepare("sft")
     assert caught.value.diagnostics[0].code == "RC718"

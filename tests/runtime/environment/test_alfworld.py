@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ from recipec.spec import environment as specs
 
 
 @pytest.fixture(scope="module")
-def environment(kept_setting):
+def environment(kept_context, kept_policy):
     """Made games, in one process."""
-    made = Alfworld(specs.Alfworld(), kept_setting)
+    made = Alfworld(specs.Alfworld(), kept_context, policy=kept_policy)
     yield made
     made.close()
 
@@ -117,11 +118,11 @@ def test_tasks_name_games(environment: Alfworld) -> None:
         assert refused.value.diagnostics[0].code == "RC822"
 
 
-def test_the_users_games(tmp_path: Path, kept_setting: StageContext) -> None:
+def test_the_users_games(tmp_path: Path, kept_context: StageContext, kept_policy: Any) -> None:
     """Games of a folder are found below their split, at any depth; without any the folder is refused."""
     spec = specs.Alfworld(games=str(tmp_path), goals=("pick_heat_then_place_in_recep",))
     with pytest.raises(RecipeError) as refused:
-        Alfworld(spec, kept_setting)
+        Alfworld(spec, kept_context, policy=kept_policy)
     assert refused.value.diagnostics[0].code == "RC820"
 
     for goal in ("pick_heat_then_place_in_recep", "pick_cool_then_place_in_recep"):
@@ -131,7 +132,7 @@ def test_the_users_games(tmp_path: Path, kept_setting: StageContext) -> None:
     with pytest.raises(RecipeError) as refused:
         Alfworld.preflight(spec, tmp_path, ("train", "valid_seen"))
     assert refused.value.diagnostics[0].code == "RC820"
-    environment = Alfworld(spec, kept_setting)
+    environment = Alfworld(spec, kept_context, policy=kept_policy)
     try:
         (task,) = environment.tasks("train", None, 0)
         position = begin(environment, task["game"])

@@ -14,12 +14,13 @@ TAXI = next(name for name in gymnasium.registry if name.startswith("Taxi-"))
 
 
 @pytest.fixture
-def play(text_setting):
+def play(text_context, text_policy):
     """Make environments that are closed at the end."""
     made = []
 
     def make(**params):
-        made.append(Gymnasium(specs.Gymnasium(**({"replayable": True} | params)), text_setting))
+        spec = specs.Gymnasium(**({"replayable": True} | params))
+        made.append(Gymnasium(spec, text_context, policy=text_policy))
         return made[-1]
 
     yield make

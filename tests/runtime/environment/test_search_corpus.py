@@ -27,15 +27,15 @@ def rows(name):
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])
-def test_perfect_agent_solves_the_questions(name, text_setting):
+def test_perfect_agent_solves_the_questions(name, text_context, text_policy):
     """Searching one title after the other and reading what comes back answers at least 95 % of them, in time."""
     asked = rows(name)
-    env = SearchQa(Spec(max_observation_length=2000), text_setting)
+    env = SearchQa(Spec(max_observation_length=2000), text_context, policy=text_policy)
     tasks = [Task(i, row["question"], (1,), row) for i, row in enumerate(asked)]
     positions, solved = dict(enumerate(env.start(tasks))), 0
     for turn in range(4):
         texts = {i: say(asked[i], turn, positions[i].observation) for i in positions}
-        turns = [Turn(tuple(text_setting.policy.encode(text)), text) for text in texts.values()]
+        turns = [Turn(tuple(text_policy.encode(text)), text) for text in texts.values()]
         answered = env.step(list(positions.values()), turns)
         positions = dict(zip(positions, answered, strict=True))
         solved += sum(position.reward == 1 for position in positions.values())

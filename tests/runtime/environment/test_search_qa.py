@@ -23,17 +23,14 @@ ANSWER = "<answer>the Paris!</answer>"
 
 
 @pytest.fixture
-def make(tmp_path, any_policy):
+def make(tmp_path, text_context, any_policy):
     """Make an environment around either tokenizer, closed at the end."""
-    from recipec.runtime.context import StageContext
-
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CORPUS))
     begun = []
 
     def environment(**params):
-        context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-        context.policy = any_policy
-        begun.append(SearchQa(Spec(**{"retriever": Retriever(corpus="c.jsonl", top_k=1), **params}), context))
+        spec = Spec(**{"retriever": Retriever(corpus="c.jsonl", top_k=1), **params})
+        begun.append(SearchQa(spec, text_context, policy=any_policy))
         return begun[-1]
 
     yield environment

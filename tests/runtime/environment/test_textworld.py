@@ -13,9 +13,9 @@ from recipec.spec import environment as specs
 
 
 @pytest.fixture(scope="module")
-def environment(kept_setting):
+def environment(kept_context, kept_policy):
     """Small games."""
-    made = Textworld(specs.Textworld(rooms=2, objects=2, quest_length=2), kept_setting)
+    made = Textworld(specs.Textworld(rooms=2, objects=2, quest_length=2), kept_context, policy=kept_policy)
     yield made
     made.close()
 
@@ -84,7 +84,7 @@ def test_games_are_made_once(environment, task, monkeypatch):
     assert len({next(maker._seeds({"name": name})) for name in names}) == 3
 
 
-def test_bad_splits_games_and_wishes_are_refused(environment, kept_setting):
+def test_bad_splits_games_and_wishes_are_refused(environment):
     """A split or a game that does not exist, and games that cannot be, each have their code."""
     with pytest.raises(RecipeError) as refused:
         environment.tasks("dev", 1, 0)
@@ -107,7 +107,7 @@ def test_games_come_out_alike(environment, task, tmp_path):
     assert one == other
 
 
-def test_games_that_cannot_be(environment, kept_setting, monkeypatch):
+def test_games_that_cannot_be(environment, monkeypatch):
     """When the generator finds no game, it says so."""
     monkeypatch.setattr(environment, "wish", maker.Wish(rooms=0, objects=1, quest_length=1))
     with pytest.raises(RecipeError) as refused:

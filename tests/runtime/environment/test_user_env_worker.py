@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -40,15 +41,16 @@ class Maze:
 
 
 @pytest.fixture
-def own(text_setting, tmp_path):
+def own(text_context, text_policy, tmp_path):
     """Make environments from a file's text; they are closed at the end."""
     made = []
 
     def make(text=MAZE, name="Maze", **options):
         (tmp_path / "maze.py").write_text(text)
         (tmp_path / "other.py").write_text("open('ran', 'w')\nraise ValueError('another file ran')\n")
-        text_setting.use = (tmp_path / "other.py", tmp_path / "maze.py")
-        made.append(UserEnvironment(specs.Own(name=name, options=options, replayable=True), text_setting))
+        context = replace(text_context, use=(tmp_path / "other.py", tmp_path / "maze.py"))
+        spec = specs.Own(name=name, options=options, replayable=True)
+        made.append(UserEnvironment(spec, context, policy=text_policy))
         return made[-1]
 
     yield make

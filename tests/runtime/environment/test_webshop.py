@@ -31,9 +31,9 @@ MUG = Product(
 
 
 @pytest.fixture(scope="module")
-def shop(kept_setting):
+def shop(kept_context, kept_policy):
     """The shipped catalogue."""
-    made = Webshop(specs.Webshop(), kept_setting)
+    made = Webshop(specs.Webshop(), kept_context, policy=kept_policy)
     yield made
     made.close()
 
@@ -215,12 +215,12 @@ GOOD = {"asin": "B", "name": "Mug", "instructions": [{"instruction": "a", "instr
         (json.dumps([GOOD | {"instructions": []}]), "RC826", "no instructions"),
     ],
 )
-def test_broken_catalogues_are_refused(tmp_path: Path, kept_setting, text, code, said):
+def test_broken_catalogues_are_refused(tmp_path: Path, kept_context, kept_policy, text, code, said):
     """Each mistake has its code and its place."""
     path = tmp_path / "c.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(RecipeError) as refused:
-        Webshop(specs.Webshop(catalogue=str(path)), kept_setting)
+        Webshop(specs.Webshop(catalogue=str(path)), kept_context, policy=kept_policy)
     assert refused.value.diagnostics[0].code == code
     assert said in refused.value.diagnostics[0].message
 

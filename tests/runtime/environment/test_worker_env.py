@@ -16,12 +16,13 @@ class Odd(WorkerEnv):
 
 
 @pytest.fixture
-def odd(text_setting):
+def odd(text_context, text_policy):
     """Make environments that are closed at the end."""
     made = []
 
     def make(**params):
-        made.append(Odd(specs.Own(name="Odd", timeout=2.0, replayable=True, **params), text_setting))
+        spec = specs.Own(name="Odd", timeout=2.0, replayable=True, **params)
+        made.append(Odd(spec, text_context, policy=text_policy))
         return made[-1]
 
     yield make
@@ -107,9 +108,9 @@ def test_appended_turns_keep_their_ids(odd):
     assert position.observation == "3"
 
 
-def test_a_template_that_rewrites_is_an_error_of_the_episode(odd, text_setting):
+def test_a_template_that_rewrites_is_an_error_of_the_episode(odd, text_policy):
     """The episode ends with the reason; it is no fault of the policy."""
-    text_setting.policy.tokenizer.chat_template = (
+    text_policy.tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}\n{% endfor %}assistant: "
     )
     environment = odd(history="append_only")

@@ -1,5 +1,7 @@
 """The user's own reward functions: both signatures, and every way they can go wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ def called(context, text, *, chat=False, name="f", columns=None):
     """Score three rows by a function of this text."""
     path = context.root / "rewards.py"
     path.write_text(text)
-    context.functions = load_functions([path])
+    context = replace(context, functions=load_functions([path]))
     prompt = [{"role": "user", "content": "q"}] if chat else "q"
     columns = [{"answer": "1", "n": i} for i in range(3)] if columns is None else columns
     tasks = [Task(i, prompt, (1,), columns[i]) for i in range(3)]
@@ -45,29 +47,29 @@ def refused(context, text, **how):
     ],
     ids=["trl", "named columns", "ids", "tensor", "verl", "verl dict"],
 )
-def test_both_signatures(text_setting, text):
+def test_both_signatures(text_context, text):
     """Functions written for TRL or verl are called as they expect."""
-    assert called(text_setting, text) == [1, 3, 5]
+    assert called(text_context, text) == [1, 3, 5]
 
 
-def test_conversations_are_given_as_messages(text_setting):
+def test_conversations_are_given_as_messages(text_context):
     """For a conversational prompt a completion is a list with the assistant's message, as in TRL."""
     text = (
         "def f(prompts, completions): return [len(c[0]['content']) for c in completions if c[0]['role'] == 'assistant']"
     )
-    assert called(text_setting, text, chat=True) == [1, 2, 3]
+    assert called(text_context, text, chat=True) == [1, 2, 3]
 
 
-def test_none_does_not_apply(text_setting):
+def test_none_does_not_apply(text_context):
     """None counts as 0 and is no failure."""
-    assert called(text_setting, "def f(completions): return [None, True, 2.5]") == [0.0, 1.0, 2.5]
+    assert called(text_context, "def f(completions): return [None, True, 2.5]") == [0.0, 1.0, 2.5]
 
 
-def test_verl_ground_truth_lies_where_verl_puts_it(text_setting):
+def test_verl_ground_truth_lies_where_verl_puts_it(text_context):
     """`reward_model.ground_truth` wins over other columns."""
     columns = [{"reward_model": {"ground_truth": str(i)}, "answer": "no"} for i in range(3)]
     text = "def f(data_source, solution_str, ground_truth): return int(ground_truth)"
-    assert called(text_setting, text, columns=columns) == [0, 1, 2]
+    assert called(text_context, text, columns=columns) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -87,38 +89,38 @@ def test_verl_ground_truth_lies_where_verl_puts_it(text_setting):
         ("(x for x in range(3))", "type generator"),
     ],
 )
-def test_results_that_are_no_scores(text_setting, result, word):
+def test_results_that_are_no_scores(text_context, result, word):
     """Wrong lengths, wrong types and numbers that are not finite are RC747, with the function and the row."""
-    found = refused(text_setting, f"def f(completions): return {result}")
+    found = refused(text_context, f"def f(completions): return {result}")
     assert found.code == "RC747"
     assert word in found.message
     assert "`f`" in found.message
 
 
-def test_verl_results_are_checked_too(text_setting):
+def test_verl_results_are_checked_too(text_context):
     """A dict without `score` names the row."""
-    found = refused(text_setting, "def f(solution_str): return {'acc': 1}")
+    found = refused(text_context, "def f(solution_str): return {'acc': 1}")
     assert (found.code, "row 0" in found.message) == ("RC747", True)
 
 
-def test_async_functions_are_refused(text_setting):
+def test_async_functions_are_refused(text_context):
     """A coroutine is no list of scores."""
-    found = refused(text_setting, "async def f(completions): return [1, 2, 3]")
+    found = refused(text_context, "async def f(completions): return [1, 2, 3]")
     assert (found.code, "async" in found.message) == ("RC747", True)
 
 
 @pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(2)", "KeyError('x')", "RecursionError()"])
-def test_exceptions_point_into_the_users_file(text_setting, raised):
+def test_exceptions_point_into_the_users_file(text_context, raised):
     """What the function raises is RC746 with the user's own line, without our traceback."""
     text = f"def helper():\n    raise {raised}\n\ndef f(completions):\n    return [helper() for _ in completions]\n"
-    found = refused(text_setting, text)
+    found = refused(text_context, text)
     assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC746", "rewards.py", 2)
 
 
-def test_exceptions_of_one_row_name_it(text_setting):
+def test_exceptions_of_one_row_name_it(text_context):
     """A function of verl's form is called row by row, so the row is known."""
     text = "def f(solution_str, n):\n    return 1 / (n - 1)\n"
-    found = refused(text_setting, text)
+    found = refused(text_context, text)
     assert (found.code, "on row 1" in found.message, found.spans[0].line) == ("RC746", True, 2)
 
 
@@ -131,9 +133,9 @@ def test_exceptions_of_one_row_name_it(text_setting):
         ("def g(completions): return [1]", "RC749", "`g`"),
     ],
 )
-def test_functions_that_cannot_be_called(text_setting, text, code, word):
+def test_functions_that_cannot_be_called(text_context, text, code, word):
     """An unknown name, or parameters that the data cannot fill, are told before the call."""
     columns = [{"other": 1}] * 3 if "ground_truth" in text else None
-    found = refused(text_setting, text, columns=columns)
+    found = refused(text_context, text, columns=columns)
     assert found.code == code
     assert word in found.message + found.help

@@ -98,12 +98,12 @@ def code_of(call, *arguments, **params):
 
 
 @pytest.fixture
-def verify(text_setting):
+def verify(text_context):
     """A math reward with the given timeout; its processes end with the test."""
     made = []
 
     def make(timeout=20.0, **params):
-        made.append(MathVerify(specs.MathVerify(timeout=timeout, **params), text_setting))
+        made.append(MathVerify(specs.MathVerify(timeout=timeout, **params), text_context))
         return made[-1]
 
     yield make

@@ -1,12 +1,11 @@
 """The embedded sampling engine against transformers' own decoding, and against itself in other batches."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import byte_tokenizer, tiny_model
+from support.tiny_models import byte_tokenizer, sampling_policy, tiny_model
 from transformers.generation import logits_process as processors
 
 from recipec.diagnostics.model import RecipeError
@@ -33,8 +32,7 @@ def make_model(kind):
 def make_engine(model, stop_ids=(2,), max_rows=64, tokenizer=None):
     """Build an engine over a model, without a recipe."""
     context = StageContext(root=Path(), cache=Path(), seed=0, stage="explore")
-    context.policy = SimpleNamespace(model=model, tokenizer=tokenizer, stop_ids=frozenset(stop_ids))
-    return HfEngine(Spec(max_rows=max_rows), context)
+    return HfEngine(Spec(max_rows=max_rows), context, policy=sampling_policy(model, tokenizer, stop_ids))
 
 
 def requests(samples, prompts=PROMPTS):

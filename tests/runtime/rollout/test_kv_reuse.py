@@ -2,16 +2,14 @@
 
 import pytest
 import torch
-from support.counting_game import grown, make_setting, tasks
+from support.counting_game import grown, make_game, tasks
 from support.tiny_models import SHAPE
 from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from recipec.runtime.attention import packed
 from recipec.runtime.rollout import kv_reuse
-from recipec.runtime.rollout.chain import ChainSampler
 from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.episodes import Growth, keys_of, roots
-from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.spec.machine import Hf as Spec
 from recipec.spec.sampler import Chain as ChainSpec
 
@@ -19,19 +17,18 @@ KINDS = ["llama", "qwen2", "gpt2", "window", "mixed"]
 PROMPTS = [(80, 81, 82, 83, 84), (90, 91), tuple(range(100, 120))]
 
 
-def read_tokens(context):
+def read_tokens(game):
     """Count the tokens that pass through the model, padding included."""
     seen = []
-    context.policy.model.register_forward_pre_hook(
+    game.policy.model.register_forward_pre_hook(
         lambda _, __, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     return seen
 
 
-def without_memory(context):
-    """Let the setting's engine keep nothing."""
-    context.rollout = Spec(max_memory=0)
-    return context
+def without_memory(kind="llama", **game):
+    """Build a game whose engine keeps nothing."""
+    return make_game(kind, engine=Spec(max_memory=0), **game)
 
 
 def requests(prompts, **params):
@@ -43,7 +40,7 @@ def requests(prompts, **params):
 @pytest.mark.parametrize("game", [{}, {"window": True}, {"kept": 5}, {"answer": " and so on and on it goes: {} "}])
 def test_same_episodes_with_and_without(kind, game):
     """Ids are equal and log-probabilities agree, for turns that append, are cut, or are written anew."""
-    found, expected = (grown(make(make_setting(kind, **game))) for make in (lambda s: s, without_memory))
+    found, expected = (grown(make(kind, **game)) for make in (make_game, without_memory))
     for leaf, peer in zip(found, expected, strict=True):
         for turn, other in zip(leaf.path(), peer.path(), strict=True):
             assert turn.ids == other.ids
@@ -57,9 +54,9 @@ def test_goes_on_from_a_memory(kind, attention):
     """Rows of unequal memory and unequal new parts draw what rows read from the start draw, forks of one included."""
     if kind in {"gpt2", "mixed"} and attention == packed.NAME:
         attention = "sdpa"
-    context = make_setting(kind)
-    context.policy.model.set_attn_implementation(attention)
-    engine = HfEngine(Spec(), context)
+    game = make_game(kind)
+    game.policy.model.set_attn_implementation(attention)
+    engine = game.engine
     sampling = SamplingParams(9, temperature=0.9)
     first = engine.generate(requests(PROMPTS, remember=True), sampling)
     more = [(70,), (71, 72, 73), (), (74,) * 30, (75, 76), (77,)]
@@ -89,44 +86,47 @@ def test_goes_on_from_a_memory(kind, attention):
 
 def test_each_token_is_read_once():
     """With memory a chain's tokens pass through the model once, but for each turn's last."""
-    context = make_setting(answer="!")
-    context.policy.stop_ids = frozenset()
-    seen = read_tokens(context)
-    (leaf, *_) = grown_alone(context)
+    game = make_game(answer="!")
+    game.policy.stop_ids = frozenset()
+    seen = read_tokens(game)
+    (leaf, *_) = grown_alone(game)
     path = leaf.path()
     row = len(path[-1].parent.position.context_ids) + len(path[-1].ids)
     assert sum(seen) == row - 1
-    plain = without_memory(make_setting(answer="!"))
+    plain = without_memory(answer="!")
     plain.policy.stop_ids = frozenset()
     seen = read_tokens(plain)
     grown_alone(plain)
     assert sum(seen) == sum(len(t.parent.position.context_ids) + len(t.ids) - 1 for t in path)
 
 
-def grown_alone(context):
+def growth_of(game, **more):
+    """Begin to grow chains of a few tokens a turn."""
+    return Growth(game.policy, game.environment, game.engine, SamplingParams(6), **more)
+
+
+def grown_alone(game):
     """Grow one chain."""
-    engine = HfEngine(context.rollout or Spec(), context)
-    return Growth(context, engine, SamplingParams(6)).grow(roots(context.environment, tasks(1), 1), [(1,)])
+    return growth_of(game).grow(roots(game.environment, tasks(1), 1), [(1,)])
 
 
 def test_forks_go_on_from_their_parents():
     """A chain grown from an inner node reads only what the chain before it left unread, and harms it not."""
-    sampling, keys = SamplingParams(6), keys_of(tasks(1), 2, (1,))[0]
+    keys = keys_of(tasks(1), 2, (1,))[0]
     found = []
-    for context in (make_setting(turns=4), without_memory(make_setting(turns=4))):
-        engine = HfEngine(context.rollout or Spec(), context)
-        growth = Growth(context, engine, sampling, forks=True)
-        (root,) = roots(context.environment, tasks(1), 1)
+    for game in (make_game(turns=4), without_memory(turns=4)):
+        growth = growth_of(game, forks=True)
+        (root,) = roots(game.environment, tasks(1), 1)
         (leaf,) = growth.grow([root], keys[:1])
         before = [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()]
-        seen = read_tokens(context)
+        seen = read_tokens(game)
         starts = [root, leaf.path()[1], leaf.path()[1], leaf.parent]
         forks = growth.grow(starts, [(2,), (3,), (4,), (5,)])
         again = growth.grow([forks[0].path()[0], forks[1].parent], [(6,), (7,)])
         assert [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()] == before
         found.append(([turn for end in (*forks, *again) for turn in end.path()], sum(seen)))
         growth.forget()
-        assert engine.store.held == 0
+        assert game.engine.store.held == 0
     (turns, read), (peers, peer_read) = found
     for turn, peer in zip(turns, peers, strict=True):
         assert turn.ids == peer.ids
@@ -137,12 +137,11 @@ def test_forks_go_on_from_their_parents():
 @pytest.mark.parametrize("bytes_", [0, 20_000, 60_000])
 def test_what_is_kept_is_bounded(bytes_):
     """A full store keeps no more, and the rows are the same; after a step nothing is kept."""
-    context, held = make_setting(), []
+    game, held = make_game(engine=Spec(max_memory=bytes_ / 2**30)), []
     spec = ChainSpec(num_generations=4, max_completion_length=8)
-    expected = ChainSampler(spec, make_setting())(tasks())
-    context.rollout = Spec(max_memory=bytes_ / 2**30)
-    chain = ChainSampler(spec, context)
-    context.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.held))
+    expected = make_game().sampler(spec)(tasks())
+    chain = game.sampler(spec)
+    game.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.held))
     found = chain(tasks())
     assert found["text_R"] == expected["text_R"]
     assert max(held) <= bytes_
@@ -153,10 +152,9 @@ def test_what_is_kept_is_bounded(bytes_):
 
 def test_same_bits_twice():
     """A second sampling of a step gives equal bits, whatever was remembered before it."""
-    context = make_setting()
-    context.rollout = Spec(max_memory=30_000 / 2**30)
+    engine = Spec(max_memory=30_000 / 2**30)
     spec = ChainSpec(num_generations=4, max_completion_length=8)
-    used, fresh = ChainSampler(spec, context), ChainSampler(spec, context)
+    used, fresh = (make_game(engine=engine).sampler(spec) for _ in range(2))
     used.engine.generate(requests(PROMPTS, remember=True), SamplingParams(6))
     first, second = used(tasks()), fresh(tasks())
     assert torch.equal(first["sampler_logprob_RT"], second["sampler_logprob_RT"])
@@ -165,14 +163,14 @@ def test_same_bits_twice():
 
 def test_windowed_episodes_keep_nothing():
     """Where prompts are written anew nothing is kept after the first turn."""
-    context = make_setting(window=True)
-    engine = HfEngine(Spec(), context)
+    game = make_game(window=True)
+    engine = game.engine
     asked = []
     generate = engine.generate
     engine.generate = lambda wanted, sampling: (asked.append([r.remember for r in wanted]), generate(wanted, sampling))[
         1
     ]
-    Growth(context, engine, SamplingParams(6)).grow(roots(context.environment, tasks(), 2), [(i,) for i in range(6)])
+    growth_of(game).grow(roots(game.environment, tasks(), 2), [(i,) for i in range(6)])
     assert all(asked[0])
     assert len(asked) > 2
     assert not any(flag for flags in asked[1:] for flag in flags)
@@ -181,8 +179,7 @@ def test_windowed_episodes_keep_nothing():
 
 def test_dropped_memory_is_read_again():
     """A memory that was dropped, or is of another text, changes nothing."""
-    context = make_setting()
-    engine = HfEngine(Spec(), context)
+    engine = make_game().engine
     ((one, _), (other, _), _) = engine.generate(requests(PROMPTS, remember=True), SamplingParams(6))
     history = PROMPTS[0] + one.ids + (70, 71)
     ((expected,),) = engine.generate([Request(history, ((3,),))], SamplingParams(6))
@@ -203,13 +200,12 @@ def test_prompts_read_apart():
 
 def test_policies_without_plain_layers_keep_nothing():
     """A policy whose layers remember otherwise is read again from the start, and writes the same."""
-    context = make_setting()
+    game = make_game()
     config = Lfm2Config(
-        **{**SHAPE, "vocab_size": context.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]
+        **{**SHAPE, "vocab_size": game.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]
     )
     torch.manual_seed(0)
-    context.policy.model = Lfm2ForCausalLM(config).eval()
-    engine = HfEngine(Spec(), context)
-    (found,) = engine.generate(requests(PROMPTS[:1], remember=True), SamplingParams(6))
+    game.policy.model = Lfm2ForCausalLM(config).eval()
+    (found,) = game.engine.generate(requests(PROMPTS[:1], remember=True), SamplingParams(6))
     assert [completion.memory for completion in found] == [None, None]
-    assert all(leaf.position.ended for leaf in grown(context))
+    assert all(leaf.position.ended for leaf in grown(game))

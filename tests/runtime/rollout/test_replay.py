@@ -18,8 +18,8 @@ def test_recorded_timeouts_are_replayed(tmp_path: Path) -> None:
     """A row that timed out before fails again though it is scored now; one that was scored keeps its score."""
     path = tmp_path / "step-000003.jsonl"
     path.write_text("".join(json.dumps({"rewards": {"right": value}}) + "\n" for value in (None, 1.0, 0.0)))
-    runner = GraphRunner(StageContext(tmp_path, tmp_path, 0, "explore"), {})
-    runner._bound[NODE.id] = lambda _columns: {"reward_R": torch.tensor([1.0, math.nan, 0.0], dtype=torch.float64)}
+    runner = GraphRunner(StageContext(tmp_path, tmp_path, 0, "explore"))
+    runner._calls[NODE.id] = lambda _columns: {"reward_R": torch.tensor([1.0, math.nan, 0.0], dtype=torch.float64)}
     runner.recorded = recorded(path, [NODE])
     values: dict[Value, torch.Tensor] = {}
     runner.call(NODE, values)

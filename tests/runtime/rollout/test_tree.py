@@ -16,19 +16,25 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.environment.episode_state import EpisodeState
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.episodes import Node
+from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.rollout.tree import TreeSampler, candidates, keep, leaves, uncertainty, value_gap
 from recipec.signals import SIGNALS
+from recipec.spec.machine import Hf
 from recipec.spec.sampler import Tree as Spec
 
 POLICY = make_policy()
 
 
+def sampler_of(spec, seed=5, **game):
+    """Build a sampler of the one policy."""
+    context = StageContext(root=Path(), cache=Path(), seed=seed, stage="explore")
+    engine = HfEngine(Hf(), context, policy=POLICY)
+    return TreeSampler(spec, context, policy=POLICY, rollout_engine=engine, environment=Counting(POLICY, **game))
+
+
 def sampled(prompts, spec, seed=5, step=0, attempt=0, **game):
     """Sample trees; the columns, and the statistics."""
-    context = StageContext(root=Path(), cache=Path(), seed=seed, stage="explore", step=step, attempt=attempt)
-    context.policy = POLICY
-    context.environment = Counting(POLICY, **game)
-    found = TreeSampler(spec, context)(prompts)
+    found = sampler_of(spec, seed, **game)(prompts, step=step, attempt=attempt)
     batch = Batch({name: value for name, value in found.items() if not name.startswith("metric/")})
     batch.check()
     return batch, {name: value for name, value in found.items() if name.startswith("metric/")}
@@ -117,11 +123,8 @@ def test_a_task_twice_has_other_trees():
 
 def test_counters_go_on():
     """Episodes and trees are counted over steps, and a loaded sampler continues."""
-    context = StageContext(root=Path(), cache=Path(), seed=5, stage="explore")
-    context.policy, context.environment = POLICY, Counting(POLICY)
-    one = TreeSampler(spec := Spec(max_turn_length=4), context)
+    one, again = (sampler_of(Spec(max_turn_length=4)) for _ in range(2))
     first = one(tasks(1))
-    again = TreeSampler(spec, context)
     again.load(one.state())
     second = again(tasks(1))
     assert not set(first["by_tree_R"].tolist()) & set(second["by_tree_R"].tolist())
@@ -196,11 +199,10 @@ def test_value_gap_is_between_turns():
 
 def test_highest_nodes_first():
     """The policies expand their first nodes, and begin again where there are fewer than asked for."""
-    context = StageContext(root=Path(), cache=Path(), seed=5, stage="explore")
     root, left, right, _ = made()
     nodes = candidates(root)
     drawn = {
-        name: TreeSampler(Spec(expansion=name, expansions=4), context)._draw((1,), 1, nodes)
+        name: sampler_of(Spec(expansion=name, expansions=4))._draw((1,), 1, nodes)
         for name in ("entropy", "value_gap")
     }
     assert drawn["entropy"] == [right, root, left, right]
