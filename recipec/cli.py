@@ -120,10 +120,10 @@ def compile_or_exit(path: Path, overrides: Sequence[str]) -> Any:
     show(result.diagnostics, result.texts, valid=result.graph is not None)
     if result.graph is None:
         if result.ok:
-            from recipec.diagnostics.errors.data import at
             from recipec.diagnostics.errors.reading import no_stages
+            from recipec.diagnostics.model import file_span
 
-            raise RecipeError(no_stages("", at(str(path), 1), fragment=True))
+            raise RecipeError(no_stages("", file_span(str(path)), fragment=True))
         raise typer.Exit(1)
     return result
 
@@ -159,7 +159,7 @@ def validate(
 @app.command()
 def explain(code: Annotated[str, typer.Argument(help="Diagnostic code, e.g. RC204.")]) -> None:
     """Explain a diagnostic code."""
-    from recipec.diagnostics.pages import page
+    from recipec.catalogue.code_pages import page
 
     text = page(code)
     if text is None:

@@ -9,11 +9,11 @@ import pytest
 import typer
 
 from recipec.catalogue import reference_docs
+from recipec.catalogue.code_pages import all_codes
 from recipec.cli import app
 from recipec.compile import compile_recipe
 from recipec.component import components_of
 from recipec.diagnostics.formats import render
-from recipec.diagnostics.pages import all_codes
 from recipec.signals import SIGNALS
 from recipec.spec.recipe import SLOTS
 

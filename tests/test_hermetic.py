@@ -11,7 +11,7 @@ path = sys.argv[1]
 allowed_environment = {"TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
                        "_TYPER_COMPLETE_ARGS", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH"}
 # what Python and its packages read while they are imported is their affair, and says nothing of a recipe
-import recipec.compile, recipec.diagnostics.pages, recipec.diagnostics.formats
+import recipec.compile, recipec.catalogue.code_pages, recipec.diagnostics.formats
 from recipec.cli import app
 from recipec.component import components_of
 from recipec.spec.recipe import SLOTS

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CLEAN = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/README.md", "docs/glossary.md")
+CLEAN = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/README.md",
+    "docs/glossary.md",
+    "docs/check.md",
+    "recipec/diagnostics",
+)
 """Files and folders that are checked: Markdown, and docstrings, comments and messages of Python."""
 GENERATED = "docs/reference/"
 PHRASES = {

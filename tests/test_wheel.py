@@ -104,6 +104,6 @@ def test_every_verb_but_run(home) -> None:
 def test_run_says_what_is_missing(home) -> None:
     """`run` names the extra, before anything is started."""
     done = call(home, "run", "r.yaml", code=1)
-    assert "RC770" in done.stderr
+    assert "RC716" in done.stderr
     assert "train" in done.stderr
     assert "Traceback" not in done.stderr

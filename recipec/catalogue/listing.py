@@ -37,7 +37,7 @@ def listing(what: str) -> str | None:
         case "signals":
             rows = [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
         case "codes":
-            from recipec.diagnostics.pages import all_codes  # noqa: PLC0415 - imports every pass
+            from recipec.catalogue.code_pages import all_codes  # noqa: PLC0415 - imports every pass
 
             rows = [(c.code, f"{c.severity}: {c.name}") for c in all_codes().values()]
         case _:

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from recipec.catalogue import code_pages
 from recipec.catalogue.json_schema import KINDS
 from recipec.catalogue.listing import contract, keys
 from recipec.component import Component, Section, components_of
-from recipec.diagnostics import pages as code_pages
 from recipec.signals import AXES, SIGNALS
 from recipec.spec.data import Columns
 from recipec.spec.knowledge import Diseases

@@ -45,7 +45,7 @@ def group_of_one(reading: Reading) -> Iterator[Finding]:
     Why it matters: a deviation of one value does not exist. With `singleton: raw` the credit is the reward itself,
     without a baseline; with `zero` the level gives nothing.
     Example: `sampler: {num_generations: 1}` with `group: by_prompt_R`.
-    Use instead: `num_generations` of at least 2, better 8; or `signed` or `batch_standardised` over the batch.
+    How to fix: `num_generations` of at least 2, better 8; or `signed` or `batch_standardised` over the batch.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, and the singleton rule of
     AMAP-ML/Tree-GRPO (mean 0, deviation 1, so that the credit is the reward).
     """
@@ -88,7 +88,7 @@ def nothing_to_learn(reading: Reading) -> Iterator[Finding]:
     `singleton: zero`.
     Why it matters: the stage would sample and score for hours, and the policy would end as it began.
     Example: `sampler: {num_generations: 1}` with one level `group_relative`.
-    Use instead: `num_generations` of at least 2, or a level that gives credit without a group, such as `signed`.
+    How to fix: `num_generations` of at least 2, or a level that gives credit without a group, such as `signed`.
     References: Ahmadian et al., Back to Basics, https://arxiv.org/abs/2402.14740, 2024: leave-one-out needs k > 1.
     """
     for stage in reading.stages.values():
@@ -117,7 +117,7 @@ def rewards_cancel(reading: Reading) -> Iterator[Finding]:
     watch a score without training on it, and is not reported.
     Why it matters: every row has the same reward, so no group has anything to compare.
     Example: two levels `exact_match` of the same column, one with weight 1 and one with weight -1.
-    Use instead: drop one, or give it another weight.
+    How to fix: drop one, or give it another weight.
     References: huggingface/trl `reward_weights`, which multiply and add in the same way.
     """
     for stage in reading.stages.values():
@@ -159,7 +159,7 @@ def constant_reward(reading: Reading) -> Iterator[Finding]:
     What it checks: `correct` against `wrong`, `match` against `mismatch`.
     Why it matters: a constant falls out of every comparison, so the level teaches nothing.
     Example: `{type: exact_match, correct: 0.0}`.
-    Use instead: values that differ.
+    How to fix: values that differ.
     References: NeMo-RL #4158 and TRL #6365: groups of equal rewards give no signal, only noise.
     """
     for _, part, spec in parts_of(reading, Reward):
@@ -182,7 +182,7 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
     `threshold`.
     Why it matters: every answer would be called right, or every answer wrong.
     Example: `{type: signed, threshold: 1.0}` with rewards of 0 and 1: values above the threshold are right.
-    Use instead: a threshold between the two values.
+    How to fix: a threshold between the two values.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (rewards 7 and -1, threshold 0).
     """
     for stage, part, spec in parts_of(reading, Signed):
@@ -218,7 +218,7 @@ def unreachable_length(reading: Reading) -> Iterator[Finding]:
     Why it matters: the penalty would never be what it says: completions are cut before they reach it, or even an
     empty one is charged.
     Example: `{type: length, max_length: 4096}` with `max_completion_length: 1024`.
-    Use instead: `max_length` equal to `max_completion_length`, and `soft` a quarter of it.
+    How to fix: `max_length` equal to `max_completion_length`, and `soft` a quarter of it.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, eq. 13: L_max is the generation limit.
     """
     for stage, part, spec in parts_of(reading, Length):
@@ -254,7 +254,7 @@ def small_trees(reading: Reading) -> Iterator[Finding]:
     Why it matters: two values say only which was better; the published ablation collapses with small trees and
     works with seven leaves.
     Example: `sampler: {type: tree, expansions: 1, rounds: 1}` with one level over `by_tree_R`.
-    Use instead: a level over `by_prompt_R` beside it, or larger trees.
+    How to fix: a level over `by_prompt_R` beside it, or larger trees.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: intra-tree credit alone collapses.
     """
     for stage, part, spec in parts_of(reading, Tree):
@@ -281,7 +281,7 @@ def too_many_kept(reading: Reading) -> Iterator[Finding]:
     What it checks: `keep` against `1 + expansions * rounds`, the leaves that every tree has.
     Why it matters: leaves are drawn without replacement; there would not be enough.
     Example: `{type: tree, expansions: 2, rounds: 1, keep: 4}`: three leaves.
-    Use instead: a smaller `keep`, none, or more expansions.
+    How to fix: a smaller `keep`, none, or more expansions.
     References: AMAP-ML/Tree-GRPO, where fewer than K leaves fail an assertion during the run.
     """
     for _, part, spec in parts_of(reading, Tree):
@@ -306,7 +306,7 @@ def undiscounted_steps(reading: Reading) -> Iterator[Finding]:
     Why it matters: where only the end is rewarded, all steps of an episode have the same return: the step level says
     what the episode level says already, and a detour costs nothing.
     Example: `reward: {task: {type: environment}}` with `value: return_R`.
-    Use instead: `gamma: 0.95`, as published.
+    How to fix: `gamma: 0.95`, as published.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 5, run with gamma 0.95.
     """
     for stage in reading.stages.values():
@@ -332,7 +332,7 @@ def similarity_threshold(reading: Reading) -> Iterator[Finding]:
     What it checks: `threshold` comes with `match: similarity`, and only with it.
     Why it matters: how alike two states must be decides the groups; there is no value that is right for every text.
     Example: `grouping: {type: anchor_state, match: similarity}`.
-    Use instead: `threshold: 0.9`, as published for search; or drop it with `match: exact`.
+    How to fix: `threshold: 0.9`, as published for search; or drop it with `match: exact`.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025: similarity 0.9 for search.
     """
     for _, part, spec in parts_of(reading, AnchorState):

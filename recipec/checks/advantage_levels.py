@@ -28,7 +28,7 @@ def level_of_rows(reading: Reading) -> Iterator[Finding]:
     What it checks: under `combine: per_token` every level is `group_relative`, and counts every row.
     Why it matters: a sign, a leave-one-out or an episode that counts once has no meaning for the tokens of a pool.
     Example: `advantage: {combine: per_token, sign: {type: signed}}`.
-    Use instead: `group_relative`, or `combine: sum`.
+    How to fix: `group_relative`, or `combine: sum`.
     References: AMAP-ML/Tree-GRPO, `tree_per_token`.
     """
     for stage, part, spec in _combined(reading, "per_token"):
@@ -51,7 +51,7 @@ def value_of_further_level(reading: Reading) -> Iterator[Finding]:
     What it checks: of levels that are combined in sequence, only the first, as written, says `value`.
     Why it matters: nothing would read it.
     Example: `advantage: {combine: sequential, across: {…}, within: {value: return_R, …}}`.
-    Use instead: no `value` there; or `combine: sum`, under which each level compares its own column.
+    How to fix: no `value` there; or `combine: sum`, under which each level compares its own column.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code normalises what
     the level before it made.
     """
@@ -75,7 +75,7 @@ def nothing_to_combine(reading: Reading) -> Iterator[Finding]:
     What it checks: `combine: sequential` has two levels or more.
     Why it matters: it looks as if something were normalised twice.
     Example: `advantage: {combine: sequential, group: {type: group_relative}}`.
-    Use instead: a second level, or no `combine`.
+    How to fix: a second level, or no `combine`.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code has two levels.
     """
     for stage in reading.stages.values():
@@ -96,7 +96,7 @@ def penalty_unread(reading: Reading) -> Iterator[Finding]:
     What it checks: `invalid_action_penalty` comes with a level over `score_R` or `return_R`.
     Why it matters: the penalty is taken off scores and returns, never off `reward_R`: it would charge nobody.
     Example: `reward: {task: {type: environment, invalid_action_penalty: 0.1}}` with a level over `reward_R`.
-    Use instead: `value: score_R`, or drop the parameter.
+    How to fix: `value: score_R`, or drop the parameter.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, and its code: local to the row.
     """
     for stage, part, spec in parts_of(reading, Environment):
@@ -125,7 +125,7 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
     Why it matters: an episode is measured by its first row. Where first rows agree, the deviation is 0, and a later
     row that was charged is divided by epsilon alone: its credit is the penalty times a million.
     Example: `{value: score_R, statistics: trajectories}` with `invalid_action_penalty: 0.1`.
-    Use instead: `statistics: rows`, as the published code; or `scale: none`; or no penalty.
+    How to fix: `statistics: rows`, as the published code; or `scale: none`; or no penalty.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 3, against its code.
     """
     for stage, reward, penalised in parts_of(reading, Environment):

@@ -45,7 +45,7 @@ def nothing_shared(reading: Reading) -> Iterator[Finding]:
     What it checks: attention `shared_prefix` where a prompt has one answer.
     Why it matters: there is nothing to share: the recipe expects a saving that cannot come.
     Example: `attention: {type: shared_prefix}` with `sampler: {num_generations: 1}`.
-    Use instead: `attention: {type: packed}`, or several answers to a prompt.
+    How to fix: `attention: {type: packed}`, or several answers to a prompt.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: one prompt, G answers.
     """
     for stage, part in _shared(reading, "shared_prefix"):
@@ -69,7 +69,7 @@ def little_shared(reading: Reading) -> Iterator[Finding]:
     What it checks: attention `trie` in a sft stage, or where a prompt has one answer of one turn.
     Why it matters: what rows share is then what their template begins with; merging costs time for little.
     Example: `kind: sft` with `attention: {type: trie}`.
-    Use instead: `attention: {type: packed}`.
+    How to fix: `attention: {type: packed}`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: the saving is that of the prompt.
     """
     for stage, part in _shared(reading, "trie"):
@@ -91,7 +91,7 @@ def scattered_groups(reading: Reading) -> Iterator[Finding]:
     Why it matters: a prefix is computed once in each update that has a row of it: with as many updates as a group has
     rows, next to nothing is shared.
     Example: `budget: {shuffle_rows: true, updates_per_step: 4}` with `attention: {type: trie}`.
-    Use instead: minibatches of whole groups (`shuffle_rows: false`, the default), or `attention: {type: packed}`.
+    How to fix: minibatches of whole groups (`shuffle_rows: false`, the default), or `attention: {type: packed}`.
     """
     for stage, part in _shared(reading):
         if stage.budget is not None and stage.budget.shuffle_rows and several_updates(stage):
@@ -115,7 +115,7 @@ def needs_gpu(reading: Reading) -> Iterator[Finding]:
     there is no GPU.
     Why it matters: flex attention has no backward on a CPU.
     Example: `attention: {type: trie, kernel: flex}` with `machine: {device: cpu}`.
-    Use instead: `kernel: auto`, which takes stock flash kernels on a CPU and on a GPU.
+    How to fix: `kernel: auto`, which takes stock flash kernels on a CPU and on a GPU.
     References: Dong et al., Flex Attention, https://arxiv.org/abs/2412.05496, 2024.
     """
     machine = reading.resolved.data.get("machine")
@@ -140,7 +140,7 @@ def forest_over_devices(reading: Reading) -> Iterator[Finding]:
     Why it matters: sequence parallelism hands stretches of a row from device to device; in a forest what follows a
     token in memory is often of another row, and a device would attend to it.
     Example: `machine: {train: {type: deepspeed, sequence_parallel: 2}}` with `attention: {type: trie}`.
-    Use instead: `sequence_parallel: 1`, with a smaller `budget.microbatch_tokens` and gradient checkpointing for
+    How to fix: `sequence_parallel: 1`, with a smaller `budget.microbatch_tokens` and gradient checkpointing for
     memory; or `attention: {type: packed}`.
     References: Jacobs et al., DeepSpeed Ulysses, https://arxiv.org/abs/2309.14509, 2023.
     """
@@ -169,7 +169,7 @@ def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
     Why it matters: a group over the budget is cut, and its prompt is computed once in each part: of the saving s of
     a group of n rows in m parts, (n - m) / (n - 1) is left.
     Example: `num_generations: 16` with `max_completion_length: 4096` and `microbatch_tokens: 16384`.
-    Use instead: a larger `microbatch_tokens` with `machine.train.gradient_checkpointing`.
+    How to fix: a larger `microbatch_tokens` with `machine.train.gradient_checkpointing`.
     """
     for stage, part in _shared(reading):
         size, written = group_size(stage, "by_prompt_R"), most_written(stage)

@@ -1,4 +1,4 @@
-"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC333."""
+"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC331."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from recipec.checks.queries import dotted, group_size, related_span, span_of, units_per_step
-from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes
+from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED
 
@@ -22,7 +22,7 @@ def uneven_updates(reading: Reading) -> Iterator[Finding]:
     `keep`.
     Why it matters: the last update of each step sees fewer prompts and counts as much as the others.
     Example: `prompts_per_step: 10, prompts_per_update: 4`: updates of 4, 4 and 2 prompts.
-    Use instead: numbers that divide, or say `remainder: drop` or `remainder: copy`.
+    How to fix: numbers that divide, or say `remainder: drop` or `remainder: copy`.
     """
     for stage in reading.stages.values():
         budget, units = stage.budget, units_per_step(stage)
@@ -52,7 +52,7 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
     stay together unless `shuffle_rows` is on.
     Why it matters: some updates would have nothing to learn from.
     Example: `prompts_per_step: 4, updates_per_step: 8`.
-    Use instead: at most as many updates as prompts (or pairs, or rows); a larger step.
+    How to fix: at most as many updates as prompts (or pairs, or rows); a larger step.
     """
     for stage in reading.stages.values():
         budget, units = stage.budget, units_per_step(stage)
@@ -85,7 +85,7 @@ def never_saved(reading: Reading) -> Iterator[Finding]:
     What it checks: `save_every` against `steps`.
     Why it matters: a run that is stopped begins the stage again, though the recipe asks for checkpoints.
     Example: `steps: 20, save_every: 50`.
-    Use instead: a smaller number; or drop it: every stage is saved at its end.
+    How to fix: a smaller number; or drop it: every stage is saved at its end.
     """
     for stage in reading.stages.values():
         budget = stage.budget
@@ -110,7 +110,7 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
     What it checks: `every` of an evaluation against the longest stage.
     Why it matters: there would be no curve, only the points before and after each stage.
     Example: `every: 500` where every stage has 100 steps.
-    Use instead: a smaller number, or drop it.
+    How to fix: a smaller number, or drop it.
     """
     steps = [stage.budget.steps if stage.budget is not None else None for stage in reading.stages.values()]
     known = [count for count in steps if count is not None]
@@ -134,7 +134,7 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
     What it checks: `avg@K` and `pass@K` need at least K answers; `majority` and `majority_macro_f1` at least 2.
     Why it matters: `pass@8` of one answer is no number, and a vote of one is no vote.
     Example: `metrics: [pass@8]` with `sampler: {num_generations: 4}`.
-    Use instead: raise `num_generations`, and with it the temperature.
+    How to fix: raise `num_generations`, and with it the temperature.
     References: Chen et al., Evaluating Large Language Models Trained on Code, https://arxiv.org/abs/2107.03374, 2021.
     """
     for name, evaluation in reading.evaluate.items():
@@ -163,7 +163,7 @@ def nothing_scores(reading: Reading) -> Iterator[Finding]:
     `margin` alone compares pairs and needs none.
     Why it matters: nothing could say which answers are right.
     Example: a recipe of one `sft` stage with an evaluation that names only data.
-    Use instead: `reward: {right: {type: …}}` in the evaluation.
+    How to fix: `reward: {right: {type: …}}` in the evaluation.
     """
     if any(stage.kind in {"rl", None} for stage in reading.stages.values()) or not reading.stages:
         return
@@ -185,7 +185,7 @@ def equal_answers(reading: Reading) -> Iterator[Finding]:
     What it checks: `num_generations` above 1 with `temperature` 0.
     Why it matters: greedy answers are all the same, so `avg@K`, `pass@K` and `majority` equal the accuracy.
     Example: `sampler: {num_generations: 8, temperature: 0.0}`.
-    Use instead: a temperature above 0, or one answer.
+    How to fix: a temperature above 0, or one answer.
     """
     for name, evaluation in reading.evaluate.items():
         if evaluation.sampler.num_generations > 1 and evaluation.sampler.temperature == 0:
@@ -205,7 +205,7 @@ def split_pairs(reading: Reading) -> Iterator[Finding]:
     What it checks: `shuffle_rows` is off in a stage of kind `dpo`.
     Why it matters: the objective compares the two rows of a pair, so they must be in the same minibatch.
     Example: `budget: {epochs: 1, pairs_per_step: 8, updates_per_step: 2, shuffle_rows: true}`.
-    Use instead: nothing: the pairs of a step that takes several updates are shuffled whole.
+    How to fix: nothing: the pairs of a step that takes several updates are shuffled whole.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023, eq. 7.
     """
     for stage in reading.stages.values():
@@ -226,7 +226,7 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
     What it checks: the reward `function` and the environment `own` come with `use`.
     Why it matters: functions and classes are looked up in the files under `use` and nowhere else.
     Example: `reward: {total: {type: function, name: invoice_total}}` without `use`.
-    Use instead: `use: [./rewards.py]` at the top of the recipe.
+    How to fix: `use: [./rewards.py]` at the top of the recipe.
     """
     if reading.resolved.data.get("use") or reading.fragment:
         return
@@ -255,7 +255,7 @@ def unused_own_file(reading: Reading) -> Iterator[Finding]:
     What it checks: each entry of `use` once, and only where there is a reward `function` or an environment `own`.
     Why it matters: whoever runs the recipe is asked to trust a file that does nothing in it.
     Example: `use: [./rewards.py]` in a recipe whose rewards are all ours.
-    Use instead: drop the entry.
+    How to fix: drop the entry.
     """
     use = reading.resolved.data.get("use")
     if not isinstance(use, list) or reading.fragment:
@@ -273,52 +273,3 @@ def unused_own_file(reading: Reading) -> Iterator[Finding]:
                 help="drop the entry",
                 path=f"use.{i}",
             )
-
-
-@check("RC332", "unused-allow", "warning")
-def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Finding]:
-    """A stage allows a warning that it does not give.
-
-    What it checks: every entry of `allow` silenced something. Entries that come from another file by `extends` are
-    not counted: they are for every recipe that extends it.
-    Why it matters: an entry that outlives its reason would silence the next, unmeant case.
-    Example: `allow: {RC405: "published so"}` with `top_p: 1.0`.
-    Use instead: drop the entry.
-    """
-    for stage in reading.stages.values():
-        for code in stage.allow:
-            path = (*stage.path, "allow", code)
-            own = codes().get(code)
-            if (stage.name, code) in used or own is None or own.severity == "error":
-                continue
-            if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
-                continue
-            yield Finding(
-                f"stage `{stage.name}` allows {code}, and nothing gives that warning",
-                span_of(reading, path, key=True),
-                why="an entry that outlives its reason would silence the next, unmeant case",
-                help="drop the entry",
-                path=dotted(path),
-            )
-
-
-@check("RC333", "allowed-error")
-def allowed_error(reading: Reading) -> Iterator[Finding]:
-    """A stage allows what is an error.
-
-    What it checks: entries of `allow` name codes of warnings.
-    Why it matters: an error says that the recipe cannot do what it says; no reason changes that.
-    Example: `allow: {RC404: "I know"}`.
-    Use instead: repair what the error names.
-    """
-    for stage in reading.stages.values():
-        for code in stage.allow:
-            own = codes().get(code)
-            if own is not None and own.severity == "error":
-                yield Finding(
-                    f"stage `{stage.name}` allows {code}, which is an error",
-                    span_of(reading, (*stage.path, "allow", code), key=True),
-                    why="an error says that the recipe cannot do what it says; no reason changes that",
-                    help="drop the entry, and repair what the error names where it is given",
-                    path=dotted((*stage.path, "allow", code)),
-                )

@@ -30,7 +30,7 @@ def windowed_trajectory(reading: Reading) -> Iterator[Finding]:
     Why it matters: a trajectory is one sequence of tokens, each turn after what came before. Where every turn's prompt
     is written anew there is no such sequence, and the turns cannot be trained as one row.
     Example: `environment: {type: alfworld}`, whose `history` is 2, with `sampler: {type: chain}`.
-    Use instead: `rows: step`, as published for such prompts; or `history: append_only`.
+    How to fix: `rows: step`, as published for such prompts; or `history: append_only`.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025: every step is a row of its own.
     """
     for stage in reading.stages.values():
@@ -72,7 +72,7 @@ def knob_of_episodes(reading: Reading) -> Iterator[Finding]:
     Why it matters: an episode is then one completion: it has one turn, which is also its only step, and
     `max_completion_length` bounds it.
     Example: `sampler: {max_turn_length: 128}` without `environment`.
-    Use instead: drop it, or add the environment that was meant.
+    How to fix: drop it, or add the environment that was meant.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025, whose code bounds turns and contexts of a
     dialogue apart.
     """
@@ -100,7 +100,7 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
     Why it matters: one reward equals itself, so that every group would be thrown away at every try, and the last one
     kept: the stage would sample `max_tries` times as much for nothing.
     Example: `sampler: {num_generations: 1, group_filter: {}}`.
-    Use instead: groups of at least 2, better 8; or no filter.
+    How to fix: groups of at least 2, better 8; or no filter.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: dynamic sampling.
     """
     for stage in reading.stages.values():
@@ -131,7 +131,7 @@ def filter_that_never_tries(reading: Reading) -> Iterator[Finding]:
     What it checks: `max_tries` of `group_filter` is above 1.
     Why it matters: the last try keeps every group; with one try nothing is ever sampled again.
     Example: `group_filter: {max_tries: 1}`.
-    Use instead: `max_tries: 10`, as published; or no filter.
+    How to fix: `max_tries: 10`, as published; or no filter.
     References: verl-agent's dynamic trainer tries ten times.
     """
     for stage in reading.stages.values():
@@ -154,7 +154,7 @@ def no_room_for_a_turn(reading: Reading) -> Iterator[Finding]:
     What it checks: `max_context_length` against the longest prompt and the longest turn.
     Why it matters: an episode ends before it would pass its context. Here one could end before its first word.
     Example: `data: {max_length: 512}` with `sampler: {max_context_length: 640, max_turn_length: 256}`.
-    Use instead: a context of at least prompt and one turn; for several turns, correspondingly more.
+    How to fix: a context of at least prompt and one turn; for several turns, correspondingly more.
     References: verl bounds `max_prompt_length` and `max_response_length` apart; a context holds both.
     """
     for stage in reading.stages.values():
@@ -189,7 +189,7 @@ def template_unread(reading: Reading) -> Iterator[Finding]:
     What it checks: `template` of the environment `search_qa` comes with a number for `history`.
     Why it matters: with `append_only` the dialogue goes on from the task's own prompt, which `data.template` renders.
     Example: `environment: {type: search_qa, template: prompts/search.j2}`.
-    Use instead: `template` under `data`; or `history: 4`, where each turn's prompt is written anew.
+    How to fix: `template` under `data`; or `history: 4`, where each turn's prompt is written anew.
     References: Jin et al., Search-R1, https://arxiv.org/abs/2503.09516, 2025, appends to one prompt; Feng et al.,
     GiGPO, https://arxiv.org/abs/2505.10978, 2025, writes one for every turn.
     """
@@ -216,7 +216,7 @@ def filter_without_rewards(reading: Reading) -> Iterator[Finding]:
     Why it matters: a group has a signal where its rewards differ, and only an rl stage has rewards: nothing would be
     filtered.
     Example: `stages.align: {kind: dpo, sampler: {group_filter: {max_tries: 10}}}`.
-    Use instead: no filter; `margin` of the preference leaves out pairs that earned alike.
+    How to fix: no filter; `margin` of the preference leaves out pairs that earned alike.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: dynamic sampling.
     """
     for stage in reading.stages.values():

@@ -39,7 +39,7 @@ def no_labels(reading: Reading) -> Iterator[Finding]:
     column of the right label and the tag of the answer.
     Why it matters: there would be no classes to average over, or two sets of them.
     Example: `metrics: [macro_f1]` with `reward: {right: {type: verifier}}`.
-    Use instead: `reward: {label: {type: exact_match, answer: COLUMN, tag: answer, labels: […]}}` in the evaluation.
+    How to fix: `reward: {label: {type: exact_match, answer: COLUMN, tag: answer, labels: […]}}` in the evaluation.
     References: Opitz & Burst, Macro F1 and Macro F1, https://arxiv.org/abs/1911.03347, 2019.
     """
     for name, index, metric, levels in _metrics(reading):
@@ -64,7 +64,7 @@ def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
     What it checks: `margin` comes with data that can give a chosen and a rejected answer: rows of a file.
     Why it matters: there would be nothing to compare.
     Example: `evaluate: {pairs: {data: {type: reasoning_gym, task: chain_sum}, metrics: [margin]}}`.
-    Use instead: `data: {path: pairs.jsonl}` with the columns prompt, chosen and rejected.
+    How to fix: `data: {path: pairs.jsonl}` with the columns prompt, chosen and rejected.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023: pairs of a chosen and a rejected answer.
     """
     for name, evaluation in reading.evaluate.items():
@@ -90,7 +90,7 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
     their types: one is `kg_consistency`.
     Why it matters: there is nothing to average.
     Example: `metrics: [reward.shape]` with `reward: {label: {type: exact_match}}`.
-    Use instead: the name of a level; a level of weight 0 is measured and in no total.
+    How to fix: the name of a level; a level of weight 0 is measured and in no total.
     References: TRL reports each reward function by its name as `rewards/NAME/mean`.
     """
     for name, index, metric, levels in _metrics(reading):
@@ -122,7 +122,7 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
     that a right one can, by the values and weights of its reward levels.
     Why it matters: an accuracy would be that of something else, such as the format.
     Example: rewards of 7 and -1 for the label and up to 2 for the format: a wrong label in good format earns 1.
-    Use instead: `correct_at` between the two; or `reward` of the evaluation with the level that judges alone, others
+    How to fix: `correct_at` between the two; or `reward` of the evaluation with the level that judges alone, others
     with `weight: 0`.
     References: DeepSeek-AI, DeepSeek-R1, https://arxiv.org/abs/2501.12948, 2025: accuracy and format apart.
     """
@@ -173,7 +173,7 @@ def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
     first `rl` stage.
     Why it matters: nothing would say what the policy is asked to do.
     Example: `evaluate: {dev: {data: {type: environment}}}` in a recipe whose environment is `search_qa`.
-    Use instead: data of a file; or an environment that brings tasks, such as `alfworld`.
+    How to fix: data of a file; or an environment that brings tasks, such as `alfworld`.
     """
     for name, evaluation in reading.evaluate.items():
         found = environment_of(reading, name)
@@ -201,7 +201,7 @@ def reward_needs_training(reading: Reading) -> Iterator[Finding]:
     tasks and answers, and for the reward `environment` an environment: the evaluation's own or that stage's.
     Why it matters: at an evaluation there is neither an old policy nor a reference to ask.
     Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
-    Use instead: name under `reward` of the evaluation the rewards that judge answers.
+    How to fix: name under `reward` of the evaluation the rewards that judge answers.
     """
     scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     for name, evaluation in reading.evaluate.items():

@@ -30,7 +30,7 @@ def images_nowhere(reading: Reading) -> Iterator[Finding]:
     has images, and with an environment nobody shows those of a file.
     Why it matters: what the policy knows of pictures is not trained, and may be forgotten.
     Example: `policy: {type: vision_lm}` with `data: {type: reasoning_gym, …}`.
-    Use instead: `data: {path: …}` with a column `images`; or `policy: {type: causal_lm}`, which is cheaper. Where text
+    How to fix: `data: {path: …}` with a column `images`; or `policy: {type: causal_lm}`, which is cheaper. Where text
     alone is meant, allow it.
     """
     for stage in reading.stages.values():
@@ -58,7 +58,7 @@ def images_unread(reading: Reading) -> Iterator[Finding]:
     Why it matters: answers about a picture would be learnt, or scored, without the picture. An evaluation is asked
     before and after every stage, so every stage's policy must read images.
     Example: `data: {path: a.jsonl, columns: {images: photo}}` with `policy: {type: causal_lm}`.
-    Use instead: `policy: {type: vision_lm}` without an environment, or drop the name.
+    How to fix: `policy: {type: vision_lm}` without an environment, or drop the name.
     """
     for stage in reading.stages.values():
         path = (*stage.path, "data", "columns", "images")

@@ -28,7 +28,7 @@ def unknown_format(reading: Reading) -> Iterator[Finding]:
     What it checks: every `path` of knowledge `triples` ends in .tsv, .csv, .nt, .ttl or .graphml.
     Why it matters: a format is taken from the ending, never guessed from the contents.
     Example: `knowledge: {type: triples, path: facts.json}`.
-    Use instead: one of these formats, under its own ending.
+    How to fix: one of these formats, under its own ending.
     """
     for _, part, spec in _graphs(reading):
         for number, name in enumerate(spec.files if isinstance(spec, Triples) else ()):
@@ -52,7 +52,7 @@ def unknown_reader(reading: Reading) -> Iterator[Finding]:
     What it checks: `model` of knowledge `extract`, where it is a bare word, is an earlier stage.
     Why it matters: its weights would not exist when the documents are read.
     Example: `knowledge: {type: extract, model: later, path: texts.jsonl}`.
-    Use instead: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `model` the
+    How to fix: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `model` the
     policy reads as it enters the stage.
     """
     for stage, part, spec in _graphs(reading):
@@ -78,7 +78,7 @@ def knob_of_other_format(reading: Reading) -> Iterator[Finding]:
     What it checks: `columns` of knowledge `triples` needs a TSV or CSV file, `attribute` a GraphML file.
     Why it matters: it looks as if the files were read in another way than they are.
     Example: `{type: triples, path: kg.graphml, columns: [subject, relation, object]}`.
-    Use instead: drop it.
+    How to fix: drop it.
     """
     for _, part, spec in _graphs(reading):
         kinds = {ENDINGS.get(_ending(name), "") for name in spec.files} if isinstance(spec, Triples) else set()
@@ -107,7 +107,7 @@ def graph_of_each_stage(reading: Reading) -> Iterator[Finding]:
     Why it matters: evaluations stand before and after every stage, and a graph that is read by the policy of the
     moment differs between them; one that a later stage reads is not there yet.
     Example: `reward: {true: {type: kg_consistency}}` in an evaluation of a recipe with `knowledge: {type: extract}`.
-    Use instead: `model: ./directory` or `model: org/name`; or facts from files.
+    How to fix: `model: ./directory` or `model: org/name`; or facts from files.
     """
     first = next((found for found in _graphs(reading)), None)
     if first is None or not isinstance(first[2], Extract):
@@ -146,7 +146,7 @@ def relation_left_out(reading: Reading) -> Iterator[Finding]:
     What it checks: `closed` and `functional` name relations of `relations`, where that is given.
     Why it matters: no fact of the relation is read, so nothing could be contradicted by it.
     Example: `relations: [treats], closed: [has symptom]`.
-    Use instead: add it to `relations`, or drop it.
+    How to fix: add it to `relations`, or drop it.
     """
     for _, part, spec in _graphs(reading):
         for name in ("closed", "functional"):

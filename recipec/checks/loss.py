@@ -30,7 +30,7 @@ def kl_twice(reading: Reading) -> Iterator[Finding]:
     Why it matters: the policy is held back twice, with two factors and two estimators, and neither is the one that
     papers report.
     Example: `loss: {beta: 0.001}` with `reward: {drift: {type: kl_penalty}}`.
-    Use instead: one of them: in the loss as GRPO, in the reward as InstructGPT and RLOO.
+    How to fix: one of them: in the loss as GRPO, in the reward as InstructGPT and RLOO.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the
     reward into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
     """
@@ -55,7 +55,7 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
     Why it matters: the ratio corrects the probability of the row as one action; a token with credit of its own is
     weighted by how the others moved.
     Example: `ratio: sequence` with `advantage: {combine: per_token, …}`.
-    Use instead: `ratio: token`, or credit for rows. (`ratio_gradient: own` gives each token its own gradient, not its
+    How to fix: `ratio: token`, or credit for rows. (`ratio_gradient: own` gives each token its own gradient, not its
     own ratio.)
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, section 4.3 (GSPO-token).
     """
@@ -84,7 +84,7 @@ def coarse_ratio_fine_mean(reading: Reading) -> Iterator[Finding]:
     Why it matters: the row is treated as one action, and the average makes long rows heavier than short ones, which
     the sequence objective was made to avoid.
     Example: `loss: {type: clipped, ratio: sequence}` without `aggregate`.
-    Use instead: `aggregate: seq_mean_token_mean`, as published.
+    How to fix: `aggregate: seq_mean_token_mean`, as published.
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, eq. 5; verl forces this mean for gspo.
     """
     for _, part, spec in parts_of(reading, Clipped):
@@ -107,7 +107,7 @@ def dropout_in_ratio(reading: Reading) -> Iterator[Finding]:
     ratio is not 1 even before the first update, and clipping acts on noise. The pass over the old policy cannot be
     left out either.
     Example: `lora: {r: 8, dropout: 0.05}` in an `rl` stage.
-    Use instead: dropout 0.
+    How to fix: dropout 0.
     References: huggingface/trl turns dropout off by default for GRPO (`disable_dropout` in its trainers); the
     published DermIQ-VLM trainer keeps 0.05.
     """
@@ -144,7 +144,7 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
     Why it matters: shared tokens are computed once, so all rows would share one draw of the dropout mask, and the
     loss would not be that of the rows alone.
     Example: `attention: {type: trie}` with `lora: {dropout: 0.05}`.
-    Use instead: dropout 0, or `attention: {type: packed}`.
+    How to fix: dropout 0, or `attention: {type: packed}`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: equality needs dropout 0.
     """
     for stage in reading.stages.values():
@@ -169,7 +169,7 @@ def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
     Why it matters: for negative credit the second bound is meant to stop ratios that ran away; at or below the first
     one it stops every row that moved at all.
     Example: `loss: {epsilon: 0.2, dual_clip: 1.1}`.
-    Use instead: `dual_clip: 3.0`, as published.
+    How to fix: `dual_clip: 3.0`, as published.
     References: Ye et al., Mastering Complex Control, https://arxiv.org/abs/1912.09729, 2020: c = 3.
     """
     for _, part, spec in parts_of(reading, Clipped):
@@ -192,7 +192,7 @@ def clip_lower(reading: Reading) -> Iterator[Finding]:
     Why it matters: unlikely tokens can then only lose probability, and exploration dies; the separate bound was
     introduced for the opposite.
     Example: `loss: {epsilon: 0.28, epsilon_high: 0.2}`.
-    Use instead: `epsilon: 0.2, epsilon_high: 0.28`, as published.
+    How to fix: `epsilon: 0.2, epsilon_high: 0.28`, as published.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, section 3.1 (clip higher).
     """
     for _, part, spec in parts_of(reading, Clipped):
@@ -217,7 +217,7 @@ def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
     Why it matters: the value of k1 is right on average, but its gradient is zero on average: the term adds noise and
     holds nothing back. In the reward k1 is sound.
     Example: `loss: {type: clipped, beta: 0.01, kl: k1}`.
-    Use instead: `kl: k3` or `k2` in the loss, or the reward `kl_penalty` with `k1`.
+    How to fix: `kl: k3` or `k2` in the loss, or the reward `kl_penalty` with `k1`.
     References: Tang & Munos, On a few pitfalls in KL divergence gradient estimation for RL,
     https://arxiv.org/abs/2506.09477, 2025.
     """
@@ -239,7 +239,7 @@ def no_normaliser(reading: Reading) -> Iterator[Finding]:
     What it checks: `aggregate: fixed` comes with `normaliser`.
     Why it matters: the loss would have no scale.
     Example: `loss: {type: clipped, aggregate: fixed}`.
-    Use instead: `normaliser: 1024`, commonly the longest completion.
+    How to fix: `normaliser: 1024`, commonly the longest completion.
     References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
     """
     for part in reading.parts:
@@ -261,7 +261,7 @@ def unread_normaliser(reading: Reading) -> Iterator[Finding]:
     What it checks: `normaliser` stands only beside `aggregate: fixed`.
     Why it matters: the average divides by what it counts, and the number does nothing.
     Example: `loss: {aggregate: token_mean, normaliser: 1024}`.
-    Use instead: `aggregate: fixed`, or drop `normaliser`.
+    How to fix: `aggregate: fixed`, or drop `normaliser`.
     References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
     """
     for part in reading.parts:
@@ -283,7 +283,7 @@ def smoothing_unread(reading: Reading) -> Iterator[Finding]:
     What it checks: `label_smoothing` above 0 with a `variant` other than `sigmoid`, `robust` and `exo_pair`.
     Why it matters: only those have labels to smooth; the number does nothing.
     Example: `loss: {type: dpo, variant: ipo, label_smoothing: 0.1}`.
-    Use instead: `variant: sigmoid` or `robust`, or drop it.
+    How to fix: `variant: sigmoid` or `robust`, or drop it.
     References: Mitchell, cDPO, 2023, https://ericmitchell.ai/cdpo.pdf; TRL's DPO trainer warns of the same.
     """
     for _, part, spec in parts_of(reading, Dpo):
@@ -308,7 +308,7 @@ def ipo_of_sums(reading: Reading) -> Iterator[Finding]:
     Why it matters: the objective pulls the difference to 1 / (2 beta) nats; over sums that is a fraction of a nat a
     token for long answers and a large one for short.
     Example: `loss: {type: dpo, variant: ipo}`.
-    Use instead: `length_normalised: true`.
+    How to fix: `length_normalised: true`.
     References: TRL, DPOTrainer, `loss_type="ipo"`: averaged over tokens, after the authors' correction.
     """
     for _, part, spec in parts_of(reading, Dpo):
@@ -331,7 +331,7 @@ def no_trust_region(reading: Reading) -> Iterator[Finding]:
     Why it matters: after the first update the rows come from another policy; without a bound nothing stops the
     second from following them too far.
     Example: `loss: {epsilon: 1.0}` with `budget: {passes: 4}`.
-    Use instead: `epsilon: 0.2`, or one update a step.
+    How to fix: `epsilon: 0.2`, or one update a step.
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 6.1: no clipping fails.
     """
     for stage, part, spec in parts_of(reading, Clipped):

@@ -47,7 +47,7 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
     What it checks: every component of a stage that the recipe names has an implementation; of engines see RC509.
     Why it matters: its parameters and its wiring are checked, but nothing would do the work.
     Example: a component that an installed package declares, and leaves to its next version.
-    Use instead: one of the components that the message names, or a later version.
+    How to fix: one of the components that the message names, or a later version.
     """
     for part in _everything(reading):
         if part.cls is None or part.cls.available() or part.slot == "machine":
@@ -72,7 +72,7 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
     Why it matters: the recipe is right, and `plan` counts with the engine; `run` refuses it with RC510 before anything
     starts. What a stage learns does not depend on the engine.
     Example: `machine: {rollout: {type: vllm}}`.
-    Use instead: to run it here, `--set machine.train.type=local`, `--set machine.rollout.type=hf`.
+    How to fix: to run it here, `--set machine.train.type=local`, `--set machine.rollout.type=hf`.
     """
     for role, part in reading.machine.items():
         if part.given and part.cls is not None and not part.cls.available():
@@ -93,7 +93,7 @@ def too_many_devices(reading: Reading) -> Iterator[Finding]:
     What it checks: `machine.devices` above 1 with `train: {type: local}`, which is also the default.
     Why it matters: the other devices would stand idle.
     Example: `machine: {devices: 8}`.
-    Use instead: `devices: 1`, or an engine for several devices.
+    How to fix: `devices: 1`, or an engine for several devices.
     """
     engine = reading.machine.get("train")
     machine = reading.resolved.data.get("machine")
@@ -118,7 +118,7 @@ def unknown_service(reading: Reading) -> Iterator[Finding]:
     What it checks: every `service` of a component against the services of the machine.
     Why it matters: there is no address to call.
     Example: `retriever: {type: http, service: wiki}` without `machine: {services: {wiki: {url: …}}}`.
-    Use instead: name the service under `machine.services`.
+    How to fix: name the service under `machine.services`.
     """
     names = _services(reading)
     for name, path in _calls(reading):
@@ -148,7 +148,7 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
     What it checks: every entry of `machine.services` is called by a component.
     Why it matters: it looks as if the run depended on it.
     Example: `services: {wiki18: {url: …}}` in a recipe without a retriever.
-    Use instead: drop it.
+    How to fix: drop it.
     """
     called = {name for name, _ in _calls(reading)}
     asking = {"environment", "knowledge"}
@@ -174,7 +174,7 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
     stays together.
     Why it matters: a row is never split; the run would stop at the first one that is too long.
     Example: `microbatch_tokens: 512` with `data: {max_length: 1024}`.
-    Use instead: more tokens in a forward pass, or shorter rows.
+    How to fix: more tokens in a forward pass, or shorter rows.
     """
     for stage in reading.stages.values():
         longest = _longest(reading, stage) * (2 if stage.kind == "dpo" else 1)
@@ -214,7 +214,7 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
     What it checks: `num_generations` against `max_rows` of the engine `hf`.
     Why it matters: the group is decoded in pieces, and its prompt is computed once for each piece.
     Example: `rollout: {type: hf, max_rows: 8}` with `num_generations: 16`.
-    Use instead: `max_rows` of at least the group.
+    How to fix: `max_rows` of at least the group.
     """
     engine = reading.machine.get("rollout")
     most = getattr(engine and engine.spec, "max_rows", None)
@@ -247,7 +247,7 @@ def quantized_without_adapter(reading: Reading) -> Iterator[Finding]:
     What it checks: `quantization` comes with `lora`.
     Why it matters: four-bit weights have no gradient; there would be nothing to train.
     Example: `policy: {type: vision_lm, quantization: nf4}`.
-    Use instead: add `lora: {r: 8}`, or drop `quantization`.
+    How to fix: add `lora: {r: 8}`, or drop `quantization`.
     References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
     """
     for part in _everything(reading):
@@ -268,7 +268,7 @@ def answers_over_positions(reading: Reading) -> Iterator[Finding]:
     What it checks: `max_completion_length` of an evaluation against `policy.scratch.max_positions`.
     Why it matters: there is nothing beyond the last position.
     Example: `sampler: {max_completion_length: 512}` with `max_positions: 256`.
-    Use instead: shorter answers, or more positions.
+    How to fix: shorter answers, or more positions.
     """
     models = [getattr(part.spec, "scratch", None) for part in reading.parts if part.slot == "policy"]
     sizes = [model.max_positions for model in models if model is not None]

@@ -32,7 +32,7 @@ def two_warmups(reading: Reading) -> Iterator[Finding]:
     What it checks: at most one of `warmup_updates` and `warmup_ratio`.
     Why it matters: they contradict each other, and one would silently win.
     Example: `optimizer: {warmup_updates: 50, warmup_ratio: 0.1}`.
-    Use instead: one of them.
+    How to fix: one of them.
     References: verl documents that `lr_warmup_steps` wins over its ratio; TRL that `warmup_steps` does.
     """
     for _, part, spec in parts_of(reading, Adamw):
@@ -56,7 +56,7 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
     What it checks: `warmup_updates` against steps times updates of a step, and `warmup_ratio` below 1.
     Why it matters: the learning rate of the recipe is never reached, and the schedule never begins.
     Example: `warmup_updates: 500` in a stage of 100 steps with one update each.
-    Use instead: a tenth of the updates.
+    How to fix: a tenth of the updates.
     References: Goyal et al., Accurate, Large Minibatch SGD, https://arxiv.org/abs/1706.02677, 2017: a warm-up is the
     beginning of training.
     """
@@ -93,7 +93,7 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     Why it matters: Adam moves every weight by about the learning rate at each update; what was learnt is gone after a
     few.
     Example: `learning_rate: 1.0e-2` with `from: org/name`.
-    Use instead: 1e-6 to 1e-5 in `rl` and `dpo`, 1e-5 to 1e-4 in `sft`.
+    How to fix: 1e-6 to 1e-5 in `rl` and `dpo`, 1e-5 to 1e-4 in `sft`.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023 (1e-6); Shao et al., DeepSeekMath,
     https://arxiv.org/abs/2402.03300, 2024 (1e-6); Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025.
     """
@@ -121,7 +121,7 @@ def low_learning_rate(reading: Reading) -> Iterator[Finding]:
     Why it matters: an adapter starts from a product that is zero and needs about ten times the learning rate of full
     fine-tuning; below that it hardly leaves its start.
     Example: `lora: {r: 8}` without `optimizer.learning_rate`.
-    Use instead: 1e-5 to 1e-4.
+    How to fix: 1e-5 to 1e-4.
     References: Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025: the best rate is about ten times
     higher; GiGPO's LoRA run uses 3e-6, DermIQ-VLM's trainer 3e-5.
     """
@@ -149,7 +149,7 @@ def forgetful_moments(reading: Reading) -> Iterator[Finding]:
     What it checks: both `betas` are at least 0 and below 1.
     Why it matters: at 1 the average never takes a new gradient in, and its correction divides by zero.
     Example: `betas: [0.9, 1.0]`.
-    Use instead: `betas: [0.9, 0.999]`.
+    How to fix: `betas: [0.9, 0.999]`.
     References: Kingma & Ba, Adam, https://arxiv.org/abs/1412.6980, 2015: both in [0, 1).
     """
     for _, part, spec in parts_of(reading, Adamw):

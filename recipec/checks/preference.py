@@ -26,7 +26,7 @@ def one_answer_to_rank(reading: Reading) -> Iterator[Finding]:
     What it checks: `num_generations` of the sampler is 2 or more where the preference is `kg_rank`.
     Why it matters: no prompt would give a pair.
     Example: `preference: {type: kg_rank}` with `sampler: {num_generations: 1}`.
-    Use instead: 4 to 16 answers of each prompt.
+    How to fix: 4 to 16 answers of each prompt.
     References: Yuan et al., Self-Rewarding Language Models, https://arxiv.org/abs/2401.10020, 2024: 4 answers a prompt.
     """
     for stage, part, _ in parts_of(reading, KgRank):
@@ -49,7 +49,7 @@ def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
     text: those of `kg_rank`, or more than one pair a prompt of `kg_rag`.
     Why it matters: at temperature 0 each of them is the likeliest one; pairs would be ties, or copies of each other.
     Example: `preference: {type: kg_rank}` with `sampler: {temperature: 0}`.
-    Use instead: `temperature: 1.0`; for `kg_rag` also one answer at temperature 0.
+    How to fix: `temperature: 1.0`; for `kg_rag` also one answer at temperature 0.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: what is compared is sampled.
     """
     for stage, part, spec in parts_of(reading, Facts):
@@ -75,7 +75,7 @@ def tag_without_label(reading: Reading) -> Iterator[Finding]:
     What it checks: `tag` of a preference comes with `label`.
     Why it matters: nothing reads it, and pairs that disagree about the label are kept.
     Example: `preference: {type: kg_rag, tag: answer}`.
-    Use instead: `label: COLUMN` beside it, or drop it.
+    How to fix: `label: COLUMN` beside it, or drop it.
     References: recipec: `label` names the column, `tag` where in the answer to look for its text.
     """
     for _, part, spec in parts_of(reading, Facts):
@@ -96,7 +96,7 @@ def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
     What it checks: `supported` above `contradicted`, in `kg_rag`, `kg_rank` and rewards `kg_consistency`.
     Why it matters: the policy would learn to contradict the facts, or nothing.
     Example: `preference: {type: kg_rank, contradicted: 1.0}`.
-    Use instead: a negative value; `-1.0` if absent.
+    How to fix: a negative value; `-1.0` if absent.
     References: Tian et al., Fine-tuning Language Models for Factuality, https://arxiv.org/abs/2311.08401, 2023.
     """
     for part in (*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)):
@@ -120,7 +120,7 @@ def facts_for_nobody(reading: Reading) -> Iterator[Finding]:
     `knowledge` of the stages.
     Why it matters: an evaluation takes the graph of the first stage that has one; without it nothing can be checked.
     Example: `evaluate: {dev: {…, reward: {facts: {type: kg_consistency}}}}` in a recipe without `knowledge`.
-    Use instead: `knowledge` in a stage, or a reward that compares with a column.
+    How to fix: `knowledge` in a stage, or a reward that compares with a column.
     References: recipec: facts are read once and shared by stages and evaluations.
     """
     if any(stage.of("knowledge") for stage in reading.stages.values()) or reading.fragment:
@@ -145,7 +145,7 @@ def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
     value minus the smallest, 0 among them for an answer that claims nothing.
     Why it matters: every pair would be left out, after all answers were sampled.
     Example: `preference: {type: kg_rank, average: mean, margin: 3}`.
-    Use instead: a margin below 2, or `average: sum`.
+    How to fix: a margin below 2, or `average: sum`.
     References: recipec: an average never lies outside of what it averages.
     """
     for _, part, spec in parts_of(reading, Facts):

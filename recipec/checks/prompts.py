@@ -32,7 +32,7 @@ def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
     two turns part there: of the tokens of GiGPO's published prompts, all but a sixth are computed anew. Turns that are
     appended share all that came before.
     Example: `environment: {type: alfworld}`, whose `history` is 2, with `attention: {type: trie}`.
-    Use instead: `history: append_only`, where an episode fits the context, though it is another prompt; a `template`
+    How to fix: `history: append_only`, where an episode fits the context, though it is another prompt; a `template`
     with what stays the same first; `attention: {type: packed}`; or allow it with the reason.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, appendix: the prompt with the step counter
     and a window of 2; Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from recipec.checks import (
     advantage,
     advantage_levels,
+    allow,
     attention,
     budgets,
     episodes,
@@ -81,7 +82,7 @@ STAGES: tuple[Check, ...] = (
     budgets.split_pairs,
     budgets.no_own_file,
     budgets.unused_own_file,
-    budgets.allowed_error,
+    allow.bad_allow,
     preference.one_answer_to_rank,
     preference.answers_all_the_same,
     preference.tag_without_label,
@@ -193,7 +194,7 @@ def check_all(reading: Reading) -> list[Diagnostic]:
         and not reading.fragment
         and not any(diagnostic.is_error for diagnostic in reading.diagnostics)
     ):
-        kept += budgets.unused_allow(reading, used)
+        kept += allow.unused_allow(reading, used)
     return kept
 
 
@@ -203,6 +204,6 @@ def allowing(reading: Reading, diagnostic: Diagnostic) -> str | None:
         return None
     for stage in reading.stages.values():
         inside = ".".join(str(step) for step in stage.path)
-        if diagnostic.code in stage.allow and (not inside or f"{diagnostic.path}.".startswith(f"{inside}.")):
+        if stage.allow.get(diagnostic.code) and (not inside or f"{diagnostic.path}.".startswith(f"{inside}.")):
             return stage.name
     return None

@@ -49,7 +49,7 @@ def greedy_learning(reading: Reading) -> Iterator[Finding]:
     Why it matters: all completions of a prompt are the same, so there is nothing to compare; and log-probabilities of
     the stage are those of logits divided by the temperature.
     Example: `sampler: {num_generations: 8, temperature: 0.0}`.
-    Use instead: `temperature: 1.0`; evaluations are greedy by default.
+    How to fix: `temperature: 1.0`; evaluations are greedy by default.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: groups are sampled.
     """
     for stage in reading.stages.values():
@@ -73,7 +73,7 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
     Why it matters: tokens are drawn from a distribution that is cut and scaled up; the ratio divides by that of the
     whole vocabulary. The weights are biased, and no cap repairs that.
     Example: `sampler: {top_p: 0.9}` with `loss: {ratio_to: sampler_logprob_RT}`.
-    Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
+    How to fix: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
     for stage, part, spec in parts_of(reading, Clipped):
@@ -106,7 +106,7 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
     Why it matters: the policy is trained as if it had drawn from the whole distribution. Tokens that are never drawn
     are never corrected, and the distribution narrows faster than the objective says.
     Example: `sampler: {top_p: 0.95}`.
-    Use instead: `top_p: 1.0, top_k: 0, min_p: 0.0`. To reproduce a run that was published so, allow it with the reason.
+    How to fix: `top_p: 1.0, top_k: 0, min_p: 0.0`. To reproduce a run that was published so, allow it with the reason.
     References: huggingface/trl #6789, 2026; Tree-GRPO's published runs inherit top_p 0.95 from a default.
     """
     for stage in reading.stages.values():
@@ -134,7 +134,7 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     Why it matters: both log-probabilities come from the same weights in the same process; the weight is 1 up to
     rounding, and the pass over the old policy can no longer be left out.
     Example: `loss: {sampler_correction: truncate}` without `machine.rollout`.
-    Use instead: `sampler_correction: none`; turn it on with an engine of its own, such as vLLM.
+    How to fix: `sampler_correction: none`; turn it on with an engine of its own, such as vLLM.
     References: verl #2953 and huggingface/trl #3867: the mismatch is between engines.
     """
     engine = reading.machine.get("rollout")
@@ -161,7 +161,7 @@ def no_room_to_end(reading: Reading) -> Iterator[Finding]:
     What it checks: `min_completion_length` against `max_completion_length`.
     Why it matters: no completion could ever end by itself; each would be cut.
     Example: `sampler: {min_completion_length: 64, max_completion_length: 32}`.
-    Use instead: a minimum well below the maximum.
+    How to fix: a minimum well below the maximum.
     References: huggingface/trl #5826 and #7077: rows that are all cut leave nothing to average over.
     """
     for stage in reading.stages.values():
@@ -192,7 +192,7 @@ def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
     completion has tokens.
     Why it matters: the empty text ends every turn at its first token; a text longer than the completion ends none.
     Example: `stop: [""]`.
-    Use instead: the text that ends an answer, such as `</answer>`.
+    How to fix: the text that ends an answer, such as `</answer>`.
     References: recipec: a turn ends with the token that completes one of the texts.
     """
     for stage in reading.stages.values():

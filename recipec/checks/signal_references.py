@@ -35,7 +35,7 @@ def wrong_axes(reading: Reading) -> Iterator[Finding]:
     Why it matters: a value for each token is not a value for each row, and which of them should count is not for a
     compiler to guess.
     Example: `value: logprob_RT` in an advantage level.
-    Use instead: a column with the axes that the message names.
+    How to fix: a column with the axes that the message names.
     """
     for stage in reading.stages.values():
         for part, need, signal in named(stage):
@@ -77,7 +77,7 @@ def wrong_unit(reading: Reading) -> Iterator[Finding]:
     policy.
     Why it matters: the shapes fit, so the run would go on and its credit would be noise.
     Example: `group: reward_R`, `value: by_prompt_R`, `ratio_to: entropy_RT`.
-    Use instead: for `group` a column that begins with `by_`, for `value` one of `reward_R`, `score_R`, `return_R`.
+    How to fix: for `group` a column that begins with `by_`, for `value` one of `reward_R`, `score_R`, `return_R`.
     """
     for stage in reading.stages.values():
         for part, need, signal in named(stage):
@@ -99,7 +99,7 @@ def not_a_column(reading: Reading) -> Iterator[Finding]:
     `STAGE.artifact`.
     Why it matters: a column lives for one step; an artifact is what a whole stage leaves behind.
     Example: `group: branchable`, or `rollouts: reward_R`.
-    Use instead: a column for `value`, `group` and `ratio_to`; `STAGE.rollouts` for `rollouts`.
+    How to fix: a column for `value`, `group` and `ratio_to`; `STAGE.rollouts` for `rollouts`.
     """
     for stage in reading.stages.values():
         for part, need, signal in named(stage):
@@ -128,7 +128,7 @@ def unknown_artifact(reading: Reading) -> Iterator[Finding]:
     (`rl` leaves rollouts, a stage with `preference` leaves pairs, every stage a policy).
     Why it matters: there would be nothing to read.
     Example: `preference: {type: best_vs_worst, rollouts: imitate.rollouts}` where `imitate` is an `sft` stage.
-    Use instead: the name of an earlier `rl` stage.
+    How to fix: the name of an earlier `rl` stage.
     """
     order = list(reading.stages)
     for stage in reading.stages.values():

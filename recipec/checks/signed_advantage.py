@@ -32,7 +32,7 @@ def filter_against_sign(reading: Reading) -> Iterator[Finding]:
     Why it matters: all-right and all-wrong groups teach under this credit; each would be thrown away
     and paid for again.
     Example: `sampler: {group_filter: {}}` with `advantage: {sign: {type: signed}}`.
-    Use instead: no `group_filter`.
+    How to fix: no `group_filter`.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: groups are filtered since their z-score is 0.
     """
     for stage in reading.stages.values():
@@ -63,7 +63,7 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
     Why it matters: the sign is there so that no wrong answer is reinforced for being the best of a bad group; the sum
     would do just that.
     Example: `advantage: {sign: {type: signed}, group: {type: group_relative}}` with groups of 8: up to 2.47 against -1.
-    Use instead: a `weight` of the group level below the penalty over that bound, or one of the two.
+    How to fix: a `weight` of the group level below the penalty over that bound, or one of the two.
     References: Shiffler, Maximum Z Scores and Outliers, The American Statistician 42, 1988 (the bound);
     DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (GRPO++).
     """
@@ -100,7 +100,7 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
     earn, by values and weights, against `threshold`.
     Why it matters: a wrong answer would be reinforced for its format: what the sign is there to prevent.
     Example: 7 and -1 for the label, up to 2 for its format, `threshold: 0`: a wrong label in good format earns 1.
-    Use instead: a threshold between the two.
+    How to fix: a threshold between the two.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025, and GraphIQ-VLM, whose format reward is this large.
     """
     for stage, part, spec in parts_of(reading, Signed):
@@ -140,7 +140,7 @@ def wrong_sign(reading: Reading) -> Iterator[Finding]:
     What it checks: with its weight, `negative` of `signed` is not above 0, `positive` not below, and both not equal.
     Why it matters: the policy would learn to be wrong, or the same from every answer.
     Example: `{type: signed, positive: 1.0, negative: 1.0}`: a minus was forgotten.
-    Use instead: `positive: 1.0, negative: -1.0`.
+    How to fix: `positive: 1.0, negative: -1.0`.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025.
     """
     for _, part, spec in parts_of(reading, Signed):
@@ -169,7 +169,7 @@ def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
     Why it matters: once the policy has left the trust region around its start, clipping stops every further step in
     that direction: a reference can only take the place of the old policy where it follows the policy.
     Example: `loss: {ratio_to: ref_logprob_RT}` with the default reference, `frozen`.
-    Use instead: `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`.
+    How to fix: `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`.
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 3: the ratio is to the policy
     before the update; GraphIQ-VLM copies its adapter every 10 updates.
     """
@@ -197,7 +197,7 @@ def never_refreshed(reading: Reading) -> Iterator[Finding]:
     What it checks: `sync_every_updates` of `lagged` against steps times updates of a step.
     Why it matters: it would stay the policy that entered the stage: a frozen reference under another name.
     Example: `sync_every_updates: 10` in a stage of 8 steps with one update each.
-    Use instead: a smaller number, or `frozen`.
+    How to fix: a smaller number, or `frozen`.
     References: GraphIQ-VLM, https://github.com/SwapniL-afk-now/GraphIQ-VLM, 2025: every 10 updates of some hundred.
     """
     for stage, part, spec in parts_of(reading, Lagged):

@@ -35,7 +35,7 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
     recipe.
     Why it matters: nothing is looked up anywhere else, so the word must mean something here.
     Example: `from: explor`, or `from: gpt2` for a model of the hub.
-    Use instead: the name of an earlier stage; a model of the hub as `org/name`; a directory as `./name`.
+    How to fix: the name of an earlier stage; a model of the hub as `org/name`; a directory as `./name`.
     """
     for stage in reading.stages.values():
         if (
@@ -62,7 +62,7 @@ def not_yet_there(reading: Reading) -> Iterator[Finding]:
     What it checks: `from` names a stage that stands before.
     Why it matters: stages run in the order in which they stand, and the weights would not exist yet.
     Example: a stage `learn` with `from: learn`.
-    Use instead: an earlier stage, or move this one down.
+    How to fix: an earlier stage, or move this one down.
     """
     for stage in reading.stages.values():
         if stage.origin in reading.stages and stage.origin not in _earlier(reading, stage):
@@ -88,7 +88,7 @@ def adapter_undecided(reading: Reading) -> Iterator[Finding]:
     Why it matters: training the adapter further and merging it into the weights before a fresh one are different
     experiments.
     Example: `from: explore` after a stage with `lora`, without `adapter`.
-    Use instead: `adapter: continue` or `adapter: merge`.
+    How to fix: `adapter: continue` or `adapter: merge`.
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
@@ -115,7 +115,7 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
     (a directory, the hub).
     Why it matters: there is nothing to continue or merge, so something else was meant.
     Example: `adapter: continue` with `from: scratch`.
-    Use instead: drop `adapter`, or give the parent's `policy` a `lora`.
+    How to fix: drop `adapter`, or give the parent's `policy` a `lora`.
     """
     for stage in reading.stages.values():
         if not stage.adapter or stage.origin is None or reading.fragment:
@@ -145,7 +145,7 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
     Why it matters: the weights, their type and a continued adapter come from the parent; two descriptions of one
     model would drift apart.
     Example: `policy: {type: causal_lm}` in the second stage, or a `lora` beside `adapter: continue`.
-    Use instead: drop the second `policy`; `adapter: merge` and `policy: {lora: …}` start a fresh adapter.
+    How to fix: drop the second `policy`; `adapter: merge` and `policy: {lora: …}` start a fresh adapter.
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
@@ -184,7 +184,7 @@ def scratch_undescribed(reading: Reading) -> Iterator[Finding]:
     What it checks: `from: scratch` comes with `policy.scratch`.
     Why it matters: there is no model to copy sizes from.
     Example: `from: scratch` with `policy: {type: causal_lm}`.
-    Use instead: `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`.
+    How to fix: `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`.
     """
     for stage in reading.stages.values():
         part = next(iter(stage.of("policy")), None)
@@ -206,7 +206,7 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
     What it checks: `policy.scratch` stands only beside `from: scratch`.
     Why it matters: the description would be ignored, or the weights; either way one of the two was not meant.
     Example: `from: ./model` with `policy: {scratch: {…}}`.
-    Use instead: `from: scratch`, or drop `policy.scratch`.
+    How to fix: `from: scratch`, or drop `policy.scratch`.
     """
     for stage in reading.stages.values():
         path = (*stage.path, "policy", "scratch")
@@ -233,7 +233,7 @@ def unknown_reference(reading: Reading) -> Iterator[Finding]:
     What it checks: `reference.from`, where it is a bare word, is an earlier stage.
     Why it matters: its weights would not exist when they are needed.
     Example: `reference: {type: frozen, from: later}`.
-    Use instead: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `from` it is
+    How to fix: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `from` it is
     the policy as it entered the stage.
     """
     for stage in reading.stages.values():
@@ -264,7 +264,7 @@ def scratch_reference(reading: Reading) -> Iterator[Finding]:
     What it checks: `reference.from` is not `scratch`.
     Why it matters: to stay near random weights is to learn nothing.
     Example: `reference: {type: frozen, from: scratch}`.
-    Use instead: drop `from`: the reference is then the policy as it entered the stage.
+    How to fix: drop `from`: the reference is then the policy as it entered the stage.
     """
     for stage in reading.stages.values():
         for part in stage.of("reference"):
@@ -286,7 +286,7 @@ def merge_into_quantized(reading: Reading) -> Iterator[Finding]:
     Why it matters: the merged weights would be rounded to four bits again, and the model that goes on is not the one
     that was trained.
     Example: `adapter: merge` after a stage with `quantization: nf4`.
-    Use instead: `adapter: continue`.
+    How to fix: `adapter: continue`.
     References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
     """
     for stage in reading.stages.values():
@@ -309,7 +309,7 @@ def too_long(reading: Reading) -> Iterator[Finding]:
     What it checks: the lengths of a stage against `policy.scratch.max_positions`, where the recipe builds the model.
     Why it matters: positions beyond the last were never trained, or do not exist.
     Example: `max_positions: 64` with `max_completion_length: 64`.
-    Use instead: more positions, or shorter prompts and completions.
+    How to fix: more positions, or shorter prompts and completions.
     """
     for stage in reading.stages.values():
         model = from_scratch(reading, stage)

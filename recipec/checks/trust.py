@@ -31,7 +31,7 @@ def never_trusted(reading: Reading) -> Iterator[Finding]:
     Why it matters: a recipe is downloaded and shared like text. Checking it, planning it and reading it must be safe
     whoever wrote it; running it executes only files that the person at the keyboard names with `--use`.
     Example: `policy: {type: causal_lm, trust_remote_code: true}`.
-    Use instead: drop the key. Own reward functions: `use: [./rewards.py]`, and `--use ./rewards.py` when running.
+    How to fix: drop the key. Own reward functions: `use: [./rewards.py]`, and `--use ./rewards.py` when running.
     """
     for path, _ in walk(reading.resolved.data):
         if path[-1] in REFUSED and path[0] != "vars" and not _named_by_user(path):
@@ -58,7 +58,7 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
     `api_key` and `password`.
     Why it matters: the recipe is copied into every run directory and report, and shared with them.
     Example: `hub_token: hf_…`.
-    Use instead: keep it out of the file: the libraries that need one read it from their own environment variables or
+    How to fix: keep it out of the file: the libraries that need one read it from their own environment variables or
     credential stores. A token that was in a file should be revoked.
     """
     for path, value in walk(reading.resolved.data):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recipec.checks.queries import Spans, dotted, span_of
-from recipec.diagnostics.errors.data import nearest
 from recipec.diagnostics.model import Finding, RecipeError, check
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading
 from recipec.reading.paths import rebased
 from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in
@@ -26,7 +26,7 @@ def own_function(reading: Reading) -> Iterator[Finding]:
     Files that are not there, or not below the recipe, are left to `run`.
     Why it matters: otherwise the mistake shows after the model has answered the first prompts.
     Example: `reward: {total: {type: function, name: invoice_totals}}` for `def invoice_total`.
-    Use instead: the function's name; `f(prompts, completions, **columns)` or
+    How to fix: the function's name; `f(prompts, completions, **columns)` or
     `compute_score(data_source, solution_str, ground_truth, extra_info)`.
     """
     files = _files(reading)
@@ -76,7 +76,7 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
     with `reset(self, task, seed)` and `step(self, action)`, and `tasks(split, size, seed)` where it has that.
     Why it matters: otherwise the mistake shows after the model has been loaded.
     Example: `environment: {type: own, name: Maze}` for a class with `step(self)`.
-    Use instead: the class's name; methods that take these arguments.
+    How to fix: the class's name; methods that take these arguments.
     """
     parts = (*reading.parts, *(p for trial in reading.trials.values() for p in trial.parts))
     asked = [p for p in parts if p.slot == "environment" and p.name == "own" and p.spec is not None]
@@ -105,7 +105,7 @@ def _absent(
         f"there is no {what} `{name}`",
         spans,
         why=f"{all_of_them} are looked up at the top level of the files under `use`",
-        help=f"{nearest(name, have)} the files have {listed}".strip(),
+        help=f"{did_you_mean(name, have)} the files have {listed}".strip(),
         path=dotted(path),
     )
 

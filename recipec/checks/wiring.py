@@ -45,7 +45,7 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
     components of the stage and the compiler itself provide. The order in the file is free; what flows decides.
     Why it matters: the column would not exist, and the run would stop at its first step.
     Example: `advantage: {within_tree: {type: group_relative, group: by_tree_R}}` with `sampler: {type: chain}`.
-    Use instead: a component that provides the signal, or drop what asks for it.
+    How to fix: a component that provides the signal, or drop what asks for it.
     """
     for stage, flows in wired(reading):
         for part in stage.parts:
@@ -120,7 +120,7 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
     pairs of a `preference` take the place of those in the data.
     Why it matters: one of them would silently win.
     Example: two `environment` rewards in one stage, which both give `return_R`.
-    Use instead: keep one of them.
+    How to fix: keep one of them.
     """
     for _, flows in wired(reading):
         seen: dict[str, Part] = {}
@@ -152,7 +152,7 @@ def circle(reading: Reading) -> Iterator[Finding]:
     Why it matters: there is no order in which they could run; what crosses from one step to the next are weights,
     optimizer and counters, never a column.
     Example: `value: advantage_R` in an advantage level: the sum of the levels needs the level.
-    Use instead: a signal that is known before, such as `reward_R`.
+    How to fix: a signal that is known before, such as `reward_R`.
     """
     for _, flows in wired(reading):
         for part, way in flows.circles():
@@ -175,7 +175,7 @@ def no_pairs(reading: Reading) -> Iterator[Finding]:
     What it checks: that `chosen_P` and `rejected_P` come from `data` or from `preference`.
     Why it matters: the objective compares two answers to one prompt.
     Example: a `dpo` stage whose data is `reasoning_gym`, without `preference`.
-    Use instead: `data: {path: …}` with columns prompt, chosen, rejected, or
+    How to fix: `data: {path: …}` with columns prompt, chosen, rejected, or
     `preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`.
     """
     for stage, flows in wired(reading):
@@ -204,7 +204,7 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
     and in evaluations.
     Why it matters: rows of a file are text, and the tasks of a world are worlds; nothing in them can judge an answer.
     Example: `data: {path: tasks.jsonl}` with `reward: {right: {type: verifier}}`.
-    Use instead: `exact_match` or `math_verify` with the column that holds the answer, or data `reasoning_gym`.
+    How to fix: `exact_match` or `math_verify` with the column that holds the answer, or data `reasoning_gym`.
     """
     why = "rows of a file are text; nothing in them can judge an answer"
     advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
@@ -246,7 +246,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
     something asks for what they give.
     Why it matters: it looks as if it did something. A reference without `beta` or `ratio_to` holds nothing back.
     Example: `reference: {type: lagged}` with a loss whose `beta` is 0.
-    Use instead: turn on what was meant to use it, or drop it.
+    How to fix: turn on what was meant to use it, or drop it.
     """
     uses = {
         "reference": "set loss.beta above 0, or `ratio_to: ref_logprob_RT`",
@@ -287,7 +287,7 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
     What it checks: the reward `environment` against the slot `environment`.
     Why it matters: an episode of one completion has no one who rewards its steps.
     Example: `reward: {task: {type: environment}}` in a stage without `environment`.
-    Use instead: an environment, or a reward that reads the completion.
+    How to fix: an environment, or a reward that reads the completion.
     """
     for stage, _ in wired(reading):
         for part in stage.of("reward"):
@@ -310,7 +310,7 @@ def credit_unread(reading: Reading) -> Iterator[Finding]:
     Why it matters: rewards and advantages would be computed and thrown away; the policy would imitate all of its own
     answers alike, the wrong ones too.
     Example: `kind: rl` with `loss: {type: nll}`.
-    Use instead: `loss: {type: clipped}`; to imitate the best answers, an `sft` stage with data `rollouts`.
+    How to fix: `loss: {type: clipped}`; to imitate the best answers, an `sft` stage with data `rollouts`.
     """
     for stage, flows in wired(reading):
         for part in stage.of("loss"):

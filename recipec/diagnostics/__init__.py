@@ -1,5 +1,6 @@
-"""Everything a user is told is wrong: coded messages about spans of the user's own text.
+"""Diagnostics: coded messages about places in the user's own files.
 
-``model`` holds the types and the table of codes, ``pages`` the text of ``recipec explain``, ``formats`` and ``snippet``
-the output formats; ``errors`` has one function per error that is found outside of a check.  Imports nothing of ours.
+``model`` has the types and the table of codes, ``codes`` the families and retired codes, ``formats`` and ``snippet``
+the output formats, ``phrases`` what many messages share; ``errors`` has a function for each error that is found outside
+of a check.  Imports nothing of recipec.
 """

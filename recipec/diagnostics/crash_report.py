@@ -1,4 +1,4 @@
-"""Traces of our own bugs."""
+"""Tracebacks of internal errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def note_crash(text: str) -> str:
-    """Write the trace of a bug of ours where it can be found, and say where."""
+    """Write the traceback of an internal error to a file, and return a sentence with its path."""
     for folder in (Path(), Path(tempfile.gettempdir())):
         path = folder / "recipec-crash.txt"
         try:

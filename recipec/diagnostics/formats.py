@@ -27,7 +27,7 @@ def render(
     ``colour`` makes the text form rich markup.
 
     Raises:
-        KeyError: the format is none of text, concise, json, github, sarif.
+        KeyError: the format is not one of text, concise, json, github, sarif.
     """
     found = ordered(diagnostics)
     writers: dict[str, Callable[[], str]] = {
@@ -41,7 +41,7 @@ def render(
 
 
 def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Sort by file, position and code; leave out what is said twice."""
+    """Sort by file, position and code; drop duplicates."""
     return sorted(dict.fromkeys(diagnostics), key=_position)
 
 

@@ -1,21 +1,28 @@
-"""The vocabulary of complaint: spans of the user's text, coded diagnostics, and the table of codes.
+"""Diagnostics: spans of the user's text, coded messages about them, and the table of codes.
 
-A code belongs to one function in one place.
-A *check* is a generator over a compiled recipe; a *fault* builds the one diagnostic of something that went wrong later
-(a dataset row, a checkpoint, a reward function).
-The docstring of either is the page that `recipec explain CODE` prints.
+A code belongs to one function.  A *check* is a generator over a recipe that has been read; a *diagnostic* builds one
+error that is found elsewhere (in a file, a dataset row, a checkpoint, a reward function).
+
+The function returns what only it knows: the message, the place, the names and numbers of this recipe.  What is true of
+every occurrence stands once, in its docstring.  The docstring is the page that `recipec explain CODE` prints, and its
+sections are the `why:` and `help:` of each diagnostic that does not bring more specific ones.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, ParamSpec
 
 Severity = Literal["error", "warning"]
 P = ParamSpec("P")
+
+WHY, HELP = "Why it matters", "How to fix"
+"""The sections of a page that a diagnostic shows."""
+_SECTION = re.compile(rf"^(What it checks|{WHY}|Example|{HELP}|References):", re.MULTILINE)
 
 COMMAND_LINE = "<command line>"
 PYTHON = "<python>"
@@ -37,6 +44,11 @@ class Span:
         return replace(self, label=label)
 
 
+def file_span(file: str, line: int = 0, column: int = 1) -> tuple[Span, ...]:
+    """Return the place of a line in a file that is not part of the recipe; line 0 is the file as a whole."""
+    return (Span(file, max(line, 1), column, max(line, 1), column + 1),) if file else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
     """A text edit that repairs the finding: replace ``span`` by ``text``."""
@@ -48,7 +60,10 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check or fault found, before its code is attached; the first span is the primary one."""
+    """What was found, before its code is attached; the first span is the primary one.
+
+    ``why`` and ``help`` replace those of the page, where there is more to say than the page can know.
+    """
 
     message: str
     spans: tuple[Span, ...] = ()
@@ -78,17 +93,6 @@ class Diagnostic:
         return self.severity == "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One row of the table of codes; ``page`` is the docstring of the function that owns the code."""
-
-    code: str
-    name: str
-    severity: Severity
-    page: str
-    where: str
-
-
 class RecipeError(Exception):
     """The recipe, its data or its run cannot go on; carries the diagnostics that say why."""
 
@@ -98,31 +102,58 @@ class RecipeError(Exception):
         self.diagnostics = diagnostics
 
 
-@dataclass(slots=True)
-class _Table:
-    rows: dict[str, Code] = field(default_factory=dict)
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row of the table of codes; ``page`` is the docstring of the function that owns the code."""
 
-    def add(self, code: str, name: str, severity: Severity, function: Callable[..., object]) -> None:
-        page = inspect.cleandoc(function.__doc__ or "")
-        if not page:
-            raise TypeError(f"{code} has no page: document {function.__qualname__}")
-        if code in self.rows:
-            raise TypeError(f"{code} is used twice: {self.rows[code].where} and {function.__qualname__}")
-        self.rows[code] = Code(code, name, severity, page, f"{function.__module__}:{function.__qualname__}")
+    code: str
+    name: str
+    severity: Severity
+    page: str
+    owner: str
+
+    def diagnostic(self, found: Finding) -> Diagnostic:
+        """Attach the code to a finding, and what the page says to all findings of the code."""
+        page = sections(self.page)
+        return Diagnostic(
+            self.code,
+            self.name,
+            self.severity,
+            found.message,
+            found.spans,
+            found.why or _one_line(page.get(WHY, "")),
+            found.help or _one_line(page.get(HELP, "")),
+            found.path,
+            found.fix,
+        )
 
 
-_TABLE = _Table()
+_CODES: dict[str, Code] = {}
 
 
 def codes() -> dict[str, Code]:
     """Return the table of every code that the imported modules own, sorted."""
-    return dict(sorted(_TABLE.rows.items()))
+    return dict(sorted(_CODES.items()))
 
 
-def _coded(code: str, name: str, severity: Severity, finding: Finding) -> Diagnostic:
-    return Diagnostic(
-        code, name, severity, finding.message, finding.spans, finding.why, finding.help, finding.path, finding.fix
-    )
+def sections(page: str) -> dict[str, str]:
+    """Split a page into its sections; the text before the first is under ``""``."""
+    parts = _SECTION.split(page)
+    return {"": parts[0].strip()} | {parts[i]: parts[i + 1].strip() for i in range(1, len(parts), 2)}
+
+
+def _one_line(section: str) -> str:
+    return " ".join(section.split()).removesuffix(".")
+
+
+def _register(code: str, name: str, severity: Severity, function: Callable[..., object]) -> Code:
+    page, owner = inspect.cleandoc(function.__doc__ or ""), f"{function.__module__}:{function.__qualname__}"
+    if not page:
+        raise TypeError(f"{code} has no page: document {owner}")
+    if code in _CODES:
+        raise TypeError(f"{code} is used twice: {_CODES[code].owner} and {owner}")
+    _CODES[code] = Code(code, name, severity, page, owner)
+    return _CODES[code]
 
 
 def check(
@@ -131,12 +162,11 @@ def check(
     """Own ``code`` by a generator of findings; its docstring becomes the page."""
 
     def own(function: Callable[P, Iterator[Finding]]) -> Callable[P, Iterator[Diagnostic]]:
-        _TABLE.add(code, name, severity, function)
+        entry = _register(code, name, severity, function)
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Diagnostic]:
-            for finding in function(*args, **kwargs):
-                yield _coded(code, name, severity, finding)
+            return map(entry.diagnostic, function(*args, **kwargs))
 
         return run
 
@@ -149,11 +179,11 @@ def diagnostic(
     """Own ``code`` by a function that builds its one finding; its docstring becomes the page."""
 
     def own(function: Callable[P, Finding]) -> Callable[P, Diagnostic]:
-        _TABLE.add(code, name, severity, function)
+        entry = _register(code, name, severity, function)
 
         @functools.wraps(function)
         def build(*args: P.args, **kwargs: P.kwargs) -> Diagnostic:
-            return _coded(code, name, severity, function(*args, **kwargs))
+            return entry.diagnostic(function(*args, **kwargs))
 
         return build
 

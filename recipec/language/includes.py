@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recipec.diagnostics.errors import include as errors
+from recipec.diagnostics.errors.text import over_limit
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.language.merge import merge, without
 from recipec.language.yaml_reader import Node, Source, read_source
@@ -120,7 +121,7 @@ class Includes:
 
     def _too_many(self, entry: Node, path: str) -> None:
         if not self.full:
-            self.found.append(errors.too_many_includes(entry.span, MAX_FILES, path, entry.chain))
+            self.found.append(over_limit(entry.span, f"{MAX_FILES} includes", path, entry.chain))
         self.full = True
 
     def _located(self, entry: Node, source: Source, path: str) -> tuple[str, str] | None:
@@ -139,7 +140,7 @@ class Includes:
         for suffix in ("", ".yaml"):
             if os.path.isfile(target + suffix):  # noqa: PTH113 - a name that is too long is simply no file
                 if not _inside(target + suffix, root) and not _inside(target + suffix, shipped("recipes")):
-                    self.found.append(errors.include_symlink(entry.span, written, shown, path, entry.chain))
+                    self.found.append(errors.include_outside(entry.span, written, shown, path, entry.chain, link=True))
                     return None
                 return name + suffix, target + suffix
         looked = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"

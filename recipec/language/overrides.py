@@ -43,7 +43,7 @@ def _one(tree: Node, argument: str, line: int, found: list[Diagnostic]) -> Node:
     elif len(names) > 32:
         problem = "the path is too long"
     if problem:
-        found.append(errors.bad_override(whole, first, problem))
+        found.append(errors.bad_override(whole, f"`{first}` sets nothing: {problem}"))
         return tree
     value, wrong = read_value(text, line, len(dotted) + 2, argument)
     found.extend(wrong)
@@ -73,19 +73,19 @@ def _misled(tree: Node, steps: list[tuple[str, Span]], value: Node) -> Diagnosti
         if isinstance(held, list):
             if _item(held, name) is None or removes:
                 problem = f"`{here}` is a list: only its items 0 to {len(held) - 1} can be set, and none can be removed"
-                return errors.override_path(place, problem, "", (), path, _given(node))
+                return errors.bad_override(place, problem, "", (), path, _given(node))
             node = _item(held, name)
         elif held is None or isinstance(held, dict):
             known = held or {}
             if name not in known and removes:
-                return errors.override_path(place, f"there is no `{path}` to remove", name, list(known), path)
+                return errors.bad_override(place, f"there is no `{path}` to remove", name, list(known), path)
             if name not in known and done == ["stages"] and known and not (last and isinstance(value.value, dict)):
-                return errors.override_path(place, f"there is no stage `{name}`", name, list(known), path)
+                return errors.bad_override(place, f"there is no stage `{name}`", name, list(known), path)
             node = known.get(name)
         else:
             says = f"the reference `{held}`" if "${" in str(held) else "a single value"
             problem = f"`{here}` is {says}: nothing can be set below it"
-            return errors.override_path(place, problem, "", (), path, _given(node))
+            return errors.bad_override(place, problem, "", (), path, _given(node))
         done.append(name)
     return None
 

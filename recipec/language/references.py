@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from recipec.diagnostics.errors import include as errors
-from recipec.diagnostics.errors.text import nearest
+from recipec.diagnostics.errors.text import over_limit
 from recipec.diagnostics.model import Diagnostic, Span
+from recipec.diagnostics.phrases import nearest
 from recipec.language.yaml_reader import Node, Path
 
 MAX_SIZE = 64 * 1024
@@ -137,14 +138,13 @@ class References:
         end = _closing(text, start)
         written = text[start:end] if end else text[start : start + 24].split("\n", maxsplit=1)[0]
         place = self.place(node, written)
-        if re.match(r"\$\{[^{}]*:", written):
-            self.found.append(errors.resolver(place, written, dotted(path), node.chain))
-            return end or start + 2
         problem = "names joined by dots are expected"
-        if not end:
+        if re.match(r"\$\{[^{}]*:", written):
+            problem = "resolvers, which read the environment or files, are not supported"
+        elif not end:
             problem = "its `}` is missing"
         elif "${" in written[2:]:
-            problem = "references cannot stand inside references"
+            problem = "references inside references are not supported"
         elif written[2:].lstrip().startswith("."):
             problem = "it must start from the top of the recipe"
         self.found.append(errors.bad_reference(place, written, problem, dotted(path), node.chain))
@@ -310,17 +310,15 @@ class _Order:
         total = sum(self.done[use.path].size for use in good)
         longest = max(good, key=lambda use: self.done[use.path].chain)
         if self.done[longest.path].chain > MAX_CHAIN:
-            problem = f"more than {MAX_CHAIN} references stand behind each other"
+            what = f"{MAX_CHAIN} references in a chain"
             largest = longest
         elif sum(len(use.targets) for use in good) > MAX_REFERENCES:
             largest = max(good, key=lambda use: len(use.targets))
-            problem = f"there are more than {MAX_REFERENCES} references"
+            what = f"{MAX_REFERENCES} references"
         elif total > MAX_SIZE:
             largest = max(good, key=lambda use: self.done[use.path].size)
-            problem = f"the references of this recipe stand for more than {MAX_SIZE // 1024} KiB"
+            what = f"{MAX_SIZE // 1024} KiB of text in its references"
         else:
             return
         references.unknown.update(references.uses)
-        references.found.append(
-            errors.reference_growth(largest.node.span, problem, dotted(largest.path), largest.node.chain)
-        )
+        references.found.append(over_limit(largest.node.span, what, dotted(largest.path), largest.node.chain))

@@ -36,7 +36,7 @@ def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnos
         found.append(errors.cannot_read(file, reason.lower(), chain))
         return None
     if len(content) > MAX_BYTES:
-        found.append(errors.too_large(file, MAX_BYTES, chain))
+        found.append(errors.over_limit(Span(file, 1, 1, 1, 1), f"{MAX_BYTES // 1024} KiB", chain=chain))
         return None
     try:
         return clean(file, content.decode(), chain, found)
@@ -50,7 +50,7 @@ def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnos
 def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
     r"""Drop a byte order mark, end every line with ``\n``, refuse what is too large or no text."""
     if len(text) * 4 > MAX_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        found.append(errors.too_large(file, MAX_BYTES, chain))
+        found.append(errors.over_limit(Span(file, 1, 1, 1, 1), f"{MAX_BYTES // 1024} KiB", chain=chain))
         return None
     text = text.removeprefix("\ufeff")
     if "\r" in text:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from recipec.diagnostics.errors import text as errors
+from recipec.diagnostics.errors.reading import not_a_mapping
 from recipec.diagnostics.errors.syntax import syntax_error
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Fix, Span
 from recipec.language.scalars import Scalar, read_scalar
@@ -93,13 +94,18 @@ def read_source(
     reader = _read(Text(file, content, chain))
     root = reader.root
     if root is None and reader.complete:
-        reader.found.append(errors.not_a_mapping(Span(file, 1, 1, 1, 1), "empty", chain))
+        reader.found.append(_not_a_mapping(Span(file, 1, 1, 1, 1), "empty", chain))
     elif root is not None and not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else "a single value" if root.value is not None else "empty"
         if reader.complete:
-            reader.found.append(errors.not_a_mapping(_first_line(root.span), kind, chain))
+            reader.found.append(_not_a_mapping(_first_line(root.span), kind, chain))
         root = None
     return Source(file, content, root, (*found, *reader.found), reader.complete and root is not None)
+
+
+def _not_a_mapping(place: Span, kind: str, chain: tuple[Span, ...]) -> Diagnostic:
+    remedy = "start it with `recipec: 1`; `recipec new` writes a starter"
+    return not_a_mapping(place.file, kind, "", (place, *chain), remedy)
 
 
 def read_value(text: str, line: int, column: int, argument: str) -> tuple[Node | None, list[Diagnostic]]:
@@ -203,7 +209,7 @@ class _Reader:
     def _counted(self, size: int, span: Span) -> None:
         self.count += size
         if self.count > MAX_NODES:
-            self._stop(errors.too_many_values(_first_line(span), MAX_NODES, self.text.chain))
+            self._stop(errors.over_limit(_first_line(span), f"{MAX_NODES} values", chain=self.text.chain))
 
     def _scalar(self, event: Any) -> None:
         start = self._own_start(event)
@@ -240,7 +246,7 @@ class _Reader:
         span = self._at(event)
         self._counted(1, span)
         if len(self.stack) >= MAX_DEPTH:
-            self._stop(errors.too_deep(_first_line(span), MAX_DEPTH, self.text.chain))
+            self._stop(errors.over_limit(_first_line(span), f"{MAX_DEPTH} levels of nesting", chain=self.text.chain))
         if event.anchor is not None:
             self.anchors[event.anchor] = None  # an alias to it from inside would have no end
         empty: dict[str, Node] | list[Node] = {} if isinstance(event, yaml.MappingStartEvent) else []

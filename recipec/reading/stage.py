@@ -9,7 +9,7 @@ from recipec.component import Component, components_of, find_component
 from recipec.diagnostics.errors import reading as errors
 from recipec.reading import field_descriptions
 from recipec.reading.foreign_names import COMPONENTS, foreign
-from recipec.reading.nearest_names import did_you_mean, distance, folded, nearest
+from recipec.reading.nearest_names import distance, folded
 from recipec.reading.partial import Part, Path, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
 from recipec.reading.suggestions import for_component
@@ -255,26 +255,12 @@ def check_name(
 
 
 def _allow(findings: Findings, data: Any, path: Path, owner: str) -> dict[str, str]:
+    """Read code to reason, an empty one where it is no text; the check RC146 says what cannot be allowed."""
     if data is None:
         return {}
     findings.consume(data, path, owner)
-    from recipec.diagnostics.pages import all_codes  # noqa: PLC0415 - it imports every check; few recipes allow anything
-
-    said = findings.mapping(data, path, "`allow`")
-    allowed = {}
-    for code, reason in (said or {}).items():
-        at = (*path, code)
-        if code not in all_codes():
-            close = nearest(code, (c for c, stage in all_codes().items() if stage.severity == "warning"))
-            advice = did_you_mean(close) or "the code stands in brackets before every warning"
-            spans = findings.spans(at, key=True)
-            findings.say(errors.bad_allow(code, dotted(at), spans, "there is no such code", advice))
-        elif not isinstance(reason, str) or not reason.strip():
-            advice = f'write `{code}: "why it is meant"`'
-            findings.say(errors.bad_allow(code, dotted(at), findings.spans(at), "it has no reason", advice))
-        else:
-            allowed[code] = reason
-    return allowed
+    allowed = findings.mapping(data, path, "`allow`") or {}
+    return {code: reason.strip() if isinstance(reason, str) else "" for code, reason in allowed.items()}
 
 
 def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner: str) -> Budget | None:
@@ -292,13 +278,12 @@ def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner:
         _units(findings, given, path, kind)
     lengths = [key for key in _LENGTHS if key in given]
     if len(lengths) == 2:
-        spans = _each(findings, path, lengths)
-        findings.say(errors.how_long(dotted(path), spans, both=True))
+        findings.say(errors.ambiguous_budget(lengths, _LENGTHS, dotted(path), _each(findings, path, lengths)))
     elif not lengths and not findings.fragment and all(findings.lacks((*path, key)) for key in _LENGTHS):
-        findings.say(errors.how_long(dotted(path), findings.spans(path, key=True), both=False))
+        findings.say(errors.ambiguous_budget((), _LENGTHS, dotted(path), findings.spans(path, key=True)))
     cuts = [key for key in _CUTS if key in given]
     if len(cuts) > 1:
-        findings.say(errors.how_many_updates(cuts, dotted(path), _each(findings, path, cuts)))
+        findings.say(errors.ambiguous_budget(cuts, _CUTS, dotted(path), _each(findings, path, cuts)))
     return made if len(findings.found) == before else None
 
 

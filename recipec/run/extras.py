@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
 
 
@@ -14,11 +14,11 @@ def runtime_packages() -> Iterator[None]:
     """Import from the runtime inside: a package it needs may be missing.
 
     Raises:
-        RecipeError: RC770, naming the package.
+        RecipeError: RC716, naming the package.
     """
     try:
         yield
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("recipec"):
             raise
-        raise RecipeError(errors.no_extra(missing.name, "train")) from missing
+        raise RecipeError(package_missing(missing.name, "train")) from missing

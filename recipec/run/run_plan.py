@@ -26,7 +26,7 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
     ``recorded`` are rows of a run, and the stage that they are of, if that must be said: what they share is measured.
 
     Raises:
-        RecipeError: RC766, an artifact there was altered; RC845, RC846 and RC768 for recorded rows.
+        RecipeError: RC766, an artifact there was altered; RC798, RC845 and RC768 for recorded rows.
     """
     graph = compiled.graph
     assert graph is not None, "a plan needs a graph"

@@ -19,7 +19,7 @@ def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
     Finished stages need none of them.
 
     Raises:
-        RecipeError: RC770; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
+        RecipeError: RC716; RC803, RC804; RC870 to RC880; what an environment's ``preflight`` finds, with their place.
     """
     unfinished = {s.name for s in graph.stages if options.replace or not (folder.stage(s.name) / "policy").exists()}
     urls = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}

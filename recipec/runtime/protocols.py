@@ -85,7 +85,7 @@ class ImageStore(ABC):
         """Return the image that a data row names.
 
         Raises:
-            RecipeError: RC862 to RC865, with file and row.
+            RecipeError: RC862, with file and row.
         """
 
     @abstractmethod

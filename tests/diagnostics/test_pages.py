@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from recipec.diagnostics.pages import SECTIONS, all_codes, page, sections
+from recipec.catalogue.code_pages import all_codes, page
+from recipec.diagnostics.codes import RETIRED
+from recipec.diagnostics.model import HELP, WHY, sections
 
 ROOT = Path(__file__).parents[2]
 CODES = all_codes()
@@ -17,10 +19,24 @@ CODES = all_codes()
 
 @pytest.mark.parametrize("code", CODES)
 def test_pages_have_their_sections(code: str) -> None:
-    """Every page begins with a sentence and says what is checked, why, an example, and what to use instead."""
+    """Every page begins with a sentence and has a reason, an example and a remedy; a check says what it compares."""
     found = sections(CODES[code].page)
+    needed = [WHY, "Example", HELP] + ["What it checks"] * CODES[code].owner.startswith("recipec.checks.")
     assert found[""].endswith(".")
-    assert [title for title in SECTIONS if not found.get(title)] == []
+    assert [title for title in needed if not found.get(title)] == []
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_why_and_help_fit_a_terminal(code: str) -> None:
+    """What every diagnostic of a code prints is short, and is no list of bare values to pick from."""
+    found = sections(CODES[code].page)
+    assert max(len(found[WHY]), len(found[HELP])) < 320
+
+
+def test_retired_codes_have_a_successor() -> None:
+    """A retired code is not used again, and names one that is."""
+    assert set(RETIRED) & set(CODES) == set()
+    assert set(RETIRED.values()) <= set(CODES)
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code.startswith("RC4")])
@@ -44,10 +60,17 @@ def test_page_as_printed() -> None:
     assert page("RC999") is None
 
 
+def test_page_of_a_retired_code() -> None:
+    """A code that was merged into another one gives the page of that one, and says so."""
+    text = page("RC333")
+    assert text is not None
+    assert text.startswith("RC333 is retired; it is now RC146.\n\nRC146 bad-allow (error)")
+
+
 def test_no_torch_for_a_page() -> None:
     """Explaining imports neither torch nor numpy."""
     script = (
-        "import sys; from recipec.diagnostics.pages import all_codes; all_codes();"
+        "import sys; from recipec.catalogue.code_pages import all_codes; all_codes();"
         " print({'torch', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)

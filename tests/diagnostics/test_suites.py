@@ -7,20 +7,14 @@ from pathlib import Path
 import pytest
 from support.diagnostic_suites import Case, cases, diagnose, located, wording
 
-from recipec.diagnostics.pages import all_codes
+from recipec.catalogue.code_pages import all_codes
 
 CASES = cases()
 NOT_IN_SUITES = {
     "RC101": "a file that is not there: no text",
     "RC102": "bytes that are no text",
-    "RC103": "a file too large to show",
     "RC104": "characters that must not stand in a page",
-    "RC115": "too long for a page",
-    "RC122": "needs a symbolic link",
-    "RC124": "needs many files",
     "RC125": "speaks of the command line",
-    "RC126": "speaks of the command line",
-    "RC129": "too long for a page",
     "RC151": "needs an installed package",
     "RC501": "every component of ours has an implementation: tests/passes/test_check.py",
     "RC510": "speaks of a run: tests/test_bad_runs.py",

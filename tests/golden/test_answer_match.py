@@ -20,9 +20,7 @@ TRAIN = {"structure_format": 0.2, "final_format": 0.1}
 def reward(**params):
     """Make the reward as a stage does."""
     context = StageContext(Path(), Path(), 0, "explore")
-    policy = SimpleNamespace(
-        tokenizer=SimpleNamespace(decode=lambda ids, **_: f"{'<answer>x</answer>' * len(ids)}")
-    )
+    policy = SimpleNamespace(tokenizer=SimpleNamespace(decode=lambda ids, **_: f"{'<answer>x</answer>' * len(ids)}"))
     return AnswerMatch(specs.AnswerMatch(**params), context, policy=policy)
 
 

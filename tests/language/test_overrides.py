@@ -49,9 +49,9 @@ def test_overrides_may_refer():
     [
         ("seed", "RC125"), ("=1", "RC125"), ("a..b=1", "RC125"), (" a=1", "RC125"), ("seed=", "RC125"),
         ("extends=[x]", "RC125"), (".".join("a" * 40) + "=1", "RC125"),
-        ("stages.explor.x=1", "RC126"), ("stages.explore.nope=null", "RC126"), ("seed.x=1", "RC126"),
-        ("stages.explore.l.7=1", "RC126"), ("stages.explore.l.x=1", "RC126"), ("stages.explore.l.0=null", "RC126"),
-        ("stages.explore.m.r=1", "RC126"),
+        ("stages.explor.x=1", "RC125"), ("stages.explore.nope=null", "RC125"), ("seed.x=1", "RC125"),
+        ("stages.explore.l.7=1", "RC125"), ("stages.explore.l.x=1", "RC125"), ("stages.explore.l.0=null", "RC125"),
+        ("stages.explore.m.r=1", "RC125"),
         ("seed={a: 1", "RC105"), ("seed=!x 1", "RC108"), ("seed={a: ${b}}", "RC106"), ("seed=\x07", "RC104"),
     ],
 )  # fmt: skip
@@ -68,6 +68,6 @@ def test_bad_overrides_are_coded_and_change_nothing_else(argument, code):
 def test_unknown_stages_are_suggested():
     """A typing mistake in the name of a stage does not make a new stage."""
     resolved = load("stages: {explore: {kind: rl}}", "stages.explor.kind=sft")
-    assert only(resolved, "RC126").help == "did you mean `explore`?"
+    assert only(resolved, "RC125").help == "did you mean `explore`?"
     assert list(resolved.data["stages"]) == ["explore"]
     assert codes(load("stages: {explore: {kind: rl}}", "stages.more={kind: sft}")) == []

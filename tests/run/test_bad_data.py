@@ -14,7 +14,7 @@ ROW_FAULTS = [
     (rows({"prompt": 3, "completion": "x"}), "RC706", "a.jsonl:5:1"),
     (rows({"prompt": "x", "completion": ""}), "RC707", "a.jsonl:5:1"),
     (rows({"prompt": "", "completion": "x"}), "RC707", "a.jsonl:5:1"),
-    (rows({"prompt": "x" * 100, "completion": "y"}), "RC719", "a.jsonl:5:1"),
+    (rows({"prompt": "x" * 100, "completion": "y"}), "RC708", "a.jsonl:5:1"),
 ]
 MESSAGES = [
     ([{"role": "user"}], "RC706"),
@@ -137,5 +137,5 @@ def test_a_prompt_without_room_for_an_answer(folder):
         "{type: function, name: score}", "{type: exact_match, answer: answer}"
     )
     ended = folder.run(recipe, a__jsonl=ROWS + rows({"prompt": "x" * 64, "answer": "1"}))
-    assert (ended.code, ended.first) == (1, "RC719")
+    assert (ended.code, ended.first) == (1, "RC708")
     assert "a.jsonl:5:1" in ended.err

@@ -128,7 +128,7 @@ def test_no_directory(folder, there):
 
 
 @pytest.mark.parametrize(
-    ("origin", "code"), [("package:no-such-package", "RC727"), ("package:pip", "RC728"), ("org/nope", "RC726")]
+    ("origin", "code"), [("package:no-such-package", "RC716"), ("package:pip", "RC728"), ("org/nope", "RC726")]
 )
 def test_weights_from_elsewhere(folder, origin, code):
     """A package that is not installed or has no weights, and a hub that cannot be reached, are refused."""

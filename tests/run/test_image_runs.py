@@ -124,17 +124,17 @@ BAD = [
     ("no column", {"images": ...}, {}, "RC860"),
     ("nearly its name", {"images": ..., "imagse": "pictures/r.png"}, {}, "RC860"),
     ("no images in any row", {"images": []}, {}, "RC860"),
-    ("missing file", {"images": ["pictures/x.png"]}, {}, "RC863"),
-    ("a folder", {"images": ["pictures"]}, {}, "RC863"),
+    ("missing file", {"images": ["pictures/x.png"]}, {}, "RC862"),
+    ("a folder", {"images": ["pictures"]}, {}, "RC862"),
     ("parent folder", {"images": ["../a.png"]}, {}, "RC862"),
     ("absolute", {"images": ["/etc/passwd"]}, {}, "RC862"),
     ("address", {"images": ["http://localhost/a.png"]}, {}, "RC862"),
     ("inline data", {"images": ["data:image/png;base64,iVBORw0KGgo="]}, {}, "RC862"),
     ("link", {"images": ["pictures/link.png"]}, {}, "RC862"),
-    ("empty file", {"images": ["b.png"]}, {"b__png": b""}, "RC865"),
-    ("text file", {"images": ["b.png"]}, {"b__png": b"hello"}, "RC865"),
-    ("cut file", {"images": ["b.png"]}, {"b__png": NOISE[:-30]}, "RC865"),
-    ("huge", {"images": ["b.png"]}, {"b__png": HUGE}, "RC864"),
+    ("empty file", {"images": ["b.png"]}, {"b__png": b""}, "RC862"),
+    ("text file", {"images": ["b.png"]}, {"b__png": b"hello"}, "RC862"),
+    ("cut file", {"images": ["b.png"]}, {"b__png": NOISE[:-30]}, "RC862"),
+    ("huge", {"images": ["b.png"]}, {"b__png": HUGE}, "RC862"),
     ("longer than the model takes", {"images": ["b.png"]}, {"b__png": painted((1, 2, 3), (900, 1))}, "RC855"),
     ("a number", {"images": 7}, {}, "RC867"),
     ("a null", {"images": [None]}, {}, "RC867"),
@@ -147,7 +147,7 @@ BAD = [
     ("an answer with a picture",
      {"prompt": [{"role": "user", "content": "x"}],
       "completion": [{"role": "assistant", "content": [{"type": "image"}]}]}, {}, "RC868"),
-    ("more tokens than fit", {"images": ["pictures/r.png"] * 12}, {}, "RC719"),
+    ("more tokens than fit", {"images": ["pictures/r.png"] * 12}, {}, "RC708"),
 ]  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def test_an_evaluation_with_broken_pictures_is_refused_before_training(pictures)
     held = rows({"prompt": "?", "answer": "r", "images": ["gone.png"]})
     recipe = SEEING + AFTER[AFTER.index("evaluate") :].replace("a.jsonl", "h.jsonl")
     ended = pictures.run(recipe, h__jsonl=held)
-    assert (ended.code, ended.first) == (1, "RC863")
+    assert (ended.code, ended.first) == (1, "RC862")
     assert "h.jsonl:1:1" in ended.err
 
 
@@ -192,7 +192,7 @@ def test_a_missing_picture_of_a_later_stage_costs_no_training(pictures):
     again = rows({"prompt": "?", "completion": "r", "images": ["pictures/gone.png"]})
     more = EXPLORE[EXPLORE.index("  explore") :].replace("a.jsonl", "b.jsonl")
     ended = pictures.run(SEEING + more + AFTER[AFTER.index("evaluate") :].replace("a.jsonl", "b.jsonl"), b__jsonl=again)
-    assert (ended.code, ended.first) == (1, "RC863")
+    assert (ended.code, ended.first) == (1, "RC862")
     assert ended.err.count("error[") == 1
     assert not (pictures.path / "runs/small/stages").exists()
 

@@ -174,8 +174,8 @@ def test_a_stage_that_asks_for_pairs_nobody_makes(folder):
 @pytest.mark.parametrize(
     ("recipe", "files", "code"),
     [
-        (RANK.replace("topic: disease", "topic: illness"), {}, "RC886"),
-        (RAG.replace("topic: disease", "topic: illness"), {}, "RC886"),
+        (RANK.replace("topic: disease", "topic: illness"), {}, "RC741"),
+        (RAG.replace("topic: disease", "topic: illness"), {}, "RC741"),
         (RANK.replace("topic: disease", "topic: disease, label: illness, min_claims: 0"), {}, "RC741"),
         (RAG, {"t__j2": "{{ facts }}"}, "RC887"),
         (RAG, {"t__j2": "{{ facts"}, "RC712"),

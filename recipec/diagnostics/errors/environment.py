@@ -1,62 +1,91 @@
-"""What can go wrong with environments: RC810 to RC819."""
+"""Environments, their tasks, games and catalogues: RC810 to RC824."""
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, diagnostic
+from collections.abc import Iterable
+
+from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.phrases import did_you_mean, listed
 
 
 @diagnostic("RC810", "environment-broken")
-def environment_broken(name: str, error: str, message: str) -> Finding:
-    """An environment cannot be built from its settings.
+def environment_broken(name: str, problem: str) -> Finding:
+    """An environment cannot be built from its settings, or its class cannot be loaded from the files under `use`.
 
-    What it checks: that its process starts and builds the environment once, when the stage starts.
-    Why it matters: there is nobody to answer the policy.
-    Example: `environment: {type: gymnasium, id: FrozenLake-v1, options: {map_name: 9x9}}`.
-    Use instead: what the message says the environment wants.
+    What it checks: a separate process builds the environment once, when the stage starts.
+    Why it matters: without it no rollout can start.
+    Example: `environment: {type: gymnasium, id: FrozenLake-v1, options: {map_name: 9x9}}`; `{type: own, name: Maze}`
+    where maze.py raises when it is imported.
+    How to fix: correct the settings or the file that the message names.
     """
-    return Finding(f"the environment `{name}` cannot be built: {error}: {message}".rstrip(": "))
+    return Finding(f"the environment `{name}` cannot be built: {problem}")
 
 
 @diagnostic("RC811", "no-tasks")
-def no_tasks(name: str, split: str, problem: str) -> Finding:
-    """An environment does not list tasks of its own.
+def no_tasks(name: str, split: str, problem: str = "", remedy: str = "", have: Iterable[str] = ()) -> Finding:
+    """An environment has no tasks for the split that the data names.
 
-    What it checks: the list that the environment gives for the split that the data names.
-    Why it matters: without tasks there is no episode.
-    Example: `data: {type: environment, split: test}` over an environment that has only `train`.
-    Use instead: another split, or tasks of a file.
+    What it checks: `split` of `data: {type: environment}`: the tasks that an environment lists, the `.tw-pddl` files
+    below `games`, the instructions of a product catalogue.
+    Why it matters: without tasks there are no rollouts.
+    Example: `data: {type: environment, split: test}` for `alfworld`, which has `train`, `valid_seen` and
+    `valid_unseen`; `games: ./alfworld` where the games are in `./alfworld/json_2.1.1`.
+    How to fix: use a split that the environment has, correct the path of its games or instructions, or take the tasks
+    from a file with `data: {path: …}`.
     """
-    return Finding(
-        f"the environment `{name}` lists no tasks for split `{split}`: {problem}",
-        help="name another split, or take tasks from a file: `data: {path: …}`",
-    )
+    known = list(have)
+    where = f" for split `{split}`" if split else ""
+    message = f"the environment `{name}` has no tasks{where}: {problem or f'its splits are {listed(known)}'}"
+    return Finding(message, help=remedy or did_you_mean(split, known))
 
 
 @diagnostic("RC812", "unknown-gymnasium")
 def unknown_gymnasium(name: str, near: str) -> Finding:
-    """The recipe names an environment that does not come with gymnasium.
+    """The recipe names an environment that gymnasium itself does not register.
 
-    What it checks: `id` against the installed package's own registry; names of other packages and the form
-    `module:Name`, which would import code, are not taken.
-    Why it matters: a recipe is data and imports nothing.
+    Why it matters: environments of other packages, and names of the form `module:Name`, would import code; a recipe
+    does not.
     Example: `environment: {type: gymnasium, id: FrozenLake-v9}`.
-    Use instead: a name of gymnasium's registry; for anything else, a class of your own with `type: own`.
+    How to fix: use a name of gymnasium's registry, or wrap the environment in a class of your own: `environment: {type:
+    own, name: …}`.
     """
-    hint = f"did you mean `{near}`? " if near else ""
-    return Finding(
-        f"`{name}` is no environment that comes with gymnasium",
-        why="a recipe cannot import code by a name",
-        help=f"{hint}wrap others in a class of your own: `environment: {{type: own, name: …}}`",
-    )
+    message = f"gymnasium has no environment `{name}`"
+    return Finding(message, help=f"did you mean `{near}`?" if near else "")
 
 
-@diagnostic("RC813", "world-class")
-def world_class(name: str, problem: str) -> Finding:
-    """The class that an environment names cannot be used.
+@diagnostic("RC822", "no-such-game")
+def no_such_game(task: int, game: object, problem: str) -> Finding:
+    """A task names a game or an instruction that does not exist.
 
-    What it checks: the files under `use`, run in a process of its own: that they load and have the class.
-    Why it matters: there is nobody to answer the policy.
-    Example: `environment: {type: own, name: Maze}` where maze.py raises when it is loaded.
-    Use instead: what the message says; it names the line of the file.
+    Why it matters: its rollout cannot start.
+    Example: rows of a file that has no column `game`.
+    How to fix: take the tasks from `data: {type: environment}`, or put the names of games in a column `game`.
     """
-    return Finding(f"the environment class `{name}` cannot be used: {problem}")
+    return Finding(f"task {task} names the game {str(game)[:120]!r}: {problem}")
+
+
+@diagnostic("RC823", "games-cannot-be-made")
+def games_cannot_be_made(environment: str, problem: str) -> Finding:
+    """Games with these settings cannot be generated, after several attempts each.
+
+    Why it matters: without games there are no rollouts.
+    Example: `quest_length: 30` with `rooms: 1`.
+    How to fix: set a shorter quest, more rooms or more objects.
+    """
+    return Finding(f"the games of `{environment}` cannot be generated: {problem}")
+
+
+@diagnostic("RC824", "bad-catalogue")
+def bad_catalogue(path: str, problem: str, line: int = 0, column: int = 1) -> Finding:
+    """A product catalogue or a file of instructions is not valid JSON, or an entry of it has another form.
+
+    What it checks: a list of products, or a mapping with `products` and `instructions`; of each product, text under
+    `asin` and `name` and the form of prices, options and texts; of each instruction, text, product, attributes,
+    options.
+    Why it matters: skipping a product would silently make instructions impossible.
+    Example: a file that was cut off while it was copied; `"pricing": {"amount": 3}` instead of `"pricing": "$3.00"`.
+    How to fix: use WebShop's `items_shuffle.json`, or write a list of products with `asin`, `name`, `pricing` and, if
+    needed, `customization_options`.
+    """
+    where = f"{path}, line {line}" if line else path
+    return Finding(f"{where}: {problem}", file_span(path, line, column) if line else ())

@@ -1,202 +1,115 @@
-"""What can go wrong with the images that rows name: RC860 to RC869."""
+"""Images of a dataset's rows: RC860 to RC869."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recipec.diagnostics.errors.data import at, nearest
-from recipec.diagnostics.model import Finding, diagnostic
-
-
-def _or(first: str, second: str) -> str:
-    return f"{first} {second}" if first else second
+from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.phrases import did_you_mean, listed
 
 
 @diagnostic("RC860", "no-images")
 def no_images(path: str, column: str, have: Iterable[str]) -> Finding:
-    """No row has an image, and the policy is one that reads images.
+    """No row of a data file has an image, but the policy is a `vision_lm`.
 
-    What it checks: that at least one row of a data file names an image, where the policy is `vision_lm`.
-    Why it matters: the policy would be trained on questions about pictures that it never saw.
-    Example: a file that calls its pictures `photo`, read without `columns: {images: photo}`.
-    Use instead: `columns: {images: NAME}`; or `columns: {images: ""}` where rows are meant to be text alone.
+    Why it matters: the policy would be trained on questions about images that it never saw.
+    Example: a file that calls its images `photo`, read without `columns: {images: photo}`.
+    How to fix: name the column by `data.columns.images`, or set it to the empty text if the rows are text only.
     """
     names = list(have)
-    listed = ", ".join(f"`{name}`" for name in names[:12]) or "none"
+    remedy = "name the column by `data.columns.images`, or set it to the empty text if the rows are text only"
     return Finding(
-        f"{path}: no row has an image under `{column}`, and the policy is `vision_lm`",
-        at(path, 0),
-        why="it would be trained on questions about pictures that it never saw",
-        help=_or(
-            nearest(column, names),
-            f"the rows have {listed}: name their column by `data.columns.images`, "
-            "or set it to the empty text where rows are text alone",
-        ),
+        f"{path}: no row has an image under `{column}`, but the policy is `vision_lm`",
+        file_span(path),
+        help=f"{did_you_mean(column, names)} the rows have {listed(names)}: {remedy}".strip(),
     )
 
 
 @diagnostic("RC861", "images-unseen")
 def images_unseen(path: str, row: int, column: str, who: str) -> Finding:
-    """A row has images, and nobody in its stage would look at them.
+    """A row has images, but the policy reads text only, or an environment writes the prompts.
 
-    What it checks: rows with images, where the policy reads text alone, or where an environment writes the prompts.
-    Why it matters: answers about a picture would be learnt, or scored, without the picture.
+    Why it matters: answers about an image would be trained or scored without the image.
     Example: `{"prompt": "What is this?", "images": ["mole.png"]}` with `policy: {type: causal_lm}`.
-    Use instead: `policy: {type: vision_lm}`; or `columns: {images: ""}`, which leaves the pictures out knowingly.
+    How to fix: use `policy: {type: vision_lm}` without an environment, or ignore the images with `columns: {images:
+    ""}`.
     """
-    return Finding(
-        f"{path}, row {row}: `{column}` holds images, and {who}",
-        at(path, row),
-        why="answers about a picture would be learnt or scored without the picture",
-        help='use `policy: {type: vision_lm}` without an environment, or leave images out by `columns: {images: ""}`',
-    )
+    return Finding(f"{path}, row {row}: `{column}` has images, but {who}", file_span(path, row))
 
 
-@diagnostic("RC862", "image-outside")
-def image_outside(path: str, row: int, name: str, problem: str) -> Finding:
-    """A row names an image that is not a plain path below the folder of its data file.
+@diagnostic("RC862", "bad-image")
+def bad_image(path: str, row: int, name: str, problem: str) -> Finding:
+    """An image of a row does not exist, cannot be decoded, is too large, or is outside the folder of its data file.
 
-    What it checks: names are relative paths with `/`, without `..`; neither the file nor a folder on the way is a
-    symbolic link; nothing is fetched or decoded from a URL.
-    Why it matters: rows are data from elsewhere, and must not make a run read other files or talk to other machines.
-    Example: `"images": ["../../etc/passwd"]`, `"https://example.org/mole.png"`, `"data:image/png;base64,…"`.
-    Use instead: copy the pictures beside the data file and name them relative to it.
+    What it checks: names are relative paths with `/`, without `..` and without symbolic links; nothing is fetched or
+    decoded from a URL. A file is a complete PNG, JPEG, WebP, BMP or GIF of at most 64 MiB, 64 million pixels (read from
+    its header, before anything is unpacked) and one frame.
+    Why it matters: rows are data from elsewhere. They must not make a run read other files or fill its memory, and a
+    missing or incomplete image would silently change the data set.
+    Example: `"images": ["moel.png"]`, `["../../etc/passwd"]`, a download that broke off, a PNG of 60,000 x 60,000
+    pixels.
+    How to fix: put an intact image below the folder of the data file and name it relative to that folder, or remove the
+    row.
     """
-    return Finding(
-        f"{path}, row {row}: image {_told(name)} {problem}",
-        at(path, row),
-        why="rows are data: they may only name files below the folder of their own file",
-        help="copy the picture below the folder of the data file, and name it relative to that",
-    )
-
-
-@diagnostic("RC863", "image-missing")
-def image_missing(path: str, row: int, name: str, problem: str) -> Finding:
-    """A row names an image that is not there or cannot be opened.
-
-    What it checks: every image, when the stage begins: it is a file, and we may read it.
-    Why it matters: leaving a picture out in silence changes the data set.
-    Example: `"images": ["moel.png"]`.
-    Use instead: the path relative to the folder of the data file, or remove the row.
-    """
-    return Finding(
-        f"{path}, row {row}: image {_told(name)}: {problem}",
-        at(path, row),
-        why="leaving a picture out in silence would change the data set",
-        help="give its path relative to the folder of the data file, or remove the row",
-    )
-
-
-@diagnostic("RC864", "image-too-large")
-def image_too_large(path: str, row: int, name: str, problem: str) -> Finding:
-    """An image has more bytes, pixels or frames than are decoded.
-
-    What it checks: 64 MiB a file, 64 million pixels (asked of the header, before anything is unpacked), one frame.
-    Why it matters: a small file may unpack to any size, and take the machine's memory with it.
-    Example: a compressed PNG of 60,000 x 60,000 pixels; an animation.
-    Use instead: a smaller copy; the frame that is meant.
-    """
-    return Finding(
-        f"{path}, row {row}: image {_told(name)} {problem}",
-        at(path, row),
-        why="a small file may unpack to any size, and take the machine's memory with it",
-        help="give a smaller copy, of one frame",
-    )
-
-
-@diagnostic("RC865", "broken-image")
-def broken_image(path: str, row: int, name: str, problem: str) -> Finding:
-    """A file that a row names as an image cannot be decoded.
-
-    What it checks: that the file is a whole PNG, JPEG, WebP, BMP or GIF.
-    Why it matters: half a picture, or a grey one, would be trained on as if it were the whole.
-    Example: a download that broke off; a text file called `mole.png`.
-    Use instead: the whole file, or remove the row.
-    """
-    return Finding(
-        f"{path}, row {row}: image {_told(name)} cannot be decoded: {problem}",
-        at(path, row),
-        why="half a picture, or a grey one, would be trained on as if it were the whole",
-        help="give the whole file, or remove the row",
-    )
+    return Finding(f"{path}, row {row}: image {_quoted(name)}: {problem}", file_span(path, row))
 
 
 @diagnostic("RC866", "image-count")
 def image_count(path: str, row: int, column: str, places: int, images: int) -> Finding:
-    """A conversation has places for another number of images than its row has.
+    """A conversation has another number of `{"type": "image"}` parts than its row has images.
 
-    What it checks: the parts `{"type": "image"}` of the messages against the images of the row. Where there is no such
-    part at all, images go before the text of the first message of the user.
-    Why it matters: from the first place that is missing on, every picture would stand for another.
+    What it checks: the parts against the images. A conversation without any such part gets its images before the text
+    of the first user message.
+    Why it matters: from the first missing part on, every image would stand for another.
     Example: two parts `{"type": "image"}`, and `"images": ["a.png"]`.
-    Use instead: one part for each image, in the same order.
+    How to fix: write one `{"type": "image"}` for each image, in the same order, or none at all.
     """
-    where = "there is no message of the user to put them in" if not places else f"its messages have places for {places}"
-    return Finding(
-        f"{path}, row {row}: `{column}` holds {images} image{'s' * (images != 1)}, and {where}",
-        at(path, row),
-        why="from the first place that is missing on, every picture would stand for another",
-        help='write one `{"type": "image"}` for each image, in order, or none at all',
-    )
+    where = f"its messages have places for {places}" if places else "there is no user message to put them in"
+    message = f"{path}, row {row}: `{column}` has {images} image{'s' * (images != 1)}, but {where}"
+    return Finding(message, file_span(path, row))
 
 
 @diagnostic("RC867", "image-column")
 def image_column(path: str, row: int, column: str, problem: str) -> Finding:
-    """The column of the images holds something else than paths.
+    """The image column of a row is not a path, a list of paths or null, or a row has both `images` and `image`.
 
-    What it checks: it is a path, a list of paths, or null; and a row has them in `images` or in `image`, not in both.
-    Why it matters: what is no path names no picture, and of two columns one would be ignored.
-    Example: `"images": 3`, `"images": [null]`, or the bytes of a picture inside a parquet file.
-    Use instead: `"images": ["a.png"]`; write embedded pictures to files beside the data.
+    Why it matters: only a path names an image, and one of two columns would be ignored.
+    Example: `"images": 3`, `"images": [null]`, or the bytes of an image inside a parquet file.
+    How to fix: give a path or a list of paths in one column, as in `"images": ["a.png"]`; write embedded images to
+    files.
     """
-    return Finding(
-        f"{path}, row {row}: `{column}` {problem}",
-        at(path, row),
-        why="what is no path names no picture, and of two columns one would be ignored",
-        help='give a path or a list of paths in one column: `["a.png"]`',
-    )
+    return Finding(f"{path}, row {row}: `{column}` {problem}", file_span(path, row))
 
 
 @diagnostic("RC868", "image-part")
 def image_part(path: str, row: int, where: str, problem: str) -> Finding:
-    """A message has a part that is neither text nor a place for an image, or an image where none can be.
+    """A part of a message is neither text nor an image, or is an image in a message of the assistant.
 
-    What it checks: parts are `{"type": "text", "text": …}` and `{"type": "image"}`; the assistant writes text alone.
-    Why it matters: what nobody reads would be left out in silence.
-    Example: `{"type": "image_url", "image_url": {"url": "https://…"}}`, or a picture in an answer.
-    Use instead: `{"type": "image"}`, and the path in the row's column `images`.
+    Why it matters: the part would silently be left out.
+    Example: `{"type": "image_url", "image_url": {"url": "https://…"}}`, or an image in an answer.
+    How to fix: write `{"type": "image"}` and name the file in the column `images`.
     """
-    return Finding(
-        f"{path}, row {row}: `{where}` {problem}",
-        at(path, row),
-        why="what nobody reads would be left out in silence",
-        help='write `{"type": "image"}` and name the file in the column `images`',
-    )
+    return Finding(f"{path}, row {row}: `{where}` {problem}", file_span(path, row))
 
 
 @diagnostic("RC869", "image-changed")
 def image_changed(path: str, row: int, name: str) -> Finding:
-    """An image is not what the policy saw before: when a recorded row was sampled, or when the stage began.
+    """An image differs from what the policy saw when the row was sampled, or when the stage started.
 
-    What it checks: rows of `STAGE.rollouts` record a hash of what the model saw; the file, processed again, has it.
-    Where a data set is larger than what is kept in memory, images are read again during a stage, with the same check.
-    Why it matters: an answer would be learnt from another picture, and tokens that stand for it would not fit.
-    Example: a picture that was replaced during a run; a later stage with another `policy.image.size`.
-    Use instead: the same pictures and the same `policy.image` in both stages; or sample again.
+    What it checks: rows of `STAGE.rollouts` record a hash of the processed image. Images that do not fit in memory are
+    read again during a stage, with the same check.
+    Why it matters: the file or `policy.image` was changed since, so that the answer would be trained with another
+    image.
+    Example: an image that was replaced during a run; a later stage with another `policy.image.size`.
+    How to fix: keep the images and `policy.image` as they were, or sample again.
     """
-    return Finding(
-        f"{path}, row {row}: image {_told(name)} is not what the policy saw before",
-        at(path, row),
-        why="its file changed since, or `policy.image` differs from that of the stage that sampled",
-        help="keep pictures and `policy.image` as they were, or sample again",
-    )
+    return Finding(f"{path}, row {row}: image {_quoted(name)} differs from what the policy saw", file_span(path, row))
 
 
-def _told(name: str) -> str:
+def _quoted(name: str) -> str:
     """Quote a name from a row, which may be of any length.
 
-    >>> _told("a" * 200)[-4:]
+    >>> _quoted("a" * 200)[-4:]
     'aa…`'
     """
-    shown = name if len(name) <= 100 else f"{name[:100]}…"
-    return f"`{shown}`"
+    return f"`{name if len(name) <= 100 else f'{name[:100]}…'}`"

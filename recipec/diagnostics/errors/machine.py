@@ -1,4 +1,4 @@
-"""What this version cannot run though the recipe is right: RC510."""
+"""Valid recipes that this version or machine cannot run: RC510 and RC511."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from recipec.diagnostics.model import Finding, Span, diagnostic
 
 @diagnostic("RC510", "engine-not-in-this-version")
 def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> Finding:
-    """A run is asked of an engine that this version does not have.
+    """A run needs an engine of `machine` that this version does not implement.
 
-    What it checks: the engines under `machine`, before a file is read or a model is loaded.
-    Why it matters: nothing would train or sample; the recipe itself is right, and `plan` counts with the engine.
+    Why it matters: the recipe is valid and can be planned, but nothing here would do the work.
     Example: `recipec run` of a recipe with `machine: {rollout: {type: vllm}}`.
-    Use instead: `--set machine.rollout.type=hf`, which learns the same on one device; or a later version.
+    How to fix: use the engine of this version, as in `--set machine.rollout.type=hf`: it gives the same results on one
+    device. Or use a later version.
     """
     return Finding(
         f"this version cannot run the engine `{name}`",
         spans,
-        why="the recipe is valid and can be planned; nothing here would do the work",
         help=f"`--set machine.{role}.type={here} --set machine.devices=1` runs it as far as one device's memory goes",
         path=f"machine.{role}",
     )
@@ -25,16 +24,11 @@ def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> 
 
 @diagnostic("RC511", "no-four-bit-weights-here")
 def no_four_bits(problem: str) -> Finding:
-    """Four-bit weights are asked for on a machine that cannot compute with them.
+    """A policy has four-bit weights, but there is no GPU or no bitsandbytes.
 
-    What it checks: a GPU and the package bitsandbytes, before the model is loaded.
-    Why it matters: their products have kernels for GPUs only; nothing here would train.
+    Why it matters: the recipe is valid, but kernels for four-bit weights exist for GPUs only.
     Example: `policy: {quantization: nf4}` on a laptop.
-    Use instead: `--set 'stages.NAME.policy.quantization=null'`, which trains the same adapters over full weights.
+    How to fix: run it on a GPU with bitsandbytes, or leave `policy.quantization` out: the same adapters are then
+    trained on full weights.
     """
-    return Finding(
-        f"policy.quantization is nf4, and {problem}",
-        why="the recipe is valid; this machine has nothing to compute four-bit weights with",
-        help="run it where a GPU and bitsandbytes are, or leave policy.quantization out",
-        path="policy.quantization",
-    )
+    return Finding(f"policy.quantization is nf4, but {problem}", path="policy.quantization")

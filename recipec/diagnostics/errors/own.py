@@ -1,4 +1,4 @@
-"""What can go wrong with running the user's own files: RC620 to RC629."""
+"""Permission to run the user's own files: RC620 and RC621."""
 
 from __future__ import annotations
 
@@ -9,29 +9,22 @@ from recipec.diagnostics.model import Finding, diagnostic
 
 @diagnostic("RC620", "code-not-allowed")
 def code_not_allowed(file: str, path: str) -> Finding:
-    """The recipe uses a Python file, and the command line does not allow it to be run.
+    """The recipe uses a Python file that the command line does not allow to run.
 
-    What it checks: every file under `use:` against `--use`.
-    Why it matters: a recipe is data; whoever runs it decides whether the code beside it may run.
-    Example: `recipec run recipe.yaml` where the recipe says `use: [./rewards.py]`.
-    Use instead: read the file, then `recipec run recipe.yaml --use ./rewards.py`.
+    Why it matters: a recipe is data. Whoever runs it decides whether the code that comes with it may run.
+    Example: `recipec run recipe.yaml` for a recipe with `use: [./rewards.py]`.
+    How to fix: read the file, then run `recipec run recipe.yaml --use ./rewards.py`.
     """
-    return Finding(
-        f"the recipe uses {file}, which the command line does not allow to run",
-        why="a recipe is data: code runs only when you say so",
-        help=f"read it, then add --use {path}",
-        path="use",
-    )
+    message = f"the recipe uses {file}, but the command line does not allow it to run"
+    return Finding(message, help=f"read it, then add --use {path}", path="use")
 
 
 @diagnostic("RC621", "allowed-not-used")
 def allowed_not_used(file: str, have: Iterable[str]) -> Finding:
     """The command line allows a file that the recipe does not use.
 
-    What it checks: every `--use` against the recipe's `use:`.
-    Why it matters: a typing error here would leave another file without permission, or run one in vain.
-    Example: `--use reward.py` where the recipe says `use: [./rewards.py]`.
-    Use instead: the path that the recipe names.
+    Why it matters: with a misspelt path, the file that was meant would not be allowed.
+    Example: `--use reward.py` for a recipe with `use: [./rewards.py]`.
+    How to fix: give the path as the recipe writes it.
     """
-    listed = ", ".join(have) or "no file"
-    return Finding(f"--use {file} is no file that the recipe uses", help=f"the recipe uses {listed}", path="use")
+    return Finding(f"the recipe does not use {file}", help=f"it uses {', '.join(have) or 'no file'}", path="use")

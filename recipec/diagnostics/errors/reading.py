@@ -1,395 +1,264 @@
-"""What can be wrong with the words of a recipe: RC130 to RC199.
-
-Each function builds the diagnostic of one mistake; ``reading/recipe.py`` finds them.
-"""
+"""Keys, values and components of a recipe: RC130 to RC151."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from recipec.diagnostics.model import Finding, Fix, Span, diagnostic
+from recipec.diagnostics.phrases import listed
 
 Spans = tuple[Span, ...]
-_READ = "every key is read by something: a key that nothing reads would leave a default in place without a word"
-
-
-def _listed(names: Sequence[str], most: int = 24) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @diagnostic("RC130", "unknown-key")
 def unknown_key(
     key: str, where: str, path: str, spans: Spans, keys: Sequence[str], advice: str = "", fix: Fix | None = None
 ) -> Finding:
-    """A key is not one that this place of the recipe knows.
+    """A key is not known at this place of the recipe.
 
-    What it checks: every key of every mapping of the file against the fields of what reads it.
-    Why it matters: a key that nothing reads leaves a default in place without a word, and the run is not the one meant.
+    Why it matters: a misspelt key would otherwise be ignored and the default used silently.
     Example: `loss: {type: clipped, epsilom: 0.2}`.
-    Use instead: the key suggested; the names of TRL, verl, axolotl and others are answered with ours.
+    How to fix: use one of the keys listed. Keys of TRL, verl, axolotl and other tools are answered with the one to use.
     """
-    allowed = f"keys known here: {_listed(keys)}" if keys else "no keys are known here"
-    return Finding(f"unknown key `{key}` in {where}", spans, _READ, advice or allowed, path, fix)
+    known = f"known keys: {listed(keys, 24)}" if keys else "no keys are known here"
+    return Finding(f"unknown key `{key}` in {where}", spans, help=advice or known, path=path, fix=fix)
 
 
 @diagnostic("RC131", "unknown-component")
 def unknown_component(
     name: str, slot: str, path: str, spans: Spans, names: Sequence[str], advice: str = "", fix: Fix | None = None
 ) -> Finding:
-    """The `type` of a component is not one that its slot knows.
+    """The `type` of a component is not one that fits its slot, neither built in nor from an installed plug-in.
 
-    What it checks: `type` against the components of the slot, ours and those of installed plug-ins.
     Why it matters: there is nothing to run, and no parameters to check.
     Example: `advantage: {credit: {type: group_relativ}}`.
-    Use instead: `recipec ls` prints every component of every slot.
+    How to fix: use one of the components listed; `recipec ls` prints those of every slot.
     """
-    return Finding(
-        f"unknown {slot} `{name}`",
-        spans,
-        f"nothing of that name fills the slot `{slot}`",
-        advice or f"the components of `{slot}` are {_listed(names)}",
-        path,
-        fix,
-    )
+    known = f"the components of `{slot}` are {listed(names, 24)}"
+    return Finding(f"unknown {slot} `{name}`", spans, help=advice or known, path=path, fix=fix)
 
 
 @diagnostic("RC132", "bad-value")
 def bad_value(
     key: str, shown: str, expected: str, path: str, spans: Spans, advice: str = "", fix: Fix | None = None
 ) -> Finding:
-    """A value is not what its key takes.
+    """A value has the wrong type, is out of bounds, or is not one of the choices.
 
-    What it checks: type, bounds and choice of every value. Text is never turned into a number, nor 1 into true.
-    Why it matters: a value of another kind was meant to say something that it does not say.
+    Why it matters: values are not converted. Text does not become a number, nor 1 true, because a guess could be wrong.
     Example: `learning_rate: "1e-5"` (text), `epsilon: 2`, `kl: k4`.
-    Use instead: what the message says; `recipec show COMPONENT` prints every parameter with its unit and default.
+    How to fix: give a value as the message describes it; `recipec show SLOT/COMPONENT` prints each parameter with its
+    unit and default.
     """
-    return Finding(f"`{key}` must be {expected}; it is {shown}", spans, "", advice, path, fix)
+    return Finding(f"`{key}` must be {expected}; it is {shown}", spans, help=advice, path=path, fix=fix)
 
 
 @diagnostic("RC133", "missing-key")
 def missing_key(key: str, where: str, path: str, spans: Spans, about: str) -> Finding:
-    """A key that must be given is not.
+    """A required key is missing.
 
-    What it checks: keys without a default.
-    Why it matters: there is no value that would be right for everyone.
+    Why it matters: the key has no default, because no value suits every recipe.
     Example: `reward: {form: {type: regex_format}}` without `pattern`.
-    Use instead: give the key that the message names.
+    How to fix: add the key.
     """
-    return Finding(
-        f"{where} needs `{key}`", spans, "it has no default: no value is right for everyone", f"`{key}`: {about}", path
-    )
+    return Finding(f"{where} needs `{key}`", spans, help=f"`{key}`: {about}", path=path)
 
 
 @diagnostic("RC134", "not-a-mapping")
 def not_a_mapping(where: str, shown: str, path: str, spans: Spans, advice: str = "", fix: Fix | None = None) -> Finding:
-    """A place that holds keys holds a single value or a list.
+    """A recipe, a section or a component is a single value, a list, or empty.
 
-    What it checks: that components and sections are mappings.
-    Why it matters: a bare name leaves no room for parameters, and a list no names by which one of them could be
-    changed.
-    Example: `attention: packed`.
-    Use instead: `attention: {type: packed}`.
+    Why it matters: settings are read by name. A bare value has no place for parameters, and another file or `--set`
+    could not change the items of a list.
+    Example: `attention: packed`; a file with comments only.
+    How to fix: write keys with values, for example `attention: {type: packed}`.
     """
-    return Finding(f"{where} must be a mapping of keys; it is {shown}", spans, "", advice, path, fix)
+    return Finding(f"{where} must be a mapping of keys; it is {shown}", spans, help=advice, path=path, fix=fix)
 
 
 @diagnostic("RC135", "slot-not-in-kind")
 def slot_not_in_kind(slot: str, kind: str, path: str, spans: Spans, kinds: Sequence[str]) -> Finding:
-    """A stage has a slot that its kind does not have.
+    """A stage has a slot that stages of its kind do not have.
 
-    What it checks: the slots of a stage against the table of slots of `rl`, `sft` and `dpo`.
-    Why it matters: nothing would read the slot.
+    Why it matters: the slot would be ignored.
     Example: an `sft` stage with `advantage`.
-    Use instead: drop the slot, or change the `kind` of the stage.
+    How to fix: remove the slot, or change the `kind` of the stage.
     """
-    return Finding(
-        f"a stage of kind `{kind}` has no `{slot}`",
-        spans,
-        f"nothing in a `{kind}` stage would read it",
-        f"drop it, or change `kind`: {_listed(kinds)} stages have `{slot}`",
-        path,
-    )
+    remedy = f"remove it, or change `kind`: {listed(kinds)} stages have `{slot}`"
+    return Finding(f"a stage of kind `{kind}` has no `{slot}`", spans, help=remedy, path=path)
 
 
 @diagnostic("RC136", "slot-missing")
 def slot_missing(slot: str, kind: str, path: str, spans: Spans, names: Sequence[str], *, levels: bool) -> Finding:
-    """A stage lacks a slot that its kind needs.
+    """A stage lacks a slot that stages of its kind need.
 
-    What it checks: the slots of a stage against the table of slots of `rl`, `sft` and `dpo`.
-    Why it matters: the stage could not run without it, and no default would be right for everyone.
+    Why it matters: the slot has no default, because no component suits every recipe.
     Example: an `rl` stage without `reward`.
-    Use instead: add the slot.
+    How to fix: add the slot.
     """
     form = f"{slot}: {{NAME: {{type: …}}}}" if levels else f"{slot}: {{type: …}}"
-    return Finding(
-        f"a stage of kind `{kind}` needs `{slot}`",
-        spans,
-        "there is no default for it that is right for everyone",
-        f"add `{form}` with one of {_listed(names)}",
-        path,
-    )
+    remedy = f"add `{form}` with one of {listed(names, 24)}"
+    return Finding(f"a stage of kind `{kind}` needs `{slot}`", spans, help=remedy, path=path)
 
 
 @diagnostic("RC137", "wrong-count")
 def wrong_count(key: str, kind: str, path: str, spans: Spans, instead: str, fix: Fix | None = None) -> Finding:
-    """A budget counts in a unit that the kind of its stage does not have.
+    """A budget counts in a unit that stages of this kind do not use: `rl` counts prompts, `sft` rows, `dpo` pairs.
 
-    What it checks: `prompts_per_…` stands in `rl` stages, `rows_per_step` in `sft`, `pairs_per_step` in `dpo`.
-    Why it matters: a prompt of an `rl` stage becomes many rows and a pair is two; a count in the wrong unit is a batch
-    of another size.
+    Why it matters: the batch would have another size: a prompt gives many rows in `rl`, and a pair is two rows.
     Example: `rows_per_step: 8` in an `rl` stage.
-    Use instead: the count that the message names.
+    How to fix: use the count of the stage's kind.
     """
-    return Finding(
-        f"`{key}` does not count what a stage of kind `{kind}` works through",
-        spans,
-        "prompts, rows and pairs are different units: one prompt becomes many rows in rl, and a pair is two rows",
-        f"use `{instead}`",
-        path,
-        fix,
-    )
+    return Finding(f"a stage of kind `{kind}` has no `{key}`", spans, help=f"use `{instead}`", path=path, fix=fix)
 
 
-@diagnostic("RC138", "how-long")
-def how_long(path: str, spans: Spans, *, both: bool) -> Finding:
-    """A budget says its length twice, or not at all.
+@diagnostic("RC138", "ambiguous-budget")
+def ambiguous_budget(keys: Sequence[str], among: Sequence[str], path: str, spans: Spans) -> Finding:
+    """A budget gives its length twice or not at all, or gives the size of a minibatch twice.
 
-    What it checks: exactly one of `steps` and `epochs`.
-    Why it matters: two lengths contradict each other; none would never end.
+    What it checks: exactly one of `steps` and `epochs`; at most one of `updates_per_step`, `prompts_per_update` and
+    `rows_per_update`.
+    Why it matters: two of them contradict each other; without a length the stage would never end.
     Example: `budget: {steps: 100, epochs: 2, rows_per_step: 8}`.
-    Use instead: one of the two.
+    How to fix: keep one of them.
     """
-    if both:
-        return Finding(
-            "the budget has both `steps` and `epochs`", spans, "they contradict each other", "keep one", path
-        )
-    return Finding(
-        "the budget has neither `steps` nor `epochs`", spans, "the stage would not know when to end", "give one", path
-    )
-
-
-@diagnostic("RC139", "how-many-updates")
-def how_many_updates(keys: Sequence[str], path: str, spans: Spans) -> Finding:
-    """A budget says in more than one way how a step is cut into updates.
-
-    What it checks: at most one of `updates_per_step`, `prompts_per_update` and `rows_per_update`.
-    Why it matters: each of them decides the size of a minibatch.
-    Example: `budget: {steps: 9, prompts_per_step: 8, updates_per_step: 2, rows_per_update: 16}`.
-    Use instead: one of them.
-    """
-    return Finding(
-        f"the budget cuts a step into updates in {len(keys)} ways: {_listed(keys)}",
-        spans,
-        "each of them decides the size of a minibatch",
-        "keep one",
-        path,
-    )
+    if not keys:
+        return Finding(f"the budget needs one of {listed(among)}", spans, help="give one of them", path=path)
+    return Finding(f"the budget can have only one of {listed(keys)}", spans, path=path)
 
 
 @diagnostic("RC140", "bad-name")
 def bad_name(name: str, what: str, path: str, spans: Spans, advice: str, fix: Fix | None = None) -> Finding:
     """A stage, a level or an evaluation has a name that cannot be used.
 
-    What it checks: names begin with a small letter and go on with small letters, digits and `_`; a stage is not
-    called `scratch`, which `from` understands otherwise.
-    Why it matters: names become folders, metrics and parts of `STAGE.rollouts`.
+    Why it matters: names become folders, metrics and parts of `STAGE.rollouts`; `scratch` has another meaning in
+    `from`.
     Example: `stages: {Explore-1: …}`.
-    Use instead: `explore_1`.
+    How to fix: start with a lower-case letter, followed by lower-case letters, digits and `_`.
     """
-    return Finding(
-        f"`{name}` cannot be the name of {what}",
-        spans,
-        "names become folders, metrics and parts of `STAGE.rollouts`",
-        advice,
-        path,
-        fix,
-    )
+    return Finding(f"`{name}` cannot be the name of {what}", spans, help=advice, path=path, fix=fix)
 
 
 @diagnostic("RC141", "format-version")
 def format_version(shown: str, path: str, spans: Spans, fix: Fix | None = None) -> Finding:
-    """A recipe does not say the version of its format, or one that is not known.
+    """The key `recipec`, the version of the recipe format, is missing or unknown.
 
-    What it checks: the key `recipec`.
-    Why it matters: a later version may read the same words otherwise; the number says which reading was meant.
+    Why it matters: a later version may give the same keys another meaning.
     Example: a file that begins with `name:`.
-    Use instead: `recipec: 1` as the first line.
+    How to fix: write `recipec: 1` as the first line.
     """
-    known = f"the format version must be the number 1; it is {shown}"
-    message = known if shown else "the recipe does not say its format version"
-    why = "a later version may read the same words otherwise; the number says which reading is meant"
-    return Finding(message, spans, why, "write `recipec: 1` as the first line", path, fix)
+    message = f"the format version must be the number 1; it is {shown}" if shown else "the format version is missing"
+    return Finding(message, spans, path=path, fix=fix)
 
 
 @diagnostic("RC142", "format-first", "warning")
 def format_first(path: str, spans: Spans) -> Finding:
-    """The format version is not the first key of its file.
+    """The format version `recipec: 1` is not the first key of its file.
 
-    What it checks: that `recipec: 1` stands before every other key.
-    Why it matters: people and tools that meet the file should know at its first line what it is.
+    Why it matters: people and tools recognise a recipe by its first line.
     Example: `name: a` and then `recipec: 1`.
-    Use instead: move the line to the top.
+    How to fix: move it to the top of the file.
     """
-    return Finding(
-        "`recipec` is not the first key",
-        spans,
-        "people and tools should know at the first line how to read the rest",
-        "move it to the top of the file",
-        path,
-    )
+    return Finding("`recipec` is not the first key", spans, path=path)
 
 
 @diagnostic("RC143", "unread-variable")
 def unread_variable(name: str, path: str, spans: Spans, advice: str = "") -> Finding:
-    """A variable is defined and nothing refers to it.
+    """A variable under `vars` is defined, but no `${vars.…}` refers to it.
 
-    What it checks: every key below `vars` against the `${vars.…}` of the recipe.
-    Why it matters: changing it would change nothing, though it looks as if it did.
+    Why it matters: changing the variable would have no effect.
     Example: `vars: {lr: 1.0e-5}` without any `${vars.lr}`.
-    Use instead: refer to it, or remove it.
+    How to fix: refer to it, or remove it.
     """
-    return Finding(
-        f"nothing refers to the variable `{name}`",
-        spans,
-        "changing it would change nothing, though it looks as if it did",
-        advice or f"write `${{vars.{name}}}` where it is meant, or remove it",
-        path,
-    )
+    remedy = advice or f"write `${{vars.{name}}}` where it is meant, or remove it"
+    return Finding(f"nothing refers to the variable `{name}`", spans, help=remedy, path=path)
 
 
 @diagnostic("RC144", "unknown-signal")
 def unknown_signal(name: str, key: str, path: str, spans: Spans, advice: str, fix: Fix | None = None) -> Finding:
     """A parameter names a signal that does not exist.
 
-    What it checks: parameters that name a column (`group`, `value`, `ratio_to`) or an artifact (`rollouts`).
-    Why it matters: no component provides it, whatever the recipe.
+    Why it matters: no component provides the signal.
     Example: `group: by_prompts_R`.
-    Use instead: the name suggested; `recipec show signals` prints the table.
+    How to fix: use a signal of the table that `recipec ls signals` prints.
     """
-    return Finding(
-        f"`{key}` names `{name}`, which is no signal", spans, "no component can provide it", advice, path, fix
-    )
+    return Finding(f"`{key}` names `{name}`, which is not a signal", spans, help=advice, path=path, fix=fix)
 
 
 @diagnostic("RC145", "own-file")
 def own_file(shown: str, path: str, spans: Spans) -> Finding:
-    """An entry of `use` is not the name of a Python file beside the recipe.
+    """An entry of `use` is not a relative path that ends in `.py`.
 
-    What it checks: entries of `use` are relative paths that end in `.py`.
-    Why it matters: `use` names files with the user's own functions, which travel with the recipe; installed packages
-    bring components through entry points instead.
+    Why it matters: `use` lists files with your own functions, which are part of the recipe. Installed packages provide
+    components through entry points instead.
     Example: `use: [my_package.rewards]`.
-    Use instead: `use: [./rewards.py]`.
+    How to fix: give the path of a Python file next to the recipe, such as `./rewards.py`.
     """
-    return Finding(
-        f"`use` names {shown}, which is not a Python file beside the recipe",
-        spans,
-        "`use` lists files with your own functions; they are read, and run only when you allow it with --use",
-        "give a relative path that ends in .py, such as `./rewards.py`",
-        path,
-    )
-
-
-@diagnostic("RC146", "bad-allow")
-def bad_allow(code: str, path: str, spans: Spans, problem: str, advice: str) -> Finding:
-    """An entry of `allow` has no reason, or names no code.
-
-    What it checks: `allow` maps the code of a warning to a reason.
-    Why it matters: whoever reads the recipe next should know why a warning was meant; errors cannot be allowed away.
-    Example: `allow: {RC405: ""}`.
-    Use instead: `allow: {RC405: "published with top_p 0.95"}`.
-    """
-    return Finding(
-        f"`allow` cannot take `{code}`: {problem}",
-        spans,
-        "an allowed warning is a decision, and the next reader needs its reason",
-        advice,
-        path,
-    )
+    return Finding(f"`use` names {shown}, which is not a Python file next to the recipe", spans, path=path)
 
 
 @diagnostic("RC147", "no-stages")
 def no_stages(path: str, spans: Spans, *, fragment: bool = False) -> Finding:
-    """A recipe has an empty `stages`, or none where it is to be planned, compiled, run or asked for credit.
+    """A recipe has empty `stages`, or a fragment, a file without `stages`, is used as a recipe.
 
-    What it checks: at least one stage.
-    Why it matters: there is nothing to do. (A file without the key is a fragment, which others extend.)
+    Why it matters: there is nothing to run.
     Example: `stages: {}`.
-    Use instead: at least one stage, or no `stages` at all for a fragment.
+    How to fix: add a stage, as in `stages: {learn: {kind: sft, …}}`.
     """
-    return Finding(
-        "this is a fragment, not a recipe: it has no `stages`" if fragment else "the recipe has no stages",
-        spans,
-        "there is nothing to do",
-        "give the recipe that extends it" if fragment else "add one, as `stages: {learn: {kind: sft, …}}`",
-        path,
-    )
+    if fragment:
+        message = "this is a fragment, not a recipe: it has no `stages`"
+        return Finding(message, spans, help="give a recipe that extends it", path=path)
+    return Finding("the recipe has no stages", spans, path=path)
 
 
 @diagnostic("RC148", "no-origin")
 def no_origin(stage: str, path: str, spans: Spans, earlier: Sequence[str]) -> Finding:
     """A stage does not say which weights it starts from.
 
-    What it checks: every stage has `from`.
-    Why it matters: the stage before is often, but not always, what is meant, and the wrong guess trains for hours.
+    Why it matters: a wrong guess, such as the stage before, would be noticed only after hours of training.
     Example: a second stage without `from`.
-    Use instead: the name of an earlier stage, a directory (`./…`), `org/name`, `package:…` or `scratch`.
+    How to fix: add `from:` with an earlier stage, a directory (`./…`), `org/name` of the hub, `package:…` or `scratch`.
     """
-    stages = f"an earlier stage ({_listed(earlier)}), " if earlier else ""
-    return Finding(
-        f"stage `{stage}` does not say `from` which weights it starts",
-        spans,
-        "it is never guessed: a wrong guess is found out after hours",
-        f"add `from:` with {stages}a directory (`./…`), `org/name` of the hub, `package:…` or `scratch`",
-        path,
-    )
+    others = "a directory (`./…`), `org/name` of the hub, `package:…` or `scratch`"
+    stages = f"an earlier stage ({listed(earlier)}), " if earlier else ""
+    message = f"stage `{stage}` needs `from`, the weights it starts from"
+    return Finding(message, spans, help=f"add `from:` with {stages}{others}", path=path)
 
 
 @diagnostic("RC149", "unnamed-level")
 def unnamed_level(slot: str, name: str, path: str, spans: Spans) -> Finding:
-    """A slot of named levels holds one component without a name.
+    """A `reward` or an `advantage` is one component without a name.
 
-    What it checks: `reward` and `advantage` map names to components, and the components add.
-    Why it matters: the name is in the metrics, and is how one level can be changed or removed by another file.
+    Why it matters: these slots map names to components, and add their results. The name appears in the metrics, and
+    another file uses it to change or remove the level.
     Example: `reward: {type: verifier}`.
-    Use instead: `reward: {answer: {type: verifier}}`.
+    How to fix: give it a name, as in `reward: {answer: {type: verifier}}`.
     """
     return Finding(
-        f"`{slot}` holds named levels, and this `{name or 'component'}` has no name",
+        f"`{slot}` holds named levels, but this `{name or 'component'}` has no name",
         spans,
-        "levels add; each name is in the metrics, and is how a level is changed or removed by another file",
-        f"give it a name of your choice: `{slot}: {{NAME: {{type: {name or '…'}, …}}}}`",
-        path,
+        help=f"give it a name of your choice: `{slot}: {{NAME: {{type: {name or '…'}, …}}}}`",
+        path=path,
     )
 
 
 @diagnostic("RC150", "keys-disagree")
 def keys_disagree(where: str, problem: str, path: str, spans: Spans) -> Finding:
-    """Keys of one component, each fine by itself, do not go together.
+    """Keys of one component are valid each, but not together.
 
-    What it checks: what a component says of its keys together, such as exactly one of `path` and `hub`.
-    Why it matters: the component could not tell which of them is meant.
+    Why it matters: it is not clear which of them is meant.
     Example: `data: {type: file, path: a.jsonl, hub: org/name}`.
-    Use instead: what the message says.
+    How to fix: keep the combination that the message asks for.
     """
-    return Finding(f"{where}: {problem}", spans, "its keys do not go together", "", path)
+    return Finding(f"{where}: {problem}", spans, path=path)
 
 
 @diagnostic("RC151", "broken-plug-in")
 def broken_plugin(slot: str, name: str, problem: str, path: str, spans: Spans) -> Finding:
-    """An installed package offers the component that a recipe names, and cannot be imported.
+    """An installed package registers the component that the recipe names, but cannot be imported.
 
-    What it checks: the entry point in the group `recipec.components`.
-    Why it matters: without the component's declaration nothing about it can be checked.
+    Why it matters: nothing about the component can be checked without its declaration.
     Example: a package that was built for another version.
-    Use instead: repair or remove the package; recipes that do not name its components never import it.
+    How to fix: repair or remove the package. Recipes that do not use its components never import it.
     """
-    return Finding(
-        f"{slot} `{name}` comes from an installed package that cannot be imported: {problem}",
-        spans,
-        "without the component's declaration nothing about it can be checked",
-        "repair or remove the package",
-        path,
-    )
+    message = f"{slot} `{name}` comes from an installed package that cannot be imported: {problem}"
+    return Finding(message, spans, path=path)

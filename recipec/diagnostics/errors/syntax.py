@@ -1,14 +1,14 @@
-"""The errors of YAML itself, in plain words: RC105."""
+"""YAML syntax errors in plain words: RC105."""
 
 from __future__ import annotations
 
 from recipec.diagnostics.model import Finding, Span, diagnostic
 
 _WORDS = (
-    # what the library says -> what is wrong, what to do
+    # the library's message, what is wrong, what to do
     (
         "mapping values are not allowed",
-        "a `: ` stands where no key can have a value",
+        "a `: ` is at a place where no key can have a value",
         "put text that contains `: ` in quotes, or check the colon of the line above and the indentation of this one",
     ),
     ("did not find expected ',' or '}'", "a `{` is not closed, or a comma is missing", "add the comma or the `}`"),
@@ -32,7 +32,7 @@ _WORDS = (
     ),
     (
         "invalid Unicode character escape",
-        "this backslash escape is no character",
+        "this backslash escape is not a character",
         "use single quotes for text with backslashes, or double the backslash",
     ),
     (
@@ -42,7 +42,7 @@ _WORDS = (
     ),
     (
         "could not find expected ':'",
-        "this line has no `: `, so it is no key with a value",
+        "this line has no `: `, so it is not a key with a value",
         "write `key: value` with a space after the colon; indent the lines of a long text, or use `|`",
     ),
     (
@@ -55,7 +55,7 @@ _WORDS = (
         "this `%YAML` directive names a version that is not 1.x",
         "remove the directive; recipes are YAML 1.2",
     ),
-    ("document separator", "`---` stands inside a quoted text", "close the quotes before it"),
+    ("document separator", "`---` is inside a quoted text", "close the quotes before it"),
     ("end of stream", "the file ends inside this text", "close its quotes"),
     ("expected comment or line break", "nothing can follow `|` or `>` on its line", "start the text on the next line"),
     ("chomping or indentation", "nothing can follow `|` or `>` on its line", "start the text on the next line"),
@@ -84,7 +84,7 @@ _CLOSING = "}]"
 
 
 def in_plain_words(problem: str, character: str, before: str = "") -> tuple[str, str]:
-    """Return what is wrong and what to do, from the library's words and the characters where it stopped.
+    """Return what is wrong and what to do, from the library's message and the characters where it stopped.
 
     >>> in_plain_words("found character that cannot start any token", "@")[0]
     'text cannot start with `@`'
@@ -107,16 +107,15 @@ def in_plain_words(problem: str, character: str, before: str = "") -> tuple[str,
 def syntax_error(
     place: Span, started: Span | None, problem: str, around: tuple[str, str], chain: tuple[Span, ...]
 ) -> Finding:
-    """The text is not YAML.
+    """The text is not valid YAML.
 
-    What it checks: the syntax of the file.
-    Why it matters: reading stops at the first place that cannot be understood; what comes after it was not checked.
-    Example: `title: GRPO: the paper` (a second `: ` without quotes), a tab as indentation, a bracket never closed.
-    Use instead: quotes around text with `: `, ` #` or a leading special character; spaces; balanced brackets.
+    Why it matters: reading stopped at this place; what comes after it was not checked.
+    Example: `title: GRPO: the paper` (a second `: ` without quotes), a tab as indentation, a bracket that is never
+    closed.
+    How to fix: quote text that contains `: ` or ` #` or starts with a special character, indent with spaces, and close
+    every bracket.
     References: YAML 1.2.2.
     """
-    message, instead = in_plain_words(problem, around[1], around[0])
+    message, remedy = in_plain_words(problem, around[1], around[0])
     spans = (place, started.labelled("it started here")) if started and started != place else (place,)
-    return Finding(
-        message, (*spans, *chain), why="reading stopped here; what comes after was not checked", help=instead
-    )
+    return Finding(message, (*spans, *chain), help=remedy)

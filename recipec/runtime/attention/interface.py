@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import recurrent_layers
 from recipec.runtime.attention.kernels import flash, flash_merge, flex, reference, varlen

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import sharing as errors
+from recipec.diagnostics.errors import attention as errors
+from recipec.diagnostics.errors.credit import which_stage
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.runtime.attention.microbatch_packing import pack
@@ -51,7 +52,7 @@ def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, lis
     shuffles rows.  As in a run, the last token of a row is not read, since it predicts nothing.
 
     Raises:
-        RecipeError: RC845, rows cannot be read; RC846, the stage is not clear; RC768, a row is over the budget.
+        RecipeError: RC845, rows cannot be read; RC798, the stage is not clear; RC768, a row is over the budget.
     """
     rows, pairs = read(path)
     stage = _stage(graph, name, pairs=pairs)
@@ -64,7 +65,7 @@ def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, lis
 def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
     names = [stage.name for stage in graph.stages if stage.kind == ("dpo" if pairs else "rl")]
     if (name is None and len(names) != 1) or (name is not None and name not in names):
-        raise RecipeError(errors.which_stage(name, names, "pairs" if pairs else "sampled rows"))
+        raise RecipeError(which_stage(name, names, f"stage that trains on {'pairs' if pairs else 'sampled rows'}"))
     return graph.stage(name or names[0])
 
 

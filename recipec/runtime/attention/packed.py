@@ -14,7 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from recipec.component import Component
-from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.model.logprob_head import TargetHiddenStates
@@ -164,14 +164,14 @@ class PackedAttention(Attention):
         """Take the model over, after it has shown on a few tokens that it keeps rows apart.
 
         Raises:
-            RecipeError: RC731, it does not.
+            RecipeError: RC830, it does not.
         """
         model = policy.model
         before = model.config._attn_implementation  # noqa: SLF001 - the library has no getter
         problem = _objection(self, policy)
         if problem:
             model.set_attn_implementation(before)
-            raise RecipeError(errors.unsupported("packed", str(model.config.model_type), problem))
+            raise RecipeError(errors.not_certified("packed", str(model.config.model_type), problem))
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor

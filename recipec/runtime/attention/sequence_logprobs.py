@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recipec.component import find_component
-from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import pad_rows
@@ -72,7 +72,7 @@ def sequence_logprobs(
         temperature: Divides the logits.
 
     Raises:
-        RecipeError: RC835, a sequence is none of the model's; RC830, RC731 or RC602, the model cannot be computed so.
+        RecipeError: RC835, a sequence is none of the model's; RC830 or RC602, the model cannot be computed so.
     """
     inner: Any = model
     if hasattr(model, "get_base_model"):  # peft's wrapper, whose adapters are layers of the model itself

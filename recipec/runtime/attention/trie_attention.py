@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recipec.component import Component
-from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import interface, prefix_tree
 from recipec.runtime.attention.certification.cache import certificate

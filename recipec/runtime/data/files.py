@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.errors.model import no_hub
 from recipec.diagnostics.model import RecipeError
 
 LINES = (".jsonl", ".ndjson", ".json")
@@ -146,7 +147,7 @@ def hub_folder(name: str) -> Path:
     Only data files are fetched; a dataset's own loading script is never run.
 
     Raises:
-        RecipeError: RC709, the hub cannot be reached and the cache does not have it; RC716.
+        RecipeError: RC726, the hub cannot be reached and the cache does not have it; RC716.
     """
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub datasets need it
@@ -159,6 +160,6 @@ def hub_folder(name: str) -> Path:
     except (OSError, ValueError) as error:
         # every error of the hub's client is one of these two
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RecipeError(errors.hub_unavailable(name, problem)) from None
+        raise RecipeError(no_hub(name, problem)) from None
     root = Path(folder)
     return root / "data" if (root / "data").is_dir() else root

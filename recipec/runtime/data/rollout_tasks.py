@@ -65,7 +65,7 @@ def as_task(row: RolloutRow, root: Path, policy: Policy) -> Task:
     """Return the task of a sampled row, with the images that the policy saw then.
 
     Raises:
-        RecipeError: RC861 to RC865, RC869.
+        RecipeError: RC861, RC862, RC869.
     """
     return Task(row.prompt_id, row.prompt, row.prompt_ids, row.columns, images=_seen(row, root, policy))
 
@@ -74,7 +74,7 @@ def as_example(row: RolloutRow, root: Path, policy: Policy) -> Example:
     """Return a sampled row as an example with exactly its ids, and the images that the policy saw then.
 
     Raises:
-        RecipeError: RC861 to RC865, RC869.
+        RecipeError: RC861, RC862, RC869.
     """
     ids, start = (*row.prompt_ids, *row.ids), len(row.prompt_ids)
     return Example(row.prompt_id, ids, ((False,) * start) + row.trained, _seen(row, root, policy))

@@ -136,7 +136,7 @@ class Source(Part, ABC):
             truncatable = self.kind == "sft"
             if limit is not None and length > limit:
                 raise RecipeError(errors.overlong_row(file, number, length, limit, truncatable=truncatable))
-            raise RecipeError(errors.row_over_positions(file, number, length, room, truncatable=truncatable))
+            raise RecipeError(errors.overlong_row(file, number, length, room, truncatable=truncatable, model=True))
         self.left_out += 1
         return None
 
@@ -233,7 +233,7 @@ class File(Source):
             raise RecipeError(image_errors.images_unseen(row.file, row.number, column, who))
         if self.spec.hub is not None:
             problem = "images of the hub are not fetched: download the data set into a folder, and name that"
-            raise RecipeError(image_errors.image_missing(row.file, row.number, path, problem))
+            raise RecipeError(image_errors.bad_image(row.file, row.number, path, problem))
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
@@ -250,7 +250,7 @@ class File(Source):
     def _need(self, row: Row, param: str) -> str:
         name: str = getattr(self.spec.columns, param)
         if name not in row.columns:
-            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, param))
+            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, f"data.columns.{param}"))
         return name
 
     def _prompt(self, row: Row, rendered: str | None) -> Text:

@@ -65,4 +65,4 @@ def _refusal(spec: specs.Gymnasium, problem: HandlerError) -> Diagnostic:
         return errors.unknown_gymnasium(spec.id, problem.message)
     if problem.error in {"ModuleNotFoundError", "ImportError"} and "gymnasium" in problem.message:
         return data_errors.package_missing("gymnasium", "envs", "environment `gymnasium`")
-    return errors.environment_broken(spec.id, problem.error, problem.message)
+    return errors.environment_broken(spec.id, f"{problem.error}: {problem.message}".rstrip(": "))

@@ -91,7 +91,7 @@ class SearchQa(Environment):
         """Look at the corpus; a service is asked elsewhere.
 
         Raises:
-            RecipeError: RC700, RC800, RC801.
+            RecipeError: RC700, RC702, RC800.
         """
         if spec.retriever.type == "sqlite":
             glance(corpus_of(spec.retriever, root))

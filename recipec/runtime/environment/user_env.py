@@ -20,7 +20,7 @@ class UserEnvironment(WorkerEnv):
     What the class raises ends the episode, with the file and the line in its error.
 
     Raises:
-        RecipeError: RC813, no file that the command line allowed has the class, or it does not load.
+        RecipeError: RC810, no file that the command line allowed has the class, or it does not load.
     """
 
     handler = "recipec.runtime.environment.user_env_worker:serve"
@@ -36,4 +36,4 @@ class UserEnvironment(WorkerEnv):
 
     def declined(self, problem: HandlerError) -> Diagnostic:
         """Say what is wrong with the class, with its file and line."""
-        return errors.world_class(self.own.name, str(problem))
+        return errors.environment_broken(self.own.name, str(problem))

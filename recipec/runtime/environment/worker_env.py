@@ -139,7 +139,7 @@ class WorkerEnv(Environment):
 
     def declined(self, problem: HandlerError) -> Diagnostic:
         """What is told the user when the handler refuses its argument."""
-        return errors.environment_broken(self.spec.type, problem.error, problem.message)
+        return errors.environment_broken(self.spec.type, f"{problem.error}: {problem.message}".rstrip(": "))
 
     def notice(self) -> str:
         """What a turn without an action is answered with."""

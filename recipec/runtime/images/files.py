@@ -6,30 +6,22 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from recipec.diagnostics.errors import images as errors
-from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.diagnostics.model import RecipeError
 
 MOST_BYTES = 64 << 20
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|data:|[a-z]:[\\/]", re.IGNORECASE)
-Told = Callable[[str, int, str, str], Diagnostic]
 
 
 class ImageError(Exception):
-    """An image that cannot be had; ``refused`` says it of a row."""
-
-    def __init__(self, fault: Told, problem: str) -> None:
-        """Keep the fault, and its words."""
-        super().__init__(problem)
-        self.fault = fault
-        self.problem = problem
+    """An image cannot be used; the text of the exception is the problem."""
 
     def refused(self, file: str, row: int, name: str) -> RecipeError:
-        """Say that the image ``name`` of a row cannot be had."""
-        return RecipeError(self.fault(file, row, name, self.problem))
+        """Return the error of the image ``name`` of a row."""
+        return RecipeError(errors.bad_image(file, row, name, str(self)))
 
 
 def read_within(folder: Path, name: str) -> bytes:
@@ -42,7 +34,7 @@ def read_within(folder: Path, name: str) -> bytes:
         with open_within(folder, name) as stream:
             return stream.read(MOST_BYTES)
     except OSError as error:
-        raise ImageError(errors.image_missing, os.strerror(error.errno or 0)) from None
+        raise ImageError(os.strerror(error.errno or 0)) from None
 
 
 def open_within(folder: Path, name: str) -> BinaryIO:
@@ -67,7 +59,7 @@ def open_within(folder: Path, name: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no file has such a name"
         missing = isinstance(error, FileNotFoundError)
-        raise ImageError(errors.image_missing, "there is no such file" if missing else problem) from None
+        raise ImageError("there is no such file" if missing else problem) from None
 
 
 def _steps(name: str) -> list[str]:
@@ -75,17 +67,17 @@ def _steps(name: str) -> list[str]:
     steps = [step for step in name.split("/") if step not in {"", "."}]
     problem = ""
     if _ELSEWHERE.match(name):
-        problem = "is an address, and nothing is fetched"
+        problem = "it is an address, and nothing is fetched"
     elif name.startswith(("/", "~", "\\")):
-        problem = "is an absolute path"
+        problem = "it is an absolute path"
     elif "\\" in name:
-        problem = "has a backslash; folders are parted by `/`"
+        problem = "it has a backslash; folders are separated by `/`"
     elif ".." in steps:
-        problem = "leads out of the folder of the data, by `..`"
+        problem = "it leads out of the folder of the data, by `..`"
     elif not steps or "\0" in name:
-        problem = "is no path"
+        problem = "it is not a path"
     if problem:
-        raise ImageError(errors.image_outside, problem)
+        raise ImageError(problem)
     return steps
 
 
@@ -96,7 +88,7 @@ def _enter(folder: int, step: str, kind: int) -> int:
     except OSError as error:
         link = error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}
         if link and stat.S_ISLNK(os.stat(step, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise ImageError(errors.image_outside, f"goes through the symbolic link `{step}`") from None
+            raise ImageError(f"it goes through the symbolic link `{step}`") from None
         raise
 
 
@@ -107,5 +99,5 @@ def _bounded(handle: int) -> BinaryIO:
         return os.fdopen(handle, "rb")
     os.close(handle)
     if not stat.S_ISREG(about.st_mode):
-        raise ImageError(errors.image_missing, "it is not a file")
-    raise ImageError(errors.image_too_large, f"has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")
+        raise ImageError("it is not a file")
+    raise ImageError(f"it has {about.st_size:,} bytes; at most {MOST_BYTES:,} are read")

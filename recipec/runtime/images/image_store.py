@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import images as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError, read_within
 from recipec.runtime.images.picture import Picture
@@ -62,7 +62,7 @@ class ImageStore:
         """Return the image that a row names, ``shown`` in messages and recorded with what is sampled.
 
         Raises:
-            RecipeError: RC862 to RC865, with file and row; RC716, Pillow is not installed.
+            RecipeError: RC862, with file and row; RC716, Pillow is not installed.
         """
         found = self._by_path.get((folder, name))
         if found is None:
@@ -73,7 +73,7 @@ class ImageStore:
         """Return the image of a recorded row, which must be what was seen then.
 
         Raises:
-            RecipeError: RC862 to RC865, RC869.
+            RecipeError: RC862, RC869.
         """
         whole = root / path
         found = self.picture(whole.parent, whole.name, path, file, row)
@@ -102,7 +102,7 @@ class ImageStore:
         try:
             found: Picture = self.policy.picture(image, shown)
         except RecipeError as refused:
-            here = data_errors.at(file, row)
+            here = file_span(file, row)
             raise RecipeError(*(replace(said, spans=(*said.spans, *here)) for said in refused.diagnostics)) from None
         return found
 
@@ -151,7 +151,7 @@ def decode(data: bytes) -> Decoded:
     except ImportError:
         raise RecipeError(data_errors.package_missing("pillow", "vision", "reading images")) from None
     if not data:
-        raise ImageError(errors.broken_image, "the file is empty")
+        raise ImageError("the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -163,30 +163,28 @@ def decode(data: bytes) -> Decoded:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        problem = f"has more than {MOST_PIXELS:,} pixels"
-        raise ImageError(errors.image_too_large, problem) from None
+        raise ImageError(f"it has more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise ImageError(errors.broken_image, f"it is none of {', '.join(FORMATS)}") from None
+        raise ImageError(f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - decoders of broken files raise whatever they meet
         problem = (str(error) or type(error).__name__).splitlines()[0]
-        raise ImageError(errors.broken_image, problem) from None
+        raise ImageError(f"it cannot be decoded: {problem}") from None
 
 
 def _bound(image: Decoded) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
-        problem = f"has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded"
-        raise ImageError(errors.image_too_large, problem)
+        raise ImageError(f"it has {width} x {height} pixels; at most {MOST_PIXELS:,} are decoded")
     # the further frames of a camera's JPEG are its preview and depth
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ImageError(errors.image_too_large, "has several frames")
+        raise ImageError("it has several frames")
 
 
 def _rgb(image: Decoded) -> Decoded:
     from recipec.runtime.images.fit import opaque  # noqa: PLC0415 - Pillow is there by now
 
     if image.mode in {"I", "F"}:
-        raise ImageError(errors.broken_image, f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
+        raise ImageError(f"its pixels are 32-bit numbers (mode {image.mode}); give 8 or 16 bits")
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value / 257).convert("L")
     return opaque(image)

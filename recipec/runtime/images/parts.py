@@ -31,7 +31,8 @@ def image_names(row: Row, column: str) -> tuple[str, list[str]]:
     name = OTHER if column == DEFAULT and DEFAULT not in row.columns else column
     if name not in row.columns:
         if column != DEFAULT:
-            raise RecipeError(data_errors.missing_column(row.file, row.number, column, row.columns, "images"))
+            key = "data.columns.images"
+            raise RecipeError(data_errors.missing_column(row.file, row.number, column, row.columns, key))
         return column, []
     value = row.columns[name]
     if column == DEFAULT and row.columns.get(DEFAULT) and row.columns.get(OTHER):

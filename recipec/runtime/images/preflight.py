@@ -46,7 +46,7 @@ def _hashed(folder: Path, name: str) -> str:
     try:
         return hashlib.sha256(read_within(folder, name)).hexdigest()
     except ImageError as error:
-        return error.problem
+        return str(error)
 
 
 def check(params: Mapping[str, Any], root: Path) -> Diagnostic | None:

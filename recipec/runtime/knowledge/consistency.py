@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recipec.diagnostics.errors import preference as errors
+from recipec.diagnostics.errors.reward import no_answer_column
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import question
 from recipec.runtime.knowledge.claims import claims
@@ -79,7 +80,7 @@ def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> l
     """Return the entities that a task is about, the likeliest first, each once.
 
     Raises:
-        RecipeError: RC886, the column that should say it is missing or holds no text.
+        RecipeError: RC741, the column that should say it is missing or holds no text.
     """
     if column is None:
         return _entities(knowledge, question(task), top_k)
@@ -87,7 +88,7 @@ def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> l
     listed = list(value) if isinstance(value, list | tuple) else [value]
     names = [name for name in listed if isinstance(name, str) and name.strip()]
     if not names or len(names) < len(listed):
-        raise RecipeError(errors.no_topic(task.id, column, task.columns))
+        raise RecipeError(no_answer_column(task.id, column, task.columns, "topic"))
     return list(dict.fromkeys(e for name in names for e in _entities(knowledge, name, top_k)))
 
 
@@ -113,7 +114,7 @@ class KgConsistency(Part):
         """Return ``reward_R`` in points, and the mean number of claims of a row by verdict.
 
         Raises:
-            RecipeError: RC886, a task lacks the column that says what it is about.
+            RecipeError: RC741, a task lacks the column that says what it is about.
         """
         prompts = by_prompt_R.tolist()
         about = {p: topic(self.knowledge, prompt_P[p], self.spec.topic, self.spec.top_k) for p in set(prompts)}

@@ -117,7 +117,7 @@ def resembling(spec: specs.Knowledge, context: StageContext) -> Embedder | None:
     """Read the model that a recipe names, if it names one.
 
     Raises:
-        RecipeError: RC880; RC727, RC728 of its package.
+        RecipeError: RC880; RC716, RC728 of its package.
     """
     if spec.embedder is None:
         return None

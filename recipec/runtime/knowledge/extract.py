@@ -12,6 +12,7 @@ from typing import Any
 import pyoxigraph as ox
 
 from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.errors.data import missing_column
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
@@ -69,7 +70,7 @@ class Extract(KnowledgeGraph):
         """Read the documents, or what was read of them before.
 
         Raises:
-            RecipeError: RC700 to RC704 and RC877 of the documents, RC871 nothing is left of what was read; what loading
+            RecipeError: RC700 to RC705 of the documents, RC871 nothing is left of what was read; what loading
                 the model raises.
             StoppedEarly: the run was asked to stop; what was read so far is kept.
         """
@@ -125,7 +126,7 @@ def documents(spec: specs.Extract, root: Path) -> list[Document]:
     """Read the documents.
 
     Raises:
-        RecipeError: RC700 to RC704; RC877, a row has no text in the column.
+        RecipeError: RC700 to RC704; RC705, a row has no text in the column.
     """
     rows = read_rows(root / spec.path, None, spec.path, spec.limit)
     return [Document(_text(row, spec.column), row.file, row.number) for row in rows]
@@ -134,8 +135,7 @@ def documents(spec: specs.Extract, root: Path) -> list[Document]:
 def _text(row: Row, column: str) -> str:
     text = row.columns.get(column)
     if not isinstance(text, str) or not text.strip():
-        problem = f"has no column `{column}`" if text is None else f"has no text in column `{column}`"
-        raise RecipeError(errors.no_document(row.file, row.number, problem, list(row.columns)))
+        raise RecipeError(missing_column(row.file, row.number, column, row.columns, "knowledge.column"))
     return text.encode("utf-8", "replace").decode()
 
 

@@ -116,7 +116,7 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
     known = {other: term.id for term in terms.values() for other in (term.id, *term.others)}
     root = known.get(spec.below)
     if root is None:
-        raise RecipeError(errors.unknown_term(spec.below, data_errors.nearest(spec.below, known), version(folder)))
+        raise RecipeError(errors.unknown_term(spec.below, known, version(folder)))
     inside = below(root, terms)
     names = Names(spec.names)
     for term in (terms[one] for one in sorted(inside)):

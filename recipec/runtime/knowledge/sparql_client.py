@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlencode
 import pyoxigraph as ox
 
 from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.errors.search import service_fails
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.retriever import AGAIN, MAX_PAUSE, PAUSE, post, read_address
@@ -70,7 +71,7 @@ class Endpoint:
         """Answer a question, a page at a time.
 
         Raises:
-            RecipeError: RC873, no attempt was answered; RC874, the answer is none; RC875, it is too long.
+            RecipeError: RC804, no attempt was answered or the answer is none; RC875, it is too long.
         """
         found: list[Answer] = []
         while True:
@@ -114,7 +115,7 @@ class Endpoint:
         """Ask until there is an answer.
 
         Raises:
-            RecipeError: RC873.
+            RecipeError: RC804.
         """
         self.asked += 1
         problem = ""
@@ -137,7 +138,7 @@ class Endpoint:
             problem = f"it answered with status {status}"
             if 300 <= status < 500 and status not in AGAIN:
                 break
-        raise RecipeError(errors.endpoint_silent(self.spec.service, self.address.geturl(), problem))
+        raise RecipeError(service_fails(self.spec.service, self.address.geturl(), problem, "knowledge.service"))
 
     def _pause(self, attempt: int) -> float:
         """Seconds before an attempt: twice the last one, times a factor from 0.5 to 1 that parts several askers."""
@@ -145,7 +146,7 @@ class Endpoint:
         return min(MAX_PAUSE, PAUSE * 2.0 ** (attempt - 1)) * float(jitter)
 
     def _lie(self, problem: str) -> RecipeError:
-        return RecipeError(errors.endpoint_lies(self.spec.service, problem))
+        return RecipeError(service_fails(self.spec.service, self.address.geturl(), problem, "knowledge.service"))
 
 
 def _rows(body: bytes) -> list[dict[str, object]] | None:

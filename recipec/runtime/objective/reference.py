@@ -126,7 +126,7 @@ def _other(name: str, context: StageContext, policy: CausalLm) -> CausalLm:
     other = type(policy)(spec, context, replace(origin, adapter="merge" if adapted else None))
     its_kind, my_kind = str(other.model.config.model_type), str(policy.model.config.model_type)
     if policy.image_encoder is not None and its_kind != my_kind:
-        raise RecipeError(vision_errors.sees_otherwise(name, its_kind, my_kind))
+        raise RecipeError(vision_errors.other_family(name, its_kind, my_kind))
     mine, its = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != its or other.vocabulary < policy.vocabulary:
         raise RecipeError(errors.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))

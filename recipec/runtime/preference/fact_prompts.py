@@ -65,7 +65,7 @@ class FactPromptBuilder:
         """Return the tasks that have facts enough, with them.
 
         Raises:
-            RecipeError: RC886 a task does not say what it is about, RC713 the template failed.
+            RecipeError: RC741 a task does not say what it is about, RC713 the template failed.
         """
         self.left_out = Counter()
         renderer = Renderer(self.text, self.name, own=self.spec.template is None)

@@ -48,7 +48,7 @@ class KnowledgePairs(Preference, ABC):
         """Make the pairs, with exactly the ids that were sampled.
 
         Raises:
-            RecipeError: RC885 none is left, RC886 a row does not say what it is about; and what sampling raises.
+            RecipeError: RC885 none is left, RC741 a row does not say what it is about; and what sampling raises.
         """
         self._counts: Counter[str] = Counter()
         found = list(self._made(prompt_P))

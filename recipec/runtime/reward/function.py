@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.errors.data import nearest
 from recipec.diagnostics.model import RecipeError, Span
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
@@ -140,7 +140,9 @@ class Function(Part):
         for name in self.signature.columns():
             if name not in have:
                 problem = f"asks for the column `{name}`, which the data does not have"
-                raise RecipeError(errors.function_signature(self.spec.name, problem, nearest(name, have), self._span()))
+                raise RecipeError(
+                    errors.function_signature(self.spec.name, problem, did_you_mean(name, have), self._span())
+                )
         truth = {"ground_truth", "answer", "reward_model"}
         if "ground_truth" in self.signature.required and not truth & have:
             problem = "asks for `ground_truth`, and the data has neither that column nor `answer` nor `reward_model`"

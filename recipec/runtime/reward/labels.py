@@ -6,7 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from recipec.diagnostics.errors import evaluate as errors
+from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.reward.answers import folded, right_answers, tagged
@@ -54,13 +54,13 @@ def right_labels(task: Task, column: str, labels: Sequence[str] = ()) -> list[st
     """Return the right answers of a task, folded, as :func:`label_of` gives them.
 
     Raises:
-        RecipeError: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
+        RecipeError: RC741 the task lacks the column, RC742 it holds no text or none of the labels.
     """
     found = []
     for answer in right_answers(task, column):
         label = label_of(answer, None, labels)
         if label is None:
-            raise RecipeError(errors.no_such_label(task.id, column, answer, labels))
+            raise RecipeError(errors.bad_answer(task.id, column, answer, "which is none of the labels", labels))
         found.append(label)
     return found
 

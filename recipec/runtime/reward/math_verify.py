@@ -68,7 +68,7 @@ class MathVerify(Part):
         """Score a batch.
 
         Raises:
-            RecipeError: RC741, RC742, RC745 the right answer is none; RC744 more than one in a hundred failed.
+            RecipeError: RC741, RC742 the right answer is none; RC744 more than one in a hundred failed.
         """
         prompts = by_prompt_R.tolist()
         right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}
@@ -92,7 +92,7 @@ class MathVerify(Part):
             return math.nan
         if all(answer is None for answer in answers):
             value = task.columns[self.spec.answer]
-            raise RecipeError(errors.unreadable_gold(task.id, self.spec.answer, str(value)))
+            raise RecipeError(errors.bad_answer(task.id, self.spec.answer, value, "which is not mathematics"))
         return self.spec.wrong
 
     def close(self) -> None:

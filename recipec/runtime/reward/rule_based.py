@@ -47,7 +47,7 @@ def exact_match(
     """Compare the answer with a column of the task, after folding case and space.
 
     Raises:
-        RecipeError: RC741 the task lacks the column, RC742 it holds no text, RC895 it is none of the labels.
+        RecipeError: RC741 the task lacks the column, RC742 it holds no text or none of the labels.
 
     >>> task = Task(0, "1+1=", (1,), {"answer": "2"})
     >>> parameters = {"answer": "answer", "tag": None, "labels": (), "correct": 1.0, "wrong": -1.0}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import sampling as errors
+from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.cpu_linear import laid_out
 from recipec.runtime.protocols import Policy, RolloutEngine

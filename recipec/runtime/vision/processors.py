@@ -44,7 +44,7 @@ def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, na
     asked = {name: value for name, value in asked.items() if value is not None}
     for name in asked:
         if name not in family.params:
-            raise RecipeError(errors.foreign_knob(name, kind))
+            raise RecipeError(errors.foreign_param(name, kind))
     said = {name: value for name, value in said.items() if name not in _ABOUT_FILE} | family.configure(asked)
     try:
         return getattr(transformers, family.processors[kind])(**said)

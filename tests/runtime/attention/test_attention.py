@@ -141,7 +141,7 @@ def test_a_model_that_cannot_be_packed_is_refused_and_auto_takes_dense(family, m
     before = model(*batch)["logprob_RT"]
     with pytest.raises(RecipeError) as refused:
         model.use(PackedAttention(attention.Packed(), model.context))
-    assert refused.value.diagnostics[0].code == "RC731"
+    assert refused.value.diagnostics[0].code == "RC830"
     auto = AutoAttention(attention.Auto(), model.context)
     model.use(auto)
     assert torch.equal(model(*batch)["logprob_RT"], before)

@@ -97,7 +97,7 @@ def test_a_difference_ends_with_1(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("recipe", "args", "code"),
     [
-        (RECIPE, ["--stage", "exploit"], "RC836"),
+        (RECIPE, ["--stage", "exploit"], "RC798"),
         (RECIPE, ["--rows", "none.jsonl"], "RC797"),
         (RECIPE, ["--rows", "bad.jsonl"], "RC836"),
         (HUB.replace("Qwen/Qwen2.5-3B", "nobody/knows"), [], "RC836"),

@@ -131,5 +131,5 @@ def test_the_stage_must_be_clear(tmp_path: Path) -> None:
     for name in (None, "c"):
         with pytest.raises(RecipeError) as refused:
             counted(two, rows, name)
-        assert refused.value.diagnostics[0].code == "RC846"
+        assert refused.value.diagnostics[0].code == "RC798"
     assert counted(two, rows, "b")[0] == "b"

@@ -97,9 +97,9 @@ def test_parquet(tmp_path):
 
 
 def test_hub_without_network(monkeypatch, tmp_path):
-    """A dataset that is neither cached nor reachable is RC709."""
+    """A dataset that is neither cached nor reachable is RC726."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(RecipeError) as caught:
         hub_folder("nobody/nothing@main")
-    assert caught.value.diagnostics[0].code == "RC709"
+    assert caught.value.diagnostics[0].code == "RC726"

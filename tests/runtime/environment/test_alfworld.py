@@ -111,7 +111,7 @@ def test_tasks_name_games(environment: Alfworld) -> None:
     assert len(environment.tasks("valid_unseen", None, 0)) == 134
     with pytest.raises(RecipeError) as refused:
         environment.tasks("test", 1, 0)
-    assert refused.value.diagnostics[0].code == "RC821"
+    assert refused.value.diagnostics[0].code == "RC811"
     for columns in ({}, {"game": "train/0/0/juggle"}, {"game": 3}):
         with pytest.raises(RecipeError) as refused:
             environment.start([Task(0, "", (), columns)])
@@ -123,7 +123,7 @@ def test_the_users_games(tmp_path: Path, kept_context: StageContext, kept_policy
     spec = specs.Alfworld(games=str(tmp_path), goals=("pick_heat_then_place_in_recep",))
     with pytest.raises(RecipeError) as refused:
         Alfworld(spec, kept_context, policy=kept_policy)
-    assert refused.value.diagnostics[0].code == "RC820"
+    assert refused.value.diagnostics[0].code == "RC811"
 
     for goal in ("pick_heat_then_place_in_recep", "pick_cool_then_place_in_recep"):
         folder = tmp_path / "train" / f"{goal}-Mug-None-Desk-308" / "trial_1"
@@ -131,7 +131,7 @@ def test_the_users_games(tmp_path: Path, kept_context: StageContext, kept_policy
         (folder / "game.tw-pddl").write_text(json.dumps(maker.make(f"train/0/0/{goal}")), encoding="utf-8")
     with pytest.raises(RecipeError) as refused:
         Alfworld.preflight(spec, tmp_path, ("train", "valid_seen"))
-    assert refused.value.diagnostics[0].code == "RC820"
+    assert refused.value.diagnostics[0].code == "RC811"
     environment = Alfworld(spec, kept_context, policy=kept_policy)
     try:
         (task,) = environment.tasks("train", None, 0)
@@ -140,7 +140,7 @@ def test_the_users_games(tmp_path: Path, kept_context: StageContext, kept_policy
         assert "pick_heat" in task["game"]
         with pytest.raises(RecipeError) as refused:
             environment.tasks("valid_seen", None, 0)
-        assert refused.value.diagnostics[0].code == "RC820"
+        assert refused.value.diagnostics[0].code == "RC811"
         with pytest.raises(RecipeError) as refused:
             begin(environment, "../../etc/passwd")
         assert refused.value.diagnostics[0].code == "RC822"

@@ -157,7 +157,7 @@ def test_broken_line_is_named(tmp_path, line, said):
     assert list((tmp_path / "cache" / "index").iterdir()) == []
 
 
-@pytest.mark.parametrize(("content", "code"), [("", "RC801"), ("\n \n", "RC801"), (None, "RC700")])
+@pytest.mark.parametrize(("content", "code"), [("", "RC702"), ("\n \n", "RC702"), (None, "RC700")])
 def test_corpus_without_documents(tmp_path, content, code):
     """An empty corpus and one that is not there are refused."""
     if content is not None:

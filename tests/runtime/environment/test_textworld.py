@@ -88,7 +88,7 @@ def test_bad_splits_games_and_wishes_are_refused(environment):
     """A split or a game that does not exist, and games that cannot be, each have their code."""
     with pytest.raises(RecipeError) as refused:
         environment.tasks("dev", 1, 0)
-    assert refused.value.diagnostics[0].code == "RC821"
+    assert refused.value.diagnostics[0].code == "RC811"
     for columns in ({}, {"game": "../x"}, {"game": "train/0/../../x"}, {"game": 7}):
         with pytest.raises(RecipeError) as refused:
             environment.start([Task(0, "", (), columns)])
@@ -121,4 +121,4 @@ def test_an_unknown_split_is_found_before_a_model_is_loaded(tmp_path):
     Textworld.preflight(specs.Textworld(), tmp_path, ("train", "test"))
     with pytest.raises(RecipeError) as refused:
         Textworld.preflight(specs.Textworld(), tmp_path, ("dev",))
-    assert refused.value.diagnostics[0].code == "RC821"
+    assert refused.value.diagnostics[0].code == "RC811"

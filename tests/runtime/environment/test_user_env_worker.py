@@ -98,9 +98,9 @@ def test_what_it_raises_is_told_with_its_line(own):
     ],
 )
 def test_classes_that_cannot_be_built(own, text, name, options, word):
-    """Before any episode: RC813 with what is wrong."""
+    """Before any episode: RC810 with what is wrong."""
     with pytest.raises(RecipeError) as caught:
         own(text, name, **options)
     found = caught.value.diagnostics[0]
-    assert found.code == "RC813"
+    assert found.code == "RC810"
     assert word in found.message

@@ -205,14 +205,14 @@ GOOD = {"asin": "B", "name": "Mug", "instructions": [{"instruction": "a", "instr
         ("[]", "RC824", "no products"),
         (json.dumps([GOOD | {"name": "\ud800 mug"}]), "RC824", "surrogate"),
         ("\udcff", "RC824", "UTF-8"),
-        ("[1]", "RC825", "entry 0"),
-        (json.dumps([GOOD, {"name": "Mug"}]), "RC825", "entry 1: `asin` is missing"),
-        (json.dumps([GOOD | {"pricing": {"amount": 3}}]), "RC825", "`pricing`"),
-        (json.dumps([GOOD | {"customization_options": {"size": "s"}}]), "RC825", "`size`"),
-        (json.dumps([GOOD | {"instructions": [3]}]), "RC825", "(B)"),
-        (json.dumps([GOOD | {"instructions": 3}]), "RC825", "no list of instructions"),
-        (json.dumps([GOOD | {"reviews": [3]}]), "RC825", "review"),
-        (json.dumps([GOOD | {"instructions": []}]), "RC826", "no instructions"),
+        ("[1]", "RC824", "entry 0"),
+        (json.dumps([GOOD, {"name": "Mug"}]), "RC824", "entry 1: `asin` is missing"),
+        (json.dumps([GOOD | {"pricing": {"amount": 3}}]), "RC824", "`pricing`"),
+        (json.dumps([GOOD | {"customization_options": {"size": "s"}}]), "RC824", "`size`"),
+        (json.dumps([GOOD | {"instructions": [3]}]), "RC824", "(B)"),
+        (json.dumps([GOOD | {"instructions": 3}]), "RC824", "no list of instructions"),
+        (json.dumps([GOOD | {"reviews": [3]}]), "RC824", "review"),
+        (json.dumps([GOOD | {"instructions": []}]), "RC811", "no instructions"),
     ],
 )
 def test_broken_catalogues_are_refused(tmp_path: Path, kept_context, kept_policy, text, code, said):
@@ -232,7 +232,7 @@ def test_splits_and_bad_tasks(shop):
     assert len(train | test) == len(shop.catalogue.instructions)
     with pytest.raises(RecipeError) as refused:
         shop.tasks("dev", None, 0)
-    assert refused.value.diagnostics[0].code == "RC821"
+    assert refused.value.diagnostics[0].code == "RC811"
     for columns in ({}, {"goal": 10**6}, {"goal": "x"}, {"goal": True}):
         with pytest.raises(RecipeError) as refused:
             shop.start([Task(0, "", (), columns)])

@@ -143,4 +143,4 @@ def test_documents_without_text(tmp_path):
     with pytest.raises(RecipeError) as caught:
         extract.documents(Extract(path="texts.jsonl"), tmp_path)
     (found,) = caught.value.diagnostics
-    assert (found.code, found.spans[0].line) == ("RC877", 2)
+    assert (found.code, found.spans[0].line) == ("RC705", 2)

@@ -153,7 +153,7 @@ def test_a_service_that_hangs(tmp_path, serve, act):
     """The deadline holds for the whole answer, each attempt has its own, and then the run is told."""
     service, begun = serve(act), time.monotonic()
 
-    assert "no answer within 0.4 s" in refused("RC873", tmp_path, service, retries=1)
+    assert "no answer within 0.4 s" in refused("RC804", tmp_path, service, retries=1)
     assert time.monotonic() - begun < 2.5
     assert len(service.asked) == 2
 
@@ -170,13 +170,13 @@ def test_a_service_that_fails(tmp_path, serve, act, asked):
     """A server's error is asked again, the questioner's is not, and a redirect is not followed."""
     service = serve(act)
 
-    assert f"status {act[0]}" in refused("RC873", tmp_path, service)
+    assert f"status {act[0]}" in refused("RC804", tmp_path, service)
     assert len(service.asked) == asked
 
 
 def test_nobody_there(tmp_path):
     """A service that is not up, and an address that is none."""
-    assert "cannot be reached" in refused("RC873", tmp_path, "http://127.0.0.1:9/sparql")
+    assert "cannot be reached" in refused("RC804", tmp_path, "http://127.0.0.1:9/sparql")
     refused("RC803", tmp_path, "file:///etc/passwd")
 
 
@@ -206,14 +206,14 @@ LITERAL = {"type": "literal", "value": "a"}
 )
 def test_a_service_that_lies(tmp_path, serve, lie):
     """What is no answer to the question is a coded fault, and nothing is made of it."""
-    refused("RC874", tmp_path, serve(lie), page=8)
+    refused("RC804", tmp_path, serve(lie), page=8)
 
 
 def test_a_service_that_repeats_itself(tmp_path, serve):
     """A service that gives its first page again and again is found out."""
     page = results(["relation"], *({"relation": {"type": "uri", "value": f"urn:x:{i}"}} for i in range(4)))
 
-    assert "twice" in refused("RC874", tmp_path, serve(page), page=4)
+    assert "twice" in refused("RC804", tmp_path, serve(page), page=4)
 
 
 def test_a_service_that_answers_about_something_else(tmp_path, serve):
@@ -224,7 +224,7 @@ def test_a_service_that_answers_about_something_else(tmp_path, serve):
     service.acts[:] = [results(["relation", "object", "subject"], {**named, "subject": URI})]
     with pytest.raises(RecipeError) as caught:
         graph.out("psoriasis")
-    assert caught.value.diagnostics[0].code == "RC874"
+    assert caught.value.diagnostics[0].code == "RC804"
 
 
 def test_more_than_wanted(tmp_path, serve):

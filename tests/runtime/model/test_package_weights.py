@@ -71,7 +71,7 @@ def test_a_missing_package_says_how_to_install_it(tmp_path):
     """The demo's weights come with an extra; the message names it."""
     with pytest.raises(RecipeError) as refused:
         locate("package:surely-not-installed", tmp_path)
-    assert refused.value.diagnostics[0].code == "RC727"
+    assert refused.value.diagnostics[0].code == "RC716"
     assert refused.value.diagnostics[0].help == "pip install surely-not-installed"
 
 

@@ -180,7 +180,7 @@ def test_a_row_without_its_topic_is_refused(context, columns):
     """A missing or empty topic is a coded error that names the row's task and what it has."""
     with pytest.raises(RecipeError) as refused:
         topic(context.knowledge, task(context, "Symptoms?", **columns), "disease", 1)
-    assert refused.value.diagnostics[0].code == "RC886"
+    assert refused.value.diagnostics[0].code == "RC741"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_right_answer_outside_the_labels_is_refused():
     with pytest.raises(RecipeError) as refused:
         right_labels(Task(3, "?", (1,), {"disease": "melanom"}), "disease", DISEASES)
     (found,) = refused.value.diagnostics
-    assert found.code == "RC895"
+    assert found.code == "RC742"
     assert "task 3" in found.message
     assert "`melanoma`" in found.help
 

@@ -208,7 +208,7 @@ def test_mathematics_is_compared_by_value(verify):
     texts = ["$\\frac{1}{2}$", "so \\boxed{0.5}", "1/2", "$\\frac12 + 1$", "no idea", ""]
     assert scored(judge, texts, [task("1/2")]) == [2, 2, 2, -1, -1, -1]
     assert scored(judge, ["$4$", "$5$", "$6$"], [task(["$4$", 5])]) == [2, 2, -1]
-    assert code_of(scored, judge, ["$1$"], [task("see the appendix")]) == "RC745"
+    assert code_of(scored, judge, ["$1$"], [task("see the appendix")]) == "RC742"
 
 
 def test_hanging_mathematics_fails_and_the_rest_is_scored(verify, tmp_path, monkeypatch):

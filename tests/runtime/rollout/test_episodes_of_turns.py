@@ -109,9 +109,7 @@ def test_turns_end_at_the_environments_stops():
     """A stop text of the environment ends a turn as one of the recipe does."""
     game = make_game()
     game.environment.stops = tuple("abcdefgh")
-    whole = [
-        turn for leaf in grown(game, samples=8, sampling=SamplingParams(12, stop=("i",))) for turn in leaf.path()
-    ]
+    whole = [turn for leaf in grown(game, samples=8, sampling=SamplingParams(12, stop=("i",))) for turn in leaf.path()]
     stopped = [turn for turn in whole if set(turn.text) & set("abcdefghi")]
     assert stopped
     assert all(not set(turn.text[:-1]) & set("abcdefghi") for turn in whole)

@@ -202,8 +202,7 @@ def test_highest_nodes_first():
     root, left, right, _ = made()
     nodes = candidates(root)
     drawn = {
-        name: sampler_of(Spec(expansion=name, expansions=4))._draw((1,), 1, nodes)
-        for name in ("entropy", "value_gap")
+        name: sampler_of(Spec(expansion=name, expansions=4))._draw((1,), 1, nodes) for name in ("entropy", "value_gap")
     }
     assert drawn["entropy"] == [right, root, left, right]
     assert drawn["value_gap"] == [left, root, right, left]

@@ -193,9 +193,9 @@ BAD = [
     ({"prompt": "x", "images": ["../a.png"]}, "RC862"),
     ({"prompt": "x", "images": ["/a.png"]}, "RC862"),
     ({"prompt": "x", "images": ["https://example.org/a.png"]}, "RC862"),
-    ({"prompt": "x", "images": ["gone.png"]}, "RC863"),
+    ({"prompt": "x", "images": ["gone.png"]}, "RC862"),
     ({"prompt": "x", "images": ["."]}, "RC862"),
-    ({"prompt": "x", "images": ["a.jsonl"]}, "RC865"),
+    ({"prompt": "x", "images": ["a.jsonl"]}, "RC862"),
     ({"prompt": PART, "images": ["a.png"]}, "RC866"),
     ({"prompt": PART, "images": ["a.png"] * 3}, "RC866"),
     ({"prompt": [{"role": "system", "content": "x"}], "images": ["a.png"]}, "RC866"),
@@ -245,7 +245,7 @@ def test_images_of_the_hub_are_not_fetched(seeing, monkeypatch):
     """Rows of the hub that name images end in a code that says what to do."""
     write(seeing.root, {"prompt": "x", "images": ["a.png"]})
     monkeypatch.setattr("recipec.runtime.data.sources.hub_folder", lambda _: seeing.root / "a.jsonl")
-    assert code(seeing, "rl", path=None, hub="org/moles") == "RC863"
+    assert code(seeing, "rl", path=None, hub="org/moles") == "RC862"
 
 
 def test_parts_that_are_all_text_are_text(seeing, text_policy):
@@ -406,4 +406,4 @@ def test_a_row_of_rollouts_with_a_broken_image_entry(seeing):
         path.write_text(json.dumps({**row, "images": broken}) + "\n")
         with pytest.raises(RecipeError) as caught:
             Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing).prepare("sft")
-        assert caught.value.diagnostics[0].code in {"RC717", "RC863"}
+        assert caught.value.diagnostics[0].code in {"RC717", "RC862"}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import StageGraph
 from recipec.runtime.batch import Batch, pad_rows

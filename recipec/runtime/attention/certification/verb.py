@@ -14,7 +14,8 @@ from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-from recipec.diagnostics.errors import trie as errors
+from recipec.diagnostics.errors import attention as errors
+from recipec.diagnostics.errors.credit import which_stage
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.planning.model_shapes import known_shape
@@ -63,7 +64,8 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     An attention that shares nothing is compared as ``trie``.
 
     Raises:
-        RecipeError: RC836, there is no such stage, model or row; RC830 and whatever else the attention refuses.
+        RecipeError: RC798, there is no such stage; RC836, there is no such model or row; RC830 and whatever else the
+            attention refuses.
     """
     found = _stage(graph, stage)
     context = StageContext(root, cache_folder(), graph.seed, found.name)
@@ -104,8 +106,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
 def _stage(graph: Graph, name: str | None) -> StageGraph:
     named = [one for one in graph.stages if name in {None, one.name}]
     if not named:
-        have = ", ".join(f"`{one.name}`" for one in graph.stages)
-        raise RecipeError(errors.nothing_to_certify(f"the recipe has no stage `{name}`: it has {have}"))
+        raise RecipeError(which_stage(name, [one.name for one in graph.stages], "stage"))
     sharing = [one for one in named if (one.settings.get("attention") or {}).get("type") in {"trie", "shared_prefix"}]
     practice = [one for one in named if one.kind != "sft"]
     return (sharing or practice or named)[0]

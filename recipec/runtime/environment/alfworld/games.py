@@ -10,8 +10,9 @@ from random import Random
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.phrases import listed
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker
@@ -42,14 +43,14 @@ class Alfworld(WorkerEnv):
         """Look for the games.
 
         Raises:
-            RecipeError: RC716, RC820; the faults of the layout.
+            RecipeError: RC716, RC811; the faults of the layout.
         """
         self.folder = None if spec.games is None else context.root / spec.games
         self.goals = spec.goals or game_maker.GOALS
         if importlib.util.find_spec("alfworld") is None:
             raise RecipeError(data_errors.package_missing("alfworld", "envs", "environment `alfworld`"))
         if self.folder is not None and next(self.folder.rglob(f"*{SUFFIX}"), None) is None:
-            raise RecipeError(errors.no_games(str(spec.games), "", _inside(self.folder)))
+            raise _no_games(str(spec.games), "", self.folder)
         super().__init__(spec, context, policy=policy)
 
     @staticmethod
@@ -57,14 +58,14 @@ class Alfworld(WorkerEnv):
         """Look for the games of the splits that are asked for.
 
         Raises:
-            RecipeError: RC820 or RC821, there is no such split.
+            RecipeError: RC811, there is no such split.
         """
         for split in splits:
             if spec.games is None and split not in game_maker.SIZES:
-                raise RecipeError(errors.no_such_split("alfworld", split, game_maker.SIZES))
+                raise RecipeError(errors.no_tasks("alfworld", split, have=game_maker.SIZES))
             folder = root / (spec.games or "")
             if spec.games is not None and next((folder / split).rglob(f"*{SUFFIX}"), None) is None:
-                raise RecipeError(errors.no_games(spec.games, split, _inside(folder)))
+                raise _no_games(spec.games, split, folder)
 
     def argument(self) -> Any:
         """Name the folder of games, if there is one."""
@@ -74,13 +75,13 @@ class Alfworld(WorkerEnv):
         """List games of a split: made ones, or the user's in an order drawn from ``seed``.
 
         Raises:
-            RecipeError: RC820 or RC821, there is no such split.
+            RecipeError: RC811, there is no such split.
         """
         if self.folder is not None:
             found = self._files(self.folder, split, seed)
             return [{"game": name, "kind": kind} for name, kind in found[:size]]
         if split not in game_maker.SIZES:
-            raise RecipeError(errors.no_such_split("alfworld", split, game_maker.SIZES))
+            raise RecipeError(errors.no_tasks("alfworld", split, have=game_maker.SIZES))
         names = game_maker.names(split, size, seed, self.goals)
         return [{"game": name, "kind": name.rpartition("/")[2]} for name in names]
 
@@ -114,11 +115,14 @@ class Alfworld(WorkerEnv):
             if not odd and (kind in self.goals or not kind):
                 found.append((name, kind))
         if not found:
-            raise RecipeError(errors.no_games(str(folder.name), split, _inside(folder)))
+            raise _no_games(folder.name, split, folder)
         found.sort()
         Random(seed).shuffle(found)  # noqa: S311 - an order, not a secret
         return found
 
 
-def _inside(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+def _no_games(shown: str, split: str, folder: Path) -> RecipeError:
+    inside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    games = f"no folder `{split}` with `.tw-pddl` files" if split else "no `.tw-pddl` file"
+    remedy = "name the folder with `train`, `valid_seen`, `valid_unseen`, or leave `games` out to have them generated"
+    return RecipeError(errors.no_tasks("alfworld", split, f"{shown} has {games}; it has {listed(inside, 8)}", remedy))

@@ -107,7 +107,7 @@ def of_corpus(corpus: Path, cache: Path) -> Index:
     """Open the index of a JSONL corpus, keyed by what the file holds.
 
     Raises:
-        RecipeError: RC700, RC800, RC801; and what :meth:`Index.of` raises.
+        RecipeError: RC700, RC702, RC800; and what :meth:`Index.of` raises.
     """
     with _opened(corpus) as stream:
         key = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -130,7 +130,7 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
     With ``most``, no line is begun after so many bytes.
 
     Raises:
-        RecipeError: RC700, it is no file that can be read; RC800, a line is no document; RC801, there is none.
+        RecipeError: RC700, it is no file that can be read; RC800, a line is no document; RC702, there is none.
     """
     empty, seen = True, 0
     with _opened(corpus) as stream:
@@ -142,7 +142,7 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
             if most is not None and seen >= most:
                 return
     if empty:
-        raise RecipeError(errors.empty_corpus(str(corpus)))
+        raise RecipeError(data_errors.no_rows(str(corpus)))
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def start(spec: Spec, root: Path, cache: Path, services: Mapping[str, str], *key
     """Build the retriever of a spec; ``key`` seeds the jitter of its further attempts.
 
     Raises:
-        RecipeError: RC700, RC761, RC800 to RC802 of a corpus; RC803 of a service's address.
+        RecipeError: RC700, RC761, RC702, RC800, RC802 of a corpus; RC803 of a service's address.
     """
     if spec.type == "sqlite":
         return Sqlite(corpus_of(spec, root), cache, spec.top_k)
@@ -89,7 +89,7 @@ def probe(params: Mapping[str, Any], services: Mapping[str, str]) -> list[Diagno
     except RecipeError as refused:
         return list(refused.diagnostics)
     (answer,) = retriever.search([PROBE])
-    return [errors.service_silent(name, services[name], answer.problem)] if isinstance(answer, Failed) else []
+    return [errors.service_fails(name, services[name], answer.problem)] if isinstance(answer, Failed) else []
 
 
 class Sqlite:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.errors import run as run_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.progress import Progress
@@ -53,11 +53,11 @@ class Textworld(WorkerEnv):
         """Look for the splits that are asked for.
 
         Raises:
-            RecipeError: RC821.
+            RecipeError: RC811.
         """
         for split in splits:
             if split not in maker.SPLITS:
-                raise RecipeError(errors.no_such_split("textworld", split, maker.SPLITS))
+                raise RecipeError(errors.no_tasks("textworld", split, have=maker.SPLITS))
 
     def argument(self) -> Any:
         """Name a folder for links."""
@@ -67,10 +67,10 @@ class Textworld(WorkerEnv):
         """List games of a split, and make those that the cache does not hold.
 
         Raises:
-            RecipeError: RC761, RC821, RC823.
+            RecipeError: RC761, RC811, RC823.
         """
         if split not in maker.SPLITS:
-            raise RecipeError(errors.no_such_split("textworld", split, maker.SPLITS))
+            raise RecipeError(errors.no_tasks("textworld", split, have=maker.SPLITS))
         names = [f"{split}/{seed}/{index}" for index in range(size or maker.SPLITS[split])]
         self._provide(names)
         return [{"game": name} for name in names]

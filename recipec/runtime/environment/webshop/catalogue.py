@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
 
 ANY_PRICE = 1_000_000.0
@@ -75,7 +75,7 @@ def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]
     mapping for each with ``instruction`` and ``attributes``, as in ``items_ins_v2.json``.
 
     Raises:
-        RecipeError: RC700 a file is missing, RC824, RC825, RC826.
+        RecipeError: RC700 a file is missing, RC824 it cannot be read, RC811 it has no instructions.
     """
     content = _json(path, shown[0])
     rows = content.get("products") if isinstance(content, dict) else content
@@ -95,16 +95,21 @@ def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]
                 wanted += _instructions(row.get("instructions", []), product)
         except (TypeError, ValueError) as error:
             asin = str(row.get("asin", ""))[:20] if isinstance(row, dict) else ""
-            raise RecipeError(errors.bad_product(shown[0], index, asin, str(error))) from None
+            raise RecipeError(errors.bad_catalogue(shown[0], _entry(index, asin, error))) from None
     for index, (asin, said) in enumerate(apart.items()):
         try:
             if asin in products:
                 wanted += _instructions(said, products[asin])
         except (TypeError, ValueError) as error:
-            raise RecipeError(errors.bad_product(shown[1], index, asin[:20], str(error))) from None
+            raise RecipeError(errors.bad_catalogue(shown[1], _entry(index, asin[:20], error))) from None
     if not wanted:
-        raise RecipeError(errors.no_instructions(shown[0]))
+        problem, remedy = f"{shown[0]} has no instructions", "name their file under `instructions`"
+        raise RecipeError(errors.no_tasks("webshop", "", problem, remedy))
     return Catalogue(products, tuple(wanted))
+
+
+def _entry(index: int, asin: str, problem: Exception) -> str:
+    return f"entry {index}{f' ({asin})' if asin else ''}: {problem}"
 
 
 def _json(path: Path, shown: str) -> Any:

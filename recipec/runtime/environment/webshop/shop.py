@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipec.diagnostics.errors import games as errors
+from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.runtime.batch import Task
@@ -47,7 +47,7 @@ class Webshop(WorkerEnv):
         """Read the catalogue and open its index, which is built first if need be.
 
         Raises:
-            RecipeError: RC700, RC761, RC802, RC824 to RC826; the faults of the layout.
+            RecipeError: RC700, RC761, RC802, RC811, RC824; the faults of the layout.
         """
         path, self.catalogue = _catalogue(spec, context.root)
         self.shown = spec.catalogue or path.name
@@ -61,12 +61,12 @@ class Webshop(WorkerEnv):
         """Read the catalogue and look for the splits that are asked for.
 
         Raises:
-            RecipeError: RC700, RC821, RC824 to RC826.
+            RecipeError: RC700, RC811, RC824.
         """
         _catalogue(spec, root)
         for split in splits:
             if split not in SPLITS:
-                raise RecipeError(errors.no_such_split("webshop", split, SPLITS))
+                raise RecipeError(errors.no_tasks("webshop", split, have=SPLITS))
 
     def opened(self) -> TaskPrompts:
         """Shop here: nothing that a customer writes is run."""
@@ -113,17 +113,17 @@ class _Counter:
         """List instructions of a split, in an order drawn from ``seed``.
 
         Raises:
-            RecipeError: RC821 there is no such split, RC826 it is empty.
+            RecipeError: RC811 there is no such split, or it is empty.
         """
         if split not in SPLITS:
-            raise RecipeError(errors.no_such_split("webshop", split, SPLITS))
+            raise RecipeError(errors.no_tasks("webshop", split, have=SPLITS))
         instructions = self._shop.catalogue.instructions
         numbers = list(range(len(instructions)))
         Random(233).shuffle(numbers)  # noqa: S311 - an order, not a secret
         held_out = min(_HELD_OUT, len(numbers) // 5)
         numbers = numbers[:held_out] if split == "test" else numbers[held_out:]
         if not numbers:
-            raise RecipeError(errors.no_instructions(self._shown, split))
+            raise RecipeError(errors.no_tasks("webshop", split, f"{self._shown} has no instructions for it"))
         Random(seed).shuffle(numbers)  # noqa: S311 - an order, not a secret
         return [{"goal": n, "instruction": instructions[n].text} for n in numbers[:size]]
 
