@@ -183,7 +183,7 @@ def test_a_quiet_run_says_nothing(two):
 
 def test_a_bug_of_ours_leaves_a_file(two, monkeypatch):
     """What no code explains exits 3 with one line, and the trace lies in a file."""
-    monkeypatch.setattr(cli, "recipes_in", lambda _paths: 1 / 0)
+    monkeypatch.setattr(cli.commands, "recipes_in", lambda _paths: 1 / 0)
     ended = two.call("validate", "good.yaml")
     assert ended.code == 3
     assert ended.err.count("\n") == 1
@@ -196,7 +196,7 @@ def test_a_full_standard_output_is_no_bug_of_ours(two, monkeypatch):
     def full(_paths):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "recipes_in", full)
+    monkeypatch.setattr(cli.commands, "recipes_in", full)
     ended = two.call("validate", "good.yaml")
     assert (ended.code, ended.err) == (1, "cannot write: No space left on device\n")
 

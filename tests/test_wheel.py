@@ -71,7 +71,7 @@ def test_the_wheel_carries_its_data(wheel) -> None:
         "recipec/py.typed",
         "recipec/planning/model_shapes.json",
         "recipec/planning/accelerators.json",
-        "recipec/cli.py",
+        "recipec/cli/commands.py",
     } <= names
     assert [name for name in names if name.startswith("tests")] == []
     assert [name for name in names if name.endswith("LICENSE")] != []

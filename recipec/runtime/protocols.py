@@ -304,9 +304,9 @@ class Environment(Part, ABC):
     stops: tuple[str, ...] = ()
     """A turn ends with the token that completes one of these texts."""
 
-    @abstractmethod
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the environment's own tasks, as columns; only where its spec provides ``tasks``."""
+        raise NotImplementedError
 
     @abstractmethod
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from support.policies import SCRATCH, dense_policy
 
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.context import StageContext
@@ -28,8 +29,7 @@ def build(
     context = StageContext(root, root / "cache", 0, "s", device=torch.device(device))
     if origin is None:
         params["scratch"] = specs.VisionScratch(architecture=family, **SIZES)
-    policy = VisionLm(specs.VisionLm(**params), context, origin or Origin("scratch"))
-    context.policy = policy
+    policy = dense_policy(specs.VisionLm(**params), context, origin or SCRATCH)
     if origin is None:
         draw = torch.Generator().manual_seed(3)
         with torch.no_grad():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from recipec.runtime.data.text import Text
+from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import scratch
 
@@ -25,6 +26,8 @@ class SeeingPolicy:
         self.stop_ids = (self.eos_id,)
         self.processed = 0
         self.image_encoder = self
+        self.image_store = ImageStore(self)
+        self.max_positions = 1 << 31
 
     def encode(self, text):
         """Encode text."""

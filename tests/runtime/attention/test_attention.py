@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.policies import dense_policy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipec.diagnostics.model import RecipeError
@@ -12,7 +13,7 @@ from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.packed import PackedAttention
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import logprob_head, weights
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
 from recipec.spec import attention, policy
 
 VOCABULARY = 100
@@ -69,9 +70,7 @@ def make(family: str, monkeypatch: pytest.MonkeyPatch, temperature: float = 0.7)
             parameter.data += 0.1 * torch.randn_like(parameter)
     monkeypatch.setattr("recipec.runtime.model.scratch.build_model", lambda *_: model)
     context = StageContext(root=Path(), cache=Path(), seed=0, stage="s", temperature=temperature)
-    return CausalLm(
-        policy.CausalLm(scratch=policy.Scratch(hidden_size=32, layers=2, heads=4)), context, Origin("scratch")
-    )
+    return dense_policy(policy.CausalLm(scratch=policy.Scratch(hidden_size=32, layers=2, heads=4)), context)
 
 
 def rows(lengths: tuple[int, ...] = (9, 4, 12, 1, 7)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,7 +11,8 @@ from support.combinations import Combo, text
 from support.small_recipes import Folder, rows
 
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.training.local import LocalEngine, ScoringPass, credited_rows
+from recipec.runtime.training.local import LocalEngine, credited_rows
+from recipec.runtime.training.scoring import ScoringPass
 
 WIDE = """\
     from: scratch
@@ -69,19 +70,19 @@ class Counted:
         self.left_out = 0
         updated, scored = LocalEngine.update, ScoringPass.__call__
 
-        def update(engine, minibatch, nodes, runner, optimizer, *, tokens):
+        def update(engine, minibatch, nodes, runner, *, tokens, step):
             with flops.counting() as counter:
-                made = updated(engine, minibatch, nodes, runner, optimizer, tokens=tokens)
+                made = updated(engine, minibatch, nodes, runner, tokens=tokens, step=step)
             kept = minibatch.rows(credited_rows(minibatch, next(n for n in nodes if n.slot == "policy")))
             self.left_out += minibatch.num_rows - kept.num_rows
-            self.add("update", counter, engine.context.policy, kept, backward=True)
+            self.add("update", counter, engine.policy, kept, backward=True)
             return made
 
         def score(node, tokens_RT, attend_RT, trained_RT):
             with flops.counting() as counter:
                 made = scored(node, tokens_RT, attend_RT, trained_RT)
             batch = {"tokens_RT": tokens_RT, "attend_RT": attend_RT, "trained_RT": trained_RT}
-            self.add(node.output, counter, node.policy, batch, backward=False)
+            self.add(node.output, counter, node.scorer, batch, backward=False)
             return made
 
         monkeypatch.setattr(LocalEngine, "update", update)

@@ -11,7 +11,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.microbatch_packing import pack
 from recipec.runtime.attention.prefix_tree import build
 from recipec.runtime.batch import Batch, pad_rows
-from recipec.runtime.training.local import pack_rows
+from recipec.runtime.training.packing import pack_rows
 
 BUDGET = 14
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=7), min_size=1, max_size=9)

@@ -1,6 +1,7 @@
 """Rows that share prefixes are computed once and give what dense rows give, on every family that certifies."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def cache(tmp_path_factory):
 def bound(family: str, monkeypatch, cache: Path) -> CausalLm:
     """Build a policy that keeps its certificates in the folder of the tests."""
     model = make(family, monkeypatch)
-    model.context.cache = cache
+    model.context = replace(model.context, cache=cache)
     return model
 
 

@@ -52,6 +52,7 @@ def test_rows_of_episodes_come_back(tmp_path):
         "reward_R": torch.tensor([0.0, 1.0, 0.0]),
         "score_R": torch.tensor([1.0, 1.0, 0.0]),
         "error_R": torch.tensor([False, False, True]),
+        "error_text_R": ["", "", "timeout: x"],
         "failed_R": torch.tensor([False, False, True]),
         "episode_id_R": torch.tensor([4, 4, 5]),
         "step_R": torch.tensor([0, 1, 0]),
@@ -60,7 +61,7 @@ def test_rows_of_episodes_come_back(tmp_path):
         "action_valid_R": torch.tensor([True, False, True]),
         "env_reward_R": torch.tensor([0.0, 1.0, 0.0]),
     }
-    write_rows(tmp_path / "step-000000.jsonl", made, read=lambda ids: "".join(map(str, ids)), errors={5: "timeout: x"})
+    write_rows(tmp_path / "step-000000.jsonl", made, read=lambda ids: "".join(map(str, ids)))
     first, second = read_rollouts(tmp_path, "explore.rollouts")
     assert (first.prompt_ids, first.ids, first.trained) == ((1, 2), (5, 3, 6), (True, False, True))
     assert (second.prompt_ids, second.ids, second.reward, second.episode, first.reward) == ((4,), (8,), 1.0, 4, 1.0)

@@ -322,7 +322,7 @@ def test_reasoning_gym_tasks_score_themselves(text_context, text_policy):
     assert task.score("no number") < 1.0
     source.prepare("sft")
     drawn = source.draw(1)
-    assert trained(text_context.policy, drawn["completion_P"][0]) == drawn["prompt_P"][0].columns["answer"] + "<eos>"
+    assert trained(text_policy, drawn["completion_P"][0]) == drawn["prompt_P"][0].columns["answer"] + "<eos>"
     source.close()
 
 

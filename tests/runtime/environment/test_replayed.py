@@ -7,11 +7,12 @@ import pytest
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, beside, note
+from recipec.runtime.protocols import Environment
 
 TURNS = [Turn((i,), "") for i in range(3)]
 
 
-class Moody:
+class Moody(Environment):
     """Answers each turn from a script of moods, which is used up; then every answer comes in time."""
 
     stops = ("x",)
@@ -37,9 +38,6 @@ class Moody:
         if mood == "failed":
             return replace(after, failures=1, calls=1, observation="the search failed", world=("notes", turn.ids))
         return replace(after, calls=1, observation="found", world=("notes", turn.ids))
-
-    def close(self):
-        """Hold nothing."""
 
 
 def played(environment, rows):
@@ -86,5 +84,5 @@ def test_an_attempt_in_time_is_in_time_again(rows):
     rows.write_text("")
     environment = ReplayedEnvironment(Moody("late", "late", "", "late"))
     assert played(environment, rows) == before
-    assert environment.asked > 6
+    assert environment.inner.asked > 6
     assert environment.stops == ("x",)

@@ -5,13 +5,13 @@ import math
 
 import pytest
 from PIL import Image
+from support.policies import dense_policy
 from support.small_recipes import MODEL, SEEING, rows
 
 from recipec.runtime.attention.auto import AutoAttention
 from recipec.runtime.batch import Example
 from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.preference_margin import margin
-from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.spec import policy as specs
 
 LEARN = SEEING.replace("steps: 2, rows_per_step: 2", "steps: 24, rows_per_step: 4")
@@ -54,7 +54,7 @@ def test_stages_compare_whatever_they_sample_at(tmp_path):
     """Margins are at temperature 1, which the stage's own is again afterwards; a tie is no preference."""
     context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
     spec = specs.CausalLm(scratch=specs.Scratch(hidden_size=16, layers=1, heads=2, intermediate_size=32))
-    policy = CausalLm(spec, context, Origin("scratch"))
+    policy = dense_policy(spec, context)
 
     def row(*ids):
         return Example(0, (4, *ids), (False, *(True for _ in ids)))
@@ -62,9 +62,9 @@ def test_stages_compare_whatever_they_sample_at(tmp_path):
     pairs = {"chosen_P": [row(5, 6), row(7)], "rejected_P": [row(8), row(7)]}
     found = []
     for temperature in (1.0, 0.5):
-        context.temperature = temperature
-        found.append(margin(policy, context, pairs))
-        assert context.temperature == temperature
+        policy.temperature = temperature
+        found.append(margin(policy, pairs))
+        assert policy.temperature == temperature
     assert found[0] == found[1]
     assert found[0]["margin"] < 0  # the chosen answer is longer, and nothing is learnt yet
     assert found[0]["margin_share"] == 0

@@ -3,8 +3,9 @@
 import pytest
 from support.knowledge_graphs import CLASSES, SKIN, graph_of, skin
 
-from recipec.runtime.knowledge.claims import sentences
+from recipec.runtime.knowledge.claims import claims, sentences
 from recipec.runtime.knowledge.statements import Claim, Triple
+from recipec.runtime.knowledge.verification import check
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def closed(tmp_path_factory):
 
 def said(graph, text, topic=()):
     """What a text claims and the verdict: object, negated, verdict."""
-    return [(c.triple.object, c.negated, graph.check(c).verdict) for c in graph.claims(text, topic)]
+    return [(c.triple.object, c.negated, check(graph, c).verdict) for c in claims(graph, text, topic)]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_the_relation_right_before_a_thing_is_meant(tmp_path):
         ("treated by mistake and caused by", "caused by"),
         ("caused by it or treated by", "treated by"),
     ):
-        (claim,) = graph.claims(f"Rosacea is {text} steroids.")
+        (claim,) = claims(graph, f"Rosacea is {text} steroids.")
         assert claim.triple == Triple("rosacea", relation, "steroids")
 
 
@@ -149,7 +150,7 @@ def test_the_topic_is_carried(graph):
         ("scaling", False, "supported"),
         ("itching", False, "supported"),
     ]
-    claims = graph.claims("Eczema differs from psoriasis by scaling.", ["psoriasis"])
+    claims = claims(graph, "Eczema differs from psoriasis by scaling.", ["psoriasis"])
     assert [c.triple.subject for c in claims] == ["psoriasis"]
 
 
@@ -158,7 +159,7 @@ def test_closed_relations_deny_what_they_do_not_list(closed):
     assert said(closed, "Psoriasis has itching.") == [("itching", False, "contradicted")]
     assert said(closed, "Psoriasis has no itching.") == [("itching", True, "supported")]
     assert said(closed, "Eczema shows lesions.") == [("lesions", False, "supported")]
-    evidence = closed.check(closed.claims("Psoriasis has itching.")[0]).evidence
+    evidence = check(closed, claims(closed, "Psoriasis has itching.")[0]).evidence
     assert {t.object for t in evidence} == {"scaling", "skin plaques"}
 
 
@@ -167,9 +168,9 @@ def test_functional_relations_have_one_object(closed):
     of_eczema = Claim(Triple("eczema", "caused by", "scaling"), "")
     of_psoriasis = Claim(Triple("psoriasis", "caused by", "scaling"), "")
 
-    assert closed.check(of_eczema).verdict == "contradicted"
-    assert closed.check(of_eczema).evidence[0].object == "allergy"
-    assert closed.check(of_psoriasis).verdict == "unknown"
+    assert check(closed, of_eczema).verdict == "contradicted"
+    assert check(closed, of_eczema).evidence[0].object == "allergy"
+    assert check(closed, of_psoriasis).verdict == "unknown"
 
 
 @pytest.mark.parametrize("param", ["closed", "functional"])
@@ -179,7 +180,7 @@ def test_more_specific_than_listed_is_unknown(tmp_path, param):
     graph = graph_of(tmp_path, files, **{param: ("has symptom",)})
 
     def verdict(subject, thing):
-        return graph.check(Claim(Triple(subject, "has symptom", thing), "")).verdict
+        return check(graph, Claim(Triple(subject, "has symptom", thing), "")).verdict
 
     assert verdict("eczema", "lesions") == "supported"
     assert verdict("acne", "blisters of the hands") == "unknown"
@@ -193,17 +194,17 @@ def test_denial_of_a_class_denies_what_is_below(tmp_path):
     graph = graph_of(tmp_path, {"skin.tsv": facts, "classes.ttl": CLASSES})
 
     def verdict(subject):
-        return graph.check(Claim(Triple(subject, "has symptom", "blisters"), "")).verdict
+        return check(graph, Claim(Triple(subject, "has symptom", "blisters"), "")).verdict
 
     assert (verdict("acne"), verdict("rosacea")) == ("contradicted", "unknown")
 
 
 def test_evidence_says_where(graph):
     """A verdict names the facts with their lines; disjoint classes name the way there."""
-    (claim,) = graph.claims("Psoriasis shows scaling.")
-    assert [t.source for t in graph.check(claim).evidence] == ["skin.tsv:1"]
-    (claim,) = graph.claims("Psoriasis is an infection.")
-    way = graph.check(claim).evidence
+    (claim,) = claims(graph, "Psoriasis shows scaling.")
+    assert [t.source for t in check(graph, claim).evidence] == ["skin.tsv:1"]
+    (claim,) = claims(graph, "Psoriasis is an infection.")
+    way = check(graph, claim).evidence
     assert [(t.subject, t.object) for t in way] == [("psoriasis", "papulosquamous"), ("papulosquamous", "infection")]
 
 
@@ -233,5 +234,5 @@ def test_a_graph_declares_what_is_single(tmp_path, kind, verdict):
         :cancer rdfs:label "cancer" . :harmless rdfs:label "harmless" .
     """
     graph = graph_of(tmp_path, {"facts.ttl": text})
-    (claim,) = graph.claims("Melanoma counts as harmless.")
-    assert graph.check(claim).verdict == verdict
+    (claim,) = claims(graph, "Melanoma counts as harmless.")
+    assert check(graph, claim).verdict == verdict

@@ -1,19 +1,24 @@
 """Facts read by a model: its lines, their confidence and sentence, and that it reads once."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from support.knowledge_graphs import setting_in
+from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.context import StoppedBeforeFirstStep
+from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.knowledge import extract
+from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.extraction_parser import facts, read, sentence_of
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.knowledge.verification import check
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.spec.knowledge import Extract
+from recipec.spec.machine import Hf
 from recipec.spec.policy import CausalLm as Spec
 
 TEXTS = {"p": "It is known. psoriasis gives scaling.", "e": "eczema gives itching."}
@@ -26,7 +31,7 @@ def reader():
     """A model of a few thousand weights that has learnt what to write of the two documents."""
     shape = {"architecture": "llama", "hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
     spec = Spec.model_validate({"scratch": {**shape, "max_positions": 64}})
-    policy = CausalLm(spec, setting_in(Path()), Origin("scratch"))
+    policy = dense_policy(spec, setting_in(Path()))
     rows = [
         (policy.encode(f"{TEXTS[key][0]}:"), [*policy.encode(f" {said}"), policy.eos_id]) for key, said in SAYS.items()
     ]
@@ -43,14 +48,35 @@ def reader():
     return policy.eval() or policy
 
 
+@dataclass(frozen=True)
+class Reading:
+    """The context of a stage that reads, and the model that does."""
+
+    context: StageContext
+    policy: CausalLm
+
+    @property
+    def parts(self):
+        """What a graph of read facts is built of."""
+        return {"policy": self.policy, "rollout_engine": HfEngine(Hf(), self.context, policy=self.policy)}
+
+    def graph(self, **params):
+        """Open the graph of what is read."""
+        return extract.Extract(Extract(**(KNOBS | params)), self.context, **self.parts)
+
+    def facts(self, **params):
+        """Return the facts that are read."""
+        return extract.extracted(Extract(**(KNOBS | params)), self.context, *self.parts.values())
+
+
 def ready(folder, policy):
-    """Write documents and a template; return the setting of a stage there."""
+    """Write documents and a template; return a stage there."""
     rows = [{"text": text} for text in TEXTS.values()]
     (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "t.j2").write_text(TEMPLATE)
-    context = setting_in(folder, policy=policy, home=folder / "stage")
+    context = setting_in(folder, home=folder / "stage")
     policy.context = context
-    return context
+    return Reading(context, policy)
 
 
 KNOBS = {"path": "texts.jsonl", "prompt": "t.j2", "chat": False, "max_completion_length": 40, "temperature": 0.0}
@@ -59,52 +85,50 @@ KNOBS = {"path": "texts.jsonl", "prompt": "t.j2", "chat": False, "max_completion
 def test_a_model_reads_documents(tmp_path, reader):
     """Its facts are a graph: lower case, each with its sentence; what no sentence names is counted and left out."""
     told = []
-    context = replace(ready(tmp_path, reader), say=told.append)
-    graph = extract.Extract(Extract(**KNOBS), context)
+    stage = ready(tmp_path, reader)
+    graph = replace(stage, context=replace(stage.context, say=told.append)).graph()
 
     (scaling,) = graph.out("psoriasis")
     assert scaling.fact == ("psoriasis", "gives", "scaling")
     assert scaling.source == "texts.jsonl:1: psoriasis gives scaling."
     assert [t.object for t in graph.out("eczema")] == ["itching"]
     assert told == ["2 facts read from 2 documents; left out: 1 facts that no sentence names"]
-    assert graph.check(graph.claims("Psoriasis gives scaling.")[0]).verdict == "supported"
+    assert check(graph, claims(graph, "Psoriasis gives scaling.")[0]).verdict == "supported"
 
 
 def test_it_reads_once(tmp_path, reader, monkeypatch):
     """A run that continues reads what was kept; a bound on the confidence reads nothing anew."""
-    context = ready(tmp_path, reader)
-    first = extract.extracted(Extract(**KNOBS), context)
+    stage = ready(tmp_path, reader)
+    first = stage.facts()
     monkeypatch.setattr(extract, "sample", lambda *_: pytest.fail("it reads again"))
 
-    assert extract.extracted(Extract(**KNOBS, min_confidence=0.5), context) == first
+    assert stage.facts(min_confidence=0.5) == first
     with pytest.raises(RecipeError) as caught:
-        extract.Extract(Extract(**KNOBS, min_confidence=1.0), context)
+        stage.graph(min_confidence=1.0)
     assert caught.value.diagnostics[0].code == "RC871"
 
 
 def test_a_kill_costs_some_documents(tmp_path, reader, monkeypatch):
     """What was read before a stop is kept: the rest is read later, and the facts are the same."""
-    context = ready(tmp_path, reader)
-    whole = extract.extracted(Extract(**KNOBS), replace(context, home=tmp_path / "other"))
+    stage = ready(tmp_path, reader)
+    whole = replace(stage, context=replace(stage.context, home=tmp_path / "other")).facts()
     monkeypatch.setattr(extract, "CHUNK", 1)
     asked = []
-    stopping = replace(context, stopped=lambda: bool(asked) or bool(asked.append(1)))
+    stopping = replace(stage.context, stopped=lambda: bool(asked) or bool(asked.append(1)))
     with pytest.raises(StoppedBeforeFirstStep):
-        extract.extracted(Extract(**KNOBS), stopping)
+        replace(stage, context=stopping).facts()
     real, read_again = extract.sample, []
     monkeypatch.setattr(extract, "sample", lambda *args: read_again.append(1) or real(*args))
 
-    assert extract.extracted(Extract(**KNOBS), context) == whole
+    assert stage.facts() == whole
     assert len(read_again) == 1
 
 
 def test_confidence(tmp_path, reader):
     """Samples that agree are sure; the probability of a fact's tokens is near 1 for what was learnt."""
-    context = ready(tmp_path, reader)
-    sure = extract.extracted(Extract(**KNOBS), context)
-    agreed = extract.extracted(
-        Extract(**{**KNOBS, "temperature": 1.0, "samples": 4, "confidence": "consistency"}), context
-    )
+    stage = ready(tmp_path, reader)
+    sure = stage.facts()
+    agreed = stage.facts(temperature=1.0, samples=4, confidence="consistency")
 
     assert all(0.8 < fact["confidence"] <= 1 for fact in sure)
     best = {fact["subject"]: fact["confidence"] for fact in agreed}

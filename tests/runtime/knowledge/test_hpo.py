@@ -5,8 +5,10 @@ from support.knowledge_graphs import setting_in
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import hpo
+from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.rdf_terms import Names
 from recipec.runtime.knowledge.statements import Claim, Triple
+from recipec.runtime.knowledge.verification import check
 from recipec.spec.knowledge import Diseases, Hpo
 
 TERMS = """\
@@ -130,7 +132,7 @@ def test_the_real_release(tmp_path):
     assert found["HP:0001019"].source.startswith("phenotype.hpoa:")
     assert graph.say(found["HP:0001019"]) == "Netherton syndrome has phenotype Erythroderma."
     verdicts = {
-        text: [graph.check(claim).verdict for claim in graph.claims(text)]
+        text: [check(graph, claim).verdict for claim in claims(graph, text)]
         for text in (
             "Netherton syndrome shows erythroderma.",
             "Netherton syndrome shows an abnormality of the skin.",
@@ -142,5 +144,5 @@ def test_the_real_release(tmp_path):
     assert sum(entity.startswith("OMIM:") for entity in dict(graph._titles)) > 400
     denied = [t for e, _ in graph._titles for t in graph.out(e) if t.relation == "not_has phenotype"]
     assert (
-        graph.check(Claim(Triple(denied[0].subject, "has phenotype", denied[0].object), "")).verdict == "contradicted"
+        check(graph, Claim(Triple(denied[0].subject, "has phenotype", denied[0].object), "")).verdict == "contradicted"
     )

@@ -14,7 +14,9 @@ from support.knowledge_graphs import CLASSES, SKIN, setting_in, skin
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import sparql_client as endpoints
 from recipec.runtime.knowledge import sparql_queries
+from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.statements import Claim, Triple
+from recipec.runtime.knowledge.verification import check
 from recipec.spec.knowledge import Sparql
 
 
@@ -122,9 +124,9 @@ def test_a_service_is_a_graph_like_files(tmp_path, serve):
     text = "Psoriasis has scaling, itching, but no pyrexia. It is a fungal infection. Eczema shows vesicles."
 
     assert [t.fact for t in there.around(["eczema"], 3)] == [t.fact for t in here.around(["eczema"], 3)]
-    assert there.claims(text) == here.claims(text)
-    for claim in there.claims(text):
-        assert there.check(claim).verdict == here.check(claim).verdict
+    assert claims(there, text) == claims(here, text)
+    for claim in claims(there, text):
+        assert check(there, claim).verdict == check(here, claim).verdict
     assert there.labels("blisters") == here.labels("blisters")
     assert there.out("psoriasis")[0].source == there.source.address.geturl()
 
@@ -238,7 +240,7 @@ def test_terms_serialise_themselves(tmp_path, serve):
     graph = opened(tmp_path, service, timeout=10)
     for hostile in ('" } DROP ALL #', "a> <b", "} UNION { ?s ?p ?o", '"x"@en . } #', "\\u003e", "http://e.org/}a{"):
         assert graph.out(hostile) == []
-        assert graph.check(Claim(Triple("psoriasis", hostile, hostile), "")).verdict == "unknown"
+        assert check(graph, Claim(Triple("psoriasis", hostile, hostile), "")).verdict == "unknown"
     shape = sparql_queries.OUT.pattern
     for asked in service.asked:
         bare = asked.partition("VALUES (?subject)")[2]

@@ -14,8 +14,10 @@ from support.knowledge_graphs import SKIN, graph_of, setting_in, skin
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import store_cache as stores
 from recipec.runtime.knowledge import triple_files
+from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.rdf_terms import Names, literal
 from recipec.runtime.knowledge.statements import Triple
+from recipec.runtime.knowledge.verification import check
 from recipec.spec.knowledge import Triples
 
 FACTS = {("psoriasis", "has symptom", "scaling"), ("eczema", "caused by", "allergy, contact")}
@@ -171,7 +173,7 @@ def test_any_names_are_facts(tmp_path, parts):
     assert {t.fact for t in graph.out(subject)} == {(subject, relation, thing)}
     assert {t.fact for t in graph.into(thing)} == {(subject, relation, thing)}
     assert graph.label(subject) in graph.say(graph.out(subject)[0])
-    assert graph.check(graph_claim(graph, subject, relation, thing)).verdict == "supported"
+    assert check(graph, graph_claim(graph, subject, relation, thing)).verdict == "supported"
     graph.close()
 
 
@@ -189,9 +191,9 @@ def test_labels_are_data(tmp_path, hostile):
 
     assert graph.around([hostile], 2) == []
     assert graph.labels(hostile)
-    assert graph.check(graph_claim(graph, hostile, hostile, hostile)).verdict == "unknown"
-    assert graph.claims(f"{hostile} has scaling. Psoriasis {hostile}.", [hostile]) == graph.claims(
-        f"{hostile} has scaling. Psoriasis {hostile}.", [hostile]
+    assert check(graph, graph_claim(graph, hostile, hostile, hostile)).verdict == "unknown"
+    assert claims(graph, f"{hostile} has scaling. Psoriasis {hostile}.", [hostile]) == claims(
+        graph, f"{hostile} has scaling. Psoriasis {hostile}.", [hostile]
     )
     assert len(graph.out("psoriasis")) == 5
 

@@ -7,14 +7,17 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from support.policies import dense_policy
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.optimizer import AdamW
 from recipec.spec import machine
 from recipec.spec import policy as specs
+from recipec.spec.optimizer import Adamw
 
 SCRATCH = specs.Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, max_positions=64)
 LORA = specs.Lora(r=4)
@@ -24,7 +27,7 @@ NEW = Origin("scratch")
 def make(root: Path, origin: Origin = NEW, **params) -> CausalLm:
     """Build or load a policy."""
     spec = specs.CausalLm(**({"scratch": SCRATCH} if origin.kind == "scratch" else {}), **params)
-    return CausalLm(spec, StageContext(root=root, cache=root / "cache", seed=0, stage="s", temperature=0.7), origin)
+    return dense_policy(spec, StageContext(root=root, cache=root / "cache", seed=0, stage="s", temperature=0.7), origin)
 
 
 def saved(root: Path, **params) -> Path:
@@ -125,7 +128,7 @@ def test_a_saved_adapter_loads_with_transformers_and_peft(tmp_path, architecture
     """The folder holds base and adapter: transformers loads both, peft the adapter onto the base."""
     scratch = specs.Scratch(architecture=architecture, hidden_size=32, layers=2, heads=4, max_positions=64)
     spec = specs.CausalLm(scratch=scratch, lora=LORA)
-    policy = CausalLm(spec, StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s", temperature=0.7), NEW)
+    policy = dense_policy(spec, StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s", temperature=0.7))
     assert all("lora_" in name for name in policy.trained())
     train(policy)
     folder = tmp_path / "model"
@@ -383,8 +386,8 @@ def test_the_engine_checkpoints_activations_when_told(tmp_path):
     policy.train()
     found = []
     for told in (False, True):
-        policy.context.policy = policy
-        LocalEngine(machine.Local(gradient_checkpointing=told), policy.context)
+        optimizer = AdamW(Adamw(), policy.context, policy=policy)
+        LocalEngine(machine.Local(gradient_checkpointing=told), policy.context, policy=policy, optimizer=optimizer)
         assert policy.model.is_gradient_checkpointing == told
         policy(*rows())["logprob_RT"].sum().backward()
         found.append([p.grad.clone() for p in policy.trained().values()])

@@ -160,26 +160,28 @@ class Rows:
         total = Node("s/sum.reward_R", "compiler", "sum_rewards", "", {}, (), ("reward_R", "failed_R"), "0")
         self.nodes = (sampler, reward, total)
         self.graph = SimpleNamespace(loop=Loop("s/steps", "steps", (Loop("s/r", "resamples", self.nodes, ()),), ()))
-        self.context = SimpleNamespace(attempt=0)
         self.source = Table({"prompt_P": list("abcdef")}, StageContext(Path(), Path(), 0, "s"), shuffle=False)
-        self.runner, self.values, self.per_step = self, {}, 2
+        self.runner, self.values, self.per_step, self.step = self, {}, 2, 7
         self.recorded = {}
+        self.keys = []
+        """Step and attempt of each try."""
 
-    def run(self, nodes, values):
+    def run(self, nodes, values, *, step, attempt=0):
         """Give two rows a prompt, and the rewards of the try."""
         if not nodes:  # nothing of a step lies behind its loop here
             return {}
+        self.keys.append((step, attempt))
         prompts = values[Value("prompt_P", "s/data")]
         count = 2 * len(prompts)
-        reward_R = torch.tensor(self.tries[self.context.attempt], dtype=torch.float64)[:count]
+        reward_R = torch.tensor(self.tries[attempt], dtype=torch.float64)[:count]
         if "s/reward.r" in self.recorded:
             reward_R = replayed(reward_R, self.recorded["s/reward.r"])
-        episodes = torch.arange(count) + 10 * self.context.attempt
+        episodes = torch.arange(count) + 10 * attempt
         given = (torch.arange(count) // 2, episodes)
         values |= {Value(s, "s/sampler"): column for s, column in zip(GIVEN, given, strict=True)}
         values |= {Value("reward_R", n.id): reward_R for n in nodes[1:]}
         values[Value("failed_R", "s/sum.reward_R")] = reward_R.isnan()
-        return {"num_tokens": 5.0 * (1 + self.context.attempt), "tokens/generated": 4.0}
+        return {"num_tokens": 5.0 * (1 + attempt), "tokens/generated": 4.0}
 
 
 GIVEN = ("by_prompt_R", "episode_id_R")
@@ -208,9 +210,9 @@ def test_an_interrupted_step_is_run_to_the_same_groups(tmp_path):
 
 
 def test_every_try_draws_anew(tmp_path):
-    """A try above the first is told to the sampler, and the count is back at 0 after the step."""
+    """Each try draws by its own number within the step, from 0 on."""
     stage = Rows([1, 1, 1, 1], [1, 1, 0, 1], [0, 1])
     prompts, episodes, _, metrics = walked(stage, tmp_path / "step-000000.jsonl")
     assert (prompts, episodes) == (["d", "e"], [12, 13, 20, 21])
     assert metrics["groups/filtered"] == 3
-    assert stage.context.attempt == 0
+    assert stage.keys == [(7, 0), (7, 1), (7, 2)]

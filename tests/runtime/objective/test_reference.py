@@ -1,10 +1,10 @@
 """The reference is the policy as it entered the stage, however it is kept."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
@@ -18,10 +18,9 @@ LORA = specs.Lora(r=4)
 
 
 def load(folder: Path, spec: specs.CausalLm, origin: Origin, **also) -> CausalLm:
-    """Load a policy into a setting of its own."""
+    """Load a policy into a context of its own."""
     context = StageContext(root=folder, cache=folder / "cache", seed=0, stage="s", temperature=0.7, **also)
-    context.policy = CausalLm(spec, context, origin)
-    return context.policy
+    return dense_policy(spec, context, origin)
 
 
 def rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -55,7 +54,7 @@ def test_frozen_is_the_policy_that_entered(tmp_path, lora):
     """After updates the frozen reference still gives the first log-probabilities, and the policy does not."""
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH, lora=lora), Origin("scratch"))
     entered = policy(*rows())["logprob_RT"].detach()
-    frozen = Frozen(reference.Frozen(), policy.context)
+    frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     assert frozen.mode == ("adapter_off" if lora else "weights_copy")
     train(policy)
     found = frozen(*rows())["ref_logprob_RT"]
@@ -71,7 +70,7 @@ def test_frozen_under_a_continued_adapter_is_not_the_base(tmp_path):
     entered = policy(*rows())["logprob_RT"].detach()
     with policy.without_adapter():
         base = policy(*rows())["logprob_RT"].detach()
-    frozen = Frozen(reference.Frozen(), policy.context)
+    frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     assert frozen.mode == "adapter_copy"
     assert set(frozen.copies) == set(policy.trained())
     train(policy)
@@ -84,7 +83,7 @@ def test_frozen_after_a_merge_is_the_merged_policy(tmp_path):
     parent = trained_adapter(tmp_path)
     whole = load(tmp_path, specs.CausalLm(), Origin("directory", str(parent), adapter="continue"))
     policy = load(tmp_path, specs.CausalLm(lora=specs.Lora(r=2)), Origin("directory", str(parent), adapter="merge"))
-    frozen = Frozen(reference.Frozen(), policy.context)
+    frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     train(policy)
     assert frozen.mode == "adapter_off"
     assert torch.allclose(frozen(*rows())["ref_logprob_RT"], whole(*rows())["logprob_RT"], atol=1e-5)
@@ -93,7 +92,7 @@ def test_frozen_after_a_merge_is_the_merged_policy(tmp_path):
 def test_the_reference_leaves_the_policy_alone(tmp_path):
     """Asking the reference changes neither weights nor mode nor gradients of the policy."""
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH), Origin("scratch"))
-    frozen = Frozen(reference.Frozen(), policy.context)
+    frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     train(policy)
     policy.train()
     before = policy.fingerprint()
@@ -112,7 +111,7 @@ def test_another_model_is_loaded_with_its_adapter(tmp_path):
     expected = whole(*rows())["logprob_RT"]
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH), Origin("scratch"), artifacts={"explore.policy": parent})
     for named in ("./parent", "explore"):
-        frozen = Frozen(reference.Frozen(from_=named), policy.context)
+        frozen = Frozen(reference.Frozen(from_=named), policy.context, policy=policy)
         assert torch.allclose(frozen(*rows())["ref_logprob_RT"], expected, atol=1e-5)
 
 
@@ -122,7 +121,7 @@ def test_another_model_with_another_tokenizer_is_refused(tmp_path):
     load(tmp_path, specs.CausalLm(scratch=scratch), Origin("scratch")).save(tmp_path / "other")
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH), Origin("scratch"))
     with pytest.raises(RecipeError) as refused:
-        Frozen(reference.Frozen(from_="./other"), policy.context)
+        Frozen(reference.Frozen(from_="./other"), policy.context, policy=policy)
     assert refused.value.diagnostics[0].code == "RC725"
 
 
@@ -130,7 +129,7 @@ def test_another_model_with_another_tokenizer_is_refused(tmp_path):
 def test_lagged_follows_every_so_many_updates(tmp_path, lora):
     """The copy is refreshed after each period, and a loaded state gives the same copy."""
     policy = load(tmp_path, specs.CausalLm(scratch=SCRATCH, lora=lora), Origin("scratch"))
-    lagged = Lagged(reference.Lagged(sync_every_updates=2), policy.context)
+    lagged = Lagged(reference.Lagged(sync_every_updates=2), policy.context, policy=policy)
     entered = policy(*rows())["logprob_RT"].detach()
     train(policy)
     lagged.after_update(1)
@@ -140,7 +139,7 @@ def test_lagged_follows_every_so_many_updates(tmp_path, lora):
     assert torch.equal(lagged(*rows())["ref_logprob_RT"], copied)
     state = lagged.state()
     train(policy)
-    other = Lagged(reference.Lagged(sync_every_updates=2), replace(policy.context))
+    other = Lagged(reference.Lagged(sync_every_updates=2), policy.context, policy=policy)
     other.load(state)
     assert torch.equal(other(*rows())["ref_logprob_RT"], copied)
     assert other.synced == 2

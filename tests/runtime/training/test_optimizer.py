@@ -1,6 +1,7 @@
 """The update and its schedule."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from recipec.spec.optimizer import Adamw
 
 
 def make(model: nn.Module, total: int = 10, **params: object) -> AdamW:
-    """Bind an optimizer to a model."""
-    optimizer = AdamW(Adamw(**params), StageContext(Path(), Path(), 0, "explore"))
-    optimizer.bind(model, total)
+    """Bind an optimizer to a policy around a model."""
+    policy = SimpleNamespace(model=model, module_groups=dict)
+    optimizer = AdamW(Adamw(**params), StageContext(Path(), Path(), 0, "explore"), policy=policy)
+    optimizer.bind(total)
     return optimizer
 
 
@@ -27,8 +29,8 @@ def model() -> nn.Sequential:
 
 def one_update(net: nn.Module, optimizer: AdamW, scale: float = 1.0) -> dict[str, float]:
     """Take one update on a fixed input."""
-    optimizer((scale * net(torch.ones(2, 3))).sum())
-    return optimizer.step([7])
+    (scale * net(torch.ones(2, 3))).sum().backward()
+    return optimizer.step([7], 0)
 
 
 def test_equals_torch_with_clipping() -> None:
@@ -45,12 +47,12 @@ def test_equals_torch_with_clipping() -> None:
 
 
 def test_gradients_of_micro_batches_add_up() -> None:
-    """Two calls and one step are one call of the sum."""
+    """Two backward passes and one step are one pass of the sum."""
     ours, whole = model(), model()
     optimizer = make(ours, learning_rate=0.1)
-    optimizer(ours(torch.ones(1, 3)).sum())
-    optimizer(ours(torch.ones(1, 3)).sum())
-    optimizer.step([])
+    ours(torch.ones(1, 3)).sum().backward()
+    ours(torch.ones(1, 3)).sum().backward()
+    optimizer.step([], 0)
     one_update(whole, make(whole, learning_rate=0.1))
 
     for a, b in zip(ours.parameters(), whole.parameters(), strict=True):
@@ -110,8 +112,8 @@ def test_small_updates_of_bfloat16_weights_are_not_lost() -> None:
     before = net[0].weight.float().clone()
     optimizer = make(net, 1000, learning_rate=1e-4)
     for _ in range(100):
-        optimizer(net(torch.ones(2, 3, dtype=torch.bfloat16)).float().sum())
-        optimizer.step([])
+        net(torch.ones(2, 3, dtype=torch.bfloat16)).float().sum().backward()
+        optimizer.step([], 0)
 
     assert float((net[0].weight.detach().float() - before.detach()).abs().max()) > 5e-3
 
@@ -138,8 +140,8 @@ def test_state_lies_where_the_weights_are(device: str) -> None:
     """What is loaded from the CPU, the count of steps among it, is used by a kernel on the weights' device."""
     net = model().to(device)
     optimizer = make(net)
-    optimizer(net(torch.ones(2, 3, device=device)).sum())
-    optimizer.step([])
+    net(torch.ones(2, 3, device=device)).sum().backward()
+    optimizer.step([], 0)
     stored = optimizer.state()
     for moments in stored["moments"].values():
         moments |= {name: value.cpu() for name, value in moments.items()}
@@ -147,16 +149,16 @@ def test_state_lies_where_the_weights_are(device: str) -> None:
     again.load(stored)
 
     assert {v.device.type for state in again.optimizer.state.values() for v in state.values()} == {device}
-    again(net(torch.ones(2, 3, device=device)).sum())
-    again.step([])
+    net(torch.ones(2, 3, device=device)).sum().backward()
+    again.step([], 0)
 
 
 def test_no_gradient_outlives_its_update() -> None:
     """Float32 copies keep no gradient while the next batch is sampled."""
     net = model().to(torch.bfloat16)
     optimizer = make(net)
-    optimizer(net(torch.ones(2, 3, dtype=torch.bfloat16)).sum())
-    optimizer.step([])
+    net(torch.ones(2, 3, dtype=torch.bfloat16)).sum().backward()
+    optimizer.step([], 0)
 
     assert all(master.grad is None for master in optimizer.masters.values())
 
@@ -173,6 +175,6 @@ def test_more_updates_than_were_planned():
         optimizer.pace = 0.5
         found = []
         for _ in range(4):
-            optimizer(net.weight.sum())
-            found.append(optimizer.step([])["learning_rate"])
+            net.weight.sum().backward()
+            found.append(optimizer.step([], 0)["learning_rate"])
         assert found == rates

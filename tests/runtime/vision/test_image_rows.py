@@ -1,6 +1,7 @@
 """Images of rows: where they stand among tokens, what is trained, what each column carries, and what is refused."""
 
 import json
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +11,12 @@ from support.vision_models import CLOSE, OPEN, PATCH, SeeingPolicy, paint, write
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
-from recipec.runtime.data.rollout_tasks import Rollouts
 from recipec.runtime.data.scored_rows import read_rollouts, write_rows
-from recipec.runtime.data.sources import File
+from recipec.runtime.graph_runner import build_part
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.objective.group_filter import joined
-from recipec.runtime.preference.best_vs_worst import BestVsWorst
 from recipec.runtime.training.minibatch import microbatches
 from recipec.spec import data as specs
 from recipec.spec import preference as preferences
@@ -27,36 +26,52 @@ ASK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": 
 SAY = [{"role": "assistant", "content": [{"type": "text", "text": "A mole."}]}]
 
 
+@dataclass
+class Stage:
+    """The context of a stage whose policy sees."""
+
+    context: StageContext
+    policy: SeeingPolicy
+
+    @property
+    def root(self):
+        """The recipe's folder."""
+        return self.context.root
+
+    def build(self, spec):
+        """Build the part of a spec."""
+        return build_part(spec, self.context, {"policy": self.policy})
+
+
 @pytest.fixture
 def seeing(tmp_path):
-    """A setting with a policy that sees, and two pictures of different widths beside the data."""
+    """A stage with a policy that sees, and two pictures of different widths beside the data."""
     context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-    context.policy = SeeingPolicy()
     paint(tmp_path / "a.png", width=8)
     paint(tmp_path / "b.png", width=16, colour=(0, 90, 200))
-    return context
+    return Stage(context, SeeingPolicy())
 
 
-def prepared(context, kind, *rows, **params):
+def prepared(stage, kind, *rows, **params):
     """Return a file source over rows, in their order."""
     if rows:
-        write(context.root, *rows)
-    source = File(specs.File(**{"path": "a.jsonl", "shuffle": False} | params), context)
+        write(stage.root, *rows)
+    source = stage.build(specs.File(**{"path": "a.jsonl", "shuffle": False} | params))
     source.prepare(kind)
     return source
 
 
-def code(context, kind, *rows, **params):
+def code(stage, kind, *rows, **params):
     """Return the code that preparing ends in."""
     with pytest.raises(RecipeError) as caught:
-        prepared(context, kind, *rows, **params)
+        prepared(stage, kind, *rows, **params)
     (found,) = caught.value.diagnostics
     return found.code
 
 
-def read(context, ids):
+def read(stage, ids):
     """Return tokens as text, images as `[n]`."""
-    return context.policy.decode(ids)
+    return stage.policy.decode(ids)
 
 
 def test_a_plain_prompt_has_its_images_before_the_text(seeing):
@@ -333,10 +348,10 @@ def test_the_cached_reference_knows_rows_by_their_images():
     assert cache(*rows, *swapped)["ref_logprob_RT"].tolist() == [[0.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
 
 
-def sampled(context, tasks, answers):
-    """Write rows as a stage does, one for each answer of each task, the later the better."""
+def sampled(stage, tasks, answers):
+    """Write rows as a stage does, one for each answer of each task, the later the better; return the stage after."""
     rows = [(i, answer) for i in range(len(tasks)) for answer in answers]
-    ids = [[*tasks[i].prompt_ids, *context.policy.encode(text), context.policy.eos_id] for i, text in rows]
+    ids = [[*tasks[i].prompt_ids, *stage.policy.encode(text), stage.policy.eos_id] for i, text in rows]
     width = max(map(len, ids))
     columns = {
         "prompt_P": tasks,
@@ -348,9 +363,9 @@ def sampled(context, tasks, answers):
         "text_R": [text for _, text in rows],
         "reward_R": torch.tensor([float(answers.index(text)) for _, text in rows]),
     }  # fmt: skip
-    write_rows(context.root / "rolled" / "step-000000.jsonl", columns)
-    context.artifacts = {"explore.rollouts": context.root / "rolled"}
-    context.image_store = None  # as a later stage, or another process, begins
+    write_rows(stage.root / "rolled" / "step-000000.jsonl", columns)
+    later = replace(stage.context, artifacts={"explore.rollouts": stage.root / "rolled"})
+    return Stage(later, SeeingPolicy())
 
 
 def test_sampled_rows_find_their_images_again(seeing):
@@ -360,18 +375,18 @@ def test_sampled_rows_find_their_images_again(seeing):
         (seeing.root / f"{name}.png").rename(paint_folder(data) / f"{name}.png")
     write(data, {"prompt": "What?", "images": ["a.png", "b.png"]})
     tasks = prepared(seeing, "rl", path="data/a.jsonl").tasks
-    sampled(seeing, tasks, ["bad", "good"])
+    later = sampled(seeing, tasks, ["bad", "good"])
     kept = json.loads((seeing.root / "rolled/step-000000.jsonl").read_text().splitlines()[0])
     assert [image["tokens"] for image in kept["images"]] == [[0, 4], [4, 10]]
     (row, _) = read_rollouts(seeing.root / "rolled", "explore.rollouts")
     assert [path for path, _ in row.images] == ["data/a.png", "data/b.png"]
-    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing)
+    source = later.build(specs.Rollouts(rollouts="explore.rollouts"))
     source.prepare("sft")
     (columns,) = source.slices(1)
     (example,) = columns["completion_P"]
     assert [image.digest for image in example.images] == [image.digest for image in tasks[0].images]
     assert read(seeing, example.ids).startswith("[2][4]What?good")
-    pairs = BestVsWorst(preferences.BestVsWorst(rollouts="explore.rollouts"), seeing)()
+    pairs = later.build(preferences.BestVsWorst(rollouts="explore.rollouts"))()
     assert pairs["chosen_P"][0].images[0] is pairs["rejected_P"][0].images[0] is pairs["prompt_P"][0].images[0]
 
 
@@ -384,26 +399,23 @@ def paint_folder(folder):
 def test_sampled_rows_about_another_picture_are_refused(seeing, text_policy):
     """A picture that was replaced since, or a policy that does not see, cannot learn from what was sampled."""
     tasks = prepared(seeing, "rl", {"prompt": "What?", "images": ["a.png"]}).tasks
-    sampled(seeing, tasks, ["bad", "good"])
+    later = sampled(seeing, tasks, ["bad", "good"])
     paint(seeing.root / "a.png", width=8, colour=(9, 9, 9))
-    source = Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing)
-    with pytest.raises(RecipeError) as caught:
-        source.prepare("sft")
-    assert caught.value.diagnostics[0].code == "RC869"
-    seeing.policy = text_policy
-    with pytest.raises(RecipeError) as caught:
-        source.prepare("sft")
-    assert caught.value.diagnostics[0].code == "RC861"
+    for policy, expected in ((later.policy, "RC869"), (text_policy, "RC861")):
+        source = Stage(later.context, policy).build(specs.Rollouts(rollouts="explore.rollouts"))
+        with pytest.raises(RecipeError) as caught:
+            source.prepare("sft")
+        assert caught.value.diagnostics[0].code == expected
 
 
 def test_a_row_of_rollouts_with_a_broken_image_entry(seeing):
     """What a hand edit left of an image's record is a coded complaint with file and line."""
     tasks = prepared(seeing, "rl", {"prompt": "What?", "images": ["a.png"]}).tasks
-    sampled(seeing, tasks, ["good"])
+    later = sampled(seeing, tasks, ["good"])
     path = seeing.root / "rolled" / "step-000000.jsonl"
     row = json.loads(path.read_text())
     for broken in ([{"path": "a.png"}], 3, ["a.png"], [{"path": "../../x.png", "digest": "0"}]):
         path.write_text(json.dumps({**row, "images": broken}) + "\n")
         with pytest.raises(RecipeError) as caught:
-            Rollouts(specs.Rollouts(rollouts="explore.rollouts"), seeing).prepare("sft")
+            later.build(specs.Rollouts(rollouts="explore.rollouts")).prepare("sft")
         assert caught.value.diagnostics[0].code in {"RC717", "RC862"}

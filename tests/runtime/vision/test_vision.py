@@ -136,7 +136,7 @@ def test_sampling_is_what_is_trained_on(tmp_path, family):
     policy = build(tmp_path, family)
     one, other = policy.picture(noise(0), "one.png"), policy.picture(noise(1, 16, 24), "other.png")
     prompts = [((one, other), "compare"), ((), "hello to all of you"), ((other,), "so"), ((one,), "so")]
-    engine = HfEngine(machine.Hf(max_rows=3), policy.context)
+    engine = HfEngine(machine.Hf(max_rows=3), policy.context, policy=policy)
     requests = [
         Request(tuple(policy.render(ask(len(shown), text), images=shown)), ((n, 0), (n, 1)), n, remember=True,
                 images=shown)
@@ -241,7 +241,8 @@ def test_references_see_the_same_pixels(tmp_path):
     """A frozen reference behind a fresh adapter and a lagged copy give the entering policy's log-probabilities."""
     policy = build(tmp_path, lora=specs.Lora(r=2))
     batch, _ = conversations(policy)
-    frozen, lagged = Frozen(reference.Frozen(), policy.context), Lagged(reference.Lagged(), policy.context)
+    frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
+    lagged = Lagged(reference.Lagged(), policy.context, policy=policy)
     with torch.no_grad():
         entered = policy.logprobs(*columns(batch))["logprob_RT"]
         for parameter in policy.trained().values():
@@ -259,14 +260,14 @@ def test_frozen_parts_stay(tmp_path, family):
     """What is frozen is not among the trained parameters, gets no gradient and no place in the optimizer."""
     policy = build(tmp_path, family)
     batch, _ = conversations(policy)
-    optimizer = AdamW(Adamw(freeze=("vision", "embeddings")), policy.context)
-    optimizer.bind(policy.model, 1)
-    parts = policy.parts()
+    optimizer = AdamW(Adamw(freeze=("vision", "embeddings")), policy.context, policy=policy)
+    optimizer.bind(1)
+    parts = policy.module_groups()
     frozen = {id(p) for name in ("vision", "embeddings") for p in parts[name]}
     assert frozen.isdisjoint({id(p) for p in parts["projector"]})
     assert not frozen & {id(p) for p in policy.trained().values()}
     assert optimizer.named.keys() == policy.trained().keys()
-    assert Lagged(reference.Lagged(), policy.context).copies.keys() == policy.trained().keys()
+    assert Lagged(reference.Lagged(), policy.context, policy=policy).copies.keys() == policy.trained().keys()
     assert all("connector" in n or "merger" in n or "vis" not in n for n in gradients(policy, batch))
 
 
@@ -274,7 +275,7 @@ def test_unknown_parts_are_named(tmp_path):
     """A part that the policy does not have is refused with those that it has."""
     policy = build(tmp_path)
     with refused("RC773") as caught:
-        freeze(policy.model, ["eyes"], policy.parts())
+        freeze(policy.model, ["eyes"], policy.module_groups())
     assert "`projector`" in caught.value.diagnostics[0].message
 
 
