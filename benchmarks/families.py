@@ -1,10 +1,10 @@
-"""Which decoders compute shared prefixes as they compute rows: every causal model type of the installed transformers.
+"""Certify prefix-tree attention for every causal model type of the installed transformers.
 
     python benchmarks/families.py --write docs/attention.md
 
-Each type's default configuration is shrunk and certified as a policy would be when attention `trie` is bound to it: a
-random model scores a tree row by row and as a forest, in float32.  What a configuration leaves open is filled with
-small sizes.  The page's text above the marker stays; the table below it is written anew.
+The default configuration of each type is reduced in size and certified like a policy with attention `trie`: a random
+model scores the rows of a tree one by one and as a prefix tree, in float32.  Sizes that a configuration does not set
+are filled with small ones.  The text of the page above the marker stays; the table below it is replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MARK = "<!-- below: python benchmarks/families.py --write docs/attention.md -->"
 
 
 def one(name: str) -> Certificate:
-    """Certify the default configuration of a type; what it leaves open is filled where it must be."""
+    """Certify the default configuration of a type; unset sizes are filled if the model cannot be built without them."""
     try:
         found = certify(shrunk(CONFIG_MAPPING[name]()))
         if found.equal or not math.isnan(found.max_logprob_error):
@@ -46,20 +46,20 @@ def one(name: str) -> Certificate:
 
 
 def table(found: dict[str, Certificate]) -> list[str]:
-    """Write what was found."""
+    """Return the lines of the page: a summary, the certified types, and the refused ones with reasons."""
     equal = {name: one for name, one in found.items() if one.equal}
     worst = max(equal.values(), key=lambda one: one.max_logprob_error).max_logprob_error
     steepest = max(equal.values(), key=lambda one: one.max_gradient_error).max_gradient_error
     lines = [
-        f"Measured with torch {torch.__version__}, transformers {transformers.__version__}, in float32:",
-        f"**{len(equal)} of {len(found)}** causal model types are certified;",
-        f"the worst log-probability is off by {worst:.1e} nat, the worst gradient by {steepest:.1e} of its norm.",
+        f"Measured with torch {torch.__version__} and transformers {transformers.__version__}, in float32:",
+        f"**{len(equal)} of {len(found)}** causal model types certify.",
+        f"The largest error of a log-probability is {worst:.1e} nats; that of a gradient is {steepest:.1e} of its norm.",
         "",
-        "| model type | log-probability | gradient |",
+        "| model type | log-probability error, nats | gradient error, relative |",
         "|---|---|---|",
         *(f"| {name} | {one.max_logprob_error:.1e} | {one.max_gradient_error:.1e} |" for name, one in equal.items()),
         "",
-        "Refused with RC830, and why:",
+        "Refused with RC830, with the reason:",
         "",
     ]
     reasons = defaultdict(list)

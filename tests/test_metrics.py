@@ -22,7 +22,7 @@ def named(text: str) -> list[str]:
 def test_the_names_of_samplers() -> None:
     """What chains and trees count stands on the page, once, and the page names nothing that they do not count."""
     made = metrics.episodes([], "trajectory") | metrics.trees([]) | chain._statistics([]) | {"metric/num_tokens": 0.0}
-    section = PAGE.partition("## What samplers count")[2].partition("With `group_filter`")[0]
+    section = PAGE.partition("## Sampler metrics")[2].partition("With `group_filter`")[0]
     assert sorted(named(section)) == sorted(name.removeprefix("metric/") for name in made)
 
 

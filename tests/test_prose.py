@@ -15,7 +15,11 @@ CLEAN = (
     "CHANGELOG.md",
     "docs/README.md",
     "docs/glossary.md",
+    "docs/agents.md",
+    "docs/attention.md",
     "docs/check.md",
+    "docs/metrics.md",
+    "docs/recipe.md",
     "recipec/diagnostics",
 )
 """Files and folders that are checked: Markdown, and docstrings, comments and messages of Python."""
