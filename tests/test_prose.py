@@ -18,8 +18,11 @@ CLEAN = (
     "docs/agents.md",
     "docs/attention.md",
     "docs/check.md",
+    "docs/knowledge.md",
     "docs/metrics.md",
+    "docs/preferences.md",
     "docs/recipe.md",
+    "docs/vision.md",
     "recipec/diagnostics",
 )
 """Files and folders that are checked: Markdown, and docstrings, comments and messages of Python."""
