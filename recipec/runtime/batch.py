@@ -90,7 +90,7 @@ class Batch(dict[str, Column]):
         sizes: dict[str, int] = {}
         for name, column in self.items():
             if name not in SIGNALS:
-                raise AssertionError(f"`{name}` is no signal")
+                raise AssertionError(f"`{name}` is not a signal")
             if name == "pixels_I" and len(column) != len(self["image_row_I"]):
                 raise AssertionError(f"{len(column)} images, and rows of {len(self['image_row_I'])}")
             if isinstance(column, Tensor):

@@ -99,7 +99,7 @@ def build(
     """Build every part of a stage, whole; ``closing`` ends what they hold.
 
     Raises:
-        StoppedBeforeFirstStep: the run was asked to stop while pairs were made.
+        StoppedBeforeFirstStep: the user stopped the run while pairs were made.
     """
     metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     closing.callback(metrics_writer.close)
@@ -157,7 +157,7 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
     """Build what is there before the loop, in the order of the graph, and make the pairs where the stage makes any.
 
     Raises:
-        StoppedBeforeFirstStep: the run was asked to stop while pairs were made.
+        StoppedBeforeFirstStep: the user stopped the run while pairs were made.
     """
     context, made = runner.context, Values()
     for node in stage.before:

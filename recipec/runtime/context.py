@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 
-class StoppedBeforeFirstStep(Exception):  # noqa: N818 - no error: the user asked for it
-    """The run was asked to stop before the stage's first step."""
+class StoppedBeforeFirstStep(Exception):  # noqa: N818 - not an error: the user wants it
+    """The user stopped the run before the first step of the stage."""
 
 
 def cache_folder() -> Path:
@@ -50,4 +50,4 @@ class StageContext:
     say: Callable[[str], None] = lambda _: None
     """Print a line to whoever watches the run."""
     stopped: Callable[[], bool] = lambda: False
-    """Whether the run was asked to stop; read between samplings that come before the first step."""
+    """Whether the user wants the run to stop; read between samplings before the first step."""

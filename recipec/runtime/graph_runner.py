@@ -61,7 +61,7 @@ class GraphRunner:
         return metrics
 
     def instance(self, node: Node) -> Any:
-        """The instance behind a node whose ``impl`` names a class, built on first use of its spec and its parts."""
+        """Return the instance of a node with a class, built on first use from its spec and its parts."""
         if node.id not in self.instances:
             assert node.spec is not None, node.id
             parts = {given.parameter: self.instance(self.nodes[given.value.node]) for given in node.parts}
@@ -89,7 +89,7 @@ class GraphRunner:
 
 
 def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:
-    """Let a row time out if and only if it did before: what depends on a clock is not asked twice.
+    """Let a row time out if and only if it did before: a resumed step must not depend on the clock.
 
     >>> nan = float("nan")
     >>> replayed(torch.tensor([1.0, nan, 0.5]), torch.tensor([nan, 1.0, 0.5]))

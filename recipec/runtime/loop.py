@@ -128,7 +128,7 @@ def planned_draws(stage: RunningStage) -> Iterator[dict[str, Any]]:
 
 
 def drawing_node(stage: RunningStage, columns: Mapping[str, Any]) -> Node:
-    """The node whose columns are drawn: the preference where there is one, else the data."""
+    """Return the node that the drawn columns belong to: the preference if the stage has one, else the data."""
     nodes = sorted(stage.graph.nodes(), key=lambda node: node.slot != "preference")
     return next(n for n in nodes if n.slot in {"data", "preference"} and set(n.outputs) & set(columns))
 

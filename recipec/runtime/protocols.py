@@ -31,7 +31,7 @@ Sharing = Literal["", "prefixes", "prompts"]
 
 
 class Part:
-    """What a stage is built of: an object with a state in checkpoints, told of updates, closed at the end."""
+    """A part of a running stage: it may have a state in checkpoints, follow updates, and hold resources."""
 
     def state(self) -> dict[str, Any]:
         """Tensors, numbers and text that a checkpoint keeps; empty where nothing changes during the stage."""
@@ -106,7 +106,7 @@ class ImageEncoder(ABC):
 
     @abstractmethod
     def keyed(self, batch: Batch) -> Batch:
-        """Return a batch whose image tokens name their images."""
+        """Return a batch in which image tokens name their images."""
 
     @abstractmethod
     def seeing(self, images: Iterator[Picture]) -> AbstractContextManager[None]:
@@ -161,7 +161,7 @@ class Policy(Part, ABC):
         *,
         entropy: bool = True,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, if asked for, ``entropy_RT``: float32, in nats, zero where not trained.
+        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained.
 
         Images are those of a vision-language model.
         """
@@ -371,7 +371,7 @@ class Knowledge(Part, ABC):
 
     @abstractmethod
     def relations_into(self, entity: str) -> frozenset[str]:
-        """Return the relations that an entity, or what lies below it, is the object of."""
+        """Return the relations that an entity, or a subclass of it, is the object of."""
 
     @abstractmethod
     def speaks_of(self, entity: str) -> bool:
@@ -389,7 +389,7 @@ class Knowledge(Part, ABC):
 
     @abstractmethod
     def classes(self, entity: str, thing: str) -> bool:
-        """Whether both may be classes of which one lies above the other."""
+        """Whether both may be classes, one above the other."""
 
     @abstractmethod
     def negative(self, relation: str) -> str | None:

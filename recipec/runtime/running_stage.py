@@ -29,7 +29,7 @@ class Observers:
 
     progress: StepProgress
     stopped: Callable[[], bool]
-    """Whether the run was asked to stop."""
+    """Whether the user wants the run to stop."""
     begun: Callable[[], None] = lambda: None
     """Called when the first step begins."""
     warn: Callable[[Diagnostic], None] = lambda _: None
@@ -62,7 +62,7 @@ class RunningStage:
     metrics_writer: MetricsWriter
     observers: Observers
     evaluate: Callable[[int, int], dict[str, float]]
-    """Metrics of the evaluations that are due at a step of so many."""
+    """Metrics of the evaluations that are due, by step and total number of steps."""
     digest: str
     """Run digest: what a checkpoint must be of."""
     replace: bool = False

@@ -19,7 +19,7 @@ from recipec.reading.user_code import functions_in
 
 
 class _Loader(SourceFileLoader):
-    """Compile the file as it is now: no stored bytecode is trusted, none is left beside the user's file."""
+    """Compile the file as it is now: stored bytecode is neither trusted nor written next to the user's file."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)

@@ -1,5 +1,6 @@
 """What is held out, and what is measured on it.
 
-``evaluate`` asks before the first stage, after each and every so many steps of one; ``play`` has the policy act where
-there is an environment.  ``measures`` are the numbers over answers, ``margin`` those over pairs.
+``evaluate`` runs before the first stage, after each stage and every ``every`` steps; ``held_out_episodes`` plays
+episodes
+in an environment.  ``metrics`` are computed over answers, ``preference_margin`` over pairs.
 """

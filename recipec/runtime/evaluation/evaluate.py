@@ -1,4 +1,4 @@
-"""Held-out answers, scored before the first stage, after each, and every so many steps of one."""
+"""Evaluation on held-out data before the first stage, after each stage, and every ``every`` steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Ready:
     """
 
     tasks: list[Task]
-    """What is answered; none where only pairs are asked for."""
+    """Held-out tasks; empty if the only metric is ``margin``, which compares pairs."""
     pairs: Mapping[str, Sequence[Any]]
     levels: dict[str, Any]
     """Spec and function of each reward."""
@@ -54,7 +54,8 @@ class Ready:
 class Evaluator:
     """Every evaluation of a recipe, on the policy of one stage.
 
-    Draws are keyed by evaluation, prompt and sample alone, so each moment is asked the same questions the same way.
+    Draws are keyed by evaluation, prompt and sample alone, so that every evaluation asks the same questions in the
+    same way.
     """
 
     def __init__(
@@ -228,7 +229,7 @@ def _bound(function: Any, params: Mapping[str, Any]) -> Any:
 
 
 def _placed(found: Diagnostic, name: str) -> Diagnostic:
-    """Let what has no place of its own stand at the evaluation, and not at the stage that it ended."""
+    """Point a diagnostic without a place at the evaluation, and not at the stage that it ended."""
     return found if found.spans else replace(found, path=f"evaluate.{name}.{found.path}".rstrip("."))
 
 

@@ -39,7 +39,7 @@ def longest(sampling: Sampling, limits: Mapping[str, Any]) -> int:
 
 
 def rows_kind(environment: Component) -> Literal["trajectory", "step"]:
-    """Say what a row of an environment's episode can be: turns whose prompts are written anew make no one row.
+    """Return what a row of an episode is: a trajectory only if each context continues the one before.
 
     >>> from recipec.spec.environment import SearchQa, Webshop
     >>> rows_kind(SearchQa()), rows_kind(Webshop())
@@ -76,7 +76,7 @@ def play(
 
 
 def counted(leaves: Sequence[Node]) -> dict[str, float]:
-    """Average turns and tool calls over episodes; count failed calls as a share, and episodes in an error of ours."""
+    """Average turns and tool calls over episodes, the share of failed calls, and the number of failed episodes."""
     paths = [leaf.path() for leaf in leaves]
     episodes = max(1, len(paths))
     calls = sum(turn.position.calls for path in paths for turn in path)

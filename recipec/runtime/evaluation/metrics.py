@@ -19,7 +19,7 @@ class Scored:
     rewards: Sequence[Sequence[float]]
     """Score of each episode; NaN where it could not be scored."""
     answers: Sequence[Sequence[str | None]]
-    """What each episode answers: the label, the content of the tag, or the whole text; None where there is none."""
+    """Answer of each episode: the label, the content of the tag, or the whole text; None without an answer."""
     right: Sequence[Sequence[str]] = ()
     """Right answers of each task, where a reward names their column."""
     labels: Sequence[str] = ()

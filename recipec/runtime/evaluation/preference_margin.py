@@ -19,12 +19,12 @@ PAIRS = 8
 
 
 def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, float]:
-    r"""Return ``margin``, nats, and ``margin_share``, the share of pairs whose chosen answer is likelier.
+    r"""Return ``margin``, nats, and ``margin_share``, the share of pairs with the likelier chosen answer.
 
     .. math:: \operatorname{mean}_i\ \log\pi(y^{chosen}_i | x_i) - \log\pi(y^{rejected}_i | x_i)
 
     Log-probabilities are sums over the tokens of the answer, at temperature 1 whatever the stage samples at, so that
-    stages compare.  A tie is no preference.
+    stages compare.  A tie does not count.
 
     Raises:
         RecipeError: RC736, a row is longer than the model's positions.

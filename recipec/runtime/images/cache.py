@@ -1,4 +1,4 @@
-"""What images are to the encoder, as many as fit in memory; the others are made again when they are asked for."""
+"""Cache of encoder inputs, as many as fit in memory; others are recomputed when needed."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def open_within(folder: Path, name: str) -> BinaryIO:
                 inner = _enter(at, step, os.O_DIRECTORY)
                 os.close(at)
                 at = inner
-            # a pipe that nobody writes to must not hold up the run
+            # a pipe without a writer must not block the run
             handle = _enter(at, last, os.O_NONBLOCK)
         finally:
             os.close(at)
@@ -93,7 +93,7 @@ def _enter(folder: int, step: str, kind: int) -> int:
 
 
 def _bounded(handle: int) -> BinaryIO:
-    """Return the stream of an open file; what is none, or too large, is closed."""
+    """Return the stream of an open file; anything but a regular file within the size limit is closed."""
     about = os.fstat(handle)
     if stat.S_ISREG(about.st_mode) and about.st_size <= MOST_BYTES:
         return os.fdopen(handle, "rb")

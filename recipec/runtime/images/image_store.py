@@ -1,7 +1,7 @@
 """The pictures of a run: read from files that data names, decoded within bounds, shared by everything that shows them.
 
 Rows are data from elsewhere.  Before a pixel is unpacked the header must be that of a known format, within bounds, and
-the file must lie below the folder of the data; whatever a decoder then does to a broken file is a coded complaint.
+the file must be below the folder of the data; decoding errors of a broken file become diagnostics.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class ImageStore:
         return made.inputs
 
     def keep_small(self, folder: Path, pictures: Iterable[Picture]) -> None:
-        """Write a small copy of each picture, once, as ``DIGEST.jpg``: what a report shows beside a sample."""
+        """Write a thumbnail of each image, once, as ``DIGEST.jpg``, for the report."""
         for picture in pictures:
             path = folder / f"{picture.digest}.jpg"
             small = self._small.get(picture.digest)
@@ -129,7 +129,7 @@ class ImageStore:
 
 
 def show(store: ImageStore | None, rows: Path, tasks: Iterable[Task]) -> None:
-    """Keep thumbnails of the images of tasks beside the file of their samples; without a store there are none."""
+    """Write thumbnails of the images of tasks next to the file of their samples, if the policy reads images."""
     if store is not None:
         store.keep_small(rows.parent / "images", (image for task in tasks for image in task.images))
 
@@ -165,7 +165,7 @@ def decode(data: bytes) -> Decoded:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"it has more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise ImageError(f"it is none of {', '.join(FORMATS)}") from None
+        raise ImageError(f"its format is not one of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - decoders of broken files raise whatever they meet
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageError(f"it cannot be decoded: {problem}") from None

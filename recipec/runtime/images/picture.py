@@ -29,7 +29,7 @@ class Picture:
 
 
 def places(ids: Sequence[int], images: Sequence[Picture]) -> list[tuple[int, int]]:
-    """Return where images stand in a row, in order: the first token of each and the one after its last.
+    """Return the token ranges of the images of a row, in order: first token, and the one after the last.
 
     >>> seen = Picture("9f", "a.png", {}, (7, 8))
     >>> places((1, 7, 8, 2, 7, 8, 3), [seen, seen])

@@ -58,7 +58,7 @@ def sentences(text: str) -> list[str]:
     return found
 
 
-def claims(graph: Knowledge, text: str, topic: Sequence[str]) -> list[Claim]:
+def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim]:
     """Return what a text claims, each claim once.
 
     In each sentence one entity is the subject: the topic of the question where the sentence names it, else the first

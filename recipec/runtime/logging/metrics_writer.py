@@ -1,4 +1,4 @@
-"""What a stage writes down while it runs: metrics by line, TensorBoard events beside them."""
+"""Metrics of a running stage: one JSON line a step, and TensorBoard events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of an rl step: its rows, and all that a second run of the step must not ask a clock for."""
+"""Save the rollouts of an RL step, and the time-dependent outcomes that a resumed step must replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers about a step that no component makes: rewards by level, groups without signal, rows as samples."""
+"""Metrics of a step that no component computes: rewards by level, groups without signal; the rollouts as a file."""
 
 from __future__ import annotations
 

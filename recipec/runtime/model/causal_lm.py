@@ -134,7 +134,7 @@ class CausalLm(Policy):
         """Whether logits from the model's head alone are those of the whole model: tried on four tokens.
 
         Raises:
-            RecipeError: RC602, a token changes what stands before it, so the model is no causal decoder.
+            RecipeError: RC602, a token changes the logits of earlier tokens, so the model is not a causal decoder.
         """
         self.model.eval()
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
@@ -167,7 +167,7 @@ class CausalLm(Policy):
 
     @property
     def pad_id(self) -> int:
-        """The id of padding; it is never attended, so eos does where there is none."""
+        """Padding id; padding is never attended, so a tokenizer without one uses eos."""
         pad = self.tokenizer.pad_token_id
         return self.eos_id if pad is None else int(pad)
 
@@ -229,7 +229,7 @@ class CausalLm(Policy):
         *,
         entropy: bool = True,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, if asked, ``entropy_RT``: float32, in nats, zero where a token is not trained.
+        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, 0 where not trained.
 
         Position t holds log p(token t | tokens before t) with the logits divided by the stage's temperature.
 
@@ -293,7 +293,8 @@ class CausalLm(Policy):
     def save(self, folder: Path) -> None:
         """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
 
-        An adapter lies in peft's format beside the weights that it adapts: ``AutoModelForCausalLM`` loads both from
+        An adapter is saved in peft's format next to the weights that it adapts: ``AutoModelForCausalLM`` loads both
+        from
         the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
         """
         with weights.quiet(), disk_problems():

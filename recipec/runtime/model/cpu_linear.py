@@ -1,6 +1,6 @@
 """Matrix products in float32 on a CPU by oneDNN, where they are large enough to gain from it.
 
-``torch.nn.functional.linear`` uses a library whose kernels are slow on processors of other makers than its own:
+``torch.nn.functional.linear`` uses a library with kernels that are slow on processors of other makers:
 oneDNN, which torch carries too, was measured about twice as fast there, forward and backward, and nowhere slower
 beyond a million multiplications.  Results differ by rounding alone, and equal calls give equal bits.
 """

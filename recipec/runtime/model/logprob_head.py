@@ -17,7 +17,7 @@ LOGITS = 1 << 25
 
 @dataclass(frozen=True, slots=True)
 class TargetHiddenStates:
-    """What an attention hands over: each unique predictor once, and the (predictor, target) pairs asked of it.
+    """Hidden states before the scored tokens, each unique one once, and the (state, target) pairs to score.
 
     Example: two rows that share their prompt have one predictor of two different first answer tokens.
     """
@@ -50,7 +50,7 @@ class _Score(torch.autograd.Function):
         total = torch.logsumexp(scaled, -1)
         logprob = scaled[predictor_K, target_K] - total[predictor_K]
         if entropy:
-            # chunks of rows are small, so the probabilities fit beside the logits
+            # chunks of rows are small, so probabilities and logits fit in memory together
             log_p = scaled - total[:, None]
             spread = -torch.einsum("uv,uv->u", log_p.exp(), log_p)
         else:

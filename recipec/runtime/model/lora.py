@@ -101,7 +101,7 @@ def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
 
 
 def save(adapted: PeftModel, folder: Path, base: str) -> None:
-    """Write the adapter in peft's format beside the base weights that ``folder`` holds already."""
+    """Write the adapter in peft's format into ``folder``, which holds the base weights already."""
     config = adapted.peft_config["default"]
     config.base_model_name_or_path = base
     config.inference_mode = True

@@ -27,7 +27,7 @@ _FORMAT = 1
 def locate(name: str, cache: Path) -> Path:
     """Return a directory with the model that ``DIST`` or ``DIST/FILE`` names.
 
-    A plain model directory is used where it lies.  A GGUF file is dequantised once to float32 safetensors, in a folder
+    A plain model directory is used in place.  A GGUF file is dequantised once to float32 safetensors, in a folder
     of ``cache`` that is named by the file's hash.
 
     Raises:

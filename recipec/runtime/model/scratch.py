@@ -91,9 +91,9 @@ def build_model(spec: Scratch, tokenizer: Any, dropout: float = 0.0) -> nn.Modul
 def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
     kv_heads = spec.kv_heads or spec.heads
     if spec.hidden_size % spec.heads:
-        raise RecipeError(errors.bad_shape(f"hidden_size {spec.hidden_size} is no multiple of heads {spec.heads}"))
+        raise RecipeError(errors.bad_shape(f"hidden_size {spec.hidden_size} is not a multiple of heads {spec.heads}"))
     if spec.heads % kv_heads:
-        raise RecipeError(errors.bad_shape(f"heads {spec.heads} is no multiple of kv_heads {kv_heads}"))
+        raise RecipeError(errors.bad_shape(f"heads {spec.heads} is not a multiple of kv_heads {kv_heads}"))
     width = spec.hidden_size // spec.heads
     common = {
         "vocab_size": len(tokenizer),
@@ -139,6 +139,6 @@ def build_tokenizer(name: str, root: Path) -> Any:
         return characters()
     if name == "bytes":
         return bytes_()
-    from recipec.runtime.model.weights import load_tokenizer  # noqa: PLC0415 - weights needs nothing of ours at import
+    from recipec.runtime.model.weights import load_tokenizer  # noqa: PLC0415 - avoids importing the loaders for new models
 
     return load_tokenizer(root / name)

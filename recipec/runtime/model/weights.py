@@ -67,7 +67,7 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
     """Look at the files of a model without loading any of it.
 
     Args:
-        folder: Where they lie.
+        folder: Their directory.
         weights: Whether the weights must be there.
         sees: Whether it is to be an image-text model; None where either will do.
 
@@ -139,14 +139,14 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        RecipeError: RC735, it is none.
+        RecipeError: RC735, it is not a JSON object.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(errors.unreadable(str(file), str(error))) from error
     if not isinstance(found, dict):
-        raise RecipeError(errors.unreadable(str(file), "it is no JSON object"))
+        raise RecipeError(errors.unreadable(str(file), "it is not a JSON object"))
     return found
 
 

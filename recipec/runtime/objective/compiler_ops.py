@@ -76,7 +76,7 @@ def _images(images_R: Sequence[Sequence[Picture]]) -> dict[str, Any]:
 
 
 def sum_rewards(error_R: Tensor, *reward_R: Tensor, weights: Sequence[float]) -> Columns:
-    """Add the reward levels; a row fails by an error of ours or by a level that could not score it (NaN).
+    """Add the reward levels; a row fails if its episode failed or if a level could not score it (NaN).
 
     >>> sum_rewards(torch.tensor([False, False]), torch.tensor([1.0, torch.nan]), weights=(0.5,))
     {'reward_R': tensor([0.5000, 0.0000], dtype=torch.float64), 'failed_R': tensor([False,  True])}

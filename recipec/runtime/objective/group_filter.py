@@ -1,4 +1,4 @@
-"""Group filtering: groups whose episodes all earned the same are dropped, and further prompts sampled in their place.
+"""Group filtering: groups with equal rewards are dropped, and further prompts are sampled in their place.
 
 It walks the graph's inner loop over resamples, which is bounded: the last try keeps every group.
 """
@@ -88,7 +88,7 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
 
 
 def with_signal(reward_R: Tensor, failed_R: Tensor, by_prompt_R: Tensor, episode_id_R: Tensor) -> list[int]:
-    """Return the groups whose episodes did not all earn the same; failed ones are not counted.
+    """Return the groups with at least two different episode rewards; failed episodes are ignored.
 
     >>> one, none = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)
     >>> with_signal(one, none, torch.tensor([0, 0, 1, 1]), torch.arange(4))
@@ -132,7 +132,7 @@ def _filled(stage: RunningStage, drawn: Values, count: int) -> Values:
 
 
 def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values:
-    """Keep the prompts and the rows of some groups, which are numbered anew."""
+    """Keep the prompts and the rows of some groups, and renumber the groups from 0."""
     by_prompt_R = _last(values, nodes, "by_prompt_R")
     place = {group: i for i, group in enumerate(groups)}
     index = [i for i, group in enumerate(by_prompt_R.tolist()) if group in place]

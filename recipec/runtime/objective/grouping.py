@@ -1,4 +1,4 @@
-"""Which rows are held against each other beside those of a prompt: the functions behind ``recipec.spec.grouping``."""
+"""Grouping levels in addition to prompt and tree: the functions behind ``recipec.spec.grouping``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def anchor_state(
 ) -> dict[str, Tensor]:
     """Group the rows of a prompt that saw the same state; see :class:`recipec.spec.grouping.AnchorState`.
 
-    Groups are numbered by their first row.  A row that failed is alone, so that it changes nobody else's group.
+    Groups are numbered by their first row.  A failed row is a group of its own, so that it does not change other
+    groups.
 
     Raises:
-        RecipeError: RC796 a state that is no JSON data, or no text to be compared by similarity.
+        RecipeError: RC796 a state that is not JSON data, or not text where states are compared by similarity.
 
     >>> prompts_R, failed_R = torch.tensor([0, 0, 1, 0]), torch.zeros(4, dtype=torch.bool)
     >>> anchor_state(["hall", "kitchen", "hall", "hall"], prompts_R, failed_R, match="exact", threshold=None)
@@ -59,7 +60,7 @@ def state_key(state: Any, file: str = "", line: int = 0) -> Hashable:
     (True, False)
 
     Raises:
-        RecipeError: RC796, it is no JSON data, or nested without end; it names the place where one is given.
+        RecipeError: RC796, it is not JSON data, or nested too deeply; the message names the place if one is given.
     """
     try:
         return _key(state)
@@ -73,7 +74,7 @@ def state_text(state: Any, file: str = "", line: int = 0) -> str:
     """Return a state that is text.
 
     Raises:
-        RecipeError: RC796, it is none; it names the place where one is given.
+        RecipeError: RC796, it is not text; the message names the place if one is given.
     """
     if not isinstance(state, str):
         raise RecipeError(errors.bad_state(type(state).__name__, "similarity is measured on text", file, line))
@@ -90,7 +91,7 @@ def _key(state: Any) -> Hashable:
         return tuple(map(_key, state)) if flat is None else flat
     if isinstance(state, dict):
         return ("mapping", frozenset((name, _key(value)) for name, value in state.items()))
-    raise TypeError(f"`{type(state).__name__}` is no JSON data")
+    raise TypeError(f"`{type(state).__name__}` is not JSON data")
 
 
 def _flat(state: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -104,9 +105,9 @@ def _flat(state: Sequence[Any]) -> tuple[Any, ...] | None:
 
 
 class _Alike:
-    """Clusters of similar text, one list a prompt: a text joins the first cluster whose first member is like it.
+    """Clusters of similar text, one list per prompt: a text joins the first cluster with a similar first member.
 
-    ``ratio`` is asked as ``SequenceMatcher(None, text, member)`` and in no other order, since it is not symmetric.
+    The ratio is ``SequenceMatcher(None, text, member).ratio()`` in this order, since it is not symmetric.
     Its two quick bounds are never below it, so that most pairs need no alignment and the answers stay the same.
     """
 
@@ -119,7 +120,7 @@ class _Alike:
         """Return the cluster of a text inside its prompt, a new one where none is like it.
 
         Raises:
-            RecipeError: RC796, the state is no text.
+            RecipeError: RC796, the state is not text.
         """
         at = (prompt, state_text(state))
         if at not in self.known:

@@ -4,7 +4,8 @@ A loss is a sum over tokens (or pairs) times their share of the whole minibatch:
 and ranks simply add up.
 Where a token is not trained nothing is read, not even a NaN.
 
-Beside the signals that its spec declares, a function may return entries named ``metric/...``: detached sums with the
+In addition to the signals that its spec declares, a function may return entries named ``metric/...``: detached sums
+with the
 same weights, which add over micro-batches as the loss does.
 Divided by the sum of the weights, ``metric/weight`` of :func:`.compiler_ops.weigh`, they are weighted means;
 it is 1 where the aggregate is a mean.
@@ -47,7 +48,8 @@ def clipped(
 ) -> dict[str, Tensor]:
     r"""Raise the probability of credited tokens within a trust region; see :class:`recipec.spec.loss.Clipped`.
 
-    The published maximum and minimum of three terms is one clamp of the ratio whose ends depend on the credit's sign:
+    The published maximum and minimum of three terms is one clamp of the ratio; its ends depend on the sign of the
+    advantage:
 
     .. math:: \ell = -A \rho',\quad \rho' = \min(\rho, 1+\epsilon_{high}) \text{ if } A > 0,\quad
         \min(\max(\rho, 1-\epsilon), c) \text{ if } A < 0
@@ -115,7 +117,7 @@ def dpo(
         log_ratio_R = log_ratio_R / trained_RT.sum(-1).clamp(min=1)
     order = torch.argsort(by_pair_R, stable=True)
     chosen, rejected = order[chosen_R[order]], order[~chosen_R[order]]
-    assert torch.equal(by_pair_R[chosen], by_pair_R[rejected]), "a pair is split, or is no pair"
+    assert torch.equal(by_pair_R[chosen], by_pair_R[rejected]), "a pair is split, or has more than two rows"
 
     difference = log_ratio_R[chosen] - log_ratio_R[rejected]
     both = log_ratio_R[chosen], log_ratio_R[rejected]

@@ -53,7 +53,7 @@ def credit(graph: Graph, rows: Path, stage: str | None = None) -> list[dict[str,
     first row) and, where tokens are credited, ``advantage_T``.
 
     Raises:
-        RecipeError: RC797 no rows or a row that is none, RC798 the recipe has no such stage, RC799 a row lacks what the
+        RecipeError: RC797 no rows or an invalid row, RC798 the recipe has no such stage, RC799 a row lacks what the
             recipe asks for, RC796 its state cannot be compared.
     """
     found = read_recorded(rows)

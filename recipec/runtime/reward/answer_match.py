@@ -40,7 +40,7 @@ class AnswerMatch(Part):
     """
 
     def __init__(self, spec: specs.AnswerMatch, context: StageContext, *, policy: Policy) -> None:
-        """Keep the parameters; the tokenizer is asked for prompts only where a chat marker is."""
+        """Keep the parameters; prompts are decoded only where they have a chat marker."""
         self.spec = spec
         self.context = context
         self.policy = policy
@@ -89,7 +89,7 @@ class AnswerMatch(Part):
 
 
 def inside(text: str, tag: str) -> list[str]:
-    """Return what stands in each ``<TAG>…</TAG>``, from left to right; a tag that is not closed begins nothing.
+    """Return the content of each ``<TAG>…</TAG>``, from left to right; a tag that is not closed is ignored.
 
     >>> inside("<answer>a</answer> <answer>b<answer>c</answer> <answer>", "answer")
     ['a', 'b<answer>c']
@@ -105,7 +105,7 @@ def inside(text: str, tag: str) -> list[str]:
 
 
 def last_answer(text: str, *, least: int = 1) -> str | None:
-    """Return the last answer where there are at least so many: a prompt that shows an example has one itself.
+    """Return the last answer if there are at least ``least`` of them: a prompt that shows an example has one itself.
 
     >>> last_answer("<answer> a </answer><answer>b</answer>", least=2), last_answer("<answer>a</answer>", least=2)
     ('b', None)
@@ -171,7 +171,7 @@ def overlap(answer: str, right: Sequence[str]) -> float:
 
 
 def retrieved(text: str, right: Sequence[str]) -> bool:
-    """Whether a right answer stands in a block of information.
+    """Whether a right answer is in a block of information.
 
     >>> retrieved("<information>It was Jane Austen.</information>", ["jane austen"])
     True

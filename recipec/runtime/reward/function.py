@@ -51,7 +51,7 @@ class Function(Part):
         """Score a batch.
 
         Raises:
-            RecipeError: RC746 the function raised, RC747 what it returned is no list of numbers, RC748 it asks for a
+            RecipeError: RC746 the function raised, RC747 it did not return a list of numbers, RC748 it asks for a
                 column that the data does not have.
         """
         tasks = [prompt_P[p] for p in by_prompt_R.tolist()]

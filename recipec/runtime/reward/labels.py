@@ -1,4 +1,4 @@
-"""Answers as labels: which one a text names, the vote over several, and how well classes are told apart."""
+"""Answers as labels: the label that a text names, majority votes, and macro F1."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _words(text: str) -> str:
 
 
 def label_of(text: str, tag: str | None, labels: Sequence[str] = ()) -> str | None:
-    """Return the answer of a text, folded: the content of the last ``<TAG>…</TAG>``; None where there is none.
+    """Return the answer of a text, folded: the content of the last ``<TAG>…</TAG>``; None without one.
 
     Among ``labels`` it is the one that the content equals, or else the only one that it names, whole words with case
     and punctuation folded away; a label inside a longer one that is named does not count.
-    A content that names none of them, or several, is no answer.
+    Content that names no label, or several, is not an answer.
 
     >>> label_of("<answer> Melanoma. </answer>", "answer", ("melanoma", "rosacea"))
     'melanoma'
@@ -60,7 +60,7 @@ def right_labels(task: Task, column: str, labels: Sequence[str] = ()) -> list[st
     for answer in right_answers(task, column):
         label = label_of(answer, None, labels)
         if label is None:
-            raise RecipeError(errors.bad_answer(task.id, column, answer, "which is none of the labels", labels))
+            raise RecipeError(errors.bad_answer(task.id, column, answer, "which is not one of the labels", labels))
         found.append(label)
     return found
 
@@ -79,7 +79,7 @@ def macro_f1(right: Sequence[Sequence[str]], answers: Sequence[str | None], labe
     r"""Average the F1 of every class: :math:`F_1 = 2 t / (2 t + f_{+} + f_{-})`.
 
     Classes are ``labels``, or else the right answers that occur; each row's class is the first of its right answers.
-    One of its others counts as that one. An answer that is no class takes from the recall of its row's class alone.
+    One of its others counts as that one. An answer outside the classes lowers the recall of the row's class only.
     A class that neither occurs nor is answered has no F1 and is left out.
 
     >>> macro_f1([["a"], ["a"], ["b"]], ["a", "b", None])

@@ -63,7 +63,7 @@ def parts(text: str, reasoning: str, answer: str) -> tuple[str, str] | None:
 
 
 def present(thought: str, sections: Sequence[str], *, filled: bool) -> list[str]:
-    """Return the sections whose names stand in the reasoning; ``filled``, those with a letter before the next name.
+    """Return the sections with a name in the reasoning; with ``filled``, those with a letter before the next name.
 
     >>> present("1. COLOR: 2. Border: sharp", ("Color", "Border"), filled=True)
     ['Border']

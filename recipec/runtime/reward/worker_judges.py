@@ -77,7 +77,7 @@ def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every 
             return parse(text, parsing_timeout=None, raise_on_error=True)
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001 - what no parser reads is no mathematics, whatever the parser raises
+        except Exception:  # noqa: BLE001 - text that no parser reads is not mathematics, whatever the parser raises
             return []
 
     def gold(text: str) -> Any:
@@ -96,5 +96,5 @@ def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every 
         except Exception:  # noqa: BLE001 - what sympy cannot compare is not the same
             return False
 
-    answer(["1", "$1$"])  # the grammar is built on first use; that is start-up, not somebody's answer
+    answer(["1", "$1$"])  # the grammar is built on first use, which must not count against the first answer
     return answer

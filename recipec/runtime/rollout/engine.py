@@ -1,4 +1,4 @@
-"""What a rollout engine is asked and what it answers: requests, completions, sampling parameters."""
+"""Input and output of rollout engines: requests, completions, sampling parameters."""
 
 from __future__ import annotations
 
@@ -61,4 +61,4 @@ class Completion:
     ended: bool
     """It ended by itself, by a token or a stop text, and was not cut at a limit."""
     memory: Any = None
-    """Cached keys and values of prompt and completion, where the request asked for them."""
+    """Cached keys and values of prompt and completion, if the request wants them (``remember``)."""

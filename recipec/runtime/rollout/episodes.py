@@ -62,7 +62,7 @@ class Node:
 
 @dataclass(slots=True, eq=False)
 class _Chain:
-    """A chain that grows: its newest node, and whose memory is its own to replace."""
+    """A chain that grows: its newest node, and the KV cache that it may replace."""
 
     tip: Node
     key: Key
@@ -101,7 +101,7 @@ class Growth:
     """Takes turns until every chain has ended, all chains in one batch; one Growth lasts for one batch of episodes.
 
     A turn is at most ``sampling.max_length`` long and ends with a stop text of the sampling or of the environment.
-    An episode whose next context would leave no room within ``max_context_length`` or the model's positions ends as
+    An episode with a next context that leaves no room within ``max_context_length`` or the model's positions ends as
     truncated; one that has no room from the start, or no prompt, ends in error.
 
     Where each context goes on from the one before, the engine remembers it and reads only what is new.  With

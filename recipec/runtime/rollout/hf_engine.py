@@ -1,7 +1,7 @@
 """The embedded sampling engine: batched decoding with the model itself, where a group's prompt is read once.
 
 Ids and log-probabilities are kept exactly as drawn.  Every row has uniform numbers of its own, drawn from its key,
-so that what a row draws depends neither on the rows beside it nor on the order of the batches.
+so that its draws depend neither on the other rows of the batch nor on the order of batches.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class _Run:
         return found
 
     def _room(self, request: Request) -> int:
-        """How long a completion may get: as long as asked for, but within the model's positions."""
+        """Return the longest completion in tokens: the requested length, bounded by the positions of the model."""
         most, asked = self.reader.positions, self.sampling.max_length
         if not request.ids or (most is not None and len(request.ids) >= most):
             raise RecipeError(errors.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
@@ -185,7 +185,7 @@ class _Run:
     def _decode(
         self, rows: CachedRows, keys: Sequence[Key], limit_R: list[int], asked: Sequence[tuple[int, ...] | None]
     ) -> list[Completion]:
-        """Draw token after token; ``asked`` are the prompts of those rows that are to be remembered."""
+        """Draw token after token; ``asked`` has the prompts of the rows with a KV cache to keep."""
         longest = max(limit_R)
         written = _Written(len(keys), longest)
         uniform_TR = self._uniforms(keys, longest)

@@ -14,13 +14,13 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, Part, new_tokens
 
-_SPARE = 64  # columns added at once where nobody said how many will come
+_SPARE = 64  # columns added at once where the final length is unknown
 
 
 class CacheLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer, written in place into columns that were set aside.
 
-    A layer with a sliding window keeps every column too: the model's own mask hides what lies outside its window.
+    A layer with a sliding window keeps every column too: the model's own mask hides those outside its window.
     """
 
     def __init__(self, capacity: int = 0) -> None:
@@ -120,7 +120,7 @@ def _taken(cache: Cache, index_R: Tensor, spare: int) -> Cache:
 class CachedRows:
     """A batch of rows up to now: continue them with ``extend``, fork or drop them with ``take``.
 
-    A shorter row starts with columns that are no tokens; ``valid_RK`` is absent when there are none.
+    A shorter row starts with padding columns; ``valid_RK`` is absent if no row has any.
     """
 
     reader: PrefillReader

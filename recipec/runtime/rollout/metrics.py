@@ -72,7 +72,7 @@ def row_tokens(kept: Sequence[Node], rows: Literal["trajectory", "step"]) -> int
 def unique_tokens(kept: Sequence[Node], rows: Literal["trajectory", "step"]) -> int:
     """Count the tokens of rows where what one tree's rows begin with alike is counted once.
 
-    Contexts of step rows are written anew each turn, so only rows that are copies share; a trajectory shares every
+    The context of a step row is rendered again each turn, so only rows that are copies share; a trajectory shares every
     turn, and the answer to it, that another one has.
     """
     turns = once(kept)

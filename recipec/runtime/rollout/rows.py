@@ -40,8 +40,8 @@ def rows_from(
 ) -> dict[str, Any]:
     """Lay episodes out as rows, leaf by leaf and, of one leaf, in the order of time.
 
-    ``trajectory``: one row a leaf, from the root's context to the last turn; what the environment answered stands in
-    between and is not trained, and its answer to the last turn is left out.  Each context must begin with the one
+    ``trajectory``: one row a leaf, from the root's context to the last turn; observations are in
+    between and are not trained, and its answer to the last turn is left out.  Each context must begin with the one
     before and what was kept of the turn: an episode that breaks this is marked as one in error, at its leaf, and its
     row ends before the break.
 
@@ -128,7 +128,7 @@ def _trajectory(number: int, leaf: Node, start: tuple[int, ...], appends: dict[i
 
 
 def _goes_on(turn: Node, known: dict[int, bool]) -> bool:
-    """Whether the context after a turn begins with the one before it and what was kept; asked once for shared turns."""
+    """Whether the context after a turn begins with the one before and the kept tokens; cached for shared turns."""
     if id(turn) not in known:
         assert turn.parent is not None
         before, after = turn.parent.position.context_ids, turn.position.context_ids

@@ -25,8 +25,8 @@ class LocalEngine(TrainEngine):
     """Train in this process: micro-batches by token budget, denominators of the whole minibatch.
 
     The nodes of the update loop fall in three: those before the policy see the whole minibatch (they make
-    ``weight_RT``, so a micro-batch's loss is a plain sum); the policy and the loss see a micro-batch, whose gradient is
-    added; the optimizer steps once.
+    ``weight_RT``, so a micro-batch's loss is a plain sum); the policy and the loss see a micro-batch, and its gradient
+    is added; the optimizer steps once.
     """
 
     def __init__(self, spec: Spec, context: StageContext, *, policy: Policy, optimizer: AdamW) -> None:
@@ -147,7 +147,7 @@ def outer_values(batch: Batch, nodes: tuple[Node, ...]) -> Values:
 
 
 def credited_rows(minibatch: Batch, policy: Node) -> Tensor:
-    """Rows that go through the forward pass; those whose credit is exactly 0 stay out where the compiler proved it.
+    """Return the samples to compute: all, or those with a non-zero advantage if the compiler proved that enough.
 
     None may be left: the update is then one with a gradient of zero.
     """

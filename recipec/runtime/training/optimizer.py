@@ -27,7 +27,7 @@ class AdamW(Part):
     """
 
     def __init__(self, spec: Adamw, context: StageContext, *, policy: Policy) -> None:
-        """Optimise ``policy``, whose parameters ``bind`` takes."""
+        """Optimise ``policy``; ``bind`` takes its parameters."""
         self.spec = spec
         self.context = context
         self.policy = policy
@@ -159,7 +159,7 @@ def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.P
     """Give the parameters of parts, or with names that begin with or contain one of ``names``, no gradients.
 
     Raises:
-        RecipeError: RC773, a name is no part and matches no parameter.
+        RecipeError: RC773, a name is neither a module group nor part of a parameter name.
     """
     for frozen in names:
         hits = parts.get(frozen) or [p for name, p in model.named_parameters() if _matches(name, frozen)]

@@ -11,7 +11,7 @@ from recipec.runtime.training.minibatch import groups, microbatches
 
 
 def pack_for(batch: Batch, policy: Policy, tokens: int) -> Packing:
-    """Divide samples among forward passes of a policy, whose attention may choose itself by them.
+    """Divide samples among forward passes of a policy; attention `auto` may choose its backend by these samples.
 
     Raises:
         RecipeError: RC768, one sample or pair alone is larger than ``tokens``.

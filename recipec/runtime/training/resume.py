@@ -32,7 +32,7 @@ def prune(stage: RunningStage) -> None:
 
 
 def conditions_of(stage: RunningStage) -> dict[str, str]:
-    """What a half-finished stage must find again: the machine, and what of the recipe changes speed and bits alone."""
+    """Return what a stage must find again to continue: the machine, and settings of speed and rounding."""
     names = {"attention": "attention", "train_engine": "machine.train", "rollout_engine": "machine.rollout"}
     setup = {node.id.partition("/")[2]: node.spec for node in stage.graph.setup}
     made = {what: spec.plain(minimal=False) for name, what in names.items() if (spec := setup[name]) is not None}

@@ -30,7 +30,7 @@ class Family(ABC):
     marks: tuple[str, ...] = ()
     """Further tokens that no text may spell."""
     params: tuple[str, ...]
-    """What of ``policy.image`` its processor knows, beside size and fit."""
+    """Parameters of ``policy.image`` that its processor takes, in addition to size and fit."""
     turns: bool
     """Whether image tokens have positions of their own in three axes (M-RoPE)."""
     processors: Mapping[str, str]
@@ -43,7 +43,7 @@ class Family(ABC):
         """Turn parameters of ``policy.image`` into arguments of the image processor."""
 
     def said(self) -> dict[str, int]:
-        """What the joint processor wants to be told beside its class."""
+        """Parameters of the joint processor in addition to its class."""
         return {}
 
     @abstractmethod

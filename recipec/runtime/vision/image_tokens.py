@@ -1,6 +1,6 @@
-"""Ids of image tokens: beyond the vocabulary, so that an id says which piece of which image stands there.
+"""Ids of image tokens: beyond the vocabulary, so that an id names a piece of an image.
 
-What compares ids, a forest's prefixes or a sampler's memories, thereby compares images as well; and whoever has an id
+Code that compares ids, such as prefix trees and KV caches, thereby compares images as well; and whoever has an id
 can look up its features and its position.
 """
 
@@ -18,7 +18,7 @@ from recipec.runtime.vision.families import turned
 
 Ints = NDArray[np.int64]
 Shape = tuple[int, int, int]
-_MOST = (1 << 31) - 1  # forests count ids in 32 bits
+_MOST = (1 << 31) - 1  # prefix trees count ids in 32 bits
 
 
 class Registry:

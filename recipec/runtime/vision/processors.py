@@ -38,7 +38,7 @@ def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, na
     """Build an image processor that needs no torchvision.
 
     Raises:
-        RecipeError: RC854, it cannot be built from what is said; RC856, a parameter means nothing to it.
+        RecipeError: RC854, it cannot be built from its description; RC856, it does not take a parameter.
     """
     asked = {name: getattr(images, name) for name in ("min_pixels", "max_pixels", "split")}
     asked = {name: value for name, value in asked.items() if value is not None}

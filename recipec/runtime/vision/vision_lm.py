@@ -1,4 +1,4 @@
-"""The policy that sees images: an image-text model, whose images are encoded once a forward pass."""
+"""The policy of a vision-language model; each image is encoded once per forward pass."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class VisionLm(CausalLm):
         *,
         entropy: bool = True,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, if asked, ``entropy_RT``, as of rows that show ``pixels_I``.
+        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT`` of rows with the images ``pixels_I``.
 
         Raises:
             RecipeError: RC736; RC851, a row has no place for an image, or a place without one.
@@ -225,7 +225,7 @@ class VisionLm(CausalLm):
             return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy)
 
     def keyed(self, batch: Batch) -> Batch:
-        """Return a batch whose ids tell images apart, as an attention will share them."""
+        """Return a batch in which different images have different ids, for attention that shares prefixes."""
         tokens_RT, attend_RT, trained_RT = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT"))
         pixels_I, image_row_I = batch.get("pixels_I", ()), batch.get("image_row_I")
         with self._counted_anew():
@@ -235,7 +235,7 @@ class VisionLm(CausalLm):
 
     @contextmanager
     def _counted_anew(self) -> Iterator[None]:
-        """Give images ids in the order of this pass: a forest, and its rounding, depends on nothing seen before."""
+        """Number images in the order of this pass, so that a prefix tree does not depend on earlier passes."""
         before, self.registry = self.registry, Registry(self.vocabulary, self.shown)
         try:
             yield
@@ -279,7 +279,7 @@ class VisionLm(CausalLm):
 
     @contextmanager
     def seeing(self, pictures: Iterable[Picture]) -> Iterator[None]:
-        """Have the features of images at hand, each encoded once."""
+        """Encode each image once for everything that is computed inside."""
         named = self._show(pictures)
         if named:
             order = sorted(named, key=self.registry.first.__getitem__)
@@ -318,7 +318,7 @@ class VisionLm(CausalLm):
         return found
 
     def positions(self, tokens_RT: Tensor) -> Tensor | None:
-        """Return positions [3, R, T] of families whose images turn them: rows and columns have axes of their own."""
+        """Return positions [3, R, T] of families with M-RoPE: image rows and columns have axes of their own."""
         if not self.family.turns:
             return None
         turned_3RT, _ = self.registry.turn(tokens_RT.cpu().numpy())

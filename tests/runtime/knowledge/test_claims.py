@@ -150,8 +150,8 @@ def test_the_topic_is_carried(graph):
         ("scaling", False, "supported"),
         ("itching", False, "supported"),
     ]
-    claims = claims(graph, "Eczema differs from psoriasis by scaling.", ["psoriasis"])
-    assert [c.triple.subject for c in claims] == ["psoriasis"]
+    made = claims(graph, "Eczema differs from psoriasis by scaling.", ["psoriasis"])
+    assert [c.triple.subject for c in made] == ["psoriasis"]
 
 
 def test_closed_relations_deny_what_they_do_not_list(closed):
