@@ -1,7 +1,7 @@
 """A declarative compiler of LLM post-training recipes.
 
 Everything a recipe can say has a class of the same name here: ``recipec.Recipe``, ``recipec.Stage``,
-``recipec.Chain``, ``recipec.GroupRelative``.  Nothing is imported before it is asked for.
+``recipec.Chain``, ``recipec.GroupRelative``.  Nothing is imported before it is used.
 """
 
 from __future__ import annotations
@@ -177,12 +177,12 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of the table's names
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a name on first use."""
     if name not in _HOME:
         raise AttributeError(f"module 'recipec' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    """List what can be asked for."""
+    """List all public names."""
     return [*globals(), *_HOME]

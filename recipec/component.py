@@ -28,7 +28,7 @@ PARTS = ("policy", "attention", "rollout_engine", "environment", "knowledge", "s
 
 
 class _Ref:
-    """Marks a parameter whose value names a signal."""
+    """Marks a parameter that names a signal."""
 
 
 class _Path:
@@ -71,7 +71,7 @@ def when(param: str, *rest: Any) -> When:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One requirement of one spec: the signal, the parameter it fills, the parameter that asked for it (or none)."""
+    """One requirement of one spec: the signal, the parameter it fills, the parameter that requires it (or none)."""
 
     signal: str
     parameter: str
@@ -84,7 +84,7 @@ def is_path(info: FieldInfo) -> bool:
 
 
 def is_origin(info: FieldInfo) -> bool:
-    """Whether a parameter names weights or a tokenizer, which may lie in a directory."""
+    """Whether a parameter names weights or a tokenizer, possibly a directory."""
     return _marked(info, _Origin)
 
 
@@ -119,7 +119,7 @@ class Section(BaseModel):
     def plain(self, *, minimal: bool = True) -> dict[str, Any]:
         """Return the section as a file would say it: only what differs from its default, or everything that is set.
 
-        A ``type`` is always said; what is ``None`` is absent, as ``null`` is in a file.
+        A ``type`` is always included; ``None`` is left out, like ``null`` in a file.
 
         >>> from recipec.spec.loss import Dpo
         >>> Dpo(beta=0.2).plain()

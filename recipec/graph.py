@@ -69,7 +69,7 @@ class Node:
     parts: tuple[Input, ...] = ()
     """What its implementation is built from: the policy, the environment, the rollout engine, by parameter."""
     decided: Mapping[str, Any] = field(default_factory=dict)
-    """What passes decided about it, beside its parameters; in no digest."""
+    """Decisions of compiler passes, in addition to its parameters; in no digest."""
     spec: Annotated[Component | None, SkipJsonSchema()] = field(default=None, compare=False, repr=False)
     """The frozen spec itself; not in ``graph.json``, and none for the compiler's own nodes."""
 
@@ -198,8 +198,8 @@ def from_json(text: str) -> Graph:
 
     Raises:
         OtherFormatError: another version of recipec wrote it.
-        ValueError: the text is no JSON.
-        KeyError, TypeError: it is no graph.
+        ValueError: the text is not JSON.
+        KeyError, TypeError: it is not a graph.
     """
     data = json.loads(text)
     if data["format"] != FILE_FORMAT:
@@ -275,7 +275,9 @@ def _axes(graph: Graph) -> Iterator[str]:
 def _signals(graph: Graph) -> Iterator[str]:
     for stage in graph.stages:
         for node in stage.nodes():
-            yield from (f"`{node.id}` makes `{s}`, which is no signal" for s in node.outputs if find_signal(s) is None)
+            yield from (
+                f"`{node.id}` makes `{s}`, which is not a signal" for s in node.outputs if find_signal(s) is None
+            )
 
 
 def _digests(graph: Graph) -> Iterator[str]:
@@ -334,13 +336,13 @@ def verify(
 
 
 def is_read(graph: Graph, key: str) -> bool:
-    """Whether a dotted key, or a mapping it lies in as a whole, was consumed."""
+    """Whether a dotted key, or a mapping that contains it, was consumed."""
     parts = key.split(".")
     return any(".".join(parts[:end]) in graph.consumed for end in range(len(parts), 0, -1))
 
 
 def differences(before: Graph, after: Graph) -> list[str]:
-    """Return the dotted keys whose change makes two graphs mean different things; none if they mean the same."""
+    """Return the dotted keys in which two graphs differ in meaning; empty if they mean the same."""
     old, new = {s.name: s for s in before.stages}, {s.name: s for s in after.stages}
     keys = ["seed"] if before.seed != after.seed else []
     keys += [f"stages.{name}" for name in [*old, *new] if name not in old or name not in new]
@@ -352,7 +354,7 @@ def differences(before: Graph, after: Graph) -> list[str]:
 
 
 def _is_said(graph: Graph, key: str) -> bool:
-    """Whether the recipe itself has the key: a policy that crossed with ``from`` is changed where it was said."""
+    """Whether the recipe itself has the key: an inherited policy is changed in the stage that defines it."""
     return is_read(graph, key) or any(read.startswith(f"{key}.") for read in graph.consumed)
 
 

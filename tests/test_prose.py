@@ -24,6 +24,16 @@ CLEAN = (
     "docs/recipe.md",
     "docs/vision.md",
     "recipec/diagnostics",
+    "recipec/cli",
+    "recipec/graph.py",
+    "recipec/component.py",
+    "recipec/runtime/training",
+    "recipec/runtime/objective",
+    "recipec/runtime/rollout",
+    "recipec/runtime/logging",
+    "recipec/runtime/evaluation",
+    "recipec/runtime/model",
+    "recipec/runtime/images",
 )
 """Files and folders that are checked: Markdown, and docstrings, comments and messages of Python."""
 GENERATED = "docs/reference/"

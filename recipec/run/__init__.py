@@ -1,4 +1,4 @@
-"""Running a compiled recipe stage by stage, and what lies in a run directory.
+"""Running a compiled recipe stage by stage, and the run directory.
 
 ``executor`` walks the stages, ``preflight`` checks what they need first, ``run_plan`` compares a recipe with a run
 directory, ``artifacts`` reads and writes folders that exist whole or not at all, ``results`` and ``report`` summarise.

@@ -198,7 +198,7 @@ def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> Non
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages whose code makes the numbers, without importing them."""
+    """Versions of the packages that compute the numbers, without importing them."""
     return {name: _version(name) for name in _VERSIONED}
 
 
@@ -268,7 +268,7 @@ def _manifest_digest(path: Path) -> str | None:
 
 
 def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Progress) -> None:
-    """Point ``model`` at the last stage's policy, write the report, and tell what held-out data said."""
+    """Point ``model`` at the policy of the last stage, write the report, and print the held-out results."""
     if outcome.finished:
         link = folder.path / "model"
         temporary = folder.path / ".model-new"

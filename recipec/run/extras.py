@@ -1,4 +1,4 @@
-"""Imports of the runtime, whose packages are extras."""
+"""Imports of the runtime; the packages it needs are extras."""
 
 from __future__ import annotations
 

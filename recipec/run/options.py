@@ -21,7 +21,7 @@ class Options:
     use: Sequence[Path] = ()
     """Files with the user's functions that may be executed."""
     replace: bool = False
-    """Re-run what a changed recipe invalidates, keeping the old beside it."""
+    """Run again what a changed recipe invalidates, and keep the earlier results."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """The recipe's own files, stored with the run; the recipe itself first."""
     plan: str = "{}"

@@ -1,4 +1,4 @@
-"""The plan of a recipe in a run directory: what ``passes.plan`` is told of files, earlier runs and models."""
+"""The plan of a recipe in a run directory: with its files, earlier runs and model shapes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recipec.run.options import Options
 def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
     """Plan a run of a compiled recipe in the directory ``out``.
 
-    ``recorded`` are rows of a run, and the stage that they are of, if that must be said: what they share is measured.
+    ``recorded`` are rows of a run and, if needed, the name of their stage: prefix sharing is measured on them.
 
     Raises:
         RecipeError: RC766, an artifact there was altered; RC798, RC845 and RC768 for recorded rows.
@@ -68,7 +68,7 @@ def _rows(stage: StageGraph, root: Path) -> int | None:
 
 
 def _facts(stage: StageGraph, root: Path) -> str:
-    """Say which graph of facts a stage reads, and how large its files are."""
+    """Describe the knowledge graph that a stage reads, and the size of its files."""
     node = next((node for node in stage.nodes() if node.slot == "knowledge"), None)
     if node is None:
         return ""
@@ -77,7 +77,7 @@ def _facts(stage: StageGraph, root: Path) -> str:
     if node.type == "hpo":
         return f"the Human Phenotype Ontology below {node.params['below']}, from the installed package"
     if not files:
-        return f"service `{node.params.get('service')}`, asked as it is needed"
+        return f"service `{node.params.get('service')}`, queried when needed"
     sizes = [(root / name).stat().st_size if (root / name).is_file() else None for name in files]
     size = None if None in sizes else float(sum(size for size in sizes if size is not None))
     said = f"{', '.join(files)}: {amount(size, 'B')}"

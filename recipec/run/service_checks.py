@@ -14,7 +14,7 @@ from recipec.run.preflight import environments, http_retrievers, image_datasets,
 
 
 def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
-    """Refuse a run whose services do not answer, or whose environments, knowledge graphs or images lack something.
+    """Refuse a run with services that do not answer, or with missing parts of environments, graphs or images.
 
     Finished stages need none of them.
 

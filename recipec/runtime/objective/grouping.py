@@ -52,7 +52,7 @@ def state_key(state: Any, file: str = "", line: int = 0) -> Hashable:
     """Turn JSON data into a key: equal keys are the same state.
 
     Text and numbers are themselves, so 1, 1.0 and true are one key and "1" another.  A nested list of numbers that is
-    rectangular is an array, whose shape is not part of its key.
+    rectangular is an array; its shape is not part of its key.
 
     >>> state_key([[0, 1], [2, 3]]) == state_key([0, 1, 2, 3]), state_key([[0], [1, 2]]) == state_key([0, 1, 2])
     (True, False)

@@ -104,7 +104,7 @@ def slice_of(stage: StageGraph) -> Slice:
             if value == GIVEN:
                 continue
             if value.node == sampler and value.signal in KEPT:
-                if node is not nodes[summed.id]:  # whose need of an episode has a default
+                if node is not nodes[summed.id]:  # the sum of rewards has a default for episodes
                     reads.add(value.signal)
             elif value.node != sampler and nodes[value.node].slot in _WALKED and node.slot in _WALKED:
                 wanted.add(value.node)

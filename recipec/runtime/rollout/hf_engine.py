@@ -145,10 +145,10 @@ class _Run:
             return [[] for _ in requests]
         memories = self._memories(requests)
         ids = [request.ids for request in requests]
-        asked = [request.ids if request.remember else None for request in requests for _ in request.keys]
+        kept_prompts = [request.ids if request.remember else None for request in requests for _ in request.keys]
         if len(keys) == len(requests) <= max_rows:
             rows = self.reader.start(ids, max(limits), memories)
-            return [[completion] for completion in self._decode(rows, keys, limits, asked)]
+            return [[completion] for completion in self._decode(rows, keys, limits, kept_prompts)]
         prompts = self.reader.start(ids, 0, memories)
         found: list[list[Completion]] = [[] for _ in requests]
         for first in range(0, len(keys), max_rows):
@@ -156,7 +156,9 @@ class _Run:
             index_R = torch.tensor(owner[part], device=self.reader.device)
             limit_R = [limits[i] for i in owner[part]]
             rows = prompts.take(index_R, max(limit_R))
-            for i, completion in zip(owner[part], self._decode(rows, keys[part], limit_R, asked[part]), strict=True):
+            for i, completion in zip(
+                owner[part], self._decode(rows, keys[part], limit_R, kept_prompts[part]), strict=True
+            ):
                 found[i].append(completion)
         return found
 
@@ -183,9 +185,9 @@ class _Run:
         return asked if most is None else min(asked, most - len(request.ids))
 
     def _decode(
-        self, rows: CachedRows, keys: Sequence[Key], limit_R: list[int], asked: Sequence[tuple[int, ...] | None]
+        self, rows: CachedRows, keys: Sequence[Key], limit_R: list[int], kept_prompts: Sequence[tuple[int, ...] | None]
     ) -> list[Completion]:
-        """Draw token after token; ``asked`` has the prompts of the rows with a KV cache to keep."""
+        """Draw token after token; ``kept_prompts`` has the prompts of the rows with a KV cache to keep."""
         longest = max(limit_R)
         written = _Written(len(keys), longest)
         uniform_TR = self._uniforms(keys, longest)
@@ -213,22 +215,22 @@ class _Run:
                 if left <= _SHRINK * len(slot):
                     kept = alive.nonzero()[0]
                     written.flush(slot)
-                    self._remember(rows, {i: slot[i] for i in (~alive).nonzero()[0].tolist()}, written, asked)
+                    self._remember(rows, {i: slot[i] for i in (~alive).nonzero()[0].tolist()}, written, kept_prompts)
                     index_R = torch.from_numpy(kept).to(token_R.device)
                     rows = rows.take(index_R, longest - t)
                     token_R, uniform_TR = token_R[index_R], uniform_TR[:, index_R]
                     slot, limit, alive = [slot[i] for i in kept], limit[kept], alive[kept]
             rows.extend(token_R[:, None])
         written.flush(slot)
-        self._remember(rows, dict(enumerate(slot)), written, asked)
+        self._remember(rows, dict(enumerate(slot)), written, kept_prompts)
         return written.completions()
 
     def _remember(
-        self, rows: CachedRows, slots: dict[int, int], written: _Written, asked: Sequence[tuple[int, ...] | None]
+        self, rows: CachedRows, slots: dict[int, int], written: _Written, kept_prompts: Sequence[tuple[int, ...] | None]
     ) -> None:
         """Keep what is remembered of rows that are done: their prompt and what was written, but for its last token."""
         for row, slot in slots.items():
-            prompt = asked[slot]
+            prompt = kept_prompts[slot]
             if prompt is not None:
                 text = written.ids_RT[slot, : written.length_R[slot] - 1].tolist()
                 written.memories[slot] = rows.remember(row, (*prompt, *text), self.store)
