@@ -24,6 +24,7 @@ CLEAN = (
     "docs/recipe.md",
     "docs/vision.md",
     "recipec/diagnostics",
+    "recipec/checks",
     "recipec/cli",
     "recipec/graph.py",
     "recipec/component.py",

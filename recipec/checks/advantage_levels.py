@@ -1,4 +1,4 @@
-"""Levels of credit that do not go together, or read what nobody set: RC432 to RC436."""
+"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC436."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def _how(reading: Reading, stage: StageReading) -> tuple[Any, ...]:
 
 @check("RC432", "level-of-rows")
 def level_of_rows(reading: Reading) -> Iterator[Finding]:
-    """Tokens are to be compared, and a level knows only rows.
+    """Tokens are to be compared, but a level compares only rows.
 
-    What it checks: under `combine: per_token` every level is `group_relative`, and counts every row.
-    Why it matters: a sign, a leave-one-out or an episode that counts once has no meaning for the tokens of a pool.
+    What it checks: under `combine: per_token`, every level is `group_relative` and counts every row.
+    Why it matters: mean and deviation are those of all tokens of a group; a sign, a leave-one-out mean or an episode
+    that counts once has no meaning for tokens.
     Example: `advantage: {combine: per_token, sign: {type: signed}}`.
-    How to fix: `group_relative`, or `combine: sum`.
+    How to fix: use `group_relative`, or `combine: sum`.
     References: AMAP-ML/Tree-GRPO, `tree_per_token`.
     """
     for stage, part, spec in _combined(reading, "per_token"):
         other = not spec.over_tokens
         if other or (isinstance(spec, GroupRelative) and spec.statistics == "trajectories"):
             yield Finding(
-                f"{display_name(part)} compares {'rows' if other else 'episodes'}, and `combine: per_token` compares "
+                f"{display_name(part)} compares {'rows' if other else 'episodes'}, but `combine: per_token` compares "
                 f"tokens",
                 (*field_span(reading, part, "type" if other else "statistics"), *_how(reading, stage)),
-                why="the mean and the deviation are those of all tokens of a group",
                 help="use `group_relative`, or `combine: sum`" if other else "drop `statistics`, or use `combine: sum`",
                 path=dotted((*part.path, "type" if other else "statistics")),
             )
@@ -46,12 +46,12 @@ def level_of_rows(reading: Reading) -> Iterator[Finding]:
 
 @check("RC433", "value-of-further-level")
 def value_of_further_level(reading: Reading) -> Iterator[Finding]:
-    """A further level of `combine: sequential` names a column, and compares the credit so far in its place.
+    """A later level of `combine: sequential` has a `value`, but compares the credit of the level before it.
 
-    What it checks: of levels that are combined in sequence, only the first, as written, says `value`.
-    Why it matters: nothing would read it.
+    What it checks: of levels that are combined in sequence, only the first has a `value`.
+    Why it matters: the column would be ignored: under `combine: sequential`, only the first level compares a column.
     Example: `advantage: {combine: sequential, across: {…}, within: {value: return_R, …}}`.
-    How to fix: no `value` there; or `combine: sum`, under which each level compares its own column.
+    How to fix: drop `value`, or use `combine: sum`, under which each level compares its own column.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code normalises what
     the level before it made.
     """
@@ -59,10 +59,8 @@ def value_of_further_level(reading: Reading) -> Iterator[Finding]:
     for stage, part, _ in _combined(reading, "sequential"):
         if stage.name in seen and is_given(reading, (*part.path, "value")):
             yield Finding(
-                f"{display_name(part)} names a `value`, and compares the credit of the level before it",
+                f"{display_name(part)} has a `value`, but compares the credit of the level before it",
                 (*span_of(reading, (*part.path, "value")), *_how(reading, stage)),
-                why="under `combine: sequential` only the first level compares a column",
-                help="drop `value`, or use `combine: sum`",
                 path=dotted((*part.path, "value")),
             )
         seen.add(stage.name)
@@ -70,33 +68,32 @@ def value_of_further_level(reading: Reading) -> Iterator[Finding]:
 
 @check("RC434", "nothing-to-combine", "warning")
 def nothing_to_combine(reading: Reading) -> Iterator[Finding]:
-    """Levels are combined in sequence, and there is one.
+    """`combine: sequential` has only one level.
 
     What it checks: `combine: sequential` has two levels or more.
-    Why it matters: it looks as if something were normalised twice.
+    Why it matters: with one level, nothing is normalised a second time.
     Example: `advantage: {combine: sequential, group: {type: group_relative}}`.
-    How to fix: a second level, or no `combine`.
+    How to fix: add a level, or drop `combine`.
     References: Ji et al., Tree-GRPO, https://arxiv.org/abs/2509.21240, 2025: `tree_2norm` of their code has two levels.
     """
     for stage in reading.stages.values():
         if stage.combine == "sequential" and len(stage.of("advantage")) == 1:
             yield Finding(
-                f"stage `{stage.name}` combines levels in sequence, and has one",
+                f"stage `{stage.name}` combines levels in sequence, but has only one",
                 span_of(reading, (*stage.path, "advantage", "combine")),
-                why="with one level nothing is normalised again",
-                help="add a level, or drop `combine`",
                 path=dotted((*stage.path, "advantage", "combine")),
             )
 
 
 @check("RC435", "penalty-unread", "warning")
 def penalty_unread(reading: Reading) -> Iterator[Finding]:
-    """A penalty of invalid actions is set, and no level compares what it is taken off.
+    """A penalty for invalid actions is set, but no level compares a value that includes it.
 
     What it checks: `invalid_action_penalty` comes with a level over `score_R` or `return_R`.
-    Why it matters: the penalty is taken off scores and returns, never off `reward_R`: it would charge nobody.
+    Why it matters: the penalty is subtracted from scores and returns, never from `reward_R`, so that it would have no
+    effect.
     Example: `reward: {task: {type: environment, invalid_action_penalty: 0.1}}` with a level over `reward_R`.
-    How to fix: `value: score_R`, or drop the parameter.
+    How to fix: set `value: score_R` in a level, or drop `invalid_action_penalty`.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, and its code: local to the row.
     """
     for stage, part, spec in parts_of(reading, Environment):
@@ -104,28 +101,26 @@ def penalty_unread(reading: Reading) -> Iterator[Finding]:
         values = {level.spec.value for level in levels if isinstance(level.spec, Advantage)}
         if spec.invalid_action_penalty and all(level.spec for level in levels) and not values & {"score_R", "return_R"}:
             yield Finding(
-                f"{display_name(part)} charges invalid actions, and no advantage level compares `score_R` or "
+                f"{display_name(part)} penalises invalid actions, but no advantage level compares `score_R` or "
                 f"`return_R`",
                 (
                     *field_span(reading, part, "invalid_action_penalty"),
                     *related_span(reading, (*stage.path, "advantage"), "the levels", key=True),
                 ),
-                why="the penalty is taken off scores and returns, and never off `reward_R`",
-                help="set `value: score_R` in a level, or drop `invalid_action_penalty`",
                 path=dotted((*part.path, "invalid_action_penalty")),
             )
 
 
 @check("RC436", "charged-outliers", "warning")
 def charged_outliers(reading: Reading) -> Iterator[Finding]:
-    """Each episode counts once in a deviation, and its rows are charged one by one.
+    """Each episode counts once in a deviation, but its rows are penalised one by one.
 
-    What it checks: `statistics: trajectories` with `scale: std` over `score_R` or `return_R`, beside an
+    What it checks: `statistics: trajectories` with `scale: std` over `score_R` or `return_R`, together with an
     `invalid_action_penalty`.
-    Why it matters: an episode is measured by its first row. Where first rows agree, the deviation is 0, and a later
-    row that was charged is divided by epsilon alone: its credit is the penalty times a million.
+    Why it matters: an episode is measured by its first row. Where first rows agree, the deviation is 0, and a later row
+    with a penalty is divided by epsilon alone: its credit is the penalty times a million.
     Example: `{value: score_R, statistics: trajectories}` with `invalid_action_penalty: 0.1`.
-    How to fix: `statistics: rows`, as the published code; or `scale: none`; or no penalty.
+    How to fix: set `statistics: rows`, as the published code does, or `scale: none`, or drop the penalty.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, eq. 3, against its code.
     """
     for stage, reward, penalised in parts_of(reading, Environment):
@@ -139,12 +134,10 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
                 and spec.value in {"score_R", "return_R"}
             ):
                 yield Finding(
-                    f"{display_name(part)} measures an episode by its first row, and rows are charged one by one",
+                    f"{display_name(part)} measures an episode by its first row, but rows are penalised one by one",
                     (
                         *field_span(reading, part, "statistics"),
-                        *related_span(reading, (*reward.path, "invalid_action_penalty"), "charged here"),
+                        *related_span(reading, (*reward.path, "invalid_action_penalty"), "penalised here"),
                     ),
-                    why="where first rows agree, a charged row is divided by epsilon alone",
-                    help="set `statistics: rows` or `scale: none`, or drop the penalty",
                     path=dotted((*part.path, "statistics")),
                 )

@@ -1,4 +1,4 @@
-"""Sharing the computation of prefixes: RC520 to RC525."""
+"""Attention that shares the computation of prefixes: RC520 to RC525."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _alone(stage: StageReading) -> str:
 
 @check("RC520", "nothing-shared")
 def nothing_shared(reading: Reading) -> Iterator[Finding]:
-    """Rows are to share their group's prompt, and no group has two rows.
+    """Rows are to share the prompt of their group, but every group has one row.
 
     What it checks: attention `shared_prefix` where a prompt has one answer.
-    Why it matters: there is nothing to share: the recipe expects a saving that cannot come.
+    Why it matters: with one answer to a prompt, the prompt is computed once in any case.
     Example: `attention: {type: shared_prefix}` with `sampler: {num_generations: 1}`.
-    How to fix: `attention: {type: packed}`, or several answers to a prompt.
+    How to fix: set attention to `packed`, or raise `sampler.num_generations`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: one prompt, G answers.
     """
     for stage, part in _shared(reading, "shared_prefix"):
@@ -56,29 +56,25 @@ def nothing_shared(reading: Reading) -> Iterator[Finding]:
                     *field_span(reading, part, "type"),
                     *related_span(reading, (*stage.path, "sampler"), "one answer here", key=True),
                 ),
-                why="the prompt is computed once for each answer, whatever the attention",
-                help="set attention to `packed`, or raise sampler.num_generations",
                 path=dotted(part.path),
             )
 
 
 @check("RC521", "little-shared", "warning")
 def little_shared(reading: Reading) -> Iterator[Finding]:
-    """Rows are merged by their prefixes, and each has a prompt of its own.
+    """Rows are merged by their prefixes, but each has its own prompt.
 
-    What it checks: attention `trie` in a sft stage, or where a prompt has one answer of one turn.
-    Why it matters: what rows share is then what their template begins with; merging costs time for little.
+    What it checks: attention `trie` in an sft stage, or where a prompt has one answer of one turn.
+    Why it matters: the rows share only the beginning of their template; merging them costs more time than it saves.
     Example: `kind: sft` with `attention: {type: trie}`.
-    How to fix: `attention: {type: packed}`.
+    How to fix: set attention to `packed`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: the saving is that of the prompt.
     """
     for stage, part in _shared(reading, "trie"):
         if why := _alone(stage):
             yield Finding(
-                f"{display_name(part)} merges rows by their prefixes, and {why}",
+                f"{display_name(part)} merges rows by their prefixes, but {why}",
                 field_span(reading, part, "type"),
-                why="what they share is no more than the beginning of their template",
-                help="set attention to `packed`",
                 path=dotted(part.path),
             )
 
@@ -88,34 +84,32 @@ def scattered_groups(reading: Reading) -> Iterator[Finding]:
     """Rows that share a prompt are spread over several updates.
 
     What it checks: `budget.shuffle_rows` with attention `trie` or `shared_prefix` and several updates a step.
-    Why it matters: a prefix is computed once in each update that has a row of it: with as many updates as a group has
-    rows, next to nothing is shared.
+    Why it matters: a prefix is computed once in each update that has a row of it. With as many updates as a group has
+    rows, almost nothing is shared.
     Example: `budget: {shuffle_rows: true, updates_per_step: 4}` with `attention: {type: trie}`.
-    How to fix: minibatches of whole groups (`shuffle_rows: false`, the default), or `attention: {type: packed}`.
+    How to fix: drop `shuffle_rows`, so that groups stay whole, or set attention to `packed`.
     """
     for stage, part in _shared(reading):
         if stage.budget is not None and stage.budget.shuffle_rows and several_updates(stage):
             yield Finding(
-                f"{display_name(part)} shares prefixes inside an update, and rows of a group are spread over several",
+                f"{display_name(part)} shares prefixes within an update, but rows of a group are spread over several",
                 (
                     *span_of(reading, (*stage.path, "budget", "shuffle_rows")),
                     *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
                 ),
-                why="each update computes the prefix again",
-                help="drop `shuffle_rows`, so that groups stay whole",
                 path=dotted((*stage.path, "budget", "shuffle_rows")),
             )
 
 
 @check("RC523", "kernel-needs-a-gpu")
 def needs_gpu(reading: Reading) -> Iterator[Finding]:
-    """A kernel that trains on a GPU alone is named for a run on the CPU.
+    """A kernel that needs a GPU is set for a run on the CPU.
 
     What it checks: `kernel: flex` with `machine: {device: cpu}`; without a device, a run refuses it with RC831 where
     there is no GPU.
-    Why it matters: flex attention has no backward on a CPU.
+    Why it matters: flex attention has no backward pass on a CPU.
     Example: `attention: {type: trie, kernel: flex}` with `machine: {device: cpu}`.
-    How to fix: `kernel: auto`, which takes stock flash kernels on a CPU and on a GPU.
+    How to fix: set `kernel: auto`, which uses the available flash kernels on a CPU and on a GPU.
     References: Dong et al., Flex Attention, https://arxiv.org/abs/2412.05496, 2024.
     """
     machine = reading.resolved.data.get("machine")
@@ -124,24 +118,22 @@ def needs_gpu(reading: Reading) -> Iterator[Finding]:
         spec: Any = part.spec
         if device == "cpu" and spec is not None and spec.kernel == "flex":
             yield Finding(
-                "kernel `flex` needs a GPU, and the run is to be on the CPU",
+                "kernel `flex` needs a GPU, but the run is on the CPU",
                 (*field_span(reading, part, "kernel"), *span_of(reading, ("machine", "device"))),
-                why="flex attention has no backward on a CPU",
-                help="set kernel to `auto`",
                 path=dotted((*part.path, "kernel")),
             )
 
 
-@check("RC525", "forest-over-devices")
-def forest_over_devices(reading: Reading) -> Iterator[Finding]:
-    """The tokens of a row are to be spread over devices, and rows share prefixes.
+@check("RC525", "prefix-tree-over-devices")
+def prefix_tree_over_devices(reading: Reading) -> Iterator[Finding]:
+    """The tokens of a row are spread over devices, and rows share prefixes.
 
     What it checks: `machine.train.sequence_parallel` above 1 with attention `trie` or `shared_prefix`.
-    Why it matters: sequence parallelism hands stretches of a row from device to device; in a forest what follows a
-    token in memory is often of another row, and a device would attend to it.
+    Why it matters: sequence parallelism moves consecutive tokens to the next device. In a prefix tree, consecutive
+    tokens often belong to another row, so that a device would attend to them.
     Example: `machine: {train: {type: deepspeed, sequence_parallel: 2}}` with `attention: {type: trie}`.
-    How to fix: `sequence_parallel: 1`, with a smaller `budget.microbatch_tokens` and gradient checkpointing for
-    memory; or `attention: {type: packed}`.
+    How to fix: set `sequence_parallel: 1`, with a smaller `budget.microbatch_tokens` and gradient checkpointing to save
+    memory; or set attention to `packed`.
     References: Jacobs et al., DeepSpeed Ulysses, https://arxiv.org/abs/2309.14509, 2023.
     """
     engine = reading.machine.get("train")
@@ -149,27 +141,25 @@ def forest_over_devices(reading: Reading) -> Iterator[Finding]:
     for _, part in _shared(reading):
         if spread > 1:
             yield Finding(
-                f"{display_name(part)} merges rows, and the tokens of a row are to be spread over {spread} devices",
+                f"{display_name(part)} merges rows, but the tokens of a row are spread over {spread} devices",
                 (
                     *field_span(reading, part, "type"),
                     *related_span(reading, ("machine", "train", "sequence_parallel"), "spread here"),
                 ),
-                why="a device would attend to tokens of other rows",
-                help="set sequence_parallel to 1, or attention to `packed`",
                 path=dotted(part.path),
             )
 
 
 @check("RC524", "group-over-microbatch", "warning")
 def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
-    """A group's answers alone may be more tokens than one forward pass takes.
+    """The answers of a group may have more tokens than one forward pass takes.
 
     What it checks: answers of a prompt times their longest length against `budget.microbatch_tokens`, for attention
     `trie` and `shared_prefix`.
-    Why it matters: a group over the budget is cut, and its prompt is computed once in each part: of the saving s of
-    a group of n rows in m parts, (n - m) / (n - 1) is left.
+    Why it matters: a group over the limit is split, and its prompt is computed once in each part: of the saving s of a
+    group of n rows in m parts, (n - m) / (n - 1) is left.
     Example: `num_generations: 16` with `max_completion_length: 4096` and `microbatch_tokens: 16384`.
-    How to fix: a larger `microbatch_tokens` with `machine.train.gradient_checkpointing`.
+    How to fix: raise `budget.microbatch_tokens`, with `machine.train.gradient_checkpointing` to save memory.
     """
     for stage, part in _shared(reading):
         size, written = group_size(stage, "by_prompt_R"), most_written(stage)
@@ -177,13 +167,12 @@ def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
             continue
         if size * written > stage.budget.microbatch_tokens:
             yield Finding(
-                f"a group may have {size} answers of {written} tokens, and a forward pass takes "
+                f"a group may have {size} answers of {written} tokens, but a forward pass takes "
                 f"{stage.budget.microbatch_tokens}",
                 (
                     *span_of(reading, (*stage.path, "budget", "microbatch_tokens")),
                     *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
                 ),
-                why="a group that is cut has its prompt computed in each part",
                 help=f"set budget.microbatch_tokens above {size * written} plus the prompt",
                 path=dotted((*stage.path, "budget", "microbatch_tokens")),
             )

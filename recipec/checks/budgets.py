@@ -1,4 +1,4 @@
-"""How much of a stage, how it is evaluated, and with whose functions: RC320 to RC331."""
+"""Length and updates of a stage, evaluations, and the user's own functions: RC320 to RC331."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED
 
 _OWN = {"reward": "function", "environment": "own"}
-"""Components whose work is done by the user's own code."""
+"""Components implemented by the user's own code."""
 
 
 @check("RC320", "uneven-updates", "warning")
 def uneven_updates(reading: Reading) -> Iterator[Finding]:
     """The prompts of a step do not divide into its updates.
 
-    What it checks: `prompts_per_update` (or `updates_per_step`) divides what a step holds, where `remainder` is
+    What it checks: `prompts_per_update` (or `updates_per_step`) divides the prompts of a step, where `remainder` is
     `keep`.
-    Why it matters: the last update of each step sees fewer prompts and counts as much as the others.
+    Why it matters: the last update of each step has fewer prompts, but moves the weights as far as the others.
     Example: `prompts_per_step: 10, prompts_per_update: 4`: updates of 4, 4 and 2 prompts.
-    How to fix: numbers that divide, or say `remainder: drop` or `remainder: copy`.
+    How to fix: choose numbers that divide, or set `remainder: drop` or `remainder: copy`.
     """
     for stage in reading.stages.values():
         budget, units = stage.budget, units_per_step(stage)
@@ -36,23 +36,21 @@ def uneven_updates(reading: Reading) -> Iterator[Finding]:
         if size is None or size > units or units % size == 0:
             continue
         yield Finding(
-            f"updates of stage `{stage.name}` are uneven: {units} divide into {parts}",
+            f"updates of stage `{stage.name}` are uneven: {units} are split into {parts}",
             span_of(reading, (*stage.path, "budget", key)),
-            why="the short update of each step moves the weights as far as a full one",
-            help="choose numbers that divide, or say `remainder: drop` or `remainder: copy`",
             path=dotted((*stage.path, "budget", key)),
         )
 
 
 @check("RC321", "more-updates-than-rows")
 def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
-    """An update would be larger than a step, or there would be more updates than groups.
+    """An update is larger than a step, or a step has more updates than groups.
 
-    What it checks: `prompts_per_update`, `rows_per_update` and `updates_per_step` against what a step holds. Groups
+    What it checks: `prompts_per_update`, `rows_per_update` and `updates_per_step` against the size of a step. Groups
     stay together unless `shuffle_rows` is on.
-    Why it matters: some updates would have nothing to learn from.
+    Why it matters: some updates would have no rows.
     Example: `prompts_per_step: 4, updates_per_step: 8`.
-    How to fix: at most as many updates as prompts (or pairs, or rows); a larger step.
+    How to fix: use at most as many updates as prompts (or pairs, or rows), or a larger step.
     """
     for stage in reading.stages.values():
         budget, units = stage.budget, units_per_step(stage)
@@ -72,8 +70,7 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
                 yield Finding(
                     f"`{key}: {asked}` is more than the {most} {name} of a step",
                     span_of(reading, (*stage.path, "budget", key)),
-                    why="some updates would have nothing to learn from",
-                    help=f"at most {most}, or more in a step",
+                    help=f"use at most {most}, or a larger step",
                     path=dotted((*stage.path, "budget", key)),
                 )
 
@@ -83,9 +80,9 @@ def never_saved(reading: Reading) -> Iterator[Finding]:
     """A stage ends before its first checkpoint is due.
 
     What it checks: `save_every` against `steps`.
-    Why it matters: a run that is stopped begins the stage again, though the recipe asks for checkpoints.
+    Why it matters: a run that is interrupted starts the stage again, although the recipe asks for checkpoints.
     Example: `steps: 20, save_every: 50`.
-    How to fix: a smaller number; or drop it: every stage is saved at its end.
+    How to fix: use a smaller number, or drop it: every stage is saved at its end.
     """
     for stage in reading.stages.values():
         budget = stage.budget
@@ -97,8 +94,6 @@ def never_saved(reading: Reading) -> Iterator[Finding]:
                     *span_of(reading, (*stage.path, "budget", "save_every")),
                     *related_span(reading, (*stage.path, "budget", "steps"), "the stage ends here"),
                 ),
-                why="a run that is stopped would begin the stage again",
-                help="a smaller number, or drop it: a stage is always saved at its end",
                 path=dotted((*stage.path, "budget", "save_every")),
             )
 
@@ -108,9 +103,9 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
     """An evaluation is due after more steps than any stage has.
 
     What it checks: `every` of an evaluation against the longest stage.
-    Why it matters: there would be no curve, only the points before and after each stage.
+    Why it matters: the evaluation would run only before the first stage and after each stage, which gives no curve.
     Example: `every: 500` where every stage has 100 steps.
-    How to fix: a smaller number, or drop it.
+    How to fix: use a smaller number, or drop it.
     """
     steps = [stage.budget.steps if stage.budget is not None else None for stage in reading.stages.values()]
     known = [count for count in steps if count is not None]
@@ -119,22 +114,20 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
     for name, evaluation in reading.evaluate.items():
         if evaluation.every is not None and evaluation.every > max(known):
             yield Finding(
-                f"evaluation `{name}` is due every {evaluation.every} steps, and no stage has more than {max(known)}",
+                f"evaluation `{name}` is due every {evaluation.every} steps, but no stage has more than {max(known)}",
                 span_of(reading, ("evaluate", name, "every")),
-                why="it would happen only before the first stage and after each",
-                help="a smaller number, or drop it",
                 path=f"evaluate.{name}.every",
             )
 
 
 @check("RC324", "too-few-answers")
 def too_few_answers(reading: Reading) -> Iterator[Finding]:
-    """A metric of an evaluation needs more answers to a prompt than are drawn.
+    """A metric of an evaluation needs more answers per prompt than are sampled.
 
     What it checks: `avg@K` and `pass@K` need at least K answers; `majority` and `majority_macro_f1` at least 2.
-    Why it matters: `pass@8` of one answer is no number, and a vote of one is no vote.
+    Why it matters: `pass@8` cannot be estimated from one answer, and a single answer has no majority.
     Example: `metrics: [pass@8]` with `sampler: {num_generations: 4}`.
-    How to fix: raise `num_generations`, and with it the temperature.
+    How to fix: raise `sampler.num_generations` of the evaluation, and its temperature.
     References: Chen et al., Evaluating Large Language Models Trained on Code, https://arxiv.org/abs/2107.03374, 2021.
     """
     for name, evaluation in reading.evaluate.items():
@@ -144,12 +137,11 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
             least = int(count) if count else 2 if kind.startswith("majority") else 1
             if least > drawn:
                 yield Finding(
-                    f"`{metric}` needs {least} answers to a prompt, and evaluation `{name}` draws {drawn}",
+                    f"`{metric}` needs {least} answers per prompt, but evaluation `{name}` samples {drawn}",
                     (
                         *span_of(reading, ("evaluate", name, "metrics", i)),
                         *related_span(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
                     ),
-                    why="a vote or an estimate over answers that were not drawn is no number",
                     help=f"set sampler.num_generations of the evaluation to {least} or more",
                     path=f"evaluate.{name}.metrics.{i}",
                 )
@@ -157,13 +149,13 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
 
 @check("RC325", "nothing-scores")
 def nothing_scores(reading: Reading) -> Iterator[Finding]:
-    """An evaluation has no reward, and no stage has one to lend.
+    """An evaluation has no reward, and no `rl` stage has one that it could use.
 
     What it checks: an evaluation without `reward` takes those of the first `rl` stage; one must exist. The metric
     `margin` alone compares pairs and needs none.
-    Why it matters: nothing could say which answers are right.
+    Why it matters: without `reward`, an evaluation uses the rewards of the first `rl` stage, and this recipe has none.
     Example: a recipe of one `sft` stage with an evaluation that names only data.
-    How to fix: `reward: {right: {type: …}}` in the evaluation.
+    How to fix: add `reward: {right: {type: …}}` to the evaluation.
     """
     if any(stage.kind in {"rl", None} for stage in reading.stages.values()) or not reading.stages:
         return
@@ -172,61 +164,56 @@ def nothing_scores(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"nothing scores the answers of evaluation `{name}`",
                 span_of(reading, ("evaluate", name), key=True),
-                why="without `reward` it takes those of the first `rl` stage, and this recipe has none",
-                help="add `reward: {right: {type: …}}` to the evaluation",
                 path=f"evaluate.{name}.reward",
             )
 
 
 @check("RC326", "equal-answers", "warning")
 def equal_answers(reading: Reading) -> Iterator[Finding]:
-    """An evaluation draws several answers at temperature 0.
+    """An evaluation samples several answers at temperature 0.
 
     What it checks: `num_generations` above 1 with `temperature` 0.
-    Why it matters: greedy answers are all the same, so `avg@K`, `pass@K` and `majority` equal the accuracy.
+    Why it matters: at temperature 0, the default of evaluations, all answers are the same, so that `avg@K`, `pass@K`
+    and `majority` equal the accuracy.
     Example: `sampler: {num_generations: 8, temperature: 0.0}`.
-    How to fix: a temperature above 0, or one answer.
+    How to fix: set `sampler.temperature` of the evaluation above 0, or sample one answer.
     """
     for name, evaluation in reading.evaluate.items():
         if evaluation.sampler.num_generations > 1 and evaluation.sampler.temperature == 0:
             yield Finding(
-                f"the {evaluation.sampler.num_generations} answers that evaluation `{name}` draws are all the same",
+                f"the {evaluation.sampler.num_generations} answers that evaluation `{name}` samples are all the same",
                 span_of(reading, ("evaluate", name, "sampler", "num_generations")),
-                why="at temperature 0, the default here, each is the likeliest one",
-                help="set sampler.temperature of the evaluation above 0, or draw one answer",
                 path=f"evaluate.{name}.sampler",
             )
 
 
 @check("RC327", "split-pairs")
 def split_pairs(reading: Reading) -> Iterator[Finding]:
-    """Minibatches of a dpo stage are drawn from single rows.
+    """Minibatches of a dpo stage would be drawn from single rows.
 
     What it checks: `shuffle_rows` is off in a stage of kind `dpo`.
-    Why it matters: the objective compares the two rows of a pair, so they must be in the same minibatch.
+    Why it matters: the objective compares the two rows of a pair, so both must be in the same minibatch.
     Example: `budget: {epochs: 1, pairs_per_step: 8, updates_per_step: 2, shuffle_rows: true}`.
-    How to fix: nothing: the pairs of a step that takes several updates are shuffled whole.
+    How to fix: drop `shuffle_rows`: the pairs of a step with several updates are always shuffled whole.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023, eq. 7.
     """
     for stage in reading.stages.values():
         if stage.kind == "dpo" and stage.budget is not None and stage.budget.shuffle_rows:
             yield Finding(
-                f"stage `{stage.name}` compares the rows of a pair, and `shuffle_rows` would part them",
+                f"stage `{stage.name}` compares the rows of a pair, but `shuffle_rows` would separate them",
                 span_of(reading, (*stage.path, "budget", "shuffle_rows")),
-                why="the objective needs both rows of a pair in one minibatch",
-                help="drop it: the pairs of a step that takes several updates are shuffled whole",
                 path=dotted((*stage.path, "budget", "shuffle_rows")),
             )
 
 
 @check("RC330", "no-own-file")
 def no_own_file(reading: Reading) -> Iterator[Finding]:
-    """A reward calls a function of the user's own, or an environment is theirs, and the recipe names no file of it.
+    """A reward or an environment is the user's own, but the recipe names no file for it.
 
     What it checks: the reward `function` and the environment `own` come with `use`.
-    Why it matters: functions and classes are looked up in the files under `use` and nowhere else.
+    Why it matters: functions and classes are looked up only in the files under `use`.
     Example: `reward: {total: {type: function, name: invoice_total}}` without `use`.
-    How to fix: `use: [./rewards.py]` at the top of the recipe.
+    How to fix: add `use: [./rewards.py]` at the top of the recipe.
     """
     if reading.resolved.data.get("use") or reading.fragment:
         return
@@ -234,9 +221,8 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
         if part.name:
             name, what = getattr(part.spec, "name", ""), "function" if part.slot == "reward" else "class"
             yield Finding(
-                f"the {part.slot} is the {what} `{name}`, and the recipe names no file with it",
+                f"the {part.slot} is the {what} `{name}`, but the recipe names no file with it",
                 span_of(reading, (*part.path, "name")),
-                why="functions and classes are looked up in the files under `use` and nowhere else",
                 help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
                 path=dotted((*part.path, "name")),
             )
@@ -250,11 +236,11 @@ def own_parts(reading: Reading) -> list[Part]:
 
 @check("RC331", "unused-own-file", "warning")
 def unused_own_file(reading: Reading) -> Iterator[Finding]:
-    """`use` names a file twice, or files of which nothing is called.
+    """`use` names a file twice, or a file of which nothing is used.
 
     What it checks: each entry of `use` once, and only where there is a reward `function` or an environment `own`.
-    Why it matters: whoever runs the recipe is asked to trust a file that does nothing in it.
-    Example: `use: [./rewards.py]` in a recipe whose rewards are all ours.
+    Why it matters: whoever runs the recipe would have to trust a file that has no effect.
+    Example: `use: [./rewards.py]` in a recipe with built-in rewards only.
     How to fix: drop the entry.
     """
     use = reading.resolved.data.get("use")
@@ -265,11 +251,9 @@ def unused_own_file(reading: Reading) -> Iterator[Finding]:
     for i, name in enumerate(use):
         seen[str(name)] += 1
         if seen[str(name)] > 1 or not called:
-            problem = "is named twice under `use`" if called else "is named under `use`, and nothing here is one's own"
-            yield Finding(
-                f"`{name}` {problem}",
-                span_of(reading, ("use", i)),
-                why="whoever runs the recipe would be asked to trust it for nothing",
-                help="drop the entry",
-                path=f"use.{i}",
+            problem = (
+                "is named twice under `use`"
+                if called
+                else "is named under `use`, but the recipe uses no function or class of it"
             )
+            yield Finding(f"`{name}` {problem}", span_of(reading, ("use", i)), path=f"use.{i}")

@@ -1,4 +1,4 @@
-"""What flows in a row: who gives each signal and who waits for it, the compiler's own nodes among them."""
+"""The signals of a stage: what provides each one and what needs it, the compiler's own nodes included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLLATED = (*_ROWS, "turn_RT", "prompt_id_R")
 
 @dataclass(frozen=True, slots=True)
 class Producer:
-    """One thing that runs: a part, or one of the compiler's own nodes (``part`` is None)."""
+    """One thing that runs: a part, or one of the compiler's own nodes (then without ``part``)."""
 
     part: Part | None
     needs: tuple[str, ...]
@@ -26,18 +26,18 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class Dataflow:
-    """A row as steps, in reading order."""
+    """A stage as producers, in reading order."""
 
     steps: tuple[Producer, ...]
 
     @property
     def gives(self) -> tuple[str, ...]:
-        """Every signal that something in the row gives."""
+        """Every signal that something in the stage provides."""
         return tuple(dict.fromkeys(signal for step in self.steps for signal in step.gives))
 
     @property
     def sources(self) -> Iterator[tuple[Part, tuple[str, ...]]]:
-        """Readable parts, with what they give; one that could not be read counts for nobody's rival."""
+        """Readable parts, with what they give; a part that could not be read competes with no other."""
         for step in self.steps:
             if step.part is not None and step.part.spec is not None and step.part.slot != "policy":
                 yield step.part, tuple(signal for signal in step.gives if not signal.startswith("level:"))
@@ -110,9 +110,9 @@ def possible_providers(signal: str, kind: Kind | None) -> list[tuple[str, str]]:
 
 
 def dataflow(stage: StageReading) -> Dataflow:
-    """Write a row down as steps.
+    """Describe a stage as producers.
 
-    A slot that the kind must have and that is missing counts for what it could hold: its absence is told elsewhere.
+    A slot that the kind must have and that is missing provides what it could hold: RC136 reports that it is missing.
     """
     assert stage.kind is not None
     steps = [_step(part) for part in stage.parts]

@@ -1,4 +1,4 @@
-"""What an evaluation cannot do: tasks, rewards and metrics: RC212, RC213, RC460 to RC463."""
+"""Tasks, rewards and metrics of an evaluation: RC212, RC213, RC460 to RC463."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from recipec.checks.dataflow import possible_providers
 from recipec.checks.queries import dotted, related_span, span_of
 from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
 from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.phrases import listed
 from recipec.reading.nearest_names import did_you_mean, nearest
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED, Evaluation
@@ -33,13 +34,13 @@ def _lent(levels: Levels) -> str:
 
 @check("RC460", "no-labels")
 def no_labels(reading: Reading) -> Iterator[Finding]:
-    """An F1 over labels is asked for, and no reward says what the labels are, or several do.
+    """An F1 over labels needs exactly one reward with labels; the evaluation has none or several.
 
-    What it checks: `macro_f1` and `majority_macro_f1` come with exactly one reward level `exact_match`: it names the
+    What it checks: `macro_f1` and `majority_macro_f1` come with exactly one reward level `exact_match`, which names the
     column of the right label and the tag of the answer.
-    Why it matters: there would be no classes to average over, or two sets of them.
+    Why it matters: an F1 is an average over classes: it needs the right label and the predicted label of every row.
     Example: `metrics: [macro_f1]` with `reward: {right: {type: verifier}}`.
-    How to fix: `reward: {label: {type: exact_match, answer: COLUMN, tag: answer, labels: […]}}` in the evaluation.
+    How to fix: give the evaluation one level `{type: exact_match, answer: COLUMN, labels: […]}`.
     References: Opitz & Burst, Macro F1 and Macro F1, https://arxiv.org/abs/1911.03347, 2019.
     """
     for name, index, metric, levels in _metrics(reading):
@@ -49,35 +50,31 @@ def no_labels(reading: Reading) -> Iterator[Finding]:
         listed = " and ".join(f"`{level}`" for level in known)
         problem = f"both {listed} name labels" if known else "none of them names labels"
         yield Finding(
-            f"`{metric}` needs labels, and of the rewards of evaluation `{name}`{_lent(levels)} {problem}",
+            f"`{metric}` needs labels, but of the rewards of evaluation `{name}`{_lent(levels)} {problem}",
             (*metric_place(reading, name, index), *related_span(reading, levels.path, "the rewards", key=True)),
-            why="an F1 is an average over classes: right label and answered label of every row",
-            help="give the evaluation one level `{type: exact_match, answer: COLUMN, labels: […]}`",
             path=f"evaluate.{name}.metrics.{index}",
         )
 
 
 @check("RC461", "margin-without-pairs")
 def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
-    """A margin between chosen and rejected answers is asked of data that has no pairs.
+    """The metric `margin` is used with data that has no pairs.
 
     What it checks: `margin` comes with data that can give a chosen and a rejected answer: rows of a file.
-    Why it matters: there would be nothing to compare.
+    Why it matters: there is no chosen and rejected answer to compare.
     Example: `evaluate: {pairs: {data: {type: reasoning_gym, task: chain_sum}, metrics: [margin]}}`.
-    How to fix: `data: {path: pairs.jsonl}` with the columns prompt, chosen and rejected.
+    How to fix: use data of a file with the columns prompt, chosen and rejected.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023: pairs of a chosen and a rejected answer.
     """
     for name, evaluation in reading.evaluate.items():
         if PAIRED in evaluation.metrics and not {"chosen_P", "rejected_P"} <= set(evaluation.data.declares()):
             index = evaluation.metrics.index(PAIRED)
             yield Finding(
-                f"`margin` compares pairs, and data `{evaluation.data.type_name}` of evaluation `{name}` has none",
+                f"`margin` compares pairs, but data `{evaluation.data.type_name}` of evaluation `{name}` has none",
                 (
                     *metric_place(reading, name, index),
                     *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
                 ),
-                why="there is no chosen and no rejected answer to compare",
-                help="give data of a file with the columns prompt, chosen and rejected",
                 path=f"evaluate.{name}.metrics.{index}",
             )
 
@@ -86,11 +83,12 @@ def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
 def no_such_level(reading: Reading) -> Iterator[Finding]:
     """A metric is the mean of a reward level that the evaluation does not have.
 
-    What it checks: `reward.LEVEL` against the names of the levels that score the evaluation, and `consistency` against
-    their types: one is `kg_consistency`.
+    What it checks: `reward.LEVEL` against the names of the evaluation's reward levels, and `consistency` against their
+    types: one is `kg_consistency`.
     Why it matters: there is nothing to average.
     Example: `metrics: [reward.shape]` with `reward: {label: {type: exact_match}}`.
-    How to fix: the name of a level; a level of weight 0 is measured and in no total.
+    How to fix: name an existing level, or add the level under `reward` of the evaluation with `weight: 0`, so that it
+    does not count in the total.
     References: TRL reports each reward function by its name as `rewards/NAME/mean`.
     """
     for name, index, metric, levels in _metrics(reading):
@@ -102,28 +100,26 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
             continue
         if there:
             continue
-        listed = ", ".join(f"`{level}`" for level in levels.specs)
         close = did_you_mean([f"reward.{level}" for level in nearest(asked, levels.specs)]) if asked else ""
-        what = f"no level is called `{asked}`" if asked else "no level is a `kg_consistency`"
+        what = f"none is named `{asked}`" if asked else "none is a `kg_consistency`"
         yield Finding(
-            f"`{metric}` is the mean of a level, and of the rewards of evaluation `{name}`{_lent(levels)} {what}",
+            f"`{metric}` is the mean of a level, but of the rewards of evaluation `{name}`{_lent(levels)} {what}",
             (*metric_place(reading, name, index), *related_span(reading, levels.path, "the rewards", key=True)),
-            why=f"there is nothing to average: the levels are {listed}",
-            help=close or "name a level that is there, or add it under `reward` of the evaluation, with `weight: 0`",
+            help=close or f"the levels are {listed(levels.specs)}; a level with `weight: 0` is measured without effect",
             path=f"evaluate.{name}.metrics.{index}",
         )
 
 
 @check("RC463", "blurred-accuracy", "warning")
 def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
-    """Wrong answers may count as right, or no right one does.
+    """Wrong answers may count as right, or no right answer does.
 
-    What it checks: `correct_at` of an evaluation lies above all that a wrong answer can earn, and not above the most
+    What it checks: `correct_at` of an evaluation is above everything that a wrong answer can get and not above the most
     that a right one can, by the values and weights of its reward levels.
-    Why it matters: an accuracy would be that of something else, such as the format.
+    Why it matters: the accuracy would measure something else, such as the format.
     Example: rewards of 7 and -1 for the label and up to 2 for the format: a wrong label in good format earns 1.
-    How to fix: `correct_at` between the two; or `reward` of the evaluation with the level that judges alone, others
-    with `weight: 0`.
+    How to fix: set `correct_at` between the two, or give the evaluation its own `reward` with the level that judges the
+    answer, and others with `weight: 0`.
     References: DeepSeek-AI, DeepSeek-R1, https://arxiv.org/abs/2501.12948, 2025: accuracy and format apart.
     """
     for name, evaluation in reading.evaluate.items():
@@ -142,12 +138,11 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
             continue
         between = f"set `correct_at` above {most:g} and up to {least:g}, or " if most < least else ""
         yield Finding(
-            f"`{metric}` of evaluation `{name}` counts answers from {at:g} on as right, and {problem}",
+            f"`{metric}` of evaluation `{name}` counts answers from {at:g} on as right, but {problem}",
             (
                 *span_of(reading, ("evaluate", name, "correct_at")),
                 *related_span(reading, levels.path, "the rewards", key=True),
             ),
-            why="the number would be an accuracy of something else",
             help=f"{between}give the evaluation the level that judges, and others with `weight: 0`",
             path=f"evaluate.{name}.correct_at",
         )
@@ -167,13 +162,12 @@ def environment_of(reading: Reading, name: str) -> Part | None:
 
 @check("RC213", "evaluation-without-tasks")
 def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
-    """An evaluation takes its environment's own tasks, and there are none.
+    """An evaluation uses its environment's own tasks, but the environment has no tasks.
 
-    What it checks: data `environment` of an evaluation against the environment that it asks, its own or that of the
-    first `rl` stage.
-    Why it matters: nothing would say what the policy is asked to do.
-    Example: `evaluate: {dev: {data: {type: environment}}}` in a recipe whose environment is `search_qa`.
-    How to fix: data of a file; or an environment that brings tasks, such as `alfworld`.
+    What it checks: data `environment` of an evaluation against its environment, or that of the first `rl` stage.
+    Why it matters: the policy would have no tasks.
+    Example: `evaluate: {dev: {data: {type: environment}}}` in a recipe with the environment `search_qa`.
+    How to fix: use data of a file, or an environment with tasks, such as `alfworld`.
     """
     for name, evaluation in reading.evaluate.items():
         found = environment_of(reading, name)
@@ -181,27 +175,26 @@ def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
             continue
         bringing = ", ".join(f"`{maker}`" for slot, maker in possible_providers("tasks", None) if slot == "environment")
         yield Finding(
-            f"evaluation `{name}` takes the tasks of its environment, and "
-            + (f"`{found.name}` brings none" if found else "there is no environment"),
+            f"evaluation `{name}` takes the tasks of its environment, but "
+            + (f"`{found.name}` has none" if found else "there is no environment"),
             (
                 *span_of(reading, ("evaluate", name, "data", "type")),
                 *(related_span(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
             ),
-            why="nothing would say what the policy is asked to do",
-            help=f"give data of a file; tasks of their own have {bringing}",
+            help=f"use data of a file, or an environment with tasks: {bringing}",
             path=f"evaluate.{name}.data",
         )
 
 
 @check("RC212", "reward-needs-training")
 def reward_needs_training(reading: Reading) -> Iterator[Finding]:
-    """An evaluation scores answers with a reward that exists only while training.
+    """An evaluation scores answers with a reward that exists only in training.
 
     What it checks: rewards of evaluations, their own and those they take from the first `rl` stage, need nothing but
     tasks and answers, and for the reward `environment` an environment: the evaluation's own or that stage's.
-    Why it matters: at an evaluation there is neither an old policy nor a reference to ask.
+    Why it matters: an evaluation has tasks and answers, but no old policy and no reference.
     Example: `evaluate: {dev: {…, reward: {drift: {type: kl_penalty}}}}`.
-    How to fix: name under `reward` of the evaluation the rewards that judge answers.
+    How to fix: list under `reward` of the evaluation the rewards that judge answers.
     """
     scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     for name, evaluation in reading.evaluate.items():
@@ -220,7 +213,6 @@ def reward_needs_training(reading: Reading) -> Iterator[Finding]:
                 yield Finding(
                     f"evaluation `{name}` cannot score with `{level}`{origin} since {lacks}",
                     span_of(reading, path, key=True),
-                    why="an evaluation has tasks and answers, but no old policy and no reference",
-                    help=f"name under `reward` of the evaluation the rewards that judge answers{more}",
+                    help=f"list under `reward` of the evaluation the rewards that judge answers{more}",
                     path=dotted(path),
                 )

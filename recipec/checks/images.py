@@ -1,4 +1,4 @@
-"""Images: what a policy could see and is not shown, and what it is shown and cannot see: RC215 and RC216."""
+"""Images that a policy does not get, or cannot read: RC215 and RC216."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _sees(stage: StageReading) -> bool | None:
 
 @check("RC215", "images-nowhere", "warning")
 def images_nowhere(reading: Reading) -> Iterator[Finding]:
-    """A policy that reads images is trained where there are none.
+    """A vision-language policy is trained in a stage without images.
 
-    What it checks: the data of a stage whose policy is `vision_lm`: of `reasoning_gym` and of an `environment` nothing
-    has images, and with an environment nobody shows those of a file.
-    Why it matters: what the policy knows of pictures is not trained, and may be forgotten.
+    What it checks: the data of a stage with policy `vision_lm`: tasks of `reasoning_gym` and of an `environment` have
+    no images, and an environment does not show those of a file.
+    Why it matters: the policy would not be trained on images and may forget what it knows about them.
     Example: `policy: {type: vision_lm}` with `data: {type: reasoning_gym, …}`.
-    How to fix: `data: {path: …}` with a column `images`; or `policy: {type: causal_lm}`, which is cheaper. Where text
-    alone is meant, allow it.
+    How to fix: use data of a file with a column `images`, or the cheaper `policy: {type: causal_lm}`; if text only is
+    intended, allow the warning.
     """
     for stage in reading.stages.values():
         part = next((part for part in stage.of("data") if part.given), None)
@@ -41,33 +41,29 @@ def images_nowhere(reading: Reading) -> Iterator[Finding]:
         if not why:
             continue
         yield Finding(
-            f"the policy of stage `{stage.name}` reads images, and {display_name(part)} has none for it: {why}",
+            f"the policy of stage `{stage.name}` reads images, but {display_name(part)} has none: {why}",
             (*span_of(reading, (*part.path, "type"), key=True), *_policy(reading, stage)),
-            why="what the policy knows of pictures is not trained, and may be forgotten",
-            help="give data of a file with a column `images`, or use `policy: {type: causal_lm}`",
             path=dotted(part.path),
         )
 
 
 @check("RC216", "images-unread")
 def images_unread(reading: Reading) -> Iterator[Finding]:
-    """A recipe names the column of images where nobody reads them.
+    """The image column is named, but the images would not be read.
 
-    What it checks: `columns.images` of the data of stages and evaluations, where it is a name of the recipe's own: the
-    policy reads images, and no environment stands between.
-    Why it matters: answers about a picture would be learnt, or scored, without the picture. An evaluation is asked
-    before and after every stage, so every stage's policy must read images.
+    What it checks: where the recipe itself sets `columns.images`, in stages and evaluations: the policy reads images,
+    and no environment writes the prompts.
+    Why it matters: answers about an image would be trained or scored without the image. Evaluations run before and
+    after every stage, so the policy of every stage must read images.
     Example: `data: {path: a.jsonl, columns: {images: photo}}` with `policy: {type: causal_lm}`.
-    How to fix: `policy: {type: vision_lm}` without an environment, or drop the name.
+    How to fix: use `policy: {type: vision_lm}` without an environment, or drop `images`.
     """
     for stage in reading.stages.values():
         path = (*stage.path, "data", "columns", "images")
         if not _named(reading, path, spec_of(stage, "data")):
             continue
         if _sees(stage) is False:
-            yield _unread(
-                reading, path, f"the policy of stage `{stage.name}` reads text alone", _policy(reading, stage)
-            )
+            yield _unread(reading, path, f"the policy of stage `{stage.name}` reads text only", _policy(reading, stage))
         elif stage.of("environment"):
             between = related_span(reading, (*stage.path, "environment"), "the environment", key=True)
             yield _unread(reading, path, f"the environment of stage `{stage.name}` writes its prompts", between)
@@ -75,7 +71,7 @@ def images_unread(reading: Reading) -> Iterator[Finding]:
         path = ("evaluate", name, "data", "columns", "images")
         blind = next((stage for stage in reading.stages.values() if _sees(stage) is False), None)
         if blind is not None and _named(reading, path, evaluation.data):
-            who = f"the policy of stage `{blind.name}`, which is evaluated too, reads text alone"
+            who = f"the policy of stage `{blind.name}`, which is also evaluated, reads text only"
             yield _unread(reading, path, who, _policy(reading, blind))
 
 
@@ -86,13 +82,7 @@ def _named(reading: Reading, path: Path, data: Any) -> bool:
 
 
 def _unread(reading: Reading, path: Path, who: str, spans: Spans) -> Finding:
-    return Finding(
-        f"`columns.images` names images, and {who}",
-        (*span_of(reading, path), *spans),
-        why="answers about a picture would be learnt or scored without the picture",
-        help="use `policy: {type: vision_lm}` without an environment, or drop `images`",
-        path=dotted(path),
-    )
+    return Finding(f"`columns.images` names images, but {who}", (*span_of(reading, path), *spans), path=dotted(path))
 
 
 def _policy(reading: Reading, stage: StageReading) -> Spans:

@@ -1,4 +1,4 @@
-"""Objectives that are legal and known to be wrong, each with where that was learnt: RC406 to RC430."""
+"""Objectives that are legal but known to be wrong, each with its source: RC406 to RC430."""
 
 from __future__ import annotations
 
@@ -24,39 +24,37 @@ from recipec.spec.reward import Reward
 
 @check("RC406", "kl-twice", "warning")
 def kl_twice(reading: Reading) -> Iterator[Finding]:
-    """The KL to the reference is charged in the loss and in the reward.
+    """The KL to the reference is penalised both in the loss and in the reward.
 
     What it checks: `loss.beta` above 0 together with a reward `kl_penalty`.
-    Why it matters: the policy is held back twice, with two factors and two estimators, and neither is the one that
-    papers report.
+    Why it matters: the policy is penalised twice, with two coefficients and two estimators, which matches no published
+    setting.
     Example: `loss: {beta: 0.001}` with `reward: {drift: {type: kl_penalty}}`.
-    How to fix: one of them: in the loss as GRPO, in the reward as InstructGPT and RLOO.
-    References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the
-    reward into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
+    How to fix: set `beta: 0`, or drop the reward. GRPO has the KL in the loss, InstructGPT and RLOO in the reward.
+    References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the reward
+    into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
     """
     for stage, part, spec in parts_of(reading, Clipped):
         charged = [level for level in stage.of("reward") if isinstance(level.spec, Reward) and level.spec.weight]
         charged = [level for level in charged if level.spec is not None and level.spec.needs("ref_logprob_RT")]
         if spec.beta > 0 and charged:
             yield Finding(
-                f"stage `{stage.name}` charges the KL twice: in the loss and in reward `{charged[0].level}`",
+                f"stage `{stage.name}` penalises the KL twice: in the loss and in reward `{charged[0].level}`",
                 (*field_span(reading, part, "beta"), *related_span(reading, charged[0].path, "and here", key=True)),
-                why="the policy is held back by two factors and two estimators at once",
-                help="set `beta: 0`, or drop the reward",
                 path=dotted((*part.path, "beta")),
             )
 
 
 @check("RC407", "coarse-ratio-fine-credit", "warning")
 def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
-    """One ratio for a whole row or turn multiplies credit that differs from token to token.
+    """One ratio for a whole row or turn is multiplied with a different credit for each token.
 
     What it checks: `ratio: sequence` or `turn` where levels of advantage give credit to each token.
-    Why it matters: the ratio corrects the probability of the row as one action; a token with credit of its own is
-    weighted by how the others moved.
+    Why it matters: the ratio treats the row as one action, so that the credit of a token is weighted by how the
+    probabilities of the other tokens changed.
     Example: `ratio: sequence` with `advantage: {combine: per_token, …}`.
-    How to fix: `ratio: token`, or credit for rows. (`ratio_gradient: own` gives each token its own gradient, not its
-    own ratio.)
+    How to fix: set `ratio: token`, or use credit for rows. (`ratio_gradient: own` gives each token its own gradient,
+    not its own ratio.)
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, section 4.3 (GSPO-token).
     """
     for stage, part, spec in parts_of(reading, Clipped):
@@ -64,36 +62,32 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
         fine += [level for level in stage.of("advantage") if stage.combine == "per_token"]
         if spec.ratio != "token" and fine:
             yield Finding(
-                f"one ratio a {'row' if spec.ratio == 'sequence' else 'turn'} multiplies credit that "
+                f"one ratio per {'row' if spec.ratio == 'sequence' else 'turn'} is multiplied with credit that "
                 f"{display_name(fine[0])} gives to each token",
                 (
                     *field_span(reading, part, "ratio"),
                     *related_span(reading, fine[0].path, "credit of each token", key=True),
                 ),
-                why="each token's credit is weighted by how the probabilities of the others moved",
-                help="set `ratio: token`, or use credit for rows",
                 path=dotted((*part.path, "ratio")),
             )
 
 
 @check("RC408", "coarse-ratio-fine-mean", "warning")
 def coarse_ratio_fine_mean(reading: Reading) -> Iterator[Finding]:
-    """A row has one ratio and counts as often as it has tokens.
+    """A row has one ratio, but counts as often as it has tokens.
 
     What it checks: `ratio: sequence` with `aggregate: token_mean`.
-    Why it matters: the row is treated as one action, and the average makes long rows heavier than short ones, which
-    the sequence objective was made to avoid.
+    Why it matters: the ratio treats the row as one action, but the mean gives long rows more weight than short ones,
+    which the sequence objective was designed to avoid.
     Example: `loss: {type: clipped, ratio: sequence}` without `aggregate`.
-    How to fix: `aggregate: seq_mean_token_mean`, as published.
+    How to fix: set `aggregate: seq_mean_token_mean`, as published.
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, eq. 5; verl forces this mean for gspo.
     """
     for _, part, spec in parts_of(reading, Clipped):
         if spec.ratio == "sequence" and spec.aggregate == "token_mean":
             yield Finding(
-                "one ratio a row with a mean over tokens: long rows count more than short ones",
+                "one ratio per row with a mean over tokens: long rows count more than short ones",
                 (*field_span(reading, part, "ratio"), *related_span(reading, (*part.path, "aggregate"), "the mean")),
-                why="the row is one action to the ratio, and as many as it has tokens to the mean",
-                help="set `aggregate: seq_mean_token_mean`",
                 path=dotted((*part.path, "aggregate")),
             )
 
@@ -103,32 +97,31 @@ def dropout_in_ratio(reading: Reading) -> Iterator[Finding]:
     """Dropout is on while the objective is a ratio of probabilities.
 
     What it checks: `policy.dropout` or `lora.dropout` above 0 in an `rl` stage.
-    Why it matters: the policy that is trained and the one that sampled are two different random networks, so the
-    ratio is not 1 even before the first update, and clipping acts on noise. The pass over the old policy cannot be
-    left out either.
+    Why it matters: the policies that sample and that are trained use different dropout masks, so that the ratio is not
+    1 even before the first update and clipping acts on noise. The forward pass of the old policy cannot be skipped
+    either.
     Example: `lora: {r: 8, dropout: 0.05}` in an `rl` stage.
-    How to fix: dropout 0.
-    References: huggingface/trl turns dropout off by default for GRPO (`disable_dropout` in its trainers); the
-    published DermIQ-VLM trainer keeps 0.05.
+    How to fix: set dropout to 0, or allow the warning with the reason.
+    References: huggingface/trl turns dropout off by default for GRPO (`disable_dropout` in its trainers); the published
+    DermIQ-VLM trainer keeps 0.05.
     """
     for stage in reading.stages.values():
         part = next(iter(stage.of("policy")), None)
         value, path = dropout(part)
         if stage.kind == "rl" and part is not None and value:
             yield Finding(
-                f"dropout is {value:g} in stage `{stage.name}`, whose objective is a ratio of probabilities",
+                f"dropout is {value:g} in stage `{stage.name}`, but its objective is a ratio of probabilities",
                 (
                     *span_of(reading, (*part.path, *path)),
-                    *(() if part.given else related_span(reading, (*stage.path, "kind"), "and holds for this stage")),
+                    *(() if part.given else related_span(reading, (*stage.path, "kind"), "inherited by this stage")),
                 ),
-                why="the ratio is not 1 even before the first update: clipping acts on noise",
                 help=f"set {'.'.join(path)} to 0, or allow it with the reason",
                 path=dotted((*stage.path, "policy", *path)),
             )
 
 
 def dropout(part: Part | None) -> tuple[float, tuple[str, ...]]:
-    """Return a policy's dropout and where below the policy it is said."""
+    """Return a policy's dropout and where below the policy it is set."""
     spec: Any = part.spec if part is not None else None
     if getattr(spec, "dropout", 0.0):
         return spec.dropout, ("dropout",)
@@ -141,10 +134,10 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
     """Rows share the computation of a prefix while dropout is on.
 
     What it checks: attention `trie` or `shared_prefix` with dropout above 0.
-    Why it matters: shared tokens are computed once, so all rows would share one draw of the dropout mask, and the
-    loss would not be that of the rows alone.
+    Why it matters: shared tokens are computed once, so that all rows would share one dropout mask, which gives another
+    loss than separate rows.
     Example: `attention: {type: trie}` with `lora: {dropout: 0.05}`.
-    How to fix: dropout 0, or `attention: {type: packed}`.
+    How to fix: set dropout to 0, or use attention `packed`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: equality needs dropout 0.
     """
     for stage in reading.stages.values():
@@ -153,9 +146,8 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
         if part is not None and value and type_of(stage, "attention") in {"trie", "shared_prefix"}:
             attention = stage.of("attention")[0]
             yield Finding(
-                f"{display_name(attention)} computes shared tokens once, and dropout is {value:g}",
+                f"{display_name(attention)} computes shared tokens once, but dropout is {value:g}",
                 (*field_span(reading, attention, "type"), *related_span(reading, (*part.path, *path), "dropout here")),
-                why="all rows would share one draw of the mask: not the loss of the rows alone",
                 help=f"set {'.'.join(path)} to 0, or use attention `packed`",
                 path=dotted(attention.path),
             )
@@ -166,10 +158,10 @@ def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
     """The dual clip cuts inside the trust region.
 
     What it checks: `dual_clip` above `1 + epsilon_high`.
-    Why it matters: for negative credit the second bound is meant to stop ratios that ran away; at or below the first
-    one it stops every row that moved at all.
+    Why it matters: for negative advantages the second bound is meant to stop very large ratios; at or below the first
+    bound it stops every row that changed at all.
     Example: `loss: {epsilon: 0.2, dual_clip: 1.1}`.
-    How to fix: `dual_clip: 3.0`, as published.
+    How to fix: set it well above 1 + epsilon; published runs use 3.0.
     References: Ye et al., Mastering Complex Control, https://arxiv.org/abs/1912.09729, 2020: c = 3.
     """
     for _, part, spec in parts_of(reading, Clipped):
@@ -178,21 +170,19 @@ def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"`dual_clip: {spec.dual_clip:g}` cuts inside the trust region, which ends at {top:g}",
                 field_span(reading, part, "dual_clip"),
-                why="it is meant for ratios that ran away, and would stop rows that barely moved",
-                help="set it well above 1 + epsilon; published runs use 3.0",
                 path=dotted((*part.path, "dual_clip")),
             )
 
 
 @check("RC421", "clip-lower", "warning")
 def clip_lower(reading: Reading) -> Iterator[Finding]:
-    """The upper bound of the ratio is nearer to 1 than the lower one.
+    """The upper bound of the ratio is closer to 1 than the lower one.
 
     What it checks: `epsilon_high` is at least `epsilon`.
-    Why it matters: unlikely tokens can then only lose probability, and exploration dies; the separate bound was
+    Why it matters: unlikely tokens can then only lose probability and exploration stops; the separate upper bound was
     introduced for the opposite.
     Example: `loss: {epsilon: 0.28, epsilon_high: 0.2}`.
-    How to fix: `epsilon: 0.2, epsilon_high: 0.28`, as published.
+    How to fix: swap the two, as in `epsilon: 0.2, epsilon_high: 0.28`, or drop `epsilon_high`.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, section 3.1 (clip higher).
     """
     for _, part, spec in parts_of(reading, Clipped):
@@ -203,21 +193,19 @@ def clip_lower(reading: Reading) -> Iterator[Finding]:
                     *field_span(reading, part, "epsilon_high"),
                     *related_span(reading, (*part.path, "epsilon"), "epsilon here"),
                 ),
-                why="unlikely tokens could only lose probability: the opposite of clip-higher",
-                help="swap the two, or drop epsilon_high",
                 path=dotted((*part.path, "epsilon_high")),
             )
 
 
 @check("RC422", "estimator-without-gradient", "warning")
 def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
-    """The KL term of the loss uses an estimator whose gradient says nothing about the KL.
+    """The KL term of the loss uses an estimator with a gradient that is zero on average.
 
     What it checks: `kl: k1` in a loss with `beta` above 0.
-    Why it matters: the value of k1 is right on average, but its gradient is zero on average: the term adds noise and
-    holds nothing back. In the reward k1 is sound.
+    Why it matters: the value of k1 estimates the KL, but its gradient does not: the term adds noise and does not hold
+    the policy back. In the reward, k1 is sound.
     Example: `loss: {type: clipped, beta: 0.01, kl: k1}`.
-    How to fix: `kl: k3` or `k2` in the loss, or the reward `kl_penalty` with `k1`.
+    How to fix: set `kl: k3` or `kl: k2`, or move the KL to the reward as `kl_penalty`.
     References: Tang & Munos, On a few pitfalls in KL divergence gradient estimation for RL,
     https://arxiv.org/abs/2506.09477, 2025.
     """
@@ -226,89 +214,81 @@ def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 "`kl: k1` in the loss has a gradient that is zero on average",
                 (*field_span(reading, part, "kl"), *related_span(reading, (*part.path, "beta"), "turned on here")),
-                why="its value estimates the KL, its gradient does not: the term adds noise and holds nothing back",
-                help="set `kl: k3` or `kl: k2`, or move the KL into the reward as `kl_penalty`",
                 path=dotted((*part.path, "kl")),
             )
 
 
 @check("RC423", "no-normaliser")
 def no_normaliser(reading: Reading) -> Iterator[Finding]:
-    """A fixed denominator is asked for and not given.
+    """`aggregate: fixed` has no `normaliser`.
 
     What it checks: `aggregate: fixed` comes with `normaliser`.
-    Why it matters: the loss would have no scale.
+    Why it matters: a sum over tokens needs a denominator, or the loss has no scale.
     Example: `loss: {type: clipped, aggregate: fixed}`.
-    How to fix: `normaliser: 1024`, commonly the longest completion.
+    How to fix: add `normaliser`, commonly the longest completion in tokens, such as 1024.
     References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
     """
     for part in reading.parts:
         spec: Any = part.spec
         if part.slot == "loss" and getattr(spec, "aggregate", "") == "fixed" and spec.normaliser is None:
             yield Finding(
-                "`aggregate: fixed` divides by a number that is not given",
+                "`aggregate: fixed` divides by `normaliser`, which is not given",
                 field_span(reading, part, "aggregate"),
-                why="sums of tokens need a denominator, or the loss has no scale",
-                help="add `normaliser`, commonly the longest completion in tokens",
                 path=dotted((*part.path, "normaliser")),
             )
 
 
 @check("RC424", "unread-normaliser", "warning")
 def unread_normaliser(reading: Reading) -> Iterator[Finding]:
-    """A denominator is given that the average does not use.
+    """A `normaliser` is given that the mean does not use.
 
-    What it checks: `normaliser` stands only beside `aggregate: fixed`.
-    Why it matters: the average divides by what it counts, and the number does nothing.
+    What it checks: `normaliser` is set only with `aggregate: fixed`.
+    Why it matters: the mean divides by the number of rows or tokens that it counts.
     Example: `loss: {aggregate: token_mean, normaliser: 1024}`.
-    How to fix: `aggregate: fixed`, or drop `normaliser`.
+    How to fix: set `aggregate: fixed`, or drop `normaliser`.
     References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
     """
     for part in reading.parts:
         spec: Any = part.spec
         if part.slot == "loss" and getattr(spec, "normaliser", None) and spec.aggregate != "fixed":
             yield Finding(
-                f"`normaliser: {spec.normaliser}` is not read by `aggregate: {spec.aggregate}`",
+                f"`normaliser: {spec.normaliser}` is not used by `aggregate: {spec.aggregate}`",
                 field_span(reading, part, "normaliser"),
-                why="the average divides by what it counts",
-                help="set `aggregate: fixed`, or drop `normaliser`",
                 path=dotted((*part.path, "normaliser")),
             )
 
 
 @check("RC425", "smoothing-unread", "warning")
 def smoothing_unread(reading: Reading) -> Iterator[Finding]:
-    """Label smoothing is asked of a preference objective that has none.
+    """Label smoothing is set for a preference objective without labels.
 
     What it checks: `label_smoothing` above 0 with a `variant` other than `sigmoid`, `robust` and `exo_pair`.
-    Why it matters: only those have labels to smooth; the number does nothing.
+    Why it matters: only `sigmoid`, `robust` and `exo_pair` have labels to smooth; the number has no effect.
     Example: `loss: {type: dpo, variant: ipo, label_smoothing: 0.1}`.
-    How to fix: `variant: sigmoid` or `robust`, or drop it.
+    How to fix: set `variant: sigmoid` or `robust`, or drop `label_smoothing`.
     References: Mitchell, cDPO, 2023, https://ericmitchell.ai/cdpo.pdf; TRL's DPO trainer warns of the same.
     """
     for _, part, spec in parts_of(reading, Dpo):
         if spec.label_smoothing > 0 and spec.variant not in {"sigmoid", "robust", "exo_pair"}:
             yield Finding(
-                f"`label_smoothing` does nothing with `variant: {spec.variant}`",
+                f"`label_smoothing` has no effect with `variant: {spec.variant}`",
                 (
                     *field_span(reading, part, "label_smoothing"),
                     *related_span(reading, (*part.path, "variant"), "the variant"),
                 ),
-                why="only `sigmoid`, `robust` and `exo_pair` have labels to smooth",
-                help="set `variant: sigmoid`, or drop `label_smoothing`",
                 path=dotted((*part.path, "label_smoothing")),
             )
 
 
 @check("RC426", "ipo-of-sums", "warning")
 def ipo_of_sums(reading: Reading) -> Iterator[Finding]:
-    """IPO compares sums of log-probabilities of answers that differ in length.
+    """IPO compares sums of log-probabilities of answers with different lengths.
 
     What it checks: `variant: ipo` with `length_normalised: false`.
-    Why it matters: the objective pulls the difference to 1 / (2 beta) nats; over sums that is a fraction of a nat a
-    token for long answers and a large one for short.
+    Why it matters: the objective pulls the difference to 1 / (2 beta) nats; for sums, that is a tiny amount per token
+    of long answers and a large one for short answers.
     Example: `loss: {type: dpo, variant: ipo}`.
-    How to fix: `length_normalised: true`.
+    How to fix: add `length_normalised: true`.
     References: TRL, DPOTrainer, `loss_type="ipo"`: averaged over tokens, after the authors' correction.
     """
     for _, part, spec in parts_of(reading, Dpo):
@@ -317,33 +297,29 @@ def ipo_of_sums(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 "`variant: ipo` compares sums over answers of different length",
                 field_span(reading, part, key),
-                why="its target of 1 / (2 beta) nats means another thing for every length",
-                help="add `length_normalised: true`",
                 path=dotted((*part.path, "length_normalised")),
             )
 
 
 @check("RC427", "no-trust-region", "warning")
 def no_trust_region(reading: Reading) -> Iterator[Finding]:
-    """Several updates are taken from the same rows, and the ratio is hardly bounded.
+    """Several updates use the same rows, but the ratio has almost no bound.
 
     What it checks: `epsilon` of 1 with an upper bound of 1 or more where a step has several updates or passes.
-    Why it matters: after the first update the rows come from another policy; without a bound nothing stops the
-    second from following them too far.
+    Why it matters: after the first update the rows come from another policy; without a bound, nothing keeps later
+    updates from moving too far.
     Example: `loss: {epsilon: 1.0}` with `budget: {passes: 4}`.
-    How to fix: `epsilon: 0.2`, or one update a step.
+    How to fix: set `epsilon: 0.2`, or use one update per step.
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 6.1: no clipping fails.
     """
     for stage, part, spec in parts_of(reading, Clipped):
         high = spec.epsilon if spec.epsilon_high is None else spec.epsilon_high
         if spec.epsilon == 1 and high >= 1 and several_updates(stage):
             yield Finding(
-                f"stage `{stage.name}` takes several updates from the same rows, and the ratio is not bounded",
+                f"stage `{stage.name}` takes several updates from the same rows, but the ratio is not bounded",
                 (
                     *field_span(reading, part, "epsilon"),
                     *related_span(reading, (*stage.path, "budget"), "several updates", key=True),
                 ),
-                why="after the first update the rows come from another policy, and nothing stops the next ones",
-                help="set `epsilon: 0.2`, or take one update a step",
                 path=dotted((*part.path, "epsilon")),
             )

@@ -1,4 +1,4 @@
-"""What this version and this machine can do: RC501 to RC509."""
+"""What this version and the machine can do: RC501 to RC509."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def _everything(reading: Reading) -> Iterator[Part]:
 
 @check("RC501", "not-in-this-version")
 def not_in_this_version(reading: Reading) -> Iterator[Finding]:
-    """A component is known and this version cannot run it.
+    """A component is known, but this version cannot run it.
 
-    What it checks: every component of a stage that the recipe names has an implementation; of engines see RC509.
+    What it checks: every component of a stage has an implementation; for engines see RC509.
     Why it matters: its parameters and its wiring are checked, but nothing would do the work.
-    Example: a component that an installed package declares, and leaves to its next version.
-    How to fix: one of the components that the message names, or a later version.
+    Example: a component that an installed package declares before it implements it.
+    How to fix: use one of the components that this version has, or a later version.
     """
     for part in _everything(reading):
         if part.cls is None or part.cls.available() or part.slot == "machine":
@@ -56,7 +56,6 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
         yield Finding(
             f"{display_name(part)} is not in this version" + (f" (`{part.name}`)" if part.level else ""),
             field_span(reading, part, "type"),
-            why="its params and its wiring are checked, but nothing here would do the work",
             help=f"this version has {', '.join(f'`{name}`' for name in peers)}"
             if peers
             else "wait for a later version",
@@ -66,13 +65,13 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
 
 @check("RC509", "engine-of-a-later-version", "warning")
 def later_engine(reading: Reading) -> Iterator[Finding]:
-    """An engine is known and this version cannot run it.
+    """An engine is known, but this version cannot run it.
 
     What it checks: the engines under `machine` have an implementation.
-    Why it matters: the recipe is right, and `plan` counts with the engine; `run` refuses it with RC510 before anything
-    starts. What a stage learns does not depend on the engine.
+    Why it matters: the recipe can be checked and planned, but `run` refuses it with RC510. Results do not depend on the
+    engine.
     Example: `machine: {rollout: {type: vllm}}`.
-    How to fix: to run it here, `--set machine.train.type=local`, `--set machine.rollout.type=hf`.
+    How to fix: use the engine of this version, as in `--set machine.rollout.type=hf`.
     """
     for role, part in reading.machine.items():
         if part.given and part.cls is not None and not part.cls.available():
@@ -80,7 +79,6 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"engine `{part.name}` is not in this version",
                 field_span(reading, part, "type"),
-                why="the recipe can be checked and planned, and `run` would refuse it",
                 help=f"this version has `{here}`",
                 path=dotted(part.path),
             )
@@ -88,45 +86,42 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
 
 @check("RC502", "too-many-devices")
 def too_many_devices(reading: Reading) -> Iterator[Finding]:
-    """More than one device is asked of an engine that uses one.
+    """More than one device is set for an engine that uses one.
 
     What it checks: `machine.devices` above 1 with `train: {type: local}`, which is also the default.
-    Why it matters: the other devices would stand idle.
+    Why it matters: the other devices would be idle.
     Example: `machine: {devices: 8}`.
-    How to fix: `devices: 1`, or an engine for several devices.
+    How to fix: set `devices: 1`, or use an engine for several devices.
     """
     engine = reading.machine.get("train")
     machine = reading.resolved.data.get("machine")
     devices = machine.get("devices") if isinstance(machine, dict) else None
     if isinstance(devices, int) and devices > 1 and engine is not None and engine.name == "local":
         yield Finding(
-            f"{devices} devices are asked for, and the training engine `local` uses one",
+            f"{devices} devices are set, but the training engine `local` uses one",
             (
                 *span_of(reading, ("machine", "devices")),
                 *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
             ),
-            why="the others would stand idle",
-            help="set `devices: 1`",
             path="machine.devices",
         )
 
 
 @check("RC503", "unknown-service")
 def unknown_service(reading: Reading) -> Iterator[Finding]:
-    """A component calls a service that `machine.services` does not name.
+    """A component uses a service that `machine.services` does not define.
 
     What it checks: every `service` of a component against the services of the machine.
-    Why it matters: there is no address to call.
+    Why it matters: the service has no address.
     Example: `retriever: {type: http, service: wiki}` without `machine: {services: {wiki: {url: …}}}`.
-    How to fix: name the service under `machine.services`.
+    How to fix: define the service under `machine.services`.
     """
     names = _services(reading)
     for name, path in _calls(reading):
         if name not in names and not reading.fragment:
             yield Finding(
-                f"no service is called `{name}`",
+                f"there is no service `{name}`",
                 span_of(reading, path),
-                why="there is no address to call",
                 help=did_you_mean(nearest(name, names)) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
                 path=dotted(path),
             )
@@ -143,10 +138,10 @@ def _calls(reading: Reading) -> Iterator[tuple[str, tuple[str | int, ...]]]:
 
 @check("RC504", "unused-service", "warning")
 def unused_service(reading: Reading) -> Iterator[Finding]:
-    """A service is named and nothing calls it.
+    """A service is defined, but no component uses it.
 
     What it checks: every entry of `machine.services` is called by a component.
-    Why it matters: it looks as if the run depended on it.
+    Why it matters: the recipe looks as if the run depended on the service.
     Example: `services: {wiki18: {url: …}}` in a recipe without a retriever.
     How to fix: drop it.
     """
@@ -158,11 +153,7 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
         if name not in called:
             path = ("machine", "services", name)
             yield Finding(
-                f"nothing calls the service `{name}`",
-                span_of(reading, path, key=True),
-                why="it looks as if the run depended on it",
-                help="drop it",
-                path=dotted(path),
+                f"no component uses the service `{name}`", span_of(reading, path, key=True), path=dotted(path)
             )
 
 
@@ -170,11 +161,11 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
 def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
     """The longest row does not fit into one forward pass.
 
-    What it checks: `microbatch_tokens` against prompt and completion at their longest, twice in `dpo`, where a pair
-    stays together.
-    Why it matters: a row is never split; the run would stop at the first one that is too long.
+    What it checks: `microbatch_tokens` against the longest prompt and completion, twice in `dpo`, where a pair stays
+    together.
+    Why it matters: a row is never split: the run would stop at the first one that is too long.
     Example: `microbatch_tokens: 512` with `data: {max_length: 1024}`.
-    How to fix: more tokens in a forward pass, or shorter rows.
+    How to fix: raise `microbatch_tokens`, or shorten prompts and completions.
     """
     for stage in reading.stages.values():
         longest = _longest(reading, stage) * (2 if stage.kind == "dpo" else 1)
@@ -182,7 +173,7 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
             continue
         what = "a pair" if stage.kind == "dpo" else "a row"
         yield Finding(
-            f"{what} of stage `{stage.name}` may be {longest} tokens, and a forward pass takes "
+            f"{what} of stage `{stage.name}` may be {longest} tokens, but a forward pass takes "
             f"{stage.budget.microbatch_tokens}",
             span_of(reading, (*stage.path, "budget", "microbatch_tokens")),
             why=f"{what} is never split: the run would stop at the first one that is too long",
@@ -192,9 +183,9 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
 
 
 def _longest(reading: Reading, stage: StageReading) -> int:
-    """Longest row, as far as the recipe itself says it: a sampler's default is no promise that rows get so long.
+    """Longest row that the recipe itself asks for: the default of a sampler does not mean that rows get that long.
 
-    Nor are turns: an episode whose every turn is as long as it may be is none that occurs. Its context is a promise.
+    Nor do turns: no episode has only turns of the largest length. The context of an episode counts.
     """
     prompt = getattr(spec_of(stage, "data"), "max_length", None) or 0
     sampler = next(iter(stage.of("sampler")), None)
@@ -209,12 +200,12 @@ def _longest(reading: Reading, stage: StageReading) -> int:
 
 @check("RC506", "group-over-engine", "warning")
 def group_over_engine(reading: Reading) -> Iterator[Finding]:
-    """A group of completions does not fit into the sampling engine at once.
+    """A group of completions does not fit into the rollout engine at once.
 
     What it checks: `num_generations` against `max_rows` of the engine `hf`.
-    Why it matters: the group is decoded in pieces, and its prompt is computed once for each piece.
+    Why it matters: the group is decoded in parts, and its prompt is computed once for each part.
     Example: `rollout: {type: hf, max_rows: 8}` with `num_generations: 16`.
-    How to fix: `max_rows` of at least the group.
+    How to fix: set `max_rows` to at least the size of a group.
     """
     engine = reading.machine.get("rollout")
     most = getattr(engine and engine.spec, "max_rows", None)
@@ -224,7 +215,7 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
     for part, count in wanted:
         if count > most:
             yield Finding(
-                f"a group has {count} completions, and the engine decodes {most} rows at once",
+                f"a group has {count} completions, but the engine decodes {most} rows at once",
                 (
                     *(
                         field_span(reading, engine, "max_rows")
@@ -233,7 +224,6 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
                     ),
                     *(related_span(reading, (*part.path, "num_generations"), "the group") if engine.given else ()),
                 ),
-                why="the group is decoded in pieces, and its prompt is computed once for each",
                 help=f"set `machine: {{rollout: {{max_rows: {count}}}}}`",
                 path="machine.rollout.max_rows" if engine.given else dotted((*part.path, "num_generations")),
             )
@@ -245,7 +235,7 @@ def quantized_without_adapter(reading: Reading) -> Iterator[Finding]:
     """Quantized weights are trained without an adapter.
 
     What it checks: `quantization` comes with `lora`.
-    Why it matters: four-bit weights have no gradient; there would be nothing to train.
+    Why it matters: four-bit weights have no gradient, so that there is nothing to train.
     Example: `policy: {type: vision_lm, quantization: nf4}`.
     How to fix: add `lora: {r: 8}`, or drop `quantization`.
     References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
@@ -253,22 +243,20 @@ def quantized_without_adapter(reading: Reading) -> Iterator[Finding]:
     for part in _everything(reading):
         if part.slot == "policy" and getattr(part.spec, "quantization", None) and getattr(part.spec, "lora", 0) is None:
             yield Finding(
-                f"{display_name(part)} has quantized weights and no adapter",
+                f"{display_name(part)} has quantized weights, but no adapter",
                 field_span(reading, part, "quantization"),
-                why="four-bit weights have no gradient: there would be nothing to train",
-                help="add `lora: {r: 8}`, or drop `quantization`",
                 path=dotted((*part.path, "lora")),
             )
 
 
 @check("RC508", "answers-over-positions")
 def answers_over_positions(reading: Reading) -> Iterator[Finding]:
-    """An evaluation writes more than the model of the recipe has positions.
+    """An evaluation samples more tokens than the model has positions.
 
     What it checks: `max_completion_length` of an evaluation against `policy.scratch.max_positions`.
-    Why it matters: there is nothing beyond the last position.
+    Why it matters: the prompt and the answer together need at most as many positions as the model has.
     Example: `sampler: {max_completion_length: 512}` with `max_positions: 256`.
-    How to fix: shorter answers, or more positions.
+    How to fix: shorten the answers, or raise `policy.scratch.max_positions`.
     """
     models = [getattr(part.spec, "scratch", None) for part in reading.parts if part.slot == "policy"]
     sizes = [model.max_positions for model in models if model is not None]
@@ -277,9 +265,7 @@ def answers_over_positions(reading: Reading) -> Iterator[Finding]:
         if longest is not None and sizes and longest >= min(sizes):
             path = ("evaluate", name, "sampler", "max_completion_length")
             yield Finding(
-                f"evaluation `{name}` writes up to {longest} tokens, and the model has {min(sizes)} positions",
+                f"evaluation `{name}` samples up to {longest} tokens, but the model has {min(sizes)} positions",
                 span_of(reading, path),
-                why="there is nothing beyond the last position, and the prompt needs some",
-                help="shorten the answers, or raise policy.scratch.max_positions",
                 path=dotted(path),
             )

@@ -1,4 +1,4 @@
-"""Updates that are legal and known to go wrong, each with where that was learnt: RC440 to RC445."""
+"""Optimizer settings that are legal but known to go wrong, each with its source: RC440 to RC444."""
 
 from __future__ import annotations
 
@@ -27,24 +27,22 @@ LOW = 2e-6
 
 @check("RC440", "two-warmups")
 def two_warmups(reading: Reading) -> Iterator[Finding]:
-    """The warm-up is given in updates and as a share.
+    """The warm-up is given both in updates and as a ratio.
 
     What it checks: at most one of `warmup_updates` and `warmup_ratio`.
-    Why it matters: they contradict each other, and one would silently win.
+    Why it matters: the two contradict each other, and one would silently win.
     Example: `optimizer: {warmup_updates: 50, warmup_ratio: 0.1}`.
-    How to fix: one of them.
+    How to fix: drop one of them; `null` removes one that comes from another file.
     References: verl documents that `lr_warmup_steps` wins over its ratio; TRL that `warmup_steps` does.
     """
     for _, part, spec in parts_of(reading, Adamw):
         if spec.warmup_updates is not None and spec.warmup_ratio is not None:
             yield Finding(
-                "the warm-up is given twice: in updates and as a share of all updates",
+                "the warm-up is given twice: in updates and as a ratio of all updates",
                 (
                     *field_span(reading, part, "warmup_ratio"),
                     *related_span(reading, (*part.path, "warmup_updates"), "and here"),
                 ),
-                why="they contradict each other",
-                help="drop one of them; `null` removes one that comes from another file",
                 path=dotted((*part.path, "warmup_ratio")),
             )
 
@@ -53,10 +51,11 @@ def two_warmups(reading: Reading) -> Iterator[Finding]:
 def endless_warmup(reading: Reading) -> Iterator[Finding]:
     """The warm-up takes as long as the stage, or longer.
 
-    What it checks: `warmup_updates` against steps times updates of a step, and `warmup_ratio` below 1.
-    Why it matters: the learning rate of the recipe is never reached, and the schedule never begins.
+    What it checks: `warmup_updates` against the updates of the stage (steps times updates per step), and `warmup_ratio`
+    below 1.
+    Why it matters: the learning rate of the recipe is never reached, and the schedule never starts.
     Example: `warmup_updates: 500` in a stage of 100 steps with one update each.
-    How to fix: a tenth of the updates.
+    How to fix: use about a tenth of the updates.
     References: Goyal et al., Accurate, Large Minibatch SGD, https://arxiv.org/abs/1706.02677, 2017: a warm-up is the
     beginning of training.
     """
@@ -65,8 +64,6 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"the warm-up of stage `{stage.name}` lasts as long as the stage",
                 field_span(reading, part, "warmup_ratio"),
-                why="the learning rate of the recipe is never reached",
-                help="set a smaller share, such as 0.1",
                 path=dotted((*part.path, "warmup_ratio")),
             )
         each = updates_per_step(stage)
@@ -74,13 +71,11 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
         if not spec.warmup_updates or each is None or steps is None or spec.warmup_updates < steps * each:
             continue
         yield Finding(
-            f"the warm-up takes {spec.warmup_updates} updates, and stage `{stage.name}` has {steps * each}",
+            f"the warm-up takes {spec.warmup_updates} updates, but stage `{stage.name}` has {steps * each}",
             (
                 *field_span(reading, part, "warmup_updates"),
                 *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
             ),
-            why="the learning rate of the recipe is never reached",
-            help="set fewer updates, about a tenth of the stage",
             path=dotted((*part.path, "warmup_updates")),
         )
 
@@ -90,10 +85,10 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     """All weights of a trained model are updated with a very high learning rate.
 
     What it checks: `learning_rate` above 1e-3 without LoRA, where the weights are not from scratch.
-    Why it matters: Adam moves every weight by about the learning rate at each update; what was learnt is gone after a
-    few.
+    Why it matters: Adam changes every weight by about the learning rate at each update, so that the model loses what it
+    has learnt after a few updates.
     Example: `learning_rate: 1.0e-2` with `from: org/name`.
-    How to fix: 1e-6 to 1e-5 in `rl` and `dpo`, 1e-5 to 1e-4 in `sft`.
+    How to fix: use 1e-6 to 1e-5 in `rl` and `dpo`, and 1e-5 to 1e-4 in `sft`.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023 (1e-6); Shao et al., DeepSeekMath,
     https://arxiv.org/abs/2402.03300, 2024 (1e-6); Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025.
     """
@@ -107,21 +102,19 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
                     *field_span(reading, part, "learning_rate"),
                     *related_span(reading, (*stage.path, "from"), "trained weights"),
                 ),
-                why="Adam moves every weight by about this much at each update",
-                help="use 1e-6 to 1e-5 in rl and dpo, 1e-5 to 1e-4 in sft",
                 path=dotted((*part.path, "learning_rate")),
             )
 
 
 @check("RC443", "low-learning-rate", "warning")
 def low_learning_rate(reading: Reading) -> Iterator[Finding]:
-    """An adapter is trained with a learning rate for whole models.
+    """An adapter is trained with a learning rate for full fine-tuning.
 
     What it checks: `learning_rate` below 2e-6 with LoRA. The default is 1e-6.
     Why it matters: an adapter starts from a product that is zero and needs about ten times the learning rate of full
-    fine-tuning; below that it hardly leaves its start.
+    fine-tuning; below that it hardly changes.
     Example: `lora: {r: 8}` without `optimizer.learning_rate`.
-    How to fix: 1e-5 to 1e-4.
+    How to fix: use 1e-5 to 1e-4.
     References: Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025: the best rate is about ten times
     higher; GiGPO's LoRA run uses 3e-6, DermIQ-VLM's trainer 3e-5.
     """
@@ -136,20 +129,18 @@ def low_learning_rate(reading: Reading) -> Iterator[Finding]:
                 *(span_of(reading, path) if is_given(reading, path) else span_of(reading, part.path, key=True)),
                 *related_span(reading, source, "the adapter", key=True),
             ),
-            why="an adapter needs about ten times the rate of full fine-tuning; below that it hardly moves",
-            help="use 1e-5 to 1e-4",
             path=dotted(path),
         )
 
 
 @check("RC444", "forgetful-moments")
 def forgetful_moments(reading: Reading) -> Iterator[Finding]:
-    """A decay of Adam's moments is not below 1.
+    """A decay rate of Adam's moments is not below 1.
 
     What it checks: both `betas` are at least 0 and below 1.
-    Why it matters: at 1 the average never takes a new gradient in, and its correction divides by zero.
+    Why it matters: at 1 the average never includes a new gradient, and its correction divides by zero.
     Example: `betas: [0.9, 1.0]`.
-    How to fix: `betas: [0.9, 0.999]`.
+    How to fix: use `betas: [0.9, 0.999]`, as published runs do.
     References: Kingma & Ba, Adam, https://arxiv.org/abs/1412.6980, 2015: both in [0, 1).
     """
     for _, part, spec in parts_of(reading, Adamw):
@@ -158,7 +149,5 @@ def forgetful_moments(reading: Reading) -> Iterator[Finding]:
                 yield Finding(
                     f"`betas` must be at least 0 and below 1; one is {beta:g}",
                     span_of(reading, (*part.path, "betas", i)),
-                    why="at 1 the average never takes a new gradient in, and its correction divides by zero",
-                    help="published runs use [0.9, 0.999]",
                     path=dotted((*part.path, "betas", i)),
                 )

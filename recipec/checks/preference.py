@@ -1,4 +1,4 @@
-"""Pairs that nobody could make, or that would say nothing: RC334 to RC339."""
+"""Preferences that give no pairs, or pairs without meaning: RC334 to RC339."""
 
 from __future__ import annotations
 
@@ -21,35 +21,33 @@ def _shown(reading: Reading, stage: StageReading, key: str, label: str) -> Spans
 
 @check("RC334", "one-answer-to-rank")
 def one_answer_to_rank(reading: Reading) -> Iterator[Finding]:
-    """The best answer is to be paired with the worst, and there is one.
+    """The best answer is paired with the worst, but there is only one.
 
     What it checks: `num_generations` of the sampler is 2 or more where the preference is `kg_rank`.
     Why it matters: no prompt would give a pair.
     Example: `preference: {type: kg_rank}` with `sampler: {num_generations: 1}`.
-    How to fix: 4 to 16 answers of each prompt.
+    How to fix: set `sampler.num_generations` to 4 or more, up to 16.
     References: Yuan et al., Self-Rewarding Language Models, https://arxiv.org/abs/2401.10020, 2024: 4 answers a prompt.
     """
     for stage, part, _ in parts_of(reading, KgRank):
         sampler = spec_of(stage, "sampler")
         if isinstance(sampler, Sampler) and sampler.rows_per_prompt() < 2:
             yield Finding(
-                f"{display_name(part)} pairs the best answer with the worst, and each prompt gets one",
+                f"{display_name(part)} pairs the best answer with the worst, but each prompt gets one answer",
                 (*field_span(reading, part, "type"), *_shown(reading, stage, "num_generations", "one answer")),
-                why="no prompt would give a pair",
-                help="set sampler.num_generations to 4 or more",
                 path=dotted(part.path),
             )
 
 
 @check("RC335", "answers-all-the-same")
 def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
-    """Several answers of a prompt are to be compared, and all are the same.
+    """Several answers to a prompt are compared, but all are the same.
 
-    What it checks: `temperature` above 0 where a preference takes several answers of a prompt written from the same
-    text: those of `kg_rank`, or more than one pair a prompt of `kg_rag`.
-    Why it matters: at temperature 0 each of them is the likeliest one; pairs would be ties, or copies of each other.
+    What it checks: `temperature` is above 0 where a preference compares several answers to the same text: those of
+    `kg_rank`, or of more than one pair per prompt of `kg_rag`.
+    Why it matters: at temperature 0 all answers to a prompt are the same; pairs would be ties, or copies of each other.
     Example: `preference: {type: kg_rank}` with `sampler: {temperature: 0}`.
-    How to fix: `temperature: 1.0`; for `kg_rag` also one answer at temperature 0.
+    How to fix: set `sampler.temperature` above 0; for `kg_rag`, one pair per prompt at temperature 0 is possible too.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: what is compared is sampled.
     """
     for stage, part, spec in parts_of(reading, Facts):
@@ -59,10 +57,9 @@ def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"the {sampler.rows_per_prompt()} answers that {display_name(part)} compares are all the same",
                 (
-                    *_shown(reading, stage, "temperature", "each is the likeliest one"),
+                    *_shown(reading, stage, "temperature", "each answer is the most likely one"),
                     *field_span(reading, part, "type"),
                 ),
-                why="at temperature 0 there is one likeliest answer to a prompt",
                 help=f"set sampler.temperature above 0{other}",
                 path=dotted((*stage.of("sampler")[0].path, "temperature")),
             )
@@ -70,33 +67,31 @@ def answers_all_the_same(reading: Reading) -> Iterator[Finding]:
 
 @check("RC336", "tag-without-label", "warning")
 def tag_without_label(reading: Reading) -> Iterator[Finding]:
-    """A preference says where a label stands, and no label is asked for.
+    """A preference has a `tag` for a label, but no `label`.
 
     What it checks: `tag` of a preference comes with `label`.
-    Why it matters: nothing reads it, and pairs that disagree about the label are kept.
+    Why it matters: the tag is not used, and pairs that disagree about the label are kept.
     Example: `preference: {type: kg_rag, tag: answer}`.
-    How to fix: `label: COLUMN` beside it, or drop it.
+    How to fix: add `label` with the name of its column, or drop `tag`.
     References: recipec: `label` names the column, `tag` where in the answer to look for its text.
     """
     for _, part, spec in parts_of(reading, Facts):
         if spec.tag is not None and spec.label is None:
             yield Finding(
-                f"`tag: {spec.tag}` of {display_name(part)} says where a label stands, and none is asked for",
+                f"`tag: {spec.tag}` of {display_name(part)} locates a label, but there is no `label`",
                 field_span(reading, part, "tag"),
-                why="nothing reads it: answers that disagree about the label make pairs",
-                help="add `label` with the name of its column, or drop `tag`",
                 path=dotted((*part.path, "tag")),
             )
 
 
 @check("RC337", "support-earns-nothing")
 def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
-    """What a graph supports earns no more than what it contradicts.
+    """A claim that the knowledge graph supports gets no more than one that it contradicts.
 
     What it checks: `supported` above `contradicted`, in `kg_rag`, `kg_rank` and rewards `kg_consistency`.
     Why it matters: the policy would learn to contradict the facts, or nothing.
     Example: `preference: {type: kg_rank, contradicted: 1.0}`.
-    How to fix: a negative value; `-1.0` if absent.
+    How to fix: set `supported` above `contradicted`, for example 1 and -1.
     References: Tian et al., Fine-tuning Language Models for Factuality, https://arxiv.org/abs/2311.08401, 2023.
     """
     for part in (*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)):
@@ -104,23 +99,21 @@ def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
         if isinstance(spec, Facts | KgConsistency) and spec.supported <= spec.contradicted:
             key = "contradicted" if is_given(reading, (*part.path, "contradicted")) else "supported"
             yield Finding(
-                f"a supported claim is worth {spec.supported:g}, a contradicted one {spec.contradicted:g}",
+                f"a supported claim gets {spec.supported:g}, a contradicted one {spec.contradicted:g}",
                 field_span(reading, part, key),
-                why="the policy would learn to contradict the facts, or nothing",
-                help="set `supported` above `contradicted`, such as 1 and -1",
                 path=dotted((*part.path, key)),
             )
 
 
-@check("RC338", "facts-for-nobody")
-def facts_for_nobody(reading: Reading) -> Iterator[Finding]:
-    """An evaluation holds answers against facts, and no stage has any.
+@check("RC338", "facts-without-knowledge")
+def facts_without_knowledge(reading: Reading) -> Iterator[Finding]:
+    """An evaluation scores answers by facts, but no stage has a `knowledge`.
 
     What it checks: the reward `kg_consistency` of evaluations, their own or that of the first `rl` stage, against the
     `knowledge` of the stages.
-    Why it matters: an evaluation takes the graph of the first stage that has one; without it nothing can be checked.
+    Why it matters: an evaluation uses the knowledge graph of the first stage that has one.
     Example: `evaluate: {dev: {…, reward: {facts: {type: kg_consistency}}}}` in a recipe without `knowledge`.
-    How to fix: `knowledge` in a stage, or a reward that compares with a column.
+    How to fix: give a stage `knowledge`, or drop this reward.
     References: recipec: facts are read once and shared by stages and evaluations.
     """
     if any(stage.of("knowledge") for stage in reading.stages.values()) or reading.fragment:
@@ -129,24 +122,22 @@ def facts_for_nobody(reading: Reading) -> Iterator[Finding]:
         for part in trial.parts:
             if part.slot == "reward" and part.spec is not None and part.spec.needs("knowledge"):
                 yield Finding(
-                    f"evaluation `{name}` holds answers against facts, and no stage has any",
+                    f"evaluation `{name}` scores answers by facts, but no stage has a `knowledge`",
                     field_span(reading, part, "type"),
-                    why="an evaluation takes the graph of the first stage that has one",
-                    help="give a stage `knowledge`, or drop this reward",
                     path=dotted(part.path),
                 )
 
 
 @check("RC339", "margin-out-of-reach")
 def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
-    """No two answers can differ in score by as much as a preference asks.
+    """No two answers can differ in score by as much as the `margin` of a preference.
 
     What it checks: `margin` with `average: mean` against the values of claims: two means differ at most by the largest
-    value minus the smallest, 0 among them for an answer that claims nothing.
+    value minus the smallest, with 0 for an answer without claims.
     Why it matters: every pair would be left out, after all answers were sampled.
     Example: `preference: {type: kg_rank, average: mean, margin: 3}`.
-    How to fix: a margin below 2, or `average: sum`.
-    References: recipec: an average never lies outside of what it averages.
+    How to fix: lower `margin`, or set `average: sum`.
+    References: recipec: an average is within the range of its values.
     """
     for _, part, spec in parts_of(reading, Facts):
         values = (spec.supported, spec.contradicted, spec.unknown, 0.0)
@@ -154,12 +145,10 @@ def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
         margin = spec.margin if isinstance(spec, KgRag | KgRank) else None
         if spec.average == "mean" and margin is not None and margin > most:
             yield Finding(
-                f"scores of {display_name(part)} differ by {most:g} at most, and the margin is {margin:g}",
+                f"scores of {display_name(part)} differ by {most:g} at most, but the margin is {margin:g}",
                 (
                     *field_span(reading, part, "margin"),
                     *related_span(reading, (*part.path, "average"), "means of claims"),
                 ),
-                why="every pair would be left out, after all answers were sampled",
-                help="lower `margin`, or set `average: sum`",
                 path=dotted((*part.path, "margin")),
             )

@@ -1,4 +1,4 @@
-"""Layouts of prompts that throw the sharing of prefixes away: RC458."""
+"""Prompts that share little of their prefixes: RC458."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from recipec.reading.partial import Part, Reading, StageReading
 
 @check("RC458", "prompt-that-shares-little", "warning")
 def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
-    """Rows are to share prefixes, and each turn's prompt is written anew.
+    """Rows share prefixes, but the environment writes a new prompt for each turn.
 
-    What it checks: `history`, a number, of an environment with several turns and `rows: step`, where the recipe itself
-    names attention `trie` or `shared_prefix`. Published windows are no mistake: with any other attention nothing is
-    said, and `recipec plan` counts what is shared. The prompt is never changed.
-    Why it matters: the number of the step and the sliding history stand near the beginning of such a prompt, so that
-    two turns part there: of the tokens of GiGPO's published prompts, all but a sixth are computed anew. Turns that are
-    appended share all that came before.
-    Example: `environment: {type: alfworld}`, whose `history` is 2, with `attention: {type: trie}`.
-    How to fix: `history: append_only`, where an episode fits the context, though it is another prompt; a `template`
-    with what stays the same first; `attention: {type: packed}`; or allow it with the reason.
+    What it checks: a number as `history` of an environment with several turns and `rows: step`, where the recipe itself
+    sets attention `trie` or `shared_prefix`. With any other attention nothing is reported, since such prompts are
+    published; `recipec plan` counts what is shared. The prompt is never changed.
+    Why it matters: the step number and the sliding history are near the beginning of such a prompt, and two turns
+    differ from there on. Of the tokens of GiGPO's published prompts, all but a sixth are computed again. Turns that are
+    appended share everything before them.
+    Example: `environment: {type: alfworld}`, with its default `history: 2`, and `attention: {type: trie}`.
+    How to fix: set `environment.history` to `append_only` if an episode fits the context, though it changes the prompt;
+    use a `template` that starts with what stays the same; set attention to `packed`; or allow the warning with the
+    reason.
     References: Feng et al., GiGPO, https://arxiv.org/abs/2505.10978, 2025, appendix: the prompt with the step counter
     and a window of 2; Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025.
     """
@@ -48,16 +49,16 @@ def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
         shown = (*world.path, "history")
         now, then = _estimate(stage, history)
         yield Finding(
-            f"{display_name(attention)} shares prefixes, and {display_name(world)} writes each turn's prompt anew",
+            f"{display_name(attention)} shares prefixes, but {display_name(world)} writes a new prompt for each turn",
             (
                 *field_span(reading, attention, "type"),
                 *related_span(
                     reading,
                     shown if is_given(reading, shown) else (*world.path, "type"),
-                    f"`history` is {history}: a window that slides",
+                    f"`history` is {history}: a sliding window",
                 ),
             ),
-            why=f"turns part at the number of the step and the window, near the beginning of the prompt{now}",
+            why=f"turns differ from the step number and the window on, near the beginning of the prompt{now}",
             help=f"set environment.history to `append_only`{then}, or attention to `packed`",
             path=dotted(attention.path),
         )

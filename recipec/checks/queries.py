@@ -1,4 +1,4 @@
-"""What checks ask of a reading: where something is said, and what can be known about a row before it runs."""
+"""What checks can ask a reading: places in the text, and what is known of a stage before it runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def related_span(reading: Reading, path: Path, label: str, *, key: bool = False)
 
 
 def field_span(reading: Reading, part: Part, name: str) -> Spans:
-    """Where a parameter of a part is said, or else its ``type``, or else the part."""
+    """Where a parameter of a part is set, or else its ``type``, or else the part."""
     for path in ((*part.path, name), (*part.path, "type")):
         if is_given(reading, path):
             return span_of(reading, path)
@@ -60,7 +60,7 @@ def field_span(reading: Reading, part: Part, name: str) -> Spans:
 
 
 def spec_of(stage: StageReading, slot: str) -> Any:
-    """Return the spec of a slot that holds one component; None where there is none or it could not be read."""
+    """Return the spec of a slot that holds one component; None if it is missing or could not be read."""
     parts = stage.of(slot)
     return parts[0].spec if parts else None
 
@@ -100,7 +100,7 @@ def ancestors(reading: Reading, stage: StageReading) -> Iterator[StageReading]:
 
 
 def from_scratch(reading: Reading, stage: StageReading) -> Any:
-    """Return the description of the new model that a stage or its ancestors start from; None if there is none."""
+    """Return the description of the new model that a stage or its ancestors start from, if any."""
     for at in (stage, *ancestors(reading, stage)):
         if at.origin == "scratch":
             return getattr(spec_of(at, "policy"), "scratch", None)
@@ -118,14 +118,14 @@ def parent(reading: Reading, stage: StageReading) -> StageReading | None:
 
 
 def group_size(stage: StageReading, signal: str) -> int | None:
-    """How many rows share a value of a grouping level; None where only the run can tell."""
+    """Rows per value of a grouping level; None where only the run can tell."""
     spec = spec_of(stage, "sampler")
     found: int | None = None if spec is None else spec.group_size(signal)
     return found
 
 
 def turns(stage: StageReading) -> int | None:
-    """Most turns of an episode: 1 where nobody answers; None where the environment could not be read."""
+    """Most turns of an episode: 1 without an environment; None where the environment could not be read."""
     if not stage.of("environment"):
         return 1
     spec = spec_of(stage, "environment")
@@ -133,7 +133,7 @@ def turns(stage: StageReading) -> int | None:
 
 
 def longest_turn(stage: StageReading) -> int | None:
-    """Longest turn in tokens: a whole completion where nobody answers; None where the sampler could not be read."""
+    """Longest turn in tokens: a whole completion without an environment; None where the sampler could not be read."""
     spec = spec_of(stage, "sampler")
     if spec is None:
         return None

@@ -1,4 +1,4 @@
-"""What can be known of a total reward before any answer is written: the values that right and wrong answers may get."""
+"""Bounds of the total reward, known before any answer is sampled: values of right and of wrong answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every check, family by family, and what a stage allows."""
+"""The list of all checks by family, and the warnings that a stage allows."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ STAGES: tuple[Check, ...] = (
     evaluation.blurred_accuracy,
     knowledge.unknown_format,
     knowledge.unknown_reader,
-    knowledge.knob_of_other_format,
+    knowledge.parameter_of_other_format,
     knowledge.graph_of_each_stage,
     knowledge.relation_left_out,
     budgets.split_pairs,
@@ -87,7 +87,7 @@ STAGES: tuple[Check, ...] = (
     preference.answers_all_the_same,
     preference.tag_without_label,
     preference.support_earns_nothing,
-    preference.facts_for_nobody,
+    preference.facts_without_knowledge,
     preference.margin_out_of_reach,
 )
 NUMERICS: tuple[Check, ...] = (
@@ -113,7 +113,7 @@ NUMERICS: tuple[Check, ...] = (
     advantage_levels.penalty_unread,
     advantage_levels.charged_outliers,
     episodes.windowed_trajectory,
-    episodes.knob_of_episodes,
+    episodes.parameter_of_episodes,
     episodes.filter_of_one,
     episodes.filter_that_never_tries,
     episodes.no_room_for_a_turn,
@@ -160,7 +160,7 @@ MACHINE: tuple[Check, ...] = (
     attention.scattered_groups,
     attention.needs_gpu,
     attention.group_over_microbatch,
-    attention.forest_over_devices,
+    attention.prefix_tree_over_devices,
 )
 TRUST: tuple[Check, ...] = (
     trust.never_trusted,
@@ -171,11 +171,11 @@ TRUST: tuple[Check, ...] = (
 
 
 def check_all(reading: Reading) -> list[Diagnostic]:
-    """Run every check over what could be read; a fragment is only held against itself.
+    """Run every check over what could be read; a fragment is only checked against itself.
 
-    Warnings that a stage allows are left out, and what it allows for nothing is reported.
-    Where the text could not be read to its end, nothing is said about what may stand in the rest;
-    nothing is said of a value whose reference leads nowhere.
+    Warnings that a stage allows are left out, and entries of `allow` without effect are reported.
+    If the text could not be read to its end, nothing is reported that the rest could change;
+    nothing is reported of a value with a reference that cannot be resolved.
     """
     resolved = reading.resolved
     families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST) if resolved.complete else (NUMERICS, TRUST)

@@ -1,4 +1,4 @@
-"""Sampling that is legal and known to be wrong, each with where that was learnt: RC403 to RC405, RC428 to RC431."""
+"""Sampling that is legal but known to be wrong, each with its source: RC403 to RC405, RC428 to RC431."""
 
 from __future__ import annotations
 
@@ -46,34 +46,32 @@ def greedy_learning(reading: Reading) -> Iterator[Finding]:
     """An `rl` stage samples at temperature 0.
 
     What it checks: `temperature` of the sampler of `rl` stages is above 0.
-    Why it matters: all completions of a prompt are the same, so there is nothing to compare; and log-probabilities of
-    the stage are those of logits divided by the temperature.
+    Why it matters: all completions of a prompt would be the same, so that there is nothing to compare, and logits
+    cannot be divided by 0.
     Example: `sampler: {num_generations: 8, temperature: 0.0}`.
-    How to fix: `temperature: 1.0`; evaluations are greedy by default.
+    How to fix: set `temperature: 1.0`; evaluations have their own sampler and are greedy by default.
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: groups are sampled.
     """
     for stage in reading.stages.values():
         if stage.kind == "rl" and getattr(spec_of(stage, "sampler"), "temperature", 1.0) == 0:
             part = stage.of("sampler")[0]
             yield Finding(
-                f"stage `{stage.name}` learns from samples and samples at temperature 0",
+                f"stage `{stage.name}` learns from samples, but samples at temperature 0",
                 field_span(reading, part, "temperature"),
-                why="all completions of a prompt would be the same, and logits cannot be divided by 0",
-                help="set `temperature: 1.0`; evaluations have a sampler of their own and are greedy by default",
                 path=dotted((*part.path, "temperature")),
             )
 
 
 @check("RC404", "ratio-of-two-spaces")
 def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
-    """Sampler log-probabilities enter a ratio while the sampler leaves out unlikely tokens.
+    """Log-probabilities of the sampler are used in a ratio while the sampler leaves out unlikely tokens.
 
-    What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 together with `ratio_to: sampler_logprob_RT`
-    or a `sampler_correction`.
-    Why it matters: tokens are drawn from a distribution that is cut and scaled up; the ratio divides by that of the
-    whole vocabulary. The weights are biased, and no cap repairs that.
+    What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 together with `ratio_to: sampler_logprob_RT` or
+    a `sampler_correction`.
+    Why it matters: tokens are sampled from a truncated, renormalised distribution, but the ratio uses the probabilities
+    of the whole vocabulary. The weights are biased, and no cap corrects that.
     Example: `sampler: {top_p: 0.9}` with `loss: {ratio_to: sampler_logprob_RT}`.
-    How to fix: `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
+    How to fix: set `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
     for stage, part, spec in parts_of(reading, Clipped):
@@ -81,12 +79,11 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
         if entry and keys:
             sampler = stage.of("sampler")[0]
             yield Finding(
-                f"`{entry}` puts sampler log-probabilities into a ratio, and {_one(sampler, keys[0])}",
+                f"`{entry}` uses the sampler's log-probabilities in a ratio, but {_one(sampler, keys[0])}",
                 (
                     *field_span(reading, part, entry),
                     *(span for key in keys for span in _shown(reading, sampler, key)),
                 ),
-                why="tokens are drawn from a cut distribution and the ratio divides by the whole one: biased weights",
                 help=f"set {' and '.join(f'sampler.{key}: {_FULL[key]:g}' for key in keys)}, or "
                 + ("`ratio_to: old_logprob_RT`" if entry == "ratio_to" else "`sampler_correction: none`"),
                 path=dotted((*part.path, entry)),
@@ -101,12 +98,12 @@ def _shown(reading: Reading, part: Part, key: str) -> Any:
 def cut_distribution(reading: Reading) -> Iterator[Finding]:
     """An `rl` stage leaves out unlikely tokens when it samples.
 
-    What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 in an `rl` stage. Where the sampler's
-    log-probabilities enter a ratio it is RC404.
-    Why it matters: the policy is trained as if it had drawn from the whole distribution. Tokens that are never drawn
-    are never corrected, and the distribution narrows faster than the objective says.
+    What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 in an `rl` stage. If the sampler's
+    log-probabilities are used in a ratio, it is RC404.
+    Why it matters: the policy is trained as if it sampled from the whole distribution. Tokens that are never sampled
+    are never corrected, and the distribution narrows faster than the objective intends.
     Example: `sampler: {top_p: 0.95}`.
-    How to fix: `top_p: 1.0, top_k: 0, min_p: 0.0`. To reproduce a run that was published so, allow it with the reason.
+    How to fix: set `top_p: 1.0, top_k: 0, min_p: 0.0`; to reproduce a published run, allow it: `allow: {RC405: "why"}`.
     References: huggingface/trl #6789, 2026; Tree-GRPO's published runs inherit top_p 0.95 from a default.
     """
     for stage in reading.stages.values():
@@ -114,12 +111,12 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
         if keys and not uses_sampler(spec_of(stage, "loss")):
             part = stage.of("sampler")[0]
             yield Finding(
-                f"stage `{stage.name}` trains on the whole distribution and samples from a part: {_one(part, keys[0])}",
+                f"stage `{stage.name}` trains on the whole distribution, but samples from a part: "
+                f"{_one(part, keys[0])}",
                 (
                     *field_span(reading, part, keys[0]),
                     *(span for key in keys[1:] for span in _shown(reading, part, key)),
                 ),
-                why="tokens that are never drawn are never corrected, and the distribution narrows",
                 help=f"set {' and '.join(f'{key}: {_FULL[key]:g}' for key in keys)}, or allow it: "
                 '`allow: {RC405: "why"}`',
                 path=dotted((*part.path, keys[0])),
@@ -128,13 +125,13 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
 
 @check("RC428", "correction-of-nothing", "warning")
 def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
-    """A correction for another engine is on, and the sampling engine is the trained model itself.
+    """A correction between engines is on, but the rollout engine is the trained model itself.
 
     What it checks: `sampler_correction` with the rollout engine `hf`.
-    Why it matters: both log-probabilities come from the same weights in the same process; the weight is 1 up to
-    rounding, and the pass over the old policy can no longer be left out.
+    Why it matters: both log-probabilities come from the same weights in the same process: the weight is 1 up to
+    rounding, and the forward pass of the old policy can no longer be skipped.
     Example: `loss: {sampler_correction: truncate}` without `machine.rollout`.
-    How to fix: `sampler_correction: none`; turn it on with an engine of its own, such as vLLM.
+    How to fix: set `sampler_correction: none`; use it with a separate engine such as vLLM.
     References: verl #2953 and huggingface/trl #3867: the mismatch is between engines.
     """
     engine = reading.machine.get("rollout")
@@ -143,25 +140,24 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     for stage, part, spec in parts_of(reading, Clipped):
         if spec.sampler_correction != "none" and not cut(stage):
             yield Finding(
-                f"`sampler_correction: {spec.sampler_correction}` corrects nothing: the sampling engine is the model",
+                f"`sampler_correction: {spec.sampler_correction}` has nothing to correct: the rollout engine is the "
+                f"trained model",
                 (
                     *field_span(reading, part, "sampler_correction"),
                     *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
                 ),
-                why="both log-probabilities come from the same weights; the old policy's pass is all that is added",
-                help="set `sampler_correction: none`",
                 path=dotted((*part.path, "sampler_correction")),
             )
 
 
 @check("RC429", "no-room-to-end")
 def no_room_to_end(reading: Reading) -> Iterator[Finding]:
-    """A completion must be longer than it may be.
+    """The shortest allowed completion is longer than the longest.
 
     What it checks: `min_completion_length` against `max_completion_length`.
-    Why it matters: no completion could ever end by itself; each would be cut.
+    Why it matters: no completion could end by itself; every one would be cut.
     Example: `sampler: {min_completion_length: 64, max_completion_length: 32}`.
-    How to fix: a minimum well below the maximum.
+    How to fix: set `min_completion_length` well below `max_completion_length`.
     References: huggingface/trl #5826 and #7077: rows that are all cut leave nothing to average over.
     """
     for stage in reading.stages.values():
@@ -171,15 +167,13 @@ def no_room_to_end(reading: Reading) -> Iterator[Finding]:
             part = stage.of("sampler")[0]
             turn = bool(stage.of("environment") and getattr(spec, "max_turn_length", None))
             yield Finding(
-                f"completions of stage `{stage.name}` cannot end before token {least} and are cut at {most}",
+                f"completions of stage `{stage.name}` cannot end before token {least} but are cut at {most}",
                 (
                     *field_span(reading, part, "min_completion_length"),
                     *related_span(
                         reading, (*part.path, "max_turn_length" if turn else "max_completion_length"), "cut here"
                     ),
                 ),
-                why="no completion could end by itself",
-                help="set min_completion_length well below max_completion_length",
                 path=dotted((*part.path, "min_completion_length")),
             )
 
@@ -188,11 +182,11 @@ def no_room_to_end(reading: Reading) -> Iterator[Finding]:
 def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
     """A stop text is empty, or longer than any completion.
 
-    What it checks: every entry of `stop` has a character; where the tokenizer is `characters`, not more than a
+    What it checks: every entry of `stop` has a character; with the tokenizer `characters`, it has at most as many as a
     completion has tokens.
-    Why it matters: the empty text ends every turn at its first token; a text longer than the completion ends none.
+    Why it matters: the empty text ends every turn at its first token; a text longer than the completion never ends one.
     Example: `stop: [""]`.
-    How to fix: the text that ends an answer, such as `</answer>`.
+    How to fix: give the text that ends an answer, such as `</answer>`, or drop it.
     References: recipec: a turn ends with the token that completes one of the texts.
     """
     for stage in reading.stages.values():
@@ -210,6 +204,5 @@ def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
                 else f"the stop text `{text}` has {len(text)} characters, completions at most {longest} tokens",
                 span_of(reading, (*part.path, "stop", i)),
                 why="every text contains the empty one" if not text else "a token of this tokenizer is one character",
-                help="name the text that ends an answer, or drop it",
                 path=dotted((*part.path, "stop", i)),
             )

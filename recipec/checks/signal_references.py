@@ -1,4 +1,4 @@
-"""Parameters that name signals: right axes, right kind, provided by an earlier stage: RC201 to RC203, RC207."""
+"""Parameters that name signals: axes, kind, and an earlier stage as provider: RC201 to RC203, RC207."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def named(stage: StageReading) -> Iterator[tuple[Part, Need, Signal]]:
 def wrong_axes(reading: Reading) -> Iterator[Finding]:
     """A parameter names a column with other axes than the component works on.
 
-    What it checks: the axes in the name of the signal against those of the parameter it fills. A signal without the
-    token axis may stand where one with it is wanted (it is repeated); never the other way round.
-    Why it matters: a value for each token is not a value for each row, and which of them should count is not for a
-    compiler to guess.
+    What it checks: the axes in the name of the signal against those of the parameter. A signal without the token axis
+    may be used where one with it is needed (it is repeated), but not the other way round.
+    Why it matters: a value per token is not a value per row, and the recipe does not say how to turn one into the
+    other.
     Example: `value: logprob_RT` in an advantage level.
-    How to fix: a column with the axes that the message names.
+    How to fix: name a signal with the axes in the message.
     """
     for stage in reading.stages.values():
         for part, need, signal in named(stage):
@@ -43,9 +43,8 @@ def wrong_axes(reading: Reading) -> Iterator[Finding]:
             if signal.kind == "column" and wanted and signal.axes != wanted:
                 yield Finding(
                     f"{display_name(part)} needs a column over {_axes(wanted)} as `{need.parameter}`, "
-                    f"and `{need.signal}` is one over {_axes(signal.axes)}",
+                    f"but `{need.signal}` is one over {_axes(signal.axes)}",
                     field_span(reading, part, str(need.param)),
-                    why="one value a token is not one value a row, and no rule for turning one into the other is given",
                     help=f"name a signal that ends in `_{wanted}`",
                     path=dotted((*part.path, str(need.param))),
                 )
@@ -71,13 +70,13 @@ def unfit(need: Need, signal: Signal) -> str:
 
 @check("RC202", "wrong-unit")
 def wrong_unit(reading: Reading) -> Iterator[Finding]:
-    """A parameter names a column of another sort than the component works on.
+    """A parameter names a column of another unit than the component works on.
 
-    What it checks: that `group` names ids, `value` names an amount, and `ratio_to` names log-probabilities of another
+    What it checks: `group` names ids, `value` names an amount, and `ratio_to` names log-probabilities of another
     policy.
-    Why it matters: the shapes fit, so the run would go on and its credit would be noise.
+    Why it matters: the shapes fit, so that the run would continue with meaningless credit.
     Example: `group: reward_R`, `value: by_prompt_R`, `ratio_to: entropy_RT`.
-    How to fix: for `group` a column that begins with `by_`, for `value` one of `reward_R`, `score_R`, `return_R`.
+    How to fix: for `group` use a column that starts with `by_`, for `value` one of `reward_R`, `score_R`, `return_R`.
     """
     for stage in reading.stages.values():
         for part, need, signal in named(stage):
@@ -93,13 +92,12 @@ def wrong_unit(reading: Reading) -> Iterator[Finding]:
 
 @check("RC203", "not-a-column")
 def not_a_column(reading: Reading) -> Iterator[Finding]:
-    """A parameter names an artifact or a feature where a column is wanted, or the other way round.
+    """A parameter names an artifact or a feature where a column is needed, or the other way round.
 
-    What it checks: parameters that fill a column are given columns; parameters that read what a stage left are given
-    `STAGE.artifact`.
-    Why it matters: a column lives for one step; an artifact is what a whole stage leaves behind.
+    What it checks: parameters for a column name columns; parameters for what a stage produced name `STAGE.artifact`.
+    Why it matters: a column exists for one step, an artifact is the result of a whole stage.
     Example: `group: branchable`, or `rollouts: reward_R`.
-    How to fix: a column for `value`, `group` and `ratio_to`; `STAGE.rollouts` for `rollouts`.
+    How to fix: use a column for `value`, `group` and `ratio_to`, and `STAGE.rollouts` for `rollouts`.
     """
     for stage in reading.stages.values():
         for part, need, signal in named(stage):
@@ -115,20 +113,19 @@ def not_a_column(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"{message}; `{need.signal}` is {kind}",
                 field_span(reading, part, str(need.param)),
-                why="a column lives for one step; an artifact is what a stage leaves behind",
                 path=dotted((*part.path, str(need.param))),
             )
 
 
 @check("RC207", "unknown-artifact")
 def unknown_artifact(reading: Reading) -> Iterator[Finding]:
-    """A component reads what no earlier stage leaves behind.
+    """A component reads an artifact that no earlier stage produces.
 
-    What it checks: `STAGE.artifact`: the stage exists, stands before this one, and is of a kind that has the artifact
-    (`rl` leaves rollouts, a stage with `preference` leaves pairs, every stage a policy).
-    Why it matters: there would be nothing to read.
+    What it checks: of `STAGE.artifact`, the stage exists, comes before this one, and is of a kind that produces the
+    artifact (`rl` produces rollouts, a stage with `preference` pairs, every stage a policy).
+    Why it matters: a stage can only read what an earlier stage has produced.
     Example: `preference: {type: best_vs_worst, rollouts: imitate.rollouts}` where `imitate` is an `sft` stage.
-    How to fix: the name of an earlier `rl` stage.
+    How to fix: name an earlier `rl` stage, or add one before this stage.
     """
     order = list(reading.stages)
     for stage in reading.stages.values():
@@ -150,9 +147,8 @@ def unknown_artifact(reading: Reading) -> Iterator[Finding]:
                 advice = did_you_mean(f"{name}.{artifact}" for name in nearest(maker, having))
                 able = ", ".join(f"`{name}.{artifact}`" for name in having)
                 yield Finding(
-                    f"{display_name(part)} asks for `{need.signal}`: {problem}",
+                    f"{display_name(part)} needs `{need.signal}`: {problem}",
                     field_span(reading, part, need.param),
-                    why="a stage can only read what an earlier one left behind",
                     help=advice or (f"this stage could read {able}" if able else "put an `rl` stage before this one"),
                     path=dotted((*part.path, need.param)),
                 )

@@ -1,4 +1,4 @@
-"""Credit by sign, and a reference that doubles as the old policy, where they lose their point: RC464 to RC469."""
+"""The advantage `signed`, and a reference in the role of the old policy: RC464 to RC469."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from recipec.spec.sampler import Sampler
 
 @check("RC464", "filter-against-sign", "warning")
 def filter_against_sign(reading: Reading) -> Iterator[Finding]:
-    """Groups that all earned the same are sampled again, and the credit does not need groups to differ.
+    """Groups with equal rewards are sampled again, although the advantage does not compare within groups.
 
     What it checks: `sampler.group_filter` where every advantage level is `signed`.
-    Why it matters: all-right and all-wrong groups teach under this credit; each would be thrown away
-    and paid for again.
+    Why it matters: with `signed`, groups that are all right or all wrong have credit; each would be dropped and sampled
+    again.
     Example: `sampler: {group_filter: {}}` with `advantage: {sign: {type: signed}}`.
-    How to fix: no `group_filter`.
+    How to fix: drop `group_filter`.
     References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025: groups are filtered since their z-score is 0.
     """
     for stage in reading.stages.values():
@@ -42,30 +42,28 @@ def filter_against_sign(reading: Reading) -> Iterator[Finding]:
                 continue
             if all(isinstance(level.spec, Advantage) and level.spec.compares is None for level in levels):
                 yield Finding(
-                    f"stage `{stage.name}` samples again in place of groups that {display_name(levels[0])} would learn "
+                    f"stage `{stage.name}` drops and samples again groups that {display_name(levels[0])} would learn "
                     f"from",
                     (
                         *span_of(reading, (*part.path, "group_filter"), key=True),
                         *related_span(reading, levels[0].path, "credit without a group", key=True),
                     ),
-                    why="a group that is all right or all wrong has credit here, and none only under a z-score",
-                    help="drop `group_filter`",
                     path=dotted((*part.path, "group_filter")),
                 )
 
 
 @check("RC465", "sign-outvoted", "warning")
 def sign_outvoted(reading: Reading) -> Iterator[Finding]:
-    """Beside a sign, a z-score is large enough to reinforce a wrong answer.
+    """A z-score next to a sign is large enough to reinforce a wrong answer.
 
-    What it checks: where `signed` and `group_relative` with `scale: std` add, the most that a z-score of the group's
-    size can be, (n - 1) / sqrt(n) times its weight, against the penalty of a wrong answer.
-    Why it matters: the sign is there so that no wrong answer is reinforced for being the best of a bad group; the sum
-    would do just that.
+    What it checks: where `signed` and `group_relative` with `scale: std` are added, the largest possible z-score of the
+    group's size, (n - 1) / sqrt(n) times its weight, against the penalty of a wrong answer.
+    Why it matters: the sign should prevent that the best of a group of wrong answers is reinforced; the sum would
+    reinforce it.
     Example: `advantage: {sign: {type: signed}, group: {type: group_relative}}` with groups of 8: up to 2.47 against -1.
-    How to fix: a `weight` of the group level below the penalty over that bound, or one of the two.
-    References: Shiffler, Maximum Z Scores and Outliers, The American Statistician 42, 1988 (the bound);
-    DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025 (GRPO++).
+    How to fix: set the `weight` of the group level below the penalty divided by that bound, or keep one of the two.
+    References: Shiffler, Maximum Z Scores and Outliers, The American Statistician 42, 1988 (the bound); DermIQ-VLM,
+    https://arxiv.org/abs/2510.01236, 2025 (GRPO++).
     """
     for stage in reading.stages.values():
         levels = stage.of("advantage")
@@ -81,12 +79,11 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
                 sign = next(level for level in levels if level.path in signs)
                 yield Finding(
                     f"{display_name(part)} gives up to {most:.3g} in groups of {size}, "
-                    f"and {display_name(sign)} charges a wrong answer {-penalty:g}",
+                    f"but {display_name(sign)} penalises a wrong answer by only {-penalty:g}",
                     (
                         *span_of(reading, part.path, key=True),
-                        *related_span(reading, sign.path, "the sign, which it outvotes", key=True),
+                        *related_span(reading, sign.path, "the sign that it outweighs", key=True),
                     ),
-                    why="the best of a group of wrong answers would be reinforced after all",
                     help=f"set its `weight` below {-penalty * abs(spec.weight) / most:.3g}, or keep one of the two",
                     path=dotted((*part.path, "weight")),
                 )
@@ -94,14 +91,14 @@ def sign_outvoted(reading: Reading) -> Iterator[Finding]:
 
 @check("RC466", "blurred-sign", "warning")
 def blurred_sign(reading: Reading) -> Iterator[Finding]:
-    """A wrong answer can get over the threshold of `signed`, or no right one can.
+    """A wrong answer can exceed the threshold of `signed`, or no right one can.
 
-    What it checks: where several reward levels add and one judges the answer, all that right and wrong answers can
-    earn, by values and weights, against `threshold`.
-    Why it matters: a wrong answer would be reinforced for its format: what the sign is there to prevent.
+    What it checks: where several reward levels are added and one judges the answer: everything that right and wrong
+    answers can get, by values and weights, against `threshold`.
+    Why it matters: a wrong answer would be reinforced for its format, which the sign should prevent.
     Example: 7 and -1 for the label, up to 2 for its format, `threshold: 0`: a wrong label in good format earns 1.
-    How to fix: a threshold between the two.
-    References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025, and GraphIQ-VLM, whose format reward is this large.
+    How to fix: set a threshold between the two.
+    References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025, and GraphIQ-VLM, with a format reward of this size.
     """
     for stage, part, spec in parts_of(reading, Signed):
         rewards = stage.of("reward")
@@ -122,25 +119,26 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
         else:
             continue
         yield Finding(
-            f"{display_name(part)} has the threshold {spec.threshold:g}, and {problem}",
+            f"{display_name(part)} has the threshold {spec.threshold:g}, but {problem}",
             (
                 *field_span(reading, part, "threshold"),
-                *related_span(reading, (*stage.path, "reward"), "these levels add", key=True),
+                *related_span(reading, (*stage.path, "reward"), "these levels are added", key=True),
             ),
-            why="the sign would be that of something else than the answer",
-            help=f"set a threshold from {most:g} to below {least:g}" if most < least else "let the judge weigh more",
+            help=f"set a threshold from {most:g} to below {least:g}"
+            if most < least
+            else "raise the weight of the level that judges the answer",
             path=dotted((*part.path, "threshold")),
         )
 
 
 @check("RC467", "wrong-sign", "warning")
 def wrong_sign(reading: Reading) -> Iterator[Finding]:
-    """A level of credit by sign reinforces wrong answers, or does not prefer right ones.
+    """A `signed` level reinforces wrong answers, or does not prefer right ones.
 
-    What it checks: with its weight, `negative` of `signed` is not above 0, `positive` not below, and both not equal.
+    What it checks: with its weight, `negative` is not above 0, `positive` is not below 0, and they differ.
     Why it matters: the policy would learn to be wrong, or the same from every answer.
     Example: `{type: signed, positive: 1.0, negative: 1.0}`: a minus was forgotten.
-    How to fix: `positive: 1.0, negative: -1.0`.
+    How to fix: set `positive` above 0 and `negative` below, as in `positive: 1.0, negative: -1.0`.
     References: DermIQ-VLM, https://arxiv.org/abs/2510.01236, 2025.
     """
     for _, part, spec in parts_of(reading, Signed):
@@ -151,8 +149,6 @@ def wrong_sign(reading: Reading) -> Iterator[Finding]:
         yield Finding(
             f"{display_name(part)} {problem}: credit {right:g} for right ones, {wrong:g} for wrong ones",
             field_span(reading, part, "negative" if wrong > 0 else "positive"),
-            why="the policy would learn to be wrong, or the same from every answer",
-            help="give `positive` a value above 0 and `negative` one below",
             path=dotted((*part.path, "negative" if wrong > 0 else "positive")),
         )
 
@@ -163,13 +159,13 @@ def _lagged(stage: StageReading) -> bool:
 
 @check("RC468", "tied-to-the-start", "warning")
 def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
-    """The ratio is taken to a reference that never moves.
+    """The ratio is computed against a reference that never changes.
 
     What it checks: `ratio_to: ref_logprob_RT` without `reference: {type: lagged}`.
     Why it matters: once the policy has left the trust region around its start, clipping stops every further step in
-    that direction: a reference can only take the place of the old policy where it follows the policy.
+    that direction. A reference can replace the old policy only if it follows the policy.
     Example: `loss: {ratio_to: ref_logprob_RT}` with the default reference, `frozen`.
-    How to fix: `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`.
+    How to fix: set `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`.
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 3: the ratio is to the policy
     before the update; GraphIQ-VLM copies its adapter every 10 updates.
     """
@@ -181,23 +177,21 @@ def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
             continue
         more = related_span(reading, references[0].path, "it never moves", key=True) if references else ()
         yield Finding(
-            f"{display_name(part)} takes its ratio to a reference that stays as the policy entered stage "
+            f"{display_name(part)} computes its ratio against a reference that stays the policy that entered stage "
             f"`{stage.name}`",
             (*field_span(reading, part, "ratio_to"), *(more if references and references[0].given else ())),
-            why="beyond the trust region around its start the policy can learn nothing more",
-            help="set `reference: {type: lagged, sync_every_updates: 10}`, or `ratio_to: old_logprob_RT`",
             path=dotted((*part.path, "ratio_to")),
         )
 
 
 @check("RC469", "never-refreshed", "warning")
 def never_refreshed(reading: Reading) -> Iterator[Finding]:
-    """A lagged reference is refreshed after more updates than the stage has.
+    """A lagged reference is updated after more updates than the stage has.
 
     What it checks: `sync_every_updates` of `lagged` against steps times updates of a step.
-    Why it matters: it would stay the policy that entered the stage: a frozen reference under another name.
+    Why it matters: it would stay the policy that entered the stage, as a `frozen` reference does.
     Example: `sync_every_updates: 10` in a stage of 8 steps with one update each.
-    How to fix: a smaller number, or `frozen`.
+    How to fix: use a smaller number, or `frozen`.
     References: GraphIQ-VLM, https://github.com/SwapniL-afk-now/GraphIQ-VLM, 2025: every 10 updates of some hundred.
     """
     for stage, part, spec in parts_of(reading, Lagged):
@@ -206,13 +200,11 @@ def never_refreshed(reading: Reading) -> Iterator[Finding]:
         if each is None or steps is None or spec.sync_every_updates < steps * each:
             continue
         yield Finding(
-            f"{display_name(part)} is refreshed after {spec.sync_every_updates} updates, and stage `{stage.name}` has "
+            f"{display_name(part)} is updated after {spec.sync_every_updates} updates, but stage `{stage.name}` has "
             f"{steps * each}",
             (
                 *field_span(reading, part, "sync_every_updates"),
                 *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
             ),
-            why="it would stay the policy that entered the stage",
-            help="set a smaller number, or use `frozen`",
             path=dotted((*part.path, "sync_every_updates")),
         )

@@ -1,4 +1,4 @@
-"""How stages follow each other: what they start from, and what crosses: RC301 to RC312."""
+"""Where stages start from, and what they inherit: RC301 to RC311."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ def _earlier(reading: Reading, stage: StageReading) -> list[str]:
 
 @check("RC301", "unknown-stage")
 def unknown_stage(reading: Reading) -> Iterator[Finding]:
-    """`from` is a bare word, and no stage is called so.
+    """`from` is a bare word, but no stage has that name.
 
-    What it checks: a `from` that is neither a path nor `org/name` nor `package:…` nor `scratch` is a stage of the
-    recipe.
-    Why it matters: nothing is looked up anywhere else, so the word must mean something here.
+    What it checks: a `from` that is not a path, `org/name`, `package:…` or `scratch` is a stage of the recipe.
+    Why it matters: a bare word after `from` is a stage of this recipe; it is not looked up anywhere else.
     Example: `from: explor`, or `from: gpt2` for a model of the hub.
-    How to fix: the name of an earlier stage; a model of the hub as `org/name`; a directory as `./name`.
+    How to fix: name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`.
     """
     for stage in reading.stages.values():
         if (
@@ -49,20 +48,19 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
         yield Finding(
             f"there is no stage `{stage.origin}` to start from",
             span_of(reading, (*stage.path, "from")),
-            why="a bare word after `from` is a stage of this recipe; nothing else is searched for it",
-            help=close or "name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`",
+            help=close,
             path=dotted((*stage.path, "from")),
         )
 
 
 @check("RC302", "not-yet-there")
 def not_yet_there(reading: Reading) -> Iterator[Finding]:
-    """A stage starts from itself or from a stage that comes after it.
+    """A stage starts from itself or from a later stage.
 
-    What it checks: `from` names a stage that stands before.
-    Why it matters: stages run in the order in which they stand, and the weights would not exist yet.
+    What it checks: `from` names an earlier stage.
+    Why it matters: stages run in the order of the file; the weights would not exist yet.
     Example: a stage `learn` with `from: learn`.
-    How to fix: an earlier stage, or move this one down.
+    How to fix: name an earlier stage, or move this one down.
     """
     for stage in reading.stages.values():
         if stage.origin in reading.stages and stage.origin not in _earlier(reading, stage):
@@ -74,7 +72,6 @@ def not_yet_there(reading: Reading) -> Iterator[Finding]:
                     *span_of(reading, (*stage.path, "from")),
                     *(() if same else related_span(reading, reading.stages[str(stage.origin)].path, label, key=True)),
                 ),
-                why="stages run in the order in which they stand; these weights would not exist yet",
                 help="name an earlier stage" + ("" if same else f", or move `{stage.name}` below `{stage.origin}`"),
                 path=dotted((*stage.path, "from")),
             )
@@ -82,13 +79,12 @@ def not_yet_there(reading: Reading) -> Iterator[Finding]:
 
 @check("RC303", "adapter-undecided")
 def adapter_undecided(reading: Reading) -> Iterator[Finding]:
-    """A stage starts from one that ends with an adapter and does not say what becomes of it.
+    """A stage starts from one that ends with an adapter, but has no `adapter`.
 
     What it checks: `adapter` is given where the parent stage trains LoRA.
-    Why it matters: training the adapter further and merging it into the weights before a fresh one are different
-    experiments.
+    Why it matters: training the adapter further and merging it before a new one starts are different experiments.
     Example: `from: explore` after a stage with `lora`, without `adapter`.
-    How to fix: `adapter: continue` or `adapter: merge`.
+    How to fix: add `adapter: continue` or `adapter: merge`.
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
@@ -96,24 +92,22 @@ def adapter_undecided(reading: Reading) -> Iterator[Finding]:
             continue
         source = next(part for part in origin.of("policy"))
         yield Finding(
-            f"stage `{origin.name}` ends with an adapter, and `{stage.name}` does not say what becomes of it",
+            f"stage `{origin.name}` ends with an adapter, but `{stage.name}` has no `adapter`",
             (
                 *span_of(reading, (*stage.path, "from")),
                 *related_span(reading, (*source.path, "lora"), "the adapter comes from here", key=True),
             ),
-            why="to train it further and to merge it before a fresh one starts are different experiments",
-            help="add `adapter: continue` or `adapter: merge`",
             path=dotted((*stage.path, "adapter")),
         )
 
 
 @check("RC304", "no-adapter")
 def no_adapter(reading: Reading) -> Iterator[Finding]:
-    """A stage says what becomes of an adapter that its parent does not have.
+    """A stage has `adapter`, but its parent has no adapter.
 
-    What it checks: `adapter` stands only where `from` names a stage with `lora`, or weights that may carry an adapter
+    What it checks: `adapter` is set only where `from` names a stage with `lora`, or weights that may carry an adapter
     (a directory, the hub).
-    Why it matters: there is nothing to continue or merge, so something else was meant.
+    Why it matters: there is nothing to continue or merge.
     Example: `adapter: continue` with `from: scratch`.
     How to fix: drop `adapter`, or give the parent's `policy` a `lora`.
     """
@@ -130,7 +124,6 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"`adapter: {stage.adapter}` has nothing to {stage.adapter}: {whose} has no adapter",
                 span_of(reading, (*stage.path, "adapter")),
-                why="the stage would not do what it says",
                 help="drop `adapter`" + (f", or give the policy of `{origin.name}` a `lora`" if origin else ""),
                 path=dotted((*stage.path, "adapter")),
             )
@@ -138,14 +131,14 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
 
 @check("RC305", "policy-twice")
 def policy_twice(reading: Reading) -> Iterator[Finding]:
-    """A stage gives a policy again that crosses with `from`.
+    """A stage describes again the policy that it inherits by `from`.
 
-    What it checks: a stage that starts from another stage has a `policy` only to train a fresh adapter, or after
+    What it checks: a stage that starts from another stage has a `policy` only to train a new adapter, or after
     `adapter: merge`.
-    Why it matters: the weights, their type and a continued adapter come from the parent; two descriptions of one
-    model would drift apart.
-    Example: `policy: {type: causal_lm}` in the second stage, or a `lora` beside `adapter: continue`.
-    How to fix: drop the second `policy`; `adapter: merge` and `policy: {lora: …}` start a fresh adapter.
+    Why it matters: weights, type and a continued adapter come from the parent stage; two descriptions of one model
+    could disagree.
+    Example: `policy: {type: causal_lm}` in the second stage, or `lora` together with `adapter: continue`.
+    How to fix: drop the second `policy`; `adapter: merge` with `policy: {lora: …}` starts a new adapter.
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
@@ -166,12 +159,11 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
         else:
             continue
         yield Finding(
-            f"stage `{stage.name}` gives the policy again: {problem}",
+            f"stage `{stage.name}` describes the policy again: {problem}",
             (
                 *span_of(reading, (*stage.path, "policy"), key=True),
                 *related_span(reading, origin.of("policy")[0].path, f"the policy of `{origin.name}`", key=True),
             ),
-            why="a model that is described twice is described two ways before long",
             help=instead,
             path=dotted((*stage.path, "policy")),
         )
@@ -179,34 +171,32 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
 
 @check("RC306", "scratch-undescribed")
 def scratch_undescribed(reading: Reading) -> Iterator[Finding]:
-    """A stage starts from scratch and does not say what to build.
+    """A stage starts from scratch, but has no `policy.scratch`.
 
     What it checks: `from: scratch` comes with `policy.scratch`.
-    Why it matters: there is no model to copy sizes from.
+    Why it matters: there is no model to take sizes and tokenizer from.
     Example: `from: scratch` with `policy: {type: causal_lm}`.
-    How to fix: `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`.
+    How to fix: add `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`.
     """
     for stage in reading.stages.values():
         part = next(iter(stage.of("policy")), None)
         unread = part is not None and part.spec is None
         if stage.origin == "scratch" and not unread and getattr(part and part.spec, "scratch", None) is None:
             yield Finding(
-                f"stage `{stage.name}` starts from scratch, and no `policy.scratch` says what to build",
+                f"stage `{stage.name}` starts from scratch, but has no `policy.scratch`",
                 span_of(reading, (*stage.path, "from")),
-                why="there is no model to take sizes and tokenizer from",
-                help="add `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`",
                 path=dotted((*stage.path, "policy", "scratch")),
             )
 
 
 @check("RC307", "scratch-unused")
 def scratch_unused(reading: Reading) -> Iterator[Finding]:
-    """A stage describes a new model and starts from existing weights.
+    """A stage describes a new model, but starts from existing weights.
 
-    What it checks: `policy.scratch` stands only beside `from: scratch`.
-    Why it matters: the description would be ignored, or the weights; either way one of the two was not meant.
+    What it checks: `policy.scratch` is set only with `from: scratch`.
+    Why it matters: either the description or the weights would be ignored.
     Example: `from: ./model` with `policy: {scratch: {…}}`.
-    How to fix: `from: scratch`, or drop `policy.scratch`.
+    How to fix: use `from: scratch`, or drop `policy.scratch`.
     """
     for stage in reading.stages.values():
         path = (*stage.path, "policy", "scratch")
@@ -215,26 +205,24 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
         exists = kind != "scratch" and (kind != "stage" or stage.origin in _earlier(reading, stage))
         if exists and own is not None and is_given(reading, path):
             yield Finding(
-                f"stage `{stage.name}` describes a new model and starts from `{stage.origin}`",
+                f"stage `{stage.name}` describes a new model, but starts from `{stage.origin}`",
                 (
                     *span_of(reading, path, key=True),
                     *related_span(reading, (*stage.path, "from"), "it starts from here"),
                 ),
-                why="one of the two would be ignored",
-                help="use `from: scratch`, or drop `policy.scratch`",
                 path=dotted(path),
             )
 
 
 @check("RC308", "unknown-reference")
 def unknown_reference(reading: Reading) -> Iterator[Finding]:
-    """A reference names a stage that does not exist or does not stand before.
+    """A reference names a stage that does not exist or does not come before.
 
-    What it checks: `reference.from`, where it is a bare word, is an earlier stage.
-    Why it matters: its weights would not exist when they are needed.
+    What it checks: a bare word as `reference.from` is an earlier stage.
+    Why it matters: stages run in the order of the file; its weights would not exist yet.
     Example: `reference: {type: frozen, from: later}`.
-    How to fix: an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `from` it is
-    the policy as it entered the stage.
+    How to fix: name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `from`, the
+    reference is the policy that entered the stage.
     """
     for stage in reading.stages.values():
         for part in stage.of("reference"):
@@ -251,8 +239,7 @@ def unknown_reference(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"the reference of stage `{stage.name}` is {problem}",
                 span_of(reading, (*part.path, "from")),
-                why="stages run in the order in which they stand; its weights would not exist yet",
-                help=close or "name an earlier stage, a directory as `./name`, a model as `org/name`, or drop `from`",
+                help=close,
                 path=dotted((*part.path, "from")),
             )
 
@@ -262,9 +249,9 @@ def scratch_reference(reading: Reading) -> Iterator[Finding]:
     """A reference is a new model with random weights.
 
     What it checks: `reference.from` is not `scratch`.
-    Why it matters: to stay near random weights is to learn nothing.
+    Why it matters: a policy that stays close to random weights learns nothing.
     Example: `reference: {type: frozen, from: scratch}`.
-    How to fix: drop `from`: the reference is then the policy as it entered the stage.
+    How to fix: drop `from`: the reference is then the policy that entered the stage.
     """
     for stage in reading.stages.values():
         for part in stage.of("reference"):
@@ -272,8 +259,6 @@ def scratch_reference(reading: Reading) -> Iterator[Finding]:
                 yield Finding(
                     f"the reference of stage `{stage.name}` would be a model with random weights",
                     span_of(reading, (*part.path, "from")),
-                    why="to stay near random weights is to learn nothing",
-                    help="drop `from`: the reference is then the policy as it entered the stage",
                     path=dotted((*part.path, "from")),
                 )
 
@@ -283,10 +268,10 @@ def merge_into_quantized(reading: Reading) -> Iterator[Finding]:
     """An adapter would be merged into quantized weights.
 
     What it checks: `adapter: merge` where the policy has `quantization`.
-    Why it matters: the merged weights would be rounded to four bits again, and the model that goes on is not the one
-    that was trained.
+    Why it matters: the merged weights would be rounded to four bits again, which gives another model than the one that
+    was trained.
     Example: `adapter: merge` after a stage with `quantization: nf4`.
-    How to fix: `adapter: continue`.
+    How to fix: use `adapter: continue`.
     References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
     """
     for stage in reading.stages.values():
@@ -296,20 +281,18 @@ def merge_into_quantized(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"stage `{stage.name}` would merge an adapter into the quantized weights of `{origin.name}`",
                 (*span_of(reading, (*stage.path, "adapter")), *related_span(reading, source, "quantized here")),
-                why="the sum is rounded to four bits again, so it is not the model that was trained",
-                help="use `adapter: continue`",
                 path=dotted((*stage.path, "adapter")),
             )
 
 
 @check("RC311", "too-long")
 def too_long(reading: Reading) -> Iterator[Finding]:
-    """Prompt and completion together are longer than the model.
+    """Prompt and completion together may be longer than the model's positions.
 
     What it checks: the lengths of a stage against `policy.scratch.max_positions`, where the recipe builds the model.
-    Why it matters: positions beyond the last were never trained, or do not exist.
+    Why it matters: the model has nothing beyond its last position.
     Example: `max_positions: 64` with `max_completion_length: 64`.
-    How to fix: more positions, or shorter prompts and completions.
+    How to fix: raise `policy.scratch.max_positions`, or shorten prompts and completions.
     """
     for stage in reading.stages.values():
         model = from_scratch(reading, stage)
@@ -324,10 +307,8 @@ def too_long(reading: Reading) -> Iterator[Finding]:
         slot, key = ("sampler", turn) if written else ("data", "max_length")
         longest = f"{prompt} + {written}" if prompt and written else str(prompt or f"a prompt and {written}")
         yield Finding(
-            f"rows of stage `{stage.name}` may be {longest} tokens, and the model has {model.max_positions} positions",
+            f"rows of stage `{stage.name}` may be {longest} tokens, but the model has {model.max_positions} positions",
             (*span_of(reading, (*stage.of(slot)[0].path, key)), *_positions(reading, stage)),
-            why="there is nothing beyond the last position",
-            help="raise policy.scratch.max_positions, or shorten prompts and completions",
             path=dotted((*stage.path, slot, key)),
         )
 

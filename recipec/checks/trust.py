@@ -1,4 +1,4 @@
-"""What a recipe cannot ask for, whoever wrote it: RC650 and RC651."""
+"""Keys and texts that no recipe may have: RC650 and RC651."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 @check("RC650", "never-trusted")
 def never_trusted(reading: Reading) -> Iterator[Finding]:
-    """A recipe asks for something that no recipe can have.
+    """A recipe has a key that no recipe can have.
 
-    What it checks: keys such as `trust_remote_code`, `eval`, `shell` and `pickle`, wherever they stand.
-    Why it matters: a recipe is downloaded and shared like text. Checking it, planning it and reading it must be safe
-    whoever wrote it; running it executes only files that the person at the keyboard names with `--use`.
+    What it checks: keys such as `trust_remote_code`, `eval`, `shell` and `pickle`, anywhere in the recipe.
+    Why it matters: a recipe is downloaded and shared like text. Reading, checking and planning it must be safe whoever
+    wrote it; running it executes only files that the user allows with `--use`.
     Example: `policy: {type: causal_lm, trust_remote_code: true}`.
-    How to fix: drop the key. Own reward functions: `use: [./rewards.py]`, and `--use ./rewards.py` when running.
+    How to fix: drop the key; your own reward functions are files under `use: [./rewards.py]`, which a run allows with
+    `--use ./rewards.py`.
     """
     for path, _ in walk(reading.resolved.data):
         if path[-1] in REFUSED and path[0] != "vars" and not _named_by_user(path):
@@ -39,7 +40,6 @@ def never_trusted(reading: Reading) -> Iterator[Finding]:
                 f"there is no `{path[-1]}`",
                 span_of(reading, path, key=True),
                 why=REFUSED[str(path[-1])],
-                help="drop it",
                 path=dotted(path),
             )
 
@@ -52,14 +52,14 @@ def _named_by_user(path: Path) -> bool:
 
 @check("RC651", "secret-in-recipe")
 def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
-    """A recipe holds what looks like a password or an access token.
+    """A recipe contains what looks like a password or an access token.
 
-    What it checks: texts that have the form of a token of a known service, and texts under keys such as `token`,
-    `api_key` and `password`.
+    What it checks: texts with the form of a token of a known service, and texts under keys such as `token`, `api_key`
+    and `password`.
     Why it matters: the recipe is copied into every run directory and report, and shared with them.
     Example: `hub_token: hf_…`.
-    How to fix: keep it out of the file: the libraries that need one read it from their own environment variables or
-    credential stores. A token that was in a file should be revoked.
+    How to fix: drop it: libraries read tokens from their own environment variables or credential stores. Revoke a token
+    that was shared.
     """
     for path, value in walk(reading.resolved.data):
         if not isinstance(value, str) or not value:
@@ -68,7 +68,5 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"`{path[-1]}` looks like a secret",
                 span_of(reading, path, key=isinstance(path[-1], str)),
-                why="a recipe is copied into every run directory and report, and shared with them",
-                help="drop it: libraries read tokens from their own environment variables; revoke one that was shared",
                 path=dotted(path),
             )

@@ -1,4 +1,4 @@
-"""The user's own functions and environments, known by their text alone: RC622, RC814."""
+"""The user's own functions and environments, checked without running them: RC622 and RC814."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recipec.checks.queries import Spans, dotted, span_of
 from recipec.diagnostics.model import Finding, RecipeError, check
-from recipec.diagnostics.phrases import did_you_mean
+from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.reading.partial import Reading
 from recipec.reading.paths import rebased
 from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in
@@ -19,15 +19,15 @@ _LARGEST = 1 << 20
 
 @check("RC622", "own-function")
 def own_function(reading: Reading) -> Iterator[Finding]:
-    """A reward calls a function that the recipe's own files do not have, or that cannot be called.
+    """A reward calls a function that is not in the files under `use`, or that cannot be called.
 
-    What it checks: the files under `use`, read as text and never run: each is Python, one of them has the function at
-    its top level, and its parameters are those of TRL (`prompts`, `completions`) or of verl (`solution_str`).
-    Files that are not there, or not below the recipe, are left to `run`.
-    Why it matters: otherwise the mistake shows after the model has answered the first prompts.
+    What it checks: the files under `use`, read as text and never run: each is valid Python, one of them has the
+    function at its top level, and its parameters are those of TRL (`prompts`, `completions`) or of verl
+    (`solution_str`). Files that do not exist, or are not below the recipe, are left to `run`.
+    Why it matters: otherwise the mistake would show only after the first answers were sampled.
     Example: `reward: {total: {type: function, name: invoice_totals}}` for `def invoice_total`.
-    How to fix: the function's name; `f(prompts, completions, **columns)` or
-    `compute_score(data_source, solution_str, ground_truth, extra_info)`.
+    How to fix: correct the name, or write `f(prompts, completions, **columns)` or `compute_score(data_source,
+    solution_str, ground_truth)`.
     """
     files = _files(reading)
     if files is None:
@@ -70,13 +70,14 @@ def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
 
 @check("RC814", "own-environment")
 def own_environment(reading: Reading) -> Iterator[Finding]:
-    """An environment names a class that the recipe's own files do not have, or that is no environment.
+    """An environment names a class that is not in the files under `use`, or that is not an environment.
 
-    What it checks: the files under `use`, read as text and never run: one of them has the class at its top level,
-    with `reset(self, task, seed)` and `step(self, action)`, and `tasks(split, size, seed)` where it has that.
-    Why it matters: otherwise the mistake shows after the model has been loaded.
+    What it checks: the files under `use`, read as text and never run: one of them has the class at its top level, with
+    `reset(self, task, seed)` and `step(self, action)`, and optionally `tasks(split, size, seed)`.
+    Why it matters: otherwise the mistake would show only after the model was loaded.
     Example: `environment: {type: own, name: Maze}` for a class with `step(self)`.
-    How to fix: the class's name; methods that take these arguments.
+    How to fix: correct the name, or write `reset(self, task, seed)`, `step(self, action)` and, if it has its own tasks,
+    a static method `tasks(split, size, seed)`.
     """
     parts = (*reading.parts, *(p for trial in reading.trials.values() for p in trial.parts))
     asked = [p for p in parts if p.slot == "environment" and p.name == "own" and p.spec is not None]
@@ -96,18 +97,10 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _absent(
-    what: str, all_of_them: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]
-) -> Finding:
-    """Say that no file under `use` has what is named."""
-    listed = ", ".join(f"`{known}`" for known in have) or "none"
-    return Finding(
-        f"there is no {what} `{name}`",
-        spans,
-        why=f"{all_of_them} are looked up at the top level of the files under `use`",
-        help=f"{did_you_mean(name, have)} the files have {listed}".strip(),
-        path=dotted(path),
-    )
+def _absent(what: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]) -> Finding:
+    """Build the finding of a name that no file under `use` defines."""
+    remedy = f"{did_you_mean(name, have)} the files under `use` have {listed(have)} at their top level".strip()
+    return Finding(f"there is no {what} `{name}`", spans, help=remedy, path=dotted(path))
 
 
 def _class_problem(
@@ -116,19 +109,16 @@ def _class_problem(
     spans = span_of(reading, path)
     if name not in found:
         if whole:
-            yield _absent("environment class", "classes", name, list(found), spans, path)
+            yield _absent("environment class", name, list(found), spans, path)
         return
     kind = found[name]
     missing = [method for method in WORLD if method not in kind.methods and kind.whole]
     wrong = [method for method, fits in kind.methods.items() if not fits]
     if missing or wrong:
-        verb = f"has no `{missing[0]}`" if missing else f"has a `{wrong[0]}` that cannot be called as environments are"
+        verb = f"has no `{missing[0]}`" if missing else f"has a `{wrong[0]}` that does not have the required signature"
         yield Finding(
             f"the class `{name}` {verb}",
             (*spans, *kind.spans),
-            why="it could not answer the policy",
-            help="write `reset(self, task, seed)`, `step(self, action)` and, for tasks of its own, a static method"
-            " `tasks(split, size, seed)`",
             path=dotted(path),
         )
 
@@ -140,12 +130,10 @@ def _problem(
     public = [known for known in found if not known.startswith("_")]
     if name not in public:
         if whole:
-            yield _absent("reward function", "functions", name, public, spans, path)
+            yield _absent("reward function", name, public, spans, path)
     elif found[name].form is None:
         yield Finding(
             f"the reward function `{name}` takes neither `completions` nor `solution_str`",
             (*spans, *found[name].spans),
-            why="it could not be given the answers",
-            help="write `f(prompts, completions, **columns)` or `compute_score(data_source, solution_str, …)`",
             path=dotted(path),
         )

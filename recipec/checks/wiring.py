@@ -1,4 +1,4 @@
-"""Every signal that is asked for is provided by something in its stage: RC204 to RC206, RC208 to RC211, RC214."""
+"""Every signal that a component needs is provided in its stage: RC204 to RC211, RC214."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import SLOT
 
 _WITHOUT = {
-    "by_tree_R": "without trees every row would be alone in its group and its credit would be its raw reward",
-    "by_anchor_R": "without states that are compared there are no steps to hold against each other",
-    "state_R": "a row that is a whole trajectory passes through many states and has none of its own",
-    "branchable": "a tree continues episodes from their middle, and something must be able to go back there",
-    "state_key": "steps are compared where the environment says that they began alike",
-    "tasks": "nothing would say what the policy is asked to do",
-    "knowledge": "without facts there is nothing to prefer one answer for",
-    "sampling": "pairs are made of the policy's own answers, and nothing says how they are sampled",
+    "by_tree_R": "without trees every row is alone in its group, and its credit is its raw reward",
+    "by_anchor_R": "without states to compare, no steps can be compared",
+    "state_R": "a row that is a whole trajectory has many states, not one",
+    "branchable": "a tree continues episodes from their middle, so the environment must be able to return there",
+    "state_key": "steps are compared if they start from the same state of the environment",
+    "tasks": "the policy would have no tasks",
+    "knowledge": "without facts no answer can be preferred",
+    "sampling": "pairs are made of the policy's own answers, which need a sampler",
 }
 
 _JUDGED = {"reward": "verifier", "environment": "reasoning_gym"}
 _UNJUDGED = {"file": "rows of a `file`", "environment": "an environment's own tasks"}
-"""Components that ask each task for its verifier, and sources whose tasks have none."""
+"""Components that use the verifier of each task, and sources of tasks without one."""
 
 
 def wired(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
-    """Yield the rows whose kind is known, with what flows in them."""
+    """Yield the stages of known kind, with their dataflow."""
     for stage in reading.stages.values():
         if stage.kind is not None and not reading.fragment:
             yield stage, dataflow(stage)
@@ -39,13 +39,13 @@ def wired(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
 
 @check("RC204", "unmet-requirement")
 def unmet_requirement(reading: Reading) -> Iterator[Finding]:
-    """A component asks for a signal that nothing in its stage provides.
+    """A component needs a signal that nothing in its stage provides.
 
     What it checks: every signal that a component requires, given its parameters, against everything that the other
-    components of the stage and the compiler itself provide. The order in the file is free; what flows decides.
-    Why it matters: the column would not exist, and the run would stop at its first step.
+    components of the stage and the compiler itself provide. The order in the file does not matter.
+    Why it matters: the signal would not exist, and the run would stop at its first step.
     Example: `advantage: {within_tree: {type: group_relative, group: by_tree_R}}` with `sampler: {type: chain}`.
-    How to fix: a component that provides the signal, or drop what asks for it.
+    How to fix: add a component that provides the signal, or drop the one that needs it.
     """
     for stage, flows in wired(reading):
         for part in stage.parts:
@@ -62,7 +62,7 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
                     continue
                 advice, more = _advice(reading, stage, part, need, found)
                 yield Finding(
-                    f"{display_name(part)} asks for `{need.signal}`, and nothing in this stage provides it",
+                    f"{display_name(part)} needs `{need.signal}`, but nothing in this stage provides it",
                     (*_asked(reading, part, need), *more),
                     why=_WITHOUT.get(need.signal, f"`{need.signal}` would be missing: {signal.doc}"),
                     help=advice,
@@ -84,14 +84,14 @@ def _asked(reading: Reading, part: Part, need: Need) -> Spans:
 def _advice(
     reading: Reading, stage: StageReading, part: Part, need: Need, found: list[tuple[str, str]]
 ) -> tuple[str, Spans]:
-    """Say what would provide the signal, and show what stands in its place."""
+    """Say what would provide the signal, and point at the component that is there instead."""
     drop = "drop this level" if part.level else f"drop {display_name(part)}"
     here = {(other.slot, other.name) for other in stage.parts}
     for slot, name in sorted(found, key=lambda one: one not in here):  # rather a parameter of what is there
         for other in stage.of(slot):
             conditional = _switch(other, need.signal) if other.name == name else None
             if conditional is not None and conditional.any_value:
-                what = f"set {slot}.{conditional.param} if it is so, or another {slot}"
+                what = f"set {slot}.{conditional.param} if that is true, or use another {slot}"
             elif conditional is not None:
                 what = f"set {slot}.{conditional.param} to `{conditional.value}`"
             elif not SLOT[slot].levels and other.name != name:
@@ -116,9 +116,9 @@ def _switch(part: Part, signal: str) -> When | None:
 def two_providers(reading: Reading) -> Iterator[Finding]:
     """Two components of a stage provide the same signal.
 
-    What it checks: columns with more than one source. Levels of `reward` and `advantage` add, so they are none;
-    pairs of a `preference` take the place of those in the data.
-    Why it matters: one of them would silently win.
+    What it checks: columns with more than one source. Levels of `reward` and `advantage` are added and not reported;
+    pairs of a `preference` replace those in the data.
+    Why it matters: only one of them could be used, and it would be undefined which.
     Example: two `environment` rewards in one stage, which both give `return_R`.
     How to fix: keep one of them.
     """
@@ -136,23 +136,21 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
                     f"{display_name(first)} and {display_name(part)} both provide `{signal}`",
                     (
                         *span_of(reading, part.path, key=True),
-                        *related_span(reading, first.path, "the other one", key=True),
+                        *related_span(reading, first.path, "the other component", key=True),
                     ),
-                    why="only one of them could be heard, and which one would be chance",
-                    help="keep one of them",
                     path=dotted(part.path),
                 )
 
 
 @check("RC206", "circle")
 def circle(reading: Reading) -> Iterator[Finding]:
-    """Components wait for each other.
+    """Components depend on each other in a cycle.
 
-    What it checks: that no signal needs itself, through whatever path.
-    Why it matters: there is no order in which they could run; what crosses from one step to the next are weights,
-    optimizer and counters, never a column.
+    What it checks: no signal needs itself, directly or indirectly.
+    Why it matters: there is no order in which they could run. Only weights, optimizer state and counters are carried
+    from one step to the next, never a column.
     Example: `value: advantage_R` in an advantage level: the sum of the levels needs the level.
-    How to fix: a signal that is known before, such as `reward_R`.
+    How to fix: name a signal that is known before, such as `reward_R`.
     """
     for _, flows in wired(reading):
         for part, way in flows.circles():
@@ -160,23 +158,21 @@ def circle(reading: Reading) -> Iterator[Finding]:
                 need.param for need in (part.spec.requires() if part.spec else ()) if need.param in flows.refs(part)
             ]
             yield Finding(
-                f"{display_name(part)} waits for itself: {' -> '.join(f'`{signal}`' for signal in way)}",
+                f"{display_name(part)} depends on itself: {' -> '.join(f'`{signal}`' for signal in way)}",
                 field_span(reading, part, str(names[0]) if names else "type"),
-                why="it would need its own result before it runs",
-                help="name a signal that is known before, such as `reward_R`",
                 path=dotted((*part.path, str(names[0])) if names else part.path),
             )
 
 
 @check("RC208", "no-pairs")
 def no_pairs(reading: Reading) -> Iterator[Finding]:
-    """A `dpo` stage has neither data with pairs nor a way to make them.
+    """A `dpo` stage has neither data with pairs nor a `preference`.
 
     What it checks: that `chosen_P` and `rejected_P` come from `data` or from `preference`.
-    Why it matters: the objective compares two answers to one prompt.
-    Example: a `dpo` stage whose data is `reasoning_gym`, without `preference`.
-    How to fix: `data: {path: …}` with columns prompt, chosen, rejected, or
-    `preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`.
+    Why it matters: dpo compares a chosen and a rejected answer to the same prompt.
+    Example: a `dpo` stage with data `reasoning_gym`, without `preference`.
+    How to fix: use data with the columns prompt, chosen and rejected, or `preference: {type: best_vs_worst, rollouts:
+    STAGE.rollouts}`.
     """
     for stage, flows in wired(reading):
         if stage.kind == "dpo" and not {"chosen_P", "rejected_P"} <= set(flows.gives):
@@ -189,24 +185,22 @@ def no_pairs(reading: Reading) -> Iterator[Finding]:
                     else "no `data`, no `preference`"
                 ),
                 field_span(reading, data[0], "type") if data else span_of(reading, (*stage.path, "kind")),
-                why="dpo compares a chosen with a rejected answer to the same prompt",
-                help="give data with the columns prompt, chosen and rejected, or "
-                "`preference: {type: best_vs_worst, rollouts: STAGE.rollouts}`",
                 path=dotted((*stage.path, "data")),
             )
 
 
 @check("RC209", "no-verifier")
 def no_verifier(reading: Reading) -> Iterator[Finding]:
-    """The reward `verifier` is asked of tasks that carry none.
+    """The reward `verifier` is used with tasks that have no verifier.
 
     What it checks: the reward `verifier` and the environment `reasoning_gym` against the source of the tasks, in stages
     and in evaluations.
-    Why it matters: rows of a file are text, and the tasks of a world are worlds; nothing in them can judge an answer.
+    Why it matters: rows of a file are text, and tasks of an environment have no right answer; neither can score an
+    answer.
     Example: `data: {path: tasks.jsonl}` with `reward: {right: {type: verifier}}`.
-    How to fix: `exact_match` or `math_verify` with the column that holds the answer, or data `reasoning_gym`.
+    How to fix: use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`.
     """
-    why = "rows of a file are text; nothing in them can judge an answer"
+    why = "rows of a file are text, which cannot score an answer"
     advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
     for stage in reading.stages.values():
         source = type_of(stage, "data")
@@ -216,7 +210,7 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
                 more = related_span(
                     reading, stage.of("data")[0].path, f"the data of this stage is a `{source}`", key=True
                 )
-                message = f"{display_name(part)} asks each task for its verifier, and {_UNJUDGED[source]} have none"
+                message = f"{display_name(part)} needs the verifier of each task, but {_UNJUDGED[source]} have none"
                 better = advice if part.slot == "reward" else "use data `reasoning_gym`"
                 yield Finding(message, (*spans, *more), why, better, dotted(part.path))
     scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
@@ -229,8 +223,8 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
         if source in _UNJUDGED and "verifier" in (own or inherited).values():
             whose = "" if own else f", which come from stage `{scoring.name if scoring else ''}`,"
             yield Finding(
-                f"the rewards of evaluation `{name}`{whose} ask each task for its verifier, "
-                f"and {_UNJUDGED[source]} have none",
+                f"the rewards of evaluation `{name}`{whose} need the verifier of each task, "
+                f"but {_UNJUDGED[source]} have none",
                 span_of(reading, ("evaluate", name, "data"), key=True),
                 why,
                 advice,
@@ -240,13 +234,14 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
 
 @check("RC210", "unused-component", "warning")
 def unused_component(reading: Reading) -> Iterator[Finding]:
-    """A component provides what nobody in its stage uses.
+    """A component provides a signal that nothing in its stage uses.
 
-    What it checks: `grouping`, `reference`, `knowledge`, in `dpo` stages `sampler`, and with a `preference` `data` too:
-    something asks for what they give.
-    Why it matters: it looks as if it did something. A reference without `beta` or `ratio_to` holds nothing back.
-    Example: `reference: {type: lagged}` with a loss whose `beta` is 0.
-    How to fix: turn on what was meant to use it, or drop it.
+    What it checks: something uses what `grouping`, `reference`, `knowledge`, in `dpo` stages `sampler`, and with a
+    `preference` `data` provide.
+    Why it matters: the component looks as if it had an effect. A reference without `beta` or `ratio_to`, for example,
+    does not constrain the policy.
+    Example: `reference: {type: lagged}` with a loss with `beta: 0`.
+    How to fix: turn on what should use it, or drop it.
     """
     uses = {
         "reference": "set loss.beta above 0, or `ratio_to: ref_logprob_RT`",
@@ -268,7 +263,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"nothing in stage `{stage.name}` uses {display_name(part)}",
                 span_of(reading, part.path, key=True),
-                why=f"it provides {given}, and no component here asks for that",
+                why=f"it provides {given}, which no component of the stage uses",
                 help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
                 path=dotted(part.path),
             )
@@ -282,20 +277,19 @@ def _evaluated(reading: Reading, part: Part) -> bool:
 
 @check("RC211", "no-environment")
 def no_environment(reading: Reading) -> Iterator[Finding]:
-    """The reward `environment` stands in a stage without an environment.
+    """The reward `environment` is used in a stage without an environment.
 
     What it checks: the reward `environment` against the slot `environment`.
-    Why it matters: an episode of one completion has no one who rewards its steps.
+    Why it matters: only an environment rewards the steps of an episode.
     Example: `reward: {task: {type: environment}}` in a stage without `environment`.
-    How to fix: an environment, or a reward that reads the completion.
+    How to fix: add an environment, or use a reward that reads the completion.
     """
     for stage, _ in wired(reading):
         for part in stage.of("reward"):
             if part.spec is not None and part.spec.needs("rewards") and not stage.of("environment"):
                 yield Finding(
-                    f"{display_name(part)} takes the environment's rewards, and this stage has no environment",
+                    f"{display_name(part)} takes the environment's rewards, but this stage has no environment",
                     field_span(reading, part, "type"),
-                    why="an episode of one completion has no one who rewards its steps",
                     help="add `environment: {type: …}` with one of "
                     + ", ".join(f"`{n}`" for n in components_of("environment")),
                     path=dotted(part.path),
@@ -304,13 +298,13 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
 
 @check("RC214", "credit-unread")
 def credit_unread(reading: Reading) -> Iterator[Finding]:
-    """The loss of an `rl` stage does not read the credit of the rows.
+    """The loss of an `rl` stage does not use the advantages.
 
-    What it checks: the loss of an `rl` stage asks for `advantage_RT`, whatever its parameters.
-    Why it matters: rewards and advantages would be computed and thrown away; the policy would imitate all of its own
-    answers alike, the wrong ones too.
+    What it checks: the loss of an `rl` stage needs `advantage_RT`, whatever its parameters.
+    Why it matters: rewards and advantages would be computed and ignored; the policy would imitate all of its answers
+    equally, including wrong ones.
     Example: `kind: rl` with `loss: {type: nll}`.
-    How to fix: `loss: {type: clipped}`; to imitate the best answers, an `sft` stage with data `rollouts`.
+    How to fix: set `loss.type` to `clipped`; to imitate the best answers, use an `sft` stage with data `rollouts`.
     """
     for stage, flows in wired(reading):
         for part in stage.of("loss"):
@@ -319,13 +313,12 @@ def credit_unread(reading: Reading) -> Iterator[Finding]:
             needs = [need.signal for need in part.spec.requires()]
             if "advantage_RT" not in needs and all(provided(need, flows.gives) for need in needs):
                 yield Finding(
-                    f"{display_name(part)} does not read what rows are credited with",
+                    f"{display_name(part)} does not use the advantages",
                     (
                         *field_span(reading, part, "type"),
-                        *related_span(reading, (*stage.path, "advantage"), "the credit, which nobody reads", key=True),
+                        *related_span(
+                            reading, (*stage.path, "advantage"), "the advantages, which are not used", key=True
+                        ),
                     ),
-                    why="the policy would imitate all of its own answers alike, the wrong ones too",
-                    help="set loss.type to `clipped`; the best answers are imitated in an `sft` stage with data "
-                    "`rollouts`",
                     path=dotted(part.path),
                 )
