@@ -243,11 +243,11 @@ def unnamed_level(slot: str, name: str, path: str, spans: Spans) -> Finding:
 
 @diagnostic("RC150", "keys-disagree")
 def keys_disagree(where: str, problem: str, path: str, spans: Spans) -> Finding:
-    """Keys of one component are valid each, but not together.
+    """The keys of a component have the right types, but the component rejects their values or their combination.
 
-    Why it matters: it is not clear which of them is meant.
-    Example: `data: {type: file, path: a.jsonl, hub: org/name}`.
-    How to fix: keep the combination that the message asks for.
+    Why it matters: the component could not work with these values, or could not tell which of them is meant.
+    Example: `data: {type: file, path: a.jsonl, hub: org/name}`; a regular expression that does not compile.
+    How to fix: change the values as the message says.
     """
     return Finding(f"{where}: {problem}", spans, path=path)
 
