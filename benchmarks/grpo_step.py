@@ -135,30 +135,33 @@ def run_ours(folder, steps):
     """Run the components of the step as the compiler arranges them: no old pass, no reference pass."""
     import torch
 
+    from recipec.runtime.attention.dense import DenseAttention
     from recipec.runtime.batch import Task
     from recipec.runtime.context import StageContext
     from recipec.runtime.model.causal_lm import CausalLm, Origin
     from recipec.runtime.objective import advantage, compiler_ops, loss
     from recipec.runtime.rollout.chain import ChainSampler
+    from recipec.runtime.rollout.hf_engine import HfEngine
     from recipec.runtime.training.optimizer import AdamW
     from recipec.spec import advantage as credit
+    from recipec.spec import attention, machine, optimizer, policy, sampler
     from recipec.spec import loss as objective
-    from recipec.spec import optimizer, policy, sampler
 
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     context = StageContext(root=folder, cache=folder, seed=0, stage="bench")
     model = CausalLm(policy.CausalLm(), context, Origin("directory", str(folder)))
-    context.policy = model
-    chain = ChainSampler(sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS), context)
-    update = AdamW(optimizer.Adamw(learning_rate=LEARNING_RATE), context)
-    update.bind(model.model, steps + WARM)
+    model.use(DenseAttention(attention.Dense(), context))
+    engine = HfEngine(machine.Hf(), context, policy=model)
+    spec = sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS)
+    chain = ChainSampler(spec, context, policy=model, rollout_engine=engine)
+    update = AdamW(optimizer.Adamw(learning_rate=LEARNING_RATE), context, policy=model)
+    update.bind(steps + WARM)
     grouped, clipped = credit.GroupRelative().params(), objective.Clipped().params()
     tasks = [Task(i, text, tuple(model.encode(text))) for i, text in enumerate(prompts(64))]
     found = {"step": [], "generation": [], "length": []}
     for number in range(steps + WARM):
         began = now()
-        context.step = number
-        rows = chain([tasks[number % len(tasks)]])
+        rows = chain([tasks[number % len(tasks)]], step=number)
         drawn = now()
         reward_R = torch.tensor([score(text) for text in rows["text_R"]], dtype=torch.float64)
         by_R = rows["by_prompt_R"]
@@ -169,8 +172,8 @@ def run_ours(folder, steps):
         scored = model.logprobs(rows["tokens_RT"], rows["attend_RT"], rows["trained_RT"])
         logprob_RT, given = scored["logprob_RT"], (rows["trained_RT"], rows["turn_RT"], weight_RT)
         made = loss.clipped(logprob_RT, logprob_RT.detach(), credit_RT, *given, None, None, None, **clipped)
-        update(made["loss"])
-        update.step([])
+        made["loss"].backward()
+        update.step([], number)
         ended = now()
         if number >= WARM:
             found["step"].append(since(began, ended))

@@ -25,12 +25,14 @@ import transformers
 import trl
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
 from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.loss import clipped, dpo, nll
+from recipec.spec import attention as attention_spec
 from recipec.spec import loss as spec
 from recipec.spec import policy as policy_spec
 
@@ -111,7 +113,9 @@ class Models:
     def ours(self, temperature):
         """Load our policy."""
         context = StageContext(self.folder, self.folder, seed=0, stage="bench", temperature=temperature)
-        return CausalLm(policy_spec.CausalLm(), context, Origin("directory", "model"))
+        policy = CausalLm(policy_spec.CausalLm(), context, Origin("directory", "model"))
+        policy.use(DenseAttention(attention_spec.Dense(), context))
+        return policy
 
     def three(self, columns, objective, theirs, temperature=1.0):
         """Return loss and gradient of TRL, ours and the judge."""

@@ -24,12 +24,11 @@ from recipec.graph import Value
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.artifacts import RunFolder
-from recipec.run.executor import Options
+from recipec.run.options import Options, StageRun
 from recipec.run.progress import Progress
 from recipec.runtime import loop
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.build_stage import build, make_context
-from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.model.weights import quiet
 
 GROUP, VOCABULARY = 8, 4096
@@ -91,24 +90,23 @@ class Update:
         assert checked.recipe is not None
         graph = optimise(lower(checked.recipe), only=rewrites)
         stage, folder = graph.stages[0], RunFolder(home / f"run-{next(_numbers)}")
-        context = make_context(graph, stage, folder, Options(root=home, out=folder.path))
-        metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
-        closing.callback(metrics_writer.close)
-        display = Progress(quiet=True)
-        self.bound = build(stage, folder, context, metrics_writer, display, lambda: False, "", graph.machine, closing)
-        loop.plan_steps(self.bound)
+        run = StageRun("", first=True, progress=Progress(quiet=True), stopped=lambda: False)
+        context = make_context(graph, stage, folder, Options(root=home, out=folder.path), run)
+        self.bound = build(graph, stage, folder, context, run, closing)
+        self.bound.train_engine.begin(loop.planned_updates(self.bound))
         self.once, self.update = loop.split(stage.loop)
         self.batch = batch
         self.given = self._given()
         self.gradient = None
-        self._step = self.bound.optimizer.step
-        self.bound.optimizer.step = self._kept
+        self.optimizer = self.bound.train_engine.optimizer
+        self._step = self.optimizer.step
+        self.optimizer.step = self._kept
 
-    def _kept(self, prompts):
+    def _kept(self, prompts, step):
         """Keep the gradient of the first update, at which all sides have the same weights."""
         self.gradient = torch.cat([p.grad.flatten() for p in self.bound.policy.trained().values()])
-        self.bound.optimizer.step = self._step
-        return self._step(prompts)
+        self.optimizer.step = self._step
+        return self._step(prompts, step)
 
     def _given(self):
         """Name what sampling and rewards would have made."""

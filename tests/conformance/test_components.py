@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import recipec.spec
 from recipec.component import components_of
+from recipec.runtime import protocols
 from recipec.runtime.batch import Task
 from recipec.signals import SIGNALS, split_axes
 
@@ -22,6 +23,23 @@ HERE = {name: found for name, found in TABLE.items() if found.available()}
 DRIVEN = ("attention", "environment", "knowledge", "machine", "optimizer")
 # Asked by the loop to draw so many tasks.
 SOURCES = ("data",)
+# What a component, or every component of a slot, implements.
+PROTOCOLS = {
+    "attention": protocols.Attention,
+    "data": protocols.TaskSource,
+    "environment": protocols.Environment,
+    "knowledge": protocols.Knowledge,
+    "machine.hf": protocols.RolloutEngine,
+    "machine.local": protocols.TrainEngine,
+    "policy": protocols.Policy,
+    "preference": protocols.Preference,
+}
+# What a constructor takes beside its parts: the compiler's decisions, and the attention to follow.
+DECIDED = {"attention.auto": {"choice", "reason", "leader"}}
+# Loaded before the other parts: `use` gives a policy its attention.
+LOADED = ("policy",)
+# What keys the draws of a call.
+KEYS = {"step", "attempt"}
 # What must be given, because no default could be right.
 REQUIRED = {
     "data.file": {"path": "tasks.jsonl"},
@@ -90,6 +108,7 @@ RUNS = [
     if found.impl.partition(":")[2].islower()
     for params in ({}, *VARIANTS.get(name, []))
 ]
+CLASSES = [name for name in HERE if (name, {}) not in RUNS]
 TOKENS = 5
 RIGHT = {"2": 1.0, "3": 0.25, "": 0.0, "<a>2</a>": 0.0}.__getitem__
 
@@ -103,6 +122,18 @@ def target_of(name):
     """Import what a component names as its implementation."""
     module, _, attribute = TABLE[name].impl.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def keywords(target):
+    """Names of the keyword-only parameters of a class, those included that it passes on to its base."""
+    found = set()
+    for base in inspect.getmro(target):
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return found
 
 
 def numeric(annotation):
@@ -169,15 +200,39 @@ def test_signature_is_the_declaration(name):
         assert list(inspect.signature(target).parameters)[:2] == ["spec", "context"]
         if found.slot in DRIVEN:
             return
-        target, params = target.draw if found.slot in SOURCES else target.__call__, set()
+        target, params = target.draw if found.slot in SOURCES else target.__call__, KEYS if found.draws else set()
     columns = ["count"] if found.slot in SOURCES else list(found.parameters())
     parameters = [p for p in inspect.signature(target).parameters.values() if p.name != "self"]
     if found.slot == "reference" and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
         parameters.pop()  # the compiler gives it the images that the policy sees, where it sees any
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == columns
     assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == params
-    assert all(p.default is p.empty for p in parameters), "a default would be said in two places"
+    own = [p for p in parameters if not (found.draws and p.name in KEYS)]  # a call outside a step is keyed by 0
+    assert all(p.default is p.empty for p in own), "a default would be said in two places"
     assert all(p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} for p in parameters)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_constructor_takes_the_parts(name):
+    """The keyword parameters of a class are the parts that its spec uses, and what the compiler decides."""
+    found = HERE[name]
+    assert keywords(target_of(name)) == set(() if found.slot in LOADED else found.uses) | DECIDED.get(name, set())
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_implement_their_protocol(name):
+    """A class that a spec names inherits what the stage calls, and leaves nothing of it open."""
+    target, slot = target_of(name), HERE[name].slot
+    assert issubclass(target, PROTOCOLS.get(name) or PROTOCOLS.get(slot, protocols.Part))
+    assert not inspect.isabstract(target), target.__abstractmethods__
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_draws_are_declared(name):
+    """A call takes what keys its draws if and only if the spec says that it draws."""
+    target = target_of(name)
+    taken = inspect.signature(target.__call__ if inspect.isclass(target) else target).parameters
+    assert KEYS & set(taken) == (KEYS if HERE[name].draws else set())
 
 
 @pytest.mark.parametrize("name", HERE)

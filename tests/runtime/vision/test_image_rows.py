@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -28,10 +29,11 @@ SAY = [{"role": "assistant", "content": [{"type": "text", "text": "A mole."}]}]
 
 @dataclass
 class Stage:
-    """The context of a stage whose policy sees."""
+    """The context of a stage, and the parts that its data is read with."""
 
     context: StageContext
-    policy: SeeingPolicy
+    policy: Any
+    environment: Any = None
 
     @property
     def root(self):
@@ -40,7 +42,7 @@ class Stage:
 
     def build(self, spec):
         """Build the part of a spec."""
-        return build_part(spec, self.context, {"policy": self.policy})
+        return build_part(spec, self.context, {"policy": self.policy, "environment": self.environment})
 
 
 @pytest.fixture

@@ -43,13 +43,13 @@ WHOLE = saved(Image.effect_noise((64, 64), 90).convert("RGB"), "PNG")
 JPEG = saved(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG")
 BROKEN = [
     ("empty", b"", "RC862", "empty"),
-    ("text", b"not a picture", "RC862", "none of PNG"),
-    ("html", b"<html><body>404</body></html>", "RC862", "none of PNG"),
+    ("text", b"not a picture", "RC862", "not one of PNG"),
+    ("html", b"<html><body>404</body></html>", "RC862", "not one of PNG"),
     ("truncated png", WHOLE[: len(WHOLE) // 2], "RC862", "truncated"),
     ("truncated jpeg", JPEG[: len(JPEG) // 2], "RC862", "truncated"),
     ("header alone", WHOLE[:20], "RC862", ""),
     ("damaged", WHOLE[:100] + b"\0" * 200 + WHOLE[300:], "RC862", ""),
-    ("tiff", saved(Image.new("RGB", (8, 8)), "TIFF"), "RC862", "none of PNG"),
+    ("tiff", saved(Image.new("RGB", (8, 8)), "TIFF"), "RC862", "not one of PNG"),
     ("many pixels", huge_png(9000, 9000), "RC862", "9000 x 9000"),
     ("more pixels", huge_png(60_000, 60_000), "RC862", "64,000,000"),
     ("most pixels", huge_png(2**31 - 1, 2**31 - 1), "RC862", "64,000,000"),

@@ -89,7 +89,7 @@ def test_an_image_is_encoded_once_a_pass(tmp_path):
     assert len(batch["pixels_I"]) == 5
     expected = gradients(policy, batch)
     assert policy.encoder.encoded == 2
-    freeze(policy.model, ["vision", "projector"], policy.parts())
+    freeze(policy.model, ["vision", "projector"], policy.module_groups())
     with torch.inference_mode():
         scored(policy, batch)
     assert policy.encoder.encoded == 4
@@ -105,7 +105,7 @@ def test_a_projector_trains_behind_a_frozen_encoder(tmp_path, family):
     policy = build(tmp_path, family)
     batch, _ = conversations(policy)
     expected = gradients(policy, batch)
-    freeze(policy.model, ["vision"], policy.parts())
+    freeze(policy.model, ["vision"], policy.module_groups())
     own = {id(p) for p in policy.parts()["projector"]}
     names = {name for name, p in policy.model.named_parameters() if id(p) in own}
     for _ in range(2):
@@ -121,7 +121,7 @@ def test_nothing_seen_before_changes_a_bit(tmp_path, frozen):
     batch, _ = conversations(policy)
     for one in (policy, fresh):
         use(one, "trie")
-        freeze(one.model, frozen, one.parts())
+        freeze(one.model, frozen, one.module_groups())
     with torch.no_grad():
         for row in (2, 3, 0):
             scored(policy, batch.rows(torch.tensor([row])))
