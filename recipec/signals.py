@@ -73,7 +73,7 @@ _TABLE = (
     Signal("step_R", "column", "int64", "steps", "Step of a row in its episode; 0 if rows are trajectories."),
     Signal("state_R", "column", "object", "keys", "State key of the environment before the step."),
     Signal("error_R", "column", "bool", "flags", "The episode ended with an error that the policy did not cause."),
-    Signal("error_text_R", "column", "object", "text", "Why the row's episode failed; empty where it did not."),
+    Signal("error_text_R", "column", "object", "text", "Error message of a failed episode; empty if there is none."),
     Signal("failed_R", "column", "bool", "flags", "The row has no reward: excluded from all baselines, advantage 0."),
     Signal("tokens_RT", "column", "int64", "ids", "Token ids exactly as sampled, prompt first, right-padded."),
     Signal("attend_RT", "column", "bool", "flags", "Valid tokens; padding is false."),

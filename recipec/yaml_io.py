@@ -1,14 +1,14 @@
-r"""Recipes as text and as Python: the same frozen models, and no mistake of one that the other would not find.
+r"""Read recipes from YAML and write them as YAML: ``from_yaml(to_yaml(recipe)) == recipe``.
 
-``to_yaml`` and ``from_yaml`` undo each other.
-A recipe built in Python is compiled from its own text, which then goes by the name ``<python>``:
+A recipe built in Python is compiled from its own YAML text, which diagnostics call ``<python>``, so that it is checked
+like a file:
 
 >>> from recipec import Adamw, Budget, CausalLm, File, Recipe, Scratch, Stage
 >>> tiny = CausalLm(scratch=Scratch(hidden_size=64, layers=2, heads=2))
 >>> budget = Budget(steps=10, rows_per_step=8)
 >>> learn = Stage(kind="sft", from_="scratch", data=File(path="a.jsonl"), policy=tiny, optimizer=Adamw(), budget=budget)
 >>> recipe = Recipe(recipec=1, name="mine", stages={"learn": learn})
->>> print(recipe.to_yaml())
+>>> print(to_yaml(recipe))
 recipec: 1
 name: mine
 stages:
@@ -21,7 +21,7 @@ stages:
     optimizer: {type: adamw}
     budget: {steps: 10, rows_per_step: 8}
 <BLANKLINE>
->>> Recipe.from_yaml(recipe.to_yaml()) == recipe
+>>> from_yaml(to_yaml(recipe)) == recipe
 True
 """
 
@@ -31,48 +31,41 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recipec.diagnostics.model import PYTHON, RecipeError
+from recipec.language.resolve import resolve
 from recipec.language.scalars import read_scalar
-
-if TYPE_CHECKING:
-    from recipec.language.yaml_reader import Source
-    from recipec.spec.recipe import Recipe
+from recipec.language.yaml_reader import Source, read_source
+from recipec.reading.recipe import read_recipe
+from recipec.spec.recipe import Recipe
 
 _WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*")
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-"""Characters that the reader refuses when they stand in a file as themselves."""
+"""Characters that the reader rejects unless they are escaped."""
 _REFERENCE = re.compile(r"(\\*)\$\{")
 
 
 def load(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, with overrides as ``--set`` takes them.
+    """Load a recipe file; ``overrides`` are arguments of ``--set``, e.g. ``["seed=1"]``.
 
     Raises:
-        RecipeError: with every diagnostic of reading.
+        RecipeError: with all diagnostics.
     """
-    from recipec.language.yaml_reader import read_source  # noqa: PLC0415 - `import recipec` stays cheap
-
     return _read(read_source(path), overrides)
 
 
 def from_yaml(text: str, file: str = PYTHON) -> Recipe:
-    """Read a recipe from text; ``file`` is what diagnostics call it, and its folder is where paths start.
+    """Read a recipe from YAML text; ``file`` is its name in diagnostics, and paths are relative to its directory.
 
     Raises:
-        RecipeError: with every diagnostic of reading.
+        RecipeError: with all diagnostics.
     """
-    from recipec.language.yaml_reader import read_source  # noqa: PLC0415 - `import recipec` stays cheap
-
     return _read(read_source(file, text), ())
 
 
 def _read(source: Source, overrides: Sequence[str]) -> Recipe:
-    from recipec.language.resolve import resolve  # noqa: PLC0415
-    from recipec.reading.recipe import read_recipe  # noqa: PLC0415 - `import recipec` stays cheap
-
     data = resolve(source, overrides)
     reading = read_recipe(data)
     if reading.recipe is None:
@@ -81,9 +74,9 @@ def _read(source: Source, overrides: Sequence[str]) -> Recipe:
 
 
 def to_yaml(recipe: Recipe, *, minimal: bool = True) -> str:
-    """Write a recipe: what differs from its default, or with ``minimal=False`` every value that is set.
+    """Return a recipe as YAML: values that differ from their default, or all values with ``minimal=False``.
 
-    References have been put in place by then, so ``vars`` is left out.
+    Interpolations are resolved already, so ``vars`` is not written.
     """
     data = recipe.plain(minimal=minimal)
     data.pop("vars", None)
@@ -91,7 +84,7 @@ def to_yaml(recipe: Recipe, *, minimal: bool = True) -> str:
 
 
 def _block(data: Mapping[str, Any], depth: int) -> Iterator[str]:
-    """Write a mapping with one key a line; what is short and deep enough goes on its key's line."""
+    """Yield the lines of a mapping, one per key; short mappings below the second level are written on one line."""
     for key, value in data.items():
         line = f"{'  ' * depth}{_scalar(key)}: {_flow(value)}"
         nests = isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values())
@@ -111,7 +104,7 @@ def _flow(value: Any) -> str:
 
 
 def _scalar(value: object) -> str:
-    r"""Write one value so that the reader gives it back.
+    r"""Write a scalar so that reading it returns the same value.
 
     >>> [_scalar(v) for v in (1e-05, True, None, "no", "1e-5", "a b", "${x}")]
     ['1e-05', 'true', 'null', 'no', '"1e-5"', '"a b"', '"\\\\${x}"']

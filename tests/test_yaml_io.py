@@ -34,7 +34,7 @@ from recipec.spec.data import EnvironmentTasks
 from recipec.spec.environment import Webshop
 from recipec.spec.recipe import SLOTS
 from recipec.spec.reward import Environment
-from recipec.yaml_io import load
+from recipec.yaml_io import from_yaml, load, to_yaml
 
 TEXT = """\
 recipec: 1
@@ -93,7 +93,7 @@ def built() -> Recipe:
 
 def test_text_and_python_are_the_same_recipe():
     """What is left out has the same defaults in both, the loss of an sft stage among them."""
-    assert Recipe.from_yaml(TEXT) == built()
+    assert from_yaml(TEXT) == built()
     assert built().stages["learn"].loss == Nll()
 
 
@@ -106,16 +106,16 @@ def test_text_and_python_compile_to_the_same_bytes(tmp_path):
     expected = to_json(from_file.graph)
     assert to_json(compile_graph(built())) == expected
     assert to_json(compile_model(built()).graph) == expected
-    assert to_json(compile_graph(Recipe.from_yaml(built().to_yaml(minimal=False)))) == expected
+    assert to_json(compile_graph(from_yaml(to_yaml(built(), minimal=False)))) == expected
 
 
 def test_minimal_text_says_what_differs_and_every_type():
     """A component at its defaults is its type; full text has every parameter that is set, and nothing absent."""
-    text = built().to_yaml()
+    text = to_yaml(built())
     assert "optimizer: {type: adamw, learning_rate: 0.001}" in text
     assert "    optimizer: {type: adamw}\n" in text
     assert "weight_decay" not in text
-    full = built().to_yaml(minimal=False)
+    full = to_yaml(built(), minimal=False)
     assert "weight_decay: 0.0" in full
     assert "null" not in full
     assert "from_" not in full
@@ -130,7 +130,7 @@ def test_a_file_is_loaded_with_overrides(tmp_path):
 def test_a_bad_text_is_refused_with_its_diagnostics():
     """`from_yaml` raises what reading found, with codes and places."""
     with pytest.raises(RecipeError) as refused:
-        Recipe.from_yaml(TEXT.replace("beta", "betta"))
+        from_yaml(TEXT.replace("beta", "betta"))
     assert [(d.code, d.spans[0].file) for d in refused.value.diagnostics] == [("RC130", "<python>")]
 
 
@@ -208,7 +208,7 @@ def test_an_evaluation_has_an_environment_in_both():
     own = Evaluation(data=EnvironmentTasks(split="test"), environment=Webshop(max_turns=3))
     shared = Evaluation(data=EnvironmentTasks(split="test"))
     recipe = Recipe(recipec=1, name="shop", stages={"play": stage}, evaluate={"own": own, "shared": shared})
-    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    assert from_yaml(to_yaml(recipe)) == recipe
     found = lower(recipe).evaluate
     assert [found[name]["environment"]["max_turns"] for name in ("own", "shared")] == [3, 15]
     assert list(found["shared"]["reward"]) == ["won"]

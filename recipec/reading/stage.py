@@ -255,12 +255,12 @@ def check_name(
 
 
 def _allow(findings: Findings, data: Any, path: Path, owner: str) -> dict[str, str]:
-    """Read code to reason, an empty one where it is no text; the check RC146 says what cannot be allowed."""
+    """Read the reasons by code, empty if a reason is blank or not a string; RC146 reports what cannot be allowed."""
     if data is None:
         return {}
     findings.consume(data, path, owner)
     allowed = findings.mapping(data, path, "`allow`") or {}
-    return {code: reason.strip() if isinstance(reason, str) else "" for code, reason in allowed.items()}
+    return {code: why if isinstance(why, str) and why.strip() else "" for code, why in allowed.items()}
 
 
 def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner: str) -> Budget | None:

@@ -13,9 +13,9 @@ class Advantage(Component):
 
     slot: ClassVar[str] = "advantage"
     over_tokens: ClassVar[str] = ""
-    """Implementation that compares tokens instead of rows under `combine: per_token`; empty where there is none."""
+    """Implementation with statistics over tokens, for `combine: per_token`; empty if there is none."""
     token_params: ClassVar[tuple[str, ...]] = ()
-    """The parameters that ``over_tokens`` takes."""
+    """Parameters of ``over_tokens``."""
 
     value: SignalRef = param(
         "reward_R", "Signal to compare: `reward_R`, `score_R` (episode total) or `return_R` (discounted return)."
@@ -24,7 +24,7 @@ class Advantage(Component):
 
     @property
     def compares(self) -> str | None:
-        """The signal of the groups in which rows are compared; ``None`` where each row is credited alone.
+        """The signal of the groups in which rows are compared; ``None`` if rows are not compared.
 
         >>> GroupRelative(group="by_tree_R").compares, Signed().compares
         ('by_tree_R', None)
@@ -34,16 +34,16 @@ class Advantage(Component):
 
     @property
     def alone(self) -> Literal["value", "zero"] | None:
-        """What a row that is alone in its group is credited with; ``None`` where that is not known."""
+        """Advantage of a row that is alone in its group: its value or zero; ``None`` if that is not known."""
         return None
 
     @property
     def always_zero(self) -> bool:
-        """Whether every row is credited with 0, whatever its value."""
+        """Whether every row has advantage 0, regardless of its value."""
         return self.weight == 0
 
     def largest_credit(self, size: int) -> float | None:  # noqa: ARG002 - a level that is bounded reads it
-        """Return the largest credit that a row can have in a group of ``size`` rows; ``None`` where nothing bounds it.
+        """Return the largest absolute advantage in a group of ``size`` rows; ``None`` if it is unbounded.
 
         >>> GroupRelative(weight=2).largest_credit(4)
         3.0
@@ -92,7 +92,7 @@ class GroupRelative(Advantage):
 
     @property
     def alone(self) -> Literal["value", "zero"]:
-        """The value itself, or nothing."""
+        """The value itself, or zero."""
         return "value" if self.singleton == "raw" else "zero"
 
     def largest_credit(self, size: int) -> float | None:
@@ -125,7 +125,7 @@ class Rloo(Advantage):
 
     @property
     def alone(self) -> Literal["value", "zero"]:
-        """The value itself, or nothing."""
+        """The value itself, or zero."""
         return "value" if self.singleton == "raw" else "zero"
 
 
@@ -156,7 +156,7 @@ class Signed(Advantage):
 
     @property
     def always_zero(self) -> bool:
-        """Whether right and wrong rows are both credited with 0."""
+        """Whether correct and incorrect rows both have advantage 0."""
         return self.weight == 0 or self.positive == self.negative == 0
 
 
@@ -183,5 +183,5 @@ class BatchStandardised(Advantage):
 
     @property
     def alone(self) -> Literal["value", "zero"]:
-        """Nothing: it is its group's mean."""
+        """Zero: the row is the mean of its group."""
         return "zero"

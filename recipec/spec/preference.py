@@ -39,9 +39,7 @@ class BestVsWorst(Preference):
 class Facts(Preference):
     """Scores of claims under the knowledge graph, and filters of pairs."""
 
-    topic: str | None = param(
-        None, "Column with the topic of the question; if omitted, entities are searched in the text of the question."
-    )
+    topic: str | None = param(None, "Column with the topic; if omitted, the question's text is searched for entities.")
     supported: float = param(1.0, "Score of a claim that the knowledge graph supports.", unit="points")
     contradicted: float = param(-1.0, "Score of a claim that the knowledge graph contradicts.", unit="points")
     unknown: float = param(0.0, "Score of a claim that it neither supports nor contradicts.", unit="points")

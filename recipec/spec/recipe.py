@@ -226,23 +226,6 @@ class Recipe(Section):
     evaluate: dict[str, Evaluation] = param(dict, "Evaluations by name.")
     machine: Machine = param(Machine, "Hardware, engines and services.")
 
-    def to_yaml(self, *, minimal: bool = True) -> str:
-        """Write the recipe as YAML: what differs from its default, or all that is set with ``minimal=False``."""
-        from recipec import yaml_io  # noqa: PLC0415 - text lies above the models
-
-        return yaml_io.to_yaml(self, minimal=minimal)
-
-    @classmethod
-    def from_yaml(cls, text: str) -> Recipe:
-        """Read a recipe from YAML.
-
-        Raises:
-            RecipeError: with every diagnostic of reading.
-        """
-        from recipec import yaml_io  # noqa: PLC0415 - text lies above the models
-
-        return yaml_io.from_yaml(text)
-
 
 def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package", "scratch"]:
     """Return what kind of weights a ``from`` names, judged by its syntax.

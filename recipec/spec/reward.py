@@ -15,7 +15,7 @@ TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
 
 
 class Answer(NamedTuple):
-    """Where the answer stands in a completion, and what may be answered.
+    """Position of the answer in a completion, and the allowed answers.
 
     Example: ``Answer("answer", ("cat", "dog"), "label")``.
     """
@@ -25,24 +25,24 @@ class Answer(NamedTuple):
     labels: tuple[str, ...] = ()
     """Empty: any text."""
     column: str = ""
-    """Column of the data with the right answer; empty where the level reads none."""
+    """Column of the data with the correct answer; empty if the reward reads none."""
 
 
 class Reward(Component):
-    """Base class of reward levels."""
+    """Base class of rewards."""
 
     slot: ClassVar[str] = "reward"
     outcomes: ClassVar[tuple[str, str] | None] = None
-    """Parameters with the only two values that the level gives, that of a good row first."""
+    """Parameters with the only two values of the reward, that of a good row first."""
     judges: ClassVar[bool] = False
-    """Whether right answers get the first of ``outcomes`` and wrong ones the second."""
+    """Whether correct answers get the first of ``outcomes`` and wrong ones the second."""
     asks_tasks: ClassVar[bool] = False
-    """Whether the level asks each task for its own verifier."""
+    """Whether the reward uses the verifier of each task."""
 
     weight: float = param(1.0, "Weight of this reward in the total.")
 
     def bounds(self) -> tuple[float, float] | None:
-        """Return the least and the most that the level gives, before its weight; ``None`` where nothing bounds it.
+        """Return the lowest and highest value of the reward, before its weight; ``None`` if it is unbounded.
 
         >>> ExactMatch(correct=7, wrong=-1).bounds(), Verifier().bounds()
         ((-1.0, 7.0), None)
@@ -51,7 +51,7 @@ class Reward(Component):
         return (min(values), max(values)) if values is not None else None
 
     def answer_in(self) -> Answer | None:
-        """Return how the level finds the answer in a completion; ``None`` where it reads the whole, or no text."""
+        """Return how the answer is found in a completion; ``None`` if the whole completion or no text is read."""
         return None
 
     def outcome_values(self) -> tuple[float, float] | None:
@@ -79,7 +79,7 @@ class Verifier(Reward):
     tag: str | None = param(None, "Score only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
 
     def answer_in(self) -> Answer | None:
-        """Return the tag, where there is one."""
+        """Return the tag, if there is one."""
         return Answer(self.tag) if self.tag else None
 
 
@@ -113,7 +113,7 @@ class ExactMatch(Reward):
     wrong: float = param(0.0, "Reward of a wrong or missing answer.", unit="reward units")
 
     def answer_in(self) -> Answer:
-        """Return tag, labels and column: what an F1 over labels needs."""
+        """Return tag, labels and column, which an F1 over labels needs."""
         return Answer(self.tag, self.labels, self.answer)
 
 
@@ -171,21 +171,15 @@ class Sections(Reward):
     type: Literal["sections"] = "sections"
     reasoning: str = param("thinking", "Tag of the reasoning.", pattern=TAG)
     answer: str = param("answer", "Tag of the answer.", pattern=TAG)
-    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param(
-        (), "Names of the sections that the reasoning must contain."
-    )
+    sections: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param((), "Sections that the reasoning must have.")
     filled: bool = param(False, "Count a section only if there is a letter between its name and the next name.")
     well_formed: float = param(0.5, "Reward w of a valid format.", unit="reward units")
-    nothing_between: float = param(
-        0.2, "Reward b if there is only whitespace between the two tags.", unit="reward units"
-    )
-    complete: float = param(
-        0.3, "Reward s if all sections are present; proportionally less for some.", unit="reward units"
-    )
+    nothing_between: float = param(0.2, "Reward b if only whitespace is between the two tags.", unit="reward units")
+    complete: float = param(0.3, "Reward s if all sections are present; a share of it for some.", unit="reward units")
     malformed: float = param(-0.5, "Reward of an invalid format.", unit="reward units")
 
     def bounds(self) -> tuple[float, float]:
-        """Return the least and the most: a malformed answer, or a well-formed one with what is added to it.
+        """Return the lowest and highest value: a malformed answer, or a well-formed one with all bonuses.
 
         >>> Sections().bounds()
         (-0.5, 1.0)
@@ -241,9 +235,7 @@ class MathVerify(Reward):
     answer: str = param("answer", "Column with the correct answer, as LaTeX or a plain expression.")
     correct: float = param(1.0, "Reward of a correct answer.", unit="reward units")
     wrong: float = param(0.0, "Reward of a wrong answer.", unit="reward units")
-    timeout: float = param(
-        5.0, "Maximum time for one answer; beyond it the reward of the row fails.", unit="seconds", gt=0
-    )
+    timeout: float = param(5.0, "Maximum time for one answer; beyond it, the row has no reward.", unit="seconds", gt=0)
 
 
 @component(
@@ -359,9 +351,7 @@ class Environment(Reward):
 
     type: Literal["environment"] = "environment"
     gamma: float = param(1.0, "Discount factor of later rewards.", ge=0, le=1)
-    invalid_action_penalty: float = param(
-        0.0, "Penalty of a row with an action that the environment did not understand.", unit="reward units", ge=0
-    )
+    invalid_action_penalty: float = param(0.0, "Penalty of a row with an invalid action.", unit="reward units", ge=0)
 
 
 @component(
@@ -393,13 +383,11 @@ class KgConsistency(Reward):
     silent: float = param(0.0, "Reward of an answer without claims.", unit="reward units")
     average: Literal["sum", "mean"] = param("mean", "Sum or mean over the claims of an answer.")
     cap: float | None = param(None, "Bound of the absolute reward.", unit="reward units", gt=0)
-    topic: str | None = param(
-        None, "Column with the topic of the question; if omitted, entities are searched in the text of the question."
-    )
+    topic: str | None = param(None, "Column with the topic; if omitted, the question's text is searched for entities.")
     top_k: int = param(1, "Number of entities that the question is assumed to be about.", unit="entities", ge=1)
 
     def bounds(self) -> tuple[float, float] | None:
-        """Return the least and the most of a claim, or of an answer without one; a sum is bounded by `cap` alone."""
+        """Return the bounds of a claim and of an answer without claims; a sum is bounded by `cap` only."""
         values = [self.supported, self.contradicted, self.unknown]
         if self.cap is not None:
             values = [-self.cap, self.cap] if self.average == "sum" else [self._capped(value) for value in values]

@@ -14,6 +14,7 @@ from recipec.graph import BOOKKEEPING, Graph, Loop, Node, StageGraph, to_json
 from recipec.lowering.lower import in_order, lower
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import SLOT, Budget, Evaluation, Recipe, Stage
+from recipec.yaml_io import from_yaml, to_yaml
 
 
 def stage(built: Stage, name: str = "a") -> StageGraph:
@@ -394,6 +395,6 @@ def test_combined_levels() -> None:
     assert node(tokens, "sum.advantage_RT").outputs == ("advantage_RT",)
     assert not [n for n in once(tokens) if n.startswith("broadcast")]
     built = recipe(a=rl(advantage=levels, combine="sequential"))
-    again = Recipe.from_yaml(built.to_yaml())
+    again = from_yaml(to_yaml(built))
     assert again == built
     assert list(again.stages["a"].advantage) == ["b", "a"]

@@ -13,6 +13,7 @@ from recipec.reading.foreign_names import VALUES, foreign, fragment, names
 from recipec.reading.recipe import Reading, read_recipe
 from recipec.spec.loss import Clipped, Nll
 from recipec.spec.recipe import SLOTS, Evaluation, Recipe, Stage
+from recipec.yaml_io import from_yaml
 
 GOOD = """\
 recipec: 1
@@ -70,7 +71,7 @@ def test_a_good_recipe_is_read_whole():
     assert reading.diagnostics == ()
     assert reading.recipe is not None
     assert reading.recipe.stages["explore"].loss == Clipped(epsilon=0.2, kl="k3")
-    assert reading.recipe == Recipe.from_yaml(GOOD)
+    assert reading.recipe == from_yaml(GOOD)
 
 
 MISTAKES = {

@@ -13,6 +13,7 @@ from recipec.run.executor import done, run_digest
 from recipec.run.options import Options
 from recipec.run.run_plan import plan_run
 from recipec.spec.recipe import Budget, Recipe
+from recipec.yaml_io import to_yaml
 
 
 def small() -> Recipe:
@@ -24,7 +25,7 @@ def small() -> Recipe:
 def written(folder: Path, built: Recipe) -> Compiled:
     """Compile a recipe that lies in a folder beside its data."""
     (folder / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 5)
-    (folder / "r.yaml").write_text(built.to_yaml())
+    (folder / "r.yaml").write_text(to_yaml(built))
     return compile_recipe(folder / "r.yaml")
 
 
@@ -59,7 +60,7 @@ def test_finished(tmp_path: Path) -> None:
 def test_changed_key(tmp_path: Path) -> None:
     """A changed parameter is named with its line."""
     finish(written(tmp_path, small()), tmp_path, tmp_path / "out")
-    changed = small().to_yaml().replace("max_completion_length: 16", "max_completion_length: 17")
+    changed = to_yaml(small()).replace("max_completion_length: 16", "max_completion_length: 17")
     (tmp_path / "r.yaml").write_text(changed)
     line = next(i for i, text in enumerate(changed.splitlines(), 1) if "17" in text)
     made = plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")
@@ -71,7 +72,7 @@ def test_changed_key(tmp_path: Path) -> None:
 def test_changed_file(tmp_path: Path) -> None:
     """A changed data file is named, and what builds on its stage runs, too; a comment changes nothing."""
     finish(written(tmp_path, small()), tmp_path, tmp_path / "out")
-    (tmp_path / "r.yaml").write_text(small().to_yaml() + "# a comment\n")
+    (tmp_path / "r.yaml").write_text(to_yaml(small()) + "# a comment\n")
     assert not plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out").changes
     (tmp_path / "a.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
     made = plan_run(compile_recipe(tmp_path / "r.yaml"), tmp_path / "out")

@@ -52,7 +52,7 @@ def main(path: Path) -> Graph:
     """Load, change, compile."""
     loaded = assert_type(recipec.load(path, ["seed=1"]), Recipe)
     assert_type(loaded.stages["explore"].budget.steps, int | None)
-    assert_type(Recipe.from_yaml(recipec.to_yaml(recipe)).to_yaml(minimal=False), str)
+    assert_type(recipec.to_yaml(recipec.from_yaml(recipec.to_yaml(recipe)), minimal=False), str)
     try:
         compiled = assert_type(compile_recipe(path), Compiled)
     except RecipeError as refused:
