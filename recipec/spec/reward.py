@@ -222,7 +222,10 @@ class Length(Reward):
     lowered=("weight",),
 )
 class MathVerify(Reward):
-    """Compare mathematical answers with Math-Verify, in processes with a time limit.
+    r"""Compare mathematical answers with Math-Verify, in processes with a time limit.
+
+    The right answer is read as a whole, so that a number inside it earns nothing. Of the completion, the last
+    ``\boxed{}`` counts, or else the expression that Math-Verify finds. A unit may be left out, but must not differ.
 
     References:
         Hugging Face, `Math-Verify <https://github.com/huggingface/Math-Verify>`_.

@@ -176,3 +176,17 @@ def beyond_positions(tokens: int, positions: int) -> Finding:
     positions.
     """
     return Finding(f"a row has {tokens} tokens, but the model has {positions} positions")
+
+
+@diagnostic("RC737", "merge-changes-model")
+def merge_differs(folder: str, difference: float) -> Finding:
+    """The model with an adapter merged into its weights has other logits than the model with the adapter.
+
+    What it checks: the logits of a few tokens before and after each merge, to 1e-5 of their size or their rounding.
+    Why it matters: the stage, or its reference, would start from a model that was never trained.
+    Example: an adapter on layers that share weights in a way that `adapter: merge` does not know.
+    How to fix: use `adapter: continue`, or train an adapter on other layers.
+    """
+    return Finding(
+        f"after merging the adapter in {folder}, logits differ by {difference:.2g} from those with the adapter"
+    )

@@ -36,13 +36,13 @@ def no_answer_column(prompt: int, column: str, have: Iterable[str], param: str =
 
 @diagnostic("RC742", "bad-answer")
 def bad_answer(prompt: int, column: str, value: Any, problem: str = "", labels: Iterable[str] = ()) -> Finding:
-    """The right answer of a task is empty, has the wrong type, is not mathematics, or is not one of the labels.
+    r"""The right answer of a task is empty, has the wrong type, is not mathematics, or is not one of the labels.
 
-    What it checks: the answer is text, a number or a list of them; Math-Verify finds an expression in it (for
-    `math_verify`); it is exactly one of `labels` (for `exact_match` with labels).
-    Why it matters: no answer of the policy could be right.
-    Example: `"answer": null`; `"answer": "see appendix"` with `math_verify`; a row with `acne` for `labels: [melanoma,
-    rosacea]`.
+    What it checks: the answer is text, a number or a list of them; for `math_verify`, all of its text is one
+    expression, or the part in `\boxed{}` or after `####` is; for `exact_match` with labels, it is one of `labels`.
+    Why it matters: no answer of the policy could be right, and a number found inside the text is not the answer.
+    Example: `"answer": null`; `"answer": "see appendix 5"` with `math_verify`; a row with `acne` for `labels:
+    [melanoma, rosacea]`.
     How to fix: correct the answer, or choose a reward and labels that fit the data.
     """
     known = list(labels)

@@ -97,7 +97,7 @@ class CausalLm(Policy):
         if (parent is None) != (self.origin.adapter is None):
             raise RecipeError(errors.adapter_undecided(self._named(), found=parent is not None))
         if parent is not None and self.origin.adapter == "merge":
-            model = lora.load(model, parent, None).merge_and_unload().to(dtype)
+            model = lora.merge(model, parent).to(dtype)
         model = self._quantized(model)
         if parent is not None and self.origin.adapter == "continue":
             self.adapted = lora.load(model, parent, self.spec.lora)
@@ -105,6 +105,9 @@ class CausalLm(Policy):
             seed = int(rng_for(self.context.seed, self.context.stage, "lora").integers(1 << 63))
             self.adapted = lora.add(model, self._targeted(model, self.spec.lora), seed)
             self.fresh_adapter = True
+        for name, parameter in model.named_parameters():  # whatever a library froze on the way
+            trained = parameter.is_floating_point() if self.adapted is None else lora.is_adapter(name)
+            parameter.requires_grad_(trained)
         # layers are replaced in place: the model itself goes on working, with its own names
         return model
 

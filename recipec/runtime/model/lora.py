@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from recipec.diagnostics.errors import model as errors
@@ -18,6 +21,8 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.weights import read_json
 from recipec.spec.policy import Lora
 
+SAME = 1e-5
+"""Largest difference of logits before and after a merge, for logits of size 1."""
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _TAKEN = ("r", "lora_alpha", "lora_dropout", "target_modules", "fan_in_fan_out", "use_rslora")
 # what they say is the default, or about the file and not about the adapter
@@ -67,6 +72,48 @@ def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
     return adapted
 
 
+@torch.no_grad()
+def merge(model: Any, folder: Path) -> Any:
+    """Add the adapter of ``folder`` to the weights of ``model``, which is returned without it.
+
+    A weight that several layers share gets a copy for each layer under the adapter: merged into the shared one, the
+    adapter would change all of them.
+
+    Raises:
+        RecipeError: RC737, the logits are others than with the adapter; and what ``load`` raises.
+    """
+    adapted = load(model, folder, None)
+    adapted.eval()
+    tokens = torch.arange(min(16, model.config.get_text_config().vocab_size))[None]
+    before = _logits(model, tokens)
+    # deep models amplify rounding: a shorter row shows by how much
+    rounding = (_logits(model, tokens[:, :5]) - before[:, :5]).abs().max().item()
+    _untie(model)
+    merged = adapted.merge_and_unload()
+    difference = (_logits(merged, tokens) - before).abs().max().item()
+    if not difference <= max(SAME * before.abs().max().item(), SAME, 10 * rounding):
+        raise RecipeError(errors.merge_differs(str(folder), difference))
+    return merged
+
+
+def _logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = model(input_ids=tokens, use_cache=False).logits
+    return found.double()
+
+
+def _untie(model: Any) -> None:
+    """Give each layer under an adapter its own weight where others have the same one."""
+    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    for layer in model.modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        own = layer.get_base_layer()
+        if owners[id(own.weight)] > 1:
+            own.weight = nn.Parameter(own.weight.clone(), requires_grad=own.weight.requires_grad)
+            for config in (model.config, model.config.get_text_config()):
+                config.tie_word_embeddings = False
+
+
 def _described(folder: Path) -> LoraConfig:
     """Read the configuration of an adapter: the keys of plain LoRA are taken, any other one that says something not."""
     described = read_json(folder / CONFIG)
@@ -111,8 +158,13 @@ def save(adapted: PeftModel, folder: Path, base: str) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter."""
+    return ".lora_" in name
+
+
 def base_state(model: Any) -> dict[str, torch.Tensor]:
     """Return the weights under the adapter, by the names they have without it."""
     return {
-        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
+        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if not is_adapter(name)
     }

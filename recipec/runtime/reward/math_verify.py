@@ -92,7 +92,7 @@ class MathVerify(Part):
             return math.nan
         if all(answer is None for answer in answers):
             value = task.columns[self.spec.answer]
-            raise RecipeError(errors.bad_answer(task.id, self.spec.answer, value, "which is not mathematics"))
+            raise RecipeError(errors.bad_answer(task.id, self.spec.answer, value, "which is not mathematics in full"))
         return self.spec.wrong
 
     def close(self) -> None:

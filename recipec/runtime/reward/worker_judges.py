@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
-
-# Between dollar signs a sentence would be read as a product of its letters.
-_WORDS = re.compile(r"(?<![\\\w])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
 
 
 def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
@@ -63,38 +59,32 @@ def _plain(value: Any) -> Any:
 def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every handler takes one
     """Compare two mathematical texts: a request is ``[gold, answer]``.
 
-    Its answer is a bool, or None for a gold that cannot be read.
+    Its answer is a bool, or None for a gold that is no mathematics as a whole.
 
     Math-Verify's own alarms are off: they only work in a main thread and fail silently elsewhere.
     """
-    from math_verify import parse, verify  # noqa: PLC0415 - sympy takes a second, and only in the child
+    from recipec.runtime.reward import math_text  # noqa: PLC0415 - sympy takes a second, and only in the child
 
     warnings.simplefilter("ignore")
-    read: dict[str, Any] = {}
+    golds: dict[str, math_text.Reading | None] = {}
 
-    def expression(text: str) -> Any:
+    def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return parse(text, parsing_timeout=None, raise_on_error=True)
+            return function(*arguments)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - text that no parser reads is not mathematics, whatever the parser raises
-            return []
-
-    def gold(text: str) -> Any:
-        if text not in read:
-            read[text] = expression(text) or ([] if _WORDS.search(text) else expression(f"${text}$"))
-        return read[text]
+            return None
 
     def answer(request: Any) -> Any:
         right, text = request
-        if not gold(right):
+        if right not in golds:
+            golds[right] = attempt(math_text.read, right)
+        gold = golds[right]
+        if gold is None:
             return None
-        try:
-            return bool(verify(gold(right), expression(text), timeout_seconds=None, raise_on_error=True))
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001 - what sympy cannot compare is not the same
-            return False
+        found = attempt(math_text.read_answer, text)
+        return found is not None and bool(attempt(math_text.equal, gold, found))
 
     answer(["1", "$1$"])  # the grammar is built on first use, which must not count against the first answer
     return answer

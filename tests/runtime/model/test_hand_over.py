@@ -1,0 +1,130 @@
+"""From stage to stage: what a policy computes stays the same, and what is trained is what the recipe says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraModel
+from support.images import build
+from support.policies import dense_policy
+from transformers import AutoModelForCausalLM
+
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.context import StageContext
+from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.objective.reference import Frozen
+from recipec.spec import policy as specs
+from recipec.spec import reference
+
+SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 64}
+TOKENS = torch.arange(12)[None] * 7 % 90 + 4
+
+
+def policy(root: Path, origin: Origin, *, tied: bool = True, family: str = "llama", **params) -> CausalLm:
+    """Build or load a policy of text, or one of images."""
+    if family == "qwen2_vl":
+        return build(root, origin=None if origin.kind == "scratch" else origin, **params)
+    context = StageContext(root=root, cache=root / "cache", seed=0, stage="s", temperature=1.0)
+    scratch = specs.Scratch(architecture=family, tie_embeddings=tied, **SIZES) if origin.kind == "scratch" else None
+    return dense_policy(specs.CausalLm(scratch=scratch, **params), context, origin)
+
+
+def logits(made: CausalLm) -> torch.Tensor:
+    """Compute the logits of a few tokens."""
+    with torch.no_grad():
+        return made.model(input_ids=TOKENS, use_cache=False).logits.float()
+
+
+def adapted(root: Path, targets: str | tuple[str, ...], **params) -> CausalLm:
+    """Save a policy with an adapter that makes a difference as `./parent`."""
+    parent = policy(root, Origin("scratch"), lora=specs.Lora(r=2, targets=targets), **params)
+    before = logits(parent)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in parent.trained().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    assert (logits(parent) - before).abs().max() > 1e-2
+    parent.save(root / "parent")
+    return parent
+
+
+EMBEDDINGS = [("lm_head",), ("embed_tokens",), ("embed_tokens", "lm_head"), ("q_proj", "lm_head"), "all_linear"]
+
+
+@pytest.mark.parametrize("targets", EMBEDDINGS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapter_on_shared_weights_is_merged_into_its_own_layer_alone(tmp_path, tied, targets):
+    """With one matrix for input and output, the one without the adapter stays as it was; also once it is saved."""
+    expected = logits(adapted(tmp_path, targets, tied=tied))
+    merged = policy(tmp_path, Origin("directory", "./parent", adapter="merge"))
+    assert torch.allclose(logits(merged), expected, atol=1e-5)
+    merged.save(tmp_path / "merged")
+    again = policy(tmp_path, Origin("directory", "./merged"))
+    assert torch.equal(logits(again), logits(merged))
+    library = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert torch.allclose(library(TOKENS).logits, expected, atol=1e-5)
+    assert library.config.tie_word_embeddings == (tied and targets == "all_linear")
+    continued = policy(tmp_path, Origin("directory", "./parent", adapter="continue"))
+    assert torch.equal(logits(continued), expected)
+
+
+def test_a_reference_that_merges_an_adapter_computes_what_the_adapter_does(tmp_path):
+    """Another model as a reference takes the same way: tied weights with an adapter on the head."""
+    parent = adapted(tmp_path, ("lm_head",))
+    made = policy(tmp_path, Origin("scratch"))
+    frozen = Frozen(reference.Frozen(**{"from": "./parent"}), made.context, policy=made)
+    assert torch.allclose(logits(frozen.scorer), logits(parent), atol=1e-5)
+
+
+@pytest.mark.parametrize("broken", [1e-3, float("nan")])
+def test_a_merge_that_changes_the_model_stops_the_run(tmp_path, monkeypatch, broken):
+    """Whatever goes wrong in it, logits before and after are compared: RC737."""
+    adapted(tmp_path, "all_linear")
+    merge = LoraModel.merge_and_unload
+
+    def spoilt(self: object) -> object:
+        made = merge(self)
+        made.lm_head.weight += broken
+        return made
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", spoilt)
+    with pytest.raises(RecipeError) as refused:
+        policy(tmp_path, Origin("directory", "./parent", adapter="merge"))
+    assert refused.value.diagnostics[0].code == "RC737"
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory) -> Path:
+    """Save a policy of each family, without an adapter and with one."""
+    root = tmp_path_factory.mktemp("parents")
+    for family in FAMILIES:
+        for name, adapter in (("full", None), ("adapter", specs.Lora(r=2))):
+            policy(root, Origin("scratch"), family=family, lora=adapter).save(root / f"{name}-{family}")
+    return root
+
+
+FAMILIES = ["llama", "qwen2", "gpt2", "qwen2_vl"]
+HAND_OVERS = [
+    ("full", None, False, "all"),
+    ("full", None, True, "adapter"),
+    ("adapter", "continue", False, "adapter"),
+    ("adapter", "continue", True, "adapter"),
+    ("adapter", "merge", False, "all"),
+    ("adapter", "merge", True, "adapter"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("parent", "how", "described", "trained"), HAND_OVERS)
+def test_the_parameters_that_the_recipe_says_are_trained(parents, family, dtype, parent, how, described, trained):
+    """All of them without an adapter, those of the adapter with one; each gets a gradient, and no other does."""
+    origin = Origin("directory", f"./{parent}-{family}", adapter=how)
+    made = policy(parents, origin, family=family, dtype=dtype, lora=specs.Lora(r=2) if described else None)
+    names = {name for name, _ in made.model.named_parameters()}
+    adapter = {name for name in names if "lora_" in name}
+    assert bool(adapter) == (trained == "adapter")
+    assert set(made.trained()) == (adapter or names)
+    made.model(input_ids=TOKENS, use_cache=False).logits.float().square().sum().backward()
+    reached = {name for name, parameter in made.model.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name in made.trained() if "visual" not in name}
