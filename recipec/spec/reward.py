@@ -15,10 +15,7 @@ TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
 
 
 class Answer(NamedTuple):
-    """Position of the answer in a completion, and the allowed answers.
-
-    Example: ``Answer("answer", ("cat", "dog"), "label")``.
-    """
+    """Position of the answer in a completion and the allowed ones: ``Answer("answer", ("cat", "dog"), "label")``."""
 
     tag: str | None
     """The last `<TAG>…</TAG>`; the whole completion if absent."""
@@ -224,8 +221,8 @@ class Length(Reward):
 class MathVerify(Reward):
     r"""Compare mathematical answers with Math-Verify, in processes with a time limit.
 
-    The right answer is read as a whole, so that a number inside it earns nothing. Of the completion, the last
-    ``\boxed{}`` counts, or else the expression that Math-Verify finds. A unit may be left out, but must not differ.
+    The right answer is read as a whole. Of the completion, the last ``\boxed{}`` counts, or else the expression that
+    Math-Verify finds. A unit may be left out, but must not differ.
 
     References:
         Hugging Face, `Math-Verify <https://github.com/huggingface/Math-Verify>`_.
