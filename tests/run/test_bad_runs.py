@@ -227,3 +227,18 @@ def test_a_run_that_ended_is_not_run_again(folder):
     assert ended.code == 0
     assert "finished before, skipped" in ended.err
     assert ended.out == ""
+
+
+def test_a_run_of_another_version(folder):
+    """A run directory that an earlier version wrote is not continued: RC774 says what to do, and `--replace` does it."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    path = folder.path / "runs/small/graph.json"
+    older = json.loads(path.read_text())
+    path.write_text(json.dumps({**older, "format": 1}))
+
+    ended = folder.call("run", "r.yaml")
+
+    assert (ended.code, ended.first) == (1, "RC774")
+    assert "--replace" in ended.err
+    assert folder.call("run", "r.yaml", "--replace").code == 0
+    assert json.loads(path.read_text())["format"] == older["format"] == 2
