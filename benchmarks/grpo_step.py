@@ -1,8 +1,8 @@
-"""Time a GRPO step on a tiny random Llama, ours against TRL's GRPOTrainer, generation and update apart.
+"""Time a GRPO step of a tiny random Llama: recipec against TRL's GRPOTrainer, generation and update separately.
 
-Both sides load the same weights and tokenizer, see the same prompts, and do the same work: a group of 8 completions
+Both sides load the same weights and tokenizer, get the same prompts, and do the same work: a group of 8 completions
 of one prompt, 64 new tokens, float32 on the CPU, one AdamW update, no reference model.
-They run in processes of their own, in turns; the figures are medians over the steps of every turn.
+Each side runs in its own process, in turns; the figures are medians over the steps of all turns.
 
     python benchmarks/grpo_step.py --trl-python ENV/bin/python
 
@@ -44,12 +44,12 @@ def prompts(count):
 
 
 def score(text):
-    """Share of sevens: something that differs between completions."""
+    """Reward: the share of sevens, which differs between completions."""
     return text.count("7") / (1 + len(text))
 
 
 def now():
-    """Seconds by the clock, and of the CPU, which other processes disturb less."""
+    """Return wall seconds and CPU seconds; other processes disturb the latter less."""
     return time.perf_counter(), time.process_time()
 
 
@@ -72,7 +72,7 @@ def write_model(folder):
 
 
 def run_trl(folder, steps):
-    """Run the peer; generation is what ``_generate`` takes, encoding and decoding included."""
+    """Run TRL; generation is the time of ``_generate``, with encoding and decoding."""
     import torch
     import trl
     from datasets import Dataset
@@ -132,7 +132,7 @@ def run_trl(folder, steps):
 
 
 def run_ours(folder, steps):
-    """Run the components of the step as the compiler arranges them: no old pass, no reference pass."""
+    """Run the components of the step in the order of the graph: no old-policy pass, no reference pass."""
     import torch
 
     from recipec.runtime.attention.dense import DenseAttention
@@ -152,8 +152,8 @@ def run_ours(folder, steps):
     model = CausalLm(policy.CausalLm(), context, Origin("directory", str(folder)))
     model.use(DenseAttention(attention.Dense(), context))
     engine = HfEngine(machine.Hf(), context, policy=model)
-    spec = sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS)
-    chain = ChainSampler(spec, context, policy=model, rollout_engine=engine)
+    sampling = sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS)
+    chain = ChainSampler(sampling, context, policy=model, rollout_engine=engine)
     update = AdamW(optimizer.Adamw(learning_rate=LEARNING_RATE), context, policy=model)
     update.bind(steps + WARM)
     grouped, clipped = credit.GroupRelative().params(), objective.Clipped().params()
@@ -174,6 +174,7 @@ def run_ours(folder, steps):
         made = loss.clipped(logprob_RT, logprob_RT.detach(), credit_RT, *given, None, None, None, **clipped)
         made["loss"].backward()
         update.step([], number)
+        engine.forget()
         ended = now()
         if number >= WARM:
             found["step"].append(since(began, ended))
@@ -217,7 +218,7 @@ def compare(options):
 
 
 def medians(turns, clock):
-    """Of each phase: ours, theirs, and the ratio, by one clock."""
+    """Return medians in milliseconds for each phase: ours, TRL, and their ratio."""
     found = {}
     for phase in ("generation", "update", "step"):
         sides = []
@@ -247,11 +248,11 @@ def table(result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trl-python", default=sys.executable, help="a python that has trl")
-    parser.add_argument("--steps", type=int, default=15, help="timed steps of a turn")
-    parser.add_argument("--turns", type=int, default=3, help="processes of each side, in turns")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of either side")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--trl-python", default=sys.executable, help="Python of an environment with trl")
+    parser.add_argument("--steps", type=int, default=15, help="timed steps per turn")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each side, one process each")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--side", choices=("ours", "trl"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

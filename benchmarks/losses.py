@@ -1,14 +1,15 @@
-"""The same batch and weights through TRL's losses and ours, in float32: how far apart are value and gradient?
+"""Compare losses and gradients with those of TRL on the same batch and weights, in float32.
 
-Each objective runs on one random Llama: through TRL's own trainer (its model, its loss function, as they are), through
-our policy and objective, and through a plain float64 forward, row by row, that judges both.
-Old and reference log-probabilities are the policy's with noise, so that clip and KL are at work.
+Each objective is computed on one random Llama in three ways: by TRL's own trainer, unchanged; by recipec's policy and
+loss; and by a plain float64 forward pass, row by row, as the exact value.
+Old and reference log-probabilities are those of the policy with noise, so that clipping and KL have an effect.
 TRL's KL is the plain k3 of the papers: `use_bias_correction_kl`, which multiplies it by the ratio, is off.
 
     pip install 'recipec[train,bench]'
     python benchmarks/losses.py
 
-Prints a Markdown table; errors of a loss are relative to its value, which is small where credit of both signs cancels.
+Prints a Markdown table.  Errors of a loss are relative to its value, which is small if positive and negative advantages
+cancel.
 Goals: 1e-6 for the loss, 5e-6 for the gradient by norm, ours against TRL's.
 """
 
@@ -32,9 +33,9 @@ from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.loss import clipped, dpo, nll
-from recipec.spec import attention as attention_spec
 from recipec.spec import loss as spec
 from recipec.spec import policy as policy_spec
+from recipec.spec.attention import Dense
 
 ROWS, TEMPERATURE, MAX_COMPLETION = 8, 0.7, 48
 TOKENIZER = characters()
@@ -62,14 +63,14 @@ def draw_examples(draw, rows):
 
 
 def left_padded(sequences):
-    """Lay prompts out as TRL does."""
+    """Pad prompts as TRL does."""
     width = max(map(len, sequences))
     ids = torch.tensor([[0] * (width - len(s)) + list(s) for s in sequences])
     return ids, torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in sequences])
 
 
 def answered(column_RT, trained_RT):
-    """Cut the prompts off a column, as TRL does."""
+    """Remove the prompts from a column, as TRL does."""
     rows = [row[mask].tolist() for row, mask in zip(column_RT, trained_RT, strict=True)]
     return compiler_ops.pad_rows(rows, torch.float32)
 
@@ -87,14 +88,14 @@ def exact(model, columns, temperature):
 
 
 def gradient(loss, parameters):
-    """Return the loss and the whole gradient, in float64."""
+    """Return the loss and the gradient of all parameters, in float64."""
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)
     assert all(g is not None for g in grads)
     return float(loss.detach()), torch.cat([g.double().flatten() for g in grads])
 
 
 class Models:
-    """The three copies of one random model."""
+    """Three copies of one random model."""
 
     def __init__(self, folder):
         torch.manual_seed(0)
@@ -111,16 +112,16 @@ class Models:
         self.names = [name for name, _ in self.theirs.named_parameters()]
 
     def ours(self, temperature):
-        """Load our policy."""
+        """Load recipec's policy."""
         context = StageContext(self.folder, self.folder, seed=0, stage="bench", temperature=temperature)
-        policy = CausalLm(policy_spec.CausalLm(), context, Origin("directory", "model"))
-        policy.use(DenseAttention(attention_spec.Dense(), context))
+        policy = CausalLm(policy_spec.CausalLm(), context, Origin("directory", str(self.folder / "model")))
+        policy.use(DenseAttention(Dense(), context))
         return policy
 
     def three(self, columns, objective, theirs, temperature=1.0):
-        """Return loss and gradient of TRL, ours and the judge."""
+        """Return loss and gradient of TRL, of recipec, and the exact ones."""
         policy = self.ours(temperature)
-        ours = policy(columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"])["logprob_RT"]
+        ours = policy.logprobs(columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"])["logprob_RT"]
         judged = exact(self.judge, columns, temperature)
         named = dict(policy.model.named_parameters())
         return (
@@ -131,7 +132,7 @@ class Models:
 
 
 def arguments(kind, folder, **params):
-    """Configure a trainer of TRL that writes and reports nothing."""
+    """Return the arguments of a TRL trainer that writes and reports nothing."""
     quiet = {
         "report_to": "none",
         "save_strategy": "no",
@@ -143,7 +144,7 @@ def arguments(kind, folder, **params):
 
 
 def grpo(models, draw, theirs, ours):
-    """Compare one form of GRPO with k3 KL and a clip of 0.2 and 0.28."""
+    """Compare a variant of GRPO with k3 KL and clip ranges 0.2 and 0.28."""
     params = {"beta": 0.04, "epsilon": 0.2, "epsilon_high": 0.28}
     examples = draw_examples(draw, ROWS)
     columns = compiler_ops.collate_completions(examples)
@@ -180,7 +181,7 @@ def grpo(models, draw, theirs, ours):
         "completion_ids": compiler_ops.pad_rows(answers, torch.int64),
         "old_per_token_logps": answered(old_RT, trained_RT), "ref_per_token_logps": answered(ref_RT, trained_RT),
     }  # fmt: skip
-    loss = trainer._compute_loss(trainer.model, inputs)  # noqa: SLF001 - the very function is what is compared
+    loss = trainer._compute_loss(trainer.model, inputs)  # noqa: SLF001 - this function is what is compared
     return models.three(columns, objective, loss, TEMPERATURE)
 
 
@@ -202,7 +203,7 @@ def preference(models, draw, kind, params):
         models.theirs, None, arguments(trl.DPOConfig, models.folder, loss_type=[kind], beta=0.1),
         train_dataset=datasets.Dataset.from_list([pair] * ROWS), processing_class=TOKENIZER,
     )  # fmt: skip
-    trainer.precompute_ref_logps = True  # the same reference for both, as trainer options would give it
+    trainer.precompute_ref_logps = True  # the same reference for both, as the option of the trainer does
     trainer.model.train()
     order = torch.cat([torch.arange(0, 2 * ROWS, 2), torch.arange(1, 2 * ROWS, 2)])
     sums = ref_RT.double().sum(-1).float()[order]
@@ -234,7 +235,7 @@ def imitation(models, draw):
 
 
 def row(name, theirs, ours, judge):
-    """Write one line of the table."""
+    """Return one line of the table."""
     loss = [abs(a[0] - b[0]) / abs(judge[0]) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]
     size = judge[1].norm()
     grad = [float((a[1] - b[1]).norm() / size) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]

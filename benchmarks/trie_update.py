@@ -1,8 +1,8 @@
-"""One update of a stage of practice: as the compiler leaves it, and as it stands in the recipe.
+"""Time one update of an RL stage: as the compiler optimises it, and without any optimisation.
 
-The rows are given (groups of answers to a prompt, of which some are all equal in reward), and so are the rewards; all
-that comes after them is the stage's own: credit, passes of the old policy and the reference, loss, gradient, AdamW.
-The naive schedule is dense, scores the old policy and the reference, and puts every group through the update.
+Samples and rewards are fixed: groups of answers to a prompt, a quarter of the groups with equal rewards.  Everything
+after the rewards is what a real stage does: advantages, old-policy and reference passes, loss, gradient, AdamW.
+The naive update pads rows, scores the old policy and the reference, and trains on every group.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from recipec.runtime.model.weights import quiet
 
 GROUP, VOCABULARY = 8, 4096
 NEAR = 1.06
-"""Micro-batches that were slower than the best by more than this are not timed again."""
+"""Micro-batch sizes slower than the best by more than this factor are not timed again."""
 RECIPE = """\
 recipec: 1
 name: timed
@@ -57,15 +57,15 @@ stages:
 """
 
 
-def write_model(folder, asked):
+def write_model(folder, options):
     words = ["<pad>", "<eos>", *(f"w{i}" for i in range(2, VOCABULARY))]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, words[0]))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=words[0], eos_token=words[1]).save_pretrained(folder)
     config = LlamaConfig(
-        hidden_size=asked.hidden,
-        intermediate_size=3 * asked.hidden,
-        num_hidden_layers=asked.layers,
+        hidden_size=options.hidden,
+        intermediate_size=3 * options.hidden,
+        num_hidden_layers=options.layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=VOCABULARY,
@@ -79,7 +79,7 @@ def write_model(folder, asked):
 
 
 class Update:
-    """A bound stage and a step's rows; each call is the step from its rewards on."""
+    """A built stage and the samples of a step; each call executes the step from the advantages on."""
 
     def __init__(self, home, closing, batch, *, attention, beta, tokens, rewrites):
         recipe = RECIPE.format(
@@ -90,26 +90,26 @@ class Update:
         assert checked.recipe is not None
         graph = optimise(lower(checked.recipe), only=rewrites)
         stage, folder = graph.stages[0], RunFolder(home / f"run-{next(_numbers)}")
-        run = StageRun("", first=True, progress=Progress(quiet=True), stopped=lambda: False)
+        run = StageRun("timed", first=False, progress=Progress(quiet=True), stopped=lambda: False)
         context = make_context(graph, stage, folder, Options(root=home, out=folder.path), run)
-        self.bound = build(graph, stage, folder, context, run, closing)
-        self.bound.train_engine.begin(loop.planned_updates(self.bound))
+        self.running = build(graph, stage, folder, context, run, closing)
+        self.running.train_engine.begin(loop.planned_updates(self.running))
         self.once, self.update = loop.split(stage.loop)
         self.batch = batch
         self.given = self._given()
         self.gradient = None
-        self.optimizer = self.bound.train_engine.optimizer
+        self.optimizer = self.running.train_engine.optimizer
         self._step = self.optimizer.step
-        self.optimizer.step = self._kept
+        self.optimizer.step = self._keep_gradient
 
-    def _kept(self, prompts, step):
-        """Keep the gradient of the first update, at which all sides have the same weights."""
-        self.gradient = torch.cat([p.grad.flatten() for p in self.bound.policy.trained().values()])
+    def _keep_gradient(self, prompts, step):
+        """Keep the gradient of the first update, for which all variants have the same weights."""
+        self.gradient = torch.cat([p.grad.flatten() for p in self.running.policy.trained().values()])
         self.optimizer.step = self._step
         return self._step(prompts, step)
 
     def _given(self):
-        """Name what sampling and rewards would have made."""
+        """Return the values that sampling and rewards would have produced."""
         values = {}
         rewards_R = torch.tensor(np.random.default_rng(3).random(self.batch.num_rows))
         rewards_R[: len(rewards_R) // 4] = 1.0  # a quarter of the groups
@@ -133,41 +133,41 @@ class Update:
         return made.get(signal)
 
     def __call__(self):
-        """Take the update."""
+        """Execute the update."""
         values = dict(self.given)
-        walked = [n for n in self.once if n.slot not in {"data", "sampler", "reward"}]
-        self.bound.policy.eval()
+        nodes = [n for n in self.once if n.slot not in {"data", "sampler", "reward"}]
+        self.running.policy.eval()
         with torch.no_grad():
-            self.bound.runner.run(walked, values)
+            self.running.runner.run(nodes, values)
         batch = loop.gather_columns(values, self.update)
-        loop.updates(self.bound, batch, self.update)
+        loop.updates(self.running, batch, self.update)
 
 
 _numbers = count()
 
 
 def least(model, batch, *, naive, beta):
-    """Return the operations that the update must make: of dead groups none, unless a reference pulls."""
+    """Return the operations that the update needs: none for groups of equal rewards, unless there is a KL term."""
     of = flops.sizes(model)
     if not naive and not beta:
         batch = batch.rows(torch.arange(batch.num_rows // 4, batch.num_rows))
     scored = batch["trained_RT"].numpy()
-    forest = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    merged = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
     row, column = scored.nonzero()
-    shared = forest.size, forest.pairs, len(np.unique(forest.node_RT[row, column - 1]))
-    dense = forest.dense_tokens, forest.dense_pairs, len(row)
+    shared = merged.size, merged.pairs, len(np.unique(merged.node_RT[row, column - 1]))
+    dense = merged.dense_tokens, merged.dense_pairs, len(row)
     forward, both = (flops.least(of, *(dense if naive else shared), backward=b) for b in (False, True))
     return both + forward * (2 if naive else int(beta > 0))
 
 
-def lines(asked):
-    """Yield the table of whole updates."""
+def lines(options):
+    """Yield the lines of the table of whole updates."""
     yield (
-        "| one update, 4 groups of 8, one of them all equal | ideal | measured | **efficiency** | passes alone "
-        "| forest alone | naive, ms | compiled, ms | executed / minimal | gradient error |"
+        "| one update, 4 groups of 8, one with equal rewards | ideal | measured | **efficiency** | removals only "
+        "| prefix tree only | naive, ms | compiled, ms | executed / minimal | gradient error |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    prompt, answer = (24, 6) if asked.small else (256, 64)
+    prompt, answer = (24, 6) if options.small else (256, 64)
     text = Text(np.random.default_rng(0), VOCABULARY)
     batch = batch_of([row for _ in range(4) for row in flat(text, prompt, [answer] * GROUP)])
     row = prompt + answer
@@ -175,17 +175,17 @@ def lines(asked):
         home = Path(name)
         closing.callback(torch.use_deterministic_algorithms, mode=False)
         (home / "rows.jsonl").write_text('{"prompt": "w2", "answer": "w3"}\n' * 4, "utf-8")
-        write_model(home / "model", asked)
+        write_model(home / "model", options)
         for beta in (0.0, 0.04):
             sides = {}
-            for size in (8,) if asked.small else (1, 2, 8):
+            for size in (8,) if options.small else (1, 2, 8):
                 common = {"beta": beta, "tokens": size * row}
                 sides["naive", size] = Update(home, closing, batch, attention="dense", rewrites=(), **common)
-                sides["passes", size] = Update(home, closing, batch, attention="dense", rewrites=None, **common)
-            for label, rewrites in (("forest", ()), ("compiled", None)):
+                sides["removals", size] = Update(home, closing, batch, attention="dense", rewrites=None, **common)
+            for label, rewrites in (("tree", ()), ("compiled", None)):
                 common = {"beta": beta, "tokens": 32 * row, "rewrites": rewrites}
                 sides[label, 0] = Update(home, closing, batch, attention="trie", **common)
-            yield _line(sides, batch, beta, asked.repeats)
+            yield _line(sides, batch, beta, options.repeats)
 
 
 def _line(sides, batch, beta, repeats):
@@ -200,14 +200,14 @@ def _line(sides, batch, beta, repeats):
             seconds[key] = min(seconds.get(key, float("inf")), time.process_time() - began)
     best = {name: min(took for (other, _), took in seconds.items() if other == name) for name, _ in seconds}
     compiled = sides["compiled", 0]
-    needed = {naive: least(compiled.bound.policy.model, batch, naive=naive, beta=beta) for naive in (True, False)}
+    needed = {naive: least(compiled.running.policy.model, batch, naive=naive, beta=beta) for naive in (True, False)}
     with flops.counting() as counter:
         compiled()
     ideal, gain = needed[True] / needed[False], best["naive"] / best["compiled"]
     expected = sides["naive", 8].gradient
     off = float((compiled.gradient - expected).norm() / expected.norm())
     return (
-        f"| beta {beta} | {ideal:.2f} | {gain:.2f} | **{gain / ideal:.2f}** | {best['naive'] / best['passes']:.2f} "
-        f"| {best['naive'] / best['forest']:.2f} | {1e3 * best['naive']:.0f} | {1e3 * best['compiled']:.0f} "
+        f"| beta {beta} | {ideal:.2f} | {gain:.2f} | **{gain / ideal:.2f}** | {best['naive'] / best['removals']:.2f} "
+        f"| {best['naive'] / best['tree']:.2f} | {1e3 * best['naive']:.0f} | {1e3 * best['compiled']:.0f} "
         f"| {counter.get_total_flops() / needed[False]:.3f} | {off:.1e} |"
     )
