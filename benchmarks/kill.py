@@ -1,13 +1,13 @@
-"""Kill a run at random moments, continue it each time, and compare its end with that of an uninterrupted run.
+"""Kill a run at random moments, continue it each time, and compare the result with that of an uninterrupted run.
 
     pip install 'recipec[train,envs]'
     python benchmarks/kill.py                       # 20 kills of the quickstart: about ten minutes on two cores
     python benchmarks/kill.py RECIPE --kills 5 --set stages.explore.budget.steps=20
 
-A run that ends before all kills are spent is followed by another, so each recipe gets its number of kills.
-Moments are drawn from --seed; what a kill hits depends on the machine's speed, so two sessions hit other places.
-Prints two Markdown tables, and exits 1 if a single byte of policies, rollouts, pairs or samples differs,
-or a metric that is not a clock's.
+If a run ends before all kills are done, another run is started, until --kills is reached.
+The moments are drawn from --seed; what a run is doing at that moment depends on the speed of the machine.
+Prints two Markdown tables.  Exits with 1 if a byte of the policies, rollouts, pairs or samples differs, or a metric
+that is not a time.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from recipec.run.artifacts import read_lines
 
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "tiny" / "quickstart.yaml"
 CLOCK = ("seconds/", "rate/")
-LEFT_OUT = {"checkpoints"}  # they hold positions in the journal, whose length depends on the clock's digits
+LEFT_OUT = {"checkpoints"}  # they contain positions in metrics.jsonl, which has times of varying length
 
 
 def start(recipe: Path, out: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
     """Start or continue a run in a process group of its own."""
     command = [sys.executable, "-m", "recipec", "run", str(recipe), "--out", str(out), "--quiet"]
-    for said in overrides:
-        command += ["--set", said]
+    for override in overrides:
+        command += ["--set", override]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     return subprocess.Popen(command, start_new_session=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill the whole group after a time; return whether it was still at work."""
+    """Kill the whole group after a time; return whether it was still running."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -54,7 +54,7 @@ def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def place(out: Path) -> tuple[str, int, int, int]:
-    """Say what a kill hit: the stage, the last step written, the last checkpoint, folders that were half-written."""
+    """Return where a run was killed: stage, last step written, last checkpoint, number of partly written folders."""
     stages = sorted((out / "stages").glob("*/digest"), key=lambda path: path.stat().st_mtime)
     if not stages:
         return "before the first stage", 0, 0, 0
@@ -66,7 +66,7 @@ def place(out: Path) -> tuple[str, int, int, int]:
 
 
 def content(out: Path) -> dict[str, str]:
-    """Hash every file below the stages; metrics without what depends on the clock."""
+    """Hash every file of the stages; metrics without times."""
     found = {}
     for path in sorted(p for p in (out / "stages").rglob("*") if p.is_file() and not LEFT_OUT & set(p.parts)):
         data = path.read_bytes()
@@ -79,7 +79,7 @@ def content(out: Path) -> dict[str, str]:
 
 
 def compare(whole: dict[str, str], killed: dict[str, str]) -> int:
-    """Print what is equal, by stage and kind of file; return the number of files that differ."""
+    """Print how many files differ, by stage and kind of file; return their number."""
     print("\n| stage | what | files | differ |\n|---|---|---:|---:|")
     groups: dict[tuple[str, str], list[bool]] = {}
     for name in sorted(whole.keys() | killed.keys()):
@@ -96,26 +96,27 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--work", type=Path, help="Folder to keep; a temporary one if absent.")
-    said = parser.parse_args()
-    draws = random.Random(said.seed)  # noqa: S311 - moments, not secrets
+    parser.add_argument("--work", type=Path, help="folder of the runs; default: a temporary one")
+    options = parser.parse_args()
+    draws = random.Random(options.seed)  # noqa: S311 - moments, not secrets
     with tempfile.TemporaryDirectory() as temporary:
-        work = said.work or Path(temporary)
+        work = options.work or Path(temporary)
         began = time.monotonic()
-        start_whole = start(said.recipe, work / "whole", said.overrides)
+        start_whole = start(options.recipe, work / "whole", options.overrides)
         if start_whole.wait():
             sys.exit(f"the uninterrupted run ended with exit code {start_whole.returncode}")
         seconds = time.monotonic() - began
         expected = content(work / "whole")
         print(f"uninterrupted: {seconds:.0f} s, {len(expected)} files\n", flush=True)
         print(
-            "| kill | run | after, s | stage | step | checkpoint | half-written |\n|---:|---:|---:|---|---:|---:|---:|"
+            "| kill | run | after, s | stage | step | checkpoint | partly written |\n"
+            "|---:|---:|---:|---|---:|---:|---:|"
         )
         kills, run = 0, 1
-        while kills < said.kills:
+        while kills < options.kills:
             out = work / f"killed-{run}"
             delay = draws.uniform(0, seconds / 2)
-            if kill_after(start(said.recipe, out, said.overrides), delay):
+            if kill_after(start(options.recipe, out, options.overrides), delay):
                 kills += 1
                 stage, step, checkpoint, torn = place(out)
                 print(f"| {kills} | {run} | {delay:.1f} | {stage} | {step} | {checkpoint} | {torn} |", flush=True)
@@ -123,7 +124,7 @@ def main() -> None:
                 run += 1
         differ = 0
         for out in sorted(work.glob("killed-*")):
-            kill_after(start(said.recipe, out, said.overrides), 10 * seconds)
+            kill_after(start(options.recipe, out, options.overrides), 10 * seconds)
             differ += compare(expected, content(out))
     print(f"\n{kills} kills, {run} run{'s' if run > 1 else ''}, {differ} files differ")
     sys.exit(1 if differ else 0)

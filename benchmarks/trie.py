@@ -1,14 +1,16 @@
-"""How much faster are a forward and a backward over shared prefixes, and how near to what the operations allow?
+"""Measure the speed-up of shared prefixes in forward and backward, and compare it with the ratio of FLOPs.
 
     python benchmarks/trie.py [--write docs/benchmarks.md] [CASE ...]
 
-A random Llama scores the rows of each case and takes the gradient: dense rows in the best of a few micro-batches, each
-padded to its own longest row; as a forest; and by the package `prefix-grouper`, in one batch or group by group.  Then
-one update of a compiled stage, against one that scores the old policy and the reference and shares nothing.  Seconds
-are CPU time of one thread, the sides in turn, the minimum of the repeats.  *Ideal* counts operations (6 a parameter and
-token, 14 a pair and width of attention, 6 a weight and row of the head); *efficiency* is measured divided by ideal, the
-fair number.  Dense rows compute logits only where something is scored, as the others do, except `pg`, the package's
-documented flow.
+A random Llama computes log-probabilities and gradients of the rows of each case in three ways: padded rows with the
+fastest of a few micro-batch sizes (each micro-batch is padded to its own longest row), as a prefix tree, and with the
+package `prefix-grouper` in one batch or group by group.  Then one update of a compiled stage is compared with an update
+that scores the old policy and the reference and shares nothing.
+
+Times are CPU seconds of one thread; the variants take turns, and the minimum of the repeats counts.  *Ideal* is the
+ratio of FLOPs: 6 per parameter and token, 14 per attended pair and unit of width, 6 per weight of the head and scored
+token.  *Efficiency* is the measured speed-up divided by the ideal one.  All variants compute logits of trained tokens
+only, except `pg`, which follows the documentation of the package.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ VOCABULARY = 4096
 BEGIN, END = "<!-- python benchmarks/trie.py --write docs/benchmarks.md -->", "<!-- end -->"
 
 
-def config_of(asked):
+def config_of(options):
     return LlamaConfig(
-        hidden_size=asked.hidden,
-        intermediate_size=3 * asked.hidden,
-        num_hidden_layers=asked.layers,
+        hidden_size=options.hidden,
+        intermediate_size=3 * options.hidden,
+        num_hidden_layers=options.layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=VOCABULARY,
@@ -56,17 +58,17 @@ def attention(policy, name):
 
 
 class Side:
-    """A way of scoring rows, in one forward pass or several."""
+    """Score rows with one attention, in one forward pass or several."""
 
     def __init__(self, policy, kind, batch, parts):
         self.policy, self.kind, self.batch, self.parts = policy, kind, batch, parts
 
     def prepare(self):
-        """Bind what is not timed."""
+        """Install the attention; this is not timed."""
         bind(self.policy, self.kind)
 
     def run(self, weight_RT):
-        """Score and take the gradient; return the log-probabilities of trained tokens."""
+        """Run forward and backward; return the log-probabilities of trained tokens."""
         found = torch.zeros(self.batch["tokens_RT"].shape)
         for index in self.parts:
             part = self.batch.rows(index)
@@ -79,28 +81,28 @@ class Side:
 
 
 def bind(policy, kind):
-    """Let an attention take the model over, whatever the package had left there."""
+    """Install an attention in the model, in place of that of the package."""
     policy.model.set_attn_implementation("sdpa")
     policy.use(kind)
 
 
 class PeerSide:
-    """The package on the same model."""
+    """Score rows with the package `prefix-grouper` and the same model."""
 
     def __init__(self, policy, peer):
         self.policy, self.peer = policy, peer
 
     def prepare(self):
-        """Bind its attention."""
+        """Install the attention of the package."""
         self.policy.model.set_attn_implementation(trie_peer.NAME)
 
     def run(self, weight_RT):
-        """Score and take the gradient."""
+        """Run forward and backward."""
         return self.peer.run(weight_RT)
 
 
 def sides_of(policy, rows, batch):
-    """Return every way by name and division, ours first."""
+    """Return every variant by name and split into micro-batches, ours first."""
     whole = torch.arange(len(rows))
     made = {("trie", 0): Side(policy, attention(policy, "trie"), batch, (whole,))}
     dense = attention(policy, "dense")
@@ -116,7 +118,7 @@ def sides_of(policy, rows, batch):
 
 
 def measure(policy, rows, batch, repeats):
-    """Return the least seconds of each way, and the worst errors of the forest and of the package against dense."""
+    """Return the minimum seconds of each variant, and the largest errors of the others against dense rows."""
     weight = torch.randn(batch["tokens_RT"].shape, generator=torch.Generator().manual_seed(0))
     seconds, results = {}, {}
     for turn in range(repeats):
@@ -140,28 +142,28 @@ def measure(policy, rows, batch, repeats):
 
 
 def counted(policy, batch):
-    """Count a forest and its rows: tokens, operations that they need, and those that a pass makes."""
+    """Count tokens and FLOPs of padded rows and of their prefix tree: those that are needed and those executed."""
     scored = batch["trained_RT"].numpy()
-    forest = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
+    merged = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
     row, column = scored.nonzero()
-    logits = len(np.unique(forest.node_RT[row, column - 1]))
+    logits = len(np.unique(merged.node_RT[row, column - 1]))
     of = flops.sizes(policy.model)
-    shared = flops.least(of, forest.size, forest.pairs, logits, backward=True)
-    dense = flops.least(of, forest.dense_tokens, forest.dense_pairs, len(row), backward=True)
+    shared = flops.least(of, merged.size, merged.pairs, logits, backward=True)
+    dense = flops.least(of, merged.dense_tokens, merged.dense_pairs, len(row), backward=True)
     side = Side(policy, attention(policy, "trie"), batch, (torch.arange(batch.num_rows),))
     side.prepare()
     with flops.counting() as counter:
         side.run(torch.ones(batch["tokens_RT"].shape))
     return {
-        "dense": forest.dense_tokens,
-        "trie": forest.size,
+        "dense": merged.dense_tokens,
+        "trie": merged.size,
         "ideal": dense / shared,
         "executed": counter.get_total_flops() / shared,
     }
 
 
 def built(batch, repeats=10):
-    """Return millions of tokens a second at which a forest is built."""
+    """Return millions of tokens per second at which a prefix tree is built."""
     tokens, lengths = batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy()
     best = float("inf")
     for _ in range(repeats):
@@ -171,18 +173,18 @@ def built(batch, repeats=10):
     return lengths.sum() / best / 1e6
 
 
-def passes(policy, asked, cases):
+def passes(policy, options, cases):
     """Yield the lines of the table of forward and backward passes."""
     yield (
-        "| case | tokens, rows → forest | ideal | measured | efficiency | `pg*` | `pg` | dense, ms | forest, ms "
-        "| executed / minimal | log-prob. error | gradient error |"
+        "| case | tokens: rows → prefix tree | ideal | measured | efficiency | `pg*` | `pg` | dense, ms "
+        "| prefix tree, ms | executed / minimal | log-prob. error | gradient error |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     for case, make in cases.items():
         rows = make(Text(np.random.default_rng(0), VOCABULARY))
         batch = batch_of(rows)
         count = counted(policy, batch)
-        seconds, off = measure(policy, rows, batch, asked.repeats)
+        seconds, off = measure(policy, rows, batch, options.repeats)
         gain = {name: seconds["dense"] / took for name, took in seconds.items()}
         peers = [f"{gain[name]:.2f}" if name in gain else "not installed" for name in ("pg*", "pg")]
         yield (
@@ -192,29 +194,29 @@ def passes(policy, asked, cases):
         )
 
 
-def single(policy, asked):
-    """Yield lines of what is one figure each."""
+def single(policy, options):
+    """Yield the lines of the table of single figures."""
     yield "| what | figure |"
     yield "|---|---|"
     text = Text(np.random.default_rng(1), VOCABULARY)
-    prompt, answer = (24, 6) if asked.small else (2048, 128)
+    prompt, answer = (24, 6) if options.small else (2048, 128)
     batch = batch_of(flat(text, prompt, [answer] * 8))
     kinds = {name: attention(policy, name) for name in ("dense", "trie")}
     bind(policy, kinds["dense"])
     size = {name: proof._saved(policy, kind, batch) for name, kind in kinds.items()}  # noqa: SLF001
     one = proof._saved(policy, kinds["dense"], batch.rows(torch.tensor([0])))  # noqa: SLF001
     yield (
-        f"| activations kept for the backward at {prompt}/{answer}, G 8: all rows dense / forest "
+        f"| activations kept for the backward at {prompt}/{answer}, G 8: all rows dense / prefix tree "
         f"| {size['dense'] / 1e6:.0f} MB / {size['trie'] / 1e6:.0f} MB = {size['dense'] / size['trie']:.2f} |"
     )
-    yield f"| the same for one dense row at a time, all that micro-batches of one row hold | {one / 1e6:.0f} MB |"
-    groups, prompt, answer = (4, 24, 6) if asked.small else (64, 512, 64)
+    yield f"| the same for one dense row at a time (micro-batches of one row) | {one / 1e6:.0f} MB |"
+    groups, prompt, answer = (4, 24, 6) if options.small else (64, 512, 64)
     many = batch_of([row for _ in range(groups) for row in flat(text, prompt, [answer] * 8)])
-    yield f"| building the forest of {many.num_rows} rows, million tokens a second | {built(many):.0f} |"
-    yield f"| bf16: gradient error of the forest / of dense rows, both against float32 | {_rounded(policy):.2f} |"
+    yield f"| building the prefix tree of {many.num_rows} rows, million tokens per second | {built(many):.0f} |"
+    yield f"| bf16: gradient error of the prefix tree / of dense rows, both against float32 | {_rounded(policy):.2f} |"
     docs = Path(__file__).parents[1] / "docs/attention.md"
-    said = re.search(r"\*\*(\d+) of (\d+)\*\* causal model types", docs.read_text("utf-8"))
-    yield f"| causal model types certified equal (`docs/attention.md`) | {said[1]} of {said[2]} |"
+    found = re.search(r"\*\*(\d+) of (\d+)\*\* causal model types", docs.read_text("utf-8"))
+    yield f"| causal model types certified equal (`docs/attention.md`) | {found[1]} of {found[2]} |"
 
 
 def _rounded(policy):
@@ -224,50 +226,51 @@ def _rounded(policy):
     return proof._rounded(policy, kinds, batch, torch.float32, torch.bfloat16)  # noqa: SLF001
 
 
-def report(asked):
-    """Yield every line, as they are measured."""
+def report(options):
+    """Yield every line as soon as it is measured."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     trie_peer.register()
-    model = LlamaForCausalLM(config_of(asked)).train()
-    hasten(model)  # as every policy is
-    cases = SMALL if asked.small else CASES
-    cases = {name: make for name, make in cases.items() if not asked.cases or name.startswith(tuple(asked.cases))}
+    model = LlamaForCausalLM(config_of(options)).train()
+    hasten(model)  # as for every policy
+    cases = SMALL if options.small else CASES
+    cases = {name: make for name, make in cases.items() if not options.cases or name.startswith(tuple(options.cases))}
     yield (
-        f"{platform.machine()}, one thread, torch {torch.__version__}, transformers {transformers.__version__}; Llama, "
-        f"hidden {asked.hidden}, {asked.layers} layers, vocabulary {VOCABULARY}, float32; minimum of {asked.repeats}."
+        f"{platform.machine()}, one thread, torch {torch.__version__}, transformers {transformers.__version__}; "
+        f"Llama, hidden {options.hidden}, {options.layers} layers, vocabulary {VOCABULARY}, float32; "
+        f"minimum of {options.repeats}."
     )
     yield ""
     with tempfile.TemporaryDirectory() as cache:
         policy = GivenModel(model, Path(cache))
-        yield from passes(policy, asked, cases)
-        if asked.cases:
+        yield from passes(policy, options, cases)
+        if options.cases:
             return
         yield ""
-        yield from trie_update.lines(asked)
+        yield from trie_update.lines(options)
         yield ""
-        yield from single(policy, asked)
+        yield from single(policy, options)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help="beginnings of names; all if absent")
+    parser.add_argument("cases", nargs="*", help="beginnings of names of cases; default: all cases")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--small", action="store_true", help="tiny rows: whether it works, not how fast")
-    parser.add_argument("--write", type=Path, help="replace the table between the marks of this page")
-    asked = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="tiny rows: test that everything works")
+    parser.add_argument("--write", type=Path, help="replace the tables between the markers of this page")
+    options = parser.parse_args()
     lines = []
-    for line in report(asked):
+    for line in report(options):
         print(line, flush=True)
         lines.append(line)
-    if asked.write:
-        before, mark, rest = asked.write.read_text("utf-8").partition(BEGIN)
+    if options.write:
+        before, mark, rest = options.write.read_text("utf-8").partition(BEGIN)
         _, end, after = rest.partition(END)
         if not (mark and end):
-            parser.error(f"{asked.write} has no marks")
-        asked.write.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
+            parser.error(f"{options.write} has no markers")
+        options.write.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows that share prefixes, in the layouts that training has: groups, trees, turns, pairs."""
+"""Rows that share prefixes as in training: groups, trees, multi-turn episodes, preference pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recipec.runtime.batch import Batch, pad_rows
 
 
 class Row(NamedTuple):
-    """Token ids, how many of them are the prompt, and which are trained."""
+    """Token ids, the number of prompt tokens, and which tokens are trained."""
 
     ids: list[int]
     prompt: int
@@ -18,13 +18,13 @@ class Row(NamedTuple):
 
 
 class Text:
-    """Random tokens, new ones each time."""
+    """A source of random tokens."""
 
     def __init__(self, draw, vocabulary):
         self.draw, self.vocabulary = draw, vocabulary
 
     def __call__(self, count):
-        """Draw ids."""
+        """Draw the next token ids."""
         return [int(i) for i in self.draw.integers(2, self.vocabulary, count)]
 
 
@@ -33,17 +33,17 @@ def answered(prompt, answer):
 
 
 def flat(text, prompt, answers):
-    """Lay out a group: a prompt and its answers."""
+    """Make a group: a prompt and several answers."""
     begin = text(prompt)
     return [answered(begin, text(n)) for n in answers]
 
 
 def tree(text, *, trees, prompt, turn, read, turns):
-    """Grow trees of three leaves on one prompt, two of them from the first turn on; what is read is not trained."""
+    """Make trees of three leaves on one prompt, two branching after the first turn; observations get no loss."""
 
     def turns_of(count):
         parts = [(text(turn), True), (text(read), False)] * count
-        return [(text(len(ids)), said) for ids, said in parts][: 2 * count - 1]
+        return [(text(len(ids)), trained) for ids, trained in parts][: 2 * count - 1]
 
     rows = []
     begin = text(prompt)
@@ -51,13 +51,13 @@ def tree(text, *, trees, prompt, turn, read, turns):
         trunk = turns_of(turns)
         for parts in [trunk, *([*trunk[:2], *turns_of(turns - 1)] for _ in range(2))]:
             ids = begin + [i for part, _ in parts for i in part]
-            trained = [False] * len(begin) + [said for part, said in parts for _ in part]
+            trained = [False] * len(begin) + [own for part, own in parts for _ in part]
             rows.append(Row(ids, len(begin), trained))
     return rows
 
 
 def episodes(text, *, rollouts, turns, system, read, written):
-    """Make a row of every turn of an episode, behind all that came before it."""
+    """Make one row per turn of each episode, with all earlier turns as the prompt."""
     rows = []
     begin = text(system)
     for _ in range(rollouts):
@@ -70,7 +70,7 @@ def episodes(text, *, rollouts, turns, system, read, written):
 
 
 def binary(text, *, prompt, depth, node):
-    """Grow a binary tree below a prompt; its leaves are rows."""
+    """Make a binary tree below a prompt; each leaf is a row."""
     begin = text(prompt)
     rows = [[]]
     for _ in range(depth):
@@ -94,11 +94,11 @@ SMALL = {
     "tree": lambda t: tree(t, trees=2, prompt=9, turn=3, read=4, turns=3),
     "pairs": lambda t: [row for _ in range(2) for row in flat(t, 8, [5, 3])],
 }
-"""For a look at whether all of it works."""
+"""Tiny cases for tests."""
 
 
 def batch_of(rows):
-    """Pad rows to one width."""
+    """Pad rows to the same width."""
     tokens = pad_rows([row.ids for row in rows], torch.int64)
     attend = torch.arange(tokens.shape[1]) < torch.tensor([len(row.ids) for row in rows])[:, None]
     return Batch(tokens_RT=tokens, attend_RT=attend, trained_RT=pad_rows([row.trained for row in rows], torch.bool))

@@ -1,12 +1,12 @@
-"""What shared prefixes save on a GPU: a random model of Qwen2.5-1.5B's shape, correctness before speed.
+"""Measure what shared prefixes save on a GPU, with a random model of the size of Qwen2.5-1.5B.
 
     python benchmarks/trie_gpu.py [--write docs/benchmarks.md]
 
-First the kernels' outputs and gradients, the backward with merged outputs among them, then a whole model in float32 and
-bfloat16 against dense rows; where that fails, nothing is timed.  Then a forward and a backward by CUDA events (the
-median of 5), dense rows in the best of a few micro-batches or packed; peak memory; useful operations a second as a
-share of the device's peak; the attention alone against flex attention; and what the first step on a new shape costs.
-Without a GPU it says so, and measures nothing.
+Correctness comes first: outputs and gradients of the kernels, then a whole model in float32 and bfloat16, are compared
+with dense rows.  If they differ, nothing is timed.  Then it measures forward and backward with CUDA events (median of
+5) against packed rows and dense rows with the fastest of a few micro-batch sizes; peak memory; useful FLOPs per second
+as a share of the device's peak; the attention alone against flex attention; and the cost of the first step with a new
+shape.  Without a GPU it prints a note and measures nothing.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from recipec.runtime.attention.sequence_logprobs import GivenModel
 
 BEGIN, END = "<!-- python benchmarks/trie_gpu.py --write docs/benchmarks.md -->", "<!-- end of GPU -->"
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Operations a second in bfloat16, as the maker states them for dense matrices."""
+"""Peak FLOPs per second in bfloat16 for dense matrices, from the data sheets."""
 WORSE = 1.15
 GOALS = {
     "G1": ("4k/512, G 8: speed-up over the best dense", "efficiency ≥ 0.85"),
     "G2": ("8k/512, G 16: speed-up over the best dense", "efficiency ≥ 0.85"),
-    "G3": ("useful operations / peak: 1.5B; layers of a 7B", "≥ 0.40; ≥ 0.45"),
-    "G4": ("peak memory dense / forest, 4k/512, G 8, all rows at once", "≥ 3.5"),
+    "G3": ("useful FLOPs / peak: 1.5B; layers of a 7B", "≥ 0.40; ≥ 0.45"),
+    "G4": ("peak memory dense / prefix tree, 4k/512, G 8, all rows at once", "≥ 3.5"),
     "G5": ("attention forward and backward, flex / ours, same tree", "≥ 1.2"),
-    "G6": ("planning a new shape; flex, its first call on one", "< 5 ms"),
+    "G6": ("planning a new shape; first call of flex on it", "< 5 ms"),
 }
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is."""
+    """Sizes of models and rows."""
 
     small: dict
     large: dict
@@ -74,21 +74,21 @@ TINY = Scale(
 
 
 class Bench:
-    """A device and a scale."""
+    """A device, and the sizes to measure there."""
 
     def __init__(self, device, scale, cache):
         self.device, self.scale, self.cache = torch.device(device), scale, cache
         self.text = Text(np.random.default_rng(0), scale.small["vocab_size"])
 
     def policy(self, shape, dtype, **more):
-        """Build a random model of a shape."""
+        """Build a random model of a size."""
         config = Qwen2Config(**{**shape, "tie_word_embeddings": True, "max_position_embeddings": 1 << 16, **more})
         torch.manual_seed(0)
         with torch.device(self.device):
             return GivenModel(Qwen2ForCausalLM(config).to(dtype).train(), self.cache)
 
     def milliseconds(self, run):
-        """Take the median time of a run, after two that are not counted."""
+        """Return the median time of a run, after two warm-up runs."""
         if self.device.type != "cuda":
             began = time.perf_counter()
             run()
@@ -106,7 +106,7 @@ class Bench:
         return statistics.median(took)
 
     def peak(self, run):
-        """Return the bytes allocated at most during a run, those before it left out; none where memory runs out."""
+        """Return the peak of bytes allocated by a run, without those allocated before; inf if memory runs out."""
         if self.device.type != "cuda":
             return float("nan")
         torch.cuda.empty_cache()
@@ -119,7 +119,7 @@ class Bench:
         return torch.cuda.max_memory_allocated() - before
 
     def share(self, operations, milliseconds):
-        """Return operations a second as a share of the device's peak, or nothing where that is not known."""
+        """Return FLOPs per second as a share of the device's peak; nan if the peak is not known."""
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
         peak = next((found for part, found in PEAK.items() if part in name), float("nan"))
         return operations / (milliseconds / 1e3) / peak
@@ -131,7 +131,7 @@ def attention(policy, name, **params):
 
 
 def scored(policy, kind, batch, parts=None):
-    """Score rows and take the gradient of a random sum."""
+    """Return log-probabilities of rows with an attention, and the gradient of a random sum of them."""
     policy.use(kind)
     return gradient(policy, batch, parts)
 
@@ -155,12 +155,12 @@ def off(found, expected):
 
 
 def kernels_agree(bench):
-    """Return how much larger the kernel's errors are than plain bfloat16 products', output and gradients."""
+    """Return the largest ratio of the kernel's error to that of plain bfloat16 products, outputs and gradients."""
     rows = tree(bench.text, **bench.scale.tree)[:6]
-    forest = forest_of(batch_of(rows))
+    merged = merge(batch_of(rows))
     drawn = torch.Generator().manual_seed(1)
     heads, groups, width = 4, 2, 64
-    shapes = [(heads, forest.size, width), (groups, forest.size, width), (groups, forest.size, width)]
+    shapes = [(heads, merged.size, width), (groups, merged.size, width), (groups, merged.size, width)]
     exact = [torch.randn(s, generator=drawn, dtype=torch.float64).to(bench.device) for s in shapes]
     weight = torch.randn(shapes[0], generator=drawn, dtype=torch.float64).to(bench.device)
     layer = reference.Layer(width**-0.5)
@@ -171,11 +171,11 @@ def kernels_agree(bench):
         return [t.detach().double() for t in (out, *torch.autograd.grad(out, given, weight.to(dtype)))]
 
     def ours(q, k, v):
-        plan = varlen.calls(forest, bench.device)
+        plan = varlen.calls(merged, bench.device)
         return varlen.attend(*(t.transpose(0, 1) for t in (q, k, v)), plan, layer.scale).transpose(0, 1)
 
     def plain(q, k, v):
-        return reference.by_mask(q, k, v, forest, layer, stock=False)
+        return reference.by_mask(q, k, v, merged, layer, stock=False)
 
     expected, low = run(plain, torch.float64), run(plain, torch.bfloat16)
     found = run(ours, torch.bfloat16)
@@ -183,35 +183,35 @@ def kernels_agree(bench):
 
 
 def models_agree(bench):
-    """Return the error in float32, and the bfloat16 error of the forest by that of dense rows."""
+    """Return the error in float32, and the ratio of bfloat16 errors: prefix tree to dense rows."""
     batch = batch_of(tree(bench.text, **bench.scale.tree)[:6])
     policy = bench.policy(bench.scale.small, torch.float32, num_hidden_layers=2)
     kinds = {name: attention(policy, name) for name in ("dense", "trie")}
     expected = scored(policy, kinds["dense"], batch)
     found = scored(policy, kinds["trie"], batch)
     exact = max(float((found[0] - expected[0]).abs().max()), off(found[1], expected[1]))
-    policy.model.to(torch.bfloat16).to(torch.float32)  # weights that bfloat16 holds, so that only sums differ
+    policy.model.to(torch.bfloat16).to(torch.float32)  # rounded weights, so that only sums differ
     expected = scored(policy, kinds["dense"], batch)
     policy.model.to(torch.bfloat16)
     low = {name: off(scored(policy, kind, batch)[1], expected[1]) for name, kind in kinds.items()}
     return exact, low["trie"] / low["dense"]
 
 
-def forest_of(batch):
+def merge(batch):
     return prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy() - 1)
 
 
 def minimal(policy, batch):
-    """Return the operations that a forward and a backward need: dense, and as a forest."""
-    forest, of = forest_of(batch), flops.sizes(policy.model)
+    """Return the FLOPs that forward and backward need: with dense rows, and as a prefix tree."""
+    merged, of = merge(batch), flops.sizes(policy.model)
     row, column = batch["trained_RT"].numpy().nonzero()
-    logits = len(np.unique(forest.node_RT[row, column - 1]))
-    dense = flops.least(of, forest.dense_tokens, forest.dense_pairs, len(row), backward=True)
-    return dense, flops.least(of, forest.size, forest.pairs, logits, backward=True)
+    logits = len(np.unique(merged.node_RT[row, column - 1]))
+    dense = flops.least(of, merged.dense_tokens, merged.dense_pairs, len(row), backward=True)
+    return dense, flops.least(of, merged.size, merged.pairs, logits, backward=True)
 
 
 def speed(bench, policy, batch, sizes=(1, 2, 4)):
-    """Return milliseconds by attention, the best dense among them."""
+    """Return milliseconds of every attention, dense with several micro-batch sizes."""
     rows = torch.arange(batch.num_rows)
     ways = [("trie", attention(policy, "trie"), None), ("packed", attention(policy, "packed"), torch.split(rows, 4))]
     ways += [(f"dense {size}", attention(policy, "dense"), torch.split(rows, size)) for size in sizes]
@@ -226,28 +226,28 @@ def speed(bench, policy, batch, sizes=(1, 2, 4)):
 
 
 def kernels_race(bench):
-    """Return milliseconds of attention alone, forward and backward, ours and flex, and of flex's first call."""
-    forest = forest_of(batch_of(tree(bench.text, **bench.scale.tree)))
+    """Return milliseconds of the attention alone, forward and backward: ours, flex, and the first call of flex."""
+    merged = merge(batch_of(tree(bench.text, **bench.scale.tree)))
     heads, groups, width = 12, 2, 128
-    shapes = [(heads, forest.size, width), (groups, forest.size, width), (groups, forest.size, width)]
+    shapes = [(heads, merged.size, width), (groups, merged.size, width), (groups, merged.size, width)]
     given = [torch.randn(s, device=bench.device, dtype=torch.bfloat16).requires_grad_() for s in shapes]
     layer = reference.Layer(width**-0.5)
-    plan = varlen.calls(forest, bench.device)
+    plan = varlen.calls(merged, bench.device)
 
     def ours():
         out = varlen.attend(*(t.transpose(0, 1) for t in given), plan, layer.scale)
         torch.autograd.grad(out.sum(), given)
 
     def other():
-        torch.autograd.grad(flex.attend(*given, forest, layer).sum(), given)
+        torch.autograd.grad(flex.attend(*given, merged, layer).sum(), given)
 
     if bench.device.type != "cuda":
         return bench.milliseconds(ours), float("nan"), float("nan")
     bench.milliseconds(other)  # the shape before the new one
-    forest = forest_of(batch_of(tree(bench.text, **{**bench.scale.tree, "read": bench.scale.tree["read"] + 3})))
-    given = [torch.randn((s[0], forest.size, s[2]), device=bench.device, dtype=torch.bfloat16) for s in shapes]
+    merged = merge(batch_of(tree(bench.text, **{**bench.scale.tree, "read": bench.scale.tree["read"] + 3})))
+    given = [torch.randn((s[0], merged.size, s[2]), device=bench.device, dtype=torch.bfloat16) for s in shapes]
     given = [t.requires_grad_() for t in given]
-    plan = varlen.calls(forest, bench.device)
+    plan = varlen.calls(merged, bench.device)
     began = time.perf_counter()
     other()
     torch.cuda.synchronize()
@@ -256,7 +256,7 @@ def kernels_race(bench):
 
 
 def planned(bench):
-    """Return the milliseconds from rows that were never seen to the calls of their forest."""
+    """Return the milliseconds from new rows to the kernel calls of their prefix tree."""
     took = []
     for extra in range(bench.scale.repeats):
         batch = batch_of(tree(bench.text, **{**bench.scale.tree, "turn": bench.scale.tree["turn"] + extra}))
@@ -268,19 +268,19 @@ def planned(bench):
 
 
 def figures(bench):
-    """Yield rows of the table: which, and what was measured.
+    """Yield the lines of the table: the name of a figure, and what was measured.
 
     Raises:
-        SystemExit: The forest differs from dense rows; nothing is timed then.
+        SystemExit: the prefix tree differs from dense rows; nothing is timed.
     """
     kernel = kernels_agree(bench)
     exact, low = models_agree(bench)
     yield (
-        "kernels, bf16 error by that of plain products; model in float32; in bf16 by dense's own",
+        "errors: kernels in bf16 / plain products; model in float32; model in bf16 / dense rows",
         (f"{kernel:.2f}; {exact:.1e}; {low:.2f}"),
     )
     if not (kernel <= 2 and exact <= 1e-4 and low <= WORSE):
-        raise SystemExit(f"the forest differs from dense rows: {kernel:.2f}, {exact:.1e}, {low:.2f}")
+        raise SystemExit(f"the prefix tree differs from dense rows: {kernel:.2f}, {exact:.1e}, {low:.2f}")
     policy = bench.policy(bench.scale.small, torch.bfloat16)
     useful = []
     for name, (prompt, answer, rows) in zip(("G1", "G2"), bench.scale.groups, strict=True):
@@ -308,7 +308,7 @@ def figures(bench):
     useful.append(bench.share(minimal(policy, batch)[1], took))
     yield "G3", f"{useful[0]:.2f} (4k), {useful[1]:.2f} (8k); {useful[2]:.2f}"
     memory = f"{held['dense'] / 2**30:.1f} / {held['trie'] / 2**30:.1f} GiB = {held['dense'] / held['trie']:.2f}"
-    yield "G4", f"{memory}; weights left out"
+    yield "G4", f"{memory}; without the weights"
     ours, other, first = kernels_race(bench)
     yield "G5", f"{other:.2f} / {ours:.2f} ms = {other / ours:.2f}"
     yield "G6", f"{planned(bench):.1f} ms; flex {first:.0f} ms"
@@ -320,7 +320,7 @@ def _group(group):
 
 
 def table(found, device):
-    """Write the table; what was not measured says so."""
+    """Return the lines of the table; figures that are missing are `not measured`."""
     lines = [f"{device}.", "", "| # | what | goal | measured |", "|---|---|---|---|"]
     lines += [f"| | {name} | ≤ 2; ≤ 1e-4; ≤ {WORSE} | {what} |" for name, what in found.items() if name not in GOALS]
     lines += [f"| {n} | {what} | {goal} | {found.get(n, 'not measured')} |" for n, (what, goal) in GOALS.items()]
@@ -328,18 +328,18 @@ def table(found, device):
 
 
 def write(page, lines):
-    """Replace what stands between the marks of a page."""
+    """Replace the text between the markers of a page."""
     before, mark, rest = page.read_text("utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (mark and end):
-        raise SystemExit(f"{page} has no marks")
+        raise SystemExit(f"{page} has no markers")
     page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="replace the table between the marks of this page")
-    asked = parser.parse_args()
+    parser.add_argument("--write", type=Path, help="replace the table between the markers of this page")
+    options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU: not measured")
         return
@@ -351,8 +351,8 @@ def main() -> None:
             found[name] = what
     lines = table(found, device)
     print("\n".join(lines))
-    if asked.write:
-        write(asked.write, lines)
+    if options.write:
+        write(options.write, lines)
 
 
 if __name__ == "__main__":

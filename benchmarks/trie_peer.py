@@ -1,7 +1,8 @@
-"""The package `prefix-grouper` on the same rows, on a CPU.
+"""Run the package `prefix-grouper` on the same rows, on a CPU.
 
-It runs on flash attention of GPUs; elsewhere its README asks for an adapter, which is :func:`_adapter`.  ``pg`` is the
-documented flow, whose head computes logits at every position; ``pg*`` is helped: logits for the answers alone.
+The package is made for flash attention on a GPU; elsewhere, its README requires an adapter (here :func:`_adapter`).
+``pg`` follows its documentation, where the head computes logits at every position; ``pg*`` computes logits of the
+answers only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ HERE = find_spec("prefix_grouper") is not None
 
 
 def register():
-    """Let models attend by the package's two calls, each by torch's attention."""
+    """Register the package's attention, each of its two calls with torch's kernel, with transformers."""
     AttentionInterface.register(NAME, _attend)
 
 
@@ -31,14 +32,14 @@ def _attend(_module, query, key, value, _mask, *, prefix_grouper, scaling=None, 
 
 
 def _adapter(q, k, v, valid, scaling, grouper):
-    """Attend causally, aligned at the right, to the keys that ``valid`` names; masks are made once for all layers."""
+    """Attend causally, aligned at the right, to the ``valid`` keys; masks are built once for all layers."""
     kept = grouper.__dict__.setdefault("masks", {})
     size = (q.shape[2], k.shape[2])
     if size not in kept:
         queries, keys = size
         at, own = torch.arange(keys), torch.arange(keys - queries, keys)[:, None]
         plain = queries == keys and bool(valid.all())
-        # a padded query sees itself, so that no row of scores is empty
+        # a padded query attends to itself: a softmax over no keys would be nan
         kept[size] = None if plain else (valid[:, None, None].bool() & (at <= own)) | (at == own)
     out = scaled_dot_product_attention(
         q, k, v, attn_mask=kept[size], is_causal=kept[size] is None, scale=scaling, enable_gqa=True
@@ -47,7 +48,7 @@ def _adapter(q, k, v, valid, scaling, grouper):
 
 
 class Peer:
-    """Log-probabilities of rows by the package; groups are rows of one prompt, in one batch or one by one."""
+    """Log-probabilities of rows, computed by the package for all groups together or for one group at a time."""
 
     def __init__(self, model, rows, *, full, together):
         self.model, self.full = model, full
@@ -58,7 +59,7 @@ class Peer:
         self.parts = [list(groups.items())] if together else [[item] for item in groups.items()]
 
     def run(self, weight_RT):
-        """Score and take the gradient, weights as given; return the log-probabilities of trained tokens."""
+        """Run forward and backward with these weights; return the log-probabilities of trained tokens."""
         found = {}
         for part in self.parts:
             order = [place for _, places in part for place in places]
@@ -76,9 +77,9 @@ class Peer:
 
         prompts = [list(prompt) for prompt, _ in part]
         answers = [self.rows[r].ids[self.rows[r].prompt :] for r in order]
-        (prompt, asked), (answer, said) = _padded(prompts), _padded(answers)
-        grouper = PrefixGrouper.from_ungrouped_masks(asked, said, [len(places) for _, places in part])
-        tokens = grouper.concat_input(prompt, asked, answer, said)
+        (prompt, prompt_mask), (answer, answer_mask) = _padded(prompts), _padded(answers)
+        grouper = PrefixGrouper.from_ungrouped_masks(prompt_mask, answer_mask, [len(places) for _, places in part])
+        tokens = grouper.concat_input(prompt, prompt_mask, answer, answer_mask)
         positions = torch.zeros_like(tokens)
         for line, info in zip(positions, grouper.group_info, strict=True):
             ranges = [torch.arange(info.prefix_len)]

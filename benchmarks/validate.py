@@ -1,10 +1,10 @@
-"""How long `recipec validate` takes: one recipe as a whole process, 1,000 recipes in one call.
+"""Measure the time of `recipec validate`: one recipe in a process of its own, and 1,000 recipes in one call.
 
     python benchmarks/validate.py [--runs 12]
 
-Beside it: an empty Python process, and PyYAML reading the same file, which checks nothing.
-CPU seconds of the whole process (user and system), minimum and median over the runs.
-The package's bytecode is compiled first, as `pip install` and `make` do.
+For comparison: an empty Python process, and PyYAML reading the same file without checking it.
+Times are CPU seconds of the whole process (user and system), minimum and median over the runs.
+The bytecode of the package is compiled first, as `pip install` and `make` do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "tiny" / "quickstart.yaml"
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """Run a command to its end and return the CPU seconds it took."""
+    """Run a command and return the CPU seconds it took."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, command
@@ -31,7 +31,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def thousand(runs: int) -> float:
-    """Wall seconds for 1,000 different recipes in one call, the best of ``runs``."""
+    """Return the wall seconds for 1,000 different recipes in one call, minimum of ``runs``."""
     with tempfile.TemporaryDirectory() as folder:
         text = RECIPE.read_text(encoding="utf-8").replace("../../schemas", "schemas")
         (Path(folder) / "prompts").mkdir()

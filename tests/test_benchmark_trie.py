@@ -1,4 +1,4 @@
-"""The benchmarks of shared prefixes at a tiny size: what they count, compare, refuse and write."""
+"""The benchmarks of shared prefixes at a tiny size: counts, comparisons, refusals and written pages."""
 
 import argparse
 import re
@@ -35,7 +35,7 @@ def rows(name: str) -> list[trie_cases.Row]:
 
 
 def test_cases_are_those_of_the_published_sizes(tmp_path):
-    """Tokens of rows and of forests, less the last of a row, which is not read."""
+    """Tokens of rows and of their prefix trees, without the last token of a row, which is not read."""
     text = trie_cases.Text(np.random.default_rng(0), bench.VOCABULARY)
     expected = {
         "GRPO 2048/128": (17408, 3072),
@@ -48,14 +48,14 @@ def test_cases_are_those_of_the_published_sizes(tmp_path):
     for name, (dense, shared) in expected.items():
         (make,) = (make for case, make in trie_cases.CASES.items() if case.startswith(name))
         made = make(text)
-        forest = bench.prefix_tree.build(
+        merged = bench.prefix_tree.build(
             trie_cases.batch_of(made)["tokens_RT"].numpy(), np.array([len(row.ids) for row in made])
         )
-        assert (forest.dense_tokens, forest.size) == (dense, shared), name
+        assert (merged.dense_tokens, merged.size) == (dense, shared), name
 
 
 def test_operations_made_are_those_that_are_needed(tmp_path):
-    """A forest's pass makes no more than what it needs and the hidden pairs of small squares; dense needs more."""
+    """A pass over a prefix tree executes little more than it needs (masked pairs in squares); dense needs more."""
     found = bench.counted(policy(tmp_path), trie_cases.batch_of(rows("tree")))
     assert found["ideal"] > 1.3
     assert 1.0 <= found["executed"] < 1.1
@@ -63,7 +63,7 @@ def test_operations_made_are_those_that_are_needed(tmp_path):
 
 @pytest.mark.parametrize("case", trie_cases.SMALL)
 def test_all_sides_compute_the_same(case, tmp_path):
-    """The forest and, where it is installed, the peer in both flows give the dense log-probabilities and gradients."""
+    """The prefix tree and, if installed, both variants of the peer give the dense log-probabilities and gradients."""
     trie_peer.register()
     made = rows(case)
     seconds, off = bench.measure(policy(tmp_path), made, trie_cases.batch_of(made), 1)
@@ -87,8 +87,8 @@ def test_the_compiled_update_is_the_naive_one(monkeypatch, tmp_path):
         assert 1.0 <= float(cells[-2]) < 1.2
 
 
-def test_the_table_is_written_between_its_marks(tmp_path, monkeypatch, capsys):
-    """Whatever stands around it stays, and a page without marks is refused."""
+def test_the_table_is_written_between_its_markers(tmp_path, monkeypatch, capsys):
+    """The text around the markers stays, and a page without markers is refused."""
     page = tmp_path / "page.md"
     page.write_text(f"before\n\n{bench.BEGIN}\nold\n{bench.END}\n\nafter\n", "utf-8")
     monkeypatch.setattr(bench, "report", lambda _: iter(["| new |"]))
@@ -102,18 +102,18 @@ def test_the_table_is_written_between_its_marks(tmp_path, monkeypatch, capsys):
 
 
 def test_single_figures(tmp_path):
-    """Bytes, building, bf16 and coverage; micro-batches of one row hold less than all rows, which is said."""
+    """Bytes, building, bf16 and coverage; a micro-batch of one row is reported to keep less than all rows."""
     text = "\n".join(bench.single(policy(tmp_path), TINY))
-    dense, forest, ratio = map(float, re.search(r"([\d.]+) MB / ([\d.]+) MB = ([\d.]+)", text).groups())
+    dense, shared, ratio = map(float, re.search(r"([\d.]+) MB / ([\d.]+) MB = ([\d.]+)", text).groups())
     assert ratio > 1.2
-    assert dense >= forest
+    assert dense >= shared
     assert "one dense row at a time" in text
     assert 0.5 < float(re.search(r"both against float32 \| ([\d.]+)", text)[1]) < 1.5
     assert re.search(r"certified equal \(`docs/attention.md`\) \| \d+ of \d+", text)
 
 
 def test_without_a_gpu_nothing_is_measured(monkeypatch, capsys):
-    """It says so, and that is all."""
+    """It prints a note and measures nothing."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["trie_gpu.py"])
     trie_gpu.main()
@@ -122,15 +122,15 @@ def test_without_a_gpu_nothing_is_measured(monkeypatch, capsys):
 
 
 def test_the_gpu_rows_are_made(tmp_path):
-    """On a CPU, at a tiny size, by the same calls: every row has a figure."""
+    """The same code runs on a CPU at a tiny size, and every line has a figure."""
     found = dict(trie_gpu.figures(trie_gpu.Bench("cpu", trie_gpu.TINY, tmp_path)))
     assert found.keys() >= trie_gpu.GOALS.keys()
     assert "efficiency" in found["G1"]
     assert not any("not measured" in line for line in trie_gpu.table(found, "here"))
 
 
-def test_a_forest_that_differs_is_not_timed(tmp_path, monkeypatch):
-    """Correctness comes first: a kernel that is off ends it."""
+def test_a_prefix_tree_that_differs_is_not_timed(tmp_path, monkeypatch):
+    """A wrong kernel ends the benchmark before anything is timed."""
     attend = varlen.attend
     monkeypatch.setattr(varlen, "attend", lambda *args: attend(*args) * 1.1)
     with pytest.raises(SystemExit, match="differs"):

@@ -1,4 +1,4 @@
-"""Learning curves of runs: read, compared pair by pair, drawn."""
+"""Read learning curves of runs, compare them in pairs, and plot them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ NAMES = {"steps": "steps", "tokens": "generated tokens", "calls": "tool calls"}
 
 @dataclass(frozen=True)
 class Curve:
-    """Held-out success of one run at its evaluations, and what had been spent by then."""
+    """Held-out success of one run at its evaluations, and the budget spent up to each."""
 
     success: np.ndarray
     spent: Mapping[str, np.ndarray]
     practice: np.ndarray
     practised: Mapping[str, np.ndarray]
-    """Success of the episodes of each step, and what had been spent by its end."""
+    """Success of the training rollouts of each step, and the budget spent up to its end."""
     rows: float
 
     def at(self, axis: str, places: np.ndarray) -> np.ndarray:
-        """Interpolate success at places of an axis."""
+        """Interpolate held-out success at points of an axis."""
         return np.interp(places, self.spent[axis], self.success)
 
     def practised_at(self, axis: str, places: np.ndarray) -> np.ndarray:
-        """Interpolate success in practice."""
+        """Interpolate the success of training rollouts."""
         return np.interp(places, self.practised[axis], self.practice)
 
 
 def read(stage: Path) -> Curve:
-    """Read a run's metrics; lines that a continued run wrote twice count once."""
+    """Read the metrics of a run; a step that a continued run wrote twice counts once."""
     lines = {}
     for line in (stage / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -66,7 +66,7 @@ def read(stage: Path) -> Curve:
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t."""
+    """Return the mean and half the width of its 95 % interval by Student's t."""
     found = np.asarray(values, float)
     if len(found) < 2:
         return float(found.mean()), math.nan
@@ -74,24 +74,24 @@ def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def budget(read: Mapping[str, Sequence[Curve]], sides: Sequence[str], axis: str) -> float:
-    """Largest place that every run of some sides has reached."""
+    """Return the largest point of an axis that every run of these sides has reached."""
     return float(min(curve.spent[axis][-1] for side in sides for curve in read[side]))
 
 
 def area(at: Callable[[str, np.ndarray], np.ndarray], axis: str, end: float) -> float:
-    """Mean success up to a place: the area under the curve, as a share of the most there can be."""
+    """Return the mean success up to a point: the area under the curve, as a share of its maximum."""
     values = at(axis, np.linspace(0, end, POINTS))
     return float((values[:-1] + values[1:]).mean() / 2)
 
 
 def signed(values: Sequence[float]) -> str:
-    """Write a paired difference with its interval."""
+    """Format a paired difference with its interval."""
     mean, half = interval(values)
     return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
 
 
 def sides_table(read: Mapping[str, Sequence[Curve]]) -> str:
-    """Say where each side began and ended, and what it spent; ± is half a 95 % interval."""
+    """Return a table of success before and after, and the budget spent; ± is half a 95 % interval."""
     axes = [axis for axis in NAMES if any(curve.spent[axis][-1] for found in read.values() for curve in found)]
     shared = "tokens" in axes
     titles = ["side", "success before", "after", *(NAMES[axis] for axis in axes), *["rows per 1,000 tokens"] * shared]
@@ -106,12 +106,13 @@ def sides_table(read: Mapping[str, Sequence[Curve]]) -> str:
 
 
 def compared_table(read: Mapping[str, Sequence[Curve]], compared: Sequence[tuple[str, str, str]]) -> str:
-    """Compare sides at an equal budget, paired by seed: success there, area below the curve up to it, held out and not.
+    """Return a table that compares sides at an equal budget, paired by seed.
 
-    `In practice` is the area of the success of the episodes that are trained on, of which there are many more.
+    `success` is held-out success at that budget, `area` the area under its curve up to there, and `training rollouts`
+    the same area for the rollouts that are trained on, which are many more.
     """
     lines = [
-        "| compared | at equal | success there | difference | area | difference | in practice | difference |",
+        "| compared | at equal | success | difference | area | difference | training rollouts | difference |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for side, against, axis in compared:
@@ -128,7 +129,7 @@ def compared_table(read: Mapping[str, Sequence[Curve]], compared: Sequence[tuple
 
 
 def draw(read: Mapping[str, Sequence[Curve]], axis: str, path: Path) -> None:
-    """Plot mean success of each side with its 95 % interval over what was spent."""
+    """Plot the mean success of each side with its 95 % interval over the budget spent."""
     import matplotlib as mpl
 
     mpl.use("svg")

@@ -1,4 +1,4 @@
-"""Train the same small model in several ways from the same start, with the same seeds, and compare how they learn.
+"""Train the same small model with several recipes from the same weights and seeds, and compare how they learn.
 
     pip install 'recipec[train,envs]' matplotlib
     python benchmarks/learning/run.py household --seeds 8 --out runs/learning
@@ -6,9 +6,9 @@
     python benchmarks/learning/run.py dermiq --seeds 5 --out runs/learning
     python benchmarks/learning/run.py all --seeds 8 --out runs/learning --figures docs
 
-Data and the warm start are made once, below --out; then every side runs once for each seed, two at a time on one core
-each.  A command that was cut off is given again: runs that are done are kept, the others go on.
-Prints Markdown tables; --figures is where the plots go, as learning-NAME.svg.
+Data and the warm start are made once, under --out.  Then every side runs once per seed, two runs at a time on one core
+each.  If the command is interrupted, run it again: finished runs are kept, the others are continued.
+Prints Markdown tables; the plots are written to the folder --figures as learning-NAME.svg.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 @dataclass(frozen=True)
 class Compared:
-    """One side against another, at the same place of an axis."""
+    """A comparison of two sides at the same point of an axis."""
 
     side: str
     against: str
@@ -41,7 +41,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Bench:
-    """A task: how its data are made, the sides that are trained, and what is compared."""
+    """A task: arguments of its make.py, the sides that are trained, and the comparisons."""
 
     name: str
     make: tuple[str, ...]
@@ -84,21 +84,21 @@ BENCHES = {
 
 
 def call(words: list[str], home: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a process in a folder, its output in a file."""
-    with log.open("ab") as said:
+    """Start a Python process in a folder and write its output to a file."""
+    with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, *words], cwd=home, env={**os.environ, **THREADS}, stdout=said, stderr=said
+            [sys.executable, *words], cwd=home, env={**os.environ, **THREADS}, stdout=output, stderr=output
         )
 
 
 def waited(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait for a process; end with its output if it failed."""
+    """Wait for a process; exit with its output if it failed."""
     if process.wait():
         sys.exit(f"failed, see {log}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def prepare(bench: Bench, home: Path) -> None:
-    """Copy the recipes, make the data and train the warm start, as far as that is not done."""
+    """Copy the recipes, make the data and train the warm start, unless that is done."""
     home.mkdir(parents=True, exist_ok=True)
     for path in (HERE / bench.name).iterdir():
         if path.suffix in {".py", ".yaml", ".j2"}:
@@ -114,17 +114,17 @@ def prepare(bench: Bench, home: Path) -> None:
 
 
 def runs(bench: Bench, home: Path, seeds: range, overrides: list[str]) -> Iterator[tuple[list[str], Path]]:
-    """Name every run: seeds outermost, so that what is there after a part of the time is paired."""
+    """Yield every run; seeds are the outer loop, so that finished runs are paired at any time."""
     for seed in seeds:
         for side in bench.sides:
             out = home / "runs" / f"{side}-{seed}"
-            said = [word for key in (f"seed={seed}", *overrides) for word in ("--set", key)]
-            words = ["-m", "recipec", "run", f"{side}.yaml", *bench.own, *said, "--out", str(out), "--quiet"]
+            sets = [word for key in (f"seed={seed}", *overrides) for word in ("--set", key)]
+            words = ["-m", "recipec", "run", f"{side}.yaml", *bench.own, *sets, "--out", str(out), "--quiet"]
             yield words, out
 
 
 def train(bench: Bench, home: Path, seeds: range, overrides: list[str], jobs: int) -> None:
-    """Run all that is not done, so many at a time."""
+    """Run everything that is not done, ``jobs`` runs at a time."""
     (home / "runs").mkdir(exist_ok=True)
     going: list[tuple[subprocess.Popen[bytes], Path]] = []
     for words, out in runs(bench, home, seeds, overrides):
@@ -143,7 +143,7 @@ def train(bench: Bench, home: Path, seeds: range, overrides: list[str], jobs: in
 
 
 def report(bench: Bench, home: Path, seeds: range, figures: Path | None) -> None:
-    """Print the tables of a task and draw its curves."""
+    """Print the tables of a task and plot its curves."""
     read = {s: [curves.read(home / "runs" / f"{s}-{n}" / "stages" / "explore") for n in seeds] for s in bench.sides}
     print(f"\n### {bench.name}, {len(seeds)} seeds\n")
     print(curves.sides_table(read), end="\n\n")
@@ -154,28 +154,30 @@ def report(bench: Bench, home: Path, seeds: range, figures: Path | None) -> None
 
 
 def main() -> None:
-    said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    said.add_argument("bench", choices=[*BENCHES, "all"])
-    said.add_argument("--seeds", type=int, default=8, help="runs of each side")
-    said.add_argument("--first-seed", type=int, default=0, help="seed of the first; settings were chosen with 100 on")
-    said.add_argument("--out", type=Path, required=True, help="folder of data, warm starts and runs")
-    said.add_argument("--figures", type=Path, help="folder of the plots")
-    said.add_argument("--sides", nargs="+", help="only these sides")
-    said.add_argument("--set", action="append", default=[], dest="overrides", help="override a key of every side")
-    said.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    chosen = said.parse_args()
-    seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", choices=[*BENCHES, "all"])
+    parser.add_argument("--seeds", type=int, default=8, help="number of seeds; each side runs once per seed")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="first seed; settings were chosen with seeds from 100 on"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for data, warm starts and runs")
+    parser.add_argument("--figures", type=Path, help="folder for the plots")
+    parser.add_argument("--sides", nargs="+", help="train and compare these sides only")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="override a key of every side")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    options = parser.parse_args()
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     for bench in BENCHES.values():
-        if chosen.bench not in {bench.name, "all"}:
+        if options.bench not in {bench.name, "all"}:
             continue
-        if chosen.sides:
-            sides = tuple(side for side in bench.sides if side in chosen.sides)
+        if options.sides:
+            sides = tuple(side for side in bench.sides if side in options.sides)
             kept = tuple(c for c in bench.compared if {c.side, c.against} <= set(sides))
             bench = Bench(bench.name, bench.make, sides, kept, bench.shown, bench.own)  # noqa: PLW2901
-        home = (chosen.out / bench.name).resolve()
+        home = (options.out / bench.name).resolve()
         prepare(bench, home)
-        train(bench, home, seeds, chosen.overrides, chosen.jobs)
-        report(bench, home, seeds, chosen.figures)
+        train(bench, home, seeds, options.overrides, options.jobs)
+        report(bench, home, seeds, options.figures)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What does each stage of a recipe gain, and what does it cost, over several seeds?
+"""Measure what each stage of a recipe changes, over several seeds.
 
     python benchmarks/learning/stages.py [RECIPE] [--seeds 5] --out DIR [--figure FILE.svg]
 
-Runs a recipe from the first stage to the last with each seed, and reads the table over its stages (``results.json``).
-± is half a 95 % interval over seeds; a change is paired: the same run before and after the stage.
-What is done in DIR is not done again.
+Runs a whole recipe with each seed and reads its table of held-out results (``results.json``).
+± is half a 95 % interval over seeds; changes are paired: the same run before and after the stage.
+Runs that are finished in DIR are kept.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from run import call, waited
 
 ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = ("unknown",)
-"""Columns that no table has room for."""
+"""Columns that the tables leave out."""
 
 
 def train(recipe: Path, home: Path, seeds: range) -> None:
-    """Run the recipe with every seed that is not done."""
+    """Run the recipe with every seed that is not finished."""
     home.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         out = home / f"seed-{seed}"
@@ -53,7 +53,7 @@ def read(home: Path, seeds: range) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def table(rows: Sequence[str], columns: Sequence[str], values_SRC: np.ndarray) -> str:
-    """Write the mean over seeds of every value."""
+    """Return the table of means over seeds."""
     lines = [f"| | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
     for number, row in enumerate(rows):
         cells = [f"{mean:.3f} ± {half:.3f}" for mean, half in map(interval, values_SRC[:, number].T)]
@@ -62,7 +62,7 @@ def table(rows: Sequence[str], columns: Sequence[str], values_SRC: np.ndarray) -
 
 
 def changes(rows: Sequence[str], columns: Sequence[str], values_SRC: np.ndarray) -> str:
-    """Write what each stage changed, run by run, with its interval."""
+    """Return the table of paired changes by stage, with intervals."""
     lines = [f"| change | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
     for number, row in enumerate(rows[1:], 1):
         cells = [signed(change_S) for change_S in (values_SRC[:, number] - values_SRC[:, number - 1]).T]
@@ -71,7 +71,7 @@ def changes(rows: Sequence[str], columns: Sequence[str], values_SRC: np.ndarray)
 
 
 def draw(rows: Sequence[str], columns: Sequence[str], values_SRC: np.ndarray, path: Path) -> None:
-    """Draw every column over the stages: a thin line a seed, a thick one for their mean."""
+    """Plot every column over the stages: a thin line per seed, a thick one for the mean."""
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"], mpl.rcParams["svg.fonttype"] = path.stem, "none"
     figure, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.6), layout="constrained")
@@ -87,18 +87,18 @@ def draw(rows: Sequence[str], columns: Sequence[str], values_SRC: np.ndarray, pa
 
 
 def main() -> None:
-    said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    said.add_argument("recipe", nargs="?", type=Path, default=ROOT / "recipes" / "tiny" / "dermiq.yaml")
-    said.add_argument("--seeds", type=int, default=5)
-    said.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    said.add_argument("--figure", type=Path, help="file of the plot")
-    chosen = said.parse_args()
-    seeds, home = range(chosen.seeds), chosen.out.resolve()
-    train(chosen.recipe.resolve(), home, seeds)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?", type=Path, default=ROOT / "recipes" / "tiny" / "dermiq.yaml")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--figure", type=Path, help="file for the plot")
+    options = parser.parse_args()
+    seeds, home = range(options.seeds), options.out.resolve()
+    train(options.recipe.resolve(), home, seeds)
     found = read(home, seeds)
     print(table(*found), changes(*found), sep="\n\n")
-    if chosen.figure is not None:
-        draw(*found, chosen.figure)
+    if options.figure is not None:
+        draw(*found, options.figure)
 
 
 if __name__ == "__main__":

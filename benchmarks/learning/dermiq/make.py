@@ -1,4 +1,4 @@
-"""Copy the small DermIQ data, given as a folder, here: pictures, rows, tokenizer."""
+"""Copy the data of the small DermIQ recipe (images, rows, tokenizer) from a folder into the current one."""
 
 import shutil
 import sys

@@ -1,6 +1,6 @@
-"""A house of sixteen rooms: find the thing, carry it to where it belongs; only that is rewarded.
+"""A house of sixteen rooms: find a thing and carry it to its room; only that is rewarded.
 
-Used by the recipes beside it through `use:`; it is a world of the environment `own`.
+The recipes in this folder use it by `use:` with the environment `own`.
 """
 
 import random
@@ -10,12 +10,12 @@ MOVES = {"n": -SIDE, "s": SIDE, "w": -1, "e": 1}
 
 
 def name(room):
-    """Row and column of a room."""
+    """Return row and column of a room."""
     return f"{room // SIDE}{room % SIDE}"
 
 
 def neighbour(room, move):
-    """The room behind a door, or the same room where there is none."""
+    """Return the room behind a door, or the same room if there is no door."""
     column = room % SIDE
     if (move == "w" and column == 0) or (move == "e" and column == SIDE - 1):
         return room
@@ -28,7 +28,7 @@ class House:
 
     @staticmethod
     def tasks(split, size, seed):
-        """Draw start, place of the thing and goal; held-out triples are never drawn for training."""
+        """Draw start room, room of the thing and goal; held-out triples are never drawn for training."""
         every = [(s, t, g) for s in range(16) for t in range(16) for g in range(16) if len({s, t, g}) == 3]
         random.Random(0).shuffle(every)  # noqa: S311
         held_out, train = every[:400], every[400:]
@@ -37,16 +37,16 @@ class House:
         return [{"start": s, "thing": t, "goal": g} for s, t, g in chosen[:size]]
 
     def reset(self, task, seed):  # noqa: ARG002
-        """Begin in the start room with empty hands."""
+        """Start in the start room with empty hands."""
         self.room, self.thing, self.goal, self.has = task["start"], task["thing"], task["goal"], False
         return {"observation": self.choose()}
 
     def choose(self):
-        """Name row and column of the room, of the thing (`++`: in hand) and of the goal."""
+        """Return row and column of the room, of the thing (`++` if carried) and of the goal."""
         return name(self.room) + ("++" if self.has else name(self.thing)) + name(self.goal)
 
     def step(self, action):
-        """Walk, take or put; a put in the goal room with the thing in hand ends the episode."""
+        """Walk, take or put; putting the thing down in the goal room ends the episode."""
         if action in MOVES:
             self.room = neighbour(self.room, action)
         elif action == "t" and self.room == self.thing:

@@ -1,4 +1,4 @@
-"""Write demonstrations for the warm start: mostly random moves, so that there is much left to learn."""
+"""Write demonstrations for the warm start, many moves random, so that RL has much left to learn."""
 
 import json
 import random
@@ -11,7 +11,7 @@ SKILL = 0.6
 
 
 def best(house):
-    """Return the moves that shorten the way."""
+    """Return the moves on a shortest path."""
     target = house.goal if house.has else house.thing
     if house.room == target:
         return ["p" if house.has else "t"]
@@ -20,12 +20,12 @@ def best(house):
 
 
 def distance(one, other):
-    """Steps between two rooms."""
+    """Return the number of moves between two rooms."""
     return abs(one % 4 - other % 4) + abs(one // 4 - other // 4)
 
 
 def rows(count, seed):
-    """Yield single turns: what is seen, and a move that is a good one with probability SKILL."""
+    """Yield single turns: the observation, and a move that is a best one with probability SKILL, else random."""
     draw = random.Random(seed)  # noqa: S311
     tasks = House.tasks("train", None, seed)
     made = 0

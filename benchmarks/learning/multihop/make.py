@@ -1,11 +1,11 @@
-"""Write what the warm start needs: a short corpus, questions, flawed demonstrations and a tokenizer of whole words.
+"""Write the data of the task: a small corpus, questions, imperfect demonstrations and a tokenizer of whole words.
 
     python make.py FOLDER [CITIES ROWS SKILL]    # with train.jsonl and dev.jsonl of recipes/tree_grpo/data
 
-Writes into the folder you are in: corpus.jsonl, train.jsonl, held_out.jsonl, demonstrations.jsonl, tokenizer/.
+Writes into the current folder: corpus.jsonl, train.jsonl, held_out.jsonl, demonstrations.jsonl, tokenizer/.
 
-Facts come from those questions; only names of one word are taken, so that a name is a token.
-Demonstrations are of all questions, those that are held out from practice among them.
+Facts come from those questions; only names of one word are used, so that a name is a token.
+Demonstrations cover all questions, including those that are held out from RL.
 """
 
 import json
@@ -40,7 +40,7 @@ def facts(folder):
 
 
 def demonstrations(questions, home, known, count, skill, draw):
-    """Yield single turns; each goes on from what was found with probability `skill`, what came before it with SURE."""
+    """Yield single turns: the completion is right with probability ``skill``, earlier turns with SURE."""
     cities, countries, words = sorted(home), sorted({place for place, _ in known}), sorted(set(known.values()))
 
     def mostly(right, others, chance):
@@ -64,12 +64,12 @@ def demonstrations(questions, home, known, count, skill, draw):
 
 
 def looked_up(asked, title, text):
-    """Write a search and what is found, as the dialogue has it."""
+    """Return a search and its result in the format of the dialogue."""
     return f" <search> {asked} </search> \n\n<information> Doc 1 (Title: {title}) {text}\n</information>\n\n"
 
 
 def tokenizer(texts):
-    """Make a tokenizer with one token for each word of the texts."""
+    """Return a tokenizer with one token for each word of the texts."""
     words = Counter(piece for text in texts for piece in re.findall(PIECES, text))
     vocabulary = {token: i for i, token in enumerate([*SPECIAL.values(), *sorted(words)])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
@@ -78,7 +78,7 @@ def tokenizer(texts):
 
 
 def write(name, rows):
-    """Write rows, one JSON object a line."""
+    """Write rows as JSON lines."""
     Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
