@@ -1,4 +1,4 @@
-"""Write rows for dermiq_vlm.yaml beside this file, from a folder of pictures with a folder for each disease.
+"""Write the rows for dermiq_vlm.yaml next to this file, from a folder with one folder of images per disease.
 
     python recipes/dermiq/data/make.py PICTURES [EACH HELD_OUT]
 
@@ -6,9 +6,9 @@
     PICTURES/psoriasis/0001.jpg
     ...
 
-Folders are named after the eight diseases; spaces, hyphens and underscores are the same.  EACH pictures of a disease
-(100) are drawn with seed 42 to be trained on, HELD_OUT others (25) to be tested on; they are copied to pictures/.
-Writes recognise.jsonl, held_out.jsonl and align.jsonl.  Conversations and the graph are yours: see ../README.md.
+The folders are named after the eight diseases; spaces, hyphens and underscores are equivalent.  For each disease, EACH
+images (100) are drawn with seed 42 for training, and HELD_OUT others (25) for evaluation; they are copied to pictures/.
+Writes recognise.jsonl, held_out.jsonl and align.jsonl.  You provide conversations and the graph: see ../README.md.
 """  # noqa: INP001
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ QUESTIONS = ("What is this, and what are its signs?", "What causes this?", "How 
 
 
 def pictures(folder: Path) -> dict[str, list[Path]]:
-    """Return the pictures of each disease, in the order of their names."""
+    """Return the images of each disease, sorted by name."""
     named = {re.sub(r"[\s_-]+", " ", path.name).strip().lower(): path for path in folder.iterdir() if path.is_dir()}
     missing = [disease for disease in DISEASES if disease not in named]
     if missing:
@@ -45,12 +45,12 @@ def pictures(folder: Path) -> dict[str, list[Path]]:
 
 
 def draw(found: dict[str, list[Path]], each: int, held_out: int) -> dict[str, list[tuple[str, Path]]]:
-    """Draw pictures of every disease for each file."""
+    """Draw images of every disease for each file."""
     drawn: dict[str, list[tuple[str, Path]]] = {"recognise": [], "held_out": []}
     luck = random.Random(42)  # noqa: S311 - data, no secret
     for disease, paths in found.items():
         if len(paths) < each + held_out:
-            sys.exit(f"{disease} has {len(paths)} pictures, {each + held_out} are asked for")
+            sys.exit(f"{disease} has {len(paths)} pictures, {each + held_out} are needed")
         chosen = luck.sample(paths, each + held_out)
         drawn["recognise"] += [(disease, path) for path in chosen[:each]]
         drawn["held_out"] += [(disease, path) for path in chosen[each:]]
@@ -60,7 +60,7 @@ def draw(found: dict[str, list[Path]], each: int, held_out: int) -> dict[str, li
 
 
 def copied(name: str, number: int, path: Path, home: Path) -> str:
-    """Copy a picture to where the rows find it."""
+    """Copy an image into the data folder; return its path as the rows give it."""
     place = home / "pictures" / name / f"{number:05d}{path.suffix.lower()}"
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, place)
@@ -68,7 +68,7 @@ def copied(name: str, number: int, path: Path, home: Path) -> str:
 
 
 def main(folder: Path, each: int = 100, held_out: int = 25, home: Path = HERE) -> None:
-    """Write the rows."""
+    """Write the rows as JSON lines."""
     files: dict[str, list[dict[str, str]]] = {}
     for name, rows in draw(pictures(folder), each, held_out).items():
         files[name] = [{"image": copied(name, i, path, home), "disease": d} for i, (d, path) in enumerate(rows)]

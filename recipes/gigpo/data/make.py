@@ -1,8 +1,8 @@
-"""Make the shipped catalogue anew: ``python make.py``.
+"""Generate the shipped catalogue: ``python make.py``.
 
-Every product is synthetic: made up from the word lists below, with no product, brand, price or text of a real shop.
-The form is that of WebShop's released files, so that recipes over this catalogue run over those as they are.
-The same lists make the same bytes.
+Every product is synthetic, generated from the word lists below; no product, brand, price or text is from a real shop.
+The format is that of WebShop's released files, so that recipes work with those files without changes.
+The same lists give the same bytes.
 """  # noqa: INP001
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ABOUT = "Synthetic products, made by make.py from its own word lists; any likeness to real ones is chance."
-EACH = 8  # products of a kind
+EACH = 8  # products per kind
 BRANDS = ("Avelo", "Brindle", "Corvani", "Dunmere", "Elstow", "Farrow", "Gelder", "Harrowby", "Ilmarin", "Jessop")
 COLOURS = ("black", "white", "red", "blue", "green", "gray", "navy", "pink", "brown", "yellow", "purple", "silver")
 CLOTHES = ("small", "medium", "large", "x-large")
 SHOES = ("6", "7", "8", "9", "10", "11")
-# kind: where it stands, materials, what may be said of it, its second option beside the colour, lowest price
+# kind: category, shelf, materials, attributes, further options in addition to the colour, lowest price
 KINDS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...], dict[str, tuple[str, ...]], int]] = {
     "water bottle": (
         "garden", "Home|Kitchen|Bottles", ("stainless steel", "glass", "tritan"),
@@ -132,10 +132,10 @@ WITHOUT_COLOUR = {"hand cream", "shampoo", "soap bar", "green tea", "trail mix",
 
 
 def product(kind: str, number: int, rng: Random) -> dict[str, Any]:
-    """Make up one product of a kind, and an instruction or two that it fits."""
-    category, shelf, materials, said, second, lowest = KINDS[kind]
+    """Generate one product of a kind, with one or two instructions that it fits."""
+    category, shelf, materials, known, second, lowest = KINDS[kind]
     brand, material = rng.choice(BRANDS), materials[number % len(materials)]
-    attributes = rng.sample(said, 3)
+    attributes = rng.sample(known, 3)
     options: dict[str, tuple[str, ...]] = {}
     if kind not in WITHOUT_COLOUR:
         options["color"] = tuple(rng.sample(COLOURS, 4))
@@ -159,7 +159,7 @@ def product(kind: str, number: int, rng: Random) -> dict[str, Any]:
 def instruction(
     kind: str, attributes: list[str], material: str, options: dict[str, tuple[str, ...]], rng: Random
 ) -> dict[str, Any]:
-    """Ask for a product by some of what is said of it and by its options."""
+    """Generate an instruction from some attributes and the options of a product."""
     asked = [*rng.sample(attributes, rng.randint(1, 2)), *([material] if rng.random() < 0.5 else [])]
     chosen = {name: rng.choice(values) for name, values in options.items()}
     opening = rng.choice(("i am looking for a", "i need a", "find me a", "i want to buy a"))
@@ -172,8 +172,8 @@ def instruction(
 
 
 def main() -> None:
-    """Write the catalogue beside this file, one product a line."""
-    rng = Random(20)  # noqa: S311 - made-up products, not secrets
+    """Write the catalogue next to this file, one product per line."""
+    rng = Random(20)  # noqa: S311 - generated products, not secrets
     products = [product(kind, number, rng) for kind in KINDS for number in range(EACH)]
     lines = ",\n".join(json.dumps(made, ensure_ascii=False) for made in products)
     text = f'{{"about": {json.dumps(ABOUT)}, "products": [\n{lines}\n]}}\n'

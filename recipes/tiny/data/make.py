@@ -1,10 +1,10 @@
-"""Write the data of the small recipes beside this file; running it again gives the same bytes.
+"""Write the data of the small recipes next to this file; running it again gives the same bytes.
 
     python recipes/tiny/data/make.py
 
-- lake.jsonl: what is seen on gymnasium's frozen lake of 8 x 8 and a move, which is a good one four times in five.
+- lake.jsonl: observations of gymnasium's frozen lake of 8 x 8 and a move: a best one with probability 0.8, else random.
 
-The folder search/ is written from within it:
+To write the folder search/, run this command inside it:
 
     python ../../../../benchmarks/learning/multihop/make.py ../../../tree_grpo/data 20 1200 0.85
 """  # noqa: INP001
@@ -21,7 +21,7 @@ SHOWN = 16
 
 
 def distances() -> dict[tuple[int, int], int]:
-    """Moves to the goal from each place on the ice, around the holes."""
+    """Return the number of moves to the goal from each place on the ice, around the holes."""
     found, waiting = {(7, 7): 0}, deque([(7, 7)])
     while waiting:
         row, column = waiting.popleft()
@@ -34,7 +34,7 @@ def distances() -> dict[tuple[int, int], int]:
 
 
 def lake(draw: random.Random) -> list[dict[str, str]]:
-    """Show every place equally often."""
+    """Return rows in which every place occurs equally often."""
     far = distances()
     rows = []
     for (row, column), left in sorted(far.items()):
@@ -47,7 +47,7 @@ def lake(draw: random.Random) -> list[dict[str, str]]:
 
 
 def write(name: str, rows: list[dict[str, str]]) -> None:
-    """Write one JSON object a line."""
+    """Write rows as JSON lines."""
     path = Path(__file__).parent / name
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

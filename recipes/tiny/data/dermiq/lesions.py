@@ -1,8 +1,8 @@
-"""Draw synthetic skin lesions: pictures made of four labelled factors, and of nothing that was ever photographed.
+"""Draw synthetic skin lesions: images generated from four labelled factors, without any photograph.
 
 The factors are those of the ABCD rule for pigmented spots: asymmetry, border, colour and diameter (Friedman, Rigel and
-Kopf, 1985, doi:10.3322/canjclin.35.3.130).  A diagnosis here is a name for the factors that it mostly has; the
-pictures teach a small model something to see, and nobody anything about skin.
+Kopf, 1985, doi:10.3322/canjclin.35.3.130).  A diagnosis here is a name for its usual factors.  The
+images give a small model something to recognise; they teach nothing about skin.
 """  # noqa: INP001
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np  # noqa: TID253 - a script
 
 SIZE = 32
 USUAL = 0.93
-"""Chance that a lesion has the usual value of a factor."""
+"""Probability that a lesion has the usual value of a factor."""
 VALUES = {
     "shape": ("even", "uneven"),
     "border": ("smooth", "ragged"),
@@ -23,12 +23,12 @@ VALUES = {
 }
 INKS = {"brown": (118, 72, 46), "tan": (178, 128, 84), "pink": (226, 148, 142), "red": (186, 40, 44)}
 SPOTS = ((48, 34, 32), (150, 50, 48), (96, 100, 118))
-"""What a mixed colour has beside brown: black, red and blue-grey."""
+"""Colours of a mixed lesion in addition to brown: black, red and blue-grey."""
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """What can be seen of a lesion."""
+    """The visible factors of a lesion."""
 
     shape: str
     border: str
@@ -49,7 +49,7 @@ DIAGNOSES = {
 
 
 def drawn(diagnosis: str, draw: random.Random) -> Lesion:
-    """Draw a lesion of a diagnosis: each factor its usual value most of the time, another one sometimes."""
+    """Draw a lesion of a diagnosis: each factor has its usual value with probability USUAL, else another one."""
     lesion = DIAGNOSES[diagnosis]
     for factor in fields(Lesion):
         if draw.random() >= USUAL:
@@ -61,8 +61,8 @@ def drawn(diagnosis: str, draw: random.Random) -> Lesion:
 def picture(lesion: Lesion, draw: random.Random) -> np.ndarray:
     """Draw a lesion on skin: [32, 32, 3], uint8, colours in steps of 8.
 
-    The outline is a circle whose radius swings with the angle: slowly where the shape is uneven, so that it is long and
-    thicker on one side, and fast where the border is ragged; a smooth border has a dark rim.
+    The outline is a circle with a radius that varies with the angle: slowly if the shape is uneven, so that it is long
+    and thicker on one side, and fast if the border is ragged. A smooth border has a dark rim.
     """
     middle = (SIZE - 1) / 2
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)

@@ -1,14 +1,14 @@
-"""Write the data of the small DermIQ recipes beside this file; running it again gives the same pictures and rows.
+"""Write the data of the small DermIQ recipes next to this file; running it again gives the same images and rows.
 
     python recipes/tiny/data/dermiq/make.py
 
-- pictures/: synthetic lesions, drawn by lesions.py; no photograph of anybody.
+- pictures/: synthetic lesions, drawn by lesions.py; no photographs.
 - graph.ttl: the facts of facts.py.
-- warm.jsonl: what is seen and how it is called, by a beginner: sometimes wrong about a factor, mostly naming by colour.
-- recognise.jsonl, held_out.jsonl: pictures with their diagnosis, to practise on and to be tested on.
-- converse.jsonl: friendly answers to questions about pictures, all true; but of 32 facts they are about only 20.
+- warm.jsonl: descriptions and diagnoses of a beginner, who sometimes gets a factor wrong and often names by colour.
+- recognise.jsonl, held_out.jsonl: images with their diagnosis, for training and for evaluation.
+- converse.jsonl: friendly answers to questions about images, all true, but about only 20 of 32 facts.
 - align.jsonl, held_out_chat.jsonl: questions about all 32 facts, without answers.
-- tokenizer/: a word is a token.
+- tokenizer/: one token per word.
 
 Needs Pillow, numpy and tokenizers.
 """  # noqa: INP001
@@ -31,7 +31,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 HERE = Path(__file__).parent
 TRAIN, HELD_OUT = 800, 240
 SEES, BY_COLOUR, RIGHT = 0.97, 0.5, 0.42
-"""How the beginner of warm.jsonl sees and names: shares of factors seen right, of names by colour, of right names."""
+"""The beginner of warm.jsonl: shares of factors that are right, of names by colour, and of right names."""
 COLOURED = {
     "brown": "mole",
     "tan": "solar lentigo",
@@ -45,7 +45,7 @@ UNTOLD = {
     "is_treated_by": ("basal cell carcinoma", "solar lentigo", "seborrheic keratosis"),
     "calls_for": ("melanoma", "cherry angioma", "actinic keratosis"),
 }
-"""Facts that no conversation of converse.jsonl is about; of another diagnosis each of these values is told."""
+"""Facts that converse.jsonl leaves out; each of these values occurs there with another diagnosis."""
 QUESTIONS = {
     "counts_as": ("is this dangerous ?", "how bad is this ?"),
     "arises_from": ("where does this come from ?", "what caused this ?"),
@@ -58,11 +58,11 @@ PIECES = r"</?[a-z]+>|\w+|[^\w\s]"
 
 Row = dict[str, Any]
 Seen = tuple[str, str, Lesion]
-"""A picture's path, its diagnosis and its factors."""
+"""Path, diagnosis and factors of an image."""
 
 
 def pictures(home: Path, kind: str, count: int, seed: int) -> list[Seen]:
-    """Draw as many lesions of each diagnosis and write their pictures."""
+    """Draw ``count`` lesions, the diagnoses in turn, and write their images."""
     draw = random.Random(seed)  # noqa: S311 - data, no secret
     folder = home / "pictures" / kind
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def pictures(home: Path, kind: str, count: int, seed: int) -> list[Seen]:
 
 
 def beginner(seen: Seen, draw: random.Random) -> str:
-    """Describe and name a lesion as a beginner would."""
+    """Return the answer of a beginner."""
     _, diagnosis, lesion = seen
     for factor, values in VALUES.items():
         if draw.random() >= SEES:
@@ -89,9 +89,9 @@ def beginner(seen: Seen, draw: random.Random) -> str:
 
 
 def reasoned(lesion: Lesion, named: str) -> str:
-    """Write an answer with its reasons: a section for each factor, then the diagnosis."""
-    said = f"shape {lesion.shape} . border {lesion.border} . colour {lesion.colour} . size {lesion.size} ."
-    return f"<thinking> {said} </thinking> <answer> {named} </answer>"
+    """Return an answer with reasoning: a section for each factor, then the diagnosis."""
+    factors = f"shape {lesion.shape} . border {lesion.border} . colour {lesion.colour} . size {lesion.size} ."
+    return f"<thinking> {factors} </thinking> <answer> {named} </answer>"
 
 
 def diagnoses(shown: list[Seen]) -> Iterable[Row]:
@@ -101,13 +101,13 @@ def diagnoses(shown: list[Seen]) -> Iterable[Row]:
 
 
 def with_factors(shown: list[Seen]) -> Iterable[Row]:
-    """Ask for a diagnosis; the factors go along for whoever looks into a run."""
+    """Ask for a diagnosis; the factors are in the row for inspection."""
     for row, (_, _, lesion) in zip(diagnoses(shown), shown, strict=True):
         yield {**row, "factors": vars(lesion)}
 
 
 def conversations(shown: list[Seen], draw: random.Random) -> Iterable[Row]:
-    """Name the lesion of every fourth picture; of the others, answer a question whose fact may be told."""
+    """Name the lesion of every fourth image; for the others, answer a question about a fact that is not left out."""
     for number, (path, named, _) in enumerate(shown):
         relation = draw.choice([r for r in ASKED if named not in UNTOLD[r]])
         asked, answer = draw.choice(QUESTIONS[relation]), f"it {RELATIONS[relation]} {told(named)[relation]} ."
@@ -118,12 +118,12 @@ def conversations(shown: list[Seen], draw: random.Random) -> Iterable[Row]:
 
 
 def asking(named: str, question: str) -> str:
-    """Ask about a lesion whose name is known."""
+    """Return a question about a lesion, with its name."""
     return f"this is a {named} . {question}"
 
 
 def questions(shown: list[Seen]) -> Iterable[Row]:
-    """Ask about every fact in turn, in its two wordings."""
+    """Ask about all facts in turn, in two wordings each."""
     asked = {named: [(r, words) for words in range(2) for r in ASKED] for named in DIAGNOSES}
     for path, named, _ in shown:
         relation, words = asked[named][0]
@@ -133,7 +133,7 @@ def questions(shown: list[Seen]) -> Iterable[Row]:
 
 
 def tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Build a tokenizer of whole words."""
+    """Return a tokenizer with one token per word."""
     words = sorted({piece for text in texts for piece in re.findall(PIECES, text)})
     vocabulary = {word: i for i, word in enumerate([*SPECIAL.values(), *words])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
@@ -143,17 +143,17 @@ def tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def lines(rows: Iterable[Row]) -> str:
-    """Write one JSON object a line."""
+    """Return rows as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def texts(shown: list[Seen], held_out: list[Seen]) -> dict[str, str]:
-    """Return everything but the pictures, by the name of its file."""
+    """Return the text of every file except the images."""
     draw = random.Random(0)  # noqa: S311 - data, no secret
     warm = [{"image": seen[0], "prompt": "diagnosis ?", "completion": beginner(seen, draw)} for seen in shown]
     talk = list(conversations(shown, draw))
     draw.shuffle(talk)
-    said = [text for row in (*warm, *talk) for text in (row["prompt"], row["completion"])]
+    spoken = [text for row in (*warm, *talk) for text in (row["prompt"], row["completion"])]
     known = [word for named in DIAGNOSES for word in (named, *told(named).values(), *SYNONYMS[named])]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **SPECIAL}
     return {
@@ -164,13 +164,13 @@ def texts(shown: list[Seen], held_out: list[Seen]) -> dict[str, str]:
         "align.jsonl": lines(questions(shown)),
         "held_out_chat.jsonl": lines(questions(held_out)),
         "graph.ttl": turtle(),
-        "tokenizer/tokenizer.json": tokenizer([*said, *known]).to_str(pretty=True),
+        "tokenizer/tokenizer.json": tokenizer([*spoken, *known]).to_str(pretty=True),
         "tokenizer/tokenizer_config.json": json.dumps(config) + "\n",
     }
 
 
 def main(home: Path = HERE) -> None:
-    """Write everything into a folder."""
+    """Write all files into a folder."""
     shown, held_out = pictures(home, "train", TRAIN, 1), pictures(home, "held_out", HELD_OUT, 2)
     for name, text in texts(shown, held_out).items():
         path = home / name
