@@ -106,13 +106,13 @@ def test_the_old_pass_is_dropped(tmp_path):
 def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunningStage]]:
     """Keep the stage that ran last."""
     seen: list[RunningStage] = []
-    original = loop.plan_steps
+    original = loop.planned_updates
 
-    def plan_length(stage: RunningStage) -> None:
+    def planned_updates(stage: RunningStage) -> int:
         seen[:] = [stage]
-        original(stage)
+        return original(stage)
 
-    monkeypatch.setattr(loop, "plan_steps", plan_length)
+    monkeypatch.setattr(loop, "planned_updates", planned_updates)
     yield seen
     seen.clear()
 
@@ -130,16 +130,17 @@ def test_one_copy_is_kept(folder: Folder, stages):
     assert ended.code == 0, ended.err
     stage = stages[-1]
     trained = {name: p.shape for name, p in stage.policy.trained().items()}
-    (lagged,) = [
-        part.inner for part in stage.runner.instances.values() if isinstance(getattr(part, "inner", None), Lagged)
-    ]
+    lagged = stage.runner.instances["explore/reference"].reference
     assert {name: copy.shape for name, copy in lagged.copies.items()} == trained
     table = next(shape for name, shape in trained.items() if "embed" in name)
     stored = {found.untyped_storage().data_ptr() for found in tensors() if found.shape == table}
     own = {found.untyped_storage().data_ptr() for found in before}
     own |= {p.untyped_storage().data_ptr() for p in stage.policy.model.parameters()}
     own |= {
-        m.untyped_storage().data_ptr() for s in stage.optimizer.optimizer.state.values() for m in s.values() if m.ndim
+        m.untyped_storage().data_ptr()
+        for s in stage.train_engine.optimizer.optimizer.state.values()
+        for m in s.values()
+        if m.ndim
     }
     own |= {p.grad.untyped_storage().data_ptr() for p in stage.policy.model.parameters() if p.grad is not None}
     assert len(stored - own) == 1
