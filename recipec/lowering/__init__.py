@@ -2,5 +2,5 @@
 
 ``nodes`` drafts the nodes of one stage, ``lower`` orders and hashes them, ``optimise`` leaves out work that changes no
 number, ``inheritance`` resolves what a stage takes over from its parent.  Imports ``spec`` and ``graph``; imported by
-``compile``.  No torch.
+``compile`` and ``planning``.  No torch.
 """
