@@ -230,7 +230,7 @@ def test_a_run_that_ended_is_not_run_again(folder):
 
 
 def test_a_run_of_another_version(folder):
-    """A run directory that an earlier version wrote is not continued: RC774 says what to do, and `--replace` does it."""
+    """A run directory of an earlier version is not continued: RC774 says what to do, and `--replace` does it."""
     assert folder.run(SFT, a__jsonl=ROWS).code == 0
     path = folder.path / "runs/small/graph.json"
     older = json.loads(path.read_text())

@@ -1,5 +1,6 @@
 """A run that makes pairs and is killed ends with the bits of one that was not, and samples nothing twice."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -62,7 +63,7 @@ def stop(chunks):
 
     def stopping(self, asks):
         if len(list(chunks.glob("chunk-*"))) == 1:
-            self.context.stopped = lambda: True
+            self.context = dataclasses.replace(self.context, stopped=lambda: True)
         return sampled(self, asks)
 
     AnswerSampler._sampled = stopping
