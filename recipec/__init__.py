@@ -62,24 +62,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.loss import Clipped as Clipped
     from recipec.spec.loss import Dpo as Dpo
     from recipec.spec.loss import Nll as Nll
-    from recipec.spec.machine import (
-        Deepspeed as Deepspeed,
-    )
-    from recipec.spec.machine import (
-        Hf as Hf,
-    )
-    from recipec.spec.machine import (
-        Local as Local,
-    )
-    from recipec.spec.machine import (
-        Machine as Machine,
-    )
-    from recipec.spec.machine import (
-        Service as Service,
-    )
-    from recipec.spec.machine import (
-        Vllm as Vllm,
-    )
+    from recipec.spec.machine import Machine as Machine
+    from recipec.spec.machine import Service as Service
     from recipec.spec.optimizer import Adamw as Adamw
     from recipec.spec.policy import CausalLm as CausalLm
     from recipec.spec.policy import Images as Images
@@ -140,9 +124,13 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.reward import (
         Verifier as Verifier,
     )
+    from recipec.spec.rollout_engine import Hf as Hf
+    from recipec.spec.rollout_engine import Vllm as Vllm
     from recipec.spec.sampler import Chain as Chain
     from recipec.spec.sampler import GroupFilter as GroupFilter
     from recipec.spec.sampler import Tree as Tree
+    from recipec.spec.train_engine import Deepspeed as Deepspeed
+    from recipec.spec.train_engine import Local as Local
     from recipec.yaml_io import from_yaml as from_yaml
     from recipec.yaml_io import load as load
     from recipec.yaml_io import to_yaml as to_yaml
@@ -161,7 +149,7 @@ _HOMES = {
     "recipec.spec.grouping": ("AnchorState",),
     "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
     "recipec.spec.loss": ("Clipped", "Dpo", "Nll"),
-    "recipec.spec.machine": ("Deepspeed", "Hf", "Local", "Machine", "Service", "Vllm"),
+    "recipec.spec.machine": ("Machine", "Service"),
     "recipec.spec.optimizer": ("Adamw",),
     "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),
     "recipec.spec.preference": ("BestVsWorst", "KgRag", "KgRank"),
@@ -170,7 +158,9 @@ _HOMES = {
         "AnswerMatch", "Environment", "ExactMatch", "Function", "KgConsistency", "KlPenalty", "Length", "MathVerify",
         "RegexFormat", "Sections", "Verifier",
     ),
+    "recipec.spec.rollout_engine": ("Hf", "Vllm"),
     "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),
+    "recipec.spec.train_engine": ("Deepspeed", "Local"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of the table's names

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
@@ -156,6 +156,17 @@ class Component(Section):
     """
 
     slot: ClassVar[str] = ""
+    packages: ClassVar[Mapping[str, str]] = {}
+    """Packages that the component needs in addition to those of recipec: name on PyPI to top-level module."""
+    extra: ClassVar[str] = ""
+    """The extra of recipec that installs ``packages``."""
+    data_packages: ClassVar[tuple[str, ...]] = ()
+    """Packages with files that are read as data, so that a new version of them makes another run."""
+    preflight: ClassVar[str] = ""
+    """Function ``(spec, request)`` that yields a diagnostic for everything a run would lack; called before a model is
+    loaded, with a :class:`recipec.run.preflight.PreflightRequest`."""
+    user_code: ClassVar[Literal["", "function", "class"]] = ""
+    """What of the user's own files does the work; the component then has ``user_name``."""
     type_name: ClassVar[str]
     impl: ClassVar[str]
     state: ClassVar[bool]
@@ -215,15 +226,32 @@ class Component(Section):
         skip = {"type", *self.lowered, *self._refs}
         return {name: getattr(self, name) for name in type(self).model_fields if name not in skip}
 
-    def user_functions(self) -> tuple[str, ...]:
-        """Names of the user's own functions that the spec asks for."""
-        return ()
+    def user_name(self) -> str:
+        """Return the name of the user's own function or class, where ``user_code`` says that there is one."""
+        return ""
 
     def load(self) -> Callable[..., Any]:
         """Import the implementing function or class: the only door through which torch arrives."""
-        module, _, attribute = self.impl.partition(":")
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return found
+        return load_object(self.impl)
+
+
+def load_object(name: str) -> Callable[..., Any]:
+    """Import ``module:attribute``."""
+    module, _, attribute = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def texts(section: Section) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Yield dotted key, field and value of every parameter that holds text, also inside lists and sections."""
+    for name, info in type(section).model_fields.items():
+        key, value = info.alias or name, getattr(section, name)
+        if isinstance(value, Section):
+            yield from ((f"{key}.{inside}", about, text) for inside, about, text in texts(value))
+        several = isinstance(value, tuple)
+        for place, text in enumerate(value if several else (value,)):
+            if isinstance(text, str) and text:
+                yield f"{key}.{place}" if several else key, info, text
 
 
 _REGISTRY: dict[str, dict[str, type[Component]]] = {}

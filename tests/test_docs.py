@@ -15,7 +15,7 @@ from recipec.compile import compile_recipe
 from recipec.component import components_of
 from recipec.diagnostics.formats import render
 from recipec.signals import SIGNALS
-from recipec.spec.recipe import SLOTS
+from recipec.spec.recipe import COMPONENT_SLOTS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -91,7 +91,7 @@ def test_everything_is_in_the_reference() -> None:
     pages = reference_docs.pages()
     assert [code for code in all_codes() if f"\n### {code} " not in pages["codes.md"]] == []
     assert [name for name in SIGNALS if f"\n| `{name}` |" not in pages["signals.md"]] == []
-    names = [f"{slot}/{name}" for slot in [*(s.name for s in SLOTS), "machine"] for name in components_of(slot)]
+    names = [f"{slot}/{name}" for slot in COMPONENT_SLOTS for name in components_of(slot)]
     assert [name for name in names if not re.search(rf"^### {name}( |$)", pages["components.md"], re.MULTILINE)] == []
 
 

@@ -32,7 +32,7 @@ from recipec.graph import to_json
 from recipec.lowering.lower import lower
 from recipec.spec.data import EnvironmentTasks
 from recipec.spec.environment import Webshop
-from recipec.spec.recipe import SLOTS
+from recipec.spec.recipe import COMPONENT_SLOTS, SLOTS
 from recipec.spec.reward import Environment
 from recipec.yaml_io import from_yaml, load, to_yaml
 
@@ -148,7 +148,7 @@ def test_recipes_cannot_be_changed():
 
 def test_every_component_can_be_imported_by_its_name():
     """`recipec.NAME` is there for each component, and no two share a name."""
-    classes = [cls for slot in (*(s.name for s in SLOTS), "machine") for cls in components_of(slot).values()]
+    classes = [cls for slot in COMPONENT_SLOTS for cls in components_of(slot).values()]
     assert len({cls.__name__ for cls in classes}) == len(classes)
     for cls in classes:
         assert getattr(recipec, cls.__name__) is cls

@@ -15,8 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from recipec.component import components_of
 from recipec.graph import Graph
-from recipec.spec.machine import ENGINES
-from recipec.spec.recipe import SLOT, SLOTS, Kind, Recipe, Stage, default_type
+from recipec.spec.machine import ENGINE_SLOTS
+from recipec.spec.recipe import COMPONENT_SLOTS, SLOT, SLOTS, Kind, Recipe, Stage, default_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = ("recipe", "fragment", "graph")
@@ -131,7 +131,7 @@ def _definitions(*, strict: bool = True) -> Schema:
     for name, section in _raw(Recipe)["$defs"].items():
         if name not in {"Component", "Stage"}:
             made[name] = _object(section, strict=strict)
-    for slot in (*SLOT, "machine"):
+    for slot in COMPONENT_SLOTS:
         for name, cls in components_of(slot).items():
             raw = _raw(cls)
             component = _object(raw, strict=strict)
@@ -139,8 +139,7 @@ def _definitions(*, strict: bool = True) -> Schema:
             component["required"] = ["type", *component.get("required", ())]
             made[f"{slot}.{name}"] = component
             made |= {key: _object(nested, strict=strict) for key, nested in raw.get("$defs", {}).items()}
-    made |= {slot: _slot(slot, tuple(components_of(slot))) for slot in SLOT}
-    made |= {f"machine.{key}": _slot("machine", names) for key, names in ENGINES.items()}
+    made |= {slot: _slot(slot, tuple(components_of(slot))) for slot in COMPONENT_SLOTS}
     return dict(sorted(made.items()))
 
 
@@ -210,7 +209,7 @@ def _branches(name: str, raw: Schema) -> list[Schema]:
         return sorted(found, key=lambda branch: branch in (INTERPOLATION, NULL))
     if "$ref" in raw:
         if raw["$ref"].endswith("/Component"):
-            return [{"$ref": f"#/$defs/{name if name in SLOT else f'machine.{name}'}"}]
+            return [{"$ref": f"#/$defs/{ENGINE_SLOTS.get(name, name)}"}]
         return [{"$ref": raw["$ref"]}, INTERPOLATION]
     value = {key: part for key, part in raw.items() if key not in {"title", "description", "default", "unit"}}
     if value in (NULL, {"type": "string"}):

@@ -16,10 +16,9 @@ from recipec.language.yaml_reader import read_source
 from recipec.package_files import shipped
 from recipec.reading import field_descriptions
 from recipec.signals import SIGNALS
-from recipec.spec.recipe import SLOTS
+from recipec.spec.recipe import COMPONENT_SLOTS
 
 _SCHEMA = re.compile(r"^# yaml-language-server: \$schema=\S*/(\S+)$", re.MULTILINE)
-_SLOTS = [slot.name for slot in SLOTS] + ["machine"]
 
 
 def listing(what: str) -> str | None:
@@ -31,7 +30,7 @@ def listing(what: str) -> str | None:
         case "components":
             rows = [
                 (f"{slot}/{name}", _first_line(cls) + ("" if cls.available() else " (not implemented in this version)"))
-                for slot in _SLOTS
+                for slot in COMPONENT_SLOTS
                 for name, cls in components_of(slot).items()
             ]
         case "signals":
@@ -49,7 +48,7 @@ def listing(what: str) -> str | None:
 def page(name: str) -> str | None:
     """Return the text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
     slot, _, kind = name.partition("/")
-    if slot in _SLOTS and kind in components_of(slot):
+    if slot in COMPONENT_SLOTS and kind in components_of(slot):
         return component_page(components_of(slot)[kind])
     path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else None

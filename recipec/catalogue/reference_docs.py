@@ -19,7 +19,7 @@ from recipec.component import Component, Section, components_of
 from recipec.signals import AXES, SIGNALS
 from recipec.spec.data import Columns
 from recipec.spec.knowledge import Diseases
-from recipec.spec.machine import ENGINES, Machine, Service
+from recipec.spec.machine import ENGINE_SLOTS, Machine, Service, default_engine
 from recipec.spec.policy import Images, Lora, Scratch, VisionScratch
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
@@ -74,18 +74,18 @@ def _components() -> Iterator[str]:
         yield f"\n## {slot.name}\n\n{', '.join(kinds)}.{default}"
         for cls in components_of(slot.name).values():
             yield from _component(cls)
-    yield "\n## machine"
-    for key, names in ENGINES.items():
-        for name in names:
-            yield from _component(components_of("machine")[name], f" (`machine.{key}`)")
+    for key, engine in ENGINE_SLOTS.items():
+        yield f"\n## {engine}\n\n`machine.{key}`. Without a `type`: `{default_engine(key).type_name}`."
+        for cls in components_of(engine).values():
+            yield from _component(cls)
 
 
-def _component(cls: type[Component], where: str = "") -> Iterator[str]:
-    yield f"\n### {cls.slot}/{cls.type_name}{where}\n"
+def _component(cls: type[Component]) -> Iterator[str]:
+    yield f"\n### {cls.slot}/{cls.type_name}\n"
     if not cls.available():
         yield "*Checked, but not implemented in this version: RC501.*\n"
     yield _prose(cls)
-    if cls.slot != "machine":
+    if cls.slot not in ENGINE_SLOTS.values():
         for word, signals in zip(("Requires", "Provides"), contract(cls), strict=True):
             named = ", ".join(re.sub(r"^\w+", r"`\g<0>`", signal) for signal in signals)
             yield f"\n{word}: {named or 'nothing'}."

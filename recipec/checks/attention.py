@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from recipec.checks.queries import (
     display_name,
@@ -11,21 +10,24 @@ from recipec.checks.queries import (
     field_span,
     group_size,
     most_written,
+    parts_of,
     related_span,
     several_updates,
+    shares,
     span_of,
     turns,
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.attention import Attention
+from recipec.spec.train_engine import TrainEngine
 
-_SHARING = ("trie", "shared_prefix")
 
-
-def _shared(reading: Reading, *names: str) -> Iterator[tuple[StageReading, Part]]:
+def _shared(reading: Reading, *what: str) -> Iterator[tuple[StageReading, Part]]:
+    """Yield attentions that share prefixes, prompts, or either where ``what`` does not say."""
     for stage in reading.stages.values():
         for part in stage.of("attention"):
-            if part.name in (names or _SHARING):
+            if shares(part) and (not what or shares(part) in what):
                 yield stage, part
 
 
@@ -48,7 +50,7 @@ def nothing_shared(reading: Reading) -> Iterator[Finding]:
     How to fix: set attention to `packed`, or raise `sampler.num_generations`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: one prompt, G answers.
     """
-    for stage, part in _shared(reading, "shared_prefix"):
+    for stage, part in _shared(reading, "prompts"):
         if (why := _alone(stage)) and stage.kind == "rl":
             yield Finding(
                 f"{display_name(part)} has nothing to share: {why}",
@@ -70,7 +72,7 @@ def little_shared(reading: Reading) -> Iterator[Finding]:
     How to fix: set attention to `packed`.
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: the saving is that of the prompt.
     """
-    for stage, part in _shared(reading, "trie"):
+    for stage, part in _shared(reading, "prefixes"):
         if why := _alone(stage):
             yield Finding(
                 f"{display_name(part)} merges rows by their prefixes, but {why}",
@@ -114,9 +116,8 @@ def needs_gpu(reading: Reading) -> Iterator[Finding]:
     """
     machine = reading.resolved.data.get("machine")
     device = machine.get("device") if isinstance(machine, dict) else None
-    for _, part in _shared(reading):
-        spec: Any = part.spec
-        if device == "cpu" and spec is not None and spec.kernel == "flex":
+    for _, part, spec in parts_of(reading, Attention):
+        if device == "cpu" and spec.needs_gpu():
             yield Finding(
                 "kernel `flex` needs a GPU, but the run is on the CPU",
                 (*field_span(reading, part, "kernel"), *span_of(reading, ("machine", "device"))),
@@ -137,7 +138,7 @@ def prefix_tree_over_devices(reading: Reading) -> Iterator[Finding]:
     References: Jacobs et al., DeepSpeed Ulysses, https://arxiv.org/abs/2309.14509, 2023.
     """
     engine = reading.machine.get("train")
-    spread = getattr(engine.spec, "sequence_parallel", 1) if engine is not None else 1
+    spread = engine.spec.sequence_partitions() if engine and isinstance(engine.spec, TrainEngine) else 1
     for _, part in _shared(reading):
         if spread > 1:
             yield Finding(

@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from recipec.checks.queries import dotted, group_size, related_span, span_of, units_per_step
+from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED
-
-_OWN = {"reward": "function", "environment": "own"}
-"""Components implemented by the user's own code."""
 
 
 @check("RC320", "uneven-updates", "warning")
@@ -219,7 +217,7 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
         return
     for part in own_parts(reading):
         if part.name:
-            name, what = getattr(part.spec, "name", ""), "function" if part.slot == "reward" else "class"
+            name, what = part.spec.user_name() if part.spec else "", part.cls.user_code if part.cls else ""
             yield Finding(
                 f"the {part.slot} is the {what} `{name}`, but the recipe names no file with it",
                 span_of(reading, (*part.path, "name")),
@@ -231,7 +229,13 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
 def own_parts(reading: Reading) -> list[Part]:
     """Parts, of stages and of evaluations, that are the user's own, or may be: they could not be read."""
     parts = [*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)]
-    return [part for part in parts if part.name in {_OWN.get(part.slot, "-"), ""} and part.slot in _OWN]
+    return [part for part in parts if _is_own(part)]
+
+
+def _is_own(part: Part) -> bool:
+    if part.cls is not None:
+        return bool(part.cls.user_code)
+    return not part.name and any(cls.user_code for cls in components_of(part.slot).values())
 
 
 @check("RC331", "unused-own-file", "warning")

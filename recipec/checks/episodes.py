@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipec.checks.queries import (
     display_name,
@@ -17,6 +17,9 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
+
+if TYPE_CHECKING:
+    from recipec.spec.sampler import GroupFilter
 
 _OF_TURNS = ("max_turn_length", "max_context_length")
 
@@ -35,11 +38,11 @@ def windowed_trajectory(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         environment, sampler = _one(stage, "environment"), _one(stage, "sampler")
-        history = getattr(environment and environment.spec, "history", None)
-        stages = getattr(sampler and sampler.spec, "rows", "")
-        if environment is None or sampler is None or not isinstance(history, int) or stages != "trajectory":
+        world, sampled = spec_of(stage, "environment"), spec_of(stage, "sampler")
+        if environment is None or sampler is None or world is None or sampled is None:
             continue
-        if turns(stage) == 1:
+        history = world.window()
+        if history is None or sampled.rows != "trajectory" or turns(stage) == 1:
             continue
         yield Finding(
             f"rows of stage `{stage.name}` are trajectories, but {display_name(environment)} writes a new prompt "
@@ -78,7 +81,8 @@ def parameter_of_episodes(reading: Reading) -> Iterator[Finding]:
         sampler = _one(stage, "sampler")
         if sampler is None or sampler.spec is None or stage.of("environment") or stage.kind is None or reading.fragment:
             continue
-        steps = ("rows",) if getattr(sampler.spec, "rows", "") == "step" else ()
+        spec = spec_of(stage, "sampler")
+        steps = ("rows",) if spec is not None and spec.rows == "step" else ()
         for key in (*_OF_TURNS, *steps):
             if is_given(reading, (*sampler.path, key)):
                 yield Finding(
@@ -101,7 +105,7 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         sampler = _one(stage, "sampler")
-        if sampler is not None and getattr(sampler.spec, "group_filter", None) and episodes(stage) == 1:
+        if sampler is not None and group_filter(stage) is not None and episodes(stage) == 1:
             yield Finding(
                 f"every group of stage `{stage.name}` has one episode, so the filter would drop each",
                 (
@@ -112,10 +116,16 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
             )
 
 
+def group_filter(stage: StageReading) -> GroupFilter | None:
+    """Return the filter of groups that the sampler has."""
+    spec = spec_of(stage, "sampler")
+    return None if spec is None else spec.group_filter
+
+
 def episodes(stage: StageReading) -> int | None:
     """How many episodes are compared with each other: those of one prompt."""
     spec = spec_of(stage, "sampler")
-    return None if spec is None else int(spec.rows_per_prompt())
+    return None if spec is None else spec.rows_per_prompt()
 
 
 @check("RC454", "filter-that-never-tries", "warning")
@@ -130,7 +140,7 @@ def filter_that_never_tries(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         sampler = _one(stage, "sampler")
-        found = getattr(sampler and sampler.spec, "group_filter", None)
+        found = group_filter(stage)
         if sampler is not None and found is not None and found.max_tries == 1:
             yield Finding(
                 f"the group filter of stage `{stage.name}` never samples again",
@@ -151,11 +161,11 @@ def no_room_for_a_turn(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         sampler = _one(stage, "sampler")
-        limit = getattr(sampler and sampler.spec, "max_context_length", None)
-        turn = longest_turn(stage)
+        spec, turn, data = spec_of(stage, "sampler"), longest_turn(stage), spec_of(stage, "data")
+        limit = None if spec is None else spec.max_context_length
         if sampler is None or limit is None or turn is None or not stage.of("environment"):
             continue
-        prompt = int(getattr(spec_of(stage, "data"), "max_length", None) or 0)
+        prompt = (data.max_length if data is not None else None) or 0
         if prompt + turn > limit:
             key = (
                 "max_turn_length" if is_given(reading, (*sampler.path, "max_turn_length")) else "max_completion_length"
@@ -184,9 +194,9 @@ def template_unread(reading: Reading) -> Iterator[Finding]:
     References: Jin et al., Search-R1, https://arxiv.org/abs/2503.09516, 2025, appends to one prompt; Feng et al.,
     GiGPO, https://arxiv.org/abs/2505.10978, 2025, writes one for every turn.
     """
-    for part in reading.parts:
-        spec: Any = part.spec if part.slot == "environment" and part.name == "search_qa" else None
-        if spec is not None and spec.template is not None and spec.history == "append_only":
+    for stage in reading.stages.values():
+        part, spec = _one(stage, "environment"), spec_of(stage, "environment")
+        if part is not None and spec is not None and spec.ignores_template():
             yield Finding(
                 f"the template of {display_name(part)} is not used",
                 (
@@ -210,7 +220,7 @@ def filter_without_rewards(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         sampler = _one(stage, "sampler")
-        if sampler is None or stage.kind in {None, "rl"} or getattr(sampler.spec, "group_filter", None) is None:
+        if sampler is None or stage.kind in {None, "rl"} or group_filter(stage) is None:
             continue
         yield Finding(
             f"stage `{stage.name}` is of kind `{stage.kind}`, but groups are filtered by rewards",

@@ -171,7 +171,7 @@ def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
     """
     for name, evaluation in reading.evaluate.items():
         found = environment_of(reading, name)
-        if evaluation.data.type_name != "environment" or (found is not None and "tasks" in found.could_provide()):
+        if not evaluation.data.needs("tasks") or (found is not None and "tasks" in found.could_provide()):
             continue
         bringing = ", ".join(f"`{maker}`" for slot, maker in possible_providers("tasks", None) if slot == "environment")
         yield Finding(

@@ -10,16 +10,11 @@ from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Path, Reading, StageReading
 from recipec.spec.data import Columns
 
-_BLIND = {
-    "reasoning_gym": "its tasks are text",
-    "environment": "an environment's own tasks are text",
-}
-
 
 def _sees(stage: StageReading) -> bool | None:
     """Whether the policy of a stage reads images; None where it could not be read."""
     spec = spec_of(stage, "policy")
-    return None if spec is None else "pixels_I" in [need.signal for need in spec.requires()]
+    return None if spec is None else spec.sees
 
 
 @check("RC215", "images-nowhere", "warning")
@@ -37,7 +32,9 @@ def images_nowhere(reading: Reading) -> Iterator[Finding]:
         part = next((part for part in stage.of("data") if part.given), None)
         if part is None or not _sees(stage):
             continue
-        why = _BLIND.get(part.name) or ("an environment writes its prompts" if stage.of("environment") else "")
+        cls: Any = part.cls  # the reader fills the slot with data
+        why = "" if cls is None else cls.without_images
+        why = why or ("an environment writes its prompts" if stage.of("environment") else "")
         if not why:
             continue
         yield Finding(

@@ -101,12 +101,10 @@ def graph_of_each_stage(reading: Reading) -> Iterator[Finding]:
     Example: `reward: {true: {type: kg_consistency}}` in an evaluation of a recipe with `knowledge: {type: extract}`.
     How to fix: set `knowledge.model` to a directory or a model of the hub, or take the facts from files.
     """
-    first = next((found for found in _graphs(reading)), None)
-    if first is None or not isinstance(first[2], Extract):
+    _, part, spec = next(iter(_graphs(reading)), (None, None, None))
+    if part is None or not isinstance(spec, Extract):
         return
-    _, part, spec = first
-    model = getattr(spec, "model", None)
-    if model is not None and weights_kind(model) != "stage":
+    if spec.model is not None and weights_kind(spec.model) != "stage":
         return
     for trial in reading.trials.values():
         if any(part.spec and _reads(part) for part in _scores(reading, trial.name)):

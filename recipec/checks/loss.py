@@ -13,8 +13,8 @@ from recipec.checks.queries import (
     parts_of,
     related_span,
     several_updates,
+    shares,
     span_of,
-    type_of,
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
@@ -143,8 +143,8 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         part = next(iter(stage.of("policy")), None)
         value, path = dropout(part)
-        if part is not None and value and type_of(stage, "attention") in {"trie", "shared_prefix"}:
-            attention = stage.of("attention")[0]
+        attention = next(iter(stage.of("attention")), None)
+        if part is not None and value and attention is not None and shares(attention):
             yield Finding(
                 f"{display_name(attention)} computes shared tokens once, but dropout is {value:g}",
                 (*field_span(reading, attention, "type"), *related_span(reading, (*part.path, *path), "dropout here")),

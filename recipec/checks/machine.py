@@ -21,8 +21,10 @@ from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.nearest_names import did_you_mean, nearest
 from recipec.reading.partial import Part, Reading, StageReading
-from recipec.spec.machine import ENGINES
+from recipec.spec.policy import Policy
+from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.sampler import Sampler
+from recipec.spec.train_engine import TrainEngine
 
 
 def _services(reading: Reading) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
     How to fix: use one of the components that this version has, or a later version.
     """
     for part in _everything(reading):
-        if part.cls is None or part.cls.available() or part.slot == "machine":
+        if part.cls is None or part.cls.available() or part in reading.machine.values():
             continue
         peers = [name for name, cls in components_of(part.slot).items() if cls.available()]
         yield Finding(
@@ -73,13 +75,13 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
     Example: `machine: {rollout: {type: vllm}}`.
     How to fix: use the engine of this version, as in `--set machine.rollout.type=hf`.
     """
-    for role, part in reading.machine.items():
+    for part in reading.machine.values():
         if part.given and part.cls is not None and not part.cls.available():
-            here = ENGINES[role][0]
+            here = ", ".join(f"`{name}`" for name, cls in components_of(part.slot).items() if cls.available())
             yield Finding(
                 f"engine `{part.name}` is not in this version",
                 field_span(reading, part, "type"),
-                help=f"this version has `{here}`",
+                help=f"this version has {here}",
                 path=dotted(part.path),
             )
 
@@ -88,7 +90,8 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
 def too_many_devices(reading: Reading) -> Iterator[Finding]:
     """More than one device is set for an engine that uses one.
 
-    What it checks: `machine.devices` above 1 with `train: {type: local}`, which is also the default.
+    What it checks: `machine.devices` against the number that the training engine supports; `local`, the default,
+    supports one.
     Why it matters: the other devices would be idle.
     Example: `machine: {devices: 8}`.
     How to fix: set `devices: 1`, or use an engine for several devices.
@@ -96,13 +99,18 @@ def too_many_devices(reading: Reading) -> Iterator[Finding]:
     engine = reading.machine.get("train")
     machine = reading.resolved.data.get("machine")
     devices = machine.get("devices") if isinstance(machine, dict) else None
-    if isinstance(devices, int) and devices > 1 and engine is not None and engine.name == "local":
+    if engine is None or engine.cls is None or not issubclass(engine.cls, TrainEngine):
+        return
+    most = engine.cls.max_devices
+    if isinstance(devices, int) and most is not None and devices > most:
         yield Finding(
-            f"{devices} devices are set, but the training engine `local` uses one",
+            f"{devices} devices are set, but the training engine `{engine.name}` uses "
+            + ("one" if most == 1 else f"{most} at most"),
             (
                 *span_of(reading, ("machine", "devices")),
                 *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
             ),
+            help="" if most == 1 else f"set `devices: {most}`",
             path="machine.devices",
         )
 
@@ -187,30 +195,32 @@ def _longest(reading: Reading, stage: StageReading) -> int:
 
     Nor do turns: no episode has only turns of the largest length. The context of an episode counts.
     """
-    prompt = getattr(spec_of(stage, "data"), "max_length", None) or 0
+    data, spec = spec_of(stage, "data"), spec_of(stage, "sampler")
+    prompt = (data.max_length if data is not None else None) or 0
     sampler = next(iter(stage.of("sampler")), None)
     if sampler is None or stage.kind != "rl":
-        return int(prompt)
-    limit = getattr(sampler.spec, "max_context_length", None) if stage.of("environment") else None
+        return prompt
+    limit = spec.max_context_length if spec is not None and stage.of("environment") else None
     told = any(is_given(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
     whole = prompt + ((longest_turn(stage) or 0) if told else 0)
-    several = stage.of("environment") and getattr(sampler.spec, "rows", "") == "trajectory" and turns(stage) != 1
-    return int((limit if several else min(whole, limit)) if limit else whole)
+    several = stage.of("environment") and spec is not None and spec.rows == "trajectory" and turns(stage) != 1
+    return (limit if several else min(whole, limit)) if limit else whole
 
 
 @check("RC506", "group-over-engine", "warning")
 def group_over_engine(reading: Reading) -> Iterator[Finding]:
     """A group of completions does not fit into the rollout engine at once.
 
-    What it checks: `num_generations` against `max_rows` of the engine `hf`.
+    What it checks: `num_generations` against the number of sequences that the rollout engine decodes together, such as
+    `max_rows` of `hf`.
     Why it matters: the group is decoded in parts, and its prompt is computed once for each part.
     Example: `rollout: {type: hf, max_rows: 8}` with `num_generations: 16`.
     How to fix: set `max_rows` to at least the size of a group.
     """
     engine = reading.machine.get("rollout")
-    most = getattr(engine and engine.spec, "max_rows", None)
-    if engine is None or most is None:
+    if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.rows_param:
         return
+    most, bound = engine.spec.rows_together(), engine.spec.rows_param
     wanted = [(part, spec.branches()[0]) for _, part, spec in parts_of(reading, Sampler)]  # type: ignore[type-abstract]
     for part, count in wanted:
         if count > most:
@@ -218,14 +228,14 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
                 f"a group has {count} completions, but the engine decodes {most} rows at once",
                 (
                     *(
-                        field_span(reading, engine, "max_rows")
+                        field_span(reading, engine, bound)
                         if engine.given
                         else field_span(reading, part, "num_generations")
                     ),
                     *(related_span(reading, (*part.path, "num_generations"), "the group") if engine.given else ()),
                 ),
-                help=f"set `machine: {{rollout: {{max_rows: {count}}}}}`",
-                path="machine.rollout.max_rows" if engine.given else dotted((*part.path, "num_generations")),
+                help=f"set `machine: {{rollout: {{{bound}: {count}}}}}`",
+                path=f"machine.rollout.{bound}" if engine.given else dotted((*part.path, "num_generations")),
             )
             return
 
@@ -241,7 +251,7 @@ def quantized_without_adapter(reading: Reading) -> Iterator[Finding]:
     References: Dettmers et al., QLoRA, https://arxiv.org/abs/2305.14314, 2023.
     """
     for part in _everything(reading):
-        if part.slot == "policy" and getattr(part.spec, "quantization", None) and getattr(part.spec, "lora", 0) is None:
+        if isinstance(part.spec, Policy) and part.spec.quantized() and part.spec.adapter() is None:
             yield Finding(
                 f"{display_name(part)} has quantized weights, but no adapter",
                 field_span(reading, part, "quantization"),
@@ -258,8 +268,8 @@ def answers_over_positions(reading: Reading) -> Iterator[Finding]:
     Example: `sampler: {max_completion_length: 512}` with `max_positions: 256`.
     How to fix: shorten the answers, or raise `policy.scratch.max_positions`.
     """
-    models = [getattr(part.spec, "scratch", None) for part in reading.parts if part.slot == "policy"]
-    sizes = [model.max_positions for model in models if model is not None]
+    policies = [policy for stage in reading.stages.values() if (policy := spec_of(stage, "policy")) is not None]
+    sizes = [model.max_positions for policy in policies if (model := policy.new_model()) is not None]
     for name, evaluation in reading.evaluate.items():
         longest = evaluation.sampler.max_completion_length
         if longest is not None and sizes and longest >= min(sizes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from recipec.checks.queries import (
     display_name,
@@ -12,13 +12,16 @@ from recipec.checks.queries import (
     is_given,
     longest_turn,
     related_span,
+    shares,
     spec_of,
     turns,
-    type_of,
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.planning.token_runs import Episode, Group, append_only, sliding_window, total
 from recipec.reading.partial import Part, Reading, StageReading
+
+if TYPE_CHECKING:
+    from recipec.spec.sampler import Sampler
 
 
 @check("RC458", "prompt-that-shares-little", "warning")
@@ -40,11 +43,11 @@ def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         attention, world = _given(stage, "attention"), _given(stage, "environment")
-        history = getattr(world and world.spec, "history", None)
-        sampler: Any = spec_of(stage, "sampler")
-        if attention is None or world is None or type_of(stage, "attention") not in {"trie", "shared_prefix"}:
+        environment, sampler = spec_of(stage, "environment"), spec_of(stage, "sampler")
+        if attention is None or world is None or environment is None or not shares(attention):
             continue
-        if not isinstance(history, int) or turns(stage) in {None, 1} or getattr(sampler, "rows", "") != "step":
+        history = environment.window()
+        if history is None or turns(stage) in {None, 1} or sampler is None or sampler.rows != "step":
             continue
         shown = (*world.path, "history")
         now, then = _estimate(stage, history)
@@ -74,8 +77,8 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     A window of W tokens is taken for history + 1 observations of equal length.
     """
     turn, count, sampler = longest_turn(stage), turns(stage), spec_of(stage, "sampler")
-    context = getattr(sampler, "max_context_length", None)
-    if turn is None or count is None or context is None or context <= turn:
+    context = sampler.max_context_length if sampler is not None else None
+    if sampler is None or turn is None or count is None or context is None or context <= turn:
         return "", ""
     group = _group(sampler)
     each = (context - turn) / (history + 1)
@@ -90,6 +93,6 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     return now, then + f"grows to {round(episode.length, -2):,.0f} tokens)"
 
 
-def _group(sampler: Any) -> Group:
+def _group(sampler: Sampler) -> Group:
     trees, added = sampler.branches()
     return Group(trees, added, sampler.rows_per_prompt() / (trees * (1 + added)))

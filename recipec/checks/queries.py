@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from recipec.component import Component
 from recipec.diagnostics.model import Span
 from recipec.reading.partial import Part, Path, Reading, StageReading
 from recipec.spec.recipe import UNIT, weights_kind
+
+if TYPE_CHECKING:
+    from recipec.spec.data import Data
+    from recipec.spec.environment import Environment
+    from recipec.spec.policy import Policy
+    from recipec.spec.reference import Reference
+    from recipec.spec.sampler import Sampler
 
 Spans = tuple[Span, ...]
 C = TypeVar("C", bound=Component)
@@ -59,10 +66,28 @@ def field_span(reading: Reading, part: Part, name: str) -> Spans:
     return span_of(reading, part.path)
 
 
+@overload
+def spec_of(stage: StageReading, slot: Literal["data"]) -> Data | None: ...
+@overload
+def spec_of(stage: StageReading, slot: Literal["environment"]) -> Environment | None: ...
+@overload
+def spec_of(stage: StageReading, slot: Literal["sampler"]) -> Sampler | None: ...
+@overload
+def spec_of(stage: StageReading, slot: Literal["policy"]) -> Policy | None: ...
+@overload
+def spec_of(stage: StageReading, slot: Literal["reference"]) -> Reference | None: ...
+@overload
+def spec_of(stage: StageReading, slot: str) -> Any: ...
 def spec_of(stage: StageReading, slot: str) -> Any:
     """Return the spec of a slot that holds one component; None if it is missing or could not be read."""
     parts = stage.of(slot)
     return parts[0].spec if parts else None
+
+
+def shares(part: Part | None) -> str:
+    """Say what an attention lets rows share; nothing where it could not be read."""
+    cls: Any = part.cls if part is not None else None
+    return cls.shares if cls is not None else ""
 
 
 def type_of(stage: StageReading, slot: str) -> str:
@@ -103,13 +128,15 @@ def from_scratch(reading: Reading, stage: StageReading) -> Any:
     """Return the description of the new model that a stage or its ancestors start from, if any."""
     for at in (stage, *ancestors(reading, stage)):
         if at.origin == "scratch":
-            return getattr(spec_of(at, "policy"), "scratch", None)
+            policy = spec_of(at, "policy")
+            return None if policy is None else policy.new_model()
     return None
 
 
 def adapter_of(stage: StageReading) -> Any:
     """Return the LoRA section that a stage ends with; None where it trains the weights."""
-    return getattr(spec_of(stage, "policy"), "lora", None)
+    policy = spec_of(stage, "policy")
+    return None if policy is None else policy.adapter()
 
 
 def parent(reading: Reading, stage: StageReading) -> StageReading | None:
@@ -129,7 +156,7 @@ def turns(stage: StageReading) -> int | None:
     if not stage.of("environment"):
         return 1
     spec = spec_of(stage, "environment")
-    return None if spec is None else int(spec.max_turns) + bool(getattr(spec, "force_final_answer", False))
+    return None if spec is None else spec.most_turns()
 
 
 def longest_turn(stage: StageReading) -> int | None:

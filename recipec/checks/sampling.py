@@ -18,6 +18,7 @@ from recipec.checks.queries import (
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.loss import Clipped
+from recipec.spec.rollout_engine import RolloutEngine
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Values of the sampler's parameters at which it draws from the whole distribution."""
@@ -127,7 +128,7 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
 def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     """A correction between engines is on, but the rollout engine is the trained model itself.
 
-    What it checks: `sampler_correction` with the rollout engine `hf`.
+    What it checks: `sampler_correction` with a rollout engine that generates with the policy itself, such as `hf`.
     Why it matters: both log-probabilities come from the same weights in the same process: the weight is 1 up to
     rounding, and the forward pass of the old policy can no longer be skipped.
     Example: `loss: {sampler_correction: truncate}` without `machine.rollout`.
@@ -135,7 +136,7 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     References: verl #2953 and huggingface/trl #3867: the mismatch is between engines.
     """
     engine = reading.machine.get("rollout")
-    if engine is None or engine.name != "hf":
+    if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.shares_weights:
         return
     for stage, part, spec in parts_of(reading, Clipped):
         if spec.sampler_correction != "none" and not cut(stage):

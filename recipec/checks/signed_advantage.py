@@ -19,7 +19,7 @@ from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.advantage import Advantage, Signed
 from recipec.spec.loss import Clipped
-from recipec.spec.reference import Lagged
+from recipec.spec.reference import Reference
 from recipec.spec.reward import Reward
 from recipec.spec.sampler import Sampler
 
@@ -154,7 +154,7 @@ def wrong_sign(reading: Reading) -> Iterator[Finding]:
 
 
 def _lagged(stage: StageReading) -> bool:
-    return any(part.name == "lagged" for part in stage.of("reference"))
+    return any(isinstance(part.spec, Reference) and part.spec.follows() is not None for part in stage.of("reference"))
 
 
 @check("RC468", "tied-to-the-start", "warning")
@@ -194,14 +194,13 @@ def never_refreshed(reading: Reading) -> Iterator[Finding]:
     How to fix: use a smaller number, or `frozen`.
     References: GraphIQ-VLM, https://github.com/SwapniL-afk-now/GraphIQ-VLM, 2025: every 10 updates of some hundred.
     """
-    for stage, part, spec in parts_of(reading, Lagged):
-        each = updates_per_step(stage)
+    for stage, part, spec in parts_of(reading, Reference):
+        each, every = updates_per_step(stage), spec.follows()
         steps = stage.budget.steps if stage.budget is not None else None
-        if each is None or steps is None or spec.sync_every_updates < steps * each:
+        if each is None or steps is None or every is None or every < steps * each:
             continue
         yield Finding(
-            f"{display_name(part)} is updated after {spec.sync_every_updates} updates, but stage `{stage.name}` has "
-            f"{steps * each}",
+            f"{display_name(part)} is updated after {every} updates, but stage `{stage.name}` has {steps * each}",
             (
                 *field_span(reading, part, "sync_every_updates"),
                 *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),

@@ -149,12 +149,12 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
             continue
         instead = "drop this `policy`; after `adapter: merge` it may give a fresh `lora`"
         if own.type_name != before.type_name:
-            if stage.adapter == "merge" and own.lora is not None:
+            if stage.adapter == "merge" and own.adapter() is not None:
                 instead = f"say `type: {before.type_name}` in it"
             problem = f"it is a `{own.type_name}`, and the weights of `{origin.name}` are a `{before.type_name}`"
-        elif before.lora is not None and stage.adapter != "merge":
+        elif before.adapter() is not None and stage.adapter != "merge":
             problem = f"the adapter of `{origin.name}` goes on, and its shape cannot change"
-        elif before.lora is None and own.lora is None:
+        elif before.adapter() is None and own.adapter() is None:
             problem = f"it crosses with `from: {origin.name}`, and this one adds no adapter"
         else:
             continue
@@ -179,9 +179,9 @@ def scratch_undescribed(reading: Reading) -> Iterator[Finding]:
     How to fix: add `policy: {scratch: {hidden_size: 128, layers: 4, heads: 4}}`.
     """
     for stage in reading.stages.values():
-        part = next(iter(stage.of("policy")), None)
-        unread = part is not None and part.spec is None
-        if stage.origin == "scratch" and not unread and getattr(part and part.spec, "scratch", None) is None:
+        policy = spec_of(stage, "policy")
+        unread = bool(stage.of("policy")) and policy is None
+        if stage.origin == "scratch" and not unread and (policy is None or policy.new_model() is None):
             yield Finding(
                 f"stage `{stage.name}` starts from scratch, but has no `policy.scratch`",
                 span_of(reading, (*stage.path, "from")),
@@ -200,7 +200,8 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         path = (*stage.path, "policy", "scratch")
-        own = getattr(spec_of(stage, "policy"), "scratch", None)
+        policy = spec_of(stage, "policy")
+        own = None if policy is None else policy.new_model()
         kind = weights_kind(stage.origin or "scratch")
         exists = kind != "scratch" and (kind != "stage" or stage.origin in _earlier(reading, stage))
         if exists and own is not None and is_given(reading, path):
@@ -226,7 +227,8 @@ def unknown_reference(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         for part in stage.of("reference"):
-            origin = getattr(part.spec, "from_", None)
+            reference = spec_of(stage, "reference")
+            origin = None if reference is None else reference.other_model()
             if origin is None or weights_kind(origin) != "stage" or origin in _earlier(reading, stage):
                 continue
             if origin == stage.name:
@@ -255,7 +257,8 @@ def scratch_reference(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         for part in stage.of("reference"):
-            if getattr(part.spec, "from_", None) == "scratch":
+            reference = spec_of(stage, "reference")
+            if reference is not None and reference.other_model() == "scratch":
                 yield Finding(
                     f"the reference of stage `{stage.name}` would be a model with random weights",
                     span_of(reading, (*part.path, "from")),
@@ -276,7 +279,8 @@ def merge_into_quantized(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
-        if stage.adapter == "merge" and origin and getattr(spec_of(origin, "policy"), "quantization", None):
+        policy = spec_of(origin, "policy") if origin is not None else None
+        if stage.adapter == "merge" and origin and policy is not None and policy.quantized():
             source = (*origin.of("policy")[0].path, "quantization")
             yield Finding(
                 f"stage `{stage.name}` would merge an adapter into the quantized weights of `{origin.name}`",
@@ -298,11 +302,12 @@ def too_long(reading: Reading) -> Iterator[Finding]:
         model = from_scratch(reading, stage)
         if model is None:
             continue
-        prompt = getattr(spec_of(stage, "data"), "max_length", None) or 0
+        data, sampler = spec_of(stage, "data"), spec_of(stage, "sampler")
+        prompt = (data.max_length if data is not None else None) or 0
         written = longest_turn(stage) or 0  # an episode ends before it would pass the positions
         if prompt + written <= model.max_positions - bool(written and not prompt):
             continue
-        own = stage.of("environment") and getattr(spec_of(stage, "sampler"), "max_turn_length", None)
+        own = stage.of("environment") and sampler is not None and sampler.max_turn_length
         turn = "max_turn_length" if own else "max_completion_length"
         slot, key = ("sampler", turn) if written else ("data", "max_length")
         longest = f"{prompt} + {written}" if prompt and written else str(prompt or f"a prompt and {written}")

@@ -45,9 +45,8 @@ def own_function(reading: Reading) -> Iterator[Finding]:
             yield Finding(problem.message, (*span_of(reading, ("use", number)), *problem.spans), path=f"use.{number}")
             whole = False
     for part in reading.parts:
-        if part.slot == "reward" and part.name == "function" and part.spec is not None:
-            problems = _problem(reading, (*part.path, "name"), str(getattr(part.spec, "name", "")), found, whole=whole)
-            yield from problems
+        if part.spec is not None and part.spec.user_code == "function":
+            yield from _problem(reading, (*part.path, "name"), part.spec.user_name(), found, whole=whole)
 
 
 def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
@@ -80,7 +79,7 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
     a static method `tasks(split, size, seed)`.
     """
     parts = (*reading.parts, *(p for trial in reading.trials.values() for p in trial.parts))
-    asked = [p for p in parts if p.slot == "environment" and p.name == "own" and p.spec is not None]
+    asked = [(part, part.spec) for part in parts if part.spec is not None and part.spec.user_code == "class"]
     files = _files(reading)
     if files is None or not asked:
         return
@@ -91,10 +90,8 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
             found |= classes_in(path, shown, WORLD | {"tasks": 3}) if path is not None else {}
         except RecipeError:  # RC622 tells of it
             whole = False
-    for part in asked:
-        yield from _class_problem(
-            reading, (*part.path, "name"), str(getattr(part.spec, "name", "")), found, whole=whole
-        )
+    for part, spec in asked:
+        yield from _class_problem(reading, (*part.path, "name"), spec.user_name(), found, whole=whole)
 
 
 def _absent(what: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]) -> Finding:

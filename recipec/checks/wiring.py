@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from recipec.checks.dataflow import Dataflow, dataflow, possible_providers, provided
 from recipec.checks.evaluation import answered
-from recipec.checks.queries import Spans, display_name, dotted, field_span, related_span, span_of, type_of
+from recipec.checks.queries import Spans, display_name, dotted, field_span, related_span, span_of
 from recipec.checks.signal_references import unfit
 from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check
@@ -25,9 +26,17 @@ _WITHOUT = {
     "sampling": "pairs are made of the policy's own answers, which need a sampler",
 }
 
-_JUDGED = {"reward": "verifier", "environment": "reasoning_gym"}
-_UNJUDGED = {"file": "rows of a `file`", "environment": "an environment's own tasks"}
-"""Components that use the verifier of each task, and sources of tasks without one."""
+
+def _asks_tasks(part: Part) -> bool:
+    """Whether a component asks each task for its own verifier."""
+    cls: Any = part.cls if part.slot in {"reward", "environment"} else None
+    return cls is not None and cls.asks_tasks
+
+
+def _without_verifiers(part: Part | None) -> str:
+    """Say what the tasks of a source are, where none of them can judge an answer."""
+    cls: Any = part.cls if part is not None and part.slot == "data" else None
+    return "" if cls is None else cls.without_verifiers
 
 
 def wired(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
@@ -203,28 +212,27 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
     why = "rows of a file are text, which cannot score an answer"
     advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
     for stage in reading.stages.values():
-        source = type_of(stage, "data")
+        data = next(iter(stage.of("data")), None)
+        tasks = _without_verifiers(data)
         for part in (*stage.of("reward"), *stage.of("environment")):
-            if part.name == _JUDGED.get(part.slot) and source in _UNJUDGED:
+            if data is not None and tasks and _asks_tasks(part):
                 spans = field_span(reading, part, "type")
-                more = related_span(
-                    reading, stage.of("data")[0].path, f"the data of this stage is a `{source}`", key=True
-                )
-                message = f"{display_name(part)} needs the verifier of each task, but {_UNJUDGED[source]} have none"
+                more = related_span(reading, data.path, f"the data of this stage is a `{data.name}`", key=True)
+                message = f"{display_name(part)} needs the verifier of each task, but {tasks} have none"
                 better = advice if part.slot == "reward" else "use data `reasoning_gym`"
                 yield Finding(message, (*spans, *more), why, better, dotted(part.path))
     scoring = next((stage for stage in reading.stages.values() if stage.kind == "rl"), None)
     for name, evaluation in reading.evaluate.items():
-        own = {level: spec.type_name for level, spec in evaluation.reward.items()}
-        inherited = {part.level: part.name for part in scoring.of("reward")} if scoring and not own else {}
-        source = evaluation.data.type_name
+        parts = reading.trials[name].parts
+        own = [part for part in parts if part.slot == "reward"]
+        levels = own or (scoring.of("reward") if scoring else ())
+        tasks = _without_verifiers(next(part for part in parts if part.slot == "data"))
         if not answered(evaluation):
             continue
-        if source in _UNJUDGED and "verifier" in (own or inherited).values():
+        if tasks and any(_asks_tasks(part) for part in levels):
             whose = "" if own else f", which come from stage `{scoring.name if scoring else ''}`,"
             yield Finding(
-                f"the rewards of evaluation `{name}`{whose} need the verifier of each task, "
-                f"but {_UNJUDGED[source]} have none",
+                f"the rewards of evaluation `{name}`{whose} need the verifier of each task, but {tasks} have none",
                 span_of(reading, ("evaluate", name, "data"), key=True),
                 why,
                 advice,
@@ -272,7 +280,8 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
 def _evaluated(reading: Reading, part: Part) -> bool:
     """Whether an evaluation holds answers against a stage's facts."""
     parts = [other for trial in reading.trials.values() for other in trial.parts]
-    return part.slot == "knowledge" and any(other.name == "kg_consistency" for other in parts)
+    asking = (other for other in parts if other.spec is not None and other.spec.needs("knowledge"))
+    return part.slot == "knowledge" and any(asking)
 
 
 @check("RC211", "no-environment")

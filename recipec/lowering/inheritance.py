@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipec.component import Component
-from recipec.spec.policy import CausalLm
+from recipec.spec.policy import CausalLm, Policy
 from recipec.spec.recipe import Recipe, weights_kind
+from recipec.spec.reference import Frozen, Reference
 
 
-def policies(recipe: Recipe) -> dict[str, Component]:
+def policies(recipe: Recipe) -> dict[str, Policy]:
     """Return every stage's policy: its own, or the one that crosses with ``from``.
 
     A stage that has a `policy` says all of it; one without keeps its parent's, but for what builds a new model.
     """
-    found: dict[str, Component] = {}
+    found: dict[str, Policy] = {}
     for name, stage in recipe.stages.items():
         at, own = name, stage.policy
         while (
@@ -25,8 +25,8 @@ def policies(recipe: Recipe) -> dict[str, Component]:
             at = recipe.stages[at].from_
             own = recipe.stages[at].policy
         policy = own or CausalLm()
-        fresh = weights_kind(stage.from_) == "scratch"
-        found[name] = policy if fresh or not hasattr(policy, "scratch") else policy.model_copy(update={"scratch": None})
+        assert isinstance(policy, Policy), "the reader fills the slot `policy` with such"
+        found[name] = policy if weights_kind(stage.from_) == "scratch" else policy.without_new_model()
     return found
 
 
@@ -34,10 +34,10 @@ def adapter_start(recipe: Recipe, name: str) -> str:
     """Say whether a stage trains no adapter (``none``), its parent's (``continue``) or a ``fresh`` one."""
     if recipe.stages[name].adapter == "continue":
         return "continue"
-    return "fresh" if getattr(policies(recipe)[name], "lora", None) is not None else "none"
+    return "none" if policies(recipe)[name].adapter() is None else "fresh"
 
 
-def reference_settings(recipe: Recipe, name: str, kind: str) -> dict[str, Any]:
+def reference_settings(recipe: Recipe, name: str) -> dict[str, Any]:
     """Choose how the reference is kept, and say why that is sound.
 
     ``frozen`` is the policy as it entered the stage:
@@ -49,12 +49,13 @@ def reference_settings(recipe: Recipe, name: str, kind: str) -> dict[str, Any]:
 
     ``lagged`` copies what is trained, the adapter or the weights.
     """
-    spec = recipe.stages[name].reference
+    spec = recipe.stages[name].reference or Frozen()
+    assert isinstance(spec, Reference), "the reader fills the slot `reference` with such"
     start = adapter_start(recipe, name)
-    other = getattr(spec, "from_", None)
-    made: dict[str, Any] = {"type": kind, "from": other}
-    if kind == "lagged":
-        made["sync_every_updates"] = getattr(spec, "sync_every_updates", None)
+    other, every = spec.other_model(), spec.follows()
+    made: dict[str, Any] = {"type": spec.type_name, "from": other}
+    if every is not None:
+        made["sync_every_updates"] = every
         mode = "weights_copy" if start == "none" else "adapter_copy"
         return {**made, "mode": mode, "why": "a lagged reference is a copy of what is trained"}
     if other is not None:

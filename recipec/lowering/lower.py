@@ -12,12 +12,14 @@ from dataclasses import replace
 from graphlib import TopologicalSorter
 from typing import Any, TypeVar
 
-from recipec.component import Component
+from recipec.component import Component, is_origin, is_signal, texts
 from recipec.graph import BOOKKEEPING, FORMAT, EvaluationSpecs, Graph, Input, Loop, Node, StageGraph, Value, digest
 from recipec.lowering.inheritance import adapter_start, policies, reference_settings
 from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
 from recipec.spec.attention import Auto
+from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import PAIRED, Evaluation, Recipe, Stage, weights_kind
+from recipec.spec.reference import Reference
 from recipec.spec.sampler import Sampler
 
 ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",)}
@@ -71,7 +73,8 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     setup, before, steps, updates = (
         tuple(_with_parts(node, uses[node.id], named) for node in found) for found in (setup, *place.values())
     )
-    lagged = ("reference",) if any(n.slot == "reference" and n.type == "lagged" for n in nodes.values()) else ()
+    reference = nodes[f"{name}/reference"].spec if f"{name}/reference" in nodes else None
+    lagged = ("reference",) if isinstance(reference, Reference) and reference.follows() is not None else ()
     body = _resampled(name, stage, steps, drafts)
     update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
     carries = ("weights", "optimizer", *lagged, "cursors", "draws")
@@ -114,11 +117,12 @@ def _resampled(
 def sources(stage: Stage) -> Iterator[str]:
     """Yield what a stage starts from or reads: names of stages, and of models that are none."""
     yield stage.from_
-    for spec in (stage.data, stage.preference):
-        for need in spec.requires() if spec else ():
-            yield need.signal.rpartition(".")[0]
-    yield str(getattr(stage.reference, "from_", None) or "")
-    yield str(getattr(stage.knowledge, "model", None) or "")
+    for spec in (stage.data, stage.preference, stage.reference, stage.knowledge):
+        for _, info, text in texts(spec) if spec else ():
+            if is_origin(info):
+                yield text
+            elif is_signal(info):
+                yield text.rpartition(".")[0]
 
 
 def in_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:
@@ -171,11 +175,8 @@ def _node(
 
 def _setup(recipe: Recipe, name: str) -> tuple[Node, ...]:
     """Return the nodes of what computes a stage: how samples share a forward pass, who samples, who trains."""
-    parts = {
-        "attention": recipe.stages[name].attention or Auto(),
-        "rollout_engine": recipe.machine.rollout,
-        "train_engine": recipe.machine.train,
-    }
+    parts = {"attention": recipe.stages[name].attention or Auto()}
+    parts |= {slot: getattr(recipe.machine, key) for key, slot in ENGINE_SLOTS.items()}
     return tuple(_setup_node(f"{name}/{part}", spec) for part, spec in parts.items())
 
 
@@ -197,7 +198,6 @@ def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, 
     sampler = stage.sampler if stage.kind == "rl" else None
     # an evaluation that bounds no length is bounded alike around every stage
     longest = sampler or next((other.sampler for other in recipe.stages.values() if other.kind == "rl"), None)
-    reference = next((node for node in nodes.values() if node.slot == "reference"), None)
     attention = stage.attention or Auto()
     return {
         "kind": stage.kind,
@@ -212,7 +212,7 @@ def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, 
         "num_generations": sampler.rows_per_prompt() if isinstance(sampler, Sampler) else 1,
         "max_completion_length": longest.longest_completion() if isinstance(longest, Sampler) else None,
         "budget": dump(stage.budget),
-        "reference": reference_settings(recipe, name, reference.type) if reference else None,
+        "reference": reference_settings(recipe, name) if f"{name}/reference" in nodes else None,
     }
 
 

@@ -10,7 +10,7 @@ from recipec.component import Component, Need, Section
 from recipec.signals import SIGNALS
 from recipec.spec.advantage import Advantage
 from recipec.spec.recipe import Stage
-from recipec.spec.reference import Frozen
+from recipec.spec.reference import Frozen, Reference
 from recipec.spec.sampler import Sampler
 
 OPS = "recipec.runtime.objective.compiler_ops:"
@@ -147,8 +147,8 @@ def _artifacts(spec: Component, needs: Sequence[Need]) -> Iterator[tuple[str, st
         stage, dot, artifact = need.signal.rpartition(".")
         if dot:
             yield stage, artifact
-    if isinstance(spec, Frozen) and spec.from_ is not None:
-        yield spec.from_, "policy"
+    if isinstance(spec, Reference) and (other := spec.other_model()) is not None:
+        yield other, "policy"
 
 
 def _level(name: str, slot: str, level: str, spec: Component) -> UnboundNode:

@@ -6,11 +6,13 @@ Digests are those of ``lower``: a graph means the same before and after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import Any
 
 from recipec.graph import Graph, Input, Loop, Node, Removal, StageGraph, Value
+from recipec.spec.loss import Loss
+from recipec.spec.policy import Policy
+from recipec.spec.reference import Reference
 from recipec.spec.sampler import Sampler
 
 Rewrite = Callable[[StageGraph], StageGraph]
@@ -40,9 +42,9 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
         return stage
     readers = list(_readers(stage, "old_logprob_RT"))
     loss = _node(stage, "loss")
-    if loss is None or readers != [loss] or not one_update(stage) or dropout(stage.settings["policy"]):
+    if loss is None or readers != [loss] or not one_update(stage) or drops_out(stage):
         return stage
-    if loss.params.get("sampler_correction", "none") != "none":
+    if any(given.value.signal == "sampler_logprob_RT" for given in loss.inputs):  # an engine mismatch is corrected
         return stage
     own = Input("logprob_RT", Value("logprob_RT", policy.id))
     name = f"{stage.name}/detach"
@@ -71,9 +73,9 @@ def drop_zero_credit(stage: StageGraph) -> StageGraph:
     Denominators remain those of the whole minibatch, and the optimizer steps even if no row is left.
     """
     loss, policy = _node(stage, "loss"), _node(stage, "policy")
-    if loss is None or policy is None or loss.type != "clipped":
+    if loss is None or policy is None or not isinstance(loss.spec, Loss):
         return stage
-    if loss.params["beta"] or loss.params["entropy"] or dropout(stage.settings["policy"]):
+    if not loss.spec.credit_alone() or drops_out(stage):
         return stage
     why = "without KL, entropy bonus and dropout, they contribute nothing to loss or gradient"
     saves = "typically all samples of a group with equal rewards"
@@ -85,7 +87,9 @@ def drop_zero_credit(stage: StageGraph) -> StageGraph:
 def cache_reference(stage: StageGraph) -> StageGraph:
     """Compute the log-probabilities of a frozen reference only once if the data are fixed."""
     reference = _node(stage, "reference")
-    if stage.kind != "dpo" or reference is None or reference.type != "frozen":
+    if stage.kind != "dpo" or reference is None or not isinstance(reference.spec, Reference):
+        return stage
+    if reference.spec.follows() is not None:
         return stage
     settings = {**stage.settings["reference"], "mode": "cached", "instead_of": stage.settings["reference"]["mode"]}
     why = "data and reference do not change, so its log-probabilities are computed once, before the first update"
@@ -138,9 +142,10 @@ def one_update(stage: StageGraph) -> bool:
     return bool((budget["updates_per_step"] or 1) == 1)
 
 
-def dropout(policy: Mapping[str, Any]) -> bool:
-    """Whether two passes over the same row may differ."""
-    return bool(policy.get("dropout") or (policy.get("lora") or {}).get("dropout"))
+def drops_out(stage: StageGraph) -> bool:
+    """Whether two training passes over the same row may differ."""
+    policy = _node(stage, "policy")
+    return policy is not None and isinstance(policy.spec, Policy) and policy.spec.drops_out()
 
 
 def _node(stage: StageGraph, name: str) -> Node | None:

@@ -28,7 +28,6 @@ NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
-FULL_ZERO = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,8 @@ class Work:
     kept: float = 0.0
     """Most bytes of keys and values that are kept between the turns of episodes."""
     devices: int = 1
-    zero: int = 0
-    """ZeRO stage: 1 spreads the optimizer over the devices, 2 the gradients too, 3 the weights too."""
+    sharded: tuple[int, int, int] = (1, 1, 1)
+    """Over how many devices the optimizer's state, the gradients and the weights are spread."""
     offload: bool = False
     """Whether the optimizer's state lies in the host's memory."""
     spread: int = 0
@@ -205,7 +204,7 @@ def _matrices(lora: Mapping[str, Any]) -> str:
 def memory(work: Work) -> Iterator[Holding]:
     """Yield what is in memory during the stage, on each device."""
     shape, trained, width = work.shape, work.trained, work.width
-    part = [work.devices if work.zero >= stage else 1 for stage in (1, 2, 3)]
+    part = work.sharded
     whole = f"{shape.parameters:,} parameters of {width} bytes"
     if work.policy.get("quantization") == "nf4":
         whole = f"{shape.parameters:,} parameters, those of the decoder's matrices in NF4, others of {width} bytes"
@@ -250,7 +249,7 @@ def _reference(work: Work) -> Iterator[Holding]:
     reference = work.stage.settings["reference"]
     match (reference or {}).get("mode"):
         case "weights_copy":
-            part = work.devices if work.zero == FULL_ZERO else 1
+            part = work.sharded[2]
             yield Holding("reference", work.weights / part, reference["why"] + _spread(part))
         case "adapter_copy":
             yield Holding("reference", float(work.trained * work.width), reference["why"])

@@ -17,12 +17,10 @@ from recipec.planning.hours import Pace, clock, timed
 from recipec.planning.model_shapes import Shape
 from recipec.planning.sharing import Measured, Sharing, beside, measure, merged, predict, told, told_measured
 from recipec.planning.step_sizes import Lengths, lengths
+from recipec.spec.rollout_engine import RolloutEngine
+from recipec.spec.train_engine import TrainEngine
 
 FORMAT = 1
-TOGETHER = 256
-"""Rows that vLLM decodes together unless it is told otherwise."""
-KEPT = 2.0
-"""GiB of keys and values that `hf` keeps between turns unless it is told otherwise."""
 USABLE = 0.9
 """Share of a device's memory that is filled: vLLM's own default."""
 Action = Literal["run", "continue", "skip"]
@@ -238,20 +236,21 @@ def _measured(
 
 
 def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:
-    train, rollout = graph.machine.get("train") or {}, graph.machine.get("rollout") or {}
-    own = rollout.get("type", "hf") == "hf"
-    turns = any(node.slot == "environment" for node in stage.nodes())
+    train, rollout = (node.spec if (node := stage.node(slot)) else None for slot in ("train_engine", "rollout_engine"))
+    assert isinstance(train, TrainEngine), "every stage has one"
+    assert isinstance(rollout, RolloutEngine), "every stage has one"
+    devices = int(graph.machine.get("devices") or 1)
     return Work(
         stage,
         shape,
         size,
-        checkpointing=bool(train.get("gradient_checkpointing")),
-        decoded=int(rollout.get("max_rows") or 64) if own else TOGETHER,
-        kept=float(rollout.get("max_memory", KEPT)) * 2**30 if own and turns else 0.0,
-        devices=int(graph.machine.get("devices") or 1),
-        zero=int(train.get("zero") or 0),
-        offload=bool(train.get("offload")),
-        spread=int(rollout.get("tensor_parallel") or 0),
+        checkpointing=train.recomputes_activations(),
+        decoded=rollout.rows_together(),
+        kept=rollout.cache_bytes() if stage.node("environment") is not None else 0.0,
+        devices=devices,
+        sharded=train.partitions(devices),
+        offload=train.offloads_optimizer(),
+        spread=rollout.weight_partitions(),
     )
 
 

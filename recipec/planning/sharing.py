@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recipec.graph import Graph, StageGraph
-from recipec.lowering.optimise import dropout
+from recipec.lowering.optimise import drops_out
 from recipec.planning.cost import Phase, Work
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts, total
 from recipec.planning.workload import SharingForecast, counted, forecast, sampler_params
-from recipec.spec.attention import WORTH
+from recipec.spec.attention import WORTH, Attention, Auto, Packed, SharedPrefix, Trie
 
-FORMS = ("trie", "shared_prefix")
+FORMS = {"prefixes": Trie.type_name, "prompts": SharedPrefix.type_name}
+"""What rows of a forward pass may share, and the attention that shares it."""
 SHOWN = 8
 """Updates that the text tells of."""
 
@@ -175,16 +176,16 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -
     made = forecast(graph, stage, size)
     if not isinstance(made, SharingForecast):
         return made
-    dense = total(s.dense() for s in made.forms["trie"]).scaled(made.units)
+    dense = total(s.dense() for s in made.forms["prefixes"]).scaled(made.units)
     forms, together = [], None
-    for name in FORMS:
-        whole, updated = counted(stage, made, made.forms[name])
+    for shared, name in attentions(stage).items():
+        whole, updated = counted(stage, made, made.forms[shared])
         forms.append(form(name, dense, whole, updated, work))
-        if name == "trie" and whole != updated:
+        if shared == "prefixes" and whole != updated:
             together = _update(form(name, dense, whole, whole, work))
     chosen = choose(stage, forms)
-    # what comes on top can only speak for the forest
-    fixed = forms[0].ideal is not None and (chosen[2] == "trie" or not made.assumes)
+    # what is not counted can only speak for sharing
+    fixed = forms[0].ideal is not None and (chosen[2] == forms[0].attention or not made.assumes)
     fixed = fixed and sampler_params(stage, "data").get("max_length") is not None
     return Sharing(
         round(dense.tokens), tuple(forms), *chosen, fixed or not _may_share(stage), unshuffled=together,
@@ -198,17 +199,29 @@ def _update(made: Form) -> float:
 
 def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str]:
     """Return the attention that is asked for, the one that runs, the one predicted to be fastest, and why."""
-    asked = str((stage.settings.get("attention") or {}).get("type") or "auto")
-    trie = next(made for made in forms if made.attention == "trie")
-    gain = trie.token_ratio if trie.ideal is None else trie.ideal
-    best, why = "packed" if gain < WORTH else "trie", f"ideal {gain:.2f}x"
+    spec, shared = attention_of(stage), forms[0]
+    gain = shared.token_ratio if shared.ideal is None else shared.ideal
+    best, why = Packed.type_name if gain < WORTH else shared.attention, f"ideal {gain:.2f}x"
     if not _may_share(stage):
-        best, why = "packed", "with dropout rows cannot share a computation"
-    return asked, best if asked == "auto" else asked, best, why
+        best, why = Packed.type_name, "with dropout rows cannot share a computation"
+    return spec.type_name, best if isinstance(spec, Auto) else spec.type_name, best, why
+
+
+def attention_of(stage: StageGraph) -> Attention:
+    """Return the attention that the recipe names, or the default."""
+    node = stage.node("attention")
+    assert node is not None and isinstance(node.spec, Attention), "every stage has one"  # noqa: PT018 - for the types
+    return node.spec
+
+
+def attentions(stage: StageGraph) -> dict[str, str]:
+    """Return what rows may share, prefixes first, and the attention that shares it: the recipe's own where it does."""
+    spec = attention_of(stage)
+    return {**FORMS, spec.shares: spec.type_name} if spec.shares else FORMS
 
 
 def _may_share(stage: StageGraph) -> bool:
-    return not dropout(stage.settings["policy"])
+    return not drops_out(stage)
 
 
 def beside(made: Sharing, phases: Sequence[Phase]) -> Sharing:
@@ -253,13 +266,13 @@ def measure(stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | 
     updates = [(step["step"], number, one) for step in steps for number, one in enumerate(step["updates"])]
     dense = total(Counts(*step["dense"]) for step in steps)
     forms, together = [], None
-    for name in FORMS:
-        whole = total(Counts(*step[name]) for step in steps)
-        updated = total(Counts(*one[name]) for _, _, one in updates)
+    for shared, name in attentions(stage).items():
+        whole = total(Counts(*step[shared]) for step in steps)
+        updated = total(Counts(*one[shared]) for _, _, one in updates)
         # passes without a gradient see every row of a step, updates those that the remainder leaves
         share = sum(one["dense"][0] for _, _, one in updates) / max(1.0, dense.tokens)
         forms.append(form(name, dense, whole, updated.scaled(1 / share) if share else whole, work))
-        if name == "trie" and any(step["kept"] for step in steps):
+        if shared == "prefixes" and any(step["kept"] for step in steps):
             kept = total(Counts(*step["kept"]) for step in steps)
             together = _update(form(name, dense, whole, kept, work))
     made = Sharing(round(dense.tokens), tuple(forms), *choose(stage, forms), unshuffled=together)
@@ -275,10 +288,10 @@ def measure(stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | 
 
 
 def _measured(step: int, number: int, one: Mapping[str, Any], work: Work | None) -> Update:
-    dense, trie = Counts(*one["dense"]), Counts(*one["trie"])
-    ideal = _update(form("trie", dense, trie, trie, work)) if work else None
-    ratio = dense.tokens / max(1, trie.tokens)
-    return Update(step, number, one["rows"], one["dense"][0], one["trie"][0], ratio, ideal)
+    dense, shared = Counts(*one["dense"]), Counts(*one["prefixes"])
+    ideal = _update(form("", dense, shared, shared, work)) if work else None
+    ratio = dense.tokens / max(1, shared.tokens)
+    return Update(step, number, one["rows"], one["dense"][0], one["prefixes"][0], ratio, ideal)
 
 
 def told_measured(made: Measured) -> Iterator[str]:
@@ -307,11 +320,11 @@ def told(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
         if one.ideal is not None and one.attention in {made.best, made.asked}:
             yield from (f"    {saving.phase:<16}{_times(saving, one.attention)}" for saving in one.phases)
     if made.unshuffled is not None:
-        trie = next(one for one in made.forms if one.attention == "trie")
-        loss = f"drawn from all rows of a step, minibatches share {_update(trie):.2f}x"
-        kept = f"{_kept(_update(trie), made.unshuffled):.0%} of what sharing saves is kept"
+        shared = _update(made.forms[0])
+        loss = f"drawn from all rows of a step, minibatches share {shared:.2f}x"
+        kept = f"{_kept(shared, made.unshuffled):.0%} of what sharing saves is kept"
         yield f"    shuffle_rows    {loss}; {made.unshuffled:.2f}x if groups stayed together: {kept}"
-    if made.generation is not None and made.step is not None and made.best != "packed":
+    if made.generation is not None and made.step is not None and made.best in {one.attention for one in made.forms}:
         share = f"{made.generation:.0%} of its {made.generation_of} is generation"
         yield f"    a step          ideal {made.step:.2f}x: {share}"
     yield f"    attention       {_attention(made)}"
@@ -328,7 +341,7 @@ def _kept(ideal: float, together: float) -> float:
 
 
 def _attention(made: Sharing) -> str:
-    if made.asked == "auto":
+    if made.asked == Auto.type_name:
         return made.why if made.fixed else f"{made.why}, or what the first rows say"
     return f"`{made.asked}`, as said; {made.why}"
 

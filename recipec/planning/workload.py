@@ -65,8 +65,8 @@ def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any
         said = "of prompts that are written anew, rows share a group's first one; what histories have in common, and"
         said += " what stands before them, comes on top: `--rows` measures it"
         forms = {
-            "trie": sliding_window(group, episode),
-            "shared_prefix": shared_prompt(group, episode, steps=True, anew=True),
+            "prefixes": sliding_window(group, episode),
+            "prompts": shared_prompt(group, episode, steps=True, anew=True),
         }
         return SharingForecast(size.units, size.rows, forms, episode.prompt + group.leaves * episode.written, (said,))
     assert size.sampled is not None, "an episode is played"
@@ -76,10 +76,10 @@ def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any
 
 def _laid(size: Lengths, group: Group, episode: Episode, *, steps: bool) -> SharingForecast:
     forms = {
-        "trie": append_only(group, episode, steps=steps),
-        "shared_prefix": shared_prompt(group, episode, steps=steps),
+        "prefixes": append_only(group, episode, steps=steps),
+        "prompts": shared_prompt(group, episode, steps=steps),
     }
-    return SharingForecast(size.units, size.rows, forms, total(s.once() for s in forms["trie"]).tokens)
+    return SharingForecast(size.units, size.rows, forms, total(s.once() for s in forms["prefixes"]).tokens)
 
 
 def _group(sampler: Mapping[str, Any]) -> Group:

@@ -351,7 +351,8 @@ COMPONENTS = {
                     "frozenlake": "gymnasium", "custom": "own"},
     "grouping": {"gigpo": "anchor_state", "state": "anchor_state"},
     "reference": {"none": "", "ema": "lagged", "base": "frozen"},
-    "machine": {"transformers": "hf", "fsdp": "deepspeed", "ddp": "deepspeed"},
+    "rollout_engine": {"transformers": "hf"},
+    "train_engine": {"fsdp": "deepspeed", "ddp": "deepspeed"},
 }  # fmt: skip
 """What other tools call a component, by slot."""
 

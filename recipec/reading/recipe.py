@@ -22,7 +22,7 @@ from recipec.reading import field_descriptions, paths
 from recipec.reading.partial import EvaluationReading, Part, Path, Reading, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, unknown_key
 from recipec.reading.stage import check_name, read_levels, read_part, read_stage
-from recipec.spec.machine import ENGINES, Machine
+from recipec.spec.machine import ENGINE_SLOTS, Machine, default_engine
 from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Recipe, Stage, weights_kind
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Evaluat
     plain = read_plain(findings, Evaluation, said, path, where, ("data", "environment", "reward"))
     parts: list[Part] = []
     if "data" in said:
-        parts.append(read_part(findings, said["data"], (*path, "data"), "data", "file", f"{owner}/data"))
+        parts.append(read_part(findings, said["data"], (*path, "data"), "data", SLOT["data"].default, f"{owner}/data"))
     elif not findings.fragment and findings.lacks((*path, "data")):
         about = "held-out tasks, as `{path: …}`"
         findings.say(errors.missing_key("data", where, dotted(path), findings.spans(path, key=True), about))
@@ -230,15 +230,13 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
             if key not in keys:
                 unknown_key(findings, key, value, path, "`machine`", keys, said)
         said = {key: value for key, value in said.items() if value is not None and key in keys}
-        plain = read_plain(findings, Machine, said, path, "`machine`", tuple(ENGINES))
-    for engine, names in ENGINES.items():
-        at = (*path, engine)
+        plain = read_plain(findings, Machine, said, path, "`machine`", tuple(ENGINE_SLOTS))
+    for engine, slot in ENGINE_SLOTS.items():
+        at, default = (*path, engine), default_engine(engine)
         if engine in said:
-            engines[engine] = read_part(findings, said[engine], at, "machine", names[0], "machine", among=names)
+            engines[engine] = read_part(findings, said[engine], at, slot, default.type_name, "machine")
         else:
-            cls = find_component("machine", names[0])
-            assert cls is not None
-            engines[engine] = Part(at, "machine", "", names[0], cls, cls(), given=False)
+            engines[engine] = Part(at, slot, "", default.type_name, default, default(), given=False)
     made = {**plain, **{name: part.spec for name, part in engines.items()}}
     return engines, _made(Machine, made) if all(part.spec for part in engines.values()) else None
 

@@ -149,13 +149,12 @@ def read_part(
     owner: str,
     *,
     level: str = "",
-    among: Sequence[str] = (),
 ) -> Part:
-    """Read one component; ``among`` narrows the components of the slot.
+    """Read one component.
 
     ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: nobody can tell yet.
     """
-    names = [*(among or components_of(slot))]
+    names = list(components_of(slot))
     findings.consume(data, path, owner)
     called = f"{slot} level `{level}`" if level else f"`{path[-1]}`"
     said = findings.mapping(data, path, called, names)
@@ -167,7 +166,7 @@ def read_part(
     if name is None:
         return Part(path, slot, level, "", None, None)
     at = (*path, "type")
-    cls = _found(findings, slot, name, at) if not among or name in among else None
+    cls = _found(findings, slot, name, at)
     if cls is None:
         if findings.lacks(at):
             advice, best = for_component(name, slot, names)

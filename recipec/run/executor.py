@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from recipec import graph as graphs
-from recipec.diagnostics.errors import machine as machine_errors
+from recipec.component import load_object
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
@@ -30,10 +30,11 @@ from recipec.run.preflight import (
     missing_engines,
     missing_files,
     missing_packages,
-    quantized_policies,
+    stage_specs,
 )
 from recipec.run.progress import Progress
 from recipec.run.service_checks import check_services
+from recipec.spec.data import Data
 from recipec.spec.recipe import weights_kind
 
 _VERSIONED = ("recipec", "torch", "transformers", "peft")
@@ -85,7 +86,7 @@ def check_requirements(graph: Graph, options: Options) -> None:
     """Refuse a run that would find out later that an engine, a package or a file is missing.
 
     Raises:
-        RecipeError: RC510, RC511, RC700, RC716, RC721, all that is missing in any stage.
+        RecipeError: RC510, RC700, RC716, RC721, all that is missing in any stage.
     """
     locate = options.locate
     missing = [
@@ -93,10 +94,6 @@ def check_requirements(graph: Graph, options: Options) -> None:
         *missing_packages(graph, locate),
         *missing_files(graph, options.root, locate),
     ]
-    keys = list(quantized_policies(graph))
-    if keys and (why := _four_bits_problem(str(graph.machine.get("device") or "auto"))):
-        found = machine_errors.no_four_bits(why)
-        missing += [replace(found, spans=tuple(locate(key)), path=key) for key in keys]
     if missing:
         raise RecipeError(*missing)
 
@@ -158,12 +155,6 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
 
 
-def _four_bits_problem(device: str) -> str:
-    with runtime_packages():
-        from recipec.runtime.model.quantization import problem  # noqa: PLC0415 - torch comes in here
-    return problem(device)
-
-
 def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None:
     """Refuse a run directory that another recipe made.
 
@@ -221,13 +212,13 @@ def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], opti
 
 
 def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
-    """Yield a hash of all images that the rows of a data file name, where a policy sees them."""
+    """Yield hashes of the images that the rows of the data name, where a policy sees them."""
     seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
-    for node in stage.nodes():
-        if seen and (node.slot, node.type) == ("data", "file") and node.params["path"] is not None:
+    for _, spec in stage_specs(stage):
+        if seen and isinstance(spec, Data) and spec.image_digests:
             with runtime_packages():
-                from recipec.runtime.images.preflight import digest  # noqa: PLC0415
-            yield f"images of {node.params['path']}", digest(node.params, root)
+                digests = load_object(spec.image_digests)
+            yield from digests(spec, root).items()
 
 
 def _hashed(path: Path) -> str:

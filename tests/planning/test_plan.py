@@ -14,9 +14,9 @@ from recipec.lowering.optimise import optimise
 from recipec.planning.accelerators import accelerators
 from recipec.planning.cost import LOGITS, Work, forward, memory, phases
 from recipec.planning.model_shapes import known_shape, scratch_shape
-from recipec.planning.plan import KEPT, Plan, Previous, plan, render_plan
+from recipec.planning.plan import Plan, Previous, plan, render_plan
 from recipec.planning.step_sizes import lengths
-from recipec.spec.machine import Hf, Machine
+from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget, Recipe
 
 SHAPE = scratch_shape({"hidden_size": 32, "layers": 2, "heads": 2})
@@ -328,20 +328,20 @@ def test_memory_between_turns() -> None:
     built = agents(part("sampler", "chain", num_generations=4, max_completion_length=16))
     row = SHAPE.cached * 4 * 246
     for bound, expected in ((2.0, 8 * row), (row / 2**30, row), (0.0, None)):
-        rollout = part("machine", "hf", max_memory=bound)
+        rollout = part("rollout_engine", "hf", max_memory=bound)
         made = planned(built.model_copy(update={"machine": Machine(rollout=rollout)}))
         held = {one.name: one.bytes for one in made.stages[0].memory}
         assert held.get("between turns") == (expected if expected is None else pytest.approx(expected))
     default = {one.name: one.bytes for one in planned(built).stages[0].memory}
     assert default["between turns"] == 8 * row
-    assert KEPT == Hf().max_memory
     assert "between turns" not in _held(work(recipe(a=rl())))
 
 
 def test_devices_share() -> None:
     """ZeRO 3 spreads weights, gradients and moments; hours come from the accelerator that is named, and halve."""
     one = recipe(a=rl()).model_copy(update={"machine": machine(devices=1)})
-    more = recipe(a=rl()).model_copy(update={"machine": machine(devices=2, train=part("machine", "deepspeed", zero=3))})
+    sharded = machine(devices=2, train=part("train_engine", "deepspeed", zero=3))
+    more = recipe(a=rl()).model_copy(update={"machine": sharded})
     alone, shared = (planned(built).stages[0] for built in (one, more))
     assert sum(h.bytes for h in alone.memory[:3]) == 2 * sum(h.bytes for h in shared.memory[:3])
     assert alone.phases[-1].seconds == 2 * shared.phases[-1].seconds > 0

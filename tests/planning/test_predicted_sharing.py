@@ -199,7 +199,7 @@ def test_json_has_it_all() -> None:
 def test_what_is_measured_is_what_was_counted() -> None:
     """Counts of two updates of one step, of which the remainder leaves one: ratios over what is trained."""
     stage = compiled(group(16, 8, 4)).stages[0]
-    one = {"rows": 4, "dense": [92, 1104, 32], "trie": [44, 900, 32], "shared_prefix": [50, 950, 32], "padded": 100,
+    one = {"rows": 4, "dense": [92, 1104, 32], "prefixes": [44, 900, 32], "prompts": [50, 950, 32], "padded": 100,
            "passes": 1, "lost": 0}  # fmt: skip
     twice = {name: [2 * v for v in value] if isinstance(value, list) else 2 * value for name, value in one.items()}
     work = Work(stage, SMALL, lengths(stage))

@@ -70,11 +70,10 @@ def test_sizes_that_do_not_fit(folder):
 
 
 def test_four_bits_need_a_gpu(folder, monkeypatch):
-    """A recipe with four-bit weights is valid and planned anywhere; without a GPU a run refuses it first of all."""
+    """Four-bit weights are valid and planned anywhere; without a GPU a run refuses them before a model loads."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    folder.write(
-        r__yaml=SEES.replace("type: vision_lm", "type: vision_lm\n      quantization: nf4\n      lora: {r: 2}")
-    )
+    four_bits = SEES.replace("type: vision_lm", "type: vision_lm\n      quantization: nf4\n      lora: {r: 2}")
+    folder.write(r__yaml=four_bits, a__jsonl=ROWS)
     assert folder.call("validate", "r.yaml").code == 0
     ended = folder.call("run", "r.yaml")
     assert (ended.code, ended.first) == (1, "RC511")

@@ -10,7 +10,6 @@ from support.corridor import LATE, Corridor
 from support.small_recipes import Folder
 from test_resume import left, run, said
 
-import recipec.run.preflight
 import recipec.runtime.data.episode_tasks
 import recipec.runtime.evaluation.held_out_episodes
 from recipec.runtime.environment.episode_state import Turn
@@ -154,7 +153,7 @@ def test_too_many_errors_stop_the_run(folder):
 
 def test_a_package_that_is_missing_is_found_first(folder, monkeypatch):
     """Without the package of an environment nothing is trained, and the extra is named."""
-    monkeypatch.setattr(recipec.run.preflight, "PACKAGES", {"textworld": "no-such-package"})
+    monkeypatch.setattr(Textworld, "packages", {"no-such-package": "no_such_package"})
     ended = folder.run(STEP, "--out", "o", a__jsonl=DATA)
     assert ended.first == "RC716"
     assert "recipec[envs]" in ended.err

@@ -14,7 +14,7 @@ from recipec.runtime.protocols import Environment
 from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.rollout.episodes import Growth, keys_of, roots
 from recipec.runtime.rollout.hf_engine import HfEngine
-from recipec.spec.machine import Hf
+from recipec.spec.rollout_engine import Hf
 
 
 def make_policy(kind="llama"):

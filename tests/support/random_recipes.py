@@ -173,8 +173,8 @@ def machines() -> st.SearchStrategy[Machine]:
         device=st.sampled_from(["auto", "cpu", "cuda"]),
         devices=st.integers(1, 9),
         threads=st.none() | st.integers(1, 9),
-        train=components("machine", ("local", "deepspeed")),
-        rollout=components("machine", ("hf", "vllm")),
+        train=components("train_engine"),
+        rollout=components("rollout_engine"),
         services=st.dictionaries(NAMES, st.builds(Service, url=TEXTS), max_size=2),
     )
 

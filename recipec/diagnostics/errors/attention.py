@@ -6,7 +6,7 @@ from recipec.diagnostics.model import Finding, diagnostic, file_span
 
 
 @diagnostic("RC830", "not-certified")
-def not_certified(attention: str, model: str, problem: str) -> Finding:
+def not_certified(attention: str, model: str, problem: str, *, shares: bool) -> Finding:
     """The attention of the recipe does not give the same results as dense attention for this model.
 
     What it checks: before the stage starts, that every layer uses the attention; for shared prefixes also
@@ -16,7 +16,7 @@ def not_certified(attention: str, model: str, problem: str) -> Finding:
     Example: `attention: packed` with a state-space model; `attention: {type: trie}` with `dynamic` rope scaling.
     How to fix: set `attention` to `packed` or `dense`, or leave it out.
     """
-    remedy = "set `attention` to `dense`, or leave it out" if attention == "packed" else ""
+    remedy = "" if shares else "set `attention` to `dense`, or leave it out"
     return Finding(f"attention `{attention}` cannot compute `{model}`: {problem}", help=remedy)
 
 

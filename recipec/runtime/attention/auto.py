@@ -26,7 +26,7 @@ from recipec.runtime.attention.trie_attention import TrieAttention
 from recipec.runtime.model import weights
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy, Sharing
-from recipec.spec.attention import WORTH
+from recipec.spec.attention import WORTH, Dense, Packed, Trie
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 KEPT = "attention.json"
 """Where the folder of a stage keeps what was chosen."""
 _KINDS: dict[str, Callable[[Any, Any], Any]] = {
-    "trie": TrieAttention,
-    "packed": PackedAttention,
-    "dense": DenseAttention,
+    Trie.type_name: TrieAttention,
+    Packed.type_name: PackedAttention,
+    Dense.type_name: DenseAttention,
 }
 
 
@@ -88,7 +88,7 @@ class AutoAttention(Attention):
         if self.leader is not None:
             return
         if drops(policy):
-            self._take("packed", "with dropout rows cannot share a computation")
+            self._take(Packed.type_name, "with dropout rows cannot share a computation")
         elif self.choice:
             self._take(self.choice, self.reason)
 
@@ -102,7 +102,7 @@ class AutoAttention(Attention):
             return
         assert self._policy is not None, "rows come after a policy"
         gain = ideal(self._policy, tokens_RT, attend_RT, scored_RT, limit)
-        self._take("trie" if gain >= WORTH else "packed", f"ideal {gain:.2f}x")
+        self._take(Trie.type_name if gain >= WORTH else Packed.type_name, f"ideal {gain:.2f}x")
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor

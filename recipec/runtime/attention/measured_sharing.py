@@ -109,8 +109,8 @@ class _Laid:
             "rows": len(index),
             "dense": [int(read_R.sum()), forest.dense_pairs, int(self.trained_RT[index].sum())],
             "padded": sum(int(read_R[part].max()) * len(part) for part in parts),
-            "trie": trie,
-            "shared_prefix": two,
+            "prefixes": trie,
+            "prompts": two,
             "passes": len(made.parts),
             "lost": made.recomputed_tokens,
         }

@@ -171,7 +171,7 @@ class PackedAttention(Attention):
         problem = _objection(self, policy)
         if problem:
             model.set_attn_implementation(before)
-            raise RecipeError(errors.not_certified("packed", str(model.config.model_type), problem))
+            raise RecipeError(errors.not_certified("packed", str(model.config.model_type), problem, shares=False))
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor

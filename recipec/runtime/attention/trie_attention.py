@@ -58,7 +58,7 @@ class TrieAttention(Attention):
             raise RecipeError(errors.kernel_not_here("flash", "the layers cap their scores"))
         found = certificate(config, self.context.cache)
         if not found.equal:
-            raise RecipeError(errors.not_certified(name, str(config.model_type), found.why))
+            raise RecipeError(errors.not_certified(name, str(config.model_type), found.why, shares=True))
         self.layers, _ = interface.bind(policy.model)
 
     def target_hidden_states(

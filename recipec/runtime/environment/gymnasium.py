@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.run.worker_pool import HandlerError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
@@ -33,7 +32,7 @@ class Gymnasium(WorkerEnv):
         super().__init__(spec, context, policy=policy)
 
     @staticmethod
-    def preflight(spec: specs.Gymnasium, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature
+    def preflight(spec: specs.Gymnasium, request: PreflightRequest) -> None:  # noqa: ARG004 - one signature
         """Build the environment once, before a model is loaded.
 
         Raises:

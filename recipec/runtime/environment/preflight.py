@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from recipec.component import find_component
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.data import templates
+from recipec.spec.environment import Environment
 
 
-def check(params: Mapping[str, Any], root: Path, splits: Sequence[str]) -> list[Diagnostic]:
-    """Return what an environment finds missing: its class may have ``preflight(spec, root, splits)``, which refuses.
-
-    A template of the user's is looked at, too.
-
-    ``splits`` are those of its own tasks that the recipe asks for; paths of its parameters are relative to ``root``.
-    """
-    cls = find_component("environment", str(params["type"]))
-    assert cls is not None, params
-    spec = cls.model_validate(dict(params))
-    check = getattr(spec.load(), "preflight", None)
-    found = templates.choose(root, getattr(spec, "template", None))
+def check(spec: Environment, request: PreflightRequest) -> list[Diagnostic]:
+    """Return what is wrong with the user's template, and what the environment's own ``preflight`` refuses."""
+    found = templates.choose(request.root, spec.prompt_template())
+    implementation: Any = spec.load()
     try:
-        if check is not None:
-            check(spec, root, splits)
+        implementation.preflight(spec, request)
     except RecipeError as refused:
         found += refused.diagnostics
     return found

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.prompt_builder import NO_ACTION, Observation, PastTurn, PromptBuilder, PromptInput
 from recipec.runtime.environment.retrieval.bm25_index import glance
-from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, start
+from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, probe, start
 from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.reward.answers import normalised, right_answers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from recipec.run.preflight import PreflightRequest
     from recipec.runtime.context import StageContext
     from recipec.spec.environment import SearchQa as Spec
 
@@ -87,14 +87,19 @@ class SearchQa(Environment):
         )
 
     @staticmethod
-    def preflight(spec: Spec, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature
-        """Look at the corpus; a service is asked elsewhere.
+    def preflight(spec: Spec, request: PreflightRequest) -> None:
+        """Look at the corpus, or ask the service once.
 
         Raises:
-            RecipeError: RC700, RC702, RC800.
+            RecipeError: RC700, RC702, RC800; RC803, RC804.
         """
         if spec.retriever.type == "sqlite":
-            glance(corpus_of(spec.retriever, root))
+            glance(corpus_of(spec.retriever, request.root))
+            return
+        try:
+            probe(spec.retriever, request.services)
+        except RecipeError as refused:
+            raise RecipeError(*(replace(one, path="retriever.service") for one in refused.diagnostics)) from None
 
     @property
     def _last(self) -> int:

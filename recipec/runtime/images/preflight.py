@@ -6,27 +6,31 @@ No torch here: ``plan`` asks it, too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.images.files import ImageError, open_within, read_within
 from recipec.runtime.images.parts import image_names
+from recipec.spec.data import File
 
 
-def digest(params: Mapping[str, Any], root: Path) -> str:
-    """Hash the image files that the rows of data ``file`` name, in hexadecimal; what is missing or refused, as such.
+def digests(spec: File, root: Path) -> dict[str, str]:
+    """Hash all image files together that the rows of data ``file`` name; what is missing or refused counts as such.
 
     The stage itself says what is wrong with a row or an image.
     """
+    return {} if spec.path is None else {f"images of {spec.path}": _digest(spec, root / spec.path)}
+
+
+def _digest(spec: File, path: Path) -> str:
     found = hashlib.sha256()
-    path = root / params["path"]
     folder = path if path.is_dir() else path.parent
     seen = set()
     try:
-        for _, name in _named(path, params):
+        for _, name in _named(path, spec):
             if name not in seen:
                 seen.add(name)
                 found.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
@@ -35,9 +39,9 @@ def digest(params: Mapping[str, Any], root: Path) -> str:
     return found.hexdigest()
 
 
-def _named(path: Path, params: Mapping[str, Any]) -> Iterator[tuple[Row, str]]:
-    column = str(params["columns"]["images"])
-    for row in read_rows(path, params["split"], str(params["path"]), params["limit"]) if column else ():
+def _named(path: Path, spec: File) -> Iterator[tuple[Row, str]]:
+    column = spec.columns.images
+    for row in read_rows(path, spec.split, str(spec.path), spec.limit) if column else ():
         for name in image_names(row, column)[1]:
             yield row, name
 
@@ -49,22 +53,24 @@ def _hashed(folder: Path, name: str) -> str:
         return str(error)
 
 
-def check(params: Mapping[str, Any], root: Path) -> Diagnostic | None:
-    """Say which is the first image that rows of data ``file`` name and that cannot be opened; None if all can.
+def check(spec: File, request: PreflightRequest) -> Iterator[Diagnostic]:
+    """Yield the first image that rows of data ``file`` name and that cannot be opened, where a policy reads them.
 
     What else is wrong with rows or images, their own stage says.
     """
-    path = root / params["path"]
+    if spec.path is None or not request.sees:
+        return
+    path = request.root / spec.path
     folder = path if path.is_dir() else path.parent
     try:
         firsts: dict[str, Row] = {}
-        for row, name in _named(path, params):
+        for row, name in _named(path, spec):
             firsts.setdefault(name, row)
     except RecipeError:
-        return None
+        return
     for name, row in firsts.items():
         try:
             open_within(folder, name).close()
         except ImageError as error:
-            return error.refused(row.file, row.number, name).diagnostics[0]
-    return None
+            yield error.refused(row.file, row.number, name).diagnostics[0]
+            return

@@ -40,8 +40,8 @@ from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.spec import knowledge as specs
 from recipec.spec import policy as policy_spec
 from recipec.spec.attention import Dense
-from recipec.spec.machine import Hf
 from recipec.spec.recipe import weights_kind
+from recipec.spec.rollout_engine import Hf
 
 FACTS = "facts.jsonl"
 CHUNK = 32

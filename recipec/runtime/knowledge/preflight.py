@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from recipec.component import find_component
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.data import templates
-from recipec.spec.knowledge import Extract
+from recipec.spec.knowledge import Extract, Knowledge
 
 
-def check(params: Mapping[str, Any], root: Path, services: Mapping[str, str]) -> list[Diagnostic]:
+def check(spec: Knowledge, request: PreflightRequest) -> list[Diagnostic]:
     """Return what is wrong with a graph; what can be built before a policy is there is built, and kept in the cache.
 
     Of documents that a model will read, the texts and the template are looked at.
     """
-    cls = find_component("knowledge", str(params["type"]))
-    assert cls is not None, params
-    spec = cls.model_validate(dict(params))
-    context = StageContext(root=root, cache=cache_folder(), seed=0, stage="", services=dict(services))
+    root = request.root
+    context = StageContext(root=root, cache=cache_folder(), seed=0, stage="", services=request.services)
     try:
         if isinstance(spec, Extract):
             return _documents(spec, root)

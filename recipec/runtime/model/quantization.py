@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recipec.diagnostics.errors import machine as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.preflight import PreflightRequest
+from recipec.spec.policy import Policy
+
+
+def check(spec: Policy, request: PreflightRequest) -> Iterator[Diagnostic]:
+    """Say why this machine cannot compute a policy's four-bit weights: RC511."""
+    if spec.quantized() and (why := problem(request.device)):
+        yield replace(errors.no_four_bits(why), path="quantization")
 
 
 def problem(device: str = "auto") -> str:

@@ -30,6 +30,7 @@ from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.vision.families import KNOWN
+from recipec.spec.policy import CausalLm, VisionLm
 
 DROPOUTS = (
     "attention_dropout", "attn_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout",
@@ -107,9 +108,9 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
     found = CONFIG_MAPPING[known] if isinstance(known, str) and known in CONFIG_MAPPING else None
     text, image = found in MODEL_FOR_CAUSAL_LM_MAPPING, found in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if sees is False and not text and known in KNOWN:
-        raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), "vision_lm"))
+        raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), VisionLm.type_name))
     if sees and text and not image:
-        raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), "causal_lm"))
+        raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), CausalLm.type_name))
     if sees and image and known not in KNOWN:
         raise RecipeError(vision_errors.unknown_family(str(file), str(known), KNOWN))
     if not text and known not in KNOWN:

@@ -21,6 +21,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.recorded import KEPT, Recorded, columns_of, need, read_recorded
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.objective.grouping import state_key, state_text
+from recipec.spec.grouping import AnchorState
 
 GIVEN = Value("reward_R", "recorded")
 _WALKED = ("compiler", "grouping", "advantage")
@@ -152,8 +153,8 @@ def _told(
 
 def _comparable(nodes: Iterable[Node], rows: Iterable[Recorded]) -> None:
     """Check the states of rows that can be credited, where a node compares them: a node itself knows no lines."""
-    for match in [node.params["match"] for node in nodes if node.type == "anchor_state"]:
-        check = state_text if match == "similarity" else state_key
+    for spec in [node.spec for node in nodes if isinstance(node.spec, AnchorState)]:
+        check = state_text if spec.match == "similarity" else state_key
         for row in rows:
             if not math.isnan(row.reward):
                 check(row.said["state"], row.file, row.line)

@@ -27,7 +27,7 @@ from recipec.runtime.rollout.kv_cache import CachedRows, PrefillReader
 from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, apart, new_tokens
 from recipec.runtime.rollout.stop_strings import StopStrings, stop_table
 from recipec.runtime.rollout.token_sampling import draw
-from recipec.spec.machine import Hf as Spec
+from recipec.spec.rollout_engine import Hf as Spec
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
@@ -38,7 +38,7 @@ _SHRINK = 0.75  # of the rows: a batch with fewer left alive is copied without t
 
 
 class HfEngine(RolloutEngine):
-    """Sample in this process with the policy's own model; see :class:`recipec.spec.machine.Hf`."""
+    """Sample in this process with the policy's own model; see :class:`recipec.spec.rollout_engine.Hf`."""
 
     shares_weights = True
 

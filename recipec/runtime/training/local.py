@@ -18,7 +18,7 @@ from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.protocols import Policy, TrainEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.runtime.training.packing import pack_for, trim_padding
-from recipec.spec.machine import Local as Spec
+from recipec.spec.train_engine import Local as Spec
 
 
 class LocalEngine(TrainEngine):

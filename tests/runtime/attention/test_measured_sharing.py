@@ -46,7 +46,7 @@ def test_tokens_pairs_and_logits_are_those_of_the_trie(tmp_path: Path) -> None:
     trained = {tuple([*row["prompt_ids"], *row["ids"]][:i]) for row in ROWS for i in (2, 3)}
     assert name == "a"
     assert step["dense"] == [4 * 4, 4 * 10, 4 * 2]
-    assert step["trie"] == [len(unique), sum(map(len, unique)), len(trained)]
+    assert step["prefixes"] == [len(unique), sum(map(len, unique)), len(trained)]
     assert (step["rows"], step["padded"], step["passes"], step["lost"], step["kept"]) == (4, 16, 1, 0, None)
     assert [update["rows"] for update in step["updates"]] == [4]
 
@@ -56,14 +56,14 @@ def test_tokens_of_other_images_are_not_shared(tmp_path: Path) -> None:
     said = [{"path": name, "digest": name, "tokens": [1, 3]} for name in "aab"]
     rows = [{"step": 0, "prompt_id": 1, "prompt_ids": [9, 7, 7, 2], "ids": [3, 5], "images": [s]} for s in said]
     _, (step,) = counted(graph(), written(tmp_path / "rows.jsonl", rows))
-    assert step["trie"][0] == 1 + 2 * 4  # the first token, then 7 7 2 3 for each of two images
+    assert step["prefixes"][0] == 1 + 2 * 4  # the first token, then 7 7 2 3 for each of two images
 
 
 def test_the_two_level_form_shares_whole_prompts(tmp_path: Path) -> None:
     """What two prompts have in common is computed for each, and so is what two answers begin with."""
     _, (step,) = counted(graph(), written(tmp_path / "rows.jsonl", ROWS))
-    assert step["shared_prefix"][0] == 2 * (2 + 2 * 2)
-    assert step["trie"][0] == 1 + 2 * (1 + 1 + 2)
+    assert step["prompts"][0] == 2 * (2 + 2 * 2)
+    assert step["prefixes"][0] == 1 + 2 * (1 + 1 + 2)
 
 
 def test_updates_are_those_of_a_run(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_updates_are_those_of_a_run(tmp_path: Path) -> None:
     rows = written(tmp_path / "rows.jsonl", ROWS)
     _, (whole,) = counted(graph(rows_per_update=2), rows)
     _, (dealt,) = counted(graph(rows_per_update=2, shuffle_rows=True), rows)
-    assert [update["trie"][0] for update in whole["updates"]] == [5, 5]
+    assert [update["prefixes"][0] for update in whole["updates"]] == [5, 5]
     assert dealt["kept"][0] == 10
-    assert sum(update["trie"][0] for update in dealt["updates"]) >= 10
+    assert sum(update["prefixes"][0] for update in dealt["updates"]) >= 10
     assert sum(update["dense"][0] for update in dealt["updates"]) == whole["dense"][0]
 
 
@@ -97,7 +97,7 @@ def test_pairs_are_two_rows(tmp_path: Path) -> None:
     pairs = [{"prompt_ids": [9, p], "chosen_ids": [3, 5], "rejected_ids": [4, 5]} for p in (1, 2)]
     built = lower(recipe(b=dpo(budget=Budget(epochs=1, pairs_per_step=2, microbatch_tokens=6))))
     name, (step,) = counted(built, written(tmp_path / "pairs.jsonl", pairs))
-    assert (name, step["rows"], step["dense"][0], step["trie"][0]) == ("b", 4, 12, 1 + 2 * 3)
+    assert (name, step["rows"], step["dense"][0], step["prefixes"][0]) == ("b", 4, 12, 1 + 2 * 3)
     assert step["passes"] == 2
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from recipec.diagnostics.model import RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.run.worker_pool import WorkerPool
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
@@ -130,7 +131,7 @@ def test_the_users_games(tmp_path: Path, kept_context: StageContext, kept_policy
         folder.mkdir(parents=True)
         (folder / "game.tw-pddl").write_text(json.dumps(maker.make(f"train/0/0/{goal}")), encoding="utf-8")
     with pytest.raises(RecipeError) as refused:
-        Alfworld.preflight(spec, tmp_path, ("train", "valid_seen"))
+        Alfworld.preflight(spec, PreflightRequest(tmp_path, splits=("train", "valid_seen")))
     assert refused.value.diagnostics[0].code == "RC811"
     environment = Alfworld(spec, kept_context, policy=kept_policy)
     try:

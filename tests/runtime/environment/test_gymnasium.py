@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from recipec.diagnostics.model import RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.gymnasium import Gymnasium
@@ -137,7 +138,7 @@ def test_what_cannot_be_built_is_refused(play, tmp_path, params, code, word):
         play(**params)
     found = caught.value.diagnostics[0]
     with pytest.raises(RecipeError) as early:
-        Gymnasium.preflight(specs.Gymnasium(**params), tmp_path, ())
+        Gymnasium.preflight(specs.Gymnasium(**params), PreflightRequest(tmp_path))
     assert early.value.diagnostics == (found,)
     assert found.code == code
     assert word in found.message + found.help

@@ -278,13 +278,15 @@ def test_address_without_path_and_with_a_query(serve):
 
 
 def test_probe(serve):
-    """A service that answers is silent no more; one that does not is named with its problem."""
-    params = {"type": "http", "service": "wiki", "timeout": 1, "retries": 0}
-    assert probe(params, {"wiki": serve(RIGHT).url}) == []
-    (found,) = probe(params, {"wiki": serve(status(502)).url})
-    assert found.code == "RC804"
-    assert "status 502" in found.message
-    assert probe(params, {"wiki": "gopher://x"})[0].code == "RC803"
+    """A service that answers passes; one that does not is named with its problem."""
+    spec = Spec(type="http", service="wiki", timeout=1, retries=0)
+    probe(spec, {"wiki": serve(RIGHT).url})
+    with pytest.raises(RecipeError, match="status 502") as silent:
+        probe(spec, {"wiki": serve(status(502)).url})
+    assert silent.value.diagnostics[0].code == "RC804"
+    with pytest.raises(RecipeError) as refused:
+        probe(spec, {"wiki": "gopher://x"})
+    assert refused.value.diagnostics[0].code == "RC803"
 
 
 def test_sqlite_answers_in_order(tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recipec.diagnostics.model import RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.textworld import game_maker as maker
@@ -118,7 +119,7 @@ def test_games_that_cannot_be(environment, monkeypatch):
 
 def test_an_unknown_split_is_found_before_a_model_is_loaded(tmp_path):
     """What the recipe asks for is looked at without making a game."""
-    Textworld.preflight(specs.Textworld(), tmp_path, ("train", "test"))
+    Textworld.preflight(specs.Textworld(), PreflightRequest(tmp_path, splits=("train", "test")))
     with pytest.raises(RecipeError) as refused:
-        Textworld.preflight(specs.Textworld(), tmp_path, ("dev",))
+        Textworld.preflight(specs.Textworld(), PreflightRequest(tmp_path, splits=("dev",)))
     assert refused.value.diagnostics[0].code == "RC811"

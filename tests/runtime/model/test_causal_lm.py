@@ -15,8 +15,8 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
-from recipec.spec import machine
 from recipec.spec import policy as specs
+from recipec.spec import train_engine
 from recipec.spec.optimizer import Adamw
 
 SCRATCH = specs.Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, max_positions=64)
@@ -387,7 +387,8 @@ def test_the_engine_checkpoints_activations_when_told(tmp_path):
     found = []
     for told in (False, True):
         optimizer = AdamW(Adamw(), policy.context, policy=policy)
-        LocalEngine(machine.Local(gradient_checkpointing=told), policy.context, policy=policy, optimizer=optimizer)
+        engine = train_engine.Local(gradient_checkpointing=told)
+        LocalEngine(engine, policy.context, policy=policy, optimizer=optimizer)
         assert policy.model.is_gradient_checkpointing == told
         policy(*rows())["logprob_RT"].sum().backward()
         found.append([p.grad.clone() for p in policy.trained().values()])

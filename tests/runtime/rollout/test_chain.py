@@ -12,7 +12,7 @@ from recipec.runtime.rollout.chain import ChainSampler, sample
 from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.signals import SIGNALS
-from recipec.spec.machine import Hf
+from recipec.spec.rollout_engine import Hf
 from recipec.spec.sampler import Chain as Spec
 
 TASKS = [Task(4, "hello", (74, 71, 78, 78, 81)), Task(9, "hi", (74, 75)), Task(4, "hello", (74, 71, 78, 78, 81))]

@@ -18,7 +18,7 @@ from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.rollout.kv_cache import CacheLayer, PrefillReader
 from recipec.runtime.rollout.stop_strings import StopStrings
 from recipec.runtime.rollout.token_sampling import draw, truncate
-from recipec.spec.machine import Hf as Spec
+from recipec.spec.rollout_engine import Hf as Spec
 
 VOCABULARY = 96
 PROMPTS = [(10, 11, 12, 13, 14), (20, 21), (30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41)]

@@ -10,7 +10,7 @@ from recipec.runtime.attention import packed
 from recipec.runtime.rollout import kv_reuse
 from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.episodes import Growth, keys_of, roots
-from recipec.spec.machine import Hf as Spec
+from recipec.spec.rollout_engine import Hf as Spec
 from recipec.spec.sampler import Chain as ChainSpec
 
 KINDS = ["llama", "qwen2", "gpt2", "window", "mixed"]

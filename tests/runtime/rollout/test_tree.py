@@ -19,7 +19,7 @@ from recipec.runtime.rollout.episodes import Node
 from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.rollout.tree import TreeSampler, candidates, keep, leaves, uncertainty, value_gap
 from recipec.signals import SIGNALS
-from recipec.spec.machine import Hf
+from recipec.spec.rollout_engine import Hf
 from recipec.spec.sampler import Tree as Spec
 
 POLICY = make_policy()

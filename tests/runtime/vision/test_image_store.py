@@ -13,11 +13,13 @@ from PIL import Image
 from support.vision_models import SeeingPolicy, paint
 
 from recipec.diagnostics.model import RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.images import preflight
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError
 from recipec.runtime.images.image_store import ImageStore, decode
 from recipec.runtime.images.picture import Picture, places
+from recipec.spec.data import File
 
 
 def saved(image, form, **more):
@@ -278,12 +280,13 @@ def test_only_rows_that_are_read_must_have_their_images(tmp_path):
     paint(tmp_path / "a.png")
     names = ("a.png", "gone.png", "lost.png")
     (tmp_path / "a.jsonl").write_text("".join(f'{{"prompt": "?", "images": ["{name}"]}}\n' for name in names))
-    params = {"path": "a.jsonl", "split": None, "columns": {"images": "images"}}
-    assert preflight.check({**params, "limit": 1}, tmp_path) is None
-    found = preflight.check({**params, "limit": None}, tmp_path)
+    data, one = File(path="a.jsonl"), File(path="a.jsonl", limit=1)
+    assert list(preflight.check(one, PreflightRequest(tmp_path, sees=True))) == []
+    assert list(preflight.check(data, PreflightRequest(tmp_path, sees=False))) == []
+    (found,) = preflight.check(data, PreflightRequest(tmp_path, sees=True))
     assert (found.code, found.spans[0].line) == ("RC862", 2)
-    digests = [preflight.digest({**params, "limit": limit}, tmp_path) for limit in (1, 3)]
+    digests = [preflight.digests(spec, tmp_path) for spec in (one, data)]
     paint(tmp_path / "lost.png")
-    again = [preflight.digest({**params, "limit": limit}, tmp_path) for limit in (1, 3)]
+    again = [preflight.digests(spec, tmp_path) for spec in (one, data)]
     assert again[0] == digests[0]
     assert again[1] != digests[1]

@@ -19,8 +19,8 @@ from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.training.optimizer import AdamW, freeze
 from recipec.runtime.vision import certification
 from recipec.runtime.vision.vision_lm import VisionLm
-from recipec.spec import machine, reference
 from recipec.spec import policy as specs
+from recipec.spec import reference, rollout_engine
 from recipec.spec.optimizer import Adamw
 
 ATTENTIONS = ("dense", "packed", "trie", "shared_prefix")
@@ -136,7 +136,7 @@ def test_sampling_is_what_is_trained_on(tmp_path, family):
     policy = build(tmp_path, family)
     one, other = policy.picture(noise(0), "one.png"), policy.picture(noise(1, 16, 24), "other.png")
     prompts = [((one, other), "compare"), ((), "hello to all of you"), ((other,), "so"), ((one,), "so")]
-    engine = HfEngine(machine.Hf(max_rows=3), policy.context, policy=policy)
+    engine = HfEngine(rollout_engine.Hf(max_rows=3), policy.context, policy=policy)
     requests = [
         Request(tuple(policy.render(ask(len(shown), text), images=shown)), ((n, 0), (n, 1)), n, remember=True,
                 images=shown)

@@ -21,6 +21,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import StageGraph
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.data.recorded import read_recorded
+from recipec.spec.environment import Environment
 
 _GROUPS = 2
 _STEM = 8
@@ -65,8 +66,9 @@ def made_up(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> B
     sampler = nodes.get("sampler", {})
     written = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
     read = int(nodes.get("data", {}).get("max_length") or written)
-    turns = int(nodes.get("environment", {}).get("max_turns") or 1)
-    anew = nodes.get("environment", {}).get("history", "append_only") != "append_only"
+    environment = node.spec if (node := stage.node("environment")) else None
+    turns = environment.max_turns if isinstance(environment, Environment) else 1
+    anew = isinstance(environment, Environment) and environment.window() is not None
     rows: list[list[Span]] = []
     for halvings in range(8):
         scale = 0.5**halvings

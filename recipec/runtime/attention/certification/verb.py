@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.errors.credit import which_stage
 from recipec.diagnostics.model import RecipeError
@@ -32,7 +33,7 @@ from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.protocols import Sharing
 from recipec.runtime.vision.families import family_of
 from recipec.runtime.vision.sample_rows import columns, illustrated, keyed, moved
-from recipec.spec.attention import Dense, Trie
+from recipec.spec.attention import Attention, Dense, Trie
 from recipec.spec.recipe import weights_kind
 
 _TOKENS = 4096
@@ -72,7 +73,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     policy, named = _policy(graph, found, context)
     asked = found.node("attention")
     assert asked is not None
-    spec = asked.spec if asked.type in {"trie", "shared_prefix"} and asked.spec is not None else Trie()
+    spec = asked.spec if asked.spec is not None and _shares(asked.spec) else Trie()
     parameters = sum(p.numel() for p in policy.model.parameters())
     limit = max(256, int(_TOKENS * min(1.0, 5e6 / parameters)))
     batch = (
@@ -107,9 +108,13 @@ def _stage(graph: Graph, name: str | None) -> StageGraph:
     named = [one for one in graph.stages if name in {None, one.name}]
     if not named:
         raise RecipeError(which_stage(name, [one.name for one in graph.stages], "stage"))
-    sharing = [one for one in named if (one.settings.get("attention") or {}).get("type") in {"trie", "shared_prefix"}]
+    sharing = [one for one in named if (node := one.node("attention")) and _shares(node.spec)]
     practice = [one for one in named if one.kind != "sft"]
     return (sharing or practice or named)[0]
+
+
+def _shares(spec: Component | None) -> bool:
+    return isinstance(spec, Attention) and bool(spec.shares)
 
 
 def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[CausalLm, str]:
@@ -136,7 +141,7 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
         plain = spec.model_copy(update={"lora": None})
         return plain.load()(plain, context, Origin("directory", str(folder.resolve()))), stage.origin
     if (folder / "config.json").is_file():
-        weights.inspect_folder(folder, weights=False, sees=spec.type_name == "vision_lm")
+        weights.inspect_folder(folder, weights=False, sees=spec.sees)
         with weights.quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return _small(config, context, spec.dtype), f"a small one of {stage.origin}'s kind"
@@ -145,7 +150,7 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
 
 def _twin(origin: str, context: StageContext, spec: Any) -> tuple[CausalLm, str]:
     shape = known_shape(origin)
-    family = "" if shape is None else shape.sees if spec.type_name == "vision_lm" else shape.family
+    family = "" if shape is None else shape.sees if spec.sees else shape.family
     if shape is None or family not in CONFIG_MAPPING:
         raise RecipeError(errors.nothing_to_certify(f"neither weights nor the architecture of `{origin}` are here"))
     config = AutoConfig.for_model(
@@ -155,7 +160,7 @@ def _twin(origin: str, context: StageContext, spec: Any) -> tuple[CausalLm, str]
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
     )
-    if spec.type_name == "vision_lm":  # the library's own default has one section for three axes
+    if spec.sees:  # the library's own default has one section for three axes
         half = shape.head_dim // 2
         config.text_config.rope_parameters["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
     return _small(config, context, spec.dtype), f"a small one of {origin}'s kind"

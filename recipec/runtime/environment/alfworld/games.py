@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -13,6 +13,7 @@ from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import listed
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker
@@ -54,16 +55,16 @@ class Alfworld(WorkerEnv):
         super().__init__(spec, context, policy=policy)
 
     @staticmethod
-    def preflight(spec: specs.Alfworld, root: Path, splits: Sequence[str]) -> None:
+    def preflight(spec: specs.Alfworld, request: PreflightRequest) -> None:
         """Look for the games of the splits that are asked for.
 
         Raises:
             RecipeError: RC811, there is no such split.
         """
-        for split in splits:
+        for split in request.splits:
             if spec.games is None and split not in game_maker.SIZES:
                 raise RecipeError(errors.no_tasks("alfworld", split, have=game_maker.SIZES))
-            folder = root / (spec.games or "")
+            folder = request.root / (spec.games or "")
             if spec.games is not None and next((folder / split).rglob(f"*{SUFFIX}"), None) is None:
                 raise _no_games(spec.games, split, folder)
 

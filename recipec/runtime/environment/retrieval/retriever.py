@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from recipec.diagnostics.errors import search as errors
-from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.runtime.environment.retrieval.bm25_index import Document, of_corpus, titled
 from recipec.runtime.rng import rng_for
@@ -80,16 +80,16 @@ def corpus_of(spec: Spec, root: Path) -> Path:
     return shipped("recipes") / CORPUS if spec.corpus is None else root / spec.corpus
 
 
-def probe(params: Mapping[str, Any], services: Mapping[str, str]) -> list[Diagnostic]:
-    """Ask the service of a retriever once, as the run will: RC803 or RC804, or nothing where it answers."""
-    spec = Spec.model_validate(dict(params))
+def probe(spec: Spec, services: Mapping[str, str]) -> None:
+    """Ask the service of a retriever once, as the run will.
+
+    Raises:
+        RecipeError: RC803, its address is none; RC804, it does not answer.
+    """
     name = str(spec.service)
-    try:
-        retriever = start(spec, Path(), Path(), services)
-    except RecipeError as refused:
-        return list(refused.diagnostics)
-    (answer,) = retriever.search([PROBE])
-    return [errors.service_fails(name, services[name], answer.problem)] if isinstance(answer, Failed) else []
+    (answer,) = start(spec, Path(), Path(), services).search([PROBE])
+    if isinstance(answer, Failed):
+        raise RecipeError(errors.service_fails(name, services[name], answer.problem))
 
 
 class Sqlite:

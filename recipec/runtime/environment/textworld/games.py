@@ -6,13 +6,13 @@ import importlib.util
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.errors import run as run_errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.preflight import PreflightRequest
 from recipec.run.progress import Progress
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
@@ -49,13 +49,13 @@ class Textworld(WorkerEnv):
         super().__init__(spec, context, policy=policy)
 
     @staticmethod
-    def preflight(spec: specs.Textworld, root: Path, splits: Sequence[str]) -> None:  # noqa: ARG004 - one signature
+    def preflight(spec: specs.Textworld, request: PreflightRequest) -> None:  # noqa: ARG004 - one signature
         """Look for the splits that are asked for.
 
         Raises:
             RecipeError: RC811.
         """
-        for split in splits:
+        for split in request.splits:
             if split not in maker.SPLITS:
                 raise RecipeError(errors.no_tasks("textworld", split, have=maker.SPLITS))
 

@@ -12,6 +12,7 @@ from typing import Any
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
+from recipec.run.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.bm25_index import Document, Index
@@ -57,14 +58,14 @@ class Webshop(WorkerEnv):
         super().__init__(spec, context, policy=policy)
 
     @staticmethod
-    def preflight(spec: specs.Webshop, root: Path, splits: Sequence[str]) -> None:
+    def preflight(spec: specs.Webshop, request: PreflightRequest) -> None:
         """Read the catalogue and look for the splits that are asked for.
 
         Raises:
             RecipeError: RC700, RC811, RC824.
         """
-        _catalogue(spec, root)
-        for split in splits:
+        _catalogue(spec, request.root)
+        for split in request.splits:
             if split not in SPLITS:
                 raise RecipeError(errors.no_tasks("webshop", split, have=SPLITS))
 

@@ -1,0 +1,78 @@
+"""No file but a component's own knows it by its name: a component of another package is treated as one of ours."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from recipec.component import components_of
+from recipec.signals import SIGNALS
+from recipec.spec.recipe import COMPONENT_SLOTS, DEFAULT_LOSS
+
+PACKAGE = Path(__file__).parent.parent / "recipec"
+# Names that are words of the language, too: slots, kinds of stages, artifacts.
+LANGUAGE = {*COMPONENT_SLOTS, *DEFAULT_LOSS, *SIGNALS}
+# File, the names in it, and why they stand there.
+ALLOWED = {
+    "spec/recipe.py": (
+        {"file", "chain", "causal_lm", "auto", "frozen", "adamw", "clipped", "nll"},
+        "defaults of slots",
+    ),
+    "reading/foreign_names.py": (None, "what other tools call a component"),
+    "planning/sharing.py": ({"dense"}, "counts of rows that share nothing"),
+    "runtime/attention/measured_sharing.py": ({"dense"}, "counts of rows that share nothing"),
+    "runtime/attention/certification/verb.py": ({"dense"}, "what an attention is compared with"),
+    "runtime/attention/sequence_logprobs.py": ({"auto", "dense", "packed", "trie"}, "values of a public function"),
+    # names that are words, too
+    "component.py": ({"function"}, "kind of the user's own code"),
+    "checks/user_code.py": ({"function"}, "kind of the user's own code"),
+    "runtime/build_stage.py": ({"function", "auto"}, "kind of the user's own code; device"),
+    "spec/environment.py": ({"function"}, "kind of the user's own code"),
+    "spec/machine.py": ({"auto"}, "device"),
+    "run/preflight.py": ({"auto"}, "device"),
+    "run/service_checks.py": ({"auto"}, "device"),
+    "runtime/model/quantization.py": ({"auto"}, "device"),
+    "runtime/attention/interface.py": ({"auto"}, "kernel"),
+    "runtime/attention/trie_attention.py": ({"auto"}, "kernel"),
+    "spec/loss.py": ({"own"}, "value of `ratio_gradient`"),
+    "runtime/objective/loss.py": ({"own"}, "value of `ratio_gradient`"),
+    "spec/preference.py": ({"triples"}, "unit"),
+    "runtime/knowledge/consistency.py": ({"triples"}, "key of a record"),
+    "runtime/preference/kg_pairs.py": ({"triples"}, "key of a record"),
+    "diagnostics/formats.py": ({"file"}, "key of a message"),
+    "runtime/environment/textworld/games.py": ({"file"}, "key of a request"),
+    "runtime/environment/textworld/worker.py": ({"file"}, "key of a request"),
+    "runtime/knowledge/extract.py": ({"file"}, "key of a record"),
+    "runtime/preference/best_vs_worst.py": ({"file"}, "key of a record"),
+}
+
+
+def homes() -> dict[str, set[str]]:
+    """Name of each component to the modules that may name it: its spec file and its implementation."""
+    found: dict[str, set[str]] = {}
+    for slot in COMPONENT_SLOTS:
+        for name, cls in components_of(slot).items():
+            found.setdefault(name, set()).update({cls.__module__, cls.impl.partition(":")[0]})
+    return {name: modules for name, modules in found.items() if name not in LANGUAGE}
+
+
+def literals(tree: ast.Module) -> Iterator[ast.Constant]:
+    """Strings of a file that are values: no docstring, no piece of an f-string."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    prose |= {id(piece) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for piece in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node
+
+
+def test_no_component_is_known_by_its_name() -> None:
+    """A component's name is a literal in its spec file, in its implementation, and where there is a reason."""
+    known: dict[str, set[str]] = homes()
+    found: dict[str, set[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE)
+        module = ".".join(("recipec", *place.with_suffix("").parts))
+        for literal in literals(ast.parse(path.read_text(encoding="utf-8"))):
+            name = str(literal.value)
+            if name in known and module not in known[name] and name not in place.parts:
+                found.setdefault(place.as_posix(), set()).add(name)
+    assert found == {file: found.get(file) if names is None else names for file, (names, _) in ALLOWED.items()}
