@@ -64,7 +64,7 @@ def test_a_name_goes_before_a_number(play):
 @pytest.mark.parametrize("names", [("a", "A "), ("a", " ")])
 def test_names_of_actions_are_told_apart(names):
     """Two actions of one name, and a name of nothing, are refused when the recipe is read."""
-    with pytest.raises(ValidationError, match=r"two actions|may not be empty"):
+    with pytest.raises(ValidationError, match=r"two actions|cannot be empty"):
         specs.Gymnasium(id="FrozenLake-v1", actions=names)
 
 
