@@ -64,23 +64,6 @@ def write_atomic(path: Path, text: str) -> None:
     _fsync(path.parent)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file of ours; a torn last line is left out.
-
-    >>> read_lines(Path("nowhere.jsonl"))
-    []
-    """
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
-
-
 @contextmanager
 def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a temporary folder to fill; on a clean exit it becomes ``final``, with ``about`` in its manifest.

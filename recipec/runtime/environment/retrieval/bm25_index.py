@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -18,7 +17,8 @@ from typing import Any
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import run as run_errors
 from recipec.diagnostics.errors import search as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.jsonl import read_objects
 
 FORMAT = 1
 """Raised whenever the table or its weights change: older files are then no longer found."""
@@ -132,17 +132,30 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
     Raises:
         RecipeError: RC700, it is no file that can be read; RC800, a line is no document; RC702, there is none.
     """
-    empty, seen = True, 0
+    empty = True
+
+    def broken(line: int, problem: str, column: int = 1) -> Diagnostic:
+        return errors.broken_document(str(corpus), line, problem, column)
+
     with _opened(corpus) as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                empty = False
-                yield _document(str(corpus), number, line)
-            seen += len(line)
-            if most is not None and seen >= most:
-                return
+        for number, row in read_objects(stream if most is None else _first(stream, most), broken):
+            empty = False
+            try:
+                yield _document(row)
+            except ValueError as error:
+                raise RecipeError(broken(number, str(error))) from None
     if empty:
         raise RecipeError(data_errors.no_rows(str(corpus)))
+
+
+def _first(lines: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Yield lines as long as fewer than ``most`` bytes were read."""
+    seen = 0
+    for line in lines:
+        yield line
+        seen += len(line)
+        if seen >= most:
+            return
 
 
 @contextmanager
@@ -173,39 +186,26 @@ def titled(contents: str, name: str = "") -> Document:
     return Document(title.strip().strip('"'), text, name)
 
 
-def _document(path: str, number: int, line: bytes) -> Document:
-    """Read one line.
+def _document(row: Mapping[str, Any]) -> Document:
+    """Read the object of one line.
 
     Raises:
-        RecipeError: RC800.
+        ValueError: it is not a document.
     """
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise RecipeError(errors.broken_document(path, number, "this is not UTF-8", error.start + 1)) from error
-    except json.JSONDecodeError as error:
-        raise RecipeError(
-            errors.broken_document(path, number, f"this is not JSON: {error.msg}", error.colno)
-        ) from error
-    except (RecursionError, ValueError) as error:
-        raise RecipeError(errors.broken_document(path, number, f"this cannot be read: {error}")) from error
-    if not isinstance(row, dict):
-        raise RecipeError(errors.broken_document(path, number, "this is no JSON object"))
     name = row.get("id", "")
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise RecipeError(errors.broken_document(path, number, "`id` must be text or a whole number"))
+        raise ValueError("`id` must be text or a whole number")  # noqa: TRY004 - reported as bad data
     if "contents" in row and "text" not in row:
-        return titled(_text(path, number, row, "contents"), str(name))
-    return Document(_text(path, number, row, "title"), _text(path, number, row, "text"), str(name))
+        return titled(_text(row, "contents"), str(name))
+    return Document(_text(row, "title"), _text(row, "text"), str(name))
 
 
-def _text(path: str, number: int, row: dict[str, Any], key: str) -> str:
+def _text(row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        problem = f"`{key}` must be text" if key in row else f"there is no `{key}`"
-        raise RecipeError(errors.broken_document(path, number, problem))
+        raise ValueError(f"`{key}` must be text" if key in row else f"there is no `{key}`")  # noqa: TRY004 - as above
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecipeError(errors.broken_document(path, number, f"`{key}` holds half a surrogate pair"))
+        raise ValueError(f"`{key}` holds half a surrogate pair")
     return value
 
 
