@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import run as run_errors
 from recipec.diagnostics.errors import search as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.build_once import build_once
 from recipec.run.jsonl import read_objects
 
 FORMAT = 1
@@ -63,20 +61,14 @@ class Index:
         """Open the index with this key, building it first where it is absent or damaged.
 
         ``key`` says everything that the documents depend on, such as the hash of their file; ``documents`` are read
-        only to build.  Several processes may build at once: each writes a file of its own, and the last name wins.
+        only to build.
 
         Raises:
             RecipeError: RC761, the cache cannot be written; RC802, SQLite has no full-text index.
         """
         name = hashlib.sha256(f"{FORMAT}\x1f{key}".encode()).hexdigest()[:32]
         path = cache / "index" / f"{name}.sqlite"
-        if not _whole(path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _build(documents, path)
-            except OSError as error:
-                raise RecipeError(run_errors.cannot_write(str(path), error.strerror or str(error))) from error
-        return cls(path)
+        return build_once(path, lambda path: cls(path) if _whole(path) else None, lambda path: _build(documents, path))
 
     def search(self, text: str, top_k: int) -> list[Document]:
         """Return the best documents for the words of ``text``, best first; equal ones in the order of the corpus.
@@ -222,17 +214,8 @@ def _whole(path: Path) -> bool:
 
 
 def _build(documents: Iterable[Document], path: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        with closing(sqlite3.connect(part)) as base:
-            _fill(base, documents)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as base:
+        _fill(base, documents)
 
 
 def _fill(base: sqlite3.Connection, documents: Iterable[Document]) -> None:
