@@ -44,41 +44,24 @@ def hash_tree(path: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def sync(path: Path, *, deep: bool = True) -> None:
+    """Make a file durable, or a folder with all that is in it; ``deep=False`` leaves its contents out."""
+    for one in (path, *(path.rglob("*") if deep else ())):
+        handle = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new one, never a part."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a small file so that a reader sees the old content or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    sync(temporary)
     temporary.replace(path)
-    _fsync(path.parent)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file of ours; a torn last line is left out.
-
-    >>> read_lines(Path("nowhere.jsonl"))
-    []
-    """
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
+    sync(path.parent, deep=False)
 
 
 @contextmanager
@@ -94,21 +77,25 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        files = {}
-        for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
-            files[path.relative_to(temporary).as_posix()] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
-            _fsync(path)
-        (temporary / MANIFEST).write_text(json.dumps({"format": 1, **about, "files": files}, indent=1, sort_keys=True))
-        _fsync(temporary / MANIFEST)
-        for folder in (temporary, *(p for p in temporary.rglob("*") if p.is_dir())):
-            _fsync(folder)
+        write_manifest(temporary, about)
+        sync(temporary)
         set_aside(final)
         temporary.rename(final)
-        _fsync(final.parent)
+        sync(final.parent, deep=False)
     except OSError as error:
         raise RecipeError(errors.cannot_write(str(final), error.strerror or str(error))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write ``MANIFEST.json`` with ``about`` and the size and hash of every file of a folder."""
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": hash_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / MANIFEST).write_text(json.dumps({"format": 1, **about, "files": files}, indent=1, sort_keys=True))
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -12,7 +12,8 @@ from typing import Any
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
-from recipec.run.artifacts import read_lines, write_atomic
+from recipec.run.artifacts import write_atomic
+from recipec.run.jsonl import read_lines
 from recipec.run.results import Results, results
 from recipec.run.templates import render_own
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.run.artifacts import read_lines, write_atomic
+from recipec.run.artifacts import write_atomic
+from recipec.run.jsonl import read_lines
 
 FORMAT = 1
 _PREFIX = "eval/"

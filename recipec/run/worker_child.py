@@ -1,7 +1,7 @@
-"""The child of ``worker_pool``: limits itself, loads one handler, answers lines of JSON until stdin ends.
+"""The child process of ``worker_pool``: sets its limits, loads one handler, answers lines of JSON until stdin ends.
 
 It is run as a script.  Everything it may need is imported before the first answer; from then on an audit hook
-refuses files opened for writing, sockets and new processes.  The hook is a second fence, not a sandbox.
+refuses files opened for writing, sockets and new processes.  The hook is a second line of defence, not a sandbox.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _limit(memory: int) -> None:
 
 
 def _limit_cpu(seconds: float) -> None:
-    # The parent's clock rules; this one is for a child whose parent is gone.
+    # The parent enforces the deadline; this limit ends a child after its parent was killed.
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
@@ -46,7 +46,7 @@ def _limit_cpu(seconds: float) -> None:
 def _answer(function: Callable[..., Any], argument: Any) -> dict[str, Any]:
     try:
         return {"ok": function(argument)}
-    except Exception as error:  # noqa: BLE001 - whatever a model's text can raise is an answer here
+    except Exception as error:  # noqa: BLE001 - any exception is an answer
         last = traceback.extract_tb(error.__traceback__)[-1:]
         line = next((frame.lineno or 0 for frame in last), 0)
         return {"error": [type(error).__name__, str(error)[:2000], getattr(error, "lineno", None) or line]}
@@ -66,8 +66,8 @@ def main() -> None:
     root, handler, memory = sys.argv[1:4]
     own = os.getpid()
     requests, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a handler prints is no answer
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # and what it reads is no request
+    os.dup2(2, 1)  # what a handler prints must not be read as an answer
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # and it must not read requests
     sys.path.insert(0, root)
     _limit(int(memory))
     argument = json.loads(requests.readline() or b"null")
@@ -78,7 +78,7 @@ def main() -> None:
         functions.append(getattr(importlib.import_module(module), name)(argument))
 
     loaded = _answer(load, argument)
-    if os.getpid() != own:  # the handler forked while it was loaded: one of us answers
+    if os.getpid() != own:  # the handler forked while it was loaded: only the original process answers
         os._exit(0)
     _write(out, loaded)
     if not functions:

@@ -1,8 +1,11 @@
-"""Processes that may be killed: what could hang, crash or be tricked by a model's text runs there, never here.
+"""Worker processes for code that may hang or crash, or that a model's text could misuse.
 
 A pool starts children of :mod:`recipec.run.worker_child` on one handler, ``module:function``.
-The handler is called once with the pool's argument and returns the function that answers requests;
-both speak JSON over pipes.  The parent keeps the clock: a child past its deadline is killed and replaced.
+The handler is called once with the pool's argument and returns the function that answers requests.
+Requests and answers are lines of JSON over pipes; a child that exceeds its deadline is killed and replaced.
+
+Pools of other packages exchange pickles with their children.  A child here may be under the control of a model's text,
+and unpickling its answer would run that text in the trainer.
 """
 
 from __future__ import annotations
@@ -24,23 +27,23 @@ from typing import Any, Literal
 START_SECONDS = 180.0
 MEMORY = 4 << 30
 LARGEST = 64 << 20
-"""Bytes of an answer; a child that writes more is taken for a crashed one."""
+"""Most bytes of an answer; a child that writes more counts as crashed."""
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """No answer: the child hung (``late``), died (``crashed``), or raised (``raised``)."""
+    """A request without an answer: the child hung (``late``), died (``crashed``), or raised (``raised``)."""
 
     reason: Literal["late", "crashed", "raised"]
     error: str = ""
-    """Name of the exception's type."""
+    """Name of the type of the exception."""
     message: str = ""
     line: int = 0
 
 
 class HandlerError(Exception):
-    """The handler refused its argument; carries the type and the text of what it raised."""
+    """The handler raised on its argument; has the type and the text of the exception."""
 
     def __init__(self, error: str, message: str) -> None:
         super().__init__(message)
@@ -57,7 +60,7 @@ class _Child:
     request: int | None = None
 
     def send(self, line: bytes) -> bool:
-        """Write one line; whether the child was there to read it."""
+        """Write one line; return whether the child is still running."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line)
@@ -67,7 +70,7 @@ class _Child:
         return True
 
     def end(self) -> None:
-        """Kill the child and whatever it started, and reap it."""
+        """Kill the child and the processes that it started, and wait for its end."""
         _kill([self.process])
 
 
@@ -89,7 +92,7 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _answer(line: bytes) -> dict[str, Any] | None:
-    """Read one answer of a child; None where it is none."""
+    """Read one line of a child; None where it is not an answer."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -101,7 +104,7 @@ def _answer(line: bytes) -> dict[str, Any] | None:
 
 
 class WorkerPool:
-    """A few killable children on one handler, started when first asked.
+    """Up to ``size`` child processes on one handler, started with the first request.
 
     Example: ``WorkerPool("recipec.run.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}],
     seconds=1.0)``.
@@ -117,15 +120,15 @@ class WorkerPool:
         self._finalizer = weakref.finalize(self, _kill, self._processes)
 
     def close(self) -> None:
-        """Kill every child; the pool starts new ones when asked again."""
+        """Kill every child; a further request starts new ones."""
         self._children.clear()
         _kill(self._processes)
 
     def ask(self, requests: Sequence[Any], seconds: float) -> list[Any]:
-        """Return the answer to each request, in order, or ``Lost`` where there was none within ``seconds``.
+        """Return the answer to each request in order, a :class:`WorkerFailure` where ``seconds`` passed without one.
 
         Raises:
-            Declined: the handler raised on the pool's argument.
+            HandlerError: the handler raised on the pool's argument.
         """
         answers: list[Any] = [WorkerFailure("crashed")] * len(requests)
         waiting = deque((i, self._line(request, seconds)) for i, request in enumerate(requests))
@@ -146,7 +149,7 @@ class WorkerPool:
 
     def _start(self) -> None:
         script = Path(__file__).with_name("worker_child.py")
-        process = subprocess.Popen(  # noqa: S603 - our own script; nothing of the user's is on the command line
+        process = subprocess.Popen(  # noqa: S603 - our own script; the command line has no text of the user
             [sys.executable, "-B", "-s", "-P", str(script), str(script.parents[2]), self.handler, str(self.memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -201,8 +204,8 @@ class WorkerPool:
         elif child.buffer.endswith(b"\n"):
             answer = _answer(bytes(child.buffer))
             child.buffer.clear()
-            if answer is None:  # something of the handler's wrote over the pipe
-                self._crashed(child, answers, "its process wrote what is no answer")
+            if answer is None:  # code of the handler wrote to the pipe
+                self._crashed(child, answers, "its process wrote something other than an answer")
             elif not child.ready:
                 if "error" in answer:
                     raise HandlerError(*answer["error"][:2])

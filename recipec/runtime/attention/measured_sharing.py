@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,17 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.errors.credit import which_stage
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
+from recipec.run.jsonl import read_objects
 from recipec.runtime.attention.microbatch_packing import pack
 from recipec.runtime.attention.prefix_tree import PrefixTree, build
 from recipec.runtime.batch import pad_rows
+from recipec.runtime.data.scored_rows import LARGEST_ID, token_ids, trained_tokens
 from recipec.runtime.rng import rng_for
 from recipec.runtime.training.minibatch import groups, microbatches, minibatches
 
 Counted = dict[str, Any]
-_MOST = 1 << 31
 _IMAGES = 1 << 30
 """No vocabulary has so many tokens."""
 
@@ -150,32 +150,29 @@ def _files(path: Path) -> list[Path]:
 
 
 def _rows(file: Path) -> Iterator[RecordedRow | list[RecordedRow]]:
+    def broken(line: int, problem: str, _column: int = 1) -> Diagnostic:
+        return errors.no_ids(str(file), line, problem)
+
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise RecipeError(errors.no_ids(str(file), 0, error.strerror or str(error))) from None
-    for line, text in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not text.strip():
-            continue
+        raise RecipeError(broken(0, error.strerror or str(error))) from None
+    for line, row in read_objects(data.split(b"\n"), broken):
         try:
-            yield _row(json.loads(text), (file.name, line))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise RecipeError(errors.no_ids(str(file), line, str(error))) from None
+            yield _row(row, (file.name, line))
+        except (ValueError, TypeError) as error:
+            raise RecipeError(broken(line, str(error))) from None
 
 
-def _row(said: Any, place: tuple[str, int]) -> RecordedRow | list[RecordedRow]:
-    if not isinstance(said, dict):
-        raise TypeError("it is no JSON object")
-    prompt = _seen(_ids(said, "prompt_ids"), said.get("images") or [])
+def _row(said: Mapping[str, Any], place: tuple[str, int]) -> RecordedRow | list[RecordedRow]:
+    prompt = _seen(token_ids(said, "prompt_ids"), said.get("images") or [])
     step = said.get("step") if "episode_step" in said or "ids" in said else 0
     step = step if isinstance(step, int) else 0
     if "chosen_ids" in said:
-        answers = [_ids(said, name) for name in ("chosen_ids", "rejected_ids")]
+        answers = [token_ids(said, name) for name in ("chosen_ids", "rejected_ids")]
         return [_laid(prompt, ids, [True] * len(ids), place, 0) for ids in answers]
-    ids = _ids(said, "ids")
-    trained = said.get("trained") or [1] * len(ids)
-    if not isinstance(trained, list) or len(trained) != len(ids):
-        raise ValueError("`trained` and `ids` are of different lengths")
+    ids = token_ids(said, "ids")
+    trained = trained_tokens(said, len(ids))
     unit = said.get("prompt_id")
     return _laid(prompt, ids, trained, tuple(prompt) if unit is None else str(unit), step)
 
@@ -185,7 +182,7 @@ def _seen(prompt: list[int], images: Any) -> list[int]:
     for image in images if isinstance(images, list) else ():
         if isinstance(image, dict) and "tokens" in image:
             begin, end = image["tokens"]
-            drawn = rng_for(str(image.get("digest"))).integers(_IMAGES, _MOST, size=len(prompt[begin:end]))
+            drawn = rng_for(str(image.get("digest"))).integers(_IMAGES, LARGEST_ID, size=len(prompt[begin:end]))
             prompt = [*prompt[:begin], *drawn.tolist(), *prompt[end:]]
     return prompt
 
@@ -194,10 +191,3 @@ def _laid(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, 
     if not prompt and not ids:
         raise ValueError("it has no tokens")
     return RecordedRow((*prompt, *ids), (*[False] * len(prompt), *map(bool, trained)), unit, step)
-
-
-def _ids(said: Mapping[str, Any], name: str) -> list[int]:
-    found = said.get(name)
-    if not isinstance(found, list) or not all(isinstance(one, int) and 0 <= one < _MOST for one in found):
-        raise ValueError(f"it has no `{name}`: a list of token ids")
-    return found

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.jsonl import kind_of
 from recipec.runtime.batch import Example, Message, Task
-from recipec.runtime.data.files import Row, kind_of
+from recipec.runtime.data.files import Row
 from recipec.runtime.images.parts import before_text, places_in, read_content, with_places
 from recipec.runtime.images.picture import Picture
 

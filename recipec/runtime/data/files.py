@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors.model import no_hub
 from recipec.diagnostics.model import RecipeError
+from recipec.run.jsonl import read_objects
 
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")
@@ -75,44 +75,13 @@ def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     return [(path, shown)]
 
 
-class _NotJsonError(ValueError):
-    """A constant that Python's reader lets through and JSON does not know."""
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise _NotJsonError(f"`{constant}` is no JSON")
-
-
 def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         stream = path.open("rb")
     except OSError as error:
         raise RecipeError(errors.data_missing(shown, os.strerror(error.errno or 0))) from None
     with stream:
-        for number, line in enumerate(stream, 1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if text.strip():
-                yield number, _parse(text, shown, number)
-
-
-def _parse(line: bytes, shown: str, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8").rstrip(), parse_constant=_refuse)
-    except UnicodeDecodeError as error:
-        raise RecipeError(errors.broken_row(shown, number, f"not UTF-8 at byte {error.start + 1}")) from None
-    except json.JSONDecodeError as error:
-        problem = f"not JSON at column {error.colno}: {error.msg}"
-        if number == 1 and line.lstrip().startswith((b"[", b"{")) and not line.rstrip().endswith((b"]", b"}")):
-            problem += " (is it one document over many lines?)"
-        raise RecipeError(errors.broken_row(shown, number, problem, error.colno)) from None
-    except RecursionError:
-        raise RecipeError(errors.broken_row(shown, number, "not JSON: nested too deeply")) from None
-    except ValueError as error:
-        problem = "a number has thousands of digits" if "digits" in str(error) else f"not JSON: {error}"
-        raise RecipeError(errors.broken_row(shown, number, problem)) from None
-    if not isinstance(row, dict):
-        raise RecipeError(errors.broken_row(shown, number, f"a JSON object is needed, this is {kind_of(row)}"))
-    return row
+        yield from read_objects(stream, lambda line, problem, column: errors.broken_row(shown, line, problem, column))
 
 
 def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,14 +100,6 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecipeError(errors.unreadable_data(shown, f"not a whole parquet file: {problem}")) from None
-
-
-def kind_of(value: Any) -> str:
-    """Say what a value is, in words of JSON."""
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "text"}
-    if isinstance(value, Mapping):
-        return "an object"
-    return names.get(type(value), "a list" if isinstance(value, list | tuple) else f"of type {type(value).__name__}")
 
 
 def hub_folder(name: str) -> Path:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from recipec.diagnostics.errors import credit as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.jsonl import read_objects
 from recipec.runtime.batch import pad_rows
+from recipec.runtime.data.scored_rows import trained_tokens
 
 STDIN = "-"
 KEPT = frozenset({
@@ -85,23 +87,14 @@ def _texts(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _rows(name: str, data: bytes) -> Iterator[Recorded]:
-    for line, text in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not text.strip():
-            continue
+    def broken(line: int, problem: str, _column: int = 1) -> Diagnostic:
+        return errors.bad_row(name, line, problem)
+
+    for line, said in read_objects(data.split(b"\n"), broken, parse_float=_float, object_pairs_hook=_object):
         try:
-            yield _row(json.loads(text, **_STRICT), name, line)
-        except RecursionError:
-            raise RecipeError(errors.bad_row(name, line, "it is nested too deeply")) from None
-        except json.JSONDecodeError as problem:
-            raise RecipeError(errors.bad_row(name, line, f"{problem.msg}, at character {problem.pos + 1}")) from None
-        except UnicodeDecodeError as problem:
-            raise RecipeError(errors.bad_row(name, line, f"byte {problem.start + 1} is no UTF-8")) from None
+            yield _row(said, name, line)
         except ValueError as problem:
-            raise RecipeError(errors.bad_row(name, line, str(problem))) from None
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"`{constant}` is no JSON")
+            raise RecipeError(broken(line, str(problem))) from None
 
 
 def _float(digits: str) -> float:
@@ -110,13 +103,6 @@ def _float(digits: str) -> float:
     if math.isinf(number):
         raise ValueError(f"`{digits[:40]}` is beyond the numbers of 64 bits")
     return number
-
-
-def _int(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError:  # Python bounds the digits that it converts
-        raise ValueError(f"a number has {len(digits)} digits") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -128,17 +114,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-_STRICT: dict[str, Any] = {
-    "parse_constant": _refuse,
-    "parse_float": _float,
-    "parse_int": _int,
-    "object_pairs_hook": _object,
-}
-
-
-def _row(said: Any, name: str, line: int) -> Recorded:
-    if not isinstance(said, dict):
-        raise ValueError(f"it is no JSON object: {json.dumps(said)[:40]}")  # noqa: TRY004 - told as bad data
+def _row(said: Mapping[str, Any], name: str, line: int) -> Recorded:
     kept = "episode_step" in said or {"ids", "prompt_ids", "text"} <= said.keys()
     step = said.get("episode_step" if kept else "step")
     valid = said.get("action_valid")
@@ -190,10 +166,7 @@ def _trained(said: Mapping[str, Any]) -> tuple[bool, ...] | None:
             raise ValueError(f"`response_len` is {_shown(length)}, and no number of tokens")
         return (True,) * int(length)
     if isinstance(said.get("ids"), list):
-        trained = said.get("trained") or [1] * len(said["ids"])
-        if not isinstance(trained, list) or len(trained) != len(said["ids"]):
-            raise ValueError("`trained` and `ids` are of different lengths")
-        return tuple(bool(token) for token in trained)
+        return trained_tokens(said, len(said["ids"]))
     return None
 
 

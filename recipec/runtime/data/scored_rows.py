@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from recipec.diagnostics.errors import data as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.artifacts import write_atomic
+from recipec.run.jsonl import read_objects, to_lines
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.images.picture import places
 
+LARGEST_ID = 1 << 31
+"""Token ids are smaller."""
 Read = Callable[[list[int]], str]
 _MORE = {
     "episode_id": "episode_id_R",
@@ -72,18 +74,14 @@ def write_rows(
     text of it.
     """
     tasks: Sequence[Task] = columns["prompt_P"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        for row, prompt in enumerate(columns["by_prompt_R"].tolist()):
-            written = _row(row, tasks[prompt], columns, step, read)
-            if "error_text_R" in columns and (error := columns["error_text_R"][row]):
-                written["error"] = error
-            written["rewards"] = {name: _number(level_R[row]) for name, level_R in (levels or {}).items()}
-            stream.write(json.dumps(written, ensure_ascii=False, default=str, allow_nan=False) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    rows = []
+    for row, prompt in enumerate(columns["by_prompt_R"].tolist()):
+        written = _row(row, tasks[prompt], columns, step, read)
+        if "error_text_R" in columns and (error := columns["error_text_R"][row]):
+            written["error"] = error
+        written["rewards"] = {name: _number(level_R[row]) for name, level_R in (levels or {}).items()}
+        rows.append(written)
+    write_atomic(path, to_lines(rows))
 
 
 def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read | None) -> dict[str, Any]:
@@ -154,26 +152,49 @@ def read_rollouts(folder: Path, shown: str) -> list[RolloutRow]:
     files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if not files:
         raise RecipeError(errors.broken_rollouts(shown, 0, "there are no rows"))
-    rows = []
-    for path in files:
-        name = f"{shown}/{path.name}"
-        for line, text in enumerate(path.read_bytes().splitlines(), 1):
-            try:
-                row = json.loads(text)
-                if row["ids"] or row["text"]:
-                    rows.append(_read(row, name, line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
-                raise RecipeError(errors.broken_rollouts(name, line, problem)) from None
-    return rows
+    return [row for path in files for row in _rows(path, f"{shown}/{path.name}")]
+
+
+def _rows(path: Path, name: str) -> Iterator[RolloutRow]:
+    def broken(line: int, problem: str, _column: int = 1) -> Diagnostic:
+        return errors.broken_rollouts(name, line, problem)
+
+    for line, row in read_objects(path.read_bytes().split(b"\n"), broken):
+        try:
+            if row["ids"] or row["text"]:
+                yield _read(row, name, line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
+            raise RecipeError(broken(line, problem)) from None
+
+
+def token_ids(row: Mapping[str, Any], name: str) -> list[int]:
+    """Return the token ids that a row has under ``name``.
+
+    Raises:
+        ValueError: they are missing, or are not token ids.
+    """
+    found = row.get(name)
+    if not isinstance(found, list) or not all(isinstance(one, int) and 0 <= one < LARGEST_ID for one in found):
+        raise ValueError(f"it has no `{name}`: a list of token ids")
+    return found
+
+
+def trained_tokens(row: Mapping[str, Any], length: int) -> tuple[bool, ...]:
+    """Return which of the ``length`` sampled tokens of a row are trained: all where the row does not state it.
+
+    Raises:
+        ValueError: the row states it for another number of tokens.
+    """
+    trained = row.get("trained") or [1] * length
+    if not isinstance(trained, list) or len(trained) != length:
+        raise ValueError("`trained` and `ids` are of different lengths")
+    return tuple(map(bool, trained))
 
 
 def _read(row: Mapping[str, Any], file: str, line: int) -> RolloutRow:
-    ids, prompt_ids = tuple(map(int, row["ids"])), tuple(map(int, row["prompt_ids"]))
-    trained = tuple(map(bool, row.get("trained") or [1] * len(ids)))
-    if len(trained) != len(ids):
-        raise ValueError("`trained` and `ids` are of different lengths")
-    if not ids or not prompt_ids or min(ids) < 0 or min(prompt_ids) < 0:
+    ids, prompt_ids = tuple(token_ids(row, "ids")), tuple(token_ids(row, "prompt_ids"))
+    if not ids or not prompt_ids:
         raise ValueError("`ids` and `prompt_ids` must be token ids")
     reward = row["reward"]
     if reward is not None and row.get("score") is not None:
@@ -184,7 +205,7 @@ def _read(row: Mapping[str, Any], file: str, line: int) -> RolloutRow:
         prompt=row["prompt"],
         prompt_ids=prompt_ids,
         ids=ids,
-        trained=trained,
+        trained=trained_tokens(row, len(ids)),
         text=str(row["text"]),
         reward=math.nan if reward is None else float(reward),
         columns=dict(row["columns"]),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import images as errors
 from recipec.diagnostics.model import RecipeError, file_span
+from recipec.run.artifacts import write_atomic
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError, read_within
 from recipec.runtime.images.picture import Picture
@@ -122,10 +123,7 @@ class ImageStore:
             path = folder / f"{picture.digest}.jpg"
             small = self._small.get(picture.digest)
             if small is not None and _HEXADECIMAL.fullmatch(picture.digest) and not path.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f".tmp-{path.name}")
-                temporary.write_bytes(small)
-                temporary.replace(path)
+                write_atomic(path, small)
 
 
 def show(store: ImageStore | None, rows: Path, tasks: Iterable[Task]) -> None:

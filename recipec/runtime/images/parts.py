@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import images as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.data.files import Row, kind_of
+from recipec.run.jsonl import kind_of
+from recipec.runtime.data.files import Row
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Message

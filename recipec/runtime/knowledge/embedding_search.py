@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recipec.diagnostics.errors import knowledge as errors
-from recipec.diagnostics.errors import run as run_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_tree
+from recipec.run.build_once import build_once
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.weights import quiet
 from recipec.spec.recipe import weights_kind
@@ -99,18 +98,14 @@ class Embedder:
         """Return the embeddings of labels, from the cache where they are there."""
         key = hashlib.sha256(json.dumps([_FORMAT, self.known, *labels]).encode()).hexdigest()[:32]
         path = self.cache / "embeddings" / f"{key}.safetensors"
-        with suppress(OSError, SafetensorError, KeyError):
-            kept: Tensor = load_file(path)["labels"]
-            return kept
-        made = self.embed(labels)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{key}-{uuid.uuid4().hex[:8]}")
-            save_file({"labels": made}, temporary)
-            temporary.replace(path)
-        except OSError as error:
-            raise RecipeError(run_errors.cannot_write(str(path), error.strerror or str(error))) from error
-        return made
+        return build_once(path, _read, lambda path: save_file({"labels": self.embed(labels)}, path))
+
+
+def _read(path: Path) -> Tensor | None:
+    with suppress(OSError, SafetensorError, KeyError):
+        kept: Tensor = load_file(path)["labels"]
+        return kept
+    return None
 
 
 def resembling(spec: specs.Knowledge, context: StageContext) -> Embedder | None:

@@ -16,6 +16,7 @@ from recipec.diagnostics.errors.data import missing_column
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.run.jsonl import read_lines, to_lines
 from recipec.run.templates import Renderer
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
@@ -112,14 +113,12 @@ def extracted(
         facts, left_out = _Reader(spec, context, parts, policy, engine).read(texts, rendered)
         about = {"artifact": "knowledge", "digest": key, "stage": context.stage, "left_out": dict(left_out)}
         with committed(home, about) as folder:
-            lines = (json.dumps(fact, ensure_ascii=False, sort_keys=True) + "\n" for fact in facts)
-            (folder / FACTS).write_text("".join(lines), encoding="utf-8")
+            (folder / FACTS).write_text(to_lines(facts), encoding="utf-8")
         counts = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(left_out.items()))
         context.say(
             f"{len(facts)} facts read from {len(texts)} documents" + (f"; left out: {counts}" if counts else "")
         )
-    with (home / FACTS).open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+    return read_lines(home / FACTS)
 
 
 def documents(spec: specs.Extract, root: Path) -> list[Document]:

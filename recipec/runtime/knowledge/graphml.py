@@ -1,4 +1,7 @@
-"""GraphML as NetworkX writes it, read by a parser that takes no document type and no entity of its own."""
+"""GraphML as NetworkX writes it, read by a parser that refuses document types and entities.
+
+``networkx.read_graphml`` builds the whole graph and forgets the lines of the file, which are the sources of facts here.
+"""
 
 from __future__ import annotations
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
-import time
-from collections.abc import Callable
+from itertools import islice
 from urllib.parse import SplitResult, urlencode
 
 import pyoxigraph as ox
@@ -12,14 +10,13 @@ import pyoxigraph as ox
 from recipec.diagnostics.errors import knowledge as errors
 from recipec.diagnostics.errors.search import service_fails
 from recipec.diagnostics.model import RecipeError
+from recipec.run.http_client import HttpService, read_address
 from recipec.runtime.context import StageContext
-from recipec.runtime.environment.retrieval.retriever import AGAIN, MAX_PAUSE, PAUSE, post, read_address
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 from recipec.runtime.knowledge.rdf_terms import Node
 from recipec.runtime.knowledge.sparql_queries import Answer, Query
 from recipec.runtime.knowledge.triples import reads
-from recipec.runtime.rng import rng_for
 from recipec.spec import knowledge as specs
 
 _HEADERS = {
@@ -59,8 +56,7 @@ class Endpoint:
     def __init__(self, address: SplitResult, spec: specs.Sparql) -> None:
         self.address = address
         self.spec = spec
-        self.asked = 0
-        self.sleep: Callable[[float], None] = time.sleep
+        self.service = HttpService(address, spec.timeout, spec.retries, ("endpoint",))
 
     @property
     def name(self) -> str:
@@ -89,8 +85,8 @@ class Endpoint:
 
     def _page(self, query: Query, terms: dict[str, Node], offset: int) -> list[Answer]:
         text = query.bound(terms, limit=self.spec.page, offset=offset)
-        body = self._persist(urlencode({"query": text}).encode())
-        rows = _rows(body)
+        body = self._answer(urlencode({"query": text}).encode())
+        rows = _rows(body, self.spec.page + 1)
         if rows is None:
             raise self._lie("its answer cannot be read as SPARQL results in JSON")
         if len(rows) > self.spec.page:
@@ -111,46 +107,25 @@ class Endpoint:
             found.append(said)
         return (*found, ox.NamedNode(self.address.geturl())) if query.sourced else tuple(found)
 
-    def _persist(self, body: bytes) -> bytes:
-        """Ask until there is an answer.
+    def _answer(self, body: bytes) -> bytes:
+        """Return the first answer.
 
         Raises:
             RecipeError: RC804.
         """
-        self.asked += 1
         problem = ""
-        for attempt in range(self.spec.retries + 1):
-            if attempt:
-                self.sleep(self._pause(attempt))
-            try:
-                status, answer = post(self.address, body, self.spec.timeout, _HEADERS)
-            except TimeoutError:
-                problem = f"no answer within {self.spec.timeout:g} s"
-                continue
-            except http.client.HTTPException:
-                problem = "the answer is no HTTP, or longer than 64 MiB"
-                continue
-            except OSError:
-                problem = "it cannot be reached"
-                continue
-            if status == http.HTTPStatus.OK:
+        for answer in self.service.attempts(body, _HEADERS):
+            if isinstance(answer, bytes):
                 return answer
-            problem = f"it answered with status {status}"
-            if 300 <= status < 500 and status not in AGAIN:
-                break
-        raise RecipeError(service_fails(self.spec.service, self.address.geturl(), problem, "knowledge.service"))
-
-    def _pause(self, attempt: int) -> float:
-        """Seconds before an attempt: twice the last one, times a factor from 0.5 to 1 that parts several askers."""
-        jitter = rng_for("endpoint", self.asked, attempt).uniform(0.5, 1.0)
-        return min(MAX_PAUSE, PAUSE * 2.0 ** (attempt - 1)) * float(jitter)
+            problem = answer.problem
+        raise self._lie(problem)
 
     def _lie(self, problem: str) -> RecipeError:
         return RecipeError(service_fails(self.spec.service, self.address.geturl(), problem, "knowledge.service"))
 
 
-def _rows(body: bytes) -> list[dict[str, object]] | None:
-    """Read results; none where they are no table.
+def _rows(body: bytes, most: int) -> list[dict[str, object]] | None:
+    """Read the first ``most`` rows of results; None where they are not a table.
 
     The parser's objects belong to this thread: an exception that kept hold of them could end on another.
     """
@@ -159,6 +134,6 @@ def _rows(body: bytes) -> list[dict[str, object]] | None:
         if not isinstance(solutions, ox.QuerySolutions):
             return None
         variables = {variable.value for variable in solutions.variables}
-        return [{name: solution[name] for name in variables} for solution in solutions]
+        return [{name: solution[name] for name in variables} for solution in islice(solutions, most)]
     except (SyntaxError, ValueError, OSError, RecursionError):
         return None

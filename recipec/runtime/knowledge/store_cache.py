@@ -1,15 +1,11 @@
-"""Stores in the cache: built once for a key, by whoever comes first, and only read from then on."""
+"""Stores of knowledge graphs in the cache, each built once for its key."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 import json
-import os
 import re
-import shutil
-import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,15 +13,12 @@ from typing import Any
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import run as errors
-from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import hash_file, write_atomic
+from recipec.run.artifacts import hash_file
+from recipec.run.build_once import build_once
 
 FORMAT = 2
 """Raised whenever what is written changes: older stores are then no longer found."""
 DONE = "done.json"
-OLD = 24 * 3600
-"""Nobody fills a store for that long, in seconds."""
 _KEPT = re.compile(r"CURRENT$|MANIFEST-|\d+\.(?:sst|log)$")
 
 
@@ -36,46 +29,19 @@ def key_of(*parts: object) -> str:
 
 
 def open_store(cache: Path, key: str, quads: Callable[[], Iterable[ox.Quad]]) -> ox.Store:
-    """Open the store with this key, building it first where it is absent or damaged.
-
-    ``quads`` is called only to build.  Several processes may build at once: each fills a folder of its own and the
-    first to finish gives it its name.
+    """Open the store with this key; where it is absent or damaged, build it first from ``quads``.
 
     Raises:
-        RecipeError: RC761, the cache cannot be written; whatever ``quads`` refuses.
+        RecipeError: RC761, the cache cannot be written; what ``quads`` raises.
     """
-    home = cache / "knowledge"
-    final = home / key
-    try:
-        found = _opened(final)
-        if found is None:
-            home.mkdir(parents=True, exist_ok=True)
-            _sweep(home)
-            _build(home, final, quads)
-            found = _opened(final)
-    except OSError as error:
-        raise RecipeError(errors.cannot_write(str(final), error.strerror or str(error))) from error
-    assert found is not None, final
-    return found
+    return build_once(cache / "knowledge" / key, _opened, lambda folder: _build(folder, quads))
 
 
-def _opened(final: Path) -> ox.Store | None:
-    """Open a whole store; move a damaged one out of the way."""
-    if not os.path.lexists(final):
-        return None
-    try:
-        about: Any = json.loads((final / DONE).read_text(encoding="utf-8"))
-        if isinstance(about, dict) and about.get("contents") == _contents(final / "store"):
-            return ox.Store.read_only(str(final / "store"))
-    except (OSError, ValueError, RuntimeError):  # the last is how the store says that it cannot be read
-        pass
-    aside = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
-    with suppress(FileNotFoundError):  # another process was first
-        final.rename(aside)
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        aside.unlink(missing_ok=True)
+def _opened(folder: Path) -> ox.Store | None:
+    with suppress(OSError, ValueError, RuntimeError):  # the last is what the store raises where it cannot be read
+        about: Any = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        if isinstance(about, dict) and about.get("contents") == _contents(folder / "store"):
+            return ox.Store.read_only(str(folder / "store"))
     return None
 
 
@@ -86,31 +52,14 @@ def _contents(folder: Path) -> str:
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
-def _sweep(home: Path) -> None:
-    """Remove what processes left that were killed long ago."""
-    for left in (*home.glob(".tmp-*"), *home.glob(".old-*")):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > OLD:
-                shutil.rmtree(left)
-
-
-def _build(home: Path, final: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:
-    temporary = home / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
-    temporary.mkdir()
+def _build(folder: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:
+    folder.mkdir()
+    store = ox.Store(str(folder / "store"))
     try:
-        store = ox.Store(str(temporary / "store"))
-        try:
-            store.bulk_extend(quads())
-            store.flush()
-            store.optimize()
-        finally:
-            del store
-            gc.collect()  # the store holds its lock until it is gone
-        write_atomic(temporary / DONE, json.dumps({"format": FORMAT, "contents": _contents(temporary / "store")}))
-        try:
-            os.rename(temporary, final)  # noqa: PTH104 - Path.rename would do the same
-        except OSError:
-            if not final.exists():
-                raise  # else another process was first, with the same facts
+        store.bulk_extend(quads())
+        store.flush()
+        store.optimize()
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        del store
+        gc.collect()  # the store holds its lock until it is gone
+    (folder / DONE).write_text(json.dumps({"format": FORMAT, "contents": _contents(folder / "store")}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recipec.graph import Node, Value
+from recipec.run.jsonl import read_lines
 from recipec.runtime.data.scored_rows import Read, write_rows
 from recipec.runtime.graph_runner import Values
 
@@ -85,7 +85,7 @@ def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
     """Read the rewards that an interrupted attempt at a step wrote, by node id; none where there was no attempt."""
     if not path.exists():
         return {}
-    rows = [json.loads(line)["rewards"] for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [row["rewards"] for row in read_lines(path)]
     found = {}
     for node in nodes:
         level = node.id.rpartition(".")[2]

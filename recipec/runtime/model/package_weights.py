@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -11,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import committed, hash_file, read_manifest
+from recipec.run.artifacts import hash_file, read_manifest, write_manifest
+from recipec.run.build_once import build_once
 from recipec.runtime.model.weights import inspect_folder, quiet
 
 _FORMAT = 1
@@ -71,27 +72,29 @@ def _converted(name: str, file: Path, cache: Path) -> Path:
         raise RecipeError(package_missing("gguf", "demo", f"`package:{name}`"))
     content = hash_file(file)
     final = cache / "packages" / f"{file.stem}-{content[:16]}-{_FORMAT}"
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(final.with_name(f".{final.name}.lock")):
-        if not _whole(final):
-            with committed(final, {"source": file.name, "sha256": content, "digest": content[:16]}) as folder:
-                try:
-                    # the library's progress bars are not all silenced by its own switch
-                    with quiet(), warnings.catch_warnings(), redirect_stderr(StringIO()):
-                        warnings.simplefilter("ignore")  # the library's advice about quantized models
-                        _convert(file, folder)
-                except Exception as error:  # readers of GGUF raise what their parsers raise
-                    raise RecipeError(errors.no_weights(name, str(error).partition("\n")[0])) from error
-                inspect_folder(folder)
-    return final
+    about = {"source": file.name, "sha256": content, "digest": content[:16]}
+    return build_once(final, _whole, lambda folder: _write(name, file, folder, about))
 
 
-def _whole(folder: Path) -> bool:
+def _write(name: str, file: Path, folder: Path, about: Mapping[str, str]) -> None:
+    folder.mkdir()
+    try:
+        # the library's progress bars are not all silenced by its own switch
+        with quiet(), warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")  # the library's advice about quantized models
+            _convert(file, folder)
+    except Exception as error:  # readers of GGUF raise what their parsers raise
+        raise RecipeError(errors.no_weights(name, str(error).partition("\n")[0])) from error
+    inspect_folder(folder)
+    write_manifest(folder, about)
+
+
+def _whole(folder: Path) -> Path | None:
     manifest = read_manifest(folder)
     if manifest is None:
-        return False
+        return None
     sizes = ((folder / name, entry["bytes"]) for name, entry in manifest["files"].items())
-    return all(path.is_file() and path.stat().st_size == size for path, size in sizes)
+    return folder if all(path.is_file() and path.stat().st_size == size for path, size in sizes) else None
 
 
 def _convert(file: Path, folder: Path) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipec.run.artifacts import committed, read_lines, verify_folder
+from recipec.run.artifacts import committed, verify_folder
+from recipec.run.jsonl import read_lines, to_lines
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.preference.sample_answers import Answer
 from recipec.runtime.protocols import Preference
@@ -96,9 +97,7 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], left_out: Mapping[str, int]
 def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> None:
     """Write ``pairs.jsonl``, a pair a line, and ``summary.json`` with what was left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / PAIRS).open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+    (folder / PAIRS).write_text(to_lines(rows), encoding="utf-8")
     summary = {"pairs": len(rows), "left_out": dict(left_out)}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 

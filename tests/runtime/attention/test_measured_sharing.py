@@ -104,7 +104,7 @@ def test_pairs_are_two_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("[1]", "no JSON object"),
+        ("[1]", "a JSON object is needed, this is a list"),
         ("{", "line 1"),
         ('{"prompt": "a", "completion": "b"}', "`prompt_ids`"),
         ('{"prompt_ids": [1], "ids": [1.5]}', "`ids`"),

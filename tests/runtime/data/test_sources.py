@@ -1,7 +1,6 @@
 """Sources of tasks: formats, masks, lengths, order, and what they refuse."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -382,7 +381,7 @@ def test_rollouts_are_imitated_with_their_own_ids(text_context, text_policy):
 
 def test_rollouts_without_a_good_row_are_refused(text_context, text_policy):
     """When nothing is good enough the stage does not start: RC718."""
-    context = rollouts(text_context, (0, [7], 0.0), (0, [8], math.nan))
+    context = rollouts(text_context, (0, [7], 0.0), (0, [8], None))
     source = Rollouts(specs.Rollouts(rollouts="explore.rollouts", min_reward=0.5), context, policy=text_policy)
     with pytest.raises(RecipeError) as caught:
         source.prepare("sft")

@@ -133,7 +133,7 @@ def test_concurrent_builders(corpus, tmp_path):
     [
         (b"\xff", "UTF-8"),
         (b'{"title": "a", ', "JSON"),
-        (b"[1]", "no JSON object"),
+        (b"[1]", "a JSON object is needed, this is a list"),
         (b'{"title": "a"}', "no `text`"),
         (b'{"text": "a"}', "no `title`"),
         (b'{"title": 1, "text": "a"}', "`title` must be text"),

@@ -8,13 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.environment.retrieval import retriever
+from recipec.run import http_client
+from recipec.run.http_client import HttpService, read_address
 from recipec.runtime.environment.retrieval.bm25_index import Document
-from recipec.runtime.environment.retrieval.retriever import Failed, Http, probe, read_address, start
+from recipec.runtime.environment.retrieval.retriever import Failed, Http, probe, start
 from recipec.spec.environment import Retriever as Spec
 
 RIGHT = json.dumps({"result": [[{"document": {"contents": '"Lyon"\nA city.'}, "score": 1.0}]]}).encode()
 LYON = Document("Lyon", "A city.")
+NOT_HTTP = "the answer is not HTTP, or is longer than 64 MiB"
 CANNOT_READ = Failed("the answer of the service cannot be read")
 
 
@@ -77,9 +79,9 @@ def serve():
 
 def asker(service, retries=2, timeout=5.0, top_k=3):
     """Ask a service, without waiting between attempts."""
-    found = Http(read_address("s", service.url), top_k, timeout=timeout, retries=retries, key=(0, "stage"))
+    found = Http(HttpService(read_address("s", service.url), timeout, retries, (0, "stage")), top_k)
     found.waits = []
-    found.sleep = found.waits.append
+    found.service.sleep = found.waits.append
     return found
 
 
@@ -115,6 +117,16 @@ def silence(handler):
 def noise(handler):
     """Answer in something that is not HTTP."""
     handler.wfile.write(b"\x00\x01\x02 hello\r\n\r\n")
+
+
+def chunk_of_negative_size(handler):
+    """Announce a chunk of -5 bytes."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"-5\r\nhello\r\n0\r\n\r\n")
+    handler.close_connection = True
 
 
 def answer_for(queries):
@@ -155,7 +167,8 @@ def test_recovers(serve, act):
     [
         (status(500), "the service answered with status 500"),
         (hang_up, "the service cannot be reached"),
-        (noise, "the service cannot be reached"),
+        (noise, NOT_HTTP),
+        (chunk_of_negative_size, NOT_HTTP),
         (b"not json", CANNOT_READ.problem),
         (b"[" * 100_000, CANNOT_READ.problem),
         (b'{"result": [[], []]}', CANNOT_READ.problem),
@@ -163,6 +176,7 @@ def test_recovers(serve, act):
         (b'{"result": [["text"]]}', CANNOT_READ.problem),
         (b'{"result": [{}]}', CANNOT_READ.problem),
         (b"\xff", CANNOT_READ.problem),
+        (b'{"result": [[' + b"[]," * (1 << 20) + b"[]]]}", CANNOT_READ.problem),
     ],
 )
 def test_lasting_failure_is_an_answer(serve, act, problem):
@@ -194,7 +208,7 @@ def test_nobody_there(serve):
     url = service.url
     service.shutdown()
     service.server_close()
-    retriever = Http(read_address("s", url), 3, timeout=5, retries=0)
+    retriever = Http(HttpService(read_address("s", url), 5, 0), 3)
     assert retriever.search(["a"]) == [Failed("the service cannot be reached")]
 
 
@@ -226,8 +240,9 @@ def test_proxies_are_not_used(serve, monkeypatch):
 
 def test_answers_have_a_limit(serve, monkeypatch):
     """An answer without end is not read to its end."""
-    monkeypatch.setattr(retriever, "MAX_ANSWER", 10)
-    assert asker(serve(RIGHT), retries=0).search(["a"]) == [Failed("the service cannot be reached")]
+    monkeypatch.setattr(http_client, "MAX_ANSWER", 10)
+    (found,) = asker(serve(RIGHT), retries=0).search(["a"])
+    assert found == Failed("the answer is not HTTP, or is longer than 0 MiB")
 
 
 def test_other_forms_of_documents(serve):
@@ -273,7 +288,7 @@ def test_address_without_path_and_with_a_query(serve):
     """The path and the query of the address are kept; without a path it is the root."""
     service = serve(RIGHT)
     for url, path in [(service.url + "?k=v", "/retrieve?k=v"), (service.url.removesuffix("/retrieve"), "/")]:
-        Http(read_address("s", url), 3, timeout=5, retries=0).search(["a"])
+        Http(HttpService(read_address("s", url), 5, 0), 3).search(["a"])
         assert service.asked[-1][0] == path
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.knowledge_graphs import CLASSES, SKIN, setting_in, skin
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.knowledge import sparql_client as endpoints
+from recipec.run import http_client
 from recipec.runtime.knowledge import sparql_queries
 from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.statements import Claim, Triple
@@ -115,7 +115,7 @@ def refused(code, *args, **params):
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     """Wait no longer than a moment between attempts."""
-    monkeypatch.setattr(endpoints, "PAUSE", 0.01)
+    monkeypatch.setattr(http_client, "PAUSE", 0.01)
 
 
 def test_a_service_is_a_graph_like_files(tmp_path, serve):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipec.run.artifacts import read_lines
+from recipec.run.jsonl import read_lines
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.training.state_files import load_state, save_state
 

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from recipec.diagnostics.model import RecipeError
+from recipec.run.build_once import build_once
 from recipec.runtime.attention.certification.run import Certificate, certify, first_line, lengthwise
 from recipec.runtime.attention.certification.tiny_config import shrunk
 from recipec.runtime.vision.families import family_of
@@ -38,13 +39,12 @@ def certificate(config: Any, cache: Path) -> Certificate:
     if digest in _certified:
         return _certified[digest]
     file = cache / "attention" / f"{digest}.json"
-    found = _read(file)
-    if found is None:
-        found = _with_images(small, cache) if sees else certify(small)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        temporary.replace(file)
+
+    def write(path: Path) -> None:
+        made = _with_images(small, cache) if sees else certify(small)
+        path.write_text(json.dumps(asdict(made)), encoding="utf-8")
+
+    found = build_once(file, _read, write)
     _certified[digest] = found
     return found
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import sqlite3
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -16,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import run as run_errors
 from recipec.diagnostics.errors import search as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.build_once import build_once
+from recipec.run.jsonl import read_objects
 
 FORMAT = 1
 """Raised whenever the table or its weights change: older files are then no longer found."""
@@ -63,20 +61,14 @@ class Index:
         """Open the index with this key, building it first where it is absent or damaged.
 
         ``key`` says everything that the documents depend on, such as the hash of their file; ``documents`` are read
-        only to build.  Several processes may build at once: each writes a file of its own, and the last name wins.
+        only to build.
 
         Raises:
             RecipeError: RC761, the cache cannot be written; RC802, SQLite has no full-text index.
         """
         name = hashlib.sha256(f"{FORMAT}\x1f{key}".encode()).hexdigest()[:32]
         path = cache / "index" / f"{name}.sqlite"
-        if not _whole(path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _build(documents, path)
-            except OSError as error:
-                raise RecipeError(run_errors.cannot_write(str(path), error.strerror or str(error))) from error
-        return cls(path)
+        return build_once(path, lambda path: cls(path) if _whole(path) else None, lambda path: _build(documents, path))
 
     def search(self, text: str, top_k: int) -> list[Document]:
         """Return the best documents for the words of ``text``, best first; equal ones in the order of the corpus.
@@ -132,17 +124,30 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
     Raises:
         RecipeError: RC700, it is no file that can be read; RC800, a line is no document; RC702, there is none.
     """
-    empty, seen = True, 0
+    empty = True
+
+    def broken(line: int, problem: str, column: int = 1) -> Diagnostic:
+        return errors.broken_document(str(corpus), line, problem, column)
+
     with _opened(corpus) as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                empty = False
-                yield _document(str(corpus), number, line)
-            seen += len(line)
-            if most is not None and seen >= most:
-                return
+        for number, row in read_objects(stream if most is None else _first(stream, most), broken):
+            empty = False
+            try:
+                yield _document(row)
+            except ValueError as error:
+                raise RecipeError(broken(number, str(error))) from None
     if empty:
         raise RecipeError(data_errors.no_rows(str(corpus)))
+
+
+def _first(lines: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Yield lines as long as fewer than ``most`` bytes were read."""
+    seen = 0
+    for line in lines:
+        yield line
+        seen += len(line)
+        if seen >= most:
+            return
 
 
 @contextmanager
@@ -173,39 +178,26 @@ def titled(contents: str, name: str = "") -> Document:
     return Document(title.strip().strip('"'), text, name)
 
 
-def _document(path: str, number: int, line: bytes) -> Document:
-    """Read one line.
+def _document(row: Mapping[str, Any]) -> Document:
+    """Read the object of one line.
 
     Raises:
-        RecipeError: RC800.
+        ValueError: it is not a document.
     """
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise RecipeError(errors.broken_document(path, number, "this is not UTF-8", error.start + 1)) from error
-    except json.JSONDecodeError as error:
-        raise RecipeError(
-            errors.broken_document(path, number, f"this is not JSON: {error.msg}", error.colno)
-        ) from error
-    except (RecursionError, ValueError) as error:
-        raise RecipeError(errors.broken_document(path, number, f"this cannot be read: {error}")) from error
-    if not isinstance(row, dict):
-        raise RecipeError(errors.broken_document(path, number, "this is no JSON object"))
     name = row.get("id", "")
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise RecipeError(errors.broken_document(path, number, "`id` must be text or a whole number"))
+        raise ValueError("`id` must be text or a whole number")  # noqa: TRY004 - reported as bad data
     if "contents" in row and "text" not in row:
-        return titled(_text(path, number, row, "contents"), str(name))
-    return Document(_text(path, number, row, "title"), _text(path, number, row, "text"), str(name))
+        return titled(_text(row, "contents"), str(name))
+    return Document(_text(row, "title"), _text(row, "text"), str(name))
 
 
-def _text(path: str, number: int, row: dict[str, Any], key: str) -> str:
+def _text(row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        problem = f"`{key}` must be text" if key in row else f"there is no `{key}`"
-        raise RecipeError(errors.broken_document(path, number, problem))
+        raise ValueError(f"`{key}` must be text" if key in row else f"there is no `{key}`")  # noqa: TRY004 - as above
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecipeError(errors.broken_document(path, number, f"`{key}` holds half a surrogate pair"))
+        raise ValueError(f"`{key}` holds half a surrogate pair")
     return value
 
 
@@ -222,17 +214,8 @@ def _whole(path: Path) -> bool:
 
 
 def _build(documents: Iterable[Document], path: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=f"{path.stem}-", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        with closing(sqlite3.connect(part)) as base:
-            _fill(base, documents)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as base:
+        _fill(base, documents)
 
 
 def _fill(base: sqlite3.Connection, documents: Iterable[Document]) -> None:

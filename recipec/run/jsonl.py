@@ -1,0 +1,98 @@
+"""JSON Lines: one JSON object a line, read with line numbers and errors that name the place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from recipec.diagnostics.model import Diagnostic, RecipeError
+
+Broken = Callable[[int, str, int], Diagnostic]
+"""Builds the diagnostic of a line from its number, the problem and a column, both counted from 1."""
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    r"""Yield the number and the object of every line that is not blank; ``hooks`` are those of ``json.JSONDecoder``.
+
+    ``lines`` end at ``\n`` alone, as those of a binary file do: JSON text may contain other line separators.
+
+    Raises:
+        RecipeError: ``broken``, a line is not a JSON object in UTF-8.  NaN and Infinity are not JSON.
+
+    >>> list(read_objects([b'{"a": 1}\n', b"\n", b'{"a": 2}'], broken=lambda line, problem, column: None))
+    [(1, {'a': 1}), (3, {'a': 2})]
+    """
+    decode = json.JSONDecoder(parse_constant=_refuse, **hooks).decode
+    for number, line in enumerate(lines, 1):
+        text = line.removeprefix(_BOM) if number == 1 else line
+        if text.strip():
+            yield number, _object(text.rstrip(), number, broken, decode)
+
+
+def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], Any]) -> dict[str, Any]:
+    column = 1
+    try:
+        found = decode(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        problem, column = f"not UTF-8 at byte {error.start + 1}", error.start + 1
+    except json.JSONDecodeError as error:
+        problem, column = f"not JSON at column {error.colno}: {error.msg}", error.colno
+        if number == 1 and text.startswith((b"[", b"{")) and not text.endswith((b"]", b"}")):
+            problem += " (is it one document over many lines?)"
+    except RecursionError:
+        problem = "not JSON: nested too deeply"
+    except ValueError as error:
+        long = str(error).startswith("Exceeds the limit")  # of digits that Python converts
+        problem = "a number has thousands of digits" if long else f"not JSON: {error}"
+    else:
+        if isinstance(found, dict):
+            return found
+        problem = f"a JSON object is needed, this is {kind_of(found)}"
+    raise RecipeError(broken(number, problem, column))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"`{constant}` is not a JSON number")
+
+
+def kind_of(value: Any) -> str:
+    """Name the kind of a value in the words of JSON.
+
+    >>> kind_of([1]), kind_of(None)
+    ('a list', 'null')
+    """
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "text"}
+    if isinstance(value, Mapping):
+        return "an object"
+    return names.get(type(value), "a list" if isinstance(value, list | tuple) else f"of type {type(value).__name__}")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file that this program wrote, up to a line that a killed process left unfinished.
+
+    >>> read_lines(Path("nowhere.jsonl"))
+    []
+    """
+    if not path.exists():
+        return []
+    found = []
+    with path.open("rb") as stream:
+        for line in stream:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+    return found
+
+
+def to_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    r"""Write objects as JSON Lines; an unpaired surrogate, which UTF-8 cannot hold, is written as its escape.
+
+    >>> to_lines([{"text": "ü\ud800"}])
+    '{"text": "ü\\ud800"}\n'
+    """
+    text = "".join(json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n" for row in rows)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
