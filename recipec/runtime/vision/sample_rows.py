@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +13,6 @@ from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 
 COLUMNS = ("tokens_RT", "attend_RT", "trained_RT")
-_SIDE = 64
 
 
 def columns(part: Batch, width: int) -> list[Any]:
@@ -42,7 +39,7 @@ def illustrated(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
         if bool((batch["tokens_RT"] == policy.shown).any()):
             raise RecipeError(errors.nothing_to_certify("rows with images hold no pixels: leave `--rows` out"))
         return batch
-    shown = _pictures(policy)
+    shown = policy.image_encoder.sample_pictures()
     chosen: dict[tuple[int, ...], Picture] = {}
     rows: list[tuple[list[int], list[bool]]] = []
     seen: list[Picture] = []
@@ -76,18 +73,3 @@ def moved(policy: Any, batch: Batch, shift: int) -> Tensor:
     moved_RT[moved_RT == policy.shown] = 0
     kept_RT: Tensor = torch.isin(tokens_RT, marks)
     return torch.where(kept_RT, tokens_RT, moved_RT)
-
-
-def _pictures(policy: Any) -> Sequence[Picture]:
-    """Return two images of a policy's own, of different sizes."""
-    if hasattr(policy, "specimens"):
-        found: Sequence[Picture] = policy.specimens()
-        return found
-    from PIL import Image  # noqa: PLC0415 - only images need it
-
-    draw = np.random.default_rng(0)
-    sizes = ((_SIDE, _SIDE // 2), (_SIDE // 2, _SIDE))
-    return [
-        policy.picture(Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)), f"noise {place}")
-        for place, size in enumerate(sizes)
-    ]

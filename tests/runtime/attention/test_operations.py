@@ -6,8 +6,8 @@ from torch import nn
 from transformers import AutoConfig
 
 from recipec.runtime.attention import recurrent_layers
-from recipec.runtime.attention.certification import run
-from recipec.runtime.attention.certification.cache import shrunk
+from recipec.runtime.attention.certification.run import random_model
+from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.attention.flops import Sizes, least, sizes
 
 HALF = Sizes(trained=75, frozen=25, carried=40, width=8, head=50)
@@ -45,7 +45,7 @@ def test_of_a_model_that_sees_its_decoder_counts(tmp_path):
 def test_layers_that_carry_a_state_do_not_attend():
     """Of three layers, one of which attends, one has pairs of tokens; matrices of the others see every row."""
     kinds = ["linear_attention", "full_attention", "linear_attention"]
-    model = run._model(shrunk(AutoConfig.for_model("qwen3_next", num_hidden_layers=3, layer_types=kinds)))
+    model = random_model(shrink(AutoConfig.for_model("qwen3_next", num_hidden_layers=3, layer_types=kinds)), seed=0)
     states, config = recurrent_layers.mixers(model), model.config
     found = sizes(model)
     assert len(states) == 2

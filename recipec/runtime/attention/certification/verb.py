@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from torch import Tensor
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.errors.credit import which_stage
@@ -20,17 +20,15 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.planning.model_shapes import known_shape
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.attention.certification.run import TOLERANCE
+from recipec.runtime.attention.certification.run import TOLERANCE, given_policy, perturb, random_model
 from recipec.runtime.attention.certification.sample_rows import made_up, recorded
-from recipec.runtime.attention.certification.tiny_config import shrunk
+from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.attention.dense import DenseAttention
-from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.protocols import Sharing
-from recipec.runtime.vision.families import family_of
 from recipec.runtime.vision.sample_rows import columns, illustrated, keyed, moved
 from recipec.spec.attention import Dense, Trie
 from recipec.spec.recipe import weights_kind
@@ -123,7 +121,7 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
     if kind == "scratch":
         plain = spec.model_copy(update={"lora": None})
         made = plain.load()(plain, context, Origin("scratch"))
-        _stir(made.model, context.seed)
+        perturb(made.model, context.seed)
         return made, "the recipe's own, with random weights"
     folder = context.root / stage.origin
     if kind == "hub":
@@ -162,33 +160,10 @@ def _twin(origin: str, context: StageContext, spec: Any) -> tuple[CausalLm, str]
 
 
 def _small(config: Any, context: StageContext, dtype: str) -> CausalLm:
-    """Build the small model that the certificate is made with."""
-    if family_of(config) is not None:
-        return _seeing(config, context, dtype)
-    small = shrunk(config)
+    """Build a small random model of the same architecture."""
     with torch.random.fork_rng(devices=[]), weights.quiet():
-        torch.manual_seed(context.seed)
-        family = MODEL_FOR_CAUSAL_LM_MAPPING[type(small)]
-        model = family._from_config(small, attn_implementation=weights.implementation(small))  # noqa: SLF001
-        _stir(model, context.seed)
-    return GivenModel(model.to(getattr(torch, dtype)), context.cache)
-
-
-def _seeing(config: Any, context: StageContext, dtype: str) -> CausalLm:
-    """Build the small model that sees which the certificate is made with."""
-    from recipec.runtime.vision import certification  # noqa: PLC0415 - only images need Pillow
-
-    with torch.random.fork_rng(devices=[]), weights.quiet():
-        torch.manual_seed(context.seed)
-        model = certification.build(certification.shrunk(config))
-    return certification.Seeing(model.to(getattr(torch, dtype)), context.cache)
-
-
-def _stir(model: nn.Module, seed: int) -> None:
-    """Draw weights so large that attention matters: those of a new model hide what is wrong with it."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator).to(parameter)
+        model = random_model(shrink(config), context.seed)
+    return given_policy(model.to(getattr(torch, dtype)), context.cache)
 
 
 def _errors(policy: CausalLm, kinds: dict[str, Any], batch: Batch, low: torch.dtype) -> dict[str, Any]:
