@@ -104,7 +104,7 @@ def test_pairs_are_two_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("[1]", "no JSON object"),
+        ("[1]", "not a JSON object"),
         ("{", "line 1"),
         ('{"prompt": "a", "completion": "b"}', "`prompt_ids`"),
         ('{"prompt_ids": [1], "ids": [1.5]}', "`ids`"),

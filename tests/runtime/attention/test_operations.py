@@ -8,9 +8,9 @@ from transformers import AutoConfig
 from recipec.runtime.attention import recurrent_layers
 from recipec.runtime.attention.certification.run import random_model
 from recipec.runtime.attention.certification.tiny_config import shrink
-from recipec.runtime.attention.flops import Sizes, least, sizes
+from recipec.runtime.attention.flops import Sizes, required, sizes
 
-HALF = Sizes(trained=75, frozen=25, carried=40, width=8, head=50)
+HALF = Sizes(trained=75, frozen=25, recurrent=40, width=8, head=50)
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ HALF = Sizes(trained=75, frozen=25, carried=40, width=8, head=50)
 )
 def test_operations_of_a_pass(params, matrices, attended, logits):
     """Matrices by unique tokens, those of layers with a state by the tokens of all rows; backward by what trains."""
-    found = least(HALF, tokens=10, pairs=55, logits=2, dense=20, **params)
+    found = required(HALF, tokens=10, pairs=55, logits=2, dense=20, **params)
     assert found == pytest.approx(2 * (60 * 10 + 40 * 20) * matrices + 4 * 8 * 55 * attended + 2 * 50 * 2 * logits)
 
 
 def test_a_frozen_model_has_gradients_of_its_inputs_alone():
     """Where nothing trains, the backward goes through each matrix once."""
-    frozen = Sizes(trained=0, frozen=100, carried=0, width=0, head=0)
-    assert least(frozen, 10, 55, 2, backward=True) == 2 * 100 * 10 * 2
+    frozen = Sizes(trained=0, frozen=100, recurrent=0, width=0, head=0)
+    assert required(frozen, 10, 55, 2, backward=True) == 2 * 100 * 10 * 2
 
 
 def test_of_a_model_that_sees_its_decoder_counts(tmp_path):
@@ -50,4 +50,4 @@ def test_layers_that_carry_a_state_do_not_attend():
     found = sizes(model)
     assert len(states) == 2
     assert found.width == config.head_dim * config.num_attention_heads
-    assert found.carried == sum(p.numel() for mixer in states for p in mixer.parameters() if p.dim() > 1) > 0
+    assert found.recurrent == sum(p.numel() for mixer in states for p in mixer.parameters() if p.dim() > 1) > 0

@@ -275,9 +275,9 @@ def test_forests_are_kept_for_the_next_pass(monkeypatch, cache):
     trie = TrieAttention(attention.Trie(), model.context)
     model.use(trie)
     model(*tree())
-    first = list(trie._forests.values())
+    first = list(trie._trees.values())
     model(*tree())
-    assert list(trie._forests.values()) == first
+    assert list(trie._trees.values()) == first
 
 
 def test_nothing_scored_gives_zeros(monkeypatch, cache):

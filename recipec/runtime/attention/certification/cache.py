@@ -27,7 +27,7 @@ _certified: dict[str, Certificate] = {}
 
 
 def certificate(config: Any, cache: Path) -> Certificate:
-    """Return the certificate of a configuration's architecture; make it if there is none for these versions."""
+    """Return the certificate of a configuration's architecture; make it if these versions have not made it yet."""
     try:
         small = shrink(config)
     except Exception as error:  # noqa: BLE001 - each family validates its own keys with its own exceptions
