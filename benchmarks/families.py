@@ -22,7 +22,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from recipec.runtime.attention.certification.run import Certificate, certify
-from recipec.runtime.attention.certification.tiny_config import _SIZES, shrunk
+from recipec.runtime.attention.certification.tiny_config import SIZES, shrink
 
 MARK = "<!-- below: python benchmarks/families.py --write docs/attention.md -->"
 
@@ -30,17 +30,17 @@ MARK = "<!-- below: python benchmarks/families.py --write docs/attention.md -->"
 def one(name: str) -> Certificate:
     """Certify the default configuration of a type; unset sizes are filled if the model cannot be built without them."""
     try:
-        found = certify(shrunk(CONFIG_MAPPING[name]()))
+        found = certify(shrink(CONFIG_MAPPING[name]()))
         if found.equal or not math.isnan(found.max_logprob_error):
             return found
         config = CONFIG_MAPPING[name]()
         text = config.get_text_config()
-        for key, size in {**_SIZES, "num_key_value_heads": 4}.items():
+        for key, size in {**SIZES, "num_key_value_heads": 4}.items():
             if hasattr(text, key) and getattr(text, key) is None and not key.endswith(("window", "chunk_size")):
                 setattr(text, key, size)
         if getattr(text, "layer_types", "") is None:
             text.layer_types = [("conv", "full_attention")[i % 2] for i in range(text.num_hidden_layers)]
-        return certify(shrunk(config))
+        return certify(shrink(config))
     except Exception as error:  # noqa: BLE001 - each family validates its own keys with its own exceptions
         return Certificate(equal=False, why=f"no small model of its kind: {str(error).strip().partition(chr(10))[0]}")
 

@@ -148,8 +148,8 @@ def counted(policy, batch):
     row, column = scored.nonzero()
     logits = len(np.unique(merged.node_RT[row, column - 1]))
     of = flops.sizes(policy.model)
-    shared = flops.least(of, merged.size, merged.pairs, logits, backward=True)
-    dense = flops.least(of, merged.dense_tokens, merged.dense_pairs, len(row), backward=True)
+    shared = flops.required(of, merged.size, merged.pairs, logits, backward=True)
+    dense = flops.required(of, merged.dense_tokens, merged.dense_pairs, len(row), backward=True)
     side = Side(policy, attention(policy, "trie"), batch, (torch.arange(batch.num_rows),))
     side.prepare()
     with flops.counting() as counter:

@@ -206,8 +206,8 @@ def minimal(policy, batch):
     merged, of = merge(batch), flops.sizes(policy.model)
     row, column = batch["trained_RT"].numpy().nonzero()
     logits = len(np.unique(merged.node_RT[row, column - 1]))
-    dense = flops.least(of, merged.dense_tokens, merged.dense_pairs, len(row), backward=True)
-    return dense, flops.least(of, merged.size, merged.pairs, logits, backward=True)
+    dense = flops.required(of, merged.dense_tokens, merged.dense_pairs, len(row), backward=True)
+    return dense, flops.required(of, merged.size, merged.pairs, logits, backward=True)
 
 
 def speed(bench, policy, batch, sizes=(1, 2, 4)):

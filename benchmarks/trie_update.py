@@ -156,7 +156,7 @@ def least(model, batch, *, naive, beta):
     row, column = scored.nonzero()
     shared = merged.size, merged.pairs, len(np.unique(merged.node_RT[row, column - 1]))
     dense = merged.dense_tokens, merged.dense_pairs, len(row)
-    forward, both = (flops.least(of, *(dense if naive else shared), backward=b) for b in (False, True))
+    forward, both = (flops.required(of, *(dense if naive else shared), backward=b) for b in (False, True))
     return both + forward * (2 if naive else int(beta > 0))
 
 

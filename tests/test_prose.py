@@ -29,6 +29,7 @@ CLEAN = (
     "recipec/runtime/evaluation",
     "recipec/runtime/model",
     "recipec/runtime/images",
+    "recipec/runtime/attention",
 )
 """Files and folders that are checked: Markdown, comments of YAML and Jinja, and text of Python outside its code."""
 GENERATED = "docs/reference/"

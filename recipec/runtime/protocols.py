@@ -106,6 +106,10 @@ class ImageEncoder(ABC):
         """Return a batch in which image tokens name their images."""
 
     @abstractmethod
+    def sample_pictures(self) -> Sequence[Picture]:
+        """Return two different images for comparisons that have no data."""
+
+    @abstractmethod
     def seeing(self, images: Iterator[Picture]) -> AbstractContextManager[None]:
         """Encode images once for everything that is computed inside."""
 

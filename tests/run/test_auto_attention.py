@@ -49,9 +49,9 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     found = []
     original = AdamW.step
 
-    def step(optimizer: AdamW, prompts: list[int]) -> dict[str, float]:
+    def step(optimizer: AdamW, prompts: list[int], step: int) -> dict[str, float]:
         found.append(torch.cat([p.grad.flatten().clone() for p in optimizer.named.values() if p.grad is not None]))
-        return original(optimizer, prompts)
+        return original(optimizer, prompts, step)
 
     monkeypatch.setattr(AdamW, "step", step)
     return found
@@ -134,7 +134,7 @@ def test_the_choice_is_the_plans(folder: Folder) -> None:
     said = json.loads(folder.call("plan", "r.yaml", "--format", "json").out)["stages"][0]["sharing"]
     assert said["fixed"]
     ended = folder.call("run", "r.yaml")
-    assert f"attention {said['best']}: {said['why'].partition(':')[0]}" in ended.err
+    assert f"attention {said['best']}: {said['reason']}" in ended.err
     (kept,) = folder.path.glob("runs/*/stages/learn/attention.json")
     assert json.loads(kept.read_text())["attention"] == said["best"]
     assert f"Attention {said['best']}: ideal" in (kept.parents[2] / "report.html").read_text()

@@ -1,7 +1,6 @@
-"""How rows share one forward pass.
+"""How the sequences of a micro-batch share a forward pass.
 
-``dense`` pads them, ``packed`` lays them end to end, ``trie`` merges what they begin with; ``auto`` chooses.  A merged
-pass goes through ``interface`` into the layers: by ``rectangles``, by ``varlen`` with the kernels of ``flash``, or by
-``flex``; by ``paths`` and ``mixers`` where a layer carries a state.  ``certificate`` keeps what ``proof`` finds on
-models that are ``shrunk``.
+``dense`` pads them, ``packed`` puts them end to end, ``trie_attention`` merges common prefixes (``prefix_tree``), and
+``auto`` chooses among them.  ``interface`` connects a model with ``kernels``, ``recurrent_layers`` covers layers
+that have a state, ``certification`` proves that merged prefixes do not change the results.
 """

@@ -1,8 +1,8 @@
-"""The attention that chooses itself: a forest where that is predicted to pay, else packed rows, else padded ones.
+"""Automatic choice of the attention: ``trie`` if it is predicted to save operations, else ``packed``, else ``dense``.
 
-What the recipe fixes is decided by the compiler's prediction.  Otherwise the first rows that are scored decide: they
-are merged and cut as the budget cuts them, and what is saved is the operations of a forward and a backward pass row by
-row over those of the forest.  The choice is made once, kept in checkpoints, and told.
+The compiler chooses if the recipe determines the sharing.  Otherwise the first scored rows decide: they are merged and
+divided as the budget requires, and the saving is the operations of a forward and backward pass of each row on its own,
+divided by those of the prefix tree.  The choice is made once, kept in checkpoints and reported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
 
 KEPT = "attention.json"
-"""Where the folder of a stage keeps what was chosen."""
+"""File with the choice in the folder of a stage."""
 _KINDS: dict[str, Callable[[Any, Any], Any]] = {
     Trie.type_name: TrieAttention,
     Packed.type_name: PackedAttention,
@@ -41,7 +41,7 @@ _KINDS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class AutoAttention(Attention):
-    """The best of the others; see :class:`recipec.spec.attention.Auto`."""
+    """One of the other attentions; see :class:`recipec.spec.attention.Auto`."""
 
     def __init__(
         self,
@@ -52,18 +52,18 @@ class AutoAttention(Attention):
         reason: str = "",
         leader: AutoAttention | None = None,
     ) -> None:
-        """``choice`` is the compiler's, where the recipe fixes it; a ``leader``'s choice is followed."""
+        """``choice`` and ``reason`` are the compiler's, empty if rows decide; with a ``leader``, its choice is used."""
         self.spec, self.context, self.leader = spec, context, leader
         self.choice, self.reason = choice, reason
         self.chosen: Attention = DenseAttention(spec, context)
         self.name = ""
-        """What was chosen; nothing yet if that waits for rows."""
+        """The chosen attention; empty until rows have decided."""
         self.why = ""
         self._policy: Policy | None = None
         self._before = ""
 
     def again(self) -> AutoAttention:
-        """Return an unbound one, for a second model: where it can, it computes as this one does."""
+        """Return an unbound one for a second model; it follows the choice of this one."""
         return AutoAttention(self.spec, self.context, leader=self)
 
     @property
@@ -82,7 +82,7 @@ class AutoAttention(Attention):
         return self.chosen.shared
 
     def bind(self, policy: Policy) -> None:
-        """Choose for this policy, where that needs no rows."""
+        """Choose for this policy if that needs no rows."""
         self._policy = policy
         self._before = str(policy.model.config._attn_implementation)  # noqa: SLF001 - the library has no getter
         if self.leader is not None:
@@ -93,14 +93,14 @@ class AutoAttention(Attention):
             self._take(self.choice, self.reason)
 
     def choose(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None = None) -> None:
-        """Choose by the first rows, where the choice has waited for them; ``limit`` is the budget of a forward pass."""
+        """Choose by the first rows if there is no choice yet; ``limit`` is the budget of a forward pass in tokens."""
         if self.name:
             return
         if self.leader is not None:
             self.leader.choose(tokens_RT, attend_RT, scored_RT, limit)
             self._take(self.leader.name, self.leader.why)
             return
-        assert self._policy is not None, "rows come after a policy"
+        assert self._policy is not None, "an attention is bound before it chooses"
         gain = ideal(self._policy, tokens_RT, attend_RT, scored_RT, limit)
         self._take(Trie.type_name if gain >= WORTH else Packed.type_name, f"ideal {gain:.2f}x")
 
@@ -113,7 +113,7 @@ class AutoAttention(Attention):
         return found
 
     def state(self) -> dict[str, Any]:
-        """What was chosen and why: rows of later steps may speak for another, and must not."""
+        """The choice and its reason: rows of later steps must not change it."""
         return {"name": self.name, "why": self.why}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class AutoAttention(Attention):
         self.why = why
 
     def _take(self, name: str, why: str) -> None:
-        """Take the best attention, from ``name`` on downwards, that can compute the policy; say which and why."""
+        """Use ``name``, or the next simpler attention that supports the policy, and report it."""
         policy = self._policy
         assert policy is not None, "an attention is bound before it chooses"
         for kind in tuple(_KINDS)[tuple(_KINDS).index(name) :]:
@@ -140,12 +140,12 @@ class AutoAttention(Attention):
         if self.leader is None:
             self.context.say(f"attention {self.name}: {self.why}")
             if self.context.home is not None:
-                said = json.dumps({"attention": self.name, "why": self.why}, ensure_ascii=False) + "\n"
-                write_atomic(self.context.home / KEPT, said)
+                described = json.dumps({"attention": self.name, "why": self.why}, ensure_ascii=False) + "\n"
+                write_atomic(self.context.home / KEPT, described)
 
 
 def drops(policy: Policy) -> bool:
-    """Whether anything in a policy is dropped at random while it trains."""
+    """Whether a policy has dropout."""
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.model.modules()):
         return True
     config = policy.model.config.get_text_config()
@@ -153,7 +153,7 @@ def drops(policy: Policy) -> bool:
 
 
 def ideal(policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None) -> float:
-    """Return how many times fewer operations a forest makes of these rows, forward and backward."""
+    """Return the operations of these rows divided by those of their prefix tree, forward and backward."""
     lengths_R = attend_RT.sum(-1)
     parts: tuple[Tensor, ...] = (torch.arange(len(tokens_RT)),)
     if limit is not None:
@@ -164,10 +164,10 @@ def ideal(policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tenso
     for part in parts:
         tokens, scored = tokens_RT[part].cpu().numpy(), scored_RT[part].cpu().numpy().astype(bool)
         scored[:, 0] = False
-        forest = prefix_tree.build(tokens, np.maximum(lengths_R[part].cpu().numpy() - 1, 0))
+        tree = prefix_tree.build(tokens, np.maximum(lengths_R[part].cpu().numpy() - 1, 0))
         row, column = scored.nonzero()
-        unique = len(np.unique(forest.node_RT[row, column - 1]))
-        dense = forest.dense_tokens
-        spent[0] += flops.least(of, dense, forest.dense_pairs, len(row), backward=True)
-        spent[1] += flops.least(of, forest.size, forest.pairs, unique, backward=True, dense=dense)
+        unique = len(np.unique(tree.node_RT[row, column - 1]))
+        dense = tree.dense_tokens
+        spent[0] += flops.required(of, dense, tree.dense_pairs, len(row), backward=True)
+        spent[1] += flops.required(of, tree.size, tree.pairs, unique, backward=True, dense=dense)
     return spent[0] / spent[1] if spent[1] else 1.0

@@ -1,4 +1,4 @@
-"""Rows padded to one width."""
+"""Sequences padded to one width."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DenseAttention(Attention):
     """A right-padded batch; see :class:`recipec.spec.attention.Dense`."""
 
     def __init__(self, spec: Component, context: StageContext) -> None:
-        """Take the parameters; there are none to act on."""
+        """Keep the spec and the context."""
         self.spec, self.context = spec, context
 
     def again(self) -> DenseAttention:
@@ -31,10 +31,10 @@ class DenseAttention(Attention):
     ) -> TargetHiddenStates:
         """Return the hidden states before each scored position.
 
-        Padding stands on the right of a causal decoder, so no valid token sees it and no mask is needed.
+        Padding is on the right, so no valid token of a causal decoder attends to it, and no mask is needed.
         """
         width = int(attend_RT.sum(-1).max())
-        # the last token of a row predicts nothing that is scored
+        # the last token predicts no scored token
         tokens = tokens_RT[:, : max(1, width - 1)]
         positions = policy.positions(tokens)
         if positions is None:

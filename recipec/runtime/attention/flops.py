@@ -1,12 +1,12 @@
-r"""Floating-point operations: those that a pass must make, and those that were made.
+r"""Floating-point operations of a forward and backward pass: the required ones, and a counter of executed ones.
 
-Rows of a pass, merged or not, have T tokens, A (query, key) pairs and M rows of logits.  With :math:`P` parameters in
-the matrices of the layers and W numbers of all heads of all layers, h x V the head,
+The sequences of a pass, merged or not, have T tokens, A (query, key) pairs and M positions with logits.  With :math:`P`
+parameters in the matrices of the layers, heads of W numbers over all layers, and a head of h x V,
 
 .. math:: F = 2 P T + 4 W A + 2 h V M
 
-is a forward pass.  Its backward takes twice that of a matrix that trains and once that of one that does not, and 2.5
-times that of attention, whose kernels compute scores again.  Layers that carry a state see every token of every row.
+is a forward pass.  The backward pass takes twice as many for a trained matrix, as many for a frozen one, and 2.5 times
+as many for attention, because kernels recompute scores.  Recurrent layers process every token of every sequence.
 
 References:
     Dao, `FlashAttention-2 <https://arxiv.org/abs/2307.08691>`_, 2023, for the 2.5.
@@ -29,16 +29,16 @@ from recipec.runtime.vision.families import family_of
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What of a model multiplies.
+    """Sizes of a model that determine its operations.
 
-    Example: ``Sizes(trained=1_000, frozen=0, carried=0, width=64, head=6_400)``.
+    Example: ``Sizes(trained=1_000, frozen=0, recurrent=0, width=64, head=6_400)``.
     """
 
     trained: int
     """Parameters of the layers' matrices that get a gradient."""
     frozen: int
-    carried: int
-    """Those, of both kinds, inside layers that carry a state from token to token."""
+    recurrent: int
+    """Trained and frozen parameters inside recurrent layers."""
     width: int
     """Heads times their width, over all layers that attend."""
     head: int
@@ -46,15 +46,12 @@ class Sizes:
 
     @property
     def linear(self) -> int:
-        """Parameters that a token meets once, whatever rows it is in."""
-        return self.trained + self.frozen - self.carried
+        """Parameters that process each unique token once."""
+        return self.trained + self.frozen - self.recurrent
 
 
 def sizes(model: Any) -> Sizes:
-    """Count what of a model multiplies: all matrices but embeddings and head; of a mixture all experts.
-
-    Of a model that sees that is its decoder: images are encoded once, whatever rows show them.
-    """
+    """Return the sizes of a model; a mixture of experts counts all experts, a vision-language model its decoder."""
     family = family_of(model.config)
     layers_of = model if family is None else model.get_submodule(family.decoder)
     config = model.config.get_text_config()
@@ -69,24 +66,33 @@ def sizes(model: Any) -> Sizes:
     return Sizes(
         trained=sum(p.numel() for p in matrices if p.requires_grad),
         frozen=sum(p.numel() for p in matrices if not p.requires_grad),
-        carried=sum(inside.values()),
+        recurrent=sum(inside.values()),
         width=int(width) * int(getattr(config, "num_attention_heads", 0) or 0) * layers,
         head=int(config.hidden_size) * int(config.vocab_size),
     )
 
 
-def least(
+def required(
     of: Sizes, tokens: int, pairs: int, logits: int, *, backward: bool, dense: int | None = None, head: bool = True
 ) -> float:
-    """Return the operations that a pass must make; ``dense`` are the tokens of the rows, ``head`` whether it trains.
+    """Return the operations that a pass requires.
 
-    >>> least(Sizes(100, 0, 0, 8, 50), tokens=10, pairs=55, logits=2, backward=False)
+    Args:
+        of: Sizes of the model.
+        tokens: Unique tokens of the pass.
+        pairs: Its (query, key) pairs.
+        logits: Number of positions with logits.
+        backward: Whether there is a backward pass.
+        dense: Tokens of all sequences, if they differ from the unique ones; recurrent layers process these.
+        head: Whether the head is trained.
+
+    >>> required(Sizes(100, 0, 0, 8, 50), tokens=10, pairs=55, logits=2, backward=False)
     3960.0
     """
     again = 2.0 if of.trained or not of.frozen else 1.0
     share = of.frozen / max(1, of.frozen + of.trained)
     matrices = again * (1 - share) + share if backward else 0.0
-    found = 2.0 * (of.linear * tokens + of.carried * (tokens if dense is None else dense)) * (1 + matrices)
+    found = 2.0 * (of.linear * tokens + of.recurrent * (tokens if dense is None else dense)) * (1 + matrices)
     found += 4.0 * of.width * pairs * (3.5 if backward else 1.0)
     return found + 2.0 * of.head * logits * ((3.0 if head else 2.0) if backward else 1.0)
 
@@ -95,8 +101,8 @@ def least(
 def counting() -> Iterator[FlopCounterMode]:
     """Count the operations made inside: ``get_total_flops()`` of what is yielded.
 
-    Attention on a CPU and products by oneDNN are counted too, which torch leaves out; a causal kernel by the pairs
-    that it must look at, as above, so that what is counted does not depend on a kernel's block size.
+    This includes attention on a CPU and products by oneDNN, which torch does not count.  A causal kernel counts the
+    pairs that it requires, so that the number does not depend on the kernel's block size.
     """
     with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
         yield counter
@@ -127,7 +133,7 @@ def _attended(query: Any, key: Any, value: Any, *more: Any, **named: Any) -> int
 
 
 def _attended_backward(*given: Any, **__: Any) -> int:
-    """Count scores, their gradient, and what goes to queries, keys and values: five products."""
+    """Count five products: scores, their gradient, and the gradients of queries, keys and values."""
     query, key, value, causal = *given[1:4], given[7]
     return 2 * int(3 * query[-1] + 2 * value[-1]) * _pairs(query, key, causal=causal)
 

@@ -1,7 +1,7 @@
-"""Where a model's layers call the attention of a forest, and which way of computing it each layer takes.
+"""The attention function that a model's layers call, and the choice of a kernel for each layer.
 
-The forest reaches the layers by a context variable: some families do not pass further arguments on.  Outside of a pass
-over a forest a model attends as it did before it was bound, generation and its caches included.
+The prefix tree reaches the layers by a context variable, since some families do not pass on additional arguments.
+Outside a pass over a prefix tree a bound model attends as before, also in generation with its caches.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Kernel = Literal["auto", "flash", "sdpa", "flex", "eager"]
 _STOCK = ("sdpa", "eager")
 _FULL = {"full_attention", "attention", "hybrid"}
 _HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_router_logits", "is_causal", "cache_position"}
-"""What families hand to their attention that changes nothing in a pass without a cache."""
+"""Arguments of families' attention that have no effect in a pass without a cache."""
 
 
-class Unsupported(Exception):  # noqa: N818 - a verdict on the model, turned into a coded fault
-    """A layer asks for something that a forest does not have."""
+class Unsupported(Exception):  # noqa: N818 - turned into a coded diagnostic
+    """A layer needs a feature that prefix-tree attention does not have."""
 
 
 @dataclass(slots=True)
 class Pass:
-    """One forward pass over a forest, its recomputation in the backward included."""
+    """One forward pass over a prefix tree, including its recomputation in the backward pass."""
 
     trie: PrefixTree
     kernel: Kernel = "auto"
@@ -49,13 +49,13 @@ class Pass:
     rows: dict[torch.device, recurrent_layers.Rows] = field(default_factory=dict)
 
     def calls_on(self, device: torch.device) -> tuple[flash.Call, ...]:
-        """The variable-length calls, planned once for all layers."""
+        """Return the variable-length calls, which are planned once for all layers."""
         if device not in self.plan:
             self.plan[device] = varlen.calls(self.trie, device)
         return self.plan[device]
 
     def rows_on(self, device: torch.device) -> recurrent_layers.Rows:
-        """The rows for layers that carry a state, laid out once for all of them."""
+        """Return the sequences for recurrent layers, which are the same for all of them."""
         if device not in self.rows:
             self.rows[device] = recurrent_layers.rows_of(self.trie, device)
         return self.rows[device]
@@ -67,10 +67,10 @@ _stock_calls: ContextVar[list[str] | None] = ContextVar("stock_calls", default=N
 
 @torch.no_grad()
 def bind(model: Any) -> tuple[int, int]:
-    """Let the layers of ``model`` ask for a forest first, and attend as they do now where there is none.
+    """Let the layers of ``model`` attend over the active prefix tree, and without one as before.
 
     Returns:
-        How many calls of the attention interface a forward pass makes, and how many layers carry a state.
+        The number of calls of the attention interface in a forward pass, and of recurrent layers.
     """
     before = str(model.config._attn_implementation)  # noqa: SLF001 - the library has no getter
     if before not in {_name(stock) for stock in _STOCK}:
@@ -97,8 +97,8 @@ def _rows(device: torch.device) -> recurrent_layers.Rows | None:
 
 
 @contextmanager
-def over(made: Pass, model: nn.Module) -> Iterator[None]:
-    """Let every attention layer inside compute the forest, also when its activations are computed again."""
+def activate(made: Pass, model: nn.Module) -> Iterator[None]:
+    """Let every attention layer compute the prefix tree, also when activations are recomputed."""
     token = _pass.set(made)
     wrapped: list[tuple[Any, Any]] = []
     try:
@@ -115,7 +115,7 @@ def over(made: Pass, model: nn.Module) -> Iterator[None]:
 
 
 def _carrying(checkpoint: Callable[..., Any], made: Pass) -> Callable[..., Any]:
-    """Take the forest along to where a layer is computed again."""
+    """Make the prefix tree available when a layer is recomputed."""
 
     def checkpointed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def again(*inner: Any, **more: Any) -> Any:
@@ -175,14 +175,16 @@ def _attend(
     """Attend over ``[1, heads, tokens, width]``; return ``[1, tokens, heads, width]``."""
     made.calls += 1
     if query.shape[0] != 1 or query.shape[2] != made.trie.size or key.shape[2] != made.trie.size:
-        raise Unsupported(f"a layer attends over {tuple(query.shape)} where the forest has {made.trie.size} tokens")
+        raise Unsupported(
+            f"a layer attends over {tuple(query.shape)} instead of the {made.trie.size} tokens of the prefix tree"
+        )
     if mask is not None:
-        raise Unsupported("it makes a mask of its own")
+        raise Unsupported("it makes its own mask")
     if (dropout := kwargs.pop("dropout", 0.0)) and dropout > 0:
         raise RecipeError(errors.shared_dropout(float(dropout)))
     layer = _layer(module, query, kwargs)
     width = value.shape[-1]
-    # kernels want one width; zeros change neither scores nor what is kept of the values
+    # kernels need one width; zeros change neither the scores nor the used part of the values
     widest = -(-max(query.shape[-1], width) // 8) * 8
     q, k, v = (pad(t[0], (0, widest - t.shape[-1])) if t.shape[-1] < widest else t[0] for t in (query, key, value))
     out = _compute(made, q, k, v, layer)
@@ -190,20 +192,20 @@ def _attend(
 
 
 def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
-    """Choose the way: flash where the layer's scores and distances allow it, else paths."""
+    """Compute by a flash kernel if it supports the layer's soft-cap and window, else path by path."""
     if made.kernel == "flex":
         return flex.attend(q, k, v, made.trie, layer)
     if made.kernel in {"sdpa", "eager"}:
         return reference.by_mask(q, k, v, made.trie, layer, stock=made.kernel == "sdpa")
     capped = layer.softcap is not None and not flash.caps(q.device)
-    plain = not capped and not layer.bites(int(made.trie.position_N.max()) + 1)
+    plain = not capped and not layer.restricts(int(made.trie.position_N.max()) + 1)
     if q.is_cuda:
         able = plain and q.dtype in varlen.DTYPES and q.shape[-1] <= 256
     else:
         able = plain and q.dtype in flash_merge.DTYPES and flash_merge.works()
     if not able:
         if made.kernel == "flash":
-            what = "a layer caps its scores or its window is shorter than rows are" if not plain else str(q.dtype)
+            what = "a layer has a soft-cap, or a window shorter than the sequences" if not plain else str(q.dtype)
             raise RecipeError(errors.kernel_not_here("flash", f"{what}, on {q.device.type}"))
         return reference.by_path(q, k, v, made.trie, layer)
     if q.is_cuda:
@@ -214,7 +216,7 @@ def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tenso
 
 
 def _layer(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:
-    """Read what a layer does with scores and distances, from what it passes or else from the configuration."""
+    """Return a layer's scale, window, chunk, soft-cap and sink, from its arguments or the configuration."""
     scale = kwargs.get("scaling")
     window, chunk = _reach(module, kwargs.get("sliding_window"))
     softcap, sink = kwargs.get("softcap"), kwargs.get("s_aux")
@@ -244,7 +246,7 @@ def _reach(module: nn.Module, given: int | None) -> tuple[int | None, int | None
     if kind == "sliding_attention":
         found = given or getattr(config, "sliding_window", None)
         if found is None:
-            raise Unsupported("a sliding layer does not say how far it sees")
+            raise Unsupported("a sliding layer has no window size")
         return int(found), None
     if kind is not None:
         raise Unsupported(f"it has layers of the kind `{kind}`")

@@ -1,4 +1,4 @@
-"""How many tokens recorded rows share: merged minibatch by minibatch, as the recipe's budget cuts them."""
+"""Measure how many tokens recorded rows share, in minibatches as the recipe's budget forms them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from recipec.runtime.training.minibatch import groups, microbatches, minibatches
 
 Counted = dict[str, Any]
 _IMAGES = 1 << 30
-"""No vocabulary has so many tokens."""
+"""Ids from here on stand for image tokens; no vocabulary is that large."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRow:
-    """Token ids of a row as a run keeps it.
+    """Token ids of a recorded row.
 
     Example: ``Row((17, 10, 19, 2), (False, False, True, True), 7, 0)``.
     """
@@ -38,21 +38,22 @@ class RecordedRow:
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
     unit: Any
-    """Which rows stay together: those of a prompt, or of a pair."""
+    """Rows with the same value stay together: those of a prompt, or of a pair."""
     step: int
 
 
 def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, list[Counted]]:
-    """Count what recorded rows share, step by step and update by update; return the stage and its steps.
+    """Count the tokens that recorded rows share, by step and by update; return the stage and its steps.
 
-    Rows are those of a file, or of a folder such as a run's ``samples``.  Each step and each of its ``updates`` has
+    ``path`` is a file or a folder such as a run's ``samples``.  Each step and each of its ``updates`` has
     ``rows``; ``dense``, ``trie`` and ``shared_prefix`` as ``[tokens, pairs, logits]``; ``padded``, tokens of padded
-    rows; the forward ``passes`` of the trie under ``microbatch_tokens``, and the ``lost`` tokens that cutting computes
-    again.  A step has ``kept``: the trie's counts over its updates if groups had stayed together, where the recipe
-    shuffles rows.  As in a run, the last token of a row is not read, since it predicts nothing.
+    rows; the forward ``passes`` of ``trie`` under ``microbatch_tokens``, and the tokens that are ``lost`` because they
+    are recomputed.  If the recipe shuffles rows, a step has ``kept``: the counts of ``trie`` if groups stayed together.
+    As in a run, the last token of a row is not processed, since it predicts nothing.
 
     Raises:
-        RecipeError: RC845, rows cannot be read; RC798, the stage is not clear; RC768, a row is over the budget.
+        RecipeError: RC845, rows cannot be read; RC798, the stage is unknown or ambiguous; RC768, a row exceeds the
+            budget.
     """
     rows, pairs = read(path)
     stage = _stage(graph, name, pairs=pairs)
@@ -71,20 +72,20 @@ def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
 
 def _step(stage: StageGraph, seed: int, step: int, rows: Sequence[RecordedRow]) -> Counted:
     budget: Mapping[str, Any] = stage.settings["budget"]
-    laid = _Laid(rows, int(budget["microbatch_tokens"]), pairs=stage.kind == "dpo")
+    padded_rows = _PaddedRows(rows, int(budget["microbatch_tokens"]), pairs=stage.kind == "dpo")
     numbers: dict[Any, int] = {}
     unit_R = torch.tensor([numbers.setdefault(row.unit, len(numbers)) for row in rows])
     key = (seed, stage.name, step, 0)
     kept = None
     if budget.get("shuffle_rows"):
         together = minibatches(unit_R, {**budget, "shuffle_rows": False}, key)
-        kept = np.sum([laid.forest(index)[0] for index in together], 0).tolist()
-    updates = [laid.count(index) for index in minibatches(unit_R, budget, key)]
-    return {"step": step, **laid.count(torch.arange(len(rows))), "updates": updates, "kept": kept}
+        kept = np.sum([padded_rows.tree(index)[0] for index in together], 0).tolist()
+    updates = [padded_rows.count(index) for index in minibatches(unit_R, budget, key)]
+    return {"step": step, **padded_rows.count(torch.arange(len(rows))), "updates": updates, "kept": kept}
 
 
-class _Laid:
-    """Rows of a step under each other."""
+class _PaddedRows:
+    """The padded rows of a step."""
 
     def __init__(self, rows: Sequence[RecordedRow], tokens: int, *, pairs: bool) -> None:
         self.tokens = tokens
@@ -97,17 +98,17 @@ class _Laid:
         self.pass_R = torch.tensor(found)
 
     def count(self, index: Tensor) -> Counted:
-        """Count some rows for themselves and as forests."""
+        """Count some rows on their own and as prefix trees."""
         read_R = self.lengths_R[index] - 1
-        trie, forest = self.forest(index)
-        two, _ = self.forest(index, prompts=True)
+        trie, tree = self.tree(index)
+        two, _ = self.tree(index, prompts=True)
         units = groups(self.pass_R[index])
         lengths_R = self.lengths_R[index]
         made = pack(self.tokens_RT[index], lengths_R, units, self.tokens)
         parts = microbatches(lengths_R, self.pass_R[index], max(self.tokens, int(lengths_R.max()) * 2), padded=True)
         return {
             "rows": len(index),
-            "dense": [int(read_R.sum()), forest.dense_pairs, int(self.trained_RT[index].sum())],
+            "dense": [int(read_R.sum()), tree.dense_pairs, int(self.trained_RT[index].sum())],
             "padded": sum(int(read_R[part].max()) * len(part) for part in parts),
             "prefixes": trie,
             "prompts": two,
@@ -115,19 +116,19 @@ class _Laid:
             "lost": made.recomputed_tokens,
         }
 
-    def forest(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], PrefixTree]:
-        """Merge some rows, by whole prompts alone if asked; each predictor of a trained token counts once."""
+    def tree(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], PrefixTree]:
+        """Merge some rows, with ``prompts`` by whole prompts only; each predictor of a trained token counts once."""
         read_R = (self.lengths_R[index] - 1).numpy()
         trained_RT = self.trained_RT[index].numpy()
-        asked_R = np.where(trained_RT.any(-1), trained_RT.argmax(-1), read_R)
-        forest = build(self.tokens_RT[index].numpy(), read_R, np.minimum(asked_R, read_R) if prompts else None)
+        prompt_R = np.where(trained_RT.any(-1), trained_RT.argmax(-1), read_R)
+        tree = build(self.tokens_RT[index].numpy(), read_R, np.minimum(prompt_R, read_R) if prompts else None)
         row, column = trained_RT.nonzero()
-        logits = len(np.unique(forest.node_RT[row, column - 1]))
-        return [forest.size, forest.pairs, logits], forest
+        logits = len(np.unique(tree.node_RT[row, column - 1]))
+        return [tree.size, tree.pairs, logits], tree
 
 
 def read(path: Path) -> tuple[list[RecordedRow], bool]:
-    """Read rows of token ids, or pairs of them; say which.
+    """Read rows or pairs of token ids; return the rows and whether they are pairs.
 
     Raises:
         RecipeError: RC845.
@@ -145,7 +146,7 @@ def read(path: Path) -> tuple[list[RecordedRow], bool]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    # a run keeps the rows of evaluations beside those of its steps
+    # a run keeps the rows of evaluations in the same folder as those of its steps
     return sorted(path.glob("step-*.jsonl")) or sorted(path.glob("*.jsonl"))
 
 
@@ -164,21 +165,21 @@ def _rows(file: Path) -> Iterator[RecordedRow | list[RecordedRow]]:
             raise RecipeError(broken(line, str(error))) from None
 
 
-def _row(said: Mapping[str, Any], place: tuple[str, int]) -> RecordedRow | list[RecordedRow]:
-    prompt = _seen(token_ids(said, "prompt_ids"), said.get("images") or [])
-    step = said.get("step") if "episode_step" in said or "ids" in said else 0
+def _row(value: Mapping[str, Any], place: tuple[str, int]) -> RecordedRow | list[RecordedRow]:
+    prompt = _with_image_ids(token_ids(value, "prompt_ids"), value.get("images") or [])
+    step = value.get("step") if "episode_step" in value or "ids" in value else 0
     step = step if isinstance(step, int) else 0
-    if "chosen_ids" in said:
-        answers = [token_ids(said, name) for name in ("chosen_ids", "rejected_ids")]
-        return [_laid(prompt, ids, [True] * len(ids), place, 0) for ids in answers]
-    ids = token_ids(said, "ids")
-    trained = trained_tokens(said, len(ids))
-    unit = said.get("prompt_id")
-    return _laid(prompt, ids, trained, tuple(prompt) if unit is None else str(unit), step)
+    if "chosen_ids" in value:
+        answers = [token_ids(value, name) for name in ("chosen_ids", "rejected_ids")]
+        return [_recorded_row(prompt, ids, [True] * len(ids), place, 0) for ids in answers]
+    ids = token_ids(value, "ids")
+    trained = trained_tokens(value, len(ids))
+    unit = value.get("prompt_id")
+    return _recorded_row(prompt, ids, trained, tuple(prompt) if unit is None else str(unit), step)
 
 
-def _seen(prompt: list[int], images: Any) -> list[int]:
-    """Return a prompt whose tokens of images are told apart by the images: the same ids may stand for another."""
+def _with_image_ids(prompt: list[int], images: Any) -> list[int]:
+    """Return a prompt with one range of ids for each image: image tokens have the same ids in the file."""
     for image in images if isinstance(images, list) else ():
         if isinstance(image, dict) and "tokens" in image:
             begin, end = image["tokens"]
@@ -187,7 +188,7 @@ def _seen(prompt: list[int], images: Any) -> list[int]:
     return prompt
 
 
-def _laid(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, step: int) -> RecordedRow:
+def _recorded_row(prompt: list[int], ids: list[int], trained: Sequence[Any], unit: Any, step: int) -> RecordedRow:
     if not prompt and not ids:
         raise ValueError("it has no tokens")
     return RecordedRow((*prompt, *ids), (*[False] * len(prompt), *map(bool, trained)), unit, step)

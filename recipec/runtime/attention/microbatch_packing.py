@@ -1,8 +1,8 @@
-"""Rows that share prefixes cut into forward passes: rows that lie together in a trie go through the model together.
+"""Divide rows among forward passes so that rows with long common prefixes are in one pass.
 
-Sorted rows are the leaves of their trie from left to right, so a forward pass is a run of them, and a cut before a row
-computes once more what the row shares with the one before it.  The cuts chosen repeat the fewest tokens, and among
-those are the fewest.
+Sorted rows are the leaves of their prefix tree from left to right, so a forward pass is a run of them.  The prefix that
+the first row of a pass shares with the row before it is computed again.  The division recomputes the fewest tokens, and
+of such divisions it has the fewest passes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Rows of each forward pass, and the shared tokens that cutting computes again."""
+    """Rows of each forward pass, and the number of shared tokens that are computed more than once."""
 
     parts: tuple[Tensor, ...]
     recomputed_tokens: int
@@ -37,23 +37,23 @@ def pack(
 ) -> Packing:
     """Divide rows among forward passes of at most ``tokens`` unique tokens, the rows of a unit together.
 
-    With ``prompts_R``, lengths of prompts, rows share whole prompts and nothing else.  Time is that of sorting.
+    With ``prompts_R``, the lengths of prompts, rows share whole prompts only.  Time is that of sorting.
 
     >>> rows = torch.tensor([[7, 1, 1], [5, 2, 2], [7, 1, 3], [5, 2, 4]])
     >>> [part.tolist() for part in pack(rows, torch.full((4,), 3), list(torch.arange(4)[:, None]), 4).parts]
     [[1, 3], [0, 2]]
 
     Raises:
-        RecipeError: RC768, one unit alone is larger.
+        RecipeError: RC768, a unit has more than ``tokens`` tokens.
     """
     long_R = lengths_R.cpu().numpy()
     ids_RT = tokens_RT.cpu().numpy()[:, : int(long_R.max(initial=0))]
-    asked_R = None if prompts_R is None else prompts_R.cpu().numpy()
-    keys = _keys(ids_RT, long_R, asked_R)
+    prompt_R = None if prompts_R is None else prompts_R.cpu().numpy()
+    keys = _keys(ids_RT, long_R, prompt_R)
     inside = [sorted(unit.tolist(), key=lambda row: (keys[row], row)) for unit in units]
     inside.sort(key=lambda unit: (keys[unit[0]], unit[0]))
     order = [row for unit in inside for row in unit]
-    shared_R = _shared(ids_RT[order], long_R[order], None if asked_R is None else asked_R[order])
+    shared_R = _shared(ids_RT[order], long_R[order], None if prompt_R is None else prompt_R[order])
     own_R = long_R[order] - shared_R
     bounds = np.cumsum([0, *(len(unit) for unit in inside)]).tolist()
     added = np.add.reduceat(own_R, bounds[:-1]).tolist()
@@ -62,34 +62,34 @@ def pack(
     return Packing(parts, int(sum(shared_R[bounds[begin]] for begin, _ in runs)))
 
 
-def _keys(ids_RT: NDArray[Any], long_R: Ints, asked_R: Ints | None) -> list[Any]:
-    """Return what rows are sorted by: their tokens; prompts first where they alone are shared."""
+def _keys(ids_RT: NDArray[Any], long_R: Ints, prompt_R: Ints | None) -> list[Any]:
+    """Return sort keys of rows: their tokens; the prompt first if prompts only are shared."""
     # bytes compare from the left, so big-endian ids compare as the ids do
     wide_RT = np.ascontiguousarray(ids_RT.astype(">i4"))
     keys = [row[:n].tobytes() for row, n in zip(wide_RT, long_R.tolist(), strict=True)]
-    if asked_R is None:
+    if prompt_R is None:
         return keys
-    return [(key[: 4 * n], key) for key, n in zip(keys, asked_R.tolist(), strict=True)]
+    return [(key[: 4 * n], key) for key, n in zip(keys, prompt_R.tolist(), strict=True)]
 
 
-def _shared(ids_RT: NDArray[Any], long_R: Ints, asked_R: Ints | None) -> Ints:
-    """Return how many tokens each row has in common with the one before it, as far as rows share them."""
+def _shared(ids_RT: NDArray[Any], long_R: Ints, prompt_R: Ints | None) -> Ints:
+    """Return how many tokens each row shares with the one before it."""
     found_R = common_prefixes(ids_RT, long_R)
-    if asked_R is None:
+    if prompt_R is None:
         return found_R
     same_R = np.zeros(len(found_R), dtype=bool)
-    same_R[1:] = (asked_R[1:] == asked_R[:-1]) & (found_R[1:] >= asked_R[1:])
-    return np.where(same_R, asked_R, 0).astype(np.int64)
+    same_R[1:] = (prompt_R[1:] == prompt_R[:-1]) & (found_R[1:] >= prompt_R[1:])
+    return np.where(same_R, prompt_R, 0).astype(np.int64)
 
 
 def _runs(added: Sequence[int], shared: Sequence[int], tokens: int) -> list[tuple[int, int]]:
-    """Cut units into runs of at most ``tokens``; a run's first unit pays what it shares with the one before it.
+    """Cut units into runs of at most ``tokens``; the first unit of a run computes its shared prefix again.
 
     >>> _runs([3, 1, 1, 3, 1], [0, 2, 2, 0, 2], 5)
     [(0, 3), (3, 5)]
     """
     total = np.cumsum([0, *added]).tolist()
-    best = [(0, 0)]  # least repeated tokens and fewest runs up to each unit
+    best = [(0, 0)]  # fewest recomputed tokens and fewest runs up to each unit
     came = [0]
     begins: deque[tuple[tuple[int, int], int]] = deque()  # where the last run may begin, best first, from left to right
     for end, (own, before) in enumerate(zip(added, shared, strict=True), 1):
@@ -99,7 +99,7 @@ def _runs(added: Sequence[int], shared: Sequence[int], tokens: int) -> list[tupl
         while begins and begins[-1][0] > key:
             begins.pop()
         begins.append((key, end - 1))
-        # what begins further left only costs more tokens, so what no longer fits never will
+        # a run that begins further left has more tokens, so one that does not fit now will not fit later
         while total[end] - total[begins[0][1]] + shared[begins[0][1]] > tokens:
             begins.popleft()
         best.append(begins[0][0])

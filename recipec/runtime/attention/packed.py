@@ -1,4 +1,4 @@
-"""Rows end to end in one sequence; each sees only itself, and nothing is spent on padding."""
+"""Sequences concatenated without padding; tokens attend within their own sequence only."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
 
 NAME = "recipec_packed"
-_PROBE = ((5, 3, 4), 11)  # lengths of the rows on which a model shows that it goes along, and a stride of ids
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # relative; a leak between rows is of order 1
+_PROBE = ((5, 3, 4), 11)  # lengths of the sequences that a model is tested on, and the stride of their ids
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # relative; an error that mixes sequences is of order 1
 _unmasked: ContextVar[bool] = ContextVar("unmasked", default=False)
 _calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
 
 
-class _Unsupported(Exception):  # noqa: N818 - a verdict on the model, turned into a coded fault
-    """A layer asks for something that the packed form does not have."""
+class _Unsupported(Exception):  # noqa: N818 - turned into a coded diagnostic
+    """A layer needs a feature that packed attention does not have."""
 
 
 def _attend(
@@ -47,7 +47,7 @@ def _attend(
     row_lengths: tuple[int, ...] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Any]:
-    """Attend within each row of ``[1, heads, tokens, width]``; without ``row_lengths``, as sdpa does."""
+    """Attend within each sequence of ``[1, heads, tokens, width]``; without ``row_lengths``, as sdpa does."""
     if row_lengths is None and kwargs.get("softcap") is not None:
         return _padded_capped(query, key, value, attention_mask, scaling, float(kwargs["softcap"]), dropout), None
     if row_lengths is None:
@@ -80,7 +80,7 @@ def _attend(
 
 
 def _window(module: nn.Module, kwargs: dict[str, Any]) -> int | None:
-    """Return how far back a layer sees, from what it passes or else from the configuration."""
+    """Return the layer's window, from its arguments or the configuration."""
     given = kwargs.get("sliding_window")
     config: Any = getattr(module, "config", None)
     index = getattr(module, "layer_idx", None)
@@ -92,11 +92,11 @@ def _window(module: nn.Module, kwargs: dict[str, Any]) -> int | None:
         if kind == "sliding_attention":
             found = given or getattr(config, "sliding_window", None)
             if found is None:
-                raise _Unsupported("a sliding layer does not say how far it sees")
+                raise _Unsupported("a sliding layer has no window size")
             return int(found)
         raise _Unsupported(f"it has layers of the kind `{kind}`")
     if given is None and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise _Unsupported("its sliding window is set in the mask only")
+        raise _Unsupported("its sliding window is in the mask only")
     return None if given is None else int(given)
 
 
@@ -108,7 +108,7 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 def _capped(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float, dropout: float
 ) -> Tensor:
-    """Attend with scores bounded by ``softcap * tanh(score / softcap)``, which stock kernels leave out."""
+    """Attend with scores bounded by ``softcap * tanh(score / softcap)``, which stock kernels do not support."""
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
@@ -121,7 +121,7 @@ def _capped(
 def _padded_capped(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float, dropout: float
 ) -> Tensor:
-    """Attend in padded rows, as in sampling, with the cap that torch's own attention would leave out."""
+    """Attend in padded sequences, as in generation, with the cap that torch's own attention would ignore."""
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     if mask is None and q.shape[2] == 1:
@@ -153,7 +153,7 @@ class PackedAttention(Attention):
     padded = False
 
     def __init__(self, spec: Component, context: StageContext) -> None:
-        """Take the parameters; there are none to act on."""
+        """Keep the spec and the context."""
         self.spec, self.context = spec, context
 
     def again(self) -> PackedAttention:
@@ -161,10 +161,10 @@ class PackedAttention(Attention):
         return PackedAttention(self.spec, self.context)
 
     def bind(self, policy: Policy) -> None:
-        """Take the model over, after it has shown on a few tokens that it keeps rows apart.
+        """Bind the model, after a test on a few tokens that it keeps sequences apart.
 
         Raises:
-            RecipeError: RC830, it does not.
+            RecipeError: RC830, it fails the test.
         """
         model = policy.model
         before = model.config._attn_implementation  # noqa: SLF001 - the library has no getter
@@ -176,9 +176,9 @@ class PackedAttention(Attention):
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
-        """Return the hidden states before each scored position; positions begin at 0 in every row.
+        """Return the hidden states before each scored position; positions begin at 0 in every sequence.
 
-        The last token of a row predicts nothing that is scored, and is left out.
+        The last token of a sequence predicts no scored token and is omitted.
         """
         lengths = [max(0, n - 1) for n in attend_RT.sum(-1).tolist()]
         kept = torch.arange(tokens_RT.shape[1], device=tokens_RT.device) < torch.tensor(
@@ -186,7 +186,7 @@ class PackedAttention(Attention):
         ).unsqueeze(-1)
         row, column = scored_RT.nonzero(as_tuple=True)
         if not any(lengths):
-            raise AssertionError("no row has two tokens")
+            raise AssertionError("no sequence has two tokens")
         row_lengths = tuple(n for n in lengths if n)
         turned_3RT = policy.positions(tokens_RT)
         if turned_3RT is None:
@@ -203,7 +203,7 @@ class PackedAttention(Attention):
 
 @torch.no_grad()
 def _objection(packed: PackedAttention, policy: Policy) -> str:
-    """Compare packed with dense on a few short rows; return what is wrong, or nothing."""
+    """Compare packed with dense on a few short sequences; return the problem, or an empty text."""
     model: Any = policy.model
     lengths, stride = _PROBE
     width = max(lengths)
@@ -229,6 +229,6 @@ def _objection(packed: PackedAttention, policy: Policy) -> str:
         model.train(was_training)
     layers = int(model.config.get_text_config().num_hidden_layers)
     if count[0] != layers:
-        return f"{count[0]} of its {layers} layers go through the attention that rows are kept apart by"
+        return f"{count[0]} of its {layers} layers use packed attention"
     off = float((found - expected).float().norm() / expected.float().norm())
-    return "" if off < _TOLERANCE[expected.dtype] else f"it differs from dense by {off:.1e} of the hidden states"
+    return "" if off < _TOLERANCE[expected.dtype] else f"its hidden states differ from those of `dense` by {off:.1e}"

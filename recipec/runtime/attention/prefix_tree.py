@@ -1,8 +1,8 @@
-"""Rows of token ids merged into a forest: each unique token once, in depth-first order.
+"""A prefix tree of sequences of token ids: each unique token once, in depth-first order.
 
-Sorted rows share with their neighbour all that they share with any row before it, so the lengths of common prefixes
-of neighbours are the whole tree.  A row adds the tokens behind that prefix as one branch; what an earlier position is
-numbered, and where its subtree ends, are running extremes over the sorted rows.
+A sorted sequence shares with its predecessor all that it shares with any earlier one, so the common prefixes of
+neighbours define the whole tree.  A sequence adds the tokens after that prefix as one branch.  The numbers of earlier
+positions and the ends of subtrees are running extremes over the sorted sequences.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class TokensShared:
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """A forest of N unique tokens over R rows, in depth-first order.
+    """The prefix tree of R sequences with N unique tokens, in depth-first order; it may have several roots.
 
-    Token j is seen by token i exactly if ``j <= i < exit_N[j]``.
+    Token i attends to token j exactly if ``j <= i < exit_N[j]``.
     """
 
     tokens_N: Ints
     position_N: Ints
-    """Depth of each token, which is its position in every row that it belongs to."""
+    """Depth of each token, which is its position in every sequence that has it."""
     exit_N: Ints
     """First later token outside the subtree of each token."""
     node_RT: Ints
-    """Which token of the forest stands at position t of row r; meaningless behind the row's end."""
+    """Number in the tree of the token at position t of sequence r; undefined after the end of the sequence."""
     lengths_R: Ints
     bounds: Ints
-    """Where nodes (runs of tokens without a branch inside) begin, and N."""
+    """First token of each node, which is a run of tokens without a branch, and N."""
 
     @property
     def size(self) -> int:
@@ -65,7 +65,7 @@ class PrefixTree:
 
     @cached_property
     def levels(self) -> tuple[tuple[Piece, ...], ...]:
-        """The nodes with something below them, by the number of nodes above them; each level's are disjoint."""
+        """The nodes with a subtree, by the number of nodes above them; those of one level are disjoint."""
         begins, ends = self.bounds[:-1], self.exit_N[self.bounds[1:] - 1]
         change = np.bincount(begins, minlength=self.size + 1) - np.bincount(ends, minlength=self.size + 1)
         depth = np.cumsum(change)[begins] - 1
@@ -77,7 +77,7 @@ class PrefixTree:
 
     @cached_property
     def ancestors(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Ranges of tokens above each node, the root's first; together with its own they are its path."""
+        """Ranges of tokens above each node, from the root; together with its own they are its path."""
         stack: list[Piece] = []
         found = []
         for piece in self.pieces:
@@ -94,19 +94,19 @@ class PrefixTree:
 
     @property
     def dense_tokens(self) -> int:
-        """Number of tokens of the rows."""
+        """Number of tokens of the sequences."""
         return int(self.lengths_R.sum())
 
     @property
     def dense_pairs(self) -> int:
-        """Number of (query, key) pairs of the rows' own attention."""
+        """Number of (query, key) pairs if each sequence is computed on its own."""
         return int((self.lengths_R * (self.lengths_R + 1) // 2).sum())
 
 
 def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> PrefixTree:
-    """Merge rows, right-padded to one width, by all prefixes that they share.
+    """Merge the common prefixes of sequences, which are right-padded to one width.
 
-    With ``prompts_R``, lengths of prompts, only rows of one whole prompt share it and nothing else: two levels.
+    With ``prompts_R``, the lengths of prompts, sequences share whole prompts only, and the tree has two levels.
     Time and memory are proportional to R T.
 
     >>> rows = np.array([[5, 6, 7], [5, 6, 8], [9, 0, 0]])
@@ -125,10 +125,10 @@ def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[A
     np.cumsum(long_R - shared_R, out=begin_R[1:])
     size = int(begin_R[-1])
     column_T = np.arange(width, dtype=np.int32)
-    own_RT = column_T >= shared_R.astype(np.int32)[:, None]  # what the row itself adds, or what lies behind its end
-    # half the width and no copies: this is what building takes
+    own_RT = column_T >= shared_R.astype(np.int32)[:, None]  # tokens that the sequence adds, and its padding
+    # 32 bits and no copies: memory traffic is most of the time of building
     node_RT = np.zeros((len(order_R), width), dtype=np.int32)
-    # offsets grow from row to row, so the latest row that adds position t has the largest
+    # offsets grow with the sequence, so the latest sequence that adds position t has the largest
     np.copyto(node_RT, (begin_R[:-1] - shared_R).astype(np.int32)[:, None], where=own_RT)
     np.maximum.accumulate(node_RT, axis=0, out=node_RT)
     node_RT += column_T
@@ -151,7 +151,7 @@ def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[A
 
 
 def neighbours(tokens_RT: NDArray[np.int32], lengths_R: Ints, prompts_R: NDArray[Any] | None) -> tuple[Ints, Ints]:
-    """Return an order in which rows share most with their neighbour, and how much each shares with the one before."""
+    """Return the order in which sequences share most with their neighbour, and how much each shares with the last."""
     # bytes compare from the left, so big-endian ids compare as the ids do; a prefix sorts before what extends it
     ordered_RT = np.ascontiguousarray(tokens_RT.astype(">i4"))
     keys = [row[:n].tobytes() for row, n in zip(ordered_RT, lengths_R.tolist(), strict=True)]
@@ -163,15 +163,15 @@ def neighbours(tokens_RT: NDArray[np.int32], lengths_R: Ints, prompts_R: NDArray
     order_R = np.array(order, dtype=np.int64)
     shared_R = common_prefixes(tokens_RT[order_R], lengths_R[order_R])
     if prompts_R is not None:
-        asked_R = np.asarray(prompts_R, dtype=np.int64)[order_R]
+        prompt_R = np.asarray(prompts_R, dtype=np.int64)[order_R]
         same_R = np.zeros(len(order_R), dtype=bool)
-        same_R[1:] = (asked_R[1:] == asked_R[:-1]) & (shared_R[1:] >= asked_R[1:])
-        shared_R = np.where(same_R, asked_R, 0)
+        same_R[1:] = (prompt_R[1:] == prompt_R[:-1]) & (shared_R[1:] >= prompt_R[1:])
+        shared_R = np.where(same_R, prompt_R, 0)
     return order_R, shared_R
 
 
 def common_prefixes(tokens_RT: NDArray[Any], lengths_R: NDArray[Any]) -> Ints:
-    """Return how many first tokens each row has in common with the row before it; 0 for the first.
+    """Return the length of the prefix that each sequence has in common with the one before it; 0 for the first.
 
     >>> common_prefixes(np.array([[1, 2, 3], [1, 2, 0], [4, 0, 0]]), np.array([3, 2, 1])).tolist()
     [0, 2, 0]

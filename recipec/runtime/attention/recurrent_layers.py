@@ -1,9 +1,9 @@
-"""Recurrent, linear and convolutional layers over a forest: expand, mix, contract.
+"""Recurrent, linear and convolutional layers over a prefix tree.
 
-Such a layer carries a state from each token to the next, so it needs rows.  It alone is given them: hidden states are
-gathered from the forest into its leaves' rows, right-padded, the layer runs as it is, and each unique token takes the
-result of one of the rows that it belongs to; they all agree, since the layer is causal.  The rest of the model, often
-most of its operations, still sees each token once.
+Such a layer has a state that passes from each token to the next, so it needs whole sequences.  Hidden states are
+gathered from the tree into one right-padded sequence per leaf, the layer runs unchanged, and each unique token takes
+its result from one of its sequences; the layer is causal, so all of them agree.  The rest of the model, often most of
+its operations, still processes each token once.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from recipec.runtime.attention.prefix_tree import PrefixTree
 
 _KINDS = re.compile(r"(Mixer|MambaLayer|DeltaNet|DeltaAttention|ShortConv|LightningAttention|RecurrentBlock)$")
 _OF_ROWS = ("attention_mask", "mask", "seq_idx", "cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens")
-"""Arguments that speak of rows in the layout of the forest; in rows that are padded on the right none is needed."""
+"""Arguments about the layout of sequences; sequences that are padded on the right need none."""
 _MARK = "_recipec_mixer"
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a forest's leaves, and where each token is found in them."""
+    """The sequences of a tree's leaves, and the place of each token in them."""
 
     node_RT: Tensor
     row_N: Tensor
     column_N: Tensor
 
     def expand(self, value: Any) -> Any:
-        """Turn what is a token long into rows; tuples inwards, and all else as it is."""
+        """Turn tensors over tokens into sequences, inside tuples too; other values are unchanged."""
         if isinstance(value, tuple):
             return tuple(self.expand(one) for one in value)
         if isinstance(value, Tensor) and value.dim() > 1 and value.shape[:2] == (1, len(self.row_N)):
@@ -43,7 +43,7 @@ class Rows:
         return value
 
     def contract(self, value: Any) -> Any:
-        """Turn rows into tokens."""
+        """Turn tensors over sequences into tokens."""
         if isinstance(value, tuple):
             return tuple(self.contract(one) for one in value)
         if isinstance(value, Tensor) and value.dim() > 1 and value.shape[:2] == self.node_RT.shape:
@@ -51,31 +51,31 @@ class Rows:
         return value
 
 
-def rows_of(forest: PrefixTree, device: torch.device) -> Rows:
-    """Lay out one row for each leaf."""
-    lengths = forest.lengths_R
+def rows_of(tree: PrefixTree, device: torch.device) -> Rows:
+    """Return one sequence for each leaf."""
+    lengths = tree.lengths_R
     some = np.flatnonzero(lengths > 0)
-    last = forest.node_RT[some, lengths[some] - 1]
-    leaf = forest.exit_N[last] == last + 1
-    _, first = np.unique(last[leaf], return_index=True)  # of equal rows one
+    last = tree.node_RT[some, lengths[some] - 1]
+    leaf = tree.exit_N[last] == last + 1
+    _, first = np.unique(last[leaf], return_index=True)  # one of equal sequences
     chosen = some[leaf][first]
-    inside = np.arange(forest.node_RT.shape[1]) < lengths[chosen][:, None]
-    node = np.where(inside, forest.node_RT[chosen], 0)
-    row, column = np.zeros(forest.size, dtype=np.int64), np.zeros(forest.size, dtype=np.int64)
+    inside = np.arange(tree.node_RT.shape[1]) < lengths[chosen][:, None]
+    node = np.where(inside, tree.node_RT[chosen], 0)
+    row, column = np.zeros(tree.size, dtype=np.int64), np.zeros(tree.size, dtype=np.int64)
     places = inside.nonzero()
     row[node[places]], column[node[places]] = places
     return Rows(*(torch.from_numpy(found).to(device) for found in (node, row, column)))
 
 
 def mixers(model: nn.Module) -> list[Any]:
-    """The layers of a model that carry a state."""
+    """Return the recurrent layers of a model."""
     return [module for module in model.modules() if _KINDS.search(type(module).__name__)]
 
 
 def bind(model: nn.Module, rows: Callable[[torch.device], Rows | None]) -> int:
-    """Let each such layer ask for rows first; return how many there are.
+    """Let each recurrent layer use ``rows``; return the number of such layers.
 
-    Layers change their class and nothing else, so that copies of the model are bound, each to its own weights.
+    Only the class of a layer changes, so that copies of the model are bound too, each to its own weights.
     """
     found = mixers(model)
     for module in found:
@@ -86,7 +86,7 @@ def bind(model: nn.Module, rows: Callable[[torch.device], Rows | None]) -> int:
 
 @functools.cache
 def _over_rows(kind: Any, rows: Callable[[torch.device], Rows | None]) -> type[nn.Module]:
-    """Derive a layer that mixes rows where there is a forest."""
+    """Derive a layer that runs on whole sequences in a pass over a prefix tree."""
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         hidden = args[0] if args else next(value for value in kwargs.values() if isinstance(value, Tensor))

@@ -1,4 +1,4 @@
-"""Log-probabilities of token sequences under any model at hand, without a recipe."""
+"""Log-probabilities of token sequences under a model in memory, without a recipe."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.spec.attention import Dense as DenseSpec
 
 _separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-"""Whether a model's head parts from its decoder, found out once."""
+"""Whether a model's head can be computed apart from its decoder; tested once."""
 
 
 class GivenModel(CausalLm):
     """A policy around a model that is in memory already; it has no tokenizer and saves nothing."""
 
     def __init__(self, model: Any, cache: Path, temperature: float = 1.0) -> None:
-        """Take the model as it is: its weights, its device and what of it trains."""
+        """Keep the model unchanged: its weights, its device and its trainable parameters."""
         self.device = next(model.parameters()).device
         self.context = StageContext(Path(), cache, 0, "", temperature, self.device)
         self.origin = Origin("directory", type(model).__name__)
@@ -44,7 +44,7 @@ class GivenModel(CausalLm):
 
     @contextmanager
     def _drawn(self) -> Iterator[None]:
-        """Draw dropout masks as the caller's program does."""
+        """Use the caller's random state for dropout."""
         yield
 
 
@@ -58,11 +58,11 @@ def sequence_logprobs(
     """Return, for each sequence of token ids, the log-probability of every token but the first.
 
     Entry t - 1 of a result is log p(token t | tokens before t), in nats and float32, with the logits divided by
-    ``temperature``.  Gradients flow to the model.  Under ``trie`` tokens that sequences begin with in common go through
-    the model once, forward and backward; the results are those of the sequences alone.  Padding is none of the caller's
-    business: sequences have lengths of their own, and an empty one or one of a single token gives an empty result.
+    ``temperature``.  Gradients flow to the model.  With ``trie``, common prefixes go through the model once, forward
+    and backward; the results are those of each sequence on its own.  Sequences need no padding; one of fewer than two
+    tokens gives an empty result.
 
-    Elsewhere the model goes on attending as it did, one on a flash-attention package by torch's own kernels.
+    Outside this function the model attends as before; one that used a flash-attention package uses torch's kernels.
     Certificates are kept in the user's cache folder.
 
     Args:
@@ -72,10 +72,10 @@ def sequence_logprobs(
         temperature: Divides the logits.
 
     Raises:
-        RecipeError: RC835, a sequence is none of the model's; RC830 or RC602, the model cannot be computed so.
+        RecipeError: RC835, a sequence does not fit the model; RC830 or RC602, the attention does not support the model.
     """
     inner: Any = model
-    if hasattr(model, "get_base_model"):  # peft's wrapper, whose adapters are layers of the model itself
+    if hasattr(model, "get_base_model"):  # peft's wrapper: adapters are layers of the model itself
         inner = inner.get_base_model()
     policy = GivenModel(inner, cache_folder(), temperature)
     rows = [_ids(place, row, policy) for place, row in enumerate(sequences)]
@@ -92,21 +92,21 @@ def sequence_logprobs(
 
 
 def _ids(place: int, row: Sequence[int] | Tensor, policy: CausalLm) -> list[int]:
-    """Return a sequence as ids of the model.
+    """Return a sequence as a list of ids.
 
     Raises:
         RecipeError: RC835.
     """
     ids = row.tolist() if isinstance(row, Tensor) else list(row)
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise RecipeError(errors.bad_sequence(place, "is no row of whole numbers"))
+        raise RecipeError(errors.bad_sequence(place, "is not a list of integers"))
     wrong = next((i for i in ids if not 0 <= i < policy.vocabulary), None)
     if wrong is not None:
         raise RecipeError(
-            errors.bad_sequence(place, f"has the id {wrong}, and the vocabulary {policy.vocabulary} entries")
+            errors.bad_sequence(place, f"has the id {wrong}, but the vocabulary has {policy.vocabulary} entries")
         )
     if len(ids) > policy.max_positions:
         raise RecipeError(
-            errors.bad_sequence(place, f"has {len(ids)} tokens, and the model {policy.max_positions} positions")
+            errors.bad_sequence(place, f"has {len(ids)} tokens, but the model has {policy.max_positions} positions")
         )
     return ids

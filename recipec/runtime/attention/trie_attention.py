@@ -1,4 +1,4 @@
-"""Rows merged into a forest: each unique token goes through the model once, forward and backward."""
+"""Prefix-tree attention: each unique token goes through the model once, forward and backward."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from recipec.runtime.protocols import Attention, Policy, Sharing
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
 
-_KEPT = 64  # forests kept for the next pass over the same rows: the old policy's, the reference's, the next epoch's
+_KEPT = 64  # trees kept for later passes over the same rows: old policy, reference policy, next epochs
 
 
 class TrieAttention(Attention):
-    """A forest of all prefixes; see :class:`recipec.spec.attention.Trie`."""
+    """All common prefixes are shared; see :class:`recipec.spec.attention.Trie`."""
 
     padded = False
     sharing: Sharing = "prefixes"
 
     def __init__(self, spec: Component, context: StageContext) -> None:
-        """Take the parameters."""
+        """Keep the spec and the context."""
         self.spec, self.context = spec, context
-        self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")  # `auto` and `packed` have no kernels to choose
+        self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")  # the spec of `auto` has no kernel
         self.layers = 0
         self.shared: prefix_tree.TokensShared = prefix_tree.TokensShared()
-        self._forests: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
+        self._trees: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
 
     def again(self) -> TrieAttention:
         """Return an unbound one, for a second model."""
         return type(self)(self.spec, self.context)
 
     def bind(self, policy: Policy) -> None:
-        """Take the model over, after one of its architecture has shown that it computes forests as it does rows.
+        """Bind the model if its architecture certifies.
 
         Raises:
-            RecipeError: RC830, it does not; RC831, the kernel cannot.
+            RecipeError: RC830, it does not certify; RC831, the kernel does not support the model.
         """
         config: Any = policy.model.config
         name = str(self.spec.type_name)
         if self.kernel == "flex" and policy.device.type != "cuda":
-            raise RecipeError(errors.kernel_not_here("flex", "it has no backward on a CPU"))
+            raise RecipeError(errors.kernel_not_here("flex", "it has no backward pass on a CPU"))
         capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
         if self.kernel == "flash" and capped and not flash.caps(policy.device):
             raise RecipeError(errors.kernel_not_here("flash", "the layers cap their scores"))
@@ -64,43 +64,43 @@ class TrieAttention(Attention):
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
-        """Return the hidden states before each scored position, those that rows share once.
+        """Return the hidden states before each scored position, shared ones once.
 
-        The last token of a row predicts nothing that is scored, and is left out.
+        The last token of a sequence predicts no scored token and is omitted.
 
         Raises:
-            RecipeError: RC832, rows do not begin at their first token or have holes; RC833, a layer went another way.
+            RecipeError: RC832, a row is not right-padded; RC833, a layer did not use prefix-tree attention.
         """
         device = tokens_RT.device
         tokens, attend, scored = (t.cpu().numpy() for t in (tokens_RT, attend_RT, scored_RT))
         lengths = attend.sum(-1)
         if not (attend == (np.arange(attend.shape[1]) < lengths[:, None])).all():
             raise RecipeError(errors.mask_from_outside("a row does not begin at its first token, or has holes"))
-        forest = self.forest(tokens, np.maximum(lengths - 1, 0), scored)
-        assert forest.size, "no row has two tokens"
-        self.shared.dense_tokens += forest.dense_tokens
-        self.shared.tokens += forest.size
-        made = interface.Pass(forest, self.kernel)
+        tree = self.tree(tokens, np.maximum(lengths - 1, 0), scored)
+        assert tree.size, "no row has two tokens"
+        self.shared.dense_tokens += tree.dense_tokens
+        self.shared.tokens += tree.size
+        made = interface.Pass(tree, self.kernel)
         turned_3RT = policy.positions(tokens_RT)
-        with interface.over(made, policy.model):
+        with interface.activate(made, policy.model):
             hidden_1NH = policy.hidden(
-                input_ids=torch.from_numpy(forest.tokens_N)[None].to(device),
-                position_ids=positions(forest, None if turned_3RT is None else turned_3RT.cpu().numpy()).to(device),
+                input_ids=torch.from_numpy(tree.tokens_N)[None].to(device),
+                position_ids=positions(tree, None if turned_3RT is None else turned_3RT.cpu().numpy()).to(device),
             )
         if made.calls != self.layers:
             raise RecipeError(errors.layer_missed(made.calls, self.layers))
         row, column = scored.nonzero()
-        # what follows a token is a pair of its own: one predictor may have several targets
-        asked = forest.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
-        pairs, gather = np.unique(asked, return_inverse=True)
+        # a token may be followed by several targets: each (predictor, target) is a pair
+        pair_M = tree.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
+        pairs, gather = np.unique(pair_M, return_inverse=True)
         nodes, predictor = np.unique(pairs // policy.vocabulary, return_inverse=True)
         at, which, target, back = (
             torch.from_numpy(found).to(device) for found in (nodes, predictor, pairs % policy.vocabulary, gather)
         )
         return TargetHiddenStates(hidden_1NH[0, at], which, target, back)
 
-    def forest(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
-        """Merge rows; those of an earlier pass are looked up."""
+    def tree(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
+        """Return the prefix tree of rows; those of earlier passes are kept."""
         prompts = None
         if self.sharing == "prompts":
             prompts = np.minimum(np.where(scored.any(-1), scored.argmax(-1), lengths), lengths)
@@ -109,24 +109,24 @@ class TrieAttention(Attention):
             digest.update(b"|" if part is None else np.ascontiguousarray(part).tobytes())
         digest.update(repr(tokens.shape).encode())
         key = digest.digest()
-        if key not in self._forests:
-            self._forests[key] = prefix_tree.build(tokens, lengths, prompts)
-            while len(self._forests) > _KEPT:
-                self._forests.popitem(last=False)
-        return self._forests[key]
+        if key not in self._trees:
+            self._trees[key] = prefix_tree.build(tokens, lengths, prompts)
+            while len(self._trees) > _KEPT:
+                self._trees.popitem(last=False)
+        return self._trees[key]
 
 
-def positions(forest: prefix_tree.PrefixTree, turned_3RT: Any = None) -> Tensor:
-    """Return positions of a forest's tokens: their depth [1, N], or those they have in any of their rows [3, 1, N]."""
+def positions(tree: prefix_tree.PrefixTree, turned_3RT: Any = None) -> Tensor:
+    """Return the positions of a tree's tokens: their depth [1, N], or those of M-RoPE [3, 1, N]."""
     if turned_3RT is None:
-        return torch.from_numpy(forest.position_N)[None]
-    place_RT = np.arange(forest.node_RT.shape[1]) < forest.lengths_R[:, None]
-    found_3N = np.zeros((3, forest.size), dtype=np.int64)
-    found_3N[:, forest.node_RT[place_RT]] = turned_3RT[:, :, : place_RT.shape[1]][:, place_RT]
+        return torch.from_numpy(tree.position_N)[None]
+    place_RT = np.arange(tree.node_RT.shape[1]) < tree.lengths_R[:, None]
+    found_3N = np.zeros((3, tree.size), dtype=np.int64)
+    found_3N[:, tree.node_RT[place_RT]] = turned_3RT[:, :, : place_RT.shape[1]][:, place_RT]
     return torch.from_numpy(found_3N)[:, None]
 
 
 class SharedPrefix(TrieAttention):
-    """One shared prompt and its answers; see :class:`recipec.spec.attention.SharedPrefix`."""
+    """Whole prompts alone are shared; see :class:`recipec.spec.attention.SharedPrefix`."""
 
     sharing: Sharing = "prompts"

@@ -1,6 +1,6 @@
-"""Models that see.
+"""Vision-language models.
 
-``policy`` is the policy, ``families`` what architectures do differently, ``processors`` how their images are prepared,
-``ids`` what stands for an image in a row, ``features`` what the encoder makes of it; ``scratch`` builds new models.
-``certificate`` proves that shared images change nothing, ``specimens`` are the rows that ``recipec certify`` shows.
+``vision_lm`` is the policy, ``given_model`` one around a model in memory, ``families`` are the differences between
+architectures, ``processors`` prepare images, ``image_tokens`` are the ids of image tokens, ``image_features`` the
+encoder's results; ``scratch`` builds new models, and ``sample_rows`` adds images to the rows of ``recipec certify``.
 """

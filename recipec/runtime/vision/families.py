@@ -51,8 +51,21 @@ class Family(ABC):
         """Return the encoder's arguments for one image, and what stands for it in text."""
 
     @abstractmethod
+    def joined(self, images: Sequence[Inputs]) -> dict[str, Tensor]:
+        """Return the encoder's arguments for several images in one pass."""
+
+    @abstractmethod
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode images in one pass; return the embeddings of each one's tokens."""
+
+    @abstractmethod
+    def random_inputs(self, vision: Any, rows: int) -> dict[str, Tensor]:
+        """Draw the encoder's arguments for an image of ``rows`` by 4 patches, or of the size that it takes.
+
+        Args:
+            vision: The encoder's configuration.
+            rows: A multiple of the patches that are merged; it also seeds the draw.
+        """
 
     def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int] | None:  # noqa: ARG002 - of those that turn
         """Return the grid of an image's tokens, times, rows and columns, where positions turn by it."""
@@ -89,14 +102,19 @@ class Qwen(Family):
         begin, end, _ = self.marks
         return inputs, begin + self.shown * tokens + end
 
+    def joined(self, images: Sequence[Inputs]) -> dict[str, Tensor]:
+        """Concatenate the patches of all images."""
+        return {name: torch.cat([one[name] for one in images]) for name in images[0]}
+
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode patches of all images end to end."""
-        found = model.get_image_features(
-            pixel_values=torch.cat([one["pixel_values"] for one in images]),
-            image_grid_thw=torch.cat([one["image_grid_thw"] for one in images]),
-            return_dict=True,
-        )
-        return tuple(found.pooler_output)
+        return tuple(model.get_image_features(**self.joined(images), return_dict=True).pooler_output)
+
+    def random_inputs(self, vision: Any, rows: int) -> dict[str, Tensor]:
+        """Draw patches."""
+        width = 3 * int(vision.temporal_patch_size) * int(vision.patch_size) ** 2
+        pixels = torch.randn(4 * rows, width, generator=torch.Generator().manual_seed(rows))
+        return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, rows, 4]])}
 
     def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int]:
         """Return the grid after merging."""
@@ -156,13 +174,21 @@ class Idefics(Family):
             text += "".join(tiles) + "\n"
         return inputs, f"{text}{chr(10) if rows else ''}{self.around}{self.whole}{square}{self.around}"
 
+    def joined(self, images: Sequence[Inputs]) -> dict[str, Tensor]:
+        """Make one batch of the squares of all images."""
+        return {name: torch.cat([one[name] for one in images], 1) for name in images[0]}
+
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode the squares of all images as one batch."""
-        given = {name: torch.cat([one[name] for one in images], 1) for name in images[0]}
-        found = model.get_image_features(**given, return_dict=True).pooler_output
+        found = model.get_image_features(**self.joined(images), return_dict=True).pooler_output
         counts = [one["pixel_values"].shape[1] for one in images]
         assert len(found) == sum(counts), "the encoder left out a square without a single bright pixel"
         return tuple(part.flatten(0, 1) for part in torch.split(found, counts))
+
+    def random_inputs(self, vision: Any, rows: int) -> dict[str, Tensor]:
+        """Draw one square."""
+        shape = (1, 1, 3, int(vision.image_size), int(vision.image_size))
+        return {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(rows))}
 
 
 FAMILIES: tuple[Family, ...] = (Qwen(), Idefics())

@@ -1,11 +1,9 @@
-"""Images among the rows that attentions are compared on, where the policy sees."""
+"""Images in the rows of ``recipec certify``, for policies that read images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,34 +13,35 @@ from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 
 COLUMNS = ("tokens_RT", "attend_RT", "trained_RT")
-_SIDE = 64
 
 
 def columns(part: Batch, width: int) -> list[Any]:
-    """Return the columns that a policy scores, cut to a width, and the images where there are any."""
+    """Return the columns that a policy scores, cut to a width, and the images if there are any."""
     cut = [part[name][:, :width] for name in COLUMNS]
     return cut + [part[name] for name in ("pixels_I", "image_row_I") if name in part]
 
 
 def keyed(policy: Any, batch: Batch) -> Batch:
-    """Return a batch whose ids tell images apart, where the policy sees any."""
+    """Return a batch in which different images have different ids, if the policy reads images."""
     found: Batch = batch if policy.image_encoder is None else policy.keyed(batch)
     return found
 
 
-def illustrated(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
-    """Show an image behind the first token of every row; rows that begin alike show the same one.
+def with_images(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
+    """Insert an image after the first token of every row; rows with the same beginning have the same image.
 
     Raises:
-        RecipeError: RC836, rows of a run show images already, and files of rows do not hold those.
+        RecipeError: RC836, recorded rows have images, and files of rows do not contain their pixels.
     """
     if policy.image_encoder is None:
         return batch
     if recorded:
         if bool((batch["tokens_RT"] == policy.shown).any()):
-            raise RecipeError(errors.nothing_to_certify("rows with images hold no pixels: leave `--rows` out"))
+            raise RecipeError(
+                errors.nothing_to_certify("recorded rows do not contain the pixels of their images: omit `--rows`")
+            )
         return batch
-    shown = _pictures(policy)
+    shown = policy.image_encoder.sample_pictures()
     chosen: dict[tuple[int, ...], Picture] = {}
     rows: list[tuple[list[int], list[bool]]] = []
     seen: list[Picture] = []
@@ -66,28 +65,13 @@ def illustrated(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
     )
 
 
-def moved(policy: Any, batch: Batch, shift: int) -> Tensor:
-    """Return other ids with the same prefixes; what stands for images stays."""
+def shifted_tokens(policy: Any, batch: Batch, shift: int) -> Tensor:
+    """Return other ids with the same common prefixes; image tokens are unchanged."""
     tokens_RT: Tensor = batch["tokens_RT"]
-    moved_RT: Tensor = (tokens_RT + shift) % policy.vocabulary
+    shifted_RT: Tensor = (tokens_RT + shift) % policy.vocabulary
     if policy.image_encoder is None:
-        return moved_RT
+        return shifted_RT
     marks = torch.tensor(sorted({i for picture in batch.get("pixels_I", ()) for i in picture.tokens}))
-    moved_RT[moved_RT == policy.shown] = 0
+    shifted_RT[shifted_RT == policy.shown] = 0
     kept_RT: Tensor = torch.isin(tokens_RT, marks)
-    return torch.where(kept_RT, tokens_RT, moved_RT)
-
-
-def _pictures(policy: Any) -> Sequence[Picture]:
-    """Return two images of a policy's own, of different sizes."""
-    if hasattr(policy, "specimens"):
-        found: Sequence[Picture] = policy.specimens()
-        return found
-    from PIL import Image  # noqa: PLC0415 - only images need it
-
-    draw = np.random.default_rng(0)
-    sizes = ((_SIDE, _SIDE // 2), (_SIDE // 2, _SIDE))
-    return [
-        policy.picture(Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)), f"noise {place}")
-        for place, size in enumerate(sizes)
-    ]
+    return torch.where(kept_RT, tokens_RT, shifted_RT)

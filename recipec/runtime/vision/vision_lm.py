@@ -141,6 +141,14 @@ class VisionLm(CausalLm):
             digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return Picture(digest.hexdigest(), path, inputs, tokens)
 
+    def sample_pictures(self) -> list[Picture]:
+        """Return two images of noise, of different sizes."""
+        from PIL.Image import fromarray  # noqa: PLC0415 - only images need Pillow
+
+        draw = np.random.default_rng(0)
+        noise = [draw.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 32), (32, 64))]
+        return [self.picture(fromarray(pixels), f"noise {place}") for place, pixels in enumerate(noise)]
+
     def render(
         self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True, images: Sequence[Picture] = ()
     ) -> list[int]:

@@ -27,7 +27,7 @@ stages:
     ("origin", "policy", "named"),
     [
         ("scratch", "scratch: {architecture: idefics3, hidden_size: 32, layers: 2, heads: 4}", "the recipe's own"),
-        ("Qwen/Qwen2.5-VL-3B-Instruct", "dtype: float32", "a small one of Qwen"),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "dtype: float32", "with the architecture of Qwen"),
     ],
 )
 def test_rows_with_images_are_certified(folder, monkeypatch, origin, policy, named):

@@ -102,8 +102,8 @@ class Counted:
         of = flops.sizes(policy.model)
         self.passes.append(name)
         self.executed += counter.get_total_flops()
-        self.minimal += flops.least(of, forest.size, forest.pairs, unique, backward=backward)
-        self.dense += flops.least(of, forest.dense_tokens, forest.dense_pairs, len(row), backward=backward)
+        self.minimal += flops.required(of, forest.size, forest.pairs, unique, backward=backward)
+        self.dense += flops.required(of, forest.dense_tokens, forest.dense_pairs, len(row), backward=backward)
 
     @property
     def ratio(self) -> float:

@@ -4,7 +4,7 @@ from support.built_recipes import part, recipe, rl
 
 from recipec.lowering.lower import lower
 from recipec.runtime.attention import prefix_tree
-from recipec.runtime.attention.certification.sample_rows import made_up
+from recipec.runtime.attention.certification.sample_rows import random_rows
 
 
 def ratio(history: str | int, sampler: dict[str, object]) -> float:
@@ -16,7 +16,7 @@ def ratio(history: str | int, sampler: dict[str, object]) -> float:
         sampler=part("sampler", "chain", rows="step", max_turn_length=16, max_completion_length=400, **sampler),
     )
     (made,) = lower(recipe(a=stage)).stages
-    batch = made_up(made, 1 << 14, 100, 4096)
+    batch = random_rows(made, 1 << 14, 100, 4096)
     forest = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy())
     return forest.dense_tokens / forest.size
 

@@ -6,8 +6,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import recipec
-from recipec.runtime.attention.certification.run import probe
-from recipec.runtime.attention.certification.tiny_config import shrunk
+from recipec.runtime.attention.certification.run import sample_sequences
+from recipec.runtime.attention.certification.tiny_config import shrink
 
 KINDS = ("trie", "packed", "dense", "auto")
 
@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 def small(family: str = "llama"):
     """Make a small random model."""
-    config = shrunk(AutoConfig.for_model(family))
+    config = shrink(AutoConfig.for_model(family))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(config)
@@ -44,7 +44,7 @@ def plain(model, rows, temperature: float) -> list[torch.Tensor]:
 def test_sequences_are_scored_as_if_alone(kind, family):
     """Values and gradients are those of each sequence alone, at any temperature; short ones give nothing."""
     model = small(family)
-    rows = [*probe(), [], [5], torch.tensor([7, 8, 9])]
+    rows = [*sample_sequences(), [], [5], torch.tensor([7, 8, 9])]
     grads = []
     for one in (recipec.sequence_logprobs(model, rows, attention=kind, temperature=0.7), plain(model, rows, 0.7)):
         model.zero_grad()
@@ -60,7 +60,7 @@ def test_sequences_are_scored_as_if_alone(kind, family):
 def test_an_adapter_is_scored_with():
     """A model wrapped by peft is scored with its adapter, which gets the gradient."""
     model = get_peft_model(small(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
-    rows = probe()
+    rows = sample_sequences()
     expected = plain(model, rows, 1.0)
     found = recipec.sequence_logprobs(model, rows)
     assert all(torch.allclose(mine, theirs, atol=1e-5) for mine, theirs in zip(found, expected, strict=True))

@@ -12,8 +12,8 @@ from transformers import AutoConfig
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import interface, recurrent_layers
 from recipec.runtime.attention.certification import cache as certificates
-from recipec.runtime.attention.certification import run as certification
-from recipec.runtime.attention.certification.tiny_config import shrunk
+from recipec.runtime.attention.certification.run import certify, random_model, sample_sequences
+from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.trie_attention import SharedPrefix, TrieAttention
 from recipec.runtime.model.causal_lm import CausalLm
@@ -38,7 +38,7 @@ def bound(family: str, monkeypatch, cache: Path) -> CausalLm:
 
 def tree() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Rows of a tree of three levels, one twice and one the beginning of others; other tokens of each are scored."""
-    rows = [row + [4 + i for i in range(len(row), 22)] for row in certification.probe() if len(row) > 2]
+    rows = [row + [4 + i for i in range(len(row), 22)] for row in sample_sequences() if len(row) > 2]
     rows = [row[:n] for row, n in zip(rows, (21, 20, 18, 21, 15, 19, 20, 12, 1, 9), strict=False)]
     rows += [[7, 8], rows[0][:14]]
     lengths = torch.tensor([len(row) for row in rows])
@@ -119,7 +119,7 @@ def test_rope_that_looks_at_the_longest_row_is_refused():
     config = AutoConfig.for_model(
         "llama", **COMMON, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     )
-    found = certification.certify(shrunk(config))
+    found = certify(shrink(config))
     assert not found.equal
     assert "dynamic" in found.why
 
@@ -136,15 +136,30 @@ HYBRIDS = {
 @pytest.mark.parametrize("family", HYBRIDS)
 def test_layers_that_carry_a_state_are_given_rows(family):
     """Hybrids are certified with both kinds of layers in them: states flow along rows, tokens go through once."""
-    small = shrunk(AutoConfig.for_model(family, **{"num_hidden_layers": 3, **HYBRIDS[family]}))
-    found = certification.certify(small)
+    small = shrink(AutoConfig.for_model(family, **{"num_hidden_layers": 3, **HYBRIDS[family]}))
+    found = certify(small)
     assert found.equal, found.why
-    assert recurrent_layers.mixers(certification._model(small))
+    assert recurrent_layers.mixers(random_model(small, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "kinds"),
+    [
+        ("bamba", {"num_hidden_layers": 32, "attn_layer_indices": [9, 18, 27]}, {"linear_attention", "full_attention"}),
+        ("gemma2", {"num_hidden_layers": 26}, {"sliding_attention", "full_attention"}),
+    ],
+)
+def test_a_small_configuration_has_every_kind_of_layer(family, params, kinds):
+    """Layers that differ from the others are kept, wherever they are, and windows are shorter than the sequences."""
+    small = shrink(AutoConfig.for_model(family, **params))
+    assert small.num_hidden_layers <= 4
+    assert set(small.layer_types) == kinds
+    assert small.to_dict().get("sliding_window", 0) < min(map(len, sample_sequences()[:6]))
 
 
 def test_a_copy_of_a_model_has_its_own_states():
     """Layers that were bound and then copied mix with the copy's weights."""
-    model = certification._model(shrunk(AutoConfig.for_model("mamba"))).eval()
+    model = random_model(shrink(AutoConfig.for_model("mamba")), seed=0).eval()
     interface.bind(model)
     other = copy.deepcopy(model)
     ids = torch.tensor([[5, 6, 7]])
@@ -260,9 +275,9 @@ def test_forests_are_kept_for_the_next_pass(monkeypatch, cache):
     trie = TrieAttention(attention.Trie(), model.context)
     model.use(trie)
     model(*tree())
-    first = list(trie._forests.values())
+    first = list(trie._trees.values())
     model(*tree())
-    assert list(trie._forests.values()) == first
+    assert list(trie._trees.values()) == first
 
 
 def test_nothing_scored_gives_zeros(monkeypatch, cache):

@@ -11,13 +11,14 @@ from support.images import FAMILIES, ask, build, columns, conversations, gradien
 from transformers import AutoModelForImageTextToText
 
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention.certification.run import certify
+from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.batch import Batch
 from recipec.runtime.model.causal_lm import Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
 from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.training.optimizer import AdamW, freeze
-from recipec.runtime.vision import certification
 from recipec.runtime.vision.vision_lm import VisionLm
 from recipec.spec import policy as specs
 from recipec.spec import reference, rollout_engine
@@ -106,7 +107,7 @@ def test_a_projector_trains_behind_a_frozen_encoder(tmp_path, family):
     batch, _ = conversations(policy)
     expected = gradients(policy, batch)
     freeze(policy.model, ["vision"], policy.module_groups())
-    own = {id(p) for p in policy.parts()["projector"]}
+    own = {id(p) for p in policy.module_groups()["projector"]}
     names = {name for name, p in policy.model.named_parameters() if id(p) in own}
     for _ in range(2):
         found = gradients(policy, batch)
@@ -294,22 +295,22 @@ def test_low_precision(tmp_path, family):
 
 
 @pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm"])
-def test_architectures_are_certified(tmp_path, kind):
-    """A shrunk model of each family, given images of different sizes, gives the stock model's results as a forest."""
+def test_architectures_are_certified(kind):
+    """A small model of each family gives the results of its own forward pass, images of different sizes included."""
     config = transformers.AutoConfig.for_model(kind)
     if kind.startswith("qwen"):
         config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
-    found = certification.certify(certification.shrunk(config), tmp_path)
+    found = certify(shrink(config))
     assert found.equal, found.why
     assert found.max_gradient_error < 1e-5
 
 
-def test_the_certificate_sees_wrong_positions(tmp_path, monkeypatch):
+def test_the_certificate_sees_wrong_positions(monkeypatch):
     """Images at positions that count on, as text does, are not certified."""
     config = transformers.AutoConfig.for_model("qwen2_vl")
     config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
     monkeypatch.setattr(VisionLm, "positions", lambda *_: None)
-    assert not certification.certify(certification.shrunk(config), tmp_path).equal
+    assert not certify(shrink(config)).equal
 
 
 @pytest.mark.parametrize(("fit", "size", "corner"), [

@@ -1,5 +1,5 @@
-"""Proof that an attention computes what dense rows compute, for one architecture.
+"""Proof that an attention computes what a model computes for each sequence on its own.
 
-``run`` compares both in a random model of a ``tiny_config``, ``cache`` keeps what was found, ``verb`` is
-``recipec certify``, which compares them on the user's own rows or on ``sample_rows``.
+``run`` compares both in a random model of a ``tiny_config``, ``cache`` keeps the results, and ``verb`` is
+``recipec certify``, which compares them on the user's rows or on ``sample_rows``.
 """

@@ -1,7 +1,8 @@
-"""Proof that an architecture computes forests as it computes rows, before any row of the user's goes through it.
+"""Certificates of architectures, kept in the user's cache folder.
 
-A random model of the architecture (:mod:`.shrunk`) scores the rows of a tree one by one and as a forest, in float32
-(:mod:`.proof`; :mod:`recipec.runtime.vision.certification` with images).  What was found is kept, for these versions.
+An architecture certifies if a small random model of it gives the same log-probabilities and gradients under prefix-tree
+attention as for each sequence on its own.  Results are kept by configuration and by the versions of torch and
+transformers.
 """
 
 from __future__ import annotations
@@ -15,57 +16,33 @@ from typing import Any
 import torch
 import transformers
 
-from recipec.diagnostics.model import RecipeError
 from recipec.run.build_once import build_once
-from recipec.runtime.attention.certification.run import Certificate, certify, first_line, lengthwise
-from recipec.runtime.attention.certification.tiny_config import shrunk
-from recipec.runtime.vision.families import family_of
+from recipec.runtime.attention.certification.run import Certificate, certify, first_line
+from recipec.runtime.attention.certification.tiny_config import shrink
 
-_FORM = 3  # of this proof; a change makes every verdict anew
+_VERSION = 4
+"""Of the comparison; results of another one are not used."""
 _certified: dict[str, Certificate] = {}
-"""What this process has found or read."""
+"""Certificates that this process has made or read."""
 
 
 def certificate(config: Any, cache: Path) -> Certificate:
-    """Certify the architecture of a configuration, or look up what was found for these versions."""
-    sees = family_of(config) is not None
+    """Return the certificate of a configuration's architecture; make it if these versions have not made it yet."""
     try:
-        small = _with_vision().shrunk(config) if sees else shrunk(config)
+        small = shrink(config)
     except Exception as error:  # noqa: BLE001 - each family validates its own keys with its own exceptions
-        return Certificate(equal=False, why=f"no small model of its kind can be made: {first_line(error)}")
-    said = json.dumps(small.to_dict(), sort_keys=True, default=str)
-    about = (_FORM, torch.__version__, transformers.__version__, type(small).__name__, said)
-    digest = hashlib.sha256(repr(about).encode()).hexdigest()
-    if digest in _certified:
-        return _certified[digest]
-    file = cache / "attention" / f"{digest}.json"
+        return Certificate(equal=False, why=f"no small model of this architecture can be built: {first_line(error)}")
+    described = json.dumps(small.to_dict(), sort_keys=True, default=str)
+    key = (_VERSION, torch.__version__, transformers.__version__, type(small).__name__, described)
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()
+    if digest not in _certified:
+        file = cache / "attention" / f"{digest}.json"
 
-    def write(path: Path) -> None:
-        made = _with_images(small, cache) if sees else certify(small)
-        path.write_text(json.dumps(asdict(made)), encoding="utf-8")
+        def write(path: Path) -> None:
+            path.write_text(json.dumps(asdict(certify(small))), encoding="utf-8")
 
-    found = build_once(file, _read, write)
-    _certified[digest] = found
-    return found
-
-
-def _with_vision() -> Any:
-    """Return how models that see are certified."""
-    from recipec.runtime.vision import certification as seeing  # noqa: PLC0415 - only images need Pillow
-
-    return seeing
-
-
-def _with_images(small: Any, cache: Path) -> Certificate:
-    if why := lengthwise(small):
-        return Certificate(equal=False, why=why)
-    try:
-        found: Certificate = _with_vision().certify(small, cache)
-    except RecipeError as refused:
-        return Certificate(equal=False, why=refused.diagnostics[0].message)
-    except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know
-        return Certificate(equal=False, why=first_line(error))
-    return found
+        _certified[digest] = build_once(file, _read, write)
+    return _certified[digest]
 
 
 def _read(file: Path) -> Certificate | None:

@@ -1,74 +1,93 @@
-"""Rows and forest compared in a random model of a small configuration, by log-probabilities and gradients.
+"""Compare prefix-tree attention with a model's own forward pass, in a small random model.
 
-Nothing is assumed about families: what differs, or does not go through the attention interface, is not equal.
+No family is trusted: layers that bypass the attention interface, or give other numbers, are found by the comparison of
+log-probabilities and gradients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+from torch import Tensor, nn
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.attention import interface, prefix_tree
-from recipec.runtime.attention.certification.tiny_config import VOCABULARY
+from recipec.runtime.attention import interface
+from recipec.runtime.attention.certification.tiny_config import IMAGE_TOKEN
+from recipec.runtime.attention.sequence_logprobs import GivenModel
+from recipec.runtime.batch import Batch, pad_rows
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import weights
+from recipec.runtime.vision.families import family_of
+from recipec.spec.attention import Trie
+
+if TYPE_CHECKING:
+    from recipec.runtime.attention.trie_attention import TrieAttention
 
 TOLERANCE = 1e-5
-_LENGTHWISE = {"dynamic", "longrope", "su"}
-"""Rope scalings that look at the longest position of a batch."""
+_WHOLE_BATCH_ROPE = {"dynamic", "longrope", "su"}
+"""Rope scalings that depend on the longest sequence of a batch."""
+Sequences = list[tuple[list[int], list[Picture]]]
+"""Token ids of each sequence, and its images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was found, errors as :func:`compared` gives them; ``why`` says what is wrong.
+    """The result of a comparison; ``why`` is the reason if the results are not equal.
 
     Example: ``Certificate(equal=True, max_logprob_error=9.5e-7, max_gradient_error=4e-7)``.
     """
 
     equal: bool
     max_logprob_error: float = float("nan")
+    """In nats."""
     max_gradient_error: float = float("nan")
+    r""":math:`\lVert g - g^* \rVert / \lVert g^* \rVert` of the gradient of a weighted sum of log-probabilities."""
     why: str = ""
 
 
 def certify(small: Any) -> Certificate:
-    """Compare rows and forest in a random model of a small configuration."""
-    if why := lengthwise(small):
-        return Certificate(equal=False, why=why)
+    """Compare both in a random model of a small configuration; the random state of the caller does not change."""
+    if found := _WHOLE_BATCH_ROPE & set(_rope_types(small.to_dict())):
+        return Certificate(equal=False, why=f"its rope scaling `{min(found)}` depends on the longest sequence")
     try:
         with torch.random.fork_rng(devices=[]), weights.quiet(), torch.enable_grad():
-            torch.manual_seed(1)
-            model = _model(small)
-            rows = probe()
-            weight = torch.randn(sum(len(row) - 1 for row in rows))
-            expected, expected_grad = scored(model, weight, by_row(model, rows))
-            forest = interface.Pass(_merged(rows))
-            layers, carrying = interface.bind(model)
-            found, found_grad = scored(model, weight, _by_forest(model, rows, forest))
+            return _compare(random_model(small, 1))
     except RecipeError as refused:
         return Certificate(equal=False, why=refused.diagnostics[0].message)
-    except Exception as error:  # noqa: BLE001 - families fail in their own ways on what they do not know
+    except Exception as error:  # noqa: BLE001 - each family has its own exceptions
         return Certificate(equal=False, why=first_line(error))
-    if forest.calls != layers:
-        return Certificate(equal=False, why=f"{forest.calls} of {layers} attention layers see the forest")
-    made = compared(found, found_grad, expected, expected_grad)
-    if not made.equal and layers + carrying < small.num_hidden_layers:
-        why = f"{layers + carrying} of its {small.num_hidden_layers} layers go through the attention interface"
-        return replace(made, why=why)
+
+
+def _compare(model: Any) -> Certificate:
+    policy = given_policy(model, Path())
+    sequences: Sequences = [(ids, []) for ids in sample_sequences()]
+    if policy.image_encoder is not None:
+        sequences += sequences_with_images(*policy.image_encoder.sample_pictures())
+    batch = _batch(sequences)
+    scored_RT = batch["trained_RT"].clone()
+    scored_RT[:, 0] = False
+    weight_M = torch.randn(int(scored_RT.sum()))
+    expected, expected_grad = _gradient(model, weight_M, model_logprobs(model, sequences))
+    trie = Trie()
+    attention: TrieAttention = trie.load()(trie, policy.context)
+    attention.layers, recurrent = interface.bind(model)
+    policy.attention = attention
+    logprob_RT = policy.logprobs(*batch.values(), entropy=False)["logprob_RT"]
+    found, found_grad = _gradient(model, weight_M, logprob_RT[scored_RT])
+    made = _compared(found, found_grad, expected, expected_grad)
+    layers = model.config.get_text_config().num_hidden_layers
+    if not made.equal and attention.layers + recurrent < layers:
+        bound = attention.layers + recurrent
+        return replace(made, why=f"{bound} of its {layers} layers go through the attention interface")
     return made
 
 
-def compared(found: Tensor, found_grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Certificate:
-    r"""Hold log-probabilities and the gradient of their weighted sum against what they must be.
-
-    The errors are the largest difference of a log-probability, in nats, and
-    :math:`\lVert g - g^* \rVert / \lVert g^* \rVert`.
-    """
+def _compared(found: Tensor, found_grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Certificate:
     off = float((found - expected).abs().max())
     off_grad = float((found_grad - expected_grad).norm() / expected_grad.norm())
     equal = off <= TOLERANCE and off_grad <= TOLERANCE
@@ -76,83 +95,114 @@ def compared(found: Tensor, found_grad: Tensor, expected: Tensor, expected_grad:
     return Certificate(equal, off, off_grad, why)
 
 
-def lengthwise(small: Any) -> str:
-    """Say what makes a row depend on the longest one of its batch, if anything does."""
-    found = _LENGTHWISE & set(_rotations(small.to_dict()))
-    return f"its rope scaling `{min(found)}` looks at the longest row of a batch" if found else ""
-
-
-def _rotations(said: Any) -> list[str]:
-    if not isinstance(said, dict):
+def _rope_types(config: Any) -> list[str]:
+    """Return the kinds of rope scaling in a configuration, at any depth."""
+    if not isinstance(config, dict):
         return []
-    here = [str(said[key]) for key in ("rope_type", "type") if isinstance(said.get(key), str)]
-    return here + [kind for value in said.values() for kind in _rotations(value)]
-
-
-def _model(small: Any) -> Any:
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(small)]
-    model = kind._from_config(small, attn_implementation=weights.implementation(small))  # noqa: SLF001
-    model.float().train()  # what a layer does at random while it trains must show
-    for parameter in model.parameters():  # biases and norms begin at 0 and 1: hide nothing behind that
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return model
-
-
-def probe() -> list[list[int]]:
-    """Rows of a tree of three levels, one twice and one the beginning of others."""
-    draw = np.random.default_rng(0)
-
-    def some(count: int) -> list[int]:
-        return [int(i) for i in draw.integers(3, VOCABULARY, count)]
-
-    root = some(21)
-    middles = [[*root, *some(9)] for _ in range(2)]
-    leaves = [[*middle, *some(count)] for middle in middles for count in (5, 8, 11)]
-    return [*leaves, leaves[1], middles[0], some(6)]
-
-
-def _merged(rows: list[list[int]]) -> prefix_tree.PrefixTree:
-    lengths = np.array([len(row) for row in rows])
-    tokens = np.zeros((len(rows), lengths.max()), dtype=np.int64)
-    for place, row in zip(tokens, rows, strict=True):
-        place[: len(row)] = row
-    return prefix_tree.build(tokens, lengths)
-
-
-def by_row(model: Any, rows: list[list[int]]) -> Tensor:
-    """Log-probability of every token but the first of each row, each row alone through the whole model."""
-    found = []
-    for row in rows:
-        ids = torch.tensor(row)
-        logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
-        found.append(torch.log_softmax(logits, -1).gather(-1, ids[1:, None])[:, 0])
-    return torch.cat(found)
-
-
-def _by_forest(model: Any, rows: list[list[int]], made: interface.Pass) -> Tensor:
-    forest = made.trie
-    with interface.over(made, model):
-        logits = model(
-            input_ids=torch.from_numpy(forest.tokens_N)[None],
-            position_ids=torch.from_numpy(forest.position_N)[None],
-            use_cache=False,
-        ).logits[0]
-    logprobs = torch.log_softmax(logits.float(), -1)
-    parts = [
-        logprobs[torch.from_numpy(node[: len(row) - 1]), torch.tensor(row[1:])]
-        for row, node in zip(rows, forest.node_RT, strict=True)
-    ]
-    return torch.cat(parts)
-
-
-def scored(model: Any, weight: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities and the gradient of a random sum of them."""
-    model.zero_grad()
-    torch.autograd.backward((logprob * weight).sum())
-    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    return logprob.detach(), torch.cat([grad.flatten() for grad in grads]).clone()
+    here = [config[key] for key in ("rope_type", "type") if isinstance(config.get(key), str)]
+    return here + [kind for value in config.values() for kind in _rope_types(value)]
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error of a library says first."""
+    """Return the first line of a library's error."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+# models
+
+
+def random_model(small: Any, seed: int) -> Any:
+    """Build a random model of a small configuration, in float32 and training mode."""
+    torch.manual_seed(seed)
+    kind = weights.model_class(small)
+    model = kind._from_config(small, attn_implementation=weights.implementation(small))  # noqa: SLF001
+    model.float().train()  # training mode, so that noise and dropout of a layer show in the comparison
+    perturb(model, seed)
+    return model
+
+
+def perturb(model: nn.Module, seed: int) -> None:
+    """Add noise to all weights: with the initial ones, of norms and biases too, many errors would not show."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator).to(parameter)
+
+
+def given_policy(model: Any, cache: Path) -> GivenModel:
+    """Return a policy around a model, which reads images if the model does."""
+    if family_of(model.config) is None:
+        return GivenModel(model, cache)
+    from recipec.runtime.vision.given_model import GivenVisionLm  # noqa: PLC0415 - only images need Pillow
+
+    return GivenVisionLm(model, cache)
+
+
+# sequences
+
+
+def sample_sequences() -> list[list[int]]:
+    """Draw the sequences of a tree of three levels; one is there twice, and one is a prefix of others."""
+    draw = np.random.default_rng(0)
+    root = _draw(draw, 21)
+    middles = [root + _draw(draw, 9) for _ in range(2)]
+    leaves = [middle + _draw(draw, count) for middle in middles for count in (5, 8, 11)]
+    return [*leaves, leaves[1], middles[0], _draw(draw, 6)]
+
+
+def sequences_with_images(one: Picture, other: Picture) -> Sequences:
+    """Draw sequences that share images, that differ in their images alone, with two images and with none."""
+    draw = np.random.default_rng(1)
+    begin, question, more = (_draw(draw, count) for count in (4, 7, 5))
+    first = [*begin, *one.tokens, *question]
+    stems: Sequences = [
+        (first, [one]),
+        ([*begin, *other.tokens, *question], [other]),
+        ([*first, *other.tokens, *more], [one, other]),
+    ]
+    leaves: Sequences = [(ids + _draw(draw, count), pictures) for ids, pictures in stems for count in (3, 6)]
+    return [*leaves, leaves[0], stems[0], (begin + _draw(draw, 9), [])]
+
+
+def _draw(draw: np.random.Generator, count: int) -> list[int]:
+    return [int(token) for token in draw.integers(3, IMAGE_TOKEN - 2, count)]
+
+
+def _batch(sequences: Sequences) -> Batch:
+    """Pad sequences; every token of text is scored."""
+    tokens_RT = pad_rows([ids for ids, _ in sequences], torch.int64)
+    lengths_R = torch.tensor([len(ids) for ids, _ in sequences])
+    attend_RT = torch.arange(tokens_RT.shape[1]) < lengths_R[:, None]
+    batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=attend_RT & (tokens_RT != IMAGE_TOKEN))
+    pictures = [(row, picture) for row, (_, shown) in enumerate(sequences) for picture in shown]
+    if pictures:
+        batch["pixels_I"] = [picture for _, picture in pictures]
+        batch["image_row_I"] = torch.tensor([row for row, _ in pictures])
+    return batch
+
+
+def model_logprobs(model: Any, sequences: Sequences) -> Tensor:
+    """Return log-probabilities of all tokens of text but the first, by the forward pass of the library alone."""
+    found = []
+    for row, pictures in sequences:
+        ids_T = torch.tensor(row)
+        images = _image_arguments(model, ids_T, pictures)
+        logits_TV = model(input_ids=ids_T[None], use_cache=False, **images).logits[0, :-1].float()
+        logprob_T = torch.log_softmax(logits_TV, -1).gather(-1, ids_T[1:, None])[:, 0]
+        found.append(logprob_T[ids_T[1:] != IMAGE_TOKEN])
+    return torch.cat(found)
+
+
+def _image_arguments(model: Any, ids_T: Tensor, pictures: Sequence[Picture]) -> dict[str, Tensor]:
+    family = family_of(model.config)
+    if family is None or not pictures:
+        return {}
+    found = family.joined([picture.inputs for picture in pictures])
+    return {**found, "mm_token_type_ids": (ids_T == IMAGE_TOKEN).int()[None]} if family.turns else found
+
+
+def _gradient(model: nn.Module, weight_M: Tensor, logprob_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities and the gradient of their weighted sum."""
+    model.zero_grad()
+    torch.autograd.backward((logprob_M * weight_M).sum())
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
+    return logprob_M.detach(), torch.cat([grad.flatten() for grad in grads]).clone()

@@ -1,8 +1,8 @@
-"""Rows that a stage could train on, made up from its recipe or read from a file, to compare attentions on.
+"""Rows to compare attentions on: random ones with the proportions of a recipe, or recorded ones.
 
-Made-up rows have the recipe's proportions, of prompt and answer, of a group, of trees and turns, and are as few and
-short as asked; their tokens are drawn.  A turn stands behind the whole history, or where a window shows the last turns
-alone, behind a prompt of its own that begins as all of them do.
+Random rows have the recipe's proportions of prompt and answer, group size, trees and turns, scaled down to a number of
+tokens.  A turn follows the whole history; if the environment shows a window of turns, it follows a prompt of its own,
+and all of these begin alike.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from recipec.spec.environment import Environment
 
 _GROUPS = 2
 _STEM = 8
-"""Share of a windowed prompt that stands before the number of the step: 1 in so many tokens."""
+"""A windowed prompt of n tokens begins with n / 8 tokens that are equal in all of them."""
 Span = tuple[list[int], bool]
 """Tokens, and whether they are trained."""
 
 
-def recorded(path: Path, limit: int, vocabulary: int) -> Batch:
-    """Read rows that a run kept (``prompt_ids``, ``ids``, ``trained``), as many first ones as have ``limit`` tokens.
+def read_rows(path: Path, limit: int, vocabulary: int) -> Batch:
+    """Read the first recorded rows (``prompt_ids``, ``ids``, ``trained``) that have at most ``limit`` tokens together.
 
     Raises:
-        RecipeError: RC797, there are no rows; RC836, a row has no tokens, or tokens of another vocabulary.
+        RecipeError: RC797, there are no rows; RC836, a row has no tokens, or ids outside the vocabulary.
     """
     rows: list[list[Span]] = []
     count = 0
@@ -60,21 +60,23 @@ def _tokens(found: Any, vocabulary: int) -> bool:
     return isinstance(found, list) and all(type(i) is int and 0 <= i < vocabulary for i in found)
 
 
-def made_up(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> Batch:
-    """Make rows with the proportions of a stage: about ``limit`` tokens altogether, each at most ``positions``."""
+def random_rows(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> Batch:
+    """Draw rows with the proportions of a stage: about ``limit`` tokens in all, at most ``positions`` in each."""
     nodes: Mapping[str, Any] = {node.slot: node.params for node in stage.nodes()}
     sampler = nodes.get("sampler", {})
-    written = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
-    read = int(nodes.get("data", {}).get("max_length") or written)
+    answer_length = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
+    prompt_length = int(nodes.get("data", {}).get("max_length") or answer_length)
     environment = node.spec if (node := stage.node("environment")) else None
     turns = environment.max_turns if isinstance(environment, Environment) else 1
-    anew = isinstance(environment, Environment) and environment.window() is not None
+    windowed = isinstance(environment, Environment) and environment.window() is not None
     rows: list[list[Span]] = []
     for halvings in range(8):
         scale = 0.5**halvings
         few = max(min(turns, 2), int(turns * scale))
-        drawn = _Drawn(np.random.default_rng(0), vocabulary, max(4, int(read * scale)), max(3, int(written * scale)))
-        rows = drawn.rows(stage.kind, sampler, few, anew=anew)
+        random = _RandomRows(
+            np.random.default_rng(0), vocabulary, max(4, int(prompt_length * scale)), max(3, int(answer_length * scale))
+        )
+        rows = random.rows(stage.kind, sampler, few, windowed=windowed)
         longest = max(sum(len(part) for part, _ in row) for row in rows)
         if sum(len(part) for row in rows for part, _ in row) <= limit and longest <= positions:
             break
@@ -82,7 +84,7 @@ def made_up(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> B
 
 
 def _cut(row: list[Span], positions: int) -> list[Span]:
-    """Leave out what no model of so many positions takes."""
+    """Cut a row to the model's number of positions."""
     kept, room = [], positions
     for part, on in row:
         kept.append((part[:room], on))
@@ -91,46 +93,46 @@ def _cut(row: list[Span], positions: int) -> list[Span]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Rows of drawn tokens, with prompts of ``read`` and turns of up to ``written`` tokens."""
+class _RandomRows:
+    """Random rows, with prompts of ``prompt`` tokens and turns of up to ``answer`` tokens."""
 
     draw: np.random.Generator
     vocabulary: int
-    read: int
-    written: int
+    prompt: int
+    answer: int
 
     def some(self, count: int) -> list[int]:
         return [int(i) for i in self.draw.integers(0, self.vocabulary, count)]
 
     def turn(self) -> Span:
-        return self.some(int(self.draw.integers(max(1, self.written // 2), self.written + 1))), True
+        return self.some(int(self.draw.integers(max(1, self.answer // 2), self.answer + 1))), True
 
     def chain(self, begin: Sequence[Span], more: int) -> list[Span]:
-        """Continue an episode by ``more`` answered turns and a last one."""
+        """Continue an episode by ``more`` turns with an observation each, and a last turn."""
         found = list(begin)
         for _ in range(more):
-            found += [self.turn(), (self.some(self.written // 2), False)]
+            found += [self.turn(), (self.some(self.answer // 2), False)]
         return [*found, self.turn()]
 
-    def rows(self, kind: str, sampler: Mapping[str, Any], turns: int, *, anew: bool = False) -> list[list[Span]]:
-        """Lay out the rows of a few prompts; ``anew``: each turn's prompt is written anew."""
+    def rows(self, kind: str, sampler: Mapping[str, Any], turns: int, *, windowed: bool = False) -> list[list[Span]]:
+        """Draw the rows of a few prompts; with ``windowed``, each turn has a prompt of its own."""
         if kind == "sft":
             begin = self.some(8)
-            return [[(begin + self.some(self.read), False), self.turn()] for _ in range(4)]
+            return [[(begin + self.some(self.prompt), False), self.turn()] for _ in range(4)]
         if kind == "dpo":
-            prompts = [(self.some(self.read), False) for _ in range(4)]
+            prompts = [(self.some(self.prompt), False) for _ in range(4)]
             return [[prompt, self.turn()] for prompt in prompts for _ in range(2)]
         leaves = []
         for _ in range(_GROUPS):
-            prompt = (self.some(self.read), False)
+            prompt = (self.some(self.prompt), False)
             if "trees" in sampler:
                 leaves += [leaf for _ in range(int(sampler["trees"])) for leaf in self.tree(prompt, sampler, turns)]
             else:
                 leaves += [self.chain([prompt], turns - 1) for _ in range(int(sampler.get("num_generations") or 2))]
-        return self.steps(leaves, anew=anew) if sampler.get("rows") == "step" else leaves
+        return self.steps(leaves, windowed=windowed) if sampler.get("rows") == "step" else leaves
 
     def tree(self, prompt: Span, sampler: Mapping[str, Any], turns: int) -> list[list[Span]]:
-        """Grow a chain, and others that leave it at a turn."""
+        """Draw a chain, and others that branch off at one of its turns."""
         trunk = self.chain([prompt], turns - 1)
         grown = [trunk]
         for _ in range(int(sampler["expansions"]) * int(sampler["rounds"])):
@@ -138,24 +140,24 @@ class _Drawn:
             grown.append(self.chain(trunk[: 1 + 2 * turn], turns - 1 - turn))
         return grown
 
-    def steps(self, leaves: Sequence[Sequence[Span]], *, anew: bool) -> list[list[Span]]:
-        """Make a row of each turn, behind all that came before it or a window of it; equal histories look alike."""
-        stem, windows = self.some(max(1, self.read // _STEM)), dict[tuple[int, ...], list[int]]()
+    def steps(self, leaves: Sequence[Sequence[Span]], *, windowed: bool) -> list[list[Span]]:
+        """Make a row of each turn after its history or a windowed prompt; equal histories have equal prompts."""
+        stem, windows = self.some(max(1, self.prompt // _STEM)), dict[tuple[int, ...], list[int]]()
         made: list[list[Span]] = []
         for leaf in leaves:
             for place in range(1, len(leaf), 2):
                 before = [token for part, _ in leaf[:place] for token in part]
-                if anew and place > 1:
+                if windowed and place > 1:
                     key = tuple(before)
                     if key not in windows:
-                        windows[key] = stem + self.some(self.read - len(stem))
+                        windows[key] = stem + self.some(self.prompt - len(stem))
                     before = windows[key]
                 made.append([(before, False), leaf[place]])
         return made
 
 
 def _batch(rows: Sequence[Sequence[Span]]) -> Batch:
-    """Pad rows."""
+    """Pad rows to one width."""
     tokens_RT = pad_rows([[token for part, _ in row for token in part] for row in rows], torch.int64)
     trained_RT: Tensor = pad_rows([[float(on) for part, on in row for _ in part] for row in rows], torch.float32).bool()
     lengths_R = torch.tensor([sum(len(part) for part, _ in row) for row in rows])

@@ -1,96 +1,118 @@
-"""Small configurations of an architecture: each kind of layer, windows and chunks that are shorter than the rows."""
+"""Small copies of a model's configuration.
+
+They have every kind of layer of the model, few and narrow ones, and windows and chunks that are shorter than the
+sequences of the comparison.  One table of sizes serves all architectures, decoders and image encoders.
+"""
 
 from __future__ import annotations
 
+import copy
+import itertools
 from typing import Any
 
+from transformers import PreTrainedConfig
+
+from recipec.runtime.vision.families import family_of
+
 VOCABULARY = 64
-_SIZES = {
+IMAGE_TOKEN = VOCABULARY - 1
+SIZES = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "head_dim": 8,
-    "max_position_embeddings": 256, "n_positions": 256, "n_ctx": 256, "pad_token_id": 0, "bos_token_id": 1,
-    "eos_token_id": 2, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
-    "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "n_group": 1, "topk_group": 1,
-    "n_shared_experts": 1, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
-    "v_head_dim": 12, "n_embd": 32, "n_head": 4, "n_inner": 64, "ffn_dim": 64, "word_embed_proj_dim": 32,
-    "sliding_window": 12, "attention_chunk_size": 16, "query_pre_attn_scalar": 8, "intermediate_size_mlp": 64,
-    "embedding_size": 32, "global_head_dim": 8, "vocab_size_per_layer_input": VOCABULARY,
-    "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0, "moe_layer_start_index": 1, "moe_num_experts": 4,
-    "moe_k": 2, "d_model": 32, "n_heads": 4, "n_layers": 3, "rotary_dim": 8,
-    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-    "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_dt_rank": 4, "mamba_d_ssm": 64, "state_size": 8,
-    "ssm_state_size": 8, "mamba_num_heads": 4, "mamba_head_dim": 16, "n_mamba_heads": 4, "mamba_headdim": 16,
-    "mamba_chunk_size": 16, "chunk_size": 16, "time_step_rank": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
-    "expert_layer_period": 2, "expert_layer_offset": 1, "lru_width": 32, "n_groups": 1, "num_heads": 8,
-    "mamba_n_groups": 1, "mamba_ngroups": 1, "expand": 2, "mamba_expand": 2, "qk_head_dim": 16,
-    "attention_hidden_size": 64, "attention_head_dim": 16, "kv_channels": 8, "num_query_groups": 4, "adapter_rank": 8,
-    "ffn_hidden_size": 64, "expert_ffn_hidden_size": 16, "zero_expert_num": 2, "moe_topk": 2, "kv_n_heads": 2,
-    "num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": 4, "max_seq_len": 256, "moe_top_k": 2,
+    "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "sliding_window": 12, "attention_chunk_size": 16, "query_pre_attn_scalar": 8, "num_global_key_value_heads": 2,
+    "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0,
+    "ffn_dim": 64, "word_embed_proj_dim": 32, "rotary_dim": 8, "intermediate_size_mlp": 64,
+    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "qk_head_dim": 16,
+    "v_head_dim": 12, "kv_channels": 8, "attention_hidden_size": 64, "attention_head_dim": 16, "adapter_rank": 8,
+    # experts
+    "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe_num_experts": 4, "zero_expert_num": 2,
+    "num_experts_per_tok": 2, "moe_topk": 2, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
+    "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+    "moe_layer_start_index": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "first_k_dense_replace": 1,
+    # recurrent and linear layers
+    "attn_layer_period": 2, "attn_layer_offset": 1, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_head_dim": 8, "linear_num_heads": 4,
+    "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_dt_rank": 4, "mamba_d_ssm": 64,
+    "mamba_num_heads": 4, "mamba_head_dim": 16, "n_mamba_heads": 4, "mamba_headdim": 16, "mamba_chunk_size": 16,
+    "mamba_n_groups": 1, "mamba_ngroups": 1, "mamba_expand": 2, "expand": 2, "num_heads": 8, "n_groups": 1,
+    "chunk_size": 16, "state_size": 8, "ssm_state_size": 8, "time_step_rank": 4, "lru_width": 32,
+    # images
+    "image_token_id": IMAGE_TOKEN, "image_size": 16, "patch_size": 4, "scale_factor": 2, "embed_dim": 32,
+    "out_hidden_size": 32, "window_size": 16,
 }  # fmt: skip
-_OF_WHOLE = ("_name_or_path", "output_attentions", "model_type", "transformers_version")
+"""By the names of the library; a family's own names are found by its ``attribute_map``."""
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "depth")
 
 
-def shrunk(config: Any) -> Any:
-    """Return a small configuration of the same architecture: each kind of layer once or more, windows that bite."""
-    config = config.get_text_config()
-    said = config.to_dict()
-    chosen = _layers(said, int(config.num_hidden_layers))
-    heads, groups = said.get("num_attention_heads"), said.get("num_key_value_heads")
-    sizes = _SIZES | dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers"), len(chosen))
-    sizes |= {"num_key_value_heads": 4 if groups == heads else 1 if groups == 1 else 2, "num_global_key_value_heads": 2}
-    said |= {name: size for name, size in sizes.items() if said.get(name) is not None}
-    said |= {name: 0.0 for name, value in said.items() if _drops(name) and isinstance(value, float)}
-    if said.get("first_k_dense_replace"):
-        said["first_k_dense_replace"] = 1
-    _shrink_rotations(said)
-    _shrink_parts(said)
-    if said.get("hybrid_layer_ids"):
-        said["hybrid_layer_ids"] = [i for i, kind in enumerate(said["layers_block_type"]) if kind == "hybrid"]
-    for name in ("dtype", "torch_dtype", "quantization_config", "architectures", "transformers_version", "model_type"):
-        said.pop(name, None)
-    return type(config)(**said)
+def shrink(config: Any) -> Any:
+    """Return a small configuration of the same architecture; of a vision-language model's, encoder and decoder."""
+    small = copy.deepcopy(config if family_of(config) is not None else config.get_text_config())
+    _shrink(small)
+    return small
 
 
-def _shrink_parts(said: dict[str, Any]) -> None:
-    """Shrink configurations inside this one, and leave out of them what only a whole one takes."""
-    for name, part in said.items():
-        if name.endswith("_config") and isinstance(part, dict):
-            small = {key: _SIZES.get(key, value) if value else value for key, value in part.items()}
-            said[name] = {key: value for key, value in small.items() if key not in _OF_WHOLE}
+def _shrink(config: Any) -> None:
+    library_names = {own: name for name, own in config.attribute_map.items()}
+    values = dict(vars(config))
+    changed = _fewer_layers(values)
+    for name, value in values.items():
+        size = SIZES.get(name, SIZES.get(library_names.get(name, "")))
+        if isinstance(value, PreTrainedConfig):
+            _shrink(value)
+        elif name == "num_key_value_heads" and value is not None:
+            changed[name] = SIZES["num_attention_heads"] if value == config.num_attention_heads else min(value, 2)
+        elif isinstance(value, list) and size is not None:
+            changed[name] = [size] * len(changed.get(name, value))
+        elif isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
+            changed[name] = 0.0
+        elif isinstance(value, dict) and "rope" in name:
+            changed[name] = _small_sections(value)
+        elif value is not None and size is not None and name not in changed:
+            changed[name] = min(value, size) if name == "first_k_dense_replace" else size
+    for name, value in changed.items():
+        setattr(config, name, value)
 
 
-def _drops(name: str) -> bool:
-    return "dropout" in name or name.endswith("pdrop")
+def _fewer_layers(values: dict[str, Any]) -> dict[str, Any]:
+    """Keep the first layer of each kind, and at least three layers.
+
+    Returns:
+        What changes: the number of layers, and lists with a value for each layer or with numbers of layers.
+    """
+    counts = [name for name in _LAYER_COUNTS if isinstance(values.get(name), int)]
+    if not counts:
+        return {}
+    count = values[counts[0]]
+    chosen_ones = {name: value for name, value in values.items() if _numbers_layers(name, value, count)}
+    lists = {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, list) and len(value) == count > 1 and name not in chosen_ones
+    }
+    kinds: dict[str, list[int]] = {}
+    for layer in range(count):
+        kind = [value[layer] for value in lists.values()], [layer in value for value in chosen_ones.values()]
+        kinds.setdefault(repr(kind), []).append(layer)
+    # Zamba's hybrid layers share weights, and the library needs two of them
+    some = (layers[: 2 if "'hybrid'" in kind else 1] for kind, layers in kinds.items())
+    kept = sorted({*range(min(3, count)), *itertools.chain(*some)})
+    return {
+        **dict.fromkeys(counts, len(kept)),
+        **{name: [value[layer] for layer in kept] for name, value in lists.items()},
+        **{name: [new for new, layer in enumerate(kept) if layer in value] for name, value in chosen_ones.items()},
+    }
 
 
-def _layers(said: dict[str, Any], count: int) -> list[int]:
-    """Choose layers that show every kind, and cut each list that has a value a layer down to them."""
-    listed = {name: value for name, value in said.items() if isinstance(value, list) and len(value) == count > 1}
-    kinds: dict[str, int] = {}
-    for index in range(count):
-        kinds.setdefault(repr([value[index] for value in listed.values()]), index)
-    chosen = sorted(kinds.values())[:6]
-    if "hybrid" in (said.get("layers_block_type") or ()):  # layers of that kind share their weights: take two
-        again = [index for index, kind in enumerate(said["layers_block_type"]) if kind == "hybrid"][:2]
-        chosen = sorted({*chosen, *again, *range(2)})
-    if len(chosen) < 3:
-        chosen = sorted({*chosen, *range(min(3, count))})
-    for name, value in listed.items():
-        said[name] = [value[index] for index in chosen]
-    for name, value in said.items():
-        if isinstance(value, dict) and value and all(str(key).isdigit() for key in value):  # keys are layers
-            said[name] = {
-                new: value[key] for new, index in enumerate(chosen) for key in (index, str(index)) if key in value
-            }
-    return chosen
+def _numbers_layers(name: str, value: Any, count: int) -> bool:
+    """Whether a list has the numbers of those layers that differ from the others."""
+    if not isinstance(value, list) or not any(part in name for part in ("layer", "idx", "index")):
+        return False
+    return all(type(number) is int and 0 <= number < count for number in value) and sorted(set(value)) == value != []
 
 
-def _shrink_rotations(said: dict[str, Any]) -> None:
-    """Make sections of rotary positions fit the small heads, at any depth."""
-    for name, value in said.items():
-        if isinstance(value, dict) and "rope" in name:
-            said[name] = dict(value)
-            _shrink_rotations(said[name])
-            if value.get("mrope_section"):
-                said[name]["mrope_section"] = [2, 1, 1]
-        elif isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
-            _shrink_rotations(value)
+def _small_sections(rope: dict[str, Any]) -> dict[str, Any]:
+    """Make the sections of rotary positions fit the small heads, at any depth."""
+    return {
+        name: _small_sections(value) if isinstance(value, dict) else [2, 1, 1] if name == "mrope_section" else value
+        for name, value in rope.items()
+    }

@@ -1,4 +1,4 @@
-"""Proof on this machine that a stage's attention gives what dense rows give, and what it saves."""
+"""``recipec certify``: compare a stage's attention with dense rows on this machine, and measure what it saves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from torch import Tensor
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
@@ -21,52 +21,50 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.planning.model_shapes import known_shape
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.attention.certification.run import TOLERANCE
-from recipec.runtime.attention.certification.sample_rows import made_up, recorded
-from recipec.runtime.attention.certification.tiny_config import shrunk
+from recipec.runtime.attention.certification.run import TOLERANCE, given_policy, perturb, random_model
+from recipec.runtime.attention.certification.sample_rows import random_rows, read_rows
+from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.attention.dense import DenseAttention
-from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.protocols import Sharing
-from recipec.runtime.vision.families import family_of
-from recipec.runtime.vision.sample_rows import columns, illustrated, keyed, moved
+from recipec.runtime.vision.sample_rows import columns, keyed, shifted_tokens, with_images
 from recipec.spec.attention import Attention, Dense, Trie
 from recipec.spec.recipe import weights_kind
 
 _TOKENS = 4096
-"""Of rows, at most, for a model of a few million parameters; fewer for larger ones."""
+"""Most tokens of the rows for a model of up to 5 million parameters; fewer for larger ones."""
 _REPEATS = 4
 _DRAWS = 8
 _WORSE = 1.15
-"""Most that the error of a low precision may grow."""
+"""Accepted ratio of the low-precision errors of the attention and of dense rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Log-probabilities of the trained tokens, and all gradients of a random sum of them."""
+    """Log-probabilities of the trained tokens, and the gradient of a weighted sum of them."""
 
     logprob: Tensor
     grad: Tensor
 
     def off(self, other: Scores) -> tuple[float, float]:
-        """Return the largest difference of log-probabilities, and the relative one of gradients."""
+        """Return the largest difference of a log-probability, and the relative difference of the gradient."""
         apart = float((self.logprob - other.logprob).abs().max()) if len(self.logprob) else 0.0
         return apart, float((self.grad - other.grad).norm() / other.grad.norm().clamp_min(1e-30))
 
 
-@weights.quiet()  # its advice on masks is about padding that it takes sampled tokens for
+@weights.quiet()  # the library takes sampled tokens for padding and advises a mask
 def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | None = None) -> dict[str, Any]:
-    """Compare a stage's attention with dense rows, on rows that were recorded or made up from the recipe.
+    """Compare a stage's attention with dense rows, on recorded rows or on random ones with the recipe's proportions.
 
-    Without weights at hand a small random model of the same architecture stands in; ``model`` says which it was.
-    An attention that shares nothing is compared as ``trie``.
+    If the weights are not available, a small random model of the same architecture is used; ``model`` of the result
+    names it.  For an attention that shares nothing, ``trie`` is compared.
 
     Raises:
-        RecipeError: RC798, there is no such stage; RC836, there is no such model or row; RC830 and whatever else the
-            attention refuses.
+        RecipeError: RC798, the stage does not exist; RC836, neither do model or rows; RC830 and other codes if the
+            attention does not support the model.
     """
     found = _stage(graph, stage)
     context = StageContext(root, cache_folder(), graph.seed, found.name)
@@ -77,11 +75,11 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     parameters = sum(p.numel() for p in policy.model.parameters())
     limit = max(256, int(_TOKENS * min(1.0, 5e6 / parameters)))
     batch = (
-        made_up(found, limit, policy.vocabulary, policy.max_positions)
+        random_rows(found, limit, policy.vocabulary, policy.max_positions)
         if rows is None
-        else recorded(rows, limit, policy.vocabulary)
+        else read_rows(rows, limit, policy.vocabulary)
     )
-    batch = illustrated(policy, batch, recorded=rows is not None)
+    batch = with_images(policy, batch, recorded=rows is not None)
     kinds: dict[str, Any] = {"dense": DenseAttention(Dense(), context), "shared": spec.load()(spec, context)}
     low = policy.model.dtype
     errors = _errors(policy, kinds, batch, low)
@@ -118,7 +116,7 @@ def _shares(spec: Component | None) -> bool:
 
 
 def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[CausalLm, str]:
-    """Find the model of a stage, or of the stage that it starts from, or a small one of its kind."""
+    """Return the model of a stage, or of the stage that it starts from, or a small model of the same architecture."""
     while weights_kind(stage.origin) == "stage":
         stage = graph.stage(stage.origin)
     node = stage.node("policy")
@@ -128,7 +126,7 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
     if kind == "scratch":
         plain = spec.model_copy(update={"lora": None})
         made = plain.load()(plain, context, Origin("scratch"))
-        _stir(made.model, context.seed)
+        perturb(made.model, context.seed)
         return made, "the recipe's own, with random weights"
     folder = context.root / stage.origin
     if kind == "hub":
@@ -144,7 +142,7 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
         weights.inspect_folder(folder, weights=False, sees=spec.sees)
         with weights.quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return _small(config, context, spec.dtype), f"a small one of {stage.origin}'s kind"
+        return _small(config, context, spec.dtype), f"a small model with the architecture of {stage.origin}"
     return _twin(stage.origin, context, spec)
 
 
@@ -160,44 +158,21 @@ def _twin(origin: str, context: StageContext, spec: Any) -> tuple[CausalLm, str]
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
     )
-    if spec.sees:  # the library's own default has one section for three axes
+    if spec.sees:  # the library's default has one section for three axes
         half = shape.head_dim // 2
         config.text_config.rope_parameters["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
-    return _small(config, context, spec.dtype), f"a small one of {origin}'s kind"
+    return _small(config, context, spec.dtype), f"a small model with the architecture of {origin}"
 
 
 def _small(config: Any, context: StageContext, dtype: str) -> CausalLm:
-    """Build the small model that the certificate is made with."""
-    if family_of(config) is not None:
-        return _seeing(config, context, dtype)
-    small = shrunk(config)
+    """Build a small random model of the same architecture."""
     with torch.random.fork_rng(devices=[]), weights.quiet():
-        torch.manual_seed(context.seed)
-        family = MODEL_FOR_CAUSAL_LM_MAPPING[type(small)]
-        model = family._from_config(small, attn_implementation=weights.implementation(small))  # noqa: SLF001
-        _stir(model, context.seed)
-    return GivenModel(model.to(getattr(torch, dtype)), context.cache)
-
-
-def _seeing(config: Any, context: StageContext, dtype: str) -> CausalLm:
-    """Build the small model that sees which the certificate is made with."""
-    from recipec.runtime.vision import certification  # noqa: PLC0415 - only images need Pillow
-
-    with torch.random.fork_rng(devices=[]), weights.quiet():
-        torch.manual_seed(context.seed)
-        model = certification.build(certification.shrunk(config))
-    return certification.Seeing(model.to(getattr(torch, dtype)), context.cache)
-
-
-def _stir(model: nn.Module, seed: int) -> None:
-    """Draw weights so large that attention matters: those of a new model hide what is wrong with it."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator).to(parameter)
+        model = random_model(shrink(config), context.seed)
+    return given_policy(model.to(getattr(torch, dtype)), context.cache)
 
 
 def _errors(policy: CausalLm, kinds: dict[str, Any], batch: Batch, low: torch.dtype) -> dict[str, Any]:
-    """Compare in float64, or float32 where the model does not take it; and a lower precision with that."""
+    """Compare in float64, or in float32 if the model does not support it, and in the model's own precision."""
     exact, scores = torch.float64, None
     try:
         policy.model.to(exact)
@@ -220,16 +195,16 @@ def _errors(policy: CausalLm, kinds: dict[str, Any], batch: Batch, low: torch.dt
 
 
 def _rounded(policy: CausalLm, kinds: dict[str, Any], batch: Batch, exact: torch.dtype, low: torch.dtype) -> float:
-    """Return how much larger the error of a low precision is than dense rows' own: root mean squares of gradients.
+    """Return the low-precision error of gradients divided by that of dense rows, as root mean squares.
 
-    One draw of rounding errors says little, so the ids are shifted a few times: other tokens, the same prefixes.
+    A single sample of rounding errors is not reliable, so the ids are shifted a few times: other tokens, same prefixes.
     """
     total = dict.fromkeys(kinds, 0.0)
     for shift in range(_DRAWS):
-        shifted = Batch({**batch, "tokens_RT": moved(policy, batch, shift)})
+        shifted = Batch({**batch, "tokens_RT": shifted_tokens(policy, batch, shift)})
         policy.model.to(exact)
         expected = _score(policy, kinds["dense"], shifted)
-        policy.model.to(low)  # weights that were of this precision come back as they were
+        policy.model.to(low)  # exact, because the weights had this precision
         for name, kind in kinds.items():
             total[name] += _score(policy, kind, shifted).off(expected)[1] ** 2
     return float((total["shared"] / max(total["dense"], 1e-30)) ** 0.5)
@@ -252,25 +227,25 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
 
 
 def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]:
-    """Count tokens, and the operations of a forward and a backward, row by row and as a forest."""
+    """Count tokens and operations of a forward and backward pass, for rows on their own and for the prefix tree."""
     tokens = keyed(policy, batch)["tokens_RT"].numpy()
     lengths = np.maximum(batch["attend_RT"].sum(-1).numpy() - 1, 0)
     scored = batch["trained_RT"].numpy().copy()
     scored[:, 0] = False
     prompts = np.where(scored.any(-1), scored.argmax(-1), lengths) if sharing == "prompts" else None
-    forest = prefix_tree.build(tokens, lengths, None if prompts is None else np.minimum(prompts, lengths))
+    tree = prefix_tree.build(tokens, lengths, None if prompts is None else np.minimum(prompts, lengths))
     row, column = scored.nonzero()
-    unique = len(np.unique(forest.node_RT[row, column - 1]))
-    of, whole = flops.sizes(policy.model), forest.dense_tokens
-    dense = flops.least(of, whole, forest.dense_pairs, len(row), backward=True)
+    unique = len(np.unique(tree.node_RT[row, column - 1]))
+    of, whole = flops.sizes(policy.model), tree.dense_tokens
+    dense = flops.required(of, whole, tree.dense_pairs, len(row), backward=True)
     return {
-        "token_ratio": whole / forest.size,
-        "ideal_speedup": dense / flops.least(of, forest.size, forest.pairs, unique, backward=True, dense=whole),
+        "token_ratio": whole / tree.size,
+        "ideal_speedup": dense / flops.required(of, tree.size, tree.pairs, unique, backward=True, dense=whole),
     }
 
 
 def _seconds(policy: CausalLm, kinds: dict[str, Any], batch: Batch) -> dict[str, float]:
-    """Measure a forward and a backward, the two attentions in turn; dense in the best of a few divisions."""
+    """Measure a forward and backward pass of both attentions; for dense, the fastest of a few batch sizes."""
     rows = torch.arange(batch.num_rows)
     divisions: dict[tuple[str, int], tuple[Tensor, ...]] = {("shared", batch.num_rows): (rows,)}
     for size in {1, 2, batch.num_rows}:
@@ -292,7 +267,7 @@ def _took(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...]) 
 
 
 def _saved(policy: CausalLm, kind: Any, batch: Batch) -> int:
-    """Count the bytes kept for the backward of all rows in one pass, weights left out."""
+    """Count the bytes saved for the backward pass of all rows, without weights."""
     own = {p.untyped_storage().data_ptr() for p in policy.model.parameters()}
     kept: dict[int, Tensor] = {}
 

@@ -1,8 +1,8 @@
-"""Variable-length flash kernels: the package flash-attn where it works, torch's own, and a stand-in on a CPU.
+"""Variable-length flash kernels: those of the package flash-attn, of torch, and a substitute on a CPU.
 
-Each makes one :class:`Call` over several sequences; backward takes the *merged* output and LSE.
-The package caps scores, torch's kernels do not.  Scores are capped one by one, before any merge, so what
-:mod:`.rectangles` says of merging holds for capped ones, too.
+Each computes one :class:`Call` over several sequences; the backward pass takes the *merged* output and LSE.
+The package supports a soft-cap of the scores, torch's kernels do not.  The cap applies to each score before results are
+merged, so merging by :mod:`.flash_merge` is exact for capped scores too.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-_AGREE = 2e-2  # what two bfloat16 kernels differ by, relative to the largest number
+_AGREE = 2e-2  # accepted difference of two bfloat16 kernels, relative to the largest number
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One variable-length call: tokens of all its sequences, and where each sequence ends among them."""
+    """One variable-length call: the tokens of all its sequences, and the end of each sequence."""
 
     queries: Tensor | None
-    """Which tokens ask; none stands for all in their order."""
+    """Tokens with a query; None for all in order."""
     keys: Tensor | None
     query_ends: Tensor
     key_ends: Tensor
@@ -34,7 +34,7 @@ class Call:
 
     @property
     def ends(self) -> tuple[Tensor, Tensor, int, int]:
-        """Where sequences end and how long the longest are, as kernels take them."""
+        """Ends of sequences and the longest lengths, as arguments of a kernel."""
         return self.query_ends, self.key_ends, self.most_queries, self.most_keys
 
 
@@ -44,23 +44,23 @@ class Kernel(Protocol):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
     ) -> tuple[Tensor, Tensor, Any]:
-        """Return output, LSE, and what the backward wants to see again; a ``cap`` of 0 is none."""
+        """Return output, LSE, and what the backward pass needs; there is no soft-cap if ``cap`` is 0."""
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
         cap: float, kept: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Return the gradients by queries, keys and values."""
+        """Return the gradients of queries, keys and values."""
 
 
 class Torch:
-    """The kernels that come with torch."""
+    """The kernels of torch."""
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
     ) -> tuple[Tensor, Tensor, Any]:
-        """Make the call."""
-        assert not cap, "these kernels cap no scores"
+        """Compute the call."""
+        assert not cap, "these kernels have no soft-cap"
         out, lse, seed, unused, _ = torch.ops.aten._flash_attention_forward(  # noqa: SLF001
             q, k, v, *call.ends, 0.0, call.causal, False, scale=scale
         )
@@ -70,8 +70,8 @@ class Torch:
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
         cap: float, kept: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Make the backward of a call."""
-        assert not cap, "these kernels cap no scores"
+        """Compute the gradients of a call."""
+        assert not cap, "these kernels have no soft-cap"
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001
             grad, q, k, v, out, lse.float().contiguous(), *call.ends, 0.0, call.causal, *kept, scale=scale
         )
@@ -84,7 +84,7 @@ class Package:
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
     ) -> tuple[Tensor, Tensor, Any]:
-        """Make the call."""
+        """Compute the call."""
         out, lse, _, seed = torch.ops.flashattn._flash_attn_varlen_forward(  # noqa: SLF001
             q, k, v, *call.ends, 0.0, scale, call.causal, -1, -1, cap, None, False
         )
@@ -94,7 +94,7 @@ class Package:
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
         cap: float, kept: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Make the backward of a call."""
+        """Compute the gradients of a call."""
         by_q, by_k, by_v = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
         lse = lse.float().contiguous()
         torch.ops.flashattn._flash_attn_varlen_backward(  # noqa: SLF001
@@ -122,13 +122,13 @@ class Package:
 
 
 class Cpu:
-    """The kernel of a CPU, one sequence at a time: so that all but the kernels of a GPU can be tested there."""
+    """The CPU kernel, one sequence at a time, so that everything but the GPU kernels is tested on a CPU."""
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, call: Call, scale: float, cap: float
     ) -> tuple[Tensor, Tensor, Any]:
-        """Make the call."""
-        assert not cap, "this kernel caps no scores"
+        """Compute the call."""
+        assert not cap, "this kernel has no soft-cap"
         outs, lses = [], []
         for rows, keys in _sequences(call):
             out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
@@ -142,8 +142,8 @@ class Cpu:
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, call: Call, scale: float,
         cap: float, kept: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Make the backward of a call."""
-        assert not cap, "this kernel caps no scores"
+        """Compute the gradients of a call."""
+        assert not cap, "this kernel has no soft-cap"
         assert kept is None, "nothing is kept on a CPU"
         by_q, by_k, by_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for rows, keys in _sequences(call):
@@ -165,14 +165,14 @@ class Cpu:
 
 
 def kernel(device: torch.device) -> Kernel:
-    """Return the kernels that a device has; flash-attn's where they are installed and agree with torch's."""
+    """Return the kernels of a device; those of flash-attn if it is installed and agrees with torch."""
     if device.type != "cuda":
         return Cpu()
     return Package() if _package(device) else Torch()
 
 
 def caps(device: torch.device) -> bool:
-    """Whether a device's kernels can cap scores."""
+    """Whether the kernels of a device support a soft-cap."""
     return isinstance(kernel(device), Package)
 
 
@@ -186,7 +186,7 @@ def _package(device: torch.device) -> bool:
 
 
 def agree(one: Kernel, other: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether two kernels give the same output, LSE and gradients on a small case: what is private may change."""
+    """Whether two kernels give the same output, LSE and gradients on a small case; private operators may change."""
     ends = torch.tensor([0, 5, 12], dtype=torch.int32, device=device)
     call = Call(None, None, ends, ends, 7, 7, causal=True)
     generator = torch.Generator().manual_seed(0)
@@ -204,7 +204,7 @@ def _sequences(call: Call) -> list[tuple[slice, slice]]:
 
 
 def _heads(tensor: Tensor, query: Tensor | None = None) -> Tensor:
-    """Turn [N, H, D] into the [1, H, N, D] of the CPU's kernel, with as many heads as the queries."""
+    """Turn [N, H, D] into the [1, H, N, D] of the CPU kernel, with as many heads as the queries."""
     if query is not None:
         tensor = tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1)
     return tensor.transpose(0, 1)[None]

@@ -1,15 +1,16 @@
-r"""Exact attention over a forest by stock flash kernels: a causal triangle a node, a rectangle where it has a subtree.
+r"""Exact attention over a prefix tree by stock flash kernels, merged by their log-sum-exp.
 
-Token i attends to j exactly if j <= i < exit(j).  In depth-first order that is, for each node ``[a, b)`` whose subtree
-ends at e, the triangle of its own tokens and the full rectangle of queries ``[b, e)`` and keys ``[a, b)``: contiguous
+Token i attends to j exactly if j <= i < exit(j).  In depth-first order, a node ``[a, b)`` with a subtree that ends at e
+is the triangle of its own tokens and the full rectangle of queries ``[b, e)`` and keys ``[a, b)``: contiguous
 slices without a mask.  Pieces of one row of scores are merged by their log-sum-exp (LSE):
 
     L = log(exp L1 + exp L2),   o = exp(L1 - L) o1 + exp(L2 - L) o2.
 
-Backward, each piece is handed to its kernel with the *merged* output and LSE.  The kernel computes p = exp(s - L) and
-dS = p (dP - D) with D = sum(dO o), and both are right exactly if L and o are those of the whole row; dQ, dK and dV then
-add up over the pieces.  (Liu et al., Ring Attention, https://arxiv.org/abs/2310.01889, use the same identity.)
-A sink is one more key with value 0, whose score is a parameter: it joins L and scales o, and the identity holds.
+In the backward pass, each piece goes to its kernel with the *merged* output and LSE.  The kernel computes
+p = exp(s - L) and dS = p (dP - D) with D = sum(dO o), and both are right exactly if L and o are those of the whole row
+of scores; dQ, dK and dV are then sums over the pieces.  Ring Attention (Liu et al., https://arxiv.org/abs/2310.01889)
+uses the same identity.
+A sink is an additional key with value 0 and a score that is a parameter: it adds to L and scales o.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def works() -> bool:
     return all(hasattr(torch.ops.aten, name) for name in names)
 
 
-def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, cover: Tiling, scale: float,
+def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, tiling: Tiling, scale: float,
            sink_H: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
     groups = key_GND.shape[0]
     query = _dense(query_HND.view(groups, -1, *query_HND.shape[1:]))
-    found: Tensor = _Rectangles.apply(query, _dense(key_GND), _dense(value_GND), sink_H, cover, scale)  # type: ignore[no-untyped-call]
+    found: Tensor = _Rectangles.apply(query, _dense(key_GND), _dense(value_GND), sink_H, tiling, scale)  # type: ignore[no-untyped-call]
     return found.flatten(0, 1)
 
 
@@ -46,23 +47,23 @@ def _dense(tensor: Tensor) -> Tensor:
 
 
 class _Rectangles(torch.autograd.Function):
-    """Queries of ``[G, H/G, N, D]``; the group of keys is the kernel's batch, so that none is copied for its heads."""
+    """Queries of ``[G, H/G, N, D]``; key groups are the kernel's batch, so keys are not copied for each head."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, cover: Tiling, scale: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, tiling: Tiling, scale: float) -> Tensor:
         exact = _exact(q)
         out = torch.empty(q.shape, dtype=exact, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=exact, device=q.device)
-        shown = _shown(k, q), _shown(v, q)
-        for a, b, leaves in cover.squares:
-            own = (tensor.narrow(2, a, b - a) for tensor in (q, *shown))
+        expanded = _expanded(k, q), _expanded(v, q)
+        for a, b, leaves in tiling.squares:
+            own = (tensor.narrow(2, a, b - a) for tensor in (q, *expanded))
             found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
                 *own, 0.0, not leaves, attn_mask=_mask(leaves, exact), scale=scale
             )
             for whole, part in zip((out, lse), found, strict=True):
                 whole.narrow(2, a, b - a).copy_(part)
-        for a, b, e in cover.rectangles:
-            keys = (tensor.narrow(2, a, b - a) for tensor in shown)
+        for a, b, e in tiling.rectangles:
+            keys = (tensor.narrow(2, a, b - a) for tensor in expanded)
             found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
                 q.narrow(2, b, e - b), *keys, 0.0, False, scale=scale
             )
@@ -71,7 +72,7 @@ class _Rectangles(torch.autograd.Function):
             add_sink(out, lse, sink.view(q.shape[0], -1, 1))
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse, sink)
-        ctx.tiling, ctx.scale = cover, scale
+        ctx.tiling, ctx.scale = tiling, scale
         return out
 
     @staticmethod
@@ -80,7 +81,7 @@ class _Rectangles(torch.autograd.Function):
         q, k, v, out, lse, sink = ctx.saved_tensors
         (grad,) = grads
         grad, exact = _dense(grad), lse.dtype
-        by_rows, by_keys = (grad, q, out, lse), (_shown(k, q), _shown(v, q))
+        by_rows, by_keys = (grad, q, out, lse), (_expanded(k, q), _expanded(v, q))
         dq, dk, dv = (torch.empty(q.shape, dtype=exact, device=q.device) for _ in range(3))
         calls = [(a, b, a, b, leaves) for a, b, leaves in ctx.tiling.squares]
         calls += [(b, e, a, b, None) for a, b, e in ctx.tiling.rectangles]
@@ -94,7 +95,7 @@ class _Rectangles(torch.autograd.Function):
             for whole, part in zip(places, made, strict=True):
                 if leaves is None:
                     whole.add_(part)
-                else:  # squares come first and are every token once
+                else:  # squares are first and cover every token once
                     whole.copy_(part)
         by_sink = None if sink is None else sink_gradient(grad, out, lse, sink.view(q.shape[0], -1, 1)).view_as(sink)
         return dq.to(q.dtype), dk.sum(1).to(k.dtype), dv.sum(1).to(v.dtype), by_sink, None, None
@@ -104,14 +105,14 @@ def _exact(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _shown(tensor: Tensor, q: Tensor) -> Tensor:
-    """Show keys to each of their heads, without a copy."""
+def _expanded(tensor: Tensor, q: Tensor) -> Tensor:
+    """Expand keys to each of their heads, without a copy."""
     return tensor[:, None].expand(-1, q.shape[1], -1, -1)
 
 
-@functools.lru_cache(maxsize=4096)  # 64 MiB in float32 at the very most; alike subtrees share one
+@functools.lru_cache(maxsize=4096)  # at most 64 MiB in float32; equal subtrees share a mask
 def _mask(leaves: bytes | None, dtype: torch.dtype) -> Tensor | None:
-    """Return 0 for each pair that is seen and -inf for the others, or nothing where no mask is needed."""
+    """Return 0 for each visible pair and -inf for the others, or None if no mask is needed."""
     if not leaves:
         return None
     exits = torch.frombuffer(bytearray(leaves), dtype=torch.int32)
@@ -121,20 +122,20 @@ def _mask(leaves: bytes | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> None:
-    """Merge a piece into the output and LSE of the rows that it belongs to, in place."""
+    """Merge a piece into the output and LSE of its queries, in place."""
     total = torch.logaddexp(lse, more_lse)
     out.mul_((lse - total).exp_().unsqueeze(-1)).addcmul_(more.to(out.dtype), (more_lse - total).exp_().unsqueeze(-1))
     lse.copy_(total)
 
 
 def add_sink(out: Tensor, lse: Tensor, sink: Tensor) -> None:
-    """Let a key with value 0 and score ``sink`` join each row, in place."""
+    """Add a key with value 0 and score ``sink`` to each query, in place."""
     total = torch.logaddexp(lse, sink.to(lse.dtype))
     out.mul_((lse - total).exp_().unsqueeze(-1))
     lse.copy_(total)
 
 
 def sink_gradient(grad: Tensor, out: Tensor, lse: Tensor, sink: Tensor) -> Tensor:
-    """Return the gradient by the sinks: its dP is 0, so dS = -p D, summed over the rows of each head."""
+    """Return the gradient of the sinks: dP is 0, so dS = -p D, summed over the queries of each head."""
     share = (grad.to(lse.dtype) * out.to(lse.dtype)).sum(-1)
     return -((sink.to(lse.dtype) - lse).exp_() * share).sum(-1).to(sink.dtype)

@@ -1,10 +1,10 @@
-"""Attention over a forest by compiled flex attention: one kernel a layer that skips blocks without a visible pair.
+"""Attention over a prefix tree by compiled flex attention: one kernel per layer, which skips invisible blocks.
 
-A block of keys is seen by the queries from its first token to the end of its longest subtree, without a gap, and wholly
-by those that lie in all of its subtrees; so which blocks are computed, and which need no mask, is read off the extremes
-of ``exit_N`` in each block, without a mask of N x N.  Windows and chunks only take pairs away; caps change scores.
+A block of keys is visible to all queries from its first token to the end of its longest subtree, and completely visible
+to those inside all of its subtrees.  The extremes of ``exit_N`` in each block therefore determine which blocks are
+computed and which need no mask, without a mask of N x N.  Windows and chunks only remove pairs; caps change scores.
 
-The kernel has no backward on a CPU.  There its forward is what tests hold against the oracle.
+The kernel has no backward pass on a CPU, where tests compare its forward pass with :mod:`.reference`.
 
 References:
     Dong et al., `Flex Attention <https://arxiv.org/abs/2412.05496>`_, 2024.
@@ -31,27 +31,27 @@ BLOCK = 128
 def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer) -> Tensor:
     """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
     width, device = query_HND.shape[-1], query_HND.device
-    # the kernel wants widths that are powers of two, and whole blocks: a token behind the forest sees itself alone
+    # the kernel needs widths that are powers of two, and whole blocks: padding tokens attend to themselves
     wide = max(16, 1 << (width - 1).bit_length())
     more = -trie.size % BLOCK
     q, k, v = (pad(t, (0, wide - width, 0, more))[None] for t in (query_HND, key_GND, value_GND))
     exits = np.concatenate([trie.exit_N, np.arange(trie.size, trie.size + more) + 1])
     position = np.concatenate([trie.position_N, np.zeros(more, dtype=np.int64)])
     exit_N, position_N = (torch.from_numpy(found).to(device) for found in (exits, position))
-    out, beside = _run(device.type)(
+    out, extra = _run(device.type)(
         q, k, v, _capped(layer.softcap), blocks(exits, exit_N, position_N, layer, int(position.max()) + 1), layer.scale,
         enable_gqa=q.shape[1] != k.shape[1], return_aux=flex.AuxRequest(lse=True),
         kernel_options=_options(q),
     )  # fmt: skip
     if layer.sink_H is not None:
-        sink = layer.sink_H.to(beside.lse.dtype)[None, :, None]
-        out = out * (beside.lse - torch.logaddexp(beside.lse, sink)).exp()[..., None].to(out.dtype)
+        sink = layer.sink_H.to(extra.lse.dtype)[None, :, None]
+        out = out * (extra.lse - torch.logaddexp(extra.lse, sink)).exp()[..., None].to(out.dtype)
     found: Tensor = out[0, :, : trie.size, :width]
     return found
 
 
 def blocks(exits: Any, exit_N: Tensor, position_N: Tensor, layer: Layer, depth: int) -> flex.BlockMask:
-    """Return which blocks of queries and keys are computed, and the mask of those that are not wholly visible."""
+    """Return which blocks of queries and keys are computed, and the mask of partly visible ones."""
     count = len(exits) // BLOCK
     by_block = exits.reshape(count, BLOCK)
     begin = np.arange(count) * BLOCK
@@ -59,7 +59,7 @@ def blocks(exits: Any, exit_N: Tensor, position_N: Tensor, layer: Layer, depth: 
     # rows are blocks of queries, columns of keys
     seen = (begin[:, None] == begin) | (later & (begin[:, None] < by_block.max(-1)))
     whole = later & (begin[:, None] + BLOCK <= by_block.min(-1))
-    if layer.bites(depth):
+    if layer.restricts(depth):
         whole = np.zeros_like(whole)
     part_count, part = _listed(seen & ~whole, exit_N.device)
     whole_count, wholly = _listed(whole, exit_N.device)
@@ -70,7 +70,7 @@ def blocks(exits: Any, exit_N: Tensor, position_N: Tensor, layer: Layer, depth: 
 
 
 def _listed(seen: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return how many blocks of keys each block of queries has, and which: those come first."""
+    """Return the number of key blocks of each query block, and their indices, used ones first."""
     order = np.argsort(~seen, axis=-1, kind="stable")
     return tuple(torch.from_numpy(found[None, None].astype(np.int32)).to(device) for found in (seen.sum(-1), order))  # type: ignore[return-value]
 
@@ -99,11 +99,11 @@ def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
 
 @functools.cache
 def _run(device: str) -> Callable[..., Any]:
-    """Return the kernel, compiled for any number of tokens; as it is where nothing can be compiled for."""
+    """Return the kernel, compiled for any number of tokens on a GPU."""
     found: Callable[..., Any] = flex.flex_attention
     return torch.compile(found, dynamic=True) if device == "cuda" else found
 
 
 def _options(query: Tensor) -> dict[str, Any] | None:
-    # blocks of float32 are twice as large as the shared memory takes otherwise
+    # larger blocks of float32 do not fit into shared memory
     return {"BLOCK_M": 32, "BLOCK_N": 32} if query.is_cuda and query.dtype == torch.float32 else None

@@ -1,8 +1,8 @@
-"""Attention over a forest without special kernels: slower, and able to do what flash kernels cannot.
+"""Attention over a prefix tree without special kernels: slower, with features that flash kernels lack.
 
-:func:`by_path` gives each node the keys of its own path, as Prefix Grouper does for two levels: it knows windows,
-chunks, soft-caps and sinks.  :func:`by_mask` computes every pair and masks what is not seen: it is what the others are
-held against.
+:func:`by_path` gives each node the keys of its own path, as Prefix Grouper does for two levels; it supports windows,
+chunks, soft-caps and sinks.  :func:`by_mask` computes every pair and masks the invisible ones; tests compare the other
+kernels with it.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from recipec.runtime.attention.prefix_tree import PrefixTree
 
-_BLOCK = 512  # queries of a window at a time, so that their keys stay few
+_BLOCK = 512  # queries computed at once under a window, to limit the number of keys
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one layer does with scores and distances; distances are in positions, not in places of the forest."""
+    """How a layer changes scores and limits distances, which are in positions and not in places of the tree."""
 
     scale: float
     window: int | None = None
-    """A query sees the keys fewer than this many positions before it, itself among them."""
+    """A query attends to itself and to keys fewer than this number of positions before it."""
     chunk: int | None = None
-    """A query sees the keys of its own stretch of this many positions."""
+    """A query attends to keys in its own block of this number of positions."""
     softcap: float | None = None
     """Scores become ``softcap * tanh(score / softcap)``."""
     sink_H: Tensor | None = None
-    """Score, for each head, of one more key with value 0."""
+    """For each head, the score of an additional key with value 0."""
 
-    def bites(self, depth: int) -> bool:
-        """Whether the window or the chunk hides anything from rows of ``depth`` tokens."""
+    def restricts(self, depth: int) -> bool:
+        """Whether the window or the chunk hides any pair of a sequence of ``depth`` tokens."""
         return (self.window is not None and self.window < depth) or (self.chunk is not None and self.chunk < depth)
 
 
 def by_mask(
     query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer, *, stock: bool
 ) -> Tensor:
-    """Attend with the mask of the whole forest: by the stock kernel, or by plain products; N x N in memory."""
+    """Attend with a mask of the whole tree, by the stock kernel or by matrix products; memory is N x N."""
     device = query_HND.device
     place = torch.arange(trie.size, device=device)
     leaves = torch.from_numpy(trie.exit_N).to(device)
     position = torch.from_numpy(trie.position_N).to(device)
     seen = (place <= place[:, None]) & (place[:, None] < leaves) & _near(position, position, layer)
-    return _weigh(query_HND, key_GND, value_GND, seen, layer, stock=stock)
+    return _masked_attention(query_HND, key_GND, value_GND, seen, layer, stock=stock)
 
 
 def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer) -> Tensor:
-    """Attend node by node to the keys of its path; where a window bites, to those that it may reach."""
+    """Attend node by node to the keys of its path; under a window, to those within reach."""
     made = []
     reach = trie.size if layer.window is None else layer.window
-    bites = layer.bites(int(trie.position_N.max()) + 1)
+    restricted = layer.restricts(int(trie.position_N.max()) + 1)
     for (a, b, _), above in zip(trie.pieces, trie.ancestors, strict=True):
         start = int(trie.position_N[a])
-        step = _BLOCK if bites else b - a
+        step = _BLOCK if restricted else b - a
         for x in range(a, b, step):
             y = min(b, x + step)
             low = max(0, start + x - a - reach + 1)
@@ -66,12 +66,12 @@ def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixT
             at_query = torch.arange(start + x - a, start + y - a, device=query_HND.device)
             at_key = torch.arange(low, start + y - a, device=query_HND.device)
             seen = (at_key <= at_query[:, None]) & _near(at_query, at_key, layer)
-            made.append(_weigh(query_HND[:, x:y], keys, values, seen, layer, stock=True))
+            made.append(_masked_attention(query_HND[:, x:y], keys, values, seen, layer, stock=True))
     return torch.cat(made, 1)
 
 
 def _path(tensor: Tensor, ranges: tuple[tuple[int, int], ...], low: int) -> Tensor:
-    """Join the tokens of a path from position ``low`` on."""
+    """Concatenate the tokens of a path from position ``low`` on."""
     parts, position = [], 0
     for a, b in ranges:
         skip = max(0, low - position)
@@ -90,8 +90,8 @@ def _near(at_query: Tensor, at_key: Tensor, layer: Layer) -> Tensor:
     return near
 
 
-def _weigh(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, layer: Layer, *, stock: bool) -> Tensor:
-    """Average values under a mask of queries by keys."""
+def _masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, layer: Layer, *, stock: bool) -> Tensor:
+    """Compute attention under a mask of queries by keys."""
     heads = q.shape[0] // k.shape[0]
     k, v = k.repeat_interleave(heads, 0), v.repeat_interleave(heads, 0)
     if stock and layer.softcap is None and layer.sink_H is None:

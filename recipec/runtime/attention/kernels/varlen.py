@@ -1,7 +1,7 @@
-"""The triangles and rectangles of a forest as variable-length flash calls, for GPUs: one a level of the tree.
+"""Attention over a prefix tree by variable-length flash calls, for GPUs: one call per level of the tree.
 
-All triangles are one causal call.  The subtrees of one level do not overlap, so its rectangles are one call, too: a
-group of answers takes two calls a layer, a tree of depth d takes d + 1.  See :mod:`.rectangles` for why it is exact.
+All triangles are one causal call.  The subtrees of one level do not overlap, so their rectangles are one call: a group
+of answers takes two calls per layer, a tree of depth d takes d + 1.  :mod:`.flash_merge` explains why merging is exact.
 The kernels are those of :mod:`.flash`.
 """
 
@@ -20,11 +20,11 @@ from recipec.runtime.attention.kernels.flash_merge import add_sink, merge, sink_
 from recipec.runtime.attention.prefix_tree import PrefixTree
 
 DTYPES = (torch.float16, torch.bfloat16)
-"""What the kernels of GPUs compute in."""
+"""Types that GPU kernels support."""
 
 
 def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
-    """Plan the calls of a forest."""
+    """Plan the calls of a prefix tree."""
 
     def ends(lengths: list[int]) -> Tensor:
         return torch.tensor([0, *np.cumsum(lengths).tolist()], dtype=torch.int32, device=device)
@@ -35,15 +35,15 @@ def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
     own = [b - a for a, b, _ in trie.pieces]
     found = [Call(None, None, ends(own), ends(own), max(own), max(own), causal=True)]
     for level in trie.levels:
-        asking, asked = [e - b for _, b, e in level], [b - a for a, b, _ in level]
+        queries, keys = [e - b for _, b, e in level], [b - a for a, b, _ in level]
         found.append(
             Call(
                 places([(b, e) for _, b, e in level]),
                 places([(a, b) for a, b, _ in level]),
-                ends(asking),
-                ends(asked),
-                max(asking),
-                max(asked),
+                ends(queries),
+                ends(keys),
+                max(queries),
+                max(keys),
                 causal=False,
             )
         )
@@ -52,7 +52,7 @@ def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
 
 def attend(query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, plan: tuple[Call, ...], scale: float,
            sink_H: Tensor | None = None, cap: float = 0.0) -> Tensor:  # fmt: skip
-    """Return the attention output, shaped as the queries; ``cap`` bounds the scores, 0 leaves them."""
+    """Return the attention output, shaped as the queries; ``cap`` is the soft-cap of the scores, 0 for none."""
     kernel = flash.kernel(query_NHD.device)
     found: Tensor = _Varlen.apply(query_NHD, key_NGD, value_NGD, sink_H, plan, scale, cap, kernel)  # type: ignore[no-untyped-call]
     return found
@@ -97,12 +97,12 @@ class _Varlen(torch.autograd.Function):
                 for total, one in zip(totals, made, strict=True):
                     total.add_(one)
                 continue
-            asking, asked = call.queries, call.keys
+            queries, keys = call.queries, call.keys
             made = ctx.kernel.backward(
-                grad[asking], q[asking], k[asked], v[asked], out[asking], lse[:, asking], call, *more, kept
+                grad[queries], q[queries], k[keys], v[keys], out[queries], lse[:, queries], call, *more, kept
             )
-            for total, one, place in zip(totals, made, (asking, asked, asked), strict=True):
-                total.index_add_(0, place, one.to(total.dtype))  # a level's places are distinct
+            for total, one, place in zip(totals, made, (queries, keys, keys), strict=True):
+                total.index_add_(0, place, one.to(total.dtype))  # the tokens of a level are distinct
         by_sink = None
         if sink is not None:
             by_sink = sink_gradient(grad.transpose(0, 1), out.transpose(0, 1), lse, sink[:, None])
