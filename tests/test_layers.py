@@ -1,6 +1,7 @@
 """Who may import whom: the arrows as a table, and the proof that validation needs no torch."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -149,12 +150,22 @@ def test_folders_say_what_they_hold() -> None:
     """Every folder has a docstring, and at most ten files lie loose at the top of the package and of its runtime."""
     for folder in (PACKAGE, PACKAGE / "runtime"):
         assert len(list(folder.glob("*.py"))) <= 10, folder
-    silent = [
-        place(path)
-        for path in PACKAGE.rglob("__init__.py")
-        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    texts = {
+        place(path): ast.get_docstring(ast.parse(path.read_text("utf-8"))) for path in PACKAGE.rglob("__init__.py")
+    }
+    assert [name for name, text in texts.items() if not text] == []
+
+
+def test_folders_name_modules_that_exist() -> None:
+    """A word between double backticks in the docstring of a folder is a module or a folder of the package."""
+    names = {path.stem for path in FILES} | {path.parent.name for path in FILES} | {"impl", "every"}
+    unknown = [
+        f"{place(path)}: {word}"
+        for path in PACKAGE.rglob("*/__init__.py")
+        for word in re.findall(r"``(\w+)``", ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "")
+        if word not in names
     ]
-    assert silent == []
+    assert unknown == []
 
 
 def test_nothing_runs_what_it_reads() -> None:

@@ -1,6 +1,8 @@
-"""Tasks and examples, from files to ids and back.
+"""Tasks and training examples, from files to token ids and back.
 
-``sources`` are where rows come from: ``files`` reads them, ``rollouts`` takes those of an earlier stage, and
-``episode_tasks`` asks an environment.  ``templates`` and ``text`` make prompts of them, ``encode`` says which tokens
-are trained, and a ``table`` draws from what is there.  ``rows`` writes scored rows, ``recorded`` reads anybody's.
+``sources`` reads data files (``files``), ``rollout_tasks`` the rollouts of an earlier stage, ``episode_tasks`` the
+tasks
+of an environment.  ``templates`` and ``text`` render prompts, ``encode`` marks the trained tokens, ``table`` draws
+rows.
+``scored_rows`` writes rollouts, ``recorded`` reads them.  Used by ``build_stage``, rollouts and preferences.
 """

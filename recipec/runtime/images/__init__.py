@@ -1,6 +1,7 @@
-"""Images on their way from a data file to a model.
+"""Images, from a data file to the inputs of a model.
 
-``parts`` finds their places in messages, ``files`` opens what a row names, ``album`` decodes it, once each, ``fit``
-brings it to the size that a recipe asks for, and every pass over a row shares one ``picture``.  ``cache`` bounds the
-memory of all that, ``look`` asks for the files before a run.
+``parts`` finds images in messages, ``files`` opens them, ``image_store`` decodes each once, ``fit`` resizes,
+``picture``
+is one processed image, ``cache`` bounds the memory.  ``preflight`` opens all images before a run.  Used by ``data``,
+``vision`` and ``run``.
 """

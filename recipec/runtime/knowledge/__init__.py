@@ -1,9 +1,9 @@
-"""Graphs of facts: where they come from, what a text says about them, and whether they bear it out.
+"""Knowledge graphs: where they come from, and whether they support the claims of a text.
 
-Sources: ``triples`` (files, read by ``read`` and ``graphml``), ``hpo`` (the phenotype ontology), ``endpoint`` (a SPARQL
-service), ``extract`` (documents that a model reads, its answers by ``parse``).  ``graph`` is what a stage sees of any,
-by the questions of ``queries`` about the terms of ``terms``; ``store`` keeps what was read.
-Texts: ``link`` and ``embed`` find entities, ``claims`` what is said of them, ``check`` whether the graph says it,
-and ``consistency`` counts that, for rewards and preferences.  ``facts`` are the values all of them speak in; ``look``
-asks for what a graph needs before a run.
+Sources: ``triples`` (``triple_files``, ``graphml``), ``hpo``, ``sparql_client``, ``extract`` (documents read by a
+model).
+``knowledge_graph`` answers questions about any of them (``sparql_queries``, ``rdf_terms``, ``store_cache``).
+``entity_linking`` and ``embedding_search`` find entities in a text, ``claims`` its claims, ``verification`` checks
+them,
+``consistency`` scores them.  Used by rewards and preferences.
 """

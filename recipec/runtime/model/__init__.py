@@ -1,5 +1,6 @@
-"""Models and what is computed with them; the policy that they make is one level up.
+"""The policy as a causal language model, and how its weights are loaded and computed.
 
-``weights`` looks at them and loads them, ``package`` finds them in a Python package, ``scratch`` builds new ones.
-``adapter`` and ``four_bits`` are how fewer weights train or fit, ``head`` and ``linear`` how they are computed.
+``causal_lm`` is the policy.  ``weights``, ``package_weights`` and ``scratch`` load or create models, ``lora`` and
+``quantization`` are adapters and four-bit weights, ``logprob_head`` and ``cpu_linear`` compute log-probabilities and
+matrix products.  Used by ``build_stage``, ``vision`` and ``objective.reference``.
 """

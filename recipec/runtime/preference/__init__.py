@@ -1,5 +1,5 @@
-"""How preference pairs are made, before the first step of a stage.
+"""Preference pairs, made before the first step of a DPO stage.
 
-``best_vs_worst`` takes them from rollouts.  ``kg`` asks the policy (``answering``), for `kg_rag` with facts before the
-question as well (``prompts``), and a graph.  ``pairs`` filters, writes and reads them again.
+``best_vs_worst`` takes pairs from rollouts; ``kg_pairs`` samples answers (``sample_answers``), with facts in the prompt
+for `kg_rag` (``fact_prompts``), and ranks them by a knowledge graph.  ``pair_files`` writes and reads pairs.
 """

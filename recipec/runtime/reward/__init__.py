@@ -1,6 +1,7 @@
-"""What a row is worth.
+"""Rewards.
 
-``plain`` are the rewards that need a column or two, ``matching`` those of the search dialogue, ``mathematics`` compares
-answers as such, in children that run ``judges``; ``sections`` looks at the shape of an answer, ``function`` calls files
-of the user.  ``answers`` and ``labels`` find in a text what all of them compare.
+``rule_based`` needs a column or two, ``answer_match`` is the reward of the search environment, ``math_verify`` compares
+mathematical answers (``math_text``, ``latex_text``, ``units``) in child processes (``worker_judges``), ``sections``
+checks
+the format of reasoning, ``function`` calls user code.  ``answers`` and ``labels`` find the answer in a text.
 """

@@ -1,1 +1,7 @@
-"""How rows are sampled, and the engines that decode."""
+"""Rollouts: samplers, the embedded rollout engine, and the KV caches that are kept between turns.
+
+``chain`` and ``tree`` are the samplers, ``episodes`` takes turns in an environment, ``rows`` lays episodes out as
+samples.
+``hf_engine`` decodes with the policy's own model (``token_sampling``, ``stop_strings``, ``gqa_decoding``); ``kv_cache``
+and ``kv_reuse`` hold keys and values.  ``engine`` defines requests and completions.
+"""
