@@ -1,7 +1,6 @@
-"""The seam between the loop and what computes a stage: who loads, samples, trains, answers and looks up.
+"""Protocols between the training loop and the parts of a stage, which are complete: nothing else is called on a part.
 
-A new engine implements one of these protocols and its spec names it in ``impl``; nothing else changes.  They are
-complete: what is called on a part of a stage stands here.  Implementations subclass them and inherit the defaults.
+A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.
 """
 
 from __future__ import annotations
