@@ -1,6 +1,6 @@
 """Errors that are found outside of a check: one function per code, one module per source of trouble.
 
-A module is imported where its errors are raised; ``import_all`` is for those who need the whole table of codes.
+A module is imported where its errors are raised; `import_all` is for those who need the whole table of codes.
 """
 
 from __future__ import annotations
