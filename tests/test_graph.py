@@ -62,7 +62,7 @@ def test_grammar_holds(graph: Graph) -> None:
     ("node", "more", "words"),
     [
         ("explore/broadcast.advantage_RT", {"id": "explore/sampler"}, "used twice"),
-        ("explore/weigh", {"outputs": ("wait_RT",)}, "no signal"),
+        ("explore/weigh", {"outputs": ("wait_RT",)}, "not a signal"),
         ("explore/weigh", {"digest": ""}, "no digest"),
         ("explore/sum.advantage_R", {"outputs": ()}, "not made before"),
     ],

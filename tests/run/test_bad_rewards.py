@@ -107,7 +107,7 @@ def test_a_broken_pattern(folder):
     folder.write(r__yaml=recipe.replace("use: [./rewards.py]\n", ""))
     ended = folder.call("validate", "r.yaml")
     assert (ended.code, ended.first) == (1, "RC150")
-    assert "no regular expression" in ended.err
+    assert "not a valid regular expression" in ended.err
 
 
 def test_a_column_to_compare_with_that_is_absent(folder):

@@ -250,8 +250,8 @@ def test_turns_are_shown_as_positions(tmp_path):
     from recipec.runtime.batch import Task
 
     policy = SimpleNamespace(encode=lambda text: tuple(map(ord, text)))
-    context = SimpleNamespace(policy=policy, root=tmp_path)
-    world = Corridor(SimpleNamespace(history="append_only", max_turns=2), context)
+    context = SimpleNamespace(root=tmp_path)
+    world = Corridor(SimpleNamespace(history="append_only", max_turns=2), context, policy=policy)
     (begun,) = world.start([Task(0, "", (), {"goal": "g", "doors": 2})])
     one, other = world.step([begun, begun], [Turn((2,), ""), Turn((3,), "")])
     assert (one.state, other.state, one.context_ids[: len(begun.context_ids)]) == ("1", "0", begun.context_ids)

@@ -144,7 +144,7 @@ def test_prompt_without_room_is_an_error():
     leaves = grown(game, samples=1, max_context_length=10)
     assert [leaf.position.error is None for leaf in leaves] == [True, True, False]
     assert "10 tokens" in leaves[2].position.error
-    with pytest.raises(RecipeError, match="1 of 3 episodes") as refused:
+    with pytest.raises(RecipeError, match="1 of 3 rollouts") as refused:
         game.sampler(Spec(num_generations=1, max_completion_length=8, max_context_length=10))(tasks())
     assert refused.value.diagnostics[0].code == "RC785"
 
@@ -161,7 +161,7 @@ def test_errors_are_marked_and_counted(rows):
     assert torch.equal(found["error_R"], wrong)
     assert found["metric/episodes/errors"] == 2.0
     assert wrong.sum() == (2 if rows == "trajectory" else 4)
-    with pytest.raises(RecipeError, match="2 of 8 episodes ended in error: the world broke"):
+    with pytest.raises(RecipeError, match="2 of 8 rollouts ended in an error: the world broke"):
         game.sampler(spec)(five[:4])
 
 
@@ -176,7 +176,7 @@ def test_errors_are_counted_over_the_tries_of_a_step():
         chain(ten, attempt=0)
         assert bool(chain(broken, attempt=1)["error_R"].all())
     chain(broken, attempt=2)
-    with pytest.raises(RecipeError, match="6 of 26 episodes ended in error: the world broke"):
+    with pytest.raises(RecipeError, match="6 of 26 rollouts ended in an error: the world broke"):
         chain(broken, attempt=3)
 
 

@@ -138,7 +138,7 @@ def test_errors_stop_the_run_or_are_marked():
     batch, numbers = sampled(tasks(5), spec, errors=[(11, 1)])
     assert batch["error_R"].tolist() == [False, True, False, False, False]
     assert numbers["metric/episodes/errors"] == 1.0
-    with pytest.raises(RecipeError, match="1 of 3 episodes") as refused:
+    with pytest.raises(RecipeError, match="1 of 3 rollouts") as refused:
         sampled(tasks(3), spec, errors=[(11, 1)])
     assert refused.value.diagnostics[0].code == "RC785"
 
