@@ -1,4 +1,4 @@
-"""Models, adapters and tokenizers: RC720 to RC736."""
+"""Models, adapters and tokenizers: RC720 to RC738."""
 
 from __future__ import annotations
 
@@ -190,3 +190,15 @@ def merge_differs(folder: str, difference: float) -> Finding:
     return Finding(
         f"after merging the adapter in {folder}, logits differ by {difference:.2g} from those with the adapter"
     )
+
+
+@diagnostic("RC738", "model-not-savable")
+def unsavable(name: str, problem: str) -> Finding:
+    """The configuration, the tokenizer or the image processor of a model can be loaded, but not saved.
+
+    What it checks: they are saved into a temporary folder before the first step.
+    Why it matters: a trained model could not be saved at the end of the stage.
+    Example: a chat template with half a surrogate pair.
+    How to fix: correct the file that the message is about, in the directory of the model.
+    """
+    return Finding(f"the files that describe {name} could not be saved after training: {problem}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
@@ -29,6 +28,7 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.model import generation_config
 from recipec.runtime.vision.families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
 
@@ -182,7 +182,7 @@ def load_tokenizer(folder: Path) -> Any:
         with quiet():
             tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises bare Exceptions on files that it cannot parse
-        raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", _first_line(error))) from error
+        raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", first_line(error))) from error
     if not tokenizer.is_fast:
         raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", "it has no fast form (tokenizer.json)"))
     if tokenizer.eos_token_id is None:
@@ -197,8 +197,15 @@ def _reader(folder: Path) -> Any:
     return PreTrainedTokenizerFast if generic and (folder / "tokenizer.json").is_file() else AutoTokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> nn.Module:
+def load_model(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    dropout: float = 0.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """Load the model of a directory, which ``inspect_folder`` has looked at, on the CPU.
+
+    ``say`` takes a note on what is left out of the description of its sampling.
 
     Raises:
         RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
@@ -207,11 +214,13 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # each family validates its own keys with its own exceptions
-            raise RecipeError(errors.unreadable(str(folder / "config.json"), _first_line(error))) from error
+            raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
         for name in DROPOUTS:
             for part in {id(one): one for one in (config, config.get_text_config())}.values():
                 if hasattr(part, name):
                     setattr(part, name, dropout)
+        sampling = _sampling(folder, config)
+        generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
             model, report = model_class(config).from_pretrained(
@@ -223,18 +232,32 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
                 ignore_mismatched_sizes=True,  # refused below, by name
                 attn_implementation=implementation(config),
             )
-            if (folder / "generation_config.json").is_file():
-                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
-            raise RecipeError(errors.damaged_weights(str(folder), _first_line(error))) from error
+            raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = sorted(map(str, report["missing_keys"]))
         other = sorted(str(found[0]) for found in report["mismatched_keys"])
         problem = f"{len(missing)} parameters have none, {missing[0]} first" if missing else ""
         problem = problem or f"{len(other)} have other sizes than config.json says, {other[0]} first"
         raise RecipeError(errors.damaged_weights(str(folder), problem))
+    with quiet():
+        generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
     return found
+
+
+def _sampling(folder: Path, config: Any) -> dict[str, Any] | None:
+    """Read a folder's generation config, None where it has none; the stop ids, there or in config.json, are checked."""
+    file, vocabulary = folder / generation_config.NAME, int(config.get_text_config().vocab_size)
+    if file.is_file():
+        found = read_json(file)
+        generation_config.check_stop_ids(file, found, vocabulary)
+        return found
+    described = read_json(folder / "config.json")
+    for part in (described, described.get("text_config")):
+        if isinstance(part, dict):
+            generation_config.check_stop_ids(folder / "config.json", part, vocabulary)
+    return None
 
 
 def model_class(config: Any) -> Any:
@@ -265,5 +288,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, or its name."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

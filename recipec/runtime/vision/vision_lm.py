@@ -79,7 +79,7 @@ class VisionLm(CausalLm):
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         weights.inspect_folder(folder, sees=True)
         self.tokenizer = weights.load_tokenizer(folder)
-        model = weights.load_model(folder, dtype, self.spec.dropout)
+        model = weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
         family, config = self.family_of(model), getattr(model, "config")  # noqa: B009 - typed as a module
         self.processor = self._processor(processors.described(folder), model)
         vocabulary = self.tokenizer.get_vocab()
@@ -368,9 +368,9 @@ class VisionLm(CausalLm):
         decoder = list(self.model.get_submodule(family.decoder).parameters())
         return {**super().module_groups(), "vision": tower, "projector": projector, "decoder": decoder}
 
-    def save(self, folder: Path) -> None:
-        """Write weights, configuration, tokenizer and processor, so that ``from_pretrained`` loads them from there."""
-        super().save(folder)
+    def save_text(self, folder: Path) -> None:
+        """Write what turns text and images into tokens."""
+        super().save_text(folder)
         processors.save(self.processor, self.family, str(self.model.config.model_type), folder)
 
     def _under_adapter(self) -> dict[str, Tensor]:
