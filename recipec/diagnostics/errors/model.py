@@ -1,8 +1,8 @@
-"""Models, adapters and tokenizers: RC720 to RC738."""
+"""Models, adapters and tokenizers: RC720 to RC739."""
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, diagnostic
+from recipec.diagnostics.model import Finding, diagnostic, file_span
 
 
 @diagnostic("RC720", "impossible-shape")
@@ -202,3 +202,18 @@ def unsavable(name: str, problem: str) -> Finding:
     How to fix: correct the file that the message is about, in the directory of the model.
     """
     return Finding(f"the files that describe {name} could not be saved after training: {problem}")
+
+
+@diagnostic("RC739", "turn-without-end")
+def endless_turn(path: str, row: int, turn: int) -> Finding:
+    """The chat template writes no stop token after an answer of the assistant.
+
+    What it checks: each answer that is trained is followed by a stop token of the policy: the tokenizer's `eos_token`,
+    an `eos_token_id` of the model, or a token of its own that the template writes there.
+    Why it matters: the policy never learns to stop, and each of its answers reaches the maximal length.
+    Example: `{{ message.content }}` with nothing but a line break after it; `<|im_end|>` with a tokenizer without that
+    token.
+    How to fix: set `policy.chat_template` to a template that writes `{{ eos_token }}` after each answer.
+    """
+    message = f"{path}, row {row}: the chat template writes no stop token after the assistant's answer (message {turn})"
+    return Finding(message, file_span(path, row), help="write `{{ eos_token }}` there, in `policy.chat_template`")

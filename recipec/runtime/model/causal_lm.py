@@ -20,7 +20,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.model import logprob_head, lora, package_weights, scratch, weights
+from recipec.runtime.model import generation_config, logprob_head, lora, package_weights, scratch, turn_end, weights
 from recipec.runtime.model.cpu_linear import hasten
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
@@ -72,6 +72,8 @@ class CausalLm(Policy):
             raise RecipeError(errors.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
         if spec.chat_template is not None:
             self.tokenizer.chat_template = _read_template(context.root / spec.chat_template)
+        ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
+        generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
         self.text = Text(self.tokenizer)
         self.separable = self._head_separable()
         self.eval()

@@ -61,12 +61,19 @@ def settle(model: Any, file: Path, described: Mapping[str, Any] | None, say: Say
     """
     own = model.generation_config
     if described is None:
-        # a family's default may lie beyond a small vocabulary; what the file says was checked
+        # a family's default may be outside of a small vocabulary; what the file says was checked
         own.eos_token_id = within(own.eos_token_id, int(model.config.get_text_config().vocab_size))
     kept, dropped = savable(own.to_diff_dict() if described is None else described)
     if dropped or described is not None:
         model.generation_config = kept
     _note(file, dropped, say)
+
+
+def set_stop_ids(config: GenerationConfig, ids: list[int]) -> None:
+    """Let a generation config have the stop ids of a policy: later stages and other tools read them there."""
+    found = config.eos_token_id
+    if set(ids) != set(found if isinstance(found, list) else [found]):
+        config.eos_token_id = ids
 
 
 def within(ids: int | list[int] | None, vocabulary: int) -> int | list[int] | None:

@@ -17,6 +17,7 @@ from recipec.diagnostics.errors import vision as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
+from recipec.runtime.data.text import protect
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
@@ -87,7 +88,7 @@ class VisionLm(CausalLm):
             raise RecipeError(
                 errors.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id")
             )
-        scratch.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
+        protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
         return model
 
     def _processor(self, said: Mapping[str, Any], model: Any) -> Any:
