@@ -41,11 +41,14 @@ def missing_file(folder: str, missing: str) -> Finding:
 
 @diagnostic("RC723", "damaged-weights")
 def damaged_weights(folder: str, problem: str) -> Finding:
-    """The weights cannot be read, or do not fit `config.json`.
+    """The weights cannot be read, do not fit `config.json`, or are in the directory in two forms.
 
-    Why it matters: a parameter without weights would silently start from random numbers.
-    Example: a download that was cut short.
-    How to fix: fetch or save the model again.
+    What it checks: each parameter has weights of its size, each tensor of the files has a place in the model, and there
+    is either one file or an index with its shards.
+    Why it matters: a parameter without weights would silently start from random numbers, and weights without a
+    parameter would be left out.
+    Example: a download that was cut short; `num_hidden_layers: 2` with the weights of four layers.
+    How to fix: fetch or save the model again, or remove the weights of another model from the directory.
     """
     return Finding(f"the weights in {folder} cannot be used: {problem}")
 

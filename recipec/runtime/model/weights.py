@@ -43,6 +43,9 @@ _DESCRIPTIONS = (
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5")
 _GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}
+_SINGLE = "model.safetensors"
+_COMPUTED = (".inv_freq", ".masked_bias")
+"""Ends of the names of tensors that older versions saved, and that a model computes itself."""
 _INDEX = "model.safetensors.index.json"
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
@@ -118,7 +121,7 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """Return the safetensors files of a model, which must be there."""
+    """Return the safetensors files of a model, which must be there, and be those of one model."""
     if (folder / _INDEX).is_file():
         listed = read_json(folder / _INDEX).get("weight_map")
         if not isinstance(listed, dict):
@@ -127,13 +130,28 @@ def _weights(folder: Path) -> list[Path]:
             # a name with a folder in it would reach outside
             if Path(shard).name != shard or not (folder / shard).is_file():
                 raise RecipeError(errors.missing_file(str(folder), shard))
+        if (folder / _SINGLE).is_file() and _SINGLE not in listed.values():
+            raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {_INDEX}"))
         return sorted({folder / str(name) for name in listed.values()})
-    if not (folder / "model.safetensors").is_file():
+    if not (folder / _SINGLE).is_file():
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
         if pickles:
             raise RecipeError(trust.pickled_weights(str(folder), ", ".join(pickles[:3])))
-        raise RecipeError(errors.missing_file(str(folder), "model.safetensors"))
-    return [folder / "model.safetensors"]
+        raise RecipeError(errors.missing_file(str(folder), _SINGLE))
+    if shards := sorted(path.name for path in folder.glob("model-*-of-*.safetensors")):
+        raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {shards[0]}"))
+    return [folder / _SINGLE]
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a model; none may stand in two of its files."""
+    found: dict[str, torch.Tensor] = {}
+    for file in _weights(folder):
+        tensors = load_file(file)
+        if twice := sorted(set(found) & set(tensors)):
+            raise RecipeError(errors.damaged_weights(str(folder), f"{twice[0]} is in {file.name} and in another file"))
+        found |= tensors
+    return found
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -226,7 +244,7 @@ def load_model(
             model, report = model_class(config).from_pretrained(
                 None,
                 config=config,
-                state_dict={name: tensor for file in _weights(folder) for name, tensor in load_file(file).items()},
+                state_dict=_tensors(folder),
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
@@ -234,16 +252,28 @@ def load_model(
             )
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
             raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        missing = sorted(map(str, report["missing_keys"]))
-        other = sorted(str(found[0]) for found in report["mismatched_keys"])
-        problem = f"{len(missing)} parameters have none, {missing[0]} first" if missing else ""
-        problem = problem or f"{len(other)} have other sizes than config.json says, {other[0]} first"
-        raise RecipeError(errors.damaged_weights(str(folder), problem))
+    _check_complete(folder, report)
     with quiet():
         generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
     return found
+
+
+def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse weights that are not exactly those that config.json describes."""
+    missing = sorted(map(str, report["missing_keys"]))
+    other = sorted(str(found[0]) for found in report["mismatched_keys"])
+    unread = sorted(str(name) for name in report["unexpected_keys"] if not str(name).endswith(_COMPUTED))
+    if missing:
+        problem = f"{len(missing)} parameters have none, {missing[0]} first"
+    elif other:
+        problem = f"{len(other)} have other sizes than config.json says, {other[0]} first"
+    elif unread:
+        problem = f"{len(unread)} have no place in the model that config.json describes: {', '.join(unread[:3])}"
+        problem += ", …" if len(unread) > 3 else ""
+    else:
+        return
+    raise RecipeError(errors.damaged_weights(str(folder), problem))
 
 
 def _sampling(folder: Path, config: Any) -> dict[str, Any] | None:
