@@ -148,6 +148,7 @@ def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) ->
     assert node.spec is not None
     assert attention.spec is not None
     policy: CausalLm = node.spec.load()(node.spec, context, weights_origin(stage, folder, context))
+    policy.try_save()
     policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
     frozen: Any = optimizer.spec
     freeze(policy.model, frozen.freeze, policy.module_groups())  # before a reference copies what is trained

@@ -51,6 +51,13 @@ def climbing(model):
     (model / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "../../x"}}')
 
 
+def unwritable(model):
+    """Give the tokenizer a chat template that cannot be encoded."""
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    path = model / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": "\ud800"}))
+
+
 BROKEN = [
     (remove("config.json"), "RC722"),
     (remove("model.safetensors"), "RC722"),
@@ -74,6 +81,9 @@ BROKEN = [
     (put("tokenizer.json", b"\xff\x00"), "RC735"),
     (put("tokenizer_config.json", "nope"), "RC735"),
     (put("adapter_config.json", "{}"), "RC733"),
+    (put("generation_config.json", '{"eos_token_id": "<|im_end|>"}'), "RC735"),
+    (put("generation_config.json", "nope"), "RC735"),
+    (unwritable, "RC738"),
     (config(quantization_config={"quant_method": "gptq", "bits": 4}), "RC734"),
 ]
 
@@ -96,6 +106,18 @@ def test_a_whole_model_runs(folder, model):
     """What save_pretrained wrote is a model to start from."""
     shutil.copytree(model, folder.path / "model")
     assert folder.run(FROM, a__jsonl=ROWS).code == 0
+
+
+def test_a_description_of_sampling_that_cannot_be_saved_again_does_not_end_the_run(folder, model):
+    """It is only passed on: the sound part of it, with a note on the rest."""
+    shutil.copytree(model, folder.path / "model")
+    said = '{"eos_token_id": [2, 0], "do_sample": false, "temperature": 0.9}'
+    put("generation_config.json", said)(folder.path / "model")
+    ended = folder.run(FROM, a__jsonl=ROWS)
+    assert ended.code == 0
+    assert "`temperature` left out" in ended.err
+    (made,) = folder.path.glob("runs/*/stages/learn/policy/generation_config.json")
+    assert json.loads(made.read_text())["eos_token_id"] == [2, 0]
 
 
 @pytest.mark.parametrize(("change", "code"), BROKEN)

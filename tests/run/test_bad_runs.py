@@ -27,6 +27,15 @@ def test_gradients_that_are_no_numbers(folder):
     assert not (folder.path / LEARN / "policy").exists()
 
 
+def test_weights_that_are_no_numbers_are_not_committed(folder):
+    """The only update makes them infinite: RC763 and exit 4 in place of a policy of NaN."""
+    wild = SFT.replace("1.0e-3", "1.0e+39").replace("steps: 2", "steps: 1")
+    ended = folder.run(wild, a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (4, "RC763")
+    assert "step 1" in ended.err
+    assert not (folder.path / LEARN / "policy").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "code", "exits"),
     [

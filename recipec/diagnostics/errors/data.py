@@ -1,4 +1,4 @@
-"""Data sets, their files, rows and templates: RC700 to RC718."""
+"""Data sets, their files, rows and templates: RC700 to RC739."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Models, adapters and tokenizers: RC720 to RC736."""
+"""Models, adapters and tokenizers: RC720 to RC739."""
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, diagnostic
+from recipec.diagnostics.model import Finding, diagnostic, file_span
 
 
 @diagnostic("RC720", "impossible-shape")
@@ -41,11 +41,14 @@ def missing_file(folder: str, missing: str) -> Finding:
 
 @diagnostic("RC723", "damaged-weights")
 def damaged_weights(folder: str, problem: str) -> Finding:
-    """The weights cannot be read, or do not fit `config.json`.
+    """The weights cannot be read, do not fit `config.json`, or are in the directory in two forms.
 
-    Why it matters: a parameter without weights would silently start from random numbers.
-    Example: a download that was cut short.
-    How to fix: fetch or save the model again.
+    What it checks: each parameter has weights of its size, each tensor of the files has a place in the model, and there
+    is either one file or an index with its shards.
+    Why it matters: a parameter without weights would silently start from random numbers, and weights without a
+    parameter would be left out.
+    Example: a download that was cut short; `num_hidden_layers: 2` with the weights of four layers.
+    How to fix: fetch or save the model again, or remove the weights of another model from the directory.
     """
     return Finding(f"the weights in {folder} cannot be used: {problem}")
 
@@ -190,3 +193,30 @@ def merge_differs(folder: str, difference: float) -> Finding:
     return Finding(
         f"after merging the adapter in {folder}, logits differ by {difference:.2g} from those with the adapter"
     )
+
+
+@diagnostic("RC738", "model-not-savable")
+def unsavable(name: str, problem: str) -> Finding:
+    """The configuration, the tokenizer or the image processor of a model can be loaded, but not saved.
+
+    What it checks: they are saved into a temporary folder before the first step.
+    Why it matters: a trained model could not be saved at the end of the stage.
+    Example: a chat template with half a surrogate pair.
+    How to fix: correct the file that the message is about, in the directory of the model.
+    """
+    return Finding(f"the files that describe {name} could not be saved after training: {problem}")
+
+
+@diagnostic("RC739", "turn-without-end")
+def endless_turn(path: str, row: int, turn: int) -> Finding:
+    """The chat template writes no stop token after an answer of the assistant.
+
+    What it checks: each answer that is trained is followed by a stop token of the policy: the tokenizer's `eos_token`,
+    an `eos_token_id` of the model, or a token of its own that the template writes there.
+    Why it matters: the policy never learns to stop, and each of its answers reaches the maximal length.
+    Example: `{{ message.content }}` with nothing but a line break after it; `<|im_end|>` with a tokenizer without that
+    token.
+    How to fix: set `policy.chat_template` to a template that writes `{{ eos_token }}` after each answer.
+    """
+    message = f"{path}, row {row}: the chat template writes no stop token after the assistant's answer (message {turn})"
+    return Finding(message, file_span(path, row), help="write `{{ eos_token }}` there, in `policy.chat_template`")

@@ -28,7 +28,8 @@ def logits_not_finite() -> Finding:
     """A log-probability of a sampled token is NaN or infinite.
 
     Why it matters: the policy's weights have diverged. What it samples now is noise and cannot repair them.
-    Example: a learning rate so high that the weights became NaN.
+    Example: a learning rate so high that the weights became NaN; a temperature of 1e-45, by which no logit can be
+    divided.
     How to fix: start again from an earlier checkpoint with a lower learning rate or a smaller `max_grad_norm`.
     """
     return Finding("the policy's logits are not finite")

@@ -46,9 +46,10 @@ def run_in_use(folder: str, owner: str) -> Finding:
 
 @diagnostic("RC763", "not-finite")
 def not_finite(what: str, stage: str, step: int, prompts: Sequence[int]) -> Finding:
-    """The loss or the gradient norm is NaN or infinite. Both are checked before every optimizer update.
+    """The loss, the gradient norm or a weight is NaN or infinite.
 
-    Why it matters: the update would destroy the weights, so it was not applied. The last checkpoint is intact.
+    What it checks: loss and gradient before each update of the optimizer, weights after it.
+    Why it matters: a policy with such weights computes nothing. None is saved: the last checkpoint is intact.
     Example: a learning rate so high that the logits overflow.
     How to fix: lower `learning_rate`, or set `max_grad_norm` or `log_ratio_clamp`; `nonfinite: skip` skips such
     updates, at most three in a row.

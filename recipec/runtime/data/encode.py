@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.errors import model as model_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import kind_of
 from recipec.runtime.batch import Example, Message, Task
@@ -112,7 +113,8 @@ class Encoder:
         """Encode a conversation; the assistant's turns from message ``first`` on are trained, each with its end token.
 
         Raises:
-            RecipeError: RC710, the template rewrites what stands before a turn; RC866.
+            RecipeError: RC710, the template rewrites what stands before a turn; RC739, it writes no stop token after
+                one; RC866.
         """
         messages = with_places(row, "images", messages, len(images))
         rendered: list[int] = []  # the turns so far as the template writes them
@@ -131,7 +133,9 @@ class Encoder:
                 raise RecipeError(errors.empty_text(row.file, row.number, f"messages[{turn}]"))
             built += before[len(rendered) :]
             # What a template writes after the end token is never sampled, so it is not trained either.
-            ends = [i for i, token in enumerate(written, 1) if token in self.policy.stop_ids] or [len(written)]
+            ends = [i for i, token in enumerate(written, 1) if token in self.policy.stop_ids]
+            if not ends:
+                raise RecipeError(model_errors.endless_turn(row.file, row.number, turn + 1))
             trained += [False] * (len(built) - len(trained)) + [True] * ends[-1]
             end, seen = len(built) + ends[-1], places_in(messages[:turn])
             built, rendered = built + written, after

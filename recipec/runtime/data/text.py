@@ -14,6 +14,13 @@ from recipec.diagnostics.model import RecipeError
 _GUARD = "\ue000{}\ue001"  # private-use characters: no template and no tokenizer gives them a meaning
 
 
+def protect(tokenizer: Any, marks: Sequence[str]) -> None:
+    """Make tokens control tokens, which no text may spell; those that are new get ids at the end."""
+    control = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    if missing := [mark for mark in marks if mark not in control]:
+        tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
+
+
 class Text:
     """A tokenizer that keeps text and control tokens apart."""
 
@@ -46,6 +53,7 @@ class Text:
         safe = [self._guard(dict(message), guarded) for message in messages]
         try:
             text = str(self.tokenizer.apply_chat_template(safe, add_generation_prompt=generation, tokenize=False))
+            text.encode()  # half a surrogate pair is no text that a tokenizer takes
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise RecipeError(errors.template_refuses(str(error))) from error
         if not guarded:

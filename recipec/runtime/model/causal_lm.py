@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.model import logprob_head, lora, package_weights, scratch, weights
+from recipec.runtime.model import generation_config, logprob_head, lora, package_weights, scratch, turn_end, weights
 from recipec.runtime.model.cpu_linear import hasten
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
@@ -71,6 +72,8 @@ class CausalLm(Policy):
             raise RecipeError(errors.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
         if spec.chat_template is not None:
             self.tokenizer.chat_template = _read_template(context.root / spec.chat_template)
+        ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
+        generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
         self.text = Text(self.tokenizer)
         self.separable = self._head_separable()
         self.eval()
@@ -122,7 +125,7 @@ class CausalLm(Policy):
         """Load the model of a folder, and its tokenizer."""
         weights.inspect_folder(folder)
         self.tokenizer = weights.load_tokenizer(folder)
-        return weights.load_model(folder, dtype, self.spec.dropout)
+        return weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
 
     def _quantized(self, model: nn.Module) -> nn.Module:
         """Return the model with weights of fewer bits, where the recipe asks for them."""
@@ -306,7 +309,29 @@ class CausalLm(Policy):
             else:
                 self.model.save_pretrained(folder, state_dict=self._under_adapter())
                 lora.save(self.adapted, folder, self._named())
-            self.tokenizer.save_pretrained(folder)
+            self.save_text(folder)
+
+    def save_text(self, folder: Path) -> None:
+        """Write what turns text into tokens."""
+        self.tokenizer.save_pretrained(folder)
+
+    def try_save(self) -> None:
+        """Write everything but the weights into a temporary folder, before a step is paid for.
+
+        Raises:
+            RecipeError: RC738, a library refuses to write what it read.
+        """
+        try:
+            with TemporaryDirectory() as folder, weights.quiet():
+                self.model.config.save_pretrained(folder)
+                self.model.generation_config.save_pretrained(folder)
+                if self.adapted is not None:
+                    self.adapted.peft_config["default"].save_pretrained(folder)
+                self.save_text(Path(folder))
+        except OSError:
+            raise
+        except Exception as error:  # each library checks what it writes with exceptions of its own
+            raise RecipeError(errors.unsavable(self._named(), weights.first_line(error))) from error
 
     def _under_adapter(self) -> dict[str, Tensor]:
         """Weights under the adapter, by the names they have without it."""

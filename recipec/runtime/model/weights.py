@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
@@ -29,6 +28,7 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.model import generation_config
 from recipec.runtime.vision.families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
 
@@ -43,6 +43,9 @@ _DESCRIPTIONS = (
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5")
 _GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}
+_SINGLE = "model.safetensors"
+_COMPUTED = (".inv_freq", ".masked_bias")
+"""Ends of the names of tensors that older versions saved, and that a model computes itself."""
 _INDEX = "model.safetensors.index.json"
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
@@ -118,7 +121,7 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """Return the safetensors files of a model, which must be there."""
+    """Return the safetensors files of a model, which must be there, and be those of one model."""
     if (folder / _INDEX).is_file():
         listed = read_json(folder / _INDEX).get("weight_map")
         if not isinstance(listed, dict):
@@ -127,13 +130,28 @@ def _weights(folder: Path) -> list[Path]:
             # a name with a folder in it would reach outside
             if Path(shard).name != shard or not (folder / shard).is_file():
                 raise RecipeError(errors.missing_file(str(folder), shard))
+        if (folder / _SINGLE).is_file() and _SINGLE not in listed.values():
+            raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {_INDEX}"))
         return sorted({folder / str(name) for name in listed.values()})
-    if not (folder / "model.safetensors").is_file():
+    if not (folder / _SINGLE).is_file():
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
         if pickles:
             raise RecipeError(trust.pickled_weights(str(folder), ", ".join(pickles[:3])))
-        raise RecipeError(errors.missing_file(str(folder), "model.safetensors"))
-    return [folder / "model.safetensors"]
+        raise RecipeError(errors.missing_file(str(folder), _SINGLE))
+    if shards := sorted(path.name for path in folder.glob("model-*-of-*.safetensors")):
+        raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {shards[0]}"))
+    return [folder / _SINGLE]
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a model; none may stand in two of its files."""
+    found: dict[str, torch.Tensor] = {}
+    for file in _weights(folder):
+        tensors = load_file(file)
+        if twice := sorted(set(found) & set(tensors)):
+            raise RecipeError(errors.damaged_weights(str(folder), f"{twice[0]} is in {file.name} and in another file"))
+        found |= tensors
+    return found
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -182,7 +200,7 @@ def load_tokenizer(folder: Path) -> Any:
         with quiet():
             tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises bare Exceptions on files that it cannot parse
-        raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", _first_line(error))) from error
+        raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", first_line(error))) from error
     if not tokenizer.is_fast:
         raise RecipeError(errors.unreadable(f"the tokenizer in {folder}", "it has no fast form (tokenizer.json)"))
     if tokenizer.eos_token_id is None:
@@ -197,8 +215,15 @@ def _reader(folder: Path) -> Any:
     return PreTrainedTokenizerFast if generic and (folder / "tokenizer.json").is_file() else AutoTokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> nn.Module:
+def load_model(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    dropout: float = 0.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """Load the model of a directory, which ``inspect_folder`` has looked at, on the CPU.
+
+    ``say`` takes a note on what is left out of the description of its sampling.
 
     Raises:
         RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
@@ -207,34 +232,62 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, dropout: float 
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # each family validates its own keys with its own exceptions
-            raise RecipeError(errors.unreadable(str(folder / "config.json"), _first_line(error))) from error
+            raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
         for name in DROPOUTS:
             for part in {id(one): one for one in (config, config.get_text_config())}.values():
                 if hasattr(part, name):
                     setattr(part, name, dropout)
+        sampling = _sampling(folder, config)
+        generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
             model, report = model_class(config).from_pretrained(
                 None,
                 config=config,
-                state_dict={name: tensor for file in _weights(folder) for name, tensor in load_file(file).items()},
+                state_dict=_tensors(folder),
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 attn_implementation=implementation(config),
             )
-            if (folder / "generation_config.json").is_file():
-                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
-            raise RecipeError(errors.damaged_weights(str(folder), _first_line(error))) from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        missing = sorted(map(str, report["missing_keys"]))
-        other = sorted(str(found[0]) for found in report["mismatched_keys"])
-        problem = f"{len(missing)} parameters have none, {missing[0]} first" if missing else ""
-        problem = problem or f"{len(other)} have other sizes than config.json says, {other[0]} first"
-        raise RecipeError(errors.damaged_weights(str(folder), problem))
+            raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
+    _check_complete(folder, report)
+    with quiet():
+        generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
     return found
+
+
+def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse weights that are not exactly those that config.json describes."""
+    missing = sorted(map(str, report["missing_keys"]))
+    other = sorted(str(found[0]) for found in report["mismatched_keys"])
+    unread = sorted(str(name) for name in report["unexpected_keys"] if not str(name).endswith(_COMPUTED))
+    if missing:
+        problem = f"{len(missing)} parameters have none, {missing[0]} first"
+    elif other:
+        problem = f"{len(other)} have other sizes than config.json says, {other[0]} first"
+    elif unread:
+        problem = f"{len(unread)} have no place in the model that config.json describes: {', '.join(unread[:3])}"
+        problem += ", …" if len(unread) > 3 else ""
+    else:
+        return
+    raise RecipeError(errors.damaged_weights(str(folder), problem))
+
+
+def _sampling(folder: Path, config: Any) -> dict[str, Any] | None:
+    """Read a folder's generation config, None where it has none; the stop ids, there or in config.json, are checked."""
+    file, vocabulary = folder / generation_config.NAME, int(config.get_text_config().vocab_size)
+    if file.is_file():
+        found = read_json(file)
+        generation_config.check_stop_ids(file, found, vocabulary)
+        return found
+    described = read_json(folder / "config.json")
+    for part in (described, described.get("text_config")):
+        if isinstance(part, dict):
+            generation_config.check_stop_ids(folder / "config.json", part, vocabulary)
+    return None
 
 
 def model_class(config: Any) -> Any:
@@ -265,5 +318,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, or its name."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

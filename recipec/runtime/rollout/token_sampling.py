@@ -63,7 +63,8 @@ def invert(weight_RV: Tensor, uniform_R1: Tensor) -> Tensor:
     block_R1 = _passed(cdf_RB, target_R1)
     target_R1 = target_R1 - (cdf_RB - sum_RB).gather(1, block_R1)
     within_RS = weight_RBS.gather(1, block_R1[:, :, None].expand(-1, -1, size))[:, 0].double()
-    return block_R1 * size + _passed(within_RS.cumsum(-1), target_R1)
+    # weights that are not numbers pass nowhere: their token is one of the vocabulary all the same
+    return (block_R1 * size + _passed(within_RS.cumsum(-1), target_R1)).clamp_(max=vocabulary - 1)
 
 
 def _passed(cdf_RN: Tensor, target_R1: Tensor) -> Tensor:

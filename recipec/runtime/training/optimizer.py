@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -88,7 +88,8 @@ class AdamW(Part):
         """Take one update with the gradients added so far; ``prompts`` and ``step`` name the batch in an error.
 
         Raises:
-            RecipeError: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often.
+            RecipeError: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often; or a
+                weight is not finite after the update, which cannot be taken back.
         """
         for name, parameter in self.named.items():
             master = self.masters[name]
@@ -107,6 +108,8 @@ class AdamW(Part):
                 for name, parameter in self.named.items():
                     if self.masters[name] is not parameter:
                         parameter.copy_(self.masters[name])
+            if not math.isfinite(_largest(self.named.values())):
+                raise RecipeError(errors.not_finite("a weight after the update", self.context.stage, step + 1, prompts))
             self.skipped = 0
         else:
             self.skipped += 1
@@ -153,6 +156,11 @@ class AdamW(Part):
                 master = self.masters[name]
                 # the step too: the fused kernel reads it where the weights are
                 self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
+
+
+def _largest(weights: Iterable[Tensor]) -> float:
+    """Return the largest absolute value; NaN where there is one."""
+    return float(torch.nn.utils.get_total_norm([weight.detach() for weight in weights], math.inf))
 
 
 def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.data.text import protect
 from recipec.runtime.vision.families import Idefics, Qwen
 from recipec.spec.policy import VisionScratch
 
@@ -41,13 +41,6 @@ def _marks(architecture: str) -> tuple[str, str, str]:
         return Idefics.around, Idefics.shown, Idefics.whole
     begin, end, _ = Qwen.marks
     return begin, Qwen.shown, end
-
-
-def protect(tokenizer: Any, marks: Sequence[str]) -> None:
-    """Make tokens control tokens, which no text may spell; those that are new get ids at the end."""
-    control = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    if missing := [mark for mark in marks if mark not in control]:
-        tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
 
 
 def build_model(spec: VisionScratch, tokenizer: Any, dropout: float = 0.0) -> nn.Module:

@@ -17,6 +17,7 @@ from recipec.diagnostics.errors import vision as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
+from recipec.runtime.data.text import protect
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
@@ -79,7 +80,7 @@ class VisionLm(CausalLm):
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         weights.inspect_folder(folder, sees=True)
         self.tokenizer = weights.load_tokenizer(folder)
-        model = weights.load_model(folder, dtype, self.spec.dropout)
+        model = weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
         family, config = self.family_of(model), getattr(model, "config")  # noqa: B009 - typed as a module
         self.processor = self._processor(processors.described(folder), model)
         vocabulary = self.tokenizer.get_vocab()
@@ -87,7 +88,7 @@ class VisionLm(CausalLm):
             raise RecipeError(
                 errors.no_processor(str(folder), f"its tokenizer has no `{family.shown}` of the model's id")
             )
-        scratch.protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
+        protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
         return model
 
     def _processor(self, said: Mapping[str, Any], model: Any) -> Any:
@@ -368,9 +369,9 @@ class VisionLm(CausalLm):
         decoder = list(self.model.get_submodule(family.decoder).parameters())
         return {**super().module_groups(), "vision": tower, "projector": projector, "decoder": decoder}
 
-    def save(self, folder: Path) -> None:
-        """Write weights, configuration, tokenizer and processor, so that ``from_pretrained`` loads them from there."""
-        super().save(folder)
+    def save_text(self, folder: Path) -> None:
+        """Write what turns text and images into tokens."""
+        super().save_text(folder)
         processors.save(self.processor, self.family, str(self.model.config.model_type), folder)
 
     def _under_adapter(self) -> dict[str, Tensor]:

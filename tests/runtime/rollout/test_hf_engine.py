@@ -17,7 +17,7 @@ from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.rollout.kv_cache import CacheLayer, PrefillReader
 from recipec.runtime.rollout.stop_strings import StopStrings
-from recipec.runtime.rollout.token_sampling import draw, truncate
+from recipec.runtime.rollout.token_sampling import draw, invert, truncate
 from recipec.spec.rollout_engine import Hf as Spec
 
 VOCABULARY = 96
@@ -165,14 +165,31 @@ def test_completion_stays_within_the_positions():
         engine.generate(requests(1, [()]), SamplingParams(4))
 
 
-def test_diverged_weights_are_refused():
-    """Logits that are not numbers end in a coded complaint."""
+@pytest.mark.parametrize("params", [{}, {"temperature": 0.0}, {"top_p": 0.9}, {"top_k": 3}, {"min_length": 2}])
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_diverged_weights_are_refused(broken, params):
+    """Logits that are not numbers end in a coded complaint, however tokens are drawn."""
     model = make_model("llama")
     with torch.no_grad():
-        model.lm_head.weight.fill_(torch.nan)
+        model.lm_head.weight.fill_(broken)
     with pytest.raises(RecipeError) as refused:
-        make_engine(model).generate(requests(2), SamplingParams(4))
+        make_engine(model).generate(requests(2), SamplingParams(4, **params))
     assert refused.value.diagnostics[0].code == "RC784"
+
+
+def test_a_temperature_by_which_nothing_can_be_divided_is_refused():
+    """Logits over 1e-45 are infinite: RC784 again."""
+    with pytest.raises(RecipeError) as refused:
+        make_engine(make_model("llama")).generate(requests(2), SamplingParams(4, temperature=1e-45))
+    assert refused.value.diagnostics[0].code == "RC784"
+
+
+@pytest.mark.parametrize("vocabulary", [1, 2, 50, 99, 100, 103, 128, 1000])
+def test_weights_that_are_no_numbers_name_a_token_of_the_vocabulary(vocabulary):
+    """The blocks of the sum are filled up beyond it: no token of the filling is drawn."""
+    weights = torch.full((3, vocabulary), torch.nan)
+    uniform = torch.tensor([[0.0], [0.5], [1.0 - 1e-16]], dtype=torch.float64)
+    assert (invert(weights, uniform) < vocabulary).all()
 
 
 def test_mode_is_given_back_and_dropout_is_off():

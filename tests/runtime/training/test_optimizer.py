@@ -84,6 +84,19 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("dtype", "rate"), [(torch.float32, 1e39), (torch.bfloat16, 1e39), (torch.bfloat16, 3.4e38)])
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_weights_that_are_not_finite_after_the_update_stop_the_run(dtype, rate, nonfinite) -> None:
+    """The gradient is fine and the update is not: it cannot be skipped any more, and nothing is saved after it."""
+    net = model().to(dtype)
+    optimizer = make(net, learning_rate=rate, nonfinite=nonfinite, schedule="constant")
+    net(torch.ones(2, 3, dtype=dtype)).sum().backward()
+    with pytest.raises(RecipeError) as refused:
+        optimizer.step([7], 0)
+    assert refused.value.diagnostics[0].code == "RC763"
+    assert "weight" in refused.value.diagnostics[0].message
+
+
 def test_skipping_has_an_end() -> None:
     """Under `skip` three such updates in a row are left out, the fourth stops the run."""
     net = model()
