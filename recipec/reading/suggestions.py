@@ -9,7 +9,8 @@ from typing import Any
 
 from recipec.component import components_of
 from recipec.language.scalars import read_scalar
-from recipec.reading import field_descriptions, foreign_names
+from recipec.reading import field_descriptions
+from recipec.reading.foreign_names import foreign_component, foreign_key, foreign_leaves, foreign_value, fragment
 from recipec.reading.nearest_names import did_you_mean, distance, folded, nearest
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
@@ -28,19 +29,19 @@ def for_key(
     """
     close = nearest(key, keys, given)
     exact = bool(close) and distance(folded(key), folded(close[0])) <= 1
-    other = foreign_names.foreign((*path, key))
+    other = foreign_key((*path, key))
     said = [did_you_mean(close)] if close and (exact or other is None) else []
     if other is not None:
-        said.append(other[1].sentence(other[0]))
+        said.append(other.advice)
     if isinstance(value, Mapping) and not exact:
-        said += foreign_names.foreign_leaves(value, (*path, key))[:8]
+        said += foreign_leaves(value, (*path, key))[:8]
     home = [place for place in whereabouts().get(key, ()) if not said or exact]
     if home and key not in keys:
         said.append(f"`{key}` stands in {' or '.join(home[:3])}")
     best = close[0] if close and other is None and close[0] not in given else ""
     meant: list[Path] = [(name,) for name in close[:1]]
-    if other is not None and other[1].ours:
-        ours = other[1].ours.split(".")
+    if other is not None and other.ours:
+        ours = other.ours.split(".")
         meant += [tuple(ours), (ours[-1],)]
     return joined(*said), best, meant
 
@@ -76,8 +77,8 @@ def whereabouts() -> Mapping[str, tuple[str, ...]]:
 def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str, str]:
     """Advise on an unknown component; returns the advice, and the name that was meant if that is plain."""
     close = nearest(name, known_names)
-    other = foreign_names.COMPONENTS.get(slot, {}).get(folded(name), "")
-    published = foreign_names.fragment(name) if slot in {"loss", "advantage"} else ""
+    other = foreign_component(folded(name), slot)
+    published = fragment(name) if slot in {"loss", "advantage"} else ""
     said = [did_you_mean(close)] if close else []
     if other:
         said.append(f"what other tools call `{name}` is `{other}` here")
@@ -101,7 +102,7 @@ def for_signal(name: str, default: object) -> tuple[str, str]:
         close = nearest(artifact, [s.rpartition(".")[2] for s in fitting])
         best = f"{stage}.{close[0]}" if close else ""
         return did_you_mean([best]) if best else f"artifacts are {', '.join(f'`{s}`' for s in fitting)}", best
-    other = foreign_names.VALUES.get(name, "")
+    other = foreign_value(name)
     if other in SIGNALS:
         return f"what other tools call `{name}` is `{other}` here", other
     close = nearest(name, fitting or SIGNALS)
@@ -130,7 +131,7 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
 
 def _for_text(key: str, value: str, takes: str, words: list[str]) -> tuple[str, str]:
     number, _ = read_scalar(value)
-    close, other, published = nearest(value, words), foreign_names.VALUES.get(value, ""), foreign_names.fragment(value)
+    close, other, published = nearest(value, words), foreign_value(value), fragment(value)
     said, right = did_you_mean(close), close[0] if close else ""
     if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
         said, right = f"without quotes it is a number: `{key}: {value}`", value
