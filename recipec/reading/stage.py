@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 from recipec.component import Component, components_of, find_component
 from recipec.diagnostics.errors import reading as errors
+from recipec.diagnostics.phrases import distance, folded
 from recipec.reading import field_descriptions
 from recipec.reading.foreign_names import foreign_component, foreign_key
-from recipec.reading.nearest_names import distance, folded
 from recipec.reading.partial import Part, Path, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
 from recipec.reading.suggestions import for_component
@@ -220,7 +220,7 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
         other = foreign_key((slot, key))
         if other is not None and other.ours == f"{slot}.type":
             meant = foreign_component(folded(value), slot) or value
-        elif distance(folded(key), "type") == 1:
+        elif distance(key, "type") == 1:
             meant = value
         else:
             continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from recipec.diagnostics.phrases import nearest
 
 # Between dollar signs a sentence would be read as a product of its letters.
 _WORDS = re.compile(r"(?<![\\\w])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
@@ -27,7 +28,7 @@ def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
 
     name = argument["task"]
     if name not in DATASETS:
-        raise LookupError(next(iter(difflib.get_close_matches(name, DATASETS, 1)), ""))
+        raise LookupError(next(iter(nearest(name, DATASETS)), ""))
     try:
         # the package draws item i from seed + i: neighbouring seeds would share all but one of their tasks
         seed = argument["seed"] << 32
