@@ -35,6 +35,7 @@ ALLOWED = {
 DOORS = {
     "yaml": {"language/yaml_reader.py", "language/scalars.py"},
     "omegaconf": {"language/resolve.py"},
+    "rapidfuzz": {"diagnostics/phrases.py"},
     "jinja2": {"run/templates.py", "runtime/data/text.py"},
     "vllm": set(),
     "deepspeed": set(),

@@ -8,7 +8,7 @@ from recipec.checks.queries import dotted, span_of
 from recipec.diagnostics import errors
 from recipec.diagnostics.codes import RETIRED
 from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes
-from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading
 
 
@@ -43,8 +43,8 @@ def _problem(code: str) -> tuple[str, str]:
     if code in RETIRED:
         return f"it is retired and now part of {RETIRED[code]}", f"see `recipec explain {RETIRED[code]}`"
     if code not in known:
-        close = nearest(code, (other for other, entry in known.items() if entry.severity == "warning"))
-        return "there is no such code", did_you_mean(close)
+        warnings = [other for other, entry in known.items() if entry.severity == "warning"]
+        return "there is no such code", did_you_mean(code, warnings)
     if known[code].severity == "error":
         return "it is an error", "drop the entry, and fix the error where it is reported"
     return "", ""

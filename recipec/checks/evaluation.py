@@ -8,8 +8,7 @@ from recipec.checks.dataflow import possible_providers
 from recipec.checks.queries import dotted, related_span, span_of
 from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
 from recipec.diagnostics.model import Finding, check
-from recipec.diagnostics.phrases import listed
-from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.diagnostics.phrases import listed, nearest, question
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED, Evaluation
 
@@ -100,7 +99,7 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
             continue
         if there:
             continue
-        close = did_you_mean([f"reward.{level}" for level in nearest(asked, levels.specs)]) if asked else ""
+        close = question([f"reward.{level}" for level in nearest(asked, levels.specs)]) if asked else ""
         what = f"none is named `{asked}`" if asked else "none is a `kg_consistency`"
         yield Finding(
             f"`{metric}` is the mean of a level, but of the rewards of evaluation `{name}`{_lent(levels)} {what}",

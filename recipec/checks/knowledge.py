@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from recipec.checks.queries import display_name, dotted, field_span, parts_of, related_span, span_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.knowledge import ENDINGS, Extract, Knowledge, Triples
 from recipec.spec.recipe import weights_kind
@@ -60,7 +60,7 @@ def unknown_reader(reading: Reading) -> Iterator[Finding]:
         yield Finding(
             f"{display_name(part)} reads with `{model}`, which is {same}",
             field_span(reading, part, "model"),
-            help=did_you_mean(nearest(model, earlier)),
+            help=did_you_mean(model, earlier),
             path=dotted((*part.path, "model")),
         )
 

@@ -19,7 +19,7 @@ from recipec.checks.queries import (
 )
 from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.policy import Policy
 from recipec.spec.rollout_engine import RolloutEngine
@@ -130,7 +130,7 @@ def unknown_service(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"there is no service `{name}`",
                 span_of(reading, path),
-                help=did_you_mean(nearest(name, names)) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
+                help=did_you_mean(name, names) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
                 path=dotted(path),
             )
 

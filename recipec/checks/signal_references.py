@@ -8,7 +8,7 @@ from typing import get_args
 from recipec.checks.queries import display_name, dotted, field_span
 from recipec.component import Need
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import Kind
@@ -144,7 +144,7 @@ def unknown_artifact(reading: Reading) -> Iterator[Finding]:
                     problem = "that is this stage itself" if maker == stage.name else f"`{maker}` comes later"
                 else:
                     problem = f"`{maker}` is of kind `{reading.stages[maker].kind}`, which leaves no {artifact}"
-                advice = did_you_mean(f"{name}.{artifact}" for name in nearest(maker, having))
+                advice = question(f"{name}.{artifact}" for name in nearest(maker, having))
                 able = ", ".join(f"`{name}.{artifact}`" for name in having)
                 yield Finding(
                     f"{display_name(part)} needs `{need.signal}`: {problem}",

@@ -17,7 +17,7 @@ from recipec.checks.queries import (
     spec_of,
 )
 from recipec.diagnostics.model import Finding, check
-from recipec.reading.nearest_names import did_you_mean, nearest
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.recipe import weights_kind
 
@@ -44,7 +44,7 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
             or reading.fragment
         ):
             continue
-        close = did_you_mean(nearest(stage.origin, [*_earlier(reading, stage), "scratch"]))
+        close = did_you_mean(stage.origin, [*_earlier(reading, stage), "scratch"])
         yield Finding(
             f"there is no stage `{stage.origin}` to start from",
             span_of(reading, (*stage.path, "from")),
@@ -237,7 +237,7 @@ def unknown_reference(reading: Reading) -> Iterator[Finding]:
                 problem = f"`{origin}`, which comes later"
             else:
                 problem = f"`{origin}`, and there is no such stage"
-            close = did_you_mean(nearest(origin, _earlier(reading, stage)))
+            close = did_you_mean(origin, _earlier(reading, stage))
             yield Finding(
                 f"the reference of stage `{stage.name}` is {problem}",
                 span_of(reading, (*part.path, "from")),

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from itertools import islice
+
+MAX_LENGTH = 80
+"""Characters of a word that may be a misspelt name."""
+MAX_NAMES = 200
+"""Names that are compared with a word, so that the time for many mistakes grows with their number only."""
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -14,21 +21,74 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     ('`a`, `b` and 1 more', 'none')
     """
     known = list(names)
-    shown = ", ".join(f"`{name}`" for name in known[:most])
-    return (shown + (f" and {len(known) - most} more" if len(known) > most else "")) or "none"
+    first = ", ".join(f"`{name}`" for name in known[:most])
+    return (first + (f" and {len(known) - most} more" if len(known) > most else "")) or "none"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the known name nearest to a word, or nothing."""
-    few = list(islice(dict.fromkeys(known), 200))  # the search is quadratic, and suggestions are for people
-    return next(iter(get_close_matches(word[:80], few, 1, 0.6)), "")
+@lru_cache(maxsize=4096)
+def folded(word: str) -> str:
+    """Write a name in lower case with underscores, without accents.
+
+    >>> folded("numGenerations"), folded("top-p"), folded("Été")
+    ('num_generations', 'top_p', 'ete')
+    """
+    word = "".join(letter for letter in unicodedata.normalize("NFKD", word) if not unicodedata.combining(letter))
+    return re.sub(r"[-\s.]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word)).lower()
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean …?``, or nothing where no known name is near.
+def distance(one: str, other: str) -> int:
+    """Count the insertions, deletions, substitutions and swaps of neighbours between two names.
+
+    >>> distance("epsilon", "espilon"), distance("epsilon", "epsilom"), distance("topP", "top_p")
+    (1, 1, 0)
+
+    References:
+        Damerau, *A technique for computer detection and correction of spelling errors*, 1964.
+    """
+    from rapidfuzz.distance import OSA  # noqa: PLC0415 - it costs 20 ms, only after a mistake
+
+    return OSA.distance(folded(one), folded(other))
+
+
+def nearest(word: str, names: Iterable[str], given: Collection[str] = ()) -> list[str]:
+    """Return up to three names that ``word`` may stand for, the likeliest first; names already ``given`` come last.
+
+    >>> nearest("epsilom", ["beta", "epsilon_high", "epsilon"])
+    ['epsilon']
+    >>> nearest("zzz", ["beta", "epsilon"])
+    []
+    """
+    from rapidfuzz.distance import OSA, Indel  # noqa: PLC0415 - as above
+
+    if not 0 < len(word) <= MAX_LENGTH:
+        return []
+    plain = folded(word)
+    ranked = []
+    for name in dict.fromkeys(islice(names, MAX_NAMES)):
+        if name == word:
+            continue
+        other = folded(name)
+        edits, similarity = OSA.distance(plain, other), Indel.normalized_similarity(plain, other)
+        if edits <= max(1, min(len(plain), len(other)) // 3) or similarity >= 0.7:
+            other_letters = sorted(plain) != sorted(other)  # a swap of letters is likelier than another word
+            ranked.append((edits + (name in given), other_letters, -similarity, name))
+    return [name for *_, name in sorted(ranked)][:3]
+
+
+def question(names: Iterable[str]) -> str:
+    """Ask whether one of ``names`` was meant; empty if there are none.
+
+    >>> question(["beta", "betas"]), question([])
+    ('did you mean `beta` or `betas`?', '')
+    """
+    either = " or ".join(f"`{name}`" for name in names)
+    return f"did you mean {either}?" if either else ""
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Ask whether a name similar to ``word`` was meant; empty if there is none.
 
     >>> did_you_mean("epsilom", ["epsilon", "beta"]), did_you_mean("x", ["beta"])
     ('did you mean `epsilon`?', '')
     """
-    near = nearest(word, known)
-    return f"did you mean `{near}`?" if near else ""
+    return question(nearest(word, names))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.errors.text import over_limit
 from recipec.diagnostics.model import Diagnostic, Span
-from recipec.diagnostics.phrases import nearest
+from recipec.diagnostics.phrases import nearest, question
 from recipec.language.yaml_reader import Node, Path
 
 MAX_SIZE = 64 * 1024
@@ -19,8 +19,6 @@ MAX_REFERENCES = 1000
 """References in all texts together; a long recipe has 50."""
 MAX_REFUSED = 5
 """Mistakes shown of one text."""
-MAX_SUGGESTED = 20
-"""Nobody reads more suggestions, and each is a search."""
 MAX_CHAIN = 16
 """References behind each other; more would also exhaust what resolves them."""
 
@@ -164,8 +162,7 @@ class References:
         written = dotted(target)
         held = self.follow(real[:-1]).node
         keys = held.value if held is not None and isinstance(held.value, dict) else {}
-        leaf = nearest(str(real[-1]), keys) if len(self.found) < MAX_SUGGESTED else ""
-        near = f"did you mean `{dotted((*real[:-1], leaf))}`?" if leaf else ""
+        near = question(dotted((*real[:-1], key)) for key in nearest(str(real[-1]), keys))
         given = self.tree.value.get("vars")
         if len(target) == 1 and given is not None and isinstance(given.value, dict):
             near = f"did you mean `vars.{written}`?" if written in given.value else near

@@ -18,7 +18,7 @@ from recipec.component import Component, Section, is_origin, is_path, is_signal
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.reading import field_descriptions, paths
-from recipec.reading.foreign_names import foreign
+from recipec.reading.foreign_names import foreign_key
 from recipec.reading.never_supported import refused
 from recipec.reading.suggestions import for_key, for_signal, for_value, joined
 from recipec.signals import find_signal
@@ -85,9 +85,9 @@ class Findings:
             advice = f"write `{path[-1]}: {{{'type' if data in known or path[-1] != 'data' else 'path'}: {data}}}`"
             if data in known:
                 fix = self.fix(path, f"give the component as `{{type: {data}}}`", data, f"{{type: {data}}}")
-        elsewhere = foreign(path) if len(path) == _LEVEL else None
+        elsewhere = foreign_key(path) if len(path) == _LEVEL else None
         if elsewhere is not None:
-            advice, fix = elsewhere[1].sentence(elsewhere[0]), None
+            advice, fix = elsewhere.advice, None
         self.say(
             errors.not_a_mapping(
                 where, field_descriptions.format_value(data), dotted(path), self.spans(path), advice, fix

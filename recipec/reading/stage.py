@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 from recipec.component import Component, components_of, find_component
 from recipec.diagnostics.errors import reading as errors
+from recipec.diagnostics.phrases import distance, folded
 from recipec.reading import field_descriptions
-from recipec.reading.foreign_names import COMPONENTS, foreign
-from recipec.reading.nearest_names import distance, folded
+from recipec.reading.foreign_names import foreign_component, foreign_key
 from recipec.reading.partial import Part, Path, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
 from recipec.reading.suggestions import for_component
@@ -209,20 +209,22 @@ def _type(
 
 
 def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str, slot: str) -> dict[str, Any]:
-    """Take a misspelt `type`, or another tool's, for one, after saying so: what follows is about what was meant."""
+    """Read a misspelt `type`, or another tool's key for it, as `type`, after a diagnostic."""
+    if "type" in said:
+        return said
+    known = {key for cls in components_of(slot).values() for key in field_descriptions.keys_of(cls)}
     for key, value in said.items():
-        if "type" in said or not isinstance(value, str):
+        if key in known or not isinstance(value, str):
             continue
-        theirs = foreign((slot, key))
-        known_as = theirs is not None and theirs[1].ours == f"{slot}.type"
-        if known_as:
-            unknown_key(findings, key, value, path, called, ["type"], said)
-            meant = COMPONENTS.get(slot, {}).get(folded(value), value)
-            return {"type": meant, **{k: v for k, v in said.items() if k != key}}
-        close = distance(folded(key), "type") == 1
-        if close and not any(key in field_descriptions.keys_of(cls) for cls in components_of(slot).values()):
-            unknown_key(findings, key, value, path, called, ["type"], said)
-            return {"type": value, **{k: v for k, v in said.items() if k != key}}
+        other = foreign_key((slot, key))
+        if other is not None and other.ours == f"{slot}.type":
+            meant = foreign_component(folded(value), slot) or value
+        elif distance(key, "type") == 1:
+            meant = value
+        else:
+            continue
+        unknown_key(findings, key, value, path, called, ["type"], said)
+        return {"type": meant, **{k: v for k, v in said.items() if k != key}}
     return said
 
 

@@ -1,4 +1,4 @@
-"""What may have been meant: our nearest name, another tool's name, or the place where a key belongs."""
+"""Advice on a mistake: a similar name, another tool's name, or the place where a key belongs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any
 
 from recipec.component import components_of
+from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.language.scalars import read_scalar
-from recipec.reading import field_descriptions, foreign_names
-from recipec.reading.nearest_names import did_you_mean, distance, folded, nearest
+from recipec.reading import field_descriptions
+from recipec.reading.foreign_names import foreign_component, foreign_key, foreign_leaves, foreign_value, fragment
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
@@ -24,42 +25,42 @@ def for_key(
     """Advise on an unknown key.
 
     Returns:
-        The advice; our name if the key is but misspelt; and the places, from here on, that it may have been meant for.
+        The advice; our name if the key is only misspelt; and the paths, relative to ``path``, that may have been meant.
     """
-    close = nearest(key, keys, given)
-    exact = bool(close) and distance(folded(key), folded(close[0])) <= 1
-    other = foreign_names.foreign((*path, key))
-    said = [did_you_mean(close)] if close and (exact or other is None) else []
+    similar = nearest(key, keys, given)
+    exact = bool(similar) and distance(key, similar[0]) <= 1
+    other = foreign_key((*path, key))
+    advice = [question(similar)] if exact or other is None else []
     if other is not None:
-        said.append(other[1].sentence(other[0]))
+        advice.append(other.advice)
     if isinstance(value, Mapping) and not exact:
-        said += foreign_names.foreign_leaves(value, (*path, key))[:8]
-    home = [place for place in whereabouts().get(key, ()) if not said or exact]
-    if home and key not in keys:
-        said.append(f"`{key}` stands in {' or '.join(home[:3])}")
-    best = close[0] if close and other is None and close[0] not in given else ""
-    meant: list[Path] = [(name,) for name in close[:1]]
-    if other is not None and other[1].ours:
-        ours = other[1].ours.split(".")
+        advice += foreign_leaves(value, (*path, key))[:8]
+    places = places_of_keys().get(key, ())
+    if places and key not in keys and (exact or not any(advice)):
+        advice.append(f"`{key}` belongs to {' or '.join(places[:3])}")
+    best = similar[0] if similar and other is None and similar[0] not in given else ""
+    meant: list[Path] = [(name,) for name in similar[:1]]
+    if other is not None and other.ours:
+        ours = other.ours.split(".")
         meant += [tuple(ours), (ours[-1],)]
-    return joined(*said), best, meant
+    return joined(*advice), best, meant
 
 
-def joined(*said: str) -> str:
-    """Put pieces of advice behind each other.
+def joined(*advice: str) -> str:
+    """Put pieces of advice one after another.
 
     >>> joined("did you mean `beta`?", "", "it is a number")
     'did you mean `beta`? it is a number'
     """
     text = ""
-    for piece in filter(None, said):
+    for piece in filter(None, advice):
         text += piece if not text else f" {piece}" if text.endswith("?") else f"; {piece}"
     return text
 
 
 @cache
-def whereabouts() -> Mapping[str, tuple[str, ...]]:
-    """Return where each key of ours stands: read only after a mistake, since it imports every spec."""
+def places_of_keys() -> Mapping[str, tuple[str, ...]]:
+    """Return the sections that have each key; only needed after a mistake, since it imports every spec."""
     found: dict[str, list[str]] = {}
     for slot in SLOTS:
         for name, cls in components_of(slot.name).items():
@@ -74,45 +75,41 @@ def whereabouts() -> Mapping[str, tuple[str, ...]]:
 
 
 def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str, str]:
-    """Advise on an unknown component; returns the advice, and the name that was meant if that is plain."""
-    close = nearest(name, known_names)
-    other = foreign_names.COMPONENTS.get(slot, {}).get(folded(name), "")
-    published = foreign_names.fragment(name) if slot in {"loss", "advantage"} else ""
-    said = [did_you_mean(close)] if close else []
-    if other:
-        said.append(f"what other tools call `{name}` is `{other}` here")
-    if published:
-        said.append(f"the settings published as {name} are `extends: [{published}]`")
-    homes = [
-        other_slot.name for other_slot in SLOTS if other_slot.name != slot and name in components_of(other_slot.name)
-    ]
-    if homes:
-        said.append(f"`{name}` fills the slot `{homes[0]}`")
-    return joined(*said), close[0] if close else ""
+    """Advise on an unknown component; returns the advice, and the name to replace it with or an empty text."""
+    similar = nearest(name, known_names)
+    other = foreign_component(folded(name), slot)
+    published = fragment(name) if slot in {"loss", "advantage"} else ""
+    homes = [another.name for another in SLOTS if another.name != slot and name in components_of(another.name)]
+    advice = joined(
+        question(similar),
+        f"what other tools call `{name}` is `{other}` here" if other else "",
+        f"the settings published as {name} are `extends: [{published}]`" if published else "",
+        f"`{name}` fills the slot `{homes[0]}`" if homes else "",
+    )
+    return advice, similar[0] if similar else ""
 
 
 def for_signal(name: str, default: object) -> tuple[str, str]:
-    """Advise on an unknown signal: those of the vocabulary with the axes that the parameter's own default has."""
-    axes = split_axes(default)[1] if isinstance(default, str) else ""
-    fitting = [signal for signal in SIGNALS if axes and split_axes(signal)[1] == axes]
+    """Advise on an unknown signal: those with the axes of the parameter's default fit."""
     if "." in name:
         stage, _, artifact = name.rpartition(".")
-        fitting = [f"{stage}.{s.name}" for s in SIGNALS.values() if s.kind == "artifact"]
-        close = nearest(artifact, [s.rpartition(".")[2] for s in fitting])
-        best = f"{stage}.{close[0]}" if close else ""
-        return did_you_mean([best]) if best else f"artifacts are {', '.join(f'`{s}`' for s in fitting)}", best
-    other = foreign_names.VALUES.get(name, "")
+        fitting = [f"{stage}.{signal.name}" for signal in SIGNALS.values() if signal.kind == "artifact"]
+        similar = [f"{stage}.{near}" for near in nearest(artifact, [s.rpartition(".")[2] for s in fitting])[:1]]
+        return question(similar) or f"artifacts are {', '.join(f'`{s}`' for s in fitting)}", "".join(similar)
+    other = foreign_value(name)
     if other in SIGNALS:
         return f"what other tools call `{name}` is `{other}` here", other
-    close = nearest(name, fitting or SIGNALS)
-    if close:
-        return did_you_mean(close), close[0]
-    listed = ", ".join(f"`{signal}`" for signal in fitting)
-    return (f"signals with the axes {axes}: {listed}" if listed else "write it as `STAGE.rollouts`"), ""
+    axes = split_axes(default)[1] if isinstance(default, str) else ""
+    fitting = [signal for signal in SIGNALS if axes and split_axes(signal)[1] == axes]
+    similar = nearest(name, fitting or SIGNALS)
+    if similar:
+        return question(similar), similar[0]
+    named = ", ".join(f"`{signal}`" for signal in fitting)
+    return (f"signals with the axes {axes}: {named}" if named else "write it as `STAGE.rollouts`"), ""
 
 
 def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, str]:
-    """Advise on a bad value; returns the advice, and what to write instead if that is plain.
+    """Advise on a bad value; returns the advice, and the text to replace it with or an empty text.
 
     >>> for_value("learning_rate", "1e-5", float)
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
@@ -128,22 +125,22 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     return (f"write `{key}: {right}`", right) if right else ("", "")
 
 
-def _for_text(key: str, value: str, takes: str, words: list[str]) -> tuple[str, str]:
+def _for_text(key: str, value: str, takes: str, choices: list[str]) -> tuple[str, str]:
     number, _ = read_scalar(value)
-    close, other, published = nearest(value, words), foreign_names.VALUES.get(value, ""), foreign_names.fragment(value)
-    said, right = did_you_mean(close), close[0] if close else ""
+    similar, other, published = nearest(value, choices), foreign_value(value), fragment(value)
     if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
-        said, right = f"without quotes it is a number: `{key}: {value}`", value
-    elif "true or false" in takes and value.lower() in _YES_NO:
+        return f"without quotes it is a number: `{key}: {value}`", value
+    if "true or false" in takes and value.lower() in _YES_NO:
         right = _YES_NO[value.lower()]
-        said = f"write `{key}: {right}`"
-    elif other in words or (published and not close):
-        right = other if other in words else ""
-        said = joined(
+        return f"write `{key}: {right}`", right
+    if other in choices or (published and not similar):
+        right = other if other in choices else ""
+        advice = joined(
             f"what other tools call `{value}` is `{right}` here" if right else "",
             f"the settings published as {value} are `extends: [{published}]`" if published else "",
         )
-    elif takes.startswith("a list of strings") and not close:
+        return advice, right
+    if takes.startswith("a list of strings") and not similar:
         right = f"[{json.dumps(value, ensure_ascii=False)}]"
-        said = f"a single string must be a list, too: `{key}: {right}`"
-    return said, right
+        return f"a single string must be a list, too: `{key}: {right}`", right
+    return question(similar), similar[0] if similar else ""

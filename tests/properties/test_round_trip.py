@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from support.random_recipes import recipes
 
 from recipec.component import components_of
+from recipec.diagnostics.phrases import nearest
 from recipec.reading.field_descriptions import keys_of, literals
-from recipec.reading.nearest_names import nearest
 from recipec.signals import SIGNALS
 from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 from recipec.yaml_io import from_yaml, to_yaml

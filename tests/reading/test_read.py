@@ -1,6 +1,8 @@
 """Reading: what is wrong is said in place and in plain words, once; what could be read is handed on."""
 
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +10,9 @@ from recipec.component import components_of
 from recipec.diagnostics.model import Diagnostic
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
+from recipec.reading import foreign_names
 from recipec.reading.field_descriptions import FORMS
-from recipec.reading.foreign_names import VALUES, foreign, fragment, names
+from recipec.reading.foreign_names import foreign_key, fragment, names
 from recipec.reading.recipe import Reading, read_recipe
 from recipec.spec.loss import Clipped, Nll
 from recipec.spec.recipe import SLOTS, Evaluation, Recipe, Stage
@@ -301,10 +304,10 @@ def test_another_tools_whole_section_is_translated():
 
 def test_names_of_other_tools_lead_somewhere():
     """The dictionary has at least 60 names, and each of ours is a key that exists."""
-    assert len(names()) >= 60
+    assert len(names().keys) >= 60
     homes = {slot.name: components_of(slot.name).values() for slot in SLOTS}
     top = {"budget", "machine", "evaluate", "stages", "from", "kind", "name", "extends", "adapter"}
-    for name, entry in names().items():
+    for name, entry in names().keys.items():
         words = [word for word in entry.ours.split(".") if word not in {"", "NAME"}]
         assert not words or words[0] in homes or words[0] in top, name
         if len(words) > 1 and words[0] in homes and words[1] not in {"type", "from"}:
@@ -331,14 +334,29 @@ def test_names_of_other_tools_lead_somewhere():
 )
 def test_the_commonest_names_are_known(path, ours):
     """The names that most users will type."""
-    assert foreign(path)[1].ours == ours
+    assert foreign_key(path).ours == ours
+
+
+def test_names_of_other_tools_are_given_once():
+    """No name is in the tables of two tools, where one entry would hide the other."""
+    tables = tomllib.loads(Path(foreign_names.__file__).with_suffix(".toml").read_text("utf-8"))
+    assert len(names().keys) == sum(map(len, tables["keys"].values()))
+
+
+def test_names_of_other_tools_are_read_only_after_a_mistake():
+    """A recipe without mistakes does not load the tables; one unknown key does."""
+    names.cache_clear()
+    assert read(GOOD).diagnostics == ()
+    assert names.cache_info().currsize == 0
+    assert edited("epsilon: 0.2", "cliprange: 0.2").diagnostics
+    assert names.cache_info().currsize == 1
 
 
 def test_values_of_other_tools_are_ours_somewhere():
     """Every translated value is a choice of some parameter, a kind, or a signal."""
     sections = (Evaluation, *(cls for slot in SLOTS for cls in components_of(slot.name).values()))
     choices = str([cls.model_json_schema() for cls in sections])
-    for ours in VALUES.values():
+    for ours in names().values.values():
         assert f"'{ours}'" in choices or ours in {"rl", "dpo", "cuda", "ref_logprob_RT", "old_logprob_RT"}, ours
 
 

@@ -158,7 +158,7 @@ def bad_alias(place: Span, name: str, inside: bool, known: Sequence[str], chain:
     How to fix: define the anchor above, use `${vars.name}`, or quote text that starts with `*`.
     """
     message = f"`*{name}` is inside the value it repeats" if inside else f"no anchor `&{name}` comes before `*{name}`"
-    return Finding(message, (place, *chain), help=did_you_mean(name, [other for other in known if other != name]))
+    return Finding(message, (place, *chain), help=did_you_mean(name, known))
 
 
 @diagnostic("RC117", "number-out-of-range")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 
+from recipec.diagnostics.phrases import nearest
 from recipec.runtime.environment.worker_main import live, plain
 
 _SIZE = 1000
@@ -95,7 +95,7 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
     # `module:Name` would import the module, and what other packages register is theirs
     own = [key for key, entry in gymnasium.registry.items() if str(entry.entry_point).startswith("gymnasium.envs.")]
     if name not in own:
-        raise LookupError(next(iter(difflib.get_close_matches(name, own, 1)), ""))
+        raise LookupError(next(iter(nearest(name, own)), ""))
 
     def make() -> Game:
         inner = gymnasium.make(name, disable_env_checker=True, **argument["options"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from recipec.diagnostics.phrases import nearest
 
 
 def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
@@ -23,7 +24,7 @@ def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
 
     name = argument["task"]
     if name not in DATASETS:
-        raise LookupError(next(iter(difflib.get_close_matches(name, DATASETS, 1)), ""))
+        raise LookupError(next(iter(nearest(name, DATASETS)), ""))
     try:
         # the package draws item i from seed + i: neighbouring seeds would share all but one of their tasks
         seed = argument["seed"] << 32
