@@ -144,7 +144,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a model; none may stand in two of its files."""
+    """Read the tensors of a model; none may be in two of its files."""
     found: dict[str, torch.Tensor] = {}
     for file in _weights(folder):
         tensors = load_file(file)
