@@ -17,7 +17,6 @@ ALLOWED = {
         {"file", "chain", "causal_lm", "auto", "frozen", "adamw", "clipped", "nll"},
         "defaults of slots",
     ),
-    "reading/foreign_names.py": (None, "what other tools call a component"),
     "planning/sharing.py": ({"dense"}, "counts of rows that share nothing"),
     "runtime/attention/measured_sharing.py": ({"dense"}, "counts of rows that share nothing"),
     "runtime/attention/certification/verb.py": ({"dense"}, "what an attention is compared with"),

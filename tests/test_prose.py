@@ -48,7 +48,7 @@ PHRASES = {
     r"lies?": "is, is stored",
     r"stands? (?:there|under|before|behind|with|at|in)(?! for)": "is",
     r"(?<!there )is no(?! longer| more)": "is not a",
-    r"is none|are none": "is not",
+    r"(?<!there )(?:is|are) none": "is not",
     r"anew": "again",
     r"at hand": "available",
     r"in small": "a small version of",
