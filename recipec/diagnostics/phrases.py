@@ -63,6 +63,7 @@ def nearest(word: str, names: Iterable[str], given: Collection[str] = ()) -> lis
     if not 0 < len(word) <= MAX_LENGTH:
         return []
     plain = folded(word)
+    letters = sorted(plain)
     ranked = []
     for name in dict.fromkeys(islice(names, MAX_NAMES)):
         if name == word:
@@ -70,7 +71,7 @@ def nearest(word: str, names: Iterable[str], given: Collection[str] = ()) -> lis
         other = folded(name)
         edits, similarity = OSA.distance(plain, other), Indel.normalized_similarity(plain, other)
         if edits <= max(1, min(len(plain), len(other)) // 3) or similarity >= 0.7:
-            other_letters = sorted(plain) != sorted(other)  # a swap of letters is likelier than another word
+            other_letters = sorted(other) != letters  # a swap of letters is likelier than another word
             ranked.append((edits + (name in given), other_letters, -similarity, name))
     return [name for *_, name in sorted(ranked)][:3]
 

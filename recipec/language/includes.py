@@ -40,6 +40,8 @@ class Includes:
     characters: int = 0
     root: Path | None = None
     full: bool = False
+    folders: dict[Path, list[str]] = field(default_factory=dict)
+    """Names of the recipes in a folder where a file was missing."""
 
     def expand(self, source: Source, open_files: tuple[str, ...], at: str = "") -> Node | None:
         """Return the tree of a file merged over all that it extends; ``at`` is the stage that includes it."""
@@ -144,9 +146,19 @@ class Includes:
                     return None
                 return name + suffix, target + suffix
         looked = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
-        known = _neighbours(Path(target), root, written)
+        known = self._neighbours(Path(target), root, written)
         self.found.append(errors.include_not_found(entry.span, written, looked, known, path, entry.chain))
         return None
+
+    def _neighbours(self, target: Path, root: Path, written: str) -> list[str]:
+        """Return what could have been written instead: the recipes in the folder that was named."""
+        folder = target.parent
+        if folder not in self.folders:
+            inside = os.path.isdir(folder) and _inside(str(folder), root)  # noqa: PTH112 - the name may be too long
+            self.folders[folder] = sorted(found.stem for found in folder.glob("*.yaml")) if inside else []
+        start = written[: len(written) - len(target.name)]
+        suffix = ".yaml" if target.suffix == ".yaml" else ""
+        return [start + stem + suffix for stem in self.folders[folder]]
 
 
 def _name(written: str, said: str) -> str:
@@ -163,15 +175,6 @@ def _name(written: str, said: str) -> str:
 
 def _inside(file: str, root: Path) -> bool:
     return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
-
-
-def _neighbours(target: Path, root: Path, written: str) -> list[str]:
-    """Return what could have been written instead: the recipes in the folder that was named."""
-    if not os.path.isdir(target.parent) or not _inside(str(target.parent), root):  # noqa: PTH112 - nor is a folder
-        return []
-    start = written[: len(written) - len(target.name)]
-    suffix = ".yaml" if target.suffix == ".yaml" else ""
-    return [start + found.stem + suffix for found in sorted(target.parent.glob("*.yaml"))]
 
 
 def _place(node: Node) -> Span:

@@ -159,13 +159,13 @@ def _variables(findings: Findings, data: Any) -> None:
     if findings.fragment or not isinstance(data, dict) or not findings.resolved.complete:
         return
     used = {target[:2] for use in findings.resolved.graph.uses.values() for target in use.targets}
+    wrong = next(map(dotted, findings.resolved.unknown), "")
+    advice = f"the reference at `{wrong}` is wrong: was it meant for it?" if wrong else ""
     for name in data:
         path: Path = ("vars", name)
         spans = findings.spans(path, key=True)
         if path in used or ("vars",) in used or spans[0].file not in {findings.root, COMMAND_LINE}:
             continue
-        wrong = [dotted(at) for at in findings.resolved.unknown]
-        advice = f"the reference at `{wrong[0]}` is wrong: was it meant for it?" if wrong else ""
         findings.say(errors.unread_variable(name, dotted(path), spans, advice))
 
 

@@ -120,9 +120,8 @@ def read_section(
     Returns:
         The section, or ``None``; and the keys of ``data`` at or below which something was wrong.
     """
-    problems: dict[Path, ErrorDetails | None] = {}
-    for place, value in _extreme(data):
-        problems[place] = None
+    extreme = dict(_extreme(data))
+    for place, value in extreme.items():
         expected = "finite" if isinstance(value, float) else "less than 2^63 in size"
         at = (*path, *place)
         findings.say(
@@ -131,13 +130,14 @@ def read_section(
             )
         )
     made: S | None = None
+    problems = list(extreme)
     try:
         text = json.dumps(_rebased(findings, cls, data, path))
         made = cls.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         for place, detail in sorted(_collapsed(error, data).items(), key=lambda item: item[1]["type"] == "missing"):
-            if not any(place[: len(seen)] == seen for seen, known in problems.items() if known is None):
-                problems[place] = detail
+            if not any(place[:length] in extreme for length in range(len(place) + 1)):
+                problems.append(place)
                 _say(findings, cls, data, path, where, place, detail, keys)
     made = None if problems or _signals(findings, cls, data, path) else made
     return made, {str(place[0]) for place in problems if place}
