@@ -230,6 +230,14 @@ class Component(Section):
         """Return the name of the user's own function or class, where ``user_code`` says that there is one."""
         return ""
 
+    @classmethod
+    def distributions(cls) -> tuple[str, ...]:
+        """Return the installed packages that bring the component; none for a component of recipec."""
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            return ()
+        found = entry_points(group=ENTRY_POINTS, name=f"{cls.slot}.{cls.type_name}")
+        return tuple(entry.dist.name for entry in found if entry.dist is not None)
+
     def load(self) -> Callable[..., Any]:
         """Import the implementing function or class: the only door through which torch arrives."""
         return load_object(self.impl)
@@ -320,16 +328,46 @@ def _well_formed(cls: type[Component], slot: str, name: str) -> None:
 
 
 def components_of(slot: str) -> dict[str, type[Component]]:
-    """Return the components of a slot by name, importing only that slot's spec file."""
+    """Return the components of a slot by name, importing only that slot's spec file.
+
+    Those of installed packages are among them once a recipe has named them; see :func:`installed_components`.
+    """
     importlib.import_module(f"recipec.spec.{slot}")
     return _REGISTRY.get(slot, {})
 
 
 def find_component(slot: str, name: str) -> type[Component] | None:
-    """Return the component, looking into installed plug-ins only when ours do not have it."""
+    """Return the component, looking into installed packages only when ours do not have it.
+
+    Whatever such a package raises while it is imported is raised.
+    """
     found = components_of(slot).get(name)
     if found is None:
         for entry in entry_points(group=ENTRY_POINTS, name=f"{slot}.{name}"):
             entry.load()
         found = components_of(slot).get(name)
+    return found
+
+
+def component_names(slot: str) -> list[str]:
+    """Return the names of a slot's components, those of installed packages included, without importing the latter.
+
+    It reads the metadata of every installed package: for messages and listings.
+    """
+    prefix = f"{slot}."
+    named = sorted(entry.name for entry in entry_points(group=ENTRY_POINTS) if entry.name.startswith(prefix))
+    return list(dict.fromkeys((*components_of(slot), *(name.removeprefix(prefix) for name in named))))
+
+
+def installed_components(slot: str) -> dict[str, type[Component] | Exception]:
+    """Return the components of a slot by name, importing those of installed packages.
+
+    In place of a component that cannot be imported there is the reason.
+    """
+    found: dict[str, type[Component] | Exception] = {}
+    for name in component_names(slot):
+        try:
+            found[name] = find_component(slot, name) or LookupError("the package does not define it")
+        except Exception as problem:  # noqa: BLE001 - a package may raise anything while it is imported
+            found[name] = problem
     return found

@@ -3,6 +3,7 @@ r"""JSON Schemas of recipes, fragments and graphs, generated from the models; ed
 Editors see one file at a time, so a schema is less strict than the compiler: keys that ``extends`` may provide are not
 required, and every value may be an interpolation.  Each slot is a choice by ``type``; a mapping without a type may have
 the parameters of any component of the slot, since its type may be the default or come from an extended file.
+Components of installed packages are choices like those of recipec.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from recipec.component import components_of
+from recipec.catalogue.listing import load_component
+from recipec.component import Component, component_names
 from recipec.graph import Graph
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import COMPONENT_SLOTS, SLOT, SLOTS, Kind, Recipe, Stage, default_type
@@ -38,6 +40,7 @@ def schema(which: str) -> Schema:
 
     Raises:
         KeyError: there is no schema of that name.
+        RecipeError: RC151, a component's package cannot be imported.
     """
     return {"recipe": _recipe, "fragment": _fragment, "graph": _graph}[which]()
 
@@ -132,28 +135,35 @@ def _definitions(*, strict: bool = True) -> Schema:
         if name not in {"Component", "Stage"}:
             made[name] = _object(section, strict=strict)
     for slot in COMPONENT_SLOTS:
-        for name, cls in components_of(slot).items():
+        for name, cls in _components(slot).items():
             raw = _raw(cls)
             component = _object(raw, strict=strict)
             component["properties"]["type"] = {"const": name, "description": _first_paragraph(raw)}
             component["required"] = ["type", *component.get("required", ())]
             made[f"{slot}.{name}"] = component
             made |= {key: _object(nested, strict=strict) for key, nested in raw.get("$defs", {}).items()}
-    made |= {slot: _slot(slot, tuple(components_of(slot))) for slot in COMPONENT_SLOTS}
+    made |= {slot: _slot(slot) for slot in COMPONENT_SLOTS}
     return dict(sorted(made.items()))
 
 
-def _slot(slot: str, names: tuple[str, ...]) -> Schema:
+def _components(slot: str) -> dict[str, type[Component]]:
+    """Return the components of a slot, those of installed packages included."""
+    found = ((name, load_component(slot, name)) for name in component_names(slot))
+    return {name: cls for name, cls in found if cls is not None}
+
+
+def _slot(slot: str) -> Schema:
     """Return the choice of a slot: by type, or the parameters of any of its components without a type."""
     variants: dict[str, list[Schema]] = {}
-    for name in names:
-        for key, param in _params(_raw(components_of(slot)[name])).items():
+    components = _components(slot)
+    for cls in components.values():
+        for key, param in _params(_raw(cls)).items():
             if key != "type" and param not in variants.setdefault(key, []):
                 variants[key].append(param)
     params = {key: _either(found) for key, found in variants.items()}
     untyped = {"type": "object", "not": {"required": ["type"]}, "properties": params, "additionalProperties": False}
     # editors report an error for the closest choice: without a type, that must not be a missing type
-    return {"oneOf": [untyped, *({"$ref": f"#/$defs/{slot}.{name}"} for name in names), INTERPOLATION, NULL]}
+    return {"oneOf": [untyped, *({"$ref": f"#/$defs/{slot}.{name}"} for name in components), INTERPOLATION, NULL]}
 
 
 def _either(found: list[Schema]) -> Schema:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from recipec.component import Component, Section, When, components_of, is_path, is_signal
+from recipec.component import Component, Section, When, find_component, installed_components, is_path, is_signal
+from recipec.diagnostics.errors.reading import broken_plugin
+from recipec.diagnostics.model import RecipeError
 from recipec.language.yaml_reader import read_source
 from recipec.package_files import shipped
 from recipec.reading import field_descriptions
@@ -29,9 +31,9 @@ def listing(what: str) -> str | None:
             rows = [(str(p.relative_to(root).with_suffix("")), _headline(p)) for p in sorted(root.rglob("*.yaml"))]
         case "components":
             rows = [
-                (f"{slot}/{name}", _first_line(cls) + ("" if cls.available() else " (not implemented in this version)"))
+                (f"{slot}/{name}", _component_line(found))
                 for slot in COMPONENT_SLOTS
-                for name, cls in components_of(slot).items()
+                for name, found in installed_components(slot).items()
             ]
         case "signals":
             rows = [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
@@ -48,10 +50,23 @@ def listing(what: str) -> str | None:
 def page(name: str) -> str | None:
     """Return the text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
     slot, _, kind = name.partition("/")
-    if slot in COMPONENT_SLOTS and kind in components_of(slot):
-        return component_page(components_of(slot)[kind])
+    if slot in COMPONENT_SLOTS:
+        found = load_component(slot, kind)
+        return None if found is None else component_page(found)
     path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def load_component(slot: str, kind: str) -> type[Component] | None:
+    """Return a component of recipec or of an installed package.
+
+    Raises:
+        RecipeError: RC151, the package cannot be imported.
+    """
+    try:
+        return find_component(slot, kind)
+    except Exception as problem:  # a package may raise anything while it is imported
+        raise RecipeError(broken_plugin(slot, kind, str(problem), "", ())) from problem
 
 
 def component_page(cls: type[Component]) -> str:
@@ -174,5 +189,8 @@ def _headline(path: Path) -> str:
     return ""
 
 
-def _first_line(cls: type[Component]) -> str:
-    return (cls.__doc__ or "").strip().splitlines()[0]
+def _component_line(found: type[Component] | Exception) -> str:
+    if isinstance(found, Exception):
+        return f"(its package cannot be imported: {found})"
+    first = (found.__doc__ or "").strip().splitlines()[0]
+    return first + ("" if found.available() else " (not implemented in this version)")

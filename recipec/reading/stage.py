@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-from recipec.component import Component, components_of, find_component
+from recipec.component import Component, component_names, components_of, find_component, installed_components
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.phrases import distance, folded
 from recipec.reading import field_descriptions
@@ -111,7 +111,7 @@ def _slot(
     if slot.in_kind(kind) == "yes":
         if findings.lacks(at):
             spans = findings.spans(path, key=True)
-            names = list(components_of(slot.name))
+            names = component_names(slot.name)
             findings.say(errors.slot_missing(slot.name, kind, dotted(at), spans, names, levels=slot.levels))
         return [Part(at, slot.name, "", "", None, None, given=False)]
     cls = left_out(kind, {}).get(slot.name)
@@ -154,21 +154,22 @@ def read_part(
 
     ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: nobody can tell yet.
     """
-    names = list(components_of(slot))
     findings.consume(data, path, owner)
     called = f"{slot} level `{level}`" if level else f"`{path[-1]}`"
+    names = () if isinstance(data, dict) else component_names(slot)
     said = findings.mapping(data, path, called, names)
     if said is None:
         bare = data if isinstance(data, str) and data in names else ""
         return Part(path, slot, level, bare, components_of(slot).get(bare), None)
     said = _with_type(findings, said, path, called, slot)
-    name = _type(findings, said, path, slot, default, called, names)
+    name = _type(findings, said, path, slot, default, called)
     if name is None:
         return Part(path, slot, level, "", None, None)
     at = (*path, "type")
     cls = _found(findings, slot, name, at)
     if cls is None:
         if findings.lacks(at):
+            names = component_names(slot)
             advice, best = for_component(name, slot, names)
             fix = findings.fix(at, f"use `{best}`", name, best) if best else None
             spans = findings.spans(at)
@@ -180,13 +181,7 @@ def read_part(
 
 
 def _type(
-    findings: Findings,
-    said: Mapping[str, Any],
-    path: Path,
-    slot: str,
-    default: str | None,
-    called: str,
-    names: list[str],
+    findings: Findings, said: Mapping[str, Any], path: Path, slot: str, default: str | None, called: str
 ) -> str | None:
     """Return the name of the component that a mapping means, or say why there is none."""
     at, name = (*path, "type"), said.get("type")
@@ -201,9 +196,9 @@ def _type(
     if default:
         return default
     if default is None or findings.fragment:
-        return _likely(slot, said, names)
+        return _likely(slot, said)
     if findings.lacks(at):
-        about = f"one of {', '.join(f'`{known_name}`' for known_name in names)}"
+        about = f"one of {', '.join(f'`{known_name}`' for known_name in component_names(slot))}"
         findings.say(errors.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
     return None
 
@@ -228,9 +223,12 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
     return said
 
 
-def _likely(slot: str, said: Mapping[str, Any], names: Iterable[str]) -> str:
+def _likely(slot: str, said: Mapping[str, Any]) -> str:
     """Find the component that knows most of the keys: the recipe that extends a fragment may say the type."""
-    return max(names, key=lambda name: len(set(said) & set(field_descriptions.keys_of(components_of(slot)[name]))))
+    known = dict(components_of(slot))
+    if not any(set(said) <= set(field_descriptions.keys_of(cls)) for cls in known.values()):
+        known |= {name: cls for name, cls in installed_components(slot).items() if not isinstance(cls, Exception)}
+    return max(known, key=lambda name: len(set(said) & set(field_descriptions.keys_of(known[name]))))
 
 
 def _found(findings: Findings, slot: str, name: str, path: Path) -> type[Component] | None:

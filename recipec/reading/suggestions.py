@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from recipec.component import components_of
+from recipec.component import component_names, components_of
 from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
@@ -79,7 +79,7 @@ def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str
     similar = nearest(name, known_names)
     other = foreign_component(folded(name), slot)
     published = fragment(name) if slot in {"loss", "advantage"} else ""
-    homes = [another.name for another in SLOTS if another.name != slot and name in components_of(another.name)]
+    homes = [another.name for another in SLOTS if another.name != slot and name in component_names(another.name)]
     advice = joined(
         question(similar),
         f"what other tools call `{name}` is `{other}` here" if other else "",

@@ -20,7 +20,10 @@ def named_files(stage: StageGraph) -> Iterator[str]:
 
 
 def named_packages(stage: StageGraph) -> Iterator[str]:
-    """Every package that the stage's components read data or weights from, beside the weights it starts from."""
+    """Every package with components of the stage, or with data or weights that they read beside its first weights."""
+    for node in (*stage.setup, *stage.nodes()):
+        if node.spec is not None:
+            yield from node.spec.distributions()
     for _, spec in stage_specs(stage):
         yield from spec.data_packages
     for info, value in _texts_of(stage):

@@ -23,16 +23,16 @@ HERE = {name: found for name, found in TABLE.items() if found.available()}
 DRIVEN = ("attention", "environment", "knowledge", "train_engine", "rollout_engine", "optimizer")
 # Asked by the loop to draw so many tasks.
 SOURCES = ("data",)
-# What a component, or every component of a slot, implements.
+# What every component of a slot implements.
 PROTOCOLS = {
     "attention": protocols.Attention,
     "data": protocols.TaskSource,
     "environment": protocols.Environment,
     "knowledge": protocols.Knowledge,
-    "machine.hf": protocols.RolloutEngine,
-    "machine.local": protocols.TrainEngine,
     "policy": protocols.Policy,
     "preference": protocols.Preference,
+    "rollout_engine": protocols.RolloutEngine,
+    "train_engine": protocols.TrainEngine,
 }
 # What a constructor takes beside its parts: the compiler's decisions, and the attention to follow.
 DECIDED = {"attention.auto": {"choice", "reason", "leader"}}
@@ -223,7 +223,7 @@ def test_constructor_takes_the_parts(name):
 def test_classes_implement_their_protocol(name):
     """A class that a spec names inherits what the stage calls, and leaves nothing of it open."""
     target, slot = target_of(name), HERE[name].slot
-    assert issubclass(target, PROTOCOLS.get(name) or PROTOCOLS.get(slot, protocols.Part))
+    assert issubclass(target, PROTOCOLS.get(slot, protocols.Part))
     assert not inspect.isabstract(target), target.__abstractmethods__
 
 

@@ -1,0 +1,1 @@
+"""Implementations: what a run imports."""

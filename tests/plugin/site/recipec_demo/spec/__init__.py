@@ -1,0 +1,1 @@
+"""Specs: what recipes are checked by; no torch."""
