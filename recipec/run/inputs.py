@@ -1,4 +1,4 @@
-"""What a stage reads beside its graph, by name: files, packages, earlier stages."""
+"""Inputs of a stage that its graph names: files, packages, earlier stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def named_files(stage: StageGraph) -> Iterator[str]:
 
 
 def named_packages(stage: StageGraph) -> Iterator[str]:
-    """Every package that the stage's components read data or weights from, beside the weights it starts from."""
+    """Every package that the components of a stage read data or weights from, except its initial weights."""
     for _, spec in stage_specs(stage):
         yield from spec.data_packages
     for info, value in _texts_of(stage):
@@ -29,7 +29,7 @@ def named_packages(stage: StageGraph) -> Iterator[str]:
 
 
 def named_stages(stage: StageGraph) -> Iterator[str]:
-    """The stages whose policies or rows the stage's components read, beside the one that it starts from."""
+    """The stages with policies or rows that the components of a stage read, except the one that it starts from."""
     for info, value in _texts_of(stage):
         if is_origin(info) and weights_kind(value) == "stage":
             yield value
