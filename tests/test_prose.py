@@ -30,6 +30,11 @@ CLEAN = (
     "recipec/runtime/model",
     "recipec/runtime/images",
     "recipec/runtime/attention",
+    "recipec/runtime/data",
+    "recipec/runtime/environment",
+    "recipec/runtime/knowledge",
+    "recipec/runtime/preference",
+    "recipec/run",
 )
 """Files and folders that are checked: Markdown, comments of YAML and Jinja, and text of Python outside its code."""
 GENERATED = "docs/reference/"
@@ -59,6 +64,8 @@ PHRASES = {
     r"specimens?": "sample",
 }
 ALLOWED: dict[tuple[str, str], str] = {
+    ("recipec/runtime/environment/gymnasium_worker.py", "is no"): "an observation that policies read",
+    ("recipec/runtime/preference/kg_pairs.py", "told"): "part of the key of random numbers",
     ("recipes/tiny/data/dermiq/facts.py", "is no"): "the head of the shipped graph.ttl",
     ("recipes/tiny/data/dermiq/make.py", "asked"): "a column of the shipped rows",
     ("recipes/tree_grpo/data/make.py", "lies"): "text of the shipped corpus and questions",

@@ -1,7 +1,7 @@
-"""What lies on disk: folders that exist whole or not at all, and the run directory.
+"""Artifacts on disk, which exist whole or not at all, and the run directory.
 
-A folder is written under a temporary name, fsynced, and renamed; ``MANIFEST.json`` holds the hash of every file,
-and a folder without a valid one does not exist for us.
+A folder is written under a temporary name, synced, and renamed.  Its ``MANIFEST.json`` has the hash of every file; a
+folder without a valid manifest is ignored.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     A folder that already has the name is moved aside as ``NAME@DIGEST`` of its manifest, never overwritten.
 
     Raises:
-        RecipeError: RC761, the disk is full or the folder cannot be written; what was there before is kept.
+        RecipeError: RC761, the disk is full or the folder cannot be written; what existed before is kept.
     """
     temporary = final.parent / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
     try:
@@ -99,7 +99,7 @@ def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move a folder that is in the way to ``NAME@DIGEST``; return where, or none if there was none."""
+    """Move a folder that is in the way to ``NAME@DIGEST``; return its new path, or None if there was no such folder."""
     manifest = read_manifest(folder) or {}
     return _move_aside(folder, str(manifest.get("digest", "unknown")))
 
@@ -118,7 +118,7 @@ def _move_aside(path: Path, digest: str) -> Path | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a folder, or none where it has none that can be read."""
+    """Return the manifest of a folder, or None where it cannot be read."""
     try:
         found = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -127,7 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def verify_folder(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a folder whose every file has the stated size and hash, else none."""
+    """Return the manifest of a folder if every file has the size and hash in it, else None."""
     manifest = read_manifest(folder)
     if manifest is None:
         return None
@@ -140,7 +140,7 @@ def verify_folder(folder: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The directory of one run: ``runs/<recipe name>/`` unless told otherwise."""
+    """The directory of one run: ``runs/<recipe name>/`` unless the command line names another."""
 
     path: Path
 
@@ -150,7 +150,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process alone.
+        """Lock the run for this process.
 
         Raises:
             RecipeError: RC762, another process has it.
@@ -174,7 +174,7 @@ class RunFolder:
             lock.release()
 
     def clean(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove the unfinished files of processes that were killed."""
         for leftover in [*self.path.rglob(".tmp-*"), *self.path.rglob(".del-*")]:
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -182,9 +182,9 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
 
     def begin(self, stage: str, digest: str, *, again: bool = False) -> None:
-        """Set aside the checkpoints, samples and metrics that a stage left under another digest, or under any.
+        """Set aside checkpoints, samples and metrics of a stage with another digest; ``again``: with any digest.
 
-        What is unfinished has no manifest of its own, so the folder itself says whose it is.
+        Unfinished output has no manifest, so the folder of the stage has a file ``digest``.
         """
         home = self.stage(stage)
         mark = home / "digest"
@@ -196,7 +196,7 @@ class RunFolder:
         write_atomic(mark, f"{digest}\n")
 
     def checkpoints(self, stage: str) -> list[Path]:
-        """Checkpoints of a stage, the latest first; not verified yet, and none that was set aside."""
+        """Checkpoints of a stage, the latest first, without those set aside; they are not verified yet."""
         found = (self.stage(stage) / "checkpoints").glob("step-*")
         return sorted((path for path in found if "@" not in path.name), reverse=True)
 

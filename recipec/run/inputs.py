@@ -1,4 +1,4 @@
-"""What a stage reads beside its graph, by name: files, packages, earlier stages."""
+"""Inputs of a stage that its graph names: files, packages, earlier stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def named_files(stage: StageGraph) -> Iterator[str]:
 
 
 def named_packages(stage: StageGraph) -> Iterator[str]:
-    """Every package with components of the stage, or with data or weights that they read beside its first weights."""
+    """Every package that brings components of the stage, or data or weights, except its initial weights."""
     for node in (*stage.setup, *stage.nodes()):
         if node.spec is not None:
             yield from node.spec.distributions()
@@ -32,7 +32,7 @@ def named_packages(stage: StageGraph) -> Iterator[str]:
 
 
 def named_stages(stage: StageGraph) -> Iterator[str]:
-    """The stages whose policies or rows the stage's components read, beside the one that it starts from."""
+    """The stages with policies or rows that the components of a stage read, except the one that it starts from."""
     for info, value in _texts_of(stage):
         if is_origin(info) and weights_kind(value) == "stage":
             yield value

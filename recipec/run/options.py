@@ -1,4 +1,4 @@
-"""What the command line says about a run, and what the executor says about a stage of it."""
+"""Options of a run from the command line, and of a stage from the executor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recipec.run.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says about a run."""
+    """Options of a run from the command line."""
 
     root: Path
     """Folder of the recipe: its paths are relative to it."""
@@ -32,7 +32,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """What the executor says about one stage."""
+    """Options of a stage from the executor."""
 
     digest: str
     """Run digest of the stage."""

@@ -1,4 +1,4 @@
-"""What a run needs, looked at for all stages before the first one starts: packages, files, services, images."""
+"""Check for all stages, before the first one starts, that packages, files, services and images are available."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recipec.spec.recipe import weights_kind
 
 @dataclass(frozen=True, slots=True)
 class PreflightRequest:
-    """What a component's ``preflight`` may read."""
+    """The arguments of a component's ``preflight``."""
 
     root: Path
     """Folder of the recipe: its paths are relative to it."""
@@ -30,7 +30,7 @@ class PreflightRequest:
     device: str = "auto"
     """The machine's device as the recipe names it: ``auto``, ``cpu`` or ``cuda``."""
     splits: tuple[str, ...] = ()
-    """Splits of an environment's own tasks that are drawn from."""
+    """Splits of an environment's tasks that the stage draws from."""
     sees: bool = False
     """Whether a policy that it is used with reads images."""
 
@@ -45,7 +45,7 @@ class Used:
     stages: frozenset[str]
     """The stages that need it."""
     splits: tuple[str, ...] = ()
-    """Splits of an environment's own tasks that are drawn from beside it."""
+    """Splits of an environment's tasks that the stage draws from."""
     sees: bool = False
     """Whether a policy that it is used with reads images."""
 
@@ -111,7 +111,7 @@ def _sees(stage: StageGraph) -> bool:
 
 
 def missing_engines(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
-    """Say which engines of the recipe this version cannot run: RC510, with their place."""
+    """Yield RC510 for every engine that this version cannot run."""
     for one in components(graph):
         key = one.key.removeprefix("machine.")
         if key in ENGINE_SLOTS and not one.spec.available():
@@ -120,9 +120,9 @@ def missing_engines(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> It
 
 
 def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
-    """Say which files and directories that the recipe names are not there: RC700, RC721, with their place.
+    """Yield RC700 or RC721 for every missing file or directory of the recipe.
 
-    Without this the third stage would find out after the first two had been trained.
+    Otherwise the third stage would fail after two were trained.
     """
     for key, name, is_model in _named(graph):
         path = root / name
@@ -135,7 +135,7 @@ def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Spa
 
 
 def missing_packages(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
-    """Say which packages that components need are not there: RC716, with their place."""
+    """Yield RC716 for every missing package."""
     for one in components(graph):
         for package, module in one.spec.packages.items():
             if importlib.util.find_spec(module) is None:

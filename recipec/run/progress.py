@@ -1,4 +1,4 @@
-"""What a person sees while a recipe runs: a live line on a terminal, plain lines elsewhere. All of it on stderr."""
+"""Progress of a run on stderr: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SHOWN = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accurac
 
 
 class Progress:
-    """Tells how far a stage is; a terminal gets a progress bar, a log file a line now and then."""
+    """Reports the progress of a stage: a progress bar on a terminal, a line now and then in a log file."""
 
     def __init__(self, *, quiet: bool = False, live: bool | None = None) -> None:
-        """Take a terminal's word for ``live`` unless told."""
+        """Without ``live``, a progress bar is shown on a terminal."""
         self.quiet = quiet
         self.live = sys.stderr.isatty() if live is None else live
         self._progress: Any = None
@@ -62,7 +62,7 @@ class Progress:
             self.say(f"{stage}: step {step}/{total}  {line}  {left:.0f} s left")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -61,7 +61,7 @@ def write(folder: Path) -> Path:
 
 
 def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
-    """Gather what the page shows of a stage."""
+    """Collect the values of a stage for the page."""
     rows = [row for row in read_lines(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
     training = [row for row in rows if row["step"] > 0]
     names = dict.fromkeys(n for row in training for n in row if isinstance(row[n], (int, float)))
@@ -135,7 +135,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
 
 
 def pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Embed the small copies of a row's first images that a run kept; what is no small JPEG there is left out."""
+    """Embed the thumbnails of the first images of a row; files that are not small JPEGs are left out."""
     recorded = row.get("images")
     for image in recorded[:_PICTURES] if isinstance(recorded, list) else ():
         digest = str(image.get("digest")) if isinstance(image, dict) else ""
@@ -149,7 +149,7 @@ def pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def made_pairs(folder: Path) -> dict[str, Any] | None:
-    """Gather how many pairs a stage made, what it left out, and some pairs with their evidence; None without pairs."""
+    """Collect the number of pairs of a stage, those left out, and examples with evidence; None without pairs."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

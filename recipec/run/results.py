@@ -1,4 +1,4 @@
-"""What a run scored on held-out data: one table over its stages, for the report, the terminal and `results.json`."""
+"""Held-out results of a run in one table over its stages, for the report, the terminal and `results.json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPoint:
-    """One moment at which held-out data were asked.
+    """One evaluation on held-out data.
 
     Example: ``EvaluationPoint("explore", 40, "after explore", {"dev/accuracy": 0.5}, {"dev/accuracy": 0.25})``.
     """
@@ -29,7 +29,7 @@ class EvaluationPoint:
     when: str
     values: Mapping[str, float]
     changes: Mapping[str, float]
-    """Difference of each value to that of the moment before which has it."""
+    """Change of each value since the last evaluation that has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What unfinished stages need of services, environments, knowledge graphs and images, before a model loads."""
+"""Check services, environments, knowledge graphs and images of unfinished stages, before a model is loaded."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Listed:
 
     def node(self, parent, number):
         """Make the next listed node."""
-        position = EpisodeState(Task(0, "", ()), (), turns=0, ended=bool(self.case["leaf"][number]), world=number)
+        position = EpisodeState(Task(0, "", ()), (), turns=0, ended=bool(self.case["leaf"][number]), notes=number)
         return Node(parent, position)
 
     def grow(self, starts, keys):
@@ -36,7 +36,7 @@ class Listed:
             node = start
             while not node.leaf:
                 number = len(self.nodes)
-                assert self.case["parent"][number] == node.position.world
+                assert self.case["parent"][number] == node.position.notes
                 child = self.node(node, number)
                 node.children.append(child)
                 self.nodes.append(child)
@@ -47,7 +47,7 @@ class Listed:
 
 def numbers(nodes):
     """The case's names of nodes."""
-    return [node.position.world for node in nodes]
+    return [node.position.notes for node in nodes]
 
 
 def grown(case):
@@ -72,7 +72,7 @@ def test_rounds_and_rows(case):
         assert candidates(root)[0] is root
         found = leaves(root)
         assert len(found) == 1 + case["expansions"] * case["rounds"]
-        kept = keep(root, [leaf for leaf in reversed(found) if leaf.position.world in case["rows"]])
+        kept = keep(root, [leaf for leaf in reversed(found) if leaf.position.notes in case["rows"]])
         assert len(kept) == case["keep"]
         rows += numbers(kept)
     if case["shuffled"]:  # by the authors' trainer, after the trees
@@ -92,18 +92,18 @@ def test_mean_rewards(case):
             mean, above = mean_reward(node), mean_reward(node.parent)
             below = sum(leaf.leaf for leaf in breadth_first(node))
             score = (mean + max(mean - above - case["margin"], 0)) / math.sqrt(below)
-            assert score == pytest.approx(case["score"][str(node.position.world)], abs=1e-9)
+            assert score == pytest.approx(case["score"][str(node.position.notes)], abs=1e-9)
 
 
 def prune(node, reward):
     """Leave only branches with a listed leaf, which gets its reward."""
     for child in node.children:
         prune(child, reward)
-    node.children = [c for c in node.children if c.children or c.position.world in reward]
+    node.children = [c for c in node.children if c.children or c.position.notes in reward]
     if node.leaf:
-        node.position = replace_reward(node.position, reward.get(node.position.world, 0.0))
+        node.position = replace_reward(node.position, reward.get(node.position.notes, 0.0))
 
 
 def replace_reward(position, reward):
     """The same position with another reward."""
-    return EpisodeState(position.task, (), ended=True, reward=reward, world=position.world)
+    return EpisodeState(position.task, (), ended=True, reward=reward, notes=position.notes)

@@ -36,7 +36,7 @@ class Corridor(Environment):
 
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin before the first door."""
-        return [self.shown(EpisodeState(task, (), state="0", world=0), ()) for task in tasks]
+        return [self.shown(EpisodeState(task, (), state="0", notes=0), ()) for task in tasks]
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer each turn."""
@@ -48,13 +48,13 @@ class Corridor(Environment):
         if (before.task.id, number) in self.late:
             return replace(before, turns=number, ended=True, error="timeout: no answer", kept=len(turn.ids), reward=0.0)
         valid = turn.ids[0] % 2 == 0
-        door = before.world + valid
+        door = before.notes + valid
         there = door >= before.task.columns["doors"]
         after = replace(
             before,
             turns=number,
             state=str(door),
-            world=door,
+            notes=door,
             ended=there or number >= self.max_turns,
             truncated=not there and number >= self.max_turns,
             kept=len(turn.ids),

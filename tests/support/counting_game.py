@@ -49,7 +49,7 @@ class Counting(Environment):
 
     def start(self, tasks):
         """Begin at the task's prompt."""
-        return [EpisodeState(task, task.prompt_ids, state=f"{task.id}:0", world=0) for task in tasks]
+        return [EpisodeState(task, task.prompt_ids, state=f"{task.id}:0", notes=0) for task in tasks]
 
     def step(self, positions, turns):
         """Answer with the sum."""
@@ -58,7 +58,7 @@ class Counting(Environment):
 
     def _one(self, position, turn):
         kept = len(turn.ids) if self.kept is None else min(self.kept, len(turn.ids))
-        total, number = position.world + sum(turn.ids[:kept]), position.turns + 1
+        total, number = position.notes + sum(turn.ids[:kept]), position.turns + 1
         said = self.answer.format(total)
         fresh = tuple(self.policy.tokenizer(said)["input_ids"])
         before = position.task.prompt_ids if self.window else position.context_ids + turn.ids[:kept]
@@ -78,7 +78,7 @@ class Counting(Environment):
             valid=total % 3 > 0,
             calls=1,
             observation=said,
-            world=total,
+            notes=total,
         )
 
 

@@ -1,8 +1,7 @@
 """Tasks and training examples, from files to token ids and back.
 
-``sources`` reads data files (``files``), ``rollout_tasks`` the rollouts of an earlier stage, ``episode_tasks`` the
-tasks
-of an environment.  ``templates`` and ``text`` render prompts, ``encode`` marks the trained tokens, ``table`` draws
-rows.
-``scored_rows`` writes rollouts, ``recorded`` reads them.  Used by ``build_stage``, rollouts and preferences.
+``sources`` reads data files (``files``) and reasoning-gym, ``rollout_tasks`` the rollouts of an earlier stage,
+``episode_tasks`` the tasks of an environment.  ``templates`` and ``text`` render prompts, ``encode`` marks the trained
+tokens, ``table`` draws the rows of a step.  ``scored_rows`` writes and reads the rollouts of a run, ``recorded`` reads
+rows of users.  Used by ``build_stage``, rollouts and preferences.
 """

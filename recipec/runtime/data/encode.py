@@ -1,6 +1,6 @@
-"""From text and conversations to token ids: which tokens are prompt, which are trained.
+"""Encode text and conversations as token ids, and mark which of them are trained.
 
-Control tokens come only from the chat template; text is encoded as text, whatever it looks like.
+Only the chat template adds control tokens; text that looks like one is encoded as text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Text = str | Sequence[Message]
 
 
 class Tokenizer(Protocol):
-    """What encoding asks of a policy."""
+    """The part of a policy that encoding needs."""
 
     @property
     def eos_id(self) -> int:
@@ -42,7 +42,7 @@ class Tokenizer(Protocol):
     def render(self, messages: Sequence[Message], *, generation: bool, **images: Any) -> Sequence[int]:
         """Encode a conversation by the chat template; ``generation`` opens the assistant's turn.
 
-        A policy that sees also takes ``images``, one for each place in the messages.
+        A vision-language model also takes ``images``, one for each place in the messages.
         """
 
 
@@ -57,15 +57,15 @@ class Encoder:
     system: str | None = None
     chat: bool = False
     opening: tuple[int, ...] = ()
-    """Ids that the tokenizer puts before every text of its own accord."""
+    """Ids that the tokenizer puts before every text."""
 
     def task(
         self, row: Row, prompt: Text, columns: Mapping[str, Any] | None = None, images: tuple[Picture, ...] = ()
     ) -> Task:
         """Encode a prompt: a conversation, or text (with ``chat``: the user's message; else as it is).
 
-        A system message of the row's own wins over ``system``; a plain text has it before, with an empty line between.
-        Images stand where a conversation has their places, else before the text.
+        A system message in the row replaces ``system``; plain text gets ``system`` in front, and an empty line between.
+        Images are at the places that a conversation has for them, else before the text.
         """
         said = prompt
         if isinstance(prompt, str):
@@ -113,12 +113,12 @@ class Encoder:
         """Encode a conversation; the assistant's turns from message ``first`` on are trained, each with its end token.
 
         Raises:
-            RecipeError: RC710, the template rewrites what stands before a turn; RC739, it writes no stop token after
-                one; RC866.
+            RecipeError: RC710, the template changes the text before a turn; RC739, it writes no stop token after one;
+                RC866.
         """
         messages = with_places(row, "images", messages, len(images))
         rendered: list[int] = []  # the turns so far as the template writes them
-        built: list[int] = []  # the same text, its tokens parted where the model begins to write
+        built: list[int] = []  # the same text, its tokens split where the model begins to write
         trained: list[bool] = []
         end = seen = 0
         for turn, message in enumerate(messages):
@@ -152,11 +152,11 @@ class Encoder:
         after: list[int],
         images: Sequence[Picture],
     ) -> list[int] | None:
-        """Return the tokens of one answer, as they follow the open turn; None where the template rewrites that."""
+        """Return the tokens of one answer after the open turn; None where the template changes that turn."""
         if after[: len(before)] == before:
             return after[len(before) :]
         # The first letters of the answer may share a token with the end of the open turn; the model that writes
-        # after it never sees that token, so the answer is encoded apart.
+        # after it never sees that token, so the answer is encoded separately.
         probe = list(self.policy.encode("x"))
         probed = self._render([*earlier, {**message, "content": "x"}], images, generation=False)
         if probed[: len(before) + len(probe)] != before + probe:
@@ -203,7 +203,7 @@ def read_messages(row: Row, column: str) -> Sequence[Message]:
 
 
 def _checked(row: Row, where: str, message: Any) -> Message:
-    """Return a message whose content is text, or parts with places for images among them."""
+    """Return a message if its content is text, or parts of text and places for images."""
     if not isinstance(message, Mapping):
         problem = f"must be a chat message, this is {kind_of(message)}"
     elif "role" not in message or "content" not in message:

@@ -1,4 +1,4 @@
-"""Tasks that an environment brings itself: its games, its instructions, its seeds."""
+"""Tasks that an environment lists: games, instructions or seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recipec.spec import data as specs
 class EnvironmentTasks(Source):
     """The environment's own tasks; see :class:`recipec.spec.data.EnvironmentTasks`.
 
-    What the policy reads is the environment's to say when an episode starts, so a task has no tokens of its own.
+    The environment writes the first prompt when an episode starts, so a task has no tokens.
     """
 
     def __init__(self, spec: specs.EnvironmentTasks, context: StageContext, *, environment: Environment) -> None:
@@ -27,7 +27,7 @@ class EnvironmentTasks(Source):
 
     def encoded(self) -> list[Encoded]:
         """List the tasks of a split, in the environment's order."""
-        assert self.environment is not None, "the checks ask for an environment with tasks"
+        assert self.environment is not None, "the checks require an environment with tasks"
         made = self.environment.tasks(self.spec.split, self.spec.size, self.spec.task_seed)[: self.spec.limit]
         if not made:
             raise RecipeError(errors.no_rows(self.shown, "it has no such tasks"))
@@ -35,5 +35,5 @@ class EnvironmentTasks(Source):
 
 
 def _goal(columns: Mapping[str, Any]) -> str:
-    """Return what a task asks for, as far as it says so before it is played."""
+    """Return the goal of a task, where it is known before the episode starts."""
     return next((str(columns[name]) for name in ("goal", "instruction", "question") if columns.get(name)), "")

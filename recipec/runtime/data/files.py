@@ -21,7 +21,7 @@ _SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val",
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it stands in its file.
+    """One row of a data file.
 
     Example: ``Row(0, "data/train.jsonl", 1, {"prompt": "2+2=", "answer": "4"})``.
     """
@@ -29,14 +29,14 @@ class Row:
     index: int
     """Number of the row in the data, from 0: the task's id."""
     file: str
-    """The file as users name it."""
+    """The file as the recipe names it."""
     number: int
     """Line of the file (JSONL) or row (parquet), from 1."""
     columns: Mapping[str, Any]
 
 
 def read_rows(path: Path, split: str | None, shown: str, limit: int | None = None) -> list[Row]:
-    """Read the rows of a file, or of a folder's split; ``shown`` is how messages name the path.
+    """Read the rows of a file, or of a folder's split; messages name the path ``shown``.
 
     Raises:
         RecipeError: RC700 to RC704, with file and row.
@@ -69,7 +69,7 @@ def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     if not path.is_file():
         raise RecipeError(errors.data_missing(shown, "it is neither a file nor a folder"))
     if path.suffix not in ENDINGS:
-        raise RecipeError(errors.unreadable_data(shown, f"`{path.suffix or path.name}` is no format we read"))
+        raise RecipeError(errors.unreadable_data(shown, f"the format `{path.suffix or path.name}` is not supported"))
     if split is not None and split != path.stem:
         raise RecipeError(errors.which_split(shown, split, {path.stem}))
     return [(path, shown)]
@@ -119,7 +119,7 @@ def hub_folder(name: str) -> Path:
     try:
         folder = snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
     except (OSError, ValueError) as error:
-        # every error of the hub's client is one of these two
+        # all errors of the hub client are of these two types
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecipeError(no_hub(name, problem)) from None
     root = Path(folder)

@@ -1,4 +1,4 @@
-"""Rows as they were recorded: one JSON object a line, written by a user or by a run."""
+"""Recorded rows, one JSON object a line, written by a user or by a run."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ KEPT = frozenset({
     "by_prompt_R", "prompt_id_R", "by_tree_R", "episode_id_R", "by_episode_R", "step_R", "action_valid_R", "error_R",
     "state_R", "attend_RT", "trained_RT",
 })  # fmt: skip
-"""Columns of a sampler that recorded rows can give."""
+"""Columns of a sampler that recorded rows can have."""
 _LARGEST = 1e30
-"""Of rewards: what is made of them has to fit into the 32 bits of a token's credit."""
+"""Largest reward: advantages are computed from it in 32 bits."""
 _IDS = {"by_prompt_R": "prompt_id", "by_tree_R": "tree_id", "by_episode_R": "episode_id", "state_R": "state"}
-"""Column of the file that a column of the sampler comes from."""
+"""The column of the file for each column of the sampler."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One row, and where it stands.
+    """One row, and its place.
 
     Example: ``Recorded({"prompt_id": 3, "reward": 1}, 1.0, 0, True, None, None, "rows.jsonl", 1)``.
     """
 
     said: Mapping[str, Any]
     reward: float
-    """NaN: none could be given."""
+    """NaN where the row could not be scored."""
     step: int | None
-    """Which step of its episode it is."""
+    """Number of the step in its episode."""
     action_valid: bool | None
     trained: tuple[bool, ...] | None
     """Which tokens of its response the policy wrote."""
     batch: int | None
-    """The training step of a row that a run kept."""
+    """The training step of a row that a run wrote."""
     file: str
     line: int
 
     def id_of(self, name: str) -> Any:
-        """The row's id called ``name``, ``episode_id`` also as a run writes it."""
+        """Return the id ``name``; runs write ``episode_id`` as ``episode``."""
         return self.said.get(name, self.said.get("episode") if name == "episode_id" else None)
 
 
 def read_recorded(path: Path) -> list[Recorded]:
     """Read rows from a JSONL file, a folder of them, or standard input (``-``).
 
-    Of a folder, what evaluations wrote (``eval-*``) is left out: nobody credits it, and its prompts are others.
+    Files of evaluations in a folder (``eval-*``) are left out: their rows have other prompts and get no credit.
 
     Raises:
         RecipeError: RC797.
@@ -98,15 +98,15 @@ def _rows(name: str, data: bytes) -> Iterator[Recorded]:
 
 
 def _float(digits: str) -> float:
-    """Return a number that can be written back; what reads as infinity cannot."""
+    """Return a finite number."""
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"`{digits[:40]}` is beyond the numbers of 64 bits")
+        raise ValueError(f"`{digits[:40]}` does not fit into 64 bits")
     return number
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a mapping; one of two values of a key would be lost without a word."""
+    """Return a mapping with different keys: of two equal keys one would be ignored silently."""
     made = dict(pairs)
     if len(made) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
@@ -121,12 +121,12 @@ def _row(said: Mapping[str, Any], name: str, line: int) -> Recorded:
     if "reward" not in said:
         raise ValueError("it has no `reward`")
     if step is not None and not _whole(step):
-        raise ValueError(f"its step is {_shown(step)}, and no whole number of 0 or more")
+        raise ValueError(f"its step is {_shown(step)}, not a whole number of 0 or more")
     if valid is not None and valid not in (True, False):
-        raise ValueError(f"`action_valid` is {_shown(valid)}, and neither true nor false")
+        raise ValueError(f"`action_valid` is {_shown(valid)}, not true or false")
     for key in ("prompt_id", "tree_id", "episode_id", "episode"):
         if said.get(key) is not None and (isinstance(said[key], bool) or not isinstance(said[key], str | int | float)):
-            raise ValueError(f"`{key}` is {_shown(said[key])}, and neither text nor a number")
+            raise ValueError(f"`{key}` is {_shown(said[key])}, not text or a number")
     return Recorded(
         said=said,
         reward=_reward(said["reward"]),
@@ -145,13 +145,13 @@ def _whole(value: Any) -> bool:
 
 
 def _reward(value: Any) -> float:
-    """Return a reward, NaN for ``null``: the row could not be scored."""
+    """Return a reward; ``null`` is NaN, for a row that could not be scored."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"`reward` is {_shown(value)}, and no finite number")  # noqa: TRY004 - told as bad data
+        raise ValueError(f"`reward` is {_shown(value)}, not a finite number")  # noqa: TRY004 - reported as bad data
     if abs(value) > _LARGEST:
-        raise ValueError(f"`reward` is {_shown(value)}, beyond {_LARGEST:g}: no credit of 32 bits holds it")
+        raise ValueError(f"`reward` is {_shown(value)}, beyond {_LARGEST:g}, the most that 32 bits can express")
     return float(value)
 
 
@@ -163,7 +163,7 @@ def _trained(said: Mapping[str, Any]) -> tuple[bool, ...] | None:
     if "response_len" in said:
         length = said["response_len"]
         if not _whole(length) or length > 2**24:
-            raise ValueError(f"`response_len` is {_shown(length)}, and no number of tokens")
+            raise ValueError(f"`response_len` is {_shown(length)}, not a number of tokens")
         return (True,) * int(length)
     if isinstance(said.get("ids"), list):
         return trained_tokens(said, len(said["ids"]))
@@ -171,9 +171,9 @@ def _trained(said: Mapping[str, Any]) -> tuple[bool, ...] | None:
 
 
 def need(rows: Sequence[Recorded], reads: Collection[str], *, stepwise: bool, penalised: bool) -> None:
-    """Check that every row has what the recipe asks for; an absent column that nobody asks for has a default.
+    """Check that every row has the columns that the recipe needs; other columns have defaults.
 
-    A row that is a whole trajectory is an episode of its own where it does not say which.
+    A row that is a whole trajectory and has no episode id is an episode by itself.
 
     Raises:
         RecipeError: RC799 naming the column and the row; RC797, two copies of a step disagree.
@@ -206,13 +206,13 @@ def _agree(rows: Sequence[Recorded]) -> None:
 
 
 def _episode(row: Recorded, place: int) -> Any:
-    """An episode is one of its prompt; a row that names none is one of its own."""
+    """Return the key of the row's episode within its prompt; a row without one is an episode by itself."""
     episode = row.id_of("episode_id")
     return (place,) if episode is None else (row.id_of("prompt_id"), episode)
 
 
 def columns_of(rows: Sequence[Recorded], reads: Collection[str]) -> dict[str, Any]:
-    """Make the sampler's columns of rows; ids are numbered by the first row that has them."""
+    """Return the columns of a sampler; ids are numbered in the order of their first rows."""
     prompts = [row.id_of("prompt_id") for row in rows]
     episodes = _numbered([_episode(row, place) for place, row in enumerate(rows)])
     by_prompt_R = _numbered(prompts)

@@ -1,4 +1,4 @@
-"""Rows of an earlier stage as tasks and examples: exactly the ids that were sampled, and the images that were seen."""
+"""Rollouts of an earlier stage as tasks and examples, with exactly the sampled ids and the same images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recipec.spec import data as specs
 
 
 class Rollouts(Source):
-    """The best rows of an earlier stage, to imitate; see :class:`recipec.spec.data.Rollouts`.
+    """The best rows of an earlier stage as training examples; see :class:`recipec.spec.data.Rollouts`.
 
     Rows that are steps of one episode are taken together, or not at all.
     """
@@ -57,7 +57,7 @@ class Rollouts(Source):
         return (task,) if self.kind == "rl" else (task, as_example(row, self.context.root, self.policy))
 
     def place(self, task: Task) -> tuple[str, int]:
-        """Where a task's row stands: file and number, for messages."""
+        """Return file and line of the row of a task."""
         return self._place[task.id]
 
 
@@ -89,6 +89,6 @@ def _seen(row: RolloutRow, root: Path, policy: Policy) -> tuple[Picture, ...]:
     try:
         places(row.prompt_ids, found)
     except ValueError:
-        # what the model sees is the same, and other tokens stand for it: another tokenizer
+        # the image is the same, but has other tokens: another tokenizer
         raise RecipeError(image_errors.image_changed(row.file, row.line, row.images[0][0])) from None
     return found

@@ -1,4 +1,4 @@
-"""Scored rows on disk: what an rl stage leaves for browsing, for preference pairs and for imitation."""
+"""Rollout files: the scored rows of an RL stage, for browsing, preference pairs and imitation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MORE = {
     "transcript": "transcript_R",
     "advantage": "advantage_R",
 }
-"""What else is written of a row, where the stage has it."""
+"""Further keys of a row, for the signals that the stage has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RolloutRow:
     file: str
     line: int
     episode: int = -1
-    """Rows of one file and one episode belong together; -1 where nobody said."""
+    """Rows of one file and one episode belong together; -1 where it is not known."""
     images: tuple[tuple[str, str], ...] = ()
     """Path, relative to the recipe, and digest of each image of the prompt."""
 
@@ -69,9 +69,9 @@ def write_rows(
     """Write the rows of one step, one JSON object a line; the file appears whole or not at all.
 
     ``columns`` are by signal name: ``prompt_P``, ``by_prompt_R``, ``tokens_RT``, ``attend_RT``, ``trained_RT``,
-    ``text_R``, ``reward_R``, and what there is of those in ``_MORE``; ``levels`` are the rewards by level.
-    A row's prompt is all that stands before its first trained token; where that is not the task's own, ``read`` makes
-    text of it.
+    ``text_R``, ``reward_R``, and those of ``_MORE`` that exist; ``levels`` are the rewards by level.
+    The prompt of a row is everything before its first trained token; ``read`` decodes it where it is not the prompt of
+    the task.
     """
     tasks: Sequence[Task] = columns["prompt_P"]
     rows = []
@@ -142,12 +142,12 @@ def _plain(value: Any) -> Any:
 
 
 def read_rollouts(folder: Path, shown: str) -> list[RolloutRow]:
-    """Read every row of a rollouts artifact, in the order of its files; ``shown`` is how messages name it.
+    """Read every row of a rollouts artifact, in the order of its files; messages name it ``shown``.
 
-    Rows in which the policy wrote nothing, as in an episode that could not begin, are left out.
+    Rows without a sampled token, as of an episode that could not begin, are left out.
 
     Raises:
-        RecipeError: RC717, there is none, or a row is not what ``write_rows`` writes.
+        RecipeError: RC717, the artifact has no rows, or one that ``write_rows`` does not write.
     """
     files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if not files:

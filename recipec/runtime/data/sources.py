@@ -1,6 +1,6 @@
-"""Where tasks and examples come from: files and reasoning-gym; see `rollouts` for those of an earlier stage.
+"""Sources of tasks and examples: data files and reasoning-gym; rollouts of a stage are in ``rollout_tasks``.
 
-A source reads and encodes its rows once, for the kind of its stage, and is then drawn from as a table.
+A source reads and encodes its rows once for the kind of its stage; steps are then drawn from a table.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Source(TaskSource, ABC):
     @functools.cached_property
     def encoder(self) -> Encoder:
         """Text and conversations in the policy's tokens."""
-        assert isinstance(self._common, specs.File | specs.ReasoningGym), "others bring their ids, or need none"
+        assert isinstance(self._common, specs.File | specs.ReasoningGym), "other sources have token ids, or need none"
         policy = self.policy
         return Encoder(policy, self._common.system, self._common.chat, _opening(policy))
 
@@ -121,7 +121,7 @@ class Source(TaskSource, ABC):
         limit, rule = self._common.max_length, self._common.overlong
         task, *examples = row
         length = max([len(example.ids) for example in examples] or [len(task.prompt_ids)])
-        # a prompt leaves a position to write in
+        # leave room for one sampled token
         room = self._room(length) - (not examples)
         bound = room if limit is None else min(limit, room)
         if length <= bound:
@@ -225,7 +225,7 @@ class File(Source):
         return found
 
     def _shown(self, row: Row, column: str, path: str) -> None:
-        """Refuse images that nobody would look at, or that were not fetched."""
+        """Refuse images that the policy would not see, or that are not downloaded."""
         who = "" if is_vision_model(self.policy) else "the policy reads text alone"
         if not who and self.environment is not None:
             who = "an environment writes the prompts of the stage, without them"
@@ -306,8 +306,8 @@ def _shared(one: Text, other: Text) -> int:
 class ReasoningGym(Source):
     """Procedural tasks; see :class:`recipec.spec.data.ReasoningGym`.
 
-    Tasks are made, and answers scored, in a process that is killed when it hangs:
-    several verifiers of the package evaluate the answer they are given.
+    Tasks are generated and answers are scored in a process that is killed when it hangs:
+    several verifiers of the package evaluate the answer as code.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from recipec.runtime.rng import rng_for
 class Table(TaskSource):
     """Columns along P that steps are drawn from.
 
-    Example: ``Table({"prompt_P": tasks}, setting).draw(4)`` gives the next four tasks.
+    Example: ``Table({"prompt_P": tasks}, context).draw(4)`` gives the next four tasks.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], context: StageContext, *, shuffle: bool = True) -> None:

@@ -10,7 +10,7 @@ from recipec.run.templates import template_problem
 
 
 def read_template(path: Path, shown: str) -> str:
-    """Return the text of a template; ``shown`` is how messages name it.
+    """Return the text of a template; messages name it ``shown``.
 
     Raises:
         RecipeError: RC700, it cannot be read.

@@ -42,7 +42,7 @@ class Text:
         return text
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True) -> list[int]:
-        """Encode messages by the chat template, which alone writes control tokens; ``generation`` opens an answer.
+        """Encode messages by the chat template; only it adds control tokens.  ``generation`` opens an answer.
 
         Raises:
             RecipeError: RC729, there is no chat template; RC730, it refuses the messages.
@@ -53,7 +53,7 @@ class Text:
         safe = [self._guard(dict(message), guarded) for message in messages]
         try:
             text = str(self.tokenizer.apply_chat_template(safe, add_generation_prompt=generation, tokenize=False))
-            text.encode()  # half a surrogate pair is no text that a tokenizer takes
+            text.encode()  # raises for half a surrogate pair
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise RecipeError(errors.template_refuses(str(error))) from error
         if not guarded:
@@ -78,7 +78,7 @@ class Text:
         return value
 
     def _pieces(self, text: str, guarded: Mapping[str, str]) -> list[int]:
-        """Encode what lies between the template's control tokens as text, with the hidden spellings put back."""
+        """Encode the text between the control tokens of the template, with the hidden spellings put back."""
         assert self._split is not None
         ids: list[int] = []
         at = 0

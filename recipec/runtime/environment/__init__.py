@@ -1,8 +1,7 @@
 """Environments for multi-turn rollouts.
 
-``episode_state`` is the state of an episode, ``prompt_builder`` renders the prompt of each turn.  ``worker_env`` runs
-environments in child processes (``workers``, ``worker_main``); ``search_qa``, ``reasoning_gym``, ``webshop``,
-``alfworld``,
-``textworld``, ``gymnasium`` and ``user_env`` are the environments, ``retrieval`` their documents.  ``replayed`` repeats
-the timeouts of an interrupted step.  Used by ``rollout``.
+``episode_state`` is the state of an episode, ``prompt_builder`` writes the prompt of each turn.  ``worker_env`` plays
+games in worker processes (``workers`` here, ``worker_main`` there).  ``search_qa``, ``reasoning_gym``, ``webshop``,
+``alfworld``, ``textworld``, ``gymnasium`` and ``user_env`` are the environments, ``retrieval`` finds documents.
+``replayed`` repeats the timeouts of an interrupted step.  Used by ``rollout``.
 """

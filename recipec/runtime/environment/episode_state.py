@@ -1,7 +1,7 @@
-"""Where an episode stands, as a value.
+"""The state of an episode, as an immutable value.
 
-A position is never changed: a turn taken from it makes another one.  So an episode can be gone on from at any
-earlier position, as trees need, and what an engine keeps running behind it is a cache that may be lost.
+A turn returns a new state.  An episode can therefore continue from any earlier state, as tree sampling requires, and a
+game that a worker keeps running is only a cache.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recipec.runtime.batch import Task
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the policy wrote in one turn: ids as sampled, and the same as text without control tokens.
+    """The output of the policy in one turn: ids as sampled, and their text without control tokens.
 
     Example: ``Turn((17, 10, 2), "go east", ended=True)``.
     """
@@ -22,41 +22,41 @@ class Turn:
     ids: tuple[int, ...]
     text: str
     ended: bool = True
-    """It ended by itself and was not cut at the length limit."""
+    """Whether the turn ended by itself instead of at the length limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeState:
-    """Where an episode stands after some turns, and what the last of them brought.
+    """The state of an episode after some turns, with the result of the last one.
 
-    Example: ``EpisodeState(task, context_ids=task.prompt_ids, state="kitchen")``: the beginning.
+    Example: ``EpisodeState(task, context_ids=task.prompt_ids, state="kitchen")`` before the first turn.
     """
 
     task: Task
     context_ids: tuple[int, ...]
-    """Everything the policy reads before its next turn.  Where turns append, it begins with the context before,
-    followed by the ids that were kept of the turn."""
+    """Everything the policy reads before its next turn.  Where turns append, it begins with the previous context and
+    the ids that were kept of the turn."""
     turns: int = 0
-    """Turns taken."""
+    """Number of turns taken."""
     state: Any = None
     """State key before the next turn: text, a number, or lists and mappings of them."""
     ended: bool = False
-    """No further turn is taken: terminated, truncated or in error."""
+    """The episode is over: terminated, truncated or failed."""
     truncated: bool = False
-    """A limit ended the episode, not the policy or the world."""
+    """A limit ended the episode, not the policy or the environment."""
     error: str | None = None
-    """Why the episode failed for a reason that is not the policy's; such an episode is out of every baseline."""
+    """Why the episode failed, where the policy did not cause it; such an episode is left out of every baseline."""
     kept: int = 0
-    """How many of the last turn's ids count; what came after them was cut off and is not trained."""
+    """Number of ids kept of the last turn; those after them are cut off and not trained."""
     reward: float = 0.0
-    """What the last turn earned."""
+    """Reward of the last turn."""
     valid: bool = True
-    """The environment understood the last turn's action."""
+    """Whether the environment understood the last action."""
     calls: int = 0
-    """Tool calls of the last turn."""
+    """Number of tool calls in the last turn."""
     failures: int = 0
-    """How many of them failed for a reason that is the tool's, so that the policy read an error instead."""
+    """Number of these calls that failed because of the tool, so that the policy reads an error."""
     observation: str = ""
-    """What the environment answered to the last turn, as text."""
-    world: Any = None
-    """The environment's own notes, such as the actions so far."""
+    """Answer of the environment to the last turn, as text."""
+    notes: Any = None
+    """Private data of the environment, such as the actions so far."""

@@ -17,12 +17,12 @@ from recipec.spec import environment as specs
 
 
 class Gymnasium(WorkerEnv):
-    """Observations as text, actions by name or number; tasks are seeds.
+    """Environments with observations as text, actions by name or number, and seeds as tasks.
 
     The state key is the observation as numbers and lists of them.
 
     Raises:
-        RecipeError: RC812 the name is not in gymnasium's own registry, RC810 its options are wrong.
+        RecipeError: RC812 gymnasium does not register the name, RC810 the options are wrong.
     """
 
     handler = "recipec.runtime.environment.gymnasium_worker:serve"
@@ -38,20 +38,20 @@ class Gymnasium(WorkerEnv):
         Raises:
             RecipeError: RC810, RC812.
         """
-        worlds = Workers(Gymnasium.handler, _argument(spec), timeout=spec.timeout, lanes=1)
+        games = Workers(Gymnasium.handler, _argument(spec), timeout=spec.timeout, lanes=1)
         try:
-            worlds.begin()
+            games.begin()
         except HandlerError as problem:
             raise RecipeError(_refusal(spec, problem)) from None
         finally:
-            worlds.close()
+            games.close()
 
     def argument(self) -> Any:
         """Name, options and names of the actions."""
         return _argument(self.own)
 
     def declined(self, problem: HandlerError) -> Diagnostic:
-        """Tell an unknown name and a missing package from wrong options."""
+        """Return the diagnostic of an unknown name, a missing package or wrong options."""
         return _refusal(self.own, problem)
 
 

@@ -1,4 +1,4 @@
-"""The child's side of gymnasium environments: only those that come with the package, shown as text."""
+"""Worker of gymnasium environments: those of the package itself, shown as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recipec.diagnostics.phrases import nearest
 from recipec.runtime.environment.worker_main import live, plain
 
 _SIZE = 1000
-"""Tasks of a split, where the data asks for no number."""
+"""Number of tasks of a split, where the data gives none."""
 
 
 class Game:
@@ -35,13 +35,13 @@ class Game:
         self._seen: dict[str, Any] = {}
 
     def reset(self, task: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """Begin an episode by its seed; a task may bring ``options`` for the environment's own reset."""
+        """Begin an episode by its seed; a task may have ``options`` for the reset of the environment."""
         observation, info = self.inner.reset(seed=seed, options=task.get("options"))
         self._seen = self._shown(observation, info)
         return self._seen
 
     def step(self, action: str) -> dict[str, Any]:
-        """Take an action by its name or number; another one changes nothing and is told so."""
+        """Take an action by its name or number; another text changes nothing and gets a notice."""
         number = self._number(action)
         if number is None:
             text = f"`{action[:200]}` is no action here.\n\n{self._seen['observation']}"
@@ -55,7 +55,7 @@ class Game:
         said = action.strip().casefold()
         names = [name.strip().casefold() for name in self.names]
         numbers = [str(self.first + i) for i in range(len(names))]
-        found = names if said in names else numbers  # a name may be another action's number
+        found = names if said in names else numbers  # a name may be the number of another action
         return self.first + found.index(said) if said in found else None
 
     def _shown(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Game:
 
 
 def shown(observation: Any) -> str:
-    r"""Return an observation as text, the same for the same values.
+    r"""Return an observation as text; equal values have equal texts.
 
     >>> shown({"walls": (True, False), "at": 3})
     'walls: 1, 0\nat: 3'
@@ -85,14 +85,14 @@ def _listed(value: Any, *, top: bool = False) -> str:
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Handler of :mod:`recipec.run.worker_pool`: worlds of ``{id, options, actions}``.
+    """Handler of :mod:`recipec.run.worker_pool`: environments of ``{id, options, actions}``.
 
     Raises:
-        LookupError: no such environment comes with gymnasium; the text is the name that comes nearest, or empty.
+        LookupError: gymnasium has no such environment; the text is the nearest name, or empty.
     """
     warnings.simplefilter("ignore")
     name = argument["id"]
-    # `module:Name` would import the module, and what other packages register is theirs
+    # `module:Name` would import the module; environments of other packages are not used
     own = [key for key, entry in gymnasium.registry.items() if str(entry.entry_point).startswith("gymnasium.envs.")]
     if name not in own:
         raise LookupError(next(iter(nearest(name, own)), ""))
@@ -101,14 +101,14 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
         inner = gymnasium.make(name, disable_env_checker=True, **argument["options"])
         return Game(inner, tuple(argument["actions"]))
 
-    game = make()  # what it imports is imported now, and wrong options show
+    game = make()  # imports what it needs now, and reports wrong options
     game.reset({}, 0)
     game.step(game.names[0])
     return live(make, tasks)
 
 
 def tasks(split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-    """List seeds: those of a split are its own.
+    """Return the seeds of a split, which no other split has.
 
     >>> tasks("train", 2, 0) == tasks("train", 3, 0)[:2], tasks("test", 1, 0) == tasks("train", 1, 0)
     (True, False)

@@ -1,4 +1,4 @@
-"""What an environment needs, looked at before a model is loaded."""
+"""Checks of an environment before a model is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recipec.spec.environment import Environment
 
 
 def check(spec: Environment, request: PreflightRequest) -> list[Diagnostic]:
-    """Return what is wrong with the user's template, and what the environment's own ``preflight`` refuses."""
+    """Return the errors of the user's template and of the ``preflight`` of the environment."""
     found = templates.choose(request.root, spec.prompt_template())
     implementation: Any = spec.load()
     try:

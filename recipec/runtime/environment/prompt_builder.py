@@ -1,6 +1,6 @@
-"""What the policy reads before each turn, and what of its turn is the action.
+"""Build the prompt of each turn, and find the action in the output of the policy.
 
-With a number for ``history`` every turn is one message of its own, rendered from a template.
+With a number for ``history`` every turn has one message, rendered from a template.
 With ``append_only`` the first turn is that message, and each later turn appends to the ids as they were sampled.
 """
 
@@ -31,7 +31,7 @@ _THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a world shows before a turn.
+    """The observation before a turn, and the available actions.
 
     Example: ``Observation("You are in a kitchen.", ("look", "go to fridge 1"))``.
     """
@@ -42,7 +42,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """An earlier turn: what was shown before it, and what the policy did.
+    """An earlier turn: the observation before it, and the action of the policy.
 
     Example: ``PastTurn(Observation("You are in a kitchen."), "look", "<think>…</think><action>look</action>")``.
     """
@@ -50,14 +50,14 @@ class PastTurn:
     shown: Observation
     action: str
     text: str = ""
-    """All that the policy wrote, for the chat template; needed where turns append."""
+    """The whole output of the policy, for the chat template; needed where turns append."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptInput:
     """One episode before a turn.
 
-    Example: ``PromptInput(task, "find the mug", Observation("You are in a kitchen."))``: its first turn.
+    Example: ``PromptInput(task, "find the mug", Observation("You are in a kitchen."))`` before the first turn.
     """
 
     task: Task
@@ -65,14 +65,14 @@ class PromptInput:
     shown: Observation
     past: tuple[PastTurn, ...] = ()
     context_ids: tuple[int, ...] = ()
-    """Context of the turn before and what was kept of that turn; needed where turns append."""
+    """Context of the previous turn and the ids kept of it; needed where turns append."""
     opening: str | Sequence[Message] | None = None
-    """How the episode begins, where that is not the template's first turn: its ids are then the task's."""
+    """The prompt of the task, where the episode begins with it instead of the template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a turn does: None where it names no action; valid where it keeps to the form that the prompt asks for."""
+    """The action of a turn, or None; ``valid`` where the turn has the form that the prompt requires."""
 
     text: str | None
     valid: bool
@@ -81,9 +81,9 @@ class Action:
 def read_action(text: str, shown: str = "", *, action_tag: bool = True, think_tag: bool = True) -> Action:
     """Find the action of a turn.
 
-    With ``action_tag`` it is the first ``<action>…</action>``, and a turn without one does nothing; without it the
+    With ``action_tag`` it is the first ``<action>…</action>``, and a turn without one has no action; otherwise the
     whole turn is the action.  With ``think_tag`` a turn is valid only with ``<think>…</think>`` in it.  Chinese
-    characters make a turn invalid, unless what was ``shown`` has some.  Source: GiGPO, released projections of
+    characters make a turn invalid, unless the observation ``shown`` has some.  Source: GiGPO, released projections of
     ALFWorld and WebShop.
 
     >>> read_action("<think>hungry</think><action> open fridge 1 </action>")
@@ -99,13 +99,13 @@ def read_action(text: str, shown: str = "", *, action_tag: bool = True, think_ta
 
 
 class PromptBuilder:
-    """Prompts of each turn, in the policy's tokens.
+    """Builds the prompt of each turn, in the tokens of the policy.
 
-    ``shipped`` names the template of the package, ``templates/prompts/<shipped>.j2``; ``template`` is the user's own,
-    relative to the recipe.  A template sees ``task`` (the columns), ``goal``, ``observation``, ``actions``,
+    ``shipped`` names the template of the package, ``templates/prompts/<shipped>.j2``; ``template`` is a file of
+    the user, relative to the recipe.  A template sees ``task`` (the columns), ``goal``, ``observation``, ``actions``,
     ``history`` (the last turns, oldest first, each with ``turn``, ``observation``, ``action``), ``turn`` (from 1) and
-    ``max_turns``.  Where its text names ``<action>``, an action must stand between these tags; else the whole turn is
-    the action.  Likewise it is asked to think only where its text names ``<think>``.
+    ``max_turns``.  Where its text contains ``<action>``, the action must be between these tags; otherwise the whole
+    turn is the action.  Likewise, thinking is required only where its text contains ``<think>``.
 
     Raises:
         RecipeError: RC700 the template is missing, RC712 it is not valid.
@@ -139,7 +139,7 @@ class PromptBuilder:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """A turn ends with the token that completes one of these texts."""
+        """Texts that end a turn, with the token that completes them."""
         return ("</action>",) if self.action_tag else ()
 
     def read(self, text: str, shown: Observation) -> Action:
@@ -147,19 +147,19 @@ class PromptBuilder:
         return read_action(text, shown.text, action_tag=self.action_tag, think_tag=self.think_tag)
 
     def contexts(self, asked: Sequence[PromptInput]) -> list[tuple[int, ...] | None]:
-        """Return what the policy reads before each turn; None where the chat template rewrites earlier turns.
+        """Return the context of each turn; None where the chat template changes earlier turns.
 
         Raises:
             RecipeError: RC711 or RC713, the user's template fails.
         """
         if self.history == "append_only":
-            openings = self._said_first(asked)
+            openings = self._first_turns(asked)
             return [self._appended(one, said) for one, said in zip(asked, openings, strict=True)]
         prompts = self._first.rows([self._values(one) for one in asked], lambda i: _named(asked[i]))
         return [self._message(one.task, prompt) for one, prompt in zip(asked, prompts, strict=True)]
 
     def close(self) -> None:
-        """End the process that renders."""
+        """Stop the rendering process."""
         self._first.close()
 
     def _values(self, one: PromptInput) -> dict[str, Any]:
@@ -182,8 +182,8 @@ class PromptBuilder:
             "max_turns": self.max_turns,
         }
 
-    def _said_first(self, asked: Sequence[PromptInput]) -> list[str | Sequence[Message]]:
-        """Render the first turn of each episode, those seen lately from memory."""
+    def _first_turns(self, asked: Sequence[PromptInput]) -> list[str | Sequence[Message]]:
+        """Render the first turn of each episode; recent ones are cached."""
         values = [self._turn(one, one.past[0].shown if one.past else one.shown, 1, []) for one in asked]
         keys = [json.dumps(value, sort_keys=True, default=str) for value in values]
         new = {
@@ -202,7 +202,7 @@ class PromptBuilder:
         return found
 
     def _message(self, task: Task, prompt: str) -> tuple[int, ...]:
-        """Encode a prompt that stands alone: through the chat template where there is one."""
+        """Encode a prompt without history, through the chat template where there is one."""
         if self.chat:
             return tuple(self.policy.render([*_system(task), {"role": "user", "content": prompt}], generation=True))
         return (*opening_ids(self.policy), *self.policy.encode(prompt))
@@ -212,7 +212,7 @@ class PromptBuilder:
             return (
                 self._message(one.task, said) if isinstance(said, str) and one.opening is None else one.task.prompt_ids
             )
-        if not self.chat or isinstance(one.opening, str):  # a prompt of plain text goes on as plain text
+        if not self.chat or isinstance(one.opening, str):  # a prompt of plain text continues as plain text
             return (*one.context_ids, *self.policy.encode(f"\n\n{self._shown(one.shown)}\n\n"))
         start = [*_system(one.task), {"role": "user", "content": said}] if isinstance(said, str) else [*said]
         for i, turn in enumerate(one.past):
@@ -226,9 +226,9 @@ class PromptBuilder:
         return text.strip() or NO_ACTION
 
     def _continued(self, context: tuple[int, ...], messages: list[Message]) -> tuple[int, ...] | None:
-        """Append what the chat template writes after an answer: its end, the new message, the next answer's opening.
+        """Append the text of the chat template after an answer: its end, the new message, the opening of the next one.
 
-        That is read off a conversation whose answer is one letter, which starts like the template's own opening.
+        It is taken from a conversation with an answer of one letter, which starts like the opening of the template.
         """
         policy = self.policy
         system = messages[:1] if messages[0]["role"] == "system" else []
@@ -241,7 +241,7 @@ class PromptBuilder:
         piece = whole[1:] if whole and context[-1] == whole[0] and whole[0] in policy.stop_ids else whole
         made = (*context, *piece)
         rewritten = policy.render(messages, generation=True)
-        # what is sampled may hold control tokens that no text brings back: theirs are compared as the template has them
+        # sampled control tokens cannot be reproduced from text, so the control tokens of the template are compared
         earlier = policy.render(messages[:-2], generation=True)
         same = self._controls((*earlier, *whole)) == self._controls(rewritten)
         return made if same and policy.decode(made) == policy.decode(rewritten) else None
@@ -251,7 +251,7 @@ class PromptBuilder:
 
 
 def opening_ids(policy: Any) -> tuple[int, ...]:
-    """Return the beginning-of-text id, where the tokenizer itself puts it before a text."""
+    """Return the beginning-of-text id, where the tokenizer puts it before a text."""
     first = policy.tokenizer.bos_token_id
     return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)
 
@@ -272,9 +272,9 @@ def read_next(
     before: Sequence[tuple[int, ...]],
     asked: Callable[[EpisodeState, tuple[int, ...]], PromptInput],
 ) -> list[EpisodeState]:
-    """Give each episode that goes on what the policy reads next; one whose chat template rewrites it ends in error.
+    """Build the next context of each unfinished episode; it fails where the chat template changes earlier turns.
 
-    ``before`` are the context of each turn that was taken and the ids that were kept of it; nothing where none was.
+    ``before`` are the context and the kept ids of the previous turn of each episode; empty before the first turn.
     """
     going = [i for i, position in enumerate(made) if not position.ended]
     contexts = dict(zip(going, layout.contexts([asked(made[i], before[i]) for i in going]), strict=True))

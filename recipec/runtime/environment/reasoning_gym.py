@@ -28,22 +28,22 @@ from recipec.spec import environment as specs
 
 WRONG = "That is not right. Try again."
 _LONGEST = 500
-"""Characters of an answer in a state key and in a window."""
+"""Most characters of an answer in a state key and in a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """The answers of an episode so far, each with what was shown before it."""
+    """The answers of an episode so far, each with the observation before it."""
 
     past: tuple[PastTurn, ...] = ()
 
 
 class ReasoningGymEpisodes(Environment):
-    """A wrong answer is told so, and may be tried again.
+    """After a wrong answer the policy may try again.
 
     The answer is the last ``<answer>…</answer>`` of a turn, or the whole turn without one.  The episode ends with a
-    score of 1 or at the last turn, and earns the score of its last answer.  The state key is the list of wrong
-    answers.  Nothing lives but the verifier of the data's own process, so any position can be gone on from.
+    score of 1 or at the last turn; its reward is the score of its last answer.  The state key is the list of wrong
+    answers.  Only the verifier of the data runs in a process, so an episode can continue from any state.
     """
 
     def __init__(self, spec: specs.ReasoningGymEpisodes, context: StageContext, *, policy: Policy) -> None:
@@ -54,7 +54,7 @@ class ReasoningGymEpisodes(Environment):
         self.stops = self.layout.stops
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:  # noqa: ARG002 - the protocol's
-        """Refuse: the tasks are those of data `reasoning_gym`.
+        """Raise an error: tasks come from data `reasoning_gym`.
 
         Raises:
             RecipeError: RC811.
@@ -67,22 +67,22 @@ class ReasoningGymEpisodes(Environment):
         """Begin one episode of each task.
 
         Raises:
-            RecipeError: RC740, a task has no verifier of its own.
+            RecipeError: RC740, a task has no verifier.
         """
         for task in tasks:
             if task.score is None:
                 raise RecipeError(reward_errors.no_verifier(task.id))
-        begun = [EpisodeState(task, (), state=[], observation=question(task), world=Tries()) for task in tasks]
+        begun = [EpisodeState(task, (), state=[], observation=question(task), notes=Tries()) for task in tasks]
         return read_next(self.layout, begun, [()] * len(begun), self._asked)
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
-        """Score one answer from each position."""
+        """Score one answer of each episode."""
         made = [self._after(position, turn) for position, turn in zip(positions, turns, strict=True)]
         before = [(*p.context_ids, *t.ids) for p, t in zip(positions, turns, strict=True)]
         return read_next(self.layout, made, before, self._asked)
 
     def close(self) -> None:
-        """End the process that renders."""
+        """Stop the rendering process."""
         self.layout.close()
 
     def _after(self, position: EpisodeState, turn: Turn) -> EpisodeState:
@@ -93,7 +93,7 @@ class ReasoningGymEpisodes(Environment):
         if math.isnan(score):
             return replace(after, ended=True, error=f"{TIMEOUT}: the task's verifier failed or took too long")
         over = score >= 1.0 or turns >= self.spec.max_turns
-        past = (*position.world.past, PastTurn(_shown(position), answer[:_LONGEST] or NO_ACTION, turn.text))
+        past = (*position.notes.past, PastTurn(_shown(position), answer[:_LONGEST] or NO_ACTION, turn.text))
         return replace(
             after,
             state=[*position.state, answer[:_LONGEST]],
@@ -101,7 +101,7 @@ class ReasoningGymEpisodes(Environment):
             truncated=over and score < 1.0,
             reward=float(score) if over else 0.0,
             observation="" if score >= 1.0 else WRONG,
-            world=Tries(past),
+            notes=Tries(past),
         )
 
     def _answer(self, text: str) -> str:
@@ -113,7 +113,7 @@ class ReasoningGymEpisodes(Environment):
     def _asked(self, position: EpisodeState, before: tuple[int, ...]) -> PromptInput:
         task = position.task
         opening = task.prompt if self.spec.history == "append_only" and self.spec.template is None else None
-        return PromptInput(task, question(task), _shown(position), position.world.past, before, opening)
+        return PromptInput(task, question(task), _shown(position), position.notes.past, before, opening)
 
 
 def _shown(position: EpisodeState) -> Observation:

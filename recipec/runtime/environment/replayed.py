@@ -1,7 +1,7 @@
-"""Answers that depended on a clock or a network: written down with the step, given again when the step is run again.
+"""Record timeouts and failed tool calls of a step, and replay them when the step is run again.
 
-A continued run must end with the bits of one that was never interrupted.  That an answer came too late, or that a
-tool did not work, are the two things about an environment that the same turns may not bring about a second time.
+A continued run must be bit-identical to an uninterrupted one.  Timeouts and failed tool calls are the only results of
+an environment that the same turns do not reproduce.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from recipec.runtime.protocols import Environment
 
 TIMEOUT = "timeout"
 _AGAIN = 5
-"""How often an answer is asked for that came before, and in time."""
-_FIELDS = tuple(f.name for f in fields(EpisodeState) if f.name not in {"task", "world"})
+"""Attempts for an answer that came in time before."""
+_FIELDS = tuple(f.name for f in fields(EpisodeState) if f.name not in {"task", "notes"})
 
 Place = tuple[int, int]
 Kept = Mapping[str, Any]
 
 
 class ReplayedEnvironment(Environment):
-    """An environment whose timeouts and failed tool calls are those of the first attempt at a step.
+    """An environment with the timeouts and failed tool calls of the first attempt at a step.
 
-    Calls are counted from ``begin`` on: the same policy and the same draws make the same calls, so that the number
-    of a call and a place in it name one turn.
+    Calls are counted from ``begin``: the same policy and random numbers lead to the same calls, so the number of a
+    call and an index in it identify a turn.
 
-    Example: ``ReplayedEnvironment(environment).begin(None)``: a first attempt.
+    Example: ``ReplayedEnvironment(environment).begin(None)`` for a first attempt.
     """
 
     def __init__(self, inner: Environment) -> None:
@@ -40,16 +40,16 @@ class ReplayedEnvironment(Environment):
         self.inner = inner
         self.stops = inner.stops
         self.noted: dict[Place, Kept] = {}
-        """Such answers since ``begin``: number of the call and place in it, to where the episode then stood."""
+        """Timeouts and failures since ``begin``: the state by the number of the call and the index in it."""
         self._recorded: Mapping[Place, Kept] | None = None
         self._calls = 0
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List the environment's own tasks."""
+        """List the tasks of the environment."""
         return self.inner.tasks(split, size, seed)
 
     def begin(self, recorded: Mapping[Place, Kept] | None) -> None:
-        """Begin a step; ``recorded`` is what an interrupted attempt at it noted, ``None`` if there was none."""
+        """Begin a step; ``recorded`` is the ``noted`` of an interrupted attempt, None if there was no attempt."""
         self.noted, self._recorded, self._calls = {}, recorded, 0
 
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
@@ -57,18 +57,18 @@ class ReplayedEnvironment(Environment):
         return self._asked(tasks, lambda wanted: self.inner.start([tasks[i] for i in wanted]))
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
-        """Answer one turn taken from each position."""
+        """Take one turn of each episode."""
         tasks = [position.task for position in positions]
         return self._asked(
             tasks, lambda wanted: self.inner.step([positions[i] for i in wanted], [turns[i] for i in wanted])
         )
 
     def close(self) -> None:
-        """End what runs outside this process."""
+        """Stop the worker processes."""
         self.inner.close()
 
     def _asked(self, tasks: Sequence[Task], ask: Callable[[list[int]], list[EpisodeState]]) -> list[EpisodeState]:
-        """Ask for every place that did not time out before; on a second attempt no other one may, nor fail."""
+        """Get the states that did not time out before; in a second attempt, repeat calls that now fail or time out."""
         call, self._calls = self._calls, self._calls + 1
         known = {place: kept for (number, place), kept in (self._recorded or {}).items() if number == call}
         found = {place: _again(EpisodeState(tasks[place], ()), kept) for place, kept in known.items() if _late(kept)}
@@ -94,28 +94,28 @@ def _kept(position: EpisodeState) -> Kept:
 
 
 def _again(position: EpisodeState, kept: Kept) -> EpisodeState:
-    """Stand where the episode stood before; the environment's own notes are those of the answer that came now."""
+    """Return the recorded state, with the private data of the new answer."""
     return replace(position, **{**kept, "context_ids": tuple(kept["context_ids"])})
 
 
 def begin(environment: Environment | None, rows: Path) -> None:
-    """Begin a step whose rows are kept at ``rows``, and beside them what depended on a clock."""
+    """Begin the step with the rollout file ``rows``, with the timeouts and failures recorded for it."""
     if isinstance(environment, ReplayedEnvironment):
-        path = beside(rows)
+        path = late_file(rows)
         environment.begin(_read(path) if path.exists() or rows.exists() else None)
 
 
 def note(environment: Environment | None, rows: Path) -> None:
-    """Write down what of a step depended on a clock, before its rows are; no file where nothing did."""
+    """Write the timeouts and failures of a step before its rollouts; without any, no file is written."""
     if isinstance(environment, ReplayedEnvironment) and environment.noted:
         lines = [[*place, environment.noted[place]] for place in sorted(environment.noted)]
-        write_atomic(beside(rows), json.dumps(lines, ensure_ascii=False) + "\n")
+        write_atomic(late_file(rows), json.dumps(lines, ensure_ascii=False) + "\n")
 
 
-def beside(rows: Path) -> Path:
-    """Return where timeouts and failed calls of a step are kept.
+def late_file(rows: Path) -> Path:
+    """Return the file for the timeouts and failed calls of a step.
 
-    >>> beside(Path("samples/step-000003.jsonl")).name
+    >>> late_file(Path("samples/step-000003.jsonl")).name
     'late-step-000003.json'
     """
     return rows.with_name(f"late-{rows.stem}.json")

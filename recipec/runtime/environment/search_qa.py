@@ -1,4 +1,4 @@
-"""The search dialogue: think, search, read, answer."""
+"""Question answering with a search tool: think, search, read, answer."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ INVALID = (
     "\n\nThis turn held neither a whole search nor a whole answer."
     " Write a query between search tags, or the answer between answer tags.\n\n"
 )
-"""It spells no tag, so that no reward takes it for a search or an answer."""
+"""It contains no tag, so that no reward reads it as a search or an answer."""
 NOTHING = "No documents were found."
-_LONGEST = 64  # letters of a token: what comes after so many would be cut off anyway, and need not be encoded
+_LONGEST = 64  # characters of a token; text beyond it would be cut off and need not be encoded
 _ACTION = re.compile(r"<(search|answer)>(.*?)</\1>", re.DOTALL)
 _TAG = re.compile(r"<\s*/?\s*(?:think|search|information|answer)\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a turn does; neither where it holds no complete block.
+    """The action of a turn; without a complete block there is no ``kind``.
 
     Example: ``Action("search", "capital of France")``.
     """
@@ -46,21 +46,22 @@ class Action:
 
 
 class SearchQa(Environment):
-    """Answer searches of the policy; see :class:`recipec.spec.environment.SearchQa`.
+    """Episodes with searches; see :class:`recipec.spec.environment.SearchQa`.
 
-    A position holds nothing but values, so that an episode can be gone on from any earlier turn at no cost.
+    States are plain values, so an episode can continue from any earlier turn at no cost.
 
-    With ``append_only`` the dialogue is that of Search-R1 and Tree-GRPO, with these departures:
+    With ``append_only`` the dialogue is that of Search-R1 and Tree-GRPO, with these differences:
 
-    - Ids stay exactly as they were sampled, up to the token that completes the tag; the authors cut the text and
-      encode it anew.  What that token holds beyond the tag, at most a few letters, stays with it.
-    - An episode that would pass the sampler's `max_context_length` ends; the authors go on with its last tokens.
-    - An answer of the retriever that is too long loses its last tokens but not its closing tag, without which the
-      authors' own check of the format would blame the policy.
-    - Tags of the dialogue inside documents are left out: a document can neither close its block nor answer.
+    - Sampled ids are kept up to the token that completes the tag; the authors cut the text and encode it again.
+      Characters of that token after the tag, at most a few, are kept.
+    - An episode ends before it exceeds the `max_context_length` of the sampler; the authors continue with its last
+      tokens.
+    - Documents that are too long lose their last tokens but not the closing tag, without which the format check of the
+      authors would penalise the policy.
+    - Tags of the dialogue are removed from documents, so that a document can neither close its block nor answer.
 
-    With a number for ``history`` each turn is a prompt of its own, as in GiGPO; all that the policy wrote in a turn
-    is kept, but a turn still ends at a stop text.
+    With a number for ``history`` each turn has its own prompt, as in GiGPO; the whole output of a turn is kept, but a
+    turn still ends at a stop text.
 
     References:
         Jin et al., `Search-R1 <https://arxiv.org/abs/2503.09516>`_, 2025.
@@ -88,7 +89,7 @@ class SearchQa(Environment):
 
     @staticmethod
     def preflight(spec: Spec, request: PreflightRequest) -> None:
-        """Look at the corpus, or ask the service once.
+        """Read the first part of the corpus, or send the service one request.
 
         Raises:
             RecipeError: RC700, RC702, RC800; RC803, RC804.
@@ -118,7 +119,7 @@ class SearchQa(Environment):
         return begun if self.layout is None else self._prompted(self.layout, begun)
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
-        """Answer one turn taken from each position; all searches of the batch are asked together."""
+        """Take one turn of each episode; all searches of the batch are one request."""
         actions = [read_action(turn.text) for turn in turns]
         searches = [
             i
@@ -134,13 +135,13 @@ class SearchQa(Environment):
         return answered if self.layout is None else self._prompted(self.layout, answered)
 
     def close(self) -> None:
-        """Close the retriever and what renders prompts."""
+        """Close the retriever and the rendering process."""
         self.retriever.close()
         if self.layout is not None:
             self.layout.close()
 
     def _answered(self, before: EpisodeState, turn: Turn, action: Action, found: Found | None) -> EpisodeState:
-        """Take one turn: an answer ends the episode, and so does the last turn, whatever it holds."""
+        """Take one turn; an answer ends the episode, and so does the last turn."""
         number = before.turns + 1
         answered = action.kind == "answer"
         ended = answered or number >= self._last
@@ -148,7 +149,7 @@ class SearchQa(Environment):
         context = (*before.context_ids, *turn.ids[:kept])
         ids, text = ((), "") if ended else self._observation(found)
         text = text if self.appends else text.strip()
-        past = (*(before.world or ()), PastTurn(Observation(before.observation), said(action), turn.text))
+        past = (*(before.notes or ()), PastTurn(Observation(before.observation), action_text(action), turn.text))
         return EpisodeState(
             before.task,
             (*context, *ids),
@@ -162,7 +163,7 @@ class SearchQa(Environment):
             calls=int(found is not None),
             failures=int(isinstance(found, Failed)),
             observation=text,
-            world=None if self.appends else past,
+            notes=None if self.appends else past,
         )
 
     def _reward(self, task: Task, action: Action) -> float:
@@ -170,7 +171,7 @@ class SearchQa(Environment):
         return float(normalised(action.text) in {normalised(answer) for answer in right})
 
     def _kept(self, turn: Turn) -> int:
-        """How many of a turn's ids count: up to the one that completes the tag, or all but the end token."""
+        """Number of ids kept of a turn: up to the one that completes the tag, or all but the end token."""
         tag = next((tag for tag in (SEARCH, ANSWER) if tag in turn.text), None)
         if tag is None:
             ended = bool(turn.ids) and turn.ids[-1] in self.policy.stop_ids
@@ -182,7 +183,7 @@ class SearchQa(Environment):
         return high
 
     def _observation(self, found: Found | None) -> tuple[tuple[int, ...], str]:
-        """Return the answer of the environment: its ids, at most ``max_observation_length``, and its text."""
+        """Return the observation: its ids, at most ``max_observation_length``, and its text."""
         limit = self.spec.max_observation_length
         text = INVALID if found is None else OPENED + shown(found)[: limit * _LONGEST] + CLOSED
         ids = tuple(self.policy.encode(text))
@@ -196,10 +197,10 @@ class SearchQa(Environment):
         return ids, self.policy.decode(ids)
 
     def _prompted(self, layout: PromptBuilder, positions: Sequence[EpisodeState]) -> list[EpisodeState]:
-        """Write the prompt of each next turn."""
+        """Build the prompt of the next turn of each episode."""
         going = [i for i, position in enumerate(positions) if not position.ended]
         asked = [
-            PromptInput(p.task, question_of(p.task), Observation(p.observation), p.world or ())
+            PromptInput(p.task, question_of(p.task), Observation(p.observation), p.notes or ())
             for p in (positions[i] for i in going)
         ]
         contexts = dict(zip(going, layout.contexts(asked), strict=True))
@@ -207,7 +208,7 @@ class SearchQa(Environment):
 
 
 def question_of(task: Task) -> str:
-    """Return what a task asks: its column ``question`` if it has one, else its prompt, see :func:`.batch.question`.
+    """Return the question of a task: its column ``question``, else its prompt, see :func:`.batch.question`.
 
     >>> question_of(Task(0, "Who?", ())), question_of(Task(0, "Who?", (), {"question": "Where?"}))
     ('Who?', 'Where?')
@@ -219,7 +220,7 @@ def question_of(task: Task) -> str:
 
 
 def read_action(text: str) -> Action:
-    """Find what a turn does in its text, cut after the first search there is, else after the first answer.
+    """Find the action in the text of a turn: its first search, else its first answer.
 
     >>> read_action("<think>hm</think> <search> capital of France </search> <answer>x</answer>")
     Action(kind='search', text='capital of France')
@@ -234,7 +235,7 @@ def read_action(text: str) -> Action:
 
 
 def well_formed(text: str) -> bool:
-    """Whether a turn holds a search or an answer, not both and not two of one.  Source: GiGPO.
+    """Whether a turn has exactly one search or answer.  Source: GiGPO.
 
     >>> [well_formed(t) for t in ("<search>a</search>", "<search>a</search><answer>b</answer>", "a")]
     [True, False, False]
@@ -244,7 +245,7 @@ def well_formed(text: str) -> bool:
 
 
 def shown(found: Found) -> str:
-    r"""Write documents as the policy reads them.
+    r"""Format documents for the policy.
 
     >>> from recipec.runtime.environment.retrieval.bm25_index import Document
     >>> shown((Document("Lyon", "A city.</information>"),))
@@ -256,10 +257,10 @@ def shown(found: Found) -> str:
     return "".join(lines) or NOTHING
 
 
-def said(action: Action) -> str:
-    """Write an action as later prompts show it.
+def action_text(action: Action) -> str:
+    """Format an action for later prompts.
 
-    >>> said(Action("search", "capital of France")), said(Action(None))
+    >>> action_text(Action("search", "capital of France")), action_text(Action(None))
     ('<search>capital of France</search>', '(none)')
     """
     return NO_ACTION if action.kind is None else f"<{action.kind}>{action.text}</{action.kind}>"

@@ -1,4 +1,4 @@
-"""A class of the user's own file as an environment; see :class:`recipec.spec.environment.Own`."""
+"""A class of a user's file as an environment; see :class:`recipec.spec.environment.Own`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recipec.spec import environment as specs
 
 
 class UserEnvironment(WorkerEnv):
-    """Episodes of the user's class, each an instance of its own, in processes that may be killed.
+    """Episodes of a user's class, one instance each, in worker processes.
 
-    ``tasks(split, size, seed)``, a static method that returns mappings, lists its own tasks; ``size`` may be None.
-    What the class raises ends the episode, with the file and the line in its error.
+    ``tasks(split, size, seed)``, a static method that returns mappings, lists the tasks; ``size`` may be None.
+    An exception of the class ends the episode, with file and line in its error.
 
     Raises:
-        RecipeError: RC810, no file that the command line allowed has the class, or it does not load.
+        RecipeError: RC810, no allowed file has the class, or it cannot be loaded.
     """
 
     handler = "recipec.runtime.environment.user_env_worker:serve"
@@ -35,5 +35,5 @@ class UserEnvironment(WorkerEnv):
         return {"files": self.files, "name": self.own.name, "options": self.own.options}
 
     def declined(self, problem: HandlerError) -> Diagnostic:
-        """Say what is wrong with the class, with its file and line."""
+        """Return the error of the class, with file and line."""
         return errors.environment_broken(self.own.name, str(problem))

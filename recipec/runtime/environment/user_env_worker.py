@@ -1,4 +1,4 @@
-"""The child's side of a user's own environment: its file is loaded here and nowhere else."""
+"""Worker of a user's environment class; the file is loaded only in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recipec.runtime.user_code import blamed, load_file
 
 
 class Guarded:
-    """One world of the user's class; what it raises is told with the line of the user's file.
+    """An instance of the user's class; its exceptions are reported with the line of the user's file.
 
     Example: ``Guarded(lambda: Maze(size=4), "maze.py")``.
     """
@@ -27,7 +27,7 @@ class Guarded:
         """Call the user's code."""
         try:
             return function(*values)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is told
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any exception of the user's code is reported
             line = blamed(error, self.file)
             where = f"{Path(self.file).name}:{line}" if line else Path(self.file).name
             raise GameError(f"{where}: {type(error).__name__}: {str(error)[:500]}".rstrip(": ")) from None
@@ -42,12 +42,12 @@ class Guarded:
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Handler of :mod:`recipec.run.worker_pool`: worlds of ``{files, name, options}``.
+    """Handler of :mod:`recipec.run.worker_pool`: instances of ``{files, name, options}``.
 
-    The first file that has the class is the only one that is loaded.
+    Only the first file with the class is loaded.
 
     Raises:
-        WorldError: a file does not load, no file has the class, or it refuses its options.
+        GameError: a file cannot be loaded, no file has the class, or it refuses its options.
     """
     name = argument["name"]
     try:
@@ -65,7 +65,7 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
     def make() -> Guarded:
         return Guarded(lambda: kind(**argument["options"]), file)
 
-    first = make()  # wrong options show now
+    first = make()  # reports wrong options
     listed = getattr(kind, "tasks", None)
 
     def rows(split: str, size: int | None, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Episodes in a world that runs in another process: prompts here, the world there."""
+"""Environments with games in worker processes: this process builds prompts, a worker plays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from recipec.runtime.rng import rng_for
 
 
 class Spec(Protocol):
-    """Parameters of every environment whose states are shown in a prompt."""
+    """Parameters of every environment that shows observations in a prompt."""
 
     @property
     def type(self) -> str:
@@ -50,28 +50,28 @@ class Spec(Protocol):
 
     @property
     def template(self) -> str | None:
-        """The user's own template."""
+        """The template of the user."""
 
 
 class TaskPrompts(Protocol):
-    """What holds the worlds; see :class:`recipec.runtime.environment.workers.Workers`."""
+    """The owner of the games; see :class:`recipec.runtime.environment.workers.Workers`."""
 
     def begin(self) -> None:
-        """Build what answers."""
+        """Start the worker."""
 
     def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
-        """Answer each episode; text says why there is no answer."""
+        """Return a result for each episode, or text with the reason of a failure."""
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | WorkerFailure:
-        """List the world's own tasks."""
+        """List the tasks of the environment."""
 
     def close(self) -> None:
-        """Let go of them."""
+        """Close the games."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What a position keeps of its world.
+    """Private data of an episode state.
 
     Example: ``Notes({"game": "a"}, 7, "find the mug", "You are in a hall.", Observation("You are in a hall."))``.
     """
@@ -80,31 +80,31 @@ class Notes:
     seed: int
     goal: str
     observed: str
-    """What the world showed last, without a notice of ours."""
+    """The last observation, without a notice for an invalid action."""
     shown: Observation
     past: tuple[PastTurn, ...] = ()
     actions: tuple[str, ...] = ()
-    """Those that reached the world."""
+    """Actions that reached the game."""
     lane: int = 0
     label: str = ""
 
 
 class WorkerEnv(Environment):
-    """The environment protocol over worlds in other processes; a subclass says which.
+    """The environment protocol for games in worker processes; a subclass names the game.
 
-    A turn without an action is answered with a notice, uses the turn up and leaves the world as it was.
-    The state key is the observation, unless the world names one.  Each action that reaches the world is a call.
+    A turn without an action gets a notice; it counts as a turn and does not change the game.
+    The state key is the observation, unless the game returns one.  Each action that reaches the game is a call.
 
     Raises:
-        RecipeError: RC810 the environment cannot be built, RC811 it lists no tasks; the faults of the layout.
+        RecipeError: RC810 the environment cannot be built, RC811 it lists no tasks; those of :class:`.PromptBuilder`.
     """
 
     handler = ""
-    """``module:function`` of the child's side."""
+    """``module:function`` of the handler in the worker."""
     shipped = "world"
     """Name of the shipped template."""
     memory = MEMORY
-    """Bytes of address space that a child may take."""
+    """Most bytes of address space of a worker."""
 
     def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
         self.spec, self.context = spec, context
@@ -113,45 +113,45 @@ class WorkerEnv(Environment):
         )
         self.stops = self.layout.stops
         self.replayable = bool(getattr(spec, "replayable", True))
-        self.worlds = self.opened()
+        self.games = self.opened()
         self._begun = 0
         try:
-            self.worlds.begin()
+            self.games.begin()
         except HandlerError as problem:
             self.close()
             raise RecipeError(self.declined(problem)) from None
 
-    # what a subclass may say
+    # a subclass may override these
 
     def opened(self) -> TaskPrompts:
-        """Open the worlds: children of the handler, unless a subclass needs none."""
+        """Start the worker processes; a subclass may need none."""
         return Workers(
             self.handler, self.argument(), timeout=self.spec.timeout, replayable=self.replayable, memory=self.memory
         )
 
     def argument(self) -> Any:
-        """What the handler is built from."""
+        """Argument of the handler."""
         return {}
 
     def given(self, task: Task) -> Mapping[str, Any]:
-        """What the world is told of a task: its columns."""
+        """Return the part of a task that the game gets: its columns."""
         return dict(task.columns)
 
     def declined(self, problem: HandlerError) -> Diagnostic:
-        """What is told the user when the handler refuses its argument."""
+        """Return the diagnostic for a handler that refuses its argument."""
         return errors.environment_broken(self.spec.type, f"{problem.error}: {problem.message}".rstrip(": "))
 
     def notice(self) -> str:
-        """What a turn without an action is answered with."""
+        """Return the observation after a turn without an action."""
         form = "Write one action inside <action> </action>." if self.layout.action_tag else "Write one action."
         return f"No action was found in your answer, so nothing has changed. {form}"
 
     # the protocol
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List the environment's own tasks, as columns."""
+        """List the tasks of the environment, as columns."""
         try:
-            found = self.worlds.tasks(split, size, seed)
+            found = self.games.tasks(split, size, seed)
         except HandlerError as problem:
             raise RecipeError(self.declined(problem)) from None
         if isinstance(found, WorkerFailure):
@@ -162,9 +162,9 @@ class WorkerEnv(Environment):
         return found
 
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
-        """Begin one episode of each task; episodes of one task begin alike."""
+        """Begin one episode of each task; episodes of one task begin with the same observation."""
         wanted = [self._beginning(i, task) for i, task in enumerate(tasks)]
-        # what can be replayed begins once for each task
+        # an environment that can be replayed is reset once for each task
         first: dict[Any, int] = {}
         for i, task in enumerate(tasks):
             first.setdefault(task.id if self.replayable else i, i)
@@ -179,11 +179,11 @@ class WorkerEnv(Environment):
                 continue
             shown = Observation(seen.observation, seen.actions)
             notes = Notes(want.task, want.seed, seen.goal, seen.observation, shown, lane=want.lane, label=want.label)
-            begun.append(EpisodeState(task, (), state=_state(seen), observation=seen.observation, world=notes))
+            begun.append(EpisodeState(task, (), state=_state(seen), observation=seen.observation, notes=notes))
         return read_next(self.layout, begun, ((),) * len(begun), self._asked)
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
-        """Answer one turn taken from each position."""
+        """Take one turn of each episode."""
         notes = [_notes(position) for position in positions]
         done = [self.layout.read(turn.text, note.shown) for turn, note in zip(turns, notes, strict=True)]
         acting = [i for i, action in enumerate(done) if action.text is not None]
@@ -198,11 +198,11 @@ class WorkerEnv(Environment):
         return read_next(self.layout, made, before, self._asked)
 
     def close(self) -> None:
-        """End what runs outside this process."""
-        self.worlds.close()
+        """Stop the worker processes."""
+        self.games.close()
         self.layout.close()
 
-    # how
+    # implementation
 
     def _beginning(self, index: int, task: Task) -> StepRequest:
         given = self.given(task)
@@ -214,14 +214,14 @@ class WorkerEnv(Environment):
 
     def _ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         try:
-            return self.worlds.ask(wanted)
+            return self.games.ask(wanted)
         except HandlerError as problem:
             raise RecipeError(self.declined(problem)) from None
 
     def _after(
         self, position: EpisodeState, turn: Turn, action: str | None, seen: StepResult | str | None
     ) -> EpisodeState:
-        """Return where the episode stands after a turn, its context left to be written."""
+        """Return the state after a turn, without its next context."""
         notes, turns = _notes(position), position.turns + 1
         over = turns >= self.spec.max_turns
         after = replace(position, turns=turns, kept=len(turn.ids), reward=0.0, valid=True, calls=0)
@@ -230,9 +230,9 @@ class WorkerEnv(Environment):
         past = (*notes.past, PastTurn(notes.shown, action or NO_ACTION, turn.text))
         if seen is None:
             shown = Observation(f"{self.notice()}\n\n{notes.observed}", notes.shown.actions)
-            world = replace(notes, shown=shown, past=past)
-            return replace(after, valid=False, observation=self.notice(), ended=over, truncated=over, world=world)
-        world = replace(
+            updated = replace(notes, shown=shown, past=past)
+            return replace(after, valid=False, observation=self.notice(), ended=over, truncated=over, notes=updated)
+        updated = replace(
             notes,
             observed=seen.observation,
             shown=Observation(seen.observation, seen.actions),
@@ -248,7 +248,7 @@ class WorkerEnv(Environment):
             valid=seen.valid,
             calls=seen.calls,
             observation=seen.observation,
-            world=world,
+            notes=updated,
         )
 
     def _asked(self, position: EpisodeState, before: tuple[int, ...]) -> PromptInput:
@@ -257,8 +257,8 @@ class WorkerEnv(Environment):
 
 
 def _notes(position: EpisodeState) -> Notes:
-    notes = position.world
-    assert isinstance(notes, Notes), "the position is one of this environment's, and its episode goes on"
+    notes = position.notes
+    assert isinstance(notes, Notes), "the state is of this environment, and its episode continues"
     return notes
 
 

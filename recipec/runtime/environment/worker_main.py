@@ -1,7 +1,7 @@
-"""The child's side of worlds: it keeps live ones, advances them in place, and answers in one form.
+"""The worker side of environments: keeps games running, takes actions, and answers in one form.
 
-Run only in the children of ``worker_pool``, without torch.  A world is found again by the past it has seen;
-one that is not there is not replayed here: the parent does that, a step at a time, so that each keeps its deadline.
+It runs only in the children of ``worker_pool``, without torch.  A game is found by the actions it has taken.  Where it
+is missing, the parent replays it step by step, so that each step has its own deadline.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 MISSING = "missing"
 LONGEST = 64 << 10
-"""Characters of an observation, of a state and of all actions together."""
+"""Most characters of an observation, of a state, and of all actions together."""
 MOST_ACTIONS = 4096
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "observation": (str,),
@@ -28,20 +28,20 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-class BadObservation(ValueError):  # noqa: N818 - it names what a world said
-    """A world's answer is none: of another type, not finite, or too large."""
+class BadObservation(ValueError):  # noqa: N818 - it names an answer
+    """An answer of a game has the wrong type, is not finite, or is too large."""
 
 
 class GameError(Exception):
-    """A world failed; the text says all there is to say, the place in the user's file included."""
+    """A game failed; the text is the whole message, with the place in the user's file."""
 
 
 class WorkerGame(Protocol):
-    """A world that a child keeps.
+    """A running game of a worker.
 
-    Both verbs return the observation as text, or a mapping with ``observation`` and, as needed, ``reward``,
-    ``terminated``, ``truncated``, ``actions`` (those it would accept), ``state`` (its key), ``valid`` (it understood
-    the action), ``goal`` (what is to be done; from ``reset``), ``calls``.
+    Both methods return the observation as text, or a mapping with ``observation`` and, as needed, ``reward``,
+    ``terminated``, ``truncated``, ``actions`` (the available ones), ``state`` (its key), ``valid`` (whether it
+    understood the action), ``goal`` (the goal of the task; from ``reset``), ``calls``.
     """
 
     def reset(self, task: Mapping[str, Any], seed: int) -> Any:
@@ -56,12 +56,12 @@ def live(
     tasks: Callable[[str, int | None, int], list[Mapping[str, Any]]] | None = None,
     keep: int = 128,
 ) -> Callable[[Any], Any]:
-    """Return the function that answers a child's requests, over worlds that ``make`` builds.
+    """Return the function that answers requests, with games that ``make`` builds.
 
-    A request ``{task, seed, actions, label}`` begins an episode where ``actions`` is empty; else it takes the last of
-    them in a world that has seen the others, and is answered ``MISSING`` where there is none.
-    ``{tasks: [split, size, seed]}`` is answered with a list of mappings, ``{ready: true}`` with null.
-    At most ``keep`` worlds live.
+    A request ``{task, seed, actions, label}`` without actions begins an episode.  Otherwise it takes the last action in
+    a game that has taken the others, and the answer is ``MISSING`` where no game has.
+    The answer to ``{tasks: [split, size, seed]}`` is a list of mappings, to ``{ready: true}`` null.
+    At most ``keep`` games are kept.
     """
     kept = _Kept(keep)
 
@@ -73,38 +73,38 @@ def live(
                 raise LookupError("it has no tasks of its own")
             return tasks(*request["tasks"])
         past, actions = [request["task"], request["seed"], request["label"]], request["actions"]
-        world = kept.take(_key(past, actions[:-1])) if actions else make()
-        if world is None:
+        game = kept.take(_key(past, actions[:-1])) if actions else make()
+        if game is None:
             return MISSING
-        made = checked(world.step(actions[-1]) if actions else world.reset(request["task"], request["seed"]))
+        made = checked(game.step(actions[-1]) if actions else game.reset(request["task"], request["seed"]))
         if not made["terminated"]:
-            kept.put(_key(past, actions), world)
+            kept.put(_key(past, actions), game)
         return made
 
     return answer
 
 
 class _Kept:
-    """Worlds by their past, those used lately; several may have the same."""
+    """The most recently used games by their past; several may have the same."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.worlds: OrderedDict[str, list[WorkerGame]] = OrderedDict()
+        self.games: OrderedDict[str, list[WorkerGame]] = OrderedDict()
 
     def take(self, key: str) -> WorkerGame | None:
-        found = self.worlds.get(key)
+        found = self.games.get(key)
         if not found:
             return None
-        world = found.pop()
+        game = found.pop()
         if not found:
-            del self.worlds[key]
-        return world
+            del self.games[key]
+        return game
 
-    def put(self, key: str, world: WorkerGame) -> None:
-        self.worlds.setdefault(key, []).append(world)
-        self.worlds.move_to_end(key)
-        while sum(map(len, self.worlds.values())) > self.most:
-            self.take(next(iter(self.worlds)))
+    def put(self, key: str, game: WorkerGame) -> None:
+        self.games.setdefault(key, []).append(game)
+        self.games.move_to_end(key)
+        while sum(map(len, self.games.values())) > self.most:
+            self.take(next(iter(self.games)))
 
 
 def _key(past: list[Any], actions: list[str]) -> str:
@@ -112,10 +112,10 @@ def _key(past: list[Any], actions: list[str]) -> str:
 
 
 def checked(said: Any) -> dict[str, Any]:
-    """Return what a world said with every key in its place, or say what is wrong with it.
+    """Return the answer of a game with every key.
 
     Raises:
-        Garbage: it is no answer.
+        BadObservation: the answer is not valid.
 
     >>> checked("a room")["reward"], checked({"observation": "a room", "reward": 1})["reward"]
     (0.0, 1.0)
@@ -165,7 +165,7 @@ def _typed(key: str, value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """Return text that can be encoded: half a surrogate pair becomes a question mark."""
+    """Return text that can be encoded, with a question mark for half a surrogate pair."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -174,14 +174,14 @@ def _state(state: Any) -> Any:
         made = plain(state)
         text = json.dumps(made, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadObservation(f"its state is no text, number, list or mapping of them: {str(error)[:200]}") from None
+        raise BadObservation(f"its state is not text, a number, a list or a mapping: {str(error)[:200]}") from None
     if len(text) > LONGEST:
         raise BadObservation(f"its state is longer than {LONGEST} characters")
     return json.loads(text)
 
 
 def plain(value: Any) -> Any:
-    """Return numpy's arrays and scalars, wherever they are, as lists and numbers.
+    """Return a value with numpy arrays and scalars in it converted to lists and numbers.
 
     >>> plain({"a": (1, 2)})
     {'a': [1, 2]}

@@ -1,7 +1,7 @@
-"""Worlds that run in processes which may be killed: a hang, a crash or garbage costs one episode, never the run.
+"""Games in worker processes: a hang, a crash or an invalid answer fails one episode, never the run.
 
-A request says the whole past of an episode, so a child that was lost loses nothing: what it kept is a cache, remade
-by taking the same actions again, each within its own deadline.
+A request has all earlier actions of an episode, so a worker's games are only a cache: after the loss of a worker the
+same actions are taken again, each with its own deadline.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from recipec.run.worker_pool import MEMORY, WorkerFailure, WorkerPool
 from recipec.runtime.environment.worker_main import MISSING, BadObservation, GameError, checked
 
 TIMEOUT = "timeout"
-"""How an error begins that depended on a clock."""
+"""Prefix of the error of an episode that timed out."""
 LANES = 2
 TASKS_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class StepRequest:
-    """An episode's past, the action to take last; none: the beginning.
+    """The actions of an episode, with the one to take last; without actions, its beginning.
 
     Example: ``StepRequest({"game": "a.z8"}, 7, ("look", "go north"))``.
     """
@@ -32,16 +32,16 @@ class StepRequest:
     seed: int
     actions: tuple[str, ...] = ()
     lane: int = 0
-    """Episodes of one lane share a child; any number."""
+    """Episodes of one lane share a worker; any number."""
     label: str = ""
-    """Parts the worlds of episodes that cannot be replayed."""
+    """Separates the games of episodes that cannot be replayed."""
     expected: str | None = None
-    """What was observed before the last action: a replay must come back to it."""
+    """The observation before the last action, which a replay must reproduce."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a world answered.
+    """The answer of a game.
 
     Example: ``StepResult("You are in a hall.", reward=1.0, terminated=True)``.
     """
@@ -58,7 +58,7 @@ class StepResult:
 
 
 class Workers:
-    """Live worlds of one handler, ``module:function``, which returns :func:`.worker_main.live`.
+    """Running games of one handler, ``module:function``, which returns :func:`.worker_main.live`.
 
     Example: ``Workers("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, timeout=30.0)``.
     """
@@ -77,13 +77,13 @@ class Workers:
         self.replayable = replayable
         count = max(1, min(lanes, os.cpu_count() or 1))
         self._pools = [WorkerPool(handler, argument, memory=memory) for _ in range(count)]
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="worlds")
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="games")
 
     def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
-        """Answer each episode, lanes side by side; text says why there is no answer.
+        """Return a result for each episode, lanes in parallel, or text with the reason of a failure.
 
         Raises:
-            Declined: the handler refused its argument.
+            HandlerError: the handler refused its argument.
         """
         answers: list[StepResult | str] = [""] * len(wanted)
 
@@ -101,18 +101,18 @@ class Workers:
         return answers
 
     def begin(self) -> None:
-        """Start a child, so that a handler which refuses its argument does so now.
+        """Start a worker, so that a handler which refuses its argument fails now.
 
         Raises:
-            Declined: the handler refused its argument.
+            HandlerError: the handler refused its argument.
         """
         self._pools[0].ask([{"ready": True}], self.timeout)
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]] | WorkerFailure:
-        """List the handler's own tasks, or say what became of the question.
+        """List the tasks of the handler, or return why there is no list.
 
         Raises:
-            Declined: the handler refused its argument.
+            HandlerError: the handler refused its argument.
         """
         (found,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS)
         if isinstance(found, WorkerFailure) or (
@@ -122,7 +122,7 @@ class Workers:
         return WorkerFailure("raised", "ValueError", "it listed no mappings")
 
     def close(self) -> None:
-        """End the children."""
+        """Stop the workers."""
         self._threads.shutdown(wait=True)
         for pool in self._pools:
             pool.close()
@@ -136,9 +136,9 @@ class Workers:
         for taken in range(len(one.actions) + 1):
             found = self._take(pool, one, taken)
             if isinstance(found, str):
-                return found if found != MISSING else "crashed: its process keeps no world"
+                return found if found != MISSING else "crashed: its process does not keep the game"
             if taken == len(one.actions) - 1 and one.expected is not None and found.observation != one.expected:
-                return "replay: the same actions did not bring the same observation back"
+                return "replay: the same actions did not lead to the same observation"
         return found
 
     def _take(self, pool: WorkerPool, one: StepRequest, taken: int) -> StepResult | str:

@@ -1,4 +1,4 @@
-"""What a text claims: sentence by sentence, the topic carried over, negation by its cues."""
+"""Extract the claims of a text: sentence by sentence, with the topic carried over and negation found by cue words."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def sentences(text: str) -> list[str]:
 
 
 def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim]:
-    """Return what a text claims, each claim once.
+    """Return the claims of a text, each once.
 
     In each sentence one entity is the subject: the topic of the question where the sentence names it, else the first
     that the graph has facts about, else the subject of the sentence before (at first, the topic).  Every other entity
-    is an object of the relation that the sentence names and that can have it as an object.  A sentence that names no
-    such relation is read in favour of its writer: as a fact of the graph where one fits.  "Is a", with at most two
-    words before the thing, says what the subject is, where the graph has classes for both.
+    is an object of a relation that the sentence names and that allows it as an object.  A sentence without such a
+    relation is read in favour of its writer: as a fact of the graph where one fits.  "Is a", with at most two words
+    before the object, states the class of the subject, where the graph has classes for both.
 
     References:
         Chapman et al., `A Simple Algorithm for Identifying Negated Findings and Diseases in Discharge Summaries
-        <https://doi.org/10.1006/jbin.2001.1029>`_, 2001, whose cues and scopes these follow.
+        <https://doi.org/10.1006/jbin.2001.1029>`_, 2001, the source of the cues and their scopes.
     """
     found: dict[tuple[tuple[str, str, str], bool], Claim] = {}
     carried = list(topic[:1])
@@ -118,8 +118,8 @@ def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]
 def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], others: Sequence[str]) -> str | None:
     """Choose the relation of a pair.
 
-    One that the sentence names right before the thing (there, none that cannot have the thing as an object), else one
-    that it names anywhere, else one that the graph has for the pair, else the first that can have the thing.
+    In order of preference: a relation that the sentence names immediately before the object and that allows it as
+    object, one that it names anywhere, one that the graph has for the pair, the first that allows the object.
     """
     ways = sorted({graph.positive(relation) for relation in graph.relations_into(thing)} - graph.kinds)
     if near:
@@ -132,7 +132,7 @@ def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], o
 
 
 def negated(spelled: Sequence[Word], sentence: str, link: Link, links: Sequence[Link]) -> bool:
-    """Say whether a cue of negation covers a mention: before it in its clause, or soon after it."""
+    """Return whether a mention is negated, by a cue before it in its clause or soon after it."""
     inside = [(other.start, other.end) for other in links]
     free = [word for word in spelled if not any(start <= word.start < end for start, end in inside)]
     before = [word for word in free if word.end <= link.start]
@@ -150,7 +150,7 @@ def negated(spelled: Sequence[Word], sentence: str, link: Link, links: Sequence[
 
 
 def _parts(word: Word, sentence: str, until: int) -> bool:
-    """Whether a clause ends at a word: what stood before it negates nothing behind it."""
+    """Whether a clause ends at a word, so that negation before it does not reach beyond."""
     return word.text in _CLAUSE or sentence[word.end : until].lstrip(" ").startswith((":", "(", ")"))
 
 

@@ -1,4 +1,4 @@
-"""What a text says, held against a graph of facts: counted, scored, and kept as evidence."""
+"""Compare the claims of a text with a knowledge graph: counts, scores, and evidence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VERDICTS = ("supported", "contradicted", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The claims of one text, each with its verdict and the triples that say so.
+    """The claims of one text, each with its verdict and the triples behind it.
 
     Example: ``judge(knowledge, "It itches.", ["psoriasis"]).count("supported")``.
     """
@@ -38,12 +38,12 @@ class Judged:
     claims: tuple[Mapping[str, Any], ...]
 
     def count(self, verdict: str) -> int:
-        """How many claims got a verdict."""
+        """Number of claims with a verdict."""
         return sum(claim["verdict"] == verdict for claim in self.claims)
 
     @property
     def known(self) -> int:
-        """How many claims the graph says something of."""
+        """Number of claims that the graph supports or contradicts."""
         return self.count("supported") + self.count("contradicted")
 
     def score(self, values: KgRag | KgRank | Spec) -> float:
@@ -52,12 +52,12 @@ class Judged:
         return total / max(1, len(self.claims)) if values.average == "mean" else total
 
     def evidence(self) -> dict[str, Any]:
-        """Return counts and claims as an artifact keeps them."""
+        """Return counts and claims as they are written to an artifact."""
         return {**{verdict: self.count(verdict) for verdict in VERDICTS}, "claims": list(self.claims)}
 
 
 def judge(knowledge: Knowledge, text: str, topic: Sequence[str]) -> Judged:
-    """Extract the claims of ``text``, where unsaid about the entities of ``topic``, each once, and check each."""
+    """Extract and check the claims of ``text``; the entities of ``topic`` are the first subject."""
     return Judged(tuple(_claimed(knowledge, claim) for claim in claims(knowledge, text, topic)))
 
 
@@ -72,7 +72,7 @@ def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
 
 
 def written(triple: Triple) -> list[str]:
-    """Return a triple as an artifact keeps it: subject, relation, object, source."""
+    """Return a triple as it is written to an artifact: subject, relation, object, source."""
     return [triple.subject, triple.relation, triple.object, triple.source]
 
 
@@ -80,7 +80,7 @@ def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> l
     """Return the entities that a task is about, the likeliest first, each once.
 
     Raises:
-        RecipeError: RC741, the column that should say it is missing or holds no text.
+        RecipeError: RC741, the column of the topic is missing or has no text.
     """
     if column is None:
         return _entities(knowledge, question(task), top_k)
@@ -97,13 +97,13 @@ def _entities(knowledge: Knowledge, text: str, top_k: int) -> list[str]:
 
 
 class KgConsistency(Part):
-    """Reward what the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
+    """Reward claims that the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
 
     def __init__(self, spec: Spec, context: StageContext, *, knowledge: Knowledge | None = None) -> None:  # noqa: ARG002
         """Judge by ``knowledge``.
 
         Raises:
-            RecipeError: RC888, there is none.
+            RecipeError: RC888, the stage has no knowledge graph.
         """
         if knowledge is None:
             raise RecipeError(errors.no_knowledge_here(f"the reward `{spec.type_name}`"))
@@ -114,7 +114,7 @@ class KgConsistency(Part):
         """Return ``reward_R`` in points, and the mean number of claims of a row by verdict.
 
         Raises:
-            RecipeError: RC741, a task lacks the column that says what it is about.
+            RecipeError: RC741, a task lacks the column of its topic.
         """
         prompts = by_prompt_R.tolist()
         about = {p: topic(self.knowledge, prompt_P[p], self.spec.topic, self.spec.top_k) for p in set(prompts)}

@@ -1,4 +1,4 @@
-"""Entities that resemble a text: mean-pooled sentence embeddings, nearest by cosine."""
+"""Find entities similar to a text: mean-pooled sentence embeddings, nearest by cosine."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Embedder:
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings of texts, [texts, width], float32 of length 1."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # padding would be most of the work
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together need little padding
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         for start in range(0, len(texts), BATCH):
             places = order[start : start + BATCH]
@@ -78,9 +78,9 @@ class Embedder:
         return torch.stack(found) if found else torch.empty(0)
 
     def nearest(self, text: str, top_k: int, titles: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
-        """Return the entities one of whose titles resembles a text, with the best cosine, nearest first.
+        """Return the entities with a title similar to a text, with the best cosine, the nearest first.
 
-        ``titles`` are (entity, label); they are embedded once, and kept.
+        ``titles`` are (entity, label) and are embedded once.
         """
         if not titles:
             return []
@@ -95,7 +95,7 @@ class Embedder:
         return list(best.items())
 
     def _kept(self, labels: Sequence[str]) -> Tensor:
-        """Return the embeddings of labels, from the cache where they are there."""
+        """Return the embeddings of labels, from the cache where they were computed before."""
         key = hashlib.sha256(json.dumps([_FORMAT, self.known, *labels]).encode()).hexdigest()[:32]
         path = self.cache / "embeddings" / f"{key}.safetensors"
         return build_once(path, _read, lambda path: save_file({"labels": self.embed(labels)}, path))
@@ -109,7 +109,7 @@ def _read(path: Path) -> Tensor | None:
 
 
 def resembling(spec: specs.Knowledge, context: StageContext) -> Embedder | None:
-    """Read the model that a recipe names, if it names one.
+    """Load the embedding model that a recipe names, if it names one.
 
     Raises:
         RecipeError: RC880; RC716, RC728 of its package.

@@ -1,4 +1,4 @@
-"""Entities that a text mentions: the longest label at each place, whatever its case, accents or plural."""
+"""Find the entities that a text mentions: the longest label at each place, ignoring case, accents and plural."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EMPTY = frozenset(_NAMELESS.split())
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A folded word and where it stands: characters ``start`` to ``end``.
+    """A folded word, and its place: characters ``start`` to ``end``.
 
     Example: ``Word("ulcer", 10, 16)`` of "Sjögren's Ulcers".
     """
@@ -27,7 +27,7 @@ class Word:
 
 
 def words(text: str) -> list[Word]:
-    """Split a text into folded words; an apostrophe's `s` is none.
+    """Split a text into folded words, without the `s` after an apostrophe.
 
     >>> [word.text for word in words("Sjögren's ulcers, DRY eyes")]
     ['sjogren', 'ulcer', 'dry', 'eye']
@@ -59,7 +59,7 @@ def fold(word: str) -> str:
 
 @dataclass(slots=True)
 class _Place:
-    """A place in the tree of labels: what ends here, and what goes on."""
+    """A node in the tree of labels: the label that ends here, and its children."""
 
     ends: list[tuple[float, str, str]] = field(default_factory=list)
     on: dict[str, _Place] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Linker:
     """
 
     def __init__(self, labels: Iterable[tuple[str, str, float]]) -> None:
-        """``labels`` are (entity, label, score); of one label's entities the better, then the first one is taken."""
+        """``labels`` are (entity, label, score); of entities with one label the best, then the first is used."""
         self.root = _Place()
         for entity, label, score in labels:
             folded = [word.text for word in words(label)]
@@ -86,7 +86,7 @@ class Linker:
             place.ends.append((-score, entity, label))
 
     def links(self, text: str) -> list[Link]:
-        """Return what a text mentions, in order, none overlapping another."""
+        """Return the entities that a text mentions, in order and without overlap."""
         return list(self._links(text))
 
     def _links(self, text: str) -> Iterator[Link]:

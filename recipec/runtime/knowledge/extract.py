@@ -1,4 +1,4 @@
-"""Facts that a model of the run reads from documents, once: what it wrote is kept with the stage."""
+"""Knowledge graphs that a model extracts from documents; the extracted facts are kept with the stage."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from recipec.spec.rollout_engine import Hf
 
 FACTS = "facts.jsonl"
 CHUNK = 32
-"""Documents read together: a kill costs no more than those."""
+"""Documents of a chunk, after which the facts are saved."""
 _OWN = "extract.j2"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text, and where it stands.
+    """A text, and its place.
 
     Example: ``Document("Psoriasis itches.", "texts.jsonl", 3)``.
     """
@@ -63,17 +63,17 @@ class Document:
 
 
 class Extract(KnowledgeGraph):
-    """A graph read from documents; see :class:`recipec.spec.knowledge.Extract`."""
+    """A knowledge graph extracted from documents; see :class:`recipec.spec.knowledge.Extract`."""
 
     def __init__(
         self, spec: specs.Extract, context: StageContext, *, policy: Policy, rollout_engine: RolloutEngine
     ) -> None:
-        """Read the documents, or what was read of them before.
+        """Extract the facts, or read those that were extracted before.
 
         Raises:
-            RecipeError: RC700 to RC705 of the documents, RC871 nothing is left of what was read; what loading
-                the model raises.
-            StoppedEarly: the run was asked to stop; what was read so far is kept.
+            RecipeError: RC700 to RC705 of the documents, RC871 no fact is left; what loading the model
+                raises.
+            StoppedEarly: a stop was requested; facts extracted so far are kept.
         """
         read = extracted(spec, context, policy, rollout_engine)
         found = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
@@ -87,7 +87,7 @@ class Extract(KnowledgeGraph):
 
 
 def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.Quad]:
-    """Yield facts as statements whose graph is their sentence and its place."""
+    """Yield facts as statements; their named graph is the sentence and its place."""
     named: set[ox.NamedNode] = set()
     for fact in found:
         place = f"{fact['file']}:{fact['row']}: {fact['sentence']}"
@@ -97,7 +97,7 @@ def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.
 def extracted(
     spec: specs.Extract, context: StageContext, policy: Policy, engine: RolloutEngine
 ) -> list[dict[str, Any]]:
-    """Return every fact that was read, with sentence and confidence; read the documents where that was not done yet."""
+    """Return the facts of the documents with sentence and confidence, extracting them the first time."""
     texts = documents(spec, context.root)
     name = spec.prompt or _OWN
     path = context.root / spec.prompt if spec.prompt else shipped("templates") / "prompts" / _OWN
@@ -147,7 +147,7 @@ def _rendered(template: str, name: str, texts: Sequence[Document], *, own: bool)
 
 
 def _model(spec: specs.Extract, context: StageContext) -> str:
-    """Name the weights that read; those of the stage itself are known by the stage, whose folder this is kept in."""
+    """Identify the weights of the model; for those of the stage itself its name is enough."""
     if spec.model is None:
         return context.stage
     if weights_kind(spec.model) == "stage":
@@ -156,7 +156,7 @@ def _model(spec: specs.Extract, context: StageContext) -> str:
 
 
 class _Reader:
-    """Lets a model read, some documents at a time."""
+    """Extracts facts with a model, chunk by chunk."""
 
     def __init__(
         self, spec: specs.Extract, context: StageContext, parts: Path, policy: Policy, engine: RolloutEngine
@@ -182,7 +182,7 @@ class _Reader:
         return _once(found, self.left_out), self.left_out
 
     def _reading(self) -> tuple[Policy, RolloutEngine]:
-        """Return the model that reads and the engine that samples from it."""
+        """Return the extracting model and its rollout engine."""
         name = self.spec.model
         if name is None:
             return self.policy, self.engine
@@ -227,7 +227,7 @@ class _Reader:
     def _facts(
         self, document: Document, said: Sequence[Sequence[Stated]], left_out: Counter[str]
     ) -> Iterator[dict[str, Any]]:
-        """Yield the facts of a document that have a sentence, each once, with their confidence."""
+        """Yield the facts of a document that a sentence states, each once, with their confidence."""
         agreed: dict[tuple[str, ...], list[Stated]] = {}
         for sampled in said:
             for fact in {one.folded: one for one in reversed(sampled)}.values():
@@ -251,7 +251,7 @@ class _Reader:
 
 
 def _once(found: Sequence[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
-    """Keep the surest of equal facts."""
+    """Keep the most confident of equal facts."""
     best: dict[tuple[str, ...], dict[str, Any]] = {}
     for fact in found:
         same = (fact["subject"], fact["relation"], fact["object"])

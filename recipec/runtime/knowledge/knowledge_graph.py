@@ -1,4 +1,4 @@
-"""A graph of facts as a stage sees it, whatever it is kept in."""
+"""The knowledge graph of a stage, over a local store or a SPARQL service."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WORDING = {SUBCLASS.value: "is a kind of", TYPE.value: "is a", KIND_OF[1]: "is 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """How a graph is read, beside where it lies.
+    """Parameters that all knowledge graphs share.
 
     Example: ``Reads(closed=("has symptom",), language="en")``.
     """
@@ -44,25 +44,25 @@ class Reads:
     names: Names = field(default_factory=Names)
     say: str = "{subject} {relation} {object}."
     relations: tuple[str, ...] = ()
-    """Facts of other relations are left out; none: all are taken."""
+    """Relations that are read; empty: all."""
     closed: tuple[str, ...] = ()
-    """Relations of which the graph lists every object."""
+    """Relations for which the graph lists every object."""
     functional: tuple[str, ...] = ()
-    """Relations that have one object at most."""
+    """Relations with at most one object."""
     language: str | None = None
 
 
 class KnowledgeGraph(Knowledge):
-    """A graph of facts: entities with labels, relations between them, classes above classes.
+    """A knowledge graph: entities with labels, relations between them, and classes.
 
-    Ids are what :class:`recipec.runtime.knowledge.rdf_terms.Names` makes of terms; every answer has a fixed order.
+    Ids are those of :class:`recipec.runtime.knowledge.rdf_terms.Names`; every result has a fixed order.
     """
 
     def __init__(self, source: Source, reads: Reads, embedder: Any = None, min_similarity: float = 0.5) -> None:
-        """``embedder`` finds entities that resemble a text in which no label stands.
+        """``embedder`` finds entities similar to a text without a label in it.
 
         Raises:
-            RecipeError: RC871, there are no facts; RC872, a relation that is asked for is not there.
+            RecipeError: RC871, the graph has no facts; RC872, it lacks a relation of the recipe.
         """
         self.source = source
         self.reads = reads
@@ -76,7 +76,7 @@ class KnowledgeGraph(Knowledge):
         self.functional = frozenset(declared | {self._named(name, "functional") for name in reads.functional})
 
     def labels(self, entity: str) -> tuple[str, ...]:
-        """Return an entity's names: the preferred one first, then synonyms; of what has none, its id in words."""
+        """Return the names of an entity, the preferred one first; without names, its id in words."""
         known = self._labels.get(entity)
         return tuple(label for _, label in known) if known else (self._spelled(entity),)
 
@@ -85,10 +85,10 @@ class KnowledgeGraph(Knowledge):
         return self.labels(entity)[0]
 
     def link(self, text: str, top_k: int | None = None) -> list[Link]:
-        """Return the entities that a text mentions, the surest first: by labels, then by likeness.
+        """Return the entities that a text mentions, the best match first: by labels, then by similarity.
 
-        Better scores come before worse, entities that facts begin at before others, longer mentions before shorter,
-        earlier before later.  Without ``top_k`` everything that a label names is returned, in the order of the text.
+        The order is by score, then subjects of facts before other entities, longer before shorter mentions, earlier
+        before later.  Without ``top_k`` all entities found by labels are returned, in the order of the text.
         """
         found = self._linker.links(text)
         if top_k is None:
@@ -112,10 +112,10 @@ class KnowledgeGraph(Knowledge):
         relations: Sequence[str] = (),
         direction: Literal["out", "in", "both"] = "out",
     ) -> list[Triple]:
-        """Return the facts that begin at the entities, then those that begin where these end, and so on.
+        """Return the facts with the entities as subject, then the facts about their objects, and so on.
 
-        ``in`` takes facts that end there, ``both`` either.  Nearer facts come first; of one entity, by relation and
-        object.
+        Direction ``in`` takes facts with the entities as object, ``both`` takes either.  Nearer facts come first; those
+        of one entity are sorted by relation and object.
         """
         wanted = frozenset(self._named(name, "relations") for name in relations)
         front = list(dict.fromkeys(entities))
@@ -136,14 +136,14 @@ class KnowledgeGraph(Knowledge):
         return list(found.values())
 
     def say(self, triple: Triple) -> str:
-        """Put a fact into words, by the labels of its parts and the template of the recipe."""
+        """Write a fact as a sentence, by the labels of its parts and the template of the recipe."""
         parts = {"subject": self.label(triple.subject), "object": self.label(triple.object)}
         parts["relation"] = self.relation_label(triple.relation)
         return _SLOT.sub(lambda slot: parts[slot.group(1)], self.reads.say)
 
     @property
     def size(self) -> dict[str, int]:
-        """How many entities have labels, and how many relations facts have."""
+        """Number of entities with labels, and number of relations."""
         return {"entities": len(self._labels), "relations": len(self.relations)}
 
     @property
@@ -153,13 +153,13 @@ class KnowledgeGraph(Knowledge):
         return f"facts of {self.source.name}: {size['entities']:,} named entities, {size['relations']:,} relations"
 
     def relation_label(self, relation: str) -> str:
-        """Return a relation in words."""
+        """Return the label of a relation."""
         term = self.names.term(relation)
         worded = _WORDING.get(term.value)
         return worded or self.label(relation).replace("_", " ")
 
     def out(self, entity: str) -> list[Triple]:
-        """Return the facts that an entity is the subject of."""
+        """Return the facts with an entity as subject."""
         return [
             Triple(entity, self.names.id(relation), self.names.id(thing), source_of(place))
             for relation, thing, place in self._facts(sparql_queries.OUT, "subject", entity)
@@ -167,7 +167,7 @@ class KnowledgeGraph(Knowledge):
         ]
 
     def into(self, entity: str) -> list[Triple]:
-        """Return the facts that an entity is the object of."""
+        """Return the facts with an entity as object."""
         return [
             Triple(self.names.id(subject), self.names.id(relation), entity, source_of(place))
             for subject, relation, place in self._facts(sparql_queries.INTO, "object", entity)
@@ -179,11 +179,11 @@ class KnowledgeGraph(Knowledge):
         return self._ids(sparql_queries.ANCESTORS, entity) | {entity}
 
     def disjoint(self, entity: str) -> frozenset[str]:
-        """Return the classes that share nothing with a class."""
+        """Return the classes that are disjoint with a class."""
         return self._ids(sparql_queries.DISJOINT, entity)
 
     def relations_into(self, entity: str) -> frozenset[str]:
-        """Return the relations that an entity, or what lies below it, is the object of; else those of its parents."""
+        """Return the relations with an entity or a descendant as object, else those of its parents."""
         front, seen = [entity], {entity}
         while front:
             found = {
@@ -198,7 +198,7 @@ class KnowledgeGraph(Knowledge):
         return frozenset()
 
     def speaks_of(self, entity: str) -> bool:
-        """Whether facts begin at an entity, beside what it is a kind of."""
+        """Whether an entity is the subject of facts other than its classes."""
         return any(triple.relation not in self.kinds for triple in self.out(entity))
 
     def negative(self, relation: str) -> str | None:
@@ -206,42 +206,42 @@ class KnowledgeGraph(Knowledge):
         return next((other for other, denied in self._denied.items() if denied == relation), None)
 
     def positive(self, relation: str) -> str:
-        """Return the relation that a negative one denies, and any other as it is."""
+        """Return the relation that a negative relation denies; other relations are returned unchanged."""
         return self._denied.get(relation, relation)
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """The relations that say what a thing is."""
+        """The relations to classes."""
         return frozenset(r for r in self.relations if self.names.term(r).value in KIND_OF)
 
     @property
     def kind(self) -> str:
-        """The relation that says what a thing is; ``rdfs:subClassOf`` where the graph has several."""
+        """The relation to classes; ``rdfs:subClassOf`` where the graph has several."""
         plain = self.names.id(SUBCLASS)
         return plain if plain in self.kinds else min(self.kinds)
 
     def classes(self, entity: str, thing: str) -> bool:
-        """Whether the graph says what an entity is, and of the thing that it is a class."""
+        """Whether the graph has a class for ``entity``, and ``thing`` is a class."""
         kinds = {triple.relation for triple in self.out(entity)} & self.kinds
         return bool(kinds) and bool(self.relations_into(thing) & self.kinds or self.ancestors(thing) - {thing})
 
     @cached_property
     def _denied(self) -> dict[str, str]:
-        """Relations that deny, and what each denies."""
+        """Negative relations, and the relation that each denies."""
         found = {relation: _denied(relation) for relation in self._every}
         return {relation: plain for relation, plain in found.items() if plain is not None}
 
     def select(self, query: Query, **terms: Any) -> tuple[Any, ...]:
-        """Ask the source, or remember what it said."""
+        """Query the source; results are cached."""
         return self._select(query, tuple(terms.items()))
 
     def close(self) -> None:
-        """Let go of what the graph is kept in."""
+        """Close the source."""
         self._select.cache_clear()
         self.source.close()
 
     def relation_links(self, text: str) -> list[Link]:
-        """Return the relations that a text names."""
+        """Return the relations that a text mentions."""
         return self._relation_linker.links(text)
 
     def _rank(self, link: Link) -> tuple[float, bool, int, int]:
@@ -268,7 +268,7 @@ class KnowledgeGraph(Knowledge):
         return not (relation.value in KIND_OF and thing.value.startswith(DESCRIBING[:5]))
 
     def _relations(self) -> frozenset[str]:
-        """Find the relations of facts, those that the recipe leaves out excepted.
+        """Find the relations of facts that the recipe does not leave out.
 
         Raises:
             RecipeError: RC871, RC872.
@@ -309,7 +309,7 @@ class KnowledgeGraph(Knowledge):
 
     @cached_property
     def _labels(self) -> dict[str, list[tuple[float, str]]]:
-        """Names of every entity, better ones first."""
+        """Names of every entity, the best first."""
         found: dict[str, dict[str, float]] = {}
         for entity, naming, label in self.source.select(sparql_queries.LABELS):
             if not (isinstance(naming, ox.NamedNode) and isinstance(label, ox.Literal) and entity is not None):
@@ -352,7 +352,7 @@ class KnowledgeGraph(Knowledge):
 
 
 def _denied(relation: str) -> str | None:
-    """Return what a relation denies, none where it denies nothing.
+    """Return the relation that a negative relation denies, or None.
 
     >>> _denied("not_has symptom"), _denied("http://e.org/v#not_causes"), _denied("notes")
     ('has symptom', 'http://e.org/v#causes', None)

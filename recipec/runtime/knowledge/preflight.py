@@ -1,4 +1,4 @@
-"""What a graph of facts needs, looked at before a model is loaded."""
+"""Checks of a knowledge graph before a model is loaded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from recipec.spec.knowledge import Extract, Knowledge
 
 
 def check(spec: Knowledge, request: PreflightRequest) -> list[Diagnostic]:
-    """Return what is wrong with a graph; what can be built before a policy is there is built, and kept in the cache.
+    """Return the errors of a knowledge graph; a graph that needs no policy is built and kept in the cache.
 
-    Of documents that a model will read, the texts and the template are looked at.
+    Where a model will extract it from documents, the documents and the template are checked.
     """
     root = request.root
     context = StageContext(root=root, cache=cache_folder(), seed=0, stage="", services=request.services)
@@ -24,7 +24,7 @@ def check(spec: Knowledge, request: PreflightRequest) -> list[Diagnostic]:
             return _documents(spec, root)
         graph = spec.load()(spec, context)
         try:
-            _ = graph.size  # its names are read, too: of a service they may be too many
+            _ = graph.size  # reads the names too, which may be too many for a service
         finally:
             graph.close()
     except RecipeError as refused:
@@ -33,7 +33,7 @@ def check(spec: Knowledge, request: PreflightRequest) -> list[Diagnostic]:
 
 
 def _documents(spec: Extract, root: Path) -> list[Diagnostic]:
-    from recipec.runtime.knowledge.extract import documents  # noqa: PLC0415 - it brings models
+    from recipec.runtime.knowledge.extract import documents  # noqa: PLC0415 - it imports models
 
     documents(spec, root)
     return templates.choose(root, spec.prompt)

@@ -25,7 +25,7 @@ SYNONYMS = {
     f"{OIO}hasRelatedSynonym": 0.9,
     f"{OIO}hasBroadSynonym": 0.8,
 }
-"""Properties that name an entity, and how well."""
+"""Properties that name an entity, with the score of the name."""
 DESCRIBING = (
     RDF,
     RDFS,
@@ -36,9 +36,9 @@ DESCRIBING = (
     "http://purl.obolibrary.org/obo/IAO_",
     "http://www.w3.org/ns/prov#",
 )
-"""Namespaces of properties that describe an entity and state no fact about the world."""
+"""Namespaces of properties that describe an entity and state no fact."""
 KIND_OF = (SUBCLASS.value, f"{SKOS}broader", TYPE.value)
-"""Properties of these namespaces that do state one: what an entity is."""
+"""Properties of these namespaces that do state a fact: the class of an entity."""
 SOURCE = "urn:x-source:"
 """Named graphs are where their triples were read."""
 
@@ -48,7 +48,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def iri(text: str) -> ox.NamedNode | None:
-    """Return the IRI that a text spells, none where it spells none."""
+    """Return a text as an IRI, or None where it is not one."""
     try:
         return ox.NamedNode(text)
     except ValueError:
@@ -57,13 +57,13 @@ def iri(text: str) -> ox.NamedNode | None:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The way between ids, which people and models see, and RDF terms.
+    """Conversion between RDF terms and the ids that people and models see.
 
     An id is an IRI, an IRI in angle brackets, a literal as N-Triples writes it, or a plain name.
     """
 
     base: str = "urn:x-name:"
-    """What stands before plain names."""
+    """Prefix of the IRIs of plain names."""
 
     def node(self, name: str) -> ox.NamedNode:
         """Return the IRI of a cell of a file: an IRI as it is, anything else as a plain name.
@@ -98,7 +98,7 @@ class Names:
 
 
 def literal(text: str) -> ox.Literal | None:
-    r"""Read a literal as N-Triples writes it, none where it is none.
+    r"""Parse a literal in N-Triples syntax; None where it is not one.
 
     >>> literal('"a\\"b"@en'), literal('"open')
     (<Literal value=a"b language=en>, None)
@@ -111,7 +111,7 @@ def literal(text: str) -> ox.Literal | None:
 
 
 def sound(text: str) -> str:
-    """Replace halves of surrogate pairs, which no store takes."""
+    """Replace halves of surrogate pairs, which stores refuse."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -126,12 +126,12 @@ def local_name(value: str) -> str:
 
 
 def source_graph(place: str) -> ox.NamedNode:
-    """Return the named graph of what was read at a place."""
+    """Return the named graph for triples that were read at a place."""
     return ox.NamedNode(SOURCE + quote(sound(place), safe=""))
 
 
 def source_of(graph: object) -> str:
-    """Return the place of a named graph, nothing for one of other origin.
+    """Return the place of a named graph; empty text for other graphs.
 
     >>> source_of(source_graph("a b.tsv:3"))
     'a b.tsv:3'

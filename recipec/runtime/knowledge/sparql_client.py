@@ -1,4 +1,4 @@
-"""Questions asked of a SPARQL service: with deadlines, further attempts, and answers that are looked at."""
+"""Knowledge graphs of SPARQL services, with deadlines, retries, and checked results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEADERS = {
     "User-Agent": "recipec",
 }
 _FULL = 1000
-"""An answer of fewer rows is the last one: no service cuts its answers below that."""
+"""A page with fewer rows is the last one: no service limits its results below that."""
 _LITERALS = frozenset({"label", "object"})
 
 
@@ -33,7 +33,7 @@ class Sparql(KnowledgeGraph):
     """A SPARQL service; see :class:`recipec.spec.knowledge.Sparql`."""
 
     def __init__(self, spec: specs.Sparql, context: StageContext) -> None:
-        """Ask the service for its relations.
+        """Query the relations of the service.
 
         Raises:
             RecipeError: RC803 of its address, RC871 to RC875.
@@ -44,10 +44,10 @@ class Sparql(KnowledgeGraph):
 
 
 class Endpoint:
-    """One address, and nothing else: proxies are not used, redirects are not followed.
+    """The queries of a knowledge graph to one SPARQL service.
 
-    A question is constant text; terms stand in its ``VALUES`` as they serialise themselves.  Of the answer everything
-    is checked that can be: its variables, the kind of each term, that it is about what was asked, how much it is.
+    A query is constant text; terms are serialised into its ``VALUES``.  Results are checked: their variables, the kind
+    of each term, that they belong to the terms of the query, and their size.
 
     References:
         W3C, `SPARQL 1.1 Protocol <https://www.w3.org/TR/sparql11-protocol/>`_, 2013.
@@ -60,20 +60,20 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return f"service `{self.spec.service}`"
 
     def select(self, query: Query, **terms: Node) -> list[Answer]:
-        """Answer a question, a page at a time.
+        """Return the results of a query, page by page.
 
         Raises:
-            RecipeError: RC804, no attempt was answered or the answer is none; RC875, it is too long.
+            RecipeError: RC804, no attempt succeeded or the answer is not valid; RC875, it has too many rows.
         """
         found: list[Answer] = []
         while True:
             page = self._page(query, terms, len(found))
             if page and page == found[-len(page) :]:
-                raise self._lie("it gives the same page of an answer twice")
+                raise self._invalid("it returns the same page twice")
             found += page
             if len(found) > self.spec.max_rows:
                 raise RecipeError(errors.too_much(self.spec.service, self.spec.max_rows))
@@ -88,27 +88,27 @@ class Endpoint:
         body = self._answer(urlencode({"query": text}).encode())
         rows = _rows(body, self.spec.page + 1)
         if rows is None:
-            raise self._lie("its answer cannot be read as SPARQL results in JSON")
+            raise self._invalid("its answer is not SPARQL results in JSON")
         if len(rows) > self.spec.page:
-            raise self._lie(f"it gives more rows than the {self.spec.page:,} that were asked for")
+            raise self._invalid(f"it returns more rows than the {self.spec.page:,} of a page")
         return [self._row(query, terms, row) for row in rows]
 
     def _row(self, query: Query, terms: dict[str, Node], row: dict[str, object]) -> Answer:
         for name, term in terms.items():
             if row.get(name) != term:
-                raise self._lie("its answer is about something else than the question")
+                raise self._invalid("its answer has other terms than the query")
         wanted = query.variables[:-1] if query.sourced else query.variables
         found: list[Node | None] = []
         for name in wanted:
             said = row.get(name)
             literal = isinstance(said, ox.Literal)
             if not isinstance(said, ox.NamedNode | ox.Literal) or (literal and name not in _LITERALS):
-                raise self._lie(f"its answer has no usable `{name}`")
+                raise self._invalid(f"its answer has no valid `{name}`")
             found.append(said)
         return (*found, ox.NamedNode(self.address.geturl())) if query.sourced else tuple(found)
 
     def _answer(self, body: bytes) -> bytes:
-        """Return the first answer.
+        """Return the first answer of the service.
 
         Raises:
             RecipeError: RC804.
@@ -118,16 +118,16 @@ class Endpoint:
             if isinstance(answer, bytes):
                 return answer
             problem = answer.problem
-        raise self._lie(problem)
+        raise self._invalid(problem)
 
-    def _lie(self, problem: str) -> RecipeError:
+    def _invalid(self, problem: str) -> RecipeError:
         return RecipeError(service_fails(self.spec.service, self.address.geturl(), problem, "knowledge.service"))
 
 
 def _rows(body: bytes, most: int) -> list[dict[str, object]] | None:
     """Read the first ``most`` rows of results; None where they are not a table.
 
-    The parser's objects belong to this thread: an exception that kept hold of them could end on another.
+    The objects of the parser belong to this thread, so no exception may keep them alive.
     """
     try:
         solutions = ox.parse_query_results(body, format=ox.QueryResultsFormat.JSON)

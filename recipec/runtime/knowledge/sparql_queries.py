@@ -1,4 +1,4 @@
-"""Every question that is asked of a graph, as constant SPARQL; what varies is bound, never written into it."""
+"""The queries of a knowledge graph, as constant SPARQL with bound variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UP = f"(<{RDFS}subClassOf>|<{SKOS}broader>)"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question: what is asked for, its pattern, its order.
+    """A query: its variables, pattern and order.
 
     Example: ``Query(("parent",), "?entity rdfs:subClassOf ?parent", "?parent")``.
     """
@@ -25,13 +25,12 @@ class Query:
     pattern: str
     order: str = ""
     sourced: bool = False
-    """Whether ``?source``, the last variable, is the named graph of the pattern, where graphs are sources."""
+    """Whether the last variable ``?source`` is the named graph of the pattern."""
 
     def text(self, also: Iterable[str] = (), *, values: str = "", graphs: bool = True, limit: str = "") -> str:
-        """Write the question in SPARQL.
+        """Return the query in SPARQL.
 
-        ``also`` are bound variables, which are projected too, as a store that binds them asks; ``values`` are bindings
-        that terms were serialised to by themselves.
+        ``also`` are bound variables, which a store requires in the projection; ``values`` are serialised bindings.
         """
         asked = (*(self.variables if graphs or not self.sourced else self.variables[:-1]), *also)
         pattern = f"GRAPH ?source {{ {self.pattern} }}" if graphs and self.sourced else self.pattern
@@ -40,7 +39,7 @@ class Query:
         return f"SELECT DISTINCT {head} WHERE {{ {values}{pattern} }}{order}{limit}"
 
     def bound(self, terms: Mapping[str, Node], *, limit: int | None = None, offset: int = 0) -> str:
-        """Write the question for an endpoint, whose terms are serialised by the terms themselves."""
+        """Return the query for an endpoint, with the bindings serialised by the terms."""
         names = " ".join(f"?{name}" for name in terms)
         row = " ".join(str(term) for term in terms.values())
         values = f"VALUES ({names}) {{ ({row}) }} " if terms else ""
@@ -49,17 +48,17 @@ class Query:
 
 
 class Source(Protocol):
-    """Whom questions are asked."""
+    """A store or a service that answers queries."""
 
     def select(self, query: Query, **terms: Node) -> Sequence[Answer]:
-        """Answer a question, its variables bound to terms; what a solution leaves open is none."""
+        """Return the solutions with variables bound to ``terms``; None for unbound variables."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 _NAMING = " ".join(f"<{name}>" for name in SYNONYMS)
@@ -93,7 +92,7 @@ FUNCTIONAL = Query(("relation",), f"?relation a <{OWL}FunctionalProperty> . FILT
 
 
 class Stored:
-    """A store of this machine."""
+    """A local store."""
 
     def __init__(self, store: ox.Store, name: str) -> None:
         self.store = store
@@ -101,11 +100,11 @@ class Stored:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return self._name
 
     def select(self, query: Query, **terms: Node) -> list[Answer]:
-        """Answer a question; a term that the store does not know matches nothing."""
+        """Return the solutions of a query; a term that is not in the store matches nothing."""
         found = self.store.query(
             query.text(terms),
             use_default_graph_as_union=True,
@@ -116,5 +115,5 @@ class Stored:
         return [answer for answer in answers if not any(isinstance(term, ox.BlankNode | ox.Triple) for term in answer)]
 
     def close(self) -> None:
-        """Let go of the files; once is enough, and twice does no harm."""
+        """Close the files; a second call does nothing."""
         self.__dict__.pop("store", None)

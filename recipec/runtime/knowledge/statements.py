@@ -1,4 +1,4 @@
-"""What a graph of facts speaks in: triples, links into a text, claims and verdicts; plain values without a store."""
+"""Plain values of knowledge graphs: triples, links into a text, claims and verdicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Triple:
     relation: str
     object: str
     source: str = ""
-    """Where it is written: ``file:line``, or the sentence that it was read from."""
+    """Its place: ``file:line``, or the sentence that states it."""
 
     @property
     def fact(self) -> tuple[str, str, str]:
@@ -29,7 +29,7 @@ class Triple:
 class Link:
     """An entity that a text mentions, and where: characters ``start`` to ``end`` of the text.
 
-    ``score`` is 1 for the preferred label, less for synonyms, the cosine for what only resembles the text.
+    ``score`` is 1 for the preferred label, less for synonyms, the cosine for similar text.
 
     Example: ``Link("HP:0000989", "Pruritus", 7, 15, 1.0)``.
     """
@@ -43,7 +43,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a sentence says of two entities.
+    """A claim of a sentence about two entities.
 
     Example: ``Claim(Triple("psoriasis", "has symptom", "fever"), "Psoriasis has no fever.", negated=True)``.
     """
@@ -55,7 +55,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a graph says of a claim, with the facts that say so; those of an unknown claim are none.
+    """The verdict of a graph on a claim, with the facts for it; an unknown claim has no facts.
 
     Example: ``Verdict("supported", (Triple("psoriasis", "has symptom", "scaling"),))``.
     """

@@ -17,7 +17,7 @@ from recipec.run.artifacts import hash_file
 from recipec.run.build_once import build_once
 
 FORMAT = 2
-"""Raised whenever what is written changes: older stores are then no longer found."""
+"""Increased whenever the stored form changes, so that older stores are not found."""
 DONE = "done.json"
 _KEPT = re.compile(r"CURRENT$|MANIFEST-|\d+\.(?:sst|log)$")
 

@@ -1,4 +1,4 @@
-"""Files of facts: TSV, CSV, N-Triples, Turtle and GraphML, read line by line; nothing in them is executed."""
+"""Read facts from TSV, CSV, N-Triples, Turtle and GraphML; nothing in the files is executed."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _PLACE = re.compile(r"^Parser error at line .*?: ")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are to be read.
+    """Options for reading a file.
 
     Example: ``Reading(columns=("disease", "relation", "finding"))``.
     """
 
     names: Names = field(default_factory=Names)
     columns: tuple[str, str, str] | None = None
-    """Names of the columns in the first line of TSV and CSV; none: there is no such line."""
+    """Columns of TSV and CSV, named in the first line; None: the file has no header."""
     attribute: str = "relation"
     """The attribute of a GraphML edge that names its relation."""
 
 
 def read_file(path: Path, shown: str, reading: Reading) -> Iterator[ox.Quad]:
-    """Yield the statements of a file, each in the named graph of its place; ``shown`` is how messages name the file.
+    """Yield the statements of a file, each in the named graph of its place; messages name the file ``shown``.
 
     Raises:
-        RecipeError: RC700, it cannot be read; RC870, a line is no fact.
+        RecipeError: RC700, it cannot be read; RC870, a line is not a fact.
     """
     kind = ENDINGS[path.suffix.lower()]
     try:
@@ -112,7 +112,7 @@ def _decoded(stream: Iterable[bytes], shown: str) -> Iterator[str]:
 
 
 def stated(triple: Iterable[str], place: str, names: Names, named: set[ox.NamedNode]) -> Iterator[ox.Quad]:
-    """Yield a fact of plain names, and once for each name the label that it is."""
+    """Yield a fact of plain names, and a label for each name the first time it occurs."""
     graph = source_graph(place)
     subject, relation, thing = (names.node(cell) for cell in triple)
     yield ox.Quad(subject, relation, thing, graph)
@@ -160,5 +160,5 @@ def _turtle(stream: IO[bytes], shown: str) -> Iterator[ox.Quad]:
 
 
 def _said(error: SyntaxError) -> str:
-    """Return what the parser found wrong, without the place, which is told beside it."""
+    """Return the message of the parser without the place, which is reported separately."""
     return _PLACE.sub("", error.msg or "it cannot be read")

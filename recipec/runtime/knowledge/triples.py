@@ -1,4 +1,4 @@
-"""Facts from files, in an embedded store."""
+"""Knowledge graphs from files, in an embedded store."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from recipec.spec import knowledge as specs
 
 
 class Triples(KnowledgeGraph):
-    """Facts from files; see :class:`recipec.spec.knowledge.Triples`."""
+    """A knowledge graph from files; see :class:`recipec.spec.knowledge.Triples`."""
 
     def __init__(self, spec: specs.Triples, context: StageContext) -> None:
-        """Open the store of the files, building it where the cache has none.
+        """Open the store of the files, building it the first time.
 
         Raises:
             RecipeError: RC700, RC761, RC870 to RC872.
@@ -36,7 +36,7 @@ class Triples(KnowledgeGraph):
         def quads() -> Iterator[ox.Quad]:
             for path, name in zip(paths, shown, strict=True):
                 yield from read_file(path, name, reading)
-                if _hashed(path, name) != hashes[name]:  # else other facts would be kept under the hash of these
+                if _hashed(path, name) != hashes[name]:  # else other facts would be stored under this hash
                     raise RecipeError(data_errors.data_missing(name, "it changed while it was read; run again"))
 
         hashes = {name: _hashed(path, name) for path, name in zip(paths, shown, strict=True)}
@@ -47,7 +47,7 @@ class Triples(KnowledgeGraph):
 
 
 def reads(spec: specs.Knowledge) -> Reads:
-    """Return what every graph of a recipe says about its reading."""
+    """Return the parameters that all knowledge graphs share."""
     return Reads(Names(spec.names), spec.say, spec.relations, spec.closed, spec.functional, spec.language)
 
 

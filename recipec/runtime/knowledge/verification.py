@@ -1,4 +1,4 @@
-"""Whether a graph bears a claim out."""
+"""Check a claim against a knowledge graph."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def check(graph: Knowledge, claim: Claim) -> Verdict:
-    """Return supported, contradicted or unknown; a negated claim turns the first two about.
+    """Return supported, contradicted or unknown; for a negated claim the first two are swapped.
 
-    Supported: the graph has the fact, or the same of a more specific object: blisters on the hands are blisters.
-    Contradicted: it denies the object or a more general one (a relation ``not_...``); or the relation is functional or
-    closed and what the graph lists neither is the object nor lies above or below it; or, of what a thing is, a class of
-    its own shares nothing with the claimed one (``owl:disjointWith``).
+    Supported: the graph has the fact, or one with a more specific object: blisters on the hands are blisters.
+    Contradicted: the graph denies the object or a more general one (a relation ``not_...``); or the relation is
+    functional or closed, and no listed object is the claimed one, its ancestor or its descendant; or, for a claimed
+    class, the entity has a class that is disjoint with it (``owl:disjointWith``).
     """
     supporting = tuple(_supporting(graph, claim.triple))
     opposing = () if supporting else tuple(_opposing(graph, claim.triple))
@@ -37,7 +37,7 @@ def _supporting(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
 
 
 def _climb(graph: Knowledge, entity: str, goal: str) -> list[Triple]:
-    """Return the steps from an entity up to a class, none where there is no way."""
+    """Return the steps from an entity up to a class; empty where the class is not an ancestor."""
     came: dict[str, Triple | None] = {entity: None}
     front = [entity]
     while front and goal not in came:

@@ -1,4 +1,4 @@
-"""Pairs of an earlier stage's rows, by their rewards."""
+"""Preference pairs from the rollouts of an earlier stage, by their rewards."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class RowPair:
 class BestVsWorst(Preference):
     """Pair the best with the worst row of each prompt; see :class:`recipec.spec.preference.BestVsWorst`.
 
-    Rows of a prompt are compared over all steps of the earlier stage; among equals the last sampled is taken,
-    since it comes from a policy nearer to the one that is trained.
+    Rows of a prompt are compared over all steps of the earlier stage; of equal rewards the last sampled row is taken,
+    since its policy is closest to the one that is trained.
     """
 
     def __init__(self, spec: specs.BestVsWorst, context: StageContext, *, policy: Policy) -> None:
@@ -47,13 +47,13 @@ class BestVsWorst(Preference):
         self.policy = policy
         self.pairs: list[RowPair] = []
         self.left_out: dict[str, int] = {}
-        """Prompts (``no_reward``: rows) that gave no pair, by the reason."""
+        """Number of prompts (``no_reward``: rows) without a pair, by reason."""
 
     def __call__(self) -> dict[str, Any]:
-        """Make the pairs, with exactly the ids that were sampled.
+        """Build the pairs, with exactly the sampled ids.
 
         Raises:
-            RecipeError: RC717 the rollouts cannot be read, RC718 they give no pair.
+            RecipeError: RC717 the rollouts cannot be read, RC718 no pair can be built.
         """
         rows = read_rollouts(self.context.artifacts[self.spec.rollouts], self.spec.rollouts)
         self.pairs = self._choose(rows)
@@ -97,7 +97,7 @@ class BestVsWorst(Preference):
         return kept
 
     def write(self, folder: Path) -> None:
-        """Write the pairs with their evidence: ``pairs.jsonl``, and ``summary.json`` with what was left out."""
+        """Write ``pairs.jsonl`` with evidence, and ``summary.json`` with the number of pairs left out."""
         write_rows(folder, [self._written(pair) for pair in self.pairs], self.left_out)
 
     def _written(self, pair: RowPair) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class BestVsWorst(Preference):
         }
 
     def state(self) -> dict[str, Any]:
-        """Nothing moves: the pairs follow from the rollouts alone."""
+        """Return no state: the pairs depend on the rollouts alone."""
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:

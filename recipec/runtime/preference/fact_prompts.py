@@ -1,4 +1,4 @@
-"""Prompts with what a graph says about them: looked up, bounded, written out, and encoded as text only."""
+"""Prompts with facts of a knowledge graph, encoded as text without control tokens."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ class PromptWithFacts:
     """Entities that were looked up."""
     triples: list[Triple]
     facts: list[str]
-    """The triples as they stand in the prompt, in the same order."""
+    """The triples in the words and the order of the prompt."""
 
 
 class FactPromptBuilder:
-    """Puts the facts around a question before it, as many as fit; ``left_out`` counts the tasks that got too few.
+    """Adds facts about the entities of a question to its prompt, as many as fit.
+
+    ``left_out`` counts tasks with too few facts.
 
     Example: ``FactPromptBuilder(spec, context, longest=64)(tasks)``.
     """
@@ -62,10 +64,10 @@ class FactPromptBuilder:
         self.text = read_template(own if spec.template is None else context.root / spec.template, self.name)
 
     def __call__(self, tasks: Sequence[Task]) -> list[PromptWithFacts]:
-        """Return the tasks that have facts enough, with them.
+        """Return the tasks that have enough facts, with these facts.
 
         Raises:
-            RecipeError: RC741 a task does not say what it is about, RC713 the template failed.
+            RecipeError: RC741 a task has no topic, RC713 the template failed.
         """
         self.left_out = Counter()
         renderer = Renderer(self.text, self.name, own=self.spec.template is None)
@@ -91,7 +93,7 @@ class FactPromptBuilder:
             return len(self._informed(task, about, facts[:count], renderer).prompt_ids)
 
         least, most = self.spec.min_triples, len(facts)
-        if most >= least and length(most) > room:  # the more facts, the longer: search by halves
+        if most >= least and length(most) > room:  # the length grows with the number of facts: bisect
             most = least - 1 + bisect_right(range(least, most), room, key=length)
         if most < least:
             self.left_out["few_triples"] += 1
@@ -100,7 +102,7 @@ class FactPromptBuilder:
         return PromptWithFacts(task, informed, about, triples[:most], facts[:most])
 
     def _bounded(self, triples: Sequence[Triple]) -> Iterator[str]:
-        """Yield facts on one line each, until they are longer than allowed."""
+        """Yield one line for each fact, up to the most characters."""
         room = self.spec.max_fact_tokens
         for triple in triples:
             fact = " ".join(self.knowledge.say(triple).split())
@@ -121,14 +123,14 @@ class FactPromptBuilder:
         return replace(task, prompt=said, prompt_ids=tuple(self.policy.render(said, generation=True, **more)))
 
     def _opening(self, task: Task) -> tuple[int, ...]:
-        """Return the ids that stand before a plain prompt: what the tokenizer begins every text with."""
+        """Return the ids that the tokenizer puts before a plain prompt."""
         own = tuple(self.policy.encode(task.prompt))
         count = len(task.prompt_ids) - len(own)
         return task.prompt_ids[:count] if task.prompt_ids[max(0, count) :] == own else ()
 
 
 def _asking(messages: Sequence[Message], text: str) -> list[Message]:
-    """Put ``text`` in place of what the user's last message says; its images stay where they are."""
+    """Replace the text of the last user message by ``text``; its images stay."""
     asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
     place = asked[-1] if asked else len(messages) - 1
     found = [dict(message) for message in messages]
@@ -137,7 +139,7 @@ def _asking(messages: Sequence[Message], text: str) -> list[Message]:
 
 
 def _said(content: Any, text: str) -> Any:
-    """Put ``text`` in place of a content's first text; the other texts are part of the question that it holds."""
+    """Replace the first text of a content by ``text``, which contains the other texts as part of the question."""
     if isinstance(content, str):
         return text
     texts = [i for i, part in enumerate(content) if part.get("type") == "text"]

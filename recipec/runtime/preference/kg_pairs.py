@@ -1,4 +1,4 @@
-"""Pairs in which a graph of facts stands in for the expert: ``kg_rag`` and ``kg_rank``."""
+"""Preference pairs judged by a knowledge graph: ``kg_rag`` and ``kg_rank``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recipec.spec import preference as specs
 
 
 class KnowledgePairs(Preference, ABC):
-    """What both ways share: ask, judge, filter, write, and read again."""
+    """The common part of both: sample, judge, filter, write and read pairs."""
 
     def __init__(
         self,
@@ -35,20 +35,20 @@ class KnowledgePairs(Preference, ABC):
         knowledge: Knowledge,
         sampler: ChainSampler,
     ) -> None:
-        """Answers are sampled from ``policy`` as ``sampler`` would, and judged by ``knowledge``."""
+        """Sample answers of ``policy`` with the parameters of ``sampler``, and judge them by ``knowledge``."""
         self._common = spec
         self.context = context
         self.knowledge = knowledge
         self.answering = AnswerSampler(context, policy, sampler)
         self.pairs: list[Pair] = []
         self.left_out: dict[str, int] = {}
-        """Prompts or pairs that were left out, by the reason."""
+        """Number of prompts or pairs that were left out, by reason."""
 
     def __call__(self, prompt_P: Sequence[Task]) -> dict[str, Any]:
-        """Make the pairs, with exactly the ids that were sampled.
+        """Build the pairs, with exactly the sampled ids.
 
         Raises:
-            RecipeError: RC885 none is left, RC741 a row does not say what it is about; and what sampling raises.
+            RecipeError: RC885 no pair is left, RC741 a row has no topic; and what sampling raises.
         """
         self._counts: Counter[str] = Counter()
         found = list(self._made(prompt_P))
@@ -68,17 +68,17 @@ class KnowledgePairs(Preference, ABC):
         """Yield the pairs that pass the filters, and count the others."""
 
     def read(self, folder: Path, prompt_P: Sequence[Task]) -> dict[str, Any]:
-        """Take the pairs that were made before, instead of making them."""
+        """Read pairs that were built before."""
         self.pairs, self.left_out = pair_files.read_pairs(folder, prompt_P)
         self.forget()
         return pair_files.columns(self.pairs)
 
     def forget(self) -> None:
-        """Remove the answers that were kept in case of a kill: the pairs are committed."""
+        """Remove the intermediate answers, after the pairs are committed."""
         self.answering.forget()
 
     def write(self, folder: Path) -> None:
-        """Write the pairs with their evidence, and what was left out."""
+        """Write the pairs with their evidence, and the number of pairs left out."""
         pair_files.write_pairs(folder, self.pairs, self.left_out)
 
     def _judged(self, answers: Sequence[Answer], about: Sequence[str]) -> list[Judged]:

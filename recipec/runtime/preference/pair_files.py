@@ -1,4 +1,4 @@
-"""Pairs with their evidence: made of answers, filtered, written, and read again."""
+"""Preference pairs with their evidence: filter, write and read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAIRS, SUMMARY = "pairs.jsonl", "summary.json"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to one prompt, the better first, and why it is the better one.
+    """Two answers to one prompt, the better one first, with the evidence for it.
 
     Example: ``Pair(task, best, worst, margin=2.0, evidence={"rule": "kg_rank", ...})``.
     """
@@ -37,7 +37,7 @@ class Pair:
 
 
 def reason_against(task: Task, one: Answer, other: Answer, filters: KgRag | KgRank) -> str | None:
-    """Say why two answers make no pair; None where they do.
+    """Return why two answers are not used as a pair, or None.
 
     Raises:
         RecipeError: RC741 or RC742, the task lacks the column of the label.
@@ -59,9 +59,9 @@ def reason_against(task: Task, one: Answer, other: Answer, filters: KgRag | KgRa
 
 
 def names(text: str, label: str, tag: str | None) -> bool:
-    """Whether a text contains a label as whole words, case and space folded, in its last tag where one is given.
+    """Whether a text contains a label as whole words, case and space folded; with ``tag``, in the last such tag.
 
-    >>> names("It is Melanoma.", "melanoma", None), names("It is no melanomata.", "melanoma", None)
+    >>> names("It is Melanoma.", "melanoma", None), names("It is not melanomata.", "melanoma", None)
     (True, False)
     >>> names("melanoma <answer>rosacea</answer>", "melanoma", "answer")
     False
@@ -71,12 +71,12 @@ def names(text: str, label: str, tag: str | None) -> bool:
 
 
 def widest(pairs: Sequence[Pair], most: int | None) -> list[Pair]:
-    """Keep the pairs of the widest margins, in order of the margin and then of the data."""
+    """Return the pairs with the largest margins, sorted by margin and then in the order of the data."""
     return sorted(pairs, key=lambda pair: (-pair.margin, pair.task.id))[:most]
 
 
 def columns(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
-    """Return what is trained: both answers, as sampled, under the task's own prompt."""
+    """Return the training columns: both answers as sampled, after the prompt of the task."""
     return {
         "prompt_P": [pair.task for pair in pairs],
         "chosen_P": [_example(pair.task, pair.chosen) for pair in pairs],
@@ -90,12 +90,12 @@ def _example(task: Task, answer: Answer) -> Example:
 
 
 def write_pairs(folder: Path, pairs: Sequence[Pair], left_out: Mapping[str, int]) -> None:
-    """Write pairs with their evidence, and what was left out."""
+    """Write pairs with their evidence, and the number of pairs left out."""
     write_rows(folder, [_written(pair) for pair in pairs], left_out)
 
 
 def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> None:
-    """Write ``pairs.jsonl``, a pair a line, and ``summary.json`` with what was left out."""
+    """Write ``pairs.jsonl``, a pair a line, and ``summary.json`` with the number of pairs left out."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAIRS).write_text(to_lines(rows), encoding="utf-8")
     summary = {"pairs": len(rows), "left_out": dict(left_out)}
@@ -116,7 +116,7 @@ def _written(pair: Pair) -> dict[str, Any]:
 
 
 def plain(prompt: str | Sequence[Message]) -> str | list[dict[str, Any]]:
-    """Return a prompt as JSON takes it."""
+    """Return a prompt as JSON can express it."""
     return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
 
 
@@ -126,7 +126,7 @@ def _side(name: str, answer: Answer) -> dict[str, Any]:
 
 
 def read_pairs(folder: Path, tasks: Sequence[Task]) -> tuple[list[Pair], dict[str, int]]:
-    """Read what :func:`write_pairs` wrote of these tasks: the pairs, and what was left out."""
+    """Read the pairs of these tasks that :func:`write_pairs` wrote, and the number of pairs left out."""
     by_id = {task.id: task for task in tasks}
     pairs = [_read(row, by_id) for row in read_lines(folder / PAIRS)]
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
@@ -145,10 +145,10 @@ def _read(row: Mapping[str, Any], tasks: Mapping[int, Task]) -> Pair:
 
 
 def made_once(preference: Preference, given: Sequence[Any], final: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the pairs of a stage and commit them, or read those that an interrupted run made.
+    """Build the pairs of a stage and commit them, or read those that an interrupted run built.
 
-    The policy that a continued run goes on with has moved, and its pairs would be others.  ``given`` are the columns
-    that the preference takes.
+    A continued run must not build them again: its policy has changed, and so would the pairs.  ``given`` are the
+    input columns of the preference.
     """
     there = verify_folder(final)
     same = there is not None and there.get("digest") == about["digest"]

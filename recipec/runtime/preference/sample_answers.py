@@ -1,4 +1,4 @@
-"""Answers of the policy as it enters a stage, sampled some prompts at a time: a kill costs no more than those."""
+"""Answers of the initial policy of a stage, sampled and saved in chunks, so that a run can continue after a kill."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from recipec.runtime.rollout.engine import Key
 from recipec.runtime.rollout.episodes import keys_of, sampling_of
 
 ROWS = 128
-"""Answers that are sampled and written down together."""
+"""Answers of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the policy wrote: ids as sampled, their text, whether it ended by itself, and the key of its draws.
+    """A sampled answer: ids, text, whether it ended by itself, and the key of its random numbers.
 
-    Example: ``Answer((5, 9, 2), "It itches.", True, (0, "align", "preference", "told", 3, 1))``.
+    Example: ``Answer((5, 9, 2), "It itches.", True, (0, "align", "preference", "answer", 3, 1))``.
     """
 
     ids: tuple[int, ...]
@@ -38,9 +38,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """A prompt to be answered ``n`` times, ``n`` being the sampler's; ``way`` keeps draws of the same task apart.
+    """A prompt to sample answers for; ``way`` separates the random numbers of two prompts of the same task.
 
-    Example: ``AnswerRequest("told", task)``.
+    Example: ``AnswerRequest("answer", task)``.
     """
 
     way: str
@@ -48,10 +48,10 @@ class AnswerRequest:
 
 
 class AnswerSampler:
-    """Samples by the parameters of the stage's sampler.
+    """Samples answers with the parameters of the stage's sampler.
 
-    What a prompt is answered depends on the policy, the prompt and its key: chunks have the same borders whenever a
-    run continues, so that its answers have the same bits.
+    An answer depends on the policy, the prompt and its key.  Chunks begin at the same prompts in a continued run, so
+    its answers are bit-identical.
     """
 
     def __init__(self, context: StageContext, policy: Policy, sampler: ChainSampler) -> None:
@@ -65,11 +65,11 @@ class AnswerSampler:
         self.folder = None if context.home is None else context.home / "answers"
 
     def __call__(self, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
-        """Return the answers to each ask, in order.
+        """Return the answers to each request, in order.
 
         Raises:
-            StoppedEarly: the run was asked to stop; what was sampled so far is kept.
-            RecipeError: RC783, a prompt leaves no room to answer in.
+            StoppedEarly: a stop was requested; answers sampled so far are kept.
+            RecipeError: RC783, a prompt leaves no room for an answer.
         """
         self.policy.eval()
         size = max(1, ROWS // self.samples)
@@ -80,7 +80,7 @@ class AnswerSampler:
         return found
 
     def forget(self) -> None:
-        """Remove what was kept, once the pairs that were made of it are."""
+        """Remove the saved answers, after the pairs are committed."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -114,7 +114,7 @@ class AnswerSampler:
         return [found[i] for i in range(len(asks))]
 
     def _mark(self, asks: Sequence[AnswerRequest]) -> str:
-        """Hash what the answers depend on; filters are not among it, so that they can be loosened for nothing."""
+        """Hash everything that the answers depend on; the filters can change without new answers."""
         asked = [[ask.way, ask.task.id, list(ask.task.prompt_ids)] for ask in asks]
         pictures = [[picture.digest for picture in ask.task.images] for ask in asks]
         keys = [self.samples, self.context.seed, self.context.stage, self._weights]
@@ -126,7 +126,7 @@ class AnswerSampler:
 
 
 def _kept(path: Path, mark: str) -> list[list[Answer]] | None:
-    """Read answers that were kept; None where they are others, or what is there is no such file."""
+    """Read saved answers; None where they have another mark or cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return [list(_read(group)) for group in found["answers"]] if found["mark"] == mark else None

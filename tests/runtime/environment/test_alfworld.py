@@ -59,9 +59,9 @@ def test_an_episode_is_won_by_the_expert(environment: Alfworld) -> None:
     plan = maker.make(name)["walkthrough"]
 
     assert position.state == position.observation
-    assert position.world.goal.startswith("put ")
+    assert position.notes.goal.startswith("put ")
     for number, command in enumerate(plan, 1):
-        assert command in position.world.shown.actions
+        assert command in position.notes.shown.actions
         (position,) = environment.step([position], [turn(command)])
         assert position.reward == (10.0 if number == len(plan) else 0.0)
     assert position.ended
@@ -72,7 +72,7 @@ def test_an_episode_is_won_by_the_expert(environment: Alfworld) -> None:
 def test_a_position_can_be_left_more_than_once(environment: Alfworld) -> None:
     """Two different turns from one position, and the first again, answer as if each were the only one."""
     position = begin(environment, "train/0/1/look_at_obj_in_light")
-    one, other = position.world.shown.actions[:2]
+    one, other = position.notes.shown.actions[:2]
     first, second, again = environment.step([position] * 3, [turn(one), turn(other), turn(one)])
 
     assert first.observation == again.observation != second.observation
@@ -85,7 +85,7 @@ def test_what_is_not_possible_changes_nothing(environment: Alfworld) -> None:
     (after,) = environment.step([position], [turn("fly to the moon")])
 
     assert after.observation == "Nothing happens."
-    assert after.world.shown.actions == position.world.shown.actions
+    assert after.notes.shown.actions == position.notes.shown.actions
     assert after.error is None
 
 
@@ -96,7 +96,7 @@ def test_a_lost_process_costs_nothing(environment: Alfworld) -> None:
     position = begin(environment, name)
     (position,) = environment.step([position], [turn(plan[0])])
     (before,) = environment.step([position], [turn(plan[1])])
-    for pool in environment.worlds._pools:
+    for pool in environment.games._pools:
         pool.close()
     (after,) = environment.step([position], [turn(plan[1])])
 

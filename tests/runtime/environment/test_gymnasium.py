@@ -46,7 +46,7 @@ def test_frozen_lake_is_won_by_name_and_by_number(play):
     )
     (position,) = begun(way)
     assert (position.observation, position.state) == ("0", 0)
-    assert position.world.shown.actions == ("left", "down", "right", "up")
+    assert position.notes.shown.actions == ("left", "down", "right", "up")
     for action in ("down", "1", "Right", "2", "DOWN", "right"):
         assert not position.ended
         (position,) = way.step([position], turns(action))
@@ -98,7 +98,7 @@ def test_episodes_come_back(play, name, action, state):
 def test_masked_actions_are_not_offered(play):
     """An environment that says which actions do something lists only those."""
     (start,) = begun(play(id=TAXI))
-    assert set(start.world.shown.actions) < {"0", "1", "2", "3", "4", "5"}
+    assert set(start.notes.shown.actions) < {"0", "1", "2", "3", "4", "5"}
 
 
 def test_slippery_ground_branches(play):

@@ -6,7 +6,7 @@ import pytest
 
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
-from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, beside, note
+from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, late_file, note
 from recipec.runtime.protocols import Environment
 
 TURNS = [Turn((i,), "") for i in range(3)]
@@ -36,8 +36,8 @@ class Moody(Environment):
         if mood == "late":
             return replace(after, ended=True, error="timeout: nothing came", context_ids=before.context_ids)
         if mood == "failed":
-            return replace(after, failures=1, calls=1, observation="the search failed", world=("notes", turn.ids))
-        return replace(after, calls=1, observation="found", world=("notes", turn.ids))
+            return replace(after, failures=1, calls=1, observation="the search failed", notes=("notes", turn.ids))
+        return replace(after, calls=1, observation="found", notes=("notes", turn.ids))
 
 
 def played(environment, rows):
@@ -60,13 +60,13 @@ def test_a_second_attempt_has_the_same_answers(rows):
     """What was late is late again without being asked, what failed failed, and nothing else may."""
     before = played(ReplayedEnvironment(Moody("", "late", "failed", "", "failed")), rows)
     assert before[0][1].error is not None
-    assert beside(rows).exists()
+    assert late_file(rows).exists()
 
     again = Moody("late", "", "late", "", "failed", "", "", "")
     after = played(ReplayedEnvironment(again), rows)
 
     assert after == before
-    assert after[0][2].world == ("notes", (2,))
+    assert after[0][2].notes == ("notes", (2,))
 
 
 def test_an_attempt_that_kept_nothing_is_no_attempt(rows):
@@ -80,7 +80,7 @@ def test_an_attempt_that_kept_nothing_is_no_attempt(rows):
 def test_an_attempt_in_time_is_in_time_again(rows):
     """Rows without anything late beside them: a late answer is asked for again, and comes."""
     before = played(ReplayedEnvironment(Moody()), rows)
-    assert not beside(rows).exists()
+    assert not late_file(rows).exists()
     rows.write_text("")
     environment = ReplayedEnvironment(Moody("late", "late", "", "late"))
     assert played(environment, rows) == before

@@ -35,7 +35,7 @@ def turn(text):
 
 def plan(environment, task):
     """Commands that win a game."""
-    file = maker.place(environment.context.cache, environment.wish, task.columns["game"])
+    file = maker.place(environment.context.cache, environment.size, task.columns["game"])
     return json.loads(file.with_suffix(".json").read_text())["metadata"]["walkthrough"]
 
 
@@ -43,10 +43,10 @@ def test_an_episode_is_won_by_its_walkthrough(environment, task):
     """The commands of the walkthrough are offered, and the last one ends the episode with all of the reward."""
     (position,) = environment.start([task])
     total = 0.0
-    assert position.world.goal
+    assert position.notes.goal
     for command in plan(environment, task):
         assert not position.ended
-        assert command in position.world.shown.actions
+        assert command in position.notes.shown.actions
         (position,) = environment.step([position], [turn(command)])
         total += position.reward
     assert position.ended
@@ -59,7 +59,7 @@ def test_the_state_is_what_one_sees_and_holds(environment, task):
     (start,) = environment.start([task])
     (looked,) = environment.step([start], [turn("look")])
     (odd,) = environment.step([start], [turn("juggle")])
-    moved = [a for a in start.world.shown.actions if a.split()[0] in {"go", "take", "drop", "open"}]
+    moved = [a for a in start.notes.shown.actions if a.split()[0] in {"go", "take", "drop", "open"}]
     (after,) = environment.step([start], [turn(moved[0])])
     assert start.state == looked.state == odd.state != after.state
     assert "=-0/" not in looked.observation
@@ -71,7 +71,7 @@ def test_positions_are_values(environment, task):
     (start,) = environment.start([task])
     (first,) = environment.step([start], [turn(plan(environment, task)[0])])
     before = environment.step([start, first, start], [turn("inventory"), turn("look"), turn("look")])
-    for pool in environment.worlds._pools:
+    for pool in environment.games._pools:
         pool.close()
     assert environment.step([start, first, start], [turn("inventory"), turn("look"), turn("look")]) == before
 
@@ -81,7 +81,7 @@ def test_games_are_made_once(environment, task, monkeypatch):
     monkeypatch.setattr(maker, "_start", None)
     assert environment.tasks("test", 1, 0) == [task.columns]
     names = {"test/0/0", "train/0/0", "test/1/0"}
-    assert len({maker.place(environment.context.cache, environment.wish, name) for name in names}) == 3
+    assert len({maker.place(environment.context.cache, environment.size, name) for name in names}) == 3
     assert len({next(maker._seeds({"name": name})) for name in names}) == 3
 
 
@@ -99,9 +99,9 @@ def test_bad_splits_games_and_wishes_are_refused(environment):
 @pytest.mark.slow
 def test_games_come_out_alike(environment, task, tmp_path):
     """The same name makes the same game, byte for byte in its description."""
-    maker.provide(tmp_path, environment.wish, [task.columns["game"]])
-    made = maker.place(tmp_path, environment.wish, task.columns["game"])
-    kept = maker.place(environment.context.cache, environment.wish, task.columns["game"])
+    maker.provide(tmp_path, environment.size, [task.columns["game"]])
+    made = maker.place(tmp_path, environment.size, task.columns["game"])
+    kept = maker.place(environment.context.cache, environment.size, task.columns["game"])
     one, other = (json.loads(file.with_suffix(".json").read_text()) for file in (made, kept))
     for game in (one, other):
         game["metadata"].pop("uuid", None)
@@ -110,7 +110,7 @@ def test_games_come_out_alike(environment, task, tmp_path):
 
 def test_games_that_cannot_be(environment, monkeypatch):
     """When the generator finds no game, it says so."""
-    monkeypatch.setattr(environment, "wish", maker.Wish(rooms=0, objects=1, quest_length=1))
+    monkeypatch.setattr(environment, "size", maker.GameSize(rooms=0, objects=1, quest_length=1))
     with pytest.raises(RecipeError) as refused:
         environment.tasks("train", 1, 0)
     assert refused.value.diagnostics[0].code == "RC823"

@@ -47,7 +47,7 @@ def purchase(shop, number):
     """The pages of a customer who knows the product, to the purchase."""
     wanted = shop.catalogue.instructions[number]
     product = shop.catalogue.products[wanted.asin]
-    customer = shop.worlds._shop
+    customer = shop.games._shop
     page = customer.act(Page(), f"search[{product.name}]", wanted)
     while f"click[{product.asin.lower()}]" not in customer.actions(page) and "click[next >]" in customer.actions(page):
         page = customer.act(page, "click[next >]", wanted)
@@ -72,8 +72,8 @@ def test_an_episode_through_the_environment(shop):
     wanted = shop.catalogue.instructions[task["goal"]]
     product = shop.catalogue.products[wanted.asin]
     (position,) = shop.start([Task(0, "", (), task)])
-    assert position.world.shown.actions == (SEARCH,)
-    assert position.world.goal == wanted.text
+    assert position.notes.shown.actions == (SEARCH,)
+    assert position.notes.goal == wanted.text
     asked = [f"search[{product.name}]", f"click[{product.asin}]", *(f"click[{o}]" for o in wanted.options)]
     for action in (*asked, "click[Buy Now]"):
         assert position.state == position.observation
@@ -98,16 +98,16 @@ def test_a_page_can_be_left_more_than_once(shop):
     (task,) = shop.tasks("train", 1, 0)
     (start,) = shop.start([Task(0, "", (), task)])
     (results,) = shop.step([start], [turn("search[lamp]")])
-    first, second = results.world.shown.actions[-2:]
+    first, second = results.notes.shown.actions[-2:]
     before = shop.step([results] * 2, [turn(first), turn(second)])
-    shop.worlds._pages.clear()
+    shop.games._pages.clear()
     assert shop.step([results] * 2, [turn(first), turn(second)]) == before
     assert before[0].observation != before[1].observation
 
 
 def test_pages_and_buttons(shop):
     """Ten products a page, forward and back; tabs return to the item with its options; else nothing happens."""
-    customer, wanted = shop.worlds._shop, shop.catalogue.instructions[0]
+    customer, wanted = shop.games._shop, shop.catalogue.instructions[0]
     page = customer.act(Page(), "search[steel cotton leather nylon bamboo]", wanted)
     asins = [a for a in customer.actions(page) if a.startswith("click[s0")]
     assert len(asins) == 10
@@ -201,7 +201,7 @@ GOOD = {"asin": "B", "name": "Mug", "instructions": [{"instruction": "a", "instr
     ("text", "code", "said"),
     [
         ('[\n {"asin": }]', "RC824", "line 2"),
-        ('"x"', "RC824", "no list of products"),
+        ('"x"', "RC824", "not a list of products"),
         ("[]", "RC824", "no products"),
         (json.dumps([GOOD | {"name": "\ud800 mug"}]), "RC824", "surrogate"),
         ("\udcff", "RC824", "UTF-8"),
@@ -210,7 +210,7 @@ GOOD = {"asin": "B", "name": "Mug", "instructions": [{"instruction": "a", "instr
         (json.dumps([GOOD | {"pricing": {"amount": 3}}]), "RC824", "`pricing`"),
         (json.dumps([GOOD | {"customization_options": {"size": "s"}}]), "RC824", "`size`"),
         (json.dumps([GOOD | {"instructions": [3]}]), "RC824", "(B)"),
-        (json.dumps([GOOD | {"instructions": 3}]), "RC824", "no list of instructions"),
+        (json.dumps([GOOD | {"instructions": 3}]), "RC824", "not a list of instructions"),
         (json.dumps([GOOD | {"reviews": [3]}]), "RC824", "review"),
         (json.dumps([GOOD | {"instructions": []}]), "RC811", "no instructions"),
     ],

@@ -132,6 +132,6 @@ def test_two_runs_bring_the_same(odd):
     """Seeds come from the recipe's and the task's; nothing of an earlier episode shows."""
     one, other = odd(), odd()
     other.start(TASKS[::-1])
-    seeds = [[p.world.seed for p in environment.start(TASKS)] for environment in (one, other)]
+    seeds = [[p.notes.seed for p in environment.start(TASKS)] for environment in (one, other)]
     assert seeds[0] == seeds[1]
     assert len(set(seeds[0])) == 2

@@ -31,7 +31,7 @@ MISCHIEF = {
     "type": "it answered with int",
     "key": "unknown key 'done'",
     "flag": "its terminated is int, not bool",
-    "state": "its state is no text",
+    "state": "its state is not text",
     "actions": "its actions is str",
 }
 
@@ -82,7 +82,7 @@ def test_a_past_that_does_not_come_back_is_an_error(worlds):
     (same,) = worlds.ask([at("random", "add", expected=seen.observation)])
     assert same.observation == str(int(seen.observation) + 1)
     (other,) = worlds.ask([at("random", "add", expected=seen.observation)])
-    assert other == "replay: the same actions did not bring the same observation back"
+    assert other == "replay: the same actions did not lead to the same observation"
 
 
 def test_what_cannot_be_replayed_is_lost_with_its_process():

@@ -111,7 +111,7 @@ def test_sources_are_lines(tmp_path):
                 "<edge source='a' target='b'><data key='r'>x</data></edge></graph></graphml>"
             ),
             2,
-            "nowhere",
+            "is not in the file",
         ),
     ],
 )

@@ -1,7 +1,7 @@
-"""Household games made offline, from what the ``alfworld`` package ships: floor plans, grammar, goals, domain.
+"""Generate household games from the floor plans, grammar, goals and domain of the ``alfworld`` package.
 
-A game is a function of its name, ``split/seed/index/goal``: nothing is stored, and a game that is needed again
-is made again in milliseconds.  Where things lie is drawn; rooms, rules and wording are ALFWorld's own (MIT).
+A game is a function of its name, ``split/seed/index/goal``: it is not stored but generated again in milliseconds.
+The places of things are random; rooms, rules and wording are those of ALFWorld (MIT).
 
 References:
     Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021: the six kinds of tasks and the splits.
@@ -32,10 +32,10 @@ GOALS = (
     "pick_two_obj_and_place",
 )
 SIZES = {"train": 3553, "valid_seen": 140, "valid_unseen": 134}
-"""Games of each split, as many as ALFWorld released."""
+"""Number of games of each split, as released by ALFWorld."""
 _VERSION = 1
-"""Part of every draw: another way of making games makes other games."""
-_TREATED = {  # goal: what the thing must be, where it becomes so, the verb
+"""Part of every random seed; increased when the generator changes."""
+_TREATED = {  # goal: state of the thing, receptacle that changes it, the verb
     "pick_clean_then_place_in_recep": ("Cleanable", "SinkBasin", "clean"),
     "pick_heat_then_place_in_recep": ("Heatable", "Microwave", "heat"),
     "pick_cool_then_place_in_recep": ("Coolable", "Fridge", "cool"),
@@ -46,7 +46,7 @@ _START = "loc|0|0|0|30"
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A thing, its kind, and the receptacle that it lies in."""
+    """A thing, its kind, and its receptacle."""
 
     id: str
     kind: str
@@ -55,7 +55,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """One drawn game, before it is written down.
+    """One random game, before it is written as PDDL.
 
     Example: ``draw(7, "pick_and_place_simple", Random("7"))``.
     """
@@ -66,20 +66,20 @@ class Household:
     """Receptacles and the pose from which each is reached: x, y, degrees, horizon."""
     things: tuple[Thing, ...]
     wanted: str
-    """Kind of the thing that the task is about."""
+    """Kind of the thing to move."""
     target: str
-    """Kind of receptacle that it belongs in."""
+    """Kind of the receptacle to move it to."""
     lamp: str
     description: str
 
 
 def make(name: str) -> dict[str, Any]:
-    """Make the game called ``split/seed/index/goal``; what a ``.tw-pddl`` file holds.
+    """Generate the game ``split/seed/index/goal``, in the form of a ``.tw-pddl`` file.
 
-    Draws that cannot be solved are skipped, so that every name has a game.
+    Games without a solution are skipped, so that every name has a game.
 
     Raises:
-        ValueError: the name is no such name.
+        ValueError: the name has another form.
     """
     if (wrong := problem(name)) is not None:
         raise ValueError(f"{name!r}: {wrong}")
@@ -94,21 +94,21 @@ def make(name: str) -> dict[str, Any]:
 
 
 def problem(name: str) -> str | None:
-    """Say what keeps a name from naming a game, or None.
+    """Return what is wrong with the name of a game, or None.
 
     >>> problem("train/0/17/pick_two_obj_and_place"), problem("test/0/17/pick_two_obj_and_place")
     (None, 'there is no split `test`')
     """
     split, *numbers, goal = name.split("/")
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-        return "a game that is made is called split/seed/index/goal"
+        return "the name of a generated game is split/seed/index/goal"
     if split not in SIZES:
         return f"there is no split `{split}`"
     return None if goal in GOALS else f"there is no goal `{goal}`"
 
 
 def names(split: str, size: int | None, seed: int, goals: Sequence[str] = ()) -> list[str]:
-    """Name the games of a split; the kinds of tasks take turns.
+    """Return the names of the games of a split; the goals alternate.
 
     >>> names("train", 2, 7, ("pick_two_obj_and_place",))
     ['train/7/0/pick_two_obj_and_place', 'train/7/1/pick_two_obj_and_place']
@@ -118,7 +118,7 @@ def names(split: str, size: int | None, seed: int, goals: Sequence[str] = ()) ->
 
 
 def draw(floor: int, goal: str, rng: Random) -> Household | None:
-    """Draw what is wanted and where things lie on a floor plan; None where the draw cannot be solved."""
+    """Draw the task and the places of things on a floor plan; None where the task has no solution."""
     known = _constants()
     places, kinds = _plan(floor)
     rooms = sorted({place_kind(place) for place in places})
@@ -149,7 +149,7 @@ def draw(floor: int, goal: str, rng: Random) -> Household | None:
 
 
 def walkthrough(household: Household) -> list[str]:
-    """List commands that win the game: what an expert who knows where everything lies would do."""
+    """Return commands that win the game, for an expert who knows all places."""
     named = _names(household)
     plan: list[str] = []
     opened: set[str] = set()
@@ -181,7 +181,7 @@ def walkthrough(household: Household) -> list[str]:
 
 
 def place_kind(place: str) -> str:
-    """Return the kind of a receptacle: the basin of a sink or a bathtub is one of its own.
+    """Return the kind of a receptacle; the basin of a sink or a bathtub has its own kind.
 
     >>> place_kind("Sink|-01.90|+00.97|-01.50|SinkBasin"), place_kind("Shelf|+00.10|+00.20|+00.30")
     ('SinkBasin', 'Shelf')
@@ -199,7 +199,7 @@ def _lay(
     places: Mapping[str, Any],
     rng: Random,
 ) -> Iterator[Thing]:
-    """Lay things of each kind where such things may lie; what is wanted never where it belongs."""
+    """Place things of each kind where they may be, the thing to move never at its target."""
     known = _constants()
     for kind in kinds:
         count = 1
@@ -239,7 +239,7 @@ def _file(household: Household) -> dict[str, Any]:
 
 
 def _problem(household: Household) -> str:
-    """Write the drawn game in PDDL."""
+    """Write the game in PDDL."""
     poses = {place: _location(pose) for place, pose in household.places.items()}
     rooms = sorted({place_kind(place) for place in household.places})
     kinds = sorted({thing.kind for thing in household.things})
@@ -297,7 +297,7 @@ def _mangled(name: str) -> str:
 
 
 def _names(household: Household) -> dict[str, str]:
-    """Name things and places as ALFWorld shows them: numbered by kind, the last id in the alphabet first."""
+    """Return names of things and places as ALFWorld shows them: numbered by kind, in reverse order of their ids."""
     ids = {_mangled(i).lower(): i for i in (*household.places, *(t.id for t in household.things))}
     kinds = {low: low.split("_bar_", 1)[0] + ("basin" if "basin" in low else "") for low in ids}
     left = Counter(kinds.values())
@@ -309,7 +309,7 @@ def _names(household: Household) -> dict[str, str]:
 
 
 def _floors(split: str) -> list[int]:
-    """Return the floor plans of a split; those of ``valid_unseen`` occur in no other."""
+    """Return the floor plans of a split; those of ``valid_unseen`` are in no other split."""
     known = _constants()
     numbers = known.TEST_SCENE_NUMBERS if split == "valid_unseen" else known.TRAIN_SCENE_NUMBERS
     return [n for n in numbers if (_package() / "gen" / "layouts" / f"FloorPlan{n}-openable.json").is_file()]
@@ -333,7 +333,7 @@ def _package() -> Path:
 
 
 def quiet() -> None:
-    """Keep the package from making a folder in the user's home when it is imported."""
+    """Prevent the package from creating a folder in the user's home on import."""
     os.environ.setdefault("ALFWORLD_DATA", str(_package()))
 
 

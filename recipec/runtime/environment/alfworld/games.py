@@ -1,4 +1,4 @@
-"""Household games as an environment: which games there are; they are played in other processes."""
+"""Household games as an environment: lists the games, which worker processes play."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SUFFIX = ".tw-pddl"
 class Alfworld(WorkerEnv):
     """Household games; see :class:`recipec.spec.environment.Alfworld`.
 
-    A task's column ``game`` names its game: ``split/seed/index/goal`` where games are made, else a file below
-    ``games``.  A task fulfilled earns 10, everything else 0, as in GiGPO's released environment; the state key is
-    what the game shows, without history.  Episodes of one game share a process, which has loaded it once.
+    The column ``game`` of a task names its game: ``split/seed/index/goal`` where games are generated, else a file below
+    ``games``.  A fulfilled task has reward 10, all else 0, as in GiGPO's released environment; the state key is the
+    observation without history.  Episodes of one game share a process, which has loaded it once.
 
     References:
         Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021.
@@ -41,10 +41,10 @@ class Alfworld(WorkerEnv):
     shipped = "alfworld"
 
     def __init__(self, spec: specs.Alfworld, context: StageContext, *, policy: Policy) -> None:
-        """Look for the games.
+        """Find the games.
 
         Raises:
-            RecipeError: RC716, RC811; the faults of the layout.
+            RecipeError: RC716, RC811; the errors of :class:`.PromptBuilder`.
         """
         self.folder = None if spec.games is None else context.root / spec.games
         self.goals = spec.goals or game_maker.GOALS
@@ -56,7 +56,7 @@ class Alfworld(WorkerEnv):
 
     @staticmethod
     def preflight(spec: specs.Alfworld, request: PreflightRequest) -> None:
-        """Look for the games of the splits that are asked for.
+        """Check that the splits of the recipe have games.
 
         Raises:
             RecipeError: RC811, there is no such split.
@@ -69,11 +69,11 @@ class Alfworld(WorkerEnv):
                 raise _no_games(spec.games, split, folder)
 
     def argument(self) -> Any:
-        """Name the folder of games, if there is one."""
+        """Return the folder of games, if the recipe has one."""
         return {"folder": None if self.folder is None else str(self.folder.resolve())}
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List games of a split: made ones, or the user's in an order drawn from ``seed``.
+        """List games of a split: generated ones, or those of the user in a random order from ``seed``.
 
         Raises:
             RecipeError: RC811, there is no such split.
@@ -87,7 +87,7 @@ class Alfworld(WorkerEnv):
         return [{"game": name, "kind": name.rpartition("/")[2]} for name in names]
 
     def given(self, task: Task) -> Mapping[str, Any]:
-        """Name the game of a task.
+        """Return the game of a task.
 
         Raises:
             RecipeError: RC822, there is no such game.
@@ -107,7 +107,7 @@ class Alfworld(WorkerEnv):
         return replace(super()._beginning(index, task), lane=task.id)
 
     def _files(self, folder: Path, split: str, seed: int) -> list[tuple[str, str]]:
-        """Find the games of the kinds asked for; as in ALFWorld, those with sliced or movable things are left out."""
+        """Find the games of the goals; as in ALFWorld, those with sliced or movable things are left out."""
         found = []
         for file in (folder / split).rglob(f"*{SUFFIX}") if (folder / split).is_dir() else ():
             name = file.relative_to(folder).as_posix()

@@ -1,8 +1,8 @@
-"""Household games played through TextWorld's PDDL engine, in a process that may be killed.
+"""Play household games with TextWorld's PDDL engine, in a worker process.
 
-The engine is the package's own.  What is ours makes it fast: a game is translated once and started again from the
-translation, commands are derived once for each operator, and replayed actions bring about no text.
-Facts are told in a fixed order, so that the same state of a household reads the same however it was reached.
+The engine is that of the package.  This module makes it fast: a game is translated once and restarted from the
+translation, commands are derived once for each operator, and replayed actions generate no text.
+Facts are listed in a fixed order, so that the same state of a household has the same text however it was reached.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from textworld.envs.pddl import logic as pddl  # noqa: E402
 from textworld.logic import Action, Placeholder, Proposition, Rule, Variable  # noqa: E402
 
 WON = 10.0
-"""Reward of a task fulfilled, as in GiGPO's released environments."""
+"""Reward of a fulfilled task, as in GiGPO's released environments."""
 _TASK = "Your task is to: "
 _KEPT = 24
-"""Loaded games that a process keeps, some 5 MB each."""
+"""Most loaded games of a process, about 5 MB each."""
 _MOVES = 1 << 14
-"""Remembered moves of a game, some 1 KB each."""
+"""Most cached moves of a game, about 1 KB each."""
 _WARM = "train/0/0/pick_and_place_simple"
 
 
 class _State(pddl.PddlState):  # type: ignore[misc]
-    """State of a game whose translation is kept, so that it can start again at once."""
+    """State of a game that keeps its translation for a fast restart."""
 
     def __init__(self, library: Any, problem: str, logic: Any) -> None:
         self._logic = logic
@@ -54,7 +54,7 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         for kind in self.task.types:
             try:
                 logic.types.add(textworld.logic.Type(kind.name, kind.supertype_names))
-            except ValueError:  # a type that every logic has
+            except ValueError:  # a type of every logic
                 continue
         self.name2type = {item.name: item.type_name for item in self.task.objects}
         self._known: dict[str, Action] = {}
@@ -88,17 +88,17 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         return self._ordered[sig]
 
     def add_fact(self, prop: Any) -> None:
-        """Add a fact; what was ordered is out of date."""
+        """Add a fact, and drop the ordered facts."""
         self._ordered.pop(prop.signature, None)
         super().add_fact(prop)
 
     def remove_fact(self, prop: Any) -> None:
-        """Remove a fact; what was ordered is out of date."""
+        """Remove a fact, and drop the ordered facts."""
         self._ordered.pop(prop.signature, None)
         super().remove_fact(prop)
 
     def apply(self, action: Action) -> Any:
-        """Take an action, and note what is now other than in the beginning."""
+        """Take an action, and record the difference to the beginning."""
         changes = super().apply(action)
         for fact in changes:
             name = str(fact.negate() if fact.is_negation else fact)
@@ -108,7 +108,7 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         return changes
 
     def all_applicable_actions(self) -> list[Action]:
-        """List the actions that are possible now; each is made once and kept."""
+        """List the possible actions; each is built once."""
         count = self.downward_lib.get_applicable_operators_count()
         found = (fast_downward.Operator * count)()
         self.downward_lib.get_applicable_operators(found)
@@ -141,7 +141,7 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         return [f for f in told if f] + [f for f in (a.get_fact(self.name2type) for a in atoms) if not f.is_negation]
 
     def _told(self, atom: Any) -> Proposition | None:
-        """Return a fact that the problem states, where it is no number and no equality."""
+        """Return a fact of the problem; None for numbers and equalities."""
         if getattr(atom, "predicate", "=") == "=":
             return None
         return Proposition(atom.predicate, [Variable(name, self.name2type[name]) for name in atom.args])
@@ -154,7 +154,7 @@ class _State(pddl.PddlState):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """What an action brings in a state; no action where it is not possible there."""
+    """The effect of an action in a state; without an action where it is not possible."""
 
     action: Action | None
     state: int
@@ -162,18 +162,18 @@ class _Move:
 
 
 class Game(PddlEnv):  # type: ignore[misc]
-    """One loaded game; all games of a process share one library, which holds the state of one of them.
+    """One loaded game; all games of a process share one library, which has the state of one of them.
 
-    What an action brings in a state is remembered, so that only what no episode did before reaches the engine.
+    The effect of an action in a state is cached, so the engine gets only moves that no earlier episode made.
 
-    Example: ``Game.of(alfworld_maker.make("train/0/0/pick_and_place_simple"), library())``.
+    Example: ``Game.of(game_maker.make("train/0/0/pick_and_place_simple"), library())``.
     """
 
     def __init__(self, library: Any) -> None:
         textworld.Environment.__init__(self, textworld.EnvInfos(admissible_commands=True, won=True))
         self.downward_lib = library
         self.reached: tuple[str, ...] | None = None
-        """Actions that led to where the library is; None where another game has it."""
+        """Actions that led to the state of the library; None where it has another game."""
         self._commands: dict[str, str] = {}
         self._states: dict[frozenset[tuple[str, bool]], int] = {}
         self._moves: dict[tuple[int, str], _Move] = {}
@@ -194,7 +194,7 @@ class Game(PddlEnv):  # type: ignore[misc]
         self._entity_infos = self._get_entity_infos()
 
     def at(self, actions: tuple[str, ...]) -> dict[str, Any]:
-        """Tell what the last of ``actions``, taken one after another from the beginning, brings."""
+        """Return the result of the last of ``actions``, taken from the beginning."""
         if len(self._moves) > _MOVES:
             self._moves.clear()
             self._states.clear()
@@ -212,7 +212,7 @@ class Game(PddlEnv):  # type: ignore[misc]
         return told
 
     def _new(self, actions: tuple[str, ...]) -> dict[str, Any]:
-        """Take an action that was never taken in its state."""
+        """Take an action for the first time in its state."""
         if self.reached != actions[:-1]:
             self._restart()
             self._again(actions[:-1])
@@ -244,19 +244,19 @@ class Game(PddlEnv):  # type: ignore[misc]
         self.reached = actions
 
     def _state(self) -> int:
-        """Number the state that the library is in; 0 is the beginning."""
+        """Return the number of the current state; 0 is the beginning."""
         changed = frozenset(self._pddl_state.changed.items())
         return self._states.setdefault(changed, len(self._states))
 
     def _possible(self) -> dict[str, Action]:
-        """Return the actions that are possible now, by their commands."""
+        """Return the possible actions by their commands."""
         found: dict[str, Action] = {}
         for action in self._pddl_state.all_applicable_actions():
             found.setdefault(self._command(action), action)
         return found
 
     def _told(self, rule: str, mapping: Mapping[Any, Any]) -> dict[str, Any]:
-        """Say what a rule of the grammar tells, what can be done, and whether the task is fulfilled."""
+        """Return the text of a grammar rule, the possible commands, and whether the task is fulfilled."""
         text = str(self._logic.grammar.derive(rule, self._context(mapping))).strip() if rule else ""
         actions = sorted(command for command in self._possible() if command != "help")
         return {"text": text, "actions": actions, "won": bool(self._pddl_state.check_goal())}
@@ -272,7 +272,7 @@ class Game(PddlEnv):  # type: ignore[misc]
         }
 
     def _command(self, action: Action) -> str:
-        """Word an action once: what a command names does not move in these games."""
+        """Return the command of an action, cached: the names in a command do not change in these games."""
         key = " ".join((action.name, *(variable.name for variable in action.mapping.values())))
         if key not in self._commands:
             mapping = {name: info.name for name, info in self._entity_infos.items()}
@@ -282,7 +282,7 @@ class Game(PddlEnv):  # type: ignore[misc]
 
 
 def library() -> Any:
-    """Load the planner's library where it lies: one process plays with one; the package's own loader makes a copy."""
+    """Load the library of the planner in place; the loader of the package would copy it for each game."""
     loaded = ctypes.CDLL(DOWNWARD_LIB_PATH)
     atoms, operators = ctypes.POINTER(pddl.Atom), ctypes.POINTER(fast_downward.Operator)
     takes: dict[str, tuple[list[Any], Any]] = {
@@ -300,7 +300,7 @@ def library() -> Any:
 
 
 def quicken() -> None:
-    """Make the package's grammar remember what it parsed, and copy no more of a context than it changes."""
+    """Cache what the grammar of the package parsed, and copy only the parts of a context that change."""
 
     def parsed(text: str, **options: Any) -> Any:
         return copy.deepcopy(once(text, **options))  # a derivation writes into the symbols
@@ -308,25 +308,25 @@ def quicken() -> None:
     def copied(context: Mapping[str, Any]) -> dict[str, Any]:
         return {**context, "variables": {**context["variables"]}, "mapping": {**context["mapping"]}}
 
-    once = functools.cache(textgen._parse_and_convert)  # noqa: SLF001 - there is no other way in
+    once = functools.cache(textgen._parse_and_convert)  # noqa: SLF001 - the package has no public interface for it
     textgen._parse_and_convert = parsed  # noqa: SLF001
     textgen.copy_context = copied
     textgen.Rule = SimpleNamespace(parse_conjunctive_query=functools.cache(Rule.parse_conjunctive_query))
 
 
 class _Shelf:
-    """Loaded games of a process, the ones played lately."""
+    """The most recently played games of a process."""
 
     def __init__(self, folder: Path | None) -> None:
         quicken()
         self._folder = folder
         self._library = library()
-        Game.of(game_maker.make(_WARM), self._library)  # whatever is imported late is imported now
+        Game.of(game_maker.make(_WARM), self._library)  # runs all late imports now
         self._games: OrderedDict[str, Game] = OrderedDict()
         self._playing: Game | None = None
 
     def play(self, name: str, actions: Sequence[str]) -> dict[str, Any]:
-        """Say where ``actions`` lead in a game."""
+        """Return the result of ``actions`` in a game."""
         game = self._games.pop(name, None) or Game.of(self._data(name), self._library)
         self._games[name] = game
         if len(self._games) > _KEPT:
@@ -342,11 +342,11 @@ class _Shelf:
         try:
             data = json.loads((self._folder / name).read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise GameError(f"the file {name} is no game: {error}") from None
+            raise GameError(f"the file {name} is not a game: {error}") from None
         except OSError as error:
             raise GameError(f"the game {name} cannot be read: {error.strerror}") from None
         if not isinstance(data, dict):
-            raise GameError(f"the file {name} is no game: it holds no mapping")
+            raise GameError(f"the file {name} is not a game: it is not a mapping")
         return data
 
 

@@ -1,1 +1,1 @@
-"""Retrievers: documents for a query, from a BM25 index here or from a service."""
+"""Retrievers: documents for a query, from a local BM25 index or from a service."""

@@ -1,4 +1,4 @@
-"""Documents found by words: BM25 over SQLite's own full-text index, built once and kept by content."""
+"""BM25 search over the full-text index of SQLite, built once for the content of a corpus."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from recipec.run.build_once import build_once
 from recipec.run.jsonl import read_objects
 
 FORMAT = 1
-"""Raised whenever the table or its weights change: older files are then no longer found."""
+"""Increased whenever the table or its weights change, so that older files are not found."""
 MAX_WORDS = 64
-"""Different words of a query that count; what a model rambles beyond them only costs time."""
+"""Most different words of a query that are used; a long query only costs time."""
 GLANCE = 32 << 20
-"""Bytes of a corpus that are looked at before a model is loaded: about a second."""
-_TITLE = 10.0  # a word of the title counts as ten of the text: the page about a thing before pages that mention it
+"""Bytes of a corpus that are checked before a model is loaded: about a second."""
+_TITLE = 10.0  # a word of the title counts as ten of the text, so that the page about a thing is first
 _WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a search finds.
+    """A document of a corpus.
 
     Example: ``Document("France", "France is a country in Europe.", id="fr")``.
     """
@@ -60,8 +60,7 @@ class Index:
     def of(cls, documents: Iterable[Document], cache: Path, key: str) -> Index:
         """Open the index with this key, building it first where it is absent or damaged.
 
-        ``key`` says everything that the documents depend on, such as the hash of their file; ``documents`` are read
-        only to build.
+        ``key`` identifies the documents, such as the hash of their file; ``documents`` are read only to build.
 
         Raises:
             RecipeError: RC761, the cache cannot be written; RC802, SQLite has no full-text index.
@@ -91,12 +90,12 @@ class Index:
         return int(self._base.execute("SELECT count(*) FROM documents").fetchone()[0])
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._base.close()
 
 
 def of_corpus(corpus: Path, cache: Path) -> Index:
-    """Open the index of a JSONL corpus, keyed by what the file holds.
+    """Open the index of a JSONL corpus, keyed by the content of the file.
 
     Raises:
         RecipeError: RC700, RC702, RC800; and what :meth:`Index.of` raises.
@@ -107,7 +106,7 @@ def of_corpus(corpus: Path, cache: Path) -> Index:
 
 
 def glance(corpus: Path) -> None:
-    """Read the first ``GLANCE`` bytes of a corpus, so that most mistakes in it show at once; building reads it all.
+    """Check the first ``GLANCE`` bytes of a corpus, which find most mistakes; building the index checks all.
 
     Raises:
         RecipeError: what :func:`read_corpus` raises.
@@ -119,10 +118,10 @@ def glance(corpus: Path) -> None:
 def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
     """Yield the documents of a JSONL file: ``title`` and ``text``, or ``contents`` with the title in its first line.
 
-    With ``most``, no line is begun after so many bytes.
+    With ``most``, reading stops after that many bytes, at the end of a line.
 
     Raises:
-        RecipeError: RC700, it is no file that can be read; RC800, a line is no document; RC702, there is none.
+        RecipeError: RC700, the file cannot be read; RC800, a line is not a document; RC702, the file has no document.
     """
     empty = True
 
@@ -155,12 +154,12 @@ def _opened(corpus: Path) -> Iterator[BufferedReader]:
     """Open a corpus.
 
     Raises:
-        RecipeError: RC700; a device or a pipe is no corpus either: it may have no end.
+        RecipeError: RC700; also for a device or a pipe, which may have no end.
     """
     try:
         if corpus.exists() and not corpus.is_file():
-            problem = "it is a folder" if corpus.is_dir() else "it is no regular file"
-            raise RecipeError(data_errors.data_missing(str(corpus), f"{problem}, and a corpus is one JSONL file"))
+            problem = "it is a folder" if corpus.is_dir() else "it is not a regular file"
+            raise RecipeError(data_errors.data_missing(str(corpus), f"{problem}; a corpus is one JSONL file"))
         stream = corpus.open("rb")
     except OSError as error:
         raise RecipeError(data_errors.data_missing(str(corpus), error.strerror or str(error))) from error
@@ -169,7 +168,7 @@ def _opened(corpus: Path) -> Iterator[BufferedReader]:
 
 
 def titled(contents: str, name: str = "") -> Document:
-    r"""Part a text whose first line is its title, as the corpora of the dense retrievers are written.
+    r"""Split off the first line as the title, the form of the corpora of dense retrievers.
 
     >>> titled('"Lyon"\nA city in France.')
     Document(title='Lyon', text='A city in France.', id='')
@@ -202,7 +201,7 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 
 def _whole(path: Path) -> bool:
-    """Whether an index is there as it was built: the version is written last."""
+    """Whether an index is complete: the version is written last."""
     if not path.is_file():
         return False
     try:
@@ -226,7 +225,7 @@ def _fill(base: sqlite3.Connection, documents: Iterable[Document]) -> None:
         OSError: the disk is full, or the file cannot be written.
     """
     try:
-        base.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")  # the file is nobody's until renamed
+        base.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")  # a file that nothing reads yet
         base.execute("CREATE VIRTUAL TABLE documents USING fts5(title, text, id UNINDEXED)")
     except sqlite3.OperationalError as error:
         if "fts5" in str(error):

@@ -1,6 +1,6 @@
-"""Retrievers: documents for queries, from an index here or from a service.
+"""Retrievers: documents for queries, from a local index or from a service.
 
-A search that fails is an answer like any other: a :class:`Failed` that the policy reads, never an exception.
+A failed search is a result, :class:`Failed`, that the policy reads; it raises no exception.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CORPUS = "tree_grpo/data/corpus.jsonl"
 MAX_VALUES = 1 << 21
 """Most commas and brackets in an answer: 64 MiB of empty lists would take 20 seconds and 1.4 GiB to read."""
 PROBE = "capital of France"
-"""What a service is asked before the run: any words would do."""
+"""Query to a service before the run; any words would do."""
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A search that brought nothing because the tool failed, in words of ours.
+    """A search that failed because of the tool, with the reason.
 
     Example: ``Failed("no answer within 10 s")``.
     """
@@ -44,14 +44,14 @@ class Retriever(Protocol):
     """Finds documents."""
 
     def search(self, queries: Sequence[str]) -> list[Found]:
-        """Answer each query, in order; the same query is asked once."""
+        """Return the documents of each query, in order; equal queries are sent once."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 def start(spec: Spec, root: Path, cache: Path, services: Mapping[str, str], *key: int | str) -> Retriever:
-    """Build the retriever of a spec; ``key`` seeds the jitter of its further attempts.
+    """Build the retriever of a spec; ``key`` seeds the pauses between its attempts.
 
     Raises:
         RecipeError: RC700, RC761, RC702, RC800, RC802 of a corpus; RC803 of a service's address.
@@ -69,10 +69,10 @@ def corpus_of(spec: Spec, root: Path) -> Path:
 
 
 def probe(spec: Spec, services: Mapping[str, str]) -> None:
-    """Ask the service of a retriever once, as the run will.
+    """Send one query to the service of a retriever.
 
     Raises:
-        RecipeError: RC803, its address is none; RC804, it does not answer.
+        RecipeError: RC803, its address is not valid; RC804, it does not answer.
     """
     name = str(spec.service)
     (answer,) = start(spec, Path(), Path(), services).search([PROBE])
@@ -81,15 +81,15 @@ def probe(spec: Spec, services: Mapping[str, str]) -> None:
 
 
 class Sqlite:
-    """Search a corpus here."""
+    """Search a local corpus."""
 
     def __init__(self, corpus: Path, cache: Path, top_k: int) -> None:
-        """Open the corpus's index, building it if need be."""
+        """Open the index of the corpus, building it the first time."""
         self.index = of_corpus(corpus, cache)
         self.top_k = top_k
 
     def search(self, queries: Sequence[str]) -> list[Found]:
-        """Answer each query, in order."""
+        """Return the documents of each query, in order."""
         found = {query: tuple(self.index.search(query, self.top_k)) for query in dict.fromkeys(queries)}
         return [found[query] for query in queries]
 
@@ -99,15 +99,14 @@ class Sqlite:
 
 
 class Http:
-    r"""Ask a retrieval service, all queries of a batch in one request.
+    r"""Search with a retrieval service, all queries of a batch in one request.
 
     The service answers ``POST {"queries": [...], "topk": k, "return_scores": true}`` with
     ``{"result": [[{"document": {"contents": "\"Title\"\ntext"}, "score": s}, ...], ...]}``, a list for each query;
-    a document may have ``title`` and ``text`` instead.  It is asked directly, without proxies, and redirects are not
-    followed: neither can lead elsewhere than the recipe says.
+    a document may have ``title`` and ``text`` instead.
 
     References:
-        Jin et al., `Search-R1 <https://arxiv.org/abs/2503.09516>`_, 2025, whose retrieval server this is.
+        Jin et al., `Search-R1 <https://arxiv.org/abs/2503.09516>`_, 2025: the protocol of its retrieval server.
     """
 
     def __init__(self, service: HttpService, top_k: int) -> None:
@@ -116,7 +115,7 @@ class Http:
         self.top_k = top_k
 
     def search(self, queries: Sequence[str]) -> list[Found]:
-        """Answer each query, in order; what failed in every attempt is :class:`Failed`."""
+        """Return the documents of each query in order, :class:`Failed` where every attempt failed."""
         words = [query for query in dict.fromkeys(queries) if query.strip()]
         found: dict[str, Found] = dict.fromkeys(queries, ())
         if words:
@@ -124,7 +123,7 @@ class Http:
         return [found[query] for query in queries]
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""
 
     def _request(self, queries: list[str]) -> list[Found]:
         found: list[Found] = []
@@ -140,7 +139,7 @@ class Http:
 
 
 def read_answer(body: bytes, queries: int, top_k: int) -> list[Found]:
-    r"""Read the answer of a service; what is not as it should be is :class:`Failed`.
+    r"""Read the answer of a service; :class:`Failed` for each query without a valid answer.
 
     >>> read_answer(b'{"result": [[{"document": {"contents": "Lyon\\nA city."}}], null]}', 2, 3)
     [(Document(title='Lyon', text='A city.', id=''),), Failed(problem='the answer of the service cannot be read')]
@@ -163,7 +162,7 @@ def _none(one: Any, unread: Failed) -> Found:
 
 
 def _documents(listed: Sequence[Any]) -> tuple[Document, ...]:
-    """Read the documents of one query; empty where one of them is none."""
+    """Read the documents of one query; empty where one of them is not valid."""
     found = []
     for item in listed:
         inner = item.get("document", item) if isinstance(item, dict) else None
@@ -179,5 +178,5 @@ def _documents(listed: Sequence[Any]) -> tuple[Document, ...]:
 
 
 def _whole(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON may spell and no tokenizer takes."""
+    """Replace halves of surrogate pairs, which JSON allows and tokenizers refuse."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,4 +1,4 @@
-"""Generated text adventures as an environment: games are made when first needed, and played in other processes."""
+"""Generated text adventures as an environment; worker processes play the games."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from recipec.spec import environment as specs
 class Textworld(WorkerEnv):
     """Text adventures; see :class:`recipec.spec.environment.Textworld`.
 
-    A task's column ``game`` names its game, ``split/seed/index``.  A turn earns the share of the game's score that it
-    gains, so that a game that is won adds up to 1.  The state key is what looking around and the inventory tell.
+    The column ``game`` of a task names its game, ``split/seed/index``.  The reward of a turn is its share of the score
+    of the game, so a game that is won adds up to 1.  The state key is the text of the room and of the inventory.
 
     References:
         Côté et al., `TextWorld <https://arxiv.org/abs/1806.11532>`_, 2018.
@@ -38,19 +38,19 @@ class Textworld(WorkerEnv):
     shipped = "textworld"
 
     def __init__(self, spec: specs.Textworld, context: StageContext, *, policy: Policy) -> None:
-        """Look for the package.
+        """Check that the package is installed.
 
         Raises:
-            RecipeError: RC716; the faults of the layout.
+            RecipeError: RC716; the errors of :class:`.PromptBuilder`.
         """
         if importlib.util.find_spec("textworld") is None:
             raise RecipeError(data_errors.package_missing("textworld", "envs", "environment `textworld`"))
-        self.wish = maker.Wish(spec.rooms, spec.objects, spec.quest_length)
+        self.size = maker.GameSize(spec.rooms, spec.objects, spec.quest_length)
         super().__init__(spec, context, policy=policy)
 
     @staticmethod
     def preflight(spec: specs.Textworld, request: PreflightRequest) -> None:  # noqa: ARG004 - one signature
-        """Look for the splits that are asked for.
+        """Check that the splits of the recipe exist.
 
         Raises:
             RecipeError: RC811.
@@ -60,11 +60,11 @@ class Textworld(WorkerEnv):
                 raise RecipeError(errors.no_tasks("textworld", split, have=maker.SPLITS))
 
     def argument(self) -> Any:
-        """Name a folder for links."""
+        """Return a folder for links."""
         return {"scratch": tempfile.gettempdir()}
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List games of a split, and make those that the cache does not hold.
+        """List games of a split, and generate those that are not in the cache.
 
         Raises:
             RecipeError: RC761, RC811, RC823.
@@ -85,8 +85,8 @@ class Textworld(WorkerEnv):
         return super().start(tasks)
 
     def given(self, task: Task) -> Mapping[str, Any]:
-        """Say where the game of a task lies."""
-        return {"file": str(maker.place(self.context.cache, self.wish, self._named(task)).resolve())}
+        """Return the file of the game of a task."""
+        return {"file": str(maker.place(self.context.cache, self.size, self._named(task)).resolve())}
 
     def _named(self, task: Task) -> str:
         name = task.columns.get("game")
@@ -98,13 +98,13 @@ class Textworld(WorkerEnv):
     def _provide(self, names: Sequence[str]) -> None:
         display = Progress()
 
-        def told(done: int, total: int) -> None:
+        def progress(done: int, total: int) -> None:
             if done == total or done % 10 == 0:
                 display.say(f"{self.context.stage}: made {done} of {total} games")
 
         try:
-            maker.provide(self.context.cache, self.wish, names, told)
-        except maker.Unmade as error:
+            maker.provide(self.context.cache, self.size, names, progress)
+        except maker.GenerationError as error:
             raise RecipeError(errors.games_cannot_be_made("textworld", str(error))) from None
         except OSError as error:
             raise RecipeError(run_errors.cannot_write(str(self.context.cache), error.strerror or str(error))) from None

@@ -1,7 +1,7 @@
-"""Generated text adventures, played through TextWorld in a process that may be killed.
+"""Play generated text adventures with TextWorld, in a worker process.
 
-One interpreter plays all games of a process; what actions brought is remembered, and an episode that is not the one
-played last is taken again from its beginning.
+One interpreter plays all games of a process.  Results of actions are cached, and an episode other than the last played
+one is replayed from its beginning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from textworld.envs import JerichoEnv, TWInform7
 
 _REMEMBERED = 1 << 14
 _STATUS = re.compile(r">?\s*-= [^=]* =-\d+/\d+\s*$")
-"""The line at the screen's edge: where one is, score and moves."""
+"""The status line: room, score and moves."""
 _INFOS = textworld.EnvInfos(
     description=True, inventory=True, admissible_commands=True, objective=True, score=True, max_score=True
 )
@@ -32,7 +32,7 @@ class Player:
 
     def __init__(self, scratch: str) -> None:
         story = JerichoEnv(_INFOS)
-        story._jericho = _machine(scratch)  # noqa: SLF001 - by itself it would copy a library for each game
+        story._jericho = _machine(scratch)  # noqa: SLF001 - else it would copy a library for each game
         self._env = TWInform7(story)
         self._game = ""
         self._reached: tuple[str, ...] | None = None
@@ -40,7 +40,7 @@ class Player:
         self._told: OrderedDict[tuple[str, tuple[str, ...]], dict[str, Any]] = OrderedDict()
 
     def at(self, game: str, actions: tuple[str, ...]) -> dict[str, Any]:
-        """Tell what the last of ``actions``, taken one after another from the beginning, brings."""
+        """Return the result of the last of ``actions``, taken from the beginning."""
         if (game, actions) not in self._told:
             if not actions or (self._game, self._reached) != (game, actions[:-1]):
                 self._keep(game, (), self._begin(game))
@@ -63,7 +63,7 @@ class Player:
         self._env.seed(1)
         self._reached, self._score = None, 0
         state = self._env.reset()
-        return self._said(state, state["description"].strip())  # not the title, which is drawn in letters
+        return self._said(state, state["description"].strip())  # without the title, which is ASCII art
 
     def _act(self, action: str) -> dict[str, Any]:
         self._reached = None
@@ -71,7 +71,7 @@ class Player:
         return self._said(state, _STATUS.sub("", state["feedback"]).strip())
 
     def _said(self, state: Any, text: str) -> dict[str, Any]:
-        """Say what is seen, and the part of the score that was gained."""
+        """Return the observation and the share of the score that was gained."""
         gained, self._score = (state["score"] or 0) - self._score, state["score"] or 0
         return {
             "observation": text,
@@ -84,11 +84,11 @@ class Player:
 
 
 def _machine(scratch: str) -> Any:
-    """Load the interpreter where it lies, without a game; its own loader would copy it, and no file may be written."""
+    """Load the interpreter in place; its loader would copy it, and a worker may not write files."""
     tempfile.tempdir, copied = scratch, shutil.copyfile
     shutil.copyfile = os.symlink  # type: ignore[assignment]
     try:
-        library = interpreter._load_frotz_lib()  # noqa: SLF001 - there is no other way in
+        library = interpreter._load_frotz_lib()  # noqa: SLF001 - the package has no public interface for it
     finally:
         shutil.copyfile = copied
     machine = object.__new__(jericho.FrotzEnv)

@@ -1,1 +1,1 @@
-"""WebShop: a shop whose pages are values, its catalogue, and the reward for what was bought."""
+"""WebShop: a shop with pages as plain values, its catalogue, and the reward of a purchase."""

@@ -1,4 +1,4 @@
-"""A catalogue of products and the instructions to shop by, in the form of WebShop's released files."""
+"""A catalogue of products with shopping instructions, in the format of WebShop's released files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRICE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What can be bought.
+    """A product.
 
     Example: ``Product("B01", "Red Mug", 4.0, "$4.00", "mugs", "Mugs", options={"size": ("s", "m")})``.
     """
@@ -41,13 +41,13 @@ class Product:
 
     @property
     def words(self) -> str:
-        """All that is told of it, in lower case: where attributes are looked for beside those it is known to have."""
+        """All text of the product in lower case, which is also searched for attributes."""
         return "\n".join((self.name, *self.features, self.description)).lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What to buy.
+    """A shopping instruction.
 
     Example: ``Instruction("a red mug", "B01", ("dishwasher safe",), ("red",), 10.0)``.
     """
@@ -61,30 +61,30 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Products by their number, and instructions in the order of the file."""
+    """Products by number, and instructions in the order of the file."""
 
     products: Mapping[str, Product]
     instructions: tuple[Instruction, ...]
 
 
 def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]) -> Catalogue:
-    """Read a catalogue and its instructions; ``shown`` is what messages call the two files.
+    """Read a catalogue and its instructions; messages name the two files ``shown``.
 
-    The catalogue is a list of products, or a mapping with ``products``.  Instructions stand in a product's
-    ``instructions``, or in a file of their own by product: a list for each, as in ``items_human_ins.json``, or one
+    The catalogue is a list of products, or a mapping with ``products``.  Instructions are in ``instructions``
+    of a product, or in a separate file by product: a list for each, as in ``items_human_ins.json``, or one
     mapping for each with ``instruction`` and ``attributes``, as in ``items_ins_v2.json``.
 
     Raises:
-        RecipeError: RC700 a file is missing, RC824 it cannot be read, RC811 it has no instructions.
+        RecipeError: RC700 a file is missing, RC824 a file cannot be read, RC811 there are no instructions.
     """
     content = _json(path, shown[0])
     rows = content.get("products") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not rows:
-        problem = "it holds no products" if rows == [] else "it is no list of products"
+        problem = "it holds no products" if rows == [] else "it is not a list of products"
         raise RecipeError(errors.bad_catalogue(shown[0], problem))
     apart = {} if instructions is None else _json(instructions, shown[1])
     if not isinstance(apart, dict):
-        raise RecipeError(errors.bad_catalogue(shown[1], "it is no mapping from products to instructions"))
+        raise RecipeError(errors.bad_catalogue(shown[1], "it is not a mapping from products to instructions"))
     products: dict[str, Product] = {}
     wanted: list[Instruction] = []
     for index, row in enumerate(rows):
@@ -116,7 +116,7 @@ def _json(path: Path, shown: str) -> Any:
     try:
         content = path.read_bytes()
         found = json.loads(content)
-        if _HALF.search(content):  # json takes half a surrogate pair for a letter, and nothing can write it down
+        if _HALF.search(content):  # json reads half a surrogate pair, which cannot be encoded
             json.dumps(found, ensure_ascii=False).encode()
     except OSError as error:
         raise RecipeError(data_errors.data_missing(shown, error.strerror or str(error))) from None
@@ -135,7 +135,7 @@ def _json(path: Path, shown: str) -> Any:
 
 def _product(row: Any, apart: Mapping[str, Any]) -> Product:
     if not isinstance(row, dict):
-        raise TypeError("this is no mapping")
+        raise TypeError("this is not a mapping")
     asin = _text(row, "asin")
     name = _text(row, "name" if "name" in row else "Title")
     if not asin or not name:
@@ -161,13 +161,13 @@ def _product(row: Any, apart: Mapping[str, Any]) -> Product:
 
 
 def _price(said: Any, asin: str) -> tuple[float, str]:
-    """Read a price or a range; of a range one price is drawn, the same each time.  None given is 100, as released."""
+    """Read a price, or draw one from a range, always the same.  A missing price is 100, as released."""
     if isinstance(said, int | float) and not isinstance(said, bool):
         said = [said]
     if isinstance(said, list):
         said = " ".join(f"${float(price):.2f}" for price in said)
     if not isinstance(said, str) and said is not None:
-        raise TypeError("`pricing` is no text, number or list of numbers")
+        raise TypeError("`pricing` is not text, a number or a list of numbers")
     found = [float(number.replace(",", "")) for number in _PRICE.findall(said or "")][:2]
     if not found:
         return 100.0, "$100.00"
@@ -179,13 +179,13 @@ def _price(said: Any, asin: str) -> tuple[float, str]:
 
 def _options(said: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(said, dict):
-        raise TypeError("`customization_options` is no mapping")
+        raise TypeError("`customization_options` is not a mapping")
     found = {}
     for name, values in said.items():
         if values is None:
             continue
         if not isinstance(values, list):
-            raise TypeError(f"the option `{name}` is no list")
+            raise TypeError(f"the option `{name}` is not a list")
         plain = [value.get("value") if isinstance(value, dict) else value for value in values]
         found[name.lower()] = tuple(v.strip().replace("/", " | ").lower() for v in _texts(plain, f"option `{name}`"))
     return found
@@ -195,7 +195,7 @@ def _review(said: Any) -> str:
     if isinstance(said, str):
         return said
     if not isinstance(said, dict):
-        raise TypeError("a review is no text and no mapping")
+        raise TypeError("a review is not text or a mapping")
     return " ".join(str(said[key]) for key in ("title", "review", "body") if said.get(key))
 
 
@@ -203,10 +203,10 @@ def _instructions(said: Any, product: Product) -> Iterator[Instruction]:
     """Yield the instructions of a product; those without attributes are left out, as released."""
     drawn = isinstance(said, dict)
     if not drawn and not isinstance(said, list):
-        raise TypeError("`instructions` is no list of instructions")
+        raise TypeError("`instructions` is not a list of instructions")
     for number, one in enumerate([said] if drawn else said):
         if not isinstance(one, dict):
-            raise TypeError("an instruction is no mapping")
+            raise TypeError("an instruction is not a mapping")
         attributes = _texts(one.get("instruction_attributes") or [], "instruction_attributes")
         if not attributes or one.get("instruction") is None:
             continue
@@ -231,11 +231,11 @@ def _text(row: Mapping[str, Any], key: str, default: str | None = None) -> str:
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise TypeError(f"`{key}` is {'missing' if key not in row else 'no text'}")
+        raise TypeError(f"`{key}` is {'missing' if key not in row else 'not text'}")
     return value
 
 
 def _texts(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"{key} is no list of texts")
+        raise TypeError(f"{key} is not a list of texts")
     return tuple(values)

@@ -1,4 +1,4 @@
-"""The shop: pages as values, and what clicking and searching make of them."""
+"""The pages of the shop as plain values, and the actions on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recipec.runtime.environment.webshop.catalogue import Catalogue, Instruction
 from recipec.runtime.environment.webshop.purchase_reward import score
 
 FOUND = 50
-"""Products that a search returns at most, as released."""
+"""Most products of a search, as released."""
 PER_PAGE = 10
 SEARCH = "search[<words>]"
 BACK, NEXT, PREVIOUS, BUY = "back to search", "next >", "< prev", "buy now"
@@ -21,9 +21,9 @@ _ACTION = re.compile(r"(search|click)\[(.+)\]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Where a customer is; never changed, so that every page can be left more than once.
+    """The page that a customer sees, an immutable value.
 
-    Example: ``Page()``: the beginning.
+    Example: ``Page()`` is the first page.
     """
 
     kind: Literal["search", "results", "item", "tab", "done"] = "search"
@@ -36,13 +36,13 @@ class Page:
     """Options chosen: name and value."""
     tab: str = ""
     score: float = 0.0
-    """Of what was bought."""
+    """Reward of the purchase."""
 
 
 class Shop:
     """Pages over a catalogue.
 
-    ``search`` finds products: words and a number to the numbers of products, best first.
+    ``search`` returns the numbers of the best products for words, at most a given number.
     """
 
     def __init__(self, catalogue: Catalogue, search: Callable[[str, int], Sequence[str]]) -> None:
@@ -50,7 +50,7 @@ class Shop:
         self.search = search
 
     def act(self, page: Page, action: str, instruction: Instruction) -> Page:
-        """Take an action: ``search[words]`` from anywhere, or ``click[...]`` on what the page has; else nothing."""
+        """Take an action: ``search[words]`` anywhere, or ``click[...]`` on a text of the page; others do nothing."""
         found = _ACTION.fullmatch(action.strip())
         if found is None or page.kind == "done":
             return page
@@ -75,7 +75,7 @@ class Shop:
         return [SEARCH] if page.kind == "search" else [f"click[{text}]" for text in self.clickable(page)]
 
     def text(self, page: Page) -> str:
-        """Say what a page shows, its parts set apart by ``[SEP]``."""
+        """Return the text of a page, its parts separated by ``[SEP]``."""
         return " [SEP] ".join(self._parts(page))
 
     def _clicked(self, page: Page, said: str, instruction: Instruction) -> Page:
@@ -94,7 +94,7 @@ class Shop:
         """Choose an option, open a tab, or buy."""
         product = self._product(page)
         named = [name for name, values in (product.options or {}).items() if said in values]
-        if named:  # an option called like a button is the option; of two alike the last counts, as released
+        if named:  # an option with the name of a button is the option; of two equal ones the last counts, as released
             chosen = {**dict(page.chosen), named[-1]: said}
             return replace(page, chosen=tuple(sorted(chosen.items())))
         if said in TABS:

@@ -1,4 +1,4 @@
-"""How well what was bought fits the instruction: WebShop's reward."""
+"""WebShop's reward: how well a purchase fits the instruction."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _SMALL = frozenset(
     {"a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with"}
 )
 _WITHIN = "\u203a"
-"""Parts the categories that lie in each other."""
+"""Separator of nested categories."""
 _WORD = re.compile(r"[^\W_]+")
 
 
 def score(bought: Product, wanted: Product, instruction: Instruction, chosen: Mapping[str, str]) -> float:
-    r"""Return WebShop's score of a purchase, 1 where it is all that was asked for.
+    r"""Return WebShop's score of a purchase, 1 where it fits the instruction completely.
 
     .. math:: r = r_\text{type} \cdot \frac{n_\text{attributes} + n_\text{options} + [\text{price} \le \text{limit}]}
               {|\text{attributes}| + |\text{options}| + 1}
 
-    Two departures, for want of the models and packages the authors use: of names all words count but the smallest,
-    where theirs counts those that spaCy takes for nouns; and colours are read with a list of our own.
+    Two differences, which avoid models and packages of the authors: all but the shortest words of a name count, theirs
+    counts the nouns that spaCy finds; and colours are from a fixed list.
 
     Source: Yao et al., `WebShop <https://arxiv.org/abs/2207.01206>`_, 2022, section 3; princeton-nlp/WebShop,
     web_agent_site/engine/goal.py.
@@ -41,7 +41,7 @@ def score(bought: Product, wanted: Product, instruction: Instruction, chosen: Ma
 
 
 def kind(bought: Product, wanted: Product) -> float:
-    """Say how much of the same kind two products are: 1, 0.5, 0.1 or 0, by query, category and words of the name."""
+    """Return how similar the kinds of two products are, 1, 0.5, 0.1 or 0, by query, category and words of the name."""
     words, have = _words(wanted.name), _words(bought.name)
     title = len(words & have) / len(words) if words else 0.2
     common = {part.strip() for part in bought.category.split(_WITHIN)} & {
@@ -55,7 +55,7 @@ def kind(bought: Product, wanted: Product) -> float:
 
 
 def likeness(one: str, other: str) -> float:
-    """Return how alike two texts are as sets of words, from 0 to 100: 100 where one's words are all in the other.
+    """Return the similarity of two texts as sets of words, from 0 to 100; 100 where one set contains the other.
 
     Source: the token set ratio of `thefuzz <https://github.com/seatgeek/thefuzz>`_, with the longest common
     subsequence in place of its matching blocks.
@@ -78,7 +78,7 @@ def _has(product: Product, attribute: str) -> bool:
 
 
 def _options(product: Product, wanted: Sequence[str], chosen: Mapping[str, str]) -> int:
-    """Count the chosen options that were asked for: sizes must be equal, others alike, or said of the product."""
+    """Count the options of the instruction that were chosen or are in the text of the product; sizes must be equal."""
     count = 0
     for name, value in chosen.items():
         said = _colour(value)
@@ -88,7 +88,7 @@ def _options(product: Product, wanted: Sequence[str], chosen: Mapping[str, str])
 
 
 def _colour(option: str) -> str:
-    """Return the first plain colour that an option names, else the option."""
+    """Return the first colour in an option, else the option."""
     return next((colour for colour in _COLOURS if colour in option.lower()), option.lower())
 
 

@@ -1,4 +1,4 @@
-"""The shop as an environment: its pages are values, so that it needs no process of its own."""
+"""The shop as an environment; its pages are plain values, so it needs no worker process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 PERFECT = 10.0
-"""Reward of a purchase that is all that was asked for; anything else earns 0.  Source: GiGPO's released environment."""
+"""Reward of a purchase that fits the instruction completely; others have 0.  Source: GiGPO's released environment."""
 SPLITS = ("train", "test")
 _HELD_OUT = 500
 _KEPT = 1 << 15
@@ -33,9 +33,8 @@ _KEPT = 1 << 15
 class Webshop(WorkerEnv):
     """A shop; see :class:`recipec.spec.environment.Webshop`.
 
-    A task's column ``goal`` is the number of its instruction in the catalogue.  Of the instructions, in an order
-    that is always the same, the first 500 (at most a fifth) are ``test``, the others ``train``.  The state key is
-    what the page shows.
+    The column ``goal`` of a task is the number of its instruction in the catalogue.  In a fixed order, the first 500
+    instructions (at most a fifth) are ``test``, the others ``train``.  The state key is the text of the page.
 
     References:
         Yao et al., `WebShop <https://arxiv.org/abs/2207.01206>`_, 2022.
@@ -45,10 +44,10 @@ class Webshop(WorkerEnv):
     shipped = "webshop"
 
     def __init__(self, spec: specs.Webshop, context: StageContext, *, policy: Policy) -> None:
-        """Read the catalogue and open its index, which is built first if need be.
+        """Read the catalogue and open its index, building it the first time.
 
         Raises:
-            RecipeError: RC700, RC761, RC802, RC811, RC824; the faults of the layout.
+            RecipeError: RC700, RC761, RC802, RC811, RC824; the errors of :class:`.PromptBuilder`.
         """
         path, self.catalogue = _catalogue(spec, context.root)
         self.shown = spec.catalogue or path.name
@@ -59,7 +58,7 @@ class Webshop(WorkerEnv):
 
     @staticmethod
     def preflight(spec: specs.Webshop, request: PreflightRequest) -> None:
-        """Read the catalogue and look for the splits that are asked for.
+        """Read the catalogue, and check that the splits of the recipe exist.
 
         Raises:
             RecipeError: RC700, RC811, RC824.
@@ -70,11 +69,11 @@ class Webshop(WorkerEnv):
                 raise RecipeError(errors.no_tasks("webshop", split, have=SPLITS))
 
     def opened(self) -> TaskPrompts:
-        """Shop here: nothing that a customer writes is run."""
+        """Return the shop in this process: actions of the policy are not executed as code."""
         return _Counter(Shop(self.catalogue, self._found), self.shown)
 
     def given(self, task: Task) -> Mapping[str, Any]:
-        """Name the instruction of a task.
+        """Return the instruction of a task.
 
         Raises:
             RecipeError: RC822, there is no such instruction.
@@ -87,7 +86,7 @@ class Webshop(WorkerEnv):
         return {"goal": goal}
 
     def close(self) -> None:
-        """Close the index and what renders prompts."""
+        """Close the index and the rendering process."""
         super().close()
         self.index.close()
 
@@ -96,7 +95,7 @@ class Webshop(WorkerEnv):
 
 
 class _Counter:
-    """Answers customers; remembers the pages they were on, and finds forgotten ones again from the beginning."""
+    """Takes actions in the shop; pages are cached, and others are found again from the first page."""
 
     def __init__(self, shop: Shop, shown: str) -> None:
         self._shop = shop
@@ -104,17 +103,17 @@ class _Counter:
         self._pages: OrderedDict[tuple[int, tuple[str, ...]], Page] = OrderedDict()
 
     def begin(self) -> None:
-        """Nothing is to be built."""
+        """Do nothing."""
 
     def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
-        """Answer each episode."""
+        """Return the page of each episode."""
         return [self._seen(int(one.task["goal"]), one.actions) for one in wanted]
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List instructions of a split, in an order drawn from ``seed``.
+        """List instructions of a split, in a random order from ``seed``.
 
         Raises:
-            RecipeError: RC811 there is no such split, or it is empty.
+            RecipeError: RC811 the split does not exist, or is empty.
         """
         if split not in SPLITS:
             raise RecipeError(errors.no_tasks("webshop", split, have=SPLITS))
@@ -129,7 +128,7 @@ class _Counter:
         return [{"goal": n, "instruction": instructions[n].text} for n in numbers[:size]]
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def _seen(self, goal: int, actions: tuple[str, ...]) -> StepResult:
         instruction = self._shop.catalogue.instructions[goal]
@@ -155,13 +154,13 @@ class _Counter:
 
 
 def _document(product: Product) -> Document:
-    """Return what a search looks through, as released: name, description, first feature, options."""
+    """Return the searched text of a product, as released: name, description, first feature, options."""
     options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in (product.options or {}).items())
     return Document(product.name, " ".join((product.description, *product.features[:1], options)), product.asin)
 
 
 def _catalogue(spec: specs.Webshop, root: Path) -> tuple[Path, Catalogue]:
-    """Read the products that a spec names, with the file they come from."""
+    """Read the products of a spec, and return them with their file."""
     path = shipped("recipes") / "gigpo" / "data" / "catalogue.json"
     if spec.catalogue is not None:
         path = root / spec.catalogue
