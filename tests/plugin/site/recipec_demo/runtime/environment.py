@@ -20,14 +20,14 @@ class CountingEnvironment(Environment):
 
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin at 0."""
-        return [EpisodeState(task, task.prompt_ids, state="0", world=0) for task in tasks]
+        return [EpisodeState(task, task.prompt_ids, state="0", notes=0) for task in tasks]
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Add the tokens of each turn."""
         return [self._one(position, turn) for position, turn in zip(positions, turns, strict=True)]
 
     def _one(self, position: EpisodeState, turn: Turn) -> EpisodeState:
-        count = position.world + len(turn.ids)
+        count = position.notes + len(turn.ids)
         answer = f" {count} "
         ids = tuple(self.policy.tokenizer(answer, add_special_tokens=False)["input_ids"])
         taken = position.turns + 1
@@ -40,5 +40,5 @@ class CountingEnvironment(Environment):
             kept=len(turn.ids),
             reward=float(count % self.spec.multiple == 0),
             observation=answer,
-            world=count,
+            notes=count,
         )
