@@ -2,8 +2,10 @@
 
 import ast
 import re
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parent.parent / "recipec"
 # A folder or loose file may import itself, what it lists, and nothing else of ours; read from top to bottom.
@@ -126,7 +128,11 @@ def test_arrows_point_one_way() -> None:
 
 def test_no_import_circle() -> None:
     """Files do not import each other in a circle, not even inside of functions; annotations may name anything."""
-    TopologicalSorter({module(path): dependencies(path) for path in FILES}).prepare()
+    order = TopologicalSorter({module(path): dependencies(path) for path in FILES})
+    try:
+        order.prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
 
 
 def test_heavy_packages_live_in_the_runtime() -> None:

@@ -304,9 +304,9 @@ class Environment(Part, ABC):
     def preflight(spec: Any, request: PreflightRequest) -> None:
         """Raise ``RecipeError`` for files, packages or splits that are missing, before a model is loaded."""
 
-    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
-        """List the environment's own tasks, as columns; only where its spec provides ``tasks``."""
-        raise NotImplementedError
+    def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:  # noqa: ARG002
+        """List the environment's own tasks, as columns; empty where its spec does not provide ``tasks``."""
+        return []
 
     @abstractmethod
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:

@@ -16,7 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
-from recipec.runtime.protocols import Part
+from recipec.runtime.training.scoring import Reference
 from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
 
@@ -38,7 +38,7 @@ def _copies(policy: CausalLm) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in policy.trained().items()}
 
 
-class Frozen(Part):
+class Frozen(Reference):
     """The policy as it entered the stage, or another model; see :class:`recipec.spec.reference.Frozen`.
 
     Built before the first update, it keeps (a continued run starts from the same weights and freezes them again)
@@ -48,6 +48,8 @@ class Frozen(Part):
     * a copy of the trained weights otherwise;
     * the other model, where ``from`` names one.
     """
+
+    scorer: CausalLm
 
     def __init__(self, spec: specs.Frozen, context: StageContext, *, policy: CausalLm) -> None:
         """Keep what is needed, while the policy is as it entered.
@@ -77,11 +79,13 @@ class Frozen(Part):
         return lambda: self.scorer.replaced(self.copies)
 
 
-class Lagged(Part):
+class Lagged(Reference):
     """A copy of what the policy trains, some updates old; see :class:`recipec.spec.reference.Lagged`.
 
     It is the only one that a stage keeps, also where the ratio is taken to it: there is then no old policy.
     """
+
+    scorer: CausalLm
 
     def __init__(self, spec: specs.Lagged, context: StageContext, *, policy: CausalLm) -> None:  # noqa: ARG002
         """Begin with the policy as it entered the stage."""

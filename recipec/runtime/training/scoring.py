@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,14 +41,14 @@ class ScoringPass(Part):
         return {self.output: found_RT}
 
 
-class Reference(Part):
-    """What a reference is: a part that scores, and the model that computes it."""
+class Reference(Part, ABC):
+    """A reference scores sequences; ``scorer`` is the model that computes it."""
 
     scorer: Policy
 
+    @abstractmethod
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT``."""
-        raise NotImplementedError
 
 
 class ReferencePass(ScoringPass):
