@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from recipec.run.artifacts import read_lines
+from recipec.run.jsonl import read_lines
 
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "tiny" / "quickstart.yaml"
 CLOCK = ("seconds/", "rate/")

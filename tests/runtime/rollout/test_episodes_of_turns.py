@@ -159,6 +159,7 @@ def test_errors_are_marked_and_counted(rows):
     found = game.sampler(spec)(five)
     wrong = found["prompt_id_R"] == 11
     assert torch.equal(found["error_R"], wrong)
+    assert found["error_text_R"] == ["the world broke" if bad else "" for bad in wrong.tolist()]
     assert found["metric/episodes/errors"] == 2.0
     assert wrong.sum() == (2 if rows == "trajectory" else 4)
     with pytest.raises(RecipeError, match="2 of 8 rollouts ended in an error: the world broke"):

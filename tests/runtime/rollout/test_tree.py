@@ -137,6 +137,7 @@ def test_errors_stop_the_run_or_are_marked():
     spec = Spec(trees=1, expansions=0, rounds=0, max_turn_length=4)
     batch, numbers = sampled(tasks(5), spec, errors=[(11, 1)])
     assert batch["error_R"].tolist() == [False, True, False, False, False]
+    assert batch["error_text_R"] == ["", "the world broke", "", "", ""]
     assert numbers["metric/episodes/errors"] == 1.0
     with pytest.raises(RecipeError, match="1 of 3 rollouts") as refused:
         sampled(tasks(3), spec, errors=[(11, 1)])
