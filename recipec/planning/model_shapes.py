@@ -40,8 +40,8 @@ class Shape:
     vocabulary: int
     positions: int
     tied: bool
-    beside: int = 0
-    """Parameters beside the decoder, such as a vision tower."""
+    encoder: int = 0
+    """Parameters outside the decoder, such as a vision tower."""
     sees: str = ""
     """Family of the whole model, where that is an image-text model."""
 
@@ -69,7 +69,7 @@ class Shape:
             biases = width if self.family == "qwen2" else 0
             norms = 2 * self.hidden + (2 * self.head_dim if self.family == "qwen3" else 0)
             rest = self.hidden
-        return self.linear + embeddings + self.layers * (biases + norms) + rest + self.beside
+        return self.linear + embeddings + self.layers * (biases + norms) + rest + self.encoder
 
     @property
     def matrices(self) -> dict[str, int]:
@@ -135,10 +135,10 @@ def scratch_shape(scratch: Mapping[str, Any], vocabulary: int | None = None) -> 
     if tokens is None:
         return None
     hidden, heads = int(scratch["hidden_size"]), int(scratch["heads"])
-    family, beside = str(scratch.get("architecture") or "llama"), 0
+    family, encoder = str(scratch.get("architecture") or "llama"), 0
     if family in SEEING:
         tokens += 0 if vocabulary else 3  # the control tokens of images
-        family, beside = SEEING[family], _encoder(scratch, family, hidden)
+        family, encoder = SEEING[family], _encoder(scratch, family, hidden)
     return Shape(
         family=family,
         hidden=hidden,
@@ -150,7 +150,7 @@ def scratch_shape(scratch: Mapping[str, Any], vocabulary: int | None = None) -> 
         vocabulary=tokens,
         positions=int(scratch.get("max_positions") or 1024),
         tied=bool(scratch.get("tie_embeddings", True)),
-        beside=beside,
+        encoder=encoder,
     )
 
 

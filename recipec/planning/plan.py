@@ -15,7 +15,16 @@ from recipec.planning.accelerators import accelerators
 from recipec.planning.cost import Holding, Phase, Work, amount, disk, memory, phases, saved
 from recipec.planning.hours import Pace, clock, timed
 from recipec.planning.model_shapes import Shape
-from recipec.planning.sharing import Measured, Sharing, beside, measure, merged, predict, told, told_measured
+from recipec.planning.sharing import (
+    Measured,
+    Sharing,
+    describe_measured,
+    describe_sharing,
+    measure,
+    merged,
+    predict,
+    with_generation,
+)
 from recipec.planning.step_sizes import Lengths, lengths
 from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.train_engine import TrainEngine
@@ -221,7 +230,7 @@ def _stage(
         pace=pace.assumes if pace else "",
         devices=work.devices if work else 1,
         room=pace.accelerator.memory if pace else None,
-        sharing=beside(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
+        sharing=with_generation(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
     )
 
 
@@ -232,7 +241,7 @@ def _measured(
     work = _work(graph, stage, shape, lengths(stage, None)) if shape else None
     found = measure(stage, steps, work)
     alone = tuple(timed(phases(work), _pace(graph, work))) if work else ()
-    return replace(made, measured=replace(found, sharing=beside(found.sharing, alone)))
+    return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
 
 
 def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:
@@ -311,8 +320,8 @@ def render_plan(made: Plan) -> str:
             lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
         lines += [f"  assuming  {said}" for said in stage.assumes]
         lines += _table(stage)
-        lines += told(stage.sharing) if stage.sharing else ()
-        lines += told_measured(stage.measured) if stage.measured else ()
+        lines += describe_sharing(stage.sharing) if stage.sharing else ()
+        lines += describe_measured(stage.measured) if stage.measured else ()
         lines += [line for removal in stage.removed for line in _left_out(removal)]
         lines += [f"  unknown   {what}" for what in stage.unknown]
     return "\n".join(lines) + "\n"

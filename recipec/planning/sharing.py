@@ -224,8 +224,8 @@ def _may_share(stage: StageGraph) -> bool:
     return not drops_out(stage)
 
 
-def beside(made: Sharing, phases: Sequence[Phase]) -> Sharing:
-    """Set the share of generation beside what sharing saves: by time where it is known, else by operations."""
+def with_generation(made: Sharing, phases: Sequence[Phase]) -> Sharing:
+    """Add the share of generation to what sharing saves: by time where it is known, else by operations."""
     timed = bool(phases) and all(phase.seconds is not None for phase in phases)
     spent = {phase.name: phase.seconds if timed else phase.flops for phase in phases}
     sampled, whole = spent.get("sample"), sum(value or 0.0 for value in spent.values())
@@ -294,11 +294,11 @@ def _measured(step: int, number: int, one: Mapping[str, Any], work: Work | None)
     return Update(step, number, one["rows"], one["dense"][0], one["prefixes"][0], ratio, ideal)
 
 
-def told_measured(made: Measured) -> Iterator[str]:
+def describe_measured(made: Measured) -> Iterator[str]:
     """Write what recorded rows share, for people: the whole, and the first updates."""
     rows = f"{made.rows:,} rows of {made.steps:,} steps"
     yield f"  measured          {rows}; padded to one width they have {made.padding:.2f}x the tokens"
-    yield from told(made.sharing, "of them")
+    yield from describe_sharing(made.sharing, "of them")
     if made.lost:
         each = f"{made.passes:,} forward passes over whole steps"
         yield f"    cut             {each} compute {made.lost:,} shared tokens again"
@@ -311,7 +311,7 @@ def told_measured(made: Measured) -> Iterator[str]:
         yield f"    and {len(made.updates) - SHOWN:,} more updates (`--format json` has all)"
 
 
-def told(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
+def describe_sharing(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
     """Write what sharing saves, for people."""
     best = next((one for one in made.forms if one.attention == made.best), made.forms[0])
     ratio = f"{made.tokens:,} tokens {each}, {best.unique:,} of them unique: {best.token_ratio:.2f}x"

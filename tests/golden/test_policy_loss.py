@@ -11,7 +11,7 @@ from recipec.runtime.objective.loss import clipped
 from recipec.spec.loss import Clipped
 
 CASES = json.loads((Path(__file__).parent / "data" / "policy_loss.json").read_text())["cases"]
-KNOBS = {
+PARAMS = {
     "token_dual_clip_clamped": {"ratio": "token", "log_ratio_clamp": 20},
     "token_dual_clip": {"ratio": "token"},
     "turn_ratio": {"ratio": "turn"},
@@ -46,7 +46,7 @@ class Given:
         self.turn_RT = torch.tensor(case["turn"]) * self.trained_RT
         self.advantage_RT = torch.tensor(case["advantage"], dtype=torch.float64)[:, None] * self.trained_RT
         params = case["params"]
-        self.params = KNOBS[params["loss"]] | {"epsilon": params["clip_low"], "epsilon_high": params["clip_high"]}
+        self.params = PARAMS[params["loss"]] | {"epsilon": params["clip_low"], "epsilon_high": params["clip_high"]}
         if params["loss"] != "sequence_ratio_gspo":
             self.params["dual_clip"] = params["dual_clip_c"]
 
@@ -67,7 +67,7 @@ class Given:
 def test_every_published_loss_is_here():
     """The file holds eighteen cases, of every kind."""
     assert len(CASES) == 18
-    assert {case["params"]["loss"] for case in CASES} == set(KNOBS)
+    assert {case["params"]["loss"] for case in CASES} == set(PARAMS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])

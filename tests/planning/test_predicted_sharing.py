@@ -93,7 +93,7 @@ def test_unknown_prompts_are_said() -> None:
 
 
 def test_long_answers_are_packed() -> None:
-    """Where the ideal is below the worth of a forest, the compiler says so and chooses packed."""
+    """Where the ideal is below the worth of a tree, the compiler says so and chooses packed."""
     found = shared(group(200, 8192, 8))
     assert found.forms[0].ideal == pytest.approx(1.015, abs=0.01)
     assert (found.best, found.why) == ("packed", f"ideal {found.forms[0].ideal:.2f}x: packed")
@@ -228,7 +228,7 @@ def test_three_stages_are_planned() -> None:
 
 
 def test_phases_count_what_is_computed() -> None:
-    """Tokens and operations of each phase are those of the attention that runs: unique ones under a forest."""
+    """Tokens and operations of each phase are those of the attention that runs: unique ones under a tree."""
     loss = part("loss", "clipped", beta=0.1)
     by = {
         kind: planned(group(4096, 512, 8, loss=loss, attention=part("attention", kind))) for kind in ("trie", "packed")

@@ -1,7 +1,7 @@
-"""Rows at the edges of what a forest is made for, in float64, by every way of computing its attention."""
+"""Rows at the edges of what a tree_of is made for, in float64, by every way of computing its attention."""
 
 import pytest
-from test_trie_attention_properties import agree, forest, inputs, row_by_row
+from test_trie_attention_properties import agree, inputs, row_by_row, tree_of
 
 from recipec.runtime.attention.kernels import flash_merge, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
@@ -22,7 +22,7 @@ CASES = {
 @pytest.mark.parametrize("rows", CASES.values(), ids=CASES)
 def test_every_way_is_the_attention_of_each_row(rows: list[list[int]], sunk: bool) -> None:
     """Rectangles, one call a level, paths and masks give each row's own attention to 1e-12, and its gradients."""
-    trie = forest(rows)
+    trie = tree_of(rows)
     q, k, v, sink = given = inputs(trie)
     layer = Layer(0.3, sink_H=sink if sunk else None)
     expected = row_by_row(q, k, v, trie, layer, rows)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trie_attention_properties import forest, inputs
+from test_trie_attention_properties import inputs, tree_of
 
 from recipec.runtime.attention.kernels import flex, reference
 from recipec.runtime.attention.kernels.reference import Layer
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*flex_attention called without 
 @pytest.mark.parametrize("sunk", [False, True])
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_forwards_agree_with_the_mask_of_the_forest(layer: Layer, sunk: bool) -> None:
-    """Windows, chunks, caps and sinks, over a forest of several blocks: plain products under the whole mask."""
+    """Windows, chunks, caps and sinks, over a tree_of of several blocks: plain products under the whole mask."""
     draw = np.random.default_rng(0)
     stems = [draw.integers(0, 5, 40).tolist() for _ in range(2)]
     rows = [[*stem, *draw.integers(0, 5, int(n)).tolist()] for stem in stems for n in draw.integers(1, 60, 5)]
-    trie = forest([*rows, rows[0], stems[0], [4]])
+    trie = tree_of([*rows, rows[0], stems[0], [4]])
     assert trie.size > 2 * flex.BLOCK
     q, k, v, sink = (tensor.detach().float() for tensor in inputs(trie))
     layer = Layer(layer.scale, layer.window, layer.chunk, layer.softcap, sink if sunk else None)
@@ -45,7 +45,7 @@ def test_forwards_agree_with_the_mask_of_the_forest(layer: Layer, sunk: bool) ->
 )
 def test_blocks_hold_every_visible_pair(rows: list[list[int]], window: int | None, size: int) -> None:
     """Computed blocks are those with a visible pair, or more under a window; those without a mask are all visible."""
-    trie = forest(rows)
+    trie = tree_of(rows)
     more = -trie.size % size
     exits = np.concatenate([trie.exit_N, np.arange(trie.size, trie.size + more) + 1])
     position = np.concatenate([trie.position_N, np.zeros(more, dtype=np.int64)])

@@ -1,4 +1,4 @@
-"""Every way of computing the attention of a forest against plain products, in float64, forwards and backwards."""
+"""Every way of computing the attention of a tree_of against plain products, in float64, forwards and backwards."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ sequences = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_si
 HEADS, GROUPS, WIDTH = 4, 2, 8
 
 
-def forest(rows: list[list[int]]) -> PrefixTree:
+def tree_of(rows: list[list[int]]) -> PrefixTree:
     """Merge rows of any lengths."""
     lengths = np.array([len(row) for row in rows])
     tokens = np.zeros((len(rows), lengths.max()), dtype=np.int64)
@@ -69,7 +69,7 @@ def agree(one, other, given: list[torch.Tensor]) -> None:
 @given(sequences, st.booleans(), st.sampled_from([0, 4, 64]))
 def test_rectangles_are_the_attention_of_each_row(rows, sunk, limit) -> None:
     """Squares and rectangles, merged, give each row's own attention to 1e-12, and its gradients, sinks among them."""
-    trie = forest(rows)
+    trie = tree_of(rows)
     q, k, v, sink = inputs(trie)
     layer = Layer(0.3, sink_H=sink if sunk else None)
     expected = row_by_row(q, k, v, trie, layer, rows)
@@ -81,7 +81,7 @@ def test_rectangles_are_the_attention_of_each_row(rows, sunk, limit) -> None:
 @given(sequences, st.booleans())
 def test_one_call_a_level_is_the_same(rows, sunk) -> None:
     """The calls that a GPU makes, made here one sequence at a time, give the same, and are one a level."""
-    trie = forest(rows)
+    trie = tree_of(rows)
     q, k, v, sink = inputs(trie)
     layer = Layer(0.3, sink_H=sink if sunk else None)
     plan = varlen.calls(trie, q.device)
@@ -100,7 +100,7 @@ def test_one_call_a_level_is_the_same(rows, sunk) -> None:
 )
 def test_paths_and_masks_know_windows_chunks_caps_and_sinks(rows, window, chunk, softcap, sunk) -> None:
     """Distances are counted in positions: each row's own attention again, whatever a layer does to its scores."""
-    trie = forest(rows)
+    trie = tree_of(rows)
     q, k, v, sink = inputs(trie)
     layer = Layer(0.3, window, chunk, softcap, sink if sunk else None)
     expected = row_by_row(q, k, v, trie, layer, rows)
@@ -113,7 +113,7 @@ def test_windows_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window over long nodes is computed a few queries at a time, with the same result."""
     monkeypatch.setattr(reference, "_BLOCK", 5)
     rows = [[0] * 20 + [1] * 13, [0] * 20 + [2] * 17]
-    trie = forest(rows)
+    trie = tree_of(rows)
     q, k, v, _ = inputs(trie)
     layer = Layer(0.3, window=4)
     agree(reference.by_path(q, k, v, trie, layer), row_by_row(q, k, v, trie, layer, rows), [q, k, v])
@@ -123,7 +123,7 @@ def test_windows_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lower_precisions_stay_near(dtype: torch.dtype, tolerance: float) -> None:
     """In float32 and bfloat16 the kernels are as exact as the format."""
     rows = [[0] * 9 + [i] * 7 + [j] * 5 for i in (1, 2) for j in (3, 4)]
-    trie = forest(rows)
+    trie = tree_of(rows)
     q, k, v, sink = inputs(trie, dtype)
     found = flash_merge.attend(q, k, v, trie.tiling, 0.3, sink)
     exact = [t.detach().double() for t in (q, k, v)]

@@ -1,4 +1,4 @@
-"""`attention: auto` takes a forest where that pays, says so once, and changes no number."""
+"""`attention: auto` takes a tree where that pays, says so once, and changes no number."""
 
 import json
 
@@ -78,7 +78,7 @@ def test_numbers_are_those_of_dense_rows(kind: str, folder: Folder, gradients: l
 
 
 def test_rows_that_share_nothing_are_packed(folder: Folder) -> None:
-    """Where prompts are of a letter, the first rows say that a forest does not pay."""
+    """Where prompts are of a letter, the first rows say that a tree does not pay."""
     ended = folder.run(recipe("sft", "auto"), a__jsonl=rows(*({"prompt": c, "completion": c} for c in "abcd")))
     assert ended.code == 0, ended.err
     assert "learn: attention packed: ideal 1.0" in ended.err
@@ -141,7 +141,7 @@ def test_the_choice_is_the_plans(folder: Folder) -> None:
 
 
 def test_adapters_and_activations_computed_again(folder: Folder, gradients: list[torch.Tensor]) -> None:
-    """With an adapter and gradient checkpointing, a forest's gradients are those of padded rows."""
+    """With an adapter and gradient checkpointing, a tree's gradients are those of padded rows."""
     made = {}
     for attention in ("dense", "auto"):
         gradients.clear()
@@ -156,7 +156,7 @@ def test_adapters_and_activations_computed_again(folder: Folder, gradients: list
 
 
 def test_lower_precision(folder: Folder) -> None:
-    """In bfloat16 a run under `auto` takes a forest too: the choice is by operations, not by format."""
+    """In bfloat16 a run under `auto` takes a tree too: the choice is by operations, not by format."""
     text = recipe("rl", "auto").replace("      type: causal_lm\n", "      type: causal_lm\n      dtype: bfloat16\n")
     ended = folder.run(text, a__jsonl=LONG)
     assert ended.code == 0, ended.err

@@ -18,6 +18,7 @@ from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import pad_rows
 from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.lora import base_model
 from recipec.spec.attention import Dense as DenseSpec
 
 _separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -74,10 +75,7 @@ def sequence_logprobs(
     Raises:
         RecipeError: RC835, a sequence does not fit the model; RC830 or RC602, the attention does not support the model.
     """
-    inner: Any = model
-    if hasattr(model, "get_base_model"):  # peft's wrapper: adapters are layers of the model itself
-        inner = inner.get_base_model()
-    policy = GivenModel(inner, cache_folder(), temperature)
+    policy = GivenModel(base_model(model), cache_folder(), temperature)
     rows = [_ids(place, row, policy) for place, row in enumerate(sequences)]
     spec = find_component("attention", attention)
     assert spec is not None, attention

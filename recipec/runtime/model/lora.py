@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftMixedModel,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -31,6 +38,11 @@ _IGNORED = {
     "init_lora_weights", "megatron_core", "loftq_config", "qalora_group_size", "runtime_config",
 }  # fmt: skip
 _PLAIN: tuple[Any, ...] = (None, False, {}, [], "none", "")
+
+
+def base_model(model: Any) -> Any:
+    """Return the model inside peft's wrapper, with adapters as layers of it; a model without a wrapper as it is."""
+    return model.get_base_model() if isinstance(model, PeftModel | PeftMixedModel) else model
 
 
 def add(model: Any, spec: Lora, seed: int) -> PeftModel:

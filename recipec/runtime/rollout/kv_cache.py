@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from recipec.runtime.model.lora import base_model
 from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, Part, new_tokens
 
 _SPARE = 64  # columns added at once where the final length is unknown
@@ -199,7 +200,7 @@ class PrefillReader:
     def __init__(self, model: Any, image_encoder: ImageInputs | None = None) -> None:
         """Look once which arguments the model takes."""
         self.image_encoder = image_encoder
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner = base_model(model)
         accepted = inspect.signature(inner.forward).parameters
         self.model = model
         self.inner = inner

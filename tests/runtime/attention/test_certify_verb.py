@@ -63,7 +63,7 @@ def test_a_recipe_is_certified(folder):
 
 
 def test_a_model_that_is_not_here_has_a_small_one_stand_in(folder):
-    """The architecture is certified in bfloat16, too: the forest's error is the dense one's."""
+    """The architecture is certified in bfloat16, too: the tree's error is the dense one's."""
     ended, found = certify(folder, HUB)
     assert ended.code == 0, ended.err
     assert "a small model with the architecture of Qwen/Qwen2.5-3B" in found["model"]

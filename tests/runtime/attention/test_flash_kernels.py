@@ -1,4 +1,4 @@
-"""The operators of flash-attn, by arithmetic in their place: what a forest asks of them, and what becomes of it."""
+"""The operators of flash-attn, by arithmetic in their place: what a tree asks of them, and what becomes of it."""
 
 import pytest
 import torch

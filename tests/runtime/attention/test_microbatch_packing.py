@@ -29,7 +29,7 @@ def size(tokens: torch.Tensor, lengths: torch.Tensor, rows: torch.Tensor) -> int
 
 @given(sequences)
 def test_every_pass_fits_and_the_loss_is_told(rows: list[list[int]]) -> None:
-    """Each row is in one pass, no forest is over the budget, and the tokens computed twice are counted exactly."""
+    """Each row is in one pass, no tree is over the budget, and the tokens computed twice are counted exactly."""
     tokens, lengths = laid(rows)
     found = pack(tokens, lengths, [torch.tensor([i]) for i in range(len(rows))], BUDGET)
     assert sorted(torch.cat(found.parts).tolist()) == list(range(len(rows)))
@@ -40,7 +40,7 @@ def test_every_pass_fits_and_the_loss_is_told(rows: list[list[int]]) -> None:
 
 @given(sequences)
 def test_no_other_cut_in_that_order_is_better(rows: list[list[int]]) -> None:
-    """Of all ways of cutting the forest in stretches, none computes fewer tokens, or as many in fewer passes."""
+    """Of all ways of cutting the tree in stretches, none computes fewer tokens, or as many in fewer passes."""
     tokens, lengths = laid(rows)
     found = pack(tokens, lengths, [torch.tensor([i]) for i in range(len(rows))], BUDGET)
     order = torch.cat(found.parts)

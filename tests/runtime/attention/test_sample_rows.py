@@ -17,8 +17,8 @@ def ratio(history: str | int, sampler: dict[str, object]) -> float:
     )
     (made,) = lower(recipe(a=stage)).stages
     batch = random_rows(made, 1 << 14, 100, 4096)
-    forest = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy())
-    return forest.dense_tokens / forest.size
+    tree = prefix_tree.build(batch["tokens_RT"].numpy(), batch["attend_RT"].sum(-1).numpy())
+    return tree.dense_tokens / tree.size
 
 
 def test_windows_share_less_than_histories():

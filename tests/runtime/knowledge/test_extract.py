@@ -62,11 +62,11 @@ class Reading:
 
     def graph(self, **params):
         """Open the graph of what is read."""
-        return extract.Extract(Extract(**(KNOBS | params)), self.context, **self.parts)
+        return extract.Extract(Extract(**(PARAMS | params)), self.context, **self.parts)
 
     def facts(self, **params):
         """Return the facts that are read."""
-        return extract.extracted(Extract(**(KNOBS | params)), self.context, *self.parts.values())
+        return extract.extracted(Extract(**(PARAMS | params)), self.context, *self.parts.values())
 
 
 def ready(folder, policy):
@@ -79,7 +79,7 @@ def ready(folder, policy):
     return Reading(context, policy)
 
 
-KNOBS = {"path": "texts.jsonl", "prompt": "t.j2", "chat": False, "max_completion_length": 40, "temperature": 0.0}
+PARAMS = {"path": "texts.jsonl", "prompt": "t.j2", "chat": False, "max_completion_length": 40, "temperature": 0.0}
 
 
 def test_a_model_reads_documents(tmp_path, reader):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(bool(quantization.problem()), reason=quantizatio
 
 
 def test_an_adapter_over_four_bits(tmp_path, monkeypatch):
-    """Only the adapter trains; a forest gives what rows give; what is saved is plain weights and the adapter."""
+    """Only the adapter trains; a tree gives what rows give; what is saved is plain weights and the adapter."""
     monkeypatch.setitem(SIZES, "hidden_size", 64)
     build(tmp_path).save(tmp_path / "model")
     given = {"quantization": "nf4", "lora": Lora(r=2)}
