@@ -22,7 +22,7 @@ from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.loop import run_loop
+from recipec.runtime.loop import hand_over_weights, run_loop
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
@@ -107,12 +107,13 @@ def build(
     policy = build_policy(stage, folder, context)
     runner = GraphRunner(context, (*stage.setup, *stage.nodes()), shared_parts(stage, context, policy))
     closing.callback(runner.close)
+    engines = {name: runner.instance(required(stage, name)) for name in ("rollout_engine", "train_engine")}
+    hand_over_weights(**engines)  # pairs and extracted facts are sampled before the first step
     before = build_inputs(stage, runner, run.digest)
     source = find_source(stage, runner, before)
     for node in stage.nodes():
         if node.spec is not None and node.spec.state:
             runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
-    engines = {name: runner.instance(required(stage, name)) for name in ("rollout_engine", "train_engine")}
     environment = runner.instances.get(f"{stage.name}/environment")
     evaluator = Evaluator(graph, stage, context, runner, folder, run.progress)
     closing.callback(evaluator.close)

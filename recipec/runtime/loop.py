@@ -20,6 +20,7 @@ from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import rollout_log, statistics
 from recipec.runtime.objective import group_filter
 from recipec.runtime.objective.cached_reference import CachedReference
+from recipec.runtime.protocols import RolloutEngine, TrainEngine
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
 from recipec.runtime.training.resume import restore, save
@@ -36,6 +37,8 @@ def run_loop(stage: RunningStage) -> bool:
     stage.train_engine.begin(planned_updates(stage))
     fill_reference_cache(stage, once)
     continued = restore(stage)
+    if continued:
+        hand_over_weights(stage.rollout_engine, stage.train_engine)
     total = total_steps(stage)
     every = int(stage.budget.get("save_every") or max(1, total // 10))
     if not continued and (before := stage.evaluate(0, total)):
@@ -207,7 +210,12 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
             )
             for _, part in stage.parts():
                 part.after_update(stage.train_engine.updates)
-    stage.rollout_engine.forget()  # what it cached is of older weights
-    if not stage.rollout_engine.shares_weights:
-        stage.rollout_engine.update_weights()
+    hand_over_weights(stage.rollout_engine, stage.train_engine)
     return statistics.mean(found)
+
+
+def hand_over_weights(rollout_engine: RolloutEngine, train_engine: TrainEngine) -> None:
+    """Let the rollout engine sample from the weights as they are now."""
+    rollout_engine.forget()  # what it cached is of older weights
+    if not rollout_engine.shares_weights:
+        rollout_engine.update_weights(train_engine.weights())

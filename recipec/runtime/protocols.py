@@ -224,8 +224,11 @@ class RolloutEngine(Part, ABC):
             RecipeError: RC783 a prompt leaves no room to write in, RC784 logits are not numbers.
         """
 
-    def update_weights(self) -> None:
-        """Take over the policy's weights after the updates of a step."""
+    def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        """Take over the policy's weights, as ``TrainEngine.weights`` yields them; called where none are shared.
+
+        It is called when the stage is built, after a checkpoint was restored, and after the updates of each step.
+        """
 
     def forget(self) -> None:
         """Drop every cache that came with a completion; requests that still name one are computed again."""
@@ -251,6 +254,15 @@ class TrainEngine(Part, ABC):
 
         Raises:
             RecipeError: RC763 for a loss or gradient that is not finite, RC769 when memory runs out.
+        """
+
+    @abstractmethod
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every weight of the policy whole, detached, under the names of ``policy.model.state_dict()``.
+
+        A weight that several layers share comes under each of its names: a copy that is not told the name of the head
+        would keep an old one.  It may be called before ``begin``.  Where the weights are sharded, every rank iterates
+        over it at the same moment.
         """
 
     def save(self, folder: Path) -> None:

@@ -73,17 +73,29 @@ def test_a_stopped_stage_continues_to_the_same_weights(tmp_path, closing) -> Non
 
 
 def test_the_engine_takes_over_weights_after_the_updates_of_each_step(tmp_path, closing, monkeypatch) -> None:
-    """An engine with weights of its own is told once a step, after the updates and before the next sampling."""
+    """An engine with weights of its own is given them once a step, after the updates and before the next sampling."""
     stage = running(tmp_path, RL, closing)
     engine, seen = stage.rollout_engine, []
     original = engine.generate
     monkeypatch.setattr(type(engine), "shares_weights", False)
     monkeypatch.setattr(engine, "generate", lambda *args: seen.append("generate") or original(*args))
-    monkeypatch.setattr(engine, "update_weights", lambda: seen.append(f"weights of {stage.train_engine.updates}"))
+    given = []
+    monkeypatch.setattr(
+        engine,
+        "update_weights",
+        lambda weights: (
+            seen.append(f"weights of {stage.train_engine.updates}")
+            or given.append({name: tensor.clone() for name, tensor in weights})
+        ),
+    )
 
     assert loop.run_loop(stage)
+    assert loop.run_loop(stage)  # continues from the last checkpoint, at once at its end
 
-    assert seen == ["generate", "weights of 1", "generate", "weights of 2"]
+    assert seen == ["generate", "weights of 1", "generate", "weights of 2", "weights of 2"]
+    parameters = dict(stage.policy.model.named_parameters(remove_duplicate=False))
+    assert parameters.keys() <= given[-1].keys()  # tied weights under each of their names
+    assert all(torch.equal(given[-1][name], parameters[name]) for name in parameters)
 
 
 def test_every_part_is_told_of_every_update(tmp_path, closing) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,10 @@ class LocalEngine(TrainEngine):
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state()``."""
         self.optimizer.load(state)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every weight under each of its names."""
+        yield from self.policy.model.state_dict().items()
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

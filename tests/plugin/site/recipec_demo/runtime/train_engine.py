@@ -1,8 +1,10 @@
 """A training engine that counts; see :class:`recipec_demo.spec.train_engine.Demo`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from recipec.graph import Node
 from recipec.runtime.batch import Batch
@@ -51,6 +53,10 @@ class DemoUpdates(TrainEngine):
         """Continue from ``state()``."""
         self.calls = int(state["calls"])
         self.inner.load({name: value for name, value in state.items() if name != "calls"})
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every weight under each of its names."""
+        return self.inner.weights()
 
     def save(self, folder: Path) -> None:
         """Write the policy."""
