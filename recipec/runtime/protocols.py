@@ -77,42 +77,6 @@ class Attention(Part, ABC):
         """Return the hidden states before each scored position, each unique one once."""
 
 
-class ImageStore(ABC):
-    """The images of a stage, each content decoded and processed once."""
-
-    @abstractmethod
-    def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
-        """Return the image that a data row names; raise ``RecipeError`` RC862 with file and row if it cannot."""
-
-    @abstractmethod
-    def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
-        """Return the image of a recorded rollout, which must not have changed."""
-
-    @abstractmethod
-    def keep_small(self, folder: Path, pictures: Sequence[Picture]) -> None:
-        """Write thumbnails for the report."""
-
-
-class ImageEncoder(ABC):
-    """The part of a vision-language model that reads images."""
-
-    @abstractmethod
-    def virtual(self, ids: tuple[int, ...], images: tuple[Picture, ...]) -> tuple[int, ...]:
-        """Return ids in which each image token names its image."""
-
-    @abstractmethod
-    def keyed(self, batch: Batch) -> Batch:
-        """Return a batch in which image tokens name their images."""
-
-    @abstractmethod
-    def sample_pictures(self) -> Sequence[Picture]:
-        """Return two different images for comparisons that have no data."""
-
-    @abstractmethod
-    def seeing(self, images: Iterator[Picture]) -> AbstractContextManager[None]:
-        """Encode images once for everything that is computed inside."""
-
-
 class Policy(Part, ABC):
     """A model, its tokenizer, and log-probabilities of tokens under it."""
 
@@ -124,9 +88,9 @@ class Policy(Part, ABC):
     fresh_adapter: bool
     """Whether the policy without its adapter is the policy as it entered the stage."""
     image_encoder: Any = None
-    """The :class:`ImageEncoder` of a vision-language model, else None."""
+    """The :class:`recipec.runtime.images.protocols.ImageEncoder` of a vision-language model, else None."""
     image_store: Any = None
-    """The :class:`ImageStore` of a vision-language model, else None."""
+    """The :class:`recipec.runtime.images.protocols.ImageStore` of a vision-language model, else None."""
 
     @property
     @abstractmethod
