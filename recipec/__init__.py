@@ -130,6 +130,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.sampler import GroupFilter as GroupFilter
     from recipec.spec.sampler import Tree as Tree
     from recipec.spec.train_engine import Deepspeed as Deepspeed
+    from recipec.spec.train_engine import Fsdp as Fsdp
     from recipec.spec.train_engine import Local as Local
     from recipec.yaml_io import from_yaml as from_yaml
     from recipec.yaml_io import load as load
@@ -160,7 +161,7 @@ _HOMES = {
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),
     "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),
-    "recipec.spec.train_engine": ("Deepspeed", "Local"),
+    "recipec.spec.train_engine": ("Deepspeed", "Fsdp", "Local"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of the table's names

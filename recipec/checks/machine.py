@@ -88,13 +88,13 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
 
 @check("RC502", "too-many-devices")
 def too_many_devices(reading: Reading) -> Iterator[Finding]:
-    """More than one device is set for an engine that uses one.
+    """More devices are set than the training engine uses.
 
-    What it checks: `machine.devices` against the number that the training engine supports; `local`, the default,
-    supports one.
+    What it checks: `machine.devices` against the number that the training engine supports. `local`, `fsdp` and
+    `deepspeed` support any number; an engine of an installed package may support fewer.
     Why it matters: the other devices would be idle.
-    Example: `machine: {devices: 8}`.
-    How to fix: set `devices: 1`, or use an engine for several devices.
+    Example: `machine: {devices: 8, train: {type: mine}}`, where the engine `mine` of a package uses one device.
+    How to fix: set `devices` to that number, or use `local`, `fsdp` or `deepspeed`.
     """
     engine = reading.machine.get("train")
     machine = reading.resolved.data.get("machine")

@@ -25,7 +25,19 @@ class Machine(Section):
     """Devices, engines and services."""
 
     device: Literal["auto", "cpu", "cuda"] = param("auto", "Device type; `auto` uses a GPU if there is one.")
-    devices: int = param(1, "Number of devices.", ge=1)
+    devices: int = param(1, "Number of devices of a node; each trains and samples its share of a step.", ge=1)
+    nodes: int = param(1, "Number of nodes, with `devices` devices each.", ge=1)
+    launcher: Literal["torchrun", "ray", "slurm"] = param(
+        "torchrun",
+        "What starts the processes, one per device: `torchrun` on one node, `ray` or `slurm` on several.",
+    )
+    max_restarts: int = param(3, "How often a run that lost a process is started again from its last checkpoint.", ge=0)
+    timeout: float = param(
+        600.0,
+        "Maximum time that a process waits for the others; longer than the slowest reward or environment step.",
+        unit="seconds",
+        gt=0,
+    )
     accelerator: Literal["a100", "h100", "h200", "l40s"] | None = param(
         None, "GPU model, used by `recipec plan` to estimate training time; ignored by `recipec run`."
     )

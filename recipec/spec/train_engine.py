@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
@@ -21,8 +22,8 @@ class TrainEngine(Component):
     def partitions(self, devices: int) -> tuple[int, int, int]:  # noqa: ARG002 - an engine that shards reads it
         """Return over how many devices the optimizer's state, the gradients and the weights are sharded.
 
-        >>> Deepspeed(zero=2).partitions(8), Local().partitions(1)
-        ((8, 8, 1), (1, 1, 1))
+        >>> Deepspeed(zero=2).partitions(8), Fsdp().partitions(8), Local().partitions(8)
+        ((8, 8, 1), (8, 8, 8), (1, 1, 1))
         """
         return 1, 1, 1
 
@@ -30,42 +31,94 @@ class TrainEngine(Component):
         """Whether the optimizer's state lies in the host's memory."""
         return False
 
+    def offloads_parameters(self) -> bool:
+        """Whether the weights lie in the host's memory between uses."""
+        return False
+
     def sequence_partitions(self) -> int:
         """Return over how many devices the tokens of one sequence are spread."""
         return 1
 
 
+class _Checkpointing(TrainEngine):
+    """Base class of training engines that can compute activations twice."""
+
+    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass to save memory.")
+
+    def recomputes_activations(self) -> bool:
+        """Whether `gradient_checkpointing` is on."""
+        return self.gradient_checkpointing
+
+
+class _Sharding(_Checkpointing):
+    """Base class of training engines that spread the policy over devices."""
+
+    sequence_parallel: int = param(
+        1, "Number of devices that share the tokens of a sequence; with attention `packed` or `dense`.", ge=1
+    )
+
+    def sequence_partitions(self) -> int:
+        """Return `sequence_parallel`."""
+        return self.sequence_parallel
+
+
 @component("train_engine", impl="recipec.runtime.training.local:LocalEngine", uses=("policy", "optimizer"))
-class Local(TrainEngine):
-    """Train in this process on one device.
+class Local(_Checkpointing):
+    """Train with PyTorch; each of several devices has the whole policy and takes a share of the micro-batches.
 
     References:
         Paszke et al., `PyTorch <https://arxiv.org/abs/1912.01703>`_, 2019.
+        Li et al., `PyTorch Distributed <https://arxiv.org/abs/2006.15704>`_, 2020, for data parallelism.
     """
 
-    max_devices: ClassVar[int | None] = 1
-
     type: Literal["local"] = "local"
-    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass to save memory.")
-
-    def recomputes_activations(self) -> bool:
-        """Whether `gradient_checkpointing` is on."""
-        return self.gradient_checkpointing
 
 
-@component("train_engine", uses=("policy", "optimizer"))
-class Deepspeed(TrainEngine):
-    """Train with DeepSpeed on several devices."""
+@component("train_engine", impl="recipec.runtime.training.fsdp:FsdpEngine", uses=("policy", "optimizer"))
+class Fsdp(_Sharding):
+    """Train with PyTorch's FSDP2, which spreads weights, gradients and optimizer state over all devices.
+
+    The weights of a layer are gathered in `policy.dtype` when they are used; the shards that the optimizer updates are
+    float32.
+
+    References:
+        Zhao et al., `PyTorch FSDP <https://arxiv.org/abs/2304.11277>`_, 2023.
+    """
+
+    type: Literal["fsdp"] = "fsdp"
+    reduce_dtype: Literal["float32", "bfloat16"] = param("float32", "Data type in which devices sum their gradients.")
+    offload: bool = param(False, "Keep weights, gradients and optimizer state in CPU memory between uses.")
+
+    def partitions(self, devices: int) -> tuple[int, int, int]:
+        """Shard everything over all devices."""
+        return devices, devices, devices
+
+    def offloads_optimizer(self) -> bool:
+        """Whether `offload` is on."""
+        return self.offload
+
+    def offloads_parameters(self) -> bool:
+        """Whether `offload` is on."""
+        return self.offload
+
+
+@component("train_engine", impl="recipec.runtime.training.deepspeed:DeepspeedEngine", uses=("policy", "optimizer"))
+class Deepspeed(_Sharding):
+    """Train with DeepSpeed, which spreads optimizer state, gradients and weights over devices by ZeRO stage.
+
+    References:
+        Rajbhandari et al., `ZeRO <https://arxiv.org/abs/1910.02054>`_, 2019.
+    """
+
+    packages: ClassVar[Mapping[str, str]] = {"deepspeed": "deepspeed"}
+    extra: ClassVar[str] = "deepspeed"
 
     type: Literal["deepspeed"] = "deepspeed"
-    zero: Literal[0, 1, 2, 3] = param(2, "ZeRO stage.")
+    zero: Literal[1, 2, 3] = param(
+        2, "ZeRO stage: optimizer state (1), also gradients (2), also weights (3) are spread over devices."
+    )
     offload: bool = param(False, "Keep the optimizer state in CPU memory.")
-    sequence_parallel: int = param(1, "Number of devices that share the tokens of a sequence.", ge=1)
-    gradient_checkpointing: bool = param(False, "Recompute activations in the backward pass to save memory.")
-
-    def recomputes_activations(self) -> bool:
-        """Whether `gradient_checkpointing` is on."""
-        return self.gradient_checkpointing
+    offload_parameters: bool = param(False, "Keep the weights in CPU memory between uses; with `zero: 3`.")
 
     def partitions(self, devices: int) -> tuple[int, int, int]:
         """Shard the optimizer's state from ZeRO stage 1 on, the gradients from 2, the weights in 3."""
@@ -76,6 +129,6 @@ class Deepspeed(TrainEngine):
         """Whether `offload` is on."""
         return self.offload
 
-    def sequence_partitions(self) -> int:
-        """Return `sequence_parallel`."""
-        return self.sequence_parallel
+    def offloads_parameters(self) -> bool:
+        """Whether `offload_parameters` is on."""
+        return self.offload_parameters

@@ -53,13 +53,13 @@ def test_what_this_machine_or_model_lacks(folder, monkeypatch, change, code, exi
 
 def test_an_engine_of_a_later_version(folder):
     """An engine that is only declared is valid and planned; a run refuses it with RC510 before it looks at a file."""
-    later = SFT.replace("recipec: 1\n", "recipec: 1\nmachine: {devices: 8, train: {type: deepspeed}}\n")
+    later = SFT.replace("recipec: 1\n", "recipec: 1\nmachine: {devices: 8, rollout: {type: vllm}}\n")
     folder.write(r__yaml=later)
     assert folder.call("validate", "r.yaml").code == 0
     assert folder.call("plan", "r.yaml").code == 0
     ended = folder.call("run", "r.yaml")
     assert (ended.code, ended.err.partition("error[")[2][:5]) == (1, "RC510")
-    assert ended.err.count("r.yaml:2:37") == 2
+    assert ended.err.count("r.yaml:2:39") == 2
     assert not (folder.path / "runs/small/stages").exists()
 
 

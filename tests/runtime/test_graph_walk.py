@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_every_parameter_has_a_source(path: Path) -> None:
         for node in (*stage.setup, *stage.nodes()):
             assert {given.value.node for given in (*node.inputs, *node.parts)} <= known
             if node.spec is None or not node.impl:  # the compiler's own, and engines of a later version
+                continue
+            if importlib.util.find_spec(node.impl.partition(":")[0]) is None:  # declared before its class is there
                 continue
             target = node.spec.load()
             names = inspect.signature(target).parameters
