@@ -143,7 +143,7 @@ def _definitions(*, strict: bool = True) -> Schema:
             made[f"{slot}.{name}"] = component
             made |= {key: _object(nested, strict=strict) for key, nested in raw.get("$defs", {}).items()}
     made |= {slot: _slot(slot) for slot in COMPONENT_SLOTS}
-    return dict(sorted(made.items()))
+    return {name: {"title": name.replace(".", " "), **found} for name, found in sorted(made.items())}
 
 
 def _components(slot: str) -> dict[str, type[Component]]:
@@ -162,8 +162,13 @@ def _slot(slot: str) -> Schema:
                 variants[key].append(param)
     params = {key: _either(found) for key, found in variants.items()}
     untyped = {"type": "object", "not": {"required": ["type"]}, "properties": params, "additionalProperties": False}
+    # editors complete a name from `properties`: in a choice that lacks a required key they leave it out
+    named = {"type": {"enum": list(components), "description": f"The {slot}'s type."}}
     # editors report an error for the closest choice: without a type, that must not be a missing type
-    return {"oneOf": [untyped, *({"$ref": f"#/$defs/{slot}.{name}"} for name in components), INTERPOLATION, NULL]}
+    return {
+        "properties": named,
+        "oneOf": [untyped, *({"$ref": f"#/$defs/{slot}.{name}"} for name in components), INTERPOLATION, NULL],
+    }
 
 
 def _either(found: list[Schema]) -> Schema:
@@ -201,9 +206,11 @@ def _params(raw: Schema) -> Schema:
 def _param(name: str, raw: Schema, *, needed: bool) -> Schema:
     """Return the schema of a parameter: its values, an interpolation, or ``null`` for the default."""
     unit = f" Unit: {raw['unit']}." if raw.get("unit") else ""
-    made: Schema = {"description": f"{raw.get('description', '')}{unit}"}
-    if raw.get("default") is not None:
-        made["default"] = raw["default"]
+    default = raw.get("default")
+    shown = f" Default: `{json.dumps(default)}`." if isinstance(default, str | int | float) else ""
+    made: Schema = {"description": f"{raw.get('description', '')}{unit}{shown}"}
+    if default is not None:
+        made["default"] = default
     branches = _branches(name, raw)
     if not needed and NULL not in branches:
         branches.append(NULL)

@@ -186,6 +186,7 @@ def run(
         use=[path.resolve() for path in use],
         replace=replace,
         texts=result.texts,
+        resolved=result.resolved.listing(),
         plan=planned.to_json(),
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
     )

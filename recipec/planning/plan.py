@@ -140,7 +140,7 @@ def plan(
 STATES: Mapping[State, tuple[Action, str]] = {
     "done": ("skip", "complete and up to date"),
     "begun": ("continue", "interrupted; continues from its last checkpoint"),
-    "stale": ("run", "changed: a package version, the initial weights or user code"),
+    "stale": ("run", "changed: the initial weights, a data package or a function of `use` that the stage calls"),
     "absent": ("run", "not finished, no checkpoint"),
 }
 

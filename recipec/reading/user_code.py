@@ -84,9 +84,9 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
     ``methods`` are those of interest, with the number of arguments that each is called with.
 
     Raises:
-        RecipeError: RC750, the file is missing or is no Python.
+        RecipeError: RC750, the file is missing or is not valid Python.
     """
-    nodes = {node.name: node for node in _tree(path, shown).body if isinstance(node, ast.ClassDef)}
+    nodes = {node.name: node for node in parse_file(path, shown).body if isinstance(node, ast.ClassDef)}
     found: dict[str, Class] = {}
     for name, node in nodes.items():  # a class stands after those of the file that it inherits from
         bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
@@ -113,13 +113,18 @@ def functions_in(path: Path, shown: str) -> dict[str, Signature]:
     """Return the signatures of a file's top-level functions by name, read from its text: nothing is run.
 
     Raises:
-        RecipeError: RC750, the file is missing or is no Python.
+        RecipeError: RC750, the file is missing or is not valid Python.
     """
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return {node.name: _signature(node, shown) for node in _tree(path, shown).body if isinstance(node, kinds)}
+    return {node.name: _signature(node, shown) for node in parse_file(path, shown).body if isinstance(node, kinds)}
 
 
-def _tree(path: Path, shown: str) -> ast.Module:
+def parse_file(path: Path, shown: str) -> ast.Module:
+    """Parse a file of the user's without running it.
+
+    Raises:
+        RecipeError: RC750, the file is missing or is not valid Python.
+    """
     try:
         return ast.parse(path.read_bytes(), shown)
     except OSError:

@@ -6,6 +6,7 @@ folder without a valid manifest is ignored.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,8 +23,11 @@ from filelock import FileLock, Timeout
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.jsonl import read_lines
 
 MANIFEST = "MANIFEST.json"
+RESOLVED = "resolved.txt"
+"""The recipe as it was run: each value with the place that says it."""
 _CHUNK = 1 << 20
 
 
@@ -117,6 +121,33 @@ def _move_aside(path: Path, digest: str) -> Path | None:
     return kept
 
 
+def replace_folder(source: Path, target: Path) -> None:
+    """Make ``target`` a folder with the files of the artifact ``source``, whole or not at all.
+
+    They are hard links, which cost no space and are copied as files by any tool; copies where the disk has none.
+
+    Raises:
+        FileExistsError: the name is taken by something that is not an artifact.
+    """
+    if target.exists() and read_manifest(target) is None:
+        raise FileExistsError(errno.EEXIST, "it exists and is not a model of this run", str(target))
+    new, old = (target.with_name(f".{kind}-{target.name}-{uuid.uuid4().hex[:8]}") for kind in ("tmp", "del"))
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            place = new / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                place.hardlink_to(path)
+            except OSError:
+                shutil.copy2(path, place)
+    if target.is_symlink():  # of a version that made one
+        target.unlink()
+    elif target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder, or None where it cannot be read."""
     try:
@@ -172,6 +203,13 @@ class RunFolder:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    def has_steps(self) -> bool:
+        """Whether a step was taken here, or anything is finished."""
+        done = any(self.path.glob("stages/*/*/MANIFEST.json"))
+        return done or any(
+            row.get("step") for path in self.path.glob("stages/*/metrics.jsonl") for row in read_lines(path)
+        )
 
     def clean(self) -> None:
         """Remove the unfinished files of processes that were killed."""

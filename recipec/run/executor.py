@@ -5,39 +5,29 @@ No torch here: the runtime is imported once a stage really has to run.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
 from recipec import graph as graphs
-from recipec.component import load_object
 from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.errors import run_progress as progress_errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.run import report, results
-from recipec.run.artifacts import RunFolder, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.run.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
+from recipec.run.digests import run_digest, versions
 from recipec.run.extras import runtime_packages
-from recipec.run.inputs import named_files, named_packages, named_stages
 from recipec.run.options import Options, StageRun
-from recipec.run.preflight import (
-    missing_engines,
-    missing_files,
-    missing_packages,
-    stage_specs,
-)
+from recipec.run.preflight import missing_engines, missing_files, missing_packages
 from recipec.run.progress import Progress
 from recipec.run.service_checks import check_services
-from recipec.spec.data import Data
-from recipec.spec.recipe import weights_kind
-
-_VERSIONED = ("recipec", "torch", "transformers", "peft")
 
 
 @dataclass(slots=True)
@@ -112,6 +102,7 @@ def stages(
         digests[stage.name] = run_digest(stage, graph, digests, options)
         if done(folder, stage, digests[stage.name]):
             outcome.stages_skipped.append(stage.name)
+            outcome.diagnostics.extend(notes_on_finished(graph, folder, stage))
             display.skipped(stage.name)
             continue
         run = StageRun(
@@ -171,70 +162,24 @@ def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(errors.unreadable_run(str(path), str(error))) from error
     keys = graphs.differences(before, graph)
-    if keys:
+    if keys and folder.has_steps():
         spans = tuple(span for key in keys[:5] for span in options.locate(key))
         raise RecipeError(errors.different_recipe(str(folder.path), keys, spans))
 
 
 def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> None:
-    """Write down what is about to run: the recipe's files, the graph, the versions."""
+    """Write down what is about to run: the recipe's files, the user's code, the graph, the versions."""
     main, *rest = options.texts.items() or [("recipe.yaml", "")]
     write_atomic(folder.path / "recipe.yaml", main[1])
     for number, (name, text) in enumerate(rest):
-        write_atomic(folder.path / "sources" / f"{number:02d}-{Path(name).name}", text)
+        write_atomic(folder.path / "sources" / f"{number:02d}-{Path(name).name.strip('<>').replace(' ', '-')}", text)
+    for path in options.use:
+        write_atomic(folder.path / "code" / path.name, path.read_bytes())
+    write_atomic(folder.path / RESOLVED, options.resolved + "\n")
     write_atomic(folder.path / "graph.json", graphs.to_json(graph))
     write_atomic(folder.path / "plan.json", options.plan)
     about = {"format": 1, "name": graph.name, "seed": graph.seed, "versions": versions()}
     write_atomic(folder.path / "run.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that compute the numbers, without importing them."""
-    return {name: _version(name) for name in _VERSIONED}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
-
-
-def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
-    """Hash what the spec digest cannot know: data files, weights, templates, used code, versions."""
-    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
-    files |= {name: _version(name) for name in sorted(set(named_packages(stage)))}
-    files |= dict(named_images(stage, options.root))
-    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
-    code = {os.path.relpath(path, options.root): _hashed(path) for path in options.use}
-    weights = _weights(stage, parents, options.root)
-    return graphs.digest(stage.digest, graph.seed, weights, others, files, code, versions())
-
-
-def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
-    """Yield hashes of the images that the rows of the data name, where a policy sees them."""
-    seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
-    for _, spec in stage_specs(stage):
-        if seen and isinstance(spec, Data) and spec.image_digests:
-            with runtime_packages():
-                digests = load_object(spec.image_digests)
-            yield from digests(spec, root).items()
-
-
-def _hashed(path: Path) -> str:
-    return hash_tree(path) if path.exists() else "absent"
-
-
-def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:
-    match weights_kind(stage.origin):
-        case "stage":
-            return parents[stage.origin]
-        case "directory":
-            return _hashed(root / stage.origin)
-        case "package":
-            return f"{stage.origin}=={_version(stage.origin.removeprefix('package:').partition('/')[0])}"
-        case _:
-            return stage.origin
 
 
 def done(folder: RunFolder, stage: StageGraph, digest: str) -> bool:
@@ -258,14 +203,22 @@ def _manifest_digest(path: Path) -> str | None:
     return None if manifest is None else str(manifest.get("digest"))
 
 
+def notes_on_finished(graph: Graph, folder: RunFolder, stage: StageGraph) -> Iterator[Diagnostic]:
+    """Yield what a finished stage would have otherwise if it ran now: RC920 for versions, RC921 for evaluations."""
+    manifest = read_manifest(folder.stage(stage.name) / "policy") or {}
+    then, now = manifest.get("versions") or {}, versions()
+    if changed := [f"{name} {then[name]} (now {now[name]})" for name in now if then.get(name, now[name]) != now[name]]:
+        yield progress_errors.other_versions(stage.name, changed)
+    made = results.evaluated(folder.path, stage.name)
+    asked = [f"{name}/{metric}" for name, one in graph.evaluate.items() for metric in one["metrics"]]
+    if missing := [name for name in asked if name not in made]:
+        yield progress_errors.not_evaluated(stage.name, missing, str(folder.path))
+
+
 def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Progress) -> None:
-    """Point ``model`` at the policy of the last stage, write the report, and print the held-out results."""
+    """Make ``model`` the policy of the last stage, write the report, and print the held-out results."""
     if outcome.finished:
-        link = folder.path / "model"
-        temporary = folder.path / ".model-new"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(Path("stages") / graph.stages[-1].name / "policy")
-        temporary.replace(link)
+        replace_folder(folder.stage(graph.stages[-1].name) / "policy", folder.path / "model")
     table = results.write(folder.path, [stage.name for stage in graph.stages])
     if table is not None and outcome.finished:
         display.say(table.text())

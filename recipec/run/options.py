@@ -24,6 +24,8 @@ class Options:
     """Run again what a changed recipe invalidates, and keep the earlier results."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """The recipe's own files, stored with the run; the recipe itself first."""
+    resolved: str = ""
+    """Every value of the recipe with the place that says it, overrides and extended files included."""
     plan: str = "{}"
     """The plan before the run, as JSON; stored with the run."""
     locate: Callable[[str], Sequence[Span]] = lambda _key: ()

@@ -49,7 +49,8 @@ class Progress:
         if self.quiet:
             return
         if stage != self._stage:
-            self._stage, self._began, self._first = stage, time.monotonic(), step - 1
+            took = metrics.get("seconds/step", 0.0)  # the first step shown began before it was shown
+            self._stage, self._began, self._first = stage, time.monotonic() - took, step - 1
             self._open(stage, total)
         line = _line(metrics)
         if self._progress is not None:

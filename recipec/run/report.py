@@ -12,7 +12,7 @@ from typing import Any
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
-from recipec.run.artifacts import write_atomic
+from recipec.run.artifacts import RESOLVED, write_atomic
 from recipec.run.jsonl import read_lines
 from recipec.run.results import Results, results
 from recipec.run.templates import render_own
@@ -44,7 +44,8 @@ def write(folder: Path) -> Path:
     stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
     names = [stage["name"] for stage in stages]
     over_stages, every = results(folder, names), results(folder, names, every=True)
-    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8") if (folder / "recipe.yaml").exists() else ""
+    said = next((path for name in (RESOLVED, "recipe.yaml") if (path := folder / name).exists()), None)
+    recipe = "" if said is None else said.read_text(encoding="utf-8")
     context = {
         "name": about["name"],
         "seed": about["seed"],
@@ -120,7 +121,8 @@ def samples(folder: Path) -> list[dict[str, Any]]:
     files = sorted(folder.glob("step-*.jsonl")) or sorted(folder.glob("eval-*.jsonl"))
     rows = [row for row in read_lines(files[-1]) if row] if files else []
     rows.sort(key=lambda row: -(row.get("reward") or 0.0))
-    stride = max(1, len(rows) // _SAMPLES)
+    count = min(_SAMPLES, len(rows))
+    chosen = [rows[round(i * (len(rows) - 1) / max(1, count - 1))] for i in range(count)]
     return [
         {
             "step": row.get("step"),
@@ -130,7 +132,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
             "text": str(row.get("transcript") or row.get("text", ""))[:_TEXT],
             "error": row.get("error"),
         }
-        for row in rows[::stride][:_SAMPLES]
+        for row in chosen
     ]
 
 

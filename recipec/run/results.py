@@ -110,6 +110,12 @@ def write(folder: Path, stages: Sequence[str]) -> Results | None:
     return found
 
 
+def evaluated(folder: Path, stage: str) -> set[str]:
+    """Return the held-out metrics that a stage of a run directory has, as ``EVALUATION/METRIC``."""
+    rows = _rows(folder / "stages" / stage)
+    return {key.removeprefix(_PREFIX) for row in rows for key in row if key.startswith(_PREFIX)}
+
+
 def _rows(home: Path) -> Iterator[Mapping[str, Any]]:
     return (row for row in read_lines(home / "metrics.jsonl") if isinstance(row.get("step"), int))
 

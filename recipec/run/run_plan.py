@@ -14,7 +14,8 @@ from recipec.planning.cost import amount
 from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
 from recipec.planning.plan import Plan, Previous, State, plan
 from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
-from recipec.run.executor import done, run_digest
+from recipec.run.digests import run_digest
+from recipec.run.executor import done
 from recipec.run.extras import runtime_packages
 from recipec.run.inputs import named_files
 from recipec.run.options import Options

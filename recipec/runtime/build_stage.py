@@ -15,6 +15,7 @@ from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.run.artifacts import RunFolder, committed, verify_folder
+from recipec.run.digests import versions
 from recipec.run.options import Options, StageRun
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
@@ -234,7 +235,7 @@ def commit(stage: RunningStage) -> None:
     """Save what the stage leaves behind: its policy last, since that says that the stage is done."""
     name = stage.graph.name
     home = stage.folder.stage(name)
-    about = {"digest": stage.digest, "stage": name}
+    about = {"digest": stage.digest, "stage": name, "versions": versions()}
     writers: dict[str, Callable[[Path], None]] = {
         "policy": stage.train_engine.save,
         "rollouts": partial(_copy_rollouts, home),

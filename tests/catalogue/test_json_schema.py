@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 
 from recipec.catalogue import json_schema
+from recipec.component import component_names
 from recipec.language.yaml_reader import read_source
+from recipec.spec.recipe import COMPONENT_SLOTS
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -92,12 +94,21 @@ def test_every_key_has_a_description(which: str) -> None:
     assert bare == []
 
 
+def test_every_type_can_be_completed() -> None:
+    """Beside its choices each slot lists the names of all components, and every definition has a title for hovers."""
+    found = json_schema.schema("recipe")["$defs"]
+    for slot in COMPONENT_SLOTS:
+        assert found[slot]["properties"]["type"]["enum"] == component_names(slot)
+    assert found["reward.function"]["title"] == "reward function"
+    assert found["loss.clipped"]["properties"]["epsilon"]["description"].endswith("Default: `0.2`.")
+
+
 def test_descriptions_include_units() -> None:
     """The description of a key includes its unit."""
     chain = json_schema.schema("recipe")["$defs"]["sampler.chain"]["properties"]
     assert (
         chain["max_completion_length"]["description"]
-        == "Maximum length of a completion; with an environment, of a turn. Unit: tokens."
+        == "Maximum length of a completion; with an environment, of a turn. Unit: tokens. Default: `256`."
     )
 
 

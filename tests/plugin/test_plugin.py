@@ -251,7 +251,7 @@ def test_a_run_of_plug_ins_is_continued(demo, monkeypatch):
     for file in (
         "model/model.safetensors",
         "stages/prefer/pairs/pairs.jsonl",
-        "stages/explore/samples/step-000001.jsonl",
+        "stages/explore/samples/step-000002.jsonl",
     ):
         whole, cut = (Path(folder, file).read_bytes() for folder in ("whole", "cut"))
         assert whole == cut

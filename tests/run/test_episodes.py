@@ -78,7 +78,7 @@ def test_a_stage_with_an_environment(folder, recipe, kind):
     ended = folder.run(recipe, "--out", "o", a__jsonl=DATA)
     assert ended.code == 0, ended.err
     home = folder.path / "o" / "stages"
-    rows = lines(home / "explore" / "samples" / "step-000000.jsonl")
+    rows = lines(home / "explore" / "samples" / "step-000001.jsonl")
     episodes = {}
     for row in rows:
         episodes.setdefault(row["episode_id"], []).append(row)
@@ -128,7 +128,7 @@ def test_episodes_that_failed_are_told(folder):
     ended = folder.run(recipe, "--out", "o", a__jsonl=DATA)
     assert ended.code == 0, ended.err
     home = folder.path / "o" / "stages"
-    rows = lines(home / "explore" / "samples" / "step-000000.jsonl")
+    rows = lines(home / "explore" / "samples" / "step-000001.jsonl")
     failed = [row for row in rows if "error" in row]
     assert failed
     assert {(row["prompt_id"], row["error"], row["reward"]) for row in failed} == {(0, "timeout: no answer", None)}
@@ -229,7 +229,7 @@ def test_what_was_late_is_late_again(tmp_path):
     recipe = STEP.replace("steps: 3, prompts_per_step: 2", "steps: 1, prompts_per_step: 6")
     (tmp_path / "r.yaml").write_text(recipe[: recipe.index("evaluate:")])
     (tmp_path / "a.jsonl").write_text(DATA)
-    wrote = tmp_path / "killed" / "stages" / "explore" / "samples" / "step-000000.jsonl"
+    wrote = tmp_path / "killed" / "stages" / "explore" / "samples" / "step-000001.jsonl"
     (tmp_path / LATE).write_text("0 2\n")
     assert run(tmp_path / "whole") == 0, said(tmp_path / "whole")
     strike = 1
@@ -240,7 +240,7 @@ def test_what_was_late_is_late_again(tmp_path):
     (tmp_path / LATE).unlink()
     assert run(tmp_path / "killed") == 0, said(tmp_path / "killed")
     assert left(tmp_path / "killed") == left(tmp_path / "whole")
-    assert wrote.with_name("late-step-000000.json").exists()
+    assert wrote.with_name("late-step-000001.json").exists()
 
 
 def test_turns_are_shown_as_positions(tmp_path):

@@ -183,7 +183,8 @@ def test_training_is_the_loop_written_by_hand(folder: Folder):
     moved = 0.0
     for step in range(STEPS):
         drawn = [
-            json.loads(line) for line in (stages / f"explore/samples/step-{step:06d}.jsonl").read_text().splitlines()
+            json.loads(line)
+            for line in (stages / f"explore/samples/step-{step + 1:06d}.jsonl").read_text().splitlines()
         ]
         tokens = sum(len(row["ids"]) for row in drawn)
         loss = torch.zeros(())

@@ -82,7 +82,7 @@ def test_pictures_flow_through_every_kind_of_stage(pictures):
     ended = pictures.run(SEEING + EXPLORE + AFTER)
     assert ended.code == 0, ended.err
     home = pictures.path / "runs/small/stages"
-    lines = (home / "explore/rollouts/step-000000.jsonl").read_text().splitlines()
+    lines = (home / "explore/rollouts/step-000001.jsonl").read_text().splitlines()
     assert {row["images"][0]["path"] for row in map(json.loads, lines)} <= {f"pictures/{c}.png" for c in COLOURS}
     kept = {path.stem for path in (home / "explore/samples/images").iterdir()}
     assert {row["images"][0]["digest"] for row in map(json.loads, lines)} <= kept

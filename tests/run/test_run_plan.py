@@ -9,7 +9,8 @@ from recipec.compile import Compiled, compile_recipe
 from recipec.graph import to_json
 from recipec.planning.plan import render_plan
 from recipec.run.artifacts import RunFolder, committed
-from recipec.run.executor import done, run_digest
+from recipec.run.digests import run_digest
+from recipec.run.executor import done
 from recipec.run.options import Options
 from recipec.run.run_plan import plan_run
 from recipec.spec.recipe import Budget, Recipe

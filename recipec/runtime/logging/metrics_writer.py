@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from recipec.run.jsonl import read_lines
 
 
 class MetricsWriter:
@@ -18,10 +21,10 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: Path, stage: str, events: Path) -> None:
-        """Open the journal of ``stage`` in ``folder``; TensorBoard events go to ``events``."""
+        """Open the journal of ``stage`` in ``folder``; TensorBoard events go to the stage's folder in ``events``."""
         self.path = folder / "metrics.jsonl"
         self.stage = stage
-        self._events_folder = events
+        self._events_folder = events / stage
         self._events: Any = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -42,10 +45,10 @@ class MetricsWriter:
         clean = {k: (v if math.isfinite(v) else None) for k, v in sorted(metrics.items())}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"stage": self.stage, "step": step, **clean}) + "\n")
-        writer = self._writer()
-        for name, value in clean.items():
-            if value is not None:
-                writer.add_scalar(f"{self.stage}/{name}", value, step=step)
+        if self._events is None:
+            self._open_events()
+        else:
+            self._add_event(step, clean)
 
     def sync(self) -> None:
         """Make what was written durable, before a checkpoint names its position."""
@@ -58,9 +61,16 @@ class MetricsWriter:
         if self._events is not None:
             self._events.close()
 
-    def _writer(self) -> Any:
-        if self._events is None:
-            from tensorboard.summary import Writer  # noqa: PLC0415 - half a second that a short run need not pay twice
+    def _open_events(self) -> None:
+        """Write the events of every line of the journal again: those of a killed or replaced run are not in it."""
+        from tensorboard.summary import Writer  # noqa: PLC0415 - half a second that a short run need not pay twice
 
-            self._events = Writer(str(self._events_folder))
-        return self._events
+        shutil.rmtree(self._events_folder, ignore_errors=True)
+        self._events = Writer(str(self._events_folder))
+        for line in read_lines(self.path):
+            self._add_event(int(line["step"]), {k: v for k, v in line.items() if k not in {"stage", "step"}})
+
+    def _add_event(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        for name, value in metrics.items():
+            if value is not None:
+                self._events.add_scalar(f"{self.stage}/{name}", value, step=step)

@@ -23,11 +23,11 @@ def keep(stage: RunningStage, values: Values, nodes: Sequence[Node]) -> None:
     """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
     if stage.graph.kind == "rl":
         replayed.note(stage.environment, rows_path(stage))
-        statistics.write_rollouts(values, nodes, rows_path(stage), stage.step, stage.policy.decode)
+        statistics.write_rollouts(values, nodes, rows_path(stage), stage.step + 1, stage.policy.decode)
         tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
         show(stage.policy.image_store, rows_path(stage), tasks)
 
 
 def rows_path(stage: RunningStage) -> Path:
-    """Where the rows of the step that is running are kept."""
-    return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step:06d}.jsonl"
+    """Where the rows of the step that is running are kept; steps count from 1, as in metrics."""
+    return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step + 1:06d}.jsonl"

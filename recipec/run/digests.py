@@ -1,0 +1,90 @@
+"""Run digests: what the result of a stage depends on beyond its spec, hashed; equal digests need no second run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from recipec import graph as graphs
+from recipec.component import load_object
+from recipec.graph import Graph, StageGraph
+from recipec.reading.used_source import used_source
+from recipec.run.artifacts import hash_tree
+from recipec.run.extras import runtime_packages
+from recipec.run.inputs import named_files, named_packages, named_stages
+from recipec.run.options import Options
+from recipec.run.preflight import stage_specs
+from recipec.spec.data import Data
+from recipec.spec.recipe import weights_kind
+
+_VERSIONED = ("recipec", "torch", "transformers", "peft")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that compute the numbers, without importing them.
+
+    They are in no digest: a new version does not train a finished stage again.
+    """
+    return {name: version(name) for name in _VERSIONED}
+
+
+def version(distribution: str) -> str:
+    """Return the version of an installed package, or ``absent``."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:
+    """Hash what the spec digest cannot know: data files, weights, templates, and the user's functions of the stage.
+
+    Raises:
+        RecipeError: RC750, a file of the user's code is missing or is not valid Python.
+    """
+    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
+    files |= dict(named_images(stage, options.root))
+    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
+    weights = _weights(stage, parents, options.root)
+    return graphs.digest(stage.digest, graph.seed, weights, others, files, dict(used_code(stage, options)))
+
+
+def used_code(stage: StageGraph, options: Options) -> Iterator[tuple[str, str]]:
+    """Yield name and normalised source of each of the user's functions and classes that the stage calls.
+
+    An edit of a comment, or of a function that the stage does not call, is in no digest.
+    """
+    for _, spec in stage_specs(stage):
+        for path in options.use if spec.user_code else ():
+            found = used_source(path, spec.user_name(), os.path.relpath(path, options.root))
+            if found is not None:
+                yield spec.user_name(), found
+
+
+def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield hashes of the images that the rows of the data name, where a policy sees them."""
+    seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
+    for _, spec in stage_specs(stage):
+        if seen and isinstance(spec, Data) and spec.image_digests:
+            with runtime_packages():
+                digests = load_object(spec.image_digests)
+            yield from digests(spec, root).items()
+
+
+def _hashed(path: Path) -> str:
+    return hash_tree(path) if path.exists() else "absent"
+
+
+def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:
+    match weights_kind(stage.origin):
+        case "stage":
+            return parents[stage.origin]
+        case "directory":
+            return _hashed(root / stage.origin)
+        case "package":
+            return f"{stage.origin}=={version(stage.origin.removeprefix('package:').partition('/')[0])}"
+        case _:
+            return stage.origin
