@@ -13,9 +13,26 @@ class RolloutEngine(Component):
     slot: ClassVar[str] = "rollout_engine"
     shares_weights: ClassVar[bool] = False
     """Whether it samples with the policy's own weights and code, so that log-probabilities are those of training."""
+    reads_images: ClassVar[bool] = True
+    """Whether it can sample from a policy that reads images."""
+    takes_quantized: ClassVar[bool] = True
+    """Whether it can sample from a policy with weights of fewer bits."""
+    max_adapter_rank: ClassVar[int | None] = None
+    """Largest rank of a LoRA adapter that it computes with; ``None`` for any."""
     rows_param: ClassVar[str] = ""
     """The parameter that bounds the sequences decoded together, where a larger group has its prompt computed again;
     empty where a group of any size shares its prompt."""
+
+    unadapted: ClassVar[tuple[str, ...]] = ()
+    """Names of layers whose adapters it cannot apply."""
+
+    def weights_dtype(self) -> str | None:
+        """Return the data type of its own copy of the weights; ``None`` where it is that of the policy."""
+        return None
+
+    def memory_share(self) -> float | None:
+        """Return the share of a device that its weights and KV cache fill; ``None`` where nothing bounds them."""
+        return None
 
     def rows_together(self) -> int:
         """Return the most sequences that are decoded together."""
@@ -61,8 +78,25 @@ class Hf(RolloutEngine):
 class Vllm(RolloutEngine):
     """Generate with vLLM."""
 
+    reads_images: ClassVar[bool] = False
+    takes_quantized: ClassVar[bool] = False
+    max_adapter_rank: ClassVar[int | None] = 512
+    unadapted: ClassVar[tuple[str, ...]] = ("embed_tokens", "lm_head")
+
     type: Literal["vllm"] = "vllm"
     tensor_parallel: int = param(1, "Number of devices that share a model (tensor parallelism).", ge=1)
+    dtype: Literal["float32", "bfloat16"] | None = param(
+        None, "Data type of its weights; that of the policy if omitted."
+    )
+    memory: float = param(0.5, "Share of a GPU's memory for the copy of the weights and the KV cache.", gt=0, lt=1)
+
+    def weights_dtype(self) -> str | None:
+        """Return `dtype`."""
+        return self.dtype
+
+    def memory_share(self) -> float | None:
+        """Return `memory`."""
+        return self.memory
 
     def weight_partitions(self) -> int:
         """Return `tensor_parallel`."""
