@@ -173,8 +173,8 @@ def _unadapted(engine: RolloutEngine, lora: Any, *, quantized: bool) -> Iterator
 def two_precisions(reading: Reading) -> Iterator[Finding]:
     """The rollout engine samples with weights of another precision, and nothing corrects the difference.
 
-    What it checks: `machine.rollout.dtype` against `policy.dtype` of `rl` stages with a loss that does not read the sampler's
-    log-probabilities.
+    What it checks: `machine.rollout.dtype` against `policy.dtype` of `rl` stages with a loss that does not read the
+    sampler's log-probabilities.
     Why it matters: tokens are drawn from another distribution than the one that is trained. Between a float32 policy
     and a bfloat16 engine the log-probability of a token of SmolLM2-135M differs by 0.04 nats on average, by up to 0.5.
     Example: `policy: {dtype: float32}` with `machine: {rollout: {type: vllm, dtype: bfloat16}}`.
