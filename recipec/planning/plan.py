@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from recipec.graph import Graph, StageGraph, differences
 from recipec.planning.accelerators import accelerators
-from recipec.planning.cost import Holding, Phase, Work, amount, disk, memory, phases, saved
+from recipec.planning.cost import Phase, amount, phases, saved
 from recipec.planning.hours import Pace, clock, timed
+from recipec.planning.memory import Holding, disk, memory
 from recipec.planning.model_shapes import Shape
 from recipec.planning.sharing import (
     Measured,
@@ -26,8 +27,7 @@ from recipec.planning.sharing import (
     with_generation,
 )
 from recipec.planning.step_sizes import Lengths, lengths
-from recipec.spec.rollout_engine import RolloutEngine
-from recipec.spec.train_engine import TrainEngine
+from recipec.planning.work import Work
 
 FORMAT = 1
 USABLE = 0.9
@@ -228,7 +228,7 @@ def _stage(
         unknown=tuple(unknown),
         seconds=whole,
         pace=pace.assumes if pace else "",
-        devices=work.devices if work else 1,
+        devices=work.ranks if work else 1,
         room=pace.accelerator.memory if pace else None,
         sharing=with_generation(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
     )
@@ -245,39 +245,25 @@ def _measured(
 
 
 def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:
-    train, rollout = (node.spec if (node := stage.node(slot)) else None for slot in ("train_engine", "rollout_engine"))
-    assert isinstance(train, TrainEngine), "every stage has one"
-    assert isinstance(rollout, RolloutEngine), "every stage has one"
-    devices = int(graph.machine.get("devices") or 1)
-    return Work(
-        stage,
-        shape,
-        size,
-        checkpointing=train.recomputes_activations(),
-        decoded=rollout.rows_together(),
-        kept=rollout.cache_bytes() if stage.node("environment") is not None else 0.0,
-        devices=devices,
-        sharded=train.partitions(devices),
-        offload=train.offloads_optimizer(),
-        spread=rollout.weight_partitions(),
-    )
+    devices, nodes = (int(graph.machine.get(key) or 1) for key in ("devices", "nodes"))
+    return Work(stage, shape, size, devices, nodes)
 
 
 def _fitting(work: Work, pace: Pace) -> Work:
     """Let an engine with pages of keys and values decode as many rows together as there is memory left for."""
-    rest = sum(one.bytes or 0 for one in memory(replace(work, decoded=0)))
+    rest = sum(one.bytes or 0 for one in memory(replace(work, rows=0)))
     row = work.shape.cached * work.width * (work.size.row or 0) / work.spread
     room = USABLE * pace.accelerator.memory - rest
-    return replace(work, decoded=max(1, min(work.decoded, int(room // row)))) if row else work
+    return replace(work, rows=max(1, min(work.decoded, int(room // row)))) if row else work
 
 
 def _pace(graph: Graph, work: Work) -> Pace | None:
     found = accelerators().get(str(graph.machine.get("accelerator")))
-    return Pace(found, work.devices, work.policy.get("dtype", "float32")) if found else None
+    return Pace(found, work.ranks, work.policy.get("dtype", "float32")) if found else None
 
 
 def _model(work: Work) -> str:
-    adapter = " of an adapter" if work.policy.get("lora") else ""
+    adapter = " of an adapter" if work.lora else ""
     return f"{work.shape.family}, {work.shape.parameters:,} parameters, {work.trained:,}{adapter} trained"
 
 

@@ -18,9 +18,10 @@ from typing import Any
 
 from recipec.graph import Graph, StageGraph
 from recipec.lowering.optimise import drops_out
-from recipec.planning.cost import Phase, Work
+from recipec.planning.cost import Phase, backward, operations
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts, total
+from recipec.planning.work import Work
 from recipec.planning.workload import SharingForecast, counted, forecast, sampler_params
 from recipec.spec.attention import WORTH, Attention, Auto, Packed, SharedPrefix, Trie
 
@@ -127,7 +128,7 @@ def passes(work: Work) -> Iterator[tuple[str, float, bool]]:
         yield "reference", 1.0, False
     if any(node.id.endswith("/old") for node in work.stage.nodes()):
         yield "old", 1.0, False
-    yield "update", float(work.stage.settings["budget"]["passes"]), True
+    yield "update", float(work.passes), True
 
 
 def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Work | None) -> Form:
@@ -136,8 +137,8 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Wo
     for name, often, trained in passes(work) if work else ():
         assert work is not None
         unique = updated if trained else whole
-        ahead, ahead_least = _forward(work, dense), _forward(work, unique)
-        back, back_least = (_backward(work, dense), _backward(work, unique)) if trained else (0.0, 0.0)
+        ahead, ahead_least = operations(work.shape, dense), operations(work.shape, unique)
+        back, back_least = (backward(work, dense), backward(work, unique)) if trained else (0.0, 0.0)
         saving = (ahead + back) / (ahead_least + back_least)
         apart = back / back_least if trained else None
         savings.append(Saving(name, saving, ahead / ahead_least, apart, round(unique.tokens)))
@@ -149,25 +150,6 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Wo
         pair_ratio=dense.pairs / max(1.0, updated.pairs),
         ideal=spent / least if least else None,
         phases=tuple(savings),
-    )
-
-
-def _forward(work: Work, counts: Counts) -> float:
-    return _operations(work, counts, 1.0, 1.0, 1.0)
-
-
-def _backward(work: Work, counts: Counts) -> float:
-    """Count a backward: of the head with its logits again, of what is frozen for its input alone."""
-    again = 1.0 if work.checkpointing else 0.0
-    return _operations(work, counts, (1.0 if work.policy.get("lora") else 2.0) + again, 2.5 + again, 3.0)
-
-
-def _operations(work: Work, counts: Counts, matrices: float, attention: float, head: float) -> float:
-    shape = work.shape
-    return (
-        matrices * 2.0 * shape.linear * counts.tokens
-        + attention * 4.0 * shape.heads * shape.head_dim * shape.layers * counts.pairs
-        + head * 2.0 * shape.hidden * shape.vocabulary * counts.logits
     )
 
 
@@ -250,7 +232,7 @@ def merged(made: Sharing | None, phases: Sequence[Phase], work: Work) -> tuple[P
 def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
     if phase.tokens is None or phase.flops is None:
         return phase
-    often = int(work.stage.settings["budget"]["passes"]) if phase.name == "update" else 1
+    often = work.passes if phase.name == "update" else 1
     tokens = saving.tokens * often
     read, dense = -(-tokens // work.microbatch), -(-phase.tokens // work.microbatch)
     said = f"{tokens:,} of {phase.tokens:,} tokens of rows are unique"

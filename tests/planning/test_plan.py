@@ -12,10 +12,13 @@ from recipec.graph import Graph
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.planning.accelerators import accelerators
-from recipec.planning.cost import LOGITS, Work, forward, memory, phases
+from recipec.planning.cost import operations, phases
+from recipec.planning.memory import LOGITS, memory
 from recipec.planning.model_shapes import known_shape, scratch_shape
 from recipec.planning.plan import Plan, Previous, plan, render_plan
 from recipec.planning.step_sizes import lengths
+from recipec.planning.token_runs import Counts
+from recipec.planning.work import Work
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget, Recipe
 
@@ -35,6 +38,11 @@ def planned(built: Recipe, previous: Previous | None = None, **more: object) -> 
     return plan(graph(built), dict.fromkeys(built.stages, SHAPE), previous, **more)
 
 
+def on(built: Recipe, **more: object) -> Recipe:
+    """A recipe on a machine."""
+    return built.model_copy(update={"machine": Machine(**more)})
+
+
 def work(built: Recipe, shape=SHAPE, **more: object) -> Work:
     """One stage with its sizes."""
     stage = graph(built).stages[0]
@@ -43,10 +51,14 @@ def work(built: Recipe, shape=SHAPE, **more: object) -> Work:
 
 def test_forward_counts_pairs() -> None:
     """Matrices cost by tokens, attention by pairs, the head by written tokens."""
-    matrices, attention, head = forward(SHAPE, 3, 5, 2)
-    assert matrices == 2 * SHAPE.linear * 3 * 7
-    assert attention == 4 * 2 * 16 * 2 * 3 * sum(range(1, 8))
-    assert head == 2 * 32 * SHAPE.vocabulary * 3 * 2
+    tasks = part("data", "reasoning_gym", task="chain_sum", size=10, max_length=5)
+    sampler = part("sampler", "chain", num_generations=3, max_completion_length=2)
+    counts = work(recipe(a=rl(data=tasks, sampler=sampler))).trained_rows()
+    rows = 2 * 3
+    assert counts == Counts(rows * 7, rows * sum(range(1, 8)), rows * 2)
+    assert operations(SHAPE, counts, 1, 0, 0) == 2 * SHAPE.linear * rows * 7
+    assert operations(SHAPE, counts, 0, 1, 0) == 4 * 2 * 16 * 2 * rows * sum(range(1, 8))
+    assert operations(SHAPE, counts, 0, 0, 1) == 2 * 32 * SHAPE.vocabulary * rows * 2
 
 
 def test_sampling_counts_pairs() -> None:
@@ -92,7 +104,10 @@ def test_adapter_costs_less() -> None:
 
 def test_checkpointing_trades() -> None:
     """Checkpointing computes more and holds less."""
-    plain, again = work(recipe(a=rl())), work(recipe(a=rl()), checkpointing=True)
+    built = recipe(a=rl())
+    plain, again = (
+        work(on(built, train=part("train_engine", "local", gradient_checkpointing=c))) for c in (False, True)
+    )
     assert list(phases(again))[-1].flops > list(phases(plain))[-1].flops
     assert _held(again)["activations"] < _held(plain)["activations"]
 
@@ -138,7 +153,7 @@ def test_logits_bound_is_the_runtimes() -> None:
 def test_savings_are_counted() -> None:
     """The old-policy pass saves one forward pass over every row of a step."""
     left = {r.what: r.flops for r in planned(recipe(a=rl())).stages[0].removed}
-    assert left["old-policy forward pass"] == sum(forward(SHAPE, 8, 32, 16))
+    assert left["old-policy forward pass"] == operations(SHAPE, Counts(8 * 48, 8 * sum(range(1, 49)), 8 * 16))
     assert left["forward and backward passes of zero-advantage samples"] is None
 
 
@@ -229,7 +244,7 @@ def test_file_is_the_reason() -> None:
 
 @pytest.mark.parametrize(
     ("state", "action", "words"),
-    [("begun", "continue", "checkpoint"), ("absent", "run", "not finished"), ("stale", "run", "version")],
+    [("begun", "continue", "checkpoint"), ("absent", "run", "not finished"), ("stale", "run", "data package")],
 )
 def test_states(state: str, action: str, words: str) -> None:
     """A stage that was interrupted continues; one whose artifact is of another stage runs."""

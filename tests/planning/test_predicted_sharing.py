@@ -10,12 +10,13 @@ from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 from recipec.graph import Graph
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.planning.cost import Work
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.planning.plan import StagePlan, plan, render_plan
 from recipec.planning.sharing import Sharing, Update, form, measure
 from recipec.planning.step_sizes import lengths
 from recipec.planning.token_runs import Counts, Episode, Group, append_only, total
+from recipec.planning.work import Work
+from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget, Recipe
 
 SMALL = scratch_shape({"hidden_size": 32, "layers": 2, "heads": 2})
@@ -212,8 +213,9 @@ def test_what_is_measured_is_what_was_counted() -> None:
 
 def test_ideals_are_ratios_of_operations() -> None:
     """With tokens, pairs and logits cut alike, every phase is as much faster."""
-    stage = compiled(group(16, 8, 4)).stages[0]
-    work = Work(stage, SMALL, lengths(stage), checkpointing=True)
+    train = part("train_engine", "local", gradient_checkpointing=True)
+    stage = compiled(group(16, 8, 4).model_copy(update={"machine": Machine(train=train)})).stages[0]
+    work = Work(stage, SMALL, lengths(stage))
     found = form("trie", Counts(90, 900, 9), Counts(30, 300, 3), Counts(45, 450, 4.5), work)
     assert [saving.ideal for saving in found.phases] == [pytest.approx(2)]
     assert found.ideal == pytest.approx(2)

@@ -1,0 +1,139 @@
+"""One stage's work: its model, its sizes and its machine, from which every figure of a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recipec.graph import StageGraph
+from recipec.planning.model_shapes import Shape
+from recipec.planning.step_sizes import Lengths
+from recipec.planning.token_runs import Counts
+from recipec.spec.rollout_engine import RolloutEngine
+from recipec.spec.train_engine import TrainEngine
+
+WIDTH = {"float32": 4, "bfloat16": 2}
+NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one stage computes and holds in a step, and on how many devices.
+
+    Example: ``Work(stage, shape, lengths(stage), devices=8)``.
+    """
+
+    stage: StageGraph
+    shape: Shape
+    size: Lengths
+    devices: int = 1
+    """Devices of a node."""
+    nodes: int = 1
+    rows: int | None = None
+    """Rows decoded together, where memory allows fewer than the rollout engine."""
+
+    @property
+    def train(self) -> TrainEngine:
+        """The training engine."""
+        node = self.stage.node("train_engine")
+        assert node is not None, "every stage has one"
+        assert isinstance(node.spec, TrainEngine)
+        return node.spec
+
+    @property
+    def rollout(self) -> RolloutEngine:
+        """The rollout engine."""
+        node = self.stage.node("rollout_engine")
+        assert node is not None, "every stage has one"
+        assert isinstance(node.spec, RolloutEngine)
+        return node.spec
+
+    @property
+    def ranks(self) -> int:
+        """Devices of all nodes."""
+        return self.devices * self.nodes
+
+    @property
+    def sharded(self) -> tuple[int, int, int]:
+        """Over how many devices the optimizer's state, the gradients and the weights are spread."""
+        return self.train.partitions(self.ranks)
+
+    @property
+    def spread(self) -> int:
+        """Devices over which an engine of its own spreads its copy of the weights; 0: it samples with the model."""
+        return self.rollout.weight_partitions()
+
+    @property
+    def decoded(self) -> int:
+        """Rows decoded together."""
+        return self.rollout.rows_together() if self.rows is None else self.rows
+
+    @property
+    def recomputed(self) -> float:
+        """How often the backward pass computes a forward pass again."""
+        return 1.0 if self.train.recomputes_activations() else 0.0
+
+    @property
+    def width(self) -> int:
+        """Bytes of a weight."""
+        return WIDTH[self.policy.get("dtype", "float32")]
+
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """The policy's parameters."""
+        found: Mapping[str, Any] = self.stage.settings["policy"]
+        return found
+
+    @property
+    def lora(self) -> Mapping[str, Any] | None:
+        """The adapter that is trained; None where the weights are."""
+        found: Mapping[str, Any] | None = self.policy.get("lora")
+        return found
+
+    @property
+    def trained(self) -> int:
+        """Parameters that the optimizer may change; `freeze` can only make them fewer."""
+        lora = self.lora
+        return self.shape.adapter(int(lora["r"]), lora["targets"]) if lora else self.shape.parameters
+
+    @property
+    def microbatch(self) -> int:
+        """Tokens of the largest forward pass: the budget's bound, or one row that is longer."""
+        bound = int(self.stage.settings["budget"]["microbatch_tokens"])
+        whole = self.size.rows * (self.size.row or 0)
+        return min(max(bound, self.size.row or 0), whole) if whole else bound
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the weights; of a quantized model, the decoder's matrices alone are narrow."""
+        if self.policy.get("quantization") != "nf4":
+            return float(self.shape.parameters * self.width)
+        return NF4 * self.shape.linear + float((self.shape.parameters - self.shape.linear) * self.width)
+
+    @property
+    def passes(self) -> int:
+        """How often updates go over the rows of a step."""
+        return int(self.stage.settings["budget"]["passes"])
+
+    def trained_rows(self) -> Counts | None:
+        """Count what one pass over the rows of a step computes; None where their length is not known."""
+        size = self.size
+        if size.completion is None:
+            return None
+        length = (size.prompt or 0) + size.observed + size.completion
+        row = Counts(length, length * (length + 1) / 2, size.completion)
+        return row.scaled(size.rows)
+
+    def sampled_rows(self) -> Counts | None:
+        """Count what the rollouts of a step compute; None where their length is not known.
+
+        Position t after a prompt attends to the prompt and to the t tokens before it.
+        """
+        of = self.size.sampled
+        if of is None:
+            return None
+        prompt, after = self.size.prompt or 0, of.episodes * (of.written + of.observed)
+        pairs = of.prompts * prompt * (prompt + 1) / 2 + after * (prompt + (of.run + 1) / 2)
+        return Counts(round(of.prompts * prompt + after), pairs, of.episodes * of.written)
