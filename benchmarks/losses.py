@@ -25,6 +25,7 @@ import torch
 import transformers
 import trl
 from transformers import LlamaConfig, LlamaForCausalLM
+from trl.experimental.gmpo import GMPOConfig, GMPOTrainer
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
@@ -32,22 +33,33 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
-from recipec.runtime.objective.loss import clipped, dpo, nll
+from recipec.runtime.objective.loss import dpo, nll
 from recipec.spec import loss as spec
 from recipec.spec import policy as policy_spec
 from recipec.spec.attention import Dense
 
 ROWS, TEMPERATURE, MAX_COMPLETION = 8, 0.7, 48
 TOKENIZER = characters()
+ROW = "seq_mean_token_mean"
+RANGE = {"epsilon": 0.2, "epsilon_high": 0.28}
+GRPO = (trl.GRPOTrainer, trl.GRPOConfig)
 CASES = {
-    "GRPO, token mean": ({"loss_type": "bnpo"}, {"aggregate": "token_mean"}),
-    "GRPO, row mean of token means": ({"loss_type": "grpo"}, {"aggregate": "seq_mean_token_mean"}),
-    "Dr. GRPO": ({"loss_type": "dr_grpo"}, {"aggregate": "fixed", "normaliser": MAX_COMPLETION}),
-    "GSPO": (
-        {"loss_type": "grpo", "importance_sampling_level": "sequence"},
-        {"aggregate": "seq_mean_token_mean", "ratio": "sequence"},
+    "GRPO, token mean": (*GRPO, {"loss_type": "bnpo", **RANGE}, spec.Clipped(**RANGE, beta=0.04)),
+    "GRPO, row mean of token means": (
+        *GRPO, {"loss_type": "grpo", **RANGE}, spec.Clipped(**RANGE, beta=0.04, aggregate=ROW),
     ),
-}
+    "Dr. GRPO": (
+        *GRPO, {"loss_type": "dr_grpo", **RANGE},
+        spec.Clipped(**RANGE, beta=0.04, aggregate="fixed", normaliser=MAX_COMPLETION),
+    ),
+    "GSPO": (
+        *GRPO, {"loss_type": "grpo", "importance_sampling_level": "sequence", **RANGE},
+        spec.Clipped(**RANGE, beta=0.04, aggregate=ROW, ratio="sequence"),
+    ),
+    "CISPO": (*GRPO, {"loss_type": "cispo", "epsilon_high": 1.2}, spec.Cispo(ratio_max=1.2, beta=0.04)),
+    "SAPO": (*GRPO, {"loss_type": "sapo"}, spec.Sapo(beta=0.04, aggregate=ROW)),
+    "GMPO": (GMPOTrainer, GMPOConfig, {"epsilon": 0.4}, spec.Gmpo(epsilon=0.4, beta=0.04, aggregate=ROW)),
+}  # fmt: skip
 
 
 def draw_examples(draw, rows):
@@ -143,9 +155,8 @@ def arguments(kind, folder, **params):
     return kind(output_dir=str(folder), per_device_train_batch_size=ROWS, **quiet, **params)
 
 
-def grpo(models, draw, theirs, ours):
-    """Compare a variant of GRPO with k3 KL and clip ranges 0.2 and 0.28."""
-    params = {"beta": 0.04, "epsilon": 0.2, "epsilon_high": 0.28}
+def policy_gradient(models, draw, trainer, config, theirs, form):
+    """Compare an objective of rl, with k3 KL."""
     examples = draw_examples(draw, ROWS)
     columns = compiler_ops.collate_completions(examples)
     trained_RT = columns["trained_RT"]
@@ -154,19 +165,21 @@ def grpo(models, draw, theirs, ours):
     noise = [0.3 * torch.randn(base_RT.shape, generator=draw) * trained_RT for _ in range(2)]
     old_RT, ref_RT = base_RT + noise[0], base_RT + noise[1]
     advantage_R = torch.randn(ROWS, generator=draw)
-    form = spec.Clipped(**params, **ours)
     weight_RT = compiler_ops.weigh(trained_RT, aggregate=form.aggregate, normaliser=form.normaliser)["weight_RT"]
     credit_RT = compiler_ops.broadcast(advantage_R, trained_RT)["advantage_RT"]
 
     def objective(logprob_RT):
-        shared = (old_RT, credit_RT, trained_RT, columns["turn_RT"], weight_RT, ref_RT, None, None)
-        return clipped(logprob_RT, *shared, **form.params())["loss"]
+        given = {
+            "logprob_RT": logprob_RT, "ratio_to_RT": old_RT, "advantage_RT": credit_RT, "trained_RT": trained_RT,
+            "turn_RT": columns["turn_RT"], "weight_RT": weight_RT, "ref_logprob_RT": ref_RT,
+        }  # fmt: skip
+        return form.load()(*(given.get(name) for name in form.parameters()), **form.params())["loss"]
 
-    trainer = trl.GRPOTrainer(
+    trainer = trainer(
         models.theirs, lambda completions, **_: [0.0] * len(completions),
         arguments(
-            trl.GRPOConfig, models.folder, num_generations=ROWS, temperature=TEMPERATURE,
-            max_completion_length=MAX_COMPLETION, use_bias_correction_kl=False, **params, **theirs,
+            config, models.folder, num_generations=ROWS, temperature=TEMPERATURE, beta=0.04,
+            max_completion_length=MAX_COMPLETION, use_bias_correction_kl=False, **theirs,
         ),
         train_dataset=datasets.Dataset.from_list([{"prompt": "a"}] * ROWS), processing_class=TOKENIZER,
     )  # fmt: skip
@@ -180,6 +193,7 @@ def grpo(models, draw, theirs, ours):
         "prompt_ids": prompt_ids, "prompt_mask": prompt_mask, "completion_mask": masks, "advantages": advantage_R,
         "completion_ids": compiler_ops.pad_rows(answers, torch.int64),
         "old_per_token_logps": answered(old_RT, trained_RT), "ref_per_token_logps": answered(ref_RT, trained_RT),
+        "num_items_in_batch": trained_RT.sum(),
     }  # fmt: skip
     loss = trainer._compute_loss(trainer.model, inputs)  # noqa: SLF001 - this function is what is compared
     return models.three(columns, objective, loss, TEMPERATURE)
@@ -253,8 +267,8 @@ def main():
     )
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for name, (theirs, ours) in CASES.items():
-            print(row(name, *grpo(Models(Path(folder)), draw, theirs, ours)), flush=True)
+        for name, case in CASES.items():
+            print(row(name, *policy_gradient(Models(Path(folder)), draw, *case)), flush=True)
         print(row("DPO", *preference(Models(Path(folder)), draw, "sigmoid", {})), flush=True)
         ipo = {"variant": "ipo", "length_normalised": True}
         print(row("IPO", *preference(Models(Path(folder)), draw, "ipo", ipo)), flush=True)

@@ -59,9 +59,12 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.knowledge import Hpo as Hpo
     from recipec.spec.knowledge import Sparql as Sparql
     from recipec.spec.knowledge import Triples as Triples
+    from recipec.spec.loss import Cispo as Cispo
     from recipec.spec.loss import Clipped as Clipped
     from recipec.spec.loss import Dpo as Dpo
+    from recipec.spec.loss import Gmpo as Gmpo
     from recipec.spec.loss import Nll as Nll
+    from recipec.spec.loss import Sapo as Sapo
     from recipec.spec.machine import Machine as Machine
     from recipec.spec.machine import Service as Service
     from recipec.spec.optimizer import Adamw as Adamw
@@ -149,7 +152,7 @@ _HOMES = {
     ),
     "recipec.spec.grouping": ("AnchorState",),
     "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
-    "recipec.spec.loss": ("Clipped", "Dpo", "Nll"),
+    "recipec.spec.loss": ("Cispo", "Clipped", "Dpo", "Gmpo", "Nll", "Sapo"),
     "recipec.spec.machine": ("Machine", "Service"),
     "recipec.spec.optimizer": ("Adamw",),
     "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),

@@ -18,7 +18,7 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
-from recipec.spec.loss import Clipped, Dpo
+from recipec.spec.loss import Clipped, Dpo, PolicyGradient
 from recipec.spec.reward import Reward
 
 
@@ -34,7 +34,7 @@ def kl_twice(reading: Reading) -> Iterator[Finding]:
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024, section 4.1.1: moved from the reward
     into the loss; verl keeps `use_kl_loss` and `use_kl_in_reward` as two switches.
     """
-    for stage, part, spec in parts_of(reading, Clipped):
+    for stage, part, spec in parts_of(reading, PolicyGradient):
         charged = [level for level in stage.of("reward") if isinstance(level.spec, Reward) and level.spec.weight]
         charged = [level for level in charged if level.spec is not None and level.spec.needs("ref_logprob_RT")]
         if spec.beta > 0 and charged:
@@ -57,12 +57,12 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
     not its own ratio.)
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, section 4.3 (GSPO-token).
     """
-    for stage, part, spec in parts_of(reading, Clipped):
+    for stage, part, spec in parts_of(reading, PolicyGradient):
         fine = [level for level in stage.of("advantage") if level.spec and "advantage_RT" in level.spec.provides()]
         fine += [level for level in stage.of("advantage") if stage.combine == "per_token"]
-        if spec.ratio != "token" and fine:
+        if spec.coarse() and fine:
             yield Finding(
-                f"one ratio per {'row' if spec.ratio == 'sequence' else 'turn'} is multiplied with credit that "
+                f"one ratio per {spec.coarse()} is multiplied with credit that "
                 f"{display_name(fine[0])} gives to each token",
                 (
                     *field_span(reading, part, "ratio"),
@@ -76,15 +76,15 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
 def coarse_ratio_fine_mean(reading: Reading) -> Iterator[Finding]:
     """A row has one ratio, but counts as often as it has tokens.
 
-    What it checks: `ratio: sequence` with `aggregate: token_mean`.
+    What it checks: `ratio: sequence` or `product`, or `gmpo`, with `aggregate: token_mean`.
     Why it matters: the ratio treats the row as one action, but the mean gives long rows more weight than short ones,
     which the sequence objective was designed to avoid.
     Example: `loss: {type: clipped, ratio: sequence}` without `aggregate`.
     How to fix: set `aggregate: seq_mean_token_mean`, as published.
     References: Zheng et al., GSPO, https://arxiv.org/abs/2507.18071, 2025, eq. 5; verl forces this mean for gspo.
     """
-    for _, part, spec in parts_of(reading, Clipped):
-        if spec.ratio == "sequence" and spec.aggregate == "token_mean":
+    for _, part, spec in parts_of(reading, PolicyGradient):
+        if spec.coarse() == "row" and spec.aggregate == "token_mean":
             yield Finding(
                 "one ratio per row with a mean over tokens: long rows count more than short ones",
                 (*field_span(reading, part, "ratio"), *related_span(reading, (*part.path, "aggregate"), "the mean")),
@@ -209,7 +209,7 @@ def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
     References: Tang & Munos, On a few pitfalls in KL divergence gradient estimation for RL,
     https://arxiv.org/abs/2506.09477, 2025.
     """
-    for _, part, spec in parts_of(reading, Clipped):
+    for _, part, spec in parts_of(reading, PolicyGradient):
         if spec.beta > 0 and spec.kl == "k1":
             yield Finding(
                 "`kl: k1` in the loss has a gradient that is zero on average",

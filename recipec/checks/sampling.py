@@ -17,7 +17,7 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
-from recipec.spec.loss import Clipped
+from recipec.spec.loss import PolicyGradient
 from recipec.spec.rollout_engine import RolloutEngine
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
@@ -75,7 +75,7 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
     How to fix: set `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
-    for stage, part, spec in parts_of(reading, Clipped):
+    for stage, part, spec in parts_of(reading, PolicyGradient):
         entry, keys = uses_sampler(spec), cut(stage)
         if entry and keys:
             sampler = stage.of("sampler")[0]
@@ -138,7 +138,7 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     engine = reading.machine.get("rollout")
     if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.shares_weights:
         return
-    for stage, part, spec in parts_of(reading, Clipped):
+    for stage, part, spec in parts_of(reading, PolicyGradient):
         if spec.sampler_correction != "none" and not cut(stage):
             yield Finding(
                 f"`sampler_correction: {spec.sampler_correction}` has nothing to correct: the rollout engine is the "

@@ -18,7 +18,7 @@ from recipec.checks.reward_bounds import judged
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.advantage import Advantage, Signed
-from recipec.spec.loss import Clipped
+from recipec.spec.loss import PolicyGradient
 from recipec.spec.reference import Reference
 from recipec.spec.reward import Reward
 from recipec.spec.sampler import Sampler
@@ -169,7 +169,7 @@ def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
     References: Schulman et al., PPO, https://arxiv.org/abs/1707.06347, 2017, section 3: the ratio is to the policy
     before the update; GraphIQ-VLM copies its adapter every 10 updates.
     """
-    for stage, part, spec in parts_of(reading, Clipped):
+    for stage, part, spec in parts_of(reading, PolicyGradient):
         references = stage.of("reference")
         if spec.ratio_to != "ref_logprob_RT" or _lagged(stage) or any(r.spec is None for r in references):
             continue

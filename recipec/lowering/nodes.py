@@ -298,7 +298,8 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> lis
     if "weight_RT" in wanted:
         params = {key: loss.params[key] for key in stage.loss.lowered}
         keys = tuple(f"{prefix}.loss.{key}" for key in stage.loss.lowered)
-        needs = ("trained_RT", "failed_R") if failed else ("trained_RT",)
+        needs = ["trained_RT", *(["failed_R"] if failed else [])]
+        needs += ["by_prompt_R"] if params["aggregate"] == "prompt_mean" else []
         weigh = [_op(name, "weigh", "weigh", needs, ("weight_RT",), params=params, keys=keys)]
     elif "weight_R" in wanted:
         weigh = [_op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]

@@ -183,16 +183,22 @@ def broadcast(advantage_R: Tensor, trained_RT: Tensor) -> Columns:
 
 
 def weigh(
-    trained_RT: Tensor, failed_R: Tensor | None = None, *, aggregate: str, normaliser: int | None = None
+    trained_RT: Tensor,
+    failed_R: Tensor | None = None,
+    by_prompt_R: Tensor | None = None,
+    *,
+    aggregate: str,
+    normaliser: int | None = None,
 ) -> Columns:
     r"""Give each token its share of the whole minibatch's objective; call it before splitting into micro-batches.
 
-    With N trained tokens, n of them in the row, and R rows:
+    With N trained tokens, n of them in the row and m of them in the rows of its prompt, R rows and P prompts:
 
     ========================  =============================================
     ``token_mean``            :math:`1 / N`
     ``seq_mean_token_mean``   :math:`1 / (R n)`
     ``seq_mean_token_sum``    :math:`1 / R`
+    ``prompt_mean``           :math:`1 / (P m)`
     ``fixed``                 :math:`1 / (R \cdot \text{normaliser})`
     ========================  =============================================
 
@@ -212,6 +218,11 @@ def weigh(
         share = rows * tokens_R
     elif aggregate == "seq_mean_token_sum":
         share = rows
+    elif aggregate == "prompt_mean":
+        assert by_prompt_R is not None
+        _, prompt_R = torch.unique(by_prompt_R, return_inverse=True)
+        tokens_P = tokens_R.new_zeros(len(prompt_R)).index_add(0, prompt_R, tokens_R[:, 0])
+        share = (tokens_P > 0).sum() * tokens_P[prompt_R][:, None]
     else:
         assert normaliser is not None
         share = rows * normaliser

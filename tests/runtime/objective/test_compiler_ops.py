@@ -88,6 +88,15 @@ def test_failed_rows_are_out_of_the_objective():
         assert weight_RT.tolist() == [[share] * 2, [0.0] * 2, [share] * 2]
 
 
+def test_prompt_mean_is_a_mean_over_prompts():
+    """A prompt counts once, its tokens alike; a failed row and a prompt without tokens are in no count."""
+    trained_RT = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0], [1, 1, 1]], dtype=torch.bool)
+    failed_R = torch.tensor([False, False, False, False, True])
+    made = compiler_ops.weigh(trained_RT, failed_R, torch.tensor([7, 7, 3, 5, 3]), aggregate="prompt_mean")["weight_RT"]
+    assert made.sum(-1).tolist() == pytest.approx([1 / 3, 1 / 6, 1 / 2, 0, 0])
+    assert made[0].tolist() == pytest.approx([1 / 6, 1 / 6, 0])
+
+
 def test_weights_of_pairs():
     """Both rows of a pair carry its share; no pairs, no weights."""
     assert compiler_ops.weigh_pairs(torch.tensor([4, 2, 4, 2]))["weight_R"].tolist() == [0.5] * 4

@@ -98,6 +98,32 @@ def test_sampler_correction(how, sampler, factor):
     assert made["metric/sampling/importance_sampling_ratio/mean"] == pytest.approx(factor)
 
 
+BOUNDS = {"sampler_correction_floor": 0.5, "sampler_correction_cap": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("level", "mean"), [("token", None), ("sequence", math.exp(0.6)), ("geometric", math.exp(0.2))]
+)
+@pytest.mark.parametrize("how", ["truncate", "clip", "mask", "reject"])
+def test_grid_of_corrections(how, level, mean):
+    """Level times action: log ratios of 1.2, 0.3 and -0.9 nats, their product and their mean, within [0.5, 2]."""
+    mismatch = torch.tensor([[9.0, 1.2, 0.3, -0.9]], dtype=torch.float64)
+    trained_RT = torch.tensor([[False, True, True, True]])
+    old_RT = torch.full_like(mismatch, -1.0)
+    made = clipped(
+        old_RT, old_RT, trained_RT.double(), trained_RT, trained_RT.long(), trained_RT.double(), None, None,
+        old_RT - mismatch, **Clipped(sampler_correction=how, sampler_correction_level=level, **BOUNDS).params(),
+    )  # fmt: skip
+    weights = [math.exp(d) for d in (1.2, 0.3, -0.9)] if mean is None else [mean] * 3
+    form = {
+        "truncate": lambda w: min(w, 2.0),
+        "clip": lambda w: max(0.5, min(w, 2.0)),
+        "mask": lambda w: w * (0.5 <= w <= 2.0),
+        "reject": lambda w: float(0.5 <= w <= 2.0),
+    }[how]
+    assert float(made["loss"]) == pytest.approx(-sum(map(form, weights)))
+
+
 def rows(drift, trained, turn, credit, **params):
     """Return loss and gradient of rows with weight 1 on every trained token."""
     logprob_RT = torch.tensor(drift, dtype=torch.float64, requires_grad=True)
