@@ -112,7 +112,7 @@ def plan(
     stage: Annotated[str | None, typer.Option("--stage", help="Stage of --rows, if the recipe has several.")] = None,
 ) -> None:
     """Show which stages will run or be skipped and why, their cost, and the optimisations."""
-    from recipec.planning.plan import render_plan
+    from recipec.planning.plan_text import render_plan
     from recipec.run.run_plan import plan_run
 
     result = compile_or_exit(recipe, overrides)

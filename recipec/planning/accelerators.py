@@ -23,6 +23,10 @@ class Accelerator:
     """Bytes a second."""
     memory: float
     """Bytes."""
+    link: float
+    """Bytes a second that it receives from a device of the same node."""
+    network: float
+    """Bytes a second that it receives from another node."""
     source: str
 
     def peak(self, dtype: str) -> float:

@@ -38,6 +38,8 @@ class Phase:
     assumes: str
     seconds: float | None = None
     """Where the recipe names an accelerator."""
+    idle: float = 0.0
+    """Share of the devices' time in which they wait for each other."""
 
 
 def operations(shape: Shape, counts: Counts, matrices: float = 1.0, attention: float = 1.0, head: float = 1.0) -> float:
@@ -94,10 +96,9 @@ def _sample(work: Work) -> Phase:
     shape, size, of, counts = work.shape, work.size, work.size.sampled, work.sampled_rows()
     if of is None or counts is None:
         return Phase("sample", None, None, None, "the sampler does not bound the length of a row")
-    engines = max(1, work.ranks // max(1, work.spread))
-    batches = -(-of.episodes // (engines * work.decoded))
-    read = work.weights * of.written * batches * engines
-    read += shape.cached * work.width * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
+    batches = -(-of.episodes // (work.engines * work.decoded))
+    read = work.engine_weights * max(1, work.spread) * of.written * batches * work.engines
+    read += shape.cached * work.engine_width * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
     once = "a group's prompt is computed once" if of.prompts <= of.episodes else "every turn's prompt is computed anew"
     said = f"{once}; weights are read for every token"
     return Phase("sample", round(counts.tokens), operations(shape, counts), read, said)

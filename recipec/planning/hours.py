@@ -6,32 +6,44 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from recipec.planning.accelerators import Accelerator
+from recipec.planning.communication import Exchange
 from recipec.planning.cost import Phase
 
 COMPUTE = 0.4
 """Share of the peak rate that training is taken to reach: ours, not measured here."""
 READ = 0.6
 """Share of the peak bandwidth that decoding is taken to reach: ours, not measured here."""
+LINK = 0.7
+"""Share of the bandwidth between devices that exchanges are taken to reach: ours, not measured here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Devices of one kind.
 
-    Example: ``Pace(accelerators()["h100"], 8, "bfloat16")``.
+    Example: ``Pace(accelerators()["h100"], 8, 1, "bfloat16")``.
     """
 
     accelerator: Accelerator
     devices: int
+    """Of a node."""
+    nodes: int
     dtype: str
+
+    @property
+    def link(self) -> float:
+        """Bytes a second that a device receives from the others: over the network where there are several nodes."""
+        return self.accelerator.network if self.nodes > 1 else self.accelerator.link
 
     @property
     def assumes(self) -> str:
         """What the hours rest on."""
+        one, many = self.accelerator, self.devices * self.nodes
+        between = f", {LINK:.0%} of {self.link / 1e9:g} GB/s between devices" if many > 1 else ""
         return (
-            f"{self.devices} x {self.accelerator.title}: {COMPUTE:.0%} of {self.accelerator.peak(self.dtype) / 1e12:g} "
-            f"TFLOP/s, {READ:.0%} of {self.accelerator.bandwidth / 1e12:g} TB/s, shares of ours; without the network "
-            "between devices, the environment, evaluations and checkpoints"
+            f"{many} x {one.title}: {COMPUTE:.0%} of {one.peak(self.dtype) / 1e12:g} TFLOP/s, "
+            f"{READ:.0%} of {one.bandwidth / 1e12:g} TB/s{between}, shares of ours; without the environment, "
+            "evaluations and checkpoints"
         )
 
     def seconds(self, phase: Phase) -> float | None:
@@ -39,13 +51,20 @@ class Pace:
         if phase.flops is None or phase.bytes is None:
             return None
         compute = phase.flops / (self.accelerator.peak(self.dtype) * COMPUTE)
-        return max(compute, phase.bytes / (self.accelerator.bandwidth * READ)) / self.devices
+        read = phase.bytes / (self.accelerator.bandwidth * READ)
+        return max(compute, read) / (self.devices * self.nodes * (1 - phase.idle))
 
 
 def timed(phases: Iterable[Phase], pace: Pace | None) -> Iterator[Phase]:
     """Yield the phases with their times, where there is a pace."""
     for phase in phases:
         yield phase if pace is None else replace(phase, seconds=pace.seconds(phase))
+
+
+def moved(exchanges: Iterable[Exchange], pace: Pace | None) -> Iterator[Exchange]:
+    """Yield the exchanges with their times, where there is a pace."""
+    for one in exchanges:
+        yield one if pace is None else replace(one, seconds=one.bytes / (pace.link * LINK))
 
 
 def clock(seconds: float) -> str:

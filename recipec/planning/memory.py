@@ -1,25 +1,115 @@
-"""What a stage holds in the memory of each device, and on disk."""
+r"""What a stage holds in the memory of each device and of the host, and on disk.
+
+With P parameters of w bytes, Q of them trained, and optimizer state, gradients and weights spread over
+:math:`n_o, n_g, n_w` devices, a device keeps
+
+.. math:: P w / n_w + Q w / n_g + Q (8 + 4 + 4) / n_o
+
+for narrow weights, gradients, and two moments, a float32 copy and its gradient; a float32 policy has neither copy nor
+its gradient, and where the float32 weights themselves are spread (FSDP2) they are the copy.  What is gathered for use
+comes on top.  Sampling and updates follow each other, so that their own needs are compared and not added.
+
+References:
+    Rajbhandari et al., `ZeRO <https://arxiv.org/abs/1910.02054>`_, 2019, section 3.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from recipec.planning.cost import amount
-from recipec.planning.work import Work
+from recipec.planning.work import MOMENTS, WIDE, Work
 
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
+COLUMNS = 31
+"""Bytes of a token in the columns of a step, which every process has: ids, masks, turns and log-probabilities."""
+When = Literal["always", "update", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What takes room in memory or on disk, in bytes."""
+    """What takes room in memory or on disk, in bytes.
+
+    Example: ``Holding("weights", 6.2e9, "3,085,938,688 parameters of 2 bytes")``.
+    """
 
     name: str
     bytes: float | None
     assumes: str
+    when: When = "always"
+    """Whether it is there all the time, in updates, or while rollouts are sampled."""
+
+
+def peak(held: Iterable[Holding]) -> tuple[float, When]:
+    """Return the most bytes held at once, and in which part of a step.
+
+    >>> peak([Holding("a", 2.0, ""), Holding("b", 3.0, "", "update"), Holding("c", 1.0, "", "sample")])
+    (5.0, 'update')
+    """
+    sums: dict[When, float] = {"always": 0.0, "update": 0.0, "sample": 0.0}
+    for one in held:
+        sums[one.when] += one.bytes or 0.0
+    when: When = "sample" if sums["sample"] > sums["update"] else "update"
+    return sums["always"] + sums[when], when
+
+
+def memory(work: Work) -> Iterator[Holding]:
+    """Yield what is in the memory of each device during the stage."""
+    yield from _state(work)
+    yield from _reference(work)
+    each = (work.shape.layers * work.shape.hidden if work.recomputed else work.shape.saved) * work.width
+    tokens = -(-work.microbatch // work.train.sequence_partitions())
+    said = f"{tokens:,} tokens in a forward pass; no score matrix"
+    yield Holding("activations", float(tokens * each), said, "update")
+    rows = min(tokens, max(1, LOGITS // work.shape.vocabulary))
+    yield Holding("logits", 12.0 * rows * work.shape.vocabulary, "three float32 copies of one chunk", "update")
+    if work.samples:
+        yield from _sampling(work)
+
+
+def _state(work: Work) -> Iterator[Holding]:
+    """Yield weights, gradients and the optimizer's state."""
+    trained, width, engine = work.trained, work.width, work.train
+    moments, gradients, weights = work.sharded
+    shards = work.trained_shards
+    whole = f"{work.shape.parameters:,} parameters of {width if work.lora else shards} bytes"
+    if work.policy.get("quantization") == "nf4":
+        whole = f"{work.shape.parameters:,} parameters, those of the decoder's matrices in NF4, others of {width} bytes"
+    held = work.weights if work.lora else work.weights * shards / width
+    yield _kept("weights", held / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
+    if work.lora is not None:
+        said = f"{trained:,} parameters, on {_matrices(work.lora)} of the layers"
+        yield Holding("adapter", float(trained * shards) / weights, said + _over(weights))
+    if weights > 1:
+        live = min(work.shape.parameters, engine.gathered_weights(work.shape.layer, work.shape.root))
+        yield Holding("gathered weights", float(live * width), f"at most {live:,} parameters at once", "update")
+    copies = 0 if shards == WIDE else WIDE
+    found = trained * shards / gradients + trained * copies / moments
+    said = "trained parameters" + (", and in float32 for the update" if copies else "")
+    spread = _over(gradients) or (", those in float32" + _over(moments) if copies and moments > 1 else "")
+    if engine.offloads_parameters():
+        yield Holding("gradients", 0.0, f"{amount(found, 'B')} in the host's memory: {said}{spread}", "update")
+    else:
+        yield Holding("gradients", found, said + spread, "update")
+    if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
+        said = f"gradients of {buffered:,} parameters on their way"
+        yield Holding("buffers", float(buffered * width), said, "update")
+    state = trained * (MOMENTS + copies) / moments
+    said = "two float32 moments" + (", and a float32 copy of narrower weights" if copies else "")
+    yield _kept("optimizer", state, said + _over(moments), offloaded=engine.offloads_optimizer())
+
+
+def _kept(name: str, held: float, said: str, *, offloaded: bool) -> Holding:
+    if offloaded:
+        return Holding(name, 0.0, f"{amount(held, 'B')} in the host's memory: {said}")
+    return Holding(name, held, said)
+
+
+def _over(part: int) -> str:
+    return f", over {part} devices" if part > 1 else ""
 
 
 def _matrices(lora: Mapping[str, Any]) -> str:
@@ -27,68 +117,79 @@ def _matrices(lora: Mapping[str, Any]) -> str:
     return "every matrix" if targets == "all_linear" else ", ".join(targets)
 
 
-def memory(work: Work) -> Iterator[Holding]:
-    """Yield what is in memory during the stage, on each device."""
-    shape, trained, width = work.shape, work.trained, work.width
-    part = work.sharded
-    whole = f"{shape.parameters:,} parameters of {width} bytes"
-    if work.policy.get("quantization") == "nf4":
-        whole = f"{shape.parameters:,} parameters, those of the decoder's matrices in NF4, others of {width} bytes"
-    yield Holding("weights", work.weights / part[2], whole + _spread(part[2]))
-    if work.lora:
-        yield Holding(
-            "adapter",
-            float(trained * width),
-            f"{trained:,} parameters, on {_matrices(work.lora)} of the layers",
-        )
-    copies = 0 if width == 4 else 4
-    gradients, moments = trained * (width + copies) / part[1], trained * (8 + copies) / part[0]
-    yield Holding("gradients", gradients, "trained parameters, and in float32 for the update" + _spread(part[1]))
-    more = "two float32 moments, and a float32 copy of narrower weights"
-    where = f"{amount(moments, 'B')} in the host's memory: " if work.train.offloads_optimizer() else ""
-    yield Holding("optimizer", 0.0 if work.train.offloads_optimizer() else moments, where + more + _spread(part[0]))
-    yield from _reference(work)
-    each = (shape.layers * shape.hidden if work.recomputed else shape.saved) * width
-    yield Holding(
-        "activations", float(work.microbatch * each), f"{work.microbatch:,} tokens in a forward pass; no score matrix"
-    )
-    rows = min(work.microbatch, max(1, LOGITS // shape.vocabulary))
-    yield Holding("logits", 12.0 * rows * shape.vocabulary, "three float32 copies of one chunk")
-    if any(node.slot == "sampler" for node in work.stage.nodes()) and work.size.row:
-        together = min(work.decoded, work.size.rows)
-        live = float(shape.cached * width * together * work.size.row) / max(1, work.spread)
-        yield Holding("keys and values", live, f"{together} rows decoded together, at their longest")
-        kept = work.rollout.cache_bytes() if work.stage.node("environment") is not None else 0.0
-        if kept and work.size.sampled is not None:
-            every = float(shape.cached * width * work.size.sampled.episodes * work.size.row)
-            said = "keys and values of episodes that go on, at most `machine.rollout.max_memory`"
-            yield Holding("between turns", min(kept, every), said)
-        if work.spread:
-            yield Holding("sampling", work.weights / work.spread, "the sampling engine's own copy of the weights")
-
-
-def _spread(part: int) -> str:
-    return f", over {part} devices" if part > 1 else ""
-
-
 def _reference(work: Work) -> Iterator[Holding]:
     reference = work.stage.settings["reference"]
     match (reference or {}).get("mode"):
         case "weights_copy":
             part = work.sharded[2]
-            yield Holding("reference", work.weights / part, reference["why"] + _spread(part))
+            twice = 2 if part > 1 else 1  # shards change places with those of the policy
+            said = reference["why"] + _over(part) + (", and as much while it computes" if part > 1 else "")
+            yield Holding("reference", twice * work.weights / part, said)
         case "adapter_copy":
             yield Holding("reference", float(work.trained * work.width), reference["why"])
         case "other":
-            yield Holding("reference", None, f"{reference['why']}, whose size is not looked up")
+            yield Holding("reference", None, f"{reference['why']}, of unknown size")
+
+
+def _sampling(work: Work) -> Iterator[Holding]:
+    """Yield what samples: a copy of the weights where there is one, keys and values."""
+    if work.rollout.shares_weights and work.sharded[2] > 1:
+        said = "a whole copy for sampling, since the weights are spread"
+        yield Holding("copy to sample", float(work.shape.parameters * work.width), said)
+    when: When = "sample" if work.spread == 0 or work.rollout.sleeps() else "always"
+    if work.spread:
+        said = "the sampling engine's own copy of the weights" + _over(work.spread)
+        yield Holding("engine", work.engine_weights, said, when)
+    if not work.size.row:
+        return
+    if (room := work.cache_room) is not None:
+        most = room / work.cached_row if work.cached_row else 0.0
+        share = f"the rest of {work.rollout.memory_share():.0%} of the device"
+        said = f"{share}: {most:,.0f} rows at their longest; {work.decoded:,} are decoded together"
+        yield Holding("keys and values", max(0.0, room), said, when)
+        return
+    together = min(work.decoded, -(-work.size.rows // work.engines))
+    said = f"{together} rows decoded together, at their longest"
+    yield Holding("keys and values", work.cached_row * together, said, when)
+    kept = work.rollout.cache_bytes() if work.stage.node("environment") is not None else 0.0
+    if kept and work.size.sampled is not None:
+        every = float(work.shape.cached * work.width * work.size.sampled.episodes * work.size.row) / work.ranks
+        said = "keys and values of episodes that go on, at most `machine.rollout.max_memory`"
+        yield Holding("between turns", min(kept, every), said, when)
+
+
+def host(work: Work) -> Iterator[Holding]:
+    """Yield what lies in the memory of a node beside its devices."""
+    moments, gradients, weights = work.sharded
+    copies = 0 if work.trained_shards == WIDE else WIDE
+    each = _over(work.devices).replace(", over", ", of") if work.devices > 1 else ""
+    if work.train.offloads_optimizer():
+        yield Holding("optimizer", work.trained * (MOMENTS + copies) / moments * work.devices, "its state" + each)
+    if work.train.offloads_parameters():
+        held = work.weights if work.lora else work.weights * work.trained_shards / work.width
+        yield Holding("weights", held / weights * work.devices, "between uses" + each)
+        found = work.trained * (work.trained_shards / gradients + copies / moments) * work.devices
+        yield Holding("gradients", found, "for the update" + each)
+    if work.spread and work.rollout.sleeps() and work.samples:
+        yield Holding("engine", work.engine_weights * work.devices, "weights of an engine that sleeps" + each)
+    if work.ranks > 1:
+        if work.size.row:
+            tokens = work.size.rows * work.size.row
+            said = f"{tokens:,} tokens of a step in every process, {COLUMNS} bytes each"
+            yield Holding("rollouts", float(COLUMNS * tokens * work.devices), said)
+        if max(work.sharded) > 1:
+            yield Holding("to save", _checkpoint(work), "a checkpoint, whole in the process that writes it")
+
+
+def _checkpoint(work: Work) -> float:
+    copies = 0 if work.width == WIDE else WIDE
+    return float(work.trained * (work.width + MOMENTS + copies))
 
 
 def disk(work: Work) -> Iterator[Holding]:
     """Yield what the stage leaves on disk."""
-    budget = work.stage.settings["budget"]
-    copies = 0 if work.width == 4 else 4
-    each = float(work.trained * (work.width + 8 + copies))
-    keep = int(budget["keep"])
-    yield Holding("checkpoints", each * keep, f"{keep} kept, each with trained parameters and the optimizer's state")
+    keep = int(work.stage.settings["budget"]["keep"])
+    said = f"{keep} kept, each with trained parameters and the optimizer's state"
+    yield Holding("checkpoints", _checkpoint(work) * keep, said)
     policy = work.trained * work.width if work.lora else work.weights
     yield Holding("policy", float(policy), "the adapter alone" if work.lora else "all weights")

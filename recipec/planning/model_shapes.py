@@ -59,17 +59,33 @@ class Shape:
         >>> known_shape("Qwen/Qwen2.5-7B").parameters
         7615616512
         """
-        width = self.head_dim * (self.heads + 2 * self.kv_heads)
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        rest = self.positions * self.hidden + 2 * self.hidden if self.family == "gpt2" else self.hidden
+        return self.linear + embeddings + self.layers * self._biases_and_norms + rest + self.encoder
+
+    @property
+    def _biases_and_norms(self) -> int:
+        """Parameters of a layer that are in no matrix."""
+        width = self.head_dim * (self.heads + 2 * self.kv_heads)
         if self.family == "gpt2":
-            biases = width + self.hidden + self.intermediate + self.hidden
-            norms = 4 * self.hidden
-            rest = self.positions * self.hidden + 2 * self.hidden
-        else:
-            biases = width if self.family == "qwen2" else 0
-            norms = 2 * self.hidden + (2 * self.head_dim if self.family == "qwen3" else 0)
-            rest = self.hidden
-        return self.linear + embeddings + self.layers * (biases + norms) + rest + self.encoder
+            return width + self.hidden + self.intermediate + self.hidden + 4 * self.hidden
+        biases = width if self.family == "qwen2" else 0
+        return biases + 2 * self.hidden + (2 * self.head_dim if self.family == "qwen3" else 0)
+
+    @property
+    def root(self) -> int:
+        """Parameters outside the layers of the decoder: embeddings, head, last norm, and an image encoder."""
+        return self.parameters - self.layers * self.layer
+
+    @property
+    def layer(self) -> int:
+        """Parameters of one layer of the decoder.
+
+        >>> shape = known_shape("Qwen/Qwen2.5-7B")
+        >>> shape.layer, shape.root
+        (233057792, 1089998336)
+        """
+        return self.linear // self.layers + self._biases_and_norms
 
     @property
     def matrices(self) -> dict[str, int]:

@@ -12,26 +12,16 @@ from typing import Any, Literal
 
 from recipec.graph import Graph, StageGraph, differences
 from recipec.planning.accelerators import accelerators
-from recipec.planning.cost import Phase, amount, phases, saved
-from recipec.planning.hours import Pace, clock, timed
-from recipec.planning.memory import Holding, disk, memory
+from recipec.planning.communication import Exchange, dealt, exchanges
+from recipec.planning.cost import Phase, phases, saved
+from recipec.planning.hours import Pace, moved, timed
+from recipec.planning.memory import Holding, disk, host, memory, peak
 from recipec.planning.model_shapes import Shape
-from recipec.planning.sharing import (
-    Measured,
-    Sharing,
-    describe_measured,
-    describe_sharing,
-    measure,
-    merged,
-    predict,
-    with_generation,
-)
+from recipec.planning.sharing import Measured, Sharing, measure, merged, predict, with_generation
 from recipec.planning.step_sizes import Lengths, lengths
 from recipec.planning.work import Work
 
 FORMAT = 1
-USABLE = 0.9
-"""Share of a device's memory that is filled: vLLM's own default."""
 Action = Literal["run", "continue", "skip"]
 State = Literal["done", "begun", "absent", "stale"]
 
@@ -72,6 +62,7 @@ class StagePlan:
     """What the sizes of a step rest on."""
     phases: tuple[Phase, ...]
     memory: tuple[Holding, ...]
+    """Of each device."""
     disk: tuple[Holding, ...]
     removed: tuple[LeftOut, ...]
     unknown: tuple[str, ...]
@@ -80,6 +71,13 @@ class StagePlan:
     pace: str = ""
     """What times rest on."""
     devices: int = 1
+    """Of all nodes."""
+    exchanges: tuple[Exchange, ...] = ()
+    """What each device receives from the others in a step."""
+    host: tuple[Holding, ...] = ()
+    """What is in the memory of a node beside its devices."""
+    peak: float | None = None
+    """Most bytes that a device holds at once."""
     room: float | None = None
     """Memory of one device, in bytes."""
     sharing: Sharing | None = None
@@ -202,16 +200,22 @@ def _stage(
         unknown.append(f"size of the model `{_root(graph, stage).origin}`, and therefore all costs")
     else:
         work = _work(graph, stage, shape, size)
-    pace = _pace(graph, work) if work else None
-    if work and pace and work.spread:
-        work = _fitting(work, pace)
+    pace = _pace(work) if work else None
     shared = predict(graph, stage, size, work)
     alone = tuple(phases(work)) if work else ()
-    times = tuple(timed(merged(shared if isinstance(shared, Sharing) else None, alone, work), pace)) if work else ()
+    times: tuple[Phase, ...] = ()
+    sent: tuple[Exchange, ...] = ()
+    if work:
+        once = merged(shared if isinstance(shared, Sharing) else None, alone, work)
+        times = tuple(timed(dealt(work, once), pace))
+        sent = tuple(moved(exchanges(work, times), pace))
     known = [phase.seconds for phase in times if phase.seconds is not None]
+    held = tuple(memory(work)) if work else ()
     if isinstance(shared, str):
         unknown.append(f"savings of prefix sharing: {shared}")
-    whole = steps * sum(known) if pace and steps and len(known) == len(times) else None
+    whole = None
+    if pace and steps and len(known) == len(times):
+        whole = steps * (sum(known) + sum(one.seconds or 0.0 for one in sent))
     return StagePlan(
         name=stage.name,
         kind=stage.kind,
@@ -222,13 +226,16 @@ def _stage(
         steps=steps,
         assumes=tuple(said for said in size.assumes if "unknown" not in said),
         phases=times,
-        memory=tuple(memory(work)) if work else (),
+        memory=held,
         disk=tuple(disk(work)) if work else (),
         removed=tuple(LeftOut(r.what, r.why, r.saves, saved(work, r.what) if work else None) for r in stage.removed),
         unknown=tuple(unknown),
         seconds=whole,
         pace=pace.assumes if pace else "",
         devices=work.ranks if work else 1,
+        exchanges=sent,
+        host=tuple(host(work)) if work else (),
+        peak=peak(held)[0] if work else None,
         room=pace.accelerator.memory if pace else None,
         sharing=with_generation(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
     )
@@ -240,26 +247,18 @@ def _measured(
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
     work = _work(graph, stage, shape, lengths(stage, None)) if shape else None
     found = measure(stage, steps, work)
-    alone = tuple(timed(phases(work), _pace(graph, work))) if work else ()
+    alone = tuple(timed(phases(work), _pace(work))) if work else ()
     return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
 
 
 def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:
     devices, nodes = (int(graph.machine.get(key) or 1) for key in ("devices", "nodes"))
-    return Work(stage, shape, size, devices, nodes)
+    return Work(stage, shape, size, devices, nodes, accelerators().get(str(graph.machine.get("accelerator"))))
 
 
-def _fitting(work: Work, pace: Pace) -> Work:
-    """Let an engine with pages of keys and values decode as many rows together as there is memory left for."""
-    rest = sum(one.bytes or 0 for one in memory(replace(work, rows=0)))
-    row = work.shape.cached * work.width * (work.size.row or 0) / work.spread
-    room = USABLE * pace.accelerator.memory - rest
-    return replace(work, rows=max(1, min(work.decoded, int(room // row)))) if row else work
-
-
-def _pace(graph: Graph, work: Work) -> Pace | None:
-    found = accelerators().get(str(graph.machine.get("accelerator")))
-    return Pace(found, work.ranks, work.policy.get("dtype", "float32")) if found else None
+def _pace(work: Work) -> Pace | None:
+    found = work.accelerator
+    return Pace(found, work.devices, work.nodes, work.policy.get("dtype", "float32")) if found else None
 
 
 def _model(work: Work) -> str:
@@ -290,52 +289,3 @@ def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:
     rows = min(rows, data.get("limit") or rows)
     each = rows // units if budget["remainder"] == "drop" else -(-rows // units)
     return int(budget["epochs"] or 0) * each
-
-
-def render_plan(made: Plan) -> str:
-    """Write a plan for people."""
-    lines = [f"plan of {made.name}"]
-    for stage in made.stages:
-        verb = {"run": "runs", "continue": "continues", "skip": "is skipped"}[stage.action]
-        lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin}) {verb}: {stage.reason}"]
-        lines.append(f"  model     {stage.model}")
-        lines.append(f"  steps     {'unknown' if stage.steps is None else f'{stage.steps:,}'}")
-        if stage.facts:
-            lines.append(f"  knowledge {stage.facts}")
-        if stage.pace:
-            lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
-        lines += [f"  assuming  {said}" for said in stage.assumes]
-        lines += _table(stage)
-        lines += describe_sharing(stage.sharing) if stage.sharing else ()
-        lines += describe_measured(stage.measured) if stage.measured else ()
-        lines += [line for removal in stage.removed for line in _left_out(removal)]
-        lines += [f"  unknown   {what}" for what in stage.unknown]
-    return "\n".join(lines) + "\n"
-
-
-def _left_out(removal: LeftOut) -> Iterator[str]:
-    yield f"  skipped   {removal.what}: {removal.why}"
-    counted = f" ({amount(removal.flops, 'FLOP')} per step)" if removal.flops else ""
-    yield f"            saves {removal.saves}{counted}"
-
-
-def _table(stage: StagePlan) -> Iterator[str]:
-    if stage.phases:
-        time = f"{'time':>10}" if stage.pace else ""
-        yield f"  {'per step, at most':<18}{'tokens':>12}{'operations':>14}{'read':>12}{time}"
-    for phase in stage.phases:
-        tokens = "unknown" if phase.tokens is None else f"{phase.tokens:,}"
-        cells = f"{tokens:>12}{amount(phase.flops, 'FLOP'):>14}{amount(phase.bytes, 'B'):>12}"
-        if stage.pace:
-            cells += f"{'unknown' if phase.seconds is None else clock(phase.seconds):>10}"
-        yield f"    {phase.name:<16}{cells}   {phase.assumes}".rstrip()
-    each = "on each device" if stage.devices > 1 else "in memory"
-    for title, held in ((each, stage.memory), ("on disk", stage.disk)):
-        if held:
-            total = sum(one.bytes or 0 for one in held)
-            more = " plus unknown parts" if any(one.bytes is None for one in held) else ""
-            if stage.room and held is stage.memory:
-                more += f", of {amount(stage.room, 'B')}" + (": does not fit" if total > stage.room else "")
-            yield f"  {title:<18}{amount(total, 'B'):>12}{more}"
-        for one in held:
-            yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {one.assumes}"

@@ -159,3 +159,16 @@ def _group(sampler: Mapping[str, Any]) -> tuple[int, float, list[str]]:
     kept = min(int(sampler["keep"] or 1 + added), 1 + added)
     said = f"an expansion costs half an episode: {trees * (1 + added / 2):g} episodes a prompt for {trees * kept} rows"
     return trees * kept, trees * (1 + added / 2), [said]
+
+
+def minibatches(budget: Mapping[str, Any], units: int, rows: int) -> int:
+    """Return how many updates a pass over a step's rows takes.
+
+    >>> minibatches({"rows_per_update": 256, "prompts_per_update": None, "updates_per_step": None}, 16, 6400)
+    25
+    """
+    if budget["rows_per_update"]:
+        return max(1, -(-rows // int(budget["rows_per_update"])))
+    if budget["prompts_per_update"]:
+        return max(1, -(-units // int(budget["prompts_per_update"])))
+    return int(budget["updates_per_step"] or 1)

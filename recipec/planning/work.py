@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipec.graph import StageGraph
+from recipec.planning.accelerators import Accelerator
 from recipec.planning.model_shapes import Shape
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts
@@ -14,6 +15,11 @@ from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.train_engine import TrainEngine
 
 WIDTH = {"float32": 4, "bfloat16": 2}
+WIDE = WIDTH["float32"]
+MOMENTS = 2 * WIDE
+"""Bytes of the moments of Adam for a parameter."""
+GRAPHS = 1.5e9
+"""Bytes of a sampling engine's CUDA graphs and buffers, about."""
 NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
 
@@ -31,8 +37,7 @@ class Work:
     devices: int = 1
     """Devices of a node."""
     nodes: int = 1
-    rows: int | None = None
-    """Rows decoded together, where memory allows fewer than the rollout engine."""
+    accelerator: Accelerator | None = None
 
     @property
     def train(self) -> TrainEngine:
@@ -66,9 +71,51 @@ class Work:
         return self.rollout.weight_partitions()
 
     @property
+    def replicas(self) -> int:
+        """Groups of devices that train on rows of their own."""
+        return max(1, self.ranks // self.train.sequence_partitions())
+
+    @property
+    def engines(self) -> int:
+        """Sampling engines, each on one device or more."""
+        return max(1, self.ranks // max(1, self.spread))
+
+    @property
+    def samples(self) -> bool:
+        """Whether the stage samples rollouts."""
+        return any(node.slot == "sampler" for node in self.stage.nodes())
+
+    @property
+    def engine_width(self) -> int:
+        """Bytes of a number in the sampling engine."""
+        return WIDTH[self.rollout.weights_dtype() or self.policy.get("dtype", "float32")]
+
+    @property
+    def engine_weights(self) -> float:
+        """Bytes of the sampling engine's copy of the weights on one device."""
+        if self.engine_width == self.width:
+            return self.weights / max(1, self.spread)
+        return float(self.shape.parameters * self.engine_width) / max(1, self.spread)
+
+    @property
+    def cached_row(self) -> float:
+        """Bytes of the keys and values of the longest row on one device; key-value heads are split, then copied."""
+        heads = max(1.0, self.shape.kv_heads / max(1, self.spread))
+        return self.shape.cached / self.shape.kv_heads * heads * self.engine_width * (self.size.row or 0)
+
+    @property
+    def cache_room(self) -> float | None:
+        """Bytes that the sampling engine's share of a device leaves for keys and values; None where nothing says."""
+        share = self.rollout.memory_share()
+        if share is None or self.accelerator is None:
+            return None
+        return share * self.accelerator.memory - self.engine_weights - GRAPHS
+
+    @property
     def decoded(self) -> int:
-        """Rows decoded together."""
-        return self.rollout.rows_together() if self.rows is None else self.rows
+        """Rows decoded together: what the engine takes, or what its memory has room for."""
+        most, room = self.rollout.rows_together(), self.cache_room
+        return most if room is None or not self.cached_row else max(1, min(most, int(room / self.cached_row)))
 
     @property
     def recomputed(self) -> float:
@@ -79,6 +126,11 @@ class Work:
     def width(self) -> int:
         """Bytes of a weight."""
         return WIDTH[self.policy.get("dtype", "float32")]
+
+    @property
+    def trained_shards(self) -> int:
+        """Bytes of a trained weight where it is kept."""
+        return WIDE if self.train.float32_shards else self.width
 
     @property
     def policy(self) -> Mapping[str, Any]:

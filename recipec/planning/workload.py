@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipec.graph import Graph, StageGraph
-from recipec.planning.step_sizes import Lengths, lengths
+from recipec.planning.step_sizes import Lengths, lengths, minibatches
 from recipec.planning.token_runs import (
     Counts,
     Episode,
@@ -112,16 +112,3 @@ def counted(stage: StageGraph, made: SharingForecast, segments: Sequence[TokenRu
     if cut == 1:
         return whole, whole
     return whole, total(s.once(cut) for s in segments).scaled(made.units)
-
-
-def minibatches(budget: Mapping[str, Any], units: int, rows: int) -> int:
-    """Return how many updates a pass over a step's rows takes.
-
-    >>> minibatches({"rows_per_update": 256, "prompts_per_update": None, "updates_per_step": None}, 16, 6400)
-    25
-    """
-    if budget["rows_per_update"]:
-        return max(1, -(-rows // int(budget["rows_per_update"])))
-    if budget["prompts_per_update"]:
-        return max(1, -(-units // int(budget["prompts_per_update"])))
-    return int(budget["updates_per_step"] or 1)

@@ -34,6 +34,10 @@ class RolloutEngine(Component):
         """Return the share of a device that its weights and KV cache fill; ``None`` where nothing bounds them."""
         return None
 
+    def sleeps(self) -> bool:
+        """Whether it releases the memory of the device while the policy is trained."""
+        return False
+
     def rows_together(self) -> int:
         """Return the most sequences that are decoded together."""
         bound: int = getattr(self, self.rows_param) if self.rows_param else 256

@@ -7,11 +7,18 @@ from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
 
+MAX_LIVE_PARAMETERS = 1_000_000_000
+"""Parameters that DeepSpeed keeps gathered in ZeRO stage 3: its default, `stage3_max_live_parameters`."""
+BUCKET = 500_000_000
+"""Gradients that DeepSpeed sums at once: its default, `reduce_bucket_size`."""
+
 
 class TrainEngine(Component):
     """Base class of training engines; the facts below are what checks and plans read."""
 
     slot: ClassVar[str] = "train_engine"
+    float32_shards: ClassVar[bool] = False
+    """Whether weights that are trained are kept in float32 and narrowed for use; else narrow weights have a copy."""
     max_devices: ClassVar[int | None] = None
     """Most devices that it uses; ``None`` for any number."""
 
@@ -38,6 +45,20 @@ class TrainEngine(Component):
     def sequence_partitions(self) -> int:
         """Return over how many devices the tokens of one sequence are spread."""
         return 1
+
+    def gathered_weights(self, layer: int, root: int) -> int:  # noqa: ARG002 - an engine that shards reads it
+        """Return how many parameters of weights that are spread are whole on a device at once.
+
+        ``layer`` are those of one decoder layer, ``root`` those of embeddings and head.
+
+        >>> Fsdp().gathered_weights(10, 3), Deepspeed(zero=3).gathered_weights(10, 3)
+        (23, 1000000000)
+        """
+        return 0
+
+    def buffered_gradients(self, layer: int) -> int:  # noqa: ARG002 - an engine that shards reads it
+        """Return how many parameters have a gradient in the buffers in which devices sum them."""
+        return 0
 
 
 class _Checkpointing(TrainEngine):
@@ -85,6 +106,8 @@ class Fsdp(_Sharding):
         Zhao et al., `PyTorch FSDP <https://arxiv.org/abs/2304.11277>`_, 2023.
     """
 
+    float32_shards: ClassVar[bool] = True
+
     type: Literal["fsdp"] = "fsdp"
     reduce_dtype: Literal["float32", "bfloat16"] = param("float32", "Data type in which devices sum their gradients.")
     offload: bool = param(False, "Keep weights, gradients and optimizer state in CPU memory between uses.")
@@ -92,6 +115,14 @@ class Fsdp(_Sharding):
     def partitions(self, devices: int) -> tuple[int, int, int]:
         """Shard everything over all devices."""
         return devices, devices, devices
+
+    def gathered_weights(self, layer: int, root: int) -> int:
+        """Count the layer that computes, the next one, and the root, which stays gathered."""
+        return 2 * layer + root
+
+    def buffered_gradients(self, layer: int) -> int:
+        """Count the layer of which gradients are summed."""
+        return layer
 
     def offloads_optimizer(self) -> bool:
         """Whether `offload` is on."""
@@ -124,6 +155,14 @@ class Deepspeed(_Sharding):
         """Shard the optimizer's state from ZeRO stage 1 on, the gradients from 2, the weights in 3."""
         optimizer, gradients, weights = (devices if self.zero >= stage else 1 for stage in (1, 2, 3))
         return optimizer, gradients, weights
+
+    def gathered_weights(self, layer: int, root: int) -> int:  # noqa: ARG002 - the bound is in parameters
+        """Return the bound that DeepSpeed has on gathered parameters."""
+        return MAX_LIVE_PARAMETERS
+
+    def buffered_gradients(self, layer: int) -> int:  # noqa: ARG002 - the bound is in parameters
+        """Return the size of the buffer in which DeepSpeed sums gradients."""
+        return BUCKET
 
     def offloads_optimizer(self) -> bool:
         """Whether `offload` is on."""

@@ -11,7 +11,8 @@ from recipec.graph import Graph
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
-from recipec.planning.plan import StagePlan, plan, render_plan
+from recipec.planning.plan import StagePlan, plan
+from recipec.planning.plan_text import render_plan
 from recipec.planning.sharing import Sharing, Update, form, measure
 from recipec.planning.step_sizes import lengths
 from recipec.planning.token_runs import Counts, Episode, Group, append_only, total

@@ -7,7 +7,7 @@ from support.built_recipes import dpo, part, recipe, rl, scratch, sft
 
 from recipec.compile import Compiled, compile_recipe
 from recipec.graph import to_json
-from recipec.planning.plan import render_plan
+from recipec.planning.plan_text import render_plan
 from recipec.run.artifacts import RunFolder, committed
 from recipec.run.digests import run_digest
 from recipec.run.executor import done

@@ -1,0 +1,115 @@
+r"""What devices send each other in a step, and how long they wait for each other.
+
+Of weights or gradients of B bytes that are spread over n devices, each device receives :math:`B (n - 1) / n` bytes to
+gather or to sum them, and twice as many to sum what is not spread.  A step whose m forward passes are dealt to n
+devices takes :math:`\lceil m / n \rceil` rounds, in each of which weights that are spread are gathered once without
+and twice with a backward pass.
+
+References:
+    Rajbhandari et al., `ZeRO <https://arxiv.org/abs/1910.02054>`_, 2019, section 7, for the volumes.
+    Jacobs et al., `DeepSpeed Ulysses <https://arxiv.org/abs/2309.14509>`_, 2023, section 3.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from recipec.planning.cost import Phase
+from recipec.planning.step_sizes import minibatches
+from recipec.planning.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What each device receives from others in a step.
+
+    Example: ``Exchange("gather weights", 1.2e11, "6 times in 2 rounds")``.
+    """
+
+    name: str
+    bytes: float
+    assumes: str
+    seconds: float | None = None
+    """Where the recipe names an accelerator; as if nothing were computed meanwhile."""
+
+
+def rounds(work: Work, phase: Phase) -> int:
+    """Return how many forward passes each device makes in one pass over the rows of a step."""
+    if not phase.tokens:
+        return 0
+    often = work.passes if phase.name == "update" else 1
+    budget = work.stage.settings["budget"]
+    cut = minibatches(budget, work.size.units, work.size.rows) if phase.name == "update" else 1
+    each = math.ceil(phase.tokens / often / cut / work.microbatch)
+    return cut * math.ceil(each / work.replicas)
+
+
+def dealt(work: Work, phases: Iterable[Phase]) -> Iterator[Phase]:
+    """Yield the phases with the share of the devices' time in which they wait: where what is dealt does not divide.
+
+    Rollouts are dealt by whole prompts.  Forward passes are cut until each device has one, as long as there are rows.
+    """
+    for phase in phases:
+        if phase.name == "sample" and work.size.units:
+            yield replace(phase, idle=idle(work.size.units, work.engines))
+        elif (turns := rounds(work, phase)) and work.replicas > 1:
+            yield replace(phase, idle=idle(min(turns * work.replicas, work.size.rows), work.replicas))
+        else:
+            yield phase
+
+
+def idle(pieces: int, devices: int) -> float:
+    """Return the share of the time that devices wait, where pieces of like cost are dealt to them.
+
+    >>> idle(8, 8), idle(9, 8), idle(4, 8)
+    (0.0, 0.4375, 0.5)
+    """
+    return 1 - pieces / (devices * math.ceil(pieces / devices)) if pieces else 0.0
+
+
+def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
+    """Yield what each device receives in a step; nothing on one device."""
+    if work.ranks == 1:
+        return
+    turns = {phase.name: rounds(work, phase) * (work.passes if phase.name == "update" else 1) for phase in phases}
+    updates = turns.get("update", 0)
+    scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
+    _, gradients, weights = work.sharded
+    part = (work.ranks - 1) / work.ranks
+    whole = work.weights * part
+    if weights > 1 and (often := 2 * updates + scored):
+        yield Exchange("gather weights", whole * often, f"{often:,} times: {_rounds(updates, scored)}")
+    taken = _updates(work) * work.passes
+    each = work.trained * work.width * part
+    if gradients > 1:
+        yield Exchange("sum gradients", each * updates, f"in each of {updates:,} passes with a backward")
+        if weights == 1:
+            yield Exchange("updated weights", each * taken, f"{taken:,} updates, each device its share")
+    else:
+        yield Exchange("sum gradients", 2 * each * taken, f"{taken:,} updates, all of them")
+    if work.samples and weights > 1:
+        to = "the sampling engine" if work.spread else "the copy that samples"
+        moved = work.trained * work.width * part if work.lora and work.spread else whole
+        yield Exchange("update sampler", moved, f"to {to}, once")
+    if (spread := work.train.sequence_partitions()) > 1:
+        yield _sequences(work, phases, spread)
+
+
+def _rounds(updates: int, scored: int) -> str:
+    said = f"forward and backward of {updates:,} passes"
+    return said + (f", and {scored:,} passes without a gradient" if scored else "")
+
+
+def _updates(work: Work) -> int:
+    return minibatches(work.stage.settings["budget"], work.size.units, work.size.rows)
+
+
+def _sequences(work: Work, phases: Sequence[Phase], spread: int) -> Exchange:
+    """Count queries, keys, values and results of attention, which change places between tokens and heads."""
+    shape = work.shape
+    each = shape.layers * 2 * shape.head_dim * (shape.heads + shape.kv_heads) * work.width * (spread - 1) / spread
+    often = {"update": 2.0 + work.recomputed, "old": 1.0, "reference": 1.0}
+    tokens = sum((phase.tokens or 0) * often.get(phase.name, 0.0) for phase in phases)
+    return Exchange("attention", each * tokens / work.ranks, f"heads for tokens, in groups of {spread} devices")

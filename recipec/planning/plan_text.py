@@ -1,0 +1,84 @@
+"""A plan as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from recipec.planning.cost import amount
+from recipec.planning.hours import clock
+from recipec.planning.memory import Holding, peak
+from recipec.planning.plan import LeftOut, Plan, StagePlan
+from recipec.planning.sharing import describe_measured, describe_sharing
+
+
+def render_plan(made: Plan) -> str:
+    """Write a plan for people."""
+    lines = [f"plan of {made.name}"]
+    for stage in made.stages:
+        verb = {"run": "runs", "continue": "continues", "skip": "is skipped"}[stage.action]
+        lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin}) {verb}: {stage.reason}"]
+        lines.append(f"  model     {stage.model}")
+        lines.append(f"  steps     {'unknown' if stage.steps is None else f'{stage.steps:,}'}")
+        if stage.facts:
+            lines.append(f"  knowledge {stage.facts}")
+        if stage.pace:
+            lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
+        lines += [f"  assuming  {said}" for said in stage.assumes]
+        lines += _table(stage)
+        lines += describe_sharing(stage.sharing) if stage.sharing else ()
+        lines += describe_measured(stage.measured) if stage.measured else ()
+        lines += [line for removal in stage.removed for line in _left_out(removal)]
+        lines += [f"  unknown   {what}" for what in stage.unknown]
+    return "\n".join(lines) + "\n"
+
+
+def _left_out(removal: LeftOut) -> Iterator[str]:
+    yield f"  skipped   {removal.what}: {removal.why}"
+    counted = f" ({amount(removal.flops, 'FLOP')} per step)" if removal.flops else ""
+    yield f"            saves {removal.saves}{counted}"
+
+
+def _table(stage: StagePlan) -> Iterator[str]:
+    if stage.phases:
+        yield f"  {'per step, at most':<18}{'tokens':>12}{'operations':>14}{'read':>12}{_time('time', stage)}"
+    for phase in stage.phases:
+        tokens = "unknown" if phase.tokens is None else f"{phase.tokens:,}"
+        cells = f"{tokens:>12}{amount(phase.flops, 'FLOP'):>14}{amount(phase.bytes, 'B'):>12}"
+        waits = f"; devices wait {phase.idle:.0%} of it" if phase.idle else ""
+        said = f"{phase.assumes}{waits}".removeprefix("; ")
+        yield f"    {phase.name:<16}{cells}{_time(phase.seconds, stage)}   {said}".rstrip()
+    if stage.exchanges:
+        total = sum(one.seconds or 0.0 for one in stage.exchanges)
+        yield f"  {'between devices':<18}{'':>26}{'received':>12}{_time(total, stage)}"
+    for one in stage.exchanges:
+        yield f"    {one.name:<16}{'':>26}{amount(one.bytes, 'B'):>12}{_time(one.seconds, stage)}   {one.assumes}"
+    yield from _held("on each device" if stage.devices > 1 else "in memory", stage.memory, *_fit(stage))
+    yield from _held("in host memory", stage.host)
+    yield from _held("on disk", stage.disk)
+
+
+def _time(seconds: float | str | None, stage: StagePlan) -> str:
+    """Write a cell of the column of times, where there is one."""
+    if not stage.pace:
+        return ""
+    return f"{seconds if isinstance(seconds, str) else 'unknown' if seconds is None else clock(seconds):>10}"
+
+
+def _fit(stage: StagePlan) -> tuple[float, str]:
+    """Return the most bytes that a device holds at once, and what that means where its memory is known."""
+    most, when = peak(stage.memory)
+    apart = any(one.when != "always" for one in stage.memory) and any(one.when == "sample" for one in stage.memory)
+    said = {"update": " in an update", "sample": " while sampling"}.get(when, "") if apart else ""
+    if stage.room:
+        said += f", of {amount(stage.room, 'B')}" + (": does not fit" if most > stage.room else "")
+    return most, said
+
+
+def _held(title: str, held: Sequence[Holding], most: float | None = None, said: str = "") -> Iterator[str]:
+    if held:
+        total = sum(one.bytes or 0 for one in held) if most is None else most
+        more = " plus unknown parts" if any(one.bytes is None for one in held) else ""
+        yield f"  {title:<18}{amount(total, 'B'):>12}{more}{said}"
+    for one in held:
+        when = {"update": "in an update; ", "sample": "while sampling; "}.get(one.when, "")
+        yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {when}{one.assumes}".rstrip()
