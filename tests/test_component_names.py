@@ -27,6 +27,7 @@ ALLOWED = {
     "runtime/build_stage.py": ({"function", "auto"}, "kind of the user's own code; device"),
     "spec/environment.py": ({"function"}, "kind of the user's own code"),
     "spec/machine.py": ({"auto"}, "device"),
+    "spec/train_engine.py": ({"auto"}, "a value that the plan chooses"),
     "run/preflight.py": ({"auto"}, "device"),
     "run/service_checks.py": ({"auto"}, "device"),
     "runtime/model/quantization.py": ({"auto"}, "device"),

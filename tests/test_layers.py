@@ -21,7 +21,7 @@ ALLOWED = {
     "reading": {"diagnostics", "language", "spec", "component", "signals"},
     "lowering": {"spec", "component", "signals", "graph"},
     "planning": {"diagnostics", "lowering", "spec", "component", "signals", "graph"},
-    "checks": {"diagnostics", "language", "reading", "planning", "spec", "component", "signals", "graph"},
+    "checks": {"diagnostics", "language", "reading", "lowering", "planning", "spec", "component", "signals", "graph"},
     "yaml_io": {"diagnostics", "language", "reading", "spec"},
     "compile": {"diagnostics", "language", "reading", "checks", "lowering", "spec", "graph", "yaml_io"},
     "catalogue": {"diagnostics", "language", "reading", "checks", "spec", "component", "signals", "graph",

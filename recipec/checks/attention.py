@@ -166,7 +166,7 @@ def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
         size, written = group_size(stage, "by_prompt_R"), most_written(stage)
         if stage.kind != "rl" or size is None or written is None or stage.budget is None or size == 1:
             continue
-        if size * written > stage.budget.microbatch_tokens:
+        if size * written > stage.budget.most_tokens:
             yield Finding(
                 f"a group may have {size} answers of {written} tokens, but a forward pass takes "
                 f"{stage.budget.microbatch_tokens}",

@@ -177,7 +177,7 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         longest = _longest(reading, stage) * (2 if stage.kind == "dpo" else 1)
-        if stage.budget is None or stage.budget.microbatch_tokens >= longest:
+        if stage.budget is None or stage.budget.most_tokens >= longest:
             continue
         what = "a pair" if stage.kind == "dpo" else "a row"
         yield Finding(

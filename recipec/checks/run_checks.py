@@ -17,6 +17,7 @@ from recipec.checks import (
     knowledge,
     loss,
     machine,
+    memory,
     optimizer,
     preference,
     prompts,
@@ -171,6 +172,8 @@ MACHINE: tuple[Check, ...] = (
     attention.group_over_microbatch,
     attention.prefix_tree_over_devices,
 )
+PLANNED: tuple[Check, ...] = (memory.does_not_fit, memory.group_over_cache)
+"""Checks of a whole recipe, by its plan."""
 TRUST: tuple[Check, ...] = (
     trust.never_trusted,
     trust.secret_in_recipe,
@@ -190,6 +193,9 @@ def check_all(reading: Reading) -> list[Diagnostic]:
     families = (WIRING, STAGES, NUMERICS, MACHINE, TRUST) if resolved.complete else (NUMERICS, TRUST)
     unknown = {dotted(path) for path in resolved.unknown}
     found = [d for family in families for one in family for d in one(reading) if d.path not in unknown]
+    wrong = (d for found_by in (resolved.diagnostics, reading.diagnostics, found) for d in found_by)
+    if resolved.complete and not any(diagnostic.is_error for diagnostic in wrong):
+        found += [d for one in PLANNED for d in one(reading)]
     used: set[tuple[str, str]] = set()
     kept = []
     for diagnostic in found:

@@ -168,6 +168,7 @@ def run(
 ) -> None:
     """Run a recipe, or continue an interrupted run."""
     from recipec.planning.attention_choice import choose_attention
+    from recipec.planning.machine_choice import apply
     from recipec.reading.user_code import check_use
     from recipec.run.executor import run as execute
     from recipec.run.options import Options
@@ -179,7 +180,8 @@ def run(
     folder = out or Path("runs") / result.graph.name
     display = Progress(quiet=quiet)
     planned = plan_run(result, folder)
-    graph = choose_attention(result.graph, {stage.name: stage.sharing for stage in planned.stages})
+    graph = apply(result.graph, {stage.name: stage.chosen for stage in planned.stages})
+    graph = choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
     options = Options(
         root=recipe.resolve().parent,
         out=folder,

@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from recipec.graph import Graph, StageGraph, differences
-from recipec.planning.accelerators import accelerators
 from recipec.planning.communication import Exchange, dealt, exchanges
 from recipec.planning.cost import Phase, phases, saved
 from recipec.planning.hours import Pace, moved, timed
+from recipec.planning.machine_choice import Choice
 from recipec.planning.memory import Holding, disk, host, memory, peak
 from recipec.planning.model_shapes import Shape
 from recipec.planning.sharing import Measured, Sharing, measure, merged, predict, with_generation
-from recipec.planning.step_sizes import Lengths, lengths
-from recipec.planning.work import Work
+from recipec.planning.work import Work, root_of, sizes_of, work_of
 
 FORMAT = 1
 Action = Literal["run", "continue", "skip"]
@@ -84,6 +83,8 @@ class StagePlan:
     """What computing common prefixes once saves, where rows have any."""
     measured: Measured | None = None
     """The same of recorded rows, where some were given."""
+    chosen: tuple[Choice, ...] = ()
+    """What `auto` stands for."""
     facts: str = ""
     """The graph of facts that the stage reads, and its size where that is known."""
 
@@ -117,19 +118,23 @@ def plan(
     rows: Mapping[str, int] | None = None,
     facts: Mapping[str, str] | None = None,
     recorded: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    chosen: Mapping[str, tuple[Choice, ...]] | None = None,
     where: Callable[[str], str] = str,
 ) -> Plan:
     """Plan a run of a compiled recipe.
 
     ``shapes`` are the models' sizes by stage, ``inputs`` the hashes of the files that each stage names,
     ``rows`` the rows of its data where they could be counted, ``facts`` the graphs of facts in words, ``recorded`` what
-    was counted of rows of a run; ``where`` tells the place of a dotted key.
+    was counted of rows of a run, ``chosen`` the values that the graph has in place of `auto`; ``where`` tells the place
+    of a dotted key.
     """
     made: dict[str, StagePlan] = {}
     for stage in graph.stages:
         action, reason = _decided(graph, stage, previous, inputs or {}, made, where)
         planned = _stage(graph, stage, shapes.get(stage.name), (rows or {}).get(stage.name), action, reason)
-        made[stage.name] = replace(planned, facts=(facts or {}).get(stage.name, ""))
+        made[stage.name] = replace(
+            planned, facts=(facts or {}).get(stage.name, ""), chosen=(chosen or {}).get(stage.name, ())
+        )
         if steps := (recorded or {}).get(stage.name):
             made[stage.name] = _measured(graph, stage, shapes.get(stage.name), steps, made[stage.name])
     return Plan(graph.name, tuple(made.values()), inputs or {})
@@ -189,17 +194,16 @@ def sources(stage: StageGraph) -> Iterator[str]:
 def _stage(
     graph: Graph, stage: StageGraph, shape: Shape | None, rows: int | None, action: Action, reason: str
 ) -> StagePlan:
-    positions = shape.positions if shape and _is_new(graph, stage) else None
-    size = lengths(stage, positions)
+    size = sizes_of(graph, stage, shape)
     unknown = [said for said in size.assumes if "unknown" in said]
     steps = _steps(stage, size.units, rows)
     if steps is None:
         unknown.append("number of steps: `epochs` is given, and the size of the data is not known")
     work = None
     if shape is None:
-        unknown.append(f"size of the model `{_root(graph, stage).origin}`, and therefore all costs")
+        unknown.append(f"size of the model `{root_of(graph, stage).origin}`, and therefore all costs")
     else:
-        work = _work(graph, stage, shape, size)
+        work = work_of(graph, stage, shape)
     pace = _pace(work) if work else None
     shared = predict(graph, stage, size, work)
     alone = tuple(phases(work)) if work else ()
@@ -245,15 +249,10 @@ def _measured(
     graph: Graph, stage: StageGraph, shape: Shape | None, steps: Sequence[Mapping[str, Any]], made: StagePlan
 ) -> StagePlan:
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
-    work = _work(graph, stage, shape, lengths(stage, None)) if shape else None
+    work = work_of(graph, stage, shape) if shape else None
     found = measure(stage, steps, work)
     alone = tuple(timed(phases(work), _pace(work))) if work else ()
     return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
-
-
-def _work(graph: Graph, stage: StageGraph, shape: Shape, size: Lengths) -> Work:
-    devices, nodes = (int(graph.machine.get(key) or 1) for key in ("devices", "nodes"))
-    return Work(stage, shape, size, devices, nodes, accelerators().get(str(graph.machine.get("accelerator"))))
 
 
 def _pace(work: Work) -> Pace | None:
@@ -264,18 +263,6 @@ def _pace(work: Work) -> Pace | None:
 def _model(work: Work) -> str:
     adapter = " of an adapter" if work.lora else ""
     return f"{work.shape.family}, {work.shape.parameters:,} parameters, {work.trained:,}{adapter} trained"
-
-
-def _root(graph: Graph, stage: StageGraph) -> StageGraph:
-    """Return the stage whose ``from`` names the model that this one goes back to."""
-    names = {s.name: s for s in graph.stages}
-    while stage.origin in names:
-        stage = names[stage.origin]
-    return stage
-
-
-def _is_new(graph: Graph, stage: StageGraph) -> bool:
-    return bool(_root(graph, stage).settings["weights"] == "scratch")
 
 
 def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:

@@ -23,6 +23,7 @@ def render_plan(made: Plan) -> str:
             lines.append(f"  knowledge {stage.facts}")
         if stage.pace:
             lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
+        lines += [f"  chosen    {one.key}: {one.value}, {one.reason}" for one in stage.chosen]
         lines += [f"  assuming  {said}" for said in stage.assumes]
         lines += _table(stage)
         lines += describe_sharing(stage.sharing) if stage.sharing else ()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recipec.graph import StageGraph
-from recipec.planning.accelerators import Accelerator
-from recipec.planning.model_shapes import Shape
-from recipec.planning.step_sizes import Lengths
+from recipec.graph import Graph, StageGraph
+from recipec.planning.accelerators import Accelerator, accelerators
+from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
+from recipec.planning.step_sizes import Lengths, lengths
 from recipec.planning.token_runs import Counts
+from recipec.spec.recipe import MICROBATCH
 from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.train_engine import TrainEngine
 
@@ -153,7 +154,8 @@ class Work:
     @property
     def microbatch(self) -> int:
         """Tokens of the largest forward pass: the budget's bound, or one row that is longer."""
-        bound = int(self.stage.settings["budget"]["microbatch_tokens"])
+        said = self.stage.settings["budget"]["microbatch_tokens"]
+        bound = MICROBATCH if isinstance(said, str) else int(said)
         whole = self.size.rows * (self.size.row or 0)
         return min(max(bound, self.size.row or 0), whole) if whole else bound
 
@@ -189,3 +191,42 @@ class Work:
         prompt, after = self.size.prompt or 0, of.episodes * (of.written + of.observed)
         pairs = of.prompts * prompt * (prompt + 1) / 2 + after * (prompt + (of.run + 1) / 2)
         return Counts(round(of.prompts * prompt + after), pairs, of.episodes * of.written)
+
+
+def work_of(graph: Graph, stage: StageGraph, shape: Shape) -> Work:
+    """Return the work of a stage on the machine of its recipe."""
+    devices, nodes = (int(graph.machine.get(key) or 1) for key in ("devices", "nodes"))
+    found = accelerators().get(str(graph.machine.get("accelerator")))
+    return Work(stage, shape, sizes_of(graph, stage, shape), devices, nodes, found)
+
+
+def sizes_of(graph: Graph, stage: StageGraph, shape: Shape | None) -> Lengths:
+    """Return the lengths of a stage's rows; a new model bounds them by its positions."""
+    new = bool(root_of(graph, stage).settings["weights"] == "scratch")
+    return lengths(stage, shape.positions if shape and new else None)
+
+
+def root_of(graph: Graph, stage: StageGraph) -> StageGraph:
+    """Return the stage with the ``from`` that names the model which this one goes back to."""
+    names = {s.name: s for s in graph.stages}
+    while stage.origin in names:
+        stage = names[stage.origin]
+    return stage
+
+
+def shapes_of(graph: Graph, config: Callable[[str], Mapping[str, Any]] = lambda _: {}) -> dict[str, Shape | None]:
+    """Return the sizes of each stage's model; ``config`` reads the configuration in a directory of weights."""
+    found: dict[str, Shape | None] = {}
+    for stage in graph.stages:
+        found[stage.name] = found[stage.origin] if stage.origin in found else _shape(stage, config)
+    return found
+
+
+def _shape(stage: StageGraph, config: Callable[[str], Mapping[str, Any]]) -> Shape | None:
+    match stage.settings["weights"]:
+        case "scratch":
+            return scratch_shape(stage.settings["policy"].get("scratch") or {})
+        case "directory":
+            return config_shape(said) if (said := config(stage.origin)) else None
+        case _:
+            return known_shape(stage.origin)

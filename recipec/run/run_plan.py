@@ -11,8 +11,9 @@ from recipec import graph as graphs
 from recipec.compile import Compiled
 from recipec.graph import Graph, StageGraph
 from recipec.planning.cost import amount
-from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
+from recipec.planning.machine_choice import choose
 from recipec.planning.plan import Plan, Previous, State, plan
+from recipec.planning.work import shapes_of
 from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.run.digests import run_digest
 from recipec.run.executor import done
@@ -30,9 +31,10 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
     Raises:
         RecipeError: RC766, an artifact there was altered; RC798, RC845 and RC768 for recorded rows.
     """
-    graph = compiled.graph
-    assert graph is not None, "a plan needs a graph"
+    assert compiled.graph is not None, "a plan needs a graph"
     root = Path(compiled.resolved.files[0]).resolve().parent
+    shapes = shapes_of(compiled.graph, lambda origin: _json(root / origin / "config.json"))
+    graph, chosen = choose(compiled.graph, shapes)
     inputs = {stage.name: _hashes(stage, root) for stage in graph.stages}
     rows = {stage.name: count for stage in graph.stages if (count := _rows(stage, root)) is not None}
     use = [root / path for path in (compiled.recipe.use if compiled.recipe else ())]
@@ -50,8 +52,9 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
         found[name] = steps
     earlier = _previous(graph, options)
     facts = {stage.name: said for stage in graph.stages if (said := _facts(stage, root))}
-    shapes = _shapes(graph, root)
-    return plan(graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=found, where=where)
+    return plan(
+        graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=found, chosen=chosen, where=where
+    )
 
 
 def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
@@ -80,24 +83,6 @@ def _facts(stage: StageGraph, root: Path) -> str:
         return amount(float(sum((root / name).stat().st_size for name in files)) if there else None, "B")
 
     return node.spec.source(size)
-
-
-def _shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:
-    found: dict[str, Shape | None] = {}
-    for stage in graph.stages:
-        found[stage.name] = found[stage.origin] if stage.origin in found else _shape(stage, root)
-    return found
-
-
-def _shape(stage: StageGraph, root: Path) -> Shape | None:
-    match stage.settings["weights"]:
-        case "scratch":
-            return scratch_shape(stage.settings["policy"].get("scratch") or {})
-        case "directory":
-            config = _json(root / stage.origin / "config.json")
-            return config_shape(config) if config else None
-        case _:
-            return known_shape(stage.origin)
 
 
 def _previous(graph: Graph, options: Options) -> Previous | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo"}
 UNIT: dict[Kind, str] = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}
 
 
+MICROBATCH = 16384
+"""Tokens of a forward pass where nothing says otherwise."""
+
+
 def default_type(slot: str, kind: Kind) -> str:
     """Return the component of a slot whose mapping has no ``type``; ``""`` if a type is required."""
     return DEFAULT_LOSS[kind] if slot == "loss" else SLOT[slot].default
@@ -104,13 +109,21 @@ class Budget(Section):
     remainder: Literal["keep", "drop", "copy"] = param(
         "keep", "Incomplete last minibatch: `keep` it, `drop` it, or fill it up with copies (`copy`)."
     )
-    microbatch_tokens: int = param(
-        16384, "Maximum number of tokens of one forward pass; affects memory, not results.", unit="tokens", ge=1
+    microbatch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = param(
+        MICROBATCH,
+        "Maximum number of tokens of one forward pass; affects memory, not results. `auto` fills the memory of "
+        "`machine.accelerator`.",
+        unit="tokens",
     )
     save_every: int | None = param(
         None, "Steps between checkpoints; the end of a stage is always saved.", unit="steps", ge=1
     )
     keep: int = param(2, "Number of latest checkpoints to keep.", unit="checkpoints", ge=2)
+
+    @property
+    def most_tokens(self) -> float:
+        """Bound on the tokens of a forward pass; infinite where a plan chooses it."""
+        return math.inf if isinstance(self.microbatch_tokens, str) else self.microbatch_tokens
 
 
 class Levels(Section):

@@ -60,6 +60,22 @@ class TrainEngine(Component):
         """Return how many parameters have a gradient in the buffers in which devices sum them."""
         return 0
 
+    def alternatives(self) -> tuple[tuple[str, int, TrainEngine], ...]:
+        """Return what `auto` stands for, the best first: the parameter, its value, and the engine with it.
+
+        >>> [(name, value) for name, value, _ in Deepspeed(zero="auto").alternatives()], Fsdp().alternatives()
+        ([('zero', 1), ('zero', 2), ('zero', 3)], ())
+        """
+        return ()
+
+    def leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - what shards reads it
+        """Return the next change that saves memory, as the recipe would say it, and the engine with it.
+
+        >>> Deepspeed(zero=2, gradient_checkpointing=True).leaner(8)[0], Local(gradient_checkpointing=True).leaner(1)
+        ('zero: 3', None)
+        """
+        return None
+
 
 class _Checkpointing(TrainEngine):
     """Base class of training engines that can compute activations twice."""
@@ -69,6 +85,15 @@ class _Checkpointing(TrainEngine):
     def recomputes_activations(self) -> bool:
         """Whether `gradient_checkpointing` is on."""
         return self.gradient_checkpointing
+
+    def leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
+        """Recompute activations, then whatever the engine has."""
+        if not self.gradient_checkpointing:
+            return "gradient_checkpointing: true", self.model_copy(update={"gradient_checkpointing": True})
+        return self._leaner(devices)
+
+    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - what shards reads it
+        return None
 
 
 class _Sharding(_Checkpointing):
@@ -93,6 +118,10 @@ class Local(_Checkpointing):
     """
 
     type: Literal["local"] = "local"
+
+    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
+        """Spread the policy where there are several devices."""
+        return ("type: fsdp", Fsdp(gradient_checkpointing=True)) if devices > 1 else None
 
 
 @component("train_engine", impl="recipec.runtime.training.fsdp:FsdpEngine", uses=("policy", "optimizer"))
@@ -124,6 +153,9 @@ class Fsdp(_Sharding):
         """Count the layer of which gradients are summed."""
         return layer
 
+    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - not asked
+        return None if self.offload else ("offload: true", self.model_copy(update={"offload": True}))
+
     def offloads_optimizer(self) -> bool:
         """Whether `offload` is on."""
         return self.offload
@@ -145,16 +177,40 @@ class Deepspeed(_Sharding):
     extra: ClassVar[str] = "deepspeed"
 
     type: Literal["deepspeed"] = "deepspeed"
-    zero: Literal[1, 2, 3] = param(
-        2, "ZeRO stage: optimizer state (1), also gradients (2), also weights (3) are spread over devices."
+    zero: Literal["auto", 1, 2, 3] = param(
+        2,
+        "ZeRO stage: optimizer state (1), also gradients (2), also weights (3) are spread over devices; `auto` is the "
+        "lowest stage that fits on `machine.accelerator`.",
     )
     offload: bool = param(False, "Keep the optimizer state in CPU memory.")
     offload_parameters: bool = param(False, "Keep the weights in CPU memory between uses; with `zero: 3`.")
 
     def partitions(self, devices: int) -> tuple[int, int, int]:
         """Shard the optimizer's state from ZeRO stage 1 on, the gradients from 2, the weights in 3."""
-        optimizer, gradients, weights = (devices if self.zero >= stage else 1 for stage in (1, 2, 3))
+        optimizer, gradients, weights = (devices if self._stage >= stage else 1 for stage in (1, 2, 3))
         return optimizer, gradients, weights
+
+    @property
+    def _stage(self) -> int:
+        """The ZeRO stage; of `auto`, the lowest that has what is set."""
+        if isinstance(self.zero, str):
+            return 3 if self.offload_parameters else 1
+        return self.zero
+
+    def alternatives(self) -> tuple[tuple[str, int, TrainEngine], ...]:
+        """Return the engine in each stage that `auto` may stand for."""
+        stages = range(self._stage, 4) if isinstance(self.zero, str) else ()
+        return tuple(("zero", stage, self.model_copy(update={"zero": stage})) for stage in stages)
+
+    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
+        """Spread more, then keep more in CPU memory."""
+        if self._stage < 3 and devices > 1:
+            return f"zero: {self._stage + 1}", self.model_copy(update={"zero": self._stage + 1})
+        if not self.offload:
+            return "offload: true", self.model_copy(update={"offload": True})
+        if not self.offload_parameters and self._stage == 3:
+            return "offload_parameters: true", self.model_copy(update={"offload_parameters": True})
+        return None
 
     def gathered_weights(self, layer: int, root: int) -> int:  # noqa: ARG002 - the bound is in parameters
         """Return the bound that DeepSpeed has on gathered parameters."""

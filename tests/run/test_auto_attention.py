@@ -161,3 +161,14 @@ def test_lower_precision(folder: Folder) -> None:
     ended = folder.run(text, a__jsonl=LONG)
     assert ended.code == 0, ended.err
     assert "attention trie" in ended.err
+
+
+def test_a_run_takes_the_passes_of_its_plan(folder) -> None:
+    """`microbatch_tokens: auto` runs with the value that the plan chose, and trains as that value does."""
+    for name, tokens in (("auto", "auto"), ("said", "16384")):
+        text = recipe("sft", "packed").replace("rows_per_step", f"microbatch_tokens: {tokens}, rows_per_step")
+        assert folder.run(text.replace("name: small", f"name: {name}"), a__jsonl=LONG).code == 0
+    graph, plan = (json.loads((folder.path / f"runs/auto/{one}.json").read_text()) for one in ("graph", "plan"))
+    assert plan["stages"][0]["chosen"][0]["value"] == graph["stages"][0]["settings"]["budget"]["microbatch_tokens"]
+    losses = [[row["loss"] for row in metrics_writer(folder, name)] for name in ("auto", "said")]
+    assert losses[0] == losses[1]

@@ -1,0 +1,144 @@
+"""What `auto` stands for in a recipe's machine and budget, and which change lets a stage fit: found by its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recipec.component import Component
+from recipec.graph import Graph, Node, StageGraph
+from recipec.planning.cost import amount
+from recipec.planning.memory import memory, peak
+from recipec.planning.model_shapes import Shape
+from recipec.planning.work import Work, work_of
+from recipec.spec.machine import ENGINE_SLOTS
+from recipec.spec.recipe import MICROBATCH
+from recipec.spec.train_engine import TrainEngine
+
+USABLE = 0.9
+"""Share of a device's memory that choices fill: vLLM's own default."""
+MOST_TOKENS = 1 << 17
+"""Largest forward pass that is chosen: more tokens save no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A value chosen for `auto`.
+
+    Example: ``Choice("machine.train.zero", 2, "lowest stage that fits: 61 GB of 80 GB")``.
+    """
+
+    key: str
+    value: int | float
+    reason: str
+
+
+def choose(graph: Graph, shapes: Mapping[str, Shape | None]) -> tuple[Graph, dict[str, tuple[Choice, ...]]]:
+    """Replace every `auto` of the machine and of budgets by a value, in each stage, and say why."""
+    made: dict[str, tuple[Choice, ...]] = {}
+    for stage in graph.stages:
+        shape = shapes.get(stage.name)
+        work = None if shape is None else work_of(graph, stage, shape)
+        made[stage.name] = tuple(_chosen(stage, work))
+    return apply(graph, made), made
+
+
+def apply(graph: Graph, chosen: Mapping[str, Sequence[Choice]]) -> Graph:
+    """Write the choices of stages into a graph."""
+    return replace(graph, stages=tuple(_applied(stage, chosen.get(stage.name, ())) for stage in graph.stages))
+
+
+def _applied(stage: StageGraph, chosen: Sequence[Choice]) -> StageGraph:
+    for one in chosen:
+        place, _, name = one.key.rpartition(".")
+        if place == "budget":
+            stage = _with_budget(stage, name, one.value)
+        else:
+            node = stage.node(ENGINE_SLOTS[place.rpartition(".")[2]])
+            assert node is not None, "every stage has one"
+            assert node.spec is not None, "a compiled graph has its specs"
+            changed = node.spec.model_copy(update={name: one.value})
+            stage = _with_spec(stage, node.slot, changed, {name: one.value, "reason": one.reason})
+    return stage
+
+
+def _chosen(stage: StageGraph, work: Work | None) -> Iterator[Choice]:
+    """Choose the training engine with the smallest forward pass, then the largest forward pass that fits."""
+    auto = isinstance(stage.settings["budget"]["microbatch_tokens"], str)
+    unknown = "the sizes of the model are not known" if work is None else "no `machine.accelerator` is named"
+    if work is None or work.accelerator is None:
+        engine = stage.node("train_engine")
+        found = engine.spec.alternatives() if engine is not None and isinstance(engine.spec, TrainEngine) else ()
+        for name, value, _ in found[-1:]:
+            yield Choice(f"machine.train.{name}", value, f"the one that needs least memory: {unknown}")
+        if auto:
+            yield Choice("budget.microbatch_tokens", MICROBATCH, f"the default: {unknown}")
+        return
+    if auto:
+        work = _with_tokens(work, _longest(work))
+    tried = [(name, value, _with_train(work, engine)) for name, value, engine in work.train.alternatives()]
+    if tried:
+        name, value, work = next((one for one in tried if fits(one[2])), tried[-1])
+        reason = f"{'the lowest that fits' if fits(work) else 'none fits, this one needs least'}: {_full(work)}"
+        yield Choice(f"machine.train.{name}", value, reason)
+    if auto:
+        yield _microbatch(work)
+
+
+def _microbatch(work: Work) -> Choice:
+    """Choose the largest power of two that fits, no more than a step has for each device."""
+    least = size = _longest(work)
+    whole = -(-work.size.rows * (work.size.row or 0) // work.replicas)
+    best = _with_tokens(work, least)
+    power = 1 << least.bit_length()
+    while power <= MOST_TOKENS and power < 2 * whole and fits(at := _with_tokens(work, power)):
+        best, size, power = at, power, 2 * power
+    said = "the largest that fits" if fits(best) else "the longest row, which does not fit"
+    return Choice("budget.microbatch_tokens", size, f"{said}: {_full(best)}")
+
+
+def _longest(work: Work) -> int:
+    """Return the tokens of the smallest forward pass: a row, or a pair."""
+    return max(1, (work.size.row or 1) * (2 if work.stage.kind == "dpo" else 1))
+
+
+def fits(work: Work, share: float = USABLE) -> bool:
+    """Whether a device has memory for the stage; true where its size is not known."""
+    return work.accelerator is None or peak(memory(work))[0] <= share * work.accelerator.memory
+
+
+def _full(work: Work) -> str:
+    assert work.accelerator is not None
+    return f"{amount(peak(memory(work))[0], 'B')} of {amount(work.accelerator.memory, 'B')}"
+
+
+def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
+    """Yield changes that save memory, each with those before it: what the recipe would say, and the stage with them."""
+    said: list[str] = []
+    while (found := work.train.leaner(work.ranks)) is not None:
+        said.append(f"machine.train.{found[0]}")
+        work = _with_train(work, found[1])
+        yield tuple(said), work
+    while (tokens := work.microbatch // 2) >= _longest(work):
+        work = _with_tokens(work, tokens)
+        yield (*said, f"budget.microbatch_tokens: {tokens}"), work
+
+
+def _with_train(work: Work, engine: Component) -> Work:
+    return replace(work, stage=_with_spec(work.stage, "train_engine", engine))
+
+
+def _with_tokens(work: Work, tokens: int) -> Work:
+    return replace(work, stage=_with_budget(work.stage, "microbatch_tokens", tokens))
+
+
+def _with_spec(stage: StageGraph, slot: str, spec: Component, decided: Mapping[str, Any] | None = None) -> StageGraph:
+    def changed(node: Node) -> Node:
+        return replace(node, spec=spec, decided={**node.decided, **(decided or {})}) if node.slot == slot else node
+
+    return replace(stage, setup=tuple(changed(node) for node in stage.setup))
+
+
+def _with_budget(stage: StageGraph, name: str, value: float) -> StageGraph:
+    return replace(stage, settings={**stage.settings, "budget": {**stage.settings["budget"], name: value}})
