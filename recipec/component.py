@@ -167,6 +167,8 @@ class Component(Section):
     loaded, with a :class:`recipec.run.preflight.PreflightRequest`."""
     user_code: ClassVar[Literal["", "function", "class"]] = ""
     """What of the user's own files does the work; the component then has ``user_name``."""
+    always_lowered: ClassVar[tuple[str, ...]] = ()
+    """Parameters of every component of the slot that the compiler turns into nodes of their own."""
     type_name: ClassVar[str]
     impl: ClassVar[str]
     state: ClassVar[bool]
@@ -302,7 +304,8 @@ def component(
                 raise TypeError(f"{where} names the unknown signal `{signal}`")
         if unknown := set(uses) - set(PARTS):
             raise TypeError(f"{where} uses {', '.join(sorted(unknown))}; a stage has {', '.join(PARTS)}")
-        cls.type_name, cls.impl, cls.state, cls.lowered = name, impl, state, lowered
+        cls.type_name, cls.impl, cls.state = name, impl, state
+        cls.lowered = tuple(dict.fromkeys((*cls.always_lowered, *lowered)))
         cls.uses, cls.draws = uses, draws
         cls._requires, cls._provides, cls._refs = requires, provides, refs
         _REGISTRY.setdefault(slot, {})[name] = cls

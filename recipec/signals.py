@@ -74,6 +74,7 @@ _TABLE = (
     Signal("state_R", "column", "object", "keys", "State key of the environment before the step."),
     Signal("error_R", "column", "bool", "flags", "The episode ended with an error that the policy did not cause."),
     Signal("error_text_R", "column", "object", "text", "Error message of a failed episode; empty if there is none."),
+    Signal("truncated_R", "column", "bool", "flags", "A length limit cut the episode before it ended."),
     Signal("failed_R", "column", "bool", "flags", "The row has no reward: excluded from all baselines, advantage 0."),
     Signal("tokens_RT", "column", "int64", "ids", "Token ids exactly as sampled, prompt first, right-padded."),
     Signal("attend_RT", "column", "bool", "flags", "Valid tokens; padding is false."),
@@ -85,6 +86,7 @@ _TABLE = (
     Signal("image_row_I", "column", "int64", "rows", "Row of each image."),
     Signal("by_pair_R", "column", "int64", "ids", "Preference pair of a row; its two rows share a value."),
     Signal("chosen_R", "column", "bool", "flags", "The row is the preferred answer of its pair."),
+    Signal("excluded_R", "column", "bool", "flags", "The row is out of the loss and of its denominators."),
     # log-probabilities; position t holds that of token t given the tokens before it, 0 where not trained
     Signal("sampler_logprob_RT", "column", "float32", _NATS, "Log-probability reported by the rollout engine."),
     Signal("old_logprob_RT", "column", "float32", _NATS, "Log-probability under the policy before this step."),
@@ -130,9 +132,23 @@ SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
 
 
 def find_signal(name: str) -> Signal | None:
-    """Return the signal called ``name``; ``STAGE.artifact`` finds the artifact."""
+    """Return the signal called ``name``; ``STAGE.artifact`` finds the artifact, ``reward.LEVEL`` that of a reward.
+
+    >>> find_signal("reward.correct").name, find_signal("explore.policy").name
+    ('reward_R', 'policy')
+    """
     stage, dot, artifact = name.rpartition(".")
     found = SIGNALS.get(artifact if dot else name)
     if dot and (not stage or found is None or found.kind != "artifact"):
-        return None
+        return SIGNALS["reward_R"] if reward_level(name) else None
     return found
+
+
+def reward_level(name: str) -> str:
+    """Return the level of ``reward.LEVEL``; nothing of another name.
+
+    >>> reward_level("reward.correct"), reward_level("reward_R"), reward_level("explore.policy")
+    ('correct', '', '')
+    """
+    slot, _, level = name.partition(".")
+    return level if slot == "reward" else ""

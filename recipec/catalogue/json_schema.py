@@ -104,9 +104,10 @@ def _stage(kind: Kind | None) -> Schema:
     slots = [slot.name for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
     params = {name: param for name, param in _params(raw).items() if name not in SLOT or name in slots}
     params["extends"] = EXTENDS
-    combine = params.pop("combine")
-    if "advantage" in params:
-        params["advantage"] = _with_property(params["advantage"], "combine", combine)
+    for key, slot in Stage.written_inside.items():
+        param = params.pop(key)
+        if slot in params:
+            params[slot] = _with_property(params[slot], key, param)
     made: Schema = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
     if kind is None:
         return {**made, "properties": {name: param for name, param in params.items() if name != "kind"}}
@@ -124,7 +125,10 @@ def _stage(kind: Kind | None) -> Schema:
 def _with_property(levels: Schema, name: str, param: Schema) -> Schema:
     """Allow a mapping of levels a key that is not a level."""
     branches = levels["anyOf"]
-    found = [{**b, "properties": {name: param}} if b.get("type") == "object" else b for b in branches]
+    found = [
+        {**b, "properties": {**b.get("properties", {}), name: param}} if b.get("type") == "object" else b
+        for b in branches
+    ]
     return {**levels, "anyOf": found}
 
 

@@ -191,7 +191,7 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
         outcomes = reward.outcome_values() if isinstance(reward, Reward) else None
         if not isinstance(reward, Reward) or outcomes is None:
             continue
-        values = [value * reward.weight for value in outcomes]
+        values = [reward.shaped(value) for value in outcomes]
         right = [value > spec.threshold for value in values]
         if right[0] == right[1] and values[0] != values[1]:
             yield Finding(

@@ -1,4 +1,4 @@
-"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC436."""
+"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 from recipec.checks.queries import display_name, dotted, field_span, is_given, parts_of, related_span, span_of
 from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
+from recipec.signals import reward_level
 from recipec.spec.advantage import Advantage, GroupRelative
 from recipec.spec.reward import Environment
+from recipec.spec.sampler import Sampler
 
 
 def _combined(reading: Reading, how: str) -> Iterator[tuple[StageReading, Part, Advantage]]:
@@ -140,4 +143,57 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
                         *related_span(reading, (*reward.path, "invalid_action_penalty"), "penalised here"),
                     ),
                     path=dotted((*part.path, "statistics")),
+                )
+
+
+@check("RC437", "unknown-reward-level")
+def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
+    """A level of advantage, or a group filter, names a reward level that the stage does not have.
+
+    What it checks: `value: reward.LEVEL` of an advantage level and `group_filter.level` against the levels of `reward`.
+    Why it matters: there would be nothing to compare.
+    Example: `advantage: {format: {type: group_relative, value: reward.format}}` without a reward level `format`.
+    How to fix: name one of the levels of `reward`, or `reward_R`, the total.
+    References: Liu et al., GDPO, https://arxiv.org/abs/2601.05242, 2026: each reward is standardised on its own.
+    """
+    for stage in reading.stages.values():
+        levels = [part.level for part in stage.of("reward")]
+        named = [
+            (part, "value", f"value: {part.spec.value}", reward_level(part.spec.value))
+            for part in stage.of("advantage")
+            if isinstance(part.spec, Advantage) and reward_level(part.spec.value)
+        ]
+        for part in stage.of("sampler"):
+            found = part.spec.group_filter if isinstance(part.spec, Sampler) else None
+            if found is not None and found.level:
+                named.append((part, "group_filter", f"group_filter.level: {found.level}", found.level))
+        for part, key, said, level in named:
+            if level in levels or (reading.fragment and not levels):
+                continue
+            yield Finding(
+                f"`{said}` names a level of `reward` that stage `{stage.name}` does not have",
+                field_span(reading, part, key),
+                help=question(nearest(level, levels)) or f"its levels are {', '.join(f'`{name}`' for name in levels)}",
+                path=dotted((*part.path, key)),
+            )
+
+
+@check("RC438", "whole-credit-of-tokens")
+def whole_credit_of_tokens(reading: Reading) -> Iterator[Finding]:
+    """The advantage is to be whitened or clipped as a whole, but levels compare tokens.
+
+    What it checks: `whiten` and `clip` of `advantage` under `combine: per_token`.
+    Why it matters: both change the advantage of a row; under `combine: per_token` there is one for each token.
+    Example: `advantage: {combine: per_token, whiten: rows, …}`.
+    How to fix: use `combine: sum`, or drop `whiten` and `clip`.
+    References: Hu, REINFORCE++, https://arxiv.org/abs/2501.03262, 2025: the whitened advantage is one of rows.
+    """
+    for stage in reading.stages.values():
+        for key in ("whiten", "clip"):
+            if stage.combine == "per_token" and getattr(stage.levels, key) not in {"none", None}:
+                path = (*stage.path, "advantage", key)
+                yield Finding(
+                    f"`{key}` changes the advantage of rows, but `combine: per_token` gives one to each token",
+                    (*span_of(reading, path), *_how(reading, stage)),
+                    path=dotted(path),
                 )

@@ -1,4 +1,4 @@
-"""Optimizer settings that are legal but known to go wrong, each with its source: RC440 to RC444."""
+"""Optimizer settings that are legal but known to go wrong, each with its source: RC440 to RC445."""
 
 from __future__ import annotations
 
@@ -150,4 +150,25 @@ def forgetful_moments(reading: Reading) -> Iterator[Finding]:
                     f"`betas` must be at least 0 and below 1; one is {beta:g}",
                     span_of(reading, (*part.path, "betas", i)),
                     path=dotted((*part.path, "betas", i)),
+                )
+
+
+@check("RC445", "schedule-unread", "warning")
+def schedule_unread(reading: Reading) -> Iterator[Finding]:
+    """A parameter of the schedule is set that this schedule does not use.
+
+    What it checks: `min_ratio` with `schedule: constant`; `decay_ratio` with another schedule than `wsd`.
+    Why it matters: the number has no effect: a constant learning rate never falls, and only `wsd` falls at its end.
+    Example: `optimizer: {min_ratio: 0.1}` without `schedule`.
+    How to fix: set `schedule: cosine` (other tools: `cosine_with_min_lr`) or `wsd`, or drop the parameter.
+    References: Transformers, `get_cosine_with_min_lr_schedule_with_warmup` and `get_wsd_schedule`.
+    """
+    for _, part, spec in parts_of(reading, Adamw):
+        users = {"min_ratio": {"linear", "cosine", "wsd"}, "decay_ratio": {"wsd"}}
+        for key, schedules in users.items():
+            if is_given(reading, (*part.path, key)) and spec.schedule not in schedules:
+                yield Finding(
+                    f"`{key}` has no effect with `schedule: {spec.schedule}`",
+                    (*field_span(reading, part, key), *related_span(reading, (*part.path, "schedule"), "the schedule")),
+                    path=dotted((*part.path, key)),
                 )

@@ -56,9 +56,9 @@ def judged(specs: Sequence[Reward]) -> tuple[Span, Span] | None:
         bound = spec.bounds()
         if bound is None:
             return None
-        ends = sorted(spec.weight * end for end in bound)
+        ends = sorted(spec.shaped(end) for end in bound)
         low, high = low + ends[0], high + ends[1]
-    right, wrong = (judges[0].weight * value for value in values)
+    right, wrong = (judges[0].shaped(value) for value in values)
     return (right + low, right + high), (wrong + low, wrong + high)
 
 

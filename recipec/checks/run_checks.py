@@ -114,6 +114,8 @@ NUMERICS: tuple[Check, ...] = (
     advantage_levels.nothing_to_combine,
     advantage_levels.penalty_unread,
     advantage_levels.charged_outliers,
+    advantage_levels.unknown_reward_level,
+    advantage_levels.whole_credit_of_tokens,
     episodes.windowed_trajectory,
     episodes.parameter_of_episodes,
     episodes.filter_of_one,
@@ -128,6 +130,7 @@ NUMERICS: tuple[Check, ...] = (
     sampling.correction_of_nothing,
     sampling.no_room_to_end,
     sampling.stop_that_cannot,
+    sampling.limits_unknown,
     loss.kl_twice,
     loss.coarse_ratio_fine_credit,
     loss.coarse_ratio_fine_mean,
@@ -146,6 +149,7 @@ NUMERICS: tuple[Check, ...] = (
     optimizer.high_learning_rate,
     optimizer.low_learning_rate,
     optimizer.forgetful_moments,
+    optimizer.schedule_unread,
 )
 MACHINE: tuple[Check, ...] = (
     machine.not_in_this_version,

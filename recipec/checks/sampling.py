@@ -1,4 +1,4 @@
-"""Sampling that is legal but known to be wrong, each with its source: RC403 to RC405, RC428 to RC431."""
+"""Sampling that is legal but known to be wrong, each with its source: RC403 to RC405, RC428 to RC431, RC439."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
+    display_name,
     dotted,
     field_span,
     from_scratch,
@@ -206,4 +207,26 @@ def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
                 span_of(reading, (*part.path, "stop", i)),
                 why="every text contains the empty one" if not text else "a token of this tokenizer is one character",
                 path=dotted((*part.path, "stop", i)),
+            )
+
+
+@check("RC439", "limits-unknown")
+def limits_unknown(reading: Reading) -> Iterator[Finding]:
+    """Rows that a limit cut are to be left out, but the sampler does not say which they are.
+
+    What it checks: `truncated: drop` of a sampler that provides `truncated_R`.
+    Why it matters: the option would have no effect.
+    Example: `sampler: {type: mine, truncated: drop}` with a sampler of another package that does not provide it.
+    How to fix: drop `truncated`, or let the sampler provide `truncated_R`.
+    References: Yu et al., DAPO, https://arxiv.org/abs/2503.14476, 2025, section 3.4: overlong filtering.
+    """
+    for stage in reading.stages.values():
+        spec, part = spec_of(stage, "sampler"), next(iter(stage.of("sampler")), None)
+        if part is None or spec is None:
+            continue
+        if stage.kind == "rl" and spec.truncated == "drop" and "truncated_R" not in spec.provides():
+            yield Finding(
+                f"{display_name(part)} does not say which rows a limit cut, so none can be left out",
+                field_span(reading, part, "truncated"),
+                path=dotted((*part.path, "truncated")),
             )

@@ -18,7 +18,7 @@ from recipec.lowering.inheritance import adapter_start, policies, reference_sett
 from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
 from recipec.spec.attention import Auto
 from recipec.spec.machine import ENGINE_SLOTS
-from recipec.spec.recipe import PAIRED, Evaluation, Recipe, Stage, weights_kind
+from recipec.spec.recipe import PAIRED, Evaluation, Levels, Recipe, Stage, weights_kind
 from recipec.spec.reference import Reference
 from recipec.spec.sampler import Sampler
 
@@ -103,7 +103,7 @@ def _resampled(
     name: str, stage: Stage, steps: Sequence[Node], drafts: Mapping[str, UnboundNode]
 ) -> tuple[Node | Loop, ...]:
     """Put what the total reward waits for into a loop of its own, where groups without a signal are sampled again."""
-    if stage.kind != "rl" or not isinstance(stage.sampler, Sampler) or stage.sampler.group_filter is None:
+    if stage.kind != "rl" or not isinstance(stage.sampler, Sampler) or stage.sampler.resamples() is None:
         return tuple(steps)
     inside = {provider_of("reward_R", drafts)}
     for node in reversed(steps):
@@ -263,7 +263,8 @@ def _first_rl(recipe: Recipe) -> Stage | None:
 
 def _stage_keys(name: str, stage: Stage) -> Iterator[str]:
     prefix = f"stages.{name}"
-    for key in ("kind", "from", "adapter", "allow", *(["advantage.combine"] if stage.advantage else [])):
+    whole = [f"advantage.{key}" for key in Levels.model_fields] if stage.advantage else []
+    for key in ("kind", "from", "adapter", "allow", *whole):
         yield f"{prefix}.{key}"
     yield from keys_of(stage.budget, f"{prefix}.budget")
     if stage.attention is not None:

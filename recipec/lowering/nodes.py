@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from recipec.component import Component, Need, Section
-from recipec.signals import SIGNALS
+from recipec.signals import SIGNALS, reward_level
 from recipec.spec.advantage import Advantage
 from recipec.spec.recipe import Stage
 from recipec.spec.reference import Frozen, Reference
@@ -16,6 +16,7 @@ from recipec.spec.sampler import Sampler
 OPS = "recipec.runtime.objective.compiler_ops:"
 Place = Literal["before", "steps", "updates"]
 IMAGES = ("pixels_I", "image_row_I")
+_SHAPE = ("shift", "clip")
 _OF_EPISODES = ("gamma", "invalid_action_penalty")
 
 
@@ -92,7 +93,9 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     row = {draft.slot: draft for draft in _single(name, stage)}
     rewards = [_level(name, "reward", level, spec) for level, spec in sorted(stage.reward.items())]
     credit = _credit(name, stage)
-    updates = _updates(name, stage, policy, failed=bool(rewards))
+    excluded = _exclusions(name, stage) if rewards else []
+    out = excluded[-1].id if excluded else f"{name}/sum.reward_R" if rewards else ""
+    updates = _updates(name, stage, policy, failed=out)
     needed = {signal for draft in [*row.values(), *rewards, *credit, *updates] for _, signal, _ in draft.needs}
     drafts = [row[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in row]
     if stage.kind != "rl":
@@ -100,7 +103,7 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     if any(need.signal in IMAGES for need in policy.requires()):
         drafts.append(_images(name, stage))
     if rewards:
-        drafts += [*rewards, _sum_rewards(name, stage, rewards), *_episodes(name, stage, needed)]
+        drafts += [*rewards, _sum_rewards(name, stage, rewards), *_episodes(name, stage, needed), *excluded]
     if "reference" in row:
         drafts.append(row["reference"])
     elif "ref_logprob_RT" in needed:
@@ -125,7 +128,7 @@ def _single(name: str, stage: Stage) -> Iterator[UnboundNode]:
 
 def _component(name: str, slot: str, spec: Component, *, keys: Sequence[str]) -> UnboundNode:
     needs = list(spec.requires())
-    hidden = tuple(f"stages.{name}.{slot}.{param}" for param in spec.lowered)
+    hidden = tuple(f"stages.{name}.{slot}.{param}" for param in spec.lowered if param not in _SHAPE)
     columns = {need.parameter: need for need in needs if "." not in need.signal}
     return UnboundNode(
         id=f"{name}/{slot}",
@@ -145,7 +148,7 @@ def _component(name: str, slot: str, spec: Component, *, keys: Sequence[str]) ->
 def _artifacts(spec: Component, needs: Sequence[Need]) -> Iterator[tuple[str, str]]:
     for need in needs:
         stage, dot, artifact = need.signal.rpartition(".")
-        if dot:
+        if dot and not reward_level(need.signal):
             yield stage, artifact
     if isinstance(spec, Reference) and (other := spec.other_model()) is not None:
         yield other, "policy"
@@ -155,7 +158,9 @@ def _level(name: str, slot: str, level: str, spec: Component) -> UnboundNode:
     keys = tuple(keys_of(spec, f"stages.{name}.{slot}.{level}"))
     draft = _component(name, f"{slot}.{level}", spec, keys=keys)
     own = tuple(signal for signal in draft.outputs if signal not in {"score_R", "return_R"})  # see `_episodes`
-    return replace(draft, outputs=own, publishes=slot != "advantage")
+    named = [(need.parameter, reward_level(need.signal)) for need in spec.requires() if reward_level(need.signal)]
+    needs = (*((parameter, "reward_R", f"{name}/reward.{other}") for parameter, other in named), *draft.needs)
+    return replace(draft, outputs=own, needs=needs, publishes=slot != "advantage")
 
 
 def _op(
@@ -202,7 +207,9 @@ def _beside_policy(draft: UnboundNode, policy: Component) -> UnboundNode:
 
 def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> UnboundNode:
     keys = tuple(f"stages.{name}.reward.{level}.weight" for level in sorted(stage.reward))
-    weights = {"weights": [level.params["weight"] for level in levels]}
+    weights: dict[str, Any] = {"weights": [level.params["weight"] for level in levels]}
+    if any(level.params["shift"] or level.params["clip"] for level in levels):
+        weights["shapes"] = [[level.params["shift"], level.params["clip"]] for level in levels]
     steps = isinstance(stage.sampler, Sampler) and stage.sampler.rows == "step"
     function, needs = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
     draft = _op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)
@@ -248,9 +255,38 @@ def _credit(name: str, stage: Stage) -> list[UnboundNode]:
             levels[place] = replace(levels[place], needs=tuple(_continued(levels[place].needs, before.id)))
         last = levels[-1:]
     total = _op(name, "sum.advantage_R", "sum_advantages", (), ("advantage_R",), keys=keys)
-    total = replace(total, needs=tuple(("*advantage_R", "advantage_R", level.id) for level in last))
+    totals = [replace(total, needs=tuple(("*advantage_R", "advantage_R", level.id) for level in last))]
+    if stage.whiten != "none":
+        needs = ("failed_R", "trained_RT")
+        totals.append(_further(name, totals[-1], "whiten", "whiten", needs, {"over": stage.whiten}))
+    if stage.clip is not None:
+        totals.append(_further(name, totals[-1], "clip", "clip_advantages", (), {"bound": stage.clip}))
     spread = _op(name, "broadcast.advantage_RT", "broadcast", ("advantage_R", "trained_RT"), ("advantage_RT",))
-    return [*levels, total, spread]
+    return [*levels, *totals, spread]
+
+
+def _further(
+    name: str, before: UnboundNode, node: str, function: str, needs: tuple[str, ...], params: Mapping[str, Any]
+) -> UnboundNode:
+    """Draft what is done to the advantage as a whole; it is then the one that others ask for."""
+    keys = (f"stages.{name}.advantage.{node}",)
+    made = _op(name, f"{node}.advantage_R", function, needs, ("advantage_R",), params=params, keys=keys)
+    return replace(made, needs=(("advantage_R", "advantage_R", before.id), *made.needs))
+
+
+def _exclusions(name: str, stage: Stage) -> list[UnboundNode]:
+    """Draft what leaves further rows out of the loss: those that a limit cut, and those of groups without a signal."""
+    sampler, made = stage.sampler, list[UnboundNode]()
+    assert isinstance(sampler, Sampler), "the reader fills the slot `sampler` with such"
+    if sampler.truncated == "drop":
+        made.append(_op(name, "exclude.truncated", "exclude_truncated", ("failed_R", "truncated_R"), ("excluded_R",)))
+    if (found := sampler.drops()) is not None:
+        out = ("excluded_R", "excluded_R", made[-1].id) if made else ("excluded_R", "failed_R", "")
+        level = f"{name}/reward.{found.level}" if found.level else ""
+        op = _op(name, "exclude.groups", "exclude_groups", ("by_prompt_R", "episode_id_R"), ("excluded_R",))
+        needs = (("failed_R", "failed_R", ""), out, ("reward_R", "reward_R", level), *op.needs)
+        made.append(replace(op, needs=needs, params={"between": found.between}))
+    return made
 
 
 def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[tuple[str, str, str]]:
@@ -281,8 +317,11 @@ def _old(name: str, policy: Component) -> UnboundNode:
     return replace(old, id=f"{name}/old", outputs=("old_logprob_RT",), uses=("policy",))
 
 
-def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> list[UnboundNode]:
-    """Draft the body of the loop over updates: weigh -> policy -> loss -> optimizer."""
+def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list[UnboundNode]:
+    """Draft the body of the loop over updates: weigh -> policy -> loss -> optimizer.
+
+    ``failed`` is the node that says which rows are out of the loss; empty where none can be.
+    """
     assert stage.loss is not None
     assert stage.optimizer is not None
     prefix = f"stages.{name}"
@@ -298,9 +337,11 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: bool) -> lis
     if "weight_RT" in wanted:
         params = {key: loss.params[key] for key in stage.loss.lowered}
         keys = tuple(f"{prefix}.loss.{key}" for key in stage.loss.lowered)
-        needs = ["trained_RT", *(["failed_R"] if failed else [])]
-        needs += ["by_prompt_R"] if params["aggregate"] == "prompt_mean" else []
-        weigh = [_op(name, "weigh", "weigh", needs, ("weight_RT",), params=params, keys=keys)]
+        prompts = ("by_prompt_R",) if params["aggregate"] == "prompt_mean" else ()
+        op = _op(name, "weigh", "weigh", ("trained_RT",), ("weight_RT",), params=params, keys=keys)
+        signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
+        out = (("failed_R", signal, failed),) if failed else ()
+        weigh = [replace(op, needs=(*op.needs, *out, *((column, column, "") for column in prompts)))]
     elif "weight_R" in wanted:
         weigh = [_op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]
     return [replace(draft, place="updates") for draft in (*weigh, trained, loss, optimizer)]

@@ -62,7 +62,8 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
     ``positions`` is the longest sequence of the model, where the recipe itself says it.
     """
     found = _lengths(stage, positions)
-    tries = int((_params(stage, "sampler").get("group_filter") or {}).get("max_tries", 1))
+    filtered = _params(stage, "sampler").get("group_filter") or {}
+    tries = int(filtered["max_tries"]) if filtered.get("action") == "resample" else 1
     said = []
     if tries > 1:
         said.append(f"`group_filter` samples every prompt {tries} times, the most it may")

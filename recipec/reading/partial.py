@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from recipec.component import Component, components_of
 from recipec.diagnostics.model import Diagnostic
-from recipec.spec.recipe import Budget, Evaluation, Kind, Recipe
+from recipec.spec.recipe import Budget, Evaluation, Kind, Levels, Recipe
 
 if TYPE_CHECKING:
     from recipec.language.resolve import Resolved
@@ -57,8 +57,13 @@ class StageReading:
     budget: Budget | None
     allow: dict[str, str]
     parts: tuple[Part, ...]
-    combine: str = "sum"
+    levels: Levels = field(default_factory=Levels)
     """How the levels of advantage become one credit."""
+
+    @property
+    def combine(self) -> str:
+        """How the levels of advantage are combined."""
+        return self.levels.combine
 
     def of(self, slot: str) -> tuple[Part, ...]:
         """The parts of a slot: one, or one for each level; none if the stage has none."""

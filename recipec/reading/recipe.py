@@ -23,7 +23,7 @@ from recipec.reading.partial import EvaluationReading, Part, Path, Reading, Stag
 from recipec.reading.section import Findings, dotted, read_plain, unknown_key
 from recipec.reading.stage import check_name, read_levels, read_part, read_stage
 from recipec.spec.machine import ENGINE_SLOTS, Machine, default_engine
-from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Recipe, Stage, weights_kind
+from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Levels, Recipe, Stage, weights_kind
 
 if TYPE_CHECKING:
     from recipec.language.resolve import Resolved
@@ -261,7 +261,7 @@ def _stage(stage: StageReading) -> Stage:
     values: dict[str, Any] = {
         "kind": stage.kind, "from_": stage.origin, "adapter": stage.adapter, "budget": stage.budget,
         "allow": stage.allow,
-        "combine": stage.combine,
+        **{key: getattr(stage.levels, key) for key in Levels.model_fields},
     }  # fmt: skip
     for part in stage.parts:
         if part.level:

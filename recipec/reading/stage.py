@@ -49,29 +49,30 @@ def read_stage(
             findings.consume(value, (*path, key), owner)
             unknown_key(findings, key, value, path, where, keys, said)
     said = {key: value for key, value in said.items() if value is not None and key in keys and key not in more}
-    plain = read_plain(findings, Stage, said, path, where, ("budget", "allow", "combine", *SLOT))
+    plain = read_plain(findings, Stage, said, path, where, ("budget", "allow", *Levels.model_fields, *SLOT))
     for key in ("kind", "from", "adapter"):
         if key in said:
             findings.consume(said[key], (*path, key), owner)
     if not findings.fragment:
         _need(findings, said, path, name, earlier)
     kind: Kind | None = plain["kind"]
-    combine = _combine(findings, said, (*path, "advantage"), f"{owner}/advantage")
+    levels = _levels(findings, said, (*path, "advantage"), f"{owner}/advantage")
     parts = [part for slot in SLOTS for part in _slot(findings, said, path, slot, kind, owner)]
     allow = _allow(findings, said.get("allow"), (*path, "allow"), owner)
     budget = _budget(findings, said.get("budget"), (*path, "budget"), kind, owner)
-    return StageReading(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), combine)
+    return StageReading(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), levels)
 
 
-def _combine(findings: Findings, said: dict[str, Any], path: Path, owner: str) -> str:
+def _levels(findings: Findings, said: dict[str, Any], path: Path, owner: str) -> Levels:
     """Read how levels of advantage become one credit, and leave the levels alone in ``said``."""
     levels = said.get("advantage")
-    if not isinstance(levels, dict) or "combine" not in levels:
-        return "sum"
-    said["advantage"] = {name: level for name, level in levels.items() if name != "combine"}
-    findings.consume(levels["combine"], (*path, "combine"), owner)
-    given = {"combine": levels["combine"]}
-    return str(read_plain(findings, Levels, given, path, "`advantage`", ())["combine"])
+    if not isinstance(levels, dict):
+        return Levels()
+    given = {key: value for key, value in levels.items() if key in Levels.model_fields}
+    said["advantage"] = {name: level for name, level in levels.items() if name not in given}
+    for key, value in given.items():
+        findings.consume(value, (*path, key), owner)
+    return Levels(**read_plain(findings, Levels, given, path, "`advantage`", ()))
 
 
 def _need(findings: Findings, said: Mapping[str, Any], path: Path, name: str, earlier: Sequence[str]) -> None:

@@ -18,7 +18,9 @@ class Advantage(Component):
     """Parameters of ``over_tokens``."""
 
     value: SignalRef = param(
-        "reward_R", "Signal to compare: `reward_R`, `score_R` (episode total) or `return_R` (discounted return)."
+        "reward_R",
+        "Signal to compare: `reward_R`, `score_R` (episode total) or `return_R` (discounted return); `reward.LEVEL` is "
+        "one level of the reward, without its weight.",
     )
     weight: float = param(1.0, "Weight of this level in the combined advantage.")
 
@@ -185,3 +187,24 @@ class BatchStandardised(Advantage):
     def alone(self) -> Literal["value", "zero"]:
         """Zero: the row is the mean of its group."""
         return "zero"
+
+
+@component(
+    "advantage",
+    requires=("value_R", "failed_R"),
+    provides=("advantage_R",),
+    impl="recipec.runtime.objective.advantage:reinforce",
+)
+class Reinforce(Advantage):
+    r"""The value itself, without a baseline (REINFORCE).
+
+    .. math:: A_r = w \, v_r
+
+    With ``whiten: tokens``, the mean of the whole batch is the baseline, as in REINFORCE++: groups are not needed.
+
+    References:
+        Williams, `REINFORCE <https://doi.org/10.1007/BF00992696>`_, 1992.
+        Hu, `REINFORCE++ <https://arxiv.org/abs/2501.03262>`_, 2025.
+    """
+
+    type: Literal["reinforce"] = "reinforce"

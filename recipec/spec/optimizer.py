@@ -25,6 +25,8 @@ class Adamw(Optimizer):
 
     References:
         Loshchilov & Hutter, `Decoupled Weight Decay Regularization <https://arxiv.org/abs/1711.05101>`_, 2019.
+        Hägele et al., `Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations
+        <https://arxiv.org/abs/2405.18392>`_, 2024 (wsd).
     """
 
     type: Literal["adamw"] = "adamw"
@@ -32,7 +34,15 @@ class Adamw(Optimizer):
     betas: tuple[float, float] = param((0.9, 0.999), "Decay rates of the first and second moment.")
     epsilon: float = param(1e-8, "Added to the square root of the second moment.", gt=0)
     weight_decay: float = param(0.0, "Decoupled weight decay; not applied to biases and norms.", ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = param("constant", "Learning-rate schedule after warm-up.")
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = param(
+        "constant",
+        "Learning-rate schedule after warm-up: constant, falling along a line or half a cosine, or constant and then "
+        "falling along a line (`wsd`, warm-up-stable-decay).",
+    )
+    min_ratio: float = param(
+        0.0, "Last learning rate of `linear`, `cosine` and `wsd`, as a fraction of the peak.", ge=0, le=1
+    )
+    decay_ratio: float = param(0.1, "Fraction of all updates in which `wsd` falls.", gt=0, le=1)
     warmup_updates: int | None = param(None, "Number of updates of linear warm-up.", unit="updates", ge=0)
     warmup_ratio: float | None = param(None, "Linear warm-up as a fraction of all updates.", ge=0, le=1)
     max_grad_norm: float = param(1.0, "Maximum gradient norm (gradient clipping); 0 disables clipping.", ge=0)

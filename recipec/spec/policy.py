@@ -142,6 +142,9 @@ class CausalLm(Policy):
     )
     lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
     scratch: Scratch | None = param(None, "Model to create if `from` is `scratch`.")
+    head_dtype: Literal["float32"] | None = param(
+        None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
+    )
     chat_template: PathRef | None = param(
         None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
     )
@@ -196,6 +199,9 @@ class VisionLm(Policy):
     image: Images = param(Images, "Resizing of images.")
     lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
     scratch: VisionScratch | None = param(None, "Model to create if `from` is `scratch`.")
+    head_dtype: Literal["float32"] | None = param(
+        None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
+    )
     chat_template: PathRef | None = param(
         None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
     )

@@ -25,6 +25,12 @@ _COMBINE = (
     " advantage so far, within its own groups (`sequential`); or their sum with statistics over tokens instead of rows,"
     " where the reward is on the last token of a response and 0 on the tokens before it (`per_token`)."
 )
+Whiten = Literal["none", "rows", "tokens"]
+_WHITEN = (
+    "Shift and scale the combined advantage to mean 0 and standard deviation 1 over the whole batch: over its rows, or "
+    "over its trained tokens (REINFORCE++)."
+)
+_CLIP = "Bound of the absolute advantage of a row, after `whiten`."
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
@@ -130,12 +136,14 @@ class Levels(Section):
     """Keys of `advantage` besides its named levels; no level can have one of these names."""
 
     combine: Combine = param("sum", _COMBINE)
+    whiten: Whiten = param("none", _WHITEN)
+    clip: float | None = param(None, _CLIP, unit="advantage", gt=0)
 
 
 class Stage(Section):
     """A training stage: starts from the weights named by ``from`` and produces a policy."""
 
-    written_inside: ClassVar[Mapping[str, str]] = {"combine": "advantage"}
+    written_inside: ClassVar[Mapping[str, str]] = dict.fromkeys(("combine", "whiten", "clip"), "advantage")
 
     kind: Kind = param(..., "Kind of training: `rl`, `sft` or `dpo`.")
     from_: OriginRef = param(
@@ -158,6 +166,8 @@ class Stage(Section):
     grouping: Slotted | None = param(None, "Extra grouping for group-relative advantages, e.g. GiGPO anchor states.")
     advantage: dict[str, Slotted] = param(dict, "Named advantage levels, and `combine`: how they are combined.")
     combine: Combine = param("sum", _COMBINE)
+    whiten: Whiten = param("none", _WHITEN)
+    clip: float | None = param(None, _CLIP, unit="advantage", gt=0)
     loss: Slotted | None = param(None, "Training objective.")
     optimizer: Slotted | None = param(None, "Optimizer and learning-rate schedule.")
     budget: Budget = param(..., "Training length and batch sizes.")
@@ -170,15 +180,18 @@ class Stage(Section):
         if not isinstance(data, dict) or data.get("kind") not in DEFAULT_LOSS:
             return data
         levels = data.get("advantage")
-        if isinstance(levels, dict) and isinstance(levels.get("combine"), str):  # as files write it
-            named = {name: level for name, level in levels.items() if name != "combine"}
-            data = {**data, "advantage": named, "combine": levels["combine"]}
+        if isinstance(levels, dict):  # as files write it
+            plain = {
+                name: v for name, v in levels.items() if name in Levels.model_fields and isinstance(v, str | float)
+            }
+            data = {**data, "advantage": {n: v for n, v in levels.items() if n not in plain}, **plain}
         return {**data, **{slot: spec() for slot, spec in left_out(data["kind"], data).items()}}
 
     @model_validator(mode="after")
     def _in_their_slots(self) -> Stage:
-        if "combine" in self.advantage:
-            raise ValueError("`combine` is a key of `advantage`, so no level can have this name")
+        for name in Levels.model_fields:
+            if name in self.advantage:
+                raise ValueError(f"`{name}` is a key of `advantage`, so no level can have this name")
         for slot in SLOTS:
             held = getattr(self, slot.name)
             for part in held.values() if isinstance(held, dict) else [held]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recipec.component import Component, When, component, param
 
@@ -31,6 +31,7 @@ class Reward(Component):
     """Base class of rewards."""
 
     slot: ClassVar[str] = "reward"
+    always_lowered: ClassVar[tuple[str, ...]] = ("weight", "shift", "clip")
     outcomes: ClassVar[tuple[str, str] | None] = None
     """Parameters with the only two values of the reward, that of a good row first."""
     judges: ClassVar[bool] = False
@@ -39,6 +40,27 @@ class Reward(Component):
     """Whether the reward uses the verifier of each task."""
 
     weight: float = param(1.0, "Weight of this reward in the total.")
+    shift: float = param(0.0, "Added to the reward, before `clip` and the weight.", unit="reward units")
+    clip: tuple[float, float] | None = param(
+        None, "Lowest and highest value of the reward, before its weight.", unit="reward units"
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(
+                f"`clip` is the lowest and the highest value: {self.clip[0]:g} is not below {self.clip[1]:g}"
+            )
+        return self
+
+    def shaped(self, value: float) -> float:
+        """Return what a value adds to the total.
+
+        >>> Verifier(weight=2, shift=-0.5, clip=(-1, 1)).shaped(9.0)
+        2.0
+        """
+        moved = value + self.shift
+        return self.weight * (moved if self.clip is None else min(max(moved, self.clip[0]), self.clip[1]))
 
     def bounds(self) -> tuple[float, float] | None:
         """Return the lowest and highest value of the reward, before its weight; ``None`` if it is unbounded.
@@ -63,7 +85,7 @@ def _level(
     requires: tuple[str | When, ...],
     impl: str,
     provides: tuple[str, ...] = ("reward_R",),
-    lowered: tuple[str, ...] = ("weight",),
+    lowered: tuple[str, ...] = (),
     uses: tuple[str, ...] = (),
 ) -> Callable[[type[C]], type[C]]:
     """Register a level; its weight is a parameter of the sum."""
@@ -300,7 +322,7 @@ class AnswerMatch(Reward):
     requires=("env_reward_R", "rewards"),
     provides=("reward_R", "score_R", "return_R"),
     impl="recipec.runtime.reward.rule_based:environment",
-    lowered=("weight", "gamma", "invalid_action_penalty"),
+    lowered=("gamma", "invalid_action_penalty"),
 )
 class Environment(Reward):
     r"""The reward of the environment, with the total score of each episode and the return of each step.

@@ -10,21 +10,32 @@ from recipec.component import Component, Section, component, param, when
 _ROWS = (
     "tokens_RT", "attend_RT", "trained_RT", "turn_RT", "text_R", "transcript_R", "sampler_logprob_RT",
     "prompt_id_R", "episode_id_R", "step_R", "env_reward_R", "action_valid_R", "error_R",
-    "error_text_R", "by_prompt_R",
+    "error_text_R", "by_prompt_R", "truncated_R",
 )  # fmt: skip
 _STEPS = (when("rows", "step", "state_R"), when("rows", "step", "by_episode_R"))
 
 
 class GroupFilter(Section):
-    """Dynamic sampling: replace groups in which all episodes have the same reward.
+    """Drop groups in which all episodes have the same reward, and sample others in their place (dynamic sampling).
 
     Each dropped group is replaced by sampling another prompt, until the step has all its prompts; failed episodes do
-    not count. Steps always have the full size, also at the end of an epoch.
+    not count. Steps always have the full size, also at the end of an epoch. With ``action: drop`` nothing is sampled
+    again: the rows stay in the baselines of the batch, but are in neither the loss nor its denominators.
 
     References:
         Yu et al., `DAPO <https://arxiv.org/abs/2503.14476>`_, 2025: dynamic sampling.
+        Khatri et al., `ScaleRL <https://arxiv.org/abs/2510.13786>`_, 2025: zero-variance filtering (``drop``).
     """
 
+    action: Literal["resample", "drop"] = param(
+        "resample", "Sample other prompts in place of dropped groups, or leave their rows out of the loss."
+    )
+    level: str | None = param(None, "Reward level that decides; the total reward if omitted.")
+    between: tuple[float, float] | None = param(
+        None,
+        "Keep groups with a mean strictly between these two values; if omitted, those with two different values.",
+        unit="reward units",
+    )
     max_tries: int = param(10, "Maximum number of sampling rounds of a step; the last one keeps every group.", ge=1)
 
 
@@ -55,8 +66,27 @@ class Sampler(Component):
         ge=1,
     )
     group_filter: GroupFilter | None = param(
-        None, "Dynamic sampling: replace groups with equal rewards, which give no gradient."
+        None, "Dynamic sampling: replace or drop groups with equal rewards, which give no gradient."
     )
+    truncated: Literal["keep", "drop"] = param(
+        "keep",
+        "Episodes that a length limit cut: train on them, or leave them out of the loss (overlong filtering of DAPO). "
+        "Baselines include them.",
+    )
+
+    def resamples(self) -> GroupFilter | None:
+        """Return the filter that samples again, if there is one.
+
+        >>> Chain(group_filter=GroupFilter(action="drop")).resamples() is None
+        True
+        """
+        found = self.group_filter
+        return found if isinstance(found, GroupFilter) and found.action == "resample" else None
+
+    def drops(self) -> GroupFilter | None:
+        """Return the filter that leaves groups out of the loss, if there is one."""
+        found = self.group_filter
+        return found if isinstance(found, GroupFilter) and found.action == "drop" else None
 
     @abstractmethod
     def rows_per_prompt(self) -> int:

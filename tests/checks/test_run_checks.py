@@ -21,7 +21,7 @@ from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
 from recipec.reading.recipe import read_recipe
 from recipec.spec.advantage import Advantage
-from recipec.spec.sampler import Sampler
+from recipec.spec.sampler import Chain, Sampler
 
 GOOD = """\
 recipec: 1
@@ -268,3 +268,11 @@ def test_a_class_that_cannot_fill_its_slot_is_refused(plug_in: Callable[..., Any
         plug_in("advantage", impl="nowhere:loose")(Loose)
     with pytest.raises(TypeError, match="does not define `rows_per_prompt`"):
         plug_in("sampler", impl="nowhere:unsized")(Unsized)
+
+
+def test_a_sampler_that_knows_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Truncated rows cannot be left out where the sampler does not say which they are."""
+    monkeypatch.setattr(Chain, "_provides", tuple(s for s in Chain._provides if s != "truncated_R"))
+    text = GOOD.replace("num_generations: 8,", "num_generations: 8, truncated: drop,")
+    reading = read_recipe(resolve(read_source("a.yaml", text=text)))
+    assert {d.code for d in check_all(reading)} == {"RC439"}

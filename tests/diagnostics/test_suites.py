@@ -20,6 +20,7 @@ NOT_IN_SUITES = {
     "RC501": "every component of ours has an implementation: tests/passes/test_check.py",
     "RC510": "speaks of a run: tests/test_bad_runs.py",
     "RC511": "speaks of a run: tests/test_bad_vision.py",
+    "RC439": "our samplers know their limits: tests/checks/test_run_checks.py",
     "RC407": "no component of ours gives credit to tokens: tests/passes/test_check.py",
 }
 """Codes without a recipe in the suites, and why."""

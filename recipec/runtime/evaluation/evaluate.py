@@ -24,6 +24,7 @@ from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.evaluation.preference_margin import margin
 from recipec.runtime.graph_runner import METRIC, GraphRunner, build_part
 from recipec.runtime.images.image_store import show
+from recipec.runtime.objective.compiler_ops import shaped
 from recipec.runtime.protocols import Environment, Knowledge, Part, Policy, RolloutEngine
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
@@ -131,7 +132,8 @@ class Evaluator:
                 made = function(*(rows.get(parameter) for parameter in spec.parameters()))
                 levels[level] = made.pop("reward_R")
                 more |= {key.removeprefix(METRIC): float(made[key]) for key in made if key.startswith(METRIC)}
-        scores = {level: value_R * ready.levels[level][0].weight for level, value_R in levels.items()}
+        shapes = {level: (spec.weight, spec.shift, spec.clip) for level, (spec, _) in ready.levels.items()}
+        scores = {level: shaped(value_R, *shapes[level]) for level, value_R in levels.items()}
         reward_R = torch.stack(list(scores.values())).sum(0)
         reward_R = torch.where(rows["error_R"], math.nan, reward_R)
         replayed.note(ready.environment, path)

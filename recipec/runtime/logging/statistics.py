@@ -61,9 +61,9 @@ def of_groups(values: Values) -> dict[str, float]:
 
 
 def last(values: Values, signal: str) -> Tensor | None:
-    """The final value of a signal: the compiler's sum where there is one."""
+    """The final value of a signal: that of the compiler's last node which is named by it, such as its sum."""
     makers = [value for value in values if value.signal == signal]
-    makers.sort(key=lambda value: "/sum" in value.node)
+    makers.sort(key=lambda value: value.node.endswith(f".{signal}"))
     found: Tensor | None = values[makers[-1]] if makers else None
     return found
 

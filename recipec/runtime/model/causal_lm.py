@@ -66,6 +66,8 @@ class CausalLm(Policy):
         self.fresh_adapter = False
         """Whether the policy without its adapter is the policy as it entered the stage."""
         self.model: Any = self._load()
+        if spec.head_dtype is not None:
+            logprob_head.compute_in_float32(self.model, self._named())
         self.model.to(self.device)
         hasten(self.model)
         if len(self.tokenizer) > self.vocabulary:

@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from recipec.diagnostics.errors import objective as errors
+from recipec.diagnostics.model import RecipeError
 
 LOGITS = 1 << 25
 """Most logits alive at once (128 MiB in float32): a chunk has ``LOGITS // vocabulary`` rows."""
@@ -114,6 +118,31 @@ def score(
     if found.gather_M is not None:
         logprob, spread = logprob[found.gather_M], spread[found.gather_M]
     return logprob, spread
+
+
+class _Float32(nn.Linear):
+    """A linear layer that multiplies in float32, whatever the type of its weight is."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the parent's name
+        """Multiply rows by the weight, both in float32."""
+        bias = None if self.bias is None else self.bias.float()
+        return functional.linear(input.float(), self.weight.float(), bias)
+
+
+def compute_in_float32(model: Any, name: str) -> None:
+    """Let the output layer of a model multiply in float32; its weight keeps its type and its name.
+
+    Raises:
+        RecipeError: RC890, the output layer is not linear; ``name`` is the name of the model.
+
+    References:
+        Khatri et al., `ScaleRL <https://arxiv.org/abs/2510.13786>`_, 2025; MiniMax-M1, 2025, section 3.2.
+    """
+    head = model.get_output_embeddings()
+    head = getattr(head, "base_layer", head)  # an adapter on it is float32 itself
+    if type(head) is not nn.Linear:
+        raise RecipeError(errors.no_linear_head(name, type(head).__name__))
+    head.__class__ = _Float32
 
 
 class _Found(BaseModelOutputWithPastAndCrossAttentions):  # type: ignore[misc]

@@ -129,6 +129,16 @@ def signed(
     return {"advantage_R": weight * torch.where(failed_R, zero, credit_R)}
 
 
+def reinforce(value_R: Tensor, failed_R: Tensor, *, weight: float) -> dict[str, Tensor]:
+    """Credit a row with its value; see :class:`recipec.spec.advantage.Reinforce`.
+
+    >>> reinforce(torch.tensor([2.0, 0.0]), torch.tensor([False, True]), weight=0.5)
+    {'advantage_R': tensor([1., 0.], dtype=torch.float64)}
+    """
+    value_R = value_R.double()
+    return {"advantage_R": weight * torch.where(failed_R, torch.zeros_like(value_R), value_R)}
+
+
 def batch_standardised(
     value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, epsilon: float
 ) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,27 +76,49 @@ def _images(images_R: Sequence[Sequence[Picture]]) -> dict[str, Any]:
     }
 
 
-def sum_rewards(error_R: Tensor, *reward_R: Tensor, weights: Sequence[float]) -> Columns:
+Shape = tuple[float, Sequence[float] | None]
+"""What is added to the values of a reward level, and their bounds."""
+
+
+def shaped(reward_R: Tensor, weight: float, shift: float = 0.0, clip: Sequence[float] | None = None) -> Tensor:
+    """Shift the values of a reward level, bound them and weigh them, in float64; NaN stays NaN.
+
+    >>> shaped(torch.tensor([3.0, -1.0]), 2.0, -0.5, (-1.0, 1.0))
+    tensor([ 2., -2.], dtype=torch.float64)
+    """
+    moved_R = reward_R.double() + shift
+    return weight * (moved_R if clip is None else moved_R.clamp(*clip))
+
+
+def sum_rewards(
+    error_R: Tensor, *reward_R: Tensor, weights: Sequence[float], shapes: Sequence[Shape] | None = None
+) -> Columns:
     """Add the reward levels; a row fails if its episode failed or if a level could not score it (NaN).
 
     >>> sum_rewards(torch.tensor([False, False]), torch.tensor([1.0, torch.nan]), weights=(0.5,))
     {'reward_R': tensor([0.5000, 0.0000], dtype=torch.float64), 'failed_R': tensor([False,  True])}
     """
     total_R = torch.zeros(error_R.shape, dtype=torch.float64, device=error_R.device)
-    for level_R, weight in zip(reward_R, weights, strict=True):
-        total_R = total_R + weight * level_R.double()
+    for level_R, weight, shape in zip(reward_R, weights, shapes or [(0.0, None)] * len(weights), strict=True):
+        total_R = total_R + shaped(level_R, weight, *shape)
     unscored_R = total_R.isnan()
     return {"reward_R": torch.where(unscored_R, 0.0, total_R), "failed_R": error_R | unscored_R}
 
 
-def sum_step_rewards(error_R: Tensor, episode_id_R: Tensor, *reward_R: Tensor, weights: Sequence[float]) -> Columns:
+def sum_step_rewards(
+    error_R: Tensor,
+    episode_id_R: Tensor,
+    *reward_R: Tensor,
+    weights: Sequence[float],
+    shapes: Sequence[Shape] | None = None,
+) -> Columns:
     """Add the reward levels of step rows: where one step of an episode fails, its score is unknown and all of it fails.
 
     >>> error_R, reward_R = torch.tensor([False, False, False]), torch.tensor([1.0, torch.nan, 2.0])
     >>> sum_step_rewards(error_R, torch.tensor([4, 4, 9]), reward_R, weights=(1.0,))
     {'reward_R': tensor([1., 0., 2.], dtype=torch.float64), 'failed_R': tensor([ True,  True, False])}
     """
-    made = sum_rewards(error_R, *reward_R, weights=weights)
+    made = sum_rewards(error_R, *reward_R, weights=weights, shapes=shapes)
     return {**made, "failed_R": torch.isin(episode_id_R, episode_id_R[made["failed_R"]])}
 
 
@@ -171,6 +194,93 @@ def sum_token_advantages(trained_RT: Tensor, *advantage_RT: Tensor) -> Columns:
     """
     total_RT = torch.stack(advantage_RT).sum(0)
     return {"advantage_RT": torch.where(trained_RT, total_RT, 0.0).float()}
+
+
+def whiten(advantage_R: Tensor, failed_R: Tensor, trained_RT: Tensor, *, over: str) -> Columns:
+    r"""Shift and scale the advantage to mean 0 and deviation 1 over the whole batch.
+
+    .. math:: A' = (A - \mu) / \sqrt{\sigma^2 + 10^{-8}}
+
+    Mean and sample variance are over rows, or over trained tokens (``over="tokens"``), where a row counts as often as
+    it has some. Failed rows are in neither and stay 0; without two that count, or where all are equal, all are 0.
+
+    >>> made = whiten(torch.tensor([3.0, 1.0]), torch.zeros(2).bool(), torch.tensor([[True], [True]]), over="rows")
+    >>> [round(x, 4) for x in made["advantage_R"].tolist()]
+    [0.7071, -0.7071]
+    """
+    count_R = (trained_RT.sum(-1) if over == "tokens" else torch.ones_like(failed_R)).double() * ~failed_R
+    value_R, total = advantage_R.double(), float(count_R.sum())
+    kept_R = value_R[count_R > 0]
+    if total < 2 or bool((kept_R == kept_R[0]).all()):
+        return {"advantage_R": torch.zeros_like(value_R)}
+    mean = (count_R * value_R).sum() / total
+    variance = (count_R * (value_R - mean).square()).sum() / (total - 1)
+    return {"advantage_R": torch.where(failed_R, 0.0, (value_R - mean) * (variance + 1e-8).rsqrt())}
+
+
+def clip_advantages(advantage_R: Tensor, *, bound: float) -> Columns:
+    """Bound the absolute advantage of a row.
+
+    >>> clip_advantages(torch.tensor([3.0, -0.5]), bound=2.0)
+    {'advantage_R': tensor([ 2.0000, -0.5000])}
+    """
+    return {"advantage_R": advantage_R.clamp(-bound, bound)}
+
+
+def exclude_truncated(failed_R: Tensor, truncated_R: Tensor) -> Columns:
+    """Leave rows out of the loss that failed or that a limit cut.
+
+    >>> exclude_truncated(torch.tensor([True, False, False]), torch.tensor([False, True, False]))["excluded_R"]
+    tensor([ True,  True, False])
+    """
+    return {"excluded_R": failed_R | truncated_R, "metric/rows/truncated": truncated_R.sum()}
+
+
+def exclude_groups(
+    failed_R: Tensor,
+    excluded_R: Tensor,
+    reward_R: Tensor,
+    by_prompt_R: Tensor,
+    episode_id_R: Tensor,
+    *,
+    between: Sequence[float] | None = None,
+) -> Columns:
+    """Leave the rows of groups without a signal out of the loss, in addition to those that are out already.
+
+    >>> no = torch.tensor([False] * 4)
+    >>> reward_R, by_prompt_R = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.tensor([0, 0, 1, 1])
+    >>> exclude_groups(no, no, reward_R, by_prompt_R, torch.arange(4))["excluded_R"]
+    tensor([ True,  True, False, False])
+    """
+    kept = with_signal(reward_R, failed_R, by_prompt_R, episode_id_R, between)
+    silent_R = ~torch.isin(by_prompt_R, torch.tensor(kept, dtype=by_prompt_R.dtype, device=by_prompt_R.device))
+    filtered = torch.tensor(len(torch.unique(by_prompt_R)) - len(kept))
+    return {"excluded_R": excluded_R | silent_R, "metric/groups/filtered": filtered}
+
+
+def with_signal(
+    reward_R: Tensor,
+    failed_R: Tensor,
+    by_prompt_R: Tensor,
+    episode_id_R: Tensor,
+    between: Sequence[float] | None = None,
+) -> list[int]:
+    """Return the groups with two different episode rewards, or with a mean inside ``between``; failed rows are ignored.
+
+    >>> one, none = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)
+    >>> with_signal(one, none, torch.tensor([0, 0, 1, 1]), torch.arange(4))
+    [1]
+    """
+    earned: dict[int, dict[int, list[float]]] = {}
+    columns = (column.tolist() for column in (reward_R, failed_R, by_prompt_R, episode_id_R))
+    for reward, failed, group, episode in zip(*columns, strict=True):
+        if not failed:
+            earned.setdefault(group, {}).setdefault(episode, []).append(reward)
+    totals = {group: [math.fsum(rewards) for rewards in inside.values()] for group, inside in earned.items()}
+    if between is None:
+        return sorted(group for group, found in totals.items() if len(set(found)) > 1)
+    low, high = between
+    return sorted(group for group, found in totals.items() if low < math.fsum(found) / len(found) < high)
 
 
 def broadcast(advantage_R: Tensor, trained_RT: Tensor) -> Columns:

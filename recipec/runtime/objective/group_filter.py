@@ -6,7 +6,6 @@ It walks the graph's inner loop over resamples, which is bounded: the last try k
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import images_of
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import statistics
+from recipec.runtime.objective.compiler_ops import with_signal
 from recipec.runtime.running_stage import RunningStage
 from recipec.signals import split_axes
 
@@ -51,7 +51,8 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
     drawn = {value: column for value, column in values.items() if value not in stage.values}
     wanted = stage.per_step
     drawn = _filled(stage, drawn, wanted)  # tries move the ends of epochs, so no step is a short one
-    most = next(int(node.params["group_filter"]["max_tries"]) for node in nodes if node.slot == "sampler")
+    keep = next(node.params["group_filter"] for node in nodes if node.slot == "sampler")
+    most = int(keep["max_tries"])
     recorded = _read(rows)
     kept: list[Values] = []
     found: list[dict[str, float]] = []
@@ -71,9 +72,12 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
         prompts = len(next(iter(drawn.values())))
         groups = list(range(prompts))
         if number + 1 < most:
-            groups = with_signal(
-                *(_last(made, nodes, s) for s in ("reward_R", "failed_R", "by_prompt_R", "episode_id_R"))
+            judges = [node for node in nodes if node.id.endswith(f"/reward.{keep.get('level')}")]
+            reward_R = _last(made, judges or nodes, "reward_R")
+            failed_R, by_prompt_R, episode_id_R = (
+                _last(made, nodes, signal) for signal in ("failed_R", "by_prompt_R", "episode_id_R")
             )
+            groups = with_signal(reward_R, failed_R, by_prompt_R, episode_id_R, keep.get("between"))
         kept.append(_cut({value: column for value, column in made.items() if value not in stage.values}, nodes, groups))
         have += len(groups)
         filtered += prompts - len(groups)
@@ -85,22 +89,6 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
     values |= joined(kept)
     write_atomic(_beside(rows), json.dumps(rewards) + "\n")
     return _counted(found) | {"groups/filtered": float(filtered), "groups/tries": float(len(found))}
-
-
-def with_signal(reward_R: Tensor, failed_R: Tensor, by_prompt_R: Tensor, episode_id_R: Tensor) -> list[int]:
-    """Return the groups with at least two different episode rewards; failed episodes are ignored.
-
-    >>> one, none = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)
-    >>> with_signal(one, none, torch.tensor([0, 0, 1, 1]), torch.arange(4))
-    [1]
-    """
-    earned: dict[int, dict[int, list[float]]] = {}
-    columns = (column.tolist() for column in (reward_R, failed_R, by_prompt_R, episode_id_R))
-    for reward, failed, group, episode in zip(*columns, strict=True):
-        if not failed:
-            earned.setdefault(group, {}).setdefault(episode, []).append(reward)
-    totals = {group: {math.fsum(rewards) for rewards in inside.values()} for group, inside in earned.items()}
-    return sorted(group for group, found in totals.items() if len(found) > 1)
 
 
 def joined(tries: Sequence[Values]) -> Values:

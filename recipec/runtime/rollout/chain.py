@@ -128,6 +128,7 @@ def rows_of(policy: Policy, prompt_P: Sequence[Task], groups: Sequence[Sequence[
         "episode_id_R": torch.arange(rows),
         "step_R": torch.zeros(rows, dtype=torch.int64),
         "error_R": torch.zeros(rows, dtype=torch.bool),
+        "truncated_R": torch.tensor([not completion.ended for completion in completions], dtype=torch.bool),
         "error_text_R": [""] * rows,
     }
 

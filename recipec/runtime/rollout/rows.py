@@ -83,6 +83,7 @@ def rows_from(
         ),
         "error_R": torch.tensor([errors[i] is not None for i in of_leaf], dtype=torch.bool),
         "error_text_R": [errors[i] or "" for i in of_leaf],
+        "truncated_R": torch.tensor([leaves[i].position.truncated for i in of_leaf], dtype=torch.bool),
     }
     if rows == "step":
         made |= {"state_R": [row.state for row in laid], "by_episode_R": made["episode_id_R"].clone()}

@@ -69,7 +69,8 @@ class AdamW(Part):
     def learning_rate(self, update: int, place: float | None = None) -> float:
         """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.
 
-        Linear warm-up to the peak, then constant, or down to 0 at the last update along a line or half a cosine.
+        Linear warm-up to the peak, then constant, or down to ``min_ratio`` of it at the last update: along a line, half
+        a cosine, or constant and then along a line (``wsd``).
         """
         spec = self.spec
         place = float(update) if place is None else place
@@ -80,9 +81,10 @@ class AdamW(Part):
             return spec.learning_rate * (done + 1) / (warmup + 1)
         if spec.schedule == "constant":
             return spec.learning_rate
-        left = max(0.0, place - warmup) / max(1, self.total - warmup)
-        share = 1 - left if spec.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * left))
-        return spec.learning_rate * max(0.0, share)
+        begin = warmup if spec.schedule != "wsd" else max(warmup, self.total - math.ceil(spec.decay_ratio * self.total))
+        done = min(1.0, max(0.0, place - begin) / max(1, self.total - begin))
+        share = 0.5 * (1 + math.cos(math.pi * done)) if spec.schedule == "cosine" else 1 - done
+        return spec.learning_rate * (spec.min_ratio + (1 - spec.min_ratio) * share)
 
     def step(self, prompts: list[int], step: int) -> dict[str, float]:
         """Take one update with the gradients added so far; ``prompts`` and ``step`` name the batch in an error.

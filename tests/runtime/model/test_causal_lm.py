@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.logprob_head import compute_in_float32
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec import policy as specs
@@ -395,3 +397,37 @@ def test_the_engine_checkpoints_activations_when_told(tmp_path):
         policy.model.zero_grad()
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert any(grad.any() for grad in found[0])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_in_float32(tmp_path, tied):
+    """The output layer multiplies in float32, for scoring and for sampling; weights and gradients stay bfloat16."""
+    tokens, attend, trained = rows()
+    scratch = specs.Scratch(hidden_size=32, layers=2, heads=4, max_positions=64, tie_embeddings=tied)
+    policies = [
+        dense_policy(
+            specs.CausalLm(scratch=scratch, dtype="bfloat16", head_dtype=head),
+            StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s"),
+        )
+        for head in (None, "float32")
+    ]
+    narrow, wide = (policy(tokens, attend, trained)["logprob_RT"] for policy in policies)
+    assert not torch.equal(narrow, wide)
+    model = policies[1].model
+    weight = model.get_output_embeddings().weight
+    with torch.no_grad():
+        hidden = model.model(input_ids=tokens, attention_mask=attend).last_hidden_state
+        logprob = torch.log_softmax(hidden.float() @ weight.float().T, -1)
+    expected = logprob[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+    torch.testing.assert_close(wide[:, 1:][trained[:, 1:]], expected[trained[:, 1:]], atol=1e-5, rtol=1e-5)
+    assert model(input_ids=tokens).logits.dtype == torch.float32
+    wide.sum().backward()
+    assert weight.grad.dtype == weight.dtype == torch.bfloat16
+    assert model.state_dict().keys() == policies[0].model.state_dict().keys()
+
+
+def test_a_head_that_is_not_linear():
+    """RC890: there is no weight to multiply by."""
+    with pytest.raises(RecipeError) as refused:
+        compute_in_float32(SimpleNamespace(get_output_embeddings=torch.nn.Identity), "org/odd")
+    assert refused.value.diagnostics[0].code == "RC890"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from recipec.diagnostics.model import RecipeError
@@ -70,6 +71,33 @@ def test_schedules() -> None:
     assert cosine.learning_rate(9) < 0.06
     assert linear.learning_rate(5) == 0.5
     assert make(net, 10, learning_rate=2.0, warmup_ratio=0.5).learning_rate(4) == pytest.approx(2 * 5 / 6)
+
+
+@pytest.mark.parametrize(
+    ("params", "theirs"),
+    [
+        (
+            {"schedule": "cosine", "min_ratio": 0.1},
+            lambda o: transformers.get_cosine_with_min_lr_schedule_with_warmup(o, 0, 20, min_lr_rate=0.1),
+        ),
+        (
+            {"schedule": "wsd", "decay_ratio": 0.25, "min_ratio": 0.2},
+            lambda o: transformers.get_wsd_schedule(
+                o, num_warmup_steps=0, num_decay_steps=5, num_training_steps=20, decay_type="linear", min_lr_ratio=0.2
+            ),
+        ),
+        ({"schedule": "linear"}, lambda o: transformers.get_linear_schedule_with_warmup(o, 0, 20)),
+    ],
+)
+def test_schedules_are_those_of_transformers(params, theirs) -> None:
+    """With a floor, and with a decay at the end, every update has the learning rate of the library."""
+    ours = make(model(), 20, learning_rate=0.5, **params)
+    optimizer = torch.optim.SGD(model().parameters(), lr=0.5)
+    schedule = theirs(optimizer)
+    for update in range(20):
+        assert ours.learning_rate(update) == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        schedule.step()
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:

@@ -1,0 +1,133 @@
+"""What is done to rewards and advantages, and which rows are left out: runs, recomputed from the rows they recorded."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+from support.small_recipes import MODEL, Folder, rows
+
+from recipec.compile import compile_recipe
+
+PROMPTS = rows(*({"prompt": f"p{i}"} for i in range(6)))
+RECIPE = f"""\
+recipec: 1
+name: small
+stages:
+  explore:
+    kind: rl
+{MODEL}\
+    data: {{path: a.jsonl, shuffle: false}}
+    sampler: {{num_generations: 5, max_completion_length: 40SAMPLER}}
+    reward:
+      low: {{type: regex_format, pattern: "[ -n].*"SHAPE}}
+      short: {{type: length, max_length: 40, soft: 39, weight: 0.5}}
+    advantage: {{ADVANTAGE}}
+    loss: {{type: clipped}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 1, prompts_per_step: 6, updates_per_step: 2}}
+"""
+GROUP = "group: {type: group_relative, scale: none}"
+
+
+def recipe(advantage: str = GROUP, sampler: str = "", shape: str = "") -> str:
+    """Fill the recipe in."""
+    return RECIPE.replace("SAMPLER", sampler).replace("ADVANTAGE", advantage).replace("SHAPE", shape)
+
+
+def ran(folder: Any, text: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return the recorded rows of the step, and its metrics."""
+    assert isinstance(folder, Folder)
+    ended = folder.run(text, a__jsonl=PROMPTS)
+    assert ended.code == 0, ended.err
+    stage: Path = folder.path / "runs/small/stages/explore"
+    (path,) = (stage / "samples").glob("step-*.jsonl")
+    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()], lines[-1]
+
+
+def groups(found: list[dict[str, Any]], value: Any) -> list[list[float]]:
+    """Collect a value of the rows, prompt by prompt."""
+    made: dict[int, list[float]] = defaultdict(list)
+    for row in found:
+        made[row["prompt_id"]].append(value(row))
+    return list(made.values())
+
+
+def z(values: list[float]) -> list[float]:
+    """Standardise a group as `group_relative` does."""
+    return [(v - mean(values)) / (stdev(values) + 1e-6) if len(set(values)) > 1 else 0.0 for v in values]
+
+
+def whitened(values: list[float], counts: list[int]) -> list[float]:
+    """Standardise as verl's `masked_whiten` does, each value as often as its row has tokens."""
+    total = sum(counts)
+    middle = sum(n * v for n, v in zip(counts, values, strict=True)) / total
+    variance = sum(n * (v - middle) ** 2 for n, v in zip(counts, values, strict=True)) / (total - 1)
+    return [(v - middle) * (variance + 1e-8) ** -0.5 for v in values]
+
+
+def test_each_reward_is_standardised_and_then_their_sum(folder):
+    """GDPO: z-scores of each level in its group, weighted and added, whitened over the rows of the batch."""
+    levels = "low: {type: group_relative, value: reward.low}"
+    levels += ", short: {type: group_relative, value: reward.short, weight: 0.5}, whiten: rows"
+    found, _ = ran(folder, recipe(levels))
+    low, short = (
+        [x for group in groups(found, lambda row, level=level: row["rewards"][level]) for x in z(group)]
+        for level in ("low", "short")
+    )
+    expected = whitened([a + 0.5 * b for a, b in zip(low, short, strict=True)], [1] * len(found))
+    assert [row["advantage"] for row in found] == pytest.approx(expected, abs=1e-6)
+
+
+def test_whitening_over_tokens_without_groups(folder):
+    """REINFORCE++: the reward itself, whitened over all trained tokens of the batch, and bounded."""
+    found, _ = ran(folder, recipe("plain: {type: reinforce}, whiten: tokens, clip: 1.2"))
+    expected = whitened([row["reward"] for row in found], [len(row["ids"]) for row in found])
+    assert max(map(abs, expected)) > 1.2
+    assert [row["advantage"] for row in found] == pytest.approx([max(-1.2, min(1.2, a)) for a in expected], abs=1e-6)
+
+
+def test_rewards_are_shifted_and_clipped_before_their_weight(folder):
+    """The total is the sum of weight times the bounded, shifted level; the level itself is recorded as it was."""
+    found, metrics = ran(folder, recipe(shape=", shift: -0.25, clip: [0.0, 0.5], weight: 4.0"))
+    for row in found:
+        low, short = row["rewards"]["low"], row["rewards"]["short"]
+        assert row["reward"] == pytest.approx(4.0 * max(0.0, min(0.5, low - 0.25)) + 0.5 * short)
+    assert metrics["rewards/low/mean"] == pytest.approx(mean(row["rewards"]["low"] for row in found))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "left"),
+    [
+        (", truncated: drop", lambda group: [len(row["ids"]) < 40 for row in group]),
+        (
+            ", group_filter: {action: drop, level: low}",
+            lambda group: [len({r["rewards"]["low"] for r in group}) > 1] * 5,
+        ),
+        (
+            ", truncated: drop, group_filter: {action: drop, between: [0.3, 0.55]}",
+            lambda group: [0.3 < mean(r["reward"] for r in group) < 0.55 and len(row["ids"]) < 40 for row in group],
+        ),
+    ],
+)
+def test_rows_are_left_out_of_the_loss(folder, sampler, left):
+    """Rows that a limit cut, and groups by a level or by their mean, weigh nothing; the others share what is left."""
+    found, metrics = ran(folder, recipe(sampler=sampler))
+    kept = [flag for group in groups(found, lambda row: row) for flag in left(group)]
+    assert 0 < sum(kept) < len(kept)
+    if "truncated" in sampler:
+        assert metrics["rows/truncated"] == sum(len(row["ids"]) == 40 and row["ids"][-1] != 2 for row in found)
+    graph = compile_recipe("r.yaml", text=recipe(sampler=sampler)).graph
+    assert graph is not None
+    (weigh,) = (node for node in graph.stages[0].nodes() if node.id == "explore/weigh")
+    assert next(given.value.signal for given in weigh.inputs if given.parameter == "failed_R") == "excluded_R"
+
+
+def test_nothing_left_is_an_update_of_nothing(folder):
+    """Where every row is out, the gradient is 0."""
+    _, metrics = ran(folder, recipe(sampler=", group_filter: {action: drop, between: [7.0, 8.0]}"))
+    assert metrics["groups/filtered"] == 6
+    assert metrics["grad_norm"] == 0
