@@ -110,12 +110,19 @@ def plan(
         Path | None, typer.Option("--rows", help="Recorded rollouts of a run: measure their prefix sharing.")
     ] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="Stage of --rows, if the recipe has several.")] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Print a Slurm batch file that runs the recipe on its nodes instead.")
+    ] = False,
 ) -> None:
     """Show which stages will run or be skipped and why, their cost, and the optimisations."""
     from recipec.planning.plan_text import render_plan
     from recipec.run.run_plan import plan_run
+    from recipec.run.slurm import batch_file
 
     result = compile_or_exit(recipe, overrides)
+    if slurm:
+        print(batch_file(result.graph, recipe, overrides, out), end="")
+        raise typer.Exit
     recorded = (rows, stage) if rows is not None else None
     made = plan_run(result, out or Path("runs") / result.graph.name, recorded)
     print(made.to_json() if form is Format.json else render_plan(made))

@@ -25,6 +25,8 @@ class Accelerator:
     """Bytes."""
     link: float
     """Bytes a second that it receives from a device of the same node."""
+    host: float
+    """Bytes a second that it receives from the host's memory."""
     network: float
     """Bytes a second that it receives from another node."""
     source: str

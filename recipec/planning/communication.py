@@ -33,6 +33,8 @@ class Exchange:
     assumes: str
     seconds: float | None = None
     """Where the recipe names an accelerator; as if nothing were computed meanwhile."""
+    host: bool = False
+    """Whether it goes to the host's memory and back, not to other devices."""
 
 
 def rounds(work: Work, phase: Phase) -> int:
@@ -70,18 +72,19 @@ def idle(pieces: int, devices: int) -> float:
 
 
 def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
-    """Yield what each device receives in a step; nothing on one device."""
-    if work.ranks == 1:
-        return
+    """Yield what each device receives in a step from others, and what it exchanges with the host's memory."""
     turns = {phase.name: rounds(work, phase) * (work.passes if phase.name == "update" else 1) for phase in phases}
     updates = turns.get("update", 0)
     scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
     _, gradients, weights = work.sharded
+    taken = _updates(work) * work.passes
+    if work.ranks == 1:
+        yield from _offloaded(work, 2 * updates + scored, updates, taken)
+        return
     part = (work.ranks - 1) / work.ranks
     whole = work.weights * part
     if weights > 1 and (often := 2 * updates + scored):
         yield Exchange("gather weights", whole * often, f"{often:,} times: {_rounds(updates, scored)}")
-    taken = _updates(work) * work.passes
     each = work.trained * work.width * part
     if gradients > 1:
         yield Exchange("sum gradients", each * updates, f"in each of {updates:,} passes with a backward")
@@ -93,8 +96,21 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
         to = "the sampling engine" if work.spread else "the copy that samples"
         moved = work.trained * work.width * part if work.lora and work.spread else whole
         yield Exchange("update sampler", moved, f"to {to}, once")
+    yield from _offloaded(work, 2 * updates + scored, updates, taken)
     if (spread := work.train.sequence_partitions()) > 1:
         yield _sequences(work, phases, spread)
+
+
+def _offloaded(work: Work, gathered: int, updates: int, taken: int) -> Iterator[Exchange]:
+    """Count what is in the host's memory: weights for each use, gradients and updated weights of each update."""
+    moments, gradients, weights = work.sharded
+    shard = (work.weights if work.lora else work.weights * work.trained_shards / work.width) / weights
+    if work.train.offloads_parameters():
+        moved = shard * gathered + work.trained * work.trained_shards / gradients * updates
+        yield Exchange("host memory", moved, f"weights {gathered:,} times, gradients {updates:,} times", host=True)
+    elif work.train.offloads_optimizer():
+        said = f"gradients and weights of {taken:,} updates"
+        yield Exchange("host memory", 2.0 * work.trained * work.width / moments * taken, said, host=True)
 
 
 def _rounds(updates: int, scored: int) -> str:

@@ -64,7 +64,11 @@ def timed(phases: Iterable[Phase], pace: Pace | None) -> Iterator[Phase]:
 def moved(exchanges: Iterable[Exchange], pace: Pace | None) -> Iterator[Exchange]:
     """Yield the exchanges with their times, where there is a pace."""
     for one in exchanges:
-        yield one if pace is None else replace(one, seconds=one.bytes / (pace.link * LINK))
+        if pace is None:
+            yield one
+            continue
+        rate = pace.accelerator.host if one.host else pace.link
+        yield replace(one, seconds=one.bytes / (rate * LINK))
 
 
 def clock(seconds: float) -> str:

@@ -50,7 +50,7 @@ def _table(stage: StagePlan) -> Iterator[str]:
         yield f"    {phase.name:<16}{cells}{_time(phase.seconds, stage)}   {said}".rstrip()
     if stage.exchanges:
         total = sum(one.seconds or 0.0 for one in stage.exchanges)
-        yield f"  {'between devices':<18}{'':>26}{'received':>12}{_time(total, stage)}"
+        yield f"  {'exchanges':<18}{'':>26}{'received':>12}{_time(total, stage)}"
     for one in stage.exchanges:
         yield f"    {one.name:<16}{'':>26}{amount(one.bytes, 'B'):>12}{_time(one.seconds, stage)}   {one.assumes}"
     yield from _held("on each device" if stage.devices > 1 else "in memory", stage.memory, *_fit(stage))

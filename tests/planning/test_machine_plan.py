@@ -158,6 +158,9 @@ def test_what_devices_receive() -> None:
     assert sent(name="deepspeed", zero=2) == {"sum gradients": 2 * weights, "updated weights": 2 * weights}
     whole = {"gather weights": 4 * weights, "sum gradients": 2 * weights, "update sampler": weights}
     assert sent(name="deepspeed", zero=3) == sent(name="fsdp") == whole
+    shard = SHAPE.parameters  # four bytes on four devices
+    assert sent(name="deepspeed", zero=2, offload=True)["host memory"] == 2 * shard * 2
+    assert sent(name="fsdp", offload=True) == {**whole, "host memory": shard * (4 + 2)}
 
 
 def test_devices_wait_where_prompts_do_not_divide() -> None:
