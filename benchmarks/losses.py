@@ -25,6 +25,7 @@ import torch
 import transformers
 import trl
 from transformers import LlamaConfig, LlamaForCausalLM
+from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gmpo import GMPOConfig, GMPOTrainer
 
 from recipec.runtime.attention.dense import DenseAttention
@@ -60,6 +61,15 @@ CASES = {
     "SAPO": (*GRPO, {"loss_type": "sapo"}, spec.Sapo(beta=0.04, aggregate=ROW)),
     "GMPO": (GMPOTrainer, GMPOConfig, {"epsilon": 0.4}, spec.Gmpo(epsilon=0.4, beta=0.04, aggregate=ROW)),
 }  # fmt: skip
+
+
+CONTRASTIVE = {
+    "CPO": ({"loss_type": "sigmoid", "beta": 0.1, "cpo_alpha": 1.0}, spec.Cpo()),
+    "SimPO": (
+        {"loss_type": "simpo", "beta": 2.5, "simpo_gamma": 1.375, "cpo_alpha": 0.0},
+        spec.Simpo(beta=2.5, gamma=1.375),
+    ),
+}
 
 
 def draw_examples(draw, rows):
@@ -230,6 +240,32 @@ def preference(models, draw, kind, params):
     return models.three(columns, objective, loss)
 
 
+def contrastive(models, draw, params, form):
+    """Compare objectives of pairs that need no reference."""
+    columns = compiler_ops.collate_pairs(draw_examples(draw, ROWS), draw_examples(draw, ROWS))
+    trained_RT, pairs = columns["trained_RT"], {name: columns[name] for name in ("by_pair_R", "chosen_R")}
+    weights = compiler_ops.weigh_pairs(pairs["by_pair_R"]) | compiler_ops.weigh_chosen(trained_RT, pairs["chosen_R"])
+
+    def objective(logprob_RT):
+        given = {"logprob_RT": logprob_RT, "trained_RT": trained_RT, **pairs, **weights}
+        return form.load()(*(given.get(name) for name in form.parameters()), **form.params())["loss"]
+
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    trainer = CPOTrainer(
+        models.theirs, arguments(CPOConfig, models.folder, **params),
+        train_dataset=datasets.Dataset.from_list([pair] * ROWS), processing_class=TOKENIZER,
+    )  # fmt: skip
+    trainer.model.train()
+    batch = {}
+    for name, place in (("chosen", 0), ("rejected", 1)):
+        ids_RT = columns["tokens_RT"][place::2]
+        batch[f"{name}_input_ids"] = ids_RT
+        batch[f"{name}_attention_mask"] = columns["attend_RT"][place::2].long()
+        batch[f"{name}_labels"] = ids_RT.masked_fill(~trained_RT[place::2], -100)
+    loss, _ = trainer.get_batch_loss_metrics(trainer.model, batch)
+    return models.three(columns, objective, loss)
+
+
 def imitation(models, draw):
     """Compare SFT on completions."""
     columns = compiler_ops.collate_completions(draw_examples(draw, ROWS))
@@ -272,6 +308,8 @@ def main():
         print(row("DPO", *preference(Models(Path(folder)), draw, "sigmoid", {})), flush=True)
         ipo = {"variant": "ipo", "length_normalised": True}
         print(row("IPO", *preference(Models(Path(folder)), draw, "ipo", ipo)), flush=True)
+        for name, (params, form) in CONTRASTIVE.items():
+            print(row(name, *contrastive(Models(Path(folder)), draw, params, form)), flush=True)
         print(row("SFT", *imitation(Models(Path(folder)), draw)), flush=True)
 
 

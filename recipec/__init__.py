@@ -64,10 +64,13 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.knowledge import Triples as Triples
     from recipec.spec.loss import Cispo as Cispo
     from recipec.spec.loss import Clipped as Clipped
+    from recipec.spec.loss import Cpo as Cpo
     from recipec.spec.loss import Dpo as Dpo
     from recipec.spec.loss import Gmpo as Gmpo
     from recipec.spec.loss import Nll as Nll
+    from recipec.spec.loss import Orpo as Orpo
     from recipec.spec.loss import Sapo as Sapo
+    from recipec.spec.loss import Simpo as Simpo
     from recipec.spec.machine import Machine as Machine
     from recipec.spec.machine import Service as Service
     from recipec.spec.optimizer import Adamw as Adamw
@@ -155,7 +158,7 @@ _HOMES = {
     ),
     "recipec.spec.grouping": ("AnchorState",),
     "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
-    "recipec.spec.loss": ("Cispo", "Clipped", "Dpo", "Gmpo", "Nll", "Sapo"),
+    "recipec.spec.loss": ("Cispo", "Clipped", "Cpo", "Dpo", "Gmpo", "Nll", "Orpo", "Sapo", "Simpo"),
     "recipec.spec.machine": ("Machine", "Service"),
     "recipec.spec.optimizer": ("Adamw",),
     "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),

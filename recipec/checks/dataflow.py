@@ -158,3 +158,5 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
     else:
         yield Producer(None, ("chosen_P", "rejected_P"), (*_COLLATED, "by_pair_R", "chosen_R"))
         yield Producer(None, ("by_pair_R",), ("weight_R",))
+        if any(part.spec is not None and part.spec.needs("weight_R") for part in stage.of("loss")):
+            yield Producer(None, ("trained_RT", "chosen_R"), ("weight_RT",))

@@ -334,7 +334,11 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
     )
     wanted = {signal for _, signal, _ in loss.needs}
     weigh: list[UnboundNode] = []
-    if "weight_RT" in wanted:
+    if "weight_R" in wanted:
+        weigh = [_op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]
+        if "weight_RT" in wanted:
+            weigh.append(_op(name, "weigh.chosen", "weigh_chosen", ("trained_RT", "chosen_R"), ("weight_RT",)))
+    elif "weight_RT" in wanted:
         params = {key: loss.params[key] for key in stage.loss.lowered}
         keys = tuple(f"{prefix}.loss.{key}" for key in stage.loss.lowered)
         prompts = ("by_prompt_R",) if params["aggregate"] == "prompt_mean" else ()
@@ -342,8 +346,6 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
         out = (("failed_R", signal, failed),) if failed else ()
         weigh = [replace(op, needs=(*op.needs, *out, *((column, column, "") for column in prompts)))]
-    elif "weight_R" in wanted:
-        weigh = [_op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]
     return [replace(draft, place="updates") for draft in (*weigh, trained, loss, optimizer)]
 
 

@@ -275,6 +275,7 @@ class Dpo(Loss):
         Wu et al., `SPPO <https://arxiv.org/abs/2405.00675>`_, 2024, eq. 4.7.
         D'Oosterlinck et al., `APO <https://arxiv.org/abs/2408.06266>`_, 2024, eq. 7 and 8.
         Lu et al., `DiscoPOP <https://arxiv.org/abs/2406.08414>`_, 2024, eq. 5.
+        Pang et al., `Iterative RPO <https://arxiv.org/abs/2404.19733>`_, 2024, eq. 1 (nll).
     """
 
     type: Literal["dpo"] = "dpo"
@@ -293,9 +294,86 @@ class Dpo(Loss):
     )
     discopop_tau: float = param(0.05, "Temperature of the modulation between the two loss terms (discopop).", gt=0)
     length_normalised: bool = param(False, "Divide the log-ratio of each answer by its number of trained tokens.")
+    nll: float = param(
+        0.0, "Coefficient of the negative log-likelihood of preferred answers, each a mean over its tokens (RPO).", ge=0
+    )
 
     @model_validator(mode="after")
     def _labels_to_smooth(self) -> Dpo:
         if self.variant == "exo_pair" and not self.label_smoothing:
             raise ValueError("`variant: exo_pair` needs `label_smoothing` above 0, such as 0.001")
         return self
+
+
+_PAIRS = ("logprob_RT", "trained_RT", "by_pair_R", "chosen_R", "weight_R")
+_NLL = "Coefficient of the negative log-likelihood of preferred answers, a mean over all their tokens."
+
+
+@component(
+    "loss",
+    requires=(*_PAIRS, when("nll", "weight_RT")),
+    provides=("loss",),
+    impl="recipec.runtime.objective.preference_losses:cpo",
+)
+class Cpo(Loss):
+    r"""Contrastive preference optimization: DPO without a reference, and imitation of the preferred answer.
+
+    .. math:: z = \beta(\log\pi(y_{chosen}) - \log\pi(y_{rejected})),\quad \ell = f(z) + nll
+
+    Variants are ``sigmoid``, ``hinge`` and ``ipo`` of ``dpo``, with the reference left out.
+
+    References:
+        Xu et al., `Contrastive Preference Optimization <https://arxiv.org/abs/2401.08417>`_, 2024, eq. 3 and 5.
+    """
+
+    type: Literal["cpo"] = "cpo"
+    beta: float = param(0.1, "Scale of the difference of log-probabilities.", gt=0)
+    variant: Literal["sigmoid", "hinge", "ipo"] = param("sigmoid", "Loss function.")
+    label_smoothing: float = param(0.0, "Probability that a preference label is wrong (sigmoid).", ge=0, lt=0.5)
+    nll: float = param(1.0, _NLL, ge=0)
+
+
+@component(
+    "loss",
+    requires=(*_PAIRS, when("nll", "weight_RT")),
+    provides=("loss",),
+    impl="recipec.runtime.objective.preference_losses:simpo",
+)
+class Simpo(Loss):
+    r"""SimPO: mean log-probabilities of answers are compared, without a reference and with a margin.
+
+    .. math:: \ell = -\log\sigma\Big(\frac{\beta}{|y_c|}\log\pi(y_c) - \frac{\beta}{|y_r|}\log\pi(y_r) - \gamma\Big)
+
+    TRL's ``simpo_gamma`` is :math:`\gamma`; with ``nll: 1`` the loss is its CPO-SimPO.
+
+    References:
+        Meng et al., `SimPO <https://arxiv.org/abs/2405.14734>`_, 2024, eq. 6.
+    """
+
+    type: Literal["simpo"] = "simpo"
+    beta: float = param(2.0, "Scale of the difference of mean log-probabilities.", gt=0)
+    gamma: float = param(0.5, "Margin by which the preferred answer must be better.", ge=0)
+    label_smoothing: float = param(0.0, "Probability that a preference label is wrong.", ge=0, lt=0.5)
+    nll: float = param(0.0, _NLL, ge=0)
+
+
+@component(
+    "loss",
+    requires=(*_PAIRS, "weight_RT"),
+    provides=("loss",),
+    impl="recipec.runtime.objective.preference_losses:orpo",
+)
+class Orpo(Loss):
+    r"""ORPO: imitation of the preferred answer, and a penalty by the odds ratio of the two answers.
+
+    .. math:: \ell = nll(y_c) - \beta \log\sigma\Big(\log\frac{odds(y_c)}{odds(y_r)}\Big),\quad
+        odds(y) = \frac{p}{1 - p},\ p = \exp\Big(\frac{1}{|y|}\log\pi(y)\Big)
+
+    The likelihood is that of the answer, as in the paper; TRL adds the prompt's.
+
+    References:
+        Hong et al., `ORPO <https://arxiv.org/abs/2403.07691>`_, 2024, eq. 4 to 7.
+    """
+
+    type: Literal["orpo"] = "orpo"
+    beta: float = param(0.1, "Weight of the odds ratio (lambda).", gt=0)

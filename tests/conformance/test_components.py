@@ -71,6 +71,8 @@ PURE = {
         "discopop_tau",
         "temperature_pos",
         "temperature_neg",
+        "nll",
+        "gamma",
     },
     "optimizer.*": {
         "learning_rate",
@@ -103,7 +105,10 @@ VARIANTS = {
     "loss.cispo": [{"sampler_correction": "clip", "sampler_correction_level": "geometric", "beta": 0.1}],
     "loss.sapo": [{"entropy": 0.01, "sampler_correction": "reject", "sampler_correction_level": "sequence"}],
     "loss.gmpo": [{"epsilon_high": 0.2, "log_ratio_clamp": 20.0}],
+    "loss.cpo": [{"variant": "hinge"}, {"variant": "ipo"}, {"nll": 0.0, "label_smoothing": 0.1}],
+    "loss.simpo": [{"nll": 1.0}],
     "loss.dpo": [
+        {"nll": 0.5},
         {"variant": "hinge"},
         {"variant": "ipo", "length_normalised": True},
         {"label_smoothing": 0.1},
@@ -323,7 +328,7 @@ def test_runnable_components_are_found():
 @pytest.mark.parametrize("rows", [0, 1, 2, 6])
 def test_tiny_batch(name, params, rows):
     """Any number of rows gives the declared signals, finite, in the declared type, twice the same; gradients too."""
-    rows = rows + rows % 2 if name == "loss.dpo" else rows  # whole pairs
+    rows = rows + rows % 2 if "by_pair_R" in HERE[name].parameters() else rows  # whole pairs
     spec = spec_of(name, **params)
     columns, made = call(name, spec, rows)
     own = set(spec.provides()) - COMPILED

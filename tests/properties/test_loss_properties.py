@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipec.runtime.objective.compiler_ops import broadcast, weigh, weigh_pairs
-from recipec.runtime.objective.dpo_losses import VARIANTS
 from recipec.runtime.objective.loss import clipped, dpo, nll
+from recipec.runtime.objective.preference_losses import VARIANTS
 from recipec.spec.loss import Clipped, Dpo
 
 AGGREGATES = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "fixed")

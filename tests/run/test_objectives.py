@@ -63,3 +63,41 @@ def test_objectives_train(loss: str, added: str, folder: Any) -> None:
     lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2
     assert all(line["grad_norm"] > 0 for line in lines if line.get("step"))
+
+
+PAIRED = {
+    "cpo": "{type: cpo, variant: hinge}",
+    "simpo": "{type: simpo, nll: 0.5}",
+    "orpo": "{type: orpo}",
+    "rpo": "{type: dpo, nll: 1.0}",
+}
+PAIRS = rows(*({"prompt": f"p{i}", "chosen": "aa" + "b" * (i % 3), "rejected": f"c{i}"} for i in range(8)))
+PREFER = f"""\
+recipec: 1
+name: small
+stages:
+  prefer:
+    kind: dpo
+{MODEL}\
+    data: {{path: a.jsonl}}
+    loss: LOSS
+    optimizer: {{learning_rate: 2.0e-2}}
+    budget: {{epochs: 4, pairs_per_step: 8, microbatch_tokens: 24}}
+"""
+
+
+@pytest.mark.parametrize("loss", PAIRED)
+def test_pairs_are_learned(loss: str, folder: Any) -> None:
+    """The preferred answer gets likelier than the other one; without a reference in the loss, none is computed."""
+    assert isinstance(folder, Folder)
+    ended = folder.run(PREFER.replace("LOSS", PAIRED[loss]), a__jsonl=PAIRS)
+    assert ended.code == 0, ended.err
+    stage = folder.path / "runs/small/stages/prefer"
+    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    first, *_, last = (line for line in lines if line.get("step"))
+    assert last["loss"] < first["loss"]
+    assert last["rewards/margins"] > first["rewards/margins"]
+    graph = check_recipe("r.yaml", text=PREFER.replace("LOSS", PAIRED[loss]))
+    assert graph.recipe is not None
+    needed = {need.signal for need in graph.recipe.stages["prefer"].loss.requires()}
+    assert ("ref_logprob_RT" in needed) is (loss == "rpo")

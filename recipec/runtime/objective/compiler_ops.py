@@ -350,6 +350,16 @@ def weigh_pairs(by_pair_R: Tensor) -> Columns:
     return {"weight_R": torch.full(by_pair_R.shape, 1 / pairs, dtype=torch.float32, device=by_pair_R.device)}
 
 
+def weigh_chosen(trained_RT: Tensor, chosen_R: Tensor) -> Columns:
+    """Give each token of a preferred answer its share of a mean over the minibatch; tokens of rejected ones get 0.
+
+    >>> weigh_chosen(torch.tensor([[True, True], [True, True]]), torch.tensor([True, False]))["weight_RT"].tolist()
+    [[0.5, 0.5], [0.0, 0.0]]
+    """
+    kept_RT = trained_RT & chosen_R[:, None]
+    return {"weight_RT": (kept_RT / kept_RT.sum().clamp(min=1)).float()}
+
+
 def detach(logprob_RT: Tensor) -> Columns:
     """Take the policy's own log-probabilities as the old ones: with one update a batch they are the same.
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recipec.runtime.objective.dpo_losses import VARIANTS, Scores
+from recipec.runtime.objective.preference_losses import VARIANTS, Scores, pair_metrics, pairs_of, sum_of
 
 
 def clipped(
@@ -212,20 +212,18 @@ def dpo(
     label_smoothing: float,
     discopop_tau: float,
     length_normalised: bool,
+    nll: float,
 ) -> dict[str, Tensor]:
     """Prefer the chosen answer over the rejected one; see :class:`recipec.spec.loss.Dpo`.
 
     Both rows of a pair must be in the same micro-batch; their order does not matter.
     Rewards and margins among the metrics are in units of ``beta`` nats.
     """
-    logp_R = _sum_of(logprob_RT, trained_RT)
-    log_ratio_R = logp_R - _sum_of(ref_logprob_RT, trained_RT)
+    logp_R = sum_of(logprob_RT, trained_RT)
+    log_ratio_R = logp_R - sum_of(ref_logprob_RT, trained_RT)
     if length_normalised:
         log_ratio_R = log_ratio_R / trained_RT.sum(-1).clamp(min=1)
-    order = torch.argsort(by_pair_R, stable=True)
-    chosen, rejected = order[chosen_R[order]], order[~chosen_R[order]]
-    assert torch.equal(by_pair_R[chosen], by_pair_R[rejected]), "a pair is split, or has more than two rows"
-
+    chosen, rejected = pairs_of(by_pair_R, chosen_R)
     difference = log_ratio_R[chosen] - log_ratio_R[rejected]
     both = log_ratio_R[chosen], log_ratio_R[rejected]
     loss = VARIANTS[variant](Scores(*both, beta, label_smoothing, discopop_tau))
@@ -238,8 +236,9 @@ def dpo(
         "logps/chosen": logp_R[chosen],
         "logps/rejected": logp_R[rejected],
     }
-    everywhere = torch.ones_like(weight, dtype=torch.bool)
-    return {"loss": (loss * weight).sum(), **_metrics(metrics, everywhere, weight)}
+    if nll:
+        loss = loss - nll * logp_R[chosen] / trained_RT[chosen].sum(-1).clamp(min=1)
+    return {"loss": (loss * weight).sum(), **pair_metrics(metrics, weight)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,10 +371,6 @@ def _given(column: Tensor | None) -> Tensor:
 
 def _clamp(column: Tensor, bound: float | None) -> Tensor:
     return column if bound is None else column.clamp(-bound, bound)
-
-
-def _sum_of(logprob_RT: Tensor, trained_RT: Tensor) -> Tensor:
-    return torch.where(trained_RT, logprob_RT, torch.zeros_like(logprob_RT)).sum(-1)
 
 
 def _weighted(column: Tensor, kept: Tensor, weight: Tensor) -> Tensor:
