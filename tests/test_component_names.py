@@ -25,6 +25,7 @@ ALLOWED = {
     "component.py": ({"function"}, "kind of the user's own code"),
     "checks/user_code.py": ({"function"}, "kind of the user's own code"),
     "runtime/build_stage.py": ({"function", "auto"}, "kind of the user's own code; device"),
+    "runtime/data/messages.py": ({"function"}, "key of a tool call"),
     "spec/environment.py": ({"function"}, "kind of the user's own code"),
     "spec/machine.py": ({"auto"}, "device"),
     "spec/train_engine.py": ({"auto"}, "a value that the plan chooses"),

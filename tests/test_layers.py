@@ -39,7 +39,7 @@ DOORS = {
     "yaml": {"language/yaml_reader.py", "language/scalars.py"},
     "omegaconf": {"language/resolve.py"},
     "rapidfuzz": {"diagnostics/phrases.py"},
-    "jinja2": {"run/templates.py", "runtime/data/text.py"},
+    "jinja2": {"run/templates.py", "run/chat_template.py"},
     "vllm": set(),
     "deepspeed": set(),
     "ray": set(),

@@ -21,6 +21,7 @@ FAMILIES = {
     "RC850": "Vision-language models",
     "RC860": "Images of a dataset",
     "RC870": "Knowledge graphs",
+    "RC878": "Columns without effect",
     "RC885": "Preference pairs from knowledge graphs",
     "RC890": "Models of an objective",
     "RC920": "Progress and results of a run",

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,14 @@ class RunFolder:
     def stage(self, name: str) -> Path:
         """Folder of a stage."""
         return self.path / "stages" / name
+
+    def begun(self) -> str:
+        """Return when the run began, as ISO 8601; empty where that is not known."""
+        try:
+            about = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            return datetime.fromisoformat(about["begun"]).isoformat()
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -178,7 +179,14 @@ def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> Non
     write_atomic(folder.path / RESOLVED, options.resolved + "\n")
     write_atomic(folder.path / "graph.json", graphs.to_json(graph))
     write_atomic(folder.path / "plan.json", options.plan)
-    about = {"format": 1, "name": graph.name, "seed": graph.seed, "versions": versions()}
+    now = datetime.now().isoformat(timespec="seconds")  # noqa: DTZ005 - chat templates show local time
+    about = {
+        "format": 1,
+        "name": graph.name,
+        "seed": graph.seed,
+        "versions": versions(),
+        "begun": folder.begun() or now,
+    }
     write_atomic(folder.path / "run.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
 
 

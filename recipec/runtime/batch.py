@@ -31,6 +31,8 @@ class Task:
     """The task's own verifier, where it has one."""
     images: tuple[Picture, ...] = ()
     """The images of the prompt, in the order of their places in it."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template gets besides the messages, such as ``tools``."""
 
 
 @dataclass(frozen=True, slots=True)

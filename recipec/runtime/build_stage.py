@@ -83,6 +83,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         },
         services={name: str(service["url"]) for name, service in machine.get("services", {}).items()},
         home=folder.stage(stage.name),
+        begun=folder.begun(),
         say=lambda text: run.progress.say(f"{stage.name}: {text}"),
         stopped=run.stopped,
     )

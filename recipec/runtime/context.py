@@ -47,6 +47,8 @@ class StageContext:
     """URLs of the services under ``machine.services``, by name."""
     home: Path | None = None
     """Folder of the stage, for what must survive a kill before the first step; kept in memory alone if None."""
+    begun: str = ""
+    """When the run began, as ISO 8601: what clocks in chat templates show, also in a continued run."""
     say: Callable[[str], None] = lambda _: None
     """Print a line to whoever watches the run."""
     stopped: Callable[[], bool] = lambda: False

@@ -24,6 +24,13 @@ class Columns(Section):
         "Column with the images of an example: a path relative to the folder of the data, or a list of paths. By "
         "default, a column `image` is accepted, too, and examples may have no images. Empty: text only.",
     )
+    tools: str = param(
+        "tools", "Column with the tools that the chat template shows: a list, or its JSON text. Empty: none."
+    )
+    chat_template_kwargs: str = param(
+        "chat_template_kwargs",
+        "Column with further variables of the chat template: an object, or its JSON text. Empty: none.",
+    )
 
 
 class Data(Component):
@@ -102,7 +109,7 @@ class File(_Prompts):
 @component(
     "data",
     provides=("prompt_P", "completion_P"),
-    impl="recipec.runtime.data.sources:ReasoningGym",
+    impl="recipec.runtime.data.reasoning_gym_tasks:ReasoningGym",
     state=True,
     uses=("policy", "environment"),
 )

@@ -22,13 +22,13 @@ class TextPolicy:
         self.stop_ids = (self.eos_id,)
         self.control_ids = frozenset(tokenizer.all_special_ids)
 
-    def encode(self, text):
+    def encode(self, text, after=()):
         """Encode text."""
-        return self.text.encode(text)
+        return self.text.encode(text, after)
 
-    def render(self, messages, *, generation):
+    def render(self, messages, *, generation, variables=None):
         """Encode a conversation."""
-        return self.text.render(messages, generation=generation)
+        return self.text.render(messages, generation=generation, variables=variables)
 
     def decode(self, ids):
         """Decode, control tokens left in."""

@@ -29,9 +29,9 @@ class SeeingPolicy:
         self.image_store = ImageStore(self)
         self.max_positions = 1 << 31
 
-    def encode(self, text):
+    def encode(self, text, after=()):
         """Encode text."""
-        return self.text.encode(text)
+        return self.text.encode(text, after)
 
     def picture(self, image, path):
         """Process an image."""
@@ -42,10 +42,10 @@ class SeeingPolicy:
         tokens = (OPEN, *[PATCH] * (image.width // 4), CLOSE)
         return Picture(digest, path, {"pixel_values": pixels}, tokens)
 
-    def render(self, messages, *, generation, images=()):
+    def render(self, messages, *, generation, variables=None, images=()):
         """Encode a conversation, each place for an image as the tokens of the next."""
         flat = [{**m, "content": _flat(m["content"])} for m in messages]
-        ids = self.text.render(flat, generation=generation)
+        ids = self.text.render(flat, generation=generation, variables=variables)
         mark = self.encode(_PLACE)
         starts = [i for i in range(len(ids)) if ids[i : i + len(mark)] == mark]
         assert len(starts) == len(images)

@@ -6,24 +6,26 @@ Only the chat template adds control tokens; text that looks like one is encoded 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors import model as model_errors
-from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import kind_of
+from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.data.files import Row
-from recipec.runtime.images.parts import before_text, places_in, read_content, with_places
+from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text
+from recipec.runtime.images.parts import before_text, places_in, with_places
 from recipec.runtime.images.picture import Picture
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-Text = str | Sequence[Message]
+Variables = Mapping[str, Any]
+_NONE: Variables = {}
 
 
 class Tokenizer(Protocol):
     """The part of a policy that encoding needs."""
+
+    tokenizer: Any
 
     @property
     def eos_id(self) -> int:
@@ -33,16 +35,19 @@ class Tokenizer(Protocol):
     def stop_ids(self) -> Collection[int]:
         """Ids that end a turn."""
 
-    def encode(self, text: str) -> Sequence[int]:
-        """Encode text; nothing in it becomes a control token."""
+    def encode(self, text: str, after: Sequence[int] = ()) -> Sequence[int]:
+        """Encode text that follows the ids ``after``; nothing in it becomes a control token."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids."""
 
-    def render(self, messages: Sequence[Message], *, generation: bool, **images: Any) -> Sequence[int]:
+    def render(
+        self, messages: Sequence[Message], *, generation: bool, variables: Variables, **images: Any
+    ) -> Sequence[int]:
         """Encode a conversation by the chat template; ``generation`` opens the assistant's turn.
 
-        A vision-language model also takes ``images``, one for each place in the messages.
+        ``variables`` are what the template gets besides the messages.  A vision-language model also takes ``images``,
+        one for each place in the messages.
         """
 
 
@@ -60,7 +65,12 @@ class Encoder:
     """Ids that the tokenizer puts before every text."""
 
     def task(
-        self, row: Row, prompt: Text, columns: Mapping[str, Any] | None = None, images: tuple[Picture, ...] = ()
+        self,
+        row: Row,
+        prompt: Text,
+        columns: Mapping[str, Any] | None = None,
+        images: tuple[Picture, ...] = (),
+        variables: Variables = _NONE,
     ) -> Task:
         """Encode a prompt: a conversation, or text (with ``chat``: the user's message; else as it is).
 
@@ -72,20 +82,77 @@ class Encoder:
             content = before_text(prompt, len(images)) if images else prompt
             said = [{"role": "user", "content": content}] if self.chat else self._plain(prompt)
         if isinstance(said, str):
+            if variables:
+                problem = "belongs to a chat template, and the prompt is plain text: set data.chat"
+                raise RecipeError(errors.unused_column(row.file, row.number, next(iter(variables)), problem))
             shown = (token for image in images for token in image.tokens)
             ids = (*self.opening, *shown, *self.policy.encode(said))
         else:
-            said = self.with_system(with_places(row, "images", said, len(images)))
-            ids = tuple(self._render(said, images, generation=True))
+            said = _shown(self.with_system(with_places(row, "images", said, len(images))))
+            self._check_used(row, said, images, variables)
+            ids = tuple(self._render(row, said, images, variables, generation=True))
         if not ids:
             raise RecipeError(errors.empty_text(row.file, row.number, "prompt"))
-        return Task(row.index, said, ids, row.columns if columns is None else columns, images=images)
+        seen = row.columns if columns is None else columns
+        return Task(row.index, said, ids, seen, images=images, variables=variables)
 
-    def _render(self, messages: Sequence[Message], images: Sequence[Picture], *, generation: bool) -> list[int]:
-        """Render the beginning of a conversation, with the first of its images."""
-        if not images:
-            return list(self.policy.render(messages, generation=generation))
-        return list(self.policy.render(messages, generation=generation, images=images[: places_in(messages)]))
+    def _render(
+        self,
+        row: Row,
+        messages: Sequence[Message],
+        images: Sequence[Picture],
+        variables: Variables,
+        *,
+        generation: bool,
+    ) -> list[int]:
+        """Render the beginning of a conversation, with the first of its images.
+
+        Raises:
+            RecipeError: RC730 and others, with the place of the row.
+        """
+        more = {"images": images[: places_in(messages)]} if images else {}
+        said, refused = _shown(messages), None
+        for form in (said, calls_as_text(said)):  # some templates want the arguments of a call as JSON text
+            try:
+                return list(self.policy.render(form, generation=generation, variables=variables, **more))
+            except RecipeError as error:
+                refused = refused or error
+                if form == calls_as_text(said):
+                    break
+        assert refused is not None
+        raise RecipeError(
+            *(
+                found
+                if found.spans
+                else replace(
+                    found,
+                    message=f"{row.file}, row {row.number}: {found.message}",
+                    spans=file_span(row.file, row.number),
+                )
+                for found in refused.diagnostics
+            )
+        ) from None
+
+    def _check_used(
+        self, row: Row, messages: Sequence[Message], images: Sequence[Picture], variables: Variables
+    ) -> None:
+        """Refuse what the chat template leaves out silently: tools, its other variables, calls and reasoning.
+
+        Raises:
+            RecipeError: RC878.
+        """
+        said = [key for key in SAID if any(message.get(key) for message in messages)]
+        template = self.policy.tokenizer.chat_template or ""
+        source = "".join(template.values()) if isinstance(template, dict) else str(template)
+        for key in (*variables, *said):
+            if key in source:
+                continue
+            less = {name: value for name, value in variables.items() if name != key}
+            without = [{name: value for name, value in message.items() if name != key} for message in messages]
+            whole = self._render(row, messages, images, variables, generation=False)
+            if whole == self._render(row, without, images, less, generation=False):
+                problem = "is not written by the chat template: the policy would never see it"
+                raise RecipeError(errors.unused_column(row.file, row.number, key, problem))
 
     def _plain(self, prompt: str) -> str:
         return f"{self.system}\n\n{prompt}" if self.system else prompt
@@ -101,32 +168,45 @@ class Encoder:
         if isinstance(task.prompt, str):
             if not isinstance(answer, str):
                 answer = _only_text(row, answer)
-            ids = (*task.prompt_ids, *self.policy.encode(answer), self.policy.eos_id)
+            ids = (*task.prompt_ids, *self.policy.encode(answer, task.prompt_ids), self.policy.eos_id)
             start = len(task.prompt_ids)
             return Example(task.id, ids, (False,) * start + (True,) * (len(ids) - start), task.images)
         said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
-        return self.conversation(row, [*task.prompt, *said], len(task.prompt), task.images)
+        return self.conversation(row, [*task.prompt, *said], len(task.prompt), task.images, task.variables)
 
     def conversation(
-        self, row: Row, messages: Sequence[Message], first: int = 0, images: tuple[Picture, ...] = ()
+        self,
+        row: Row,
+        messages: Sequence[Message],
+        first: int = 0,
+        images: tuple[Picture, ...] = (),
+        variables: Variables = _NONE,
     ) -> Example:
         """Encode a conversation; the assistant's turns from message ``first`` on are trained, each with its end token.
 
         Raises:
             RecipeError: RC710, the template changes the text before a turn; RC739, it writes no stop token after one;
-                RC866.
+                RC866; RC878, it leaves something out.
         """
         messages = with_places(row, "images", messages, len(images))
+        self._check_used(row, messages, images, variables)
         rendered: list[int] = []  # the turns so far as the template writes them
         built: list[int] = []  # the same text, its tokens split where the model begins to write
         trained: list[bool] = []
         end = seen = 0
         for turn, message in enumerate(messages):
-            if turn < first or message["role"] != "assistant":
+            if turn < first or message["role"] != "assistant" or not message.get(TRAIN, True):
                 continue
-            before = self._render(messages[:turn], images, generation=True)
-            after = self._render(messages[: turn + 1], images, generation=False)
-            written = self._written(messages[:turn], message, before, after, images)
+            before = self._render(row, messages[:turn], images, variables, generation=True)
+            after = self._render(row, messages[: turn + 1], images, variables, generation=False)
+            written = self._written(before, after)
+            if written is None:
+                # The first letters of the answer may share a token with the end of the open turn; the model that
+                # writes after it never sees that token, so the answer is encoded separately.
+                short = [*messages[:turn], {**message, "content": "x"}]
+                written = self._written(
+                    before, after, message, self._render(row, short, images, variables, generation=False)
+                )
             if before[: len(rendered)] != rendered or written is None:
                 raise RecipeError(errors.template_breaks_prefix(row.file, row.number, turn + 1))
             if not written:
@@ -138,31 +218,37 @@ class Encoder:
                 raise RecipeError(model_errors.endless_turn(row.file, row.number, turn + 1))
             trained += [False] * (len(built) - len(trained)) + [True] * ends[-1]
             end, seen = len(built) + ends[-1], places_in(messages[:turn])
-            built, rendered = built + written, after
+            # Nor does it stay: a marker of the next turn may take away the white space before it.
+            left = len(written) - ends[-1]
+            built, rendered = built + written[: ends[-1]], after[: len(after) - left]
         if not end:
             problem = "has no message of the assistant to learn"
             raise RecipeError(errors.wrong_type(row.file, row.number, "messages", problem))
         return Example(row.index, tuple(built[:end]), tuple(trained), images[:seen])
 
     def _written(
-        self,
-        earlier: Sequence[Message],
-        message: Message,
-        before: list[int],
-        after: list[int],
-        images: Sequence[Picture],
+        self, before: list[int], after: list[int], message: Message = _NONE, probed: Sequence[int] = ()
     ) -> list[int] | None:
-        """Return the tokens of one answer after the open turn; None where the template changes that turn."""
+        """Return the tokens of an answer after the open turn; None where the template changes that turn.
+
+        ``probed`` is the conversation up to an answer of one letter in place of the ``message``.
+        """
         if after[: len(before)] == before:
             return after[len(before) :]
-        # The first letters of the answer may share a token with the end of the open turn; the model that writes
-        # after it never sees that token, so the answer is encoded separately.
-        probe = list(self.policy.encode("x"))
-        probed = self._render([*earlier, {**message, "content": "x"}], images, generation=False)
-        if probed[: len(before) + len(probe)] != before + probe:
+        probe = list(self.policy.encode("x", before))
+        if not probed or list(probed[: len(before) + len(probe)]) != before + probe:
             return None
-        written = [*self.policy.encode(message["content"]), *probed[len(before) + len(probe) :]]
-        return written if self.policy.decode(before + written) == self.policy.decode(after) else None
+        said, end = message["content"], probed[len(before) + len(probe) :]
+        for text in dict.fromkeys((said, said.strip(), said.rstrip(), said.lstrip())):  # as templates and markers do
+            written = [*self.policy.encode(text, before), *end]
+            if self.policy.decode(before + written) == self.policy.decode(after):
+                return written
+        return None
+
+
+def _shown(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages as a template sees them."""
+    return [{key: value for key, value in message.items() if key != TRAIN} for message in messages]
 
 
 def _only_text(row: Row, messages: Sequence[Message]) -> str:
@@ -171,63 +257,3 @@ def _only_text(row: Row, messages: Sequence[Message]) -> str:
         raise RecipeError(errors.wrong_type(row.file, row.number, "completion", problem))
     text: str = messages[0]["content"]
     return text
-
-
-def read_text(row: Row, column: str) -> Text:
-    """Return a column that is text or a conversation, checked.
-
-    Raises:
-        RecipeError: RC706 or RC707.
-    """
-    value = row.columns[column]
-    if isinstance(value, str):
-        _check_text(row, column, value)
-        return value
-    return read_messages(row, column)
-
-
-def read_messages(row: Row, column: str) -> Sequence[Message]:
-    """Return a column that is a conversation, checked message by message.
-
-    Raises:
-        RecipeError: RC706 or RC707.
-    """
-    value = row.columns[column]
-    if not isinstance(value, list):
-        forms = "a list of chat messages" if isinstance(value, str) else "text or a list of chat messages"
-        problem = f"must be {forms}, this is {kind_of(value)}"
-        raise RecipeError(errors.wrong_type(row.file, row.number, column, problem))
-    if not value:
-        raise RecipeError(errors.empty_text(row.file, row.number, column))
-    return [_checked(row, f"{column}[{number}]", message) for number, message in enumerate(value)]
-
-
-def _checked(row: Row, where: str, message: Any) -> Message:
-    """Return a message if its content is text, or parts of text and places for images."""
-    if not isinstance(message, Mapping):
-        problem = f"must be a chat message, this is {kind_of(message)}"
-    elif "role" not in message or "content" not in message:
-        have = ", ".join(f"`{key}`" for key in list(message)[:6])
-        problem = f"needs `role` and `content`, it has {have or 'nothing'}"
-    elif message["role"] not in ROLES:
-        problem = f"has the role {message['role']!r}, known are {', '.join(ROLES)}"
-    elif not isinstance(message["content"], str | list):
-        problem = f"must have text as its `content`, this is {kind_of(message['content'])}"
-    else:
-        content = message["content"]
-        if not isinstance(content, str):
-            message = {**message, "content": (content := read_content(row, where, message["role"], content))}
-        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        _check_text(row, where, text, empty=message["role"] == "system" or not isinstance(content, str))
-        found: Message = message
-        return found
-    raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
-
-
-def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None:
-    if not empty and not text.strip():
-        raise RecipeError(errors.empty_text(row.file, row.number, where))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise RecipeError(errors.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None

@@ -1,4 +1,4 @@
-"""Sources of tasks and examples: data files and reasoning-gym; rollouts of a stage are in ``rollout_tasks``.
+"""Sources of tasks and examples: what all have in common, and data files.
 
 A source reads and encodes its rows once for the kind of its stage; steps are then drawn from a table.
 """
@@ -6,7 +6,6 @@ A source reads and encodes its rows once for the kind of its stage; steps are th
 from __future__ import annotations
 
 import functools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any, Literal
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors import images as image_errors
-from recipec.diagnostics.errors import reward as reward_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.templates import render_rows
-from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
-from recipec.runtime.batch import Example, Task
+from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.context import StageContext
-from recipec.runtime.data.encode import Encoder, Text, read_messages, read_text
+from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, hub_folder, read_rows
+from recipec.runtime.data.messages import TRAIN, Text, read_messages, read_text, read_variables
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.images.image_store import is_vision_model
@@ -38,8 +36,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "sft": ("prompt_P", "completion_P"),
     "dpo": ("prompt_P", "chosen_P", "rejected_P"),
 }
-START_SECONDS = 600.0
-SCORE_SECONDS = 30.0
 
 
 class Source(TaskSource, ABC):
@@ -264,7 +260,14 @@ class File(Source):
         return (self._encoded(row, prompt),)
 
     def _encoded(self, row: Row, prompt: Text) -> Task:
-        return self.encoder.task(row, prompt, images=self._images[row.index])
+        return self.encoder.task(row, prompt, images=self._images[row.index], variables=self._variables(row))
+
+    def _variables(self, row: Row) -> dict[str, Any]:
+        found = read_variables(row, self.spec.columns)
+        if found and self.environment is not None:
+            problem = "is for the chat template, and an environment writes the prompts of the stage without it"
+            raise RecipeError(errors.unused_column(row.file, row.number, next(iter(found)), problem))
+        return found
 
     def _sft(self, row: Row, rendered: str | None) -> Encoded:
         names = self.spec.columns
@@ -272,90 +275,80 @@ class File(Source):
             messages = self.encoder.with_system(read_messages(row, names.messages))
             images = self._images[row.index]
             messages = with_places(row, names.images, messages, len(images))
-            example = self.encoder.conversation(row, messages, images=images)
+            self._agrees(row, names.prompt, messages)
+            variables = self._variables(row)
+            example = self.encoder.conversation(row, messages, images=images, variables=variables)
             start = example.trained.index(True)
-            first = next(i for i, m in enumerate(messages) if m["role"] == "assistant")
+            first = next(i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get(TRAIN, True))
             asked = messages[:first]
             shown = example.images[: places_in(asked)]
-            return Task(row.index, asked, example.ids[:start], row.columns, images=shown), example
+            ids = example.ids[:start]
+            return Task(row.index, asked, ids, row.columns, images=shown, variables=variables), example
         task = self._encoded(row, self._prompt(row, rendered))
-        return task, self.encoder.example(row, task, read_text(row, self._need(row, "completion")))
+        answer = read_text(row, self._need(row, "completion"))
+        if rendered is None and row.columns.get(names.messages) is not None:
+            self._agrees(row, names.messages, [*_talk(task.prompt, "user"), *_talk(answer, "assistant")])
+        return task, self.encoder.example(row, task, answer)
+
+    def _agrees(self, row: Row, column: str, used: Sequence[Message]) -> None:
+        """Refuse a column that differs from the conversation that is used in its place.
+
+        Raises:
+            RecipeError: RC878.
+        """
+        if row.columns.get(column) is None:
+            return
+        given = read_text(row, column)
+        if isinstance(given, str):
+            agrees = any(text_of(message["content"]).strip() == given.strip() for message in used)
+        else:
+            agrees = [_bare(m) for m in given] == [_bare(m) for m in used][: len(given)]
+            own = [_bare(m) for m in used if m["role"] != "system"]
+            agrees = agrees or [_bare(m) for m in given] == own[: len(given)]
+        if not agrees:
+            problem = "differs from the conversation that is used in its place: keep one of them"
+            raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
+
+    def _whole_prompt(self, row: Row, shared: Sequence[Message]) -> Sequence[Message]:
+        """Return the prompt that both conversations begin with, with what the column of prompts has before it."""
+        column = self.spec.columns.prompt
+        given = row.columns.get(column)
+        if isinstance(given, list):
+            said = read_messages(row, column)
+            before = said[: max(0, len(said) - len(shared))]
+            if before and [_bare(m) for m in said[len(before) :]] == [_bare(m) for m in shared]:
+                return said
+        self._agrees(row, column, shared)
+        return shared
 
     def _dpo(self, row: Row, rendered: str | None) -> Encoded:
         chosen, rejected = (read_text(row, self._need(row, param)) for param in ("chosen", "rejected"))
-        whole = not isinstance(chosen, str) and not isinstance(rejected, str) and chosen[0]["role"] != "assistant"
-        if whole and rendered is None:
+        prompt: Text
+        if isinstance(chosen, str) or isinstance(rejected, str) or chosen[0]["role"] == "assistant":
+            prompt = self._prompt(row, rendered)
+        elif rendered is not None:
+            problem = "begins with a message that is not the assistant's, and a template renders the prompt"
+            raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
+        else:
             # The prompt is what both conversations begin with, whether or not a column repeats it.
             shared = _shared(chosen, rejected)
             if not 0 < shared < min(len(chosen), len(rejected)):
                 problem = "must begin with the prompt, as `rejected` does, and end with an answer"
                 raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
-            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-        else:
-            prompt = self._prompt(row, rendered)
+            prompt, chosen, rejected = self._whole_prompt(row, chosen[:shared]), chosen[shared:], rejected[shared:]
         task = self._encoded(row, prompt)
         return task, self.encoder.example(row, task, chosen), self.encoder.example(row, task, rejected)
+
+
+def _talk(said: Text, role: str) -> Sequence[Message]:
+    return [{"role": role, "content": said}] if isinstance(said, str) else said
+
+
+def _bare(message: Message) -> tuple[str, str]:
+    return str(message["role"]), text_of(message["content"]).strip()
 
 
 def _shared(one: Text, other: Text) -> int:
     """Count the messages that two conversations begin with, up to the last before an answer of the assistant."""
     shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     return min(shared, min(len(one), len(other)) - 1)
-
-
-class ReasoningGym(Source):
-    """Procedural tasks; see :class:`recipec.spec.data.ReasoningGym`.
-
-    Tasks are generated and answers are scored in a process that is killed when it hangs:
-    several verifiers of the package evaluate the answer as code.
-    """
-
-    def __init__(
-        self, spec: specs.ReasoningGym, context: StageContext, *, policy: Policy, environment: Environment | None = None
-    ) -> None:
-        super().__init__(spec, context, policy=policy, environment=environment)
-        self.spec = spec
-        self.shown = f"reasoning_gym/{spec.task}"
-        argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = WorkerPool("recipec.runtime.reward.worker_judges:gym", argument)
-
-    def encoded(self) -> list[Encoded]:
-        """Make every task and encode what the stage's kind needs of it."""
-        try:
-            (made,) = self._pool.ask([None], START_SECONDS)
-        except HandlerError as problem:
-            raise RecipeError(self._declined(problem)) from None
-        if isinstance(made, WorkerFailure):
-            raise RecipeError(errors.task_options(self.spec.task, made.message or "making the tasks took too long"))
-        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made[: self.spec.limit])]
-        questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
-        return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
-
-    def _declined(self, problem: HandlerError) -> Any:
-        if problem.error == "LookupError":
-            return errors.unknown_task(self.spec.task, problem.message)
-        if problem.error in {"ModuleNotFoundError", "ImportError"}:
-            return errors.package_missing("reasoning-gym", "envs", "data `reasoning_gym`")
-        return errors.task_options(self.spec.task, problem.message)
-
-    def _encode(self, row: Row, prompt: str) -> Encoded:
-        found = self.encoder.task(row, prompt)
-        task = Task(found.id, found.prompt, found.prompt_ids, row.columns, functools.partial(self.score, row.index))
-        if self.kind == "rl":
-            return (task,)
-        answer = row.columns["answer"]
-        if not isinstance(answer, str) or not answer.strip():
-            raise RecipeError(errors.empty_text(row.file, row.number, "answer"))
-        return task, self.encoder.example(row, task, answer)
-
-    def score(self, index: int, text: str) -> float:
-        """Return the task's own score of an answer; NaN where its verifier hung or failed."""
-        try:
-            (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
-        except HandlerError as problem:
-            raise RecipeError(reward_errors.judge_broken(self.shown, problem.message)) from None
-        return math.nan if isinstance(found, WorkerFailure) else float(found)
-
-    def close(self) -> None:
-        """End the process that scores."""
-        self._pool.close()

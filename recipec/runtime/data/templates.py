@@ -16,7 +16,7 @@ def read_template(path: Path, shown: str) -> str:
         RecipeError: RC700, it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         raise RecipeError(errors.data_missing(shown, _problem(error), siblings)) from None

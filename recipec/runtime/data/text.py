@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
-
-from jinja2 import TemplateError
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.chat_template import chat_template
+from recipec.runtime.data.renamed_tokens import RenamedTokens
+from recipec.runtime.data.spellings import Spellings, restored
 
-_GUARD = "\ue000{}\ue001"  # private-use characters: no template and no tokenizer gives them a meaning
+_TAIL = 16
+"""Tokens before a text that decide how it is split."""
+_LEADS = ("\n", "=", "x", ".", "7")
+"""Texts to put before a text where what is there already does not part from it."""
 
 
 def protect(tokenizer: Any, marks: Sequence[str]) -> None:
@@ -24,71 +28,101 @@ def protect(tokenizer: Any, marks: Sequence[str]) -> None:
 class Text:
     """A tokenizer that keeps text and control tokens apart."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Wrap a Hugging Face fast tokenizer."""
+    def __init__(self, tokenizer: Any, now: str = "") -> None:
+        """Wrap a Hugging Face fast tokenizer; ``now`` is the time for chat templates that write it."""
         self.tokenizer = tokenizer
-        added = tokenizer.added_tokens_decoder.values()
-        self.control = sorted({str(t.content) for t in added if t.special}, key=len, reverse=True)
-        self._split = re.compile("|".join(map(re.escape, self.control))) if self.control else None
+        self.now = now
+        added = tokenizer.added_tokens_decoder.items()
+        self.control = {int(number): str(token.content) for number, token in added if token.special}
+        self._ids = {name: number for number, name in self.control.items()}
+        self._spellings = Spellings(self._ids)
 
-    def encode(self, text: str) -> list[int]:
-        """Encode text; where it spells a control token, that is letters only."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-        return [int(i) for i in ids]
+    @cached_property
+    def _renamed(self) -> RenamedTokens:
+        return RenamedTokens(self.tokenizer.backend_tokenizer, self.control)
+
+    @cached_property
+    def _prefixes(self) -> bool:
+        """Whether the tokenizer puts something before a text, so that it matters what comes before it."""
+        encode, alone = self._renamed.encode, self._renamed.encode(["x"])
+        return not any(encode([f"{lead}x"]) == [*encode([lead]), *alone] for lead in _LEADS)
+
+    def encode(self, text: str, after: Sequence[int] = ()) -> list[int]:
+        """Encode text that follows the ids ``after``; where it spells a control token, that is letters only.
+
+        A tokenizer may put a space before a text.  There is none between a text and the text that it continues:
+        ``after`` and the result decode to what the whole text decodes to.
+        """
+        if not after or not self._prefixes:
+            return self._renamed.encode([text])
+        tail: list[int] = []
+        for one in reversed(after[-_TAIL:]):
+            if one in self.control:
+                break
+            tail.insert(0, one)
+        if not tail and after[-1] in self.control:
+            return self._renamed.encode([after[-1], text])[1:]
+        before = self.decode(tail)
+        alone, whole = self._renamed.encode([text]), self.decode(self._renamed.encode([before + text]))
+        if self.decode([*tail, *alone]) == whole or not before:
+            return alone
+        for lead in (before, *_LEADS):
+            start, both = self._renamed.encode([lead]), self._renamed.encode([lead + text])
+            rest = both[len(start) :]
+            if both[: len(start)] == start and self.decode([*tail, *rest]) == whole:
+                return rest
+        return alone
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids, leaving control tokens out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True) -> list[int]:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        generation: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Encode messages by the chat template; only it adds control tokens.  ``generation`` opens an answer.
+
+        ``variables`` are what the template gets besides the messages, such as ``tools``.
 
         Raises:
             RecipeError: RC729, there is no chat template; RC730, it refuses the messages.
         """
+        given = {"tools": None, "documents": None, **(variables or {})}
         if not self.tokenizer.chat_template:
             raise RecipeError(errors.no_chat_template())
-        guarded: dict[str, str] = {}
-        safe = [self._guard(dict(message), guarded) for message in messages]
         try:
-            text = str(self.tokenizer.apply_chat_template(safe, add_generation_prompt=generation, tokenize=False))
-            text.encode()  # raises for half a surrogate pair
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise RecipeError(errors.template_refuses(str(error))) from error
-        if not guarded:
-            return [int(i) for i in self.tokenizer(text, add_special_tokens=False).input_ids]
-        return self._pieces(text, guarded)
+            source = self.tokenizer.get_chat_template(tools=given["tools"])
+            # a template sees texts as the values of messages, which are separate: adjacent parts are one text
+            hidden, marks = self._spellings.hide([[_joined(message) for message in messages], *given.values()])
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(errors.template_refuses(str(error).partition("\n")[0])) from None
+        values = {**self.tokenizer.special_tokens_map, **dict(zip(given, hidden[1:], strict=True))}
+        values |= {"messages": hidden[0], "add_generation_prompt": generation}
+        text = chat_template(source, self.now).render(values)
+        pieces: list[str | int] = []
+        for piece, name in self._spellings.pieces(text):
+            pieces += [restored(piece, marks), *([self._ids[name]] if name else [])]
+        return self._renamed.encode(pieces)
 
-    def _guard(self, value: Any, guarded: dict[str, str]) -> Any:
-        if isinstance(value, str):
-            if self._split is None:
-                return value
 
-            def hide(match: re.Match[str]) -> str:
-                mark = _GUARD.format(self.control.index(match[0]))
-                guarded[mark] = match[0]
-                return mark
+def _joined(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Join adjacent parts of text: a template writes them without anything between."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    parts: list[Any] = []
+    for part in content:
+        if parts and _is_text(parts[-1]) and _is_text(part):
+            parts[-1] = {"type": "text", "text": f"{parts[-1]['text']}{part['text']}"}
+        else:
+            parts.append(part)
+    return {**message, "content": parts}
 
-            return self._split.sub(hide, value)
-        if isinstance(value, Mapping):
-            return {k: self._guard(v, guarded) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self._guard(v, guarded) for v in value]
-        return value
 
-    def _pieces(self, text: str, guarded: Mapping[str, str]) -> list[int]:
-        """Encode the text between the control tokens of the template, with the hidden spellings put back."""
-        assert self._split is not None
-        ids: list[int] = []
-        at = 0
-        for match in [*self._split.finditer(text), None]:
-            piece = text[at : match.start() if match else len(text)]
-            for mark, spelling in guarded.items():
-                piece = piece.replace(mark, spelling)
-            if piece:
-                ids += self.encode(piece)
-            if match:
-                ids.append(int(self.tokenizer.convert_tokens_to_ids(match[0])))
-                at = match.end()
-        return ids
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text"

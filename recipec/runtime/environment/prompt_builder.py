@@ -19,6 +19,7 @@ from recipec.runtime.batch import Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.environment.episode_state import EpisodeState
+from recipec.runtime.model.turn_end import ANSWERS, common_end
 from recipec.runtime.protocols import Policy
 
 REWRITES = "the chat template rewrites earlier turns"
@@ -213,7 +214,7 @@ class PromptBuilder:
                 self._message(one.task, said) if isinstance(said, str) and one.opening is None else one.task.prompt_ids
             )
         if not self.chat or isinstance(one.opening, str):  # a prompt of plain text continues as plain text
-            return (*one.context_ids, *self.policy.encode(f"\n\n{self._shown(one.shown)}\n\n"))
+            return (*one.context_ids, *self.policy.encode(f"\n\n{self._shown(one.shown)}\n\n", one.context_ids))
         start = [*_system(one.task), {"role": "user", "content": said}] if isinstance(said, str) else [*said]
         for i, turn in enumerate(one.past):
             shown = one.past[i + 1].shown if i + 1 < len(one.past) else one.shown
@@ -228,23 +229,28 @@ class PromptBuilder:
     def _continued(self, context: tuple[int, ...], messages: list[Message]) -> tuple[int, ...] | None:
         """Append the text of the chat template after an answer: its end, the new message, the opening of the next one.
 
-        It is taken from a conversation with an answer of one letter, which starts like the opening of the template.
+        It is what conversations with different answers of one letter end with.
         """
         policy = self.policy
         system = messages[:1] if messages[0]["role"] == "system" else []
-        short = [*system, {"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}, messages[-1]]
-        before = [*policy.render(short[:-2], generation=True), *policy.encode("x")]
-        probed = policy.render(short, generation=True)
-        if list(probed[: len(before)]) != before:
-            return None
-        whole = tuple(probed[len(before) :])
+        asked = [*system, {"role": "user", "content": "x"}]
+        one, other = (
+            policy.render([*asked, {"role": "assistant", "content": letter}, messages[-1]], generation=True)
+            for letter in ANSWERS
+        )
+        whole = tuple(one[len(one) - common_end(one, other) :])
         piece = whole[1:] if whole and context[-1] == whole[0] and whole[0] in policy.stop_ids else whole
         made = (*context, *piece)
-        rewritten = policy.render(messages, generation=True)
         # sampled control tokens cannot be reproduced from text, so the control tokens of the template are compared
         earlier = policy.render(messages[:-2], generation=True)
-        same = self._controls((*earlier, *whole)) == self._controls(rewritten)
-        return made if same and policy.decode(made) == policy.decode(rewritten) else None
+        controls, text = self._controls((*earlier, *whole)), policy.decode(made)
+        # the space before an answer may be written by the template, or left out by the tokenizer's decoder
+        for form in (str, str.lstrip, " {}".format):
+            given = [{**m, "content": form(m["content"])} if m["role"] == "assistant" else m for m in messages]
+            rewritten = policy.render(given, generation=True)
+            if controls == self._controls(rewritten) and text == policy.decode(rewritten):
+                return made
+        return None
 
     def _controls(self, ids: Sequence[int]) -> list[int]:
         return [i for i in ids if i in self._special]

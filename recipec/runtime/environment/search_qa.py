@@ -147,7 +147,7 @@ class SearchQa(Environment):
         ended = answered or number >= self._last
         kept = self._kept(turn) if self.appends else len(turn.ids)
         context = (*before.context_ids, *turn.ids[:kept])
-        ids, text = ((), "") if ended else self._observation(found)
+        ids, text = ((), "") if ended else self._observation(found, context)
         text = text if self.appends else text.strip()
         past = (*(before.notes or ()), PastTurn(Observation(before.observation), action_text(action), turn.text))
         return EpisodeState(
@@ -182,18 +182,18 @@ class SearchQa(Environment):
             low, high = (low, middle) if tag in self.policy.decode(turn.ids[:middle]) else (middle, high)
         return high
 
-    def _observation(self, found: Found | None) -> tuple[tuple[int, ...], str]:
+    def _observation(self, found: Found | None, context: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
         """Return the observation: its ids, at most ``max_observation_length``, and its text."""
         limit = self.spec.max_observation_length
         text = INVALID if found is None else OPENED + shown(found)[: limit * _LONGEST] + CLOSED
-        ids = tuple(self.policy.encode(text))
+        ids = tuple(self.policy.encode(text, context))
         if len(ids) <= limit:
             return ids, text
-        tail = () if found is None else tuple(self.policy.encode(CLOSED))
+        tail = () if found is None else tuple(self.policy.encode(CLOSED, ids[: limit // 2]))
         if len(tail) >= limit:
             tail = ()
         body = text.removesuffix(CLOSED) if tail else text
-        ids = (*self.policy.encode(body)[: limit - len(tail)], *tail)
+        ids = (*self.policy.encode(body, context)[: limit - len(tail)], *tail)
         return ids, self.policy.decode(ids)
 
     def _prompted(self, layout: PromptBuilder, positions: Sequence[EpisodeState]) -> list[EpisodeState]:

@@ -76,7 +76,7 @@ class CausalLm(Policy):
             self.tokenizer.chat_template = _read_template(context.root / spec.chat_template)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
         generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
-        self.text = Text(self.tokenizer)
+        self.text = Text(self.tokenizer, context.begun)
         self.separable = self._head_separable()
         self.eval()
         self.calls = 0
@@ -191,13 +191,19 @@ class CausalLm(Policy):
         """Number of logits."""
         return int(self.model.config.get_text_config().vocab_size)
 
-    def encode(self, text: str) -> list[int]:
-        """Encode text; where it spells a control token, that is letters only."""
-        return self.text.encode(text)
+    def encode(self, text: str, after: Sequence[int] = ()) -> list[int]:
+        """Encode text that follows ids; where it spells a control token, that is letters only."""
+        return self.text.encode(text, after)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True) -> list[int]:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        generation: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Encode messages by the chat template, which alone writes control tokens."""
-        return self.text.render(messages, generation=generation)
+        return self.text.render(messages, generation=generation, variables=variables)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids, leaving control tokens out."""
@@ -388,6 +394,6 @@ def _placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
 
 def _read_template(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(errors.template_refuses(f"{file}: {error}")) from error

@@ -8,7 +8,7 @@ from typing import Any
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.text import Text, protect
 
-_ANSWERS = ("x", "7")
+ANSWERS = ("x", "7")
 """Answers without a common letter: what their renderings end with alike comes from the template."""
 
 
@@ -33,11 +33,20 @@ def _after_answer(text: Text) -> list[int]:
         return []
     for in_parts in (False, True):  # some templates of vision-language models read content in parts alone
         for earlier in (["user"], ["system", "user"]):
-            one, other = (_rendered(text, [*earlier, "assistant"], answer, in_parts=in_parts) for answer in _ANSWERS)
-            same = next((i for i, (a, b) in enumerate(zip(one[::-1], other[::-1], strict=False)) if a != b), None)
-            if same is not None:
-                return one[len(one) - same :]
+            one, other = (_rendered(text, [*earlier, "assistant"], answer, in_parts=in_parts) for answer in ANSWERS)
+            if one != other:
+                return one[len(one) - common_end(one, other) :]
     return []
+
+
+def common_end(one: Sequence[int], other: Sequence[int]) -> int:
+    """Count the ids that two sequences end with alike.
+
+    >>> common_end([1, 2, 3], [4, 2, 3])
+    2
+    """
+    pairs = enumerate(zip(reversed(one), reversed(other), strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _rendered(text: Text, roles: Sequence[str], answer: str, *, in_parts: bool) -> list[int]:

@@ -161,7 +161,7 @@ def read_json(file: Path) -> dict[str, Any]:
         RecipeError: RC735, it is not a JSON object.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(errors.unreadable(str(file), str(error))) from error
     if not isinstance(found, dict):

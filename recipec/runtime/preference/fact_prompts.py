@@ -120,7 +120,8 @@ class FactPromptBuilder:
             return replace(task, prompt=text, prompt_ids=(*self._opening(task), *self.policy.encode(text)))
         said = _asking(task.prompt, text)
         more = {"images": task.images} if task.images else {}
-        return replace(task, prompt=said, prompt_ids=tuple(self.policy.render(said, generation=True, **more)))
+        ids = self.policy.render(said, generation=True, variables=task.variables, **more)
+        return replace(task, prompt=said, prompt_ids=tuple(ids))
 
     def _opening(self, task: Task) -> tuple[int, ...]:
         """Return the ids that the tokenizer puts before a plain prompt."""

@@ -151,7 +151,12 @@ class VisionLm(CausalLm):
         return [self.picture(fromarray(pixels), f"noise {place}") for place, pixels in enumerate(noise)]
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True, images: Sequence[Picture] = ()
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        generation: bool = True,
+        variables: Mapping[str, Any] | None = None,
+        images: Sequence[Picture] = (),
     ) -> list[int]:
         """Encode messages by the chat template; each `image` part becomes the tokens of the next of ``images``.
 
@@ -162,7 +167,7 @@ class VisionLm(CausalLm):
         if wanted != len(images):
             raise RecipeError(errors.miscounted(len(images), wanted, "a conversation"))
         said = [{**message, "content": self._content(message["content"])} for message in messages]
-        ids = self.text.render(said, generation=generation)
+        ids = self.text.render(said, generation=generation, variables=variables)
         if ids.count(self.shown) != len(images):
             raise RecipeError(errors.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
         made: list[int] = []

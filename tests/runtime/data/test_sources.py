@@ -12,8 +12,10 @@ from tokenizers.processors import TemplateProcessing
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row
+from recipec.runtime.data.reasoning_gym_tasks import ReasoningGym
 from recipec.runtime.data.rollout_tasks import Rollouts
-from recipec.runtime.data.sources import File, ReasoningGym
+from recipec.runtime.data.sources import File
+from recipec.runtime.data.text import Text
 from recipec.spec import data as specs
 
 QUESTION = [{"role": "user", "content": "hi"}]
@@ -161,6 +163,7 @@ def test_answer_that_melts_into_the_open_turn(text_context, text_policy, prepare
     text_policy.tokenizer.backend_tokenizer.model = models.BPE(
         vocab=vocabulary | {newline * 2: joined}, merges=[(newline, newline)]
     )
+    text_policy.text = Text(text_policy.tokenizer)
     assert text_policy.encode("\n\n") == [joined]
     write(text_context, {"messages": [*QUESTION, {"role": "assistant", "content": "\nyo"}, *QUESTION, *ANSWER]})
     drawn = prepared("sft").draw(1)

@@ -6,7 +6,7 @@ import pytest
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.data.sources import ReasoningGym
+from recipec.runtime.data.reasoning_gym_tasks import ReasoningGym
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.reasoning_gym import WRONG, ReasoningGymEpisodes
 from recipec.spec import data as data_specs

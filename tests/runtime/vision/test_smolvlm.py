@@ -65,5 +65,5 @@ def test_control_tokens_stay_control_tokens(home):
     policy.save(home / "again")
     again = build(home, origin=Origin("directory", "again"))
     assert again.text.control == policy.text.control
-    assert {"<bos>", "<eos>", "<image>", "<global-img>"} <= set(policy.text.control)
+    assert {"<bos>", "<eos>", "<image>", "<global-img>"} <= set(policy.text.control.values())
     assert again.picture(noise(0), "a").digest == policy.picture(noise(0), "a").digest

@@ -1,0 +1,204 @@
+"""Columns with text and conversations: checked, and in one form whichever file they come from.
+
+A key with null counts as absent, at any depth: parquet files have every key of a column in every row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.run.jsonl import kind_of
+from recipec.runtime.batch import Message
+from recipec.runtime.data.files import Row
+from recipec.runtime.images.parts import read_content
+from recipec.spec.data import Columns
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+SAID = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+"""Keys of a message with what an assistant writes besides its content."""
+TRAIN = "train"
+"""Key of a message with whether it is trained; no template sees it."""
+DEPTH = 64
+Text = str | Sequence[Message]
+
+
+def read_text(row: Row, column: str) -> Text:
+    """Return a column that is text or a conversation, checked.
+
+    Raises:
+        RecipeError: RC706 or RC707.
+    """
+    value = row.columns[column]
+    if isinstance(value, str):
+        _check_text(row, column, value)
+        return value
+    return read_messages(row, column)
+
+
+def read_messages(row: Row, column: str) -> Sequence[Message]:
+    """Return a column that is a conversation, checked message by message.
+
+    Raises:
+        RecipeError: RC706 or RC707.
+    """
+    value = row.columns[column]
+    if not isinstance(value, list):
+        forms = "a list of chat messages" if isinstance(value, str) else "text or a list of chat messages"
+        problem = f"must be {forms}, this is {kind_of(value)}"
+        raise RecipeError(errors.wrong_type(row.file, row.number, column, problem))
+    if not value:
+        raise RecipeError(errors.empty_text(row.file, row.number, column))
+    return [_checked(row, f"{column}[{number}]", message) for number, message in enumerate(value)]
+
+
+def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
+    """Return what a row gives the chat template besides messages: its tools, and what it calls by other names.
+
+    Raises:
+        RecipeError: RC706.
+    """
+    found: dict[str, Any] = {}
+    for name, kind, said in (
+        (columns.chat_template_kwargs, Mapping, "an object"),
+        (columns.tools, list, "a list of tools"),
+    ):
+        value = row.columns.get(name) if name else None
+        if isinstance(value, str) and value.strip():
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                raise RecipeError(errors.wrong_type(row.file, row.number, name, f"is not {said} as JSON")) from None
+        if not value:
+            continue
+        if not isinstance(value, kind):
+            problem = f"must be {said}, this is {kind_of(value)}"
+            raise RecipeError(errors.wrong_type(row.file, row.number, name, problem))
+        value = without_nulls(row, name, value)
+        if kind is Mapping:
+            found |= value
+        else:
+            found["tools"] = [_tool(row, f"{name}[{number}]", tool) for number, tool in enumerate(value)]
+    return found
+
+
+def _tool(row: Row, where: str, tool: Any) -> Any:
+    if isinstance(tool, str):
+        try:
+            tool = json.loads(tool)
+        except (ValueError, RecursionError):
+            tool = None
+    if not isinstance(tool, Mapping):
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, "must be an object that describes a tool"))
+    return tool
+
+
+def without_nulls(row: Row, where: str, value: Any, depth: int = 0) -> Any:
+    """Return a value without the keys that have null.
+
+    Raises:
+        RecipeError: RC706, it is nested too deeply.
+    """
+    if depth > DEPTH:
+        problem = f"is nested more than {DEPTH} deep"
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+    if isinstance(value, Mapping):
+        return {k: without_nulls(row, where, v, depth + 1) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(row, where, v, depth + 1) for v in value]
+    return value
+
+
+def _checked(row: Row, where: str, given: Any) -> Message:
+    """Return a message if its content is text, or parts of text and places for images."""
+    message = without_nulls(row, where, given)
+    says_more = isinstance(message, Mapping) and any(message.get(key) for key in SAID)
+    if not isinstance(message, Mapping):
+        problem = f"must be a chat message, this is {kind_of(message)}"
+    elif "role" in message and "content" in given and given["content"] is None and not says_more:
+        problem = "must have text as its `content`, this is null"
+    elif "role" not in message or ("content" not in message and not says_more):
+        have = ", ".join(f"`{key}`" for key in list(given)[:6])
+        problem = f"needs `role` and `content`, it has {have or 'nothing'}"
+    elif message["role"] not in ROLES:
+        problem = f"has the role {message['role']!r}, known are {', '.join(ROLES)}"
+    elif says_more and message["role"] != "assistant":
+        problem = f"has {' and '.join(f'`{key}`' for key in SAID if message.get(key))}, and is not the assistant's"
+    elif not isinstance(message.get("content", ""), str | list):
+        problem = f"must have text as its `content`, this is {kind_of(message['content'])}"
+    else:
+        content = message.get("content", "")
+        if not isinstance(content, str):
+            content = read_content(row, where, message["role"], content)
+        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+        may_be_empty = says_more or message["role"] in {"system", "tool"} or not isinstance(content, str)
+        _check_text(row, where, text, empty=may_be_empty)
+        return _with_calls(row, where, _with_training(row, where, {**message, "content": content}))
+    raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+
+
+def _with_training(row: Row, where: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Mark a message that is not trained by one key, where the row has one: ``weight`` 0 or 1, or ``train``."""
+    weight, train = message.pop("weight", None), message.pop(TRAIN, None)
+    for key, value, known in (("weight", weight, (0, 1)), (TRAIN, train, (False, True))):
+        if value is not None and value not in known:
+            problem = f"has `{key}` {value!r}, known are {known[0]} and {known[1]}"
+            raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+    if train and message["role"] != "assistant":
+        problem = f"has `{TRAIN}`, and is not the assistant's: the answers of the assistant alone are trained"
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+    if message["role"] == "assistant" and (weight == 0 or train is False or train == 0) and train is not True:
+        message[TRAIN] = False
+    return message
+
+
+def _with_calls(row: Row, where: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Read the arguments of tool calls that are given as JSON text: a template would write them as a string."""
+    calls = message.get("tool_calls")
+    if calls is None:
+        return message
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
+        problem = "must have a list of objects as its `tool_calls`"
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+    return {**message, "tool_calls": [_call(row, where, call) for call in calls]}
+
+
+def _call(row: Row, where: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _call(row, where, call["function"])}
+    given = call.get("arguments")
+    if not isinstance(given, str):
+        return call
+    try:
+        read = json.loads(given) if given.strip() else {}
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        problem = "has a tool call with `arguments` that are neither an object nor the JSON text of one"
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+    return {**call, "arguments": without_nulls(row, where, read)}
+
+
+def calls_as_text(messages: Sequence[Message]) -> list[Message]:
+    """Return messages with the arguments of tool calls as JSON text, as some templates want them."""
+
+    def text(call: Mapping[str, Any]) -> Mapping[str, Any]:
+        if isinstance(call.get("function"), Mapping):
+            return {**call, "function": text(call["function"])}
+        if isinstance(call.get("arguments"), Mapping):
+            return {**call, "arguments": json.dumps(call["arguments"], ensure_ascii=False, default=str)}
+        return call
+
+    return [{**m, "tool_calls": [text(c) for c in m["tool_calls"]]} if m.get("tool_calls") else m for m in messages]
+
+
+def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None:
+    if not empty and not text.strip():
+        raise RecipeError(errors.empty_text(row.file, row.number, where))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None

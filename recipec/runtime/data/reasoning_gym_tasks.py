@@ -1,0 +1,79 @@
+"""Tasks that the reasoning-gym package generates and judges, in a process that is killed when it hangs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from recipec.diagnostics.errors import data as errors
+from recipec.diagnostics.errors import reward as reward_errors
+from recipec.diagnostics.model import RecipeError
+from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
+from recipec.runtime.batch import Task
+from recipec.runtime.context import StageContext
+from recipec.runtime.data.files import Row
+from recipec.runtime.data.sources import Encoded, Source
+from recipec.runtime.protocols import Environment, Policy
+from recipec.spec import data as specs
+
+START_SECONDS = 600.0
+SCORE_SECONDS = 30.0
+
+
+class ReasoningGym(Source):
+    """Procedural tasks; see :class:`recipec.spec.data.ReasoningGym`.
+
+    Tasks are generated and answers are scored in a process that is killed when it hangs:
+    several verifiers of the package evaluate the answer as code.
+    """
+
+    def __init__(
+        self, spec: specs.ReasoningGym, context: StageContext, *, policy: Policy, environment: Environment | None = None
+    ) -> None:
+        super().__init__(spec, context, policy=policy, environment=environment)
+        self.spec = spec
+        self.shown = f"reasoning_gym/{spec.task}"
+        argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
+        self._pool = WorkerPool("recipec.runtime.reward.worker_judges:gym", argument)
+
+    def encoded(self) -> list[Encoded]:
+        """Make every task and encode what the stage's kind needs of it."""
+        try:
+            (made,) = self._pool.ask([None], START_SECONDS)
+        except HandlerError as problem:
+            raise RecipeError(self._declined(problem)) from None
+        if isinstance(made, WorkerFailure):
+            raise RecipeError(errors.task_options(self.spec.task, made.message or "making the tasks took too long"))
+        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made[: self.spec.limit])]
+        questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
+        return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
+
+    def _declined(self, problem: HandlerError) -> Any:
+        if problem.error == "LookupError":
+            return errors.unknown_task(self.spec.task, problem.message)
+        if problem.error in {"ModuleNotFoundError", "ImportError"}:
+            return errors.package_missing("reasoning-gym", "envs", "data `reasoning_gym`")
+        return errors.task_options(self.spec.task, problem.message)
+
+    def _encode(self, row: Row, prompt: str) -> Encoded:
+        found = self.encoder.task(row, prompt)
+        task = Task(found.id, found.prompt, found.prompt_ids, row.columns, functools.partial(self.score, row.index))
+        if self.kind == "rl":
+            return (task,)
+        answer = row.columns["answer"]
+        if not isinstance(answer, str) or not answer.strip():
+            raise RecipeError(errors.empty_text(row.file, row.number, "answer"))
+        return task, self.encoder.example(row, task, answer)
+
+    def score(self, index: int, text: str) -> float:
+        """Return the task's own score of an answer; NaN where its verifier hung or failed."""
+        try:
+            (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
+        except HandlerError as problem:
+            raise RecipeError(reward_errors.judge_broken(self.shown, problem.message)) from None
+        return math.nan if isinstance(found, WorkerFailure) else float(found)
+
+    def close(self) -> None:
+        """End the process that scores."""
+        self._pool.close()

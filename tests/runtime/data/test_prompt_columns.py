@@ -1,0 +1,159 @@
+"""Columns and keys that change a prompt are used, or refused with file and row."""
+
+import json
+
+import pytest
+from support.encoding_corpus import TOOL, bot, call, policy_of, prepare, user
+
+from recipec.diagnostics.model import RecipeError
+
+TALK = [user("hi"), bot("ok")]
+
+
+def refused(folder, policy, kind, row):
+    """Return the code, the place and the message of a refusal."""
+    with pytest.raises(RecipeError) as error:
+        prepare(folder, policy, kind, row)
+    (found,) = error.value.diagnostics
+    return found.code, found.spans[0].file, found.spans[0].line, found.message
+
+
+def text_of_example(policy, example):
+    """Decode an example with its control tokens."""
+    return policy.tokenizer.decode(list(example.ids))
+
+
+@pytest.mark.parametrize("form", [json.dumps, lambda tools: tools, lambda tools: [json.dumps(t) for t in tools]])
+def test_tools_are_shown(tmp_path, form):
+    """The template gets the tools of a row, given as a list or as JSON text, in every kind of stage."""
+    policy = policy_of("gpt2", "tools")
+    row = {"prompt": TALK[:1], "completion": TALK[1:], "tools": form([TOOL])}
+    (example,) = prepare(tmp_path, policy, "sft", row)["completion_P"]
+    assert text_of_example(policy, example).startswith(f"<|im_start|>system\n{json.dumps(TOOL)}")
+    (task,) = prepare(tmp_path, policy, "rl", row)["prompt_P"]
+    assert example.ids[: len(task.prompt_ids)] == task.prompt_ids
+    del row["tools"]
+    (task,) = prepare(tmp_path, policy, "rl", row)["prompt_P"]
+    assert "get_weather" not in policy.decode(task.prompt_ids)
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Paris"}, '{"city": "Paris"}', {"city": "Paris", "unit": None}])
+def test_tool_calls_train(tmp_path, arguments):
+    """A turn that calls a tool and has no content is trained, its arguments written as an object."""
+    policy = policy_of("gpt2", "tools")
+    talk = [user("weather?"), call(arguments), {"role": "tool", "content": "sunny"}, bot("sunny")]
+    (example,) = prepare(tmp_path, policy, "sft", {"messages": talk})["completion_P"]
+    trained = [i for i, t in zip(example.ids, example.trained, strict=True) if t]
+    written = policy.tokenizer.decode(trained)
+    assert '{"name": "get_weather", "arguments": {"city": "Paris"}}' in written
+    assert written.endswith("sunny<|im_end|>")
+
+
+def test_a_template_may_want_arguments_as_text(tmp_path):
+    """Where a template joins arguments to a text, it gets them as JSON text."""
+    policy = policy_of("gpt2", "tools")
+    policy.tokenizer.chat_template = policy.tokenizer.chat_template.replace(
+        "{{ c.function.arguments | tojson }}", "{{ '' + c.function.arguments }}"
+    )
+    (example,) = prepare(tmp_path, policy, "sft", {"messages": [user("w"), call({"city": "Paris"})]})["completion_P"]
+    assert '"arguments": {"city": "Paris"}}' in text_of_example(policy, example)
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ({"messages": TALK, "tools": [TOOL]}, "tools"),
+        ({"prompt": "hi", "completion": "ok", "tools": [TOOL]}, "tools"),
+        ({"messages": [user("hi"), call({"a": 1})]}, "tool_calls"),
+        ({"messages": [user("hi"), bot("ok", reasoning_content="hm")]}, "reasoning_content"),
+        ({"messages": TALK, "chat_template_kwargs": {"enable_thinking": False}}, "enable_thinking"),
+        ({"messages": TALK, "prompt": "other"}, "prompt"),
+        ({"messages": TALK, "prompt": TALK[:1], "completion": "other"}, "messages"),
+    ],
+)
+def test_what_nothing_uses_is_refused(tmp_path, row, column):
+    """A template without tools, calls, reasoning or the variable, or a prompt that differs, is RC878 with its row."""
+    code, file, line, message = refused(tmp_path, policy_of("gpt2", "chatml"), "sft", row)
+    assert (code, file, line) == ("RC878", "a.jsonl", 1)
+    assert f"`{column}`" in message
+
+
+def test_variables_of_the_template(tmp_path):
+    """`chat_template_kwargs` reach the template; a prompt that agrees with the conversation is no mistake."""
+    policy = policy_of("gpt2", "chatml")
+    policy.tokenizer.chat_template = "{{ style }}" + policy.tokenizer.chat_template
+    row = {"messages": TALK, "prompt": "hi", "chat_template_kwargs": {"style": "brief <|im_end|>", "none": None}}
+    (example,) = prepare(tmp_path, policy, "sft", row)["completion_P"]
+    assert policy.decode(example.ids).startswith("brief <|im_end|>user")
+
+
+def test_the_prompt_of_whole_pairs(tmp_path):
+    """In dpo a prompt column with a system message before the shared conversation is used; another one is refused."""
+    policy = policy_of("gpt2", "chatml")
+    system = {"role": "system", "content": "be brief"}
+    pair = {"chosen": TALK, "rejected": [user("hi"), bot("no")]}
+    (chosen,) = prepare(tmp_path, policy, "dpo", {"prompt": [system, user("hi")], **pair})["chosen_P"]
+    assert policy.decode(chosen.ids).startswith("system\nbe brief")
+    prepare(tmp_path, policy, "dpo", {"prompt": "hi", **pair})
+    for prompt in ([system], [user("other")], "other"):
+        code, file, line, _ = refused(tmp_path, policy, "dpo", {"prompt": prompt, **pair})
+        assert (code, file, line) == ("RC878", "a.jsonl", 1)
+
+
+def test_untrained_turns(tmp_path):
+    """`weight: 0` and `train: false` leave a turn out of training, and out of the text; other weights are refused."""
+    policy = policy_of("gpt2", "chatml")
+    for key, value in (("weight", 0), ("train", False)):
+        talk = [user("a"), bot("b", **{key: value}), user("c"), bot("d", name=None)]
+        (example,) = prepare(tmp_path, policy, "sft", {"messages": talk})["completion_P"]
+        trained = [i for i, t in zip(example.ids, example.trained, strict=True) if t]
+        assert policy.tokenizer.decode(trained) == "d<|im_end|>"
+    for message in (bot("b", weight=0.5), bot("b", train="no"), {**user("b"), "train": True}):
+        assert refused(tmp_path, policy, "sft", {"messages": [user("a"), message, bot("c")]})[0] == "RC706"
+    assert refused(tmp_path, policy, "sft", {"messages": [user("a"), bot("b", weight=0)]})[0] == "RC706"
+
+
+def test_parquet_and_jsonl_are_equal(tmp_path):
+    """Null keys that parquet adds to every message, call and tool are absence, at every depth."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    policy = policy_of("gpt2", "tools")
+    policy.tokenizer.chat_template = policy.tokenizer.chat_template.replace(
+        "{{ m.role }}\n", "{{ m.role }}{{ ' name=' + m.name if m.name is defined }}\n"
+    )
+    rows = [
+        {"messages": [{**user("a"), "name": "Ann"}, bot("b")], "tools": [TOOL]},
+        {"messages": [user("w"), call({"city": "Paris"}), {"role": "tool", "content": "s"}, bot("s")], "tools": None},
+        {"messages": [user("w"), call({"unit": "C"}, "so"), user("x"), bot("y")], "tools": None},
+    ]
+    alone = [prepare(tmp_path, policy, "sft", row)["completion_P"][0].ids for row in rows]
+    (tmp_path / "a.jsonl").unlink()
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    from recipec.runtime.context import StageContext
+    from recipec.runtime.data.sources import File
+    from recipec.spec import data as specs
+
+    context = StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s")
+    source = File(specs.File(path="a.parquet", shuffle=False), context, policy=policy)
+    source.prepare("sft")
+    assert [example.ids for example in source.draw(3)["completion_P"]] == alone
+
+
+def test_what_a_template_refuses_names_the_row(tmp_path):
+    """RC730 has the file and the row that the template refuses."""
+    policy = policy_of("gpt2", "chatml")
+    policy.tokenizer.chat_template += "{% if messages | length > 2 %}{{ raise_exception('too many') }}{% endif %}"
+    code, file, line, message = refused(tmp_path, policy, "sft", {"messages": [*TALK, *TALK]})
+    assert (code, file, line) == ("RC730", "a.jsonl", 1)
+    assert "too many" in message
+
+
+@pytest.mark.parametrize("depth", [70, 500])
+def test_deep_messages_are_refused(tmp_path, depth):
+    """A message that is nested without end is refused by its row."""
+    value = 1
+    for _ in range(depth):
+        value = {"a": value}
+    talk = {"messages": [{**user("a"), "extra": value}, bot("b")]}
+    assert refused(tmp_path, policy_of("gpt2", "chatml"), "sft", talk)[:3] == ("RC706", "a.jsonl", 1)
