@@ -40,7 +40,7 @@ DOORS = {
     "omegaconf": {"language/resolve.py"},
     "rapidfuzz": {"diagnostics/phrases.py"},
     "jinja2": {"run/templates.py", "run/chat_template.py"},
-    "vllm": set(),
+    "vllm": {"runtime/rollout/vllm_engine.py"},
     "deepspeed": set(),
     "ray": set(),
     "pickle": set(),

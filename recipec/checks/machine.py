@@ -72,7 +72,7 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
     What it checks: the engines under `machine` have an implementation.
     Why it matters: the recipe can be checked and planned, but `run` refuses it with RC510. Results do not depend on the
     engine.
-    Example: `machine: {rollout: {type: vllm}}`.
+    Example: `machine: {rollout: {type: mine}}`, where a package declares the engine `mine` and has no class for it.
     How to fix: use the engine of this version, as in `--set machine.rollout.type=hf`.
     """
     for part in reading.machine.values():

@@ -69,15 +69,16 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
     """Log-probabilities of the sampler are used in a ratio while the sampler leaves out unlikely tokens.
 
     What it checks: `top_p` below 1, `top_k` above 0 or `min_p` above 0 together with `ratio_to: sampler_logprob_RT` or
-    a `sampler_correction`.
+    a `sampler_correction`; with vLLM also `min_completion_length`, which bans the end of a completion.
     Why it matters: tokens are sampled from a truncated, renormalised distribution, but the ratio uses the probabilities
-    of the whole vocabulary. The weights are biased, and no cap corrects that.
+    of the whole vocabulary. The weights are biased, and no cap corrects that. vLLM reports none of them then.
     Example: `sampler: {top_p: 0.9}` with `loss: {ratio_to: sampler_logprob_RT}`.
-    How to fix: set `top_p: 1.0, top_k: 0, min_p: 0.0`; or `ratio_to: old_logprob_RT` without `sampler_correction`.
+    How to fix: set `top_p: 1.0, top_k: 0, min_p: 0.0`, with vLLM `min_completion_length: 0`; or
+    `ratio_to: old_logprob_RT` without `sampler_correction`.
     References: huggingface/trl #6789 (top_p, top_k and min_p bias importance weights), 2026.
     """
     for stage, part, spec in parts_of(reading, PolicyGradient):
-        entry, keys = uses_sampler(spec), cut(stage)
+        entry, keys = uses_sampler(spec), [*cut(stage), *_banned(reading, stage)]
         if entry and keys:
             sampler = stage.of("sampler")[0]
             yield Finding(
@@ -86,10 +87,18 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
                     *field_span(reading, part, entry),
                     *(span for key in keys for span in _shown(reading, sampler, key)),
                 ),
-                help=f"set {' and '.join(f'sampler.{key}: {_FULL[key]:g}' for key in keys)}, or "
+                help=f"set {' and '.join(f'sampler.{key}: {_FULL.get(key, 0):g}' for key in keys)}, or "
                 + ("`ratio_to: old_logprob_RT`" if entry == "ratio_to" else "`sampler_correction: none`"),
                 path=dotted((*part.path, entry)),
             )
+
+
+def _banned(reading: Reading, stage: StageReading) -> list[str]:
+    """Parameters that ban tokens for a while, where the engine then reports no probabilities of all tokens."""
+    engine, spec = reading.machine.get("rollout"), spec_of(stage, "sampler")
+    if engine is None or not isinstance(engine.spec, RolloutEngine) or engine.spec.full_logprobs:
+        return []
+    return ["min_completion_length"] if getattr(spec, "min_completion_length", 0) else []
 
 
 def _shown(reading: Reading, part: Part, key: str) -> Any:

@@ -23,12 +23,13 @@ from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.loop import hand_over_weights, run_loop
+from recipec.runtime.loop import run_loop
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
 from recipec.runtime.protocols import Policy, TaskSource
+from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.running_stage import Observers, RunningStage
 from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
@@ -109,15 +110,16 @@ def build(
     policy = build_policy(stage, folder, context)
     runner = GraphRunner(context, (*stage.setup, *stage.nodes()), shared_parts(stage, context, policy))
     closing.callback(runner.close)
-    engines = {name: runner.instance(required(stage, name)) for name in ("rollout_engine", "train_engine")}
-    hand_over_weights(**engines)  # pairs and extracted facts are sampled before the first step
+    transfer = weight_transfer(stage, runner, policy)
+    if stage.kind == "rl" or stage.before:  # pairs and extracted facts are sampled before the first step
+        transfer.update()
     before = build_inputs(stage, runner, run.digest)
     source = find_source(stage, runner, before)
     for node in stage.nodes():
         if node.spec is not None and node.spec.state:
             runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
     environment = runner.instances.get(f"{stage.name}/environment")
-    evaluator = Evaluator(graph, stage, context, runner, folder, run.progress)
+    evaluator = Evaluator(graph, stage, context, runner, transfer, folder, run.progress)
     closing.callback(evaluator.close)
     return RunningStage(
         graph=stage,
@@ -126,8 +128,8 @@ def build(
         runner=runner,
         policy=policy,
         source=source,
-        rollout_engine=engines["rollout_engine"],
-        train_engine=engines["train_engine"],
+        weight_transfer=transfer,
+        train_engine=transfer.train_engine,
         environment=environment,
         metrics_writer=metrics_writer,
         observers=Observers(run.progress, run.stopped, run.begun, run.warn),
@@ -136,6 +138,13 @@ def build(
         replace=replace,
         values=before,
     )
+
+
+def weight_transfer(stage: StageGraph, runner: GraphRunner, policy: Policy) -> WeightTransfer:
+    """Build the stage's engines, and what brings the weights of one into the other."""
+    rollout, train = (required(stage, name) for name in ("rollout_engine", "train_engine"))
+    spec: Any = rollout.spec
+    return WeightTransfer(spec, runner.instance(rollout), runner.instance(train), policy, runner.context)
 
 
 def required(stage: StageGraph, name: str) -> Node:

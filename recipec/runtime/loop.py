@@ -20,7 +20,6 @@ from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import rollout_log, statistics
 from recipec.runtime.objective import group_filter
 from recipec.runtime.objective.cached_reference import CachedReference
-from recipec.runtime.protocols import RolloutEngine, TrainEngine
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
 from recipec.runtime.training.resume import restore, save
@@ -37,8 +36,8 @@ def run_loop(stage: RunningStage) -> bool:
     stage.train_engine.begin(planned_updates(stage))
     fill_reference_cache(stage, once)
     continued = restore(stage)
-    if continued:
-        hand_over_weights(stage.rollout_engine, stage.train_engine)
+    if continued and stage.graph.kind == "rl":
+        stage.weight_transfer.update()
     total = total_steps(stage)
     every = int(stage.budget.get("save_every") or max(1, total // 10))
     if not continued and (before := stage.evaluate(0, total)):
@@ -196,6 +195,7 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
     kind = stage.graph.kind
     unit_R = batch[{"rl": "by_prompt_R", "dpo": "by_pair_R"}[kind]] if kind != "sft" else torch.arange(batch.num_rows)
     found: list[dict[str, float]] = []
+    stage.weight_transfer.rest()
     stage.policy.train()
     keys = [(stage.context.seed, stage.graph.name, stage.step, i) for i in range(int(stage.budget.get("passes", 1)))]
     passes = [list(minibatches(unit_R, stage.budget, key)) for key in keys]
@@ -210,12 +210,6 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
             )
             for _, part in stage.parts():
                 part.after_update(stage.train_engine.updates)
-    hand_over_weights(stage.rollout_engine, stage.train_engine)
+    if kind == "rl":
+        stage.weight_transfer.update()
     return statistics.mean(found)
-
-
-def hand_over_weights(rollout_engine: RolloutEngine, train_engine: TrainEngine) -> None:
-    """Let the rollout engine sample from the weights as they are now."""
-    rollout_engine.forget()  # what it cached is of older weights
-    if not rollout_engine.shares_weights:
-        rollout_engine.update_weights(train_engine.weights())

@@ -87,6 +87,8 @@ class Policy(Part, ABC):
     attention: Attention
     fresh_adapter: bool
     """Whether the policy without its adapter is the policy as it entered the stage."""
+    adapted: Any = None
+    """The peft model around ``model``, where an adapter is trained, else None."""
     image_encoder: Any = None
     """The :class:`recipec.runtime.images.protocols.ImageEncoder` of a vision-language model, else None."""
     image_store: Any = None
@@ -196,6 +198,9 @@ class RolloutEngine(Part, ABC):
 
     def forget(self) -> None:
         """Drop every cache that came with a completion; requests that still name one are computed again."""
+
+    def rest(self) -> None:
+        """Release memory for training; sampling goes on after the next ``update_weights``."""
 
 
 class TrainEngine(Part, ABC):

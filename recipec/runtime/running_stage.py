@@ -12,7 +12,8 @@ from recipec.run.artifacts import RunFolder
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine, TaskSource, TrainEngine
+from recipec.runtime.protocols import Environment, Part, Policy, TaskSource, TrainEngine
+from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.spec.recipe import UNIT
 
 
@@ -56,7 +57,8 @@ class RunningStage:
     policy: Policy
     source: TaskSource
     """What tasks are drawn from: the data, or the pairs that a preference made."""
-    rollout_engine: RolloutEngine
+    weight_transfer: WeightTransfer
+    """From the training engine to the rollout engine."""
     train_engine: TrainEngine
     environment: Environment | None
     metrics_writer: MetricsWriter

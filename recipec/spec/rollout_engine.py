@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
@@ -19,10 +20,14 @@ class RolloutEngine(Component):
     """Whether it can sample from a policy with weights of fewer bits."""
     max_adapter_rank: ClassVar[int | None] = None
     """Largest rank of a LoRA adapter that it computes with; ``None`` for any."""
+    min_temperature: ClassVar[float] = 0.0
+    """Smallest sampling temperature above 0 that it takes as it is."""
+    full_logprobs: ClassVar[bool] = True
+    """Whether log-probabilities are those of the whole distribution where sampling leaves tokens out; otherwise they
+    are then NaN."""
     rows_param: ClassVar[str] = ""
     """The parameter that bounds the sequences decoded together, where a larger group has its prompt computed again;
     empty where a group of any size shares its prompt."""
-
     unadapted: ClassVar[tuple[str, ...]] = ()
     """Names of layers whose adapters it cannot apply."""
 
@@ -51,6 +56,14 @@ class RolloutEngine(Component):
         """
         return 0 if self.shares_weights else 1
 
+    def gap_bound(self, dtype: str) -> float:
+        """Return by how many nats its log-probabilities may differ from those of a policy of ``dtype``, on average.
+
+        >>> [engine.gap_bound("float32") for engine in (Hf(), Vllm(dtype="bfloat16"), Vllm(max_gap=0.5))]
+        [0.001, 0.1, 0.5]
+        """
+        return 0.001 if dtype == "float32" else 0.1
+
     def cache_bytes(self) -> float:
         """Return the most bytes of keys and values that are kept between the turns of episodes."""
         return 0.0
@@ -78,21 +91,54 @@ class Hf(RolloutEngine):
         return self.max_memory * 2**30
 
 
-@component("rollout_engine", uses=("policy",))
+@component("rollout_engine", impl="recipec.runtime.rollout.vllm_engine:VllmEngine", uses=("policy",))
 class Vllm(RolloutEngine):
-    """Generate with vLLM."""
+    """Generate with vLLM in this process, from a copy of the weights that is updated after each step.
 
+    The log-probabilities of the copy are compared with the policy's after each update.
+
+    References:
+        Kwon et al., `Efficient Memory Management for Large Language Model Serving with PagedAttention
+        <https://arxiv.org/abs/2309.06180>`_, 2023.
+    """
+
+    packages: ClassVar[Mapping[str, str]] = {"vllm": "vllm"}
+    extra: ClassVar[str] = "vllm"
+    preflight: ClassVar[str] = "recipec.runtime.rollout.vllm_engine:check"
     reads_images: ClassVar[bool] = False
     takes_quantized: ClassVar[bool] = False
     max_adapter_rank: ClassVar[int | None] = 512
+    min_temperature: ClassVar[float] = 0.01
+    full_logprobs: ClassVar[bool] = False
     unadapted: ClassVar[tuple[str, ...]] = ("embed_tokens", "lm_head")
 
     type: Literal["vllm"] = "vllm"
-    tensor_parallel: int = param(1, "Number of devices that share a model (tensor parallelism).", ge=1)
+    tensor_parallel: int = param(1, "Number of devices that share a model (tensor parallelism).", unit="devices", ge=1)
     dtype: Literal["float32", "bfloat16"] | None = param(
         None, "Data type of its weights; that of the policy if omitted."
     )
+    max_rows: int = param(256, "Maximum number of sequences decoded together.", unit="sequences", ge=1)
+    max_context_length: int | None = param(
+        None,
+        "Maximum length of prompt and response; what the model's positions and the KV cache allow if omitted.",
+        unit="tokens",
+        ge=2,
+    )
     memory: float = param(0.5, "Share of a GPU's memory for the copy of the weights and the KV cache.", gt=0, lt=1)
+    cpu_cache: float = param(1.0, "KV cache where there is no GPU.", unit="GiB", gt=0)
+    sleep: bool = param(True, "On a GPU, release the memory while the policy is trained.")
+    eager: bool = param(False, "Skip CUDA graphs: starts faster, samples slower. Without a GPU there are none.")
+    max_gap: float | None = param(
+        None,
+        "Maximum mean difference of its log-probabilities to the policy's; 0.001 in float32, 0.1 in bfloat16 if "
+        "omitted.",
+        unit="nats",
+        gt=0,
+    )
+
+    def rows_together(self) -> int:
+        """Return `max_rows`."""
+        return self.max_rows
 
     def weights_dtype(self) -> str | None:
         """Return `dtype`."""
@@ -102,6 +148,16 @@ class Vllm(RolloutEngine):
         """Return `memory`."""
         return self.memory
 
+    def sleeps(self) -> bool:
+        """Return `sleep`."""
+        return self.sleep
+
     def weight_partitions(self) -> int:
         """Return `tensor_parallel`."""
         return self.tensor_parallel
+
+    def gap_bound(self, dtype: str) -> float:
+        """Return `max_gap`, or what rounding explains in the coarser one of both data types."""
+        if self.max_gap is not None:
+            return self.max_gap
+        return super().gap_bound(dtype if self.dtype in {None, "float32"} else str(self.dtype))

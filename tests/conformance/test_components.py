@@ -85,6 +85,7 @@ PURE = {
         "decay_ratio",
     },
     "policy.*": {"dropout"},
+    "rollout_engine.*": {"memory"},
     "data.*": {"task_seed"},
     "reward.*": {"weight", "gamma"},
     "sampler.*": {"temperature", "top_p", "min_p"},

@@ -18,6 +18,7 @@ NOT_IN_SUITES = {
     "RC151": "needs an installed package",
     "RC502": "needs an engine of another package, ours use any number of devices: tests/plugin/test_plugin.py",
     "RC501": "every component of ours has an implementation: tests/passes/test_check.py",
+    "RC509": "every engine of ours has an implementation: tests/run/test_bad_runs.py",
     "RC510": "speaks of a run: tests/test_bad_runs.py",
     "RC511": "speaks of a run: tests/test_bad_vision.py",
     "RC439": "our samplers know their limits: tests/checks/test_run_checks.py",

@@ -11,6 +11,7 @@ from support.small_recipes import AGAIN, RL, ROWS, SFT
 
 from recipec.run import artifacts, executor
 from recipec.runtime.training import state_files
+from recipec.spec.rollout_engine import Vllm
 
 TWO = SFT + AGAIN
 LEARN = "runs/small/stages/learn"
@@ -51,11 +52,14 @@ def test_what_this_machine_or_model_lacks(folder, monkeypatch, change, code, exi
     assert (ended.code, ended.first) == (exits, code)
 
 
-def test_an_engine_of_a_later_version(folder):
-    """An engine that is only declared is valid and planned; a run refuses it with RC510 before it looks at a file."""
+def test_an_engine_of_a_later_version(folder, monkeypatch):
+    """An engine that is only declared is planned, with RC509; a run refuses it before it looks at a file."""
+    monkeypatch.setattr(Vllm, "impl", "")
+    monkeypatch.setattr(Vllm, "packages", {})
     later = SFT.replace("recipec: 1\n", "recipec: 1\nmachine: {devices: 8, rollout: {type: vllm}}\n")
     folder.write(r__yaml=later)
-    assert folder.call("validate", "r.yaml").code == 0
+    checked = folder.call("validate", "r.yaml")
+    assert (checked.code, "RC509" in checked.out + checked.err) == (0, True)
     assert folder.call("plan", "r.yaml").code == 0
     ended = folder.call("run", "r.yaml")
     assert (ended.code, ended.err.partition("error[")[2][:5]) == (1, "RC510")

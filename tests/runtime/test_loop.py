@@ -75,11 +75,15 @@ def test_a_stopped_stage_continues_to_the_same_weights(tmp_path, closing) -> Non
 def test_the_engine_takes_over_weights_after_the_updates_of_each_step(tmp_path, closing, monkeypatch) -> None:
     """An engine with weights of its own is given them once a step, after the updates and before the next sampling."""
     stage = running(tmp_path, RL, closing)
-    engine, seen = stage.rollout_engine, []
+    engine, seen, given = stage.weight_transfer.rollout_engine, [], []
     original = engine.generate
     monkeypatch.setattr(type(engine), "shares_weights", False)
-    monkeypatch.setattr(engine, "generate", lambda *args: seen.append("generate") or original(*args))
-    given = []
+
+    def generate(requests, sampling):
+        seen.append("probe" if requests[0].keys[0][0] == "parity" else "generate")
+        return original(requests, sampling)
+
+    monkeypatch.setattr(engine, "generate", generate)
     monkeypatch.setattr(
         engine,
         "update_weights",
@@ -92,7 +96,11 @@ def test_the_engine_takes_over_weights_after_the_updates_of_each_step(tmp_path, 
     assert loop.run_loop(stage)
     assert loop.run_loop(stage)  # continues from the last checkpoint, at once at its end
 
-    assert seen == ["generate", "weights of 1", "generate", "weights of 2", "weights of 2"]
+    assert seen == [
+        *("generate", "weights of 1", "probe", "generate", "weights of 2", "probe"),
+        *("weights of 2", "probe"),
+    ]
+    assert 0.0 < stage.weight_transfer.gap < 1e-5
     parameters = dict(stage.policy.model.named_parameters(remove_duplicate=False))
     assert parameters.keys() <= given[-1].keys()  # tied weights under each of their names
     assert all(torch.equal(given[-1][name], parameters[name]) for name in parameters)

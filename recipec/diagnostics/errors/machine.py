@@ -10,7 +10,7 @@ def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> 
     """A run needs an engine of `machine` that this version does not implement.
 
     Why it matters: the recipe is valid and can be planned, but nothing here would do the work.
-    Example: `recipec run` of a recipe with `machine: {rollout: {type: vllm}}`.
+    Example: `recipec run` of a recipe with an engine that a package only declares.
     How to fix: use the engine of this version, as in `--set machine.rollout.type=hf`: it gives the same results on one
     device. Or use a later version.
     """

@@ -1,4 +1,4 @@
-"""Generation and rollouts: RC783 to RC785."""
+"""Generation and rollouts: RC783 to RC787, RC840 to RC843."""
 
 from __future__ import annotations
 
@@ -46,3 +46,73 @@ def episodes_in_error(errors: int, episodes: int, first: Sequence[str]) -> Findi
     """
     more = f" (and {len(first) - _SHOWN} other kinds)" if len(first) > _SHOWN else ""
     return Finding(f"{errors} of {episodes} rollouts ended in an error: {'; '.join(first[:_SHOWN])}{more}")
+
+
+@diagnostic("RC786", "engine-keeps-old-weights")
+def engine_keeps_old_weights(engine: str, gap: float, before: float, bound: float) -> Finding:
+    """After an update the rollout engine computes other log-probabilities than the policy, and before it did not.
+
+    Why it matters: the engine samples from weights that are not those of the policy, in part or in whole. Rewards
+    would be credited to another policy than the trained one.
+    Example: an engine that keeps the old output embedding where it is tied to the input embedding.
+    How to fix: use another version of the engine, or `machine.rollout.type: hf`. The last checkpoint is intact.
+    """
+    return Finding(
+        f"after an update the log-probabilities of the engine `{engine}` are {gap:.3g} nats from the policy's on "
+        f"average, {before:.3g} before it; {bound:g} is allowed",
+        path="machine.rollout",
+    )
+
+
+@diagnostic("RC787", "gap-over-bound")
+def gap_over_bound(engine: str, gap: float, bound: float) -> Finding:
+    """The rollout engine computes other log-probabilities than the policy, from the first weights on.
+
+    Why it matters: rollouts would be samples of another policy than the trained one.
+    Example: a model family that the engine implements in another way; weights in bfloat16 with a bound for float32.
+    How to fix: give the engine the policy's `dtype`, or use `machine.rollout.type: hf`. If the difference is rounding,
+    raise `machine.rollout.max_gap` and use a `sampler_correction`.
+    """
+    return Finding(
+        f"the log-probabilities of the engine `{engine}` are {gap:.3g} nats from the policy's on average; {bound:g} is "
+        "allowed",
+        path="machine.rollout",
+    )
+
+
+@diagnostic("RC840", "engine-version")
+def engine_version(package: str, version: str, tested: str) -> Finding:
+    """Another version of a rollout engine is installed than those that recipec was tested with.
+
+    Why it matters: an update of the weights may work in one version and silently leave old weights in the next.
+    Example: vllm 0.33 with a recipec that was tested with vllm 0.32.
+    How to fix: install the version that the message names.
+    """
+    return Finding(
+        f"{package} {version} is installed, but this version of recipec was tested with {tested}",
+        help=f'pip install "{package}=={tested}"',
+    )
+
+
+@diagnostic("RC841", "engine-does-not-start")
+def engine_does_not_start(engine: str, problem: str) -> Finding:
+    """The rollout engine refuses the model or the machine.
+
+    Why it matters: nothing can be sampled. The message is the engine's own.
+    Example: a model family without LoRA in the engine; too little memory for the KV cache.
+    How to fix: change what the message names: `machine.rollout.memory`, `cpu_cache` or `max_context_length` for memory;
+    for a model that the engine does not know, use `machine.rollout.type: hf`.
+    """
+    return Finding(f"the engine `{engine}` does not start: {problem}", path="machine.rollout")
+
+
+@diagnostic("RC843", "engine-fails")
+def engine_fails(engine: str, problem: str) -> Finding:
+    """The rollout engine fails while it samples.
+
+    Why it matters: the step has no rollouts. The message is the engine's own. What was done up to the last checkpoint
+    is kept.
+    Example: a size of the attention heads that vLLM's kernels for CPUs do not have.
+    How to fix: change what the message names, or use `machine.rollout.type: hf`.
+    """
+    return Finding(f"the engine `{engine}` fails while it samples: {problem}", path="machine.rollout")

@@ -25,10 +25,11 @@ from recipec.runtime.evaluation.preference_margin import margin
 from recipec.runtime.graph_runner import METRIC, GraphRunner, build_part
 from recipec.runtime.images.image_store import show
 from recipec.runtime.objective.compiler_ops import shaped
-from recipec.runtime.protocols import Environment, Knowledge, Part, Policy, RolloutEngine
+from recipec.runtime.protocols import Environment, Knowledge, Part, Policy
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams as Drawing
+from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.spec.recipe import PAIRED, Sampling
 from recipec.spec.reward import Answer, Reward
 
@@ -65,6 +66,7 @@ class Evaluator:
         stage: StageGraph,
         context: StageContext,
         runner: GraphRunner,
+        weight_transfer: WeightTransfer,
         folder: RunFolder,
         display: Progress,
     ) -> None:
@@ -75,11 +77,12 @@ class Evaluator:
         self.graph = graph
         self.stage = stage
         self.context = context
+        self.weight_transfer = weight_transfer
         self.folder = folder
         self.display = display
         nodes = {node.id.partition("/")[2]: node for node in (*stage.setup, *stage.nodes())}
         self.policy: Policy = runner.instance(nodes["policy"])
-        self.engine: RolloutEngine = runner.instance(nodes["rollout_engine"])
+        self.engine = weight_transfer.rollout_engine
         self._ready: dict[str, Ready] = {}
         self._built: list[Part] = []
         own = {name: runner.instance(nodes[name]) for name in ("environment", "knowledge") if name in nodes}
@@ -92,11 +95,14 @@ class Evaluator:
     def __call__(self, step: int, total: int, *, first: bool) -> dict[str, float]:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``."""
         found: dict[str, float] = {}
-        for name, dump in self.graph.evaluate.items():
-            every = dump.get("every")
-            due = (step == 0 and first) or step == total or bool(every and step and step % every == 0)
-            if due:
-                found |= {f"eval/{name}/{k}": v for k, v in self.score(name, dump, step).items()}
+        due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, first=first)}
+        own_weights = bool(due) and self.stage.kind != "rl"  # other stages sample for evaluations alone
+        if own_weights:
+            self.weight_transfer.update()
+        for name, dump in due.items():
+            found |= {f"eval/{name}/{k}": v for k, v in self.score(name, dump, step).items()}
+        if own_weights:
+            self.weight_transfer.rest()
         if found:
             when = "before training" if step == 0 else f"after step {step}"
             self.display.evaluated(self.stage.name, when, found)
@@ -224,6 +230,12 @@ class Evaluator:
         """Release what the tasks and the rewards hold."""
         for part in self._built:
             part.close()
+
+
+def _due(dump: Mapping[str, Any], step: int, total: int, *, first: bool) -> bool:
+    """Whether an evaluation is due: at the end, at the very beginning of a run, and every ``every`` steps."""
+    every = dump.get("every")
+    return (step == 0 and first) or step == total or bool(every and step and step % every == 0)
 
 
 def _bound(function: Any, params: Mapping[str, Any]) -> Any:

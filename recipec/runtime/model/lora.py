@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +160,20 @@ def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
         raise RecipeError(errors.adapter_mismatch(str(error).partition("\n")[0])) from error
 
 
-def save(adapted: PeftModel, folder: Path, base: str) -> None:
-    """Write the adapter in peft's format into ``folder``, which holds the base weights already."""
+def save(adapted: PeftModel, folder: Path, base: str, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write the adapter in peft's format into ``folder``.
+
+    ``weights`` are those of the adapter by the names of the model inside; the adapter's own if left out.
+    """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(folder)
     config.inference_mode = False
-    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if weights is None:
+        state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    else:
+        state = {f"base_model.model.{name.replace('.default.', '.')}": tensor for name, tensor in weights.items()}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.episodes import Errors, Growth, decode, keys_of, roots, sampling_of
-from recipec.runtime.rollout.rows import rows_from
+from recipec.runtime.rollout.rows import rows_from, sampled_columns
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
@@ -118,7 +117,7 @@ def rows_of(policy: Policy, prompt_P: Sequence[Task], groups: Sequence[Sequence[
     rows = len(completions)
     written = texts(policy, completions)
     return {
-        **_columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)]),
+        **sampled_columns([(prompt_P[i].prompt_ids, c) for i, c in zip(by_prompt, completions, strict=True)]),
         "text_R": written,
         "transcript_R": list(written),
         "env_reward_R": torch.zeros(rows, dtype=torch.float64),
@@ -136,29 +135,6 @@ def rows_of(policy: Policy, prompt_P: Sequence[Task], groups: Sequence[Sequence[
 def texts(policy: Policy, completions: Sequence[Completion]) -> list[str]:
     """Decode what was written, special tokens left out."""
     return decode(policy.tokenizer, [c.ids for c in completions])
-
-
-def _columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, Tensor]:
-    """Pad prompt and completion to the right; what the policy wrote is trained, in turn 1."""
-    width = max((len(prompt) + len(completion.ids) for prompt, completion in rows), default=0)
-    tokens_RT = np.zeros((len(rows), width), dtype=np.int64)
-    logprob_RT = np.zeros((len(rows), width), dtype=np.float32)
-    for i, (prompt, completion) in enumerate(rows):
-        start, end = len(prompt), len(prompt) + len(completion.ids)
-        tokens_RT[i, :start], tokens_RT[i, start:end] = prompt, completion.ids
-        logprob_RT[i, start:end] = completion.logprob
-    column_T = np.arange(width)[None]
-    start_R1 = np.array([len(prompt) for prompt, _ in rows], dtype=np.int64)[:, None]
-    end_R1 = np.array([len(prompt) + len(c.ids) for prompt, c in rows], dtype=np.int64)[:, None]
-    attend_RT = column_T < end_R1
-    trained_RT = attend_RT & (column_T >= start_R1)
-    return {
-        "tokens_RT": torch.from_numpy(tokens_RT),
-        "attend_RT": torch.from_numpy(attend_RT),
-        "trained_RT": torch.from_numpy(trained_RT),
-        "turn_RT": torch.from_numpy(trained_RT.astype(np.int64)),
-        "sampler_logprob_RT": torch.from_numpy(logprob_RT),
-    }
 
 
 def _statistics(completions: Sequence[Completion]) -> dict[str, float]:

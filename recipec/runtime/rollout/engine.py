@@ -30,6 +30,15 @@ class SamplingParams:
     """No end-of-sequence token before this many tokens; a stop text still ends the completion."""
     stop: tuple[str, ...] = ()
 
+    @property
+    def full(self) -> bool:
+        """Whether every token may be drawn at every position.
+
+        >>> SamplingParams(8).full, SamplingParams(8, top_k=5).full, SamplingParams(8, min_length=2).full
+        (True, False, False)
+        """
+        return self.top_p >= 1.0 and self.top_k == 0 and self.min_p == 0.0 and self.min_length == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

