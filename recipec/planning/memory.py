@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recipec.planning.cost import amount
-from recipec.planning.work import MOMENTS, WIDE, Work
+from recipec.planning.work import WIDE, Work
 
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
@@ -76,8 +76,8 @@ def _state(work: Work) -> Iterator[Holding]:
     moments, gradients, weights = work.sharded
     shards = work.trained_shards
     whole = f"{work.shape.parameters:,} parameters of {width if work.lora else shards} bytes"
-    if work.policy.get("quantization") == "nf4":
-        whole = f"{work.shape.parameters:,} parameters, those of the decoder's matrices in NF4, others of {width} bytes"
+    if narrow := work.policy.get("quantization"):
+        whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, others of {width} bytes"
     held = work.weights if work.lora else work.weights * shards / width
     yield _kept("weights", held / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
     if work.lora is not None:
@@ -97,8 +97,8 @@ def _state(work: Work) -> Iterator[Holding]:
     if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
         said = f"gradients of {buffered:,} parameters on their way"
         yield Holding("buffers", float(buffered * width), said, "update")
-    state = trained * (MOMENTS + copies) / moments
-    said = "two float32 moments" + (", and a float32 copy of narrower weights" if copies else "")
+    state = trained * (work.moments + copies) / moments
+    said = f"two moments of {work.moments // 2} bytes" + (", and a float32 copy of narrower weights" if copies else "")
     yield _kept("optimizer", state, said + _over(moments), offloaded=engine.offloads_optimizer())
 
 
@@ -164,7 +164,7 @@ def host(work: Work) -> Iterator[Holding]:
     copies = 0 if work.trained_shards == WIDE else WIDE
     each = _over(work.devices).replace(", over", ", of") if work.devices > 1 else ""
     if work.train.offloads_optimizer():
-        yield Holding("optimizer", work.trained * (MOMENTS + copies) / moments * work.devices, "its state" + each)
+        yield Holding("optimizer", work.trained * (work.moments + copies) / moments * work.devices, "its state" + each)
     if work.train.offloads_parameters():
         held = work.weights if work.lora else work.weights * work.trained_shards / work.width
         yield Holding("weights", held / weights * work.devices, "between uses" + each)
@@ -183,7 +183,7 @@ def host(work: Work) -> Iterator[Holding]:
 
 def _checkpoint(work: Work) -> float:
     copies = 0 if work.width == WIDE else WIDE
-    return float(work.trained * (work.width + MOMENTS + copies))
+    return float(work.trained * (work.width + work.moments + copies))
 
 
 def disk(work: Work) -> Iterator[Holding]:

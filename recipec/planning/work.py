@@ -140,6 +140,12 @@ class Work:
         return found
 
     @property
+    def moments(self) -> int:
+        """Bytes of the optimizer's two moments of one parameter."""
+        params = next(node.params for node in self.stage.nodes() if node.slot == "optimizer")
+        return 2 if "int8" in str(params.get("moments", "")) else MOMENTS
+
+    @property
     def lora(self) -> Mapping[str, Any] | None:
         """The adapter that is trained; None where the weights are."""
         found: Mapping[str, Any] | None = self.policy.get("lora")
@@ -162,9 +168,10 @@ class Work:
     @property
     def weights(self) -> float:
         """Bytes of the weights; of a quantized model, the decoder's matrices alone are narrow."""
-        if self.policy.get("quantization") != "nf4":
+        narrow = {"nf4": NF4, "int8": 1.0}.get(self.policy.get("quantization") or "")
+        if narrow is None:
             return float(self.shape.parameters * self.width)
-        return NF4 * self.shape.linear + float((self.shape.parameters - self.shape.linear) * self.width)
+        return narrow * self.shape.linear + float((self.shape.parameters - self.shape.linear) * self.width)
 
     @property
     def passes(self) -> int:

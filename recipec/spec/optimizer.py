@@ -25,14 +25,22 @@ class Adamw(Optimizer):
 
     References:
         Loshchilov & Hutter, `Decoupled Weight Decay Regularization <https://arxiv.org/abs/1711.05101>`_, 2019.
+        Dettmers et al., `8-bit Optimizers <https://arxiv.org/abs/2110.02861>`_, 2022 (int8 moments).
         Hägele et al., `Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations
         <https://arxiv.org/abs/2405.18392>`_, 2024 (wsd).
     """
+
+    preflight: ClassVar[str] = "recipec.runtime.model.quantization:check_moments"
 
     type: Literal["adamw"] = "adamw"
     learning_rate: float = param(1e-6, "Peak learning rate.", gt=0)
     betas: tuple[float, float] = param((0.9, 0.999), "Decay rates of the first and second moment.")
     epsilon: float = param(1e-8, "Added to the square root of the second moment.", gt=0)
+    moments: Literal["float32", "int8", "paged_int8"] = param(
+        "float32",
+        "Data type of the moments: of eight bits in blocks (`int8`), also moved to the host's memory where that of the GPU "
+        "runs out (`paged_int8`); both need bitsandbytes and a GPU.",
+    )
     weight_decay: float = param(0.0, "Decoupled weight decay; not applied to biases and norms.", ge=0)
     schedule: Literal["constant", "linear", "cosine", "wsd"] = param(
         "constant",

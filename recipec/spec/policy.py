@@ -134,11 +134,20 @@ class CausalLm(Policy):
 
     References:
         `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForCausalLM.
+        Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
+        Dettmers et al., `LLM.int8() <https://arxiv.org/abs/2208.07339>`_, 2022: int8.
     """
+
+    preflight: ClassVar[str] = "recipec.runtime.model.quantization:check"
 
     type: Literal["causal_lm"] = "causal_lm"
     dtype: Literal["float32", "bfloat16"] = param(
         "float32", "Data type of the weights; log-probabilities are always float32."
+    )
+    quantization: Literal["nf4", "int8"] | None = param(
+        None,
+        "Decoder weights of four bits (`nf4`, QLoRA with double quantization) or eight (`int8`, LLM.int8) under LoRA "
+        "adapters; needs bitsandbytes and a GPU.",
     )
     lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
     scratch: Scratch | None = param(None, "Model to create if `from` is `scratch`.")
@@ -157,6 +166,10 @@ class CausalLm(Policy):
     def drops_out(self) -> bool:
         """Whether the model or its adapter has dropout."""
         return bool(self.dropout or (self.lora and self.lora.dropout))
+
+    def quantized(self) -> bool:
+        """Whether there is a `quantization`."""
+        return self.quantization is not None
 
     def new_model(self) -> Scratch | None:
         """Return `scratch`."""
@@ -193,8 +206,10 @@ class VisionLm(Policy):
     dtype: Literal["float32", "bfloat16"] = param(
         "float32", "Data type of the weights; log-probabilities are always float32."
     )
-    quantization: Literal["nf4"] | None = param(
-        None, "Four-bit decoder weights under LoRA adapters (QLoRA, double quantization); needs bitsandbytes and a GPU."
+    quantization: Literal["nf4", "int8"] | None = param(
+        None,
+        "Decoder weights of four bits (`nf4`, QLoRA with double quantization) or eight (`int8`, LLM.int8) under LoRA "
+        "adapters; needs bitsandbytes and a GPU.",
     )
     image: Images = param(Images, "Resizing of images.")
     lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")

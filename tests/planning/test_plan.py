@@ -130,6 +130,18 @@ def test_four_bits() -> None:
     assert one is not None
     assert other is not None
     assert one - other == pytest.approx(QWEN.linear * (2 - 4.127 / 8), rel=1e-4)
+    eight = part("policy", "causal_lm", dtype="bfloat16", lora={"r": 2}, quantization="int8")
+    held = _held(replace(work(recipe(a=rl(policy=eight))), shape=QWEN))["weights"]
+    assert one - held == pytest.approx(QWEN.linear)
+
+
+def test_eight_bit_moments() -> None:
+    """Moments of eight bits take a quarter of those of float32."""
+    one, other = (
+        _held(work(recipe(a=rl(optimizer=part("optimizer", "adamw", moments=moments)))))["optimizer"]
+        for moments in ("float32", "paged_int8")
+    )
+    assert one == 4 * other
 
 
 @pytest.mark.parametrize(

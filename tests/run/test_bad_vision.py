@@ -80,6 +80,19 @@ def test_four_bits_need_a_gpu(folder, monkeypatch):
     assert "r.yaml:9:" in ended.err
 
 
+def test_narrow_weights_and_moments_of_text_need_a_gpu(folder, monkeypatch):
+    """So do those of a text model, and an optimizer's moments of eight bits."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    eight = SFT.replace("type: causal_lm", "type: causal_lm\n      quantization: int8\n      lora: {r: 2}")
+    folder.write(r__yaml=eight, a__jsonl=ROWS)
+    assert folder.call("validate", "r.yaml").code == 0
+    ended = folder.call("run", "r.yaml")
+    assert (ended.code, ended.first) == (1, "RC511")
+    ended = folder.run(SFT.replace("{learning_rate", "{moments: paged_int8, learning_rate"), a__jsonl=ROWS)
+    assert (ended.code, ended.first) == (1, "RC511")
+    assert "optimizer.moments" in ended.err
+
+
 def test_areas_in_order(folder):
     """A least area above the largest one is an error of reading."""
     ended = folder.run(

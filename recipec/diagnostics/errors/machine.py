@@ -23,12 +23,12 @@ def no_engine(name: str, role: str, here: str, spans: tuple[Span, ...] = ()) -> 
 
 
 @diagnostic("RC511", "no-four-bit-weights-here")
-def no_four_bits(problem: str) -> Finding:
-    """A policy has four-bit weights, but there is no GPU or no bitsandbytes.
+def no_four_bits(problem: str, what: str = "policy.quantization") -> Finding:
+    """Weights or moments have four or eight bits, but there is no GPU or no bitsandbytes.
 
-    Why it matters: the recipe is valid, but kernels for four-bit weights exist for GPUs only.
+    Why it matters: the recipe is valid, but kernels for such weights exist for GPUs only.
     Example: `policy: {quantization: nf4}` on a laptop.
     How to fix: run it on a GPU with bitsandbytes, or leave `policy.quantization` out: the same adapters are then
     trained on full weights.
     """
-    return Finding(f"policy.quantization is nf4, but {problem}", path="policy.quantization")
+    return Finding(f"{what} cannot be computed here: {problem}", path=what)

@@ -20,7 +20,16 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.model import generation_config, logprob_head, lora, package_weights, scratch, turn_end, weights
+from recipec.runtime.model import (
+    generation_config,
+    logprob_head,
+    lora,
+    package_weights,
+    quantization,
+    scratch,
+    turn_end,
+    weights,
+)
 from recipec.runtime.model.cpu_linear import hasten
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
@@ -131,7 +140,13 @@ class CausalLm(Policy):
 
     def _quantized(self, model: nn.Module) -> nn.Module:
         """Return the model with weights of fewer bits, where the recipe asks for them."""
-        return model
+        if self.spec.quantization is None:
+            return model
+        return quantization.quantize(model, self._decoder(model), self.device, self.spec.quantization)  # type: ignore[no-any-return]
+
+    def _decoder(self, model: Any) -> str:
+        """Name the module with the weights that are quantized."""
+        return str(model.base_model_prefix)
 
     def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:  # noqa: ARG002 - for models that see
         """Return the description of an adapter with targets that peft takes for those that are meant."""
@@ -343,7 +358,8 @@ class CausalLm(Policy):
 
     def _under_adapter(self) -> dict[str, Tensor]:
         """Weights under the adapter, by the names they have without it."""
-        return lora.base_state(self.model)
+        found = lora.base_state(self.model)
+        return found if self.spec.quantization is None else quantization.restored(self.model, found)
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.model.quantization import eight_bit_adamw
 from recipec.runtime.protocols import Part, Policy
 from recipec.spec.optimizer import Adamw
 
@@ -58,13 +59,13 @@ class AdamW(Part):
         }
         decayed = [m for m in self.masters.values() if m.ndim > 1]
         plain = [m for m in self.masters.values() if m.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=self.spec.learning_rate,
-            betas=self.spec.betas,
-            eps=self.spec.epsilon,
-            fused=True,
-        )
+        groups = [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        params: dict[str, Any] = {"lr": self.spec.learning_rate, "betas": self.spec.betas, "eps": self.spec.epsilon}
+        if self.spec.moments == "float32":
+            self.optimizer = torch.optim.AdamW(groups, **params, fused=True)
+        else:
+            make = eight_bit_adamw(self.context.device, paged=self.spec.moments == "paged_int8")
+            self.optimizer = make(groups, **params)
 
     def learning_rate(self, update: int, place: float | None = None) -> float:
         """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.

@@ -21,8 +21,8 @@ from recipec.runtime.data.text import protect
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.model import quantization, weights
 from recipec.runtime.model import scratch as text_scratch
+from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm, Origin
 from recipec.runtime.vision import processors, scratch
 from recipec.runtime.vision.families import Family, family_of
@@ -95,10 +95,8 @@ class VisionLm(CausalLm):
         kind = str(model.config.model_type)
         return processors.build(said, self.family_of(model), kind, self.spec.image, self._named())
 
-    def _quantized(self, model: nn.Module) -> nn.Module:
-        if self.spec.quantization is None:
-            return model
-        return quantization.quantize(model, self.family_of(model).decoder, self.device)  # type: ignore[no-any-return]
+    def _decoder(self, model: nn.Module) -> str:
+        return self.family_of(model).decoder
 
     def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:
         """Name the layers that are meant: the decoder's, and others by names that the decoder has not.
@@ -378,10 +376,6 @@ class VisionLm(CausalLm):
         """Write what turns text and images into tokens."""
         super().save_text(folder)
         processors.save(self.processor, self.family, str(self.model.config.model_type), folder)
-
-    def _under_adapter(self) -> dict[str, Tensor]:
-        found = super()._under_adapter()
-        return found if self.spec.quantization is None else quantization.restored(self.model, found)
 
 
 def _named(names: Iterable[str], target: str) -> list[str]:
