@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recipec.checks.run_checks import check_all
 from recipec.diagnostics.model import PYTHON, Diagnostic
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
 from recipec.reading.recipe import read_recipe
-from recipec.yaml_io import to_yaml
+from recipec.yaml_io import text_of, to_yaml
 
 if TYPE_CHECKING:
     from recipec.graph import Graph
     from recipec.language.resolve import Resolved
     from recipec.reading.partial import Reading
     from recipec.spec.recipe import Recipe
+
+
+UNKNOWN_KEY, BAD_VALUE = "RC130", "RC132"
+INCOMPLETE = ("RC133", "RC136", "RC138")
+"""Errors of a section that lacks something, whatever is proposed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,70 @@ def check_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *,
     resolved = resolve(source, overrides)  # extends, ${...}, --set -> plain data with positions
     reading = read_recipe(resolved)  # slot by slot           -> frozen specs
     found = (*resolved.diagnostics, *reading.diagnostics, *check_all(reading))
-    return Compiled(resolved, reading, reading.recipe, None, found)
+    return Compiled(resolved, reading, reading.recipe, None, _tried(resolved, found))
+
+
+def _tried(resolved: Resolved, found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
+    """Compile the edits that the messages propose, and say of those that are not accepted why.
+
+    All edits are made in one copy of the recipe, so that a recipe with many mistakes is compiled twice, not many times.
+    """
+    proposed = [diagnostic.proposal for diagnostic in found if diagnostic.proposal is not None]
+    if not proposed:
+        return found
+    data = deepcopy(resolved.data)
+    for diagnostic in found:
+        if diagnostic.code == UNKNOWN_KEY:
+            _removed(data, diagnostic.path.split("."))
+    for proposal in proposed:
+        _removed(data, [*map(str, proposal.at)])
+        for path, value in proposal.edits:
+            _put(data, path.split("."), json.loads(value))
+    copy = resolve(read_source(resolved.files[0], text_of(data)))
+    reading = read_recipe(copy)
+    known = {(diagnostic.code, diagnostic.path, diagnostic.message) for diagnostic in found}
+    errors = [
+        error
+        for error in (*copy.diagnostics, *reading.diagnostics, *check_all(reading))
+        if error.is_error and (error.code, error.path, error.message) not in known
+    ]
+    return tuple(_with_verdict(diagnostic, errors) for diagnostic in found)
+
+
+def _with_verdict(diagnostic: Diagnostic, errors: Sequence[Diagnostic]) -> Diagnostic:
+    """Replace a proposal that is not accepted by the reason."""
+    proposal = diagnostic.proposal
+    if proposal is None:
+        return diagnostic
+    for error in errors:
+        if any(_concerns(error, path, exact=proposal.exact) for path, _ in proposal.edits):
+            reason = f"{proposal.refused}: {error.message}" + (f" ({error.help})" if error.help else "")
+            return replace(diagnostic, help=diagnostic.help.replace(proposal.text, reason))
+    return diagnostic
+
+
+def _concerns(error: Diagnostic, path: str, *, exact: bool) -> bool:
+    """Whether an error is about an edit at ``path``: about its place, the section around it, or its value."""
+    below = f"{error.path}.".startswith(f"{path}.") and (exact or error.code != BAD_VALUE)
+    around = bool(error.path) and path.startswith(f"{error.path}.") and error.code not in INCOMPLETE
+    return below or around
+
+
+def _removed(data: Any, path: Sequence[str]) -> None:
+    for step in path[:-1]:
+        data = data.get(step) if isinstance(data, dict) else None
+    if isinstance(data, dict):
+        data.pop(path[-1], None)
+
+
+def _put(data: Any, path: Sequence[str], value: Any) -> None:
+    """Set a value, unless the recipe says it already."""
+    for step in path[:-1]:
+        if not isinstance(data, dict):
+            return
+        data = data.setdefault(step, {})
+    if isinstance(data, dict):
+        data.setdefault(path[-1], value)
 
 
 def compile_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, text: str | None = None) -> Compiled:

@@ -80,6 +80,15 @@ def to_yaml(recipe: Recipe, *, minimal: bool = True) -> str:
     """
     data = recipe.plain(minimal=minimal)
     data.pop("vars", None)
+    return text_of(data)
+
+
+def text_of(data: Mapping[str, Any]) -> str:
+    r"""Return plain data as YAML text that reads as the same data.
+
+    >>> text_of({"a": {"b": 1e-06}})
+    'a: {b: 1e-06}\n'
+    """
     return "".join(f"{line}\n" for line in _block(data, 0))
 
 

@@ -37,6 +37,7 @@ ALLOWED = {
     "spec/loss.py": ({"own"}, "value of `ratio_gradient`"),
     "runtime/objective/loss.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/preference.py": ({"triples"}, "unit"),
+    "reading/foreign/converters/places.py": ({"auto"}, "device; data type"),
     "runtime/knowledge/consistency.py": ({"triples"}, "key of a record"),
     "runtime/preference/kg_pairs.py": ({"triples"}, "key of a record"),
     "diagnostics/formats.py": ({"file"}, "key of a message"),

@@ -59,6 +59,25 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """An edit that the help of a finding proposes; it is compiled before the help is printed.
+
+    Example: ``Proposal((("optimizer.max_grad_norm", "1.0"),), "…; here it is `optimizer.max_grad_norm`", "…")``.
+    """
+
+    edits: tuple[tuple[str, str], ...]
+    """Dotted paths, from the stage on or from the top of the recipe, with values in JSON."""
+    text: str
+    """The words of the help that propose it."""
+    refused: str
+    """The words to put in their place where the edit is not accepted; the reason follows."""
+    exact: bool = True
+    """Whether these are the values to write; if not, only their places are proposed."""
+    at: tuple[str | int, ...] = ()
+    """Place of the key that it replaces."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What was found, before its code is attached; the first span is the primary one.
 
@@ -71,6 +90,7 @@ class Finding:
     help: str = ""
     path: str = ""
     fix: Fix | None = None
+    proposal: Proposal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +106,7 @@ class Diagnostic:
     help: str = ""
     path: str = ""
     fix: Fix | None = None
+    proposal: Proposal | None = None
 
     @property
     def is_error(self) -> bool:
@@ -125,6 +146,7 @@ class Code:
             found.help or _one_line(page.get(HELP, "")),
             found.path,
             found.fix,
+            found.proposal,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _CODE = "a recipe is data: checking, planning and reading one must be safe whoever wrote it"
 REFUSED = {
     "trust_remote_code": "code that comes with a model's files is never run; only architectures of the library load",
@@ -19,6 +21,18 @@ REFUSED = {
 """Keys that other tools have and this one never will, and why."""
 
 
-def refused(key: object) -> bool:
-    """Whether a key is one of those that this tool never has."""
+_PROGRAM = {"eval", "exec", "shell", "command"}
+"""Keys that other tools also have for sections of settings."""
+
+
+def refused(key: object, value: object) -> bool:
+    """Whether a key, with its value, is one of those that this tool never has.
+
+    >>> refused("env", {"HF_HOME": "/x"}), refused("env", {"max_steps": 50}), refused("eval", {"steps": 5})
+    (True, False, False)
+    """
+    if key == "env":
+        return isinstance(value, Mapping) and bool(value) and all(str(name).isupper() for name in value)
+    if key in _PROGRAM:
+        return not isinstance(value, Mapping | bool | int)
     return key in REFUSED

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,9 +18,9 @@ from recipec.component import Component, Section, is_origin, is_path, is_signal
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.reading import field_descriptions, paths
-from recipec.reading.foreign_names import foreign_key
+from recipec.reading.foreign.advice import for_name, of_recipe
 from recipec.reading.never_supported import refused
-from recipec.reading.suggestions import for_key, for_signal, for_value, joined
+from recipec.reading.suggestions import for_bare, for_key, for_signal, for_value, joined, slot_of
 from recipec.signals import find_signal
 
 if TYPE_CHECKING:
@@ -65,6 +65,13 @@ class Findings:
         if diagnostic.path not in self.unknown:
             self.found.append(diagnostic)
 
+    def kind_at(self, path: Path) -> str:
+        """Return the kind of the stage that ``path`` is in, or an empty text."""
+        data: Any = self.resolved.data
+        stage = (data.get("stages") or {}).get(path[1]) if path[:1] == ("stages",) and len(path) > 1 else data
+        kind = stage.get("kind") if isinstance(stage, dict) else None
+        return kind if isinstance(kind, str) else ""
+
     def spans(self, path: Path, *, key: bool = False) -> tuple[Span, ...]:
         """Return where ``path`` stands, and what led there."""
         return self.resolved.spans(path, key=key)
@@ -82,12 +89,12 @@ class Findings:
             return data
         advice, fix = "", None
         if isinstance(data, str) and known:
-            advice = f"write `{path[-1]}: {{{'type' if data in known or path[-1] != 'data' else 'path'}: {data}}}`"
-            if data in known:
-                fix = self.fix(path, f"give the component as `{{type: {data}}}`", data, f"{{type: {data}}}")
-        elsewhere = foreign_key(path) if len(path) == _LEVEL else None
-        if elsewhere is not None:
-            advice, fix = elsewhere.advice, None
+            advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
+            if right:
+                fix = self.fix(path, f"give the component as `{right}`", data, right)
+        if len(path) == _LEVEL:
+            elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
+            advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)
         self.say(
             errors.not_a_mapping(
                 where, field_descriptions.format_value(data), dotted(path), self.spans(path), advice, fix
@@ -197,14 +204,23 @@ def unknown_key(
     findings: Findings, key: str, value: Any, path: Path, where: str, keys: Sequence[str], given: Mapping[str, Any]
 ) -> None:
     """Say that nothing here reads ``key``, and what may have been meant; RC650 speaks of what is never read."""
-    if refused(key):
+    if refused(key, value):
         return
     at = (*path, key)
-    advice, best, meant = for_key(key, value, path, keys, given)
-    findings.suggested.update((*path, *words) for words in meant)
+    found = for_key(key, value, path, keys, given, findings.kind_at(path))
+    stage: Path = path[:2] if path[:1] == ("stages",) else ()
+    for words in found.meant:
+        around = () if of_recipe(str(words[0])) and len(words) > 1 else stage
+        findings.suggested.update({(*path, *words), (*around, *words)})
+    best = found.best
     fix = findings.fix(at, f"rename it to `{best}`", key, best, key=True) if best else None
+    proposal = None
+    if found.proposal is not None:
+        top = f"{dotted(stage)}." if stage else ""
+        edits = tuple((to if of_recipe(to) else top + to, value) for to, value in found.proposal.edits)
+        proposal = replace(found.proposal, edits=edits, at=at)
     spans = findings.spans(at, key=True)
-    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, advice, fix))
+    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, found.text, fix, proposal))
 
 
 def _say(

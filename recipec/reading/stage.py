@@ -9,7 +9,7 @@ from recipec.component import Component, component_names, components_of, find_co
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.phrases import distance, folded
 from recipec.reading import field_descriptions
-from recipec.reading.foreign_names import foreign_component, foreign_key
+from recipec.reading.foreign.advice import component_key
 from recipec.reading.partial import Part, Path, StageReading
 from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
 from recipec.reading.suggestions import for_component
@@ -212,9 +212,9 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
     for key, value in said.items():
         if key in known or not isinstance(value, str):
             continue
-        other = foreign_key((slot, key))
-        if other is not None and other.ours == f"{slot}.type":
-            meant = foreign_component(folded(value), slot) or value
+        meant = component_key(slot, key, value)
+        if meant:
+            pass
         elif distance(key, "type") == 1:
             meant = value
         else:

@@ -3,47 +3,68 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from recipec.component import component_names, components_of
+from recipec.component import Section, component_names, components_of
+from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
-from recipec.reading.foreign_names import foreign_component, foreign_key, foreign_leaves, foreign_value, fragment
+from recipec.reading.foreign.advice import for_name, for_section
+from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
 from recipec.signals import SIGNALS, split_axes
-from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
+from recipec.spec.machine import ENGINE_SLOTS, Machine
+from recipec.spec.recipe import COMPONENT_SLOTS, SLOT, SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
 Path = tuple[str | int, ...]
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
-def for_key(
-    key: str, value: Any, path: Path, keys: Iterable[str], given: Collection[str]
-) -> tuple[str, str, list[Path]]:
-    """Advise on an unknown key.
+@dataclass(frozen=True, slots=True)
+class KeyAdvice:
+    """Advice on an unknown key."""
 
-    Returns:
-        The advice; our name if the key is only misspelt; and the paths, relative to ``path``, that may have been meant.
-    """
-    similar = nearest(key, keys, given)
+    text: str
+    best: str = ""
+    """Our name, where the key is only misspelt."""
+    meant: tuple[Path, ...] = ()
+    """Paths that may have been meant, relative to the section of the key, to the stage, or to the recipe."""
+    proposal: Proposal | None = None
+
+
+def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collection[str], kind: str = "") -> KeyAdvice:
+    """Advise on an unknown key of the section at ``path``, in a stage of ``kind``."""
+    known = list(keys)
+    similar = nearest(key, known, given)
     exact = bool(similar) and distance(key, similar[0]) <= 1
-    other = foreign_key((*path, key))
-    advice = [question(similar)] if exact or other is None else []
-    if other is not None:
-        advice.append(other.advice)
-    if isinstance(value, Mapping) and not exact:
-        advice += foreign_leaves(value, (*path, key))[:8]
-    places = places_of_keys().get(key, ())
-    if places and key not in keys and (exact or not any(advice)):
+    head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
+    other = for_name(head, (key,), value, kind)
+    places = [] if key in known else places_of(key, path, kind)
+    at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
+    advice = [question(similar)] if exact else []
+    if places:
         advice.append(f"`{key}` belongs to {' or '.join(places[:3])}")
-    best = similar[0] if similar and other is None and similar[0] not in given else ""
-    meant: list[Path] = [(name,) for name in similar[:1]]
-    if other is not None and other.ours:
-        ours = other.ours.split(".")
-        meant += [tuple(ours), (ours[-1],)]
-    return joined(*advice), best, meant
+        other = None if exact or at_home or other is None or not other.meant else other
+    if other is not None:
+        advice.append(other.text)
+    meant = list(other.meant) if other else []
+    if isinstance(value, Mapping) and value and not exact:
+        below = for_section(value, head, (key,), kind)
+        advice.append(below.text)
+        meant += below.meant
+    if not any(advice):
+        advice.append(question(similar))
+    best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
+    places_meant: list[Path] = [(name,) for name in similar[:1]]
+    for ours in meant:
+        words = ours.split(".")
+        places_meant += [tuple(words), (words[-1],)]
+    proposal = other.proposal if other is not None else None
+    return KeyAdvice(joined(*advice), best, tuple(places_meant), proposal)
 
 
 def joined(*advice: str) -> str:
@@ -59,34 +80,76 @@ def joined(*advice: str) -> str:
 
 
 @cache
-def places_of_keys() -> Mapping[str, tuple[str, ...]]:
-    """Return the sections that have each key; only needed after a mistake, since it imports every spec."""
-    found: dict[str, list[str]] = {}
-    for slot in SLOTS:
-        for name, cls in components_of(slot.name).items():
+def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Return the sections that have each key, with the slot or section that they fill; only needed after a mistake."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for slot in COMPONENT_SLOTS:
+        for name, cls in components_of(slot).items():
             for key in field_descriptions.keys_of(cls):
                 if key != "type":
-                    found.setdefault(key, []).append(f"{slot.name} `{name}`")
-    places = ((Stage, "a stage"), (Budget, "`budget`"), (Recipe, "the recipe"), (Evaluation, "an evaluation"))
-    for section, place in (*places, (Sampling, "the `sampler` of an evaluation")):
+                    found.setdefault(key, []).append((slot, f"{slot} `{name}`"))
+    sections: dict[str, type[Section]] = {
+        "stage": Stage,
+        "budget": Budget,
+        "recipe": Recipe,
+        "evaluation": Evaluation,
+        "machine": Machine,
+    }
+    named = {"stage": "a stage", "budget": "`budget`", "recipe": "the recipe", "machine": "`machine`"}
+    for home, section in sections.items():
         for key in field_descriptions.keys_of(section):
-            found.setdefault(key, []).insert(0, place)
+            found.setdefault(key, []).append((home, named.get(home, "an evaluation")))
+    for key in field_descriptions.keys_of(Sampling):
+        found.setdefault(key, []).append(("evaluation", "the `sampler` of an evaluation"))
     return {key: tuple(places) for key, places in found.items()}
+
+
+def places_of(key: str, path: Path, kind: str) -> list[str]:
+    """List the sections that have a key, those of the same stage or evaluation first, and alone if there are any.
+
+    >>> places_of("temperature", ("stages", "explore"), "rl")
+    ['sampler `chain`', 'sampler `tree`', 'knowledge `extract`']
+    """
+    places = _places().get(key, ())
+    if path[:1] == ("evaluate",):
+        near = {"evaluation", "data", "environment", "reward"}
+    elif path[:1] == ("machine",):
+        near = {"machine", *ENGINE_SLOTS.values()}
+    elif path[:1] == ("stages",):
+        taken = {slot.name: getattr(slot, kind, "may") for slot in SLOTS}
+        places = tuple(sorted(places, key=lambda place: taken.get(place[0]) == "may"))  # needed slots first
+        near = {"stage", "budget", *(name for name, use in taken.items() if use != "no")}
+    else:
+        near = {"recipe", "stage"}
+    here = [text for home, text in places if home in near]
+    return here or [text for _, text in places]
 
 
 def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str, str]:
     """Advise on an unknown component; returns the advice, and the name to replace it with or an empty text."""
-    similar = nearest(name, known_names)
+    known = list(known_names)
     other = foreign_component(folded(name), slot)
     published = fragment(name) if slot in {"loss", "advantage"} else ""
-    homes = [another.name for another in SLOTS if another.name != slot and name in component_names(another.name)]
-    advice = joined(
-        question(similar),
-        f"what other tools call `{name}` is `{other}` here" if other else "",
+    homes = [another for another in SLOT if slot in SLOT and another != slot and name in component_names(another)]
+    certain = (
+        not_offered(name, slot),
+        _choice_of_a_component(name, slot),
+        f"what other tools call `{name}` is `{other}` here" if other in known else "",
         f"the settings published as {name} are `extends: [{published}]`" if published else "",
         f"`{name}` fills the slot `{homes[0]}`" if homes else "",
     )
-    return advice, similar[0] if similar else ""
+    similar = [] if any(certain) else nearest(name, known)
+    return joined(question(similar), *certain), similar[0] if similar else ""
+
+
+def _choice_of_a_component(name: str, slot: str) -> str:
+    """Say of which component of the slot a name is a choice, such as the variant of a loss."""
+    for component, cls in components_of(slot).items():
+        for key in field_descriptions.keys_of(cls):
+            info = field_descriptions.field_of(cls, key)
+            if key != "type" and info is not None and folded(name) in field_descriptions.literals(info.annotation):
+                return f"it is a choice of {slot} `{component}`: `{{type: {component}, {key}: {folded(name)}}}`"
+    return ""
 
 
 def for_signal(name: str, default: object) -> tuple[str, str]:
@@ -127,12 +190,16 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
 
 def _for_text(key: str, value: str, takes: str, choices: list[str]) -> tuple[str, str]:
     number, _ = read_scalar(value)
-    similar, other, published = nearest(value, choices), foreign_value(value), fragment(value)
+    other, published = foreign_value(value), fragment(value)
     if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
         return f"without quotes it is a number: `{key}: {value}`", value
     if "true or false" in takes and value.lower() in _YES_NO:
         right = _YES_NO[value.lower()]
         return f"write `{key}: {right}`", right
+    elsewhere = _component_named(value) if choices else ""
+    if elsewhere or not_offered(value, key):
+        return elsewhere or not_offered(value, key), ""
+    similar = nearest(value, choices)
     if other in choices or (published and not similar):
         right = other if other in choices else ""
         advice = joined(
@@ -144,3 +211,29 @@ def _for_text(key: str, value: str, takes: str, choices: list[str]) -> tuple[str
         right = f"[{json.dumps(value, ensure_ascii=False)}]"
         return f"a single string must be a list, too: `{key}: {right}`", right
     return question(similar), similar[0] if similar else ""
+
+
+def _component_named(value: str) -> str:
+    """Say which slot a component fills, where its name is given as a choice of something else."""
+    slot = next((slot for slot in ("loss",) if value in component_names(slot)), "")
+    return f"`{value}` is a {slot}: `{slot}: {{type: {value}}}`" if slot else ""
+
+
+def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[str, str]:
+    """Advise on a component that is given as a text; returns the advice, and the mapping to write or an empty text."""
+    if value in known:
+        return f"write `{key}: {{type: {value}}}`", f"{{type: {value}}}"
+    if slot == "data":
+        form = "hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", value) and not re.search(r"\.\w+$", value) else "path"
+        return f"write `{key}: {{{form}: {value}}}`", ""
+    advice, best = for_component(value, slot, known)
+    other = foreign_component(folded(value), slot)
+    ours = other if other in known else best
+    return joined(advice, f"write `{key}: {{type: {ours}}}`" if ours else f"write `{key}: {{type: …}}`"), ""
+
+
+def slot_of(path: Path) -> str:
+    """Return the slot that a component at ``path`` fills, or an empty text."""
+    if path[:1] == ("machine",):
+        return ENGINE_SLOTS.get(str(path[-1]), "")
+    return next((str(part) for part in reversed(path) if part in SLOT), "")

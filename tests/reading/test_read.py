@@ -1,8 +1,6 @@
 """Reading: what is wrong is said in place and in plain words, once; what could be read is handed on."""
 
 import re
-import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -10,9 +8,9 @@ from recipec.component import components_of
 from recipec.diagnostics.model import Diagnostic
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
-from recipec.reading import foreign_names
 from recipec.reading.field_descriptions import FORMS
-from recipec.reading.foreign_names import foreign_key, fragment, names
+from recipec.reading.foreign import tables
+from recipec.reading.foreign.values import fragment, value_names
 from recipec.reading.recipe import Reading, read_recipe
 from recipec.spec.loss import Clipped, Nll
 from recipec.spec.recipe import SLOTS, Evaluation, Recipe, Stage
@@ -83,7 +81,7 @@ MISTAKES = {
     "camel case": ("num_generations: 8", "numGenerations: 8", "RC130", "numGenerations", "`num_generations`"),
     "verl's name": ("epsilon: 0.2", "clip_ratio: 0.2", "RC130", "clip_ratio", "verl's name; here it is `loss.eps"),
     "another unit": (
-        "prompts_per_step: 8", "generation_batch_size: 8", "RC130", "generation_batch_size", "divide by num_gener",
+        "prompts_per_step: 8", "generation_batch_size: 8", "RC130", "generation_batch_size", "divided by num_gener",
     ),
     "another place": ("kind: rl", "kind: rl\n    num_generations: 4", "RC130", "num_generations", "sampler `chain`"),
     "nested key": ("layers: 2", "layers: 2, hedas: 2", "RC130", "hedas", "did you mean `heads`?"),
@@ -302,61 +300,20 @@ def test_another_tools_whole_section_is_translated():
         assert ours in found.help
 
 
-def test_names_of_other_tools_lead_somewhere():
-    """The dictionary has at least 60 names, and each of ours is a key that exists."""
-    assert len(names().keys) >= 60
-    homes = {slot.name: components_of(slot.name).values() for slot in SLOTS}
-    top = {"budget", "machine", "evaluate", "stages", "from", "kind", "name", "extends", "adapter"}
-    for name, entry in names().keys.items():
-        words = [word for word in entry.ours.split(".") if word not in {"", "NAME"}]
-        assert not words or words[0] in homes or words[0] in top, name
-        if len(words) > 1 and words[0] in homes and words[1] not in {"type", "from"}:
-            assert any(words[1] in cls.model_fields for cls in homes[words[0]]), name
-        if len(words) > 1 and words[0] == "budget":
-            assert words[1] in Stage.model_fields["budget"].annotation.model_fields, name
-
-
-@pytest.mark.parametrize(
-    ("path", "ours"),
-    [
-        (("data", "train_batch_size"), "budget.prompts_per_step"),
-        (("rollout", "n"), "sampler.num_generations"),
-        (("per_device_train_batch_size",), "budget.microbatch_tokens"),
-        (("kl_loss_coef",), "loss.beta"),
-        (("lora_r",), "policy.lora.r"),
-        (("num_train_epochs",), "budget.epochs"),
-        (("max_prompt_length",), "data.max_length"),
-        (("environment", "max_steps"), "environment.max_turns"),
-        (("history_length",), "environment.history"),
-        (("filter_groups",), "sampler.group_filter"),
-        (("similarity_thresh",), "grouping.threshold"),
-    ],
-)
-def test_the_commonest_names_are_known(path, ours):
-    """The names that most users will type."""
-    assert foreign_key(path).ours == ours
-
-
-def test_names_of_other_tools_are_given_once():
-    """No name is in the tables of two tools, where one entry would hide the other."""
-    tables = tomllib.loads(Path(foreign_names.__file__).with_suffix(".toml").read_text("utf-8"))
-    assert len(names().keys) == sum(map(len, tables["keys"].values()))
-
-
 def test_names_of_other_tools_are_read_only_after_a_mistake():
     """A recipe without mistakes does not load the tables; one unknown key does."""
-    names.cache_clear()
+    tables.rows_by_last_word.cache_clear()
     assert read(GOOD).diagnostics == ()
-    assert names.cache_info().currsize == 0
+    assert tables.rows_by_last_word.cache_info().currsize == 0
     assert edited("epsilon: 0.2", "cliprange: 0.2").diagnostics
-    assert names.cache_info().currsize == 1
+    assert tables.rows_by_last_word.cache_info().currsize == 1
 
 
 def test_values_of_other_tools_are_ours_somewhere():
     """Every translated value is a choice of some parameter, a kind, or a signal."""
     sections = (Evaluation, *(cls for slot in SLOTS for cls in components_of(slot.name).values()))
     choices = str([cls.model_json_schema() for cls in sections])
-    for ours in names().values.values():
+    for ours in value_names().values.values():
         assert f"'{ours}'" in choices or ours in {"rl", "dpo", "cuda", "ref_logprob_RT", "old_logprob_RT"}, ours
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recipec.diagnostics.model import Finding, Fix, Span, diagnostic
+from recipec.diagnostics.model import Finding, Fix, Proposal, Span, diagnostic
 from recipec.diagnostics.phrases import listed
 
 Spans = tuple[Span, ...]
@@ -12,7 +12,14 @@ Spans = tuple[Span, ...]
 
 @diagnostic("RC130", "unknown-key")
 def unknown_key(
-    key: str, where: str, path: str, spans: Spans, keys: Sequence[str], advice: str = "", fix: Fix | None = None
+    key: str,
+    where: str,
+    path: str,
+    spans: Spans,
+    keys: Sequence[str],
+    advice: str = "",
+    fix: Fix | None = None,
+    proposal: Proposal | None = None,
 ) -> Finding:
     """A key is not known at this place of the recipe.
 
@@ -21,7 +28,8 @@ def unknown_key(
     How to fix: use one of the keys listed. Keys of TRL, verl, axolotl and other tools are answered with the one to use.
     """
     known = f"known keys: {listed(keys, 24)}" if keys else "no keys are known here"
-    return Finding(f"unknown key `{key}` in {where}", spans, help=advice or known, path=path, fix=fix)
+    message = f"unknown key `{key}` in {where}"
+    return Finding(message, spans, help=advice or known, path=path, fix=fix, proposal=proposal)
 
 
 @diagnostic("RC131", "unknown-component")

@@ -1,0 +1,21 @@
+"""Values of other tools as values here: one small function for each way in which they differ.
+
+``registry`` holds them; ``plain``, ``conditions``, ``places``, ``counts`` and ``objective`` define them.
+"""
+
+from recipec.reading.foreign.converters import conditions, counts, objective, places, plain
+from recipec.reading.foreign.converters.registry import Given, Needless, Refused, convert, names, reads_alone
+
+__all__ = [
+    "Given",
+    "Needless",
+    "Refused",
+    "conditions",
+    "convert",
+    "counts",
+    "names",
+    "objective",
+    "places",
+    "plain",
+    "reads_alone",
+]

@@ -1,0 +1,161 @@
+"""Values that have an effect only with another name, or are computed from two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recipec.reading.foreign.converters.plain import choice, nonzero, positive, same
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    number_or_zero,
+    on,
+    whole,
+)
+from recipec.reading.foreign.tables import Row
+
+
+@converter
+def when(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A value that has an effect only while another name is on."""
+    switch = given.get(key)
+    if not on(switch) or (not isinstance(switch, bool) and str(switch).lstrip("-").isdigit() and int(switch) <= 0):
+        raise Needless(f"`{key}` is off")
+    return same(value, row, given)
+
+
+@converter
+def when_positive(value: Any, row: Row, given: Given, key: str) -> Values:
+    """As ``when``, off at 0 and -1."""
+    if not on(given.get(key)):
+        raise Needless(f"`{key}` is not set")
+    return positive(value, row, given)
+
+
+@converter
+def when_value(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
+    """A value that has an effect only while another name has one value."""
+    if str(given.get(key)) != expected:
+        raise Needless(f"`{key}` is not `{expected}`")
+    return same(value, row, given)
+
+
+@converter
+def choice_when(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A choice that has an effect only while another name is on."""
+    if not on(given.get(key)):
+        raise Needless(f"`{key}` is off")
+    return choice(value, row, given)
+
+
+@converter
+def gate(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A switch of what another name gives: it is told there."""
+    del row, given
+    raise Needless(f"with `{key}`" if on(value) else "it is off")
+
+
+@converter
+def unless(value: Any, row: Row, given: Given, *keys: str) -> Values:
+    """A value that another name overrides."""
+    for key in keys:
+        if on(given.get(key)) and number_or_zero(given.get(key)) >= 0:
+            raise Needless(f"`{key}` decides")
+    return same(value, row, given)
+
+
+@converter
+def unless_positive(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A number that a positive other one overrides."""
+    if number_or_zero(given.get(key)) > 0:
+        raise Needless(f"`{key}` decides")
+    return nonzero(value, row, given)
+
+
+@converter
+def times(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A product of two names."""
+    total = whole(value) * whole(given.get(key) or 1)
+    if total <= 1:
+        raise Needless("1 is the default")
+    return {row.to: total}
+
+
+@converter
+def divided(value: Any, row: Row, given: Given, *keys: str) -> Values:
+    """A count of samples, divided by the samples of a prompt."""
+    for key in keys:
+        if on(given.get(key)):
+            return {row.to: divide(whole(value), whole(given.get(key)), key)}
+    return {row.to: whole(value)}
+
+
+def divide(count: int, by: int, what: str) -> int:
+    """Divide a count of completions.
+
+    Raises:
+        Refused: there is a remainder.
+    """
+    if by <= 0 or count % by:
+        raise Refused(f"{count} cannot be divided by {what} = {by}: say how many devices there are with `--devices`")
+    return count // by
+
+
+@converter
+def relative(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A number that is a share of another here."""
+    peak = number_or_zero(given.get(key))
+    if not number_or_zero(value) or not peak:
+        raise Needless("it is 0")
+    return {row.to: number(value) / peak}
+
+
+@converter
+def pair(value: Any, row: Row, given: Given, one: str, other: str, *usual: str) -> Values:
+    """Two numbers that are one list here."""
+    del value
+    found = [given.get(name) for name in (one, other)]
+    return {row.to: [number(default if item is None else item) for item, default in zip(found, usual, strict=True)]}
+
+
+@converter
+def refuse(value: Any, row: Row, given: Given) -> Values:
+    """What has a place here, but not as this value."""
+    del given
+    if value is None or value is False:
+        raise Needless("it is not set")
+    raise Refused(row.note)
+
+
+@converter
+def refuse_true(value: Any, row: Row, given: Given) -> Values:
+    """What cannot be switched on."""
+    del row, given
+    if on(value):
+        raise Refused("it is not offered")
+    raise Needless("it is off")
+
+
+@converter
+def refuse_false(value: Any, row: Row, given: Given) -> Values:
+    """What cannot be switched off."""
+    del given
+    if value is not None and not on(value):
+        raise Refused(row.note or "it is always on")
+    raise Needless("it is always on")
+
+
+@converter
+def one_plus_when(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
+    """A distance above 1 that is a bound here."""
+    return {path: 1 + number(to) for path, to in when_value(value, row, given, key, expected).items()}
+
+
+@converter
+def one_minus_when(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
+    """A distance below 1 that is a bound here."""
+    return {path: 1 - number(to) for path, to in when_value(value, row, given, key, expected).items()}

@@ -1,0 +1,256 @@
+"""Lengths, batches, steps and schedules, which other tools count in other units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from recipec.reading.foreign.converters.conditions import divide
+from recipec.reading.foreign.converters.plain import positive
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    number_or_zero,
+    on,
+    whole,
+)
+from recipec.reading.foreign.tables import Row
+from recipec.reading.foreign.values import part
+
+
+@converter
+def prompt_length(value: Any, row: Row, given: Given) -> Values:
+    """A bound of prompts, beyond which they are dropped."""
+    found = positive(value, row, given)
+    return found if on(given.get("data.truncation")) else {**found, "data.overlong": "drop"}
+
+
+@converter
+def length_cut(value: Any, row: Row, given: Given) -> Values:
+    """A bound of examples, beyond which they are cut in sft and dropped elsewhere."""
+    found = positive(value, row, given)
+    return {**found, "data.overlong": "truncate" if given.kind == "sft" else "drop"}
+
+
+@converter
+def keep(value: Any, row: Row, given: Given) -> Values:
+    """A number of checkpoints: at least 2 are kept."""
+    found = positive(value, row, given)
+    return {path_: max(2, whole(count)) for path_, count in found.items()}
+
+
+@converter
+def epochs(value: Any, row: Row, given: Given, steps: str) -> Values:
+    """Passes over the data, unless steps are counted."""
+    if number_or_zero(given.get(steps)) > 0:
+        raise Needless(f"`{steps}` decides")
+    if int(number(value)) != number(value) or number(value) < 1:
+        raise Refused("a stage has whole epochs: count `budget.steps` instead")
+    return {row.to: int(number(value))}
+
+
+@converter
+def warmup(value: Any, row: Row, given: Given) -> Values:
+    """Updates of warm-up, or a share below 1."""
+    found = positive(value, row, given)
+    count = found[row.to]
+    return {"optimizer.warmup_ratio": count} if count < 1 else {row.to: whole(count)}
+
+
+@converter
+def save_steps(value: Any, row: Row, given: Given, strategy: str) -> Values:
+    """Steps between checkpoints, where they are counted so."""
+    if str(given.get(strategy) or "steps") in {"epoch", "no", "best", "False", "false"}:
+        raise Needless(f"`{strategy}: {given.get(strategy)}` decides")
+    if 0 < number_or_zero(value) < 1:
+        raise Refused("a share of all steps is not offered: count steps")
+    return positive(value, row, given)
+
+
+@converter
+def checkpointing(value: Any, row: Row, given: Given) -> Values:
+    """Steps between checkpoints, or `epoch`."""
+    if str(value) == "epoch":
+        raise Refused("checkpoints are counted in steps")
+    return positive(value, row, given)
+
+
+@converter
+def lr_kwargs(value: Any, row: Row, given: Given) -> Values:
+    """Arguments of a schedule: its lowest rate."""
+    if not isinstance(value, Mapping) or not value:
+        raise Needless("it is empty")
+    share = value.get("min_lr_rate", value.get("min_lr_ratio"))
+    if share is None and value.get("min_lr") is not None and number_or_zero(given.get("learning_rate")):
+        share = number(value["min_lr"]) / number(given.get("learning_rate"))
+    if share is None:
+        raise Refused(f"arguments of the schedule: {', '.join(map(str, value))}")
+    return {row.to: number(share)}
+
+
+@converter
+def zero_file(value: Any, row: Row, given: Given) -> Values:
+    """A ZeRO stage, by the name of its file."""
+    del given
+    if not value:
+        raise Needless("it is not set")
+    found = re.search(r"(?:zero|z|stage)_?([0-3])", str(value).lower()) if isinstance(value, str) else None
+    if found is None:
+        raise Refused("the ZeRO stage is not in the name of its file: write `machine.train.zero`")
+    return {"machine.train.type": part("zero"), row.to: int(found[1])}
+
+
+@converter
+def zero(value: Any, row: Row, given: Given) -> Values:
+    """A ZeRO stage."""
+    del given
+    return {"machine.train.type": part("zero"), row.to: whole(value)}
+
+
+@converter
+def offload(value: Any, row: Row, given: Given) -> Values:
+    """Offloading of the optimizer, under DeepSpeed."""
+    del given
+    if not on(value):
+        raise Needless("it is off")
+    return {"machine.train.type": part("zero"), row.to: True}
+
+
+def _product(given: Given, *keys: str) -> int:
+    total = given.devices
+    for key in keys:
+        total *= whole(given.get(key) or 1)
+    return total
+
+
+@converter
+def nodes(value: Any, row: Row, given: Given) -> Values:
+    """A number of nodes, which something must start."""
+    del given
+    if number_or_zero(value) <= 1:
+        raise Needless("1 is the default")
+    return {row.to: whole(value), "machine.launcher": "ray"}
+
+
+@converter
+def fsdp_offload(value: Any, row: Row, given: Given) -> Values:
+    """Offloading, under FSDP."""
+    del given
+    if not on(value):
+        raise Needless("it is off")
+    return {"machine.train.type": part("sharded"), row.to: True}
+
+
+@converter
+def hf_batch(value: Any, row: Row, given: Given) -> Values:
+    """Rows of a step: batch of a device, accumulation and devices multiplied."""
+    del value
+    return {row.to: _product(given, "per_device_train_batch_size", "gradient_accumulation_steps")}
+
+
+@converter
+def axolotl_batch(value: Any, row: Row, given: Given) -> Values:
+    """Rows of a step: micro-batch, accumulation and devices multiplied."""
+    del value
+    return {row.to: _product(given, "micro_batch_size", "gradient_accumulation_steps")}
+
+
+@converter
+def axolotl_prompts(value: Any, row: Row, given: Given) -> Values:
+    """Prompts of a step: completions divided by those of a prompt."""
+    del value
+    count = _product(given, "micro_batch_size", "gradient_accumulation_steps")
+    return {row.to: divide(count, whole(given.get("trl.num_generations") or 8), "trl.num_generations")}
+
+
+@converter
+def trl_prompts(value: Any, row: Row, given: Given) -> Values:
+    """Prompts that TRL samples before it trains: completions divided by those of a prompt."""
+    del value
+    updated = _product(given, "per_device_train_batch_size", "gradient_accumulation_steps")
+    per_step = given.get("steps_per_generation")
+    total = whole(given.get("generation_batch_size") or 0)
+    if not total:
+        total = _product(given, "per_device_train_batch_size") * whole(per_step) if per_step else updated
+    each = whole(given.get("num_generations") or 8)
+    found: Values = {row.to: divide(total, each, "num_generations")}
+    if total > updated:
+        found["budget.updates_per_step"] = divide(total, updated, "the completions of one update")
+    return found
+
+
+@converter
+def trl_updates(value: Any, row: Row, given: Given) -> Values:
+    """Updates of one generation, told with the prompts of a step."""
+    del row
+    each = whole(given.get("gradient_accumulation_steps") or 1)
+    if whole(value) <= each:
+        raise Needless("one update follows each generation")
+    raise Needless("with the prompts of a step")
+
+
+@converter
+def trl_steps(value: Any, row: Row, given: Given) -> Values:
+    """Steps: TRL counts updates, of which a step here may hold several."""
+    if number_or_zero(value) <= 0:
+        raise Needless("epochs decide")
+    accumulated = whole(given.get("gradient_accumulation_steps") or 1)
+    updated = _product(given, "per_device_train_batch_size") * accumulated
+    generated = whole(given.get("generation_batch_size") or 0)
+    per_step = (
+        generated // updated if generated else whole(given.get("steps_per_generation") or accumulated) // accumulated
+    )
+    updates = max(1, per_step) * whole(given.get("num_iterations") or 1)
+    return {row.to: -(-whole(value) // updates)}
+
+
+@converter
+def roll_batch(value: Any, row: Row, given: Given) -> Values:
+    """Rows of an update: batch of a device, accumulation and devices multiplied."""
+    del value
+    section_ = "actor_train.training_args"
+    count = _product(given, f"{section_}.per_device_train_batch_size", f"{section_}.gradient_accumulation_steps")
+    return {row.to: count}
+
+
+@converter
+def rows_per_update(value: Any, row: Row, given: Given) -> Values:
+    """Rows of an update, where a step has more."""
+    prompts = (
+        given.get("rollout.batch_size") if given.get("rollout_batch_size") is None else given.get("rollout_batch_size")
+    )
+    samples = given.get("rollout.n_samples_per_prompt")
+    samples = samples if given.get("n_samples_per_prompt") is None else given.get("n_samples_per_prompt")
+    if whole(value) >= whole(prompts or 1) * whole(samples or 1):
+        raise Needless("one update takes all rows of a step")
+    return {row.to: whole(value)}
+
+
+@converter
+def open_instruct_steps(value: Any, row: Row, given: Given) -> Values:
+    """Steps: completions divided by those of a step."""
+    each = whole(given.get("num_unique_prompts_rollout") or 1) * whole(given.get("num_samples_per_prompt_rollout") or 1)
+    return {row.to: max(1, whole(value) // each)}
+
+
+@converter
+def open_instruct_filter(value: Any, row: Row, given: Given) -> Values:
+    """Groups of equal rewards, which leave the batch."""
+    if on(value) and not on(given.get("active_sampling")):
+        return {row.to: "drop"}
+    raise Needless("`active_sampling` decides")
+
+
+@converter
+def verl_warmup(value: Any, row: Row, given: Given) -> Values:
+    """Warm-up in rollouts, times the updates of each."""
+    found = positive(value, row, given)
+    prompts = whole(given.get("data.train_batch_size") or 1)
+    taken = whole(given.get("actor_rollout_ref.actor.ppo_mini_batch_size") or prompts)
+    updates = max(1, -(-prompts // taken)) * whole(given.get("actor_rollout_ref.actor.ppo_epochs") or 1)
+    return {row.to: whole(found[row.to]) * updates}

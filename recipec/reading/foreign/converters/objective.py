@@ -1,0 +1,288 @@
+"""Sampling, objectives, rewards and columns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from recipec.reading.foreign.converters.places import home_less, resolved
+from recipec.reading.foreign.converters.plain import positive, same
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    items_of,
+    number,
+    number_or_zero,
+    on,
+    whole,
+)
+from recipec.reading.foreign.tables import Row
+from recipec.reading.foreign.values import part
+
+
+@converter
+def greedy(value: Any, row: Row, given: Given) -> Values:
+    """The switch of sampling: off is temperature 0."""
+    del given
+    if on(value):
+        raise Needless("sampling is the default")
+    return {row.to: 0.0}
+
+
+@converter
+def sampled(value: Any, row: Row, given: Given) -> Values:
+    """The switch of greedy decoding."""
+    return greedy(not on(value), row, given)
+
+
+@converter
+def top_k(value: Any, row: Row, given: Given) -> Values:
+    """A number of tokens; a huge one is no bound."""
+    if number_or_zero(value) >= 10**6:
+        raise Needless("it bounds nothing")
+    return positive(value, row, given)
+
+
+@converter
+def no_dropout(value: Any, row: Row, given: Given) -> Values:
+    """The switch of dropout, which is off here."""
+    del row, given
+    if on(value):
+        raise Needless("dropout is off by default")
+    raise Needless("dropout of the model's configuration is `policy.dropout`")
+
+
+@converter
+def clip_c(value: Any, row: Row, given: Given) -> Values:
+    """The bound of dual clipping, in losses that have it."""
+    if str(given.get("actor_rollout_ref.actor.policy_loss.loss_mode") or "vanilla") != "vanilla":
+        raise Needless("the loss has no dual clip")
+    return same(value, row, given)
+
+
+@converter
+def low_high(value: Any, row: Row, given: Given) -> Values:
+    """Two clip ranges."""
+    del given
+    items = value.split() if isinstance(value, str) else items_of(value)
+    if len(items) != 2:
+        raise Refused("two numbers are expected")
+    return {row.to: number(items[0]), f"{row.to}_high": number(items[1])}
+
+
+@converter
+def scale(value: Any, row: Row, given: Given, estimator: str) -> Values:
+    """Division by the standard deviation, of advantages that have it."""
+    if str(given.get(estimator)) not in {"grpo", "grpo_vectorized"}:
+        raise Needless(f"`{given.get(estimator)}` does not read it")
+    return {row.to: "std" if on(value) else "none"}
+
+
+@converter
+def kl_in_reward(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """A KL penalty in the reward."""
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
+
+
+@converter
+def openrlhf_kl(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """A KL coefficient: of the loss, or of the reward."""
+    if not number_or_zero(value):
+        raise Needless("it is 0")
+    if on(given.get(switch)):
+        return {"loss.beta": number(value)}
+    return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
+
+
+@converter
+def openrlhf_estimator(value: Any, row: Row, given: Given, switch: str, coefficient: str) -> Values:
+    """A KL estimator: of the loss, or of the reward."""
+    if not number_or_zero(given.get(coefficient)):
+        raise Needless(f"`{coefficient}` is 0")
+    return {row.to if on(given.get(switch)) else "reward.kl.kl": str(value)}
+
+
+@converter
+def tries(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """Rounds of dynamic sampling; no bound there is 10 here."""
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    return {row.to: whole(value) if number_or_zero(value) > 0 else 10}
+
+
+@converter
+def filter_metric(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """What groups are compared by: the total reward, or a level of it."""
+    if not on(given.get(switch)) or value in {None, "seq_reward", "seq_final_reward"}:
+        raise Needless("the total reward is compared")
+    return {row.to: "score"}
+
+
+@converter
+def range_(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """A range of mean rewards of a group."""
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    items = value.split() if isinstance(value, str) else items_of(value)
+    if len(items) != 2:
+        raise Refused("two numbers are expected")
+    return {row.to: [number(item) for item in items]}
+
+
+@converter
+def discount(value: Any, row: Row, given: Given) -> Values:
+    """A discount factor, of episodes."""
+    del given
+    if number(value) == 1:
+        raise Needless("1 is the default")
+    raise Refused(
+        f"a discount factor is `gamma` of a reward `environment` ({row.to}), where episodes have several turns"
+    )
+
+
+@converter
+def tis(value: Any, row: Row, given: Given) -> Values:
+    """A cap of importance weights, which switches their truncation on."""
+    found = positive(value, row, given)
+    return {"loss.sampler_correction": "truncate", **found}
+
+
+@converter
+def tis_mask(value: Any, row: Row, given: Given) -> Values:
+    """A cap of importance weights, which switches their mask on."""
+    found = positive(value, row, given)
+    return {"loss.sampler_correction": "mask", **found}
+
+
+@converter
+def threshold(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """One bound, or a lower and an upper one."""
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    items = value.split() if isinstance(value, str) else items_of(value)
+    found: Values = {row.to: number(items[-1])}
+    return found if len(items) == 1 else {"loss.sampler_correction_floor": number(items[0]), **found}
+
+
+@converter
+def overlong(value: Any, row: Row, given: Given, switch: str, longest: str) -> Values:
+    """The soft penalty of long completions."""
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    level = row.to.rpartition(".")[0]
+    return {
+        f"{level}.type": part("overlong"),
+        f"{level}.max_length": whole(given.get(longest) or 0),
+        row.to: whole(value),
+    }
+
+
+@converter
+def overlong_after(value: Any, row: Row, given: Given, switch: str, longest: str) -> Values:
+    """As ``overlong``, switched on by its own number."""
+    positive(value, row, given)
+    if given.get(longest) is None:
+        raise Refused("the longest completion is not given")
+    return overlong(value, row, given, switch, longest)
+
+
+@converter
+def own_reward(value: Any, row: Row, given: Given) -> Values:
+    """A file with a reward function."""
+    del given
+    if not value:
+        raise Needless("it is not set")
+    file = resolved(home_less(str(value)))
+    if not file.endswith(".py") or file.startswith("/"):
+        raise Refused("a file of yours is a Python file next to the recipe, such as `./rewards.py`")
+    return {
+        row.to: [file if file.startswith(".") else f"./{file}"],
+        "reward.score.type": part("user"),
+        "reward.score.name": "compute_score",
+    }
+
+
+@converter
+def own_file(value: Any, row: Row, given: Given) -> Values:
+    """A service that scores, or a file with a reward function."""
+    if str(value or "").endswith(".py"):
+        found = own_reward(value, row, given)
+        return {"use": found[row.to], "reward.score.type": part("user"), row.to: "reward_func"}
+    raise Refused("a service does not score here: a function of yours may call it")
+
+
+@converter
+def rewards(value: Any, row: Row, given: Given) -> Values:
+    """Names of reward functions as named levels."""
+    known = given.choices(row.name)
+    found: Values = {}
+    for item in items_of(value):
+        text = str(item)
+        level = re.sub(r"\W+", "_", text.rpartition(".")[2]).strip("_").lower()
+        if text in known:
+            found.update({f"reward.{level}.{key}": to for key, to in known[text].items()})
+        else:
+            found.update({f"reward.{level}.type": part("user"), f"reward.{level}.name": text.rpartition(".")[2]})
+            found["use"] = ["./rewards.py"]
+    if not found:
+        raise Needless("it is empty")
+    return found
+
+
+@converter
+def reward_weights(value: Any, row: Row, given: Given) -> Values:
+    """Weights in the order of the reward functions."""
+    items = items_of(value)
+    names_ = items_of(given.get("trl.reward_funcs" if row.name.startswith("trl.") else "reward_funcs"))
+    if not items:
+        raise Needless("it is empty")
+    if len(names_) != len(items):
+        raise Refused("there are not as many rewards as weights")
+    levels = [re.sub(r"\W+", "_", str(name_).rpartition(".")[2]).strip("_").lower() for name_ in names_]
+    return {f"reward.{level}.weight": number(item) for level, item in zip(levels, items, strict=True)}
+
+
+@converter
+def input_key(value: Any, row: Row, given: Given) -> Values:
+    """The column of prompts; without one of answers it holds the conversation."""
+    answers = given.get("data.output_key") or given.get("output_key")
+    return same(value, row, given) if answers else {"data.columns.messages": value}
+
+
+@converter
+def axolotl_type(value: Any, row: Row, given: Given) -> Values:
+    """A format of data of axolotl."""
+    text = str(value or "")
+    if text in {"chat_template", "chat_template.default"}:
+        if given.kind == "dpo":
+            raise Needless("pairs of conversations are read as they are")
+        return {} if on(given.get("datasets.field_messages")) else {f"{row.to}.messages": "messages"}
+    if text:
+        forms = (
+            "`prompt` and `completion`, or `messages`" if given.kind == "sft" else "`prompt`, `chosen` and `rejected`"
+        )
+        raise Refused(f"`{text}`: convert the file once to {forms}")
+    raise Needless("it is not set")
+
+
+@converter
+def above_one_env(value: Any, row: Row, given: Given) -> Values:
+    """Turns of an episode, where there are several."""
+    del given
+    if number_or_zero(value) <= 1:
+        raise Needless("an episode has one turn")
+    raise Refused(f"turns are bounded by `{row.to}`, of an environment")
+
+
+@converter
+def grad_norm(value: Any, row: Row, given: Given) -> Values:
+    """A bound of the gradient; off at -1."""
+    del given
+    if value is None or number_or_zero(value) < 0:
+        return {row.to: 0.0}
+    return {row.to: number(value)}

@@ -1,0 +1,151 @@
+"""The registry of converters, and how they read values.
+
+A converter gets the value, its row, what else the file gives, and the arguments of the row's ``how``; it returns values
+by path, or raises :class:`Refused` or :class:`Needless` with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from recipec.reading.foreign.tables import Row
+
+Values = dict[str, Any]
+
+
+class Refused(Exception):  # noqa: N818 - a verdict on a value, no fault of the program
+    """The value cannot be written here; the text says why."""
+
+
+class Needless(Exception):  # noqa: N818 - as above
+    """The value need not be written here; the text says why."""
+
+
+class Given(Protocol):
+    """What a converter may look at beside the value."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the stage."""
+
+    @property
+    def devices(self) -> int:
+        """The number of devices, 1 where the file does not say it."""
+
+    def get(self, name: str) -> Any:
+        """Return the value of another name: of the file, or else the tool's default; ``None`` where neither has it."""
+
+    def choices(self, name: str) -> Mapping[str, Any]:
+        """Return the values of a name and what they are here."""
+
+
+Converter = Callable[..., Values]
+_CONVERTERS: dict[str, Converter] = {}
+_OFF = {"false", "no", "off", "none", "null", "", "0", "~"}
+
+
+_CONDITIONAL = {"when": "same", "choice_when": "choice", "when_positive": "positive", "flag_when": "flag"}
+"""Converters that ask whether another name is on, and what they do if it is."""
+
+
+def convert(row: Row, value: Any, given: Given, *, alone: bool = False) -> Values:
+    """Return what a row's value is here, by path; ``alone``: conditions on other names are taken to hold.
+
+    Raises:
+        Refused: it cannot be written here.
+        Needless: it need not be.
+    """
+    name, *arguments = row.how.split() or ["same"]
+    if alone and name in _CONDITIONAL:
+        name, arguments = _CONDITIONAL[name], arguments[:-1]
+    return _CONVERTERS[name](value, row, given, *arguments)
+
+
+def on(value: Any) -> bool:
+    """Whether a value switches something on, as YAML 1.1 and command lines write it.
+
+    >>> on("False"), on("true"), on(0), on("no"), on(8)
+    (False, True, False, False, True)
+    """
+    return bool(value) and str(value).strip().lower() not in _OFF
+
+
+def converter(function: Converter) -> Converter:
+    """Register a function under its own name."""
+    _CONVERTERS[function.__name__.strip("_")] = function
+    return function
+
+
+def names() -> frozenset[str]:
+    """Return the names of all converters."""
+    return frozenset(_CONVERTERS)
+
+
+_ALONE = {
+    "warmup",
+    "dtype",
+    "deepspeed",
+    "zero",
+    "keep",
+    "dataset",
+    "origin",
+    "split",
+    "template",
+    "offload",
+    "low_high",
+}
+
+
+def reads_alone(row: Row) -> bool:
+    """Whether a converter looks at nothing but the value, so that its result is right wherever the name is found."""
+    name = (row.how.split() or ["same"])[0]
+    return name in _ALONE or name in _CONDITIONAL or _CONVERTERS[name].__module__.endswith(".plain")
+
+
+def number(value: Any, why: str = "it is not a number") -> int | float:
+    """Return a number that may be written as text, such as ``"1e-6"``.
+
+    Raises:
+        Refused: it is none.
+    """
+    if isinstance(value, bool):
+        raise Refused(why)
+    if isinstance(value, int | float):
+        return value
+    try:
+        found = float(str(value).replace("_", ""))
+    except ValueError:
+        raise Refused(why) from None
+    return int(found) if found.is_integer() and not re.search(r"[.eE]", str(value)) else found
+
+
+def whole(value: Any) -> int:
+    """Return a whole number.
+
+    Raises:
+        Refused: it is none.
+    """
+    found = number(value)
+    if int(found) != found:
+        raise Refused("it is not a whole number")
+    return int(found)
+
+
+def number_or_zero(value: Any) -> float:
+    """Return a number, 0 for what is none."""
+    try:
+        return float(number(value))
+    except Refused:
+        return 0.0
+
+
+def items_of(value: Any) -> list[Any]:
+    """Return the items of a list, of a text of a list, or a single value as a list."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        text = value.strip().strip("[]")
+        return [part.strip().strip("'\"") for part in text.split(",") if part.strip().strip("'\"")]
+    return [*value] if isinstance(value, tuple | list) else [value]

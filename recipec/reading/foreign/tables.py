@@ -1,0 +1,254 @@
+"""The tables of names of other tools: which name is which key here, and what cannot be written or is not needed.
+
+The file of a tool has these tables:
+
+``tool``, ``marks``, ``commands``
+    its name; names that only its files have; words of the command that starts it.
+``shares``
+    another table that its files draw on, too.
+``keys``, ``rl``, ``sft``, ``dpo``, …
+    name = path, or ``[path, converter]``, or ``[path, converter, note]`` where unit or meaning differ; in ``keys`` for
+    any kind of stage.  A name that ends in ``.*`` stands for everything below it.
+``missing``, ``unneeded``
+    lists of ``{why, names}``: what cannot be written here, and what need not be.
+``choices.NAME``
+    values of a name: a mapping of our paths, or a sentence where the value cannot be written.
+``trainers.NAME``
+    a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``), its
+    ``defaults``, and what it always ``sets``.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from recipec.spec.recipe import UNIT
+
+Verdict = Literal["kept", "missing", "unneeded"]
+BELOW = "*"
+_FOLDER = Path(__file__).parent
+KINDS = tuple(dict.fromkeys((*UNIT, "kto", "rm")))
+"""Kinds of stages that tables speak of; some may not exist here."""
+_SECTIONS = ("keys", *KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One name of one tool.
+
+    Example: ``Row("verl", "actor_rollout_ref.rollout.n", "", "kept", "sampler.num_generations")``.
+    """
+
+    tool: str
+    name: str
+    kind: str
+    """The kind of stage in which it has this meaning; empty for any."""
+    verdict: Verdict
+    to: str = ""
+    """Path from the stage on, or from the top for `evaluate`, `machine`, `name` and `seed`."""
+    how: str = ""
+    """Converter of the value; empty: the same value."""
+    note: str = ""
+    """Where unit or meaning differ; for the other verdicts, the reason."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The parts of the name."""
+        return tuple(self.name.split("."))
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """One trainer of a tool.
+
+    Example: ``Trainer("grpo", "GRPO", "rl", ("grpo",), ("num_generations",), {"beta": 0.0}, {}, {})``.
+    """
+
+    name: str
+    title: str
+    kind: str
+    words: tuple[str, ...]
+    keys: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    sets: Mapping[str, Any]
+    assumes: Mapping[str, tuple[Any, str]]
+    """Values of paths that a recipe must have and no name gives, with a sentence about each."""
+    lost: tuple[str, ...] = ()
+    """What cannot be written of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The table of one tool."""
+
+    name: str
+    slug: str
+    rows: tuple[Row, ...]
+    choices: Mapping[str, Mapping[str, Any]]
+    marks: tuple[str, ...]
+    commands: tuple[str, ...]
+    trainers: Mapping[str, Trainer]
+    index: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+    def row(self, name: str, kind: str) -> Row | None:
+        """Find the row of a name as this tool's files write it, or of the section that it is in."""
+        words = name.split(".")
+        exact = self._of_kind(name, kind)
+        if exact is not None:
+            return exact
+        for length in range(len(words) - 1, 0, -1):
+            found = self._of_kind(".".join((*words[:length], BELOW)), kind)
+            if found is not None:
+                return found
+        return None
+
+    def _of_kind(self, name: str, kind: str) -> Row | None:
+        rows = self.index.get(name, ())
+        return next((row for row in rows if row.kind == kind), next((row for row in rows if not row.kind), None))
+
+    def knows(self, name: str) -> bool:
+        """Whether the table has the name, for any kind of stage."""
+        return any(self.row(name, kind) is not None for kind in ("", *KINDS))
+
+
+@cache
+def tools() -> tuple[Tool, ...]:
+    """Read every table; only needed after a mistake."""
+    files = {path.stem: path for path in sorted(_FOLDER.glob("*.toml")) if path.stem != "values"}
+    tables = {slug: tomllib.loads(path.read_text("utf-8")) for slug, path in files.items()}
+    return tuple(_tool(slug, table, tables.get(table.get("shares", ""), {})) for slug, table in tables.items())
+
+
+def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Tool:
+    own = tuple(_rows(table))
+    known = {(row.name, row.kind) for row in own}
+    rows = (*own, *(row for row in _rows(shared) if not {(row.name, row.kind), (row.name, "")} & known))
+    index: dict[str, list[Row]] = {}
+    for row in rows:
+        index.setdefault(row.name, []).append(row)
+    trainers = {name: _trainer(name, entry) for name, entry in table.get("trainers", {}).items()}
+    return Tool(
+        table["tool"],
+        slug,
+        rows,
+        {**shared.get("choices", {}), **table.get("choices", {})},
+        tuple(table.get("marks", "").split()),
+        tuple(table.get("commands", "").split()),
+        trainers,
+        {name: tuple(of_name) for name, of_name in index.items()},
+    )
+
+
+def _rows(table: Mapping[str, Any]) -> Iterator[Row]:
+    tool = table.get("tool", "")
+    for section in _SECTIONS:
+        kind = "" if section == "keys" else section
+        for name, entry in table.get(section, {}).items():
+            to, how, note = (*([entry] if isinstance(entry, str) else entry), "", "")[:3]
+            yield Row(tool, name, kind, "kept", to, how, note)
+    for verdict in ("missing", "unneeded"):
+        for entry in table.get(verdict, []):
+            for name in entry["names"].split():
+                yield Row(tool, name, entry.get("kind", ""), verdict, note=entry["why"])
+
+
+def _trainer(name: str, entry: Mapping[str, Any]) -> Trainer:
+    words, keys = (tuple(entry.get(part, "").split()) for part in ("words", "keys"))
+    assumes = {path: (value, note) for path, (value, note) in entry.get("assumes", {}).items()}
+    return Trainer(
+        name,
+        entry.get("title", name),
+        entry["kind"],
+        words,
+        keys,
+        entry.get("defaults", {}),
+        entry.get("sets", {}),
+        assumes,
+        tuple(entry.get("lost", ())),
+    )
+
+
+@cache
+def rows_by_last_word() -> Mapping[str, tuple[Row, ...]]:
+    """Return the rows of all tools by the last word of their name; only needed after a mistake."""
+    found: dict[str, list[Row]] = {}
+    for tool in tools():
+        for row in tool.rows:
+            if row.tool != tool.name:  # of a table that is shared
+                continue
+            words = row.words[:-1] if row.words[-1] == BELOW else row.words
+            found.setdefault(words[-1], []).append(row)
+    return {word: tuple(rows) for word, rows in found.items()}
+
+
+# Words that many tools use for many things: alone they say nothing about whose name it is.
+_GENERIC = frozenset(
+    """n k name type path enable enabled mode freq size steps format seed value id dtype host port url backend level
+    strategy interval source kind config options args kwargs template split columns field max_length prompt""".split()  # noqa: SIM905
+)
+
+
+def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str) -> list[Row]:
+    """Find the rows of a key that nothing here reads, the best first.
+
+    ``head`` are keys of ours around it, ``tail`` the rest of its path, the key last: the name must end with all of
+    it, since the same word means another thing in another section.
+
+    >>> {row.to for row in find((), ("rollout", "n"), "rl")}
+    {'sampler.num_generations'}
+    """
+    tail = tuple(word.replace("-", "_") for word in tail)
+    path = (*head, *tail)
+    ranked = []
+    for row in rows_by_last_word().get(tail[-1], ()):
+        if row.words[-1] == BELOW or (row.kind and kind and row.kind != kind):
+            continue
+        words = row.words
+        common = _common_end(path, words)
+        if common < min(len(tail), len(words)) or (len(words) < len(tail) and not _wraps(tail[: -len(words)])):
+            continue
+        lone = common == 1 and tail[-1] in _GENERIC and len(words) > 1
+        home = row.to.split(".")[0] if row.verdict == "kept" else ""
+        if lone and not (head and home == head[0]):
+            continue
+        ranked.append((-common, not (head and home == head[0]), row.verdict != "kept", len(words), row))
+    if not ranked:
+        return _of_section(tail, kind)
+    best = min(ranked, key=lambda one: one[:2])[:2]
+    return [one[-1] for one in sorted(ranked, key=lambda one: one[:4]) if one[:2] == best]
+
+
+def _of_section(tail: tuple[str, ...], kind: str) -> list[Row]:
+    """Find rows that stand for everything below a section that ``tail`` goes through."""
+    for length in range(len(tail) - 1, 0, -1):
+        found = [
+            row
+            for row in rows_by_last_word().get(tail[length - 1], ())
+            if row.words[-1] == BELOW
+            and (not row.kind or not kind or row.kind == kind)
+            and _common_end(tail[:length], row.words[:-1]) == length
+        ]
+        if found:
+            return found
+    return []
+
+
+def _wraps(words: tuple[str, ...]) -> bool:
+    """Whether the words around a name are only those by which a whole configuration is passed on."""
+    slugs = {re.sub(r"[^a-z]", "", tool.slug) for tool in tools()}
+    return all(re.sub(r"[^a-z]", "", word.lower()) in {*slugs, "config", "args", "trainingargs"} for word in words)
+
+
+def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    count = 0
+    for mine, theirs in zip(reversed(one), reversed(other), strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
