@@ -71,7 +71,7 @@ SAID = {
     "rows of an update": ("rl", "steps: 10", "steps: 10, train_batch_size: 4", "", ["rows_per_update`: completions"], []),
     "env": ("rl", "", "", "    env: {env_name: Webshop, max_steps: 50}\n", ["environment.type: webshop", "environment.max_turns"], ["RC650"]),
     "env variables": ("rl", "", "", "    env: {HF_HOME: /x}\n", ["RC650"], []),
-    "8-bit AdamW": ("sft", "optimizer: {learning_rate: 1.0e-6}", "optimizer: adamw_bnb_8bit", "", ["8-bit"], ["{type: adamw_bnb_8bit}"]),
+    "8-bit AdamW": ("sft", "optimizer: {learning_rate: 1.0e-6}", "optimizer: adamw_bnb_8bit", "", ["moments: int8"], ["{type: adamw_bnb_8bit}"]),
     "hub as text": ("sft", "data: {path: a.jsonl}", "data: org/name", "", ["data: {hub: org/name}"], []),
     "own key elsewhere": ("rl", "", "", "    temperature: 1.0\n", ["belongs to sampler `chain`"], ["evaluation"]),
     "value is told": ("rl", "type: clipped", "type: clipped, kl_loss_type: low_var_kl", "", ["loss.kl: k3"], []),
