@@ -35,12 +35,17 @@ class _Path:
     """Marks a parameter that names a file, relative to the file that says it."""
 
 
+class _Inline:
+    """Marks a file name in place of which the text of the file may stand."""
+
+
 class _Origin:
     """Marks a parameter that names a file only when its value begins with ``./`` or ``../``."""
 
 
 SignalRef = Annotated[str, _Ref()]
 PathRef = Annotated[str, _Path(), Field(min_length=1)]
+TemplateRef = Annotated[str, _Path(), _Inline(), Field(min_length=1)]
 OriginRef = Annotated[str, _Origin(), Field(min_length=1)]
 _SET = object()
 
@@ -81,6 +86,20 @@ class Need:
 def is_path(info: FieldInfo) -> bool:
     """Whether a parameter names a file."""
     return _marked(info, _Path)
+
+
+def names_file(info: FieldInfo, value: str) -> bool:
+    """Whether the value of a parameter is the name of a file, and not a template itself."""
+    return _marked(info, _Path) and not (_marked(info, _Inline) and is_inline(value))
+
+
+def is_inline(value: str) -> bool:
+    r"""Whether a text is a Jinja template and not the name of a file.
+
+    >>> is_inline("prompts/sum.j2"), is_inline("Q: {{ question }}"), is_inline("Answer:\n")
+    (False, True, True)
+    """
+    return any(mark in value for mark in ("{{", "{%", "{#", "\n"))
 
 
 def is_origin(info: FieldInfo) -> bool:

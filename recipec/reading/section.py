@@ -14,7 +14,7 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from recipec.component import Component, Section, is_origin, is_path, is_signal
+from recipec.component import Component, Section, is_origin, is_path, is_signal, names_file
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.reading import field_descriptions, paths
@@ -370,7 +370,7 @@ def _rebased(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
         if key in moved and value is None:  # null is absent
             del moved[key]
         inner = field_descriptions.section_of(info.annotation)
-        if isinstance(value, str) and is_path(info):
+        if isinstance(value, str) and names_file(info, value):
             moved[key] = paths.rebased(value, findings.resolved.file(at), findings.root)
         elif isinstance(value, list) and is_path(info):
             several = ((item, findings.resolved.file((*at, place))) for place, item in enumerate(value))

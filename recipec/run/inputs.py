@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from recipec.component import is_origin, is_path, is_signal, texts
+from recipec.component import is_origin, is_signal, names_file, texts
 from recipec.graph import StageGraph
 from recipec.run.preflight import stage_specs
 from recipec.spec.recipe import weights_kind
@@ -15,7 +15,7 @@ from recipec.spec.recipe import weights_kind
 def named_files(stage: StageGraph) -> Iterator[str]:
     """Every file that a parameter of the stage's components names, and every folder of a model or a tokenizer."""
     for info, value in _texts_of(stage):
-        if is_path(info) or (is_origin(info) and weights_kind(value) == "directory"):
+        if names_file(info, value) or (is_origin(info) and weights_kind(value) == "directory"):
             yield value
 
 

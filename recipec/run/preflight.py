@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from recipec.component import Component, is_origin, is_path, texts
+from recipec.component import Component, is_origin, names_file, texts
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import machine as machine_errors
 from recipec.diagnostics.errors import model as model_errors
@@ -151,7 +151,7 @@ def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:
             yield f"stages.{stage.name}.from", stage.origin, True
     for one in components(graph):
         for key, info, text in texts(one.spec):
-            if is_path(info):
+            if names_file(info, text):
                 yield f"{one.key}.{key}", text, False
             elif is_origin(info) and weights_kind(text) == "directory":
                 yield f"{one.key}.{key}", text, True

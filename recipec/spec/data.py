@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from recipec.component import Component, PathRef, Section, SignalRef, component, param
+from recipec.component import Component, PathRef, Section, SignalRef, TemplateRef, component, param
 
 
 class Columns(Section):
@@ -67,8 +67,8 @@ class _Prompts(Data):
 
     system: str | None = param(None, "System message for prompts without one; put before a plain-text prompt as text.")
     chat: bool = param(False, "Apply the chat template to a text prompt, as the user's message.")
-    template: PathRef | None = param(
-        None, "Jinja file that renders the prompt from the columns of an example; sandboxed."
+    template: TemplateRef | None = param(
+        None, "Jinja template, or a file with one, that renders the prompt from the columns of an example; sandboxed."
     )
 
 

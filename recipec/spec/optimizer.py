@@ -38,8 +38,8 @@ class Adamw(Optimizer):
     epsilon: float = param(1e-8, "Added to the square root of the second moment.", gt=0)
     moments: Literal["float32", "int8", "paged_int8"] = param(
         "float32",
-        "Data type of the moments: of eight bits in blocks (`int8`), also moved to the host's memory where that of the GPU "
-        "runs out (`paged_int8`); both need bitsandbytes and a GPU.",
+        "Data type of the moments: of eight bits in blocks (`int8`), also moved to the host's memory where that of the "
+        "GPU runs out (`paged_int8`); both need bitsandbytes and a GPU.",
     )
     weight_decay: float = param(0.0, "Decoupled weight decay; not applied to biases and norms.", ge=0)
     schedule: Literal["constant", "linear", "cosine", "wsd"] = param(

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from recipec.component import Component, OriginRef, PathRef, Section, component, param
+from recipec.component import Component, OriginRef, Section, TemplateRef, component, param
 
 
 class Lora(Section):
@@ -154,8 +154,8 @@ class CausalLm(Policy):
     head_dtype: Literal["float32"] | None = param(
         None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
     )
-    chat_template: PathRef | None = param(
-        None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
+    chat_template: TemplateRef | None = param(
+        None, "Jinja template, or a file with one, that replaces the chat template of the tokenizer; sandboxed."
     )
     dropout: float = param(0.0, "Dropout of the model during training.", ge=0, lt=1)
 
@@ -217,8 +217,8 @@ class VisionLm(Policy):
     head_dtype: Literal["float32"] | None = param(
         None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
     )
-    chat_template: PathRef | None = param(
-        None, "Jinja file that replaces the chat template of the tokenizer; sandboxed."
+    chat_template: TemplateRef | None = param(
+        None, "Jinja template, or a file with one, that replaces the chat template of the tokenizer; sandboxed."
     )
     dropout: float = param(0.0, "Dropout of the decoder during training.", ge=0, lt=1)
 

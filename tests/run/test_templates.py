@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from support.small_recipes import ROWS, SFT
+from transformers import AutoTokenizer
 
 from recipec.diagnostics.model import RecipeError
 from recipec.run import templates
@@ -77,3 +79,31 @@ def test_endless_templates_are_killed(monkeypatch):
 def test_columns_are_known_without_rendering():
     """The names that a template takes from outside can be listed."""
     assert template_columns("{% set a = 1 %}{{ a }}{{ b }}{{ range(2) }}") == {"b"}
+
+
+def test_templates_in_the_recipe_itself(folder):
+    """A prompt template and a chat template may be text, also in a file that is extended from another folder."""
+    (folder.path / "shared").mkdir()
+    said = SFT.replace("recipec: 1\n", "recipec: 1\nextends: [shared/part.yaml]\n")
+    said = said.replace(
+        "data: {path: a.jsonl}", 'data: {path: a.jsonl, chat: true, template: "{{ prompt }}: {{ answer }}?"}'
+    )
+    (folder.path / "shared/part.yaml").write_text(
+        "recipec: 1\nstages:\n  learn:\n    policy:\n      chat_template: |-\n"
+        "        {% for m in messages %}{{ m.role }}> {{ m.content }}\n"
+        "        {%- if m.role == 'assistant' %}<eos>{% endif %}{% endfor %}\n"
+        "        {%- if add_generation_prompt %}assistant> {% endif %}\n"
+    )
+    ended = folder.run(said, a__jsonl=ROWS)
+    assert ended.code == 0, ended.err
+    stage = folder.path / "runs/small/stages/learn"
+    loaded = AutoTokenizer.from_pretrained(stage / "policy")
+    shown = loaded.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    assert shown == "user> xassistant> "
+
+
+def test_a_template_that_is_a_path_is_missed(folder):
+    """What has neither a brace nor a line break names a file."""
+    ended = folder.run(SFT.replace("path: a.jsonl", "path: a.jsonl, template: prompt.j2"), a__jsonl=ROWS)
+    assert ended.code == 1
+    assert "prompt.j2" in ended.err

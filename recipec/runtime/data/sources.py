@@ -21,7 +21,7 @@ from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, hub_folder, read_rows
 from recipec.runtime.data.messages import TRAIN, Text, read_messages, read_text, read_variables
 from recipec.runtime.data.table import Table
-from recipec.runtime.data.templates import read_template
+from recipec.runtime.data.templates import template_text
 from recipec.runtime.images.image_store import is_vision_model
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
@@ -149,7 +149,7 @@ class Source(TaskSource, ABC):
         template = getattr(self._common, "template", None)
         if template is None:
             return None
-        text = read_template(self.context.root / template, template)
+        text, template = template_text(self.context.root, template)
         made = render_rows(text, template, [row.columns for row in rows], lambda i: _named(rows[i]))
         for row, prompt in zip(rows, made, strict=True):
             if not prompt.strip():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recipec.component import is_inline
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.templates import template_problem
@@ -22,12 +23,21 @@ def read_template(path: Path, shown: str) -> str:
         raise RecipeError(errors.data_missing(shown, _problem(error), siblings)) from None
 
 
+def template_text(root: Path, said: str) -> tuple[str, str]:
+    """Return the text of a template, given itself or by the name of a file, and how messages name it.
+
+    Raises:
+        RecipeError: RC700, the file cannot be read.
+    """
+    return (said, "`template`") if is_inline(said) else (read_template(root / said, said), said)
+
+
 def choose(root: Path, name: str | None) -> list[Diagnostic]:
     """Return what is wrong with the template that a parameter names, if it names one; it is not rendered here."""
     if name is None:
         return []
     try:
-        found = template_problem(read_template(root / name, name), name)
+        found = template_problem(*template_text(root, name))
     except RecipeError as refused:
         return list(refused.diagnostics)
     return [] if found is None else [found]

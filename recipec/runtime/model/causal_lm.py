@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ class CausalLm(Policy):
         if len(self.tokenizer) > self.vocabulary:
             raise RecipeError(errors.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
         if spec.chat_template is not None:
-            self.tokenizer.chat_template = _read_template(context.root / spec.chat_template)
+            self.tokenizer.chat_template = weights.read_chat_template(context.root, spec.chat_template)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
         generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
         self.text = Text(self.tokenizer, context.begun)
@@ -112,7 +111,8 @@ class CausalLm(Policy):
             raise RecipeError(errors.adapter_undecided(self._named(), found=parent is not None))
         if parent is not None and self.origin.adapter == "merge":
             model = lora.merge(model, parent).to(dtype)
-        model = self._quantized(model)
+        if self.spec.quantization is not None:
+            model = quantization.quantize(model, self._decoder(model), self.device, self.spec.quantization)
         if parent is not None and self.origin.adapter == "continue":
             self.adapted = lora.load(model, parent, self.spec.lora)
         elif self.spec.lora is not None:
@@ -137,12 +137,6 @@ class CausalLm(Policy):
         weights.inspect_folder(folder)
         self.tokenizer = weights.load_tokenizer(folder)
         return weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
-
-    def _quantized(self, model: nn.Module) -> nn.Module:
-        """Return the model with weights of fewer bits, where the recipe asks for them."""
-        if self.spec.quantization is None:
-            return model
-        return quantization.quantize(model, self._decoder(model), self.device, self.spec.quantization)  # type: ignore[no-any-return]
 
     def _decoder(self, model: Any) -> str:
         """Name the module with the weights that are quantized."""
@@ -396,20 +390,8 @@ class CausalLm(Policy):
     @torch.no_grad()
     def fingerprint(self) -> str:
         """Hash every weight, in hexadecimal."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights.fingerprint(self.model.state_dict())
 
 
 def _placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
     return value_M.new_zeros(scored_RT.shape).masked_scatter(scored_RT, value_M)
-
-
-def _read_template(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(errors.template_refuses(f"{file}: {error}")) from error
