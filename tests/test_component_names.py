@@ -30,7 +30,7 @@ ALLOWED = {
     "spec/machine.py": ({"auto"}, "device"),
     "spec/train_engine.py": ({"auto"}, "a value that the plan chooses"),
     "run/preflight.py": ({"auto"}, "device"),
-    "run/service_checks.py": ({"auto"}, "device"),
+    "run/check.py": ({"auto"}, "device"),
     "runtime/model/quantization.py": ({"auto"}, "device"),
     "runtime/attention/interface.py": ({"auto"}, "kernel"),
     "runtime/attention/trie_attention.py": ({"auto"}, "kernel"),

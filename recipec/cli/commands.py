@@ -26,6 +26,7 @@ from recipec.cli.input_output import (
     OutputFormat,
     Overrides,
     RecipePath,
+    Use,
     compile_or_exit,
     recipes_in,
     show,
@@ -167,7 +168,7 @@ def run(
     recipe: RecipePath,
     overrides: Overrides = [],  # noqa: B006
     out: Out = None,
-    use: Annotated[list[Path], typer.Option("--use", help="Allow this file of `use` to be executed; repeatable.")] = [],  # noqa: B006
+    use: Use = [],  # noqa: B006
     replace: Annotated[
         bool, typer.Option("--replace", help="Run changed stages again; previous results are kept under a new name.")
     ] = False,

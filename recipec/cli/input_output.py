@@ -32,6 +32,7 @@ STDIN = "-"
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/NAME in the working directory by default.")
 ]
+Use = Annotated[list[Path], typer.Option("--use", help="Allow this file of `use` to be executed; repeatable.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="Output format of diagnostics.")]
 
 

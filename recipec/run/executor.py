@@ -23,12 +23,11 @@ from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.run import report, results
 from recipec.run.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
+from recipec.run.check import check_requirements, check_rows, check_services
 from recipec.run.digests import run_digest, versions
 from recipec.run.extras import runtime_packages
 from recipec.run.options import Options, StageRun
-from recipec.run.preflight import missing_engines, missing_files, missing_packages
 from recipec.run.progress import Progress
-from recipec.run.service_checks import check_services
 
 
 @dataclass(slots=True)
@@ -60,6 +59,7 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
             check_same_recipe(graph, folder, options)
             check_requirements(graph, options)
             check_services(graph, folder, options)
+            outcome.diagnostics.extend(check_rows(graph, folder, options))
             write_run_metadata(graph, folder, options)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome)
             finish(folder, graph, outcome, display)
@@ -71,22 +71,6 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     finally:
         display.close()
     return outcome
-
-
-def check_requirements(graph: Graph, options: Options) -> None:
-    """Refuse a run that would find out later that an engine, a package or a file is missing.
-
-    Raises:
-        RecipeError: RC510, RC700, RC716, RC721, all that is missing in any stage.
-    """
-    locate = options.locate
-    missing = [
-        *missing_engines(graph, locate),
-        *missing_packages(graph, locate),
-        *missing_files(graph, options.root, locate),
-    ]
-    if missing:
-        raise RecipeError(*missing)
 
 
 def stages(

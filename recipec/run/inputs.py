@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
@@ -44,3 +45,13 @@ def _texts_of(stage: StageGraph) -> Iterator[tuple[FieldInfo, str]]:
     """Yield every parameter of the stage's components that holds a text, and the text."""
     for _, spec in stage_specs(stage):
         yield from ((info, text) for _, info, text in texts(spec))
+
+
+def counted_rows(stage: StageGraph, root: Path) -> int | None:
+    """Count the rows of a JSONL file that a stage reads; other data is not opened."""
+    data = next((node.params for node in stage.nodes() if node.slot == "data"), {})
+    path = root / str(data.get("path") or "")
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return sum(1 for line in stream if line.strip())

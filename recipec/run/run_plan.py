@@ -18,7 +18,7 @@ from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.run.digests import run_digest
 from recipec.run.executor import done
 from recipec.run.extras import runtime_packages
-from recipec.run.inputs import named_files
+from recipec.run.inputs import counted_rows, named_files
 from recipec.run.options import Options
 from recipec.spec.knowledge import Knowledge
 
@@ -36,7 +36,7 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
     shapes = shapes_of(compiled.graph, lambda origin: _json(root / origin / "config.json"))
     graph, chosen = choose(compiled.graph, shapes)
     inputs = {stage.name: _hashes(stage, root) for stage in graph.stages}
-    rows = {stage.name: count for stage in graph.stages if (count := _rows(stage, root)) is not None}
+    rows = {stage.name: count for stage in graph.stages if (count := counted_rows(stage, root)) is not None}
     use = [root / path for path in (compiled.recipe.use if compiled.recipe else ())]
     options = Options(root=root, out=out, use=[path.resolve() for path in use])
 
@@ -60,16 +60,6 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
 def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
     files = sorted(set(named_files(stage)))
     return {path: hash_tree(root / path) if (root / path).exists() else "absent" for path in files}
-
-
-def _rows(stage: StageGraph, root: Path) -> int | None:
-    """Count the rows of a JSONL file; other data is not opened."""
-    data = next((node.params for node in stage.nodes() if node.slot == "data"), {})
-    path = root / str(data.get("path") or "")
-    if path.suffix != ".jsonl" or not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
 
 
 def _facts(stage: StageGraph, root: Path) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recipec.component import Component
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Input, Node, Value
 from recipec.runtime.context import StageContext
 
@@ -23,6 +25,16 @@ def build_part(spec: Component, context: StageContext, parts: Mapping[str, Any])
     """Build the class behind a spec of what it ``uses``; a part that the stage lacks is left to its default."""
     used = {name: parts[name] for name in spec.uses if parts.get(name) is not None}
     return spec.load()(spec, context, **used)
+
+
+def bind(spec: Component, context: StageContext, parts: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
+    """Return the function behind a spec with its parameters bound, or the instance of its class."""
+    target = spec.load()
+    if inspect.isclass(target):
+        made: Callable[..., dict[str, Any]] = build_part(spec, context, parts)
+        return made
+    params = spec.params()
+    return lambda *columns: target(*columns, **params)
 
 
 class GraphRunner:
@@ -46,7 +58,10 @@ class GraphRunner:
             self._calls[node.id] = self._bind(node)
         columns = {_name(given): values[given.value] for given in node.inputs}
         draws = {"step": step, "attempt": attempt} if node.spec is not None and node.spec.draws else {}
-        made = self._calls[node.id](columns, **draws)
+        try:
+            made = self._calls[node.id](columns, **draws)
+        except RecipeError as refused:
+            raise RecipeError(*(_placed(found, node) for found in refused.diagnostics)) from refused
         if node.id in self.recorded:
             made["reward_R"] = replayed(made["reward_R"], self.recorded[node.id])
         for signal in node.outputs:
@@ -81,11 +96,15 @@ class GraphRunner:
             function = getattr(importlib.import_module(module), name)
             params = dict(node.params)
             return lambda columns: function(*columns.values(), **params)
-        target = node.spec.load()
-        if inspect.isclass(target):
+        if inspect.isclass(node.spec.load()):
             return _positional(self.instance(node), _order(node))
-        params = node.spec.params()
-        return _positional(lambda *columns: target(*columns, **params), node.spec.parameters())
+        return _positional(bind(node.spec, self.context, {}), node.spec.parameters())
+
+
+def _placed(found: Diagnostic, node: Node) -> Diagnostic:
+    """Point what a component of the recipe is refused for at its key, unless the diagnostic has a place."""
+    known = found.spans or found.path or node.spec is None
+    return found if known else replace(found, path=node.id.partition("/")[2])
 
 
 def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:

@@ -53,6 +53,10 @@ class Data(Component):
     shuffle: bool = param(True, "Shuffle the data in every epoch; the order depends on the recipe's `seed`.")
     limit: int | None = param(None, "Maximum number of examples to use, from the start of the data.", unit="rows", ge=1)
 
+    def first(self, count: int) -> Data:
+        """Return the same data, of which only the first ``count`` rows are read."""
+        return self.model_copy(update={"limit": min(count, self.limit or count)})
+
     def environment_split(self) -> str | None:
         """Return which of the environment's own tasks are drawn; ``None`` where tasks come from elsewhere."""
         return None
@@ -130,6 +134,10 @@ class ReasoningGym(_Prompts):
     task_seed: int = param(0, "Seed of the task generator; use another seed for held-out tasks.")
     options: dict[str, Any] = param(dict, "Options of the task generator, such as `max_digits`.")
     prompt_suffix: str = param("", "Text appended to every question.")
+
+    def first(self, count: int) -> ReasoningGym:
+        """Return the same data with ``count`` tasks at most."""
+        return self.model_copy(update={"size": min(count, self.size)})
 
     def rows(self) -> int:
         """Return `size`."""

@@ -116,8 +116,8 @@ def test_every_missing_file_is_named_before_the_first_stage(folder):
 
 
 def test_a_broken_later_stage_keeps_the_earlier_one(folder):
-    """Rows that turn out broken in the second stage exit 4, and the first stage's policy stays."""
-    ended = folder.run(SFT + AGAIN, a__jsonl=ROWS, b__jsonl="x\n")
+    """A late row that turns out broken in the second stage exits 4, and the first stage's policy stays."""
+    ended = folder.run(SFT + AGAIN, a__jsonl=ROWS, b__jsonl=5 * ROWS + "x\n")
     assert (ended.code, ended.first) == (4, "RC703")
     assert (folder.path / "runs/small/stages/learn/policy/MANIFEST.json").exists()
     ended = folder.run(SFT + AGAIN, b__jsonl=ROWS)

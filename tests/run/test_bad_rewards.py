@@ -16,7 +16,7 @@ BEFORE = [
     ("raise ValueError('x')\n" + GOOD, "RC750", "ValueError: x"),
 ]
 RETURNED = [
-    ("[0.5]", "returned 1 values for 4 rows"),
+    ("[0.5]", "returned 1 values for 8 rows"),
     ("[float('nan')] * len(completions)", "returned nan for row 0"),
     ("[0.0, 1e400] * (len(completions) // 2)", "returned inf for row 1"),
     ("[10**400] * len(completions)", "returned inf for row 0"),
@@ -65,7 +65,7 @@ def test_a_file_that_is_missing(folder):
 def test_a_function_that_returns_no_scores(folder, value, said):
     """Scores of another count, type or size end the run with the function's name and the row."""
     ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=returning(value))
-    assert (ended.code, ended.first) == (4, "RC747")
+    assert (ended.code, ended.first) == (1, "RC747")
     assert "`score`" in ended.err
     assert said in ended.err
 
@@ -74,7 +74,7 @@ def test_a_function_that_returns_no_scores(folder, value, said):
 def test_a_function_that_raises(folder, value):
     """What the function raises, sys.exit among it, ends the run with its file and line."""
     ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=returning(value))
-    assert (ended.code, ended.first) == (4, "RC746")
+    assert (ended.code, ended.first) == (1, "RC746")
     assert "rewards.py:2:1" in ended.err
 
 
@@ -82,7 +82,7 @@ def test_a_column_that_the_data_lacks(folder):
     """A required parameter that is no column is named."""
     text = "def score(completions, label):\n    return [1.0] * len(completions)\n"
     ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text)
-    assert (ended.code, ended.first) == (4, "RC748")
+    assert (ended.code, ended.first) == (1, "RC748")
     assert "`label`" in ended.err
 
 
@@ -91,13 +91,14 @@ def test_verl_functions_that_return_no_score(folder, value):
     """A mapping without `score`, or a text, from a function with verl's signature is refused with the row."""
     text = f"def score(data_source, solution_str, ground_truth, extra_info=None):\n    return {value}\n"
     ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text)
-    assert (ended.code, ended.first) == (4, "RC747")
+    assert (ended.code, ended.first) == (1, "RC747")
     assert "row 0" in ended.err
 
 
 def test_a_list_that_is_changed_by_the_function(folder):
     """A function that empties what it is given changes nothing of ours."""
-    text = "def score(completions, **columns):\n    completions.clear()\n    return [1.0] * 4\n"
+    text = "def score(completions, **columns):\n    count = len(completions)\n    completions.clear()\n"
+    text += "    return [1.0] * count\n"
     assert folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text).code == 0
 
 
@@ -114,5 +115,5 @@ def test_a_column_to_compare_with_that_is_absent(folder):
     """exact_match against a column that the rows lack names it."""
     recipe = RL.replace("{type: function, name: score}", "{type: exact_match, answer: nope}")
     ended = folder.run(recipe.replace("use: [./rewards.py]\n", ""), a__jsonl=ROWS)
-    assert (ended.code, ended.first) == (4, "RC741")
+    assert (ended.code, ended.first) == (1, "RC741")
     assert "`nope`" in ended.err

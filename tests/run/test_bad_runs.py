@@ -183,7 +183,8 @@ def test_two_at_once(folder):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_commits_a_checkpoint(folder, number):
     """The first signal ends the step, commits and exits 75; running again finishes with nothing lost."""
-    text = f"import os\ndef score(completions, **columns):\n    os.kill(os.getpid(), {int(number)})\n"
+    text = "import os\ndef score(completions, **columns):\n    if len(completions) == 4:  # not the trial\n"
+    text += f"        os.kill(os.getpid(), {int(number)})\n"
     text += "    return [0.5] * len(completions)\n"
     folder.path.joinpath("rewards.py").write_text(text)
     recipe = RL.replace("steps: 2", "steps: 3")

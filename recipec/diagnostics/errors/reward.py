@@ -76,7 +76,9 @@ def scoring_fails(reward: str, failed: int, scored: int, examples: Iterable[str]
 
 
 @diagnostic("RC746", "function-raised")
-def function_raised(function: str, error: str, message: str, file: str, line: int, row: int | None) -> Finding:
+def function_raised(
+    function: str, error: str, message: str, file: str, line: int, row: int | None, *, chat: bool = False
+) -> Finding:
     """The user's reward function raised an exception.
 
     Why it matters: the row has no reward, and training on the other rows only would bias the update.
@@ -85,7 +87,8 @@ def function_raised(function: str, error: str, message: str, file: str, line: in
     """
     which = "" if row is None else f" on row {row}"
     shown = f"reward function `{function}` raised {error}{which}: {message[:200]}"
-    return Finding(shown, file_span(file, line) if line else ())
+    chat_help = 'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`'
+    return Finding(shown, file_span(file, line) if line else (), help=chat_help if chat else "")
 
 
 @diagnostic("RC747", "function-result")

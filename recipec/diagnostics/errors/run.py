@@ -135,7 +135,7 @@ def no_device(asked: str) -> Finding:
     Example: `device: cuda` on a machine without a GPU.
     How to fix: set `device: auto` or `cpu`, or use a machine with such a device.
     """
-    return Finding(f"machine.device is `{asked}`, but torch finds no such device")
+    return Finding(f"machine.device is `{asked}`, but torch finds no such device", path="machine.device")
 
 
 @diagnostic("RC772", "unreadable-run")

@@ -79,12 +79,20 @@ class Source(TaskSource, ABC):
         Raises:
             RecipeError: RC700 to RC718, naming file and row.
         """
-        self.kind, self.left_out, self.truncated = kind, 0, 0
-        kept = [bounded for row in self.encoded() if (bounded := self._bound(row)) is not None]
+        kept = self.read(kind)
         if not kept:
             raise RecipeError(errors.no_rows(self.shown, f"all {self.left_out} are too long"))
         columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
         self._table = Table(columns, self.context, shuffle=self._common.shuffle)
+
+    def read(self, kind: Kind) -> list[Encoded]:
+        """Read and encode the rows for a stage of ``kind``, and leave overlong ones out; there may be none left.
+
+        Raises:
+            RecipeError: RC700 to RC718, naming file and row.
+        """
+        self.kind, self.left_out, self.truncated = kind, 0, 0
+        return [bounded for row in self.encoded() if (bounded := self._bound(row)) is not None]
 
     @property
     def tasks(self) -> list[Task]:

@@ -22,7 +22,7 @@ from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.evaluation.preference_margin import margin
-from recipec.runtime.graph_runner import METRIC, GraphRunner, build_part
+from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
 from recipec.runtime.images.image_store import show
 from recipec.runtime.objective.compiler_ops import shaped
 from recipec.runtime.protocols import Environment, Knowledge, Part, Policy
@@ -194,11 +194,9 @@ class Evaluator:
         return Ready(tasks, pairs, levels, environment, rows)
 
     def _reward(self, spec: Component, parts: Mapping[str, Any]) -> Any:
-        target = spec.load()
-        if not isinstance(target, type):
-            return _bound(target, spec.params())
-        made = build_part(spec, self.context, parts)
-        self._built.append(made)
+        made = bind(spec, self.context, parts)
+        if isinstance(made, Part):
+            self._built.append(made)
         return made
 
     def _source(self, spec: Component, parts: Mapping[str, Any], kind: Literal["rl", "dpo"]) -> Any:
@@ -236,10 +234,6 @@ def _due(dump: Mapping[str, Any], step: int, total: int, *, first: bool) -> bool
     """Whether an evaluation is due: at the end, at the very beginning of a run, and every ``every`` steps."""
     every = dump.get("every")
     return (step == 0 and first) or step == total or bool(every and step and step % every == 0)
-
-
-def _bound(function: Any, params: Mapping[str, Any]) -> Any:
-    return lambda *columns: function(*columns, **params)
 
 
 def _placed(found: Diagnostic, name: str) -> Diagnostic:

@@ -78,8 +78,7 @@ class CausalLm(Policy):
             logprob_head.compute_in_float32(self.model, self._named())
         self.model.to(self.device)
         hasten(self.model)
-        if len(self.tokenizer) > self.vocabulary:
-            raise RecipeError(errors.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
+        self._check_vocabulary()
         if spec.chat_template is not None:
             self.tokenizer.chat_template = weights.read_chat_template(context.root, spec.chat_template)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
@@ -89,6 +88,10 @@ class CausalLm(Policy):
         self.eval()
         self.calls = 0
         self.temperature = context.temperature
+
+    def _check_vocabulary(self) -> None:
+        if len(self.tokenizer) > self.vocabulary:
+            raise RecipeError(errors.vocabulary_mismatch(self._named(), len(self.tokenizer), self.vocabulary))
 
     def _named(self) -> str:
         return self.origin.name or self.origin.kind
@@ -136,6 +139,9 @@ class CausalLm(Policy):
         """Load the model of a folder, and its tokenizer."""
         weights.inspect_folder(folder)
         self.tokenizer = weights.load_tokenizer(folder)
+        return self._model_of(folder, dtype)
+
+    def _model_of(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         return weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
 
     def _decoder(self, model: Any) -> str:

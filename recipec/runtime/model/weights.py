@@ -231,10 +231,7 @@ def load_model(
         RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
     """
     with quiet():
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # each family validates its own keys with its own exceptions
-            raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
+        config = _config(folder)
         for name in DROPOUTS:
             for part in {id(one): one for one in (config, config.get_text_config())}.values():
                 if hasattr(part, name):
@@ -259,6 +256,28 @@ def load_model(
         generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
     return found
+
+
+def empty_model(folder: Path, say: Callable[[str], None] = lambda _: None) -> nn.Module:
+    """Build the model that a directory describes on the default device, without its weights.
+
+    Raises:
+        RecipeError: RC735, the description cannot be read.
+    """
+    with quiet():
+        config = _config(folder)
+        sampling = _sampling(folder, config)
+        generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
+        found: nn.Module = model_class(config)(config)
+        generation_config.settle(found, folder / generation_config.NAME, sampling, say)
+    return found
+
+
+def _config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each family validates its own keys with its own exceptions
+        raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
 
 
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError, Span
-from recipec.diagnostics.phrases import did_you_mean
+from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
@@ -35,6 +35,8 @@ class Function(Part):
         self.root = context.root
         self.function = context.functions[spec.name]
         self.file = file_of(self.function)
+        self.chat = False
+        """Whether completions are lists of messages, as those of chat prompts are."""
         self.signature = _signature(spec.name, self.function, self._shown())
         if self.signature.form is None:
             problem = "takes neither `completions` nor `solution_str`"
@@ -65,6 +67,7 @@ class Function(Part):
 
     def _trl(self, tasks: Sequence[Task], texts: Sequence[str], ids: list[list[int]]) -> list[float]:
         chats = [not isinstance(task.prompt, str) for task in tasks]
+        self.chat = any(chats)
         arguments: dict[str, Any] = {name: _column(tasks, name) for name in self._wanted(tasks)}
         arguments |= {
             "prompts": [list(t.prompt) if chat else t.prompt for t, chat in zip(tasks, chats, strict=True)],
@@ -110,7 +113,7 @@ class Function(Part):
             line = blamed(error, self.file)
             name = type(error).__name__
             raise RecipeError(
-                errors.function_raised(self.spec.name, name, str(error), self._shown(), line, row)
+                errors.function_raised(self.spec.name, name, str(error), self._shown(), line, row, chat=self.chat)
             ) from None
 
     def _number(self, row: int, value: Any) -> float:
@@ -140,9 +143,8 @@ class Function(Part):
         for name in self.signature.columns():
             if name not in have:
                 problem = f"asks for the column `{name}`, which the data does not have"
-                raise RecipeError(
-                    errors.function_signature(self.spec.name, problem, did_you_mean(name, have), self._span())
-                )
+                remedy = f"{did_you_mean(name, have)} the data has {listed(sorted(have))}".strip()
+                raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self._span()))
         truth = {"ground_truth", "answer", "reward_model"}
         if "ground_truth" in self.signature.required and not truth & have:
             problem = "asks for `ground_truth`, and the data has neither that column nor `answer` nor `reward_model`"

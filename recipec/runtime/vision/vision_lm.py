@@ -80,7 +80,7 @@ class VisionLm(CausalLm):
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         weights.inspect_folder(folder, sees=True)
         self.tokenizer = weights.load_tokenizer(folder)
-        model = weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
+        model = self._model_of(folder, dtype)
         family, config = self.family_of(model), getattr(model, "config")  # noqa: B009 - typed as a module
         self.processor = self._processor(processors.described(folder), model)
         vocabulary = self.tokenizer.get_vocab()

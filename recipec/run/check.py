@@ -1,0 +1,203 @@
+"""Everything that can be known of a run before its first stage: what `run` checks first, and `recipec check` alone."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recipec.component import load_object
+from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError, Span
+from recipec.graph import Graph, StageGraph
+from recipec.planning.cost import amount
+from recipec.planning.plan import Plan
+from recipec.run.artifacts import RunFolder
+from recipec.run.digests import versions
+from recipec.run.extras import missing_runtime, runtime_packages
+from recipec.run.inputs import counted_rows
+from recipec.run.options import Options
+from recipec.run.preflight import (
+    PreflightRequest,
+    Used,
+    components,
+    missing_engines,
+    missing_files,
+    missing_packages,
+)
+from recipec.spec.recipe import UNIT
+
+if TYPE_CHECKING:
+    from recipec.runtime.trial.rows import Tried
+
+Locate = Callable[[str], Sequence[Span]]
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was found, and what was looked at."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    """Versions, device, free memory and disk."""
+    tried: list[Tried] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Write the facts and the rows that were read for a terminal."""
+        lines = [f"{name:<10} {value}" for name, value in self.facts.items()]
+        for one in self.tried:
+            calls = {name for answer in one.answered for name in answer.rewards}
+            read = f"{one.rows} rows read, the longest has {one.longest} tokens" if one.rows else "no rows read"
+            called = f"; {len(one.answered)} answers scored by {', '.join(sorted(calls))}" if calls else ""
+            lines.append(f"{one.key}: {read}{called}")
+        return "\n".join(lines)
+
+    def plain(self) -> dict[str, object]:
+        """Return facts and the number of rows that were read, for programs."""
+        tried = [{"key": t.key, "rows": t.rows, "longest": t.longest, "answered": len(t.answered)} for t in self.tried]
+        return {"facts": self.facts, "tried": tried}
+
+
+def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
+    """Check a recipe for `recipec check`, finished stages left out; nothing is written except caches."""
+    folder = RunFolder(options.out)
+    found = Checked(facts={"python": platform.python_version(), **versions()})
+    found.problems += requirements(graph, options)
+    missing = {one.code for one in found.problems}
+    unfinished = [stage.name for stage in planned.stages if stage.action != "skip"]
+    try:
+        if not missing & {"RC716", "RC510"}:
+            with runtime_packages():
+                from recipec.runtime.trial.machine import machine_facts  # noqa: PLC0415 - torch comes in here
+            facts = machine_facts(str(graph.machine.get("device") or "auto"))
+            found.facts |= {"device": facts.device, "memory": f"{amount(facts.memory, 'B')} free"}
+            found.problems += memory_problems(planned, facts.memory, facts.device)
+            found.problems += services(graph, set(unfinished), options)
+            if not missing & {"RC700", "RC721"}:
+                found.tried = tried(graph, folder, options, unfinished)
+    except RecipeError as refused:
+        found.problems += refused.diagnostics
+    found.problems += [problem for one in found.tried for problem in one.problems]
+    free = free_disk(options.out)
+    found.facts["disk"] = f"{amount(free, 'B')} free"
+    found.problems += disk_problems(planned, free, options.out)
+    found.problems += few_rows(graph, options.root)
+    found.problems = [located(one, options.locate) for one in found.problems]
+    return found
+
+
+def check_requirements(graph: Graph, options: Options) -> None:
+    """Refuse a run that would find out later that an engine, a package or a file is missing.
+
+    Raises:
+        RecipeError: RC510, RC700, RC716, RC721, all that is missing in any stage.
+    """
+    if missing := requirements(graph, options):
+        raise RecipeError(*missing)
+
+
+def requirements(graph: Graph, options: Options) -> list[Diagnostic]:
+    """Return RC510, RC700, RC716 and RC721 for all that is missing in any stage."""
+    locate = options.locate
+    packages = [*missing_packages(graph, locate), *missing_runtime()]
+    return [*missing_engines(graph, locate), *packages, *missing_files(graph, options.root, locate)]
+
+
+def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
+    """Refuse a run in which a component's ``preflight`` finds something missing; finished stages need nothing.
+
+    Raises:
+        RecipeError: all that was found, each with its place.
+    """
+    if found := services(graph, unfinished(graph, folder, options), options):
+        raise RecipeError(*found)
+
+
+def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagnostic]:
+    """Try the first rows of every unfinished stage, and return warnings.
+
+    Raises:
+        RecipeError: all errors that were found in any stage, each with its place.
+    """
+    names = unfinished(graph, folder, options)
+    problems = [problem for one in tried(graph, folder, options, sorted(names)) for problem in one.problems]
+    found = [located(one, options.locate) for one in (*problems, *few_rows(graph, options.root))]
+    if any(one.is_error for one in found):
+        raise RecipeError(*found)
+    return found
+
+
+def unfinished(graph: Graph, folder: RunFolder, options: Options) -> set[str]:
+    """Return the names of the stages that a run might begin."""
+    return {s.name for s in graph.stages if options.replace or not (folder.stage(s.name) / "policy").exists()}
+
+
+def services(graph: Graph, stages: set[str], options: Options) -> list[Diagnostic]:
+    """Ask the ``preflight`` of every component of some stages what a run would lack."""
+    wanted = [one for one in components(graph) if one.spec.preflight and one.stages & stages]
+    return [problem for one in wanted for problem in _problems(graph, one, options)]
+
+
+def _problems(graph: Graph, one: Used, options: Options) -> Iterator[Diagnostic]:
+    services = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}
+    device = str(graph.machine.get("device") or "auto")
+    request = PreflightRequest(options.root, services, device, one.splits, one.sees)
+    with runtime_packages():
+        check = load_object(one.spec.preflight)
+    for found in check(one.spec, request):
+        key = f"{one.key}.{found.path}" if found.path else one.key
+        spans = (*found.spans, *(options.locate(key) or options.locate(f"{one.key}.type")))
+        yield replace(found, spans=spans, path=key)
+
+
+def tried(graph: Graph, folder: RunFolder, options: Options, stages: Sequence[str]) -> list[Tried]:
+    """Read the first rows of stages, play the user's environments and call the rewards, without weights."""
+    with runtime_packages():
+        from recipec.runtime.trial.rows import try_graph  # noqa: PLC0415 - torch comes in here
+    return try_graph(graph, folder, options, stages)
+
+
+def located(found: Diagnostic, locate: Locate) -> Diagnostic:
+    """Add the place of the key that a diagnostic names, after the places that it has."""
+    if not found.path or any(span in found.spans for span in locate(found.path)):
+        return found
+    return replace(found, spans=(*found.spans, *locate(found.path)[:1]))
+
+
+def few_rows(graph: Graph, root: Path) -> Iterator[Diagnostic]:
+    """Yield RC924 for every stage with data of fewer rows than a step of its budget takes."""
+    for stage in graph.stages:
+        count, unit = counted_rows(stage, root), UNIT[stage.kind]
+        per_step = int(stage.settings["budget"].get(unit) or 0)
+        if count is not None and count < per_step and not _pairs_are_made(stage):
+            yield errors.fewer_rows(f"stages.{stage.name}", count, per_step, unit)
+
+
+def _pairs_are_made(stage: StageGraph) -> bool:
+    return any(node.slot == "preference" for node in stage.nodes())
+
+
+def free_disk(folder: Path) -> float:
+    """Return the free bytes of the disk of a folder, which need not exist."""
+    there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+    return float(shutil.disk_usage(there).free)
+
+
+def disk_problems(planned: Plan, free: float, folder: Path) -> Iterator[Diagnostic]:
+    """Yield RC926 where the unfinished stages need more than is free."""
+    sizes = {s.name: sum(part.bytes or 0.0 for part in s.disk) for s in planned.stages if s.action != "skip"}
+    if sum(sizes.values()) > free:
+        stage = max(sizes, key=lambda name: sizes[name])
+        yield errors.disk_too_small(stage, amount(sum(sizes.values()), "B"), amount(free, "B"), str(folder))
+
+
+def memory_problems(planned: Plan, free: float | None, device: str) -> Iterator[Diagnostic]:
+    """Yield RC927 for every unfinished stage that needs more than the device has."""
+    for stage in planned.stages:
+        needs = sum(part.bytes or 0.0 for part in stage.memory)
+        if free is not None and stage.action != "skip" and needs > free:
+            found = errors.memory_too_small(stage.name, amount(needs, "B"), amount(free, "B"), device)
+            yield replace(found, path=f"stages.{stage.name}")

@@ -1,0 +1,42 @@
+"""The device that a stage would run on, and its free memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """Example: ``MachineFacts("cpu", 8.0e9)``."""
+
+    device: str
+    memory: float | None
+    """Free bytes, where the system tells them."""
+
+
+def machine_facts(asked: str) -> MachineFacts:
+    """Find the device of ``machine.device``.
+
+    Raises:
+        RecipeError: RC771, there is no such device.
+    """
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(errors.no_device(asked))
+    if asked != "cpu" and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return MachineFacts(torch.cuda.get_device_name(), float(free))
+    return MachineFacts("cpu", _available(Path("/proc/meminfo")))
+
+
+def _available(table: Path) -> float | None:
+    """Read the available memory from Linux's table; None elsewhere."""
+    if not table.exists():
+        return None
+    lines = (line.split() for line in table.read_text().splitlines())
+    return next((1024.0 * int(words[1]) for words in lines if words[0] == "MemAvailable:"), None)

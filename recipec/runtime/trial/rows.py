@@ -1,0 +1,312 @@
+"""Read the first rows of every stage and evaluation, play the user's environments, and call every reward on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import torch
+
+from recipec.component import Component, is_path, is_signal, texts
+from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.graph import Graph, StageGraph
+from recipec.run.artifacts import RunFolder
+from recipec.run.options import Options, StageRun
+from recipec.run.progress import Progress
+from recipec.runtime.batch import Example, Task, question
+from recipec.runtime.build_stage import make_context, weights_origin
+from recipec.runtime.context import StageContext
+from recipec.runtime.evaluation.held_out_episodes import play, rows_kind
+from recipec.runtime.graph_runner import bind, build_part
+from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.protocols import Environment, Part
+from recipec.runtime.rollout.chain import rows_of, sample
+from recipec.runtime.rollout.engine import SamplingParams
+from recipec.runtime.trial.engine import FixedAnswers
+from recipec.runtime.trial.policy import without_weights
+from recipec.spec.data import Data
+from recipec.spec.recipe import PAIRED, Sampling, weights_kind
+
+ROWS = 16
+"""Rows of each data that are read."""
+TASKS = 2
+"""Tasks of each stage that are answered."""
+LONGEST = 256
+"""Tokens of an answer of a trial."""
+ANSWERS = ("", "I do not know.", "1")
+"""Answers of a trial, after the right one where the data has it."""
+RIGHT = ("answer", "ground_truth", "solution", "completion", "label")
+"""Columns that may hold the right answer."""
+Kind = Literal["rl", "sft", "dpo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A stage or an evaluation, as far as it reads data, plays and scores."""
+
+    key: str
+    kind: Kind
+    data: Data
+    rewards: Mapping[str, Component]
+    environment: Component | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of a trial: what the reward functions and the environment got, and what came of it."""
+
+    prompt: str
+    text: str
+    """What was answered; the whole episode where there is an environment."""
+    columns: Mapping[str, Any]
+    rewards: Mapping[str, float]
+    problem: str = ""
+    """Why the episode failed."""
+
+
+@dataclass(slots=True)
+class Tried:
+    """What the trial of a stage or an evaluation found."""
+
+    key: str
+    rows: int = 0
+    longest: int = 0
+    """Tokens of the longest of these rows."""
+    answered: list[Answered] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+
+
+def try_graph(
+    graph: Graph,
+    folder: RunFolder,
+    options: Options,
+    stages: Sequence[str],
+    answers: Sequence[str] = (),
+    *,
+    every_environment: bool = False,
+) -> list[Tried]:
+    """Try the first rows of the named stages and of the evaluations; no weights are loaded, nothing is written.
+
+    ``answers`` replace the fixed ones. Environments that are not the user's are played only with
+    ``every_environment``: to start some of them takes minutes.
+
+    Raises:
+        RecipeError: RC771, a stage's device is missing; RC750, RC751, a file of the user's code cannot be loaded.
+    """
+    policies: dict[str, CausalLm | None] = {}
+    found: list[Tried] = []
+    for stage in graph.stages:
+        context = replace(_context(graph, stage, folder, options), device=torch.device("meta"), home=None)
+        last = stage is graph.stages[-1]
+        if stage.name not in stages and not any(later.origin == stage.name for later in graph.stages):
+            continue
+        try:
+            policies[stage.name] = policy = _policy(stage, folder, context, policies)
+        except RecipeError as refused:
+            policies[stage.name] = None
+            found.append(Tried(f"stages.{stage.name}", problems=[_at(stage, one) for one in refused.diagnostics]))
+            continue
+        if policy is None or stage.name not in stages:
+            continue
+        units = [*_of_stage(stage), *(_of_evaluations(graph) if last else ())]
+        found += [_Trial(unit, policy, context, answers, every_environment).run() for unit in units]
+    return found
+
+
+def _context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> StageContext:
+    silent = StageRun(digest="", first=False, progress=Progress(quiet=True), stopped=lambda: False)
+    return make_context(graph, stage, folder, options, silent)
+
+
+def _policy(
+    stage: StageGraph, folder: RunFolder, context: StageContext, earlier: Mapping[str, CausalLm | None]
+) -> CausalLm | None:
+    node = stage.node("policy")
+    assert node is not None
+    assert node.spec is not None
+    if weights_kind(stage.origin) != "stage":
+        return without_weights(node.spec, context, weights_origin(stage, folder, context), None)
+    parent = earlier.get(stage.origin)
+    origin = Origin("directory", stage.origin, stage.settings.get("adapter"))
+    return None if parent is None else without_weights(node.spec, context, origin, parent)
+
+
+def _of_stage(stage: StageGraph) -> Iterator[Unit]:
+    specs = {node.id.partition("/")[2]: node.spec for node in stage.nodes() if node.spec is not None}
+    rewards = {name: spec for name, spec in specs.items() if spec.slot == "reward"}
+    data = specs.get("data")
+    if isinstance(data, Data):
+        kind: Kind = "rl" if "preference" in specs else stage.kind
+        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"))
+
+
+def _of_evaluations(graph: Graph) -> Iterator[Unit]:
+    for name, specs in graph.evaluations.items():
+        metrics = graph.evaluate[name]["metrics"]
+        rewards = {f"reward.{level}": spec for level, spec in specs.rewards.items()}
+        data = cast("Data", specs.data)
+        if any(metric != PAIRED for metric in metrics):
+            yield Unit(f"evaluate.{name}", "rl", data, rewards, specs.environment)
+        if PAIRED in metrics:
+            yield Unit(f"evaluate.{name}", "dpo", data, {}, None)
+
+
+def _at(stage: StageGraph, problem: Diagnostic) -> Diagnostic:
+    """Place what a policy is refused for at the key that says where its weights come from, or at the one it names."""
+    inside = problem.path and not problem.path.startswith(("machine.", "stages."))
+    path = f"stages.{stage.name}.{problem.path}" if inside else problem.path or f"stages.{stage.name}.from"
+    return replace(problem, path=path)
+
+
+class _Trial:
+    """The trial of one unit."""
+
+    def __init__(
+        self, unit: Unit, policy: CausalLm, context: StageContext, answers: Sequence[str], every_environment: bool
+    ) -> None:
+        self.unit, self.policy, self.context = unit, policy, context
+        self.answers = answers
+        spec = unit.environment
+        self.plays = spec is not None and (every_environment or bool(spec.user_code))
+        self.found = Tried(unit.key)
+        self.closing = ExitStack()
+
+    def run(self) -> Tried:
+        """Read rows, let the environment play, call the rewards; stop at what the next part would need."""
+        unit = self.unit
+        of_a_stage = any(is_signal(info) for _, info, _ in texts(unit.data))
+        if of_a_stage or (unit.data.needs("tasks") and not self.plays):
+            return self.found
+        with self.closing:
+            environment = self._placed("environment", self._environment) if self.plays else None
+            if environment is None and self.plays:
+                return self.found
+            tasks = self._placed(self._data_key(), lambda: self._tasks(environment))
+            if tasks and unit.kind == "rl":
+                rows = self._placed(
+                    "environment" if environment else self._data_key(), lambda: self._rows(tasks, environment)
+                )
+                if rows is not None:
+                    self._score(rows)
+        return self.found
+
+    def _placed(self, part: str, function: Callable[[], Any]) -> Any:
+        """Call a part of the trial; None where it is refused, with the place in the recipe noted."""
+        try:
+            with torch.no_grad():
+                return function()
+        except RecipeError as refused:
+            for problem in refused.diagnostics:
+                key = problem.path or part
+                absolute = key.startswith(("stages.", "evaluate.", "machine."))
+                self._note(replace(problem, path=key if absolute else f"{self.unit.key}.{key}"))
+            return None
+
+    def _data_key(self) -> str:
+        """Name the parameter of the data that names its file, or the data."""
+        named = (f"data.{key}" for key, info, _ in texts(self.unit.data) if is_path(info))
+        return next(named, "data")
+
+    def _note(self, problem: Diagnostic) -> None:
+        self.found.problems.append(problem)
+
+    def _environment(self) -> Environment:
+        assert self.unit.environment is not None
+        made: Environment = build_part(self.unit.environment, self.context, {"policy": self.policy})
+        self.closing.callback(made.close)
+        return made
+
+    def _tasks(self, environment: Environment | None) -> list[Task]:
+        parts = {"policy": self.policy, "environment": environment}
+        source = build_part(self.unit.data.first(ROWS), self.context, parts)
+        self.closing.callback(source.close)
+        encoded = source.read(self.unit.kind)
+        self.found.rows = len(encoded)
+        ids = [examples[0].ids if examples else task.prompt_ids for task, *examples in encoded]
+        self.found.longest = max(map(len, ids), default=0)
+        self._unknown(encoded, source.place)
+        return [task for task, *_ in encoded[:TASKS]]
+
+    def _unknown(self, encoded: Sequence[tuple[Task, *tuple[Example, ...]]], place: Callable[[Task], Any]) -> None:
+        """Warn of characters that the tokenizer replaces by its unknown token."""
+        unknown = self.policy.tokenizer.unk_token_id
+        for task, *examples in encoded:
+            ids = [i for example in examples for i in example.ids] or task.prompt_ids
+            if unknown is not None and unknown in ids:
+                file, row = place(task)
+                text = question(task)
+                lost = next((c for c in text if unknown in self.policy.encode(c)), "")
+                path = f"{self.unit.key}.{self._data_key()}"
+                self._note(replace(errors.unknown_tokens(file, row, lost), path=path))
+                return
+
+    def _rows(self, tasks: Sequence[Task], environment: Environment | None) -> dict[str, Any]:
+        """Answer the tasks; each answer is a row, or an episode."""
+        fixed = (
+            ANSWERS if environment is None else tuple(filter(None, ANSWERS))
+        )  # an empty action reaches no environment
+        answers = {task.id: [*(self.answers or (*_right(task), *fixed))] for task in tasks}
+        count = min(map(len, answers.values()))
+        engine, key = FixedAnswers(self.policy, answers), ("trial",)
+        if environment is None:
+            drawing = SamplingParams(max_length=LONGEST)
+            groups = sample(engine, tasks, drawing, count, key)
+            return {"prompt_P": list(tasks), **rows_of(self.policy, tasks, groups)}
+        assert self.unit.environment is not None
+        sampling = Sampling(num_generations=count, max_completion_length=LONGEST)
+        kind = rows_kind(self.unit.environment)
+        rows = play(self.policy, environment, engine, tasks, sampling, {}, kind, key).rows
+        failed = [text for text in rows["error_text_R"] if text]
+        if failed:
+            of = len(set(rows["episode_id_R"].tolist()))
+            about = errors.episodes_fail if len(failed) >= of else errors.some_episodes_fail
+            self._note(replace(about(len(failed), of, failed), path=f"{self.unit.key}.environment"))
+        return rows
+
+    def _score(self, rows: dict[str, Any]) -> None:
+        """Call every reward that needs nothing but the rows."""
+        scores: dict[str, list[float]] = {}
+        for name, spec in self.unit.rewards.items():
+            if spec.needs("knowledge") or not set(spec.parameters()) <= set(rows):
+                continue
+
+            def score(spec: Component = spec) -> Any:
+                function = bind(spec, self.context, {"policy": self.policy})
+                if isinstance(function, Part):
+                    self.closing.callback(function.close)
+                return function(*(rows[parameter] for parameter in spec.parameters()))
+
+            made = self._placed(name, score)
+            if made is not None:
+                scores[name.removeprefix("reward.")] = made["reward_R"].tolist()
+        for row, prompt in enumerate(rows["by_prompt_R"].tolist()):
+            task = rows["prompt_P"][prompt]
+            self.found.answered.append(
+                Answered(
+                    prompt=self._prompt(rows, row),
+                    text=rows["transcript_R"][row] or rows["text_R"][row],
+                    columns=dict(task.columns),
+                    rewards={name: values[row] for name, values in scores.items()},
+                    problem=rows["error_text_R"][row],
+                )
+            )
+
+    def _prompt(self, rows: Mapping[str, Any], row: int) -> str:
+        """Decode what comes before the first token of the answer."""
+        ids = rows["tokens_RT"][row][rows["attend_RT"][row]].tolist()
+        trained = rows["trained_RT"][row].tolist()
+        start = trained.index(True) if True in trained else len(ids)
+        text: str = self.policy.tokenizer.decode(ids[:start])
+        return text
+
+
+def _right(task: Task) -> list[str]:
+    """Return the right answer of a task as text, where a column of a known name has it."""
+    value = next((task.columns[name] for name in RIGHT if task.columns.get(name) not in (None, "")), None)
+    if value is None:
+        return []
+    return [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)]

@@ -1,0 +1,144 @@
+"""What is known before the first stage: `recipec check`, which `run` does first."""
+
+import json
+
+import pytest
+from support.small_recipes import AGAIN, MODEL, ROWS, SFT, rows
+
+PAIRS = """\
+  prefer:
+    kind: dpo
+    from: learn
+    data: {path: b.jsonl}
+    optimizer: {learning_rate: 1.0e-3}
+    budget: {steps: 1, pairs_per_step: 2}
+"""
+SCORED = """\
+  explore:
+    kind: rl
+    from: learn
+    data: {path: a.jsonl}
+    sampler: {num_generations: 2, max_completion_length: 4}
+    reward: {right: {type: function, name: score}}
+    advantage: {group: {type: group_relative}}
+    loss: {type: clipped}
+    optimizer: {learning_rate: 1.0e-3}
+    budget: {steps: 1, prompts_per_step: 2}
+"""
+WORLD = f"""\
+recipec: 1
+name: small
+use: [./world.py]
+stages:
+  play:
+    kind: rl
+{MODEL.replace("max_positions: 64", "max_positions: POSITIONS")}\
+    data: {{type: environment}}
+    environment: {{type: own, name: Door, max_turns: 3, template: t.j2}}
+    sampler: {{num_generations: 2, max_completion_length: 4, rows: step}}
+    reward: {{task: {{type: environment}}}}
+    advantage: {{group: {{type: group_relative}}}}
+    loss: {{type: clipped}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 1, prompts_per_step: 2}}
+"""
+DOOR = """\
+class Door:
+    @staticmethod
+    def tasks(split, size, seed):
+        return [{"code": str(i)} for i in range(4)]
+
+    def reset(self, task, seed):
+        self.code = task["code"]
+        return {"observation": "A door."}
+
+    def step(self, action):
+        STEP
+"""
+OPEN = 'return {"observation": "It is shut.", "reward": float(action == self.code), "terminated": action == self.code}'
+TOLD = "{{ observation }} Answer <action>code</action>."
+USED = "recipec: 1\nuse: [./rewards.py]\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "files", "code", "place"),
+    [
+        (PAIRS, {"b__jsonl": rows({"prompt": "p", "chosen": "c"})}, "RC705", "b.jsonl:1"),
+        (AGAIN, {"b__jsonl": "x\n"}, "RC703", "b.jsonl:1"),
+        (SCORED, {"rewards__py": "import not_there\ndef score(completions): pass\n"}, "RC750", "rewards.py:1"),
+        (SCORED, {"rewards__py": "def score(completions, level): return [0.0]\n"}, "RC748", "rewards.py:1"),
+        (SCORED, {"rewards__py": "def score(completions, **columns): return 1.0\n"}, "RC747", "r.yaml:19"),
+        (SCORED, {"rewards__py": "def score(completions, **columns):\n    return [t.x for t in completions]\n"},
+         "RC746", "rewards.py:2"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_second_stage_is_found_before_the_first(folder, more, files, code, place):
+    """Pairs, rows, imports, signatures and results of a later stage are refused before anything is trained."""
+    uses = "rewards__py" in files
+    recipe = (SFT.replace("recipec: 1\n", USED) if uses else SFT) + more
+    folder.write(r__yaml=recipe, a__jsonl=ROWS, **files)
+    allowed = ("--use", "rewards.py") if uses else ()
+    found = folder.call("check", "r.yaml", *allowed)
+    assert (found.code, found.first) == (1, code), found.err
+    assert place in found.err
+    assert not (folder.path / "runs").exists()
+    ended = folder.run(recipe, *allowed)
+    assert (ended.code, ended.first) == (1, code)
+    assert not (folder.path / "runs/small/stages").exists()
+
+
+def test_facts_and_rows_as_json(folder):
+    """A good recipe exits 0; what was looked at is text, or JSON for programs."""
+    folder.write(r__yaml=SFT, a__jsonl=ROWS)
+    assert "stages.learn: 4 rows read" in folder.call("check", "r.yaml").out
+    found = json.loads(folder.call("check", "r.yaml", "--format", "json").out)
+    assert found["valid"]
+    assert {"python", "torch", "device", "memory", "disk"} <= set(found["facts"])
+    assert found["tried"] == [{"key": "stages.learn", "rows": 4, "longest": 5, "answered": 0}]
+
+
+def test_missing_packages_at_once(folder, monkeypatch):
+    """Every missing package is told in one go, those of the runtime among them."""
+    import importlib.util
+
+    real = importlib.util.find_spec
+    gone = {"torch", "peft", "reasoning_gym"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in gone else real(name, *rest))
+    folder.write(r__yaml=SFT.replace("{path: a.jsonl}", "{type: reasoning_gym, task: chain_sum, size: 4}"))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 1
+    assert all(name in found.err for name in ("`torch`, `peft`", "reasoning-gym", "recipec[train]", "recipec[envs]"))
+
+
+def test_few_rows_and_unknown_characters_warn(folder):
+    """A step of more rows than there are is RC924, characters without a token RC925; with --strict they exit 1."""
+    small = SFT.replace("rows_per_step: 2", "rows_per_step: 16").replace(
+        "{architecture", "{tokenizer: characters, architecture"
+    )
+    folder.write(r__yaml=small, a__jsonl=ROWS + rows({"prompt": "é", "completion": "x"}))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0
+    assert "RC924" in found.err
+    assert "`rows_per_step` is 16: a step takes 5" in found.err
+    assert "RC925" in found.err
+    assert "'é'" in found.err
+    assert folder.call("check", "r.yaml", "--strict").code == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "positions", "code", "says"),
+    [
+        (OPEN, 256, "", ""),
+        ("return self.nothing", 256, "RC922", "world.py:11: AttributeError"),
+        ('return ("It is shut.", 0.0, True)', 256, "RC922", "tuple"),
+        ("int(action); " + OPEN, 256, "RC923", "ValueError"),
+        (OPEN, 24, "RC922", "its prompt has"),
+    ],
+)  # fmt: skip
+def test_an_environment_is_played(folder, step, positions, code, says):
+    """A broken `step`, and a prompt without room, are found by fixed answers, without a model."""
+    folder.write(r__yaml=WORLD.replace("POSITIONS", str(positions)), world__py=DOOR.replace("STEP", step), t__j2=TOLD)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert found.code == (1 if code == "RC922" else 0), found.err
+    assert code in found.err
+    assert says in found.err
