@@ -85,7 +85,7 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
     whole = work.weights * part
     if weights > 1 and (often := 2 * updates + scored):
         yield Exchange("gather weights", whole * often, f"{often:,} times: {_rounds(updates, scored)}")
-    each = work.trained * work.width * part
+    each = work.trained * work.trained_width * part
     if gradients > 1:
         yield Exchange("sum gradients", each * updates, f"in each of {updates:,} passes with a backward")
         if weights == 1:
@@ -94,7 +94,7 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
         yield Exchange("sum gradients", 2 * each * taken, f"{taken:,} updates, all of them")
     if work.samples and weights > 1:
         to = "the sampling engine" if work.spread else "the copy that samples"
-        moved = work.trained * work.width * part if work.lora and work.spread else whole
+        moved = work.trained * work.trained_width * part if work.lora and work.spread else whole
         yield Exchange("update sampler", moved, f"to {to}, once")
     yield from _offloaded(work, 2 * updates + scored, updates, taken)
     if (spread := work.train.sequence_partitions()) > 1:
@@ -104,13 +104,12 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
 def _offloaded(work: Work, gathered: int, updates: int, taken: int) -> Iterator[Exchange]:
     """Count what is in the host's memory: weights for each use, gradients and updated weights of each update."""
     moments, gradients, weights = work.sharded
-    shard = (work.weights if work.lora else work.weights * work.trained_shards / work.width) / weights
     if work.train.offloads_parameters():
-        moved = shard * gathered + work.trained * work.trained_shards / gradients * updates
+        moved = work.weights / weights * gathered + work.trained * work.trained_width / gradients * updates
         yield Exchange("host memory", moved, f"weights {gathered:,} times, gradients {updates:,} times", host=True)
     elif work.train.offloads_optimizer():
         said = f"gradients and weights of {taken:,} updates"
-        yield Exchange("host memory", 2.0 * work.trained * work.width / moments * taken, said, host=True)
+        yield Exchange("host memory", 2.0 * work.trained * work.trained_width / moments * taken, said, host=True)
 
 
 def _rounds(updates: int, scored: int) -> str:

@@ -5,9 +5,9 @@ With P parameters of w bytes, Q of them trained, and optimizer state, gradients 
 
 .. math:: P w / n_w + Q w / n_g + Q (8 + 4 + 4) / n_o
 
-for narrow weights, gradients, and two moments, a float32 copy and its gradient; a float32 policy has neither copy nor
-its gradient, and where the float32 weights themselves are spread (FSDP2) they are the copy.  What is gathered for use
-comes on top.  Sampling and updates follow each other, so that their own needs are compared and not added.
+for narrow weights, gradients, and two moments, a float32 copy and its gradient; a float32 policy has neither the copy
+nor its gradient.  What is gathered for use comes on top.  Sampling and updates follow each other, so that their own
+needs are compared and not added.
 
 References:
     Rajbhandari et al., `ZeRO <https://arxiv.org/abs/1910.02054>`_, 2019, section 3.
@@ -60,10 +60,9 @@ def memory(work: Work) -> Iterator[Holding]:
     """Yield what is in the memory of each device during the stage."""
     yield from _state(work)
     yield from _reference(work)
-    each = (work.shape.layers * work.shape.hidden if work.recomputed else work.shape.saved) * work.width
     tokens = -(-work.microbatch // work.train.sequence_partitions())
     said = f"{tokens:,} tokens in a forward pass; no score matrix"
-    yield Holding("activations", float(tokens * each), said, "update")
+    yield Holding("activations", float(tokens * _activations(work)), said, "update")
     rows = min(tokens, max(1, LOGITS // work.shape.vocabulary))
     yield Holding("logits", 12.0 * rows * work.shape.vocabulary, "three float32 copies of one chunk", "update")
     if work.samples:
@@ -72,22 +71,20 @@ def memory(work: Work) -> Iterator[Holding]:
 
 def _state(work: Work) -> Iterator[Holding]:
     """Yield weights, gradients and the optimizer's state."""
-    trained, width, engine = work.trained, work.width, work.train
+    trained, engine = work.trained, work.train
     moments, gradients, weights = work.sharded
-    shards = work.trained_shards
-    whole = f"{work.shape.parameters:,} parameters of {width if work.lora else shards} bytes"
+    whole = f"{work.shape.parameters:,} parameters of {work.width} bytes"
     if narrow := work.policy.get("quantization"):
-        whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, others of {width} bytes"
-    held = work.weights if work.lora else work.weights * shards / width
-    yield _kept("weights", held / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
+        whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, others of {work.width} bytes"
+    yield _kept("weights", work.weights / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
     if work.lora is not None:
         said = f"{trained:,} parameters, on {_matrices(work.lora)} of the layers"
-        yield Holding("adapter", float(trained * shards) / weights, said + _over(weights))
+        yield Holding("adapter", float(trained * work.trained_width) / weights, said + _over(weights))
     if weights > 1:
         live = min(work.shape.parameters, engine.gathered_weights(work.shape.layer, work.shape.root))
-        yield Holding("gathered weights", float(live * width), f"at most {live:,} parameters at once", "update")
-    copies = 0 if shards == WIDE else WIDE
-    found = trained * shards / gradients + trained * copies / moments
+        yield Holding("gathered weights", float(live * work.width), f"at most {live:,} parameters at once", "update")
+    copies = work.copied
+    found = trained * work.trained_width / gradients + trained * copies / moments
     said = "trained parameters" + (", and in float32 for the update" if copies else "")
     spread = _over(gradients) or (", those in float32" + _over(moments) if copies and moments > 1 else "")
     if engine.offloads_parameters():
@@ -96,10 +93,26 @@ def _state(work: Work) -> Iterator[Holding]:
         yield Holding("gradients", found, said + spread, "update")
     if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
         said = f"gradients of {buffered:,} parameters on their way"
-        yield Holding("buffers", float(buffered * width), said, "update")
+        yield Holding("buffers", float(buffered * work.trained_width), said, "update")
     state = trained * (work.moments + copies) / moments
     said = f"two moments of {work.moments // 2} bytes" + (", and a float32 copy of narrower weights" if copies else "")
     yield _kept("optimizer", state, said + _over(moments), offloaded=engine.offloads_optimizer())
+
+
+def _activations(work: Work) -> int:
+    """Return the bytes of a token that are kept for the backward pass, about: what autograd saves of a gated decoder.
+
+    Norms keep a float32 input; where weights are trained, what is multiplied by them is kept, too.  Adapters keep their
+    inputs in float32.  With checkpointing, layers keep their inputs, and one is computed again.
+    """
+    shape, width = work.shape, work.width
+    norm = WIDE * shape.hidden + (0 if work.lora else 2 * width * shape.hidden)
+    attention = (3 * shape.heads + 4 * shape.kv_heads) * shape.head_dim * width
+    inside = shape.intermediate * width * (3 if work.lora else 4)
+    layer = 2 * norm + attention + inside
+    if work.lora is not None:
+        layer += WIDE * shape.adapted(int(work.lora["r"]), work.lora["targets"])
+    return (shape.layers * shape.hidden * width + layer if work.recomputed else shape.layers * layer) + norm
 
 
 def _kept(name: str, held: float, said: str, *, offloaded: bool) -> Holding:
@@ -126,7 +139,7 @@ def _reference(work: Work) -> Iterator[Holding]:
             said = reference["why"] + _over(part) + (", and as much while it computes" if part > 1 else "")
             yield Holding("reference", twice * work.weights / part, said)
         case "adapter_copy":
-            yield Holding("reference", float(work.trained * work.width), reference["why"])
+            yield Holding("reference", float(work.trained * work.trained_width), reference["why"])
         case "other":
             yield Holding("reference", None, f"{reference['why']}, of unknown size")
 
@@ -161,14 +174,13 @@ def _sampling(work: Work) -> Iterator[Holding]:
 def host(work: Work) -> Iterator[Holding]:
     """Yield what lies in the memory of a node beside its devices."""
     moments, gradients, weights = work.sharded
-    copies = 0 if work.trained_shards == WIDE else WIDE
+    copies = work.copied
     each = _over(work.devices).replace(", over", ", of") if work.devices > 1 else ""
     if work.train.offloads_optimizer():
         yield Holding("optimizer", work.trained * (work.moments + copies) / moments * work.devices, "its state" + each)
     if work.train.offloads_parameters():
-        held = work.weights if work.lora else work.weights * work.trained_shards / work.width
-        yield Holding("weights", held / weights * work.devices, "between uses" + each)
-        found = work.trained * (work.trained_shards / gradients + copies / moments) * work.devices
+        yield Holding("weights", work.weights / weights * work.devices, "between uses" + each)
+        found = work.trained * (work.trained_width / gradients + copies / moments) * work.devices
         yield Holding("gradients", found, "for the update" + each)
     if work.spread and work.rollout.sleeps() and work.samples:
         yield Holding("engine", work.engine_weights * work.devices, "weights of an engine that sleeps" + each)
@@ -182,8 +194,7 @@ def host(work: Work) -> Iterator[Holding]:
 
 
 def _checkpoint(work: Work) -> float:
-    copies = 0 if work.width == WIDE else WIDE
-    return float(work.trained * (work.width + work.moments + copies))
+    return float(work.trained * (work.trained_width + work.moments + work.copied))
 
 
 def disk(work: Work) -> Iterator[Holding]:
@@ -191,5 +202,5 @@ def disk(work: Work) -> Iterator[Holding]:
     keep = int(work.stage.settings["budget"]["keep"])
     said = f"{keep} kept, each with trained parameters and the optimizer's state"
     yield Holding("checkpoints", _checkpoint(work) * keep, said)
-    policy = work.trained * work.width if work.lora else work.weights
+    policy = work.trained * work.trained_width if work.lora else work.weights
     yield Holding("policy", float(policy), "the adapter alone" if work.lora else "all weights")

@@ -108,19 +108,22 @@ class Shape:
         chosen = self.matrices if targets == "all_linear" else set(targets) & self.matrices.keys()
         return self.layers * rank * sum(self.matrices[name] for name in chosen)
 
+    def adapted(self, rank: int, targets: Collection[str] | str = "all_linear") -> int:
+        """Numbers that adapters of one layer read and make inside for each token.
+
+        >>> known_shape("Qwen/Qwen2.5-7B").adapted(8, ("q_proj", "v_proj"))
+        7184
+        """
+        chosen = self.matrices if targets == "all_linear" else set(targets) & self.matrices.keys()
+        wide = {"o_proj": self.heads * self.head_dim, "down_proj": self.intermediate}
+        if self.family == "gpt2":
+            wide = {"c_proj": self.heads * self.head_dim + self.intermediate}
+        return sum(wide.get(name, self.hidden) + rank for name in chosen)
+
     @property
     def cached(self) -> int:
         """Numbers kept for each token while sampling: keys and values of every layer."""
         return 2 * self.layers * self.kv_heads * self.head_dim
-
-    @property
-    def saved(self) -> int:
-        """Numbers kept for each token between forward and backward, without checkpointing, about.
-
-        Inputs of norms and matrices, queries, keys, values and the attention's output; no matrix of scores.
-        """
-        attention = 3 * self.heads * self.head_dim + 4 * self.kv_heads * self.head_dim
-        return self.layers * (4 * self.hidden + attention + 3 * self.intermediate)
 
 
 @functools.cache

@@ -129,9 +129,14 @@ class Work:
         return WIDTH[self.policy.get("dtype", "float32")]
 
     @property
-    def trained_shards(self) -> int:
-        """Bytes of a trained weight where it is kept."""
-        return WIDE if self.train.float32_shards else self.width
+    def trained_width(self) -> int:
+        """Bytes of a weight that is trained: adapters are float32."""
+        return WIDE if self.lora else self.width
+
+    @property
+    def copied(self) -> int:
+        """Bytes of the float32 copy of a weight that updates need; none where it is float32 itself."""
+        return 0 if self.trained_width == WIDE else WIDE
 
     @property
     def policy(self) -> Mapping[str, Any]:

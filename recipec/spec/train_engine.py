@@ -17,8 +17,6 @@ class TrainEngine(Component):
     """Base class of training engines; the facts below are what checks and plans read."""
 
     slot: ClassVar[str] = "train_engine"
-    float32_shards: ClassVar[bool] = False
-    """Whether weights that are trained are kept in float32 and narrowed for use; else narrow weights have a copy."""
     max_devices: ClassVar[int | None] = None
     """Most devices that it uses; ``None`` for any number."""
 
@@ -128,14 +126,11 @@ class Local(_Checkpointing):
 class Fsdp(_Sharding):
     """Train with PyTorch's FSDP2, which spreads weights, gradients and optimizer state over all devices.
 
-    The weights of a layer are gathered in `policy.dtype` when they are used; the shards that the optimizer updates are
-    float32.
+    The weights of a layer are gathered when they are used. The optimizer updates float32 copies of narrower shards.
 
     References:
         Zhao et al., `PyTorch FSDP <https://arxiv.org/abs/2304.11277>`_, 2023.
     """
-
-    float32_shards: ClassVar[bool] = True
 
     type: Literal["fsdp"] = "fsdp"
     reduce_dtype: Literal["float32", "bfloat16"] = param("float32", "Data type in which devices sum their gradients.")
