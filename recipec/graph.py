@@ -25,7 +25,7 @@ FILE_FORMAT = 2
 """Of ``graph.json``: how a graph is written."""
 SECTIONS = ("recipe", "evaluate", "machine")
 """Readers of keys that belong to no stage."""
-BOOKKEEPING = ("save_every", "keep", "microbatch_tokens")
+BOOKKEEPING = ("save_every", "saves_per_epoch", "keep", "microbatch_tokens")
 """Keys of a budget that change what is stored or how fast it goes, never the weights: in no digest."""
 
 

@@ -9,7 +9,7 @@ from recipec.checks.queries import dotted, group_size, related_span, span_of, un
 from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
-from recipec.spec.recipe import PAIRED
+from recipec.spec.recipe import UNANSWERED
 
 
 @check("RC320", "uneven-updates", "warning")
@@ -158,7 +158,7 @@ def nothing_scores(reading: Reading) -> Iterator[Finding]:
     if any(stage.kind in {"rl", None} for stage in reading.stages.values()) or not reading.stages:
         return
     for name, evaluation in reading.evaluate.items():
-        if not evaluation.reward and set(evaluation.metrics) != {PAIRED}:
+        if not evaluation.reward and not set(evaluation.metrics) <= UNANSWERED:
             yield Finding(
                 f"nothing scores the answers of evaluation `{name}`",
                 span_of(reading, ("evaluate", name), key=True),

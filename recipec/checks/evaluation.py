@@ -10,7 +10,7 @@ from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_o
 from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import listed, nearest, question
 from recipec.reading.partial import Part, Reading
-from recipec.spec.recipe import PAIRED, Evaluation
+from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Evaluation
 
 _COUNTED = ("accuracy", "avg", "pass")
 """Metrics of answers that count as right by their reward."""
@@ -23,7 +23,7 @@ def _metrics(reading: Reading) -> Iterator[tuple[str, int, str, Levels]]:
     for name, evaluation in reading.evaluate.items():
         levels = rewards_of(reading, name)
         for index, metric in enumerate(evaluation.metrics):
-            if levels is not None and metric != PAIRED:
+            if levels is not None and metric not in UNANSWERED:
                 yield name, index, metric, levels
 
 
@@ -70,6 +70,29 @@ def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
             index = evaluation.metrics.index(PAIRED)
             yield Finding(
                 f"`margin` compares pairs, but data `{evaluation.data.type_name}` of evaluation `{name}` has none",
+                (
+                    *metric_place(reading, name, index),
+                    *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
+                ),
+                path=f"evaluate.{name}.metrics.{index}",
+            )
+
+
+@check("RC447", "loss-without-answers")
+def loss_without_answers(reading: Reading) -> Iterator[Finding]:
+    """The metric `loss` is used with data that has no answers.
+
+    What it checks: `loss` comes with data that can give a completion: rows of a file, reasoning-gym, rollouts.
+    Why it matters: it is the likelihood of given answers.
+    Example: `evaluate: {tasks: {data: {type: environment}, metrics: [loss]}}`.
+    How to fix: use data of a file with the columns prompt and completion, or messages.
+    References: TRL, `SFTTrainer`: `eval_loss` of `eval_dataset`.
+    """
+    for name, evaluation in reading.evaluate.items():
+        if IMITATED in evaluation.metrics and "completion_P" not in evaluation.data.declares():
+            index = evaluation.metrics.index(IMITATED)
+            yield Finding(
+                f"`loss` is of given answers, but data `{evaluation.data.type_name}` of evaluation `{name}` has none",
                 (
                     *metric_place(reading, name, index),
                     *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
@@ -148,8 +171,8 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
 
 
 def answered(evaluation: Evaluation) -> bool:
-    """Whether an evaluation has the policy write answers: one of pairs alone does not."""
-    return set(evaluation.metrics) != {PAIRED}
+    """Whether an evaluation has the policy write answers: one of given answers alone does not."""
+    return not set(evaluation.metrics) <= UNANSWERED
 
 
 def environment_of(reading: Reading, name: str) -> Part | None:

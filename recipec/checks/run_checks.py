@@ -75,6 +75,7 @@ STAGES: tuple[Check, ...] = (
     budgets.equal_answers,
     evaluation.no_labels,
     evaluation.margin_without_pairs,
+    evaluation.loss_without_answers,
     evaluation.no_such_level,
     evaluation.blurred_accuracy,
     knowledge.unknown_format,

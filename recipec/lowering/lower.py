@@ -18,7 +18,7 @@ from recipec.lowering.inheritance import adapter_start, policies, reference_sett
 from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
 from recipec.spec.attention import Auto
 from recipec.spec.machine import ENGINE_SLOTS
-from recipec.spec.recipe import PAIRED, Evaluation, Levels, Recipe, Stage, weights_kind
+from recipec.spec.recipe import UNANSWERED, Evaluation, Levels, Recipe, Stage, weights_kind
 from recipec.spec.reference import Reference
 from recipec.spec.sampler import Sampler
 
@@ -223,7 +223,7 @@ def _evaluation(recipe: Recipe, evaluation: Evaluation) -> EvaluationSpecs:
     """
     first = _first_rl(recipe)
     knowledge = next((stage.knowledge for stage in recipe.stages.values() if stage.knowledge is not None), None)
-    answered = set(evaluation.metrics) != {PAIRED}
+    answered = not set(evaluation.metrics) <= UNANSWERED
     rewards = (evaluation.reward or (first.reward if first else {})) if answered else {}
     needed = {need.signal for spec in rewards.values() for need in spec.requires()}
     return EvaluationSpecs(

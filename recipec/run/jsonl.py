@@ -32,6 +32,31 @@ def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterat
             yield number, _object(text.rstrip(), number, broken, decode)
 
 
+def read_array(data: bytes, broken: Broken) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the object of every element of a document that is a list of objects.
+
+    Raises:
+        RecipeError: ``broken``, with the line of a syntax error, or the number of an element that is not an object.
+
+    >>> list(read_array(b'[{"a": 1}, {"a": 2}]', broken=lambda row, problem, column: None))
+    [(1, {'a': 1}), (2, {'a': 2})]
+    """
+    try:
+        found = json.JSONDecoder(parse_constant=_refuse).decode(data.removeprefix(_BOM).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(broken(1, f"not UTF-8 at byte {error.start + 1}", 1)) from None
+    except json.JSONDecodeError as error:
+        raise RecipeError(broken(error.lineno, f"not JSON at column {error.colno}: {error.msg}", error.colno)) from None
+    except RecursionError:
+        raise RecipeError(broken(1, "not JSON: nested too deeply", 1)) from None
+    except ValueError as error:
+        raise RecipeError(broken(1, f"not JSON: {error}", 1)) from None
+    for number, item in enumerate(found, 1):
+        if not isinstance(item, dict):
+            raise RecipeError(broken(number, f"element {number} of the list is {kind_of(item)}, and not an object", 1))
+        yield number, item
+
+
 def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], Any]) -> dict[str, Any]:
     column = 1
     try:

@@ -39,8 +39,11 @@ def run_loop(stage: RunningStage) -> bool:
     if continued and stage.graph.kind == "rl":
         stage.weight_transfer.update()
     total = total_steps(stage)
+    epoch = _steps_per_epoch(stage)
     every = int(stage.budget.get("save_every") or max(1, total // 10))
-    if not continued and (before := stage.evaluate(0, total)):
+    if per_epoch := stage.budget.get("saves_per_epoch"):
+        every = max(1, epoch // int(per_epoch))
+    if not continued and (before := stage.evaluate(0, total, epoch)):
         stage.metrics_writer.write(0, before)
     stage.observers.begun()
     while stage.step < total:
@@ -51,7 +54,7 @@ def run_loop(stage: RunningStage) -> bool:
         metrics = one_step(stage, once, update)
         stage.counters.step += 1
         metrics["seconds/step"] = time.monotonic() - began
-        metrics |= stage.evaluate(stage.step, total)
+        metrics |= stage.evaluate(stage.step, total, epoch)
         stage.metrics_writer.write(stage.step, metrics)
         stage.observers.progress.step(stage.graph.name, stage.step, total, metrics)
         if stage.step % every == 0 or stage.step == total:

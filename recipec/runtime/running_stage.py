@@ -63,7 +63,7 @@ class RunningStage:
     environment: Environment | None
     metrics_writer: MetricsWriter
     observers: Observers
-    evaluate: Callable[[int, int], dict[str, float]]
+    evaluate: Callable[[int, int, int], dict[str, float]]
     """Metrics of the evaluations that are due, by step and total number of steps."""
     digest: str
     """Run digest: what a checkpoint must be of."""

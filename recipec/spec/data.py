@@ -48,7 +48,10 @@ class Data(Component):
         None, "Maximum length of a prompt (rl) or of an example (sft, dpo).", unit="tokens", ge=1
     )
     overlong: Literal["error", "drop", "truncate"] = param(
-        "error", "Action for data longer than `max_length`: stop with an error, drop and count, or truncate (sft only)."
+        "error", "Action for data longer than `max_length`: stop with an error, drop and count, or truncate."
+    )
+    truncation_side: Literal["left", "right"] = param(
+        "right", "What `overlong: truncate` cuts off: the beginning (`left`) or the end (`right`)."
     )
     shuffle: bool = param(True, "Shuffle the data in every epoch; the order depends on the recipe's `seed`.")
     limit: int | None = param(None, "Maximum number of examples to use, from the start of the data.", unit="rows", ge=1)
@@ -100,13 +103,31 @@ class File(_Prompts):
     type: Literal["file"] = "file"
     path: PathRef | None = param(None, "File or directory, relative to the YAML file that names it.")
     hub: str | None = param(None, "Dataset of the Hugging Face Hub, as `org/name[@revision]`.")
-    split: str | None = param(None, "Split of a Hub dataset, or the file `SPLIT.jsonl|parquet` of a directory.")
+    config: str | None = param(None, "Configuration of a Hub dataset: the sub-folder with its files, such as `main`.")
+    split: str | None = param(
+        None,
+        "Split of a Hub dataset, or the file `SPLIT.jsonl|parquet` of a directory; `SPLIT[:1000]` and `SPLIT[80%:]` "
+        "are parts of it.",
+    )
+    val_share: float | None = param(
+        None, "Fraction of the rows that is held out, drawn at random with `val_seed`; `part` says which are used.",
+        gt=0, lt=1,
+    )  # fmt: skip
+    val_seed: int = param(42, "Seed of the held-out rows, which depend on nothing else.", ge=0)
+    part: Literal["train", "val"] = param("train", "Use the rows that are not held out, or those that are.")
+    train_on: Literal["answers", "all"] = param(
+        "answers", "Tokens that are trained (sft): those of answers, or all tokens of prompt and conversation."
+    )
     columns: Columns = param(Columns, "Column names, where they differ from the defaults.")
 
     @model_validator(mode="after")
     def _one_place(self) -> File:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of `path` and `hub`")
+        if self.config is not None and self.hub is None:
+            raise ValueError("`config` is a part of a `hub` dataset: give the folder itself as `path`")
+        if self.part == "val" and self.val_share is None:
+            raise ValueError("`part: val` needs `val_share`, the fraction of the rows that is held out")
         return self
 
 

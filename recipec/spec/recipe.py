@@ -124,6 +124,9 @@ class Budget(Section):
     save_every: int | None = param(
         None, "Steps between checkpoints; the end of a stage is always saved.", unit="steps", ge=1
     )
+    saves_per_epoch: int | None = param(
+        None, "Checkpoints in each pass over the data; alternative to `save_every`.", unit="checkpoints", ge=1
+    )
     keep: int = param(2, "Number of latest checkpoints to keep.", unit="checkpoints", ge=2)
 
     @property
@@ -216,27 +219,34 @@ class Sampling(Section):
 
 Metric = (
     Literal[
-        "accuracy", "majority", "macro_f1", "majority_macro_f1", "reward", "consistency", "margin"
+        "accuracy", "majority", "macro_f1", "majority_macro_f1", "reward", "consistency", "margin", "loss"
     ]
     | Annotated[str, Field(pattern=r"^(avg@[1-9]\d*|pass@[1-9]\d*|reward\.[a-z][a-z0-9_]*)$")]
 )  # fmt: skip
 PAIRED = "margin"
 """Metric that is computed from preference pairs, without generating answers."""
+IMITATED = "loss"
+"""Metric that is computed from given answers: their mean negative log-likelihood per token."""
+UNANSWERED = frozenset({PAIRED, IMITATED})
+"""Metrics for which the policy writes nothing."""
 
 
 class Evaluation(Section):
     """Held-out prompts or pairs, evaluated before the first stage, after each stage and, optionally, during stages."""
 
-    data: Slotted = param(..., "Held-out prompts; preference pairs for `margin`.")
+    data: Slotted = param(..., "Held-out prompts; preference pairs for `margin`, examples with answers for `loss`.")
     environment: Slotted | None = param(None, "Environment; that of the first rl stage if omitted.")
     sampler: Sampling = param(Sampling, "Sampling parameters.")
     reward: dict[str, Slotted] = param(dict, "Rewards that score the answers; those of the first rl stage if omitted.")
     every: int | None = param(None, "Also evaluate every so many steps of a stage.", unit="steps", ge=1)
+    per_epoch: int | None = param(
+        None, "Also evaluate so many times in each pass over a stage's data.", unit="evaluations", ge=1
+    )
     correct_at: float = param(1.0, "Minimum reward of an answer that counts as correct.", unit="reward units")
     metrics: tuple[Metric, ...] = param(
         ("accuracy",),
         "Metrics: `accuracy`, `reward`, `majority`, `avg@K`, `pass@K`, `macro_f1`, `majority_macro_f1`, `consistency`, "
-        "`reward.LEVEL`, `margin`.",
+        "`reward.LEVEL`; without writing answers, `margin` of preference pairs and `loss` of given answers.",
     )
 
 

@@ -31,7 +31,7 @@ FILES = [
     ("a.jsonl", b"\n\n", "RC702"),
     ("a.jsonl", b'{"prompt": "\xe9", "completion": "x"}\n', "RC703"),
     ("a.jsonl", ROWS.encode("utf-16"), "RC703"),
-    ("a.json", b'[{"prompt": "a", "completion": "b"}]', "RC703"),
+    ("a.json", b'[{"prompt": "a", "completion": "b"}, 7]', "RC703"),
     ("a.csv", b"prompt,completion\na,b\n", "RC704"),
     ("a.parquet", b"garbage", "RC704"),
     ("a.parquet", b"", "RC704"),

@@ -107,7 +107,7 @@ def empty_text(path: str, row: int, column: str) -> Finding:
 
 
 @diagnostic("RC708", "overlong-row")
-def overlong_row(path: str, row: int, length: int, limit: int, *, truncatable: bool, model: bool = False) -> Finding:
+def overlong_row(path: str, row: int, length: int, limit: int, *, model: bool = False) -> Finding:
     """A row has more tokens than `max_length` or than the model has positions, and `overlong` is `error`.
 
     What it checks: the prompt (rl), or prompt and answer together (sft, dpo), in tokens of the policy's tokenizer. A
@@ -115,14 +115,13 @@ def overlong_row(path: str, row: int, length: int, limit: int, *, truncatable: b
     Why it matters: truncating or dropping rows silently would change the data set, and a model has learnt nothing about
     positions beyond its last.
     Example: a pasted log of 40,000 tokens.
-    How to fix: set `data.overlong` to `drop`, which drops and counts such rows, or to `truncate` (sft only); or raise
+    How to fix: set `data.overlong` to `drop`, which drops and counts such rows, or to `truncate`; or raise
     `data.max_length`, or use a model with more positions.
     """
     bound = f"the model has {limit} positions" if model else f"`max_length` is {limit}"
     larger = "use a model with more positions" if model else "raise data.max_length"
-    choices = "`drop` or `truncate`" if truncatable else "`drop`"
     message = f"{path}, row {row} has {length} tokens, but {bound}"
-    return Finding(message, file_span(path, row), help=f"set data.overlong to {choices}, or {larger}")
+    return Finding(message, file_span(path, row), help=f"set data.overlong to `drop` or `truncate`, or {larger}")
 
 
 @diagnostic("RC710", "template-breaks-prefix")

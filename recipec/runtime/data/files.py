@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from typing import Any
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors.model import no_hub
 from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import read_objects
+from recipec.run.jsonl import read_array, read_objects
+from recipec.runtime.rng import rng_for
 
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")
+_SLICE = re.compile(r"(?P<name>[\w.-]+)\[(?P<begin>\d+%?)?:(?P<end>\d+%?)?\]")
 _SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
 
 
@@ -41,15 +45,45 @@ def read_rows(path: Path, split: str | None, shown: str, limit: int | None = Non
     Raises:
         RecipeError: RC700 to RC704, with file and row.
     """
-    lines = (
+    name, bounds = split_of(split)
+    lines: Iterator[tuple[str, int, dict[str, Any]]] = (
         (name, number, columns)
-        for file, name in _files(path, split, shown)
+        for file, name in _files(path, name, shown)
         for number, columns in (_parquet(file, name) if file.suffix == ".parquet" else _lines(file, name))
     )
+    if bounds is not None:
+        whole = list(lines)
+        lines = iter(whole[slice(*(bound and bound(len(whole)) for bound in bounds))])
     rows = [Row(index, *line) for index, line in enumerate(itertools.islice(lines, limit))]
     if not rows:
-        raise RecipeError(errors.no_rows(shown))
+        raise RecipeError(errors.no_rows(shown, "it is empty" if bounds is None else f"`{split}` leaves none of them"))
     return rows
+
+
+def split_of(split: str | None) -> tuple[str | None, Sequence[Callable[[int], int] | None] | None]:
+    """Return the name of a split and, of ``NAME[a:b]``, where it begins and ends, given the number of rows.
+
+    >>> name, (begin, end) = split_of("train[10%:90%]")
+    >>> name, begin(50), end(50)
+    ('train', 5, 45)
+    """
+    found = _SLICE.fullmatch(split or "")
+    if found is None:
+        return split, None
+    return found["name"], [_bound(found[key]) if found[key] else None for key in ("begin", "end")]
+
+
+def _bound(said: str) -> Callable[[int], int]:
+    share = said.removesuffix("%")
+    return (lambda rows: rows * int(share) // 100) if share != said else (lambda _: int(said))
+
+
+def part_of(rows: list[Row], part: str, share: float | None, seed: int) -> list[Row]:
+    """Return the rows that are held out at random, or the others, in their order; all without a ``share``."""
+    if share is None:
+        return rows
+    held = set(rng_for(seed, "held out").permutation(len(rows))[: math.ceil(len(rows) * share)].tolist())
+    return [row for i, row in enumerate(rows) if (i in held) == (part == "val")]
 
 
 def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
@@ -81,6 +115,11 @@ def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
     except OSError as error:
         raise RecipeError(errors.data_missing(shown, os.strerror(error.errno or 0))) from None
     with stream:
+        if path.suffix == ".json" and stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
+            yield from read_array(
+                stream.read(), lambda row, problem, column: errors.broken_row(shown, row, problem, column)
+            )
+            return
         yield from read_objects(stream, lambda line, problem, column: errors.broken_row(shown, line, problem, column))
 
 
@@ -102,13 +141,14 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise RecipeError(errors.unreadable_data(shown, f"not a whole parquet file: {problem}")) from None
 
 
-def hub_folder(name: str) -> Path:
+def hub_folder(name: str, config: str | None = None) -> Path:
     """Return the local folder of a hub dataset's files, ``org/name[@revision]``, downloading what is missing.
 
     Only data files are fetched; a dataset's own loading script is never run.
 
     Raises:
-        RecipeError: RC726, the hub cannot be reached and the cache does not have it; RC716.
+        RecipeError: RC726, the hub cannot be reached and the cache does not have it; RC716; RC702, the dataset has
+            several configurations or not the one that is named.
     """
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub datasets need it
@@ -122,5 +162,26 @@ def hub_folder(name: str) -> Path:
         # all errors of the hub client are of these two types
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecipeError(no_hub(name, problem)) from None
-    root = Path(folder)
-    return root / "data" if (root / "data").is_dir() else root
+    return configuration(Path(folder), name, config)
+
+
+def configuration(root: Path, name: str, config: str | None) -> Path:
+    """Return the folder with the files of a dataset's configuration.
+
+    Raises:
+        RecipeError: RC702, there is none of this name, or there are several and none is named.
+    """
+    known = sorted(p.name for p in root.iterdir() if p.is_dir() and any(f.suffix in ENDINGS for f in p.iterdir()))
+    if config is not None:
+        if config not in known:
+            raise RecipeError(
+                errors.no_rows(name, f"it has no configuration `{config}`, only {', '.join(known) or 'files'}")
+            )
+        return root / config
+    if (root / "data").is_dir():
+        return root / "data"
+    if known and not any(p.suffix in ENDINGS for p in root.iterdir()):
+        if len(known) == 1:
+            return root / known[0]
+        raise RecipeError(errors.no_rows(name, f"set data.config to one of its configurations: {', '.join(known)}"))
+    return root

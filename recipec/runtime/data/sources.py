@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +19,11 @@ from recipec.run.templates import render_rows
 from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Encoder
-from recipec.runtime.data.files import Row, hub_folder, read_rows
+from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
 from recipec.runtime.data.messages import TRAIN, Text, read_messages, read_text, read_variables
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import template_text
+from recipec.runtime.data.truncation import shortened, shortened_prompt
 from recipec.runtime.images.image_store import is_vision_model
 from recipec.runtime.images.parts import image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
@@ -130,19 +132,26 @@ class Source(TaskSource, ABC):
         bound = room if limit is None else min(limit, room)
         if length <= bound:
             return row
-        if rule == "truncate" and self.kind == "sft":
-            cut = shortened(examples[0], bound)
-            if any(cut.trained):
+        if rule == "truncate":
+            if (cut := self._cut(task, examples, bound)) is not None:
                 self.truncated += 1
-                return task, cut
+                return cut
         elif rule != "drop":
             file, number = self.place(task)
-            truncatable = self.kind == "sft"
             if limit is not None and length > limit:
-                raise RecipeError(errors.overlong_row(file, number, length, limit, truncatable=truncatable))
-            raise RecipeError(errors.overlong_row(file, number, length, room, truncatable=truncatable, model=True))
+                raise RecipeError(errors.overlong_row(file, number, length, limit))
+            raise RecipeError(errors.overlong_row(file, number, length, room, model=True))
         self.left_out += 1
         return None
+
+    def _cut(self, task: Task, examples: Sequence[Example], bound: int) -> Encoded | None:
+        """Return what is left of a row; ``None`` where there would be nothing to write after, or to learn."""
+        side = self._common.truncation_side
+        if not examples:
+            prompt = shortened_prompt(task, bound, side)
+            return None if prompt is None else (prompt,)
+        cut = [shortened(example, bound, side) for example in examples]
+        return (task, *cut) if all(any(example.trained) for example in cut) else None
 
     def _room(self, length: int) -> int:
         """Longest sequence that the policy can read; where there is no policy, one that ``length`` fits into."""
@@ -165,13 +174,12 @@ class Source(TaskSource, ABC):
         return made
 
 
-def shortened(example: Example, bound: int) -> Example:
-    """Return the beginning of an example, at most ``bound`` tokens of it: an image is kept whole or not at all."""
-    where = places(example.ids, example.images)
-    whole = sum(end <= bound for _, end in where)
-    if whole < len(where):
-        bound = min(bound, where[whole][0])
-    return Example(example.prompt_id, example.ids[:bound], example.trained[:bound], example.images[:whole])
+def _all_trained(example: Example) -> Example:
+    """Train every token of an example that the model writes: all but the first one, and those of images."""
+    trained = [False, *[True] * (len(example.ids) - 1)]
+    for start, end in places(example.ids, example.images):
+        trained[start:end] = [False] * (end - start)
+    return replace(example, trained=tuple(trained))
 
 
 def _named(row: Row) -> str:
@@ -200,15 +208,23 @@ class File(Source):
     def encoded(self) -> list[Encoded]:
         """Read every row and encode what the stage's kind needs of it."""
         spec = self.spec
-        path = self.context.root / spec.path if spec.path is not None else hub_folder(spec.hub or "")
-        rows = [self._aliased(row) for row in read_rows(path, spec.split, self.shown, spec.limit)]
+        path = (
+            self.context.root / spec.path
+            if spec.path is not None
+            else hub_folder(*(said for said in (spec.hub, spec.config) if said))
+        )
+        read = read_rows(path, spec.split, self.shown, spec.limit)
+        rows = [self._aliased(row) for row in part_of(read, spec.part, spec.val_share, spec.val_seed)]
         self._place = {row.index: (row.file, row.number) for row in rows}
         self._images = self._pictures(rows, path)
         prompts: Sequence[str | None] = self.prompts(rows) or [None] * len(rows)
         kinds: dict[Kind, Callable[[Row, str | None], Encoded]]
         kinds = {"rl": self._task, "sft": self._sft, "dpo": self._dpo}
         encode = kinds[self.kind]
-        return [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+        made = [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+        return (
+            made if spec.train_on == "answers" or self.kind != "sft" else [(t, *map(_all_trained, e)) for t, *e in made]
+        )
 
     def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
         """Return the images of each row; their paths begin at the folder of the data."""

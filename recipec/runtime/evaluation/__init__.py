@@ -2,5 +2,5 @@
 
 ``evaluate`` runs before the first stage, after each stage and every ``every`` steps; ``held_out_episodes`` plays
 episodes
-in an environment.  ``metrics`` are computed over answers, ``preference_margin`` over pairs.
+in an environment.  ``metrics`` are computed over answers, ``given_answers`` over pairs.
 """

@@ -19,10 +19,15 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import write_rows
 from recipec.runtime.environment import replayed
 from recipec.runtime.environment.replayed import ReplayedEnvironment
+from recipec.runtime.evaluation.given_answers import held_out_loss, margin
 from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
+<<<<<<< HEAD
 from recipec.runtime.evaluation.preference_margin import margin
 from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
+=======
+from recipec.runtime.graph_runner import METRIC, GraphRunner, build_part
+>>>>>>> 238bf1c (Cut prompts and pairs, hold rows out, measure their loss)
 from recipec.runtime.images.image_store import show
 from recipec.runtime.objective.compiler_ops import shaped
 from recipec.runtime.protocols import Environment, Knowledge, Part, Policy
@@ -30,7 +35,7 @@ from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams as Drawing
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
-from recipec.spec.recipe import PAIRED, Sampling
+from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Kind, Sampling
 from recipec.spec.reward import Answer, Reward
 
 P = TypeVar("P", bound=Part)
@@ -44,8 +49,9 @@ class Ready:
     """
 
     tasks: list[Task]
-    """Held-out tasks; empty if the only metric is ``margin``, which compares pairs."""
-    pairs: Mapping[str, Sequence[Any]]
+    """Held-out tasks; empty if no metric is of answers that the policy writes."""
+    given: Mapping[str, Sequence[Any]]
+    """Given answers by signal: preference pairs, completions."""
     levels: dict[str, Any]
     """Spec and function of each reward."""
     environment: Environment | None
@@ -92,10 +98,10 @@ class Evaluator:
         ]
         """Environments and knowledge graphs by spec, those of the stage first."""
 
-    def __call__(self, step: int, total: int, *, first: bool) -> dict[str, float]:
-        """Return the ``eval/*`` metrics that are due at ``step`` of ``total``."""
+    def __call__(self, step: int, total: int, epoch: int, *, first: bool) -> dict[str, float]:
+        """Return the ``eval/*`` metrics that are due at ``step`` of ``total``; ``epoch`` is the number of its steps."""
         found: dict[str, float] = {}
-        due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, first=first)}
+        due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, epoch, first=first)}
         own_weights = bool(due) and self.stage.kind != "rl"  # other stages sample for evaluations alone
         if own_weights:
             self.weight_transfer.update()
@@ -125,8 +131,10 @@ class Evaluator:
         self.policy.eval()
         found: dict[str, float] = {}
         if PAIRED in dump["metrics"]:
-            found |= margin(self.policy, ready.pairs)
-        asked = [metric for metric in dump["metrics"] if metric != PAIRED]
+            found |= margin(self.policy, ready.given)
+        if IMITATED in dump["metrics"]:
+            found |= held_out_loss(self.policy, ready.given["completion_P"])
+        asked = [metric for metric in dump["metrics"] if metric not in UNANSWERED]
         if not ready.tasks:
             return found
         path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
@@ -181,17 +189,20 @@ class Evaluator:
             "knowledge": knowledge,
         }
         tasks: list[Task] = []
-        if any(metric != PAIRED for metric in dump["metrics"]):
+        if any(metric not in UNANSWERED for metric in dump["metrics"]):
             tasks = list(self._source(specs.data, parts, "rl").tasks)
-        pairs: Mapping[str, Sequence[Any]] = {}
-        if PAIRED in dump["metrics"]:
-            source = self._source(specs.data, parts, "dpo")
-            (pairs,) = source.slices(len(source))
+        given: dict[str, Sequence[Any]] = {}
+        kinds: dict[str, Kind] = {PAIRED: "dpo", IMITATED: "sft"}
+        for metric, kind in kinds.items():
+            if metric in dump["metrics"]:
+                source = self._source(specs.data, parts, kind)
+                (columns,) = source.slices(len(source))
+                given |= columns
         if not tasks:
-            return Ready([], pairs, {}, None, None)
+            return Ready([], given, {}, None, None)
         levels = {name: (spec, self._reward(spec, parts)) for name, spec in specs.rewards.items()}
         rows = None if specs.environment is None else rows_kind(specs.environment)
-        return Ready(tasks, pairs, levels, environment, rows)
+        return Ready(tasks, given, levels, environment, rows)
 
     def _reward(self, spec: Component, parts: Mapping[str, Any]) -> Any:
         made = bind(spec, self.context, parts)
@@ -199,8 +210,8 @@ class Evaluator:
             self._built.append(made)
         return made
 
-    def _source(self, spec: Component, parts: Mapping[str, Any], kind: Literal["rl", "dpo"]) -> Any:
-        """Read the data of an evaluation, as tasks to answer or as pairs to compare."""
+    def _source(self, spec: Component, parts: Mapping[str, Any], kind: Kind) -> Any:
+        """Read the data of an evaluation: tasks to answer, pairs to compare, or examples."""
         source = build_part(spec, self.context, parts)
         self._built.append(source)
         source.prepare(kind)
@@ -230,9 +241,10 @@ class Evaluator:
             part.close()
 
 
-def _due(dump: Mapping[str, Any], step: int, total: int, *, first: bool) -> bool:
-    """Whether an evaluation is due: at the end, at the very beginning of a run, and every ``every`` steps."""
-    every = dump.get("every")
+def _due(dump: Mapping[str, Any], step: int, total: int, epoch: int, *, first: bool) -> bool:
+    """Whether an evaluation is due: at the end, at the very beginning of a run, and as often as it says."""
+    per_epoch = dump.get("per_epoch")
+    every = max(1, epoch // per_epoch) if per_epoch else dump.get("every")
     return (step == 0 and first) or step == total or bool(every and step and step % every == 0)
 
 

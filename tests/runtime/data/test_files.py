@@ -5,7 +5,7 @@ import pytest
 from pyarrow import parquet
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.data.files import hub_folder, read_rows
+from recipec.runtime.data.files import configuration, hub_folder, read_rows
 
 
 def refused(path, split=None):
@@ -20,6 +20,51 @@ def test_lines_keep_their_numbers(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"x": 1}\n\n  \r\n{"x": 2}')
     assert [(r.index, r.number, r.columns["x"]) for r in read_rows(path, None, "a")] == [(0, 1, 1), (1, 4, 2)]
+
+
+def test_a_list_of_objects_is_rows(tmp_path):
+    """A `.json` file with one list is read by element; a line that is no object, or bad JSON, is named."""
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf [\n  {"x": 1},\n  {"x": 2}\n]\n')
+    assert [(r.number, r.columns["x"]) for r in read_rows(path, None, "a")] == [(1, 1), (2, 2)]
+    path.write_text('{"x": 1}\n{"x": 2}\n')
+    assert len(read_rows(path, None, "a")) == 2
+    for text, line, word in (
+        ('[{"x": 1},\n 7]', 2, "element 2"),
+        ('[\n{"x": }]', 2, "not JSON at column 7"),
+        ("[NaN]", 1, "NaN"),
+        ("[" * 99_999, 1, "not JSON"),
+    ):
+        path.write_text(text)
+        found = refused(path)
+        assert (found.code, found.spans[0].line) == ("RC703", line)
+        assert word in found.message
+
+
+@pytest.mark.parametrize(
+    ("split", "rows"),
+    [("train[:3]", [0, 1, 2]), ("train[20%:50%]", [2, 3, 4]), ("train[8:]", [8, 9]), ("train[50%:6]", [5])],
+)
+def test_parts_of_a_split(tmp_path, split, rows):
+    """A split is cut by numbers or percents of its rows; an empty part is an error."""
+    (tmp_path / "train.jsonl").write_text("".join(f'{{"x": {i}}}\n' for i in range(10)))
+    assert [r.columns["x"] for r in read_rows(tmp_path, split, "data")] == rows
+    with pytest.raises(RecipeError) as caught:
+        read_rows(tmp_path, "train[9:2]", "data")
+    assert caught.value.diagnostics[0].code == "RC702"
+
+
+def test_configurations_of_a_dataset(tmp_path):
+    """Sub-folders with data files are configurations: one is taken, of several one must be named."""
+    for name in ("main", "socratic"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-0.jsonl").write_text("{}")
+    assert configuration(tmp_path, "org/set", "main") == tmp_path / "main"
+    for config, word in ((None, "main, socratic"), ("mian", "no configuration `mian`")):
+        with pytest.raises(RecipeError) as caught:
+            configuration(tmp_path, "org/set", config)
+        assert caught.value.diagnostics[0].code == "RC702"
+        assert word in caught.value.diagnostics[0].message
 
 
 def test_limit_takes_the_first_rows(tmp_path):

@@ -194,7 +194,7 @@ def test_overlong_rows(text_context, prepared, refused):
     assert [len(e.ids) for e in cut.draw(2)["completion_P"]] == [5, 4]
     assert cut.truncated == 1
     assert refused("sft", max_length=1, overlong="drop").code == "RC702"
-    assert refused("rl", max_length=1, overlong="truncate").code == "RC708"
+    assert refused("rl", max_length=1).code == "RC708"
 
 
 def test_truncation_that_leaves_nothing_to_learn_drops_the_row(text_context, prepared):
@@ -202,6 +202,49 @@ def test_truncation_that_leaves_nothing_to_learn_drops_the_row(text_context, pre
     write(text_context, {"prompt": "abcdef", "completion": "g"}, {"prompt": "a", "completion": "g"})
     source = prepared("sft", max_length=4, overlong="truncate")
     assert (len(source), source.left_out) == (1, 1)
+
+
+@pytest.mark.parametrize(("side", "prompt", "answers"), [("right", "abcd", "cd ed"), ("left", "cdef", "gh ij")])
+def test_prompts_and_pairs_are_cut_on_either_side(text_context, text_policy, prepared, side, prompt, answers):
+    """Prompts of rl and both rows of a pair lose their beginning or their end; what trains is what is left."""
+    write(text_context, {"prompt": "abcdef", "chosen": "gh", "rejected": "ij"})
+    how = {"overlong": "truncate", "truncation_side": side}
+    (task,) = prepared("rl", max_length=4, **how).draw(1)["prompt_P"]
+    assert text_policy.decode(task.prompt_ids) == prompt
+    source = prepared("dpo", max_length=7 if side == "right" else 5, **how)
+    pair = source.draw(1)
+    found = [text_policy.decode(pair[name][0].ids) for name in ("chosen_P", "rejected_P")]
+    assert found == (["abcdefg", "abcdefi"] if side == "right" else ["efgh<eos>", "efij<eos>"])
+    assert [trained(text_policy, pair["chosen_P"][0])] == [("g" if side == "right" else "gh<eos>")]
+    assert source.truncated == 1
+
+
+def test_a_share_of_the_rows_is_held_out(text_context, prepared):
+    """The two parts are disjoint and whole, the same in every stage, and others under another seed."""
+    write(text_context, *({"prompt": f"p{i}"} for i in range(20)))
+    parts = {
+        (part, seed): {t.id for t in prepared("rl", val_share=0.25, part=part, val_seed=seed).tasks}
+        for part in ("train", "val")
+        for seed in (42, 7)
+    }
+    assert len(parts["val", 42]) == 5
+    assert parts["train", 42] | parts["val", 42] == set(range(20))
+    assert not parts["train", 42] & parts["val", 42]
+    assert parts["val", 42] != parts["val", 7]
+    with pytest.raises(ValueError, match="needs `val_share`"):
+        specs.File(path="a.jsonl", part="val")
+
+
+def test_all_tokens_are_trained(text_context, text_policy, prepared):
+    """Prompts and the user's messages too, all but the first token, which nothing predicts."""
+    write(text_context, {"prompt": "ab", "completion": "c"})
+    (example,) = prepared("sft", train_on="all").draw(1)["completion_P"]
+    assert example.trained == (False, True, True, True)
+    write(text_context, {"messages": [*QUESTION, *ANSWER, *QUESTION, *ANSWER]})
+    (whole,) = prepared("sft", train_on="all").draw(1)["completion_P"]
+    (answers,) = prepared("sft").draw(1)["completion_P"]
+    assert whole.ids == answers.ids
+    assert sum(whole.trained) == len(whole.ids) - 1 > sum(answers.trained)
 
 
 def test_epochs_are_permutations_and_continue_exactly(text_context, prepared):

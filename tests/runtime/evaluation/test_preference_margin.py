@@ -11,7 +11,7 @@ from support.small_recipes import MODEL, SEEING, rows
 from recipec.runtime.attention.auto import AutoAttention
 from recipec.runtime.batch import Example
 from recipec.runtime.context import StageContext
-from recipec.runtime.evaluation.preference_margin import margin
+from recipec.runtime.evaluation.given_answers import margin
 from recipec.spec import policy as specs
 
 LEARN = SEEING.replace("steps: 2, rows_per_step: 2", "steps: 24, rows_per_step: 4")

@@ -1,4 +1,4 @@
-"""How much likelier a policy finds the chosen answers of held-out pairs than the rejected ones."""
+"""What a policy thinks of given answers: margins of held-out pairs, and the likelihood of held-out examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch import Tensor
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
-from recipec.runtime.objective.compiler_ops import collate_pairs, images_of_pairs
+from recipec.runtime.objective.compiler_ops import (
+    collate_completions,
+    collate_pairs,
+    images_of_completions,
+    images_of_pairs,
+)
 from recipec.spec import attention as specs
 
 PAIRS = 8
@@ -45,6 +50,29 @@ def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, flo
             found.append(logp_R[columns["chosen_R"]] - logp_R[~columns["chosen_R"]])
     difference = torch.cat(found)
     return {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
+
+
+def held_out_loss(policy: Any, examples: Sequence[Example]) -> dict[str, float]:
+    r"""Return ``loss``, nats per token: the mean negative log-likelihood of all trained tokens of the examples.
+
+    .. math:: -\frac{1}{N} \sum_{i, t} \log\pi(y_{i,t} | x_i, y_{i,<t})
+
+    Raises:
+        RecipeError: RC736, a row is longer than the model's positions.
+
+    References:
+        TRL, ``eval_loss`` of ``SFTTrainer``; ``exp`` of it is the perplexity.
+    """
+    total, tokens = 0.0, 0
+    with torch.no_grad(), plainly(policy):
+        for start in range(0, len(examples), PAIRS):
+            part = examples[start : start + PAIRS]
+            columns = {**collate_completions(part), **images_of_completions(part)}
+            given = (columns[name] for name in policy.spec.parameters())
+            logprob_RT = policy.logprobs(*given, entropy=False)["logprob_RT"]
+            total -= float(logprob_RT.double().sum())  # 0 where a token is not trained
+            tokens += int(columns["trained_RT"][:, 1:].sum())
+    return {"loss": total / max(1, tokens)}
 
 
 @contextmanager
