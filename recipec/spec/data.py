@@ -111,7 +111,7 @@ class File(_Prompts):
     )
     val_share: float | None = param(
         None, "Fraction of the rows that is held out, drawn at random with `val_seed`; `part` says which are used.",
-        gt=0, lt=1,
+        unit="share", gt=0, lt=1,
     )  # fmt: skip
     val_seed: int = param(42, "Seed of the held-out rows, which depend on nothing else.", ge=0)
     part: Literal["train", "val"] = param("train", "Use the rows that are not held out, or those that are.")

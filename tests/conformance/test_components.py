@@ -86,7 +86,7 @@ PURE = {
     },
     "policy.*": {"dropout"},
     "rollout_engine.*": {"memory"},
-    "data.*": {"task_seed"},
+    "data.*": {"task_seed", "val_seed"},
     "reward.*": {"weight", "gamma"},
     "sampler.*": {"temperature", "top_p", "min_p"},
     "knowledge.*": {"temperature", "top_p", "min_similarity", "min_confidence"},

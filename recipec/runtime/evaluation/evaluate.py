@@ -22,12 +22,7 @@ from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.given_answers import held_out_loss, margin
 from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
-<<<<<<< HEAD
-from recipec.runtime.evaluation.preference_margin import margin
 from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
-=======
-from recipec.runtime.graph_runner import METRIC, GraphRunner, build_part
->>>>>>> 238bf1c (Cut prompts and pairs, hold rows out, measure their loss)
 from recipec.runtime.images.image_store import show
 from recipec.runtime.objective.compiler_ops import shaped
 from recipec.runtime.protocols import Environment, Knowledge, Part, Policy

@@ -129,14 +129,12 @@ class CausalLm(Policy):
         return model
 
     def _new(self) -> nn.Module:
-        """Build the model of ``policy.scratch``, and its tokenizer."""
         spec = self.spec.scratch
         assert isinstance(spec, policy.Scratch)
         self.tokenizer = scratch.build_tokenizer(spec.tokenizer, self.context.root)
         return scratch.build_model(spec, self.tokenizer, self.spec.dropout)
 
     def _read(self, folder: Path, dtype: torch.dtype) -> nn.Module:
-        """Load the model of a folder, and its tokenizer."""
         weights.inspect_folder(folder)
         self.tokenizer = weights.load_tokenizer(folder)
         return self._model_of(folder, dtype)
@@ -145,7 +143,6 @@ class CausalLm(Policy):
         return weights.load_model(folder, dtype, self.spec.dropout, self.context.say)
 
     def _decoder(self, model: Any) -> str:
-        """Name the module with the weights that are quantized."""
         return str(model.base_model_prefix)
 
     def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:  # noqa: ARG002 - for models that see
