@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +12,10 @@ from pydantic.fields import FieldInfo
 from recipec.component import Component, Section, When, find_component, installed_components, is_path, is_signal
 from recipec.diagnostics.errors.reading import broken_plugin
 from recipec.diagnostics.model import RecipeError
-from recipec.language.yaml_reader import read_source
 from recipec.package_files import shipped
 from recipec.reading import field_descriptions
 from recipec.signals import SIGNALS
 from recipec.spec.recipe import COMPONENT_SLOTS
-
-_SCHEMA = re.compile(r"^# yaml-language-server: \$schema=\S*/(\S+)$", re.MULTILINE)
 
 
 def listing(what: str) -> str | None:
@@ -141,45 +136,6 @@ def _condition(declared: str | When) -> str:
         return declared
     value = "" if declared.any_value else f" is {declared.value}"
     return f"{declared.signal} (when {declared.param}{value or ' is set'})"
-
-
-def starter(name: str, dest: Path) -> dict[Path, str] | None:
-    """Return the files of a new recipe by their paths: a copy of a shipped recipe and of the files that it names."""
-    path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
-        return None
-    files: dict[Path, str] = {}
-    _take(path, dest, files)
-    return files
-
-
-def _take(path: Path, dest: Path, files: dict[Path, str]) -> None:
-    """Copy a shipped file and the files that it names; shipped templates are put into ``prompts/``."""
-    text = path.read_text(encoding="utf-8")
-    files[dest] = text
-    if path.suffix != ".yaml":
-        return
-    schema, templates = shipped("schemas").resolve(), shipped("templates").resolve()
-    root = read_source(path, text).root
-    text = _SCHEMA.sub(lambda found: f"# yaml-language-server: $schema={schema / found[1]}", text, count=1)
-    for value in set(_texts(root.plain() if root else None)):
-        named = (path.parent / value).resolve()
-        if "\n" in value or not named.is_file():
-            continue
-        if named.is_relative_to(path.parent.resolve()):
-            _take(named, dest.parent / value, files)
-        elif named.is_relative_to(templates):
-            text = text.replace(value, f"./prompts/{named.name}")
-            files[dest.parent / "prompts" / named.name] = named.read_text(encoding="utf-8")
-    files[dest] = text
-
-
-def _texts(data: object) -> Iterator[str]:
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, dict | list):
-        for item in data.values() if isinstance(data, dict) else data:
-            yield from _texts(item)
 
 
 def _headline(path: Path) -> str:

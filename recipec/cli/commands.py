@@ -301,25 +301,36 @@ def show_(
 
 @app.command()
 def new(
-    template: Annotated[str, typer.Argument(help="Shipped recipe to start from.")] = "tiny/quickstart",
+    template: Annotated[
+        str,
+        typer.Argument(
+            help="What to start from: reward (your data and reward), environment (your environment), chat (SFT, then "
+            "DPO on your pairs), maths (GRPO), tiny/dermiq (vision), tiny/tree_grpo (agents with search), or any of "
+            "`recipec ls recipes`."
+        ),
+    ] = "tiny/quickstart",
     dest: Annotated[Path, typer.Argument(help="File to create.")] = Path("recipe.yaml"),
 ) -> None:
-    """Create a recipe from a shipped one."""
-    from recipec.catalogue.listing import starter
+    """Create a recipe from a shipped one, with the files that it names."""
+    from recipec.catalogue.starters import starter, starters
 
     files = starter(template, dest)
     if files is None:
-        print(f"unknown recipe `{template}`; `recipec ls recipes` lists all recipes", file=sys.stderr)
+        known = ", ".join(starters())
+        print(f"unknown recipe `{template}`; start from {known}, or one of `recipec ls recipes`", file=sys.stderr)
         raise typer.Exit(2)
-    if existing := [path for path in files if path.exists()]:
+    if existing := [path for path in files if path.exists() and path.parent.name != ".recipec"]:
         print(f"{existing[0]} already exists; choose another file", file=sys.stderr)
         raise typer.Exit(1)
-    for path, text in files.items():
+    for path, content in files.items():
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
+    shown = [path for path in files if path.suffix not in {".png", ".jpg"} and path.parent.name != ".recipec"]
+    for path in shown:
         print(f"wrote {path}", file=sys.stderr)
-    print(f"next: recipec validate {dest}", file=sys.stderr)
+    use = "".join(f" --use {path}" for path in files if path.suffix == ".py")
+    print(f"next: recipec check {dest}{use}, then recipec run {dest}{use}", file=sys.stderr)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recipec.cli.commands import app
+from recipec.cli.commands import TableFormat, app
 from recipec.cli.input_output import Format, Out, OutputFormat, Overrides, RecipePath, Use, compile_or_exit, show
 
 
@@ -62,3 +62,44 @@ def check(
     if form is Format.text and not bad:
         print("ready to run", file=sys.stderr)
     raise typer.Exit(1 if bad else 0)
+
+
+@app.command(name="try")
+def try_(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006
+    use: Use = [],  # noqa: B006
+    answers: Annotated[
+        list[str], typer.Option("--answer", help="Answer, or action of an environment, to try; repeatable.")
+    ] = [],  # noqa: B006
+    stage: Annotated[str | None, typer.Option("--stage", help="Stage; all by default.")] = None,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="Lines of text, or one JSON object per line.")
+    ] = TableFormat.text,
+) -> None:
+    """Call rewards and environments on the first rows with given or fixed answers, without a model.
+
+    Shows the prompt, the answer, the columns, what every reward returned and what the environment answered.
+    """
+    from dataclasses import asdict
+
+    from recipec.run.artifacts import RunFolder
+    from recipec.run.check import located
+    from recipec.run.extras import runtime_packages
+
+    result, _, options = prepared(recipe, overrides, use, None)
+    with runtime_packages():
+        from recipec.runtime.trial.rows import try_graph
+    names = [one.name for one in result.graph.stages if stage in (None, one.name)]
+    found = try_graph(result.graph, RunFolder(options.out), options, names, answers, every_environment=True)
+    for one in found:
+        for answered in one.answered:
+            if form is TableFormat.json:
+                print(json.dumps({"key": one.key, **asdict(answered)}, ensure_ascii=False, default=str))
+            else:
+                print("\n".join([one.key, *(f"  {name:<8} {text}" for name, text in answered.lines()), ""]))
+    problems = [located(problem, options.locate) for one in found for problem in one.problems]
+    show(problems, result.texts, valid=not any(problem.is_error for problem in problems))
+    if not problems and not any(one.answered for one in found):
+        print("nothing to try: no stage has a reward", file=sys.stderr)
+    raise typer.Exit(1 if any(problem.is_error for problem in problems) else 0)

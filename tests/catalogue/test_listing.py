@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recipec.catalogue.listing import contract, keys, listing, page, starter
+from recipec.catalogue.listing import contract, keys, listing, page
+from recipec.catalogue.starters import starter
 from recipec.compile import compile_recipe
 from recipec.component import components_of
 from recipec.package_files import shipped
@@ -54,18 +55,19 @@ def test_keys_in_words() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_starters_are_valid_where_they_land(name: str, tmp_path: Path) -> None:
-    """A starter brings the files beside it that it names, and its schema line points at a schema that is there."""
+    """A starter brings every file that it names, and its schema line is relative and points at a schema."""
     files = starter(name, tmp_path / "mine" / "recipe.yaml")
     assert files is not None
-    for path, text in files.items():
+    for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
     recipe = tmp_path / "mine" / "recipe.yaml"
     said = recipe.read_text("utf-8").splitlines()[0].partition("$schema=")[2]
     result = compile_recipe(recipe)
 
     assert [d.code for d in result.diagnostics if d.is_error] == []
-    assert Path(said).is_file()
+    assert not Path(said).is_absolute()
+    assert (recipe.parent / said).is_file()
     assert all((recipe.parent / template).is_file() for template in _templates(result.resolved.data))
 
 

@@ -41,6 +41,8 @@ ANSWERS = ("", "I do not know.", "1")
 """Answers of a trial, after the right one where the data has it."""
 RIGHT = ("answer", "ground_truth", "solution", "completion", "label")
 """Columns that may hold the right answer."""
+_SHOWN = 400
+"""Characters of a text in a terminal."""
 Kind = Literal["rl", "sft", "dpo"]
 
 
@@ -66,6 +68,19 @@ class Answered:
     rewards: Mapping[str, float]
     problem: str = ""
     """Why the episode failed."""
+    completion: Any = None
+    """The completion as a function with TRL's signature gets it: a text, or messages where the prompt is a chat."""
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield names and texts, for a terminal."""
+        yield "prompt", _shown(self.prompt)
+        yield "answer", _shown(self.text)
+        if not isinstance(self.completion, str):
+            yield "given as", json.dumps(self.completion, ensure_ascii=False)
+        yield "columns", _shown(", ".join(f"{name}={value!r}" for name, value in self.columns.items()))
+        yield "rewards", ", ".join(f"{name} {value:.4g}" for name, value in self.rewards.items()) or "-"
+        if self.problem:
+            yield "failed", self.problem
 
 
 @dataclass(slots=True)
@@ -284,14 +299,15 @@ class _Trial:
             if made is not None:
                 scores[name.removeprefix("reward.")] = made["reward_R"].tolist()
         for row, prompt in enumerate(rows["by_prompt_R"].tolist()):
-            task = rows["prompt_P"][prompt]
+            task, text = rows["prompt_P"][prompt], rows["text_R"][row]
             self.found.answered.append(
                 Answered(
                     prompt=self._prompt(rows, row),
-                    text=rows["transcript_R"][row] or rows["text_R"][row],
+                    text=rows["transcript_R"][row] or text,
                     columns=dict(task.columns),
                     rewards={name: values[row] for name, values in scores.items()},
                     problem=rows["error_text_R"][row],
+                    completion=text if isinstance(task.prompt, str) else [{"role": "assistant", "content": text}],
                 )
             )
 
@@ -302,6 +318,12 @@ class _Trial:
         start = trained.index(True) if True in trained else len(ids)
         text: str = self.policy.tokenizer.decode(ids[:start])
         return text
+
+
+def _shown(text: str) -> str:
+    """Keep the ends of a long text, on one line."""
+    short = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"
+    return short.replace("\n", "\\n")
 
 
 def _right(task: Task) -> list[str]:
