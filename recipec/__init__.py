@@ -46,6 +46,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.data import Columns as Columns
     from recipec.spec.data import EnvironmentTasks as EnvironmentTasks
     from recipec.spec.data import File as File
+    from recipec.spec.data import Mix as Mix
+    from recipec.spec.data import MixedFile as MixedFile
     from recipec.spec.data import ReasoningGym as ReasoningGym
     from recipec.spec.data import Rollouts as Rollouts
     from recipec.spec.environment import Alfworld as Alfworld
@@ -152,7 +154,7 @@ _HOMES = {
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
     "recipec.spec.advantage": ("BatchStandardised", "GroupRelative", "Reinforce", "Rloo", "Signed"),
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),
-    "recipec.spec.data": ("Columns", "EnvironmentTasks", "File", "ReasoningGym", "Rollouts"),
+    "recipec.spec.data": ("Columns", "EnvironmentTasks", "File", "Mix", "MixedFile", "ReasoningGym", "Rollouts"),
     "recipec.spec.environment": (
         "Alfworld", "Gymnasium", "Own", "ReasoningGymEpisodes", "Retriever", "SearchQa", "Textworld", "Webshop",
     ),

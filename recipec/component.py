@@ -277,6 +277,10 @@ def texts(section: Section) -> Iterator[tuple[str, FieldInfo, str]]:
         key, value = info.alias or name, getattr(section, name)
         if isinstance(value, Section):
             yield from ((f"{key}.{inside}", about, text) for inside, about, text in texts(value))
+        elif isinstance(value, dict):
+            for part, item in value.items():
+                if isinstance(item, Section):
+                    yield from ((f"{key}.{part}.{inside}", about, text) for inside, about, text in texts(item))
         several = isinstance(value, tuple)
         for place, text in enumerate(value if several else (value,)):
             if isinstance(text, str) and text:

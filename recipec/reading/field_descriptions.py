@@ -84,6 +84,15 @@ def section_of(annotation: Any) -> type[Section] | None:
     return None
 
 
+def named_sections(annotation: Any) -> type[Section] | None:
+    """Return the section of a mapping of named sections, such as the sources of a mixture."""
+    if get_origin(annotation) is dict:
+        found = get_args(annotation)[1]
+        if isinstance(found, type) and issubclass(found, Section):
+            return found
+    return None
+
+
 def inside(annotation: Any, part: str | int) -> Any:
     """Return the annotation of an item of a list or mapping, or of a field of a section."""
     for choice, _ in _choices(annotation):

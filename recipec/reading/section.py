@@ -381,4 +381,9 @@ def _rebased(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
             moved[key] = paths.origin(value, findings.resolved.file(at), findings.root)
         elif inner is not None and not issubclass(inner, Component) and isinstance(value, dict):
             moved[key] = _rebased(findings, inner, value, at)
+        elif (named := field_descriptions.named_sections(info.annotation)) is not None and isinstance(value, dict):
+            moved[key] = {
+                name: _rebased(findings, named, item, (*at, name)) if isinstance(item, dict) else item
+                for name, item in value.items()
+            }
     return moved

@@ -17,7 +17,11 @@ class Columns(Section):
     completion: str = param("completion", "Column with the target completion (sft).")
     chosen: str = param("chosen", "Column with the preferred answer (dpo).")
     rejected: str = param("rejected", "Column with the rejected answer (dpo).")
-    messages: str = param("messages", "Column with a whole conversation, as chat messages (sft).")
+    messages: str = param(
+        "messages",
+        "Column with a whole conversation, as chat messages; ShareGPT's `from` and `value` are read too (sft).",
+    )
+    text: str = param("text", "Column with plain text, all of which is trained, if there is no answer (sft).")
     answer: str = param("answer", "Column with the correct answer; rewards refer to it as `answer`.")
     images: str = param(
         "images",
@@ -129,6 +133,41 @@ class File(_Prompts):
         if self.part == "val" and self.val_share is None:
             raise ValueError("`part: val` needs `val_share`, the fraction of the rows that is held out")
         return self
+
+
+class MixedFile(File):
+    """One source of a mixture: a file, a directory or a dataset of the Hub."""
+
+    weight: float = param(
+        1.0, "Rows in an epoch, relative to those of the source: 0.5 takes half of them, 2 takes each twice.", gt=0
+    )
+
+
+@component(
+    "data",
+    provides=("prompt_P", "completion_P", "chosen_P", "rejected_P"),
+    impl="recipec.runtime.data.mixture:Mixture",
+    state=True,
+    uses=("policy", "environment"),
+)
+class Mix(Data):
+    """Several sources in one stage, shuffled together.
+
+    Each source has columns, template and lengths of its own. Rows get a column `data_source` with the name of their
+    source, unless they have one, which rewards can read. A weight that is not whole takes a part of the rows at random,
+    the same in every epoch.
+
+    References:
+        verl, ``data.train_files``: a list of files, and ``data_source`` of each row.
+        LLaMA-Factory, ``dataset`` and ``interleave_probs``; Axolotl, ``datasets``.
+    """
+
+    preflight: ClassVar[str] = "recipec.runtime.data.mixture:check"
+    image_digests: ClassVar[str] = "recipec.runtime.data.mixture:digests"
+    without_verifiers: ClassVar[str] = "rows of files"
+
+    type: Literal["mix"] = "mix"
+    sources: dict[str, MixedFile] = param(..., "Sources by name.", min_length=1)
 
 
 @component(

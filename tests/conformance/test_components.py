@@ -45,6 +45,7 @@ KEYS = {"step", "attempt"}
 # What must be given, because no default could be right.
 REQUIRED = {
     "data.file": {"path": "tasks.jsonl"},
+    "data.mix": {"sources": {"one": {"path": "tasks.jsonl"}}},
     "data.reasoning_gym": {"task": "chain_sum", "size": 4},
     "data.rollouts": {"rollouts": "explore.rollouts"},
     "environment.gymnasium": {"id": "FrozenLake-v1"},

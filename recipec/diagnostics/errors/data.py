@@ -79,6 +79,11 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
     names = list(have)
     problem = f"has no text in column `{column}`" if column in names else f"has no column `{column}`"
     remedy = f"{did_you_mean(column, names)} the row has {listed(names)}; `{key}` names another column".strip()
+    if {"instruction", "output"} <= set(names) and key in {"data.columns.prompt", "data.columns.completion"}:
+        remedy += (
+            '; rows of Alpaca: `columns: {completion: output}` and `template: "{{ instruction }}\\n{{ input }}"`, with '
+            "`chat: true` for a chat model"
+        )
     if key in {"data.columns.chosen", "data.columns.rejected"}:
         remedy += "; or a `preference` makes the pairs"
     return Finding(f"{path}, row {row} {problem}", file_span(path, row), help=remedy)
@@ -89,7 +94,7 @@ def wrong_type(path: str, row: int, column: str, problem: str) -> Finding:
     """A prompt or an answer is neither text nor a list of chat messages with a known `role` and text.
 
     Why it matters: converting a number or null to text would train on text that the data does not contain.
-    Example: `"prompt": 42`, or a message `{"from": "human", "value": "…"}`.
+    Example: `"prompt": 42`, or a message `{"speaker": "human", "words": "…"}`.
     How to fix: write text, or messages such as `[{"role": "user", "content": "…"}]`.
     """
     return Finding(f"{path}, row {row}: `{column}` {problem}", file_span(path, row))

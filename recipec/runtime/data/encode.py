@@ -14,7 +14,7 @@ from recipec.diagnostics.errors import model as model_errors
 from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.data.files import Row
-from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text
+from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, read_text
 from recipec.runtime.images.parts import before_text, places_in, with_places
 from recipec.runtime.images.picture import Picture
 
@@ -173,6 +173,15 @@ class Encoder:
             return Example(task.id, ids, (False,) * start + (True,) * (len(ids) - start), task.images)
         said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
         return self.conversation(row, [*task.prompt, *said], len(task.prompt), task.images, task.variables)
+
+    def plain_text(self, row: Row, column: str) -> Example:
+        """Encode a text with its end token; all of it is trained but the first token, which nothing predicts."""
+        text = read_text(row, column)
+        if not isinstance(text, str):
+            problem = "must be text; conversations belong in the column of `data.columns.messages`"
+            raise RecipeError(errors.wrong_type(row.file, row.number, column, problem))
+        ids = (*self.opening, *self.policy.encode(text), self.policy.eos_id)
+        return Example(row.index, ids, (False, *[True] * (len(ids) - 1)))
 
     def conversation(
         self,

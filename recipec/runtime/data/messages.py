@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from recipec.diagnostics.errors import data as errors
@@ -18,6 +19,8 @@ from recipec.runtime.images.parts import read_content
 from recipec.spec.data import Columns
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool"}
+"""Roles of ShareGPT that have another name here."""
 SAID = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 """Keys of a message with what an assistant writes besides its content."""
 TRAIN = "train"
@@ -37,6 +40,19 @@ def read_text(row: Row, column: str) -> Text:
         _check_text(row, column, value)
         return value
     return read_messages(row, column)
+
+
+def read_conversation(row: Row, column: str) -> Sequence[Message]:
+    """Return a column that is a whole conversation, also in the keys of ShareGPT.
+
+    Raises:
+        RecipeError: RC706 or RC707.
+    """
+    value = row.columns[column]
+    if not isinstance(value, list):
+        return read_messages(row, column)
+    spelt = {**row.columns, column: [_spelt(message) for message in value]}
+    return read_messages(replace(row, columns=spelt), column)
 
 
 def read_messages(row: Row, column: str) -> Sequence[Message]:
@@ -138,6 +154,18 @@ def _checked(row: Row, where: str, given: Any) -> Message:
         _check_text(row, where, text, empty=may_be_empty)
         return _with_calls(row, where, _with_training(row, where, {**message, "content": content}))
     raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+
+
+def _spelt(message: Any) -> Any:
+    """Return a message of ShareGPT, with `from` and `value`, as one with `role` and `content`.
+
+    >>> _spelt({"from": "human", "value": "Hello"})
+    {'role': 'user', 'content': 'Hello'}
+    """
+    if not isinstance(message, Mapping) or "role" in message or not {"from", "value"} <= message.keys():
+        return message
+    more = {key: value for key, value in message.items() if key not in {"from", "value"}}
+    return {"role": SHAREGPT.get(message["from"], message["from"]), "content": message["value"], **more}
 
 
 def _with_training(row: Row, where: str, message: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
-from recipec.runtime.data.messages import TRAIN, Text, read_messages, read_text, read_variables
+from recipec.runtime.data.messages import TRAIN, Text, read_conversation, read_messages, read_text, read_variables
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import template_text
 from recipec.runtime.data.truncation import shortened, shortened_prompt
@@ -31,7 +31,7 @@ from recipec.runtime.protocols import Environment, Policy, TaskSource
 from recipec.spec import data as specs
 
 Kind = Literal["rl", "sft", "dpo"]
-Spec = specs.File | specs.ReasoningGym | specs.Rollouts | specs.EnvironmentTasks
+Spec = specs.File | specs.Mix | specs.ReasoningGym | specs.Rollouts | specs.EnvironmentTasks
 Encoded = tuple[Task, *tuple[Example, ...]]
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "rl": ("prompt_P",),
@@ -296,7 +296,7 @@ class File(Source):
     def _sft(self, row: Row, rendered: str | None) -> Encoded:
         names = self.spec.columns
         if rendered is None and names.completion not in row.columns and names.messages in row.columns:
-            messages = self.encoder.with_system(read_messages(row, names.messages))
+            messages = self.encoder.with_system(read_conversation(row, names.messages))
             images = self._images[row.index]
             messages = with_places(row, names.images, messages, len(images))
             self._agrees(row, names.prompt, messages)
@@ -308,6 +308,9 @@ class File(Source):
             shown = example.images[: places_in(asked)]
             ids = example.ids[:start]
             return Task(row.index, asked, ids, row.columns, images=shown, variables=variables), example
+        if rendered is None and names.text in row.columns and not {names.prompt, names.completion} & set(row.columns):
+            example = self.encoder.plain_text(row, names.text)
+            return Task(row.index, "", example.ids[:1], row.columns), example
         task = self._encoded(row, self._prompt(row, rendered))
         answer = read_text(row, self._need(row, "completion"))
         if rendered is None and row.columns.get(names.messages) is not None:

@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row
+from recipec.runtime.data.mixture import Mixture
 from recipec.runtime.data.reasoning_gym_tasks import ReasoningGym
 from recipec.runtime.data.rollout_tasks import Rollouts
 from recipec.runtime.data.sources import File
@@ -245,6 +246,50 @@ def test_all_tokens_are_trained(text_context, text_policy, prepared):
     (answers,) = prepared("sft").draw(1)["completion_P"]
     assert whole.ids == answers.ids
     assert sum(whole.trained) == len(whole.ids) - 1 > sum(answers.trained)
+
+
+def test_a_mixture_reads_each_source_in_its_own_way(text_context, text_policy):
+    """Rows are numbered through, taken as often as weights say, and know their source; faults name their own file."""
+    write(text_context, *({"prompt": f"a{i}", "completion": "x"} for i in range(4)))
+    write(text_context, *({"question": f"b{i}", "reply": "y"} for i in range(3)), name="b.jsonl")
+    sources = {
+        "one": specs.MixedFile(path="a.jsonl", weight=0.5),
+        "two": specs.MixedFile(path="b.jsonl", weight=2, columns={"prompt": "question", "completion": "reply"}),
+    }
+    source = Mixture(specs.Mix(sources=sources, shuffle=False), text_context, policy=text_policy)
+    source.prepare("sft")
+    tasks = source.tasks
+    assert len(source) == 2 + 6
+    assert {t.columns["data_source"] for t in tasks} == {"one", "two"}
+    assert [text_policy.decode(t.prompt_ids) for t in tasks[2:]] == ["b0", "b1", "b2"] * 2
+    assert [t.id for t in tasks[2:]] == [4, 5, 6] * 2
+    assert source.place(tasks[3]) == ("b.jsonl", 2)
+    assert [example.prompt_id for example in source.draw(8)["completion_P"]] == [t.id for t in tasks]
+    broken = specs.Mix(sources={"two": specs.MixedFile(path="b.jsonl")})
+    with pytest.raises(RecipeError) as caught:
+        Mixture(broken, text_context, policy=text_policy).prepare("sft")
+    assert (caught.value.diagnostics[0].code, caught.value.diagnostics[0].spans[0].file) == ("RC705", "b.jsonl")
+
+
+def test_conversations_of_sharegpt(text_context, text_policy, prepared):
+    """`from` and `value` are read as `role` and `content`; an unknown speaker is named."""
+    talk = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]
+    write(text_context, {"conversations": talk}, {"conversations": [*QUESTION, *ANSWER]})
+    one, other = prepared("sft", columns={"messages": "conversations"}).draw(2)["completion_P"]
+    assert (one.ids, one.trained) == (other.ids, other.trained)
+
+
+def test_plain_text_is_trained_whole(text_context, text_policy, prepared, refused):
+    """A column `text` alone is language modelling; rows of Alpaca are told what to write."""
+    write(text_context, {"text": "abc"})
+    (example,) = prepared("sft").draw(1)["completion_P"]
+    assert text_policy.decode(example.ids) == "abc<eos>"
+    assert example.trained == (False, True, True, True)
+    write(text_context, {"instruction": "Add.", "input": "2+2", "output": "4"})
+    assert "template" in refused("sft").help
+    how = {"columns": {"completion": "output"}, "template": "{{ instruction }} {{ input }}="}
+    (example,) = prepared("sft", **how).draw(1)["completion_P"]
+    assert text_policy.decode(example.ids) == "Add. 2+2=4<eos>"
 
 
 def test_epochs_are_permutations_and_continue_exactly(text_context, prepared):
