@@ -215,7 +215,7 @@ def config_shape(config: Mapping[str, Any]) -> Shape | None:
             tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
             sees=family if "_vl" in family else "",
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
 
 

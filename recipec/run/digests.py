@@ -9,6 +9,8 @@ from pathlib import Path
 
 from recipec import graph as graphs
 from recipec.component import load_object
+from recipec.diagnostics.errors.data import data_missing
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.reading.used_source import used_source
 from recipec.run.artifacts import hash_tree
@@ -75,7 +77,10 @@ def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _hashed(path: Path) -> str:
-    return hash_tree(path) if path.exists() else "absent"
+    try:
+        return hash_tree(path) if path.exists() else "absent"
+    except OSError as error:
+        raise RecipeError(data_missing(path.name, error.strerror or str(error))) from None
 
 
 def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:

@@ -52,7 +52,7 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     Problems end up in ``Outcome.diagnostics``; what was committed before them is kept.
     """
     outcome = Outcome(finished=False)
-    folder = RunFolder(options.out)
+    folder = RunFolder(options.out.absolute())  # user code may change the working directory
     try:
         with folder.locked(), quiet_threads(), stop_flag() as stopped:
             folder.clean()

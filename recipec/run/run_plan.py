@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 from recipec import graph as graphs
 from recipec.compile import Compiled
+from recipec.diagnostics.errors.data import data_missing
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.planning.cost import amount
 from recipec.planning.machine_choice import choose
@@ -20,7 +24,11 @@ from recipec.run.executor import done
 from recipec.run.extras import runtime_packages
 from recipec.run.inputs import counted_rows, named_files
 from recipec.run.options import Options
+from recipec.run.small_files import read_small
 from recipec.spec.knowledge import Knowledge
+
+_MOST_FILES = 10_000
+_MOST_BYTES = 1 << 30
 
 
 def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | None = None) -> Plan:
@@ -59,7 +67,22 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
 
 def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
     files = sorted(set(named_files(stage)))
-    return {path: hash_tree(root / path) if (root / path).exists() else "absent" for path in files}
+    return {path: _hash(root / path, path) for path in files}
+
+
+def _hash(path: Path, shown: str) -> str:
+    """Hash a file or a folder: its bytes, or the sizes and times of its files where these are too many to read."""
+    try:
+        if not path.exists():
+            return "absent"
+        files = [path] if path.is_file() else (p for p in path.rglob("*") if p.is_file())
+        states = [(p, p.stat()) for p in itertools.islice(files, _MOST_FILES)]
+        if len(states) < _MOST_FILES and sum(state.st_size for _, state in states) <= _MOST_BYTES:
+            return hash_tree(path)
+        listed = sorted(f"{p}:{state.st_size}:{state.st_mtime_ns}" for p, state in states)
+        return f"listed:{hashlib.sha256(chr(10).join(listed).encode()).hexdigest()}"
+    except OSError as error:
+        raise RecipeError(data_missing(shown, error.strerror or str(error))) from None
 
 
 def _facts(stage: StageGraph, root: Path) -> str:
@@ -101,7 +124,7 @@ def _state(folder: RunFolder, stage: StageGraph, digest: str) -> State:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_small(path))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

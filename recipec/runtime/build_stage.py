@@ -36,6 +36,8 @@ from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.user_code import load_functions
 from recipec.spec.recipe import weights_kind
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
+
 
 @quiet()  # its advice on masks is about padding that it takes sampled tokens for
 def run_stage(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> bool:
@@ -43,14 +45,30 @@ def run_stage(graph: Graph, stage: StageGraph, folder: RunFolder, options: Optio
     context = make_context(graph, stage, folder, options, run)
     folder.begin(stage.name, run.digest)
     with ExitStack() as closing:
+        running = None
         try:
             running = build(graph, stage, folder, context, run, closing, replace=options.replace)
+            ended = run_loop(running)
         except StoppedBeforeFirstStep:
             return False
-        ended = run_loop(running)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            step = 0 if running is None else running.step + 1
+            raise RecipeError(errors.out_of_memory(stage.name, step, str(context.device))) from error
         if ended:
             commit(running)
     return ended
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; torch has no type of its own for that of a CPU.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(RuntimeError("shape"))
+    (True, False)
+    """
+    text = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY)
 
 
 def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> StageContext:

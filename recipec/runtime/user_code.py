@@ -5,17 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, TracebackType
-from typing import Any
+from types import CodeType, FrameType, TracebackType
+from typing import Any, NoReturn
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.reading.user_code import functions_in
+
+PATIENCE = 60.0
+"""Seconds after which it is printed that the user's code is waited for."""
+
+
+class TooLongError(BaseException):
+    """The user's code took longer than its limit; not an `Exception`, which it may catch."""
 
 
 class _Loader(SourceFileLoader):
@@ -87,13 +98,94 @@ def load_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
-        spec.loader.exec_module(module)
+        with calling(path.name):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
         del sys.modules[name]
         line = blamed(error, str(path))
-        problem = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": ")
+        problem = f"{type(error).__name__}: {text_of(error)[:200]}".rstrip(": ")
         raise RecipeError(errors.own_file_broken(path.name, line, problem)) from None
     return module
+
+
+@contextmanager
+def calling(what: str, seconds: float | None = None, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Run the user's code in the block: with a limit, and with what it changes for the whole process put back.
+
+    That is the working directory, torch's threads, types and modes, and signal handlers.  ``os._exit`` raises.
+
+    Raises:
+        TooLongError: it took longer than ``seconds``.
+        SystemExit: it called ``os._exit``.
+    """
+    with ExitStack() as closing:
+        closing.enter_context(_process_state())
+        if say is not None:
+            stop = threading.Event()
+            closing.callback(stop.set)
+            threading.Thread(target=_tell, args=(what, say, stop), daemon=True).start()
+        if seconds is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGALRM, _too_long)
+            closing.callback(signal.setitimer, signal.ITIMER_REAL, 0.0)
+            signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second, should the code catch it
+        yield
+
+
+def _tell(what: str, say: Callable[[str], None], stop: threading.Event) -> None:
+    waited = 0.0
+    while not stop.wait(PATIENCE):
+        waited += PATIENCE
+        say(f"waiting for {what} since {waited:.0f} s")
+
+
+def _too_long(_number: int, _frame: FrameType | None) -> None:
+    raise TooLongError
+
+
+@contextmanager
+def _process_state() -> Iterator[None]:
+    owner, leave, folder = os.getpid(), os._exit, Path.cwd()
+    torch = sys.modules.get("torch")  # the processes of environments do without
+    settings = [] if torch is None else [(put, get(), more) for get, put, more in _torch_settings(torch)]
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM) if main else ()
+    handlers = {number: signal.getsignal(number) for number in numbers}
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != owner:  # a child that the user's code forked ends as it wants
+            leave(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = leave
+        if Path.cwd() != folder:
+            os.chdir(folder)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for put, value, more in settings:
+            put(value, **more)
+
+
+def _torch_settings(torch: Any) -> list[tuple[Callable[[], Any], Callable[..., Any], dict[str, Any]]]:
+    """Pairs of functions that read and set what torch holds for the whole process."""
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    return [
+        (torch.get_num_threads, torch.set_num_threads, {}),
+        (torch.get_default_dtype, torch.set_default_dtype, {}),
+        (torch.is_grad_enabled, torch.set_grad_enabled, {}),
+        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, {"warn_only": warns}),
+    ]
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, which the user's own class may refuse to give."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the user's code
+        return ""
 
 
 def blamed(error: BaseException, file: str) -> int:

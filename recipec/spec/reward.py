@@ -253,6 +253,9 @@ class Function(Reward):
 
     type: Literal["function"] = "function"
     name: str = param(..., "Name of the function.")
+    timeout: float = param(
+        3600.0, "Time limit of a call, for all rows of a batch (TRL) or for one (verl).", unit="seconds", gt=0
+    )
 
     def user_name(self) -> str:
         """Return the name of the function."""

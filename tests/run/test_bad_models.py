@@ -4,6 +4,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from support.small_recipes import ROWS, SFT
 
 FROM = SFT[: SFT.index("    from:")] + "    from: ./model\n" + SFT[SFT.index("    data:") :]
@@ -58,7 +60,24 @@ def unwritable(model):
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": "\ud800"}))
 
 
+def weights_of(value):
+    """Fill a tensor with a value."""
+
+    def change(model):
+        tensors = load_file(model / "model.safetensors")
+        name = max(tensors, key=lambda key: tensors[key].numel())
+        save_file({**tensors, name: torch.full_like(tensors[name], value)}, model / "model.safetensors")
+
+    return change
+
+
 BROKEN = [
+    (weights_of(float("nan")), "RC723"),
+    (weights_of(float("inf")), "RC723"),
+    (config(head_dim=0), "RC723"),
+    (config(pad_token_id=10**9), "RC723"),
+    (config(num_labels=10**9), "RC735"),
+    (config(num_hidden_layers=10**6), "RC723"),
     (remove("config.json"), "RC722"),
     (remove("model.safetensors"), "RC722"),
     (remove("tokenizer.json"), "RC722"),

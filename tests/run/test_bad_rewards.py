@@ -1,5 +1,7 @@
 """Every mistake in a reward function ends in a code with the function's name, never in its traceback."""
 
+import json
+
 import pytest
 from support.small_recipes import RL, ROWS
 
@@ -117,3 +119,36 @@ def test_a_column_to_compare_with_that_is_absent(folder):
     ended = folder.run(recipe.replace("use: [./rewards.py]\n", ""), a__jsonl=ROWS)
     assert (ended.code, ended.first) == (1, "RC741")
     assert "`nope`" in ended.err
+
+
+def test_waiting_for_a_function_is_printed(folder, monkeypatch):
+    """Whoever watches the run is told which function is waited for."""
+    monkeypatch.setattr("recipec.runtime.user_code.PATIENCE", 0.05)
+    slow = "import time\ndef score(completions, **columns):\n    time.sleep(0.2)\n    return [0.5] * len(completions)\n"
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=slow)
+    assert ended.code == 0, ended.err
+    assert "waiting for reward function `score`" in ended.err
+
+
+def test_a_function_that_changes_the_directory(folder):
+    """The run goes on where it began, in the default folder of runs."""
+    text = "import os\n" + GOOD.replace("return", "os.chdir('/'); return")
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py="import os\nos.chdir('/')\n" + text)
+    assert ended.code == 0, ended.err
+    assert (folder.path / "runs/small/model/config.json").exists()
+
+
+def test_a_level_with_weight_zero_takes_no_part(folder, monkeypatch):
+    """A level that could not score a row, with weight 0, fails no row and changes no reward."""
+    monkeypatch.setattr("recipec.runtime.reward.rule_based.MATCH_SECONDS", 1e-6)
+    recipe = RL.replace(
+        "      right: {type: function, name: score}\n",
+        "      right: {type: function, name: score}\n"
+        "      slow: {type: regex_format, pattern: '(a|a|.)*(a|a|.)*(a|a|.)*!', weight: 0.0}\n",
+    ).replace("max_completion_length: 4", "max_completion_length: 48")
+    ended = folder.run(recipe, *USE, a__jsonl=ROWS, rewards__py=GOOD)
+    assert ended.code == 0, ended.err
+    (metrics,) = folder.path.glob("runs/*/stages/explore/metrics.jsonl")
+    for line in metrics.read_text().splitlines():
+        assert json.loads(line)["failed_rows"] == 0
+        assert json.loads(line)["reward"] == 0.5

@@ -93,7 +93,7 @@ def function_raised(
 
 @diagnostic("RC747", "function-result")
 def function_result(function: str, problem: str) -> Finding:
-    """The user's reward function did not return a list with one finite number, or None, for each row.
+    """The user's reward function did not return a list with one finite number, or None, for each row within `timeout`.
 
     Why it matters: a score for the wrong row, or a NaN, would silently ruin the update.
     Example: a list of 7 for 8 completions.

@@ -7,6 +7,7 @@ from pathlib import Path
 from recipec.component import is_inline
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.small_files import read_small
 from recipec.run.templates import template_problem
 
 
@@ -17,7 +18,7 @@ def read_template(path: Path, shown: str) -> str:
         RecipeError: RC700, it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_small(path)
     except (OSError, UnicodeDecodeError) as error:
         siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         raise RecipeError(errors.data_missing(shown, _problem(error), siblings)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from recipec.run.chat_template import chat_template
 from recipec.runtime.data.renamed_tokens import RenamedTokens
 from recipec.runtime.data.spellings import Spellings, restored
 
+_TAG = re.compile(r"<[A-Za-z][\w-]*>")
 _TAIL = 16
 """Tokens before a text that decide how it is split."""
 _LEADS = ("\n", "=", "x", ".", "7")
@@ -23,6 +25,29 @@ def protect(tokenizer: Any, marks: Sequence[str]) -> None:
     control = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
     if missing := [mark for mark in marks if mark not in control]:
         tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
+
+
+def tags_of(tokenizer: Any) -> dict[int, str]:
+    """Return the control tokens that are tags, such as `<think>` and `</think>`: a reader and a reward see them."""
+    roles = set(map(str, tokenizer.special_tokens_map.values()))
+    added = tokenizer.added_tokens_decoder.items()
+    names = {str(t.content): int(i) for i, t in added if t.special and str(t.content) not in roles}
+    found = [(opens, f"</{opens[1:]}") for opens in names if _TAG.fullmatch(opens)]
+    return {names[tag]: tag for pair in found if pair[1] in names for tag in pair}
+
+
+def decode_with_tags(tokenizer: Any, ids: Iterable[int], tags: Mapping[int, str]) -> str:
+    """Decode ids without control tokens other than ``tags``."""
+    texts: list[str] = []
+    run: list[int] = []
+    for one in [*ids, None]:
+        if one is not None and one not in tags:
+            run.append(int(one))
+            continue
+        texts.append(tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False) if run else "")
+        texts.append("" if one is None else tags[one])
+        run = []
+    return "".join(texts)
 
 
 class Text:
@@ -40,6 +65,10 @@ class Text:
     @cached_property
     def _renamed(self) -> RenamedTokens:
         return RenamedTokens(self.tokenizer.backend_tokenizer, self.control)
+
+    @cached_property
+    def _tags(self) -> dict[int, str]:
+        return tags_of(self.tokenizer)
 
     @cached_property
     def _prefixes(self) -> bool:
@@ -74,9 +103,8 @@ class Text:
         return alone
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Decode ids, leaving control tokens out."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        """Decode ids, leaving control tokens out but for tags such as `<think>`."""
+        return decode_with_tags(self.tokenizer, ids, self._tags)
 
     def render(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.model import RecipeError
+from recipec.run.small_files import read_small
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
@@ -154,11 +155,12 @@ class CausalLm(Policy):
         """Whether logits from the model's head alone are those of the whole model: tried on four tokens.
 
         Raises:
-            RecipeError: RC602, a token changes the logits of earlier tokens, so the model is not a causal decoder.
+            RecipeError: RC602, a token changes the logits of earlier tokens, so the model is not a causal decoder;
+                RC723, the logits are not finite.
         """
         self.model.eval()
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
-        whole = self.model(input_ids=tokens, use_cache=False).logits[0].float()
+        whole = weights.first_logits(self.model, tokens, self._named())
         tokens[0, -1] = 0
         other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
         tokens[0, -1] = 3 % self.vocabulary
@@ -305,7 +307,7 @@ class CausalLm(Policy):
         self.model.eval()
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """Compute activations again in the backward pass."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def module_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -320,8 +322,7 @@ class CausalLm(Policy):
         """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
 
         An adapter is saved in peft's format next to the weights that it adapts: ``AutoModelForCausalLM`` loads both
-        from
-        the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
+        from the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
         """
         with weights.quiet(), disk_problems():
             if self.adapted is None:

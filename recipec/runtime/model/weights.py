@@ -30,6 +30,7 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.small_files import read_small
 from recipec.runtime.model import generation_config
 from recipec.runtime.vision.families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
@@ -49,6 +50,9 @@ _SINGLE = "model.safetensors"
 _COMPUTED = (".inv_freq", ".masked_bias")
 """Ends of the names of tensors that older versions saved, and that a model computes itself."""
 _INDEX = "model.safetensors.index.json"
+_READ = (".json", ".jinja", ".model", ".txt", ".safetensors")
+_LARGEST = 256 << 20
+_MOST_LABELS = 1 << 16
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
@@ -88,6 +92,7 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
     if not (folder / "config.json").is_file():
         raise RecipeError(errors.missing_file(str(folder), "config.json"))
     config = read_json(folder / "config.json")
+    _check_counts(folder / "config.json", config)
     if "quantization_config" in config:
         described = config["quantization_config"]
         method = str(described.get("quant_method") if isinstance(described, dict) else described)
@@ -97,12 +102,25 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
         _weights(folder)
 
 
+def _check_counts(file: Path, config: Mapping[str, Any]) -> None:
+    """Refuse counts for which the library would build without end."""
+    for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
+        labels = part.get("num_labels")
+        if isinstance(labels, int) and labels > _MOST_LABELS:
+            raise RecipeError(errors.unreadable(str(file), f"`num_labels` is {labels}"))
+
+
 def scan(folder: Path) -> None:
     """Look for keys in a folder's descriptions by which a loader would run something.
 
     Raises:
         RecipeError: RC600 to RC603, there are some; RC735, a description cannot be read.
     """
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _READ and not path.is_file() and not path.is_dir():
+            raise RecipeError(errors.unreadable(str(path), "it is not a regular file"))
+        if path.suffix in _READ and path.stat().st_size > _LARGEST and path.suffix != ".safetensors":
+            raise RecipeError(errors.unreadable(str(path), f"it has more than {_LARGEST >> 20} MiB"))
     for name in _DESCRIPTIONS:
         if (folder / name).exists():
             _scan(folder / name, read_json(folder / name))
@@ -149,7 +167,10 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a model; none may be in two of its files."""
     found: dict[str, torch.Tensor] = {}
     for file in _weights(folder):
-        tensors = load_file(file)
+        try:
+            tensors = load_file(file)
+        except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
+            raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
         if twice := sorted(set(found) & set(tensors)):
             raise RecipeError(errors.damaged_weights(str(folder), f"{twice[0]} is in {file.name} and in another file"))
         found |= tensors
@@ -163,9 +184,10 @@ def read_json(file: Path) -> dict[str, Any]:
         RecipeError: RC735, it is not a JSON object.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_small(file))
     except (OSError, ValueError, RecursionError) as error:
-        raise RecipeError(errors.unreadable(str(file), str(error))) from error
+        problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise RecipeError(errors.unreadable(str(file), problem)) from error
     if not isinstance(found, dict):
         raise RecipeError(errors.unreadable(str(file), "it is not a JSON object"))
     return found
@@ -238,18 +260,20 @@ def load_model(
                     setattr(part, name, dropout)
         sampling = _sampling(folder, config)
         generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
+        tensors = _tensors(folder)
+        _check_layers(folder, config, len(tensors))
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
             model, report = model_class(config).from_pretrained(
                 None,
                 config=config,
-                state_dict=_tensors(folder),
+                state_dict=tensors,
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 attn_implementation=implementation(config),
             )
-        except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
+        except Exception as error:  # sizes that a family does not check fail in the middle of it
             raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
     _check_complete(folder, report)
     with quiet():
@@ -278,6 +302,12 @@ def _config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each family validates its own keys with its own exceptions
         raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
+def _check_layers(folder: Path, config: Any, tensors: int) -> None:
+    """Refuse more layers than there are tensors, before they are built."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > tensors:
+        problem = f"config.json describes {layers} layers, and there are {tensors} tensors"
+        raise RecipeError(errors.damaged_weights(str(folder), problem))
 
 
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
@@ -295,6 +325,23 @@ def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     else:
         return
     raise RecipeError(errors.damaged_weights(str(folder), problem))
+
+
+def first_logits(model: nn.Module, tokens: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the logits of tokens [1, T], in float32, of a model that computes something.
+
+    Raises:
+        RecipeError: RC723, it does not run, or its weights or its logits are not finite.
+    """
+    try:
+        logits: torch.Tensor = model(input_ids=tokens, use_cache=False).logits[0].float()
+    except Exception as error:  # sizes that a family does not check fail in the middle of it
+        raise RecipeError(errors.damaged_weights(name, f"the model does not run: {first_line(error)}")) from error
+    if bool(torch.isfinite(logits).all()):
+        return logits
+    bad = [key for key, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
+    problem = f"{len(bad)} have values that are not finite, {bad[0]} first" if bad else "they give logits of NaN"
+    raise RecipeError(errors.damaged_weights(name, problem))
 
 
 def _sampling(folder: Path, config: Any) -> dict[str, Any] | None:

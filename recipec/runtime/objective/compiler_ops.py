@@ -83,9 +83,13 @@ Shape = tuple[float, Sequence[float] | None]
 def shaped(reward_R: Tensor, weight: float, shift: float = 0.0, clip: Sequence[float] | None = None) -> Tensor:
     """Shift the values of a reward level, bound them and weigh them, in float64; NaN stays NaN.
 
-    >>> shaped(torch.tensor([3.0, -1.0]), 2.0, -0.5, (-1.0, 1.0))
-    tensor([ 2., -2.], dtype=torch.float64)
+    With weight 0 all values are 0: the level is recorded, and takes no part in the total nor in which rows fail.
+
+    >>> shaped(torch.tensor([3.0, -1.0]), 2.0, -0.5, (-1.0, 1.0)), shaped(torch.tensor([torch.nan]), 0.0)
+    (tensor([ 2., -2.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
+    if weight == 0:
+        return torch.zeros_like(reward_R, dtype=torch.float64)
     moved_R = reward_R.double() + shift
     return weight * (moved_R if clip is None else moved_R.clamp(*clip))
 

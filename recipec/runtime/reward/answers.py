@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import string
+import unicodedata
+from decimal import Decimal
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError
@@ -24,13 +26,22 @@ def tagged(text: str, tag: str | None) -> str | None:
     return None if end < 0 or start < 0 else text[start + len(tag) + 2 : end]
 
 
+def composed(text: str) -> str:
+    """Return text with one code for each letter and its accents: the same letters may be written in two ways.
+
+    >>> len(composed("e" + chr(0x301)))
+    1
+    """
+    return unicodedata.normalize("NFC", text)
+
+
 def folded(text: str) -> str:
     r"""Fold case and white space.
 
     >>> folded("  New\n YORK ")
     'new york'
     """
-    return " ".join(text.casefold().split())
+    return " ".join(composed(text).casefold().split())
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -46,7 +57,7 @@ def normalised(text: str) -> str:
     >>> normalised(" The U.S.  dollar "), normalised("Côte d'Ivoire")
     ('us dollar', 'côte divoire')
     """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", composed(text).lower().translate(_NO_PUNCTUATION)).split())
 
 
 def right_answers(task: Task, column: str) -> list[str]:
@@ -59,7 +70,16 @@ def right_answers(task: Task, column: str) -> list[str]:
         raise RecipeError(errors.no_answer_column(task.id, column, task.columns))
     value = task.columns[column]
     found = value if isinstance(value, list | tuple) else [value]
-    good = [str(v) for v in found if isinstance(v, str | int | float) and not isinstance(v, bool) and str(v).strip()]
+    known = [v for v in found if isinstance(v, str | int | float) and not isinstance(v, bool)]
+    good = [text for text in map(_written, known) if text.strip()]
     if not good or len(good) < len(found) or any(isinstance(v, float) and not math.isfinite(v) for v in found):
         raise RecipeError(errors.bad_answer(task.id, column, value))
     return good
+
+
+def _written(value: str | float) -> str:
+    """Return an answer as a person writes it: parquet files may have 72 as 72.0, and 0.00001 as 1e-05."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    text = format(Decimal(repr(value)), "f")
+    return text.removesuffix(".0")

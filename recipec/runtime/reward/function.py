@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +19,10 @@ from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.user_code import blamed, file_of
+from recipec.runtime.user_code import TooLongError, blamed, calling, file_of, text_of
 from recipec.spec import reward as specs
+
+T = TypeVar("T")
 
 
 class Function(Part):
@@ -33,6 +36,7 @@ class Function(Part):
             raise RecipeError(errors.unknown_function(spec.name, context.functions))
         self.spec = spec
         self.root = context.root
+        self.say = context.say
         self.function = context.functions[spec.name]
         self.file = file_of(self.function)
         self.chat = False
@@ -53,8 +57,8 @@ class Function(Part):
         """Score a batch.
 
         Raises:
-            RecipeError: RC746 the function raised, RC747 it did not return a list of numbers, RC748 it asks for a
-                column that the data does not have.
+            RecipeError: RC746 the function raised, RC747 it returned no list of numbers or took too
+                long, RC748 it asks for a column that the data does not have.
         """
         tasks = [prompt_P[p] for p in by_prompt_R.tolist()]
         self._check_columns({name for task in tasks for name in task.columns})
@@ -70,21 +74,24 @@ class Function(Part):
         self.chat = any(chats)
         arguments: dict[str, Any] = {name: _column(tasks, name) for name in self._wanted(tasks)}
         arguments |= {
-            "prompts": [list(t.prompt) if chat else t.prompt for t, chat in zip(tasks, chats, strict=True)],
+            "prompts": [copy.deepcopy(t.prompt) for t in tasks],
             "completions": [
                 [{"role": "assistant", "content": text}] if chat else text
                 for text, chat in zip(texts, chats, strict=True)
             ],
             "completion_ids": ids,
         }
-        found = self._call(None, {k: v for k, v in arguments.items() if self._takes(k)})
-        found = found.tolist() if hasattr(found, "tolist") else found
-        if not isinstance(found, list | tuple):
-            raise RecipeError(errors.function_result(self.spec.name, f"returned {_kind(found)}, a list is needed"))
-        if len(found) != len(tasks):
-            problem = f"returned {len(found)} values for {len(tasks)} rows"
-            raise RecipeError(errors.function_result(self.spec.name, problem))
-        return [self._number(row, value) for row, value in enumerate(found)]
+
+        def scores(found: Any) -> list[float]:
+            found = found.tolist() if hasattr(found, "tolist") else found
+            if not isinstance(found, list | tuple):
+                raise RecipeError(errors.function_result(self.spec.name, f"returned {_kind(found)}, a list is needed"))
+            if len(found) != len(tasks):
+                problem = f"returned {len(found)} values for {len(tasks)} rows"
+                raise RecipeError(errors.function_result(self.spec.name, problem))
+            return [self._number(row, value) for row, value in enumerate(found)]
+
+        return self._call(None, {k: v for k, v in arguments.items() if self._takes(k)}, scores)
 
     def _verl(self, row: int, task: Task, text: str) -> float:
         columns = task.columns
@@ -97,23 +104,31 @@ class Function(Part):
             "ground_truth": columns.get("ground_truth", columns.get("answer")) if truth is None else truth,
             "extra_info": columns.get("extra_info", dict(columns)),
         }
-        found = self._call(row, {k: v for k, v in given.items() if self._takes(k)})
-        if isinstance(found, Mapping):
-            if "score" not in found:
-                raise RecipeError(errors.function_result(self.spec.name, f"returned no `score` for row {row}"))
-            found = found["score"]
-        return self._number(row, found)
 
-    def _call(self, row: int | None, arguments: dict[str, Any]) -> Any:
+        def score(found: Any) -> float:
+            if isinstance(found, Mapping):
+                if "score" not in found:
+                    raise RecipeError(errors.function_result(self.spec.name, f"returned no `score` for row {row}"))
+                found = found["score"]
+            return self._number(row, found)
+
+        return self._call(row, {k: v for k, v in given.items() if self._takes(k)}, score)
+
+    def _call(self, row: int | None, arguments: dict[str, Any], read: Callable[[Any], T]) -> T:
+        """Call the function with copies of its arguments, and ``read`` what it returns, which may be any object."""
         try:
-            return self.function(**arguments)
+            with calling(f"reward function `{self.spec.name}`", self.spec.timeout, self.say):
+                return read(self.function(**copy.deepcopy(arguments)))
         except RecipeError:
             raise
+        except TooLongError:
+            problem = f"took longer than `timeout`, {self.spec.timeout:g} s"
+            raise RecipeError(errors.function_result(self.spec.name, problem)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
             line = blamed(error, self.file)
-            name = type(error).__name__
+            name, text = type(error).__name__, text_of(error)
             raise RecipeError(
-                errors.function_raised(self.spec.name, name, str(error), self._shown(), line, row, chat=self.chat)
+                errors.function_raised(self.spec.name, name, text, self._shown(), line, row, chat=self.chat)
             ) from None
 
     def _number(self, row: int, value: Any) -> float:

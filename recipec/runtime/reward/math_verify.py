@@ -82,7 +82,8 @@ class MathVerify(Part):
         scores = [
             self._score(prompt_P[p], [answers[a, t] for a in right[p]]) for p, t in zip(prompts, text_R, strict=True)
         ]
-        self._tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
+        if self.spec.weight:  # with weight 0 it takes no part, and cannot bias the update
+            self._tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
         return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
     def _score(self, task: Task, answers: list[Any]) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.data.text import decode_with_tags, tags_of
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.protocols import Environment, Policy, RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
@@ -210,7 +211,10 @@ def _below(parent: Node, child: Node) -> Node:
 
 
 def decode(tokenizer: Any, ids: Sequence[tuple[int, ...]]) -> list[str]:
-    """Decode what was written, special tokens left out."""
+    """Decode what was written, special tokens left out but for tags such as `<think>`."""
+    tags = tags_of(tokenizer) if ids else {}
+    if tags:
+        return [decode_with_tags(tokenizer, row, tags) for row in ids]
     if not ids:  # the tokenizer would answer with one empty text
         return []
     found: list[str] = tokenizer.batch_decode(

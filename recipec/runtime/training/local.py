@@ -79,8 +79,6 @@ class LocalEngine(TrainEngine):
                 found = runner.run(forward, made)
                 loss = next(value for key, value in made.items() if key.signal == "loss")
                 self._backward(loss)
-                if not torch.isfinite(loss):
-                    raise RecipeError(errors.not_finite("the loss", stage, step + 1, prompts))
                 for name, value in {"loss": loss.detach(), **found}.items():
                     total[name] = total.get(name, 0.0) + value
                 share, spread = entropy_sums(part, made)
@@ -91,7 +89,7 @@ class LocalEngine(TrainEngine):
             if policy.attention.sharing:
                 metrics["lost_tokens"] = float(packing.recomputed_tokens)
                 metrics["token_ratio"] = ratio(shared, _shared_by(policy))
-            return metrics | self.optimizer.step(prompts, step)
+            return metrics | self.optimizer.step(prompts, step, float(total["loss"]))
         except torch.OutOfMemoryError as error:
             raise RecipeError(errors.out_of_memory(stage, step + 1, str(self.context.device))) from error
 

@@ -87,12 +87,12 @@ class AdamW(Part):
         share = 0.5 * (1 + math.cos(math.pi * done)) if spec.schedule == "cosine" else 1 - done
         return spec.learning_rate * (spec.min_ratio + (1 - spec.min_ratio) * share)
 
-    def step(self, prompts: list[int], step: int) -> dict[str, float]:
-        """Take one update with the gradients added so far; ``prompts`` and ``step`` name the batch in an error.
+    def step(self, prompts: list[int], step: int, loss: float = 0.0) -> dict[str, float]:
+        """Take one update with the gradients of ``loss`` added so far; ``prompts`` and ``step`` name the batch.
 
         Raises:
-            RecipeError: RC763, the gradient is not finite and the recipe says ``stop``, or it happened too often; or a
-                weight is not finite after the update, which cannot be taken back.
+            RecipeError: RC763, the loss or the gradient is not finite and the recipe says ``stop``, or it happened too
+                often; or a weight is not finite after the update, which cannot be taken back.
         """
         for name, parameter in self.named.items():
             master = self.masters[name]
@@ -100,7 +100,7 @@ class AdamW(Part):
             given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             master.grad = given if master is parameter else given.float()
         norm = self._norm()
-        finite = math.isfinite(norm)
+        finite = math.isfinite(norm) and math.isfinite(loss)
         if finite:
             self._scale(norm)
             rate = self.learning_rate(self.updates, self.place)
@@ -118,7 +118,8 @@ class AdamW(Part):
             self.skipped += 1
             rate = 0.0
             if self.spec.nonfinite == "stop" or self.skipped > _MOST_SKIPS:
-                raise RecipeError(errors.not_finite("the gradient", self.context.stage, step + 1, prompts))
+                what = "the gradient" if math.isfinite(loss) else "the loss"
+                raise RecipeError(errors.not_finite(what, self.context.stage, step + 1, prompts))
         self.updates += 1
         self.place += self.pace
         for name, parameter in self.named.items():

@@ -1,6 +1,7 @@
 """The user's own reward functions: both signatures, and every way they can go wrong."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,3 +140,82 @@ def test_functions_that_cannot_be_called(text_context, text, code, word):
     found = refused(text_context, text, columns=columns)
     assert found.code == code
     assert word in found.message + found.help
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(prompts, steps): [s.pop() for s in steps]; prompts[0][-1]['content'] += '!'; return [1, 1, 1]",
+        "def f(prompts, completions, steps, **c): steps[0].append(9); prompts[1].clear(); return [1, 1, 1]",
+        "def f(solution_str, ground_truth, extra_info): extra_info['steps'].clear(); return 1",
+    ],
+)
+def test_what_a_function_edits_is_a_copy(text_context, text):
+    """A function that changes its arguments changes nothing of ours, in this batch or in a later one."""
+    columns = [{"answer": "1", "steps": [1, 2]} for _ in range(3)]
+    path = text_context.root / "rewards.py"
+    path.write_text(text)
+    function = Function(specs.Function(name="f"), replace(text_context, functions=load_functions([path])))
+    tasks = [Task(i, [{"role": "user", "content": "q"}], (1,), columns[i]) for i in range(3)]
+    ids = torch.ones(3, 2, dtype=torch.int64)
+    for _ in range(2):
+        function(tasks, torch.arange(3), TEXTS, ids, ids.bool())
+    assert columns == [{"answer": "1", "steps": [1, 2]}] * 3
+    assert [task.prompt for task in tasks] == [[{"role": "user", "content": "q"}]] * 3
+
+
+def test_what_a_function_changes_for_the_process_is_put_back(text_context, monkeypatch, tmp_path):
+    """The working directory, torch's settings and signal handlers are as before, and a child may leave."""
+    import os
+    import signal
+
+    monkeypatch.chdir(tmp_path)
+    text = """
+import os, signal, torch
+def f(completions):
+    os.chdir("/")
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.fork() == 0:
+        os._exit(3)
+    return [float(os.waitstatus_to_exitcode(os.wait()[1]))] * len(completions)
+"""
+    handler, leave = signal.getsignal(signal.SIGINT), os._exit
+    assert called(text_context, text) == [3.0] * 3
+    assert (Path.cwd(), os._exit) == (tmp_path, leave)
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "word"),
+    [
+        ("import os; os._exit(0)", "RC746", "os._exit(0)"),
+        ("while True: pass", "RC747", "took longer"),
+        ("import time; time.sleep(99)", "RC747", "took longer"),
+        ("raise Odd", "RC746", "raised Odd"),
+        ("return [Odd(), Odd(), Odd()]", "RC747", "type Odd"),
+        ("return Many([1.0, 1.0, 1.0])", "RC746", "raised Odd"),
+        ("raise SystemExit", "RC746", "SystemExit"),
+    ],
+)
+def test_a_function_that_misbehaves_is_told(text_context, body, code, word):
+    """A function that leaves, hangs, or returns or raises objects that raise, is named; nothing else ends."""
+    text = f"""
+class Odd(Exception):
+    def __str__(self): raise Odd
+    __repr__ = __float__ = __bool__ = __str__
+class Many(list):
+    def __iter__(self): raise Odd
+def f(completions):
+    {body}
+"""
+    path = text_context.root / "rewards.py"
+    path.write_text(text)
+    function = Function(specs.Function(name="f", timeout=0.3), replace(text_context, functions=load_functions([path])))
+    tasks, ids = [Task(i, "q", (1,), {}) for i in range(3)], torch.ones(3, 2, dtype=torch.int64)
+    with pytest.raises(RecipeError) as caught:
+        function(tasks, torch.arange(3), TEXTS, ids, ids.bool())
+    assert caught.value.diagnostics[0].code == code
+    assert word in caught.value.diagnostics[0].message

@@ -219,3 +219,20 @@ def test_more_updates_than_were_planned():
             net.weight.sum().backward()
             found.append(optimizer.step([], 0)["learning_rate"])
         assert found == rates
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_a_loss_that_is_not_finite_has_the_rule_of_the_gradient(nonfinite) -> None:
+    """It stops the run, or is skipped and counted, also where the gradient is finite."""
+    net = model()
+    optimizer = make(net, nonfinite=nonfinite)
+    before = [p.clone() for p in net.parameters()]
+    net(torch.ones(2, 3)).sum().backward()
+    if nonfinite == "skip":
+        assert optimizer.step([7], 0, float("nan"))["skipped_updates"] == 1.0
+    else:
+        with pytest.raises(RecipeError) as refused:
+            optimizer.step([7], 0, float("nan"))
+        assert refused.value.diagnostics[0].code == "RC763"
+        assert "the loss" in refused.value.diagnostics[0].message
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
