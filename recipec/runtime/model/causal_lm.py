@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.model import RecipeError
-from recipec.run.small_files import read_small
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
@@ -24,6 +23,7 @@ from recipec.runtime.model import (
     generation_config,
     logprob_head,
     lora,
+    model_checks,
     package_weights,
     quantization,
     scratch,
@@ -160,7 +160,7 @@ class CausalLm(Policy):
         """
         self.model.eval()
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
-        whole = weights.first_logits(self.model, tokens, self._named())
+        whole = model_checks.first_logits(self.model, tokens, self._named())
         tokens[0, -1] = 0
         other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
         tokens[0, -1] = 3 % self.vocabulary
@@ -352,7 +352,7 @@ class CausalLm(Policy):
         except OSError:
             raise
         except Exception as error:  # each library checks what it writes with exceptions of its own
-            raise RecipeError(errors.unsavable(self._named(), weights.first_line(error))) from error
+            raise RecipeError(errors.unsavable(self._named(), model_checks.first_line(error))) from error
 
     def _under_adapter(self) -> dict[str, Tensor]:
         """Weights under the adapter, by the names they have without it."""

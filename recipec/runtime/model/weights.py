@@ -31,7 +31,8 @@ from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.small_files import read_small
-from recipec.runtime.model import generation_config
+from recipec.runtime.model import generation_config, model_checks
+from recipec.runtime.model.model_checks import first_line
 from recipec.runtime.vision.families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
 
@@ -52,7 +53,6 @@ _COMPUTED = (".inv_freq", ".masked_bias")
 _INDEX = "model.safetensors.index.json"
 _READ = (".json", ".jinja", ".model", ".txt", ".safetensors")
 _LARGEST = 256 << 20
-_MOST_LABELS = 1 << 16
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
@@ -92,7 +92,7 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
     if not (folder / "config.json").is_file():
         raise RecipeError(errors.missing_file(str(folder), "config.json"))
     config = read_json(folder / "config.json")
-    _check_counts(folder / "config.json", config)
+    model_checks.check_counts(folder / "config.json", config)
     if "quantization_config" in config:
         described = config["quantization_config"]
         method = str(described.get("quant_method") if isinstance(described, dict) else described)
@@ -100,14 +100,6 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
     _kind(folder / "config.json", config.get("model_type"), sees)
     if weights:
         _weights(folder)
-
-
-def _check_counts(file: Path, config: Mapping[str, Any]) -> None:
-    """Refuse counts for which the library would build without end."""
-    for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
-        labels = part.get("num_labels")
-        if isinstance(labels, int) and labels > _MOST_LABELS:
-            raise RecipeError(errors.unreadable(str(file), f"`num_labels` is {labels}"))
 
 
 def scan(folder: Path) -> None:
@@ -261,7 +253,7 @@ def load_model(
         sampling = _sampling(folder, config)
         generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
         tensors = _tensors(folder)
-        _check_layers(folder, config, len(tensors))
+        model_checks.check_layers(folder, config, len(tensors))
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
             model, report = model_class(config).from_pretrained(
@@ -302,14 +294,6 @@ def _config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each family validates its own keys with its own exceptions
         raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
-def _check_layers(folder: Path, config: Any, tensors: int) -> None:
-    """Refuse more layers than there are tensors, before they are built."""
-    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > tensors:
-        problem = f"config.json describes {layers} layers, and there are {tensors} tensors"
-        raise RecipeError(errors.damaged_weights(str(folder), problem))
-
-
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     """Refuse weights that are not exactly those that config.json describes."""
     missing = sorted(map(str, report["missing_keys"]))
@@ -325,23 +309,6 @@ def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     else:
         return
     raise RecipeError(errors.damaged_weights(str(folder), problem))
-
-
-def first_logits(model: nn.Module, tokens: torch.Tensor, name: str) -> torch.Tensor:
-    """Return the logits of tokens [1, T], in float32, of a model that computes something.
-
-    Raises:
-        RecipeError: RC723, it does not run, or its weights or its logits are not finite.
-    """
-    try:
-        logits: torch.Tensor = model(input_ids=tokens, use_cache=False).logits[0].float()
-    except Exception as error:  # sizes that a family does not check fail in the middle of it
-        raise RecipeError(errors.damaged_weights(name, f"the model does not run: {first_line(error)}")) from error
-    if bool(torch.isfinite(logits).all()):
-        return logits
-    bad = [key for key, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
-    problem = f"{len(bad)} have values that are not finite, {bad[0]} first" if bad else "they give logits of NaN"
-    raise RecipeError(errors.damaged_weights(name, problem))
 
 
 def _sampling(folder: Path, config: Any) -> dict[str, Any] | None:
@@ -386,11 +353,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, or its name."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """Hash named weights, in hexadecimal.
 
@@ -414,6 +376,6 @@ def read_chat_template(root: Path, said: str) -> str:
     if is_inline(said):
         return said
     try:
-        return (root / said).read_text(encoding="utf-8-sig")
+        return read_small(root / said)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(errors.template_refuses(f"{root / said}: {error}")) from error

@@ -24,7 +24,7 @@ from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.preflight import PreflightRequest
 from recipec.runtime.model import lora
-from recipec.runtime.model.weights import first_line
+from recipec.runtime.model.model_checks import first_line
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
