@@ -209,13 +209,6 @@ class Encoder:
             before = self._render(row, messages[:turn], images, variables, generation=True)
             after = self._render(row, messages[: turn + 1], images, variables, generation=False)
             written = self._written(before, after)
-            if written is None:
-                # The first letters of the answer may share a token with the end of the open turn; the model that
-                # writes after it never sees that token, so the answer is encoded separately.
-                short = [*messages[:turn], {**message, "content": "x"}]
-                written = self._written(
-                    before, after, message, self._render(row, short, images, variables, generation=False)
-                )
             if before[: len(rendered)] != rendered or written is None:
                 raise RecipeError(errors.template_breaks_prefix(row.file, row.number, turn + 1))
             if not written:
@@ -235,24 +228,22 @@ class Encoder:
             raise RecipeError(errors.wrong_type(row.file, row.number, "messages", problem))
         return Example(row.index, tuple(built[:end]), tuple(trained), images[:seen])
 
-    def _written(
-        self, before: list[int], after: list[int], message: Message = _NONE, probed: Sequence[int] = ()
-    ) -> list[int] | None:
+    def _written(self, before: list[int], after: list[int]) -> list[int] | None:
         """Return the tokens of an answer after the open turn; None where the template changes that turn.
 
-        ``probed`` is the conversation up to an answer of one letter in place of the ``message``.
+        The first letters of the answer may share a token with the end of the open turn.  The model that writes after
+        it never sees that token, so the text of the answer, up to the next control token, is encoded separately.
         """
         if after[: len(before)] == before:
             return after[len(before) :]
-        probe = list(self.policy.encode("x", before))
-        if not probed or list(probed[: len(before) + len(probe)]) != before + probe:
+        control = {int(i) for i, token in self.policy.tokenizer.added_tokens_decoder.items() if token.special}
+        start = next((i for i in range(len(before), 0, -1) if before[i - 1] in control), 0)
+        end = next((i for i in range(start, len(after)) if after[i] in control), len(after))
+        opened, whole = self.policy.decode(before[start:]), self.policy.decode(after[start:end])
+        if after[:start] != before[:start] or not whole.startswith(opened):
             return None
-        said, end = message["content"], probed[len(before) + len(probe) :]
-        for text in dict.fromkeys((said, said.strip(), said.rstrip(), said.lstrip())):  # as templates and markers do
-            written = [*self.policy.encode(text, before), *end]
-            if self.policy.decode(before + written) == self.policy.decode(after):
-                return written
-        return None
+        written = [*self.policy.encode(whole.removeprefix(opened), before), *after[end:]]
+        return written if self.policy.decode(before + written) == self.policy.decode(after) else None
 
 
 def _shown(messages: Sequence[Message]) -> list[Message]:

@@ -274,9 +274,9 @@ class CausalLm(Policy):
         with self._drawn():
             found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
         logprob_M, entropy_M = logprob_head.score(self.head, found, self.vocabulary, self.temperature, entropy=entropy)
-        made = {"logprob_RT": _placed(logprob_M, scored_RT)}
+        made = {"logprob_RT": logprob_head.placed(logprob_M, scored_RT)}
         if entropy:
-            made["entropy_RT"] = _placed(entropy_M, scored_RT)
+            made["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
         return made
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
@@ -395,7 +395,3 @@ class CausalLm(Policy):
     def fingerprint(self) -> str:
         """Hash every weight, in hexadecimal."""
         return weights.fingerprint(self.model.state_dict())
-
-
-def _placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
-    return value_M.new_zeros(scored_RT.shape).masked_scatter(scored_RT, value_M)

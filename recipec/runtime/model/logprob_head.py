@@ -182,3 +182,12 @@ def own_head(model: nn.Module, hidden_UH: Tensor) -> Tensor:
     finally:
         model._modules[name] = decoder  # noqa: SLF001
     return logits[0]
+
+
+def placed(value_M: Tensor, scored_RT: Tensor) -> Tensor:
+    """Return values at the positions that are scored, 0 elsewhere.
+
+    >>> placed(torch.tensor([5.0]), torch.tensor([[False, True]]))
+    tensor([[0., 5.]])
+    """
+    return value_M.new_zeros(scored_RT.shape).masked_scatter(scored_RT, value_M)

@@ -294,6 +294,8 @@ def _config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each family validates its own keys with its own exceptions
         raise RecipeError(errors.unreadable(str(folder / "config.json"), first_line(error))) from error
+
+
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     """Refuse weights that are not exactly those that config.json describes."""
     missing = sorted(map(str, report["missing_keys"]))
