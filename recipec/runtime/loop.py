@@ -18,6 +18,7 @@ from recipec.graph import Loop, Node, Value
 from recipec.runtime.batch import Batch
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import rollout_log, statistics
+from recipec.runtime.logging.learning_watch import LearningWatch
 from recipec.runtime.objective import group_filter
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.running_stage import RunningStage
@@ -46,6 +47,7 @@ def run_loop(stage: RunningStage) -> bool:
     if not continued and (before := stage.evaluate(0, total, epoch)):
         stage.metrics_writer.write(0, before)
     stage.observers.begun()
+    watch = LearningWatch(stage.graph.name)
     while stage.step < total:
         if stage.observers.stopped():
             save(stage)
@@ -57,6 +59,9 @@ def run_loop(stage: RunningStage) -> bool:
         metrics |= stage.evaluate(stage.step, total, epoch)
         stage.metrics_writer.write(stage.step, metrics)
         stage.observers.progress.step(stage.graph.name, stage.step, total, metrics)
+        for found in watch.step(metrics):
+            stage.observers.warn(found)
+            stage.context.say(f"warning[{found.code}]: {found.message}")
         if stage.step % every == 0 or stage.step == total:
             save(stage)
     return True

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from recipec.run import digests
 from recipec.run.progress import Progress
 from recipec.run.report import samples
+from recipec.runtime.logging.learning_watch import LearningWatch
 
 REWARDS = """\
 BONUS = 1.0
@@ -70,6 +71,25 @@ def test_what_a_run_directory_holds(folder):
     assert not any(set(path.name) & set('<>:"|?*') for path in home.rglob("*"))
     events = EventAccumulator(str(home / "tensorboard/explore")).Reload()
     assert [event.step for event in events.Tensors("explore/learning_rate")] == [1, 2]
+
+
+def test_a_run_that_learns_nothing_warns(folder):
+    """Equal rewards everywhere are reported during the run and at its end, each code once."""
+    steps = ("--set", "stages.explore.budget.steps=7")
+    flat = "def score(completions, **columns):\n    return [0.0 for _ in completions]\n"
+    ended = folder.run(RL, *USE, *steps, a__jsonl=ROWS, rewards__py=flat)
+    assert ended.code == 0
+    for code in ("RC930", "RC931", "RC934"):
+        assert ended.err.count(f"explore: warning[{code}]") == 1
+        assert ended.err.count(f"\nwarning[{code}]") == 1
+
+
+def test_entropy_and_kl_are_watched():
+    """Entropy is compared with the first step's, KL with 1 nat; four steps are not enough."""
+    watch = LearningWatch("explore")
+    steps = [{"entropy": 2.0, "kl": 0.1}, *[{"entropy": 0.01, "kl": 3.0}] * 6]
+    assert [one.code for step in steps[:5] for one in watch.step(step)] == []
+    assert [one.code for step in steps[5:] for one in watch.step(step)] == ["RC933", "RC935"]
 
 
 def test_samples_show_the_worst_row(tmp_path: Path):

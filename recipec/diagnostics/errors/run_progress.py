@@ -1,4 +1,4 @@
-"""What a run does not do, or learns nothing from, although it goes on: RC920 to RC930."""
+"""What a run does not do, or learns nothing from, although it goes on: RC920, RC921, RC930 to RC935."""
 
 from __future__ import annotations
 
@@ -35,3 +35,72 @@ def not_evaluated(stage: str, evaluations: Sequence[str], folder: str) -> Findin
         help=f"recipec evaluate {folder}",
         path=f"evaluate.{evaluations[0].partition('/')[0]}",
     )
+
+
+@diagnostic("RC930", "no-credit", "warning")
+def no_credit(stage: str, steps: int) -> Finding:
+    """In several steps in a row, all rewards of every group were equal.
+
+    What it checks: `frac_reward_zero_std` is 1 for five steps.
+    Why it matters: an advantage compares answers of a group; where they are equal it is 0, and nothing is learned.
+    Example: a reward that no answer of the policy reaches yet, or that every answer reaches.
+    How to fix: use easier prompts or a reward with steps between wrong and right, train on demonstrations first, raise
+    `sampler.num_generations` or `sampler.temperature`, or filter groups with `sampler.group_filter`.
+    """
+    return Finding(f"stage `{stage}` learned nothing in {steps} steps: in every group, all rewards are equal")
+
+
+@diagnostic("RC931", "no-gradient", "warning")
+def no_gradient(stage: str, steps: int) -> Finding:
+    """The norm of the gradient was exactly 0 in several steps in a row.
+
+    Why it matters: the weights do not change.
+    Example: all rows have the advantage 0, or everything that the loss depends on is frozen.
+    How to fix: look at `reward` and `frac_reward_zero_std` in the metrics, and at `optimizer.freeze`.
+    """
+    return Finding(f"stage `{stage}` has had a gradient of exactly 0 for {steps} steps")
+
+
+@diagnostic("RC932", "all-answers-cut", "warning")
+def all_cut(stage: str, steps: int) -> Finding:
+    """Every completion ended at the limit of its length, in several steps in a row.
+
+    Why it matters: the policy never ends by itself, and a reward that reads the end of an answer sees none.
+    Example: `max_completion_length: 64` for a model that reasons for hundreds of tokens; a chat model without its chat
+    template.
+    How to fix: raise `sampler.max_completion_length`, set `data.chat: true` for a chat model, or give `sampler.stop`.
+    """
+    return Finding(f"in {steps} steps of stage `{stage}`, every completion was cut at its limit")
+
+
+@diagnostic("RC933", "entropy-collapsed", "warning")
+def entropy_collapsed(stage: str, steps: int) -> Finding:
+    """The entropy of the policy fell below a twentieth of what it was in the first step.
+
+    Why it matters: all answers to a prompt become the same, and groups give no credit any more.
+    Example: a high learning rate without a KL term.
+    How to fix: lower `optimizer.learning_rate`, set `loss.entropy` or `loss.beta`, or raise `loss.epsilon_high`.
+    """
+    return Finding(f"the entropy of stage `{stage}` has collapsed, for {steps} steps now")
+
+
+@diagnostic("RC934", "constant-reward", "warning")
+def constant_reward(stage: str, steps: int) -> Finding:
+    """The mean reward was exactly the same in several steps in a row.
+
+    Why it matters: a reward that does not depend on the answer teaches nothing.
+    Example: a reward function that looks for a text in a list of messages, and gives 0 to all of them.
+    How to fix: look at the answers and their rewards with `recipec try`, or in `samples/` of the stage.
+    """
+    return Finding(f"the mean reward of stage `{stage}` has not changed for {steps} steps")
+
+
+@diagnostic("RC935", "kl-runs-away", "warning")
+def kl_runaway(stage: str, steps: int) -> Finding:
+    """The policy is more than 1 nat per token away from its reference, in several steps in a row.
+
+    Why it matters: the policy no longer writes what the reference would; its text may have become unreadable.
+    Example: a learning rate that is ten times too high.
+    How to fix: lower `optimizer.learning_rate`, raise `loss.beta`, or set `optimizer.max_grad_norm`.
+    """
+    return Finding(f"the KL of stage `{stage}` to its reference has been above 1 nat per token for {steps} steps")
