@@ -1,10 +1,11 @@
 """The command line: one function a command, and ``input_output`` with what they read and print.
 
-``trial_commands`` has those that try a recipe without training, ``commands`` the others.
+``trial_commands`` has those that try a recipe without training, ``run_commands`` those that take a run.
 Imports everything, lazily; imported by ``__main__`` and the console script.
 """
 
 from recipec.cli.commands import app as app
 from recipec.cli.commands import main as main
+from recipec.cli.run_commands import export as export
 from recipec.cli.trial_commands import check as check
 from recipec.cli.trial_commands import try_ as try_

@@ -321,15 +321,17 @@ class CausalLm(Policy):
     def save(self, folder: Path) -> None:
         """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
 
-        An adapter is saved in peft's format next to the weights that it adapts: ``AutoModelForCausalLM`` loads both
-        from the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
+        An adapter is saved in peft's format, the weights under it in the folder ``base``: ``AutoModelForCausalLM``
+        loads both from the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
         """
         with weights.quiet(), disk_problems():
             if self.adapted is None:
                 self.model.save_pretrained(folder)
             else:
                 self.model.save_pretrained(folder, state_dict=self._under_adapter())
-                lora.save(self.adapted, folder, self._named())
+                weights.hide_base(folder)
+                plain = self.origin.kind == "hub" and self.origin.adapter is None
+                lora.save(self.adapted, folder, self.origin.name.partition("@")[0] if plain else None)
             self.save_text(folder)
 
     def save_text(self, folder: Path) -> None:

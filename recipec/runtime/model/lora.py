@@ -160,8 +160,8 @@ def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
         raise RecipeError(errors.adapter_mismatch(str(error).partition("\n")[0])) from error
 
 
-def save(adapted: PeftModel, folder: Path, base: str, weights: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write the adapter in peft's format into ``folder``.
+def save(adapted: PeftModel, folder: Path, base: str | None, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write the adapter in peft's format into ``folder``; ``base`` is the hub's name of the weights under it, if any.
 
     ``weights`` are those of the adapter by the names of the model inside; the adapter's own if left out.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
@@ -48,6 +48,8 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5")
 _GENERIC = {"TokenizersBackend", "PreTrainedTokenizerFast"}
 _SINGLE = "model.safetensors"
+BASE = "base"
+"""Folder with the weights under an adapter: tools that do not know adapters find no weights in the folder above."""
 _COMPUTED = (".inv_freq", ".masked_bias")
 """Ends of the names of tensors that older versions saved, and that a model computes itself."""
 _INDEX = "model.safetensors.index.json"
@@ -139,8 +141,11 @@ def _weights(folder: Path) -> list[Path]:
         if not isinstance(listed, dict):
             raise RecipeError(errors.unreadable(str(folder / _INDEX), "it has no weight_map"))
         for shard in sorted({str(name) for name in listed.values()}):
-            # a name with a folder in it would reach outside
-            if Path(shard).name != shard or not (folder / shard).is_file():
+            # a name with another folder in it would reach outside
+            if (
+                Path(shard.removeprefix(f"{BASE}/")).name != shard.removeprefix(f"{BASE}/")
+                or not (folder / shard).is_file()
+            ):
                 raise RecipeError(errors.missing_file(str(folder), shard))
         if (folder / _SINGLE).is_file() and _SINGLE not in listed.values():
             raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {_INDEX}"))
@@ -153,6 +158,24 @@ def _weights(folder: Path) -> list[Path]:
     if shards := sorted(path.name for path in folder.glob("model-*-of-*.safetensors")):
         raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {shards[0]}"))
     return [folder / _SINGLE]
+
+
+def hide_base(folder: Path) -> None:
+    """Move the weights of a folder into ``base/`` under names of their own, and let the index point there.
+
+    ``from_pretrained`` follows the index, and adds the adapter of the folder. A converter or a server that looks for
+    ``model*.safetensors`` finds nothing, and cannot take the weights under the adapter for those that were trained.
+    """
+    (folder / BASE).mkdir()
+    places: dict[str, str] = {}
+    for number, file in enumerate(_weights(folder)):
+        with safe_open(file, framework="pt") as opened:
+            names = list(opened.keys())
+        place = f"{BASE}/weights-{number:05d}.safetensors"
+        file.rename(folder / place)
+        places |= dict.fromkeys(names, place)
+    index = {"metadata": {}, "weight_map": dict(sorted(places.items()))}
+    (folder / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:

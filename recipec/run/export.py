@@ -1,0 +1,163 @@
+"""A model as it leaves a run: a folder that other tools load as the trained model, with a card made from the run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.errors import export as errors
+from recipec.diagnostics.errors import run as run_errors
+from recipec.diagnostics.model import RecipeError
+from recipec.run.artifacts import MANIFEST, RESOLVED, sync, verify_folder
+from recipec.run.extras import runtime_packages
+from recipec.run.jsonl import read_lines
+from recipec.run.results import results
+
+_ADAPTER = "adapter_config.json"
+_OF_ADAPTER = ("adapter_*", "*token*", "vocab*", "merges*", "special_*", "chat_template*", "*processor*")
+"""Files of a policy with an adapter that go with the adapter alone."""
+_OWN = ("_name_or_path", "base_model_name_or_path")
+"""Keys of descriptions that may hold a path of the machine that trained."""
+
+
+def export(run: Path, to: Path | None = None, stage: str | None = None, *, merge: bool = False) -> Path:
+    """Write the policy of a stage, the last one by default, into the folder ``to`` and return it.
+
+    ``merge`` adds an adapter to the weights under it. Without it an adapter is exported alone, for a base of the hub.
+
+    Raises:
+        RecipeError: RC772 this is not a run; RC936 there is no finished policy; RC937 the adapter's base is not on the
+            hub; RC766 a file was altered; RC761 the folder exists or cannot be written.
+    """
+    names = stages_of(run)
+    name = stage or names[-1]
+    policy = run / "stages" / name / "policy"
+    if name not in names or not policy.exists():
+        raise RecipeError(
+            errors.no_policy(str(run), name, [n for n in names if (run / "stages" / n / "policy").exists()])
+        )
+    if verify_folder(policy) is None:
+        raise RecipeError(run_errors.damaged_artifact(str(policy)))
+    target = to or run / "export"
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, "it exists; choose another folder with --to", str(target))
+    adapted = (policy / _ADAPTER).exists()
+    base = str(_json(policy / _ADAPTER).get("base_model_name_or_path") or "") if adapted else ""
+    if adapted and not merge and not base:
+        raise RecipeError(errors.base_not_on_hub(name))
+    temporary = target.with_name(f".tmp-{target.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        if adapted and merge:
+            with runtime_packages():
+                from recipec.runtime.model.merged import write_merged  # noqa: PLC0415 - torch comes in here
+            write_merged(policy, temporary)
+        else:
+            _copy(policy, temporary, _OF_ADAPTER if adapted else ("*",))
+        for file in temporary.glob("*.json"):
+            _without_paths(file)
+        (temporary / "README.md").write_text(card(run, names, name, base), encoding="utf-8")
+        sync(temporary)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def stages_of(run: Path) -> list[str]:
+    """Return the names of the stages of a run directory, in order.
+
+    Raises:
+        RecipeError: RC772, the directory is not that of a run.
+    """
+    try:
+        return [str(stage["name"]) for stage in json.loads((run / "graph.json").read_text(encoding="utf-8"))["stages"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(run_errors.unreadable_run(str(run / "graph.json"), str(error))) from error
+
+
+def _copy(policy: Path, target: Path, patterns: tuple[str, ...]) -> None:
+    for path in sorted({path for pattern in patterns for path in policy.glob(pattern)}):
+        if path.is_dir():
+            shutil.copytree(path, target / path.name)
+        elif path.name != MANIFEST:
+            shutil.copy2(path, target / path.name)
+
+
+def _without_paths(file: Path) -> None:
+    """Remove paths of this machine from a description; names of the hub stay."""
+    described = _json(file)
+    paths = [key for key in _OWN if str(described.get(key) or "").startswith(("/", ".", "package:"))]
+    if paths:
+        kept = {key: (None if key in paths else value) for key, value in described.items()}
+        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
+    """Write a model card: what it was trained on and how, and its held-out results."""
+    graph, about = _json(run / "graph.json"), _json(run / "run.json")
+    origins = [str(one["origin"]) for one in graph["stages"] if one["origin"] not in {*names, "scratch"}]
+    hub = base or next(
+        (name for name in origins if name.count("/") == 1 and not name.startswith((".", "/", "package"))), ""
+    )
+    head = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [recipec]"]
+    lines = [*head, *([f"base_model: {hub.partition('@')[0]}"] if hub else []), "---", "", f"# {graph['name']}", ""]
+    lines += [f"Trained with recipec {about['versions']['recipec']}; this is the policy after the stage `{stage}`.", ""]
+    lines += ["## Training", "", "| stage | kind | from | data | steps |", "|---|---|---|---|---|"]
+    lines += [_row(run, one) for one in graph["stages"][: names.index(stage) + 1]]
+    found = results(run, names)
+    if found is not None:
+        lines += ["", "## Held-out results", "", "| | " + " | ".join(found.columns) + " |"]
+        lines += ["|---" * (len(found.columns) + 1) + "|"]
+        for moment in found.moments:
+            cells = (f"{value} ({change})" if change else value for value, change in found.cells(moment))
+            lines.append(f"| {moment.when} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## Licence",
+        "",
+        "Not stated. It depends on the licences of the initial weights and of the data above.",
+    ]
+    recipe = run / RESOLVED
+    if recipe.exists():
+        text = recipe.read_text(encoding="utf-8")
+        lines += [
+            "",
+            "## Recipe",
+            "",
+            "Every value with the place that says it:",
+            "",
+            "```text",
+            *_relative(text),
+            "```",
+        ]
+    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
+    return "\n".join([*lines, "", f"Versions: {versions}. Seed: {about['seed']}.", ""])
+
+
+def _row(run: Path, stage: Mapping[str, Any]) -> str:
+    steps = [row.get("step") for row in read_lines(run / "stages" / stage["name"] / "metrics.jsonl")]
+    body = [node for item in stage["loop"]["body"] for node in (item.get("body") or [item])] + list(stage["before"])
+    data: Mapping[str, Any] = next((node["params"] for node in body if node.get("slot") == "data"), {})
+    said = data.get("path") or data.get("hub") or data.get("task") or data.get("rollouts") or data.get("split") or "-"
+    return f"| {stage['name']} | {stage['kind']} | {stage['origin']} | {said} | {steps[-1] if steps else 0} |"
+
+
+def _relative(text: str) -> Iterator[str]:
+    """Leave the folders out of the places."""
+    for line in text.splitlines():
+        value, mark, place = line.rpartition("  # ")
+        yield f"{value}{mark}{place.rpartition('/')[2]}" if mark else line
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

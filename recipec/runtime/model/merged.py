@@ -1,0 +1,27 @@
+"""Write the weights of a policy with an adapter as one plain model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from recipec.runtime.model import lora, weights
+from recipec.runtime.vision.families import KNOWN
+
+
+def write_merged(policy: Path, target: Path) -> None:
+    """Merge the adapter of a policy's folder into its base, in float32, and save model and tokenizer to ``target``.
+
+    The saved weights have the data type of the base.
+
+    Raises:
+        RecipeError: RC737, the logits are others than with the adapter; what the files of the policy are refused for.
+    """
+    sees = weights.read_json(policy / "config.json").get("model_type") in KNOWN
+    weights.inspect_folder(policy, sees=sees)
+    dtype = getattr(torch, str(weights.read_json(policy / "config.json").get("dtype", "float32")))
+    with weights.quiet():
+        model = lora.merge(weights.load_model(policy, torch.float32), policy).to(dtype)
+        model.save_pretrained(target)
+        weights.load_tokenizer(policy).save_pretrained(target)

@@ -1,0 +1,53 @@
+"""A model leaves a run whole: loaded from the export it is the trained one, and nothing names this machine."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.small_recipes import ROWS, SFT
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+LORA = SFT.replace("      type: causal_lm\n", "      type: causal_lm\n      lora: {r: 2}\n").replace("1.0e-3", "1.0e-1")
+HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [accuracy], reward: {right: {type: exact_match}}}}\n"
+
+
+def logits(path):
+    """Compute the logits of a model on a few tokens."""
+    with torch.no_grad():
+        return AutoModelForCausalLM.from_pretrained(path)(torch.arange(8)[None]).logits
+
+
+@pytest.mark.parametrize(("recipe", "merge"), [(SFT, ()), (LORA, ("--merge",))])
+def test_an_export_is_the_trained_model(folder, recipe, merge):
+    """Logits are those of the run's policy, and the card has the data, the results and the recipe as it was run."""
+    rate = ("--set", "stages.learn.optimizer.weight_decay=0.125")
+    assert folder.run(recipe.replace("stages:", HELD_OUT + "stages:"), *rate, a__jsonl=ROWS).code == 0
+    made = folder.call("export", "runs/small", *merge, "--to", "out/model")
+    assert made.code == 0, made.err
+    target, policy = folder.path / "out/model", folder.path / "runs/small/stages/learn/policy"
+    expected = logits(policy)
+    shutil.move(folder.path / "runs", folder.path / "elsewhere")
+    assert torch.allclose(logits(target), expected, atol=1e-5)
+    AutoTokenizer.from_pretrained(target)
+    assert {path.name for path in target.glob("*.safetensors")} == {"model.safetensors"}
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(target / "model.safetensors").values())
+    text = "".join(path.read_text() for path in target.glob("*.*") if path.suffix in {".json", ".md", ".jinja"})
+    assert str(folder.path) not in text
+    card = (target / "README.md").read_text()
+    assert "| learn | sft | scratch | a.jsonl | 2 |" in card
+    assert "held_out/accuracy" in card
+    assert "weight_decay: 0.125" in card
+    again = folder.call("export", "elsewhere/small", *merge, "--to", "out/model")
+    assert (again.code, again.first) == (1, "RC761")
+
+
+def test_an_adapter_without_a_public_base_is_merged(folder):
+    """Alone it could not be loaded anywhere: RC937. What is no run, or is not finished, is refused."""
+    assert folder.run(LORA, a__jsonl=ROWS).code == 0
+    assert folder.call("export", "runs/small").first == "RC937"
+    assert folder.call("export", "runs/small", "--stage", "other").first == "RC936"
+    assert folder.call("export", "runs").first == "RC772"
+    config = folder.path / "runs/small/stages/learn/policy/adapter_config.json"
+    assert json.loads(config.read_text())["base_model_name_or_path"] is None
