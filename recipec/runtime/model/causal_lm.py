@@ -321,8 +321,7 @@ class CausalLm(Policy):
     def save(self, folder: Path) -> None:
         """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
 
-        An adapter is saved in peft's format, the weights under it in the folder ``base``: ``AutoModelForCausalLM``
-        loads both from the folder, ``PeftModel.from_pretrained(base, folder)`` the adapter.
+        An adapter is in peft's format, the weights under it in ``base``; ``AutoModelForCausalLM`` loads both.
         """
         with weights.quiet(), disk_problems():
             if self.adapted is None:
