@@ -328,7 +328,7 @@ class CausalLm(Policy):
                 self.model.save_pretrained(folder)
             else:
                 self.model.save_pretrained(folder, state_dict=self._under_adapter())
-                weights.hide_base(folder)
+                lora.hide_base(folder)
                 plain = self.origin.kind == "hub" and self.origin.adapter is None
                 lora.save(self.adapted, folder, self.origin.name.partition("@")[0] if plain else None)
             self.save_text(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -26,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.model.weights import read_json
+from recipec.runtime.model.weights import BASE, INDEX, read_json, weight_files
 from recipec.spec.policy import Lora
 
 SAME = 1e-5
@@ -158,6 +159,24 @@ def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
             return get_peft_model(model, config)
     except ValueError as error:
         raise RecipeError(errors.adapter_mismatch(str(error).partition("\n")[0])) from error
+
+
+def hide_base(folder: Path) -> None:
+    """Move the weights of a folder into ``base/`` under names of their own, and let the index point there.
+
+    ``from_pretrained`` follows the index, and adds the adapter of the folder. A converter or a server that looks for
+    ``model*.safetensors`` finds nothing, and cannot take the weights under the adapter for those that were trained.
+    """
+    (folder / BASE).mkdir()
+    places: dict[str, str] = {}
+    for number, file in enumerate(weight_files(folder)):
+        with safe_open(file, framework="pt") as opened:
+            names = list(opened.keys())
+        place = f"{BASE}/weights-{number:05d}.safetensors"
+        file.rename(folder / place)
+        places |= dict.fromkeys(names, place)
+    index = {"metadata": {}, "weight_map": dict(sorted(places.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def save(adapted: PeftModel, folder: Path, base: str | None, weights: Mapping[str, torch.Tensor] | None = None) -> None:

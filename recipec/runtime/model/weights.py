@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
@@ -52,7 +52,7 @@ BASE = "base"
 """Folder with the weights under an adapter: tools that do not know adapters find no weights in the folder above."""
 _COMPUTED = (".inv_freq", ".masked_bias")
 """Ends of the names of tensors that older versions saved, and that a model computes itself."""
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _READ = (".json", ".jinja", ".model", ".txt", ".safetensors")
 _LARGEST = 256 << 20
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
@@ -101,7 +101,7 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
         raise RecipeError(errors.quantized(str(folder / "config.json"), method))
     _kind(folder / "config.json", config.get("model_type"), sees)
     if weights:
-        _weights(folder)
+        weight_files(folder)
 
 
 def scan(folder: Path) -> None:
@@ -134,12 +134,12 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
         raise RecipeError(trust.unknown_architecture(str(file), str(known)))
 
 
-def _weights(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a model, which must be there, and be those of one model."""
-    if (folder / _INDEX).is_file():
-        listed = read_json(folder / _INDEX).get("weight_map")
+    if (folder / INDEX).is_file():
+        listed = read_json(folder / INDEX).get("weight_map")
         if not isinstance(listed, dict):
-            raise RecipeError(errors.unreadable(str(folder / _INDEX), "it has no weight_map"))
+            raise RecipeError(errors.unreadable(str(folder / INDEX), "it has no weight_map"))
         for shard in sorted({str(name) for name in listed.values()}):
             # a name with another folder in it would reach outside
             if (
@@ -148,7 +148,7 @@ def _weights(folder: Path) -> list[Path]:
             ):
                 raise RecipeError(errors.missing_file(str(folder), shard))
         if (folder / _SINGLE).is_file() and _SINGLE not in listed.values():
-            raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {_INDEX}"))
+            raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {INDEX}"))
         return sorted({folder / str(name) for name in listed.values()})
     if not (folder / _SINGLE).is_file():
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
@@ -160,28 +160,10 @@ def _weights(folder: Path) -> list[Path]:
     return [folder / _SINGLE]
 
 
-def hide_base(folder: Path) -> None:
-    """Move the weights of a folder into ``base/`` under names of their own, and let the index point there.
-
-    ``from_pretrained`` follows the index, and adds the adapter of the folder. A converter or a server that looks for
-    ``model*.safetensors`` finds nothing, and cannot take the weights under the adapter for those that were trained.
-    """
-    (folder / BASE).mkdir()
-    places: dict[str, str] = {}
-    for number, file in enumerate(_weights(folder)):
-        with safe_open(file, framework="pt") as opened:
-            names = list(opened.keys())
-        place = f"{BASE}/weights-{number:05d}.safetensors"
-        file.rename(folder / place)
-        places |= dict.fromkeys(names, place)
-    index = {"metadata": {}, "weight_map": dict(sorted(places.items()))}
-    (folder / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-
-
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a model; none may be in two of its files."""
     found: dict[str, torch.Tensor] = {}
-    for file in _weights(folder):
+    for file in weight_files(folder):
         try:
             tensors = load_file(file)
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
