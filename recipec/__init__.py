@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.loss import Cpo as Cpo
     from recipec.spec.loss import Dpo as Dpo
     from recipec.spec.loss import Gmpo as Gmpo
+    from recipec.spec.loss import Kto as Kto
     from recipec.spec.loss import Nll as Nll
     from recipec.spec.loss import Orpo as Orpo
     from recipec.spec.loss import Sapo as Sapo
@@ -160,7 +161,7 @@ _HOMES = {
     ),
     "recipec.spec.grouping": ("AnchorState",),
     "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
-    "recipec.spec.loss": ("Cispo", "Clipped", "Cpo", "Dpo", "Gmpo", "Nll", "Orpo", "Sapo", "Simpo"),
+    "recipec.spec.loss": ("Cispo", "Clipped", "Cpo", "Dpo", "Gmpo", "Kto", "Nll", "Orpo", "Sapo", "Simpo"),
     "recipec.spec.machine": ("Machine", "Service"),
     "recipec.spec.optimizer": ("Adamw",),
     "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),

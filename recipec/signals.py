@@ -85,6 +85,8 @@ _TABLE = (
     Signal("pixels_I", "column", "float32", "normalised", "Images as prepared by the image processor."),
     Signal("image_row_I", "column", "int64", "rows", "Row of each image."),
     Signal("by_pair_R", "column", "int64", "ids", "Preference pair of a row; its two rows share a value."),
+    Signal("desirable_R", "column", "bool", "flags", "The answer of the row is labelled as a good one."),
+    Signal("mismatched_R", "column", "bool", "flags", "The row has the answer of another prompt (KTO's KL estimate)."),
     Signal("chosen_R", "column", "bool", "flags", "The row is the preferred answer of its pair."),
     Signal("excluded_R", "column", "bool", "flags", "The row is out of the loss and of its denominators."),
     # log-probabilities; position t holds that of token t given the tokens before it, 0 where not trained
@@ -110,6 +112,9 @@ _TABLE = (
     Signal("weight_RT", "column", "float32", "dimensionless", "Weight of the token in the objective of the minibatch."),
     Signal(
         "weight_R", "column", "float32", "dimensionless", "Weight of the row's pair in the objective of the minibatch."
+    ),
+    Signal(
+        "baseline_R", "column", "float32", "nats", "What the log-ratio of a row is compared with; one value a batch."
     ),
     Signal("loss", "scalar", "float32", "dimensionless", "Value that the optimizer minimises."),
     # features of an environment

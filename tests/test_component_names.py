@@ -34,6 +34,7 @@ ALLOWED = {
     "runtime/model/quantization.py": ({"auto"}, "device"),
     "runtime/attention/interface.py": ({"auto"}, "kernel"),
     "runtime/attention/trie_attention.py": ({"auto"}, "kernel"),
+    "reading/foreign/tables.py": ({"kto"}, "name of a trainer of TRL"),
     "spec/loss.py": ({"own"}, "value of `ratio_gradient`"),
     "runtime/objective/loss.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/preference.py": ({"triples"}, "unit"),

@@ -140,7 +140,7 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
     yield Producer(None, policy, ("old_logprob_RT",))
     if not stage.of("policy"):
         yield Producer(None, _ROWS, ("logprob_RT", "entropy_RT"))
-    if not stage.of("reference") and stage.kind != "sft":
+    if not stage.of("reference"):
         yield Producer(None, _ROWS, ("ref_logprob_RT",))
     if set(_IMAGES) & set(policy):
         shown = {"rl": ("prompt_P", "by_prompt_R"), "sft": ("completion_P",), "dpo": ("chosen_P", "rejected_P")}
@@ -152,6 +152,10 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
         yield Producer(None, ("trained_RT", "failed_R"), ("weight_RT",))
         if "score_R" not in given:
             yield Producer(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
+    elif stage.kind == "sft" and any(part.spec is not None and part.spec.needs("desirable_R") for part in stage.parts):
+        yield Producer(None, ("completion_P",), (*_COLLATED, "by_pair_R", "desirable_R", "mismatched_R"))
+        yield Producer(None, ("old_logprob_RT", "ref_logprob_RT", "mismatched_R"), ("baseline_R",))
+        yield Producer(None, ("mismatched_R",), ("weight_R",))
     elif stage.kind == "sft":
         yield Producer(None, ("completion_P",), _COLLATED)
         yield Producer(None, ("trained_RT",), ("weight_RT",))

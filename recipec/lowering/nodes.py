@@ -182,9 +182,23 @@ def _op(
 
 def _collate(name: str, stage: Stage) -> UnboundNode:
     rows = ("tokens_RT", "attend_RT", "trained_RT", "turn_RT", "prompt_id_R")
+    if _labelled(stage):
+        more = (*rows, "by_pair_R", "desirable_R", "mismatched_R")
+        return _labelled_op(name, "collate", "collate_labelled", ("completion_P",), more)
     if stage.kind == "sft":
         return _op(name, "collate", "collate_completions", ("completion_P",), rows)
     return _op(name, "collate", "collate_pairs", ("chosen_P", "rejected_P"), (*rows, "by_pair_R", "chosen_R"))
+
+
+def _labelled_op(name: str, node: str, function: str, needs: Sequence[str], outputs: tuple[str, ...]) -> UnboundNode:
+    return replace(
+        _op(name, node, function, needs, outputs), impl=OPS.replace("compiler_ops", "labelled_answers") + function
+    )
+
+
+def _labelled(stage: Stage) -> bool:
+    """Whether the rows of a stage are labelled answers, each with a mismatched one."""
+    return stage.kind == "sft" and stage.loss is not None and stage.loss.needs("desirable_R")
 
 
 def _images(name: str, stage: Stage) -> UnboundNode:
@@ -334,7 +348,13 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
     )
     wanted = {signal for _, signal, _ in loss.needs}
     weigh: list[UnboundNode] = []
-    if "weight_R" in wanted:
+    if _labelled(stage):
+        needs = ("old_logprob_RT", "ref_logprob_RT", "trained_RT", "mismatched_R")
+        weigh = [
+            _labelled_op(name, "baseline", "mismatch_baseline", needs, ("baseline_R",)),
+            _labelled_op(name, "weigh", "weigh_labelled", ("mismatched_R",), ("weight_R",)),
+        ]
+    elif "weight_R" in wanted:
         weigh = [_op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]
         if "weight_RT" in wanted:
             weigh.append(_op(name, "weigh.chosen", "weigh_chosen", ("trained_RT", "chosen_R"), ("weight_RT",)))

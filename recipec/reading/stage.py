@@ -116,7 +116,7 @@ def _slot(
             findings.say(errors.slot_missing(slot.name, kind, dotted(at), spans, names, levels=slot.levels))
         return [Part(at, slot.name, "", "", None, None, given=False)]
     cls = left_out(kind, {}).get(slot.name)
-    if slot.name == "attention" or (slot.name == "reference" and slot.in_kind(kind) != "no"):
+    if slot.name == "attention" or (slot.name == "reference" and slot.in_kind(kind) != "no" and kind != "sft"):
         cls = find_component(slot.name, slot.default)
     return [Part(at, slot.name, "", cls.type_name, cls, cls(), given=False)] if cls else []
 

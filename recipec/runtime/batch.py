@@ -47,6 +47,8 @@ class Example:
     trained: tuple[bool, ...]
     images: tuple[Picture, ...] = ()
     """The images of the row, in the order of their places in ``ids``."""
+    label: bool | None = None
+    """Whether the answer is a good one, where the data says so."""
 
 
 Column = Any

@@ -200,13 +200,15 @@ def gather_columns(values: Values, update: tuple[Node, ...]) -> Batch:
 
 def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict[str, float]:
     """Take every update of a step; metrics are means over them."""
-    kind = stage.graph.kind
-    unit_R = batch[{"rl": "by_prompt_R", "dpo": "by_pair_R"}[kind]] if kind != "sft" else torch.arange(batch.num_rows)
+    kind, budget = stage.graph.kind, stage.budget
+    if kind == "sft" and "by_pair_R" in batch:  # an example has a row of its own and a mismatched one
+        budget = {**budget, "prompts_per_update": budget["rows_per_update"], "rows_per_update": None}
+    unit_R = batch["by_prompt_R"] if kind == "rl" else batch.get("by_pair_R", torch.arange(batch.num_rows))
     found: list[dict[str, float]] = []
     stage.weight_transfer.rest()
     stage.policy.train()
     keys = [(stage.context.seed, stage.graph.name, stage.step, i) for i in range(int(stage.budget.get("passes", 1)))]
-    passes = [list(minibatches(unit_R, stage.budget, key)) for key in keys]
+    passes = [list(minibatches(unit_R, budget, key)) for key in keys]
     if kind == "rl":  # rows that are steps of episodes make more updates than the schedule was laid out for
         planned = updates_per_step(stage.budget, len(unit_R.unique()), _rows_per_unit(stage))
         stage.train_engine.set_pace(planned / max(1, sum(map(len, passes))))

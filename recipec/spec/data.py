@@ -21,6 +21,7 @@ class Columns(Section):
         "messages",
         "Column with a whole conversation, as chat messages; ShareGPT's `from` and `value` are read too (sft).",
     )
+    label: str = param("label", "Column that says whether the completion is a good one, for loss `kto` (sft).")
     text: str = param("text", "Column with plain text, all of which is trained, if there is no answer (sft).")
     answer: str = param("answer", "Column with the correct answer; rewards refer to it as `answer`.")
     images: str = param(

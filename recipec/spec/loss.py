@@ -29,7 +29,7 @@ class Loss(Component):
 
 
 class PolicyGradient(Loss):
-    """Base class of objectives of rl stages: what they add to their own term, and how tokens are averaged."""
+    """Base class of objectives of rl stages: KL penalty and entropy bonus, correction, average over tokens."""
 
     ratio_to: SignalRef = param(
         "old_logprob_RT",
@@ -97,8 +97,6 @@ class Clipped(PolicyGradient):
     .. math:: \ell = -\min(\rho A, \operatorname{clip}(\rho, 1-\epsilon, 1+\epsilon_{high}) A),\quad
         \rho = \exp(\log\pi - \log\pi_{old})
 
-    Adds ``beta`` times the KL estimate and subtracts ``entropy`` times the entropy.
-
     References:
         Schulman et al., `PPO <https://arxiv.org/abs/1707.06347>`_, 2017.
         Ye et al., `Mastering Complex Control <https://arxiv.org/abs/1912.09729>`_, 2020 (dual clip).
@@ -139,8 +137,8 @@ class Cispo(PolicyGradient):
 
     .. math:: \ell = -\operatorname{sg}[\operatorname{clip}(\rho, r_{min}, r_{max})] \, A \log\pi
 
-    No token loses its gradient by clipping, as it does in ``clipped``. Bounds are of the ratio itself: TRL's
-    ``epsilon_high`` of 5 is ``ratio_max: 5``, verl's ``clip_ratio_high`` of 5 is ``ratio_max: 6``.
+    No token loses its gradient by clipping. Bounds are of the ratio itself: TRL's ``epsilon_high`` of 5 is
+    ``ratio_max: 5``, verl's ``clip_ratio_high`` of 5 is ``ratio_max: 6``.
 
     References:
         MiniMax, `MiniMax-M1 <https://arxiv.org/abs/2506.13585>`_, 2025, eq. 4 and 5.
@@ -171,8 +169,7 @@ class Sapo(PolicyGradient):
     .. math:: \ell = -\frac{4}{\tau}\,\sigma(\tau(\rho - 1))\,A,\quad
         \tau = \tau_{pos} \text{ if } A > 0, \text{ else } \tau_{neg}
 
-    At ratio 1 its gradient is that of the plain policy gradient, and it decays on both sides.
-    As published, ``aggregate: seq_mean_token_mean``.
+    At ratio 1 its gradient is that of the policy gradient. As published, ``aggregate: seq_mean_token_mean``.
 
     References:
         Gao et al., `Soft Adaptive Policy Optimization <https://arxiv.org/abs/2511.20347>`_, 2025, eq. 5 and 6.
@@ -320,7 +317,7 @@ class Cpo(Loss):
 
     .. math:: z = \beta(\log\pi(y_{chosen}) - \log\pi(y_{rejected})),\quad \ell = f(z) + nll
 
-    Variants are ``sigmoid``, ``hinge`` and ``ipo`` of ``dpo``, with the reference left out.
+    :math:`f` is the ``variant`` of ``dpo``.
 
     References:
         Xu et al., `Contrastive Preference Optimization <https://arxiv.org/abs/2401.08417>`_, 2024, eq. 3 and 5.
@@ -343,8 +340,6 @@ class Simpo(Loss):
     r"""SimPO: mean log-probabilities of answers are compared, without a reference and with a margin.
 
     .. math:: \ell = -\log\sigma\Big(\frac{\beta}{|y_c|}\log\pi(y_c) - \frac{\beta}{|y_r|}\log\pi(y_r) - \gamma\Big)
-
-    TRL's ``simpo_gamma`` is :math:`\gamma`; with ``nll: 1`` the loss is its CPO-SimPO.
 
     References:
         Meng et al., `SimPO <https://arxiv.org/abs/2405.14734>`_, 2024, eq. 6.
@@ -369,7 +364,7 @@ class Orpo(Loss):
     .. math:: \ell = nll(y_c) - \beta \log\sigma\Big(\log\frac{odds(y_c)}{odds(y_r)}\Big),\quad
         odds(y) = \frac{p}{1 - p},\ p = \exp\Big(\frac{1}{|y|}\log\pi(y)\Big)
 
-    The likelihood is that of the answer, as in the paper; TRL adds the prompt's.
+    The likelihood is that of the answer; TRL adds the prompt's.
 
     References:
         Hong et al., `ORPO <https://arxiv.org/abs/2403.07691>`_, 2024, eq. 4 to 7.
@@ -377,3 +372,28 @@ class Orpo(Loss):
 
     type: Literal["orpo"] = "orpo"
     beta: float = param(0.1, "Weight of the odds ratio (lambda).", gt=0)
+
+
+@component(
+    "loss",
+    requires=("logprob_RT", "ref_logprob_RT", "trained_RT", "desirable_R", "baseline_R", "weight_R"),
+    provides=("loss",),
+    impl="recipec.runtime.objective.preference_losses:kto",
+)
+class Kto(Loss):
+    r"""KTO: answers that are labelled good or bad, one by one, in an `sft` stage.
+
+    .. math:: \ell = \lambda\,\big(1 - \sigma(\pm\beta(\Delta - z_0))\big),\quad
+        \Delta = \log\pi(y|x) - \log\pi_{ref}(y|x),\quad z_0 = \max(0, \overline{\Delta}_{mismatched})
+
+    + for good answers, - for bad ones; the column `label` of the data is true or false. The baseline :math:`z_0` is of
+    answers after other prompts of the step, under the policy before the updates of the step.
+
+    References:
+        Ethayarajh et al., `KTO <https://arxiv.org/abs/2402.01306>`_, 2024, eq. 7 and 8.
+    """
+
+    type: Literal["kto"] = "kto"
+    beta: float = param(0.1, "Strength of the penalty for deviating from the reference.", gt=0)
+    desirable_weight: float = param(1.0, "Weight of good answers.", unit="weight", ge=0)
+    undesirable_weight: float = param(1.0, "Weight of bad answers.", unit="weight", ge=0)

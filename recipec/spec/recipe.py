@@ -61,7 +61,7 @@ SLOTS = (
     Slot("preference", "no", "no", "may"),
     Slot("policy", "may", "may", "may", "causal_lm"),
     Slot("attention", "may", "may", "may", "auto"),
-    Slot("reference", "may", "no", "may", "frozen"),
+    Slot("reference", "may", "may", "may", "frozen"),
     Slot("reward", "yes", "no", "no", levels=True),
     Slot("grouping", "may", "no", "no"),
     Slot("advantage", "yes", "no", "no", levels=True),
@@ -164,7 +164,9 @@ class Stage(Section):
     preference: Slotted | None = param(None, "How preference pairs are made.")
     policy: Slotted | None = param(None, "Model to train; inherited from the `from:` stage if omitted.")
     attention: Slotted | None = param(None, "Attention backend; affects speed and memory, not results.")
-    reference: Slotted | None = param(None, "Reference model for the KL penalty (rl) or the DPO log-ratio.")
+    reference: Slotted | None = param(
+        None, "Reference model for the KL penalty (rl) or the log-ratio of `dpo` and `kto`."
+    )
     reward: dict[str, Slotted] = param(dict, "Named rewards; their weighted sum is the reward of a row.")
     grouping: Slotted | None = param(None, "Extra grouping for group-relative advantages, e.g. GiGPO anchor states.")
     advantage: dict[str, Slotted] = param(dict, "Named advantage levels, and `combine`: how they are combined.")

@@ -185,6 +185,7 @@ def column(name, rows, dtype):
         "trained_RT": (torch.arange(TOKENS) >= 2).expand(shape) & (place != 3)[:, None],
         "turn_RT": torch.tensor([0, 0, 1, 2, 2]).expand(shape),
         "chosen_R": place % 2 == 0,
+        "desirable_R": place % 2 == 0,
         "failed_R": place == 4,
         "weight_R": torch.full((rows,), 2 / max(1, rows)),
         "weight_RT": torch.full(shape, 1 / max(1, rows)),

@@ -8,6 +8,7 @@ import torch
 
 from recipec.component import components_of
 from recipec.runtime.objective.compiler_ops import weigh_chosen, weigh_pairs
+from recipec.runtime.objective.labelled_answers import mismatch_baseline, weigh_labelled
 
 CASES = {
     case["id"]: case
@@ -61,3 +62,32 @@ def test_certain_answers_have_finite_odds():
     made["loss"].backward()
     assert torch.isfinite(made["loss"])
     assert torch.isfinite(logprob_RT.grad).all()
+
+
+KTO = json.loads((Path(__file__).parent / "data" / "labelled_objective.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", KTO, ids=lambda case: case["id"])
+def test_labelled_answers_are_theirs(case):
+    """Loss, gradient and baseline of KTO are those of TRL's trainer, with mismatched rows between the answers."""
+    spec = components_of("loss")["kto"](**case["params"])
+    rows = len(case["label"])
+    mismatched_R = torch.arange(2 * rows) % 2 == 1
+
+    def column(answers, others, dtype=torch.float64):
+        both = torch.stack([torch.tensor(case[answers], dtype=dtype), torch.tensor(case[others], dtype=dtype)], 1)
+        return both.flatten(0, 1)
+
+    trained_RT = column("mask", "kl_mask", torch.bool)
+    ref_RT, old_RT = column("ref_logprob", "kl_ref_logprob"), column("logprob", "kl_logprob")
+    logprob_RT = old_RT.clone().requires_grad_()
+    baseline_R = mismatch_baseline(old_RT, ref_RT, trained_RT, mismatched_R)["baseline_R"]
+    assert float(baseline_R[0]) == pytest.approx(case["expected"]["kl"], abs=1e-6)
+    desirable_R = torch.tensor(case["label"]).repeat_interleave(2)
+    weight_R = weigh_labelled(mismatched_R)["weight_R"]
+    made = spec.load()(logprob_RT, ref_RT, trained_RT, desirable_R, baseline_R, weight_R, **spec.params())
+    made["loss"].backward()
+    assert float(made["loss"].detach()) == pytest.approx(case["expected"]["loss"], abs=1e-6)
+    slope = torch.tensor(case["expected"]["grad_logprob"], dtype=torch.float64)
+    torch.testing.assert_close(logprob_RT.grad[~mismatched_R], slope, atol=1e-6, rtol=1e-5)
+    assert not logprob_RT.grad[mismatched_R].any()

@@ -101,3 +101,28 @@ def test_pairs_are_learned(loss: str, folder: Any) -> None:
     assert graph.recipe is not None
     needed = {need.signal for need in graph.recipe.stages["prefer"].loss.requires()}
     assert ("ref_logprob_RT" in needed) is (loss == "rpo")
+
+
+LABELLED = rows(
+    *(
+        {"prompt": f"p{i}", "completion": "aa" + "b" * (i % 3) if i % 2 else f"c{i}", "label": bool(i % 2)}
+        for i in range(8)
+    )
+)
+KTO = PREFER.replace("kind: dpo", "kind: sft").replace("pairs_per_step", "rows_per_step").replace("LOSS", "{type: kto}")
+
+
+def test_labelled_answers_are_learned(folder: Any) -> None:
+    """Good answers gain over bad ones; half of the rows are computed once, for the baseline; a label is needed."""
+    assert isinstance(folder, Folder)
+    recipe = KTO.replace("rows_per_step: 8", "rows_per_step: 8, rows_per_update: 4")
+    ended = folder.run(recipe, a__jsonl=LABELLED)
+    assert ended.code == 0, ended.err
+    stage = folder.path / "runs/small/stages/prefer"
+    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    first, *_, last = (line for line in lines if line.get("step"))
+    assert last["loss"] < first["loss"]
+    assert last["rewards/desirable"] - last["rewards/undesirable"] > 0
+    assert last["kl"] >= 0
+    ended = folder.run(KTO, "--out", "other", a__jsonl=LABELLED.replace('"label": true', '"label": null', 1))
+    assert (ended.code, ended.first) == (4, "RC891")

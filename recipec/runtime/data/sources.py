@@ -222,9 +222,15 @@ class File(Source):
         kinds = {"rl": self._task, "sft": self._sft, "dpo": self._dpo}
         encode = kinds[self.kind]
         made = [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
-        return (
-            made if spec.train_on == "answers" or self.kind != "sft" else [(t, *map(_all_trained, e)) for t, *e in made]
-        )
+        if self.kind != "sft":
+            return made
+        return [(task, *(self._marked(row, e) for e in given)) for row, (task, *given) in zip(rows, made, strict=True)]
+
+    def _marked(self, row: Row, example: Example) -> Example:
+        """Return an example with the tokens that are trained, and its label where the row has one."""
+        label = row.columns.get(self.spec.columns.label)
+        whole = _all_trained(example) if self.spec.train_on == "all" else example
+        return replace(whole, label=label) if isinstance(label, bool) else whole
 
     def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
         """Return the images of each row; their paths begin at the folder of the data."""

@@ -167,6 +167,34 @@ def orpo(
     return _preferred(loss, beta * logp_R, chosen, rejected, weight_R, imitation)
 
 
+def kto(
+    logprob_RT: Tensor,
+    ref_logprob_RT: Tensor,
+    trained_RT: Tensor,
+    desirable_R: Tensor,
+    baseline_R: Tensor,
+    weight_R: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> dict[str, Tensor]:
+    """Raise the utility of labelled answers over a baseline; see :class:`recipec.spec.loss.Kto`."""
+    log_ratio_R = sum_of(logprob_RT, trained_RT) - sum_of(ref_logprob_RT, trained_RT)
+    over_R = beta * (log_ratio_R - baseline_R.to(log_ratio_R.dtype))
+    weight_R = weight_R.to(log_ratio_R.dtype)
+    good_R = torch.where(desirable_R, weight_R, torch.zeros_like(weight_R))
+    bad_R = weight_R - good_R
+    loss = (
+        desirable_weight * (good_R * torch.sigmoid(-over_R)).sum()
+        + undesirable_weight * (bad_R * torch.sigmoid(over_R)).sum()
+    )
+    reward_R = (beta * log_ratio_R).detach()
+    metrics = {"rewards/desirable": (good_R * reward_R).sum(), "rewards/undesirable": (bad_R * reward_R).sum()}
+    metrics["kl"] = (weight_R * baseline_R.to(weight_R.dtype)).sum()
+    return {"loss": loss, **{f"metric/{name}": value.detach() for name, value in metrics.items()}}
+
+
 def pairs_of(by_pair_R: Tensor, chosen_R: Tensor) -> tuple[Tensor, Tensor]:
     """Return the indices of the chosen and of the rejected rows, pair by pair.
 

@@ -154,6 +154,8 @@ def credited_rows(minibatch: Batch, policy: Node) -> Tensor:
     None may be left: the update is then one with a gradient of zero.
     """
     num_rows = minibatch.num_rows
+    if "mismatched_R" in minibatch:  # they made the baseline, and have no weight
+        return torch.nonzero(~minibatch["mismatched_R"]).flatten().cpu()
     if not policy.decided.get("drop_zero_credit"):
         return torch.arange(num_rows)
     return torch.nonzero((minibatch["advantage_RT"] != 0).any(-1)).flatten().cpu()
