@@ -30,10 +30,11 @@ from recipec.runtime.model import (
     turn_end,
     weights,
 )
+from recipec.runtime.model.chat_template import read_chat_template
 from recipec.runtime.model.cpu_linear import hasten
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
-from recipec.runtime.training.state_files import disk_problems
+from recipec.runtime.training.state_files import disk_problems, fingerprint
 from recipec.spec import policy
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -81,7 +82,7 @@ class CausalLm(Policy):
         hasten(self.model)
         self._check_vocabulary()
         if spec.chat_template is not None:
-            self.tokenizer.chat_template = weights.read_chat_template(context.root, spec.chat_template)
+            self.tokenizer.chat_template = read_chat_template(context.root, spec.chat_template)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
         generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
         self.text = Text(self.tokenizer, context.begun)
@@ -395,4 +396,4 @@ class CausalLm(Policy):
     @torch.no_grad()
     def fingerprint(self) -> str:
         """Hash every weight, in hexadecimal."""
-        return weights.fingerprint(self.model.state_dict())
+        return fingerprint(self.model.state_dict())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -25,7 +24,6 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from recipec.component import is_inline
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
@@ -358,31 +356,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Hash named weights, in hexadecimal.
-
-    >>> fingerprint({"a": torch.zeros(2)}) == fingerprint({"a": torch.zeros(1, 2)})
-    False
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def read_chat_template(root: Path, said: str) -> str:
-    """Return the chat template that a recipe gives: the text itself, or that of a file.
-
-    Raises:
-        RecipeError: RC730, the file cannot be read.
-    """
-    if is_inline(said):
-        return said
-    try:
-        return read_small(root / said)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(errors.template_refuses(f"{root / said}: {error}")) from error
