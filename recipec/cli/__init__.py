@@ -6,6 +6,7 @@ Imports everything, lazily; imported by ``__main__`` and the console script.
 
 from recipec.cli.commands import app as app
 from recipec.cli.commands import main as main
+from recipec.cli.run_commands import evaluate as evaluate
 from recipec.cli.run_commands import export as export
 from recipec.cli.trial_commands import check as check
 from recipec.cli.trial_commands import try_ as try_

@@ -1,14 +1,16 @@
-"""Commands that take a finished run: ``export``."""
+"""Commands that take a run: ``export`` and ``evaluate``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recipec.cli.commands import app
-from recipec.cli.input_output import writing
+from recipec.cli.commands import TableFormat, app
+from recipec.cli.input_output import Out, Overrides, RecipePath, Use, writing
+from recipec.cli.trial_commands import prepared
 
 RunPath = Annotated[Path, typer.Argument(help="Run directory.", show_default=False)]
 StageName = Annotated[str | None, typer.Option("--stage", help="Stage; the last one by default.")]
@@ -26,3 +28,30 @@ def export(
 
     with writing(to or run / "export"):
         print(write(run, to, stage, merge=merge))
+
+
+@app.command()
+def evaluate(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    out: Out = None,
+    use: Use = [],  # noqa: B006
+    model: Annotated[
+        str | None, typer.Option("--model", help="Evaluate this model instead: a folder, org/name or package:NAME.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also make evaluations that the run has.")] = False,
+    form: Annotated[TableFormat, typer.Option("--format", help="A table, or JSON.")] = TableFormat.text,
+) -> None:
+    """Make the evaluations that finished stages of a run lack, or all of them for another model."""
+    from recipec.run.evaluate import evaluate_model, evaluate_run, table
+    from recipec.run.progress import Progress
+
+    result, _, options = prepared(recipe, overrides, use, out)
+    display = Progress()
+    if model is not None:
+        scores = evaluate_model(result.graph, options, display, model)
+        print(json.dumps(scores) if form is TableFormat.json else table(scores))
+        return
+    found = evaluate_run(result.graph, options, display, again=again)
+    if found is not None:
+        print(found.to_json() if form is TableFormat.json else found.text())

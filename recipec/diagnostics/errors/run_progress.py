@@ -27,12 +27,12 @@ def not_evaluated(stage: str, evaluations: Sequence[str], folder: str) -> Findin
 
     Why it matters: the table of results has an empty cell that no later run of the same command fills.
     Example: `evaluate.held_out` was added after the run had ended.
-    How to fix: run `recipec evaluate`, which evaluates finished stages.
+    How to fix: run `recipec evaluate RECIPE`, which evaluates finished stages.
     """
     names = listed([f"`{name}`" for name in evaluations])
     return Finding(
         f"stage `{stage}` finished without {names}",
-        help=f"recipec evaluate {folder}",
+        help="recipec evaluate RECIPE makes it" + (f", with --out {folder}" if folder else ""),
         path=f"evaluate.{evaluations[0].partition('/')[0]}",
     )
 

@@ -1,0 +1,78 @@
+"""Evaluations added afterwards: of the finished stages of a run, into its table, or of any model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from recipec.diagnostics.errors import export as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.graph import Graph
+from recipec.run import report, results
+from recipec.run.artifacts import RunFolder, write_atomic
+from recipec.run.extras import runtime_packages
+from recipec.run.jsonl import read_lines
+from recipec.run.options import Options
+from recipec.run.progress import Progress
+
+
+def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bool = False) -> results.Results | None:
+    """Make the evaluations that finished stages of a run lack, all of them with ``again``, and return the table.
+
+    Raises:
+        RecipeError: RC762 the run is in use, RC936 no stage is finished, and what an evaluation is refused for.
+    """
+    folder = RunFolder(options.out.absolute())
+    with folder.locked():
+        done = [stage for stage in graph.stages if (folder.stage(stage.name) / "policy").exists()]
+        if not done:
+            raise RecipeError(errors.no_policy(str(options.out), graph.stages[-1].name, ()))
+        for stage in done:
+            made = results.evaluated(folder.path, stage.name)
+            asked = {name: [f"{name}/{metric}" for metric in one["metrics"]] for name, one in graph.evaluate.items()}
+            names = [name for name, metrics in asked.items() if again or not made.issuperset(metrics)]
+            if not names:
+                continue
+            display.say(f"{stage.name}: evaluating {', '.join(names)}")
+            rows = read_lines(folder.stage(stage.name) / "metrics.jsonl")
+            step = int(rows[-1]["step"]) if rows else 0
+            with runtime_packages():
+                from recipec.runtime.evaluation.finished import evaluate  # noqa: PLC0415 - torch comes in here
+            weights = str((folder.stage(stage.name) / "policy").absolute())
+            found = evaluate(graph, stage, folder, options, names, display, weights=weights, step=step)
+            _add(folder.stage(stage.name) / "metrics.jsonl", stage.name, step, found)
+        table = results.write(folder.path, [stage.name for stage in graph.stages])
+        report.write(folder.path)
+    return table
+
+
+def evaluate_model(graph: Graph, options: Options, display: Progress, model: str) -> dict[str, float]:
+    """Return every evaluation of a recipe for a model: a folder, ``org/name`` or ``package:…``; nothing is kept.
+
+    Raises:
+        RecipeError: what the model or an evaluation is refused for.
+    """
+    with TemporaryDirectory() as home, runtime_packages():
+        from recipec.runtime.evaluation.finished import evaluate  # noqa: PLC0415 - torch comes in here
+
+        place = str(Path(model).absolute()) if Path(model).is_dir() else model
+        folder, names = RunFolder(Path(home)), list(graph.evaluate)
+        return evaluate(graph, graph.stages[-1], folder, options, names, display, weights=place)
+
+
+def _add(journal: Path, stage: str, step: int, found: dict[str, float]) -> None:
+    """Add held-out metrics to the line of the last step."""
+    rows = read_lines(journal) or [{"stage": stage, "step": step}]
+    rows[-1] |= {f"eval/{name}": value for name, value in found.items()}
+    write_atomic(journal, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def table(found: dict[str, float]) -> str:
+    """Write metrics for a terminal, one a line.
+
+    >>> print(table({"dev/accuracy": 0.5}))
+    dev/accuracy  0.500
+    """
+    width = max(map(len, found), default=0)
+    return "\n".join(f"{name:<{width}}  {value:.3f}" for name, value in found.items())
