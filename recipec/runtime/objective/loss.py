@@ -292,7 +292,6 @@ class _Added:
             correction_RT = self._correction(mismatch_RT, rows.trained_RT)
             loss_RT = loss_RT * correction_RT
             metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
-            metrics["sampling/sampling_logp_difference/mean"] = mismatch_RT.abs()
         if self.beta:
             u_RT = rows.kept(_given(rows.ref_logprob_RT) - rows.logprob_RT)
             metrics["kl"] = _clamp(_divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)

@@ -145,6 +145,7 @@ class VllmEngine(RolloutEngine):
             options |= {"gpu_memory_utilization": spec.memory, "enable_sleep_mode": spec.sleep}
         else:
             options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}
+            options["enable_chunked_prefill"] = False  # a seeded row cannot take back the draw of half a prompt
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             options["distributed_executor_backend"] = "external_launcher"
         if rank is not None:

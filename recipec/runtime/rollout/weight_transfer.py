@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import torch
 
@@ -42,6 +43,14 @@ class WeightTransfer:
         self.rollout_engine, self.train_engine = rollout_engine, train_engine
         self.gap = math.nan
         """Mean difference of log-probabilities at the last transfer, in nats; NaN where weights are shared."""
+        self.seconds = 0.0
+        """What the last transfer took, without the comparison."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last transfer as metrics of a step; empty where weights are shared."""
+        found = {"sampling/probe_logp_difference": self.gap, "seconds/weight_transfer": self.seconds}
+        return {} if self.rollout_engine.shares_weights else found
 
     def update(self) -> None:
         """Hand over the weights, where they are not shared, and compare.
@@ -52,7 +61,9 @@ class WeightTransfer:
         self.rollout_engine.forget()  # what it cached is of older weights
         if self.rollout_engine.shares_weights:
             return
+        began = time.monotonic()
         self.rollout_engine.update_weights(self.train_engine.weights())
+        self.seconds = time.monotonic() - began
         before, self.gap = self.gap, self.measured()
         bound = self.spec.gap_bound(str(self.policy.model.dtype).removeprefix("torch."))
         if self.gap <= bound:

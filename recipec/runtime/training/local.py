@@ -15,6 +15,7 @@ from recipec.graph import Node, Value
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner, Values
+from recipec.runtime.logging.sampler_gap import Gap, gap_metrics, gap_of
 from recipec.runtime.protocols import Policy, TrainEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.runtime.training.packing import pack_for, trim_padding
@@ -72,6 +73,7 @@ class LocalEngine(TrainEngine):
         shared = _shared_by(policy)
         total: dict[str, Tensor | float] = {"loss": 0.0}
         seen = entropy = 0.0
+        gaps: list[Gap] = []
         try:
             for index in packing.parts:
                 part = trim_padding(minibatch.rows(rows[index])).to(self.context.device)
@@ -83,7 +85,9 @@ class LocalEngine(TrainEngine):
                     total[name] = total.get(name, 0.0) + value
                 share, spread = entropy_sums(part, made)
                 seen, entropy = seen + share, entropy + spread
+                gaps += [gap] if (gap := gap_of(part, made)) is not None else []
             metrics = {name: float(v) / (1.0 if name == "loss" else weight) for name, v in total.items()}
+            metrics |= gap_metrics(gaps)
             if seen:
                 metrics["entropy"] = entropy / seen
             if policy.attention.sharing:

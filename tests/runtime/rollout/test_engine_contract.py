@@ -23,7 +23,7 @@ from recipec.spec.rollout_engine import Hf, Vllm
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 VLLM = pytest.param(
-    Vllm(cpu_cache=0.05, max_rows=8),
+    Vllm(cpu_cache=0.05, max_rows=64),
     id="vllm",
     marks=[
         pytest.mark.engines,
@@ -166,6 +166,16 @@ def test_lengths(sampling):
             sampling.engine.generate([Request(prompt, ((0,),), 7)], params)
         assert refused.value.diagnostics[0].code == "RC783"
         assert "task 7" in refused.value.diagnostics[0].message
+
+
+def test_more_prompts_than_a_forward_pass_takes(sampling):
+    """A batch that is read in several passes gives what its last prompt gives alone."""
+    prompts = [tuple((i * j) % 90 + 3 for j in range(1, 61)) for i in range(1, 61)]
+    found = sampling.write(1, prompts, max_length=3)
+    assert sampling.gap(found, prompts) < 1e-5
+    key = (0, "x", len(prompts) - 1, 0)
+    alone = sampling.engine.generate([Request(prompts[-1], (key,))], SamplingParams(3, temperature=TEMPERATURE))
+    assert alone[0][0].ids == found[-1][0].ids
 
 
 @pytest.mark.parametrize("cut", [{"top_p": 0.6}, {"top_k": 3}, {"min_p": 0.3}, {"min_length": 4}], ids=str)
