@@ -109,9 +109,9 @@ def test_the_engine_takes_over_weights_after_the_updates_of_each_step(tmp_path, 
 def test_the_gap_between_engines_is_written_down_at_every_step(tmp_path, closing) -> None:
     """Mean and maximum over the trained tokens of the first update, before weights moved: rounding, with `hf`."""
     several = (
-        "stages.explore.budget.passes=3",
-        "stages.explore.optimizer.learning_rate=0.1",
-        "stages.explore.sampler.num_generations=8",
+        "budget.passes=3",
+        "optimizer.learning_rate=0.1",
+        "sampler.num_generations=8",
     )
     stage = running(tmp_path, RL, closing, *(f"stages.explore.{key}" for key in several))
     assert loop.run_loop(stage)
