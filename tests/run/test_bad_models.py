@@ -77,7 +77,7 @@ BROKEN = [
     (config(head_dim=0), "RC723"),
     (config(pad_token_id=10**9), "RC723"),
     (config(num_labels=10**9), "RC735"),
-    (config(num_hidden_layers=10**6), "RC723"),
+    (config(num_hidden_layers=10**6), "RC735"),
     (remove("config.json"), "RC722"),
     (remove("model.safetensors"), "RC722"),
     (remove("tokenizer.json"), "RC722"),

@@ -12,23 +12,15 @@ from torch import nn
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 
-_MOST_LABELS = 1 << 16
+_MOST = {"num_labels": 1 << 16, "num_hidden_layers": 1 << 12, "n_layer": 1 << 12, "num_layers": 1 << 12}
 
 
 def check_counts(file: Path, config: Mapping[str, Any]) -> None:
     """Refuse counts for which the library would build without end."""
     for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
-        labels = part.get("num_labels")
-        if isinstance(labels, int) and labels > _MOST_LABELS:
-            raise RecipeError(errors.unreadable(str(file), f"`num_labels` is {labels}"))
-
-
-def check_layers(folder: Path, config: Any, tensors: int) -> None:
-    """Refuse more layers than there are tensors, before they are built."""
-    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > tensors:
-        problem = f"config.json describes {layers} layers, and there are {tensors} tensors"
-        raise RecipeError(errors.damaged_weights(str(folder), problem))
+        for key, most in _MOST.items():
+            if isinstance(part.get(key), int) and part[key] > most:
+                raise RecipeError(errors.unreadable(str(file), f"`{key}` is {part[key]}"))
 
 
 def first_logits(model: nn.Module, tokens: torch.Tensor, name: str) -> torch.Tensor:

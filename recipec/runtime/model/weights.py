@@ -256,7 +256,6 @@ def load_model(
         sampling = _sampling(folder, config)
         generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
         tensors = _tensors(folder)
-        model_checks.check_layers(folder, config, len(tensors))
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
             model, report = model_class(config).from_pretrained(
@@ -281,13 +280,16 @@ def empty_model(folder: Path, say: Callable[[str], None] = lambda _: None) -> nn
     """Build the model that a directory describes on the default device, without its weights.
 
     Raises:
-        RecipeError: RC735, the description cannot be read.
+        RecipeError: RC735, the description cannot be read; RC723, no model can be built of it.
     """
     with quiet():
         config = _config(folder)
         sampling = _sampling(folder, config)
         generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
-        found: nn.Module = model_class(config)(config)
+        try:
+            found: nn.Module = model_class(config)(config)
+        except Exception as error:  # sizes that a family does not check fail in the middle of it
+            raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
         generation_config.settle(found, folder / generation_config.NAME, sampling, say)
     return found
 
