@@ -1,4 +1,4 @@
-"""Prompts that share little of their prefixes: RC458."""
+"""Data of a stage that does not fit it: prompts that share little, RC458, and packing, RC448."""
 
 from __future__ import annotations
 
@@ -96,3 +96,35 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
 def _group(sampler: Sampler) -> Group:
     trees, added = sampler.branches()
     return Group(trees, added, sampler.rows_per_prompt() / (trees * (1 + added)))
+
+
+@check("RC448", "nothing-to-pack")
+def nothing_to_pack(reading: Reading) -> Iterator[Finding]:
+    """Steps are to be counted in blocks of examples, but the stage has none, or blocks have no size.
+
+    What it checks: `packing` is in an `sft` stage, with `max_length`, and with `remainder: keep`.
+    Why it matters: a block is filled with examples up to `max_length` tokens; prompts of `rl` and pairs are not packed,
+    and a step of too few blocks has many rows.
+    Example: `data: {path: a.jsonl, packing: true}` without `max_length`.
+    How to fix: add `max_length`, as in `max_length: 4096`, or drop `packing`: attention `packed` pads
+    nothing in any case.
+    References: TRL, `packing` of `SFTConfig`; Axolotl, `sample_packing`.
+    """
+    for stage in reading.stages.values():
+        part, spec = next(iter(stage.of("data")), None), spec_of(stage, "data")
+        if part is None or spec is None or not spec.packing:
+            continue
+        remainder = stage.budget.remainder if stage.budget is not None else "keep"
+        if stage.kind not in {"sft", None}:
+            problem = f"a stage of kind `{stage.kind}` has no examples to pack"
+        elif spec.max_length is None:
+            problem = "blocks have no size without `max_length`"
+        elif remainder != "keep":
+            problem = f"`remainder: {remainder}` counts rows, and not blocks"
+        else:
+            continue
+        yield Finding(
+            f"`packing` of {display_name(part)} cannot be done: {problem}",
+            field_span(reading, part, "packing"),
+            path=dotted((*part.path, "packing")),
+        )

@@ -125,6 +125,7 @@ NUMERICS: tuple[Check, ...] = (
     episodes.no_room_for_a_turn,
     episodes.template_unread,
     prompts.prompt_that_shares_little,
+    prompts.nothing_to_pack,
     episodes.filter_without_rewards,
     sampling.greedy_learning,
     sampling.ratio_of_two_spaces,

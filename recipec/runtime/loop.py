@@ -150,7 +150,7 @@ def drawing_node(stage: RunningStage, columns: Mapping[str, Any]) -> Node:
 def draw(stage: RunningStage) -> dict[str, Any]:
     """Take the next tasks; a short step at the end of an epoch is kept, skipped or filled up."""
     taken: dict[str, Any] = stage.source.draw(stage.per_step)
-    short = stage.per_step - len(next(iter(taken.values())))
+    short = max(0, stage.per_step - len(next(iter(taken.values()))))  # a step of blocks has more rows
     remainder = stage.budget.get("remainder")
     if short and remainder == "drop":
         taken = stage.source.draw(stage.per_step)

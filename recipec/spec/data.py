@@ -58,6 +58,11 @@ class Data(Component):
     truncation_side: Literal["left", "right"] = param(
         "right", "What `overlong: truncate` cuts off: the beginning (`left`) or the end (`right`)."
     )
+    packing: bool = param(
+        False,
+        "Count steps in blocks of at most `max_length` tokens, filled with whole examples (sft), as other tools do "
+        "that pack. Examples stay separate rows.",
+    )
     shuffle: bool = param(True, "Shuffle the data in every epoch; the order depends on the recipe's `seed`.")
     limit: int | None = param(None, "Maximum number of examples to use, from the start of the data.", unit="rows", ge=1)
 

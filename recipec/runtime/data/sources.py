@@ -18,6 +18,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.templates import render_rows
 from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.context import StageContext
+from recipec.runtime.data.blocks import best_fit
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
 from recipec.runtime.data.messages import TRAIN, Text, read_conversation, read_messages, read_text, read_variables
@@ -85,7 +86,11 @@ class Source(TaskSource, ABC):
         if not kept:
             raise RecipeError(errors.no_rows(self.shown, f"all {self.left_out} are too long"))
         columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
-        self._table = Table(columns, self.context, shuffle=self._common.shuffle)
+        blocks = None
+        if self._common.packing:
+            lengths = [len(one.ids) for one in columns["completion_P"] if isinstance(one, Example)]
+            blocks = best_fit(lengths, self._common.max_length or max(lengths))
+        self._table = Table(columns, self.context, shuffle=self._common.shuffle, blocks=blocks)
 
     def read(self, kind: Kind) -> list[Encoded]:
         """Read and encode the rows for a stage of ``kind``, and leave overlong ones out; there may be none left.

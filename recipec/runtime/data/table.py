@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from recipec.runtime.context import StageContext
@@ -16,20 +16,29 @@ class Table(TaskSource):
     Example: ``Table({"prompt_P": tasks}, context).draw(4)`` gives the next four tasks.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], context: StageContext, *, shuffle: bool = True) -> None:
-        """Take columns of equal length."""
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        context: StageContext,
+        *,
+        shuffle: bool = True,
+        blocks: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        """Take columns of equal length; with ``blocks`` of their rows, blocks are what is counted and shuffled."""
         self.columns = dict(columns)
+        rows = len(next(iter(self.columns.values()), ()))
+        self.blocks = [(row,) for row in range(rows)] if blocks is None else blocks
         self.context = context
         self.shuffle = shuffle
         self.epoch = 0
         self.cursor = 0
 
     def __len__(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values()), ()))
+        """Number of rows, or of blocks."""
+        return len(self.blocks)
 
     def draw(self, count: int) -> dict[str, list[Any]]:
-        """Return the next rows of the epoch, fewer at its end; the next call begins another."""
+        """Return the next rows of the epoch, or those of the next blocks, fewer at its end; then begins another."""
         if self.cursor >= len(self):
             self.epoch, self.cursor = self.epoch + 1, 0
         order = range(len(self))
@@ -38,12 +47,16 @@ class Table(TaskSource):
             order = draws.permutation(len(self)).tolist()
         taken = order[self.cursor : self.cursor + count]
         self.cursor += count
-        return {name: [column[i] for i in taken] for name, column in self.columns.items()}
+        return self._rows(taken)
 
     def slices(self, count: int) -> Iterator[dict[str, list[Any]]]:
         """Yield every row once, in the order of the data, ``count`` at a time."""
         for start in range(0, len(self), count):
-            yield {name: list(column[start : start + count]) for name, column in self.columns.items()}
+            yield self._rows(range(start, min(start + count, len(self))))
+
+    def _rows(self, taken: Iterable[int]) -> dict[str, list[Any]]:
+        rows = [row for block in taken for row in self.blocks[block]]
+        return {name: [column[row] for row in rows] for name, column in self.columns.items()}
 
     def state(self) -> dict[str, int]:
         """Where the next draw begins."""
