@@ -172,7 +172,8 @@ def test_a_run_speaks_on_stderr_in_plain_lines(two):
     assert "\x1b" not in ended.err
     assert "\r" not in ended.err
     told = [line.split(" ")[:2] for line in ended.err.splitlines()]
-    assert told == [["learn:", "attention"], ["learn:", "step"], ["learn:", "step"], ["done:", "runs/small/model,"]]
+    begun = [["reading", "good.yaml"], ["small:", "checking"], ["learn:", "new"], ["learn:", "attention"]]
+    assert told == [*begun, ["learn:", "step"], ["learn:", "step"], ["done:", "runs/small/model,"]]
 
 
 def test_a_quiet_run_says_nothing(two):

@@ -175,18 +175,20 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
     """Run a recipe, or continue an interrupted run."""
+    from recipec.run.progress import Progress
+
+    display = Progress(quiet=quiet)
+    display.say(f"reading {recipe}")  # before anything that takes time, such as imports
     from recipec.planning.attention_choice import choose_attention
     from recipec.planning.machine_choice import apply
     from recipec.reading.user_code import check_use
     from recipec.run.executor import run as execute
     from recipec.run.options import Options
-    from recipec.run.progress import Progress
     from recipec.run.run_plan import plan_run
 
     result = compile_or_exit(recipe, overrides)
     check_use(result.recipe.use, use, recipe.resolve().parent)
     folder = out or Path("runs") / result.graph.name
-    display = Progress(quiet=quiet)
     planned = plan_run(result, folder)
     graph = apply(result.graph, {stage.name: stage.chosen for stage in planned.stages})
     graph = choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
@@ -264,13 +266,20 @@ def certify(
 
 
 @app.command()
-def report(runs: Annotated[list[Path], typer.Argument(help="Run directories.")]) -> None:
-    """Write report.html of runs."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    to: Annotated[Path, typer.Option("--to", help="Page that compares several runs.")] = Path("comparison.html"),
+) -> None:
+    """Write report.html of runs, and for several runs a page that compares them."""
+    from recipec.run import report_compare
     from recipec.run.report import write
 
     for folder in runs:
         with writing(folder):
             print(write(folder))
+    if len(runs) > 1:
+        with writing(to):
+            print(report_compare.write(runs, to))
 
 
 @app.command()

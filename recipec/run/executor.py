@@ -57,6 +57,7 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
         with folder.locked(), quiet_threads(), stop_flag() as stopped:
             folder.clean()
             check_same_recipe(graph, folder, options)
+            display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
             check_requirements(graph, options)
             check_services(graph, folder, options)
             outcome.diagnostics.extend(check_rows(graph, folder, options))
@@ -98,6 +99,9 @@ def stages(
             begun=outcome.begin,
             warn=outcome.diagnostics.append,
         )
+        display.say(
+            f"{stage.name}: loading {stage.origin}" if stage.origin != "scratch" else f"{stage.name}: new model"
+        )
         try:
             with runtime_packages():
                 from recipec.runtime.build_stage import run_stage  # noqa: PLC0415 - torch comes in here
@@ -109,6 +113,7 @@ def stages(
         outcome.stages_run.append(stage.name)
         if not ended:
             return False
+        report.write(folder.path)
     return True
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,11 @@ from recipec.diagnostics.model import RecipeError
 from recipec.package_files import shipped
 from recipec.run.artifacts import RESOLVED, write_atomic
 from recipec.run.jsonl import read_lines
+from recipec.run.report_numbers import curves, duration, headline, training_rows
+from recipec.run.report_samples import browsable, text_of
 from recipec.run.results import Results, results
 from recipec.run.templates import render_own
 
-_WIDTH, _HEIGHT, _EDGE, _POINTS = 320, 140, 20, 400
-_FIRST = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm", "reward_std",
-          "frac_reward_zero_std", "episodes/turns", "tools/call_frequency", "turns/invalid_ratio", "episodes/errors",
-          "completions/mean_length", "completions/clipped_ratio", "learning_rate")  # fmt: skip
 _SAMPLES = 6
 _PAIRS = 4
 _CLAIMS = 8
@@ -45,15 +44,20 @@ def write(folder: Path) -> Path:
     names = [stage["name"] for stage in stages]
     over_stages, every = results(folder, names), results(folder, names, every=True)
     said = next((path for name in (RESOLVED, "recipe.yaml") if (path := folder / name).exists()), None)
-    recipe = "" if said is None else said.read_text(encoding="utf-8")
+    script = (shipped("templates") / "report" / "browse.js").read_text(encoding="utf-8")
     context = {
         "name": about["name"],
         "seed": about["seed"],
         "versions": about["versions"],
+        "device": graph["machine"].get("device") or "auto",
+        "headline": [change.text() for change in headline(folder, graph, over_stages)],
         "stages": stages,
         "table": held_out(over_stages),
         "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
-        "recipe": recipe,
+        "recipe": "" if said is None else said.read_text(encoding="utf-8"),
+        "data": embedded(browsable(folder, names)),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     path = folder / "report.html"
     template = (shipped("templates") / "report" / "run.html.j2").read_text(encoding="utf-8")
@@ -61,47 +65,27 @@ def write(folder: Path) -> Path:
     return path
 
 
+def embedded(data: Any) -> str:
+    r"""Write data as JSON that cannot end the element it is in.
+
+    >>> print(embedded(["</script>"]))
+    ["\u003c/script>"]
+    """
+    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " ")
+
+
 def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
     """Collect the values of a stage for the page."""
-    rows = [row for row in read_lines(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
-    training = [row for row in rows if row["step"] > 0]
-    names = dict.fromkeys(n for row in training for n in row if isinstance(row[n], (int, float)))
-    ordered = [n for n in _FIRST if n in names]
-    ordered += [n for n in names if n not in ordered and not n.startswith(("eval/", "seconds/", "step"))]
-    charts = [chart(n, [(row["step"], row[n]) for row in training if isinstance(row.get(n), (int, float))])
-              for n in ordered]  # fmt: skip
+    training = list(training_rows(folder))
     return {
         "name": name,
         "kind": kind,
         "steps": training[-1]["step"] if training else 0,
-        "charts": charts,
+        "duration": duration(training),
+        "groups": curves(training),
         "attention": next(iter(read_lines(folder / "attention.json")), None),
         "samples": samples(folder / "samples"),
         "pairs": made_pairs(folder / "pairs"),
-    }
-
-
-def chart(title: str, points: Sequence[tuple[int, float]]) -> dict[str, Any]:
-    """Lay out one curve; more than 400 points are thinned evenly, the last one kept."""
-    stride = -(-len(points) // _POINTS)
-    shown = [*points[:-1:stride], points[-1]]
-    low, high = min(v for _, v in points), max(v for _, v in points)
-    first, last = shown[0][0], shown[-1][0]
-    places = (
-        (
-            _EDGE + (step - first) / max(1, last - first) * (_WIDTH - 2 * _EDGE),
-            _HEIGHT - _EDGE - (value - low) / ((high - low) or 1) * (_HEIGHT - 2 * _EDGE),
-        )
-        for step, value in shown
-    )
-    return {
-        "title": title,
-        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
-        "low": f"{low:.4g}",
-        "high": f"{high:.4g}",
-        "first": f"{points[0][1]:.4g}",
-        "last": f"{points[-1][1]:.4g}",
-        "steps": last,
     }
 
 
@@ -126,8 +110,8 @@ def samples(folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "step": row.get("step"),
-            "reward": row.get("reward"),
-            "prompt": str(row.get("prompt", ""))[:_TEXT],
+            "reward": None if row.get("reward") is None else round(row["reward"], 4),
+            "prompt": text_of(row.get("prompt"))[:_TEXT],
             "pictures": list(pictures(folder / "images", row)),
             "text": str(row.get("transcript") or row.get("text", ""))[:_TEXT],
             "error": row.get("error"),
@@ -168,13 +152,13 @@ def made_pairs(folder: Path) -> dict[str, Any] | None:
 def _pair(row: Mapping[str, Any]) -> dict[str, Any]:
     evidence = row.get("evidence") or {}
     return {
-        "prompt": str(row.get("prompt", ""))[:_TEXT],
+        "prompt": text_of(row.get("prompt"))[:_TEXT],
         "rule": evidence.get("rule", ""),
         "margin": evidence.get("margin"),
         "about": [str(entity)[:_TEXT] for entity in evidence.get("about", ())],
         "facts": [str(fact)[:_TEXT] for fact in evidence.get("facts", ())[:_CLAIMS]],
         "sides": [
-            _side(side, str(row.get(side, ""))[:_TEXT], evidence.get(side) or {}) for side in ("chosen", "rejected")
+            _side(side, text_of(row.get(side))[:_TEXT], evidence.get(side) or {}) for side in ("chosen", "rejected")
         ],
     }
 

@@ -117,6 +117,7 @@ class Evaluator:
         """
         try:
             if name not in self._ready:
+                self.context.say(f"evaluating {name}")
                 self._ready[name] = self._prepare(dump, self.graph.evaluations[name])
             return self._scored(name, dump, step, self._ready[name])
         except RecipeError as refused:

@@ -1,0 +1,136 @@
+"""One page that compares runs: settings that differ, held-out results, curves over steps, tokens and time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.package_files import shipped
+from recipec.run.artifacts import RESOLVED, write_atomic
+from recipec.run.jsonl import read_lines
+from recipec.run.report_numbers import chart, scores, training_rows
+from recipec.run.results import Results, results
+from recipec.run.templates import render_own
+
+MAIN = ("reward", "rewards/margins", "loss", "kl", "entropy", "grad_norm", "completions/mean_length")
+"""Metrics that are drawn, besides held-out ones."""
+AXES = {"steps": "step", "tokens": "tokens", "time": "seconds"}
+
+
+def write(folders: Sequence[Path], page: Path) -> Path:
+    """Write a page that compares run directories, and return its path.
+
+    Raises:
+        RecipeError: RC772, a directory is not that of a run.
+    """
+    runs = [_read(folder) for folder in folders]
+    if len({run["name"] for run in runs}) < len(runs):
+        runs = [{**run, "name": str(run["folder"])} for run in runs]
+    names = [run["name"] for run in runs]
+    stages = dict.fromkeys(stage for run in runs for stage in run["stages"])
+    context = {
+        "names": list(enumerate(names)),
+        "settings": settings(runs),
+        "table": final(runs),
+        "stages": [{"name": stage, "axes": axes(runs, stage)} for stage in stages],
+    }
+    template = (shipped("templates") / "report" / "compare.html.j2").read_text(encoding="utf-8")
+    write_atomic(page, render_own(template, context, html=True))
+    return page
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(errors.unreadable_run(str(folder), str(error))) from error
+    stages = [stage["name"] for stage in graph["stages"]]
+    said = folder / RESOLVED
+    values = {"seed": str(about["seed"])}
+    values |= (
+        dict(_value(line) for line in said.read_text(encoding="utf-8").splitlines() if ": " in line)
+        if said.exists()
+        else {}
+    )
+    return {
+        "name": folder.name,
+        "folder": folder,
+        "stages": stages,
+        "values": values,
+        "results": results(folder, stages),
+    }
+
+
+def _value(line: str) -> tuple[str, str]:
+    """Split a line of the resolved recipe.
+
+    >>> _value("seed: 0    # r.yaml:6:7")
+    ('seed', '0')
+    """
+    key, _, rest = line.partition(": ")
+    return key, rest.rpartition("  # ")[0].strip() or rest
+
+
+def settings(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the keys with values that differ, and the value of each run."""
+    keys = dict.fromkeys(key for run in runs for key in run["values"])
+    rows = [(key, [run["values"].get(key, "") for run in runs]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def final(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the last value of each held-out metric of each run, with its standard error over tasks if it is known."""
+    columns = dict.fromkeys(c for run in runs if run["results"] is not None for c in run["results"].columns)
+    return [(column, [_last(run["folder"], run["results"], column) for run in runs]) for column in columns]
+
+
+def _last(folder: Path, found: Results | None, column: str) -> str:
+    having = [moment for moment in found.moments if column in moment.values] if found is not None else []
+    if not having:
+        return ""
+    moment, (name, _, metric) = having[-1], column.partition("/")
+    text = f"{moment.values[column]:.3f}"
+    if metric not in {"accuracy", "reward"}:
+        return text
+    path = folder / "stages" / moment.stage / "samples" / f"eval-{name}-{moment.step:06d}.jsonl"
+    values = list(scores(read_lines(path), metric, 1.0).values())
+    if len(values) < 2:
+        return text
+    mean = sum(values) / len(values)
+    error = (sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)) ** 0.5
+    return f"{text} ± {error:.3f}"
+
+
+def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """Draw the main metrics of a stage over steps, tokens and time, one line a run."""
+    rows = {run["name"]: list(training_rows(run["folder"] / "stages" / stage)) for run in runs}
+    names = dict.fromkeys(name for lines in rows.values() for row in lines for name in row if name.startswith("eval/"))
+    found = []
+    for axis, unit in AXES.items():
+        charts = []
+        for metric in (*names, *MAIN):
+            series = {run: points for run, lines in rows.items() if (points := _points(lines, metric, axis))}
+            if any(len(points) > 1 for points in series.values()):
+                numbered = chart(metric, series, unit)
+                for line in numbered["lines"]:
+                    line["number"] = list(rows).index(line["name"])
+                charts.append(numbered)
+        found.append({"name": axis, "charts": charts})
+    return found
+
+
+def _points(rows: Sequence[Mapping[str, Any]], metric: str, axis: str) -> list[tuple[float, float]]:
+    seconds = list(accumulate(float(row.get("seconds/step") or 0.0) for row in rows))
+    places = {
+        "steps": [row["step"] for row in rows],
+        "tokens": [row.get("num_tokens") for row in rows],
+        "time": seconds,
+    }
+    pairs = zip(places[axis], rows, strict=True)
+    return [(x, row[metric]) for x, row in pairs if x is not None and isinstance(row.get(metric), int | float)]

@@ -1,0 +1,110 @@
+"""Samples of a run that can be browsed in the report: every one that fits, with levels, turns and the right answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recipec.run.jsonl import read_lines
+
+BYTES = 1_200_000
+"""Size of all samples of a page."""
+TEXT = 4000
+"""Characters of a text."""
+RIGHT = ("answer", "ground_truth", "solution", "label", "completion")
+"""Columns that may hold the right answer."""
+
+
+def browsable(folder: Path, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the samples of the last step and the last evaluations of each stage, thinned evenly by reward to fit."""
+    sets = [(stage, *one) for stage in stages for one in _sets(folder / "stages" / stage / "samples")]
+    found: list[dict[str, Any]] = []
+    for stage, name, episodes in sets:
+        room, made = BYTES // len(sets), []
+        episodes.sort(key=lambda one: -one["reward"])
+        for one in _spread(episodes):
+            sample = {"stage": stage, "set": name, **one}
+            room -= len(json.dumps(sample, ensure_ascii=False).encode())
+            if room < 0:
+                break
+            made.append(sample)
+        found += sorted(made, key=lambda one: -one["reward"])
+    return found
+
+
+def _spread(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield all rows, both ends first, then ever finer between them."""
+    seen: set[int] = set()
+    parts = 1
+    while len(seen) < len(rows):
+        for i in range(parts + 1):
+            place = i * (len(rows) - 1) // parts
+            if place not in seen:
+                seen.add(place)
+                yield rows[place]
+        parts *= 2
+
+
+def _sets(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield name and episodes of the last step, and of each evaluation's last file with changes since its first."""
+    if steps := sorted(folder.glob("step-*.jsonl")):
+        yield f"training, step {int(steps[-1].stem[5:])}", list(episodes_of(read_lines(steps[-1])).values())
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("eval-*.jsonl")):
+        by_name.setdefault(path.stem[5:-7], []).append(path)
+    for name, paths in by_name.items():
+        last, first = episodes_of(read_lines(paths[-1])), episodes_of(read_lines(paths[0]))
+        for key, one in last.items():
+            if len(paths) > 1 and key in first:
+                one["change"] = round(one["reward"] - first[key]["reward"], 4)
+        yield f"{name}, step {int(paths[-1].stem[-6:])}", list(last.values())
+
+
+def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
+    """Join rows that are turns of one episode; the key tells prompt and episode."""
+    found: dict[Any, dict[str, Any]] = {}
+    for number, row in enumerate(rows):
+        key = (row.get("prompt_id", number), row.get("episode_id", number))
+        turn = {
+            "prompt": text_of(row.get("prompt"))[:TEXT],
+            "text": str(row.get("transcript") or row.get("text", ""))[:TEXT],
+        }
+        if "episode_step" in row and key in found:
+            turn["text"] = str(row.get("text", ""))[:TEXT]
+            found[key]["turns"].append(turn)
+            found[key]["reward"] = round(found[key]["reward"] + float(row.get("reward") or 0.0), 4)
+            continue
+        if "episode_step" in row:
+            turn["text"] = str(row.get("text", ""))[:TEXT]
+        columns = row.get("columns") if isinstance(row.get("columns"), dict) else {}
+        right = next((columns[name] for name in RIGHT if columns and columns.get(name) not in (None, "")), None)
+        levels = {
+            name: round(float(value), 4) for name, value in (row.get("rewards") or {}).items() if value is not None
+        }
+        found[key] = {
+            "turns": [turn],
+            "reward": round(float(row.get("reward") or 0.0), 4),
+            "levels": levels,
+            "right": text_of(right)[:TEXT] if right is not None else None,
+            "problem": row.get("error") or None,
+        }
+    return found
+
+
+def text_of(prompt: Any) -> str:
+    """Write a prompt as text, a conversation as one line a message.
+
+    >>> text_of([{"role": "user", "content": "2+2?"}])
+    'user: 2+2?'
+    """
+    if isinstance(prompt, list) and all(isinstance(one, dict) and "role" in one for one in prompt):
+        return "\n".join(f"{one['role']}: {_content(one.get('content'))}" for one in prompt)
+    return prompt if isinstance(prompt, str) else "" if prompt is None else json.dumps(prompt, ensure_ascii=False)
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, list):
+        return " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in content if isinstance(part, dict))
+    return str(content)

@@ -1,0 +1,93 @@
+"""The page about a run: headline, groups of curves, samples to browse, and a page that compares runs."""
+
+import json
+import re
+
+from support.small_recipes import ROWS, SFT
+
+from recipec.run.report_numbers import curves, headline, interval
+from recipec.run.report_samples import browsable
+from recipec.run.results import results
+
+HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [reward], reward: {right: {type: exact_match}}}}\n"
+
+
+def lines(*rows):
+    """Write JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def a_run(home, gain):
+    """Write what a run leaves that the report reads."""
+    samples = home / "stages/learn/samples"
+    samples.mkdir(parents=True)
+    metrics = [{"step": step, "eval/dev/accuracy": value} for step, value in ((0, 0.25), (4, 0.75))]
+    (home / "stages/learn/metrics.jsonl").write_text(lines(*metrics))
+    for step, right in ((0, 0), (4, gain)):
+        rows = [{"prompt_id": i, "prompt": f"</script>{i}", "text": "a" * i, "reward": float(i < right),
+                 "rewards": {"right": float(i < right)}, "columns": {"answer": "x"}} for i in range(8)]  # fmt: skip
+        (samples / f"eval-dev-{step:06d}.jsonl").write_text(lines(*rows))
+
+
+def test_headline_has_an_interval_over_tasks(tmp_path):
+    """The change is the table's, the interval pairs the answers to the same task."""
+    a_run(tmp_path, 4)
+    graph = {"evaluate": {"dev": {"correct_at": 1.0, "metrics": ["accuracy"]}}}
+    (change,) = headline(tmp_path, graph, results(tmp_path, ["learn"]))
+    assert (change.before, change.after, change.tasks) == (0.25, 0.75, 8)
+    assert (change.low, change.high) == interval([1.0] * 4 + [0.0] * 4)
+    assert change.low < 0.5 < change.high
+
+
+def test_every_sample_can_be_browsed(tmp_path):
+    """Samples come with levels, the right answer and the change since the first evaluation; both ends fit first."""
+    a_run(tmp_path, 2)
+    found = browsable(tmp_path, ["learn"])
+    assert len(found) == 8
+    first = found[0]
+    assert (first["set"], first["reward"], first["change"], first["right"]) == ("dev, step 4", 1.0, 1.0, "x")
+    assert first["levels"] == {"right": 1.0}
+    big = [{"prompt_id": i, "prompt": "x" * 4000, "text": "y" * 4000, "reward": i / 999} for i in range(1000)]
+    (tmp_path / "stages/learn/samples/step-000009.jsonl").write_text(lines(*big))
+    found = [one for one in browsable(tmp_path, ["learn"]) if one["set"].startswith("training")]
+    assert (found[0]["reward"], found[-1]["reward"]) == (1.0, 0.0)
+    assert 50 < len(found) < 200
+
+
+def test_turns_of_an_episode_are_one_sample(tmp_path):
+    """Rows of steps are joined, in order, with the sum of their rewards."""
+    (tmp_path / "stages/play/samples").mkdir(parents=True)
+    rows = [{"prompt_id": 1, "episode_id": 7, "episode_step": i, "prompt": f"p{i}", "text": f"t{i}", "reward": 0.5}
+            for i in range(3)]  # fmt: skip
+    (tmp_path / "stages/play/samples/step-000001.jsonl").write_text(lines(*rows))
+    (one,) = browsable(tmp_path, ["play"])
+    assert [turn["text"] for turn in one["turns"]] == ["t0", "t1", "t2"]
+    assert one["reward"] == 1.5
+
+
+def test_curves_are_grouped_and_flat_ones_are_listed():
+    """Groups come in a fixed order; a metric that never changes has no curve."""
+    rows = [{"step": i, "reward": i / 9, "loss": 1.0, "seconds/step": float(i)} for i in range(1, 4)]
+    found = {group["name"]: group for group in curves(rows)}
+    assert list(found) == ["Reward", "Policy", "Speed"]
+    assert found["Policy"]["flat"] == ["loss 1"]
+    assert found["Reward"]["charts"][0]["title"] == "reward"
+
+
+def test_the_page_and_the_comparison(folder):
+    """One file without sources from elsewhere, with the override that was run; two runs differ in exactly that key."""
+    for rate in ("1.0e-3", "2.0e-3"):
+        set_ = ("--set", f"stages.learn.optimizer.learning_rate={rate}", "--out", f"runs/{rate}")
+        assert folder.run(SFT.replace("stages:", HELD_OUT + "stages:"), *set_, a__jsonl=ROWS).code == 0
+    page = (folder.path / "runs/2.0e-3/report.html").read_text()
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert page.count("<script") == 2
+    assert "script-src &#39;sha256-" not in page
+    assert "0.002" in page
+    assert "held_out/reward: " in page
+    found = folder.call("report", "runs/1.0e-3", "runs/2.0e-3")
+    assert found.code == 0, found.err
+    compared = (folder.path / "comparison.html").read_text()
+    differing = compared[compared.index("Settings that differ") : compared.index("<h2>learn")]
+    assert re.findall(r"<td>([^<]*)</td>", differing) == ["stages.learn.optimizer.learning_rate", "0.001", "0.002"]
+    assert compared.count('<polyline class="r1"') > 0
