@@ -29,6 +29,7 @@ ALLOWED = {
     "spec/environment.py": ({"function"}, "kind of the user's own code"),
     "spec/machine.py": ({"auto"}, "device"),
     "spec/train_engine.py": ({"auto"}, "a value that the plan chooses"),
+    "spec/rollout_engine.py": ({"auto"}, "a value that the plan chooses"),
     "run/preflight.py": ({"auto"}, "device"),
     "run/check.py": ({"auto"}, "device"),
     "runtime/model/quantization.py": ({"auto"}, "device"),

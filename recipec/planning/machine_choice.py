@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from recipec.component import Component
 from recipec.graph import Graph, Node, StageGraph
 from recipec.planning.cost import amount
-from recipec.planning.memory import memory, peak
+from recipec.planning.memory import memory, peak, training
 from recipec.planning.model_shapes import Shape
-from recipec.planning.work import Work, work_of
+from recipec.planning.work import GRAPHS, Work, work_of
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import MICROBATCH
+from recipec.spec.rollout_engine import SHARE, RolloutEngine
+from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
 
 USABLE = 0.9
@@ -66,15 +69,13 @@ def _applied(stage: StageGraph, chosen: Sequence[Choice]) -> StageGraph:
 def _chosen(stage: StageGraph, work: Work | None) -> Iterator[Choice]:
     """Choose the training engine with the smallest forward pass, then the largest forward pass that fits."""
     auto = isinstance(stage.settings["budget"]["microbatch_tokens"], str)
-    unknown = "the sizes of the model are not known" if work is None else "no `machine.accelerator` is named"
     if work is None or work.accelerator is None:
-        engine = stage.node("train_engine")
-        found = engine.spec.alternatives() if engine is not None and isinstance(engine.spec, TrainEngine) else ()
-        for name, value, _ in found[-1:]:
-            yield Choice(f"machine.train.{name}", value, f"the one that needs least memory: {unknown}")
-        if auto:
-            yield Choice("budget.microbatch_tokens", MICROBATCH, f"the default: {unknown}")
+        unknown = "the sizes of the model are not known" if work is None else "no `machine.accelerator` is named"
+        yield from _unknown(stage, unknown)
         return
+    fills = work.rollout.fills_rest()
+    if fills:
+        work = _with_share(work, _least_share(work))
     if auto:
         work = _with_tokens(work, _longest(work))
     tried = [(name, value, _with_train(work, engine)) for name, value, engine in work.train.alternatives()]
@@ -83,7 +84,49 @@ def _chosen(stage: StageGraph, work: Work | None) -> Iterator[Choice]:
         reason = f"{'the lowest that fits' if fits(work) else 'none fits, this one needs least'}: {_full(work)}"
         yield Choice(f"machine.train.{name}", value, reason)
     if auto:
-        yield _microbatch(work)
+        tokens = _microbatch(work)
+        yield tokens
+        work = _with_tokens(work, int(tokens.value))
+    if fills:
+        yield _share(work)
+
+
+def _unknown(stage: StageGraph, why: str) -> Iterator[Choice]:
+    """Choose where memory cannot be counted."""
+    train, rollout = stage.node("train_engine"), stage.node("rollout_engine")
+    found = train.spec.alternatives() if train is not None and isinstance(train.spec, TrainEngine) else ()
+    for name, value, _ in found[-1:]:
+        yield Choice(f"machine.train.{name}", value, f"the one that needs least memory: {why}")
+    if isinstance(stage.settings["budget"]["microbatch_tokens"], str):
+        yield Choice("budget.microbatch_tokens", MICROBATCH, f"the default: {why}")
+    if rollout is not None and isinstance(rollout.spec, RolloutEngine) and rollout.spec.fills_rest():
+        yield Choice("machine.rollout.memory", SHARE, f"the default: {why}")
+
+
+def _share(work: Work) -> Choice:
+    """Choose the rollout engine's share: what training leaves, in hundredths, and no less than a group needs."""
+    share, least = _left(work), _least_share(work)
+    said = f"what training leaves of {USABLE:.0%}" if share >= least else "training leaves less than a group needs"
+    chosen = max(share, least)
+    return Choice("machine.rollout.memory", chosen, f"{said}: {_full(_with_share(work, chosen))} in all")
+
+
+def _left(work: Work) -> float:
+    """Return the share of a device that training leaves: of what is always there where the engine sleeps."""
+    assert work.accelerator is not None
+    held = list(training(work))
+    always = sum(one.bytes or 0.0 for one in held if one.when == "always")
+    taken = always if work.rollout.sleeps() else peak(held)[0]
+    return math.floor(100 * (USABLE - taken / work.accelerator.memory)) / 100
+
+
+def _least_share(work: Work) -> float:
+    """Return the share that weights, graphs, and keys and values of one group need."""
+    assert work.accelerator is not None
+    sampler = work.stage.node("sampler")
+    group = sampler.spec.branches()[0] if sampler is not None and isinstance(sampler.spec, Sampler) else 1
+    needed = work.engine_weights + GRAPHS + group * work.cached_row
+    return min(USABLE, math.ceil(100 * needed / work.accelerator.memory) / 100)
 
 
 def _microbatch(work: Work) -> Choice:
@@ -116,6 +159,13 @@ def _full(work: Work) -> str:
 def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
     """Yield changes that save memory, each with those before it: what the recipe would say, and the stage with them."""
     said: list[str] = []
+    share = work.rollout.memory_share()
+    if share is not None and work.accelerator is not None and work.samples:
+        less = max(_left(work), _least_share(work))
+        if less < share:
+            said.append(f"machine.rollout.memory: {less:g}")
+            work = _with_share(work, less)
+            yield tuple(said), work
     while (found := work.train.leaner(work.ranks)) is not None:
         said.append(f"machine.train.{found[0]}")
         work = _with_train(work, found[1])
@@ -123,6 +173,11 @@ def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
     while (tokens := work.microbatch // 2) >= _longest(work):
         work = _with_tokens(work, tokens)
         yield (*said, f"budget.microbatch_tokens: {tokens}"), work
+
+
+def _with_share(work: Work, share: float) -> Work:
+    engine = work.rollout.with_share(share)
+    return work if engine is None else replace(work, stage=_with_spec(work.stage, "rollout_engine", engine))
 
 
 def _with_train(work: Work, engine: Component) -> Work:

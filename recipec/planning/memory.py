@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recipec.planning.cost import amount
-from recipec.planning.work import WIDE, Work
+from recipec.planning.work import GRAPHS, WIDE, Work
 
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
@@ -58,6 +58,13 @@ def peak(held: Iterable[Holding]) -> tuple[float, When]:
 
 def memory(work: Work) -> Iterator[Holding]:
     """Yield what is in the memory of each device during the stage."""
+    yield from training(work)
+    if work.samples:
+        yield from _sampling(work)
+
+
+def training(work: Work) -> Iterator[Holding]:
+    """Yield what is in the memory of each device for the updates."""
     yield from _state(work)
     yield from _reference(work)
     tokens = -(-work.microbatch // work.train.sequence_partitions())
@@ -65,8 +72,6 @@ def memory(work: Work) -> Iterator[Holding]:
     yield Holding("activations", float(tokens * _activations(work)), said, "update")
     rows = min(tokens, max(1, LOGITS // work.shape.vocabulary))
     yield Holding("logits", 12.0 * rows * work.shape.vocabulary, "three float32 copies of one chunk", "update")
-    if work.samples:
-        yield from _sampling(work)
 
 
 def _state(work: Work) -> Iterator[Holding]:
@@ -160,6 +165,7 @@ def _sampling(work: Work) -> Iterator[Holding]:
         share = f"the rest of {work.rollout.memory_share():.0%} of the device"
         said = f"{share}: {most:,.0f} rows at their longest; {work.decoded:,} are decoded together"
         yield Holding("keys and values", max(0.0, room), said, when)
+        yield Holding("graphs", GRAPHS, "CUDA graphs and buffers of the engine, about", when)
         return
     together = min(work.decoded, -(-work.size.rows // work.engines))
     said = f"{together} rows decoded together, at their longest"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from recipec.component import Component, component, param
+
+SHARE = 0.5
+"""Share of a device's memory of an engine with weights of its own, where nothing says otherwise."""
 
 
 class RolloutEngine(Component):
@@ -37,6 +42,14 @@ class RolloutEngine(Component):
 
     def memory_share(self) -> float | None:
         """Return the share of a device that its weights and KV cache fill; ``None`` where nothing bounds them."""
+        return None
+
+    def fills_rest(self) -> bool:
+        """Whether a plan chooses its share of a device."""
+        return False
+
+    def with_share(self, share: float) -> RolloutEngine | None:  # noqa: ARG002 - an engine with a share reads it
+        """Return the engine with another share of a device, which is its parameter `memory`; None if it has none."""
         return None
 
     def sleeps(self) -> bool:
@@ -124,7 +137,11 @@ class Vllm(RolloutEngine):
         unit="tokens",
         ge=2,
     )
-    memory: float = param(0.5, "Share of a GPU's memory for the copy of the weights and the KV cache.", gt=0, lt=1)
+    memory: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = param(
+        SHARE,
+        "Share of a GPU's memory for the copy of the weights and the KV cache; `auto` is what the policy leaves on "
+        "`machine.accelerator`.",
+    )
     cpu_cache: float = param(1.0, "KV cache where there is no GPU.", unit="GiB", gt=0)
     sleep: bool = param(True, "On a GPU, release the memory while the policy is trained.")
     eager: bool = param(False, "Skip CUDA graphs: starts faster, samples slower. Without a GPU there are none.")
@@ -146,7 +163,15 @@ class Vllm(RolloutEngine):
 
     def memory_share(self) -> float | None:
         """Return `memory`."""
-        return self.memory
+        return None if isinstance(self.memory, str) else self.memory
+
+    def with_share(self, share: float) -> Vllm:
+        """Return the engine with another `memory`."""
+        return self.model_copy(update={"memory": share})
+
+    def fills_rest(self) -> bool:
+        """Whether `memory` is to be chosen."""
+        return isinstance(self.memory, str)
 
     def sleeps(self) -> bool:
         """Return `sleep`."""

@@ -10,6 +10,7 @@ from recipec.graph import Graph
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.planning.machine_choice import choose, fits, remedies
+from recipec.planning.memory import memory
 from recipec.planning.model_shapes import known_shape
 from recipec.planning.plan import plan
 from recipec.planning.plan_text import render_plan
@@ -108,3 +109,21 @@ def test_remedies_add_up() -> None:
 def local_graph() -> Graph:
     """The same stage with whole copies."""
     return optimise(lower(recipe(a=rl(policy=BFLOAT16, sampler=LONG))))
+
+
+@pytest.mark.parametrize("sleep", [True, False])
+def test_an_engine_takes_what_training_leaves(*, sleep: bool) -> None:
+    """The engine's share fills a device to nine tenths; without sleep it leaves room for updates."""
+    rollout = part("rollout_engine", "vllm", memory="auto", sleep=sleep)
+    built = recipe(a=rl(policy=BFLOAT16, sampler=LONG, budget=Budget(steps=5, prompts_per_step=256)))
+    train = part("train_engine", "fsdp", gradient_checkpointing=True)
+    machine = Machine(devices=8, accelerator="h100", train=train, rollout=rollout)
+    work, made = chosen(optimise(lower(built.model_copy(update={"machine": machine}))))
+    assert work is not None
+    assert work.accelerator is not None
+    share, reason = made["machine.rollout.memory"]
+    assert work.rollout.memory_share() == share
+    assert "what training leaves" in reason
+    sums = {when: sum(h.bytes for h in memory(work) if h.when == when) for when in ("always", "update", "sample")}
+    most = sums["always"] + sums["sample" if sleep else "update"]
+    assert 0.88 * work.accelerator.memory < most <= 0.9 * work.accelerator.memory
