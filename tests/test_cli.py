@@ -107,8 +107,8 @@ def test_standard_input(two, verb):
         ("from: scratch", "from: scrach", "did you mean `scratch`?"),
         ("learn:", "été:", "write `ete`"),
         ("recipec: 1", "recipec: '1'", "the format version must be the number 1"),
-        ("rows_per_step: 2", "ppo_mini_batch_size: 2", "here it is `budget.prompts_per_update`"),
-        ("learning_rate: 1.0e-3", "optim: adamw", "is TRL and axolotl's name; here it is `optimizer.type`"),
+        ("rows_per_step: 2", "micro_batch_size: 2", "here it is `budget.rows_per_step`"),
+        ("learning_rate: 1.0e-3", "optim: adamw", "is Transformers' name; here it is `optimizer.type`"),
         ("name: small", "name: " + "a" * 300, "1 to 100 letters"),
     ],
 )

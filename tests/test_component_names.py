@@ -40,6 +40,7 @@ ALLOWED = {
     "spec/loss.py": ({"own"}, "value of `ratio_gradient`"),
     "runtime/objective/loss.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/preference.py": ({"triples"}, "unit"),
+    **{f"importing/{name}.py": ({"file"}, "origin of a value") for name in ("complete", "translate", "write")},
     "reading/foreign/converters/places.py": ({"auto"}, "device; data type"),
     "runtime/knowledge/consistency.py": ({"triples"}, "key of a record"),
     "runtime/preference/kg_pairs.py": ({"triples"}, "key of a record"),

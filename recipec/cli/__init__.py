@@ -1,11 +1,13 @@
 """The command line: one function a command, and ``input_output`` with what they read and print.
 
-``trial_commands`` has those that try a recipe without training, ``run_commands`` those that take a run.
+``trial_commands`` has those that try a recipe without training, ``run_commands`` those that take a run, and
+``import_command`` the one that reads files of other tools.
 Imports everything, lazily; imported by ``__main__`` and the console script.
 """
 
 from recipec.cli.commands import app as app
 from recipec.cli.commands import main as main
+from recipec.cli.import_command import import_ as import_
 from recipec.cli.run_commands import evaluate as evaluate
 from recipec.cli.run_commands import export as export
 from recipec.cli.trial_commands import check as check

@@ -28,6 +28,7 @@ from recipec.cli.input_output import (
     RecipePath,
     Use,
     compile_or_exit,
+    of_another_tool,
     recipes_in,
     show,
     standard_input,
@@ -77,7 +78,7 @@ def validate(
     for path in files:
         text = standard_input() if str(path) == STDIN else None
         result = check_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
-        found += result.diagnostics
+        found += of_another_tool(path, result)
         texts |= result.texts
     bad = any(d.is_error or strict for d in found)
     show(found, texts, form, valid=not bad)

@@ -65,6 +65,20 @@ def standard_input() -> str:
     return sys.stdin.read() if stream is None else stream.read().decode("utf-8", "surrogateescape")
 
 
+def of_another_tool(path: Path, checked: Any) -> Sequence[Diagnostic]:
+    """Return the diagnostics of a file; for another tool's file only that it is one, and of which tool."""
+    if not any(diagnostic.is_error for diagnostic in checked.diagnostics) or {"recipec", "stages"} & {
+        *checked.resolved.data
+    }:
+        return tuple(checked.diagnostics)
+    from recipec.diagnostics.errors.importing import foreign_file
+    from recipec.importing.run import foreign_tool
+
+    text = next(iter(checked.texts.values()), "")
+    tool = foreign_tool(str(path), text)
+    return (foreign_file(str(path), tool),) if tool else tuple(checked.diagnostics)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` while writing ``path`` into a diagnostic.

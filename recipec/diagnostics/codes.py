@@ -25,6 +25,7 @@ FAMILIES = {
     "RC885": "Preference pairs from knowledge graphs",
     "RC890": "Models of an objective",
     "RC920": "Progress and results of a run",
+    "RC910": "Importing recipes of other tools",
 }
 """The first code of each family, and its title."""
 

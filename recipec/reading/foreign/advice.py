@@ -130,7 +130,7 @@ def _told(alike: Sequence[Row], value: Any, kind: str) -> tuple[str, list[str], 
         The rest of the sentence, the paths that were meant, and the values that it proposes.
     """
     row = alike[0]
-    note = f": {row.note}" if row.note else ""
+    note = f": {row.note.removeprefix('~')}" if row.note else ""
     if row.verdict == "missing":
         return f" and cannot be written here{note}", [], {}
     if row.verdict == "unneeded":

@@ -15,7 +15,7 @@ The file of a tool has these tables:
     values of a name: a mapping of our paths, or a sentence where the value cannot be written.
 ``trainers.NAME``
     a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``), its
-    ``defaults``, and what it always ``sets``.
+    ``defaults``, what it always ``sets``, and ``rows`` of names that mean another thing in it.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Trainer:
     """Values of paths that a recipe must have and no name gives, with a sentence about each."""
     lost: tuple[str, ...] = ()
     """What cannot be written of it."""
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    """Names that mean another thing in this trainer than in others of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,11 @@ class Tool:
     trainers: Mapping[str, Trainer]
     index: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
-    def row(self, name: str, kind: str) -> Row | None:
+    def row(self, name: str, kind: str, trainer: Trainer | None = None) -> Row | None:
         """Find the row of a name as this tool's files write it, or of the section that it is in."""
         words = name.split(".")
+        if trainer is not None and name in trainer.rows:
+            return trainer.rows[name]
         exact = self._of_kind(name, kind)
         if exact is not None:
             return exact
@@ -132,7 +136,7 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
     index: dict[str, list[Row]] = {}
     for row in rows:
         index.setdefault(row.name, []).append(row)
-    trainers = {name: _trainer(name, entry) for name, entry in table.get("trainers", {}).items()}
+    trainers = {name: _trainer(table["tool"], name, entry) for name, entry in table.get("trainers", {}).items()}
     return Tool(
         table["tool"],
         slug,
@@ -150,15 +154,19 @@ def _rows(table: Mapping[str, Any]) -> Iterator[Row]:
     for section in _SECTIONS:
         kind = "" if section == "keys" else section
         for name, entry in table.get(section, {}).items():
-            to, how, note = (*([entry] if isinstance(entry, str) else entry), "", "")[:3]
-            yield Row(tool, name, kind, "kept", to, how, note)
+            yield _kept(tool, name, kind, entry)
     for verdict in ("missing", "unneeded"):
         for entry in table.get(verdict, []):
             for name in entry["names"].split():
                 yield Row(tool, name, entry.get("kind", ""), verdict, note=entry["why"])
 
 
-def _trainer(name: str, entry: Mapping[str, Any]) -> Trainer:
+def _kept(tool: str, name: str, kind: str, entry: str | list[str]) -> Row:
+    to, how, note = (*([entry] if isinstance(entry, str) else entry), "", "")[:3]
+    return Row(tool, name, kind, "kept", to, how, note)
+
+
+def _trainer(tool: str, name: str, entry: Mapping[str, Any]) -> Trainer:
     words, keys = (tuple(entry.get(part, "").split()) for part in ("words", "keys"))
     assumes = {path: (value, note) for path, (value, note) in entry.get("assumes", {}).items()}
     return Trainer(
@@ -171,6 +179,7 @@ def _trainer(name: str, entry: Mapping[str, Any]) -> Trainer:
         entry.get("sets", {}),
         assumes,
         tuple(entry.get("lost", ())),
+        {name: _kept(tool, name, entry["kind"], row) for name, row in entry.get("rows", {}).items()},
     )
 
 

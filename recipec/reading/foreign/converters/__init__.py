@@ -4,12 +4,13 @@
 """
 
 from recipec.reading.foreign.converters import conditions, counts, objective, places, plain
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, convert, names, reads_alone
+from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Several, convert, names, reads_alone
 
 __all__ = [
     "Given",
     "Needless",
     "Refused",
+    "Several",
     "conditions",
     "convert",
     "counts",

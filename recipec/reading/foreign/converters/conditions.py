@@ -18,12 +18,19 @@ from recipec.reading.foreign.converters.registry import (
 )
 from recipec.reading.foreign.tables import Row
 
+_WITHOUT_ADAPTER = ("full", "freeze")
+"""Kinds of fine-tuning without an adapter."""
+
 
 @converter
 def when(value: Any, row: Row, given: Given, key: str) -> Values:
     """A value that has an effect only while another name is on."""
     switch = given.get(key)
-    if not on(switch) or (not isinstance(switch, bool) and str(switch).lstrip("-").isdigit() and int(switch) <= 0):
+    if (
+        not on(switch)
+        or str(switch) in _WITHOUT_ADAPTER
+        or (not isinstance(switch, bool) and str(switch).lstrip("-").isdigit() and int(switch) <= 0)
+    ):
         raise Needless(f"`{key}` is off")
     return same(value, row, given)
 
@@ -49,6 +56,14 @@ def choice_when(value: Any, row: Row, given: Given, key: str) -> Values:
     """A choice that has an effect only while another name is on."""
     if not on(given.get(key)):
         raise Needless(f"`{key}` is off")
+    return choice(value, row, given)
+
+
+@converter
+def choice_unless(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A choice that another switch overrides."""
+    if on(given.get(key)):
+        raise Needless(f"`{key}` decides")
     return choice(value, row, given)
 
 
@@ -111,7 +126,7 @@ def relative(value: Any, row: Row, given: Given, key: str) -> Values:
     peak = number_or_zero(given.get(key))
     if not number_or_zero(value) or not peak:
         raise Needless("it is 0")
-    return {row.to: number(value) / peak}
+    return {row.to: float(f"{number(value) / peak:.12g}")}
 
 
 @converter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from recipec.reading.foreign.converters.places import home_less, resolved
@@ -86,6 +87,15 @@ def kl_in_reward(value: Any, row: Row, given: Given, switch: str) -> Values:
     """A KL penalty in the reward."""
     if not on(given.get(switch)):
         raise Needless(f"`{switch}` is off")
+    return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
+
+
+@converter
+def kl_level(value: Any, row: Row, given: Given) -> Values:
+    """A KL coefficient in the reward."""
+    del given
+    if not number_or_zero(value):
+        raise Needless("it is 0")
     return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
 
 
@@ -211,8 +221,7 @@ def own_reward(value: Any, row: Row, given: Given) -> Values:
 def own_file(value: Any, row: Row, given: Given) -> Values:
     """A service that scores, or a file with a reward function."""
     if str(value or "").endswith(".py"):
-        found = own_reward(value, row, given)
-        return {"use": found[row.to], "reward.score.type": part("user"), row.to: "reward_func"}
+        return {**own_reward(value, replace(row, to="use"), given), row.to: "reward_func"}
     raise Refused("a service does not score here: a function of yours may call it")
 
 

@@ -6,7 +6,17 @@ import posixpath
 import re
 from typing import Any
 
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, items_of, on
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Several,
+    Values,
+    converter,
+    items_of,
+    on,
+    whole,
+)
 from recipec.reading.foreign.tables import Row
 
 _TARGETS = {"all-linear", "all_linear", "all"}
@@ -24,12 +34,12 @@ def name(value: Any, row: Row, given: Given) -> Values:
 
 
 def home_less(text: str) -> str:
-    """Return a path without the home directory, which only the writer's machine has.
+    """Return a path without a directory that only the writer's machine knows.
 
     >>> home_less("$HOME/data/a.parquet"), home_less("~/m"), home_less("data/a.jsonl"), home_less("/abs/a")
     ('data/a.parquet', 'm', 'data/a.jsonl', '/abs/a')
     """
-    return re.sub(r"^(?:~|\$HOME|\$\{HOME\}|\$\{?PWD\}?|\$\(pwd\))/", "", text.strip())
+    return re.sub(r"^(?:~|\$\w+|\$\{\w+(?::?[-=][^}]*)?\}|\$\(pwd\))/", "", text.strip())
 
 
 @converter
@@ -39,9 +49,9 @@ def path(value: Any, row: Row, given: Given) -> Values:
     files = [home_less(str(item)) for item in items_of(value)]
     if not files:
         raise Needless("it is empty")
-    if len(files) == 1:
-        return {row.to: resolved(files[0])}
-    raise Refused(f"several files ({', '.join(files[:4])}): put them into one folder and name it")
+    if len(files) > 1:
+        raise Several({row.to: resolved(files[0])}, files)
+    return {row.to: resolved(files[0])}
 
 
 def resolved(text: str) -> str:
@@ -92,12 +102,11 @@ def revision(value: Any, row: Row, given: Given, key: str) -> Values:
 @converter
 def dataset(value: Any, row: Row, given: Given) -> Values:
     """A data set: of the hub, or a file."""
-    del given
     if not value:
         raise Needless("it is not set")
     items = items_of(value)
     if len(items) > 1:
-        raise Refused("several sources: put them into one folder and name it")
+        raise Several(dataset([items[0]], row, given), [str(item) for item in items])
     text = resolved(home_less(str(items[0])).split("@")[0])
     head = row.to.rpartition(".")[0]
     if _LOCAL.search(str(items[0])) or text.startswith("/"):
@@ -118,7 +127,7 @@ def dataset_names(value: Any, row: Row, given: Given) -> Values:
     if not names_:
         raise Needless("it is not set")
     if len(names_) > 1:
-        raise Refused(f"several sources ({', '.join(map(str, names_))}): put their files into one folder and name it")
+        raise Several(dataset_names([names_[0]], row, given), [str(item) for item in names_])
     text = str(names_[0])
     if "/" in text:
         return dataset(text, row, given)
@@ -130,9 +139,7 @@ def mixer(value: Any, row: Row, given: Given) -> Values:
     """Pairs of a data set and its share."""
     items = [str(item) for item in (value.split() if isinstance(value, str) else items_of(value))]
     sets = [item for item in items if not re.fullmatch(r"[\d.]+", item)]
-    if len(sets) != 1:
-        raise Refused("several sources: put them into one folder and name it")
-    return dataset(sets[0], row, given)
+    return dataset(sets, row, given)
 
 
 @converter
@@ -205,6 +212,15 @@ def adapter(value: Any, row: Row, given: Given) -> Values:
 
 def _switched(text: str) -> Values:
     raise Needless("with the parameters of the adapter" + (" and `load_in_4bit`" if text == "qlora" else ""))
+
+
+@converter
+def lora_rank(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A rank; without a scaling of its own, twice the rank."""
+    if str(given.get(key)) in {"full", "freeze"} or not on(given.get(key)):
+        raise Needless(f"`{key}` is {given.get(key)}")
+    found: Values = {row.to: whole(value)}
+    return found if given.get("lora_alpha") is not None else {**found, "policy.lora.alpha": 2 * whole(value)}
 
 
 @converter

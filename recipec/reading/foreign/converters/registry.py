@@ -23,6 +23,16 @@ class Needless(Exception):  # noqa: N818 - as above
     """The value need not be written here; the text says why."""
 
 
+class Several(Refused):
+    """Only the first of several can be written; the text names the others."""
+
+    def __init__(self, values: Values, items: list[str]) -> None:
+        """Keep the values of the first."""
+        shown = ", ".join(items[1:5]) + (", …" if len(items) > 5 else "")
+        super().__init__(f"the first of {len(items)} sources: put them into one folder ({shown})")
+        self.values = values
+
+
 class Given(Protocol):
     """What a converter may look at beside the value."""
 
@@ -46,7 +56,13 @@ _CONVERTERS: dict[str, Converter] = {}
 _OFF = {"false", "no", "off", "none", "null", "", "0", "~"}
 
 
-_CONDITIONAL = {"when": "same", "choice_when": "choice", "when_positive": "positive", "flag_when": "flag"}
+_CONDITIONAL = {
+    "when": "same",
+    "choice_when": "choice",
+    "when_positive": "positive",
+    "choice_unless": "choice",
+    "flag_when": "flag",
+}
 """Converters that ask whether another name is on, and what they do if it is."""
 
 
@@ -86,7 +102,7 @@ def names() -> frozenset[str]:
 _ALONE = {
     "warmup",
     "dtype",
-    "deepspeed",
+    "zero_file",
     "zero",
     "keep",
     "dataset",

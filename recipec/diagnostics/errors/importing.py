@@ -1,0 +1,59 @@
+"""Files of other tools: RC170 and RC910 to RC912."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.phrases import listed
+
+
+@diagnostic("RC170", "foreign-file")
+def foreign_file(file: str, tool: str) -> Finding:
+    """A file is the configuration or the script of another tool, not a recipe.
+
+    What it checks: whether most of the names in the file are those of TRL, verl, axolotl, LLaMA-Factory, OpenRLHF,
+    prime-rl, SkyRL, open-instruct, AReaL or ROLL, and it has neither `recipec` nor `stages`.
+    Why it matters: every one of its keys would be an error.
+    Example: a verl script with `actor_rollout_ref.model.path=…`.
+    How to fix: `recipec import FILE` writes a recipe with the same settings, and lists what changes in meaning and what
+    cannot be written.
+    """
+    remedy = f"`recipec import {file}` writes a recipe with its settings, and lists what changes in meaning"
+    return Finding(f"{file} is a file of {tool}, not a recipe", file_span(file), help=remedy)
+
+
+@diagnostic("RC910", "nothing-to-import")
+def nothing_to_import(file: str, problem: str) -> Finding:
+    """A file to import has no names with values.
+
+    What it checks: whether the file is YAML, TOML, or a shell script with a command that has arguments
+    `key=value` or `--flag value`. Scripts are read and never run.
+    Why it matters: there is nothing to translate.
+    Example: a Python script, or a script that only calls other scripts.
+    How to fix: import the YAML or TOML file, or the script that calls the trainer.
+    """
+    return Finding(f"nothing in {file} can be imported: {problem or 'it has no keys'}", file_span(file))
+
+
+@diagnostic("RC911", "unknown-tool")
+def unknown_tool(file: str, known: Sequence[str]) -> Finding:
+    """A file to import is of no tool that is known.
+
+    What it checks: whether the names in the file are mostly those of one tool.
+    Why it matters: the same name means different things in different tools.
+    Example: the configuration of a data pipeline.
+    How to fix: import a training configuration of a known tool.
+    """
+    return Finding(f"{file} is not a training configuration of {listed(known, 20)}", file_span(file))
+
+
+@diagnostic("RC912", "unknown-trainer")
+def unknown_trainer(trainer: str, tool: str, known: Sequence[str]) -> Finding:
+    """`--trainer` names a trainer that the tool of the file does not have.
+
+    Why it matters: the trainer decides the objective and the defaults.
+    Example: `--trainer grpo` with a LLaMA-Factory file.
+    How to fix: use one of the trainers listed.
+    """
+    return Finding(f"{tool} has no trainer `{trainer}`", help=f"trainers are {listed(known, 20)}")

@@ -1,0 +1,80 @@
+"""Values that follow from others: what an evaluation scores with, how much a device takes, how many there must be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recipec.importing.translate import Fate, Setting, Translation
+from recipec.spec.recipe import MICROBATCH
+
+HELD_OUT = "evaluate.held_out."
+_TRAINED_ONLY = ("reward.kl.", "reward.overlong.")
+"""Levels of the reward that exist while a stage trains, and do not judge an answer."""
+
+
+def completed(made: Translation) -> Translation:
+    """Return a translation with the values that follow from those it has."""
+    settings = dict(made.settings)
+    fates = list(made.fates)
+    _parts_without_type(settings, fates)
+    if any(path.startswith(HELD_OUT) for path in settings):
+        _evaluation(settings, fates)
+    _devices(settings)
+    _tokens(settings)
+    return replace(made, settings=settings, fates=fates)
+
+
+def _gone(settings: dict[str, Setting], fates: list[Fate], path: str, why: str) -> None:
+    setting = settings.pop(path)
+    if setting.origin == "file":
+        fates[:] = [fate for fate in fates if (fate.name, fate.line) != (setting.name, setting.line)]
+        fates.append(Fate(setting.name, setting.value, setting.line, "missing", (), why))
+
+
+def _parts_without_type(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Leave out parameters of an environment that nothing names."""
+    if "environment.type" not in settings:
+        for path in [path for path in settings if path.startswith("environment.")]:
+            _gone(settings, fates, path, "the environment is not named")
+
+
+def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Leave an evaluation without data out; judge its answers by what judges answers in training."""
+    if not {f"{HELD_OUT}data.path", f"{HELD_OUT}data.hub"} & settings.keys():
+        for path in [path for path in settings if path.startswith(HELD_OUT)]:
+            _gone(settings, fates, path, "the held-out data could not be named")
+        return
+    rewards = {path: setting for path, setting in settings.items() if path.startswith("reward.")}
+    if any(path.startswith(_TRAINED_ONLY) for path in rewards):
+        for path, setting in rewards.items():
+            if not path.startswith(_TRAINED_ONLY):
+                settings[f"{HELD_OUT}{path}"] = replace(setting, path=f"{HELD_OUT}{path}")
+    for path, setting in list(settings.items()):
+        if path.startswith("data.columns."):
+            settings.setdefault(f"{HELD_OUT}{path}", replace(setting, path=f"{HELD_OUT}{path}"))
+
+
+def _number(settings: dict[str, Setting], path: str) -> int:
+    value = settings[path].value if path in settings else 0
+    return value if isinstance(value, int) else 0
+
+
+def _devices(settings: dict[str, Setting]) -> None:
+    """Have as many devices as one model is spread over."""
+    needed = max(
+        _number(settings, f"machine.{path}") for path in ("rollout.tensor_parallel", "train.sequence_parallel")
+    )
+    if needed > max(1, _number(settings, "machine.devices")):
+        note = "at least as many as a model is spread over"
+        settings["machine.devices"] = Setting("machine.devices", needed, "assumed", note=note, origin="assumed")
+
+
+def _tokens(settings: dict[str, Setting]) -> None:
+    """Let a forward pass take the longest row."""
+    both = _number(settings, "data.max_length") + _number(settings, "sampler.max_completion_length")
+    longest = max(both, _number(settings, "sampler.max_context_length"))
+    path = "budget.microbatch_tokens"
+    if longest > (_number(settings, path) or MICROBATCH):
+        before = settings.get(path)
+        note = f"the longest row; {before.value} in the file, line {before.line}" if before else "the longest row"
+        settings[path] = Setting(path, longest, "assumed", note=note, origin="assumed")

@@ -1,0 +1,72 @@
+"""Of which tool a file is, and which of its trainers it configures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recipec.importing.sources import ForeignFile
+from recipec.reading.foreign.tables import BELOW, Tool, Trainer, tools
+
+ENOUGH = 3
+"""Names of a tool that a file must have, where no command names the tool."""
+SHARE = 0.5
+"""Share of a file's names that the tool must know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """Whose file it is: its tool, its trainer, and by what the trainer was chosen."""
+
+    tool: Tool
+    trainer: Trainer
+    reason: str
+
+
+def tool_of(read: ForeignFile) -> Tool | None:
+    """Return the tool that a file belongs to, by its command, its marks and its names; None if it is of no tool."""
+    if {"recipec", "stages"} & read.names:
+        return None
+    ranked = []
+    for tool in tools():
+        if not tool.trainers:
+            continue
+        known = sum(tool.knows(entry.name) for entry in read.entries)
+        marks = sum(mark.removesuffix(f".{BELOW}") in read.names for mark in tool.marks)
+        command = any(_names(word, start) for word in read.words for start in tool.commands)
+        share = known / max(1, len(read.entries))
+        if command and (known or len(read.entries) < ENOUGH):
+            ranked.append((2 * share + 0.2 * marks + 0.5, tool.slug, tool))
+        elif marks and known >= min(ENOUGH, len(read.entries)) and share >= SHARE:
+            ranked.append((2 * share + 0.2 * marks, tool.slug, tool))
+    return max(ranked)[-1] if ranked else None
+
+
+def _names(word: str, start: str) -> bool:
+    """Whether a word of a command names a program or module."""
+    return word == start or word.endswith(f"/{start}") or (start.endswith(".") and word.startswith(start))
+
+
+def recognised(read: ForeignFile, tool: Tool) -> Recognised:
+    """Choose the trainer: by the command, by a name that decides, by names that only it has, or the first one."""
+    stated = {f"{entry.name}={entry.value}".lower() for entry in read.entries}
+    for trainer in tool.trainers.values():
+        for word in trainer.words:
+            if word in stated:
+                return Recognised(tool, trainer, f"`{word.replace('=', ': ')}`")
+            if any(_names(given, word) or given.rpartition(".")[2] == word for given in read.words):
+                return Recognised(tool, trainer, f"the command names `{word}`")
+    by_keys = [(sum(key in read.names for key in trainer.keys), trainer) for trainer in tool.trainers.values()]
+    count, best = max(by_keys, key=lambda one: one[0])
+    stem = read.file.rpartition("/")[2].lower()
+    named = next((t for t in tool.trainers.values() if t.name in stem.replace("-", "_").split(".")[0].split("_")), None)
+    if named is not None and count <= 1:
+        return Recognised(tool, named, "the name of the file")
+    if count:
+        keys = [key for key in best.keys if key in read.names]
+        return Recognised(tool, best, f"it has `{'`, `'.join(keys[:3])}`")
+    return Recognised(tool, _usual(tool), "nothing names another trainer")
+
+
+def _usual(tool: Tool) -> Trainer:
+    found = [trainer for trainer in tool.trainers.values() if trainer.kind == "sft"]
+    return found[0] if found else next(iter(tool.trainers.values()))

@@ -1,0 +1,72 @@
+"""What became of each name of an imported file, as text and as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from recipec.diagnostics.model import Diagnostic
+from recipec.importing.translate import Fate, Translation
+
+_TITLES = {
+    "same": "Kept with the same meaning",
+    "other": "Kept, but unit or meaning differ",
+    "assumed": "Assumed, since the file does not say it",
+    "missing": "Cannot be written here",
+    "unknown": "Not known: no recipe reads it",
+    "unneeded": "Not needed here",
+}
+_MOST = 100
+"""Characters of a value that are shown."""
+
+
+def text(made: Translation, left: Sequence[Diagnostic]) -> str:
+    """Return the report for people."""
+    return "\n".join(_lines(made, left)) + "\n"
+
+
+def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
+    found = made.found
+    yield f"{found.tool.name}, {found.trainer.title}: {found.reason}"
+    for verdict, title in _TITLES.items():
+        fates = sorted((fate for fate in made.fates if fate.verdict == verdict), key=lambda fate: fate.line)
+        if fates:
+            yield f"\n{title} ({len(fates)})"
+            yield from (_line(fate) for fate in fates)
+    if left:
+        yield f"\nTo be written by hand ({len(left)}), as `recipec validate` says"
+        for diagnostic in left:
+            yield f"  {diagnostic.path or 'recipe'}: {diagnostic.message}" + (
+                f" ({diagnostic.help})" if diagnostic.help else ""
+            )
+
+
+def _line(fate: Fate) -> str:
+    value = json.dumps(fate.value, ensure_ascii=False, default=str) if not isinstance(fate.value, str) else fate.value
+    value = value if len(value) <= _MOST else f"{value[: _MOST - 1]}…"
+    where = f"{fate.line:>5}" if fate.line else "     "
+    to = f" -> {', '.join(fate.paths)}" if fate.paths else ""
+    said = f" = {value}" if fate.value is not None else ""
+    return f"{where}  {fate.name}{said}{to}" + (f": {fate.text}" if fate.text else "")
+
+
+def json_text(made: Translation, left: Sequence[Diagnostic]) -> str:
+    """Return the report as JSON."""
+    return json.dumps(data(made, left), indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def data(made: Translation, left: Sequence[Diagnostic]) -> dict[str, Any]:
+    """Return the report as plain data."""
+    rows = [
+        {"name": f.name, "value": f.value, "line": f.line, "verdict": f.verdict, "paths": [*f.paths], "text": f.text}
+        for f in made.fates
+    ]
+    found = made.found
+    return {
+        "tool": found.tool.name,
+        "trainer": found.trainer.title,
+        "reason": found.reason,
+        "names": rows,
+        "to_write": [{"path": d.path, "message": d.message, "help": d.help} for d in left],
+    }

@@ -1,0 +1,177 @@
+"""A shell script as the command that trains: the words of its program, and ``key=value`` and ``--flag`` arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from recipec.importing.shell_words import Lexer, Word, expanded, plain
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
+_BY_USE = re.compile(r"\$\{([A-Za-z_]\w*):?=((?:[^{}]|\$\{[^{}]*\})*)\}")
+_SETTING = re.compile(r"(?:\+\+|\+|~)?([A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
+_FLAG = re.compile(r"--?([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
+_KEYWORDS = re.compile(
+    r"if|then|else|elif|fi|for|while|do|done|case|esac|in|function|[{}!]|time|exec|nohup|sudo|export|local|declare|"
+    r"readonly|set"
+)
+MOST_COMMANDS = 2000
+"""Commands of a script that are read."""
+MOST_CHARACTERS = 65_536
+"""Characters of one variable; a longer one counts as not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument: ``Argument("trainer.nnodes", "1", 12)``."""
+
+    name: str
+    value: str | bool | list[str]
+    line: int
+    unresolved: tuple[str, ...] = ()
+    after: int = 0
+    """Words of the command before it."""
+
+
+@dataclass(slots=True)
+class Command:
+    """One command of a script."""
+
+    words: list[str] = field(default_factory=list)
+    """Words that are no arguments with a name: programs, modules, files."""
+    arguments: list[Argument] = field(default_factory=list)
+    line: int = 0
+
+
+def commands(text: str) -> list[Command]:
+    """Return the commands of a script that have arguments with names; variables are those assigned before.
+
+    >>> [found] = commands("N=8; python -m verl.trainer.main_ppo x.n=$N --lr 1e-6 --bf16")
+    >>> found.words, [(a.name, a.value, a.line) for a in found.arguments]
+    (['python', 'verl.trainer.main_ppo'], [('x.n', '8', 1), ('lr', '1e-6', 1), ('bf16', True, 1)])
+    """
+    variables: dict[str, list[Word]] = {}
+    found: list[Command] = []
+    for line in _statements(Lexer(text).words()):
+        words = _assigned(line, variables)
+        _assigned_by_use(words, variables)
+        if words and words[0].text != ":":
+            command = _command([inner for word in words for inner in expanded(word, variables)])
+            if command.arguments and len(found) < MOST_COMMANDS:
+                found.append(command)
+    return found
+
+
+def _statements(words: Sequence[Word]) -> Iterator[list[Word]]:
+    """Split words at operators that end a command; a document that follows ``<<`` stays with its command."""
+    current: list[Word] = []
+    for word in words:
+        if not word.operator or word.text == "<<":
+            current.append(word)
+        elif word.text in {">", ">>", "<", "<<<"}:
+            continue
+        elif current:
+            yield current
+            current = []
+    if current:
+        yield current
+
+
+def _assigned(words: list[Word], variables: dict[str, list[Word]]) -> list[Word]:
+    """Note the variables that a command assigns, and return its other words."""
+    document = next((index for index, word in enumerate(words) if word.operator), None)
+    if document is not None:
+        if words[0].text == "read" and document + 1 < len(words):
+            body = words[document + 1]
+            names = [word.text for word in words[1:document] if re.fullmatch(r"[A-Za-z_]\w*", word.text)]
+            if names:
+                items = [word for word in Lexer(body.text, body.line).words() if not word.operator]
+                variables[names[-1]] = [inner for item in items for inner in expanded(item, variables)]
+            return []
+        words = words[:document]
+    index = 0
+    while index < len(words):
+        if _KEYWORDS.fullmatch(words[index].text):
+            index += 1
+            continue
+        found = _ASSIGNMENT.fullmatch(words[index].text)
+        if found is None:
+            break
+        _assign(words[index], found, variables)
+        index += 1
+    return words[index:]
+
+
+def _assigned_by_use(words: Sequence[Word], variables: dict[str, list[Word]]) -> None:
+    """Note variables that get a default where they are used: ``${NAME:=default}``."""
+    for word in words:
+        for name, value in _BY_USE.findall(word.text):
+            text, missing = plain(value, variables)
+            variables.setdefault(name, [Word(text, word.line, tuple(missing))])
+
+
+def _assign(word: Word, found: re.Match[str], variables: dict[str, list[Word]]) -> None:
+    """Note a variable with its value at this place, as a shell does."""
+    name, more, value = found.groups()
+    if value.startswith("(") and value.endswith(")"):
+        items = [item for item in Lexer(value[1:-1], word.line).words() if not item.operator]
+        made = [inner for item in items for inner in expanded(item, variables)]
+    else:
+        text, missing = plain(value, variables)
+        made = [Word(text, word.line, tuple(missing))]
+    made = [*variables.get(name, []), *made] if more else made
+    if sum(len(item.text) for item in made) <= MOST_CHARACTERS:
+        variables[name] = made
+
+
+def _command(words: Sequence[Word]) -> Command:
+    """Tell arguments with names from the other words of a command."""
+    made = Command(line=words[0].line if words else 0)
+    index = 0
+    while index < len(words):
+        word = words[index]
+        index += 1
+        flag, setting = _FLAG.fullmatch(word.text), _SETTING.fullmatch(word.text)
+        if flag and not re.fullmatch(r"-[\d.].*", word.text):
+            name, value = flag[1], flag[2]
+            if name in {"m", "module"} and value is None and index < len(words):
+                made.words.append(words[index].text)
+                index += 1
+                continue
+            unresolved = list(word.unresolved)
+            items = []
+            while (
+                value is None and index < len(words) and not _begins_argument(words[index].text, started=_started(made))
+            ):
+                items.append(words[index].text)
+                unresolved += words[index].unresolved
+                index += 1
+            held: str | bool | list[str] = value if value is not None else True
+            if items:
+                held = items[0] if len(items) == 1 else items
+            made.arguments.append(Argument(name, held, word.line, tuple(unresolved), len(made.words)))
+        elif setting:
+            name = setting[1]
+            made.arguments.append(Argument(name, setting[2], word.line, word.unresolved, len(made.words)))
+        elif word.text not in {"$@", "$*", "\\"} and word.text.strip():
+            made.words.append(word.text)
+    return made
+
+
+def _started(made: Command) -> bool:
+    """Whether the program is among the words already."""
+    return any(word.endswith(".py") or re.fullmatch(r"[a-z_]\w*(?:\.\w+)+", word) for word in made.words)
+
+
+def _begins_argument(text: str, *, started: bool) -> bool:
+    """Whether a word after a flag is not its value: another flag, a setting, or the script that is started."""
+    if re.fullmatch(r"-?[\d.]+(?:[eE][-+]?\d+)?", text):
+        return False
+    return (
+        (text.endswith(".py") and not started)
+        or text.startswith("--")
+        or text in {"$@", "$*"}
+        or bool(re.fullmatch(r"-[A-Za-z]", text))
+        or (bool(_SETTING.fullmatch(text)) and "." in text.split("=", 1)[0])
+    )

@@ -1,0 +1,219 @@
+"""A file of another tool as names with values and lines: YAML, TOML, or the arguments of a shell script."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from recipec.importing.shell_script import Command, commands
+from recipec.language.scalars import read_scalar
+from recipec.language.yaml_reader import Node, read_source
+
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"^\s*([\w.\"'-]+)\s*=")
+_PROCESSES = {"nproc_per_node", "num_processes", "num_gpus"}
+_FOUND_BY = {"config_path", "config_name", "config_dir", "config", "config_file"}
+_PROGRAM = re.compile(r"^\s*(?:\w+=\S*\s+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray)\s", re.MULTILINE)
+MOST_REFERENCES = 16
+"""Values that one value may refer to, one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of a file: ``Entry("trainer.nnodes", 1, 12)``."""
+
+    name: str
+    value: Any
+    line: int
+    unresolved: tuple[str, ...] = ()
+    """What of the value only a shell or another file would know."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFile:
+    """A file as it was read."""
+
+    file: str
+    form: str
+    """``yaml``, ``toml`` or ``shell``."""
+    entries: tuple[Entry, ...] = ()
+    words: tuple[str, ...] = ()
+    """Programs and modules that a script starts."""
+    launcher: frozenset[str] = frozenset()
+    """Names of arguments before the last program, and of those by which a configuration is found."""
+    devices: int = 1
+    """Processes that the launcher starts on a node."""
+    problem: str = ""
+    """Why nothing could be read."""
+    names: frozenset[str] = field(default_factory=frozenset)
+    """Every name and the start of every name."""
+
+
+def read_foreign(file: str, text: str) -> ForeignFile:
+    r"""Read a file by its form; nothing in it is run, and what cannot be read is said in ``problem``.
+
+    >>> read_foreign("a.toml", "[trainer.optim]\nlr = 1e-5").entries
+    (Entry(name='trainer.optim.lr', value=1e-05, line=2, unresolved=()),)
+    """
+    if file.endswith(".toml"):
+        read = _toml(file, text)
+    elif file.endswith((".sh", ".bash")) or text.startswith("#!") or _starts_program(text):
+        read = _shell(file, text)
+    else:
+        read = _yaml(file, text)
+        if not read.entries:
+            other = _toml(file, text)
+            read = other if other.entries else read
+    names = {part for entry in read.entries for part in _starts(entry.name)}
+    return replace(read, names=frozenset(names))
+
+
+def _starts(name: str) -> Iterator[str]:
+    words = name.split(".")
+    return (".".join(words[:length]) for length in range(1, len(words) + 1))
+
+
+def _starts_program(text: str) -> bool:
+    return bool(
+        re.search(
+            r"^\s*(?:\w+=\S*\s+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray|swift)\s", text, re.MULTILINE
+        )
+    )
+
+
+# YAML
+
+
+def _yaml(file: str, text: str) -> ForeignFile:
+    source = read_source(file, text)
+    if source.root is None:
+        first = source.diagnostics[0].message if source.diagnostics else "it has no keys"
+        return ForeignFile(file, "yaml", problem=first)
+    entries = _resolved([entry for entry in _leaves(source.root, "") if entry.name])
+    return ForeignFile(file, "yaml", tuple(entries))
+
+
+def _leaves(node: Node, name: str) -> Iterator[Entry]:
+    line = (node.key or node.span).line
+    if isinstance(node.value, dict) and node.value:
+        for key, inner in node.value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(node.value, list) and any(isinstance(item.value, dict) for item in node.value):
+        for item in node.value:
+            yield from _leaves(item, name)
+    else:
+        value = node.plain()
+        yield Entry(name, value if value != {} else None, line)
+
+
+def _resolved(entries: list[Entry]) -> list[Entry]:
+    """Put values in place of ``${a.b}``, as Hydra and OmegaConf do; other references stay unresolved."""
+    values = {entry.name: entry.value for entry in entries}
+
+    def one(value: Any, depth: int) -> tuple[Any, tuple[str, ...]]:
+        if not isinstance(value, str) or "${" not in value:
+            return value, ()
+        whole = _REFERENCE.fullmatch(value)
+        if whole and whole[1] in values and depth < MOST_REFERENCES:
+            return one(values[whole[1]], depth + 1)
+        text = value
+        for found in _REFERENCE.finditer(value):
+            if found[1] in values and depth < MOST_REFERENCES and "${" not in str(values[found[1]]):
+                text = text.replace(found[0], str(values[found[1]]))
+        return text, tuple(re.findall(r"\$\{[^}]*\}", text))
+
+    made = []
+    for entry in entries:
+        value, unresolved = one(entry.value, 0)
+        made.append(replace(entry, value=value, unresolved=unresolved))
+    return made
+
+
+# TOML
+
+
+def _toml(file: str, text: str) -> ForeignFile:
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return ForeignFile(file, "toml", problem=f"it is no TOML: {error}")
+    lines = _lines_of_toml(text)
+    return ForeignFile(file, "toml", tuple(entry for entry in _toml_leaves(data, "", lines) if entry.name))
+
+
+def _toml_leaves(value: Any, name: str, lines: Mapping[str, int]) -> Iterator[Entry]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _toml_leaves(inner, f"{name}.{key}" if name else key, lines)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for item in value:
+            yield from _toml_leaves(item, name, lines)
+    else:
+        line = next((lines[start] for start in reversed([*_starts(name)]) if start in lines), 1)
+        yield Entry(name, None if value == {} else value, line)
+
+
+def _lines_of_toml(text: str) -> dict[str, int]:
+    """Return the first line of each table and key."""
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header, key = _HEADER.match(line), _KEY.match(line)
+        if header:
+            table = re.sub(r"[\"'\s]", "", header[1])
+            found.setdefault(table, number)
+        elif key:
+            name = re.sub(r"[\"']", "", key[1])
+            found.setdefault(f"{table}.{name}" if table else name, number)
+    return found
+
+
+# shell
+
+
+def _shell(file: str, text: str) -> ForeignFile:
+    found = commands(text)
+    if not found:
+        return ForeignFile(file, "shell", problem="no command in it has arguments with names")
+    command = max(found, key=_weight)
+    entries = [Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved) for a in command.arguments]
+    words = tuple(word.strip("\"'") for word in command.words)
+    program = max((n for n, word in enumerate(words, 1) if re.search(r"\.py$|^[a-z_]\w*(\.\w+)+$", word)), default=0)
+    before = {_plain_name(a.name) for a in command.arguments if a.after < program}
+    devices = [entry.value for entry in entries if entry.name in before & _PROCESSES and isinstance(entry.value, int)]
+    launcher = frozenset(before | _FOUND_BY)
+    return ForeignFile(file, "shell", tuple(entries), words, launcher, devices[-1] if devices else 1)
+
+
+def _weight(command: Command) -> int:
+    """Prefer the command with the most arguments; those that only prepare have few."""
+    return len(command.arguments)
+
+
+def _plain_name(name: str) -> str:
+    return name.lstrip("+~").replace("-", "_").replace("/", ".")
+
+
+_WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None, "": None}
+
+
+def _value(value: str | bool | list[str]) -> Any:
+    """Read a value as YAML does: numbers, switches, lists."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list):
+        return [_value(item) for item in value]
+    text = value.strip()
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    if text.startswith("[") and text.endswith("]"):
+        inner = text[1:-1].strip()
+        return [_value(part) for part in re.split(r"\s*,\s*", inner)] if inner else []
+    found, wrong = read_scalar(text)
+    return text if wrong else found

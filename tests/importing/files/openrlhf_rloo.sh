@@ -1,0 +1,15 @@
+ray job submit --address="http://127.0.0.1:8265" \
+   --runtime-env-json='{"working_dir": "/openrlhf"}' \
+   -- python3 -m openrlhf.cli.train_ppo_ray \
+   --actor_num_nodes 1 --actor_num_gpus_per_node 8 \
+   --vllm_num_engines 4 --vllm_tensor_parallel_size 2 \
+   --pretrain OpenRLHF/Llama-3-8b-sft-mixture \
+   --remote_rm_url ./examples/reward_func.py \
+   --micro_train_batch_size 8 --train_batch_size 128 \
+   --micro_rollout_batch_size 16 --rollout_batch_size 128 \
+   --n_samples_per_prompt 8 --max_epochs 1 --num_episodes 2 \
+   --prompt_max_len 1024 --generate_max_len 1024 \
+   --advantage_estimator rloo \
+   --zero_stage 3 --bf16 --actor_learning_rate 5e-7 --init_kl_coef 1e-3 \
+   --prompt_data OpenRLHF/prompt-collection-v0.1 --input_key context_messages --apply_chat_template \
+   --gradient_checkpointing --packing_samples --use_wandb {wandb_token}
