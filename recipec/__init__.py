@@ -7,9 +7,18 @@ Everything a recipe can say has a class of the same name here: ``recipec.Recipe`
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps the two lists alike
+    from recipec.api import Run as Run
+    from recipec.api import check as check
+    from recipec.api import compile as compile  # noqa: A004 - the verb of the command line
+    from recipec.api import evaluate as evaluate
+    from recipec.api import load_run as load_run
+    from recipec.api import plan as plan
+    from recipec.api import run as run
     from recipec.diagnostics.model import Diagnostic as Diagnostic
     from recipec.diagnostics.model import RecipeError as RecipeError
     from recipec.runtime.attention.sequence_logprobs import sequence_logprobs as sequence_logprobs
@@ -149,6 +158,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.yaml_io import to_yaml as to_yaml
 
 _HOMES = {
+    "recipec.api": ("Run", "check", "compile", "evaluate", "load_run", "plan", "run"),
     "recipec.yaml_io": ("from_yaml", "load", "to_yaml"),
     "recipec.diagnostics.model": ("Diagnostic", "RecipeError"),
     "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),
@@ -179,11 +189,28 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of the table's names
 
 
+class Verb(ModuleType):
+    """A module with the name of a function of :mod:`recipec.api`, which it calls.
+
+    ``recipec.run`` and ``recipec.compile`` are the functions, whatever modules below them were imported before.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        function = getattr(importlib.import_module("recipec.api"), self.__name__.rpartition(".")[2])
+        return function(*args, **kwargs)
+
+
 def __getattr__(name: str) -> Any:
     """Import a name on first use."""
+    if name == "__version__":
+        return version("recipec")
     if name not in _HOME:
         raise AttributeError(f"module 'recipec' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    if _HOME[name].startswith("recipec.spec."):
+        found.model_rebuild()  # fields and signature of a model that is built on first use
+    return found
 
 
 def __dir__() -> list[str]:

@@ -118,9 +118,15 @@ class RecipeError(Exception):
     """The recipe, its data or its run cannot go on; carries the diagnostics that say why."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        """Keep the diagnostics; the first one's message is the exception's text."""
-        super().__init__(diagnostics[0].message if diagnostics else "refused")
+        """Keep the diagnostics; the exception's text is the first one with its code and place."""
+        super().__init__(_summary(diagnostics) if diagnostics else "refused")
         self.diagnostics = diagnostics
+
+
+def _summary(diagnostics: tuple[Diagnostic, ...]) -> str:
+    first, others = diagnostics[0], len(diagnostics) - 1
+    place = f" ({first.spans[0].file}:{first.spans[0].line})" if first.spans else ""
+    return f"{first.code} {first.message}{place}" + (f", and {others} more" if others else "")
 
 
 @dataclass(frozen=True, slots=True)

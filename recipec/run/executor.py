@@ -240,7 +240,13 @@ def quiet_threads() -> Iterator[None]:
 
 @contextmanager
 def stop_flag() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag that the loop reads; a second one ends the process at once."""
+    """Turn SIGINT and SIGTERM into a flag that the loop reads; a second one ends the process at once.
+
+    Outside of the main thread, where Python handles no signals, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     seen: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,210 @@
+"""Recipes from Python: compile, check, plan, run and evaluate them, and read what a run left.
+
+A recipe is a file, or a :class:`recipec.Recipe` that was built in Python; its paths are then relative to the working
+directory. Whatever is wrong with it is a :class:`recipec.RecipeError` with all diagnostics.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipec.compile import Compiled, compile_model, compile_recipe
+from recipec.diagnostics.errors.reading import no_stages
+from recipec.diagnostics.model import RecipeError, file_span
+from recipec.graph import Graph
+from recipec.planning.attention_choice import choose_attention
+from recipec.planning.machine_choice import apply
+from recipec.planning.plan import Plan
+from recipec.reading.user_code import check_use
+from recipec.run.artifacts import RunFolder
+from recipec.run.check import Checked, check_all
+from recipec.run.evaluate import evaluate_model, evaluate_run
+from recipec.run.executor import run as execute
+from recipec.run.export import export, stages_of
+from recipec.run.jsonl import read_lines
+from recipec.run.options import Options
+from recipec.run.progress import Progress
+from recipec.run.results import Results, results
+from recipec.run.run_plan import plan_run
+from recipec.spec.recipe import Recipe
+
+RecipeLike = Recipe | str | os.PathLike[str]
+OnStep = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called after each step with the stage, the number of the step, the number of all steps, and its metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory.
+
+    Example: ``load_run("runs/quickstart").results().moments[-1].values``.
+    """
+
+    folder: Path
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages, in order."""
+        return stages_of(self.folder)
+
+    @property
+    def model(self) -> Path:
+        """Folder of the last stage's policy, for ``from_pretrained``; it exists once the run has ended."""
+        return self.folder / "model"
+
+    def results(self, *, every: bool = False) -> Results | None:
+        """Return the held-out results before training and after each stage, or of ``every`` evaluation."""
+        return results(self.folder, self.stages, every=every)
+
+    def metrics(self, stage: str) -> list[dict[str, Any]]:
+        """Return the metrics of a stage, one mapping a step."""
+        return read_lines(RunFolder(self.folder).stage(stage) / "metrics.jsonl")
+
+    def samples(self, stage: str, step: int) -> list[dict[str, Any]]:
+        """Return the rows of a step of an ``rl`` stage, the first step being 1."""
+        return read_lines(RunFolder(self.folder).stage(stage) / "samples" / f"step-{step:06d}.jsonl")
+
+    def export(self, to: str | os.PathLike[str], *, stage: str | None = None, merge: bool = False) -> Path:
+        """Write the trained model into a new folder; see ``recipec export``."""
+        return export(self.folder, Path(to), stage, merge=merge)
+
+
+class _Steps(Progress):
+    """Calls a function after each step in place of printing it."""
+
+    def __init__(self, on_step: OnStep | None, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.on_step = on_step
+
+    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Report a step."""
+        super().step(stage, step, total, metrics)
+        if self.on_step is not None:
+            self.on_step(stage, step, total, metrics)
+
+
+def compiled(recipe: RecipeLike, overrides: Sequence[str] = ()) -> tuple[Compiled, Graph]:
+    """Compile a recipe.
+
+    Raises:
+        RecipeError: everything that is wrong with it; RC101, it is a fragment.
+    """
+    found = compile_model(recipe, overrides) if isinstance(recipe, Recipe) else compile_recipe(recipe, overrides)
+    if found.graph is not None:
+        return found, found.graph
+    if found.ok:
+        raise RecipeError(no_stages("", file_span(str(recipe)), fragment=True))
+    raise RecipeError(*(one for one in found.diagnostics if one.is_error))
+
+
+def prepared(
+    recipe: RecipeLike,
+    overrides: Sequence[str],
+    out: str | os.PathLike[str] | None,
+    use: Sequence[str | os.PathLike[str]],
+    *,
+    replace: bool = False,
+) -> tuple[Graph, Plan, Options]:
+    """Compile and plan a recipe; return the graph that a run executes, the plan and the options."""
+    result, graph = compiled(recipe, overrides)
+    assert result.recipe is not None
+    root = Path.cwd() if isinstance(recipe, Recipe) else Path(recipe).resolve().parent
+    allowed = [Path(path) for path in use]
+    check_use(result.recipe.use, allowed, root)
+    folder = Path(out) if out is not None else Path("runs") / graph.name
+    planned = plan_run(result, folder)
+    graph = apply(graph, {stage.name: stage.chosen for stage in planned.stages})
+    graph = choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
+    options = Options(
+        root=root,
+        out=folder,
+        use=[path.resolve() for path in allowed],
+        replace=replace,
+        texts=result.texts,
+        resolved=result.resolved.listing(),
+        plan=planned.to_json(),
+        locate=lambda key: result.resolved.spans(tuple(key.split("."))),
+    )
+    return graph, planned, options
+
+
+def compile(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Graph:  # noqa: A001 - `recipec.compile`
+    """Compile a recipe to its graph; ``overrides`` are those of ``--set``, such as ``seed=1``."""
+    return compiled(recipe, overrides)[1]
+
+
+def plan(recipe: RecipeLike, overrides: Sequence[str] = (), *, out: str | os.PathLike[str] | None = None) -> Plan:
+    """Say which stages would run in the directory ``out``, and what they cost."""
+    result, graph = compiled(recipe, overrides)
+    return plan_run(result, Path(out) if out is not None else Path("runs") / graph.name)
+
+
+def check(
+    recipe: RecipeLike,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    use: Sequence[str | os.PathLike[str]] = (),
+) -> Checked:
+    """Check what a run checks before its first stage; problems are in the result."""
+    graph, planned, options = prepared(recipe, overrides, out, use)
+    return check_all(graph, planned, options)
+
+
+def run(
+    recipe: RecipeLike,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    use: Sequence[str | os.PathLike[str]] = (),
+    replace: bool = False,
+    quiet: bool = True,
+    on_step: OnStep | None = None,
+) -> Run:
+    """Run a recipe, or continue an interrupted run; from any thread, one run a process at a time.
+
+    ``on_step`` may raise, to end the run early: it continues from its last checkpoint.
+
+    Raises:
+        RecipeError: why it cannot start or go on; what was completed is kept.
+    """
+    graph, _, options = prepared(recipe, overrides, out, use, replace=replace)
+    outcome = execute(graph, options, _Steps(on_step, quiet=quiet))
+    errors = [one for one in outcome.diagnostics if one.is_error]
+    if errors:
+        raise RecipeError(*errors)
+    return Run(options.out)
+
+
+def evaluate(
+    recipe: RecipeLike,
+    overrides: Sequence[str] = (),
+    *,
+    model: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    use: Sequence[str | os.PathLike[str]] = (),
+) -> dict[str, float]:
+    """Return the held-out metrics of a model, or of the last stage of the run in ``out``.
+
+    Evaluations that the run lacks are made and added to it.
+    """
+    graph, _, options = prepared(recipe, overrides, out, use)
+    if model is not None:
+        return evaluate_model(graph, options, Progress(quiet=True), model)
+    found = evaluate_run(graph, options, Progress(quiet=True))
+    return dict(found.moments[-1].values) if found is not None else {}
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Return the run of a directory.
+
+    Raises:
+        RecipeError: RC772, the directory is not that of a run.
+    """
+    found = Run(Path(folder))
+    stages_of(found.folder)
+    return found
