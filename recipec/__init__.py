@@ -125,6 +125,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         Function as Function,
     )
     from recipec.spec.reward import (
+        Iou as Iou,
+    )
+    from recipec.spec.reward import (
         KgConsistency as KgConsistency,
     )
     from recipec.spec.reward import (
@@ -137,10 +140,19 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         MathVerify as MathVerify,
     )
     from recipec.spec.reward import (
+        MultipleChoice as MultipleChoice,
+    )
+    from recipec.spec.reward import (
         RegexFormat as RegexFormat,
     )
     from recipec.spec.reward import (
+        Repetition as Repetition,
+    )
+    from recipec.spec.reward import (
         Sections as Sections,
+    )
+    from recipec.spec.reward import (
+        TagCount as TagCount,
     )
     from recipec.spec.reward import (
         Verifier as Verifier,
@@ -178,8 +190,8 @@ _HOMES = {
     "recipec.spec.preference": ("BestVsWorst", "KgRag", "KgRank"),
     "recipec.spec.reference": ("Frozen", "Lagged"),
     "recipec.spec.reward": (
-        "AnswerMatch", "Environment", "ExactMatch", "Function", "KgConsistency", "KlPenalty", "Length", "MathVerify",
-        "RegexFormat", "Sections", "Verifier",
+        "AnswerMatch", "Environment", "ExactMatch", "Function", "Iou", "KgConsistency", "KlPenalty", "Length",
+        "MathVerify", "MultipleChoice", "RegexFormat", "Repetition", "Sections", "TagCount", "Verifier",
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),
     "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),

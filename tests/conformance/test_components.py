@@ -207,6 +207,8 @@ def call(name, spec, rows, dtype=torch.float32):
     columns = {p: column(p, rows, dtype) if p in needed else None for p in found.parameters()}
     if "logprob_RT" in columns:
         columns["logprob_RT"].requires_grad_()
+    if name == "reward.iou":  # its answers are boxes
+        columns["prompt_P"] = [Task(i, "?", (1, 2), {"answer": [0, 0, 2, 2]}) for i in range((rows + 1) // 2)]
     return columns, target_of(name)(*columns.values(), **spec.params())
 
 

@@ -1,0 +1,94 @@
+"""What a reward is: a level with a weight, and what checks ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Self, TypeVar
+
+from pydantic import model_validator
+
+from recipec.component import Component, When, component, param
+
+C = TypeVar("C", bound=Component)
+TEXT = ("prompt_P", "by_prompt_R", "text_R")
+"""What a reward of answers to tasks reads."""
+TAG = r"^[A-Za-z][A-Za-z0-9_-]*$"
+"""Pattern of a tag name, which is written between angle brackets in a completion."""
+
+
+class Answer(NamedTuple):
+    """Position of the answer in a completion and the allowed ones: ``Answer("answer", ("cat", "dog"), "label")``."""
+
+    tag: str | None
+    """The last `<TAG>…</TAG>`; the whole completion if absent."""
+    labels: tuple[str, ...] = ()
+    """Empty: any text."""
+    column: str = ""
+    """Column of the data with the correct answer; empty if the reward reads none."""
+
+
+class Reward(Component):
+    """Base class of rewards."""
+
+    slot: ClassVar[str] = "reward"
+    always_lowered: ClassVar[tuple[str, ...]] = ("weight", "shift", "clip")
+    outcomes: ClassVar[tuple[str, str] | None] = None
+    """Parameters with the only two values of the reward, that of a good row first."""
+    judges: ClassVar[bool] = False
+    """Whether correct answers get the first of ``outcomes`` and wrong ones the second."""
+    asks_tasks: ClassVar[bool] = False
+    """Whether the reward uses the verifier of each task."""
+
+    weight: float = param(1.0, "Weight of this reward in the total.")
+    shift: float = param(0.0, "Added to the reward, before `clip` and the weight.", unit="reward units")
+    clip: tuple[float, float] | None = param(
+        None, "Lowest and highest value of the reward, before its weight.", unit="reward units"
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(
+                f"`clip` is the lowest and the highest value: {self.clip[0]:g} is not below {self.clip[1]:g}"
+            )
+        return self
+
+    def shaped(self, value: float) -> float:
+        """Return what a value adds to the total.
+
+        >>> from recipec.spec.reward import Verifier
+        >>> Verifier(weight=2, shift=-0.5, clip=(-1, 1)).shaped(9.0)
+        2.0
+        """
+        moved = value + self.shift
+        return self.weight * (moved if self.clip is None else min(max(moved, self.clip[0]), self.clip[1]))
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the lowest and highest value of the reward, before its weight; ``None`` if it is unbounded.
+
+        >>> from recipec.spec.reward import ExactMatch, Verifier
+        >>> ExactMatch(correct=7, wrong=-1).bounds(), Verifier().bounds()
+        ((-1.0, 7.0), None)
+        """
+        values = self.outcome_values()
+        return (min(values), max(values)) if values is not None else None
+
+    def answer_in(self) -> Answer | None:
+        """Return how the answer is found in a completion; ``None`` if the whole completion or no text is read."""
+        return None
+
+    def outcome_values(self) -> tuple[float, float] | None:
+        """Return the values of ``outcomes``."""
+        return None if self.outcomes is None else (getattr(self, self.outcomes[0]), getattr(self, self.outcomes[1]))
+
+
+def level(
+    *,
+    requires: tuple[str | When, ...],
+    impl: str,
+    provides: tuple[str, ...] = ("reward_R",),
+    lowered: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+) -> Callable[[type[C]], type[C]]:
+    """Register a level; its weight is a parameter of the sum."""
+    return component("reward", requires=requires, provides=provides, impl=impl, lowered=lowered, uses=uses)
