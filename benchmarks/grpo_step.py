@@ -138,7 +138,8 @@ def run_ours(folder, steps):
     from recipec.runtime.attention.dense import DenseAttention
     from recipec.runtime.batch import Task
     from recipec.runtime.context import StageContext
-    from recipec.runtime.model.causal_lm import CausalLm, Origin
+    from recipec.runtime.model.causal_lm import CausalLm
+    from recipec.runtime.model.origin import Origin
     from recipec.runtime.objective import advantage, compiler_ops, loss
     from recipec.runtime.rollout.chain import ChainSampler
     from recipec.runtime.rollout.hf_engine import HfEngine

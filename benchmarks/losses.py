@@ -31,7 +31,8 @@ from trl.experimental.gmpo import GMPOConfig, GMPOTrainer
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.loss import dpo, nll

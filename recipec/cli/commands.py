@@ -177,36 +177,21 @@ def run(
 ) -> None:
     """Run a recipe, or continue an interrupted run."""
     from recipec.run.progress import Progress
+    from recipec.run.ranks import place
 
-    display = Progress(quiet=quiet)
+    leads = place().leads
+    display = Progress(quiet=quiet or not leads)
     display.say(f"reading {recipe}")  # before anything that takes time, such as imports
-    from recipec.planning.attention_choice import choose_attention
-    from recipec.planning.machine_choice import apply
-    from recipec.reading.user_code import check_use
-    from recipec.run.executor import run as execute
-    from recipec.run.options import Options
-    from recipec.run.run_plan import plan_run
+    from recipec.cli.running import RunArguments, prepare, run_prepared
 
-    result = compile_or_exit(recipe, overrides)
-    check_use(result.recipe.use, use, recipe.resolve().parent)
-    folder = out or Path("runs") / result.graph.name
-    planned = plan_run(result, folder)
-    graph = apply(result.graph, {stage.name: stage.chosen for stage in planned.stages})
-    graph = choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
-    options = Options(
-        root=recipe.resolve().parent,
-        out=folder,
-        use=[path.resolve() for path in use],
-        replace=replace,
-        texts=result.texts,
-        resolved=result.resolved.listing(),
-        plan=planned.to_json(),
-        locate=lambda key: result.resolved.spans(tuple(key.split("."))),
-    )
-    outcome = execute(graph, options, display)
-    show(outcome.diagnostics, result.texts, valid=outcome.finished)
+    arguments = RunArguments(recipe, tuple(overrides), out, tuple(use), replace, quiet)
+    prepared = prepare(arguments)
+    outcome = run_prepared(prepared, arguments)
+    if leads:
+        show(outcome.diagnostics, prepared.texts, valid=outcome.finished)
     if any(d.is_error for d in outcome.diagnostics):
         raise typer.Exit(4 if outcome.started else 1)
+    folder = prepared.options.out
     if not outcome.finished:
         display.say(f"stopped; run the same command again to continue ({folder})")
         raise typer.Exit(75)

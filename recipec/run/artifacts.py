@@ -1,7 +1,7 @@
 """Artifacts on disk, which exist whole or not at all, and the run directory.
 
 A folder is written under a temporary name, synced, and renamed.  Its ``MANIFEST.json`` has the hash of every file; a
-folder without a valid manifest is ignored.
+folder without a valid manifest is ignored.  Of the processes of a run only the leader writes: here it is decided.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -25,6 +26,7 @@ from filelock import FileLock, Timeout
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import read_lines
+from recipec.run.ranks import place
 
 MANIFEST = "MANIFEST.json"
 RESOLVED = "resolved.txt"
@@ -60,7 +62,9 @@ def sync(path: Path, *, deep: bool = True) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new one, never a part."""
+    """Write a small file so that a reader sees the old content or the new one, never a part; only the leader writes."""
+    if not place().leads:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
     temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -74,10 +78,15 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a temporary folder to fill; on a clean exit it becomes ``final``, with ``about`` in its manifest.
 
     A folder that already has the name is moved aside as ``NAME@DIGEST`` of its manifest, never overwritten.
+    What other processes than the leader put into theirs is thrown away.
 
     Raises:
         RecipeError: RC761, the disk is full or the folder cannot be written; what existed before is kept.
     """
+    if not place().leads:
+        with TemporaryDirectory(prefix="recipec-") as unused:
+            yield Path(unused)
+        return
     temporary = final.parent / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
     try:
         temporary.mkdir(parents=True)

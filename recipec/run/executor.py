@@ -10,13 +10,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from recipec import graph as graphs
+from recipec.diagnostics.errors import ranks as rank_errors
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.errors import run_progress as progress_errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
@@ -28,6 +30,7 @@ from recipec.run.digests import run_digest, versions
 from recipec.run.extras import runtime_packages
 from recipec.run.options import Options, StageRun
 from recipec.run.progress import Progress
+from recipec.run.ranks import Ranks, place
 
 
 @dataclass(slots=True)
@@ -54,16 +57,21 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     outcome = Outcome(finished=False)
     folder = RunFolder(options.out.absolute())  # user code may change the working directory
     try:
-        with folder.locked(), quiet_threads(), stop_flag() as stopped:
-            folder.clean()
-            check_same_recipe(graph, folder, options)
-            display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
-            check_requirements(graph, options)
-            check_services(graph, folder, options)
-            outcome.diagnostics.extend(check_rows(graph, folder, options))
-            write_run_metadata(graph, folder, options)
-            outcome.finished = stages(graph, folder, options, display, stopped, outcome)
-            finish(folder, graph, outcome, display)
+        with connected(graph) as ranks, ExitStack() as held, quiet_threads(), stop_flag() as stopped:
+
+            def begin() -> None:
+                held.enter_context(folder.locked())
+                folder.clean()
+                check_same_recipe(graph, folder, options)
+                display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
+                check_requirements(graph, options)
+                check_services(graph, folder, options)
+                outcome.diagnostics.extend(check_rows(graph, folder, options))
+                write_run_metadata(graph, folder, options)
+
+            ranks.of_first(begin)
+            outcome.finished = stages(graph, folder, options, display, stopped, outcome, ranks)
+            ranks.of_first(lambda: finish(folder, graph, outcome, display))
     except RecipeError as refused:
         outcome.diagnostics.extend(refused.diagnostics)
     except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
@@ -74,6 +82,33 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     return outcome
 
 
+@contextmanager
+def connected(graph: Graph) -> Iterator[Ranks]:
+    """Join the other processes of the run, if a launcher started several.
+
+    Raises:
+        RecipeError: RC777, they differ in recipe or versions; RC778, they cannot be reached.
+    """
+    here = place()
+    if here.size == 1:
+        yield Ranks()
+        return
+    with runtime_packages():
+        from recipec.runtime.distributed.process_group import ProcessGroup  # noqa: PLC0415 - torch comes in here
+    ranks = ProcessGroup(here, float(graph.machine["timeout"]))
+    mine = {"recipe": graphs.digest(graphs.to_json(graph)), **versions()}
+    leader, *others = ranks.of_all("comparing versions", lambda: mine)
+    for rank, other in enumerate(others, 1):
+        for what, version in leader.items():
+            if other[what] != version:
+                raise RecipeError(rank_errors.ranks_differ(what, rank, version, other[what]))
+    try:
+        yield ranks
+    except RuntimeError as error:
+        raise ranks.broken(error) from error
+    ranks.close()
+
+
 def stages(
     graph: Graph,
     folder: RunFolder,
@@ -81,12 +116,13 @@ def stages(
     display: Progress,
     stopped: Callable[[], bool],
     outcome: Outcome,
+    ranks: Ranks,
 ) -> bool:
     """Run the stages in order; return whether all ended."""
     digests: dict[str, str] = {}
     for number, stage in enumerate(graph.stages):
         digests[stage.name] = run_digest(stage, graph, digests, options)
-        if done(folder, stage, digests[stage.name]):
+        if ranks.of_first(partial(done, folder, stage, digests[stage.name])):
             outcome.stages_skipped.append(stage.name)
             outcome.diagnostics.extend(notes_on_finished(graph, folder, stage))
             display.skipped(stage.name)
@@ -98,6 +134,7 @@ def stages(
             stopped=stopped,
             begun=outcome.begin,
             warn=outcome.diagnostics.append,
+            ranks=ranks,
         )
         display.say(
             f"{stage.name}: loading {stage.origin}" if stage.origin != "scratch" else f"{stage.name}: new model"
@@ -163,7 +200,7 @@ def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> Non
     write_atomic(folder.path / "recipe.yaml", main[1])
     for number, (name, text) in enumerate(rest):
         write_atomic(folder.path / "sources" / f"{number:02d}-{Path(name).name.strip('<>').replace(' ', '-')}", text)
-    for path in options.use:
+    for path in filter(Path.is_file, options.use):  # one that is missing is refused with the stage that needs it
         write_atomic(folder.path / "code" / path.name, path.read_bytes())
     write_atomic(folder.path / RESOLVED, options.resolved + "\n")
     write_atomic(folder.path / "graph.json", graphs.to_json(graph))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.run.progress import Progress
+from recipec.run.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,5 @@ class StageRun:
     stopped: Callable[[], bool]
     begun: Callable[[], None] = lambda: None
     warn: Callable[[Diagnostic], None] = lambda _: None
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes of the run."""

@@ -19,12 +19,14 @@ from recipec.run.digests import versions
 from recipec.run.options import Options, StageRun
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
+from recipec.runtime.distributed.shared_rollouts import SharedRollouts
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.loop import run_loop
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
@@ -35,6 +37,7 @@ from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.user_code import load_functions
 from recipec.spec.recipe import weights_kind
+from recipec.spec.train_engine import TrainEngine
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
 
@@ -43,7 +46,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 def run_stage(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> bool:
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
     context = make_context(graph, stage, folder, options, run)
-    folder.begin(stage.name, run.digest)
+    run.ranks.of_first(lambda: folder.begin(stage.name, run.digest))
     with ExitStack() as closing:
         running = None
         try:
@@ -83,7 +86,11 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     asked = str(machine.get("device", "auto"))
     if asked == "cuda" and not torch.cuda.is_available():
         raise RecipeError(errors.no_device(asked))
-    device = "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+    device = (
+        torch.device("cuda", run.ranks.local) if asked != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+    )
+    train = required(stage, "train_engine").spec
+    assert isinstance(train, TrainEngine)
     specs = [node.spec for node in stage.nodes() if node.spec is not None]
     functions = [spec.user_name() for spec in specs if spec.user_code == "function"]
     return StageContext(
@@ -92,7 +99,9 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         seed=graph.seed,
         stage=stage.name,
         temperature=float(stage.settings.get("temperature", 1.0)),
-        device=torch.device(device),
+        device=device,
+        ranks=run.ranks,
+        sharded=train.partitions(run.ranks.size)[2] > 1,
         functions=load_functions(options.use, functions),
         use=tuple(options.use),
         artifacts={
@@ -104,7 +113,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         home=folder.stage(stage.name),
         begun=folder.begun(),
         say=lambda text: run.progress.say(f"{stage.name}: {text}"),
-        stopped=run.stopped,
+        stopped=lambda: run.ranks.any(run.stopped()),
     )
 
 
@@ -126,9 +135,7 @@ def build(
     metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
     closing.callback(metrics_writer.close)
     policy = build_policy(stage, folder, context)
-    runner = GraphRunner(context, (*stage.setup, *stage.nodes()), shared_parts(stage, context, policy))
-    closing.callback(runner.close)
-    transfer = weight_transfer(stage, runner, policy)
+    runner, transfer = build_engines(stage, context, policy, closing)
     if stage.kind == "rl" or stage.before:  # pairs and extracted facts are sampled before the first step
         transfer.update()
     before = build_inputs(stage, runner, run.digest)
@@ -158,11 +165,26 @@ def build(
     )
 
 
+def build_engines(
+    stage: StageGraph, context: StageContext, policy: Policy, closing: ExitStack
+) -> tuple[GraphRunner, WeightTransfer]:
+    """Build the runner of a stage's nodes, and its engines, between which weights are transferred."""
+    runner = GraphRunner(context, (*stage.setup, *stage.nodes()), policy_parts(stage, policy))
+    closing.callback(runner.close)
+    # a sampler with a copy of the weights takes it before they are spread over ranks; a reference copies its shard
+    transfer = weight_transfer(stage, runner, policy)
+    runner.instances |= scoring_passes(stage, context, policy)
+    return runner, transfer
+
+
 def weight_transfer(stage: StageGraph, runner: GraphRunner, policy: Policy) -> WeightTransfer:
     """Build the stage's engines, and what brings the weights of one into the other."""
     rollout, train = (required(stage, name) for name in ("rollout_engine", "train_engine"))
     spec: Any = rollout.spec
-    return WeightTransfer(spec, runner.instance(rollout), runner.instance(train), policy, runner.context)
+    engine, ranks = runner.instance(rollout), runner.context.ranks
+    if ranks.size > 1:
+        runner.instances[rollout.id] = engine = SharedRollouts(engine, ranks)
+    return WeightTransfer(spec, engine, runner.instance(train), policy, runner.context)
 
 
 def required(stage: StageGraph, name: str) -> Node:
@@ -194,7 +216,10 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
     context, made = runner.context, Values()
     for node in stage.before:
         if node.slot == "environment":
-            runner.instances[node.id] = ReplayedEnvironment(runner.instance(node))
+            assert node.spec is not None, node.id
+            parts = {given.parameter: runner.instance(runner.nodes[given.value.node]) for given in node.parts}
+            build = partial(build_part, node.spec, context, parts)
+            runner.instances[node.id] = ReplayedEnvironment(build, context.ranks)
         elif node.slot == "knowledge":
             context.say(runner.instance(node).about)
         elif node.slot == "data":  # pairs are made of all of its tasks
@@ -204,25 +229,34 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
             assert context.home is not None
             about = {"digest": digest, "stage": stage.name, "artifact": "pairs"}
             columns = [made[given.value] for given in node.inputs]
-            pairs = made_once(runner.instance(node), columns, context.home / "pairs", about)
+            pairs = made_once(runner.instance(node), columns, context.home / "pairs", about, context.ranks)
             made |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
         elif node.outputs and node.slot == "compiler":
             runner.call(node, made)
     return made
 
 
-def shared_parts(stage: StageGraph, context: StageContext, policy: Policy) -> dict[str, Any]:
-    """Parts that are built by more than their spec: the policy, its attention, and passes that score with it."""
+def policy_parts(stage: StageGraph, policy: Policy) -> dict[str, Any]:
+    """Return the policy by the nodes that train it, and its attention."""
+    trained = {node.id: policy for node in stage.nodes() if node.slot == "policy" and not _old(node)}
+    return {**trained, required(stage, "attention").id: policy.attention}
+
+
+def scoring_passes(stage: StageGraph, context: StageContext, policy: Policy) -> dict[str, Any]:
+    """Build the passes that score with a policy: the old one's and the reference's."""
     tokens = int(stage.settings["budget"]["microbatch_tokens"])
-    found: dict[str, Any] = {required(stage, "attention").id: policy.attention}
+    found: dict[str, Any] = {}
     for node in stage.nodes():
-        if node.slot == "policy":
+        if node.slot == "policy" and _old(node):
             score = partial(policy.logprobs, entropy=False)
-            old = "old_logprob_RT" in node.outputs
-            found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy) if old else policy
+            found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
         if node.slot == "reference":
             found[node.id] = reference(node, stage, context, policy, tokens=tokens)
     return found
+
+
+def _old(node: Node) -> bool:
+    return "old_logprob_RT" in node.outputs
 
 
 def reference(node: Node, stage: StageGraph, context: StageContext, policy: Policy, *, tokens: int) -> Any:
@@ -271,12 +305,21 @@ def commit(stage: RunningStage) -> None:
     for node in stage.graph.nodes():
         if node.slot == "preference":
             writers["pairs"] = stage.runner.instance(node).write
+    ranks = stage.context.ranks
     for artifact in sorted(stage.graph.artifacts, key=lambda a: a == "policy"):
-        there = verify_folder(home / artifact)
-        if there is not None and there.get("digest") == stage.digest:
-            continue  # committed before the run was killed
-        with committed(home / artifact, {**about, "artifact": artifact}) as folder:
-            writers[artifact](folder)
+
+        def committed_before(final: Path = home / artifact) -> bool:
+            there = verify_folder(final)
+            return there is not None and there.get("digest") == stage.digest
+
+        if ranks.of_first(committed_before):
+            continue  # before the run was killed
+
+        def write(artifact: str = artifact) -> None:
+            with committed(home / artifact, {**about, "artifact": artifact}) as folder:
+                writers[artifact](folder)
+
+        ranks.of_all(f"saving {artifact}", write)  # the next stage begins with what the leader has written
 
 
 def _copy_rollouts(home: Path, folder: Path) -> None:

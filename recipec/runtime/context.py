@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from recipec.run.ranks import Ranks
+
 
 class StoppedBeforeFirstStep(Exception):  # noqa: N818 - not an error: the user wants it
     """The user stopped the run before the first step of the stage."""
@@ -37,6 +39,10 @@ class StageContext:
     temperature: float = 1.0
     """Divides the logits in every log-probability of the stage."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes of the run."""
+    sharded: bool = False
+    """Whether the train engine spreads the weights over ranks: whoever samples with the model then needs a copy."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """The user's own functions, where the command line allowed them."""
     use: Sequence[Path] = ()

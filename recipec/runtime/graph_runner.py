@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,8 +59,10 @@ class GraphRunner:
             self._calls[node.id] = self._bind(node)
         columns = {_name(given): values[given.value] for given in node.inputs}
         draws = {"step": step, "attempt": attempt} if node.spec is not None and node.spec.draws else {}
+        call = partial(self._calls[node.id], columns, **draws)
         try:
-            made = self._calls[node.id](columns, **draws)
+            # a reward may ask a clock, a process or a service
+            made = self.context.ranks.of_first(call) if node.slot == "reward" else call()
         except RecipeError as refused:
             raise RecipeError(*(_placed(found, node) for found in refused.diagnostics)) from refused
         if node.id in self.recorded:

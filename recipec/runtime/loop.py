@@ -53,7 +53,7 @@ def run_loop(stage: RunningStage) -> bool:
     stage.observers.begun()
     watch = LearningWatch(stage.graph.name)
     while stage.step < total:
-        if stage.observers.stopped():
+        if stage.context.ranks.any(stage.observers.stopped()):
             save(stage)
             return False
         began = time.monotonic()

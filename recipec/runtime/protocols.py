@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from recipec.run.preflight import PreflightRequest
     from recipec.runtime.attention.prefix_tree import TokensShared
     from recipec.runtime.batch import Batch, Task
+    from recipec.runtime.context import StageContext
     from recipec.runtime.environment.episode_state import EpisodeState, Turn
     from recipec.runtime.graph_runner import GraphRunner
     from recipec.runtime.images.picture import Picture
     from recipec.runtime.knowledge.statements import Link, Triple
     from recipec.runtime.model.logprob_head import TargetHiddenStates
+    from recipec.runtime.model.weight_layout import WeightLayout
     from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
 
 Sharing = Literal["", "prefixes", "prompts"]
@@ -85,6 +87,11 @@ class Policy(Part, ABC):
     tokenizer: Any
     device: torch.device
     attention: Attention
+    context: StageContext
+    layout: WeightLayout
+    """Where the weights lie; a train engine that shards them sets its own."""
+    calls: int = 0
+    """Number of the next training pass, from which its dropout masks are drawn."""
     fresh_adapter: bool
     """Whether the policy without its adapter is the policy as it entered the stage."""
     adapted: Any = None
@@ -162,11 +169,18 @@ class Policy(Part, ABC):
         """Compute with the weights under the adapter."""
 
     @abstractmethod
+    def copied(self) -> Policy:
+        """Return this policy with weights of its own, to sample from while others are in shards."""
+
+    @abstractmethod
     def replaced(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Compute with ``copies`` in place of the parameters of those names."""
 
-    def save(self, folder: Path) -> None:
-        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them."""
+    def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them.
+
+        ``whole`` are the weights by name, where the model holds only shards of them.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -98,7 +98,10 @@ class _Sharding(_Checkpointing):
     """Base class of training engines that spread the policy over devices."""
 
     sequence_parallel: int = param(
-        1, "Number of devices that share the tokens of a sequence; with attention `packed` or `dense`.", ge=1
+        1,
+        "Number of devices that share the tokens of a sequence; with attention `packed` or `dense`.",
+        unit="devices",
+        ge=1,
     )
 
     def sequence_partitions(self) -> int:

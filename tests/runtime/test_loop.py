@@ -77,7 +77,7 @@ def test_the_engine_takes_over_weights_after_the_updates_of_each_step(tmp_path, 
     stage = running(tmp_path, RL, closing)
     engine, seen, given = stage.weight_transfer.rollout_engine, [], []
     original = engine.generate
-    monkeypatch.setattr(type(engine), "shares_weights", False)
+    monkeypatch.setattr(engine, "shares_weights", False)
 
     def generate(requests, sampling):
         seen.append("probe" if requests[0].keys[0][0] == "parity" else "generate")

@@ -10,7 +10,7 @@ from support.policies import SCRATCH, dense_policy
 
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.vision.vision_lm import VisionLm
 from recipec.spec import attention as attentions
 from recipec.spec import policy as specs

@@ -2,7 +2,8 @@
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.spec.attention import Dense
 from recipec.spec.policy import CausalLm as Spec
 

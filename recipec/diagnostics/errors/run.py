@@ -60,7 +60,7 @@ def not_finite(what: str, stage: str, step: int, prompts: Sequence[int]) -> Find
 
 @diagnostic("RC764", "other-machine")
 def other_machine(folder: str, what: str, was: str, now: str) -> Finding:
-    """A stage would continue with other threads, another device, torch version, attention or engine.
+    """A stage would continue with other threads, another device, torch version, attention or rollout engine.
 
     Why it matters: a resumed stage must give the same bits as an uninterrupted one; these settings change the order of
     summation.
@@ -68,6 +68,17 @@ def other_machine(folder: str, what: str, was: str, now: str) -> Finding:
     How to fix: restore the earlier setting, or give `--replace` to start the stage again.
     """
     return Finding(f"the stage in {folder} started with {what} {was}, now it is {now}")
+
+
+@diagnostic("RC788", "continued-on-another-layout", "warning")
+def other_layout(folder: str, what: str, was: str, now: str) -> Finding:
+    """A stage continues on another number of processes, or with another training engine.
+
+    Why it matters: the samples stay the same, and weights differ by rounding from those of an uninterrupted run.
+    Example: a stage that was begun on two GPUs continues on one.
+    How to fix: nothing, where rounding does not matter; else restore the earlier setting.
+    """
+    return Finding(f"the stage in {folder} started with {what} {was} and continues with {now}")
 
 
 @diagnostic("RC765", "no-intact-checkpoint", "warning")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class AutoAttention(Attention):
         for kind in tuple(_KINDS)[tuple(_KINDS).index(name) :]:
             made = _KINDS[kind](self.spec, self.context)
             try:
-                made.bind(policy)
+                policy.layout.inside(partial(made.bind, policy))
             except RecipeError as refused:
                 policy.model.set_attn_implementation(self._before)
                 why += f"; {refused.diagnostics[0].message}"

@@ -30,6 +30,8 @@ class Packing:
 
     parts: tuple[Tensor, ...]
     recomputed_tokens: int
+    tokens: tuple[int, ...]
+    """Tokens that each pass computes: shared ones once, padding included."""
 
 
 def pack(
@@ -59,7 +61,9 @@ def pack(
     added = np.add.reduceat(own_R, bounds[:-1]).tolist()
     runs = _runs(added, shared_R[bounds[:-1]].tolist(), tokens)
     parts = tuple(torch.tensor(order[bounds[begin] : bounds[end]]) for begin, end in runs)
-    return Packing(parts, int(sum(shared_R[bounds[begin]] for begin, _ in runs)))
+    again = [int(shared_R[bounds[begin]]) for begin, _ in runs]
+    computed = [sum(added[begin:end]) + first for (begin, end), first in zip(runs, again, strict=True)]
+    return Packing(parts, sum(again), tuple(computed))
 
 
 def _keys(ids_RT: NDArray[Any], long_R: Ints, prompt_R: Ints | None) -> list[Any]:

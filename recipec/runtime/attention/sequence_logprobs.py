@@ -17,8 +17,10 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import pad_rows
 from recipec.runtime.context import StageContext, cache_folder
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.lora import base_model
+from recipec.runtime.model.origin import Origin
+from recipec.runtime.model.weight_layout import WeightLayout
 from recipec.spec.attention import Dense as DenseSpec
 
 _separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -34,6 +36,7 @@ class GivenModel(CausalLm):
         self.context = StageContext(Path(), cache, 0, "", temperature, self.device)
         self.origin = Origin("directory", type(model).__name__)
         self.model, self.adapted, self.calls = model, None, 0
+        self.layout = WeightLayout(model)
         self.temperature = temperature
         if model not in _separable:
             training = {module: module.training for module in model.modules()}

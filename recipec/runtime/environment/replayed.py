@@ -1,7 +1,8 @@
 """Record timeouts and failed tool calls of a step, and replay them when the step is run again.
 
 A continued run must be bit-identical to an uninterrupted one.  Timeouts and failed tool calls are the only results of
-an environment that the same turns do not reproduce.
+an environment that the same turns do not reproduce.  For the same reason a run over several processes has one
+environment, the leader's, and all of them get its answers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.run.artifacts import write_atomic
+from recipec.run.ranks import Ranks
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.protocols import Environment
@@ -35,18 +37,29 @@ class ReplayedEnvironment(Environment):
     Example: ``ReplayedEnvironment(environment).begin(None)`` for a first attempt.
     """
 
-    def __init__(self, inner: Environment) -> None:
-        """Wrap an environment."""
-        self.inner = inner
-        self.stops = inner.stops
+    def __init__(self, build: Callable[[], Environment], ranks: Ranks) -> None:
+        """Wrap the environment that ``build`` makes, which the leader calls."""
+        self.ranks = ranks
+        self._built: list[Environment] = []
+
+        def begun() -> list[str]:
+            self._built.append(build())
+            return list(self.inner.stops)
+
+        self.stops = tuple(ranks.of_first(begun))
         self.noted: dict[Place, Kept] = {}
         """Timeouts and failures since ``begin``: the state by the number of the call and the index in it."""
         self._recorded: Mapping[Place, Kept] | None = None
         self._calls = 0
 
+    @property
+    def inner(self) -> Environment:
+        """The environment itself, which the leader has."""
+        return self._built[0]
+
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the tasks of the environment."""
-        return self.inner.tasks(split, size, seed)
+        return self.ranks.of_first(lambda: self.inner.tasks(split, size, seed))
 
     def begin(self, recorded: Mapping[Place, Kept] | None) -> None:
         """Begin a step; ``recorded`` is the ``noted`` of an interrupted attempt, None if there was no attempt."""
@@ -65,9 +78,23 @@ class ReplayedEnvironment(Environment):
 
     def close(self) -> None:
         """Stop the worker processes."""
-        self.inner.close()
+        for built in self._built:
+            built.close()
 
     def _asked(self, tasks: Sequence[Task], ask: Callable[[list[int]], list[EpisodeState]]) -> list[EpisodeState]:
+        """Let the leader ask; return its answers, which on other ranks are without the environment's private data."""
+        mine: list[EpisodeState] = []
+
+        def told() -> list[Kept]:
+            mine.extend(self._answers(tasks, ask))
+            return [_kept(state) for state in mine]
+
+        answers = self.ranks.of_first(told)
+        if mine:
+            return mine
+        return [_again(EpisodeState(task, ()), kept) for task, kept in zip(tasks, answers, strict=True)]
+
+    def _answers(self, tasks: Sequence[Task], ask: Callable[[list[int]], list[EpisodeState]]) -> list[EpisodeState]:
         """Get the states that did not time out before; in a second attempt, repeat calls that now fail or time out."""
         call, self._calls = self._calls, self._calls + 1
         known = {place: kept for (number, place), kept in (self._recorded or {}).items() if number == call}

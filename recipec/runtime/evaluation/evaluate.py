@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -139,7 +140,8 @@ class Evaluator:
             rows, more = self._answered(name, dump, ready)
             levels: dict[str, torch.Tensor] = {}
             for level, (spec, function) in ready.levels.items():
-                made = function(*(rows.get(parameter) for parameter in spec.parameters()))
+                columns = [rows.get(parameter) for parameter in spec.parameters()]
+                made = self.context.ranks.of_first(partial(function, *columns))
                 levels[level] = made.pop("reward_R")
                 more |= {key.removeprefix(METRIC): float(made[key]) for key in made if key.startswith(METRIC)}
         shapes = {level: (spec.weight, spec.shift, spec.clip) for level, (spec, _) in ready.levels.items()}
@@ -215,7 +217,8 @@ class Evaluator:
 
     def _environment(self, spec: Component) -> Environment:
         """Return the environment of a spec: the stage's own where it is the same, which has no memory."""
-        return self._shared(spec, lambda: ReplayedEnvironment(build_part(spec, self.context, {"policy": self.policy})))
+        build = partial(build_part, spec, self.context, {"policy": self.policy})
+        return self._shared(spec, lambda: ReplayedEnvironment(build, self.context.ranks))
 
     def _graph(self, spec: Component) -> Knowledge:
         """Return the knowledge graph of a spec: the stage's own where it is the same."""

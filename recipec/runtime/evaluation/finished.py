@@ -11,11 +11,10 @@ from recipec.graph import Graph, StageGraph
 from recipec.run.artifacts import RunFolder
 from recipec.run.options import Options, StageRun
 from recipec.run.progress import Progress
-from recipec.runtime.build_stage import make_context, required, shared_parts, weight_transfer
+from recipec.runtime.build_stage import build_engines, make_context, required
 from recipec.runtime.evaluation.evaluate import Evaluator
-from recipec.runtime.graph_runner import GraphRunner
-from recipec.runtime.model.causal_lm import Origin, folder_of
 from recipec.runtime.model.lora import CONFIG
+from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.weights import quiet
 from recipec.spec.recipe import weights_kind
 
@@ -55,9 +54,7 @@ def evaluate(
     with ExitStack() as closing:
         policy: Any = spec.load()(spec, context, origin)
         policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
-        runner = GraphRunner(context, (*stage.setup, *stage.nodes()), shared_parts(stage, context, policy))
-        closing.callback(runner.close)
-        transfer = weight_transfer(stage, runner, policy)
+        runner, transfer = build_engines(stage, context, policy, closing)
         evaluator = Evaluator(graph, stage, context, runner, transfer, folder, progress)
         closing.callback(evaluator.close)
         transfer.update()

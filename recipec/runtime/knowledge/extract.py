@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from recipec.runtime.knowledge.store_cache import key_of, open_store
 from recipec.runtime.knowledge.triple_files import stated
 from recipec.runtime.knowledge.triples import reads
 from recipec.runtime.model import lora
-from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rollout.chain import sample
 from recipec.runtime.rollout.engine import SamplingParams
@@ -107,7 +109,8 @@ def extracted(
         "extracted", params, template, [[d.text, d.file, d.number] for d in texts], _model(spec, context), context.seed
     )
     home = (context.home or context.cache) / "extracted" / key
-    if verify_folder(home) is None:
+    ranks = context.ranks
+    if ranks.of_first(lambda: verify_folder(home) is None):
         parts = home.with_name(f"{key}-parts")
         rendered = _rendered(template, name, texts, own=spec.prompt is None)
         facts, left_out = _Reader(spec, context, parts, policy, engine).read(texts, rendered)
@@ -118,6 +121,7 @@ def extracted(
         context.say(
             f"{len(facts)} facts read from {len(texts)} documents" + (f"; left out: {counts}" if counts else "")
         )
+    ranks.wait()
     return read_lines(home / FACTS)
 
 
@@ -170,13 +174,14 @@ class _Reader:
         found: list[dict[str, Any]] = []
         for start in range(0, len(texts), CHUNK):
             kept = self.parts / f"{start:08d}.json"
-            if not kept.exists():
+            part = self.context.ranks.of_first(partial(_kept, kept))
+            if part is None:
                 if self.context.stopped():
                     raise StoppedBeforeFirstStep
                 reading = reading or self._reading()
                 part = self._chunk(*reading, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
                 write_atomic(kept, json.dumps(part))
-            facts, left_out = json.loads(kept.read_text(encoding="utf-8"))
+            facts, left_out = part
             found += facts
             self.left_out.update(left_out)
         return _once(found, self.left_out), self.left_out
@@ -248,6 +253,11 @@ class _Reader:
                 "file": document.file,
                 "row": document.number,
             }
+
+
+def _kept(path: Path) -> Any:
+    """Read what was extracted of some documents before the run was killed, if it was."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _once(found: Sequence[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:

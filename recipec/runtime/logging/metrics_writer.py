@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.run.jsonl import read_lines
+from recipec.run.ranks import place
 
 
 class MetricsWriter:
@@ -18,6 +19,7 @@ class MetricsWriter:
 
     Example line: ``{"stage": "explore", "step": 3, "reward": 0.25, "kl": 0.01, "seconds/step": 1.9}``.
     Keys that begin with ``seconds/`` or ``rate/`` depend on the clock; all others are the same in every run.
+    Of the processes of a run, the leader writes.
     """
 
     def __init__(self, folder: Path, stage: str, events: Path) -> None:
@@ -26,6 +28,7 @@ class MetricsWriter:
         self.stage = stage
         self._events_folder = events / stage
         self._events: Any = None
+        self._leads = place().leads
         folder.mkdir(parents=True, exist_ok=True)
 
     def position(self) -> int:
@@ -34,7 +37,7 @@ class MetricsWriter:
 
     def cut(self, position: int) -> None:
         """Forget what was written after ``position``, torn lines among it."""
-        if self.path.exists():
+        if self._leads and self.path.exists():
             with self.path.open("r+b") as stream:
                 stream.truncate(min(position, self.path.stat().st_size))
                 stream.flush()
@@ -42,6 +45,8 @@ class MetricsWriter:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line; numbers that are not finite become null."""
+        if not self._leads:
+            return
         clean = {k: (v if math.isfinite(v) else None) for k, v in sorted(metrics.items())}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"stage": self.stage, "step": step, **clean}) + "\n")

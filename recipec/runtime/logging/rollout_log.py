@@ -15,7 +15,7 @@ from recipec.runtime.running_stage import RunningStage
 
 def begin(stage: RunningStage, nodes: Sequence[Node]) -> None:
     """Begin a step; where it was interrupted after its rows were kept, what timed out then times out again."""
-    stage.runner.recorded = statistics.recorded(rows_path(stage), nodes)
+    stage.runner.recorded = stage.context.ranks.of_first(lambda: statistics.recorded(rows_path(stage), nodes))
     replayed.begin(stage.environment, rows_path(stage))
 
 

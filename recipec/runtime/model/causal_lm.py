@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy, deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -24,7 +24,6 @@ from recipec.runtime.model import (
     logprob_head,
     lora,
     model_checks,
-    package_weights,
     quantization,
     scratch,
     turn_end,
@@ -32,36 +31,14 @@ from recipec.runtime.model import (
 )
 from recipec.runtime.model.chat_template import read_chat_template
 from recipec.runtime.model.cpu_linear import hasten
+from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.weight_layout import WeightLayout, as_laid_out
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
 from recipec.runtime.training.state_files import disk_problems, fingerprint
 from recipec.spec import policy
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where weights come from, as ``from:`` says it; stages are directories by now.
-
-    Example: ``Origin("directory", "runs/a/stages/explore/policy", adapter="continue")``.
-    """
-
-    kind: Literal["scratch", "directory", "hub", "package"]
-    name: str = ""
-    """Directory, ``org/name[@revision]``, or ``DIST[/FILE.gguf]``."""
-    adapter: Literal["continue", "merge"] | None = None
-    """What becomes of the adapter found there, or in ``adapter_path``."""
-    adapter_path: Path | None = None
-
-
-def folder_of(origin: Origin, context: StageContext) -> Path:
-    """Return the local directory of weights that are not new ones, fetched or converted where that is needed."""
-    if origin.kind == "package":
-        return package_weights.locate(origin.name, context.cache)
-    if origin.kind == "hub":
-        return weights.fetch(origin.name)
-    return context.root / origin.name
 
 
 class CausalLm(Policy):
@@ -80,6 +57,7 @@ class CausalLm(Policy):
             logprob_head.compute_in_float32(self.model, self._named())
         self.model.to(self.device)
         hasten(self.model)
+        self.layout = WeightLayout(self.model)
         self._check_vocabulary()
         if spec.chat_template is not None:
             self.tokenizer.chat_template = read_chat_template(context.root, spec.chat_template)
@@ -272,13 +250,20 @@ class CausalLm(Policy):
         tokens_RT, attend_RT = tokens_RT.to(self.device), attend_RT.to(self.device)
         scored_RT = trained_RT.to(self.device) & attend_RT
         scored_RT[:, 0] = False
-        with self._drawn():
-            found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
-        logprob_M, entropy_M = logprob_head.score(self.head, found, self.vocabulary, self.temperature, entropy=entropy)
+        logprob_M, entropy_M = self.layout.inside(
+            lambda: self._scored(tokens_RT, attend_RT, scored_RT, entropy=entropy)
+        )
         made = {"logprob_RT": logprob_head.placed(logprob_M, scored_RT)}
         if entropy:
             made["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
         return made
+
+    def _scored(
+        self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, *, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        with self._drawn():
+            found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
+        return logprob_head.score(self.head, found, self.vocabulary, self.temperature, entropy=entropy)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
         """Score tokens: the policy's node in the graph."""
@@ -298,6 +283,13 @@ class CausalLm(Policy):
             yield
 
     # weights
+
+    def copied(self) -> CausalLm:
+        """Return this policy with weights of its own, to sample from while others are in shards."""
+        twin = copy(self)
+        twin.model = deepcopy(self.model)
+        twin.layout = WeightLayout(twin.model)
+        return twin
 
     def train(self) -> None:
         """Switch dropout on, where the recipe has any."""
@@ -319,19 +311,21 @@ class CausalLm(Policy):
         """Parameters that are trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:
         """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them from the folder alone.
 
         An adapter is in peft's format, the weights under it in ``base``; ``AutoModelForCausalLM`` loads both.
         """
+        state = dict(self.model.state_dict() if whole is None else whole)
         with weights.quiet(), disk_problems():
             if self.adapted is None:
-                self.model.save_pretrained(folder)
+                self.model.save_pretrained(folder, state_dict=whole)
             else:
-                self.model.save_pretrained(folder, state_dict=self._under_adapter())
+                self.model.save_pretrained(folder, state_dict=self._under_adapter(state))
                 lora.hide_base(folder)
                 plain = self.origin.kind == "hub" and self.origin.adapter is None
-                lora.save(self.adapted, folder, self.origin.name.partition("@")[0] if plain else None)
+                adapter = {name: state[name] for name in state if lora.is_adapter(name)}
+                lora.save(self.adapted, folder, self.origin.name.partition("@")[0] if plain else None, adapter)
             self.save_text(folder)
 
     def save_text(self, folder: Path) -> None:
@@ -356,9 +350,9 @@ class CausalLm(Policy):
         except Exception as error:  # each library checks what it writes with exceptions of its own
             raise RecipeError(errors.unsavable(self._named(), model_checks.first_line(error))) from error
 
-    def _under_adapter(self) -> dict[str, Tensor]:
+    def _under_adapter(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the adapter, by the names they have without it."""
-        found = lora.base_state(self.model)
+        found = lora.base_state(state)
         return found if self.spec.quantization is None else quantization.restored(self.model, found)
 
     @contextmanager
@@ -368,18 +362,9 @@ class CausalLm(Policy):
         with self.adapted.disable_adapter():
             yield
 
-    @contextmanager
-    def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
+    def replaced(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Compute with ``copies`` in place of the parameters of those names; no gradients pass through here."""
-        parameters = dict(self.model.named_parameters())
-        own = {name: parameters[name].data for name in copies}
-        try:
-            for name, tensor in copies.items():
-                parameters[name].data = tensor
-            yield
-        finally:
-            for name, tensor in own.items():
-                parameters[name].data = tensor
+        return self.layout.replaced(copies)
 
     def state(self) -> dict[str, Any]:
         """Trained weights and the number of dropout masks drawn."""
@@ -391,9 +376,9 @@ class CausalLm(Policy):
         self.calls = int(state["calls"])
         parameters = dict(self.model.named_parameters())
         for name, tensor in state["weights"].items():
-            parameters[name].copy_(tensor)
+            parameters[name].copy_(as_laid_out(tensor, parameters[name]))
 
     @torch.no_grad()
     def fingerprint(self) -> str:
         """Hash every weight, in hexadecimal."""
-        return fingerprint(self.model.state_dict())
+        return fingerprint(dict(self.layout.weights()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ _IGNORED = {
     "peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
     "init_lora_weights", "megatron_core", "loftq_config", "qalora_group_size", "runtime_config",
 }  # fmt: skip
+_DEFAULT = re.compile(r"\.default(?=\.|$)")  # the adapter's name, which files leave out
 _PLAIN: tuple[Any, ...] = (None, False, {}, [], "none", "")
 
 
@@ -192,7 +194,7 @@ def save(adapted: PeftModel, folder: Path, base: str | None, weights: Mapping[st
     if weights is None:
         state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     else:
-        state = {f"base_model.model.{name.replace('.default.', '.')}": tensor for name, tensor in weights.items()}
+        state = {f"base_model.model.{_DEFAULT.sub('', name)}": tensor for name, tensor in weights.items()}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
 
 
@@ -201,8 +203,6 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def base_state(model: Any) -> dict[str, torch.Tensor]:
+def base_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights under the adapter, by the names they have without it."""
-    return {
-        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if not is_adapter(name)
-    }
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in state.items() if not is_adapter(name)}

@@ -15,7 +15,9 @@ from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora
-from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.weight_layout import as_laid_out
 from recipec.runtime.training.scoring import Reference
 from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
@@ -113,8 +115,8 @@ class Lagged(Reference):
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state()``."""
         self.synced = int(state["synced"])
-        device = self.scorer.device
-        self.copies = {name: tensor.clone().to(device) for name, tensor in state["copies"].items()}
+        parameters = self.scorer.trained()
+        self.copies = {name: as_laid_out(one, parameters[name]).clone() for name, one in state["copies"].items()}
 
 
 def _other(name: str, context: StageContext, policy: CausalLm) -> CausalLm:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.run.artifacts import committed, verify_folder
 from recipec.run.jsonl import read_lines, to_lines
+from recipec.run.ranks import Ranks
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.preference.sample_answers import Answer
 from recipec.runtime.protocols import Preference
@@ -144,18 +145,27 @@ def _read(row: Mapping[str, Any], tasks: Mapping[int, Task]) -> Pair:
     return Pair(task, chosen, rejected, float(row["margin"]), row["evidence"])
 
 
-def made_once(preference: Preference, given: Sequence[Any], final: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+def made_once(
+    preference: Preference, given: Sequence[Any], final: Path, about: Mapping[str, Any], ranks: Ranks
+) -> dict[str, Any]:
     """Build the pairs of a stage and commit them, or read those that an interrupted run built.
 
     A continued run must not build them again: its policy has changed, and so would the pairs.  ``given`` are the
     input columns of the preference.
     """
-    there = verify_folder(final)
-    same = there is not None and there.get("digest") == about["digest"]
-    if same:
+
+    def there() -> bool:
+        found = verify_folder(final)
+        return found is not None and found.get("digest") == about["digest"]
+
+    if ranks.of_first(there):
         return preference.read(final, *given)
     made = preference(*given)
-    with committed(final, about) as folder:
-        preference.write(folder)
-    preference.forget()
+
+    def write() -> None:
+        with committed(final, about) as folder:
+            preference.write(folder)
+        preference.forget()
+
+    ranks.of_first(write)
     return made

@@ -87,9 +87,9 @@ class AnswerSampler:
     def _chunk(self, number: int, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
         path = None if self.folder is None else self.folder / f"chunk-{number:06d}.json"
         mark = "" if path is None else self._mark(asks)
-        kept = None if path is None else _kept(path, mark)
+        kept = None if path is None else self.context.ranks.of_first(lambda: _kept(path, mark))
         if kept is not None:
-            return kept
+            return [list(_read(group)) for group in kept]
         if self.context.stopped():
             raise StoppedBeforeFirstStep
         made = self._sampled(asks)
@@ -125,11 +125,13 @@ class AnswerSampler:
         return str(self.policy.fingerprint())
 
 
-def _kept(path: Path, mark: str) -> list[list[Answer]] | None:
+def _kept(path: Path, mark: str) -> list[list[Any]] | None:
     """Read saved answers; None where they have another mark or cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return [list(_read(group)) for group in found["answers"]] if found["mark"] == mark else None
+        for group in found["answers"]:
+            list(_read(group))
+        return list(found["answers"]) if found["mark"] == mark else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -40,12 +40,11 @@ _SHRINK = 0.75  # of the rows: a batch with fewer left alive is copied without t
 class HfEngine(RolloutEngine):
     """Sample in this process with the policy's own model; see :class:`recipec.spec.rollout_engine.Hf`."""
 
-    shares_weights = True
-
-    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:  # noqa: ARG002 - one signature
-        """Sample from ``policy``."""
+    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
+        """Sample from ``policy``, or from a copy of it where its weights will be spread over ranks."""
         self.spec = spec
-        self.policy = policy
+        self.shares_weights = not context.sharded
+        self.policy = policy.copied() if context.sharded else policy
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self.store = KVStore(spec.max_memory * 2**30)
 
@@ -83,6 +82,13 @@ class HfEngine(RolloutEngine):
                 ):
                     found[number] = completions
         return found
+
+    @torch.no_grad()
+    def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        """Copy the policy's weights."""
+        own = self.policy.model.state_dict()
+        for name, tensor in weights:
+            own[name].copy_(tensor)
 
     def forget(self) -> None:
         """Drop every cache that came with a completion."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,16 @@ from torch import Tensor
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Node, Value
+from recipec.runtime.attention.microbatch_packing import Packing
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
+from recipec.runtime.distributed.dealing import Turn, deal
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.sampler_gap import Gap, gap_metrics, gap_of
 from recipec.runtime.protocols import Policy, TrainEngine
 from recipec.runtime.training.optimizer import AdamW
-from recipec.runtime.training.packing import pack_for, trim_padding
-from recipec.spec.train_engine import Local as Spec
+from recipec.runtime.training.packing import costs, pack_for, trim_padding
+from recipec.spec.train_engine import TrainEngine as TrainEngineSpec
 
 
 class LocalEngine(TrainEngine):
@@ -27,16 +32,20 @@ class LocalEngine(TrainEngine):
 
     The nodes of the update loop fall in three: those before the policy see the whole minibatch (they make
     ``weight_RT``, so a micro-batch's loss is a plain sum); the policy and the loss see a micro-batch, and its gradient
-    is added; the optimizer steps once.
+    is added; the optimizer steps once.  With several ranks each computes some of the micro-batches on a whole copy of
+    the weights, and gradients are added up.
     """
 
-    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy, optimizer: AdamW) -> None:
+    at_least_one = False
+    """Whether each rank has to make a backward pass."""
+
+    def __init__(self, spec: TrainEngineSpec, context: StageContext, *, policy: Policy, optimizer: AdamW) -> None:
         """Train ``policy`` by ``optimizer``."""
         self.spec = spec
         self.context = context
         self.policy = policy
         self.optimizer = optimizer
-        if spec.gradient_checkpointing:
+        if spec.recomputes_activations():
             policy.checkpoint_activations()
 
     @property
@@ -69,38 +78,85 @@ class LocalEngine(TrainEngine):
         for node in before:
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
         rows = credited_rows(minibatch, nodes[at])
-        packing = pack_for(minibatch.rows(rows), policy, tokens)
-        shared = _shared_by(policy)
-        total: dict[str, Tensor | float] = {"loss": 0.0}
-        seen = entropy = 0.0
-        gaps: list[Gap] = []
-        try:
-            for index in packing.parts:
-                part = trim_padding(minibatch.rows(rows[index])).to(self.context.device)
-                made = outer_values(part, forward)
-                found = runner.run(forward, made)
-                loss = next(value for key, value in made.items() if key.signal == "loss")
-                self._backward(loss)
-                for name, value in {"loss": loss.detach(), **found}.items():
-                    total[name] = total.get(name, 0.0) + value
-                share, spread = entropy_sums(part, made)
-                seen, entropy = seen + share, entropy + spread
-                gaps += [gap] if (gap := gap_of(part, made)) is not None else []
-            metrics = {name: float(v) / (1.0 if name == "loss" else weight) for name, v in total.items()}
-            metrics |= gap_metrics(gaps)
-            if seen:
-                metrics["entropy"] = entropy / seen
-            if policy.attention.sharing:
-                metrics["lost_tokens"] = float(packing.recomputed_tokens)
-                metrics["token_ratio"] = ratio(shared, _shared_by(policy))
-            return metrics | self.optimizer.step(prompts, step, float(total["loss"]))
-        except torch.OutOfMemoryError as error:
-            raise RecipeError(errors.out_of_memory(stage, step + 1, str(self.context.device))) from error
+        credited, ranks = minibatch.rows(rows), self.context.ranks
+        packing = pack_for(credited, policy, tokens, ranks.size)
+        dealt = deal(
+            costs(credited, packing, policy),
+            ranks.size,
+            rounds=policy.layout.collective,
+            at_least_one=self.at_least_one,
+        )
+        with self._memory(step):
+            found = ranks.of_all(
+                f"stage {stage}, step {step + 1}: gradients",
+                lambda: self._passes(credited, packing, dealt[ranks.rank], forward, runner, step),
+            )
+            self.reduce()
+        parts = sorted((part for one in found for part in one), key=lambda part: part["part"])
+        metrics = metrics_of(parts, weight)
+        if policy.attention.sharing:
+            computed = sum(part["computed"] for part in parts)
+            metrics["lost_tokens"] = float(packing.recomputed_tokens)
+            metrics["token_ratio"] = sum(part["given"] for part in parts) / computed if computed else 1.0
+        return metrics | self.optimizer.step(prompts, step, metrics["loss"])
 
-    @staticmethod
-    def _backward(loss: Tensor) -> None:
+    def _passes(
+        self,
+        rows: Batch,
+        packing: Packing,
+        turns: Sequence[Turn],
+        forward: tuple[Node, ...],
+        runner: GraphRunner,
+        step: int,
+    ) -> list[dict[str, Any]]:
+        """Add up the gradients of this rank's micro-batches; return what each of them counts, as JSON values."""
+        policy, first = self.policy, self.policy.calls
+        found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        with self._memory(step):
+            for turn in turns:
+                policy.calls = first + turn.part  # dropout masks follow the micro-batch, whoever computes it
+                part = trim_padding(rows.rows(packing.parts[turn.part])).to(self.context.device)
+                given, computed = _shared_by(policy)
+                made = outer_values(part, forward)
+                counted = runner.run(forward, made)
+                loss = next(value for key, value in made.items() if key.signal == "loss")
+                self.backward(loss if turn.counts else 0.0 * loss)
+                if not turn.counts:
+                    continue
+                weight, entropy = entropy_sums(part, made)
+                after, gap = _shared_by(policy), gap_of(part, made)
+                own = {
+                    "part": turn.part,
+                    "weight": weight,
+                    "entropy": entropy,
+                    "given": after[0] - given,
+                    "computed": after[1] - computed,
+                    "gap": None if gap is None else asdict(gap),
+                }
+                found.append(({"loss": loss.detach(), **counted}, own))
+        policy.calls = first + len(packing.parts)
+        # tensors are read at the end: reading one waits for the device
+        return [{**own, "sums": {name: float(value) for name, value in sums.items()}} for sums, own in found]
+
+    @contextmanager
+    def _memory(self, step: int) -> Iterator[None]:
+        """Say what to lower where memory runs out."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            device = str(self.context.device)
+            raise RecipeError(errors.out_of_memory(self.context.stage, step + 1, device)) from error
+
+    def backward(self, loss: Tensor) -> None:
         """Add the gradient of one micro-batch."""
         loss.backward()  # type: ignore[no-untyped-call]
+
+    def reduce(self) -> None:
+        """Add up the gradients of all ranks, which compute parts of one sum."""
+        for parameter in self.policy.trained().values() if self.context.ranks.size > 1 else ():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            self.context.ranks.summed(parameter.grad)
 
     def state(self) -> dict[str, Any]:
         """State of the optimizer."""
@@ -112,11 +168,14 @@ class LocalEngine(TrainEngine):
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every weight under each of its names."""
-        yield from self.policy.model.state_dict().items()
+        return self.policy.layout.weights()
 
     def save(self, folder: Path) -> None:
-        """Write the policy."""
-        self.policy.save(folder)
+        """Write the policy; every rank gathers, the leader writes."""
+        leads = self.context.ranks.leads
+        whole = self.policy.layout.gathered(keep=leads) if self.policy.layout.collective else None
+        if leads:
+            self.policy.save(folder, whole)
 
 
 def _shared_by(policy: Policy) -> tuple[int, int]:
@@ -125,14 +184,17 @@ def _shared_by(policy: Policy) -> tuple[int, int]:
     return (0, 0) if counts is None else (counts.dense_tokens, counts.tokens)
 
 
-def ratio(before: tuple[int, int], after: tuple[int, int]) -> float:
-    """Tokens of rows over those computed, between two moments; 1 where none were.
-
-    >>> ratio((10, 10), (40, 20))
-    3.0
-    """
-    computed = after[1] - before[1]
-    return (after[0] - before[0]) / computed if computed else 1.0
+def metrics_of(parts: Sequence[Mapping[str, Any]], weight: float) -> dict[str, float]:
+    """Add up what the micro-batches counted, in their order: the sums do not depend on who computed them."""
+    total = {"loss": 0.0}
+    for part in parts:
+        for name, value in part["sums"].items():
+            total[name] = total.get(name, 0.0) + value
+    metrics = {name: value / (1.0 if name == "loss" else weight) for name, value in total.items()}
+    metrics |= gap_metrics([Gap(**part["gap"]) for part in parts if part["gap"] is not None])
+    if seen := math.fsum(part["weight"] for part in parts):
+        metrics["entropy"] = math.fsum(part["entropy"] for part in parts) / seen
+    return metrics
 
 
 def entropy_sums(part: Batch, made: Values) -> tuple[float, float]:

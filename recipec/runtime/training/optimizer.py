@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.quantization import eight_bit_adamw
+from recipec.runtime.model.weight_layout import as_laid_out, full
 from recipec.runtime.protocols import Part, Policy
 from recipec.spec.optimizer import Adamw
 
@@ -128,7 +129,7 @@ class AdamW(Part):
 
     def _norm(self) -> float:
         grads = [m.grad for m in self.masters.values() if m.grad is not None]
-        return float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        return float(full(torch.nn.utils.get_total_norm(grads))) if grads else 0.0
 
     def _scale(self, norm: float) -> None:
         bound = self.spec.max_grad_norm
@@ -154,17 +155,22 @@ class AdamW(Part):
         self.place = float(state.get("place", self.updates))
         with torch.no_grad():
             for name, master in state["masters"].items():
-                self.masters[name].copy_(master)
+                self.masters[name].copy_(as_laid_out(master, self.masters[name]))
         for name, moments in state["moments"].items():
             if moments:
                 master = self.masters[name]
-                # the step too: the fused kernel reads it where the weights are
-                self.optimizer.state[master] = {key: value.clone().to(master.device) for key, value in moments.items()}
+                self.optimizer.state[master] = {
+                    # the step too: the fused kernel reads it where the weights are
+                    key: value.clone().to(master.device)
+                    if value.shape != master.shape
+                    else as_laid_out(value, master).clone()
+                    for key, value in moments.items()
+                }
 
 
 def _largest(weights: Iterable[Tensor]) -> float:
     """Return the largest absolute value; NaN where there is one."""
-    return float(torch.nn.utils.get_total_norm([weight.detach() for weight in weights], math.inf))
+    return float(full(torch.nn.utils.get_total_norm([weight.detach() for weight in weights], math.inf)))
 
 
 def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:

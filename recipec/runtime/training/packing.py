@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import torch
 
+from recipec.runtime.attention.flops import required, sizes
 from recipec.runtime.attention.microbatch_packing import Packing, pack
 from recipec.runtime.batch import Batch
 from recipec.runtime.protocols import Policy, Sharing
 from recipec.runtime.training.minibatch import groups, microbatches
 
+_TRIES = 8  # budgets that are tried, each a sort of the rows
 
-def pack_for(batch: Batch, policy: Policy, tokens: int) -> Packing:
+
+def pack_for(batch: Batch, policy: Policy, tokens: int, ranks: int = 1) -> Packing:
     """Divide samples among forward passes of a policy; attention `auto` may choose its backend by these samples.
+
+    For several ranks the budget of a pass is lowered while that shortens what the busiest of them computes.
 
     Raises:
         RecipeError: RC768, one sample or pair alone is larger than ``tokens``.
@@ -21,7 +26,44 @@ def pack_for(batch: Batch, policy: Policy, tokens: int) -> Packing:
         batch = policy.image_encoder.keyed(batch)
     if batch.num_rows:
         attention.choose(batch["tokens_RT"], batch["attend_RT"], batch["trained_RT"] & batch["attend_RT"], tokens)
-    return pack_rows(batch, tokens, padded=attention.padded, sharing=attention.sharing)
+    best = pack_rows(batch, tokens, padded=attention.padded, sharing=attention.sharing)
+    if ranks == 1 or not best.parts:
+        return best
+    for passes in range(1, _TRIES + 1):
+        budget = -(-sum(best.tokens) // (ranks * passes))
+        longest = int(batch["attend_RT"].sum(-1).max()) * (2 if "by_pair_R" in batch else 1)
+        if budget >= tokens or budget < longest:
+            continue
+        found = pack_rows(batch, budget, padded=attention.padded, sharing=attention.sharing)
+        if busiest(found, ranks) < busiest(best, ranks):
+            best = found
+    return best
+
+
+def busiest(packing: Packing, ranks: int) -> int:
+    """Return the tokens that the busiest rank computes, at most.
+
+    >>> busiest(Packing((), 0, (5, 5, 5)), 2)
+    10
+    """
+    return -(-len(packing.tokens) // ranks) * max(packing.tokens)
+
+
+def costs(batch: Batch, packing: Packing, policy: Policy) -> list[float]:
+    """Return the predicted operations of each forward and backward pass."""
+    of = sizes(policy.model)
+    lengths_R = batch["attend_RT"].sum(-1)
+    scored_R = (batch["trained_RT"] & batch["attend_RT"]).sum(-1)
+    return [
+        required(
+            of,
+            tokens,
+            int((lengths_R[part] * (lengths_R[part] + 1) // 2).sum()),
+            int(scored_R[part].sum()),
+            backward=True,
+        )
+        for part, tokens in zip(packing.parts, packing.tokens, strict=True)
+    ]
 
 
 def pack_rows(batch: Batch, tokens: int, *, padded: bool, sharing: Sharing = "") -> Packing:
@@ -32,7 +74,9 @@ def pack_rows(batch: Batch, tokens: int, *, padded: bool, sharing: Sharing = "")
     """
     lengths_R, unit_R = batch["attend_RT"].sum(-1), batch.get("by_pair_R")
     if not sharing or not len(lengths_R):
-        return Packing(tuple(microbatches(lengths_R, unit_R, tokens, padded=padded)), 0)
+        parts = tuple(microbatches(lengths_R, unit_R, tokens, padded=padded))
+        sizes = [(len(part) * int(lengths_R[part].max())) if padded else int(lengths_R[part].sum()) for part in parts]
+        return Packing(parts, 0, tuple(sizes))
     units = groups(unit_R if unit_R is not None else torch.arange(len(lengths_R)))
     prompts_R = None
     if sharing == "prompts":

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import committed, set_aside, verify_folder
+from recipec.runtime.model.weight_layout import whole
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, load_state, save_state
+
+_LAYOUT = ("machine.train", "ranks")
+"""What spreads the work over processes: checkpoints hold whole tensors, so a stage continues under another one."""
 
 
 def save(stage: RunningStage) -> None:
     """Commit a checkpoint of this step, then prune the older ones."""
-    name = stage.graph.name
+    name, ranks = stage.graph.name, stage.context.ranks
     stage.metrics_writer.sync()
     final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
-    if final.exists() and verify_folder(final) is not None:
+    if ranks.of_first(lambda: final.exists() and verify_folder(final) is not None):
         return
-    state = {name: found for name, part in stage.parts() if (found := part.state())}
+    # every rank gathers the shards, in the same order; the leader has the whole and writes it
+    state = {name: whole(found) for name, part in stage.parts() if (found := part.state())}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
-    with committed(final, about) as folder:
-        counters = {"step": stage.step, "tokens": stage.counters.tokens, "journal": stage.metrics_writer.position()}
-        save_state(folder, {"parts": state, **counters})
-    prune(stage)
+    counters = {"step": stage.step, "tokens": stage.counters.tokens}
+
+    def write() -> None:
+        with committed(final, about) as folder:
+            save_state(folder, {"parts": state, **counters, "journal": stage.metrics_writer.position()})
+        prune(stage)
+
+    ranks.of_first(write)
 
 
 def prune(stage: RunningStage) -> None:
@@ -35,7 +46,10 @@ def conditions_of(stage: RunningStage) -> dict[str, str]:
     """Return what a stage must find again to continue: the machine, and settings of speed and rounding."""
     names = {"attention": "attention", "train_engine": "machine.train", "rollout_engine": "machine.rollout"}
     setup = {node.id.partition("/")[2]: node.spec for node in stage.graph.setup}
-    made = {what: spec.plain(minimal=False) for name, what in names.items() if (spec := setup[name]) is not None}
+    made: dict[str, Any] = {
+        what: spec.plain(minimal=False) for name, what in names.items() if (spec := setup[name]) is not None
+    }
+    made["ranks"] = {"processes": stage.context.ranks.size}
     return conditions() | {what: json.dumps(plain, sort_keys=True) for what, plain in made.items()}
 
 
@@ -45,6 +59,22 @@ def restore(stage: RunningStage) -> bool:
     Raises:
         RecipeError: RC764, threads, torch or device differ from those it was made under.
     """
+    folder = stage.context.ranks.of_first(lambda: _latest(stage))
+    if folder is None:
+        stage.metrics_writer.cut(0)
+        return False
+    state = load_state(Path(folder))
+    for name_of_part, part in stage.parts():
+        if name_of_part in state["parts"]:
+            part.load(state["parts"][name_of_part])
+    stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
+    stage.metrics_writer.cut(int(state["journal"]))
+    stage.context.ranks.of_first(lambda: prune(stage))  # a killed run may have committed its last one only
+    return True
+
+
+def _latest(stage: RunningStage) -> str | None:
+    """Return the latest intact checkpoint of this very stage; damaged ones are set aside."""
     name = stage.graph.name
     for folder in stage.folder.checkpoints(name):
         manifest = verify_folder(folder)
@@ -55,19 +85,15 @@ def restore(stage: RunningStage) -> bool:
         if manifest.get("digest") != stage.digest:
             continue
         now = conditions_of(stage)
-        for what, was in manifest["conditions"].items():
-            if now.get(what) != was and stage.replace:
-                stage.folder.begin(name, stage.digest, again=True)
-                return False
-            if now.get(what) != was:
-                raise RecipeError(errors.other_machine(str(stage.folder.stage(name)), what, was, str(now.get(what))))
-        state = load_state(folder)
-        for name_of_part, part in stage.parts():
-            if name_of_part in state["parts"]:
-                part.load(state["parts"][name_of_part])
-        stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
-        stage.metrics_writer.cut(int(state["journal"]))
-        prune(stage)  # a killed run may have committed its last one and not come to this
-        return True
-    stage.metrics_writer.cut(0)
-    return False
+        changed = {what: was for what, was in manifest["conditions"].items() if now.get(what) != was}
+        refused = [what for what in changed if what not in _LAYOUT]
+        if refused and stage.replace:
+            stage.folder.begin(name, stage.digest, again=True)
+            return None
+        home = str(stage.folder.stage(name))
+        for what in refused:
+            raise RecipeError(errors.other_machine(home, what, changed[what], str(now.get(what))))
+        for what, was in changed.items():
+            stage.observers.warn(errors.other_layout(home, what, was, str(now.get(what))))
+        return str(folder)
+    return None

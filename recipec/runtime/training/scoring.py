@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.batch import Batch
+from recipec.runtime.distributed.dealing import deal
 from recipec.runtime.protocols import Part, Policy
-from recipec.runtime.training.packing import pack_for, trim_padding
+from recipec.runtime.training.packing import costs, pack_for, trim_padding
 
 Score = Callable[..., dict[str, Tensor]]
 
@@ -31,14 +32,19 @@ class ScoringPass(Part):
         batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
         batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
         found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
+        ranks, layout = self.scorer.context.ranks, self.scorer.layout
+        packing = pack_for(batch, self.scorer, self.tokens, ranks.size)
+        dealt = deal(costs(batch, packing, self.scorer), ranks.size, rounds=layout.collective)
         with torch.no_grad():
-            for index in pack_for(batch, self.scorer, self.tokens).parts:
+            for turn in dealt[ranks.rank]:
+                index = packing.parts[turn.part]
                 part = trim_padding(batch.rows(index))
                 made = self.score(*(part[name] for name in batch))
                 value_RT = made.get(self.output, made.get("logprob_RT"))
                 assert value_RT is not None, self.output
-                found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
-        return {self.output: found_RT}
+                if turn.counts:
+                    found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
+        return {self.output: ranks.summed(found_RT)}  # a row is one rank's, and zero elsewhere: the sum is exact
 
 
 class Reference(Part, ABC):

@@ -19,8 +19,7 @@ _TENSOR = "$tensor"
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write nested mappings and lists of JSON values and tensors as ``state.json`` and ``state.safetensors``."""
-    tensors: dict[str, Tensor] = {}
-    described = _without_tensors(dict(state), "", tensors)
+    described, tensors = split_tensors(dict(state))
     (folder / "state.json").write_text(json.dumps(described))
     with disk_problems():
         save_file(tensors, folder / "state.safetensors")
@@ -39,9 +38,30 @@ def disk_problems() -> Iterator[None]:
 def load_state(folder: Path) -> dict[str, Any]:
     """Read what ``save_state`` wrote, tensors on the CPU."""
     tensors = load_file(folder / "state.safetensors")
-    found = _with_tensors(json.loads((folder / "state.json").read_text()), tensors)
+    found = join_tensors(json.loads((folder / "state.json").read_text()), tensors)
     assert isinstance(found, dict)
     return found
+
+
+def split_tensors(value: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Part nested data into JSON values and the tensors in it, which are copied to the CPU, by name.
+
+    >>> split_tensors({"a": [1, torch.tensor(2)]})
+    ({'a': [1, {'$tensor': '/a/1'}]}, {'/a/1': tensor(2)})
+    """
+    tensors: dict[str, Tensor] = {}
+    return _without_tensors(value, "", tensors), tensors
+
+
+def join_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo :func:`split_tensors`; tuples come back as lists."""
+    if isinstance(value, dict):
+        if set(value) == {_TENSOR}:
+            return tensors[value[_TENSOR]]
+        return {k: join_tensors(v, tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        return [join_tensors(v, tensors) for v in value]
+    return value
 
 
 def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -55,16 +75,6 @@ def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return {str(k): _without_tensors(v, f"{path}/{k}", tensors) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_tensors(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
-    return value
-
-
-def _with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {_TENSOR}:
-            return tensors[value[_TENSOR]]
-        return {k: _with_tensors(v, tensors) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_with_tensors(v, tensors) for v in value]
     return value
 
 

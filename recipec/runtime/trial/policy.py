@@ -14,7 +14,8 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora, weights
-from recipec.runtime.model.causal_lm import CausalLm, Origin, folder_of
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin, folder_of
 
 
 class _WithoutWeights(CausalLm):

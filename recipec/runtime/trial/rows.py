@@ -22,7 +22,8 @@ from recipec.runtime.build_stage import make_context, weights_origin
 from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.held_out_episodes import play, rows_kind
 from recipec.runtime.graph_runner import bind, build_part
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.protocols import Environment, Part
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams

@@ -23,7 +23,8 @@ from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import scratch as text_scratch
 from recipec.runtime.model import weights
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.vision import processors, scratch
 from recipec.runtime.vision.families import Family, family_of
 from recipec.runtime.vision.image_features import EncodedImage, ImageEncoder

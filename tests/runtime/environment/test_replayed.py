@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from recipec.run.ranks import Ranks
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, late_file, note
@@ -58,12 +59,12 @@ def rows(tmp_path):
 
 def test_a_second_attempt_has_the_same_answers(rows):
     """What was late is late again without being asked, what failed failed, and nothing else may."""
-    before = played(ReplayedEnvironment(Moody("", "late", "failed", "", "failed")), rows)
+    before = played(ReplayedEnvironment(lambda: Moody("", "late", "failed", "", "failed"), Ranks()), rows)
     assert before[0][1].error is not None
     assert late_file(rows).exists()
 
     again = Moody("late", "", "late", "", "failed", "", "", "")
-    after = played(ReplayedEnvironment(again), rows)
+    after = played(ReplayedEnvironment(lambda: again, Ranks()), rows)
 
     assert after == before
     assert after[0][2].notes == ("notes", (2,))
@@ -71,18 +72,18 @@ def test_a_second_attempt_has_the_same_answers(rows):
 
 def test_an_attempt_that_kept_nothing_is_no_attempt(rows):
     """A step that was interrupted before its rows were kept asks the clock anew."""
-    first, _ = played(ReplayedEnvironment(Moody("", "late")), rows.with_name("step-000001.jsonl"))
-    other, _ = played(ReplayedEnvironment(Moody("late")), rows)
+    first, _ = played(ReplayedEnvironment(lambda: Moody("", "late"), Ranks()), rows.with_name("step-000001.jsonl"))
+    other, _ = played(ReplayedEnvironment(lambda: Moody("late"), Ranks()), rows)
     assert [p.error is None for p in first] == [True, False, True]
     assert [p.error is None for p in other] == [False, True, True]
 
 
 def test_an_attempt_in_time_is_in_time_again(rows):
     """Rows without anything late beside them: a late answer is asked for again, and comes."""
-    before = played(ReplayedEnvironment(Moody()), rows)
+    before = played(ReplayedEnvironment(Moody, Ranks()), rows)
     assert not late_file(rows).exists()
     rows.write_text("")
-    environment = ReplayedEnvironment(Moody("late", "late", "", "late"))
+    environment = ReplayedEnvironment(lambda: Moody("late", "late", "", "late"), Ranks())
     assert played(environment, rows) == before
     assert environment.inner.asked > 6
     assert environment.stops == ("x",)

@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.logprob_head import compute_in_float32
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec import policy as specs

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.spec import policy as specs
 
 SCRATCH = specs.Scratch(hidden_size=16, layers=1, heads=2, intermediate_size=32, max_positions=64)

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.objective.reference import Frozen
 from recipec.spec import policy as specs
 from recipec.spec import reference

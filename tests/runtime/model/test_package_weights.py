@@ -10,7 +10,7 @@ from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.scratch import build_model, characters
 from recipec.spec import policy

@@ -5,7 +5,7 @@ import torch
 from support.images import SIZES, build, conversations, gradients, scored, use
 
 from recipec.runtime.model import quantization
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.model.origin import Origin
 from recipec.spec.policy import Lora
 
 pytestmark = pytest.mark.skipif(bool(quantization.problem()), reason=quantization.problem() or "it can")

@@ -12,7 +12,8 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.scratch import build_model, characters
 from recipec.spec import policy as specs
 

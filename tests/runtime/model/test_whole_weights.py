@@ -11,7 +11,8 @@ from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.spec import policy as specs
 
 INDEX = "model.safetensors.index.json"

@@ -160,7 +160,8 @@ class Rows:
         total = Node("s/sum.reward_R", "compiler", "sum_rewards", "", {}, (), ("reward_R", "failed_R"), "0")
         self.nodes = (sampler, reward, total)
         self.graph = SimpleNamespace(loop=Loop("s/steps", "steps", (Loop("s/r", "resamples", self.nodes, ()),), ()))
-        self.source = Table({"prompt_P": list("abcdef")}, StageContext(Path(), Path(), 0, "s"), shuffle=False)
+        self.context = StageContext(Path(), Path(), 0, "s")
+        self.source = Table({"prompt_P": list("abcdef")}, self.context, shuffle=False)
         self.runner, self.values, self.per_step, self.step = self, {}, 2, 7
         self.recorded = {}
         self.keys = []

@@ -8,7 +8,8 @@ from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
 from recipec.spec import policy as specs
 from recipec.spec import reference

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.images import build, noise
 
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.model.origin import Origin
 from recipec.spec import policy as specs
 
 

@@ -8,7 +8,7 @@ import transformers
 from support.images import build, conversations, noise, scored, stock_of, use
 
 from recipec.runtime.model import scratch
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.vision import scratch as scratch_vision
 
 PROCESSOR = {

@@ -14,7 +14,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.certification.run import certify
 from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.batch import Batch
-from recipec.runtime.model.causal_lm import Origin
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
 from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine

@@ -28,7 +28,8 @@ from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.model import weights
-from recipec.runtime.model.causal_lm import CausalLm, Origin
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.origin import Origin
 from recipec.runtime.protocols import Sharing
 from recipec.runtime.vision.sample_rows import columns, keyed, shifted_tokens, with_images
 from recipec.spec.attention import Attention, Dense, Trie

@@ -1,0 +1,73 @@
+"""Runs over several processes: RC775 to RC779."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recipec.diagnostics.model import Finding, diagnostic
+
+
+@diagnostic("RC775", "rank-hangs")
+def rank_hangs(act: str, seconds: float, elsewhere: Mapping[int, str], problem: str) -> Finding:
+    """A rank waited for the others longer than `machine.timeout`, or lost its connection to them.
+
+    What it checks: every exchange between the ranks of a run. The message says what the other ranks did last.
+    Why it matters: an update needs all ranks. The run continues from its last checkpoint.
+    Example: a rank reads its data from a network file system that no longer answers.
+    How to fix: look at the rank that the message names: its log is in `logs/` of the run directory. A reward or an
+    environment that needs longer than `machine.timeout` needs a larger one.
+    """
+    others = "; ".join(f"rank {rank} was at: {what}" for rank, what in sorted(elsewhere.items()))
+    return Finding(
+        f"no answer from the other ranks within {seconds:.0f} s at: {act}" + (f" ({others})" if others else ""),
+        why=f"{problem}" if problem else "",
+        path="machine.timeout",
+    )
+
+
+@diagnostic("RC776", "rank-lost")
+def rank_lost(rank: int, how: str, restarts: int, log: str) -> Finding:
+    """A rank ended unexpectedly, and the restarts that `machine.max_restarts` allows are used up.
+
+    Why it matters: an update needs all ranks. Everything up to the last checkpoint is kept.
+    Example: the operating system ended a process because memory ran out.
+    How to fix: read the log of the rank, then run the same command again: it continues.
+    """
+    again = f" after {restarts} restart{'s' if restarts != 1 else ''}" if restarts else ""
+    return Finding(f"rank {rank} {how}{again}; its log is {log}", path="machine.max_restarts")
+
+
+@diagnostic("RC777", "ranks-differ")
+def ranks_differ(what: str, rank: int, leader: str, other: str) -> Finding:
+    """The ranks of a run do not have the same recipe, files or versions of packages.
+
+    Why it matters: they would compute parts of different runs and add them up.
+    Example: a node with another version of torch, or a data file that was not copied to all nodes.
+    How to fix: install the same versions everywhere and put recipe and data where all ranks read the same files.
+    """
+    return Finding(f"{what} on rank {rank} is {other}, and on rank 0 it is {leader}")
+
+
+@diagnostic("RC778", "no-process-group")
+def no_process_group(rank: int, size: int, address: str, problem: str) -> Finding:
+    """The ranks of a run could not connect to each other.
+
+    Why it matters: without a connection no gradient can be added up.
+    Example: the port of the leader is in use by another program, or a firewall closes it.
+    How to fix: give the launcher another port (`MASTER_PORT`, or `--rdzv-endpoint` of torchrun), and see that every
+    node reaches the first one under the address that the message names.
+    """
+    return Finding(f"rank {rank} of {size} cannot reach the leader at {address}: {problem}")
+
+
+@diagnostic("RC779", "too-few-devices")
+def too_few_devices(asked: int, found: int) -> Finding:
+    """`machine.devices` is more than this machine has.
+
+    Why it matters: two ranks on one GPU would share its memory and its time.
+    Example: `devices: 8` on a machine with four GPUs.
+    How to fix: set `machine.devices` to what there is; the results are the same up to rounding. Or set `device: cpu`.
+    """
+    return Finding(
+        f"`devices` is {asked}, and this machine has {found} GPU{'s' if found != 1 else ''}", path="machine.devices"
+    )

@@ -1,0 +1,84 @@
+"""Runs over two processes: the samples and weights of one, and what happens when a process is lost."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.ranks import TASKS, TWO_STAGES, difference, journal, ran, sampled, started
+
+DEVICES = "machine.devices=2"
+SHARDED = ("machine.devices=2", "machine.train.type=fsdp")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the recipe, and its run in one process."""
+    path = tmp_path_factory.mktemp("ranks")
+    (path / "r.yaml").write_text(TWO_STAGES)
+    (path / "a.jsonl").write_text(TASKS)
+    ran(path, "one")
+    ran(path, "copies", DEVICES)
+    return path
+
+
+@pytest.mark.parametrize("machine", [(DEVICES,), SHARDED], ids=["copies", "fsdp"])
+def test_two_processes_are_one(folder, machine, request):
+    """Samples are identical; losses, gradient norms and weights are equal up to rounding; the files are the same."""
+    one, two = folder / "one", ran(folder, request.node.callspec.id, *machine)
+    assert sampled(two) == sampled(one)
+    for stage in ("learn", "explore"):
+        assert difference(one, two, stage) < 5e-6
+        for mine, its in zip(journal(one, stage), journal(two, stage), strict=True):
+            assert mine.keys() == its.keys()
+            for name in ("loss", "grad_norm", "entropy", "kl", "reward"):
+                assert its.get(name, 0.0) == pytest.approx(mine.get(name, 0.0), rel=1e-4, abs=1e-6)
+    made = {path.name for path in (one / "stages" / "explore" / "policy").iterdir()}
+    assert {path.name for path in (two / "stages" / "explore" / "policy").iterdir()} == made
+
+
+def test_a_lost_process_changes_nothing(folder):
+    """A rank that is killed restarts all of them from the last checkpoint, to the same bits."""
+    whole = folder / "copies"
+    process = started(folder, "lost", DEVICES)
+    checkpoint = folder / "lost" / "stages" / "explore" / "checkpoints" / "step-000001"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    err = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, err
+    assert sampled(folder / "lost") == sampled(whole)
+    assert difference(whole, folder / "lost", "explore") == 0.0
+
+
+def test_a_run_goes_on_under_another_layout(folder):
+    """A stopped run of two processes continues sharded, and says so."""
+    process = started(folder, "hop", DEVICES)
+    checkpoint = folder / "hop" / "stages" / "explore" / "checkpoints" / "step-000001"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=240)
+    assert process.returncode in {0, 75}
+    again = started(folder, "hop", *SHARDED)
+    err = again.communicate(timeout=240)[1]
+    assert again.returncode == 0, err
+    assert process.returncode == 0 or "RC788" in err
+    assert sampled(folder / "hop") == sampled(folder / "one")
+    assert difference(folder / "one", folder / "hop", "explore") < 5e-6
+
+
+def test_a_refusal_ends_all_processes(folder):
+    """What one rank is refused is reported once, and nobody waits for the others."""
+    process = started(folder, "refused", DEVICES, "stages.learn.optimizer.learning_rate=1.0e+30")
+    err = process.communicate(timeout=240)[1]
+    assert process.returncode == 4
+    assert err.count("error[RC763]") == 1, err
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started, in the order of their start."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

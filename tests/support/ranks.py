@@ -1,0 +1,73 @@
+"""Runs over several processes, and what two runs of one recipe have in common."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file
+from support.small_recipes import MODEL, rows
+
+TASKS = rows(*({"prompt": f"p{i}", "completion": f"c{i} and more", "answer": "e"} for i in range(8)))
+TWO_STAGES = f"""\
+recipec: 1
+name: small
+machine: {{device: cpu, timeout: 60}}
+stages:
+  learn:
+    kind: sft
+{MODEL}\
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 2, rows_per_step: 6, microbatch_tokens: 64}}
+  explore:
+    kind: rl
+    from: learn
+    data: {{path: a.jsonl}}
+    sampler: {{num_generations: 3, max_completion_length: 6}}
+    reward:
+      long: {{type: regex_format, pattern: "[a-m].*"}}
+    advantage:
+      group: {{type: group_relative}}
+    loss: {{type: clipped, beta: 0.05}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 4, prompts_per_step: 4, updates_per_step: 2, microbatch_tokens: 48, save_every: 1}}
+"""
+
+
+def started(folder: Path, out: str, *settings: str) -> subprocess.Popen[str]:
+    """Start `recipec run` on the recipe of a folder."""
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-m", "recipec", "run", "r.yaml", "--out", out, "-q", *chosen]
+    variables = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+
+
+def ran(folder: Path, out: str, *settings: str) -> Path:
+    """Run the recipe of a folder to its end."""
+    process = started(folder, out, *settings)
+    err = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, err
+    return folder / out
+
+
+def difference(one: Path, other: Path, stage: str) -> float:
+    """Largest difference between the weights that two runs leave behind."""
+    mine, its = (load_file(run / "stages" / stage / "policy" / "model.safetensors") for run in (one, other))
+    assert mine.keys() == its.keys()
+    return max(float((mine[name].double() - its[name].double()).abs().max()) for name in mine)
+
+
+def sampled(run: Path, stage: str = "explore") -> list[object]:
+    """Token ids and rewards of every row of a run."""
+    files = sorted((run / "stages" / stage / "samples").glob("step-*.jsonl"))
+    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [(row["ids"], row["rewards"]) for row in found]
+
+
+def journal(run: Path, stage: str) -> list[dict[str, float]]:
+    """Metrics of every step that do not depend on the clock."""
+    lines = (run / "stages" / stage / "metrics.jsonl").read_text().splitlines()
+    drop = ("seconds/", "rate/", "stage")
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith(drop)} for line in lines]
