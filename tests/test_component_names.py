@@ -28,7 +28,6 @@ ALLOWED = {
     "runtime/data/messages.py": ({"function"}, "key of a tool call"),
     "spec/environment.py": ({"function"}, "kind of the user's own code"),
     "spec/machine.py": ({"auto"}, "device"),
-    "reading/foreign/converters/registry.py": ({"deepspeed"}, "a name of other tools"),
     "spec/train_engine.py": ({"auto"}, "a value that the plan chooses"),
     "spec/rollout_engine.py": ({"auto"}, "a value that the plan chooses"),
     "run/preflight.py": ({"auto"}, "device"),

@@ -315,8 +315,9 @@ def no_trust_region(reading: Reading) -> Iterator[Finding]:
     for stage, part, spec in parts_of(reading, Clipped):
         high = spec.epsilon if spec.epsilon_high is None else spec.epsilon_high
         if spec.epsilon == 1 and high >= 1 and several_updates(stage):
+            hardly = f"a ratio of up to {1 + high:g} is hardly bounded"
             yield Finding(
-                f"stage `{stage.name}` takes several updates from the same rows, but the ratio is not bounded",
+                f"stage `{stage.name}` takes several updates from one rollout, but {hardly}",
                 (
                     *field_span(reading, part, "epsilon"),
                     *related_span(reading, (*stage.path, "budget"), "several updates", key=True),

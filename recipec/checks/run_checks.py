@@ -19,6 +19,7 @@ from recipec.checks import (
     machine,
     memory,
     optimizer,
+    places,
     preference,
     prompts,
     rollout_engine,
@@ -185,6 +186,10 @@ PLANNED: tuple[Check, ...] = (memory.does_not_fit, memory.group_over_cache)
 TRUST: tuple[Check, ...] = (
     trust.never_trusted,
     trust.secret_in_recipe,
+    places.text_for_file,
+    places.unknown_form,
+    places.truncate_outside_sft,
+    places.images_of_the_hub,
     user_code.own_function,
     user_code.own_environment,
 )

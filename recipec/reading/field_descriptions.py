@@ -55,6 +55,9 @@ def field_type(cls: type[BaseModel], path: Sequence[str | int]) -> FieldType | N
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     found = FieldType(info.annotation, tuple(info.metadata), str(extra.get("unit", "")), info.description or "")
     for index, part in enumerate(path[1:], 1):
+        around = section_of(found.annotation)
+        if around is not None and isinstance(part, str):
+            return field_type(around, path[index:])
         within = inside(found.annotation, part)
         section = section_of(within)
         if section is not None and index + 1 < len(path):

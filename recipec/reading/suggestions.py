@@ -15,6 +15,7 @@ from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
 from recipec.reading.foreign.advice import for_name, for_section
+from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.machine import ENGINE_SLOTS, Machine
@@ -40,9 +41,12 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     """Advise on an unknown key of the section at ``path``, in a stage of ``kind``."""
     known = list(keys)
     similar = nearest(key, known, given)
-    exact = bool(similar) and distance(key, similar[0]) <= 1
+    section = isinstance(value, Mapping) and bool(value)
+    exact = bool(similar) and distance(key, similar[0]) <= 1 and not (section and is_section(key))
     head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
     other = for_name(head, (key,), value, kind)
+    if section and other is not None and not other.meant:
+        other = None  # its names are told one by one
     places = [] if key in known else places_of(key, path, kind)
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
     advice = [question(similar)] if exact else []
@@ -52,7 +56,7 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     if other is not None:
         advice.append(other.text)
     meant = list(other.meant) if other else []
-    if isinstance(value, Mapping) and value and not exact:
+    if section and not exact:
         below = for_section(value, head, (key,), kind)
         advice.append(below.text)
         meant += below.meant

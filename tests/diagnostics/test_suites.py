@@ -16,6 +16,7 @@ NOT_IN_SUITES = {
     "RC104": "characters that must not stand in a page",
     "RC125": "speaks of the command line",
     "RC151": "needs an installed package",
+    "RC170": "a whole file of another tool: tests/importing/test_import.py",
     "RC502": "needs an engine of another package, ours use any number of devices: tests/plugin/test_plugin.py",
     "RC501": "every component of ours has an implementation: tests/passes/test_check.py",
     "RC509": "every engine of ours has an implementation: tests/run/test_bad_runs.py",

@@ -196,6 +196,20 @@ def rows_by_last_word() -> Mapping[str, tuple[Row, ...]]:
     return {word: tuple(rows) for word, rows in found.items()}
 
 
+@cache
+def _sections() -> frozenset[str]:
+    return frozenset(row.words[0] for tool in tools() for row in tool.rows if len(row.words) > 1)
+
+
+def is_section(word: str) -> bool:
+    """Whether files of a tool have a section of this name.
+
+    >>> is_section("actor_rollout_ref"), is_section("optimzer")
+    (True, False)
+    """
+    return word in _sections()
+
+
 # Words that many tools use for many things: alone they say nothing about whose name it is.
 _GENERIC = frozenset(
     """n k name type path enable enabled mode freq size steps format seed value id dtype host port url backend level
