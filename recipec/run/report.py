@@ -49,7 +49,7 @@ def write(folder: Path) -> Path:
         "name": about["name"],
         "seed": about["seed"],
         "versions": about["versions"],
-        "device": graph["machine"].get("device") or "auto",
+        "device": graph["machine"].get("device"),
         "headline": [change.text() for change in headline(folder, graph, over_stages)],
         "stages": stages,
         "table": held_out(over_stages),
