@@ -153,7 +153,7 @@ def test_json(two):
 
 def test_lines_for_other_tools(two):
     """Concise is one line a finding, github a workflow command; both on stdout."""
-    assert two.call("validate", "bad.yaml", "--format", "concise").out.startswith("bad.yaml:5:11: RC132 ")
+    assert two.call("validate", "bad.yaml", "--format", "concise").out.startswith("bad.yaml:5:11: error RC132 ")
     line = two.call("validate", "bad.yaml", "--format", "github").out
     assert line.startswith("::error title=RC132 bad-value,file=bad.yaml,line=5,col=11,endLine=5,endColumn=12::")
     assert json.loads(two.call("validate", "bad.yaml", "--format", "sarif").out)["runs"][0]["results"]

@@ -132,3 +132,14 @@ def anchors(page: Path) -> set[str]:
     """Names under which the headings of a page can be linked."""
     titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_recipe_of_the_skill_is_valid(tmp_path: Path) -> None:
+    """The example that coding agents copy compiles, and every page that `llms.txt` names is there."""
+    text = (ROOT / "skills/recipec/SKILL.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "rewards.py").write_text("def score(completions, **columns): ...\n")
+    (tmp_path / "r.yaml").write_text(block)
+    assert [d.message for d in compile_recipe(tmp_path / "r.yaml").diagnostics if d.is_error] == []
+    named = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file()] == []

@@ -16,16 +16,29 @@ def all_codes() -> dict[str, Code]:
     return codes()
 
 
+def find(code: str) -> Code | None:
+    """Return a code by its number or its name, a retired one as what it is called now.
+
+    >>> found = find("unmet-requirement")
+    >>> found is not None and found.code
+    'RC204'
+    """
+    known = all_codes()
+    number = code.upper()
+    named = next((one for one in known.values() if one.name == code), None)
+    return known.get(RETIRED.get(number, number)) or named
+
+
 def page(code: str) -> str | None:
     """Return the page of a code, ``None`` if there is no such code.
 
     >>> print(page("rc204").splitlines()[0])
     RC204 unmet-requirement (error)
     """
-    code = code.upper()
-    found = all_codes().get(RETIRED.get(code, code))
+    found = find(code)
     if found is None:
         return None
+    code = code.upper()
     note = f"{code} is retired; it is now {found.code}.\n\n" if code in RETIRED else ""
     return f"{note}{found.code} {found.name} ({found.severity})\n\n{found.page}"
 

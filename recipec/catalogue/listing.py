@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -18,28 +19,56 @@ from recipec.signals import SIGNALS
 from recipec.spec.recipe import COMPONENT_SLOTS
 
 
-def listing(what: str) -> str | None:
-    """List recipes, components, signals or codes; return None for anything else."""
+def rows(what: str) -> list[tuple[str, str]] | None:
+    """Return name and description of every recipe, component, signal or code; None for anything else."""
     match what:
         case "recipes":
             root = shipped("recipes")
-            rows = [(str(p.relative_to(root).with_suffix("")), _headline(p)) for p in sorted(root.rglob("*.yaml"))]
+            return [(str(p.relative_to(root).with_suffix("")), _headline(p)) for p in sorted(root.rglob("*.yaml"))]
         case "components":
-            rows = [
+            return [
                 (f"{slot}/{name}", _component_line(found))
                 for slot in COMPONENT_SLOTS
                 for name, found in installed_components(slot).items()
             ]
         case "signals":
-            rows = [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
+            return [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
         case "codes":
             from recipec.catalogue.code_pages import all_codes  # noqa: PLC0415 - imports every pass
 
-            rows = [(c.code, f"{c.severity}: {c.name}") for c in all_codes().values()]
-        case _:
-            return None
-    width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+            return [(c.code, f"{c.severity}: {c.name}") for c in all_codes().values()]
+    return None
+
+
+def listing(what: str) -> str | None:
+    """List recipes, components, signals or codes; return None for anything else."""
+    found = rows(what)
+    if found is None:
+        return None
+    width = max((len(name) for name, _ in found), default=0)
+    return "\n".join(f"{name:{width}}  {text}" for name, text in found)
+
+
+def described(name: str) -> dict[str, Any] | None:
+    """Describe a shipped recipe or ``SLOT/COMPONENT`` for programs; None if there is no such name."""
+    slot, _, kind = name.partition("/")
+    if slot not in COMPONENT_SLOTS:
+        text = page(name)
+        return None if text is None else {"recipe": name, "text": text}
+    found = load_component(slot, kind)
+    if found is None:
+        return None
+    requires, provides = contract(found)
+    parameters = [asdict(key) for key in keys(found) if key.name != "type"]
+    doc = inspect.cleandoc(found.__doc__ or "")
+    return {
+        "slot": slot,
+        "type": kind,
+        "doc": doc,
+        "requires": requires,
+        "provides": provides,
+        "parameters": parameters,
+    }
 
 
 def page(name: str) -> str | None:

@@ -5,6 +5,7 @@
 Imports everything, lazily; imported by ``__main__`` and the console script.
 """
 
+from recipec.cli.catalogue_commands import ls as ls
 from recipec.cli.commands import app as app
 from recipec.cli.commands import main as main
 from recipec.cli.import_command import import_ as import_

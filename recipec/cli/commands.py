@@ -37,7 +37,11 @@ from recipec.cli.input_output import (
 from recipec.diagnostics.model import Diagnostic, RecipeError
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -65,6 +69,7 @@ def validate(
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     form: OutputFormat = Format.text,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings, too.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the edits that messages bring, then check again.")] = False,
 ) -> None:
     """Check recipes and fragments; files, models and code that they name are not opened, imported or executed."""
     from recipec.compile import check_recipe
@@ -77,6 +82,8 @@ def validate(
     texts: dict[str, str] = {}
     for path in files:
         text = standard_input() if str(path) == STDIN else None
+        if fix and text is None:
+            apply_fixes(path, overrides)
         result = check_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
         found += of_another_tool(path, result)
         texts |= result.texts
@@ -87,16 +94,19 @@ def validate(
     raise typer.Exit(1 if bad else 0)
 
 
-@app.command()
-def explain(code: Annotated[str, typer.Argument(help="Diagnostic code, e.g. RC204.")]) -> None:
-    """Explain a diagnostic code."""
-    from recipec.catalogue.code_pages import page
+def apply_fixes(path: Path, overrides: list[str]) -> None:
+    """Write the edits of a recipe's messages into its file, until none is left; an edit may uncover another."""
+    from recipec.compile import check_recipe
+    from recipec.diagnostics.fixes import fixed_texts
 
-    text = page(code)
-    if text is None:
-        print(f"unknown code {code}; `recipec ls codes` lists all codes", file=sys.stderr)
-        raise typer.Exit(2)
-    print(text)
+    for _ in range(10):
+        result = check_recipe(path, overrides)
+        text, count = fixed_texts(result.texts, result.diagnostics).get(str(path), ("", 0))
+        if not count:
+            return
+        with writing(path):
+            path.write_text(text, encoding="utf-8")
+        print(f"{path}: {count} fixed", file=sys.stderr)
 
 
 @app.command()
@@ -266,32 +276,6 @@ def report(
     if len(runs) > 1:
         with writing(to):
             print(report_compare.write(runs, to))
-
-
-@app.command()
-def ls(what: Annotated[str, typer.Argument(help="recipes, components, signals or codes")] = "recipes") -> None:
-    """List recipes, components, signals or diagnostic codes."""
-    from recipec.catalogue.listing import listing
-
-    text = listing(what)
-    if text is None:
-        print(f"unknown list `{what}`; choose recipes, components, signals or codes", file=sys.stderr)
-        raise typer.Exit(2)
-    print(text)
-
-
-@app.command(name="show")
-def show_(
-    name: Annotated[str, typer.Argument(help="Name of a recipe, or SLOT/COMPONENT, e.g. loss/clipped.")],
-) -> None:
-    """Print a shipped recipe, or the parameters and signals of a component."""
-    from recipec.catalogue.listing import page
-
-    text = page(name)
-    if text is None:
-        print(f"unknown name `{name}`; see `recipec ls components|recipes`", file=sys.stderr)
-        raise typer.Exit(2)
-    print(text)
 
 
 @app.command()

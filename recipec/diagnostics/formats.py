@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-from recipec.diagnostics.model import Diagnostic, Fix, Span
+from recipec.diagnostics.model import WHY, Code, Diagnostic, Fix, Span, codes, sections
 from recipec.diagnostics.snippet import excerpt, visible
 
 Texts = Mapping[str, str]
@@ -135,7 +136,10 @@ def _quote(span: Span, texts: Texts, gutter: int, style: str, pen: _Plain) -> It
 
 
 def _concise(diagnostics: Sequence[Diagnostic]) -> str:
-    lines = [f"{_at(d.spans[0]) + ': ' if d.spans else ''}{d.code} {visible(d.message)}" for d in diagnostics[:MOST]]
+    lines = [
+        f"{_at(d.spans[0]) + ': ' if d.spans else ''}{d.severity} {d.code} {visible(d.message)}"
+        for d in diagnostics[:MOST]
+    ]
     if len(diagnostics) > MOST:
         lines.append(f"… and {len(diagnostics) - MOST} more ({count(diagnostics)})")
     return "\n".join(lines)
@@ -208,7 +212,7 @@ def _json(diagnostics: Sequence[Diagnostic], *, valid: bool) -> str:
 
 
 def _sarif(diagnostics: Sequence[Diagnostic]) -> str:
-    rules = {d.code: {"id": d.code, "name": d.name} for d in diagnostics}
+    rules = {d.code: _rule(codes()[d.code]) for d in diagnostics if d.code in codes()}
     results = [
         {
             "ruleId": d.code,
@@ -216,12 +220,34 @@ def _sarif(diagnostics: Sequence[Diagnostic]) -> str:
             "message": {"text": " - ".join(part for part in (d.message, d.why, d.help) if part)},
             "locations": [_location(span) for span in d.spans[:1]],
             "relatedLocations": [_location(span) for span in d.spans[1:]],
+            **({"fixes": [_sarif_fix(d.fix)]} if d.fix is not None else {}),
         }
         for d in diagnostics
     ]
-    driver = {"name": "recipec", "rules": [rules[code] for code in sorted(rules)]}
+    driver = {"name": "recipec", "version": version("recipec"), "rules": [rules[code] for code in sorted(rules)]}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return json.dumps({"$schema": _SARIF, "version": "2.1.0", "runs": [run]}, indent=2)
+
+
+def _rule(code: Code) -> dict[str, Any]:
+    """Describe a code as code scanning shows it: what it is, why it matters and how to fix it."""
+    parts = sections(code.page)
+    text = "\n\n".join(f"{title}: {part}" if title else part for title, part in parts.items())
+    return {
+        "id": code.code,
+        "name": code.name,
+        "shortDescription": {"text": " ".join(parts[""].split())},
+        "fullDescription": {"text": " ".join(parts.get(WHY, parts[""]).split())},
+        "help": {"text": text},
+        "defaultConfiguration": {"level": code.severity},
+    }
+
+
+def _sarif_fix(fix: Fix) -> dict[str, Any]:
+    place = _location(fix.span)["physicalLocation"]
+    edit = {"deletedRegion": place["region"], "insertedContent": {"text": fix.text}}
+    change = {"artifactLocation": place["artifactLocation"], "replacements": [edit]}
+    return {"description": {"text": fix.message}, "artifactChanges": [change]}
 
 
 def _location(span: Span) -> dict[str, Any]:

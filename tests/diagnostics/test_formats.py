@@ -81,7 +81,7 @@ def test_control_and_bidi_characters_are_escaped() -> None:
 
 def test_concise_is_one_line_each() -> None:
     """The concise form is file, line, column, code, message; line breaks of messages are escaped."""
-    assert render([finding(message="a\nb")], {}, "concise", valid=False) == "r.yaml:2:20: RC204 a\\nb"
+    assert render([finding(message="a\nb")], {}, "concise", valid=False) == "r.yaml:2:20: error RC204 a\\nb"
 
 
 def test_json_is_the_contract() -> None:

@@ -1,0 +1,74 @@
+"""Commands that look something up: ``ls``, ``show`` and ``explain``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from recipec.cli.commands import TableFormat, app
+
+Form = Annotated[TableFormat, typer.Option("--format", help="Text, or JSON.")]
+LISTS = ("recipes", "components", "signals", "codes")
+
+
+@app.command()
+def ls(
+    what: Annotated[str, typer.Argument(help="recipes, components, signals or codes")] = "recipes",
+    form: Form = TableFormat.text,
+) -> None:
+    """List recipes, components, signals or diagnostic codes."""
+    from recipec.catalogue.listing import listing, rows
+
+    text = listing(what)
+    if text is None:
+        unknown("list", what, LISTS)
+    found = [{"name": name, "about": about} for name, about in rows(what) or ()]
+    print(json.dumps(found, indent=1, ensure_ascii=False) if form is TableFormat.json else text)
+
+
+@app.command(name="show")
+def show_(
+    name: Annotated[str, typer.Argument(help="Name of a recipe, or SLOT/COMPONENT, e.g. loss/clipped.")],
+    form: Form = TableFormat.text,
+) -> None:
+    """Print a shipped recipe, or the parameters and signals of a component."""
+    from recipec.catalogue.listing import described, page, rows
+
+    text = page(name)
+    if text is None:
+        names = [one for what in ("components", "recipes") for one, _ in rows(what) or ()]
+        unknown("name", name, [*(one for one in names if name in one.split("/")), *names])
+    print(json.dumps(described(name), indent=1, ensure_ascii=False) if form is TableFormat.json else text)
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="Diagnostic code or its name, e.g. RC204 or unmet-requirement.")],
+    form: Form = TableFormat.text,
+) -> None:
+    """Explain a diagnostic code."""
+    from recipec.catalogue.code_pages import all_codes, find, page
+    from recipec.diagnostics.model import sections
+
+    found = find(code)
+    if found is None:
+        unknown("code", code, [name for one in all_codes().values() for name in (one.code, one.name)])
+    about: dict[str, Any] = {"code": found.code, "name": found.name, "severity": found.severity}
+    about["sections"] = {title or "About": text for title, text in sections(found.page).items()}
+    print(json.dumps(about, indent=1, ensure_ascii=False) if form is TableFormat.json else page(code))
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> NoReturn:
+    """Say that there is no such name, with similar ones, and exit."""
+    from recipec.diagnostics.phrases import did_you_mean
+
+    known = list(dict.fromkeys(names))
+    exact = [one for one in known if name in one.split("/")]
+    hint = f"did you mean {' or '.join(f'`{one}`' for one in exact[:3])}?" if exact else did_you_mean(name, known)
+    listed = "choose recipes, components, signals or codes" if what == "list" else "see `recipec ls`"
+    print(f"unknown {what} `{name}`; {hint or listed}", file=sys.stderr)
+    raise typer.Exit(2)
