@@ -58,7 +58,7 @@ def explain(
     if found is None:
         unknown("code", code, [name for one in all_codes().values() for name in (one.code, one.name)])
     about: dict[str, Any] = {"code": found.code, "name": found.name, "severity": found.severity}
-    about["sections"] = {title or "About": text for title, text in sections(found.page).items()}
+    about["page"] = {title or "About": text for title, text in sections(found.page).items()}
     print(json.dumps(about, indent=1, ensure_ascii=False) if form is TableFormat.json else page(code))
 
 
