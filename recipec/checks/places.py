@@ -1,13 +1,15 @@
-"""Texts that name files, models and data sets in a form that has no meaning: RC171 to RC174."""
+"""Texts that name files, models and data sets in a form that has no meaning: RC171, RC172 and RC174."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from recipec.checks.queries import dotted, is_given, span_of, spec_of
-from recipec.component import is_origin, is_path
+from pydantic.fields import FieldInfo
+
+from recipec.checks.queries import dotted, is_given, span_of
+from recipec.component import is_origin, names_file
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Path, Reading
 
@@ -29,7 +31,12 @@ def _parts(reading: Reading) -> Iterator[Part]:
         yield from trial.parts
 
 
-def _texts(reading: Reading, mark: Any) -> Iterator[tuple[Path, str]]:
+def _names_weights(info: FieldInfo, value: str) -> bool:
+    del value
+    return is_origin(info)
+
+
+def _texts(reading: Reading, mark: Callable[[FieldInfo, str], bool]) -> Iterator[tuple[Path, str]]:
     """Yield the texts of parameters with a mark: those that name files, or weights."""
     for part in _parts(reading):
         said: Any = reading.resolved.data
@@ -37,7 +44,7 @@ def _texts(reading: Reading, mark: Any) -> Iterator[tuple[Path, str]]:
             said = said.get(step) if isinstance(said, Mapping) else None
         for name, info in part.cls.model_fields.items() if part.cls is not None else ():
             key = info.alias or name
-            if mark(info) and isinstance(said, Mapping) and isinstance(said.get(key), str):
+            if isinstance(said, Mapping) and isinstance(said.get(key), str) and mark(info, said[key]):
                 yield (*part.path, key), said[key]
 
 
@@ -45,12 +52,12 @@ def _texts(reading: Reading, mark: Any) -> Iterator[tuple[Path, str]]:
 def text_for_file(reading: Reading) -> Iterator[Finding]:
     """A key that names a file has the text of a template.
 
-    What it checks: `{{`, `{%` and line breaks in keys such as `chat_template` and `template`.
+    What it checks: `{{`, `{%` and line breaks in keys such as `path`, which take no text of a template.
     Why it matters: the text would be looked up as the name of a file, when the run starts.
-    Example: `chat_template: "{% for m in messages %}{{ m.content }}{% endfor %}"`.
+    Example: `corpus: "{{ documents }}"`.
     How to fix: put the text into a file, such as `chat.j2`, and name the file.
     """
-    for path, text in _texts(reading, is_path):
+    for path, text in _texts(reading, names_file):
         if _TEMPLATE.search(text):
             message = f"`{path[-1]}` is the text of a template, and must be the name of a file"
             yield Finding(message, span_of(reading, path), path=dotted(path))
@@ -61,15 +68,15 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
     """A file, a model or a data set is named in a form that has no meaning here.
 
     What it checks: URLs, `~`, `$NAME` and patterns such as `*` in names of files and weights; names of more or fewer
-    parts than `org/name[@revision]` in `data.hub`; parts of a split, such as `train[:1000]`.
+    parts than `org/name[@revision]` in `data.hub`.
     Why it matters: it would fail when the run looks for it.
     Example: `from: https://huggingface.co/org/model`, `path: data/*.jsonl`, `hub: gsm8k`.
-    How to fix: write `org/name` for the hub, and paths from `/` or relative to the recipe; `data.limit` takes the first
-    rows of a split.
+    How to fix: write `org/name` for the hub, and paths from `/` or relative to the recipe; a configuration of a
+    data set is `config`.
     """
     origins = [(stage.path, stage.origin) for stage in reading.stages.values() if stage.origin]
     named = [((*path, "from"), text) for path, text in origins]
-    for path, text in (*named, *_texts(reading, is_path), *_texts(reading, is_origin)):
+    for path, text in (*named, *_texts(reading, names_file), *_texts(reading, _names_weights)):
         if _TEMPLATE.search(text):
             continue
         help_ = next((help_ for pattern, help_ in _ELSEWHERE if pattern.search(text)), "")
@@ -79,24 +86,17 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
             )
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
-            remedy = "write `org/name`, or `org/name@revision`"
+            remedy = "write `org/name`, or `org/name@revision`; a configuration is `config`"
             yield Finding(
                 f"`hub` names `{text}`, which is not a data set of the hub",
                 span_of(reading, path),
                 help=remedy,
                 path=dotted(path),
             )
-    for path, text in _hub(reading, "split"):
-        if "[" in text or "+" in text:
-            whole = re.split(r"[\[+]", text)[0]
-            remedy = f"write `split: {whole}`; `limit` takes its first rows"
-            yield Finding(
-                f"`split` names `{text}`, a part of a split", span_of(reading, path), help=remedy, path=dotted(path)
-            )
 
 
 def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:
-    """Yield a text of the data that come from the hub."""
+    """Yield a text of data that come from the hub."""
     for part in _parts(reading):
         if (
             part.slot == "data"
@@ -104,24 +104,6 @@ def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:
             and getattr(part.spec, "hub", None)
         ):
             yield (*part.path, key), text
-
-
-@check("RC173", "truncate-outside-sft")
-def truncate_outside_sft(reading: Reading) -> Iterator[Finding]:
-    """Data of a stage that is not `sft` are to be truncated.
-
-    What it checks: `overlong: truncate` in `rl` and `dpo` stages.
-    Why it matters: only examples of `sft` are truncated; elsewhere the run stops at the first long row, as with
-    `overlong: error`.
-    Example: `kind: rl` with `data: {path: a.jsonl, max_length: 512, overlong: truncate}`.
-    How to fix: set `overlong` to `drop`, which counts what it drops, or to `error`.
-    """
-    for stage in reading.stages.values():
-        spec: Any = spec_of(stage, "data")
-        path = (*stage.path, "data", "overlong")
-        if stage.kind not in {None, "sft"} and spec is not None and spec.overlong == "truncate":
-            message = f"stage `{stage.name}` truncates its data, which only `sft` stages do"
-            yield Finding(message, span_of(reading, path), path=dotted(path))
 
 
 @check("RC174", "images-of-the-hub")

@@ -188,7 +188,6 @@ TRUST: tuple[Check, ...] = (
     trust.secret_in_recipe,
     places.text_for_file,
     places.unknown_form,
-    places.truncate_outside_sft,
     places.images_of_the_hub,
     user_code.own_function,
     user_code.own_environment,
