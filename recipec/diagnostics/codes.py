@@ -22,6 +22,7 @@ FAMILIES = {
     "RC860": "Images of a dataset",
     "RC870": "Knowledge graphs",
     "RC878": "Columns without effect",
+    "RC879": "Runs, checkpoints and artifacts",
     "RC885": "Preference pairs from knowledge graphs",
     "RC890": "Models of an objective",
     "RC920": "Progress and results of a run",

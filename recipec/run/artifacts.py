@@ -162,7 +162,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder, or None where it cannot be read."""
     try:
         found = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
 
@@ -174,7 +174,9 @@ def verify_folder(folder: Path) -> dict[str, Any] | None:
         return None
     for name, entry in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]:
+        if not isinstance(entry, dict) or not path.is_file() or path.stat().st_size != entry.get("bytes"):
+            return None
+        if hash_file(path) != entry.get("sha256"):
             return None
     return manifest
 
@@ -229,6 +231,11 @@ class RunFolder:
             row.get("step") for path in self.path.glob("stages/*/metrics.jsonl") for row in read_lines(path)
         )
 
+    def has_results(self, stage: str) -> bool:
+        """Whether a stage has a checkpoint or an artifact."""
+        home = self.stage(stage)
+        return any(any(home.glob(names)) for names in ("*/MANIFEST.json", "checkpoints/step-*/MANIFEST.json"))
+
     def clean(self) -> None:
         """Remove the unfinished files of processes that were killed."""
         for leftover in [*self.path.rglob(".tmp-*"), *self.path.rglob(".del-*")]:
@@ -237,6 +244,12 @@ class RunFolder:
             else:
                 leftover.unlink(missing_ok=True)
 
+    def digest_of(self, stage: str) -> str:
+        """Return the run digest of what a stage left here; empty where it left nothing."""
+        mark = self.stage(stage) / "digest"
+        text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
+        return text if text.isalnum() else ""
+
     def begin(self, stage: str, digest: str, *, again: bool = False) -> None:
         """Set aside checkpoints, samples and metrics of a stage with another digest; ``again``: with any digest.
 
@@ -244,7 +257,7 @@ class RunFolder:
         """
         home = self.stage(stage)
         mark = home / "digest"
-        whose = mark.read_text(encoding="utf-8").strip() if mark.exists() else "unknown"
+        whose = self.digest_of(stage) or "unknown"
         if whose == digest and not again:
             return
         for name in ("checkpoints", "samples", "extracted", "metrics.jsonl"):

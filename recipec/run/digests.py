@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,16 @@ def version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+def stage_inputs(stage: StageGraph, parents: Mapping[str, str], options: Options) -> dict[str, str]:
+    """Return hashes of what a stage reads, by name: what a run digest differs by where the recipe is the same."""
+    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
+    files |= dict(named_images(stage, options.root))
+    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
+    code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in used_code(stage, options)}
+    return {**files, **others, **code, stage.origin: _weights(stage, parents, options.root)}
 
 
 def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], options: Options) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,7 +26,7 @@ from recipec.graph import Graph, StageGraph
 from recipec.run import report, results
 from recipec.run.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
 from recipec.run.check import check_requirements, check_rows, check_services
-from recipec.run.digests import run_digest, versions
+from recipec.run.digests import run_digest, stage_inputs, versions
 from recipec.run.extras import runtime_packages
 from recipec.run.options import Options, StageRun
 from recipec.run.progress import Progress
@@ -127,6 +127,7 @@ def stages(
             outcome.diagnostics.extend(notes_on_finished(graph, folder, stage))
             display.skipped(stage.name)
             continue
+        ranks.of_first(partial(check_same_inputs, folder, stage, dict(digests), options))
         run = StageRun(
             digest=digests[stage.name],
             first=number == 0,
@@ -186,12 +187,30 @@ def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None
         before = graphs.from_json(path.read_text(encoding="utf-8"))
     except graphs.OtherFormatError as error:
         raise RecipeError(errors.other_version(str(path), str(error))) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise RecipeError(errors.unreadable_run(str(path), str(error))) from error
     keys = graphs.differences(before, graph)
     if keys and folder.has_steps():
         spans = tuple(span for key in keys[:5] for span in options.locate(key))
         raise RecipeError(errors.different_recipe(str(folder.path), keys, spans))
+
+
+def check_same_inputs(folder: RunFolder, stage: StageGraph, digests: Mapping[str, str], options: Options) -> None:
+    """Refuse to train again what was made of other files; note what the stage is made of now.
+
+    Raises:
+        RecipeError: RC760 naming the files that differ.
+    """
+    path, before = folder.stage(stage.name) / "inputs.json", folder.digest_of(stage.name)
+    now = stage_inputs(stage, digests, options)
+    if before and before != digests[stage.name] and not options.replace and folder.has_results(stage.name):
+        try:
+            then = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            then = {}
+        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        raise RecipeError(errors.different_recipe(str(folder.path), changed if then else ["files of the stage"]))
+    write_atomic(path, json.dumps(now, indent=1, sort_keys=True) + "\n")
 
 
 def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> None:

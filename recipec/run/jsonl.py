@@ -96,7 +96,7 @@ def kind_of(value: Any) -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file that this program wrote, up to a line that a killed process left unfinished.
+    """Return the objects of a file that this program wrote, without lines that are damaged or left unfinished.
 
     >>> read_lines(Path("nowhere.jsonl"))
     []
@@ -107,9 +107,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     with path.open("rb") as stream:
         for line in stream:
             try:
-                found.append(json.loads(line))
-            except ValueError:
-                break
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                found.append(row)
     return found
 
 

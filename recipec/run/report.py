@@ -38,8 +38,13 @@ def write(folder: Path) -> Path:
     try:
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(errors.unreadable_run(str(folder), str(error))) from error
+        return _page(folder, about, graph)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | TypeError) else str(error)
+        raise RecipeError(errors.unreadable_run(str(folder), problem)) from error
+
+
+def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any]) -> Path:
     stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
     names = [stage["name"] for stage in stages]
     over_stages, every = results(folder, names), results(folder, names, every=True)

@@ -101,7 +101,7 @@ def _facts(stage: StageGraph, root: Path) -> str:
 def _previous(graph: Graph, options: Options) -> Previous | None:
     try:
         before = graphs.from_json((options.out / "graph.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
     folder = RunFolder(options.out)
     digests: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from recipec.runtime.distributed.shared_rollouts import SharedRollouts
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
+from recipec.runtime.logging import rollout_log
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.loop import run_loop
 from recipec.runtime.model.causal_lm import CausalLm
@@ -300,7 +301,7 @@ def commit(stage: RunningStage) -> None:
     about = {"digest": stage.digest, "stage": name, "versions": versions()}
     writers: dict[str, Callable[[Path], None]] = {
         "policy": stage.train_engine.save,
-        "rollouts": partial(_copy_rollouts, home),
+        "rollouts": partial(_copy_rollouts, home / "samples", stage.counters.samples),
     }
     for node in stage.graph.nodes():
         if node.slot == "preference":
@@ -322,6 +323,9 @@ def commit(stage: RunningStage) -> None:
         ranks.of_all(f"saving {artifact}", write)  # the next stage begins with what the leader has written
 
 
-def _copy_rollouts(home: Path, folder: Path) -> None:
-    for path in sorted((home / "samples").glob("step-*.jsonl")):
-        shutil.copy2(path, folder / path.name)
+def _copy_rollouts(samples: Path, hashes: Mapping[str, str], folder: Path) -> None:
+    lost = rollout_log.damaged(samples, hashes)
+    if lost is not None:
+        raise RecipeError(errors.damaged_artifact(str(lost)))
+    for name in sorted(hashes):
+        shutil.copy2(samples / name, folder / name)

@@ -44,6 +44,8 @@ class Counters:
     step: int = 0
     tokens: int = 0
     """Tokens of all samples so far, prompts included."""
+    samples: dict[str, str] = field(default_factory=dict)
+    """Hashes of the files of sampled rows so far, by name: later stages read them."""
 
 
 @dataclass(frozen=True, slots=True)

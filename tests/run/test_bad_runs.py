@@ -108,10 +108,13 @@ def test_a_changed_recipe_does_not_continue_the_run(folder):
     assert len(list((folder.path / LEARN).glob("policy@*"))) == 1
 
 
-def test_changed_data_runs_again(folder):
-    """Other rows under the same name make another policy, and the former one is kept aside."""
+def test_changed_data_is_named(folder):
+    """Other rows under the same name are RC760; with --replace the stage runs again, the former policy kept aside."""
     assert folder.run(SFT, a__jsonl=ROWS).code == 0
-    assert folder.run(SFT, a__jsonl=ROWS + ROWS).code == 0
+    ended = folder.run(SFT, a__jsonl=ROWS + ROWS)
+    assert (ended.code, ended.first) == (1, "RC760")
+    assert "a.jsonl" in ended.err
+    assert folder.run(SFT, "--replace").code == 0
     assert len(list((folder.path / LEARN).glob("policy@*"))) == 1
 
 
@@ -256,3 +259,68 @@ def test_a_run_of_another_version(folder):
     assert "--replace" in ended.err
     assert folder.call("run", "r.yaml", "--replace").code == 0
     assert json.loads(path.read_text())["format"] == older["format"] == 2
+
+
+@pytest.mark.parametrize("change", ["delete", "alter"])
+def test_samples_are_part_of_a_checkpoint(folder, change):
+    """A file of sampled rows that is missing or altered is told, and the steps that need it run again."""
+    two = RL.replace("budget: {steps: 2,", "budget: {steps: 3, save_every: 1,")
+    two += """\
+  again:
+    kind: sft
+    from: explore
+    data: {type: rollouts, rollouts: explore.rollouts}
+    optimizer: {learning_rate: 1.0e-3}
+    budget: {steps: 1, rows_per_step: 2}
+"""
+    rewards = "def score(completions, **columns):\n    return [float(len(c)) for c in completions]\n"
+    assert folder.run(two, "--use", "rewards.py", a__jsonl=ROWS, rewards__py=rewards).code == 0
+    explore = folder.path / "runs/small/stages/explore"
+    whole = {path.name: path.read_bytes() for path in (explore / "rollouts").glob("*.jsonl")}
+    shutil.rmtree(explore / "policy")
+    shutil.rmtree(explore / "rollouts")
+    path = explore / "samples" / "step-000002.jsonl"
+    path.unlink() if change == "delete" else path.write_bytes(path.read_bytes()[:-9] + b"x}\n")
+    ended = folder.run(two, "--use", "rewards.py")
+    assert ended.code == 0, ended.err
+    assert "step-000002.jsonl" in ended.err
+    assert {path.name: path.read_bytes() for path in (explore / "rollouts").glob("*.jsonl")} == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("digest", b"\xff\xfe"),
+        ("stages/learn/policy/MANIFEST.json", b'{"files": {"config.json": 1}}'),
+        ("stages/learn/policy/MANIFEST.json", b"[" * 100_000),
+        ("graph.json", b'{"format": 2, "stages": 3}'),
+        ("graph.json", b"[" * 100_000),
+        ("run.json", b"[]"),
+        ("run.json", b'{"name": 1}'),
+        ("stages/learn/metrics.jsonl", b'{"step": 1, "loss": "x"}\n[1]\n"a"\n{"step": 2}\n\xff\n'),
+        ("stages/learn/attention.json", b"[1, 2]"),
+        ("results.json", b"{"),
+    ],
+)
+def test_damaged_files_of_a_run(folder, name, data):
+    """A file of a finished run with other bytes is refused with a code or made again; never a crash."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    (folder.path / "runs/small" / name).write_bytes(data)
+    for command in (("run", "r.yaml"), ("report", "runs/small"), ("plan", "r.yaml")):
+        ended = folder.call(*command)
+        assert ended.code in {0, 1, 4}, (command, ended.err)
+        assert ended.code == 0 or ended.first, ended.err
+
+
+def test_metrics_that_were_cut_are_told(folder):
+    """A stage that continues where its metrics are cut says so, and its later lines are whole."""
+    long = SFT.replace("steps: 2", "steps: 3, save_every: 1")
+    assert folder.run(long, a__jsonl=ROWS).code == 0
+    home = folder.path / LEARN
+    shutil.rmtree(home / "policy")
+    metrics = home / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:-20])
+    ended = folder.run(long)
+    assert ended.code == 0, ended.err
+    assert "RC879" in ended.err
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]

@@ -10,15 +10,18 @@ from recipec.diagnostics.phrases import listed
 
 @diagnostic("RC760", "different-recipe")
 def different_recipe(folder: str, keys: Sequence[str], spans: tuple[Span, ...] = ()) -> Finding:
-    """The run directory belongs to another recipe: a spec digest or the seed differs from the graph stored there.
+    """The run directory belongs to another recipe, or a stage in it was made of other files.
 
+    What it checks: spec digests and the seed against the graph stored there; data, weights, templates and code that a
+    stage reads against those that it was made of.
     Why it matters: continuing would mix two experiments in one directory.
     Example: `learning_rate` was edited after the run had started.
     How to fix: choose another directory with `--out`, or give `--replace`: it runs the stages that changed again and
     keeps their earlier results in the same directory.
     """
     path = keys[0] if keys else ""
-    return Finding(f"the run in {folder} was made by another recipe: {listed(keys, 5)} differ", spans, path=path)
+    what = "by another recipe" if spans else "of other inputs"
+    return Finding(f"the run in {folder} was made {what}: {listed(keys, 5)} differ", spans, path=path if spans else "")
 
 
 @diagnostic("RC761", "cannot-write")
@@ -181,3 +184,14 @@ def other_version(path: str, problem: str) -> Finding:
     another directory with `--out`.
     """
     return Finding(f"{path} was written by another version of recipec: {problem}")
+
+
+@diagnostic("RC879", "lost-metrics", "warning")
+def lost_metrics(path: str) -> Finding:
+    """`metrics.jsonl` of a stage ends before the step of the checkpoint that the stage continues from.
+
+    Why it matters: the curves of the report lack these steps. The weights are not affected.
+    Example: a copy of the run directory that was cut short.
+    How to fix: nothing to do for the run; restore the file from a backup for the whole curves.
+    """
+    return Finding(f"{path} ends before the step that the stage continues from: metrics are lost")

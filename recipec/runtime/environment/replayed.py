@@ -13,6 +13,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from recipec.diagnostics.errors.run import unreadable_run
+from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import write_atomic
 from recipec.run.ranks import Ranks
 from recipec.runtime.batch import Task
@@ -151,5 +153,8 @@ def late_file(rows: Path) -> Path:
 def _read(path: Path) -> dict[Place, Kept]:
     if not path.exists():
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {(int(call), int(place)): kept for call, place, kept in found}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {(int(call), int(place)): kept for call, place, kept in found}
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(unreadable_run(str(path), str(error))) from error

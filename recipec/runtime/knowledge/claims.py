@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,9 @@ _IS_A = re.compile(
     r"\b(?:is|are|wa|were|be)(?: not)?(?: (?:a|an|the|one|kind|type|form|of))*"
     r"(?: (?!with|without|that|which|in|of|by|from|for|and|or|caus)\w+){0,2}$"
 )
+_IS_A_WORDS = 24
+_CUE_BEGINS = {cue[0] for cues in (_BEFORE, _AFTER, _NOT_NEGATION) for cue in cues}
+_PART = re.compile(r" *[:()]")
 _REACH = 6
 """Words between an entity and a cue that follows it, at most."""
 
@@ -94,25 +98,29 @@ def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carr
 
 
 def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]) -> Iterator[Claim]:
-    spelled = words(sentence)
-    spans = [(link.start, link.end) for link in links]
+    spelled, begins, ends = words(sentence), [link.start for link in links], [link.end for link in links]
+    word_ends = [word.end for word in spelled]
     said = [
         mention
         for mention in graph.relation_links(sentence)
-        if not any(start < mention.end and mention.start < end for start, end in spans)
+        if bisect_right(ends, mention.start) == bisect_left(begins, mention.end)  # no link between, links are in order
     ]
+    others, places = [mention.entity for mention in said], [mention.start for mention in said]
+    free = [word for word in spelled if bisect_right(begins, word.start) == bisect_right(ends, word.start)]
     begun = 0
-    for link in links:
-        near = [mention.entity for mention in said if begun <= mention.start < link.start]
+    for place, link in enumerate(links):
+        near = others[bisect_left(places, begun) : bisect_left(places, link.start)]
         begun = link.end
         if link.entity == subject:
             continue
-        before = [word.text for word in spelled if word.end <= link.start]
+        until = bisect_right(word_ends, link.start)
+        before = [word.text for word in spelled[max(0, until - _IS_A_WORDS) : until]]
         is_a = _IS_A.search(" ".join(before)) is not None and graph.classes(subject, link.entity)
-        others = [mention.entity for mention in said]
         relation = graph.kind if is_a else _relation(graph, subject, link.entity, near, others)
         if relation is not None:
-            yield Claim(Triple(subject, relation, link.entity), sentence, negated(spelled, sentence, link, links))
+            following = begins[place + 1] if place + 1 < len(links) else len(sentence)
+            claimed = Triple(subject, relation, link.entity)
+            yield Claim(claimed, sentence, negated(free, sentence, link, following))
 
 
 def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], others: Sequence[str]) -> str | None:
@@ -131,18 +139,20 @@ def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], o
     return next((relation for relation in ways if relation in own), next(iter(ways), None))
 
 
-def negated(spelled: Sequence[Word], sentence: str, link: Link, links: Sequence[Link]) -> bool:
-    """Return whether a mention is negated, by a cue before it in its clause or soon after it."""
-    inside = [(other.start, other.end) for other in links]
-    free = [word for word in spelled if not any(start <= word.start < end for start, end in inside)]
-    before = [word for word in free if word.end <= link.start]
-    cut = max((place for place, word in enumerate(before, 1) if _parts(word, sentence, link.start)), default=0)
-    if _cued([word.text for word in before[cut:]], _BEFORE):
+def negated(free: Sequence[Word], sentence: str, link: Link, following: int) -> bool:
+    """Return whether a mention is negated, by a cue before it in its clause or soon after it.
+
+    ``free`` are the words outside of mentions; the next mention begins at ``following``.
+    """
+    until = bisect_right(free, link.start, key=lambda word: word.end)
+    cut = next((place for place in range(until, 0, -1) if _parts(free[place - 1], sentence, link.start)), 0)
+    if _cued([word.text for word in free[cut:until]], _BEFORE):
         return True
-    following = [other.start for other in links if other.start >= link.end]
-    after = [word for word in free if link.end <= word.start < min(following, default=len(sentence))]
+    first = bisect_left(free, link.end, key=lambda word: word.start)
     near: list[str] = []
-    for word in after[:_REACH]:
+    for word in free[first : first + _REACH]:
+        if word.start >= following:
+            break
         if word.text in _CLAUSE or "," in sentence[link.end : word.start]:
             break
         near.append(word.text)
@@ -151,12 +161,15 @@ def negated(spelled: Sequence[Word], sentence: str, link: Link, links: Sequence[
 
 def _parts(word: Word, sentence: str, until: int) -> bool:
     """Whether a clause ends at a word, so that negation before it does not reach beyond."""
-    return word.text in _CLAUSE or sentence[word.end : until].lstrip(" ").startswith((":", "(", ")"))
+    return word.text in _CLAUSE or _PART.match(sentence, word.end, until) is not None
 
 
 def _cued(spoken: Sequence[str], cues: Sequence[tuple[str, ...]]) -> bool:
     at, found = 0, False
     while at < len(spoken):
+        if spoken[at] not in _CUE_BEGINS:
+            at += 1
+            continue
         feint = next((cue for cue in _NOT_NEGATION if tuple(spoken[at : at + len(cue)]) == cue), None)
         if feint is not None:
             at += len(feint)

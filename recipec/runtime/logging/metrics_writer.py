@@ -35,13 +35,18 @@ class MetricsWriter:
         """Bytes written: what a checkpoint remembers."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def cut(self, position: int) -> None:
-        """Forget what was written after ``position``, torn lines among it."""
-        if self._leads and self.path.exists():
-            with self.path.open("r+b") as stream:
-                stream.truncate(min(position, self.path.stat().st_size))
-                stream.flush()
-                os.fsync(stream.fileno())
+    def cut(self, position: int) -> bool:
+        """Forget what was written after ``position``, torn lines among it; return whether all before it is there."""
+        if not self._leads or not self.path.exists():
+            return position == 0 or not self._leads
+        with self.path.open("r+b") as stream:
+            kept = stream.read(position)
+            whole = len(kept) == position
+            # a line that was cut off would swallow the next one
+            stream.truncate(position if whole else kept.rfind(b"\n") + 1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return whole
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line; numbers that are not finite become null."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recipec.graph import Node
+from recipec.run.artifacts import hash_file, sync
 from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.images.image_store import show
@@ -26,6 +27,18 @@ def keep(stage: RunningStage, values: Values, nodes: Sequence[Node]) -> None:
         statistics.write_rollouts(values, nodes, rows_path(stage), stage.step + 1, stage.policy.decode)
         tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
         show(stage.policy.image_store, rows_path(stage), tasks)
+        if stage.context.ranks.leads:
+            sync(rows_path(stage), deep=False)
+            stage.counters.samples[rows_path(stage).name] = hash_file(rows_path(stage))
+
+
+def damaged(folder: Path, hashes: Mapping[str, str]) -> Path | None:
+    """Return a file of sampled rows that is missing or was altered, if there is one."""
+    for name, known in hashes.items():
+        path = folder / Path(name).name
+        if not path.is_file() or hash_file(path) != known:
+            return path
+    return None
 
 
 def rows_path(stage: RunningStage) -> Path:

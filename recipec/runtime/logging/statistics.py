@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recipec.diagnostics.errors.run import unreadable_run
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Node, Value
-from recipec.run.jsonl import read_lines
 from recipec.runtime.data.scored_rows import Read, write_rows
 from recipec.runtime.graph_runner import Values
 
@@ -82,10 +84,17 @@ def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int,
 
 
 def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
-    """Read the rewards that an interrupted attempt at a step wrote, by node id; none where there was no attempt."""
+    """Read the rewards that an interrupted attempt at a step wrote, by node id; none where there was no attempt.
+
+    Raises:
+        RecipeError: RC772, the file was altered.
+    """
     if not path.exists():
         return {}
-    rows = [row["rewards"] for row in read_lines(path)]
+    try:
+        rows = [json.loads(line)["rewards"] for line in path.read_bytes().splitlines()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(unreadable_run(str(path), str(error))) from error
     found = {}
     for node in nodes:
         level = node.id.rpartition(".")[2]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recipec.diagnostics.errors.run import unreadable_run
+from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, Value
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import images_of
@@ -165,5 +167,8 @@ def _read(rows: Path) -> list[Recorded]:
     path = _beside(rows)
     if not rows.exists() or not path.exists():
         return []
-    tries = json.loads(path.read_text(encoding="utf-8"))
-    return [{node: torch.tensor(r, dtype=torch.float64) for node, r in one.items()} for one in tries]
+    try:
+        tries = json.loads(path.read_text(encoding="utf-8"))
+        return [{node: torch.tensor(r, dtype=torch.float64) for node, r in one.items()} for one in tries]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RecipeError(unreadable_run(str(path), str(error))) from error

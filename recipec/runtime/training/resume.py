@@ -9,6 +9,7 @@ from typing import Any
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import committed, set_aside, verify_folder
+from recipec.runtime.logging import rollout_log
 from recipec.runtime.model.weight_layout import whole
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, load_state, save_state
@@ -27,7 +28,7 @@ def save(stage: RunningStage) -> None:
     # every rank gathers the shards, in the same order; the leader has the whole and writes it
     state = {name: whole(found) for name, part in stage.parts() if (found := part.state())}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
-    counters = {"step": stage.step, "tokens": stage.counters.tokens}
+    counters = {"step": stage.step, "tokens": stage.counters.tokens, "samples": stage.counters.samples}
 
     def write() -> None:
         with committed(final, about) as folder:
@@ -53,6 +54,18 @@ def conditions_of(stage: RunningStage) -> dict[str, str]:
     return conditions() | {what: json.dumps(plain, sort_keys=True) for what, plain in made.items()}
 
 
+def _samples(stage: RunningStage) -> Path:
+    return stage.folder.stage(stage.graph.name) / "samples"
+
+
+def _discard(stage: RunningStage, folder: Path, lost: Path | None) -> None:
+    """Set a checkpoint aside, which must not count as one that is kept, with damaged rows, which no step must read."""
+    damaged = lost or folder
+    stage.observers.warn(errors.damaged_checkpoint(str(damaged)))
+    set_aside(damaged)
+    set_aside(folder)
+
+
 def restore(stage: RunningStage) -> bool:
     """Continue from the latest intact checkpoint of this very stage; return whether there was one.
 
@@ -68,7 +81,9 @@ def restore(stage: RunningStage) -> bool:
         if name_of_part in state["parts"]:
             part.load(state["parts"][name_of_part])
     stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
-    stage.metrics_writer.cut(int(state["journal"]))
+    stage.counters.samples.update(state.get("samples", {}))
+    if not stage.metrics_writer.cut(int(state["journal"])):
+        stage.observers.warn(errors.lost_metrics(str(stage.metrics_writer.path)))
     stage.context.ranks.of_first(lambda: prune(stage))  # a killed run may have committed its last one only
     return True
 
@@ -78,14 +93,15 @@ def _latest(stage: RunningStage) -> str | None:
     name = stage.graph.name
     for folder in stage.folder.checkpoints(name):
         manifest = verify_folder(folder)
-        if manifest is None:
-            stage.observers.warn(errors.damaged_checkpoint(str(folder)))
-            set_aside(folder)  # it must not count as one that is kept
+        if manifest is not None and manifest.get("digest") != stage.digest:
             continue
-        if manifest.get("digest") != stage.digest:
+        state = {} if manifest is None else load_state(folder)
+        lost = folder if manifest is None else rollout_log.damaged(_samples(stage), state.get("samples", {}))
+        if manifest is None or lost is not None:
+            _discard(stage, folder, lost)
             continue
         now = conditions_of(stage)
-        changed = {what: was for what, was in manifest["conditions"].items() if now.get(what) != was}
+        changed = {what: was for what, was in (manifest.get("conditions") or {}).items() if now.get(what) != was}
         refused = [what for what in changed if what not in _LAYOUT]
         if refused and stage.replace:
             stage.folder.begin(name, stage.digest, again=True)

@@ -1,5 +1,7 @@
 """What a text mentions and claims, and what a graph says of it."""
 
+import time
+
 import pytest
 from support.knowledge_graphs import CLASSES, SKIN, graph_of, skin
 
@@ -236,3 +238,11 @@ def test_a_graph_declares_what_is_single(tmp_path, kind, verdict):
     graph = graph_of(tmp_path, {"facts.ttl": text})
     (claim,) = claims(graph, "Melanoma counts as harmless.")
     assert check(graph, claim).verdict == verdict
+
+
+def test_long_sentences_take_time_that_grows_with_their_length(graph):
+    """A completion of 10 kB in one sentence is judged in seconds, whatever a model repeats."""
+    begun = time.process_time()
+    assert said(graph, "psoriasis has scaling and " * 400 + "scaling")
+    assert said(graph, "psoriasis scaling has word " * 400)
+    assert time.process_time() - begun < 4
