@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.stop_strings import StopStrings
+from recipec.spec.rollout_engine import SHARE
 from recipec.spec.rollout_engine import Vllm as Spec
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters: what vLLM's buff
 _BLOCK = 32  # tokens of a cached block on a CPU: with vLLM's 128 a short prompt is never found again
 
 
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # threads are those of the recipe
+}
+"""Variables that vLLM reads, where the user has not set them."""
+
+
 def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:  # noqa: ARG001 - one signature
     """Yield RC840 for another version of vLLM than those that the engine was tested with."""
     for name in _DISTRIBUTIONS:
@@ -50,6 +59,17 @@ def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:  # noq
             continue
         if not version.startswith(TESTED):
             yield replace(errors.engine_version(name, version, f"{TESTED}*"), path="type")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One completion that vLLM is asked for: ids of the prompt and its sampling parameters by vLLM's names.
+
+    Example: ``Asked((5, 17), {"max_tokens": 8, "seed": 3})``.
+    """
+
+    ids: tuple[int, ...]
+    params: dict[str, Any]
 
 
 class VllmEngine(RolloutEngine):
@@ -113,39 +133,13 @@ class VllmEngine(RolloutEngine):
         self.folder.cleanup()
 
     def _start(self, rank: int | None) -> None:
-        spec, config = self.spec, deepcopy(self.policy.model.config)
-        config.architectures = [type(self.policy.model).__name__]  # a new model has none yet
-        home = Path(self.folder.name) / "model"
-        config.save_pretrained(home)
-        self.policy.tokenizer.save_pretrained(home)
-        for name, value in {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # threads are those of the recipe
-        }.items():
+        spec = self.spec
+        for name, value in {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
             os.environ.setdefault(name, value)
-        limits = [n for n in (spec.max_context_length, self.policy.max_positions) if n is not None]
-        options: dict[str, Any] = {
-            "model": str(home),
-            "runner": "generate",
-            "load_format": "dummy",  # the first weights come as all later ones
-            "dtype": spec.dtype or str(self.policy.model.dtype).removeprefix("torch."),
-            "max_model_len": min(limits) if spec.max_context_length else -1,
-            "max_num_seqs": spec.max_rows,
-            "tensor_parallel_size": spec.tensor_parallel,
-            "enforce_eager": spec.eager or not self.gpu,
-            "enable_prefix_caching": True,
-            "logprobs_mode": "processed_logprobs",  # of the distribution at the sampling temperature
-            "generation_config": "vllm",  # no sampling parameters of the model's own
-            "seed": 0,
-            "disable_log_stats": True,
-        }
+        options = self._options(self._described())
+        options["load_format"] = "dummy"  # the first weights come as all later ones
         if self.gpu:
-            options |= {"gpu_memory_utilization": spec.memory, "enable_sleep_mode": spec.sleep}
-        else:
-            options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}
-            options["enable_chunked_prefill"] = False  # a seeded row cannot take back the draw of half a prompt
+            options["enable_sleep_mode"] = spec.sleep
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             options["distributed_executor_backend"] = "external_launcher"
         if rank is not None:
@@ -159,6 +153,37 @@ class VllmEngine(RolloutEngine):
                 self.llm = LLM(**options)
         except Exception as error:  # vLLM and its backends refuse with exceptions of many kinds
             raise RecipeError(errors.engine_does_not_start(spec.type, first_line(error))) from error
+
+    def _described(self) -> Path:
+        """Write everything of the policy but its weights."""
+        home = Path(self.folder.name) / "model"
+        config = deepcopy(self.policy.model.config)
+        config.architectures = [type(self.policy.model).__name__]  # a new model has none yet
+        config.save_pretrained(home)
+        self.policy.tokenizer.save_pretrained(home)
+        return home
+
+    def _options(self, model: Path) -> dict[str, Any]:
+        """Arguments of vLLM, here or in a process of its own."""
+        spec = self.spec
+        options: dict[str, Any] = {
+            "model": str(model),
+            "runner": "generate",
+            "dtype": spec.dtype or str(self.policy.model.dtype).removeprefix("torch."),
+            "max_model_len": min(spec.max_context_length, self.policy.max_positions) if spec.max_context_length else -1,
+            "max_num_seqs": spec.max_rows,
+            "tensor_parallel_size": spec.tensor_parallel,
+            "enforce_eager": spec.eager or not self.gpu,
+            "enable_prefix_caching": True,
+            "logprobs_mode": "processed_logprobs",  # of the distribution at the sampling temperature
+            "generation_config": "vllm",  # no sampling parameters of the model's own
+            "seed": 0,
+            "disable_log_stats": True,
+        }
+        if self.gpu:
+            return options | {"gpu_memory_utilization": spec.memory_share() or SHARE}
+        options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}
+        return options | {"enable_chunked_prefill": False}  # a seeded row cannot take back the draw of half a prompt
 
     def _load_adapter(self, weights: Sequence[tuple[str, Tensor]]) -> None:
         """Write the adapter as a file, and let vLLM read it under a new number."""
@@ -183,63 +208,69 @@ class VllmEngine(RolloutEngine):
             RecipeError: RC783 where a prompt leaves no room in the engine's positions, RC784 where logits are not
                 numbers, RC843 where vLLM fails.
         """
-        assert self.llm is not None, "weights come before the first completion"
+        assert self.versions, "weights come before the first completion"
         assert not any(one.images for one in requests), "an engine that reads no images is shown some"
         limits = [self._room(request, sampling) for request in requests]
         rows = [(i, key) for i, request in enumerate(requests) for key in request.keys]
-        prompts = [{"prompt_token_ids": list(requests[i].ids)} for i, _ in rows]
-        params = [self._params(key, sampling, limits[i]) for i, key in rows]
+        asked = [Asked(requests[i].ids, self._params(key, sampling, limits[i])) for i, key in rows]
         found: list[list[Completion]] = [[] for _ in requests]
-        if rows:
-            try:
-                made = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self.adapter)
-            except Exception as error:  # as above
-                raise RecipeError(errors.engine_fails(self.spec.type, first_line(error))) from error
-            for (i, _), output in zip(rows, made, strict=True):
-                found[i].append(self._completion(output.outputs[0], sampling))
+        for (i, _), drawn in zip(rows, self._drawn(asked) if rows else (), strict=True):
+            found[i].append(self._completion(drawn, sampling))
+        return found
+
+    def _positions(self) -> int:
+        """Longest sequence of the engine."""
+        return int(self.llm.llm_engine.model_config.max_model_len)
+
+    def _drawn(self, asked: Sequence[Asked]) -> list[Completion]:
+        """Let vLLM complete each prompt, as it sees fit to end it."""
+        from vllm import SamplingParams as Parameters  # noqa: PLC0415 - as above
+
+        prompts = [{"prompt_token_ids": list(one.ids)} for one in asked]
+        params = [Parameters(**one.params, flat_logprobs=True) for one in asked]
+        try:
+            made = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self.adapter)
+        except Exception as error:  # as above
+            raise RecipeError(errors.engine_fails(self.spec.type, first_line(error))) from error
+        found = []
+        for one in (output.outputs[0] for output in made):
+            logprob = tuple(float(one.logprobs.logprobs[start]) for start in one.logprobs.start_indices)
+            found.append(Completion(tuple(int(i) for i in one.token_ids), logprob, one.finish_reason == "stop"))
         return found
 
     def _room(self, request: Request, sampling: SamplingParams) -> int:
         """Return the longest completion in tokens: the requested length, bounded by the positions of the engine."""
-        most = self.llm.llm_engine.model_config.max_model_len
+        most = self._positions()
         if not 0 < len(request.ids) < most:
             raise RecipeError(errors.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
         asked = sampling.max_length if request.max_length is None else min(sampling.max_length, request.max_length)
-        return int(min(asked, most - len(request.ids)))
+        return min(asked, most - len(request.ids))
 
-    def _params(self, key: Key, sampling: SamplingParams, limit: int) -> Any:
-        from vllm import SamplingParams as Parameters  # noqa: PLC0415 - as above
+    def _params(self, key: Key, sampling: SamplingParams, limit: int) -> dict[str, Any]:
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "min_tokens": min(sampling.min_length, limit),
+            "max_tokens": limit,
+            "seed": int(rng_for(*key).integers(1 << 63)),
+            "stop": list(sampling.stop) or None,
+            "include_stop_str_in_output": True,
+            "skip_special_tokens": False,
+            "detokenize": bool(sampling.stop),
+            "ignore_eos": True,  # the policy's own stop ids are named instead
+            "stop_token_ids": list(self.policy.stop_ids),
+            "logprobs": 0,
+        }
 
-        return Parameters(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            min_tokens=min(sampling.min_length, limit),
-            max_tokens=limit,
-            seed=int(rng_for(*key).integers(1 << 63)),
-            stop=list(sampling.stop) or None,
-            include_stop_str_in_output=True,
-            skip_special_tokens=False,
-            detokenize=bool(sampling.stop),
-            ignore_eos=True,  # the policy's own stop ids are named instead
-            stop_token_ids=list(self.policy.stop_ids),
-            logprobs=0,
-            flat_logprobs=True,
-        )
-
-    def _completion(self, output: Any, sampling: SamplingParams) -> Completion:
-        """Read a completion, and end it with the token that completes a stop text by our own rule."""
-        ids, ended = tuple(int(i) for i in output.token_ids), output.finish_reason == "stop"
-        flat = output.logprobs
-        logprob = tuple(float(flat.logprobs[start]) for start in flat.start_indices)
-        if not all(map(math.isfinite, logprob)):
+    def _completion(self, drawn: Completion, sampling: SamplingParams) -> Completion:
+        """End a completion with the token that completes a stop text by our own rule."""
+        if not all(map(math.isfinite, drawn.logprob)):
             raise RecipeError(errors.logits_not_finite())
-        if sampling.stop and (length := self._stopped(ids, sampling.stop)) is not None:
-            ids, logprob, ended = ids[:length], logprob[:length], True
-        if not sampling.full:
-            logprob = (math.nan,) * len(ids)
-        return Completion(ids, logprob, ended)
+        if sampling.stop and (length := self._stopped(drawn.ids, sampling.stop)) is not None:
+            drawn = Completion(drawn.ids[:length], drawn.logprob[:length], ended=True)
+        return drawn if sampling.full else replace(drawn, logprob=(math.nan,) * len(drawn.ids))
 
     def _stopped(self, ids: Iterable[int], texts: tuple[str, ...]) -> int | None:
         """Return the number of tokens up to the one that completes a stop text; None where none does."""
