@@ -43,7 +43,7 @@ DOORS = {
     "omegaconf": {"language/resolve.py"},
     "rapidfuzz": {"diagnostics/phrases.py"},
     "jinja2": {"run/templates.py", "run/chat_template.py"},
-    "vllm": {"runtime/rollout/vllm_engine.py"},
+    "vllm": {"runtime/rollout/vllm_engine.py"},  # and, as a program, runtime/rollout/vllm_servers.py
     "deepspeed": set(),
     "ray": set(),
     "pickle": set(),

@@ -165,6 +165,7 @@ MACHINE: tuple[Check, ...] = (
     machine.group_over_engine,
     machine.quantized_without_adapter,
     rollout_engine.temperature_below_engine,
+    rollout_engine.adapter_with_servers,
     machine.answers_over_positions,
     devices.devices_do_not_divide,
     devices.heads_do_not_divide,

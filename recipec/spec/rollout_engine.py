@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from recipec.component import Component, component, param
+from recipec.component import Component, component, load_object, param
 
 SHARE = 0.5
 """Share of a device's memory of an engine with weights of its own, where nothing says otherwise."""
+
+_SERVERS = "recipec.runtime.rollout.vllm_servers:VllmServers"
 
 
 class RolloutEngine(Component):
@@ -35,6 +37,10 @@ class RolloutEngine(Component):
     empty where a group of any size shares its prompt."""
     unadapted: ClassVar[tuple[str, ...]] = ()
     """Names of layers whose adapters it cannot apply."""
+
+    def apart(self) -> bool:
+        """Whether it samples in processes of its own."""
+        return False
 
     def weights_dtype(self) -> str | None:
         """Return the data type of its own copy of the weights; ``None`` where it is that of the policy."""
@@ -106,7 +112,12 @@ class Hf(RolloutEngine):
 
 @component("rollout_engine", impl="recipec.runtime.rollout.vllm_engine:VllmEngine", uses=("policy",))
 class Vllm(RolloutEngine):
-    """Generate with vLLM in this process, from a copy of the weights that is updated after each step.
+    """Generate with vLLM, from a copy of the weights that is updated after each step.
+
+    It runs in this process, or as `servers`: processes that are started for the run, or servers at given URLs. Servers
+    read weights from the run directory, so that others need the same file system, and have to be started with
+    `--enable-scale-out --logprobs-mode processed_logprobs --served-model-name policy` and `VLLM_SERVER_DEV_MODE=1`.
+    Requests to a server that died or hangs are sent again.
 
     The log-probabilities of the copy are compared with the policy's after each update.
 
@@ -152,6 +163,21 @@ class Vllm(RolloutEngine):
         unit="nats",
         gt=0,
     )
+    servers: Annotated[int, Field(ge=1)] | tuple[str, ...] = param(
+        (), "Number of servers to start, or URLs of running ones; in this process if omitted."
+    )
+    deadline: float = param(
+        600.0, "Time for one request to a server; one that takes longer is given up.", unit="s", gt=0
+    )
+    max_restarts: int = param(3, "Maximum number of servers that are started again in a stage.", unit="starts", ge=0)
+
+    def load(self) -> Callable[..., Any]:
+        """Import the class for engines in this process, or the one for servers."""
+        return load_object(_SERVERS) if self.apart() else super().load()
+
+    def apart(self) -> bool:
+        """Whether there are `servers`."""
+        return bool(self.servers)
 
     def rows_together(self) -> int:
         """Return `max_rows`."""

@@ -1,4 +1,4 @@
-"""Generation and rollouts: RC783 to RC787, RC840 to RC843."""
+"""Generation and rollouts: RC783 to RC787, RC840 to RC843 and RC847."""
 
 from __future__ import annotations
 
@@ -116,3 +116,18 @@ def engine_fails(engine: str, problem: str) -> Finding:
     How to fix: change what the message names, or use `machine.rollout.type: hf`.
     """
     return Finding(f"the engine `{engine}` fails while it samples: {problem}", path="machine.rollout")
+
+
+@diagnostic("RC847", "rollout-servers-lost")
+def servers_lost(restarts: int, most: int) -> Finding:
+    """No rollout server answers, and none may be started again.
+
+    Why it matters: nothing can be sampled. What was done up to the last checkpoint is kept, and the same command
+    continues from there.
+    Example: a server that runs out of memory at each start; a node with servers that was switched off.
+    How to fix: read the log of the server, then raise `machine.rollout.max_restarts` or start the servers again.
+    """
+    return Finding(
+        f"no rollout server answers after {restarts} of {most} restarts",
+        path="machine.rollout.servers",
+    )

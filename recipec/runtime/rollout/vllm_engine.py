@@ -62,10 +62,10 @@ def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:  # noq
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One completion that vLLM is asked for: ids of the prompt and its sampling parameters by vLLM's names.
+class VllmRequest:
+    """One completion that is requested of vLLM: ids of the prompt and its sampling parameters by vLLM's names.
 
-    Example: ``Asked((5, 17), {"max_tokens": 8, "seed": 3})``.
+    Example: ``VllmRequest((5, 17), {"max_tokens": 8, "seed": 3})``.
     """
 
     ids: tuple[int, ...]
@@ -212,7 +212,7 @@ class VllmEngine(RolloutEngine):
         assert not any(one.images for one in requests), "an engine that reads no images is shown some"
         limits = [self._room(request, sampling) for request in requests]
         rows = [(i, key) for i, request in enumerate(requests) for key in request.keys]
-        asked = [Asked(requests[i].ids, self._params(key, sampling, limits[i])) for i, key in rows]
+        asked = [VllmRequest(requests[i].ids, self._params(key, sampling, limits[i])) for i, key in rows]
         found: list[list[Completion]] = [[] for _ in requests]
         for (i, _), drawn in zip(rows, self._drawn(asked) if rows else (), strict=True):
             found[i].append(self._completion(drawn, sampling))
@@ -222,7 +222,7 @@ class VllmEngine(RolloutEngine):
         """Longest sequence of the engine."""
         return int(self.llm.llm_engine.model_config.max_model_len)
 
-    def _drawn(self, asked: Sequence[Asked]) -> list[Completion]:
+    def _drawn(self, asked: Sequence[VllmRequest]) -> list[Completion]:
         """Let vLLM complete each prompt, as it sees fit to end it."""
         from vllm import SamplingParams as Parameters  # noqa: PLC0415 - as above
 
