@@ -1,4 +1,4 @@
-"""Engines over several devices: RC512 to RC518, RC527 and RC530."""
+"""Engines over several devices: RC512 to RC518, RC527, RC530 and RC538."""
 
 from __future__ import annotations
 
@@ -310,4 +310,27 @@ def fewer_prompts_than_ranks(reading: Reading) -> Iterator[Finding]:
                 *related_span(reading, ("machine", "devices"), "devices of a node"),
             ),
             path=dotted((*stage.path, "budget", key)),
+        )
+
+
+@check("RC538", "exactness-needs-copies")
+def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
+    """`exactness: exact` stands beside a training engine that spreads the policy over devices.
+
+    What it checks: `machine.exactness` and the type of `machine.train`.
+    Why it matters: the engine adds up parts of gradients on several devices, in an order of its own; only whole copies
+    of the policy can add them in the order of one device.
+    Example: `machine: {devices: 2, exactness: exact, train: {type: fsdp}}`.
+    How to fix: remove `exactness`, and results are equal up to rounding; or use the training engine `local`.
+    """
+    machine = reading.resolved.data.get("machine")
+    found, (devices, nodes) = train_engine(reading), devices_of(reading)
+    if not isinstance(machine, dict) or machine.get("exactness") != "exact" or found is None:
+        return
+    part, engine = found
+    if max(engine.partitions(max(2, devices * nodes))) > 1:
+        yield Finding(
+            f"`{part.name}` cannot add gradients in the order of one device",
+            (*field_span(reading, part, "type"), *related_span(reading, ("machine", "exactness"), "asked for here")),
+            path=dotted((*part.path, "type")),
         )

@@ -175,6 +175,7 @@ MACHINE: tuple[Check, ...] = (
     devices.copy_for_sampling,
     devices.offload_without_zero,
     devices.fewer_prompts_than_ranks,
+    devices.exactness_needs_copies,
     attention.nothing_shared,
     attention.little_shared,
     attention.scattered_groups,

@@ -102,6 +102,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         temperature=float(stage.settings.get("temperature", 1.0)),
         device=device,
         ranks=run.ranks,
+        exact=machine.get("exactness") == "exact" and run.ranks.size > 1,
         sharded=train.partitions(run.ranks.size)[2] > 1,
         functions=load_functions(options.use, functions),
         use=tuple(options.use),

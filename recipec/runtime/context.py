@@ -41,6 +41,8 @@ class StageContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ranks: Ranks = field(default_factory=Ranks)
     """The processes of the run."""
+    exact: bool = False
+    """Whether several ranks compute the bits of one."""
     sharded: bool = False
     """Whether the train engine spreads the weights over ranks: whoever samples with the model then needs a copy."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

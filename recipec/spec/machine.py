@@ -38,6 +38,11 @@ class Machine(Section):
         unit="seconds",
         gt=0,
     )
+    exactness: Literal["rounding", "exact"] = param(
+        "rounding",
+        "Results of several devices: equal to those of one up to rounding, or bit for bit (`exact`), with the training "
+        "engine `local`: gradients are then sent whole for each forward pass, and added in the order of one device.",
+    )
     accelerator: Literal["a100", "h100", "h200", "l40s"] | None = param(
         None, "GPU model, used by `recipec plan` to estimate training time; ignored by `recipec run`."
     )

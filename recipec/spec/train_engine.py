@@ -97,6 +97,8 @@ class _Checkpointing(TrainEngine):
 class _Sharding(_Checkpointing):
     """Base class of training engines that spread the policy over devices."""
 
+    preflight: ClassVar[str] = "recipec.runtime.training.sequences:check"
+
     sequence_parallel: int = param(
         1,
         "Number of devices that share the tokens of a sequence; with attention `packed` or `dense`.",

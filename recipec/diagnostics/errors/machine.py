@@ -1,4 +1,4 @@
-"""Valid recipes that this version or machine cannot run: RC510 and RC511."""
+"""Valid recipes that this version or machine cannot run: RC510, RC511 and RC539."""
 
 from __future__ import annotations
 
@@ -32,3 +32,17 @@ def no_four_bits(problem: str, what: str = "policy.quantization") -> Finding:
     trained on full weights.
     """
     return Finding(f"{what} cannot be computed here: {problem}", path=what)
+
+
+@diagnostic("RC539", "sequences-not-spread")
+def sequences_not_spread(count: int) -> Finding:
+    """A run would spread the tokens of one sequence over several devices, which this version only plans.
+
+    Why it matters: the recipe is valid, but every device would compute whole sequences, and need their memory.
+    Example: `machine: {devices: 8, train: {type: fsdp, sequence_parallel: 2}}`.
+    How to fix: set `sequence_parallel: 1`; a smaller `budget.microbatch_tokens` and `gradient_checkpointing: true` need
+    less memory for long sequences.
+    """
+    return Finding(
+        f"`sequence_parallel` is {count}, and this version computes whole sequences", path="sequence_parallel"
+    )

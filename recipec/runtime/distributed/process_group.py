@@ -102,6 +102,12 @@ class ProcessGroup(Ranks):
             dist.all_reduce(tensor)
         return tensor
 
+    def sent(self, tensor: T, rank: int) -> T:
+        """Send a tensor of one rank to all, in place."""
+        with self._exchange():
+            dist.broadcast(tensor, rank)  # type: ignore[arg-type]
+        return tensor
+
     def wait(self) -> None:
         """Wait until all ranks are here."""
         self.any(flag=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from recipec.runtime.distributed.dealing import Turn
 from recipec.runtime.model.weight_layout import WeightLayout, full
 from recipec.runtime.protocols import Policy
 from recipec.runtime.training.local import LocalEngine
@@ -37,10 +38,10 @@ class FsdpEngine(LocalEngine):
         if context.ranks.size > 1:
             policy.layout = ShardedWeights(policy.model, spec, context.ranks.size)
 
-    def reduce(self) -> None:
+    def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
         """Do nothing: the backward passes have added the gradients up."""
         if not self.policy.layout.collective:
-            super().reduce()
+            super().reduce(dealt)
 
 
 class ShardedWeights(WeightLayout):

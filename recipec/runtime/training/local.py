@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
@@ -45,6 +45,8 @@ class LocalEngine(TrainEngine):
         self.context = context
         self.policy = policy
         self.optimizer = optimizer
+        self._apart: dict[int, list[Tensor | None]] = {}
+        """Gradients of micro-batches that are not added up yet, where several ranks compute the bits of one."""
         if spec.recomputes_activations():
             policy.checkpoint_activations()
 
@@ -79,7 +81,7 @@ class LocalEngine(TrainEngine):
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
         rows = credited_rows(minibatch, nodes[at])
         credited, ranks = minibatch.rows(rows), self.context.ranks
-        packing = pack_for(credited, policy, tokens, ranks.size)
+        packing = pack_for(credited, policy, tokens, 1 if self.context.exact else ranks.size)
         dealt = deal(
             costs(credited, packing, policy),
             ranks.size,
@@ -91,7 +93,7 @@ class LocalEngine(TrainEngine):
                 f"stage {stage}, step {step + 1}: gradients",
                 lambda: self._passes(credited, packing, dealt[ranks.rank], forward, runner, step),
             )
-            self.reduce()
+            self.reduce(dealt)
         parts = sorted((part for one in found for part in one), key=lambda part: part["part"])
         metrics = metrics_of(parts, weight)
         if policy.attention.sharing:
@@ -121,6 +123,8 @@ class LocalEngine(TrainEngine):
                 counted = runner.run(forward, made)
                 loss = next(value for key, value in made.items() if key.signal == "loss")
                 self.backward(loss if turn.counts else 0.0 * loss)
+                if self.context.exact:
+                    self._apart[turn.part] = self._taken()
                 if not turn.counts:
                     continue
                 weight, entropy = entropy_sums(part, made)
@@ -151,12 +155,33 @@ class LocalEngine(TrainEngine):
         """Add the gradient of one micro-batch."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def reduce(self) -> None:
-        """Add up the gradients of all ranks, which compute parts of one sum."""
-        for parameter in self.policy.trained().values() if self.context.ranks.size > 1 else ():
+    def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
+        """Add up the gradients of all ranks, which compute parts of one sum; ``dealt`` are their micro-batches."""
+        ranks, parameters = self.context.ranks, list(self.policy.trained().values())
+        if self.context.exact:
+            self._add_in_order(dealt, parameters)
+            return
+        for parameter in parameters if ranks.size > 1 else ():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            self.context.ranks.summed(parameter.grad)
+            ranks.summed(parameter.grad)
+
+    def _taken(self) -> list[Tensor | None]:
+        """Return the gradients of one micro-batch, and begin the next with none."""
+        found = [parameter.grad for parameter in self.policy.trained().values()]
+        for parameter in self.policy.trained().values():
+            parameter.grad = None
+        return found
+
+    def _add_in_order(self, dealt: Sequence[Sequence[Turn]], parameters: list[nn.Parameter]) -> None:
+        """Add the gradients of micro-batches one after the other, as one rank alone does."""
+        owner = {turn.part: rank for rank, turns in enumerate(dealt) for turn in turns if turn.counts}
+        for part in sorted(owner):
+            own = self._apart.pop(part, [None] * len(parameters))
+            for parameter, grad in zip(parameters, own, strict=True):
+                sent = self.context.ranks.sent(torch.zeros_like(parameter) if grad is None else grad, owner[part])
+                parameter.grad = sent if parameter.grad is None else parameter.grad.add_(sent)
+        self._apart.clear()
 
     def state(self) -> dict[str, Any]:
         """State of the optimizer."""

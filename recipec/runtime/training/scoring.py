@@ -33,7 +33,7 @@ class ScoringPass(Part):
         batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
         found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
         ranks, layout = self.scorer.context.ranks, self.scorer.layout
-        packing = pack_for(batch, self.scorer, self.tokens, ranks.size)
+        packing = pack_for(batch, self.scorer, self.tokens, 1 if self.scorer.context.exact else ranks.size)
         dealt = deal(costs(batch, packing, self.scorer), ranks.size, rounds=layout.collective)
         with torch.no_grad():
             for turn in dealt[ranks.rank]:

@@ -38,6 +38,13 @@ def test_two_processes_are_one(folder, machine, request):
     assert {path.name for path in (two / "stages" / "explore" / "policy").iterdir()} == made
 
 
+def test_two_processes_give_the_bits_of_one(folder):
+    """With `exactness: exact`, whole copies of the policy are trained to the same bits on any number of devices."""
+    exact = ran(folder, "exact", DEVICES, "machine.exactness=exact")
+    assert sampled(exact) == sampled(folder / "one")
+    assert difference(folder / "one", exact, "learn") == difference(folder / "one", exact, "explore") == 0.0
+
+
 def test_a_lost_process_changes_nothing(folder):
     """A rank that is killed restarts all of them from the last checkpoint, to the same bits."""
     whole = folder / "copies"
