@@ -82,11 +82,16 @@ def run_prepared(prepared: Prepared, arguments: RunArguments) -> Outcome:
 def launched(prepared: Prepared, arguments: RunArguments, say: Any) -> Outcome:
     """Start a rank for each device of this machine, and run the recipe in all of them."""
     from recipec.diagnostics.exchange import from_values
+    from recipec.run.check import check_requirements
     from recipec.run.executor import Outcome
     from recipec.run.extras import runtime_packages
 
     with runtime_packages():
         from recipec.runtime.distributed.launch import Gang
+    try:
+        check_requirements(prepared.graph, prepared.options)  # before processes are started that would find the same
+    except RecipeError as refused:
+        return Outcome(finished=False, diagnostics=list(refused.diagnostics))
     machine, out = prepared.graph.machine, prepared.options.out
     gang = Gang(int(machine["devices"]), int(machine["max_restarts"]), out / "logs", say)
     ended = gang.run(rank, arguments)
