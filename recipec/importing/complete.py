@@ -19,8 +19,10 @@ def completed(made: Translation) -> Translation:
     _parts_without_type(settings, fates)
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
+    for head in ("data", f"{HELD_OUT}data"):
+        _sources(settings, head)
     _devices(settings)
-    _tokens(settings)
+    _tokens(settings, made.kind)
     return replace(made, settings=settings, fates=fates)
 
 
@@ -40,7 +42,11 @@ def _parts_without_type(settings: dict[str, Setting], fates: list[Fate]) -> None
 
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
     """Leave an evaluation without data out; judge its answers by what judges answers in training."""
-    if not {f"{HELD_OUT}data.path", f"{HELD_OUT}data.hub"} & settings.keys():
+    places = {f"{HELD_OUT}data.path", f"{HELD_OUT}data.hub", f"{HELD_OUT}data.type"}
+    part = "data.val_share" in settings or f"{HELD_OUT}data.split" in settings
+    if part and not places & settings.keys():
+        _copied(settings)
+    if not places & settings.keys():
         for path in [path for path in settings if path.startswith(HELD_OUT)]:
             _gone(settings, fates, path, "the held-out data could not be named")
         return
@@ -52,6 +58,28 @@ def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
     for path, setting in list(settings.items()):
         if path.startswith("data.columns."):
             settings.setdefault(f"{HELD_OUT}{path}", replace(setting, path=f"{HELD_OUT}{path}"))
+
+
+def _copied(settings: dict[str, Setting]) -> None:
+    """Evaluate what is held out of the training data, or another split of it."""
+    for path, setting in list(settings.items()):
+        if path.startswith("data.") and path not in {"data.packing", "data.shuffle", "data.limit"}:
+            settings.setdefault(f"{HELD_OUT}{path}", replace(setting, path=f"{HELD_OUT}{path}"))
+    if "data.val_share" in settings:
+        path = f"{HELD_OUT}data.part"
+        settings[path] = replace(settings["data.val_share"], path=path, value="val")
+
+
+def _sources(settings: dict[str, Setting], head: str) -> None:
+    """Give each source of a mixture what is said of all."""
+    start = f"{head}.sources."
+    names = dict.fromkeys(path.removeprefix(start).split(".")[0] for path in settings if path.startswith(start))
+    for path, setting in list(settings.items()) if names else ():
+        key = path.removeprefix(f"{head}.")
+        if path.startswith(f"{head}.") and key.split(".")[0] not in {"type", "sources", "shuffle", "packing"}:
+            del settings[path]
+            for name in names:
+                settings.setdefault(f"{start}{name}.{key}", replace(setting, path=f"{start}{name}.{key}"))
 
 
 def _number(settings: dict[str, Setting], path: str) -> int:
@@ -69,9 +97,11 @@ def _devices(settings: dict[str, Setting]) -> None:
         settings["machine.devices"] = Setting("machine.devices", needed, "assumed", note=note, origin="assumed")
 
 
-def _tokens(settings: dict[str, Setting]) -> None:
+def _tokens(settings: dict[str, Setting], kind: str) -> None:
     """Let a forward pass take the longest row."""
-    both = _number(settings, "data.max_length") + _number(settings, "sampler.max_completion_length")
+    lengths = [path for path in settings if path.startswith("data.") and path.endswith(".max_length")]
+    data = max((_number(settings, path) for path in lengths), default=0) * (2 if kind == "dpo" else 1)
+    both = data + _number(settings, "sampler.max_completion_length")
     longest = max(both, _number(settings, "sampler.max_context_length"))
     path = "budget.microbatch_tokens"
     if longest > (_number(settings, path) or MICROBATCH):

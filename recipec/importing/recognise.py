@@ -68,5 +68,4 @@ def recognised(read: ForeignFile, tool: Tool) -> Recognised:
 
 
 def _usual(tool: Tool) -> Trainer:
-    found = [trainer for trainer in tool.trainers.values() if trainer.kind == "sft"]
-    return found[0] if found else next(iter(tool.trainers.values()))
+    return tool.trainers.get("sft", next(iter(tool.trainers.values())))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
 from recipec.importing.recognise import Recognised
@@ -11,6 +13,7 @@ from recipec.importing.sources import Entry, ForeignFile
 from recipec.reading.foreign.advice import shown
 from recipec.reading.foreign.converters import Needless, Refused, Several, convert
 from recipec.reading.foreign.tables import Row
+from recipec.reading.foreign.values import part
 
 Verdict = Literal["same", "other", "assumed", "missing", "unneeded", "unknown"]
 Origin = Literal["file", "default", "trainer", "assumed"]
@@ -76,8 +79,8 @@ class _File:
 
 def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Translation:
     """Translate every name of a file, then what the tool does where the file says nothing."""
-    entries = _last(read.entries) if read.form == "shell" else list(read.entries)
     tool, trainer = found.tool, found.trainer
+    entries = _last(read.entries) if read.form == "shell" else _together(read.entries, found)
     values = {entry.name: entry.value for entry in entries}
     given = _File(found, values, trainer.kind, devices)
     made = Translation(found, trainer.kind)
@@ -126,6 +129,23 @@ def _last(entries: Sequence[Entry]) -> list[Entry]:
     return list({entry.name: entry for entry in entries}.values())
 
 
+def _together(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
+    """Make one entry with a list of the places of data that a list of mappings names one by one."""
+    made: dict[str, Entry] = {}
+    rest = []
+    for entry in entries:
+        row = found.tool.row(entry.name, found.trainer.kind, found.trainer)
+        if row is None or row.how not in {"dataset", "path"} or entry.value is None:
+            rest.append(entry)
+        elif entry.name in made:
+            first = made[entry.name]
+            held = first.value if isinstance(first.value, list) else [first.value]
+            made[entry.name] = replace(first, value=[*held, entry.value])
+        else:
+            made[entry.name] = entry
+    return sorted([*rest, *made.values()], key=lambda entry: entry.line)
+
+
 def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: bool) -> None:
     """Translate one name of the file."""
 
@@ -139,9 +159,9 @@ def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: b
     values, first = _converted(entry, row, given, say)
     if values is None:
         return
-    unknown = [part for part in entry.unresolved if part in str(list(values.values()))]
+    unknown = [text for text in entry.unresolved if text in str(list(values.values()))]
     if unknown:
-        say("missing", f"{', '.join(f'`{part}`' for part in unknown)} is known to a shell alone", [*values])
+        say("missing", f"{', '.join(f'`{text}`' for text in unknown)} is known to a shell alone", [*values])
         return
     for path, value in values.items():
         before = made.settings.get(path)
@@ -153,7 +173,7 @@ def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: b
     if first:
         notes.insert(0, first)
     if entry.unresolved:
-        notes.append(f"without {', '.join(f'`{part}`' for part in entry.unresolved)}: relative to the recipe")
+        notes.append(f"without {', '.join(f'`{text}`' for text in entry.unresolved)}: relative to the recipe")
     for path, value in values.items():
         made.settings[path] = Setting(path, value, entry.name, entry.line, "; ".join(notes))
     say("other" if notes else "same", "; ".join(notes), [*values])
@@ -166,13 +186,30 @@ def _converted(entry: Entry, row: Row, given: _File, say: Say) -> tuple[dict[str
     """Return the values of a name, or say why it has none; and what holds where only the first of several is taken."""
     try:
         return convert(row, entry.value, given), ""
-    except Several as reason:
-        return reason.values, str(reason)
+    except Several as several:
+        return mixture(several.each), ""
     except Refused as reason:
         say("missing", str(reason) or row.note)
     except Needless as reason:
         say("unneeded", str(reason))
     return None, ""
+
+
+def mixture(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the data of several sources, each under the name of its file or set.
+
+    >>> sorted(mixture([{"data.path": "gsm8k/train.parquet"}, {"data.hub": "org/math"}]))
+    ['data.sources.math.hub', 'data.sources.train.path', 'data.type']
+    """
+    made: dict[str, Any] = {}
+    for number, values in enumerate(each, 1):
+        ((path, value), *_) = values.items()
+        head, _, key = path.rpartition(".")
+        name = re.sub(r"[^a-z0-9]+", "_", PurePath(str(value)).stem.lower()).strip("_")
+        name = name if name[:1].isalpha() else f"source_{number}"
+        name = f"{name}_{number}" if any(f".sources.{name}." in known for known in made) else name
+        made |= {f"{head}.type": part("several"), f"{head}.sources.{name}.{key}": value}
+    return made
 
 
 def _is_off(value: Any) -> bool:

@@ -52,6 +52,23 @@ def when_value(value: Any, row: Row, given: Given, key: str, expected: str) -> V
 
 
 @converter
+def unless_value(value: Any, row: Row, given: Given, usual: str) -> Values:
+    """A value that need not be written where it is the usual one."""
+    if value == usual:
+        raise Needless("it is the default")
+    return same(value, row, given)
+
+
+@converter
+def trained_on(value: Any, row: Row, given: Given) -> Values:
+    """Whether answers alone are trained, or all tokens."""
+    del given
+    if value is None:
+        raise Needless("it is not set")
+    return {row.to: "answers" if on(value) else "all"}
+
+
+@converter
 def choice_when(value: Any, row: Row, given: Given, key: str) -> Values:
     """A choice that has an effect only while another name is on."""
     if not on(given.get(key)):

@@ -24,17 +24,45 @@ from recipec.reading.foreign.values import part
 
 
 @converter
-def prompt_length(value: Any, row: Row, given: Given) -> Values:
-    """A bound of prompts, beyond which they are dropped."""
+def prompt_length(value: Any, row: Row, given: Given, overlong: str = "drop", side: str = "") -> Values:
+    """A bound of prompts, beyond which they are dropped or cut."""
     found = positive(value, row, given)
-    return found if on(given.get("data.truncation")) else {**found, "data.overlong": "drop"}
+    return {**found, "data.overlong": overlong, **({"data.truncation_side": side} if side else {})}
 
 
 @converter
-def length_cut(value: Any, row: Row, given: Given) -> Values:
-    """A bound of examples, beyond which they are cut in sft and dropped elsewhere."""
+def length_cut(value: Any, row: Row, given: Given, overlong: str = "truncate") -> Values:
+    """A bound of examples, beyond which they are cut."""
+    return {**positive(value, row, given), "data.overlong": overlong}
+
+
+@converter
+def length_packed(value: Any, row: Row, given: Given) -> Values:
+    """The length of the blocks that examples are packed into."""
+    return {**length_cut(value, row, given), "data.packing": True}
+
+
+@converter
+def val_share(value: Any, row: Row, given: Given) -> Values:
+    """The share of the data that is held out, on which the loss, or the margin of pairs, is measured."""
     found = positive(value, row, given)
-    return {**found, "data.overlong": "truncate" if given.kind == "sft" else "drop"}
+    if found[row.to] >= 1:
+        raise Refused("a number of rows cannot be held out: write their share as `val_share`")
+    return {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
+
+
+def _held_out_metrics(given: Given) -> list[str]:
+    return ["margin"] if given.kind == "dpo" else ["loss"]
+
+
+@converter
+def eval_split(value: Any, row: Row, given: Given, split: str) -> Values:
+    """Whether, and on which split, held-out data is evaluated."""
+    if not on(value):
+        raise Needless("it is off")
+    if given.kind == "rl":
+        return {row.to: str(given.get(split) or "test")}
+    return {row.to: str(given.get(split) or "test"), "evaluate.held_out.metrics": _held_out_metrics(given)}
 
 
 @converter

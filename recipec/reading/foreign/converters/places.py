@@ -50,7 +50,7 @@ def path(value: Any, row: Row, given: Given) -> Values:
     if not files:
         raise Needless("it is empty")
     if len(files) > 1:
-        raise Several({row.to: resolved(files[0])}, files)
+        raise Several([{row.to: resolved(file)} for file in files])
     return {row.to: resolved(files[0])}
 
 
@@ -63,6 +63,12 @@ def resolved(text: str) -> str:
     if "$" in text or "`" in text:
         raise Refused(f"`{text}` has a part that only a shell knows")
     return text
+
+
+@converter
+def held_out_path(value: Any, row: Row, given: Given) -> Values:
+    """A file of held-out examples, on which the loss is measured."""
+    return {**path(value, row, given), "evaluate.held_out.metrics": ["loss"]}
 
 
 @converter
@@ -106,7 +112,7 @@ def dataset(value: Any, row: Row, given: Given) -> Values:
         raise Needless("it is not set")
     items = items_of(value)
     if len(items) > 1:
-        raise Several(dataset([items[0]], row, given), [str(item) for item in items])
+        raise Several([dataset([item], row, given) for item in items])
     text = resolved(home_less(str(items[0])).split("@")[0])
     head = row.to.rpartition(".")[0]
     if _LOCAL.search(str(items[0])) or text.startswith("/"):
@@ -127,7 +133,7 @@ def dataset_names(value: Any, row: Row, given: Given) -> Values:
     if not names_:
         raise Needless("it is not set")
     if len(names_) > 1:
-        raise Several(dataset_names([names_[0]], row, given), [str(item) for item in names_])
+        raise Several([dataset_names([item], row, given) for item in names_])
     text = str(names_[0])
     if "/" in text:
         return dataset(text, row, given)
@@ -144,26 +150,22 @@ def mixer(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def split(value: Any, row: Row, given: Given) -> Values:
-    """A split; parts of one are not taken."""
+    """A split, or a part of one."""
     del given
     if not value:
         raise Needless("it is not set")
-    text = str(value)
-    plain, _, part = text.partition("[")
-    if part:
-        raise Refused(f"a part of a split ({text}) is not offered: `data.limit` takes the first rows of `{plain}`")
-    return {row.to: text}
+    return {row.to: str(value)}
 
 
 @converter
 def template(value: Any, row: Row, given: Given) -> Values:
-    """A chat template: a file."""
+    """A chat template: a file or its text."""
     del given
     if not value:
         raise Needless("it is not set")
     text = str(value)
     if "{" in text or "\n" in text:
-        raise Refused("the text of a template is put into a Jinja file, and its name given")
+        return {row.to: text}
     if not text.endswith((".j2", ".jinja", ".jinja2")):
         raise Refused("a template is a Jinja file, not a name or a tokenizer")
     return {row.to: home_less(text)}

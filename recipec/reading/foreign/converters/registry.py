@@ -24,13 +24,12 @@ class Needless(Exception):  # noqa: N818 - as above
 
 
 class Several(Refused):
-    """Only the first of several can be written; the text names the others."""
+    """There are several, each with values of its own."""
 
-    def __init__(self, values: Values, items: list[str]) -> None:
-        """Keep the values of the first."""
-        shown = ", ".join(items[1:5]) + (", …" if len(items) > 5 else "")
-        super().__init__(f"the first of {len(items)} sources: put them into one folder ({shown})")
-        self.values = values
+    def __init__(self, each: list[Values]) -> None:
+        """Keep the values of each."""
+        super().__init__(f"{len(each)} sources are given")
+        self.each = each
 
 
 class Given(Protocol):
