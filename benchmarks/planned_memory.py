@@ -1,10 +1,11 @@
 """Compare the memory that a plan counts with the bytes of the tensors that a run holds.
 
     python benchmarks/planned_memory.py
-    torchrun --nproc-per-node 2 benchmarks/planned_memory.py fsdp
+    PLANNED_MEMORY_FOLDER=/tmp/pm torchrun --nproc-per-node 2 benchmarks/planned_memory.py fsdp 1
 
 A new Llama is trained on rows of full length, in float32 and bfloat16, with and without gradient checkpointing and an
-adapter.  State is counted at the first update: weights, gradients, the float32 copies and the moments of this process.
+adapter; with several processes one of these cases, by its number, in an empty folder.  State is counted at the first
+update: weights, gradients, the float32 copies and the moments of this process.
 Activations are what autograd saves in the forward pass of a micro-batch; with checkpointing a plan also counts the
 layer that is computed again.
 """
@@ -44,13 +45,16 @@ CASES = (
 )
 
 
+def storage(tensor):
+    """Return what holds a tensor in this process: of a shard its own part."""
+    own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return own.untyped_storage()
+
+
 def size(tensors):
-    """Bytes of tensors that are in this process: of a shard its own part, of a storage that several share once."""
-    seen = {}
-    for tensor in tensors:
-        own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-        seen[own.untyped_storage().data_ptr()] = own.untyped_storage().nbytes()
-    return sum(seen.values())
+    """Bytes of tensors that are in this process; a storage that several share counts once."""
+    held = [storage(tensor) for tensor in tensors]
+    return sum({one.data_ptr(): one.nbytes() for one in held}.values())
 
 
 def recipe(dtype, lora, *, checkpointing, engine="local", devices=1, hidden=HIDDEN, layers=LAYERS, positions=POSITIONS):
@@ -74,12 +78,12 @@ def measured(folder, text, positions=POSITIONS):
     backward, step = LocalEngine.update, AdamW.step
 
     def keep(tensor):
-        if tensor.untyped_storage().data_ptr() not in weights:
-            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        if storage(tensor).data_ptr() not in weights:
+            saved[storage(tensor).data_ptr()] = storage(tensor).nbytes()
         return tensor
 
     def update(engine, *args, **keys):
-        weights.update(p.untyped_storage().data_ptr() for p in engine.policy.model.parameters())
+        weights.update(storage(p).data_ptr() for p in engine.policy.model.parameters())
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             return backward(engine, *args, **keys)
 
@@ -118,7 +122,10 @@ def main() -> None:
     """Print a table for each case; of several processes the first prints."""
     engine = sys.argv[1] if len(sys.argv) > 1 else "local"
     devices, leads = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
+    chosen = int(sys.argv[2]) if len(sys.argv) > 2 else None
     for number, (dtype, lora, checkpointing) in enumerate(CASES):
+        if chosen not in {None, number}:
+            continue
         text = recipe(dtype, lora, checkpointing=checkpointing, engine=engine, devices=devices)
         place = os.environ.get("PLANNED_MEMORY_FOLDER")  # one folder for all processes
         folder = Path(place or tempfile.mkdtemp()) / str(number)
