@@ -19,7 +19,7 @@ from recipec import component
 from recipec import graph as graphs
 from recipec.catalogue import json_schema
 from recipec.compile import compile_recipe
-from recipec.reading.suggestions import places_of_keys
+from recipec.reading import suggestions
 from recipec.run.inputs import named_packages
 from recipec.run.preflight import components
 
@@ -110,7 +110,7 @@ def forget():
         }
     for name in [name for name in sys.modules if name.partition(".")[0] == "recipec_demo"]:
         del sys.modules[name]
-    places_of_keys.cache_clear()
+    suggestions._places.cache_clear()
 
 
 @pytest.fixture
