@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from recipec.importing.shell_words import Lexer, Word, expanded, plain
 
@@ -18,6 +19,8 @@ _KEYWORDS = re.compile(
 )
 MOST_COMMANDS = 2000
 """Commands of a script that are read."""
+MOST_WORDS = 5000
+"""Words of a command that are read."""
 MOST_CHARACTERS = 65_536
 """Characters of one variable; a longer one counts as not known."""
 
@@ -57,7 +60,8 @@ def commands(text: str) -> list[Command]:
         words = _assigned(line, variables)
         _assigned_by_use(words, variables)
         if words and words[0].text != ":":
-            command = _command([inner for word in words for inner in expanded(word, variables)])
+            given = (inner for word in words for inner in expanded(word, variables))
+            command = _command(list(islice(given, MOST_WORDS)))
             if command.arguments and len(found) < MOST_COMMANDS:
                 found.append(command)
     return found

@@ -13,6 +13,10 @@ Variables = Mapping[str, "list[Word]"]
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _OPERATORS = ("&&", "||", ";;", "<<<", ">>", "<<-", "<<", "|", "&", ";", ">", "<", "(", ")")
 _ARITHMETIC = re.compile(r"[\s\d+*/()%-]+")
+MOST_DOCUMENTS = 50
+"""Documents (``<<EOF``) of a script that are read."""
+MOST_NESTED = 16
+"""References in the default of a variable."""
 MOST_DIGITS = 12
 """Digits of a number that is computed with."""
 
@@ -36,6 +40,7 @@ class Lexer:
     line: int = 1
     at: int = 0
     found: list[Word] = field(default_factory=list)
+    documents: int = 0
 
     def words(self) -> list[Word]:
         """Return every word as it is written, quotes included, and every operator."""
@@ -64,7 +69,8 @@ class Lexer:
     def _operator(self, operator: str) -> None:
         start = self.line
         self.move(len(operator))
-        if operator not in {"<<", "<<-"}:
+        self.documents += operator in {"<<", "<<-"}
+        if operator not in {"<<", "<<-"} or self.documents > MOST_DOCUMENTS:
             self.found.append(Word(operator, start, operator=True))
             return
         marker = re.match(r"\s*(['\"]?)([\w.-]+)\1", self.text[self.at :])
@@ -237,7 +243,7 @@ def _value(name: str, written: str, variables: Variables, missing: list[str]) ->
 def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
     """Return the value of ``${…}``: a name, with a default where it is not set."""
     found = re.match(r"([A-Za-z_]\w*|\d+|[@*])(?:\[[@*]\])?(?:(:?[-=+?])(.*))?$", inner, re.DOTALL)
-    if found is None:
+    if found is None or inner.count("${") > MOST_NESTED:
         missing.append(f"${{{inner}}}")
         return f"${{{inner}}}"
     name, how, other = found[1], found[2] or "", found[3] or ""

@@ -17,7 +17,7 @@ _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*([\w.\"'-]+)\s*=")
 _PROCESSES = {"nproc_per_node", "num_processes", "num_gpus"}
 _FOUND_BY = {"config_path", "config_name", "config_dir", "config", "config_file"}
-_PROGRAM = re.compile(r"^\s*(?:\w+=\S*\s+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray)\s", re.MULTILINE)
+_PROGRAM = re.compile(r"^[ \t]*(?:\w+=\S*[ \t]+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray)\s", re.MULTILINE)
 MOST_REFERENCES = 16
 """Values that one value may refer to, one after another."""
 
@@ -80,7 +80,9 @@ def _starts(name: str) -> Iterator[str]:
 def _starts_program(text: str) -> bool:
     return bool(
         re.search(
-            r"^\s*(?:\w+=\S*\s+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray|swift)\s", text, re.MULTILINE
+            r"^[ \t]*(?:\w+=\S*[ \t]+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray|swift)\s",
+            text,
+            re.MULTILINE,
         )
     )
 

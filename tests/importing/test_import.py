@@ -173,8 +173,18 @@ def test_variables_of_a_script_are_resolved_and_nothing_runs(script, value):
     assert bool(found["x.y"].unresolved) == (value.startswith("$") and "'" not in script)
 
 
-def test_a_script_cannot_grow_without_bound():
-    """A variable that doubles at every line stops growing."""
-    script = "A=xxxxxxxxxxxxxxxx\n" + "A=$A$A\n" * 60 + "python t.py x.y=$A"
-    found = [a for command in commands(script) for a in command.arguments]
-    assert len(found[0].value) <= 2 * 65536
+@pytest.mark.parametrize(
+    "script",
+    [
+        "A=xxxxxxxxxxxxxxxx\n" + "A=$A$A\n" * 60 + "python t.py x.y=$A",
+        "python t.py x.y=" + "${A:-" * 5000,
+        "A=(" + "a " * 5000 + ")\npython t.py x.y=1 " + '"${A[@]}" ' * 200,
+        "python t.py x.y=$((" + "(" * 3000 + "))",
+        "python t.py x.y=" + "$(" * 3000,
+        "(" * 20000,
+    ],
+)
+def test_a_script_cannot_grow_without_bound(script):
+    """Variables that double, references without end and open brackets are read in bounded time and space."""
+    for argument in [a for command in commands(script) for a in command.arguments]:
+        assert len(argument.value) <= 2 * 65536

@@ -19,6 +19,8 @@ from recipec.reading.foreign.converters.registry import (
 )
 from recipec.reading.foreign.tables import Row
 
+_FORMS = {"json", "parquet", "csv", "text", "arrow"}
+"""Names of loaders of local files, in place of a data set."""
 _TARGETS = {"all-linear", "all_linear", "all"}
 _LOCAL = re.compile(r"^(\.{0,2}/|~|\$)|\.(jsonl?|parquet|csv|txt|arrow)$")
 
@@ -63,6 +65,21 @@ def resolved(text: str) -> str:
     if "$" in text or "`" in text:
         raise Refused(f"`{text}` has a part that only a shell knows")
     return text
+
+
+@converter
+def held_out_set(value: Any, row: Row, given: Given) -> Values:
+    """Held-out examples, on which the loss is measured, or pairs, of which the margin is."""
+    metric = "margin" if given.kind == "dpo" else "loss"
+    return {**dataset(value, row, given), "evaluate.held_out.metrics": [metric]}
+
+
+@converter
+def files_of(value: Any, row: Row, given: Given, key: str) -> Values:
+    """Files of a data set: those of a local one, which is named by its form."""
+    if "/" in str(given.get(key) or ""):
+        raise Refused("files of a data set of the hub are not chosen: `config` and `split` are")
+    return path(value, row, given)
 
 
 @converter
@@ -111,6 +128,8 @@ def dataset(value: Any, row: Row, given: Given) -> Values:
     if not value:
         raise Needless("it is not set")
     items = items_of(value)
+    if items[:1] and str(items[0]) in _FORMS:
+        raise Needless("its files are named")
     if len(items) > 1:
         raise Several([dataset([item], row, given) for item in items])
     text = resolved(home_less(str(items[0])).split("@")[0])
