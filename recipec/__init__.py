@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         GroupRelative as GroupRelative,
     )
     from recipec.spec.advantage import (
+        PrefixValue as PrefixValue,
+    )
+    from recipec.spec.advantage import (
         Reinforce as Reinforce,
     )
     from recipec.spec.advantage import (
@@ -175,7 +178,7 @@ _HOMES = {
     "recipec.diagnostics.model": ("Diagnostic", "RecipeError"),
     "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
-    "recipec.spec.advantage": ("BatchStandardised", "GroupRelative", "Reinforce", "Rloo", "Signed"),
+    "recipec.spec.advantage": ("BatchStandardised", "GroupRelative", "PrefixValue", "Reinforce", "Rloo", "Signed"),
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),
     "recipec.spec.data": ("Columns", "EnvironmentTasks", "File", "Mix", "MixedFile", "ReasoningGym", "Rollouts"),
     "recipec.spec.environment": (

@@ -1,4 +1,4 @@
-"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438."""
+"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438, RC449."""
 
 from __future__ import annotations
 
@@ -197,3 +197,23 @@ def whole_credit_of_tokens(reading: Reading) -> Iterator[Finding]:
                     (*span_of(reading, path), *_how(reading, stage)),
                     path=dotted(path),
                 )
+
+
+@check("RC449", "tokens-in-sequence")
+def tokens_in_sequence(reading: Reading) -> Iterator[Finding]:
+    """A level that credits tokens is combined in sequence.
+
+    What it checks: `combine: sequential` with a level that gives an advantage to each token, such as `prefix_value`.
+    Why it matters: a further level compares the credit of rows that the level before it made; there is one for each
+    token.
+    Example: `advantage: {combine: sequential, group: {…}, branches: {type: prefix_value}}`.
+    How to fix: use `combine: sum`.
+    References: Tran et al., TEMPO, https://arxiv.org/abs/2509.18314, 2025: the two terms are added.
+    """
+    for stage, part, spec in _combined(reading, "sequential"):
+        if "advantage_RT" in spec.provides():
+            yield Finding(
+                f"{display_name(part)} of stage `{stage.name}` credits tokens, but levels are combined in sequence",
+                (*field_span(reading, part, "type"), *_how(reading, stage)),
+                path=dotted((*part.path, "type")),
+            )

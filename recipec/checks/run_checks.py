@@ -119,6 +119,7 @@ NUMERICS: tuple[Check, ...] = (
     advantage_levels.charged_outliers,
     advantage_levels.unknown_reward_level,
     advantage_levels.whole_credit_of_tokens,
+    advantage_levels.tokens_in_sequence,
     episodes.windowed_trajectory,
     episodes.parameter_of_episodes,
     episodes.filter_of_one,

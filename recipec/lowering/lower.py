@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from recipec.component import Component, is_origin, is_signal, texts
 from recipec.graph import BOOKKEEPING, FORMAT, EvaluationSpecs, Graph, Input, Loop, Node, StageGraph, Value, digest
+from recipec.lowering.drafts import UnboundNode, dump, keys_of, provider_of
 from recipec.lowering.inheritance import adapter_start, policies, reference_settings
-from recipec.lowering.nodes import UnboundNode, draft_stage, dump, keys_of, provider_of
+from recipec.lowering.nodes import draft_stage
 from recipec.spec.attention import Auto
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import UNANSWERED, Evaluation, Levels, Recipe, Stage, weights_kind

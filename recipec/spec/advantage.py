@@ -208,3 +208,35 @@ class Reinforce(Advantage):
     """
 
     type: Literal["reinforce"] = "reinforce"
+
+
+@component(
+    "advantage",
+    requires=("value_R", "group_R", "failed_R", "tokens_RT", "attend_RT", "trained_RT"),
+    provides=("advantage_RT",),
+    impl="recipec.runtime.objective.prefix_values:prefix_value",
+)
+class PrefixValue(Advantage):
+    r"""Credit of each token by how it changes the mean value of the rows that begin alike.
+
+    .. math:: A_t = w \, \frac{V(s_{t+1}) - V(s_t)}{\operatorname{std}_g v + \epsilon},\quad
+        V(s) = \operatorname{mean} \{v_r : \text{row } r \text{ of the group begins with } s\}
+
+    Rows of a prompt form a prefix tree, whether or not a tree was searched. Where no rows part, :math:`V` does not
+    change and the credit is 0; so add a level of the outcome, such as `group_relative`: the sum is TEMPO's advantage.
+
+    References:
+        Tran et al., `TEMPO <https://arxiv.org/abs/2509.18314>`_, 2025.
+    """
+
+    type: Literal["prefix_value"] = "prefix_value"
+    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups: rows of one group form a prefix tree.")
+    scale: Literal["std", "none"] = param(
+        "std", "`std` divides by the sample standard deviation of the group (ddof 1), `none` does not."
+    )
+    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
+
+    @property
+    def alone(self) -> Literal["value", "zero"]:
+        """Zero: a row alone has no branches."""
+        return "zero"

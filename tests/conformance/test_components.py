@@ -182,6 +182,7 @@ def column(name, rows, dtype):
         "text_R": ["2", "3", "<a>2</a>", ""][:rows] + ["2"] * (rows - 4),
         "state_R": [("hall", "the hall", "kitchen")[i % 3] for i in range(rows)],
         "tokens_RT": torch.ones(shape, dtype=torch.int64),
+        "attend_RT": torch.ones(shape, dtype=torch.bool),
         "trained_RT": (torch.arange(TOKENS) >= 2).expand(shape) & (place != 3)[:, None],
         "turn_RT": torch.tensor([0, 0, 1, 2, 2]).expand(shape),
         "chosen_R": place % 2 == 0,
@@ -340,7 +341,8 @@ def test_tiny_batch(name, params, rows):
     assert {key for key in made if not key.startswith("metric/")} == own
     for signal in own:
         assert made[signal].dtype == getattr(torch, SIGNALS[signal].dtype)
-        assert made[signal].shape == (() if signal == "loss" else (rows,))
+        shape = (rows, TOKENS) if signal.endswith("_RT") else (rows,)
+        assert made[signal].shape == (() if signal == "loss" else shape)
     assert all(torch.isfinite(v).all() for v in made.values())
     same(made, call(name, spec, rows)[1])
     if "loss" in made:

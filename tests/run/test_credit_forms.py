@@ -131,3 +131,24 @@ def test_nothing_left_is_an_update_of_nothing(folder):
     _, metrics = ran(folder, recipe(sampler=", group_filter: {action: drop, between: [7.0, 8.0]}"))
     assert metrics["groups/filtered"] == 6
     assert metrics["grad_norm"] == 0
+
+
+def test_credit_of_branches_is_added_to_the_outcome(folder):
+    """TEMPO: the advantage of tokens is that of the row and that of the prefix; both are trained on."""
+    levels = "outcome: {type: group_relative}, branches: {type: prefix_value}"
+    _, metrics = ran(folder, recipe(levels))
+    assert metrics["grad_norm"] > 0
+    graph = compile_recipe("r.yaml", text=recipe(levels)).graph
+    assert graph is not None
+    (total,) = (node for node in graph.stages[0].nodes() if node.id == "explore/sum.advantage_RT")
+    given = {i.value.node for i in total.inputs if i.value.signal == "advantage_RT"}
+    assert given == {"explore/broadcast.advantage_RT", "explore/advantage.branches"}
+    (loss,) = (node for node in graph.stages[0].nodes() if node.slot == "loss")
+    assert total.id in {i.value.node for i in loss.inputs if i.value.signal == "advantage_RT"}
+
+
+def test_credit_of_branches_alone(folder):
+    """Where rows do not part, nothing is trained on."""
+    found, metrics = ran(folder, recipe("branches: {type: prefix_value}"))
+    assert metrics["grad_norm"] > 0
+    assert len(found) == 30
