@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from support.small_recipes import RL, ROWS, SFT
@@ -188,7 +190,10 @@ def test_a_bug_of_ours_leaves_a_file(two, monkeypatch):
     ended = two.call("validate", "good.yaml")
     assert ended.code == 3
     assert ended.err.count("\n") == 1
-    assert "ZeroDivisionError" in (two.path / "recipec-crash.txt").read_text()
+    path = Path(ended.err.partition("recipe; ")[2].partition(" says where")[0])
+    assert path.parent == Path(tempfile.gettempdir())
+    assert "ZeroDivisionError" in path.read_text()
+    path.unlink()
 
 
 def test_a_full_standard_output_is_no_bug_of_ours(two, monkeypatch):

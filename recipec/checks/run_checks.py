@@ -189,6 +189,7 @@ PLANNED: tuple[Check, ...] = (memory.does_not_fit, memory.group_over_cache)
 TRUST: tuple[Check, ...] = (
     trust.never_trusted,
     trust.secret_in_recipe,
+    trust.impossible_name,
     places.text_for_file,
     places.unknown_form,
     places.images_of_the_hub,

@@ -1,12 +1,14 @@
-"""Keys and texts that no recipe may have: RC650 and RC651."""
+"""Keys and texts that no recipe may have: RC152, RC650 and RC651."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import dotted, span_of
+from recipec.component import is_origin, names_file, texts
 from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.snippet import SECRET
 from recipec.reading.never_supported import REFUSED, refused
@@ -17,6 +19,7 @@ _SECRET_KEY = re.compile(
     r"(?:hub|hf|auth|access|api|bearer|refresh|session|wandb|github|gitlab|slack|openai|service)_token)$"
 )
 _TOKEN_KEY = re.compile(r"(?:^|_)token$")
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
 _RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~+/=-]{20,}")
 """A long text of letters and digits, as generated tokens are; no token of a vocabulary looks so."""
 
@@ -77,6 +80,36 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
                 span_of(reading, path, key=isinstance(path[-1], str)),
                 path=dotted(path),
             )
+
+
+@check("RC152", "impossible-name")
+def impossible_name(reading: Reading) -> Iterator[Finding]:
+    r"""A path, or a name of weights, has control characters, or is longer than a file's name can be.
+
+    What it checks: `from`, and every parameter that names a file, a directory or a tokenizer.
+    Why it matters: no file has such a name, and a control character could forge lines of what is printed.
+    Example: `from: "org/model\r\n"`, or a name of 300 letters.
+    How to fix: write the name of the file as it is on disk.
+    """
+    names = [(stage.path, "from", stage.origin or "") for stage in reading.stages.values()]
+    parts = [*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)]
+    for part in parts:
+        for key, info, text in texts(part.spec) if part.given and part.spec is not None else ():
+            if names_file(info, text) or is_origin(info):
+                names.append((part.path, key, text))
+    for path, key, text in names:
+        problem = _impossible(text)
+        if problem:
+            yield Finding(f"`{key}` {problem}", span_of(reading, (*path, *key.split("."))), path=dotted((*path, key)))
+
+
+def _impossible(text: str) -> str:
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        return "has control characters"
+    data = text.encode("utf-8", "replace")
+    if len(data) > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in data.split(b"/")):
+        return f"is longer than the {_LONGEST_NAME} bytes of a name or the {_LONGEST_PATH} bytes of a path"
+    return ""
 
 
 def _under_secret_name(key: str, value: str) -> bool:

@@ -226,7 +226,8 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
         parts = reading.trials[name].parts
         own = [part for part in parts if part.slot == "reward"]
         levels = own or (scoring.of("reward") if scoring else ())
-        tasks = _without_verifiers(next(part for part in parts if part.slot == "data"))
+        data = next((part for part in parts if part.slot == "data"), None)  # a fragment may leave it open
+        tasks = "" if data is None else _without_verifiers(data)
         if not answered(evaluation):
             continue
         if tasks and any(_asks_tasks(part) for part in levels):

@@ -89,7 +89,7 @@ class Reading:
     """The whole recipe; only when nothing is wrong with it and it is no fragment."""
     stages: dict[str, StageReading]
     evaluate: dict[str, Evaluation]
-    """Evaluations with which nothing is wrong; ``trials`` has what could be read of every one."""
+    """Evaluations with which nothing is wrong and that have data; ``trials`` has what could be read of every one."""
     trials: dict[str, EvaluationReading]
     machine: dict[str, Part]
     """The engines, under ``train`` and ``rollout``."""

@@ -73,7 +73,9 @@ def read_recipe(resolved: Resolved) -> Reading:
     if sound and not fragment:
         recipe = _assembled(plain, stages, trials, machine)
     found = tuple(sorted(findings.found, key=_order))
-    evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None}
+    # a fragment may leave the data of an evaluation open
+    whole = {name for name, trial in trials.items() if any(part.slot == "data" for part in trial.parts)}
+    evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None and name in whole}
     return Reading(resolved, recipe, stages, evaluate, trials, engines, findings.consumed, found, fragment)
 
 

@@ -25,7 +25,7 @@ def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterat
     >>> list(read_objects([b'{"a": 1}\n', b"\n", b'{"a": 2}'], broken=lambda line, problem, column: None))
     [(1, {'a': 1}), (3, {'a': 2})]
     """
-    decode = json.JSONDecoder(parse_constant=_refuse, **hooks).decode
+    decode = json.JSONDecoder(parse_constant=_refuse, **{"object_pairs_hook": _unique, **hooks}).decode
     for number, line in enumerate(lines, 1):
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.strip():
@@ -81,6 +81,15 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"`{constant}` is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key `{twice}` stands twice")
+    return found
 
 
 def kind_of(value: Any) -> str:

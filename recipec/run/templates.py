@@ -38,8 +38,17 @@ def _environment(*, html: bool = False) -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         # constants would be folded where no limit holds, `'a' * 10**9` among them; a finalizer prevents it in outputs
         optimized=False,
-        finalize=pass_context(lambda _context, value: value),
+        finalize=pass_context(lambda _context, value: _printed(value)),
     )
+
+
+def _printed(value: Any) -> Any:
+    """Refuse to print a method: `row.items` is one, and `row['items']` the column of that name."""
+    from jinja2 import Undefined  # noqa: PLC0415
+
+    if callable(value) and not isinstance(value, Undefined):
+        raise TypeError("it prints a method: a column with the name of one is written as `row['items']`")
+    return value
 
 
 def template_problem(text: str, name: str) -> Diagnostic | None:

@@ -277,3 +277,10 @@ def test_a_sampler_that_knows_no_limits(monkeypatch: pytest.MonkeyPatch) -> None
     text = GOOD.replace("num_generations: 8,", "num_generations: 8, truncated: drop,")
     reading = read_recipe(resolve(read_source("a.yaml", text=text)))
     assert {d.code for d in check_all(reading)} == {"RC439"}
+
+
+@pytest.mark.parametrize("left", ["{}", "{reward: {label: {type: exact_match}}}", "{metrics: [margin]}"])
+def test_a_fragment_may_leave_an_evaluation_open(left: str) -> None:
+    """No check asks an evaluation without data what its data is."""
+    resolved = resolve(read_source("fragment.yaml", text=f"recipec: 1\nevaluate: {{dev: {left}}}\n"))
+    check_all(read_recipe(resolved))

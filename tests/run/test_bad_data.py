@@ -6,6 +6,12 @@ from support.small_recipes import AGAIN, RL, ROWS, SFT, rows
 ROW_FAULTS = [
     ('{"prompt": "x", \n', "RC703", "a.jsonl:5:"),
     ("[1]\n", "RC703", "a.jsonl:5:1"),
+    ('{"prompt": "a", "completion": "b", "prompt": "c"}\n', "RC703", "`prompt` stands twice"),
+    (
+        '{"prompt": "a", "completion": "b", "n": ' + '{"a": ' * 300 + "1" + "}" * 300 + "}\n",
+        "RC703",
+        "nested more than",
+    ),
     ('{"prompt": "a", "completion": NaN}\n', "RC703", "a.jsonl:5:1"),
     ('{"prompt": "a", "completion": "b", "n": ' + "1" * 6000 + "}\n", "RC703", "thousands of digits"),
     ('{"prompt": ' + "[" * 100_000 + "\n", "RC703", "a.jsonl:5:1"),
@@ -41,6 +47,7 @@ TEMPLATES = [
     ("{{ prompt", "RC712"),
     ("{% include 'x' %}", "RC712"),
     ("{{ prompt.__class__.__mro__ }}", "RC713"),
+    ("{{ prompt.upper }}", "RC713"),
     ("{{ 1/0 }}", "RC713"),
     ("{% for i in range(10**9) %}x{% endfor %}", "RC713"),
     ("", "RC707"),

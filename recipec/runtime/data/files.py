@@ -20,6 +20,7 @@ from recipec.runtime.rng import rng_for
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")
 _SLICE = re.compile(r"(?P<name>[\w.-]+)\[(?P<begin>\d+%?)?:(?P<end>\d+%?)?\]")
+_DEPTH = 200
 _SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
 
 
@@ -55,6 +56,9 @@ def read_rows(path: Path, split: str | None, shown: str, limit: int | None = Non
         whole = list(lines)
         lines = iter(whole[slice(*(bound and bound(len(whole)) for bound in bounds))])
     rows = [Row(index, *line) for index, line in enumerate(itertools.islice(lines, limit))]
+    for row in rows:
+        if _deep(row.columns):
+            raise RecipeError(errors.broken_row(row.file, row.number, f"a column is nested more than {_DEPTH} deep"))
     if not rows:
         raise RecipeError(errors.no_rows(shown, "it is empty" if bounds is None else f"`{split}` leaves none of them"))
     return rows
@@ -88,7 +92,7 @@ def part_of(rows: list[Row], part: str, share: float | None, seed: int) -> list[
 
 def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
+        found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith(".") and p.is_file())
         if not found:
             raise RecipeError(errors.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
         names = {p.stem for p in found}
@@ -136,9 +140,21 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+    except RecipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - time zones and units raise whatever reads them
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RecipeError(errors.unreadable_data(shown, f"not a whole parquet file: {problem}")) from None
+        whole = isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError)
+        what = "not a whole parquet file" if whole else f"a value of row {number + 1} or after it cannot be read"
+        raise RecipeError(errors.unreadable_data(shown, f"{what}: {problem}")) from None
+
+
+def _deep(value: Any, depth: int = 0) -> bool:
+    if depth > _DEPTH:
+        return True
+    if isinstance(value, Mapping):
+        return any(_deep(inner, depth + 1) for inner in value.values() if isinstance(inner, dict | list))
+    return isinstance(value, list) and any(_deep(one, depth + 1) for one in value if isinstance(one, dict | list))
 
 
 def hub_folder(name: str, config: str | None = None) -> Path:

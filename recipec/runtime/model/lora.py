@@ -191,6 +191,10 @@ def save(adapted: PeftModel, folder: Path, base: str | None, weights: Mapping[st
     config.inference_mode = True
     config.save_pretrained(folder)
     config.inference_mode = False
+    written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))  # a set, in another order in every process
+    if isinstance(written.get("target_modules"), list):
+        written["target_modules"] = sorted(written["target_modules"])
+        (folder / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True), encoding="utf-8")
     if weights is None:
         state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     else:
