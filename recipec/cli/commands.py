@@ -198,7 +198,8 @@ def run(
     prepared = prepare(arguments)
     outcome = run_prepared(prepared, arguments)
     if leads:
-        show(outcome.diagnostics, prepared.texts, valid=outcome.finished)
+        root = prepared.options.root
+        show(outcome.diagnostics, prepared.texts, valid=outcome.finished, root=root)
     if any(d.is_error for d in outcome.diagnostics):
         raise typer.Exit(4 if outcome.started else 1)
     folder = prepared.options.out

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,14 +39,43 @@ OutputFormat = Annotated[Format, typer.Option("--format", help="Output format of
 
 
 def show(
-    diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], form: Format = Format.text, *, valid: bool
+    diagnostics: Iterable[Diagnostic],
+    texts: Mapping[str, str],
+    form: Format = Format.text,
+    *,
+    valid: bool,
+    root: Path = Path(),
 ) -> None:
-    """Print diagnostics: text to stderr, machine-readable formats to stdout."""
+    """Print diagnostics: text to stderr, in colour on a terminal; machine-readable formats to stdout.
+
+    Lines of files that are not among ``texts``, such as rows of data and the user's code, are read below ``root``.
+    """
     from recipec.diagnostics.formats import render
 
-    text = render(list(diagnostics), texts, form.value, valid=valid)
-    if text:
+    found = list(diagnostics)
+    colour = form is Format.text and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    if form is Format.text:
+        texts = {**quoted(found, root, texts), **texts}
+    text = render(found, texts, form.value, valid=valid, colour=colour)
+    if text and colour:
+        from rich.console import Console
+
+        Console(stderr=True, soft_wrap=True, highlight=False).print(text)
+    elif text:
         print(text, file=sys.stderr if form is Format.text else sys.stdout)
+
+
+def quoted(diagnostics: Iterable[Diagnostic], root: Path, texts: Mapping[str, str]) -> dict[str, str]:
+    """Read the line that each diagnostic points at, from files that are not known yet; the other lines are empty."""
+    lines: dict[str, dict[int, str]] = {}
+    for span in (one.spans[0] for one in diagnostics if one.spans and one.spans[0].file not in texts):
+        try:
+            with (root / span.file).open(encoding="utf-8", errors="replace") as stream:
+                line = next(islice(stream, span.line - 1, None), "")
+        except OSError:
+            continue
+        lines.setdefault(span.file, {})[span.line] = line.rstrip("\r\n")
+    return {file: "\n".join(of.get(i, "") for i in range(1, max(of) + 1)) for file, of in lines.items()}
 
 
 def recipes_in(paths: Sequence[Path]) -> list[Path]:

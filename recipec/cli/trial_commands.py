@@ -58,7 +58,7 @@ def check(
     else:
         if form is Format.text:
             print(found.text())
-        show(found.problems, result.texts, form, valid=not bad)
+        show(found.problems, result.texts, form, valid=not bad, root=options.root)
     if form is Format.text and not bad:
         print("ready to run", file=sys.stderr)
     raise typer.Exit(1 if bad else 0)
@@ -99,7 +99,7 @@ def try_(
             else:
                 print("\n".join([one.key, *(f"  {name:<8} {text}" for name, text in answered.lines()), ""]))
     problems = [located(problem, options.locate) for one in found for problem in one.problems]
-    show(problems, result.texts, valid=not any(problem.is_error for problem in problems))
+    show(problems, result.texts, valid=not any(problem.is_error for problem in problems), root=options.root)
     if not problems and not any(one.answered for one in found):
         print("nothing to try: no stage has a reward", file=sys.stderr)
     raise typer.Exit(1 if any(problem.is_error for problem in problems) else 0)

@@ -87,6 +87,14 @@ def test_a_fault_of_the_second_stage_is_found_before_the_first(folder, more, fil
     assert not (folder.path / "runs/small/stages").exists()
 
 
+def test_rows_of_data_are_quoted(folder):
+    """The line of a data file that a message points at is shown, and the key of the recipe that names the file."""
+    folder.write(r__yaml=SFT, a__jsonl=ROWS + '{"prompt": "a" "completion": "b"}\n')
+    found = folder.call("check", "r.yaml")
+    assert '5 | {"prompt": "a" "completion": "b"}' in found.err
+    assert "--> r.yaml:" in found.err
+
+
 def test_facts_and_rows_as_json(folder):
     """A good recipe exits 0; what was looked at is text, or JSON for programs."""
     folder.write(r__yaml=SFT, a__jsonl=ROWS)

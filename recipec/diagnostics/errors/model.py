@@ -13,7 +13,7 @@ def bad_shape(problem: str) -> Finding:
     Example: `hidden_size: 100` with `heads: 3`.
     How to fix: make `hidden_size` a multiple of `heads`, and `heads` a multiple of `kv_heads`.
     """
-    return Finding(f"policy.scratch cannot be built: {problem}")
+    return Finding(f"policy.scratch cannot be built: {problem}", path="policy.scratch")
 
 
 @diagnostic("RC721", "no-such-model")

@@ -38,8 +38,9 @@ def fewer_rows(key: str, rows: int, per_step: int, unit: str) -> Finding:
     Example: 4 rows and `prompts_per_step: 16`.
     How to fix: add rows, or lower the number.
     """
+    count = f"{rows} row{'s' if rows != 1 else ''}"
     return Finding(
-        f"the data has {rows} rows, and `{unit}` is {per_step}: a step takes {rows}", path=f"{key}.budget.{unit}"
+        f"the data has {count}, and `{unit}` is {per_step}: a step takes {rows}", path=f"{key}.budget.{unit}"
     )
 
 
