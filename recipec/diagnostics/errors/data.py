@@ -84,6 +84,8 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
             '; rows of Alpaca: `columns: {completion: output}` and `template: "{{ instruction }}\\n{{ input }}"`, with '
             "`chat: true` for a chat model"
         )
+    if "conversations" in names and key in {"data.columns.prompt", "data.columns.completion"}:
+        remedy += "; conversations of an `sft` stage: `columns: {messages: conversations}`"
     if key in {"data.columns.chosen", "data.columns.rejected"}:
         remedy += "; or a `preference` makes the pairs"
     return Finding(f"{path}, row {row} {problem}", file_span(path, row), help=remedy)
