@@ -315,7 +315,7 @@ def fewer_prompts_than_ranks(reading: Reading) -> Iterator[Finding]:
 
 @check("RC538", "exactness-needs-copies")
 def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
-    """`exactness: exact` stands beside a training engine that spreads the policy over devices.
+    """`exactness: exact` is combined with a training engine that spreads the policy over devices.
 
     What it checks: `machine.exactness` and the type of `machine.train`.
     Why it matters: the engine adds up parts of gradients on several devices, in an order of its own; only whole copies
@@ -331,6 +331,6 @@ def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
     if max(engine.partitions(max(2, devices * nodes))) > 1:
         yield Finding(
             f"`{part.name}` cannot add gradients in the order of one device",
-            (*field_span(reading, part, "type"), *related_span(reading, ("machine", "exactness"), "asked for here")),
+            (*field_span(reading, part, "type"), *related_span(reading, ("machine", "exactness"), "required here")),
             path=dotted((*part.path, "type")),
         )
