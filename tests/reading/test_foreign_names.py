@@ -1,16 +1,19 @@
 """Names of other tools: what is said of them is right for the section and the kind of stage, and compiles."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from recipec.compile import check_recipe
 from recipec.component import component_names
+from recipec.reading.field_descriptions import keys_of
 from recipec.reading.foreign import converters
 from recipec.reading.foreign.advice import for_name, of_recipe
 from recipec.reading.foreign.tables import find, tools
 from recipec.reading.foreign.values import value_names
-from recipec.spec.recipe import COMPONENT_SLOTS
+from recipec.reading.suggestions import for_key
+from recipec.spec.recipe import COMPONENT_SLOTS, Stage
 from recipec.yaml_io import from_yaml, text_of
 
 STAGES = {
@@ -183,3 +186,26 @@ def test_secrets_are_known_by_names_and_forms_of_secrets(more, secret):
     """Tokens of a vocabulary are none."""
     text = f"recipec: 1\nname: a\nvars: {{{more.strip()}}}\nstages: {{}}\n"
     assert any(d.code == "RC651" for d in check_recipe("r.yaml", text=text).diagnostics) == secret
+
+
+LISTS = Path(__file__).parents[2] / "benchmarks" / "names"
+
+
+@pytest.mark.parametrize("name", ["trl.rl", "trl.sft", "trl.dpo", "verl.rl", "openrlhf.rl", "skyrl.rl", "prime_rl.sft"])
+def test_names_of_whole_tools_are_answered_and_never_with_another_key(name):
+    """Four of five names of a tool get help, and where it is a key, it is the one of the tool's table."""
+    slug, kind = name.split(".")
+    tool = next(tool for tool in tools() if tool.slug == slug)
+    names = [word for word in (LISTS / f"{name}.txt").read_text().split() if word not in keys_of(Stage)]
+    answered = 0
+    for word in names:
+        first, *rest = word.split(".")
+        value = 3
+        for part in reversed(rest):
+            value = {part: value}
+        found = for_key(first, value, ("stages", "s"), keys_of(Stage), (), kind)
+        answered += bool(found.text) and not found.text.startswith("did you mean")
+        row = tool.row(word, kind)
+        if row is not None and row.verdict == "kept" and row.to:
+            assert row.to.split(".")[-1] in found.text, (word, row.to, found.text)
+    assert answered >= 0.8 * len(names), (answered, len(names))
