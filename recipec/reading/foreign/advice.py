@@ -12,7 +12,7 @@ from recipec.diagnostics.phrases import folded
 from recipec.reading.foreign.converters import Needless, Refused, convert, reads_alone
 from recipec.reading.foreign.tables import Row, find, tools
 from recipec.reading.foreign.values import foreign_component, value_names
-from recipec.spec.recipe import SLOT
+from recipec.spec.recipe import SLOT, Levels
 
 Words = tuple[str, ...]
 _MOST = 3
@@ -56,12 +56,12 @@ class _Alone:
 def shown(path: str) -> str:
     """Write a path of a table as a user writes it, with a name of their own for a named part.
 
-    >>> shown("reward.kl.beta"), shown("loss.beta"), shown("evaluate.held_out.every")
-    ('reward.NAME.beta', 'loss.beta', 'evaluate.NAME.every')
+    >>> shown("reward.kl.beta"), shown("advantage.whiten"), shown("evaluate.held_out.every")
+    ('reward.NAME.beta', 'advantage.whiten', 'evaluate.NAME.every')
     """
     words = path.split(".")
     levels = words[0] in SLOT and SLOT[words[0]].levels
-    if len(words) > 1 and (levels or words[0] in _NAMED):
+    if len(words) > 1 and (levels or words[0] in _NAMED) and words[1] not in Levels.model_fields:
         words[1] = "NAME"
     return ".".join(words)
 
