@@ -30,7 +30,7 @@ test-slow: $(VENV)/.installed
 
 # vLLM's CPU build, DeepSpeed and Ray, in an environment of their own: vLLM wants an older numpy.
 test-engines: $(ENGINES)/.installed
-	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900
+	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900 tests/run tests/runtime
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check recipec tests benchmarks
