@@ -21,6 +21,7 @@ NOT_IN_SUITES = {
     "RC501": "every component of ours has an implementation: tests/passes/test_check.py",
     "RC509": "every engine of ours has an implementation: tests/run/test_bad_runs.py",
     "RC510": "speaks of a run: tests/test_bad_runs.py",
+    "RC539": "speaks of a run: tests/runtime/distributed/test_units.py",
     "RC511": "speaks of a run: tests/test_bad_vision.py",
     "RC539": "speaks of a run: tests/runtime/distributed/test_units.py",
     "RC439": "our samplers know their limits: tests/checks/test_run_checks.py",
