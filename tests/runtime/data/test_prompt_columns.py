@@ -149,11 +149,11 @@ def test_what_a_template_refuses_names_the_row(tmp_path):
     assert "too many" in message
 
 
-@pytest.mark.parametrize("depth", [70, 500])
-def test_deep_messages_are_refused(tmp_path, depth):
+@pytest.mark.parametrize(("depth", "code"), [(70, "RC706"), (500, "RC703")])
+def test_deep_messages_are_refused(tmp_path, depth, code):
     """A message that is nested without end is refused by its row."""
     value = 1
     for _ in range(depth):
         value = {"a": value}
     talk = {"messages": [{**user("a"), "extra": value}, bot("b")]}
-    assert refused(tmp_path, policy_of("gpt2", "chatml"), "sft", talk)[:3] == ("RC706", "a.jsonl", 1)
+    assert refused(tmp_path, policy_of("gpt2", "chatml"), "sft", talk)[:3] == (code, "a.jsonl", 1)

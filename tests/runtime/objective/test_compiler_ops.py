@@ -60,10 +60,11 @@ def test_reward_levels_add():
     assert made["failed_R"].tolist() == [False, True, True]
 
 
-def test_unscored_level_fails_whatever_it_weighs():
-    """A level of weight 0 that could not score a row still fails it: the recipe asked for the number."""
-    made = compiler_ops.sum_rewards(torch.tensor([False]), torch.tensor([torch.nan]), weights=(0.0,))
-    assert made["failed_R"].tolist() == [True]
+@pytest.mark.parametrize(("weight", "failed"), [(0.0, False), (0.5, True)])
+def test_an_unscored_level_fails_its_row_if_it_counts(weight, failed):
+    """A level that could not score a row fails it; one of weight 0 is recorded only, and fails none."""
+    made = compiler_ops.sum_rewards(torch.tensor([False]), torch.tensor([torch.nan]), weights=(weight,))
+    assert made["failed_R"].tolist() == [failed]
 
 
 def test_episode_total_reaches_every_step():
