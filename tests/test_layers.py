@@ -45,7 +45,7 @@ DOORS = {
     "jinja2": {"run/templates.py", "run/chat_template.py"},
     "vllm": {"runtime/rollout/vllm_engine.py"},  # and, as a program, runtime/rollout/vllm_servers.py
     "deepspeed": set(),
-    "ray": set(),
+    "ray": {"runtime/distributed/ray_launch.py"},
     "pickle": set(),
 }
 HEAVY = {

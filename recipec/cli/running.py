@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipec.cli.input_output import compile_or_exit
+from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.check import check_requirements, located
 from recipec.run.ranks import place
 
 if TYPE_CHECKING:
     from recipec.graph import Graph
     from recipec.run.executor import Outcome
     from recipec.run.options import Options
+    from recipec.runtime.distributed.gang import Gang
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +78,30 @@ def run_prepared(prepared: Prepared, arguments: RunArguments) -> Outcome:
 
     here, machine = place(), prepared.graph.machine
     display = Progress(quiet=arguments.quiet or not here.leads)
-    if here.size > 1 or int(machine["devices"]) == 1:
-        return run(prepared.graph, prepared.options, display)
-    return launched(prepared, arguments, display.say)
+    nodes, devices = int(machine["nodes"]), int(machine["devices"])
+    if here.size == 1 and nodes * devices > 1:
+        return launched(prepared, arguments, display.say)
+    outcome = run(prepared.graph, prepared.options, display)
+    if here.size != nodes * devices and here.leads:
+        found = errors.other_number_of_ranks(here.size, nodes, devices)
+        outcome.diagnostics.append(located(found, prepared.options.locate))
+    return outcome
 
 
-def launched(prepared: Prepared, arguments: RunArguments, say: Any) -> Outcome:
-    """Start a rank for each device of this machine, and run the recipe in all of them."""
+def launched(prepared: Prepared, arguments: RunArguments, say: Callable[[str], None]) -> Outcome:
+    """Start a rank for each device, and run the recipe in all of them."""
     from recipec.diagnostics.exchange import from_values
-    from recipec.run.check import check_requirements
     from recipec.run.executor import Outcome
-    from recipec.run.extras import runtime_packages
 
-    with runtime_packages():
-        from recipec.runtime.distributed.launch import Gang
     try:
-        check_requirements(prepared.graph, prepared.options)  # before processes are started that would find the same
+        ended = gang_of(prepared, arguments, say).run(rank, arguments)
     except RecipeError as refused:
-        return Outcome(finished=False, diagnostics=list(refused.diagnostics))
-    machine, out = prepared.graph.machine, prepared.options.out
-    gang = Gang(int(machine["devices"]), int(machine["max_restarts"]), out / "logs", say)
-    ended = gang.run(rank, arguments)
+        found = [located(one, prepared.options.locate) for one in refused.diagnostics]
+        return Outcome(finished=False, diagnostics=found)
     if not isinstance(ended, list):
         return Outcome(finished=False, diagnostics=[ended], started=True)
+    if not ended:
+        return Outcome(finished=False)
     found = [diagnostic for one in ended for diagnostic in from_values(one["diagnostics"])]
     leader = ended[0]
     return Outcome(
@@ -106,6 +111,40 @@ def launched(prepared: Prepared, arguments: RunArguments, say: Any) -> Outcome:
         diagnostics=list(dict.fromkeys(found)),
         started=any(one["started"] for one in ended),
     )
+
+
+def gang_of(prepared: Prepared, arguments: RunArguments, say: Callable[[str], None]) -> Gang:
+    """Return what starts the ranks of a run from here: processes of this machine, or actors of a Ray cluster.
+
+    Raises:
+        RecipeError: RC791, they are started otherwise; RC779, there are too few GPUs; and what else is missing.
+    """
+    from recipec.run.extras import runtime_packages
+    from recipec.run.slurm import run_arguments
+
+    machine = prepared.graph.machine
+    launcher, device = str(machine["launcher"]), str(machine["device"])
+    nodes, devices, restarts = (int(machine[name]) for name in ("nodes", "devices", "max_restarts"))
+    words = shlex.join(run_arguments(arguments.recipe, arguments.overrides, arguments.out))
+    if launcher == "slurm":
+        batch = words.replace("-m recipec run", "recipec plan --slurm", 1)
+        raise RecipeError(
+            errors.started_elsewhere(launcher, nodes, devices, f"`{batch} > job.sh`, then `sbatch job.sh`")
+        )
+    if launcher == "torchrun" and nodes > 1:
+        on_each = f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d"
+        on_each = f"on every node: `{on_each} --rdzv-endpoint=FIRST_NODE:29500 {words}`"
+        raise RecipeError(errors.started_elsewhere(launcher, nodes, devices, on_each))
+    check_requirements(prepared.graph, prepared.options)  # before processes are started that would find the same
+    logs = prepared.options.out / "logs"
+    with runtime_packages():
+        if launcher == "ray":
+            from recipec.runtime.distributed.ray_launch import RayGang
+
+            return RayGang(nodes * devices, restarts, logs, say, nodes, device, float(machine["timeout"]))
+        from recipec.runtime.distributed.launch import ProcessGang, check_devices
+    check_devices(device, devices)
+    return ProcessGang(devices, restarts, logs, say)
 
 
 def rank(arguments: RunArguments) -> dict[str, Any]:

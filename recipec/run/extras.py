@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import Diagnostic, RecipeError
@@ -18,6 +20,17 @@ def missing_runtime() -> Iterator[Diagnostic]:
     missing = [name for name in _RUNTIME if importlib.util.find_spec(name) is None]
     if missing:
         yield package_missing("`, `".join(missing), "train")
+
+
+def missing_launcher(machine: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Yield RC716 if Ray is to start the processes of a run and is not installed.
+
+    >>> [one.code for one in missing_launcher({"launcher": "torchrun", "nodes": 2, "devices": 1})]
+    []
+    """
+    ranks = int(machine.get("nodes") or 1) * int(machine.get("devices") or 1)
+    if machine.get("launcher") == "ray" and ranks > 1 and importlib.util.find_spec("ray") is None:
+        yield replace(package_missing("ray", "ray", "launcher `ray`"), path="machine.launcher")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from recipec.diagnostics.errors import machine as machine_errors
 from recipec.diagnostics.errors import model as model_errors
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.graph import Graph, StageGraph
+from recipec.run.extras import missing_launcher
 from recipec.spec.data import Data
 from recipec.spec.machine import ENGINE_SLOTS, default_engine
 from recipec.spec.policy import Policy
@@ -136,6 +137,8 @@ def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Spa
 
 def missing_packages(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
     """Yield RC716 for every missing package."""
+    for found in missing_launcher(graph.machine):
+        yield replace(found, spans=tuple(locate(found.path)))
     for one in components(graph):
         for package, module in one.spec.packages.items():
             if importlib.util.find_spec(module) is None:

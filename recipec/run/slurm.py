@@ -73,9 +73,7 @@ def batch_file(graph: Graph, recipe: Path, overrides: Sequence[str], out: Path |
     """
     machine = graph.machine
     devices, nodes = int(machine.get("devices") or 1), int(machine.get("nodes") or 1)
-    words = ["python", "-m", "recipec", "run", str(recipe)]
-    words += [word for said in overrides for word in ("--set", said)]
-    words += ["--out", str(out)] if out is not None else []
+    words = ["python", *run_arguments(recipe, overrides, out)]
     return FILE.format(
         recipe=recipe,
         folder=Path.cwd(),
@@ -90,3 +88,14 @@ def batch_file(graph: Graph, recipe: Path, overrides: Sequence[str], out: Path |
         final=" | ".join(str(code) for code in FINAL),
         stopped=STOPPED,
     )
+
+
+def run_arguments(recipe: Path, overrides: Sequence[str], out: Path | None) -> list[str]:
+    """Return the arguments of Python, or of torchrun, that run a recipe.
+
+    >>> run_arguments(Path("r.yaml"), ["seed=1"], None)
+    ['-m', 'recipec', 'run', 'r.yaml', '--set', 'seed=1']
+    """
+    words = ["-m", "recipec", "run", str(recipe)]
+    words += [word for said in overrides for word in ("--set", said)]
+    return words + (["--out", str(out)] if out is not None else [])

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recipec.diagnostics.errors import ranks as rank_errors
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
@@ -79,7 +80,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     """Fix device and threads, and gather what components may read.
 
     Raises:
-        RecipeError: RC771, the recipe asks for a device that is not here.
+        RecipeError: RC771, the recipe asks for a device that is not here; RC779, for more than there are.
     """
     machine = graph.machine
     torch.set_num_threads(int(machine.get("threads") or 1))
@@ -87,9 +88,10 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     asked = str(machine.get("device", "auto"))
     if asked == "cuda" and not torch.cuda.is_available():
         raise RecipeError(errors.no_device(asked))
-    device = (
-        torch.device("cuda", run.ranks.local) if asked != "cpu" and torch.cuda.is_available() else torch.device("cpu")
-    )
+    on_gpu = asked != "cpu" and torch.cuda.is_available()
+    if on_gpu and run.ranks.local >= torch.cuda.device_count():
+        raise RecipeError(rank_errors.too_few_devices(run.ranks.local + 1, torch.cuda.device_count()))
+    device = torch.device("cuda", run.ranks.local) if on_gpu else torch.device("cpu")
     train = required(stage, "train_engine").spec
     assert isinstance(train, TrainEngine)
     specs = [node.spec for node in stage.nodes() if node.spec is not None]

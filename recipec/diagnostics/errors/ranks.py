@@ -1,4 +1,4 @@
-"""Runs over several processes: RC775 to RC779."""
+"""Runs over several processes: RC775 to RC779, RC791 to RC794."""
 
 from __future__ import annotations
 
@@ -71,3 +71,55 @@ def too_few_devices(asked: int, found: int) -> Finding:
     return Finding(
         f"`devices` is {asked}, and this machine has {found} GPU{'s' if found != 1 else ''}", path="machine.devices"
     )
+
+
+@diagnostic("RC791", "started-elsewhere")
+def started_elsewhere(launcher: str, nodes: int, devices: int, command: str) -> Finding:
+    """The processes of this run cannot be started from here.
+
+    Why it matters: `torchrun` is started once on every node, and `slurm` starts processes inside of a job.
+    Example: `recipec run` with `machine: {nodes: 2, devices: 8}` on one of the two nodes.
+    How to fix: run the command that the message names. `launcher: ray` starts processes on all nodes of a Ray cluster.
+    """
+    where = f"{nodes} node{'s' if nodes != 1 else ''} with {devices} device{'s' if devices != 1 else ''} each"
+    return Finding(
+        f"`recipec run` does not start `launcher: {launcher}` on {where}", help=command, path="machine.launcher"
+    )
+
+
+@diagnostic("RC792", "no-ray-cluster")
+def no_cluster(problem: str) -> Finding:
+    """`machine.launcher` is `ray`, and there is no Ray cluster to connect to.
+
+    Why it matters: Ray starts the processes on other nodes; one node alone needs no cluster.
+    Example: `machine: {nodes: 2, launcher: ray}` without `ray start` on any node.
+    How to fix: `ray start --head` on one node, `ray start --address=HEAD:6379` on the others, and `recipec run` on
+    any of them. Or set `RAY_ADDRESS` to the address of a cluster.
+    """
+    return Finding(f"there is no Ray cluster: {problem}", path="machine.launcher")
+
+
+@diagnostic("RC793", "other-number-of-ranks", "warning")
+def other_number_of_ranks(size: int, nodes: int, devices: int) -> Finding:
+    """A launcher started another number of processes than `machine.nodes` times `machine.devices`.
+
+    Why it matters: the results are the same up to rounding, but the plan counted memory and time for other devices.
+    Example: `torchrun --nproc-per-node 2 -m recipec run recipe.yaml` with `machine: {devices: 8}`.
+    How to fix: start as many processes as the recipe says, or set `machine.nodes` and `machine.devices`.
+    """
+    return Finding(
+        f"the launcher started {size} processes, and the recipe says {nodes} times {devices}", path="machine.devices"
+    )
+
+
+@diagnostic("RC794", "ray-cluster-too-small")
+def cluster_too_small(wanted: str, has: str, seconds: float) -> Finding:
+    """The nodes that a run needs were not free in the Ray cluster within `machine.timeout`.
+
+    What it checks: CPUs and GPUs when the run begins, and when it begins again because a node is gone.
+    Why it matters: an update needs all ranks. Everything up to the last checkpoint is kept.
+    Example: `machine: {nodes: 2, devices: 8}` in a cluster with one node of eight GPUs.
+    How to fix: start the nodes that are missing (`ray status` lists those that are there) and run the same command
+    again; or set `machine.nodes` and `machine.devices` to what there is.
+    """
+    return Finding(f"no {wanted} within {seconds:.0f} s; the Ray cluster has {has}", path="machine.nodes")

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,6 +86,19 @@ def test_a_refusal_ends_all_processes(folder):
     err = process.communicate(timeout=240)[1]
     assert process.returncode == 4
     assert err.count("error[RC763]") == 1, err
+
+
+def test_a_run_joins_the_processes_of_a_launcher(folder):
+    """Under torchrun the ranks are torchrun's; another number than the recipe's is a warning (RC793)."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "recipec"]
+    variables = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "run", "r.yaml", "--out", "joined", "-q"],
+        cwd=folder, env=variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning[RC793]") == 1, done.stderr
+    assert difference(folder / "copies", folder / "joined", "explore") == 0.0
 
 
 def children(pid: int) -> list[int]:
