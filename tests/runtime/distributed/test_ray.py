@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-engines"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
-RAY = ("machine.nodes=2", "machine.launcher=ray")
+RAY = ("machine.nodes=2", "machine.launcher=ray", "machine.timeout=240")
 SMALL = {"num_cpus": 2, "object_store_memory": 80_000_000}
 
 
