@@ -88,18 +88,18 @@ def measured(folder, text, positions=POSITIONS):
             return backward(engine, *args, **keys)
 
     def at_step(optimizer, *args, **keys):
-        named, masters = optimizer.named, optimizer.masters
+        named, masters = optimizer.named, optimizer.weights.masters
         found["weights"] = size(optimizer.policy.model.parameters())
 
         def count(*_):
             grads = [p.grad for p in named.values()] + [m.grad for m in masters.values()]
             found["gradients"] = size(g for g in grads if g is not None)
 
-        hook = optimizer.optimizer.register_step_pre_hook(count)
+        hook = optimizer.weights.optimizer.register_step_pre_hook(count)
         made = step(optimizer, *args, **keys)
         hook.remove()
         copies = [m for name, m in masters.items() if m is not named[name]]
-        moments = [v for state in optimizer.optimizer.state.values() for v in state.values() if v.ndim]
+        moments = [v for state in optimizer.weights.optimizer.state.values() for v in state.values() if v.ndim]
         found["optimizer"] = size([*copies, *moments])
         return made
 

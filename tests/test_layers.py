@@ -44,7 +44,7 @@ DOORS = {
     "rapidfuzz": {"diagnostics/phrases.py"},
     "jinja2": {"run/templates.py", "run/chat_template.py"},
     "vllm": {"runtime/rollout/vllm_engine.py"},  # and, as a program, runtime/rollout/vllm_servers.py
-    "deepspeed": set(),
+    "deepspeed": {"runtime/training/deepspeed.py"},
     "ray": {"runtime/distributed/ray_launch.py"},
     "pickle": set(),
 }

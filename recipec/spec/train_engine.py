@@ -187,11 +187,11 @@ class Deepspeed(_Sharding):
 
     def partitions(self, devices: int) -> tuple[int, int, int]:
         """Shard the optimizer's state from ZeRO stage 1 on, the gradients from 2, the weights in 3."""
-        optimizer, gradients, weights = (devices if self._stage >= stage else 1 for stage in (1, 2, 3))
+        optimizer, gradients, weights = (devices if self.stage >= stage else 1 for stage in (1, 2, 3))
         return optimizer, gradients, weights
 
     @property
-    def _stage(self) -> int:
+    def stage(self) -> int:
         """The ZeRO stage; of `auto`, the lowest that has what is set."""
         if isinstance(self.zero, str):
             return 3 if self.offload_parameters else 1
@@ -199,16 +199,16 @@ class Deepspeed(_Sharding):
 
     def alternatives(self) -> tuple[tuple[str, int, TrainEngine], ...]:
         """Return the engine in each stage that `auto` may stand for."""
-        stages = range(self._stage, 4) if isinstance(self.zero, str) else ()
+        stages = range(self.stage, 4) if isinstance(self.zero, str) else ()
         return tuple(("zero", stage, self.model_copy(update={"zero": stage})) for stage in stages)
 
     def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
         """Spread more, then keep more in CPU memory."""
-        if self._stage < 3 and devices > 1:
-            return f"zero: {self._stage + 1}", self.model_copy(update={"zero": self._stage + 1})
+        if self.stage < 3 and devices > 1:
+            return f"zero: {self.stage + 1}", self.model_copy(update={"zero": self.stage + 1})
         if not self.offload:
             return "offload: true", self.model_copy(update={"offload": True})
-        if not self.offload_parameters and self._stage == 3:
+        if not self.offload_parameters and self.stage == 3:
             return "offload_parameters: true", self.model_copy(update={"offload_parameters": True})
         return None
 

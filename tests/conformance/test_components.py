@@ -18,7 +18,7 @@ from recipec.signals import SIGNALS, split_axes
 SLOTS = tuple(module.name for module in pkgutil.iter_modules(recipec.spec.__path__))
 TABLE = {f"{slot}.{name}": found for slot in SLOTS for name, found in components_of(slot).items()}
 # Declared before their classes are there.
-PENDING = {"train_engine.deepspeed"}
+PENDING: set[str] = set()
 HERE = {name: found for name, found in TABLE.items() if found.available() and name not in PENDING}
 
 # Built by the loop and driven by their own verbs, so they take no columns.

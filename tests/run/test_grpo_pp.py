@@ -138,7 +138,7 @@ def test_one_copy_is_kept(folder: Folder, stages):
     own |= {p.untyped_storage().data_ptr() for p in stage.policy.model.parameters()}
     own |= {
         m.untyped_storage().data_ptr()
-        for s in stage.train_engine.optimizer.optimizer.state.values()
+        for s in stage.train_engine.optimizer.weights.optimizer.state.values()
         for m in s.values()
         if m.ndim
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 from support.small_recipes import MODEL, rows
+from torch import Tensor
 
 TASKS = rows(*({"prompt": f"p{i}", "completion": f"c{i} and more", "answer": "e"} for i in range(8)))
 TWO_STAGES = f"""\
@@ -35,6 +36,32 @@ stages:
     budget: {{steps: 4, prompts_per_step: 4, updates_per_step: 2, microbatch_tokens: 48, save_every: 1}}
 """
 
+# As above with an adapter, whose reference is the policy without it, and with a frozen part under tied weights.
+FOUR_STAGES = (
+    TWO_STAGES
+    + """\
+  adapt:
+    kind: rl
+    from: learn
+    policy: {lora: {r: 4, targets: [q_proj, v_proj]}}
+    data: {path: a.jsonl}
+    sampler: {num_generations: 3, max_completion_length: 6}
+    reward:
+      long: {type: regex_format, pattern: "[a-m].*"}
+    advantage:
+      group: {type: group_relative}
+    loss: {type: clipped, beta: 0.05}
+    optimizer: {learning_rate: 1.0e-3}
+    budget: {steps: 3, prompts_per_step: 4, microbatch_tokens: 48}
+  part:
+    kind: sft
+    from: learn
+    data: {path: a.jsonl}
+    optimizer: {learning_rate: 1.0e-3, freeze: [embeddings]}
+    budget: {steps: 3, rows_per_step: 6, microbatch_tokens: 64}
+"""
+)
+
 
 def started(folder: Path, out: str, *settings: str) -> subprocess.Popen[str]:
     """Start `recipec run` on the recipe of a folder."""
@@ -52,9 +79,15 @@ def ran(folder: Path, out: str, *settings: str) -> Path:
     return folder / out
 
 
+def weights_of(run: Path, stage: str) -> dict[str, Tensor]:
+    """Weights that a run leaves behind, of an adapter too."""
+    files = sorted((run / "stages" / stage / "policy").rglob("*.safetensors"))
+    return {f"{file.name}:{name}": tensor for file in files for name, tensor in load_file(file).items()}
+
+
 def difference(one: Path, other: Path, stage: str) -> float:
     """Largest difference between the weights that two runs leave behind."""
-    mine, its = (load_file(run / "stages" / stage / "policy" / "model.safetensors") for run in (one, other))
+    mine, its = (weights_of(run, stage) for run in (one, other))
     assert mine.keys() == its.keys()
     return max(float((mine[name].double() - its[name].double()).abs().max()) for name in mine)
 

@@ -160,7 +160,7 @@ def ideal(policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tenso
     if limit is not None:
         units = list(torch.arange(len(tokens_RT))[:, None])
         parts = pack(tokens_RT, lengths_R, units, max(limit, int(lengths_R.max())), None).parts
-    of = flops.sizes(policy.model)
+    of = flops.sizes(policy.model, policy.layout.shape)
     spent = [0.0, 0.0]
     for part in parts:
         tokens, scored = tokens_RT[part].cpu().numpy(), scored_RT[part].cpu().numpy().astype(bool)

@@ -14,13 +14,13 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipec.runtime.attention import recurrent_layers
@@ -50,22 +50,25 @@ class Sizes:
         return self.trained + self.frozen - self.recurrent
 
 
-def sizes(model: Any) -> Sizes:
-    """Return the sizes of a model; a mixture of experts counts all experts, a vision-language model its decoder."""
+def sizes(model: Any, shape: Callable[[Tensor], torch.Size] = lambda weight: weight.shape) -> Sizes:
+    """Return the sizes of a model; a mixture of experts counts all experts, a vision-language model its decoder.
+
+    ``shape`` is that of a weight of which a process has only a part.
+    """
     family = family_of(model.config)
     layers_of = model if family is None else model.get_submodule(family.decoder)
     config = model.config.get_text_config()
     embedded = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     head = model.get_output_embeddings()
     embedded |= {id(p) for p in head.parameters()} if head is not None else set()
-    matrices = [p for p in layers_of.parameters() if p.dim() > 1 and id(p) not in embedded]
+    matrices = [p for p in layers_of.parameters() if len(shape(p)) > 1 and id(p) not in embedded]
     states = recurrent_layers.mixers(model)
-    inside = {id(p): p.numel() for mixer in states for p in mixer.parameters() if p.dim() > 1}
+    inside = {id(p): shape(p).numel() for mixer in states for p in mixer.parameters() if len(shape(p)) > 1}
     layers = max(0, int(config.num_hidden_layers) - len(states))
     width = getattr(config, "head_dim", None) or config.hidden_size // max(1, getattr(config, "num_attention_heads", 1))
     return Sizes(
-        trained=sum(p.numel() for p in matrices if p.requires_grad),
-        frozen=sum(p.numel() for p in matrices if not p.requires_grad),
+        trained=sum(shape(p).numel() for p in matrices if p.requires_grad),
+        frozen=sum(shape(p).numel() for p in matrices if not p.requires_grad),
         recurrent=sum(inside.values()),
         width=int(width) * int(getattr(config, "num_attention_heads", 0) or 0) * layers,
         head=int(config.hidden_size) * int(config.vocab_size),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch._C._distributed_c10d import HashStore, PrefixStore, TCPStore
 
 from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.exchange import from_values, to_values
@@ -39,14 +39,13 @@ class ProcessGroup(Ranks):
         """
         self.rank, self.size, self.local = here.rank, here.size, here.local
         self.timeout = timeout
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         wait = timedelta(seconds=timeout)
         try:
             server = here.leads and not here.hosted
             store = TCPStore(here.address, here.port, here.size, is_master=server, timeout=wait)
             self.store = PrefixStore(f"attempt-{here.attempt}", store)
             group = PrefixStore("group", self.store)
-            dist.init_process_group(backend, store=group, timeout=wait, rank=here.rank, world_size=here.size)
+            dist.init_process_group(_backend(), store=group, timeout=wait, rank=here.rank, world_size=here.size)
         except (RuntimeError, ValueError, OSError) as error:
             problem = str(error).partition("\n")[0]
             where = f"{here.address}:{here.port}"
@@ -173,6 +172,16 @@ class ProcessGroup(Ranks):
                 break
         mine = acts.pop(self.rank, "an exchange between ranks")
         return RankLostError(errors.rank_hangs(mine, seconds, acts, str(error).partition("\n")[0]))
+
+
+def alone() -> None:
+    """Form a group of this process, for a library that works in groups alone."""
+    if not dist.is_initialized():
+        dist.init_process_group(_backend(), store=HashStore(), rank=0, world_size=1)
+
+
+def _backend() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
 
 
 def _told(rank: int, error: BaseException) -> dict[str, Any]:

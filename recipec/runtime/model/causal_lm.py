@@ -32,7 +32,7 @@ from recipec.runtime.model import (
 from recipec.runtime.model.chat_template import read_chat_template
 from recipec.runtime.model.cpu_linear import hasten
 from recipec.runtime.model.origin import Origin, folder_of
-from recipec.runtime.model.weight_layout import WeightLayout, as_laid_out
+from recipec.runtime.model.weight_layout import WeightLayout
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
 from recipec.runtime.training.state_files import disk_problems, fingerprint
@@ -367,8 +367,10 @@ class CausalLm(Policy):
         return self.layout.replaced(copies)
 
     def state(self) -> dict[str, Any]:
-        """Trained weights and the number of dropout masks drawn."""
-        return {"calls": self.calls, "weights": {name: p.detach() for name, p in self.trained().items()}}
+        """Trained weights, whole, and the number of dropout masks drawn."""
+        layout = self.layout
+        weights = {name: layout.joined(p, layout.part(p)) for name, p in self.trained().items()}
+        return {"calls": self.calls, "weights": weights}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
@@ -376,7 +378,7 @@ class CausalLm(Policy):
         self.calls = int(state["calls"])
         parameters = dict(self.model.named_parameters())
         for name, tensor in state["weights"].items():
-            parameters[name].copy_(as_laid_out(tensor, parameters[name]))
+            self.layout.put(parameters[name], tensor)
 
     @torch.no_grad()
     def fingerprint(self) -> str:

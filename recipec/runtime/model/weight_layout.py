@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -25,10 +27,36 @@ class WeightLayout:
         """Run a function that computes with the weights."""
         return function()
 
+    def shape(self, tensor: Tensor) -> torch.Size:
+        """Return the shape of a whole weight."""
+        return tensor.shape
+
+    def part(self, tensor: Tensor) -> Tensor:
+        """Return what this process has of a weight, in the memory of the weight itself."""
+        return tensor.detach()
+
+    def joined(self, tensor: Tensor, part: Tensor) -> Tensor:  # noqa: ARG002 - shards may not know their whole
+        """Return a tensor laid out like the weight ``tensor`` whole; a collective of all ranks."""
+        return full(part)
+
+    def split(self, tensor: Tensor, whole: Tensor) -> Tensor:
+        """Return what this process has of a whole tensor that is laid out like the weight ``tensor``."""
+        return as_laid_out(whole, tensor)
+
+    def put(self, tensor: Tensor, whole: Tensor) -> None:
+        """Give a weight the values of a whole tensor."""
+        self.part(tensor).copy_(self.split(tensor, whole))
+
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every weight whole, tied ones under all of their names; a collective of all ranks."""
-        for name, tensor in self.model.state_dict().items():
-            yield name, tensor.detach()
+        """Yield every weight whole, tied ones as one tensor under all of their names; a collective of all ranks."""
+        state = self.model.state_dict(keep_vars=True)
+        names = Counter(id(tensor) for tensor in state.values())
+        shared: dict[int, Tensor] = {}
+        for name, tensor in state.items():
+            found = shared[id(tensor)] if id(tensor) in shared else self.joined(tensor, self.part(tensor))
+            if names[id(tensor)] > 1:
+                shared[id(tensor)] = found
+            yield name, found
 
     def gathered(self, *, keep: bool) -> dict[str, Tensor]:
         """Return every weight whole in the host's memory, tied ones as one tensor; empty without ``keep``."""
@@ -53,6 +81,19 @@ class WeightLayout:
         finally:
             for name, tensor in own.items():
                 parameters[name].data = tensor
+
+
+class Entry(nn.Module):
+    """The root of a model that a library shards: its forward pass is any function that computes with the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Stand around ``model``."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[[], T]) -> T:
+        """Run a function while the library gathers what it needs."""
+        return function()
 
 
 def whole(value: Any) -> Any:

@@ -17,7 +17,6 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin, folder_of
-from recipec.runtime.model.weight_layout import as_laid_out
 from recipec.runtime.training.scoring import Reference
 from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
@@ -37,7 +36,7 @@ def _scored(policy: CausalLm, *columns: Any) -> dict[str, Tensor]:
 
 def _copies(policy: CausalLm) -> dict[str, Tensor]:
     """Copy what the stage trains; all else stays as it is, so it need not be kept twice."""
-    return {name: parameter.detach().clone() for name, parameter in policy.trained().items()}
+    return {name: policy.layout.part(parameter).clone() for name, parameter in policy.trained().items()}
 
 
 class Frozen(Reference):
@@ -105,18 +104,22 @@ class Lagged(Reference):
         """Copy the policy when ``updates``, counted from the stage's start, is a multiple of the period."""
         if updates % self.spec.sync_every_updates == 0 and updates != self.synced:
             for name, parameter in self.scorer.trained().items():
-                self.copies[name].copy_(parameter.detach())  # in place: never two copies, not for a moment
+                self.copies[name].copy_(
+                    self.scorer.layout.part(parameter)
+                )  # in place: never two copies, not for a moment
             self.synced = updates
 
     def state(self) -> dict[str, Any]:
         """The copy, and the update that it was taken after."""
-        return {"synced": self.synced, "copies": self.copies}
+        layout, parameters = self.scorer.layout, self.scorer.trained()
+        copies = {name: layout.joined(parameters[name], copy) for name, copy in self.copies.items()}
+        return {"synced": self.synced, "copies": copies}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state()``."""
         self.synced = int(state["synced"])
-        parameters = self.scorer.trained()
-        self.copies = {name: as_laid_out(one, parameters[name]).clone() for name, one in state["copies"].items()}
+        layout, parameters = self.scorer.layout, self.scorer.trained()
+        self.copies = {name: layout.split(parameters[name], one).clone() for name, one in state["copies"].items()}
 
 
 def _other(name: str, context: StageContext, policy: CausalLm) -> CausalLm:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +13,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from recipec.runtime.distributed.dealing import Turn
-from recipec.runtime.model.weight_layout import WeightLayout, full
+from recipec.runtime.model.weight_layout import Entry, WeightLayout
 from recipec.runtime.protocols import Policy
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
@@ -56,7 +55,7 @@ class ShardedWeights(WeightLayout):
         mesh = init_device_mesh(device, (size,))
         precision = MixedPrecisionPolicy(reduce_dtype=getattr(torch, spec.reduce_dtype))
         offload = CPUOffloadPolicy() if spec.offload and device != "cpu" else OffloadPolicy()
-        self.entry = _Entry(model)
+        self.entry = Entry(model)
         for module in (*blocks(model), self.entry):
             # gathered weights are freed after each pass, so that no component takes them for the shards
             fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=precision, offload_policy=offload)
@@ -70,17 +69,6 @@ class ShardedWeights(WeightLayout):
         found: T = self.entry(function)
         return found
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every weight whole; a collective of all ranks."""
-        state = self.model.state_dict(keep_vars=True)
-        names = Counter(id(tensor) for tensor in state.values())
-        shared: dict[int, Tensor] = {}
-        for name, tensor in state.items():
-            found = shared[id(tensor)] if id(tensor) in shared else full(tensor.detach())
-            if names[id(tensor)] > 1:
-                shared[id(tensor)] = found  # tied weights stay one tensor
-            yield name, found
-
     @contextmanager
     def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
         """Compute with ``copies``, shards like the parameters of those names; no gradients pass through here."""
@@ -93,17 +81,6 @@ class ShardedWeights(WeightLayout):
         finally:
             for name, tensor in own.items():
                 _local(parameters[name]).copy_(tensor)
-
-
-class _Entry(nn.Module):
-    """The root of the sharded model; its forward pass is any function of it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, function: Callable[[], T]) -> T:
-        return function()
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

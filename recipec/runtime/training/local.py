@@ -51,6 +51,11 @@ class LocalEngine(TrainEngine):
             policy.checkpoint_activations()
 
     @property
+    def rounds(self) -> bool:
+        """Whether every forward and backward pass is one of all ranks together, so that each needs the same number."""
+        return self.policy.layout.collective
+
+    @property
     def updates(self) -> int:  # type: ignore[override]
         """Updates taken since the stage began."""
         return self.optimizer.updates
@@ -85,7 +90,7 @@ class LocalEngine(TrainEngine):
         dealt = deal(
             costs(credited, packing, policy),
             ranks.size,
-            rounds=policy.layout.collective,
+            rounds=self.rounds,
             at_least_one=self.at_least_one,
         )
         with self._memory(step):

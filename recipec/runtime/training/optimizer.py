@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.model.quantization import eight_bit_adamw
-from recipec.runtime.model.weight_layout import as_laid_out, full
 from recipec.runtime.protocols import Part, Policy
+from recipec.runtime.training.master_weights import MasterWeights
 from recipec.spec.optimizer import Adamw
 
 if TYPE_CHECKING:
@@ -40,33 +38,30 @@ class AdamW(Part):
         """How far an update goes in the schedule; below 1 in a step that has more updates than were planned for it."""
         self.place = 0.0
         self.named: dict[str, nn.Parameter] = {}
-        self.masters: dict[str, Tensor] = {}
-        self.optimizer: torch.optim.Optimizer
+        self.weights: MasterWeights
 
-    def bind(self, total: int) -> None:
-        """Freeze what the recipe freezes and optimise the rest, over ``total`` updates.
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Freeze what the recipe freezes; return the other parameters by name.
 
         Raises:
             RecipeError: RC773, a name under ``freeze`` matches no parameter, or nothing is left to train.
         """
-        self.total = max(1, total)
         model = self.policy.model
         freeze(model, self.spec.freeze, self.policy.module_groups())
-        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not self.named:
+        found = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not found:
             raise RecipeError(errors.nothing_to_train("every parameter is frozen"))
-        self.masters = {
-            name: p if p.dtype == torch.float32 else p.detach().float().clone() for name, p in self.named.items()
-        }
-        decayed = [m for m in self.masters.values() if m.ndim > 1]
-        plain = [m for m in self.masters.values() if m.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        params: dict[str, Any] = {"lr": self.spec.learning_rate, "betas": self.spec.betas, "eps": self.spec.epsilon}
-        if self.spec.moments == "float32":
-            self.optimizer = torch.optim.AdamW(groups, **params, fused=True)
-        else:
-            make = eight_bit_adamw(self.context.device, paged=self.spec.moments == "paged_int8")
-            self.optimizer = make(groups, **params)
+        return found
+
+    def bind(self, total: int, weights: MasterWeights | None = None) -> None:
+        """Optimise the trained parameters over ``total`` updates; ``weights`` of an engine that keeps them itself.
+
+        Raises:
+            RecipeError: RC773, as :meth:`trained`.
+        """
+        self.total = max(1, total)
+        self.weights = MasterWeights(self.spec, self.context, self.trained()) if weights is None else weights
+        self.named = dict(self.weights.named)
 
     def learning_rate(self, update: int, place: float | None = None) -> float:
         """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.
@@ -95,24 +90,11 @@ class AdamW(Part):
             RecipeError: RC763, the loss or the gradient is not finite and the recipe says ``stop``, or it happened too
                 often; or a weight is not finite after the update, which cannot be taken back.
         """
-        for name, parameter in self.named.items():
-            master = self.masters[name]
-            # an update without rows is an update all the same: moments decay
-            given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            master.grad = given if master is parameter else given.float()
-        norm = self._norm()
+        rate = self.learning_rate(self.updates, self.place)
+        norm = self.weights.step(rate, finite_loss=math.isfinite(loss))
         finite = math.isfinite(norm) and math.isfinite(loss)
         if finite:
-            self._scale(norm)
-            rate = self.learning_rate(self.updates, self.place)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-            with torch.no_grad():
-                for name, parameter in self.named.items():
-                    if self.masters[name] is not parameter:
-                        parameter.copy_(self.masters[name])
-            if not math.isfinite(_largest(self.named.values())):
+            if not self.weights.finite():
                 raise RecipeError(errors.not_finite("a weight after the update", self.context.stage, step + 1, prompts))
             self.skipped = 0
         else:
@@ -123,54 +105,18 @@ class AdamW(Part):
                 raise RecipeError(errors.not_finite(what, self.context.stage, step + 1, prompts))
         self.updates += 1
         self.place += self.pace
-        for name, parameter in self.named.items():
-            parameter.grad = self.masters[name].grad = None
         return {"grad_norm": norm, "learning_rate": rate, "skipped_updates": float(not finite)}
 
-    def _norm(self) -> float:
-        grads = [m.grad for m in self.masters.values() if m.grad is not None]
-        return float(full(torch.nn.utils.get_total_norm(grads))) if grads else 0.0
-
-    def _scale(self, norm: float) -> None:
-        bound = self.spec.max_grad_norm
-        if bound and norm > bound:
-            for master in self.masters.values():
-                if master.grad is not None:
-                    master.grad.mul_(bound / (norm + 1e-6))  # 1e-6 as in torch's clip_grad_norm_
-
     def state(self) -> dict[str, Any]:
-        """Moments, counters and float32 copies by parameter name."""
+        """Counters, and moments and float32 copies by parameter name."""
         counters = {"updates": self.updates, "place": self.place, "skipped": self.skipped}
-        found: dict[str, Any] = {**counters, "moments": {}, "masters": {}}
-        for name, master in self.masters.items():
-            moments = self.optimizer.state.get(master, {})
-            found["moments"][name] = dict(moments)
-            if master is not self.named[name]:
-                found["masters"][name] = master
-        return found
+        return {**counters, **self.weights.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state()``."""
         self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
         self.place = float(state.get("place", self.updates))
-        with torch.no_grad():
-            for name, master in state["masters"].items():
-                self.masters[name].copy_(as_laid_out(master, self.masters[name]))
-        for name, moments in state["moments"].items():
-            if moments:
-                master = self.masters[name]
-                self.optimizer.state[master] = {
-                    # the step too: the fused kernel reads it where the weights are
-                    key: value.clone().to(master.device)
-                    if value.shape != master.shape
-                    else as_laid_out(value, master).clone()
-                    for key, value in moments.items()
-                }
-
-
-def _largest(weights: Iterable[Tensor]) -> float:
-    """Return the largest absolute value; NaN where there is one."""
-    return float(full(torch.nn.utils.get_total_norm([weight.detach() for weight in weights], math.inf)))
+        self.weights.load(state)
 
 
 def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:

@@ -51,7 +51,7 @@ def busiest(packing: Packing, ranks: int) -> int:
 
 def costs(batch: Batch, packing: Packing, policy: Policy) -> list[float]:
     """Return the predicted operations of each forward and backward pass."""
-    of = sizes(policy.model)
+    of = sizes(policy.model, policy.layout.shape)
     lengths_R = batch["attend_RT"].sum(-1)
     scored_R = (batch["trained_RT"] & batch["attend_RT"]).sum(-1)
     return [

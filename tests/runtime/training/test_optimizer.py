@@ -189,7 +189,7 @@ def test_state_lies_where_the_weights_are(device: str) -> None:
     again = make(net)
     again.load(stored)
 
-    assert {v.device.type for state in again.optimizer.state.values() for v in state.values()} == {device}
+    assert {v.device.type for state in again.weights.optimizer.state.values() for v in state.values()} == {device}
     net(torch.ones(2, 3, device=device)).sum().backward()
     again.step([], 0)
 
@@ -201,7 +201,7 @@ def test_no_gradient_outlives_its_update() -> None:
     net(torch.ones(2, 3, dtype=torch.bfloat16)).sum().backward()
     optimizer.step([], 0)
 
-    assert all(master.grad is None for master in optimizer.masters.values())
+    assert all(master.grad is None for master in optimizer.weights.masters.values())
 
 
 def test_more_updates_than_were_planned():

@@ -1,0 +1,126 @@
+"""What AdamW updates: the trained weights in float32, with their moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from recipec.runtime.model.quantization import eight_bit_adamw
+from recipec.runtime.model.weight_layout import as_laid_out, full
+from recipec.spec.optimizer import Adamw
+
+if TYPE_CHECKING:
+    from recipec.runtime.context import StageContext
+
+
+class MasterWeights:
+    """Float32 copies of the trained weights, with their moments; weights in float32 are their own copies.
+
+    Train engines with a library that keeps them elsewhere put a class of their own in its place. What a checkpoint has
+    of either is the same: whole tensors by the name of the parameter.
+
+    Example: ``MasterWeights(spec, context, policy.trained()).step(1e-5)``.
+    """
+
+    def __init__(self, spec: Adamw, context: StageContext, named: Mapping[str, nn.Parameter]) -> None:
+        """Copy the weights that are not float32."""
+        self.spec = spec
+        self.named = named
+        self.masters: dict[str, Tensor] = {
+            name: p if p.dtype == torch.float32 else p.detach().float().clone() for name, p in named.items()
+        }
+        self.optimizer = adamw(spec, context.device, self.masters.values())
+
+    def step(self, rate: float, *, finite_loss: bool = True) -> float:
+        """Update by the gradients added so far, unless they or their loss are not finite; return their norm."""
+        for name, parameter in self.named.items():
+            master = self.masters[name]
+            # an update without rows is an update all the same: moments decay
+            given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            master.grad = given if master is parameter else given.float()
+        norm = self._norm()
+        if math.isfinite(norm) and finite_loss:
+            self._scale(norm)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            with torch.no_grad():
+                for name, parameter in self.named.items():
+                    if self.masters[name] is not parameter:
+                        parameter.copy_(self.masters[name])
+        for name, parameter in self.named.items():
+            parameter.grad = self.masters[name].grad = None
+        return norm
+
+    def finite(self) -> bool:
+        """Whether every trained weight is finite."""
+        return math.isfinite(largest(self.named.values()))
+
+    def _norm(self) -> float:
+        grads = [m.grad for m in self.masters.values() if m.grad is not None]
+        return float(full(torch.nn.utils.get_total_norm(grads))) if grads else 0.0
+
+    def _scale(self, norm: float) -> None:
+        bound = self.spec.max_grad_norm
+        if bound and norm > bound:
+            for master in self.masters.values():
+                if master.grad is not None:
+                    master.grad.mul_(bound / (norm + 1e-6))  # 1e-6 as in torch's clip_grad_norm_
+
+    def state(self) -> dict[str, Any]:
+        """Moments and float32 copies by parameter name."""
+        found: dict[str, dict[str, Any]] = {"moments": {}, "masters": {}}
+        for name, parameter in self.named.items():
+            found["moments"][name] = self.moments(name)
+            if parameter.dtype != torch.float32:
+                found["masters"][name] = self.master(name)
+        return found
+
+    def moments(self, name: str) -> dict[str, Tensor]:
+        """Return the moments of a parameter and the number of its updates; empty before the first."""
+        return dict(self.optimizer.state.get(self.masters[name], {}))
+
+    def master(self, name: str) -> Tensor:
+        """Return a parameter in float32."""
+        return self.masters[name]
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state()``, after the weights themselves were loaded."""
+        for name, master in state["masters"].items():
+            self.masters[name].copy_(as_laid_out(master, self.masters[name]))
+        for name, moments in state["moments"].items():
+            if moments:
+                master = self.masters[name]
+                self.optimizer.state[master] = {
+                    # the step too: the fused kernel reads it where the weights are
+                    key: value.clone().to(master.device)
+                    if value.shape != master.shape
+                    else as_laid_out(value, master).clone()
+                    for key, value in moments.items()
+                }
+
+
+def adamw(spec: Adamw, device: torch.device, weights: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return an AdamW of torch or bitsandbytes over weights; biases and norms are not decayed."""
+    weights = list(weights)
+    decayed, plain = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    params: dict[str, Any] = {"lr": spec.learning_rate, "betas": spec.betas, "eps": spec.epsilon}
+    if spec.moments == "float32":
+        return torch.optim.AdamW(groups, **params, fused=True)
+    made: torch.optim.Optimizer = eight_bit_adamw(device, paged=spec.moments == "paged_int8")(groups, **params)
+    return made
+
+
+def largest(weights: Iterable[Tensor]) -> float:
+    """Return the largest absolute value; NaN where there is one.
+
+    >>> largest([torch.tensor([1.0, -3.0]), torch.tensor([2.0])])
+    3.0
+    """
+    return float(full(torch.nn.utils.get_total_norm([weight.detach() for weight in weights], math.inf)))
