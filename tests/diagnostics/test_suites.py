@@ -23,7 +23,6 @@ NOT_IN_SUITES = {
     "RC510": "speaks of a run: tests/test_bad_runs.py",
     "RC539": "speaks of a run: tests/runtime/distributed/test_units.py",
     "RC511": "speaks of a run: tests/test_bad_vision.py",
-    "RC539": "speaks of a run: tests/runtime/distributed/test_units.py",
     "RC439": "our samplers know their limits: tests/checks/test_run_checks.py",
     "RC407": "no component of ours gives credit to tokens: tests/passes/test_check.py",
 }

@@ -56,7 +56,12 @@ def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     above, below = (any(hasattr(m, sign) for m in metadata) for sign in ("gt", "lt"))
     simple = {
         Literal: lambda: st.sampled_from(args),
-        dict: lambda: st.dictionaries(NAMES, ANYTHING, max_size=2),
+        dict: lambda: st.dictionaries(
+            NAMES,
+            sections(args[1]) if isinstance(args[1], type) and issubclass(args[1], Section) else ANYTHING,
+            min_size=next((m.min_length for m in metadata if hasattr(m, "min_length")), 0),
+            max_size=2,
+        ),
         int: lambda: st.integers(-(2**62) if low is None else low + above, 2**62 if high is None else high - below),
         float: lambda: st.floats(
             low, high, exclude_min=above, exclude_max=below, allow_nan=False, allow_infinity=False
@@ -101,9 +106,10 @@ def sections(cls: type[Section]) -> st.SearchStrategy[Section]:
     if "hub" in optional:
         del optional["path"], optional["hub"]
         place = st.one_of([st.fixed_dictionaries({key: (TEXTS | TRICKY).filter(len)}) for key in ("path", "hub")])
-        return st.tuples(place, st.fixed_dictionaries(required, optional=optional)).map(lambda d: cls(**d[0], **d[1]))
-    drawn = st.fixed_dictionaries(required, optional=optional).map(lambda params: _accepted(cls, params))
-    return drawn.filter(lambda made: made is not None)
+        drawn = st.tuples(place, st.fixed_dictionaries(required, optional=optional)).map(lambda d: {**d[0], **d[1]})
+    else:
+        drawn = st.fixed_dictionaries(required, optional=optional)
+    return drawn.map(lambda params: _accepted(cls, params)).filter(lambda made: made is not None)
 
 
 def components(slot: str, among: tuple[str, ...] = ()) -> st.SearchStrategy[Component]:
