@@ -42,7 +42,10 @@ def values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         more = [m for item in args[1:] for m in (item.metadata if isinstance(item, FieldInfo) else [item])]
-        return METRICS if more and getattr(more[-1], "pattern", None) else values(args[0], [*metadata, *more])
+        form = getattr(more[-1], "pattern", None) if more else None
+        if form is not None and re.match(form, "avg@4"):
+            return METRICS
+        return values(args[0], more if form is not None else [*metadata, *more])
     if origin in {Union, types.UnionType}:
         return st.one_of([values(choice, metadata) for choice in args])
     if origin is tuple:
