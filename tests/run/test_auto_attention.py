@@ -49,9 +49,9 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     found = []
     original = AdamW.step
 
-    def step(optimizer: AdamW, prompts: list[int], step: int) -> dict[str, float]:
+    def step(optimizer: AdamW, prompts: list[int], step: int, loss: float) -> dict[str, float]:
         found.append(torch.cat([p.grad.flatten().clone() for p in optimizer.named.values() if p.grad is not None]))
-        return original(optimizer, prompts, step)
+        return original(optimizer, prompts, step, loss)
 
     monkeypatch.setattr(AdamW, "step", step)
     return found
