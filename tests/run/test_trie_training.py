@@ -41,10 +41,10 @@ class Updates:
         self.folder, self.found = folder, []
         original = AdamW.step
 
-        def step(optimizer: AdamW, prompts: list[int], step: int) -> dict[str, float]:
+        def step(optimizer: AdamW, prompts: list[int], step: int, loss: float) -> dict[str, float]:
             grads = {n: p.grad.clone() for n, p in optimizer.named.items() if p.grad is not None}
             self.found.append(grads)
-            return original(optimizer, prompts, step)
+            return original(optimizer, prompts, step, loss)
 
         monkeypatch.setattr(AdamW, "step", step)
 
