@@ -64,3 +64,9 @@ def test_spread_sequences_are_refused_before_the_run():
     request = PreflightRequest(root=None)
     assert [found.code for found in check(Fsdp(sequence_parallel=2), request)] == ["RC539"]
     assert list(check(Fsdp(), request)) == []
+
+
+def test_cost_decides_and_not_the_number_of_parts():
+    """One costly micro-batch keeps a rank busy while another rank computes all the cheap ones."""
+    dealt = deal([9, 1, 1, 1, 1, 1], 2, rounds=False)
+    assert [[turn.part for turn in turns] for turns in dealt] == [[0], [1, 2, 3, 4, 5]]
