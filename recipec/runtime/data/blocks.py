@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Sequence
 
 
 def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Return blocks of indices: the longest example first, each into the fullest block that still has room for it.
 
-    No block has more than ``room`` tokens, unless a single example does.
+    No block has more than ``room`` tokens, unless a single example does. Of equally full blocks the oldest is filled.
 
     >>> best_fit([3, 9, 1, 6], 10)
     [[1, 2], [3, 0]]
@@ -19,13 +20,13 @@ def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
         ``packing_strategy="bfd"``.
     """
     blocks: list[list[int]] = []
-    open_by_room: dict[int, list[int]] = {}
+    open_by_room: dict[int, deque[int]] = {}
     rooms: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         place = bisect_left(rooms, lengths[index])
         if place < len(rooms):
             left = rooms[place]
-            block = open_by_room[left].pop()
+            block = open_by_room[left].popleft()
             if not open_by_room[left]:
                 del open_by_room[left], rooms[place]
         else:
@@ -35,5 +36,5 @@ def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
         if (rest := left - lengths[index]) > 0:
             if rest not in open_by_room:
                 insort(rooms, rest)
-            open_by_room.setdefault(rest, []).append(block)
+            open_by_room.setdefault(rest, deque()).append(block)
     return blocks
