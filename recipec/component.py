@@ -144,17 +144,17 @@ class Section(BaseModel):
         >>> Dpo(beta=0.2).plain()
         {'type': 'dpo', 'beta': 0.2}
         """
-        said = {}
+        mapping = {}
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
             default = not info.is_required() and value == info.get_default(call_default_factory=True)
             if value is not None and not (minimal and default and name != "type"):
-                said[info.alias or name] = _plain(value, minimal=minimal)
+                mapping[info.alias or name] = _plain(value, minimal=minimal)
         for name, around in self.written_inside.items():
-            if name in said:
-                inner = {name: said.pop(name), **said.get(around, {})}
-                said |= {around: inner} if said.get(around) else {}
-        return said
+            if name in mapping:
+                inner = {name: mapping.pop(name), **mapping.get(around, {})}
+                mapping |= {around: inner} if mapping.get(around) else {}
+        return mapping
 
 
 def _plain(value: Any, *, minimal: bool) -> Any:

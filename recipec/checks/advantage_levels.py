@@ -167,11 +167,11 @@ def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
             found = part.spec.group_filter if isinstance(part.spec, Sampler) else None
             if found is not None and found.level:
                 named.append((part, "group_filter", f"group_filter.level: {found.level}", found.level))
-        for part, key, said, level in named:
+        for part, key, written, level in named:
             if level in levels or (reading.fragment and not levels):
                 continue
             yield Finding(
-                f"`{said}` names a level of `reward` that stage `{stage.name}` does not have",
+                f"`{written}` names a level of `reward` that stage `{stage.name}` does not have",
                 field_span(reading, part, key),
                 help=question(nearest(level, levels)) or f"its levels are {', '.join(f'`{name}`' for name in levels)}",
                 path=dotted((*part.path, key)),

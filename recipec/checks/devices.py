@@ -29,8 +29,8 @@ SPREAD = {"rollout": "tensor_parallel", "train": "sequence_parallel"}
 def devices_of(reading: Reading) -> tuple[int, int]:
     """Return the devices of a node and the nodes; one where they are not given or could not be read."""
     machine = reading.resolved.data.get("machine")
-    said: list[Any] = [machine.get(key) if isinstance(machine, dict) else None for key in ("devices", "nodes")]
-    devices, nodes = (one if isinstance(one, int) and one > 0 else 1 for one in said)
+    written: list[Any] = [machine.get(key) if isinstance(machine, dict) else None for key in ("devices", "nodes")]
+    devices, nodes = (one if isinstance(one, int) and one > 0 else 1 for one in written)
     return devices, nodes
 
 

@@ -65,7 +65,7 @@ def does_not_fit(reading: Reading) -> Iterator[Finding]:
 
 
 def _remedy(work: Work) -> str:
-    found = next((said for said, changed in remedies(work) if fits(changed)), None)
+    found = next((remedy for remedy, changed in remedies(work) if fits(changed)), None)
     if found is None:
         return "use more devices with `machine.train: {type: fsdp}`, or train an adapter (`policy.lora`)"
     return "set " + " and ".join(f"`{one}`" for one in found)

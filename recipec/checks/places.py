@@ -39,13 +39,13 @@ def _names_weights(info: FieldInfo, value: str) -> bool:
 def _texts(reading: Reading, mark: Callable[[FieldInfo, str], bool]) -> Iterator[tuple[Path, str]]:
     """Yield the texts of parameters with a mark: those that name files, or weights."""
     for part in _parts(reading):
-        said: Any = reading.resolved.data
+        held: Any = reading.resolved.data
         for step in part.path:
-            said = said.get(step) if isinstance(said, Mapping) else None
+            held = held.get(step) if isinstance(held, Mapping) else None
         for name, info in part.cls.model_fields.items() if part.cls is not None else ():
             key = info.alias or name
-            if isinstance(said, Mapping) and isinstance(said.get(key), str) and mark(info, said[key]):
-                yield (*part.path, key), said[key]
+            if isinstance(held, Mapping) and isinstance(held.get(key), str) and mark(info, held[key]):
+                yield (*part.path, key), held[key]
 
 
 @check("RC171", "text-in-place-of-file")

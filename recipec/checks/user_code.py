@@ -57,12 +57,12 @@ def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
     root = reading.resolved.files[0]
     made: list[tuple[int, Path | None, str]] = []
     for number, entry in enumerate(use):
-        said = rebased(str(entry), reading.resolved.file(("use", number)), root)
-        path = Path(root).parent / said
-        outside = posixpath.normpath(said).startswith(("..", "/"))
+        moved = rebased(str(entry), reading.resolved.file(("use", number)), root)
+        path = Path(root).parent / moved
+        outside = posixpath.normpath(moved).startswith(("..", "/"))
         known = not outside and path.is_file() and path.stat().st_size <= _LARGEST
         made.append(
-            (number, path if known else None, posixpath.normpath(posixpath.join(posixpath.dirname(root), said)))
+            (number, path if known else None, posixpath.normpath(posixpath.join(posixpath.dirname(root), moved)))
         )
     return made
 

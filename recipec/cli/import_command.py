@@ -48,14 +48,16 @@ def import_(
         print(f"{dest} already exists; choose another file", file=sys.stderr)
         raise typer.Exit(1)
     found = import_recipe(str(file), foreign_text(file), devices=devices, trainer=trainer)
-    said = report.text(found.made, found.left) if form is TableFormat.text else report.json_text(found.made, found.left)
+    summary = (
+        report.text(found.made, found.left) if form is TableFormat.text else report.json_text(found.made, found.left)
+    )
     if dest is None:
         print(found.text, end="")
-        print(said, end="", file=sys.stderr)
+        print(summary, end="", file=sys.stderr)
     else:
         with writing(dest):
             dest.parent.mkdir(parents=True, exist_ok=True)
             dest.write_text(found.text, encoding="utf-8")
-        print(said, end="")
+        print(summary, end="")
         print(f"wrote {dest}", file=sys.stderr)
     raise typer.Exit(1 if found.left else 0)

@@ -71,7 +71,7 @@ def _copied(settings: dict[str, Setting]) -> None:
 
 
 def _sources(settings: dict[str, Setting], head: str) -> None:
-    """Give each source of a mixture what is said of all."""
+    """Give each source of a mixture the keys that hold for all of them."""
     start = f"{head}.sources."
     names = dict.fromkeys(path.removeprefix(start).split(".")[0] for path in settings if path.startswith(start))
     for path, setting in list(settings.items()) if names else ():

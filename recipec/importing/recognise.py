@@ -15,7 +15,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """Whose file it is: its tool, its trainer, and by what the trainer was chosen."""
+    """The tool and trainer of a file, and the key by which the trainer was chosen."""
 
     tool: Tool
     trainer: Trainer

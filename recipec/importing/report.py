@@ -47,8 +47,8 @@ def _line(fate: Fate) -> str:
     value = value if len(value) <= _MOST else f"{value[: _MOST - 1]}…"
     where = f"{fate.line:>5}" if fate.line else "     "
     to = f" -> {', '.join(fate.paths)}" if fate.paths else ""
-    said = f" = {value}" if fate.value is not None else ""
-    return f"{where}  {fate.name}{said}{to}" + (f": {fate.text}" if fate.text else "")
+    value_text = f" = {value}" if fate.value is not None else ""
+    return f"{where}  {fate.name}{value_text}{to}" + (f": {fate.text}" if fate.text else "")
 
 
 def json_text(made: Translation, left: Sequence[Diagnostic]) -> str:

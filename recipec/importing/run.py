@@ -74,7 +74,7 @@ def _checked(made: Translation, read: ForeignFile) -> Imported:
 
 
 def _settings_at(made: Translation, path: str) -> list[str]:
-    """Return the values that stand at or below a place of the recipe."""
+    """Return the values at or below a place of the recipe."""
     top = f"stages.{STAGE}."
     return [
         known

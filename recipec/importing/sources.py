@@ -54,7 +54,7 @@ class ForeignFile:
 
 
 def read_foreign(file: str, text: str) -> ForeignFile:
-    r"""Read a file by its form; nothing in it is run, and what cannot be read is said in ``problem``.
+    r"""Read a file by its form; nothing in it is run, and ``problem`` says what cannot be read.
 
     >>> read_foreign("a.toml", "[trainer.optim]\nlr = 1e-5").entries
     (Entry(name='trainer.optim.lr', value=1e-05, line=2, unresolved=()),)
@@ -142,7 +142,7 @@ def _toml(file: str, text: str) -> ForeignFile:
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return ForeignFile(file, "toml", problem=f"it is no TOML: {error}")
+        return ForeignFile(file, "toml", problem=f"it is not TOML: {error}")
     lines = _lines_of_toml(text)
     return ForeignFile(file, "toml", tuple(entry for entry in _toml_leaves(data, "", lines) if entry.name))
 

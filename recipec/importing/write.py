@@ -88,8 +88,8 @@ def _block(data: Mapping[str, Any], depth: int) -> Iterator[str]:
 
 def _source(setting: Setting) -> str:
     where = {"file": f"{setting.line}: {setting.name}", "default": f"default: {setting.name}"}
-    said = where.get(setting.origin, setting.name)
-    return f"{said}; {setting.note}" if setting.note else said
+    source = where.get(setting.origin, setting.name)
+    return f"{source}; {setting.note}" if setting.note else source
 
 
 def _comment(text: str) -> str:

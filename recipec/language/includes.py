@@ -161,7 +161,7 @@ class Includes:
         return [start + stem + suffix for stem in self.folders[folder]]
 
 
-def _name(written: str, said: str) -> str:
+def _name(written: str, including: str) -> str:
     """Return the name of an included file: relative to the file that says it, `recipec:…` for what is shipped.
 
     >>> _name("../base", "recipes/a/b.yaml"), _name("grpo", "recipec:algorithms/dapo.yaml")
@@ -169,8 +169,8 @@ def _name(written: str, said: str) -> str:
     """
     if written.startswith(SHIPPED):
         return SHIPPED + os.path.normpath(written.removeprefix(SHIPPED))
-    scheme = SHIPPED if said.startswith(SHIPPED) else ""
-    return scheme + os.path.normpath(Path(said.removeprefix(scheme)).parent / written)
+    scheme = SHIPPED if including.startswith(SHIPPED) else ""
+    return scheme + os.path.normpath(Path(including.removeprefix(scheme)).parent / written)
 
 
 def _inside(file: str, root: Path) -> bool:

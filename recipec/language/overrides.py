@@ -1,4 +1,4 @@
-"""``--set path.to.key=value``: overrides, laid on the tree as if a last file said them."""
+"""``--set path.to.key=value``: overrides, applied to the tree like a last file."""
 
 from __future__ import annotations
 

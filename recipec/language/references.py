@@ -56,14 +56,14 @@ class References:
     texts: dict[str, str]
     uses: dict[Path, Use] = field(default_factory=dict)
     unknown: set[Path] = field(default_factory=set)
-    """Paths whose value cannot be known: their references are wrong, or refer to such."""
+    """Paths with an unknown value: their references are wrong, or refer to such a path."""
     found: list[Diagnostic] = field(default_factory=list)
     lines: dict[str, list[str]] = field(default_factory=dict)
     partial: bool = False
     """Whether what is absent may be given elsewhere: a fragment, or a file that was not read to its end."""
 
     def collect(self) -> None:
-        """Find every reference, refuse what is none, and find circles and growth."""
+        """Find every reference, refuse malformed ones, and find circles and growth."""
         for path, node in _texts(self.tree, ()):
             self._use(path, node)
         self._unknown_targets()
@@ -132,7 +132,7 @@ class References:
         self.uses[path] = Use(path, node, tuple(targets), literal + len(text) - position, whole)
 
     def _refuse(self, path: Path, node: Node, text: str, start: int) -> int:
-        """Say why the `${` at ``start`` is no reference, and return where to go on."""
+        """Report why the `${` at ``start`` is not a reference, and return where to continue."""
         end = _closing(text, start)
         written = text[start:end] if end else text[start : start + 24].split("\n", maxsplit=1)[0]
         place = self.place(node, written)

@@ -17,7 +17,7 @@ from recipec.language.yaml_reader import Node, Path, Source
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Plain data, and for every path of it the places that said it.
+    """Plain data, and for every path of it the places that set it.
 
     Example: ``resolved.span(("stages", "explore", "loss", "epsilon"))`` is where the 0.2 stands.
     """
@@ -33,7 +33,7 @@ class Resolved:
     references: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     """For each path with `${…}`, the paths it names."""
     unknown: frozenset[Path] = frozenset()
-    """Paths whose reference is wrong: their value in ``data`` is the text as written."""
+    """Paths with a wrong reference: their value in ``data`` is the text as written."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -73,14 +73,14 @@ class Resolved:
         return tuple(dict.fromkeys((own, *notes, *node.chain)))
 
     def file(self, path: Path) -> str:
-        """Return the file that said the value of ``path``: for `${vars.x}` alone, the file that defines it."""
+        """Return the file that set the value of ``path``: for `${vars.x}` alone, the file that defines it."""
         followed = self.graph.follow(path)
         while (use := self._whole(followed.real)) is not None and use.path not in self.unknown:
             followed = self.graph.follow(use.targets[0])
         return followed.node.span.file if followed.node is not None else self.span(path).file
 
     def listing(self) -> str:
-        """Return every value with the place that said it, one a line."""
+        """Return every value with the place that set it, one per line."""
         rows = [(f"{dotted(path)}: {value!r}", self.span(path)) for path, value in _leaves(self.data, ())]
         width = min(max((len(row[0]) for row in rows), default=0), 72)
         return "\n".join(f"{says:<{width}}  # {span.file}:{span.line}:{span.column}" for says, span in rows)
@@ -187,7 +187,7 @@ def _need(needed: dict[Any, Any], path: Path) -> None:
 
 
 def _pruned(node: Node, path: Path, needed: dict[Any, Any] | None, safe: Mapping[Path, str]) -> Any:
-    """Return the needed part of the tree as plain data; texts whose references are wrong become empty."""
+    """Return the needed part of the tree as plain data; texts with wrong references become empty."""
     if isinstance(node.value, dict):
         return {
             key: _pruned(child, (*path, key), needed[key] if needed is not None else None, safe)

@@ -14,7 +14,7 @@ from recipec.diagnostics.model import Diagnostic, Span
 MAX_BYTES = 2**20
 """A recipe of a megabyte is not a recipe: the longest known is 40 kB."""
 
-# What YAML lets no file hold; said by what is out, since a class of all that is in takes milliseconds to compile.
+# Characters that YAML forbids: the complement, as a class of the allowed ones takes milliseconds to compile.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 

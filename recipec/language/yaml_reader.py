@@ -109,7 +109,7 @@ def _not_a_mapping(place: Span, kind: str, chain: tuple[Span, ...]) -> Diagnosti
 
 
 def read_value(text: str, line: int, column: int, argument: str) -> tuple[Node | None, list[Diagnostic]]:
-    """Read the value of a command line override, which stands at ``line`` and ``column`` of the command line."""
+    """Read the value of a command line override, given at ``line`` and ``column`` of the command line."""
     found: list[Diagnostic] = []
     if clean(COMMAND_LINE, text, (), found) is None:
         place = Span(COMMAND_LINE, line, 1, line, len(argument) + 1)
@@ -130,7 +130,7 @@ class _Stop(Exception):  # noqa: N818 - it ends the reading, after the reason ha
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or list whose end has not come yet."""
+    """A mapping or list that has not ended yet."""
 
     value: dict[str, Node] | list[Node]
     start: Any
@@ -383,12 +383,12 @@ def _refuse_unquoted(text: Text, start: int, end: int) -> Diagnostic:
 
 def _syntax(text: Text, problem: Exception) -> Diagnostic:
     mark, context = getattr(problem, "problem_mark", None), getattr(problem, "context_mark", None)
-    said = " ".join(filter(None, (getattr(problem, "context", ""), getattr(problem, "problem", ""))))
+    message = " ".join(filter(None, (getattr(problem, "context", ""), getattr(problem, "problem", ""))))
     end = len(text.text.rstrip())
     index = min(mark.index, end) if mark else 0
     place = text.between(index, index + 1 if text.text[index : index + 1].strip() else index)
     started = None
-    if context and "starting" not in said and text.text[context.index : context.index + 1].strip():
+    if context and "starting" not in message and text.text[context.index : context.index + 1].strip():
         started = text.between(context.index, context.index + 1)
     before = text.text[text.text.rfind("\n", 0, index) + 1 : index].rstrip()[-1:]
-    return syntax_error(place, started, said, (before, text.text[index : index + 1]), text.chain)
+    return syntax_error(place, started, message, (before, text.text[index : index + 1]), text.chain)

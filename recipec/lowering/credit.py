@@ -73,7 +73,7 @@ def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[t
 
 
 def _token_level(level: UnboundNode, spec: Component) -> UnboundNode:
-    """Let a level compare tokens: the same parameters, and the extent of each row beside its columns."""
+    """Let a level compare tokens: the same parameters, and the extent of each row in addition to its columns."""
     assert isinstance(spec, Advantage), "the reader fills the slot `advantage` with such"
     needs = tuple(need for need in level.needs if need[0] in {"value_R", "group_R", "failed_R"})
     more = tuple((signal, signal, "") for signal in ("attend_RT", "trained_RT"))

@@ -1,7 +1,7 @@
 """Write a recipe down as a graph: rows become nodes; sums, broadcasts, loops and hand-overs become visible.
 
 Nodes are ordered by their signals, and in reading order where signals leave a choice;
-so KL in the reward, which needs the reference, is no special case.
+so KL in the reward, which needs the reference, is not a special case.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def lower(recipe: Recipe) -> Graph:
 
 
 def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> StageGraph:
-    """Lower one stage whose sources are lowered already."""
+    """Lower one stage after its sources."""
     stage, policy = recipe.stages[name], policies(recipe)[name]
     drafts = {draft.id: draft for draft in draft_stage(name, stage, policy)}
     nodes: dict[str, Node] = {}
@@ -116,7 +116,7 @@ def _resampled(
 
 
 def sources(stage: Stage) -> Iterator[str]:
-    """Yield what a stage starts from or reads: names of stages, and of models that are none."""
+    """Yield what a stage starts from or reads: names of stages, and of models from elsewhere."""
     yield stage.from_
     for spec in (stage.data, stage.preference, stage.reference, stage.knowledge):
         for _, info, text in texts(spec) if spec else ():

@@ -1,4 +1,4 @@
-"""One row of components as drafts of nodes: what each needs and makes, before anything is ordered or hashed."""
+"""The components of a stage as drafts of nodes: what each needs and makes, before anything is ordered or hashed."""
 
 from __future__ import annotations
 
@@ -178,9 +178,9 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
 
 
 def _asked(draft: UnboundNode, asked: set[str], stage: Stage) -> UnboundNode:
-    """Leave out what a source of tasks could provide and nobody here reads, or reads from elsewhere.
+    """Leave out what a source of tasks could provide and no node here reads, or reads from elsewhere.
 
-    A sampler of a stage that makes pairs makes no rows of its own: it is asked by the preference.
+    A sampler of a stage that makes pairs makes no rows of its own: the preference calls it.
     """
     pairs = stage.preference is not None
     if draft.slot == "sampler":

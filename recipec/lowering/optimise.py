@@ -21,7 +21,7 @@ UNREAD_LOGITS = "logits of untrained tokens"
 
 
 def drop_reference(stage: StageGraph) -> StageGraph:
-    """Drop a reference pass whose log-probabilities are not used."""
+    """Drop a reference pass with unused log-probabilities."""
     reference = _node(stage, "reference")
     if reference is None or any(_readers(stage, "ref_logprob_RT")):
         return stage

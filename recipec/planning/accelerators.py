@@ -44,4 +44,4 @@ def accelerators() -> dict[str, Accelerator]:
     ['a100', 'h100', 'h200', 'l40s']
     """
     text = resources.files("recipec.planning").joinpath("accelerators.json").read_text(encoding="utf-8")
-    return {name: Accelerator(**said) for name, said in json.loads(text).items()}
+    return {name: Accelerator(**fields) for name, fields in json.loads(text).items()}

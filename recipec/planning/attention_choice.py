@@ -1,4 +1,4 @@
-"""The choice of attention, written into the graph: a pass over stages whose attention is `auto`."""
+"""The choice of attention, written into the graph: a pass over stages with attention `auto`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recipec.spec.attention import Auto
 def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Graph:
     """Decide which attention computes each stage, where the recipe alone fixes how much its samples share.
 
-    The choice and its reason stand in ``decided`` of the stage's attention node.  Where sharing depends on what is
+    The choice and its reason are in ``decided`` of the stage's attention node.  Where sharing depends on what is
     sampled nothing is decided here, and the first samples of the run decide.
     """
     return replace(graph, stages=tuple(_decided(stage, sharing.get(stage.name)) for stage in graph.stages))

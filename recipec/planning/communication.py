@@ -1,7 +1,7 @@
 r"""What devices send each other in a step, and how long they wait for each other.
 
-Of weights or gradients of B bytes that are spread over n devices, each device receives :math:`B (n - 1) / n` bytes to
-gather or to sum them, and twice as many to sum what is not spread.  A step whose m forward passes are dealt to n
+Of B bytes of weights or gradients that are spread over n devices, each device receives :math:`B (n - 1) / n` bytes to
+gather or to sum them, and twice as many to sum what is not spread.  A step of m forward passes that are dealt to n
 devices takes :math:`\lceil m / n \rceil` rounds, in each of which weights that are spread are gathered once without
 and twice with a backward pass.
 
@@ -108,13 +108,13 @@ def _offloaded(work: Work, gathered: int, updates: int, taken: int) -> Iterator[
         moved = work.weights / weights * gathered + work.trained * work.trained_width / gradients * updates
         yield Exchange("host memory", moved, f"weights {gathered:,} times, gradients {updates:,} times", host=True)
     elif work.train.offloads_optimizer():
-        said = f"gradients and weights of {taken:,} updates"
-        yield Exchange("host memory", 2.0 * work.trained * work.trained_width / moments * taken, said, host=True)
+        what = f"gradients and weights of {taken:,} updates"
+        yield Exchange("host memory", 2.0 * work.trained * work.trained_width / moments * taken, what, host=True)
 
 
 def _rounds(updates: int, scored: int) -> str:
-    said = f"forward and backward of {updates:,} passes"
-    return said + (f", and {scored:,} passes without a gradient" if scored else "")
+    what = f"forward and backward of {updates:,} passes"
+    return what + (f", and {scored:,} passes without a gradient" if scored else "")
 
 
 def _updates(work: Work) -> int:

@@ -5,7 +5,7 @@ Sequences of lengths :math:`l_i`, :math:`T = \sum l_i`, :math:`A = \sum l_i (l_i
 .. math:: F = 2 P_{lin} T + 4 H_q d_h L A + 2 h V M
 
 is one forward pass; a backward pass multiplies the matrices by 2 (by 1 where only adapters train), attention by 2.5,
-and the head by 3, the logits of which are computed again; with checkpointing a forward pass of the layers comes on top.
+and the head by 3, the logits of which are computed again; with checkpointing a forward pass of the layers is added.
 Lengths are the longest that the recipe allows, so every figure is an upper bound.
 
 References:
@@ -99,9 +99,9 @@ def _sample(work: Work) -> Phase:
     batches = -(-of.episodes // (work.engines * work.decoded))
     read = work.engine_weights * max(1, work.spread) * of.written * batches * work.engines
     read += shape.cached * work.engine_width * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
-    once = "a group's prompt is computed once" if of.prompts <= of.episodes else "every turn's prompt is computed anew"
-    said = f"{once}; weights are read for every token"
-    return Phase("sample", round(counts.tokens), operations(shape, counts), read, said)
+    once = "a group's prompt is computed once" if of.prompts <= of.episodes else "every turn's prompt is computed again"
+    assumed = f"{once}; weights are read for every token"
+    return Phase("sample", round(counts.tokens), operations(shape, counts), read, assumed)
 
 
 def _scored(work: Work, name: str, assumes: str) -> Phase:

@@ -37,12 +37,12 @@ class Pace:
 
     @property
     def assumes(self) -> str:
-        """What the hours rest on."""
+        """The assumptions behind the hours."""
         one, many = self.accelerator, self.devices * self.nodes
         between = f", {LINK:.0%} of {self.link / 1e9:g} GB/s between devices" if many > 1 else ""
         return (
             f"{many} x {one.title}: {COMPUTE:.0%} of {one.peak(self.dtype) / 1e12:g} TFLOP/s, "
-            f"{READ:.0%} of {one.bandwidth / 1e12:g} TB/s{between}, shares of ours; without the environment, "
+            f"{READ:.0%} of {one.bandwidth / 1e12:g} TB/s{between}, shares that we assume; without the environment, "
             "evaluations and checkpoints"
         )
 

@@ -106,9 +106,9 @@ def _unknown(stage: StageGraph, why: str) -> Iterator[Choice]:
 def _share(work: Work) -> Choice:
     """Choose the rollout engine's share: what training leaves, in hundredths, and no less than a group needs."""
     share, least = _left(work), _least_share(work)
-    said = f"what training leaves of {USABLE:.0%}" if share >= least else "training leaves less than a group needs"
+    note = f"what training leaves of {USABLE:.0%}" if share >= least else "training leaves less than a group needs"
     chosen = max(share, least)
-    return Choice("machine.rollout.memory", chosen, f"{said}: {_full(_with_share(work, chosen))} in all")
+    return Choice("machine.rollout.memory", chosen, f"{note}: {_full(_with_share(work, chosen))} in all")
 
 
 def _left(work: Work) -> float:
@@ -137,8 +137,8 @@ def _microbatch(work: Work) -> Choice:
     power = 1 << least.bit_length()
     while power <= MOST_TOKENS and power < 2 * whole and fits(at := _with_tokens(work, power)):
         best, size, power = at, power, 2 * power
-    said = "the largest that fits" if fits(best) else "the longest row, which does not fit"
-    return Choice("budget.microbatch_tokens", size, f"{said}: {_full(best)}")
+    note = "the largest that fits" if fits(best) else "the longest row, which does not fit"
+    return Choice("budget.microbatch_tokens", size, f"{note}: {_full(best)}")
 
 
 def _longest(work: Work) -> int:
@@ -158,21 +158,21 @@ def _full(work: Work) -> str:
 
 def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
     """Yield changes that save memory, each with those before it: what the recipe would say, and the stage with them."""
-    said: list[str] = []
+    changes: list[str] = []
     share = work.rollout.memory_share()
     if share is not None and work.accelerator is not None and work.samples:
         less = max(_left(work), _least_share(work))
         if less < share:
-            said.append(f"machine.rollout.memory: {less:g}")
+            changes.append(f"machine.rollout.memory: {less:g}")
             work = _with_share(work, less)
-            yield tuple(said), work
+            yield tuple(changes), work
     while (found := work.train.leaner(work.ranks)) is not None:
-        said.append(f"machine.train.{found[0]}")
+        changes.append(f"machine.train.{found[0]}")
         work = _with_train(work, found[1])
-        yield tuple(said), work
+        yield tuple(changes), work
     while (tokens := work.microbatch // 2) >= _longest(work):
         work = _with_tokens(work, tokens)
-        yield (*said, f"budget.microbatch_tokens: {tokens}"), work
+        yield (*changes, f"budget.microbatch_tokens: {tokens}"), work
 
 
 def _with_share(work: Work, share: float) -> Work:

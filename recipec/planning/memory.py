@@ -6,7 +6,7 @@ With P parameters of w bytes, Q of them trained, and optimizer state, gradients 
 .. math:: P w / n_w + Q w / n_g + Q (8 + 4 + 4) / n_o
 
 for narrow weights, gradients, and two moments, a float32 copy and its gradient; a float32 policy has neither the copy
-nor its gradient.  What is gathered for use comes on top.  Sampling and updates follow each other, so that their own
+nor its gradient.  What is gathered for use is added.  Sampling and updates follow each other, so that their own
 needs are compared and not added.
 
 References:
@@ -68,8 +68,8 @@ def training(work: Work) -> Iterator[Holding]:
     yield from _state(work)
     yield from _reference(work)
     tokens = -(-work.microbatch // work.train.sequence_partitions())
-    said = f"{tokens:,} tokens in a forward pass; no score matrix"
-    yield Holding("activations", float(tokens * _activations(work)), said, "update")
+    note = f"{tokens:,} tokens in a forward pass; no score matrix"
+    yield Holding("activations", float(tokens * _activations(work)), note, "update")
     rows = min(tokens, max(1, LOGITS // work.shape.vocabulary))
     yield Holding("logits", 12.0 * rows * work.shape.vocabulary, "three float32 copies of one chunk", "update")
 
@@ -83,25 +83,25 @@ def _state(work: Work) -> Iterator[Holding]:
         whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, others of {work.width} bytes"
     yield _kept("weights", work.weights / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
     if work.lora is not None:
-        said = f"{trained:,} parameters, on {_matrices(work.lora)} of the layers"
-        yield Holding("adapter", float(trained * work.trained_width) / weights, said + _over(weights))
+        note = f"{trained:,} parameters, on {_matrices(work.lora)} of the layers"
+        yield Holding("adapter", float(trained * work.trained_width) / weights, note + _over(weights))
     if weights > 1:
         live = min(work.shape.parameters, engine.gathered_weights(work.shape.layer, work.shape.root))
         yield Holding("gathered weights", float(live * work.width), f"at most {live:,} parameters at once", "update")
     copies = work.copied
     found = trained * work.trained_width / gradients + trained * copies / moments
-    said = "trained parameters" + (", and in float32 for the update" if copies else "")
+    note = "trained parameters" + (", and in float32 for the update" if copies else "")
     spread = _over(gradients) or (", those in float32" + _over(moments) if copies and moments > 1 else "")
     if engine.offloads_parameters():
-        yield Holding("gradients", 0.0, f"{amount(found, 'B')} in the host's memory: {said}{spread}", "update")
+        yield Holding("gradients", 0.0, f"{amount(found, 'B')} in the host's memory: {note}{spread}", "update")
     else:
-        yield Holding("gradients", found, said + spread, "update")
+        yield Holding("gradients", found, note + spread, "update")
     if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
-        said = f"gradients of {buffered:,} parameters on their way"
-        yield Holding("buffers", float(buffered * work.trained_width), said, "update")
+        note = f"gradients of {buffered:,} parameters on their way"
+        yield Holding("buffers", float(buffered * work.trained_width), note, "update")
     state = trained * (work.moments + copies) / moments
-    said = f"two moments of {work.moments // 2} bytes" + (", and a float32 copy of narrower weights" if copies else "")
-    yield _kept("optimizer", state, said + _over(moments), offloaded=engine.offloads_optimizer())
+    note = f"two moments of {work.moments // 2} bytes" + (", and a float32 copy of narrower weights" if copies else "")
+    yield _kept("optimizer", state, note + _over(moments), offloaded=engine.offloads_optimizer())
 
 
 def _activations(work: Work) -> int:
@@ -120,10 +120,10 @@ def _activations(work: Work) -> int:
     return (shape.layers * shape.hidden * width + layer if work.recomputed else shape.layers * layer) + norm
 
 
-def _kept(name: str, held: float, said: str, *, offloaded: bool) -> Holding:
+def _kept(name: str, held: float, note: str, *, offloaded: bool) -> Holding:
     if offloaded:
-        return Holding(name, 0.0, f"{amount(held, 'B')} in the host's memory: {said}")
-    return Holding(name, held, said)
+        return Holding(name, 0.0, f"{amount(held, 'B')} in the host's memory: {note}")
+    return Holding(name, held, note)
 
 
 def _over(part: int) -> str:
@@ -141,8 +141,8 @@ def _reference(work: Work) -> Iterator[Holding]:
         case "weights_copy":
             part = work.sharded[2]
             twice = 2 if part > 1 else 1  # shards change places with those of the policy
-            said = reference["why"] + _over(part) + (", and as much while it computes" if part > 1 else "")
-            yield Holding("reference", twice * work.weights / part, said)
+            note = reference["why"] + _over(part) + (", and as much while it computes" if part > 1 else "")
+            yield Holding("reference", twice * work.weights / part, note)
         case "adapter_copy":
             yield Holding("reference", float(work.trained * work.trained_width), reference["why"])
         case "other":
@@ -152,33 +152,33 @@ def _reference(work: Work) -> Iterator[Holding]:
 def _sampling(work: Work) -> Iterator[Holding]:
     """Yield what samples: a copy of the weights where there is one, keys and values."""
     if work.rollout.shares_weights and work.sharded[2] > 1:
-        said = "a whole copy for sampling, since the weights are spread"
-        yield Holding("copy to sample", float(work.shape.parameters * work.width), said)
+        note = "a whole copy for sampling, since the weights are spread"
+        yield Holding("copy to sample", float(work.shape.parameters * work.width), note)
     when: When = "sample" if work.spread == 0 or work.rollout.sleeps() else "always"
     if work.spread:
-        said = "the sampling engine's own copy of the weights" + _over(work.spread)
-        yield Holding("engine", work.engine_weights, said, when)
+        note = "the sampling engine's own copy of the weights" + _over(work.spread)
+        yield Holding("engine", work.engine_weights, note, when)
     if not work.size.row:
         return
     if (room := work.cache_room) is not None:
         most = room / work.cached_row if work.cached_row else 0.0
         share = f"the rest of {work.rollout.memory_share():.0%} of the device"
-        said = f"{share}: {most:,.0f} rows at their longest; {work.decoded:,} are decoded together"
-        yield Holding("keys and values", max(0.0, room), said, when)
+        note = f"{share}: {most:,.0f} rows at their longest; {work.decoded:,} are decoded together"
+        yield Holding("keys and values", max(0.0, room), note, when)
         yield Holding("graphs", GRAPHS, "CUDA graphs and buffers of the engine, about", when)
         return
     together = min(work.decoded, -(-work.size.rows // work.engines))
-    said = f"{together} rows decoded together, at their longest"
-    yield Holding("keys and values", work.cached_row * together, said, when)
+    note = f"{together} rows decoded together, at their longest"
+    yield Holding("keys and values", work.cached_row * together, note, when)
     kept = work.rollout.cache_bytes() if work.stage.node("environment") is not None else 0.0
     if kept and work.size.sampled is not None:
         every = float(work.shape.cached * work.width * work.size.sampled.episodes * work.size.row) / work.ranks
-        said = "keys and values of episodes that go on, at most `machine.rollout.max_memory`"
-        yield Holding("between turns", min(kept, every), said, when)
+        note = "keys and values of episodes that go on, at most `machine.rollout.max_memory`"
+        yield Holding("between turns", min(kept, every), note, when)
 
 
 def host(work: Work) -> Iterator[Holding]:
-    """Yield what lies in the memory of a node beside its devices."""
+    """Yield what is in the host memory of a node."""
     moments, gradients, weights = work.sharded
     copies = work.copied
     each = _over(work.devices).replace(", over", ", of") if work.devices > 1 else ""
@@ -193,8 +193,8 @@ def host(work: Work) -> Iterator[Holding]:
     if work.ranks > 1:
         if work.size.row:
             tokens = work.size.rows * work.size.row
-            said = f"{tokens:,} tokens of a step in every process, {COLUMNS} bytes each"
-            yield Holding("rollouts", float(COLUMNS * tokens * work.devices), said)
+            note = f"{tokens:,} tokens of a step in every process, {COLUMNS} bytes each"
+            yield Holding("rollouts", float(COLUMNS * tokens * work.devices), note)
         if max(work.sharded) > 1:
             yield Holding("to save", _checkpoint(work), "a checkpoint, whole in the process that writes it")
 
@@ -206,7 +206,7 @@ def _checkpoint(work: Work) -> float:
 def disk(work: Work) -> Iterator[Holding]:
     """Yield what the stage leaves on disk."""
     keep = int(work.stage.settings["budget"]["keep"])
-    said = f"{keep} kept, each with trained parameters and the optimizer's state"
-    yield Holding("checkpoints", _checkpoint(work) * keep, said)
+    note = f"{keep} kept, each with trained parameters and the optimizer's state"
+    yield Holding("checkpoints", _checkpoint(work) * keep, note)
     policy = work.trained * work.trained_width if work.lora else work.weights
     yield Holding("policy", float(policy), "the adapter alone" if work.lora else "all weights")

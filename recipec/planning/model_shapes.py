@@ -16,7 +16,7 @@ from typing import Any
 VOCABULARY = {"characters": 100, "bytes": 260}
 """Tokens of the tokenizers of new models: four control tokens, and the characters or the bytes."""
 GATED = ("llama", "mistral", "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl")
-"""Families with three matrices in a feed-forward layer and rotary positions, whose parameters are counted here."""
+"""Families with three matrices in a feed-forward layer and rotary positions; their parameters are counted here."""
 
 SEEING = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "idefics3": "llama"}
 """New models that see, and the family of their decoders."""

@@ -74,7 +74,7 @@ class StagePlan:
     exchanges: tuple[Exchange, ...] = ()
     """What each device receives from the others in a step."""
     host: tuple[Holding, ...] = ()
-    """What is in the memory of a node beside its devices."""
+    """What is in the host memory of a node."""
     peak: float | None = None
     """Most bytes that a device holds at once."""
     room: float | None = None
@@ -86,7 +86,7 @@ class StagePlan:
     chosen: tuple[Choice, ...] = ()
     """What `auto` stands for."""
     facts: str = ""
-    """The graph of facts that the stage reads, and its size where that is known."""
+    """The knowledge graph that the stage reads, and its size where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,8 @@ def plan(
     """Plan a run of a compiled recipe.
 
     ``shapes`` are the models' sizes by stage, ``inputs`` the hashes of the files that each stage names,
-    ``rows`` the rows of its data where they could be counted, ``facts`` the graphs of facts in words, ``recorded`` what
-    was counted of rows of a run, ``chosen`` the values that the graph has in place of `auto`; ``where`` tells the place
+    ``rows`` the rows of its data where they could be counted, ``facts`` the knowledge graphs in words, ``recorded``
+    the counts of rows of a run, ``chosen`` the values that the graph has in place of `auto`; ``where`` tells the place
     of a dotted key.
     """
     made: dict[str, StagePlan] = {}
@@ -195,7 +195,7 @@ def _stage(
     graph: Graph, stage: StageGraph, shape: Shape | None, rows: int | None, action: Action, reason: str
 ) -> StagePlan:
     size = sizes_of(graph, stage, shape)
-    unknown = [said for said in size.assumes if "unknown" in said]
+    unknown = [line for line in size.assumes if "unknown" in line]
     steps = _steps(stage, size.units, rows)
     if steps is None:
         unknown.append("number of steps: `epochs` is given, and the size of the data is not known")
@@ -228,7 +228,7 @@ def _stage(
         reason=reason,
         model=_model(work) if work else "unknown",
         steps=steps,
-        assumes=tuple(said for said in size.assumes if "unknown" not in said),
+        assumes=tuple(line for line in size.assumes if "unknown" not in line),
         phases=times,
         memory=held,
         disk=tuple(disk(work)) if work else (),

@@ -24,7 +24,7 @@ def render_plan(made: Plan) -> str:
         if stage.pace:
             lines.append(f"  time      {clock(stage.seconds) if stage.seconds else 'unknown'} on {stage.pace}")
         lines += [f"  chosen    {one.key}: {one.value}, {one.reason}" for one in stage.chosen]
-        lines += [f"  assuming  {said}" for said in stage.assumes]
+        lines += [f"  assuming  {line}" for line in stage.assumes]
         lines += _table(stage)
         lines += describe_sharing(stage.sharing) if stage.sharing else ()
         lines += describe_measured(stage.measured) if stage.measured else ()
@@ -46,8 +46,8 @@ def _table(stage: StagePlan) -> Iterator[str]:
         tokens = "unknown" if phase.tokens is None else f"{phase.tokens:,}"
         cells = f"{tokens:>12}{amount(phase.flops, 'FLOP'):>14}{amount(phase.bytes, 'B'):>12}"
         waits = f"; devices wait {phase.idle:.0%} of it" if phase.idle else ""
-        said = f"{phase.assumes}{waits}".removeprefix("; ")
-        yield f"    {phase.name:<16}{cells}{_time(phase.seconds, stage)}   {said}".rstrip()
+        note = f"{phase.assumes}{waits}".removeprefix("; ")
+        yield f"    {phase.name:<16}{cells}{_time(phase.seconds, stage)}   {note}".rstrip()
     if stage.exchanges:
         total = sum(one.seconds or 0.0 for one in stage.exchanges)
         yield f"  {'exchanges':<18}{'':>26}{'received':>12}{_time(total, stage)}"
@@ -69,17 +69,17 @@ def _fit(stage: StagePlan) -> tuple[float, str]:
     """Return the most bytes that a device holds at once, and what that means where its memory is known."""
     most, when = peak(stage.memory)
     apart = any(one.when != "always" for one in stage.memory) and any(one.when == "sample" for one in stage.memory)
-    said = {"update": " in an update", "sample": " while sampling"}.get(when, "") if apart else ""
+    note = {"update": " in an update", "sample": " while sampling"}.get(when, "") if apart else ""
     if stage.room:
-        said += f", of {amount(stage.room, 'B')}" + (": does not fit" if most > stage.room else "")
-    return most, said
+        note += f", of {amount(stage.room, 'B')}" + (": does not fit" if most > stage.room else "")
+    return most, note
 
 
-def _held(title: str, held: Sequence[Holding], most: float | None = None, said: str = "") -> Iterator[str]:
+def _held(title: str, held: Sequence[Holding], most: float | None = None, note: str = "") -> Iterator[str]:
     if held:
         total = sum(one.bytes or 0 for one in held) if most is None else most
         more = " plus unknown parts" if any(one.bytes is None for one in held) else ""
-        yield f"  {title:<18}{amount(total, 'B'):>12}{more}{said}"
+        yield f"  {title:<18}{amount(total, 'B'):>12}{more}{note}"
     for one in held:
         when = {"update": "in an update; ", "sample": "while sampling; "}.get(one.when, "")
         yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {when}{one.assumes}".rstrip()

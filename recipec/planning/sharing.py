@@ -114,9 +114,9 @@ class Measured:
     padding: float
     """Tokens of rows padded as `dense` does, over their own."""
     passes: int
-    """Forward passes of the forests over whole steps, under `microbatch_tokens`."""
+    """Forward passes of the prefix trees over whole steps, under `microbatch_tokens`."""
     lost: int
-    """Shared tokens that are computed again where a forest is cut into passes."""
+    """Shared tokens that are computed again where prefix trees are cut into passes."""
     updates: tuple[Update, ...]
 
 
@@ -180,7 +180,7 @@ def _update(made: Form) -> float:
 
 
 def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str]:
-    """Return the attention that is asked for, the one that runs, the one predicted to be fastest, and why."""
+    """Return the attention of the recipe, the one that runs, the one predicted to be fastest, and why."""
     spec, shared = attention_of(stage), forms[0]
     gain = shared.token_ratio if shared.ideal is None else shared.ideal
     best, why = Packed.type_name if gain < WORTH else shared.attention, f"ideal {gain:.2f}x"
@@ -235,11 +235,11 @@ def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
     often = work.passes if phase.name == "update" else 1
     tokens = saving.tokens * often
     read, dense = -(-tokens // work.microbatch), -(-phase.tokens // work.microbatch)
-    said = f"{tokens:,} of {phase.tokens:,} tokens of rows are unique"
+    assumed = f"{tokens:,} of {phase.tokens:,} tokens of rows are unique"
     return replace(
         phase, tokens=tokens, flops=phase.flops / saving.ideal,
         bytes=None if phase.bytes is None else phase.bytes * read / max(1, dense),
-        assumes=f"{phase.assumes}; {said}" if phase.assumes else said,
+        assumes=f"{phase.assumes}; {assumed}" if phase.assumes else assumed,
     )  # fmt: skip
 
 
@@ -310,7 +310,7 @@ def describe_sharing(made: Sharing, each: str = "of rows a step") -> Iterator[st
         share = f"{made.generation:.0%} of its {made.generation_of} is generation"
         yield f"    a step          ideal {made.step:.2f}x: {share}"
     yield f"    attention       {_attention(made)}"
-    yield from (f"    assuming        {said}" for said in made.assumes)
+    yield from (f"    assuming        {assumed}" for assumed in made.assumes)
 
 
 def _kept(ideal: float, together: float) -> float:
@@ -325,7 +325,7 @@ def _kept(ideal: float, together: float) -> float:
 def _attention(made: Sharing) -> str:
     if made.asked == Auto.type_name:
         return made.why if made.fixed else f"{made.why}, or what the first rows say"
-    return f"`{made.asked}`, as said; {made.why}"
+    return f"`{made.asked}`, as written; {made.why}"
 
 
 def _times(saving: Saving, attention: str) -> str:

@@ -8,7 +8,7 @@ random costs half an episode, so M trees with L rounds of N expansions cost
 episodes a prompt, and have M (1 + L N) leaves.
 
 References:
-    Ji et al., `Tree-GRPO <https://arxiv.org/abs/2509.21240>`_, 2025, whose N is a tree's, as in their code.
+    Ji et al., `Tree-GRPO <https://arxiv.org/abs/2509.21240>`_, 2025; their N is a tree's, as in their code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Sampled:
 
     episodes: float
     prompts: float
-    """Prompts that are computed: one for a group, or one for every turn where each is written anew."""
+    """Prompts that are computed: one for a group, or one for every turn where each is rendered again."""
     written: float
     """Tokens that an episode writes."""
     observed: float
@@ -57,25 +57,25 @@ class Lengths:
 
 
 def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
-    """Read the sizes of a step off a stage; what is not said there stays unknown.
+    """Read the sizes of a step off a stage; what is not given there stays unknown.
 
     ``positions`` is the longest sequence of the model, where the recipe itself says it.
     """
     found = _lengths(stage, positions)
     filtered = _params(stage, "sampler").get("group_filter") or {}
     tries = int(filtered["max_tries"]) if filtered.get("action") == "resample" else 1
-    said = []
+    assumed = []
     if tries > 1:
-        said.append(f"`group_filter` samples every prompt {tries} times, the most it may")
+        assumed.append(f"`group_filter` samples every prompt {tries} times, the most it may")
     if stage.settings["budget"].get("rows_per_update") and _params(stage, "sampler").get("rows") == "step":
-        said.append(
+        assumed.append(
             "a step has as many updates as its rows make, and how many turns there are is not known "
             "before; the schedule of the learning rate goes by steps"
         )
     of = found.sampled
     if of is not None:
         of = replace(of, episodes=of.episodes * tries, prompts=of.prompts * tries)
-    return replace(found, assumes=(*found.assumes, *said), sampled=of)
+    return replace(found, assumes=(*found.assumes, *assumed), sampled=of)
 
 
 def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
@@ -83,8 +83,8 @@ def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
     longest = _params(stage, "data").get("max_length")
     if stage.kind != "rl":
         units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
-        said = _bounded("row", longest, positions)
-        return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest or positions, (said,))
+        assumed = _bounded("row", longest, positions)
+        return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest or positions, (assumed,))
     units, sampler, world = (
         int(budget["prompts_per_step"] or 0),
         _params(stage, "sampler"),
@@ -158,8 +158,10 @@ def _group(sampler: Mapping[str, Any]) -> tuple[int, float, list[str]]:
         return int(sampler["num_generations"]), float(sampler["num_generations"]), []
     trees, added = int(sampler["trees"]), int(sampler["expansions"]) * int(sampler["rounds"])
     kept = min(int(sampler["keep"] or 1 + added), 1 + added)
-    said = f"an expansion costs half an episode: {trees * (1 + added / 2):g} episodes a prompt for {trees * kept} rows"
-    return trees * kept, trees * (1 + added / 2), [said]
+    assumed = (
+        f"an expansion costs half an episode: {trees * (1 + added / 2):g} episodes a prompt for {trees * kept} rows"
+    )
+    return trees * kept, trees * (1 + added / 2), [assumed]
 
 
 def minibatches(budget: Mapping[str, Any], units: int, rows: int) -> int:

@@ -132,7 +132,7 @@ class Episode:
 
 
 def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun]:
-    """Lay out rows whose turns follow each other: whole trajectories, or every turn with all that came before it.
+    """Lay out rows of successive turns: whole trajectories, or every turn with all that came before it.
 
     >>> flat = append_only(Group(8), Episode(512, 1, 64), steps=False)
     >>> total(s.dense() for s in flat).tokens, total(s.once() for s in flat).tokens
@@ -151,7 +151,7 @@ def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun
 
 
 def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
-    """Lay out step rows whose prompts are written anew: the group shares the first, copies of a turn share theirs.
+    """Lay out step rows with a prompt rendered for each: the group shares the first, copies of a turn share theirs.
 
     What histories happen to have in common is not known from the recipe.
     """
@@ -164,8 +164,8 @@ def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
     return found
 
 
-def shared_prompt(group: Group, episode: Episode, *, steps: bool, anew: bool = False) -> list[TokenRun]:
-    """Lay out rows that share whole prompts and nothing else, the two-level form; ``anew``: with windowed prompts.
+def shared_prompt(group: Group, episode: Episode, *, steps: bool, windowed: bool = False) -> list[TokenRun]:
+    """Lay out rows that share whole prompts and nothing else, the two-level form; ``windowed``: prompts of a window.
 
     >>> total(s.once() for s in shared_prompt(Group(1, 2), Episode(100, 2, 50), steps=False)).tokens
     400.0
@@ -178,7 +178,7 @@ def shared_prompt(group: Group, episode: Episode, *, steps: bool, anew: bool = F
         return [TokenRun(episode.prompt, 0, group.leaves), *behind]
     found = []
     for turn in range(1, episode.turns + 1):
-        context = episode.prompt if anew else episode.before(turn)
+        context = episode.prompt if windowed else episode.before(turn)
         above = sum(times for _, times in group.nodes(turn - 1, episode.turns)) if turn > 1 else 1.0
         found.append(TokenRun(context, 0, group.leaves / above, above))
         found.append(TokenRun(episode.written, context, 1, group.leaves, scored=1))

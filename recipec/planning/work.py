@@ -165,8 +165,8 @@ class Work:
     @property
     def microbatch(self) -> int:
         """Tokens of the largest forward pass: the budget's bound, or one row that is longer."""
-        said = self.stage.settings["budget"]["microbatch_tokens"]
-        bound = MICROBATCH if isinstance(said, str) else int(said)
+        value = self.stage.settings["budget"]["microbatch_tokens"]
+        bound = MICROBATCH if isinstance(value, str) else int(value)
         whole = self.size.rows * (self.size.row or 0)
         return min(max(bound, self.size.row or 0), whole) if whole else bound
 
@@ -239,6 +239,6 @@ def _shape(stage: StageGraph, config: Callable[[str], Mapping[str, Any]]) -> Sha
         case "scratch":
             return scratch_shape(stage.settings["policy"].get("scratch") or {})
         case "directory":
-            return config_shape(said) if (said := config(stage.origin)) else None
+            return config_shape(value) if (value := config(stage.origin)) else None
         case _:
             return known_shape(stage.origin)

@@ -62,13 +62,17 @@ def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any
     steps = sampler["rows"] == "step"
     if world.get("history") != "append_only" and turns > 1:
         episode = Episode(size.prompt or 0, turns, size.completion)
-        said = "of prompts that are written anew, rows share a group's first one; what histories have in common, and"
-        said += " what stands before them, comes on top: `--rows` measures it"
+        assumed = (
+            "of prompts rendered for each turn, rows share a group's first one; what histories have in common, and"
+        )
+        assumed += " what precedes them, is added: `--rows` measures it"
         forms = {
             "prefixes": sliding_window(group, episode),
-            "prompts": shared_prompt(group, episode, steps=True, anew=True),
+            "prompts": shared_prompt(group, episode, steps=True, windowed=True),
         }
-        return SharingForecast(size.units, size.rows, forms, episode.prompt + group.leaves * episode.written, (said,))
+        return SharingForecast(
+            size.units, size.rows, forms, episode.prompt + group.leaves * episode.written, (assumed,)
+        )
     assert size.sampled is not None, "an episode is played"
     observed = size.sampled.observed / (turns - 1) if turns > 1 else 0.0
     return _laid(size, group, Episode(first, turns, size.sampled.written / turns, observed), steps=steps)

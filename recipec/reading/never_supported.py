@@ -9,7 +9,7 @@ REFUSED = {
     "trust_remote_code": "code that comes with a model's files is never run; only architectures of the library load",
     "allow_remote_code": "code that comes with a model's files is never run; only architectures of the library load",
     "eval": f"{_CODE}; values may refer to each other as `${{vars.x}}`",
-    "exec": f"{_CODE}; your own functions stand in a file under `use`",
+    "exec": f"{_CODE}; your own functions go in a file under `use`",
     "shell": f"{_CODE}; no command is ever started from one",
     "command": f"{_CODE}; no command is ever started from one",
     "pickle": "pickled files run code when they are opened; weights are read from safetensors only",

@@ -45,7 +45,7 @@ class StageReading:
     """One stage, as far as it could be read; what could not be is ``None``.
 
     Of the slots that the stage does not name, there are parts for the default loss, optimizer and attention, for the
-    policy that crosses with ``from``, for the ``frozen`` reference that an rl or dpo stage has when it is asked for,
+    policy that crosses with ``from``, for the ``frozen`` reference that an rl or dpo stage has if the recipe names it,
     and for slots that are missing by mistake.
     """
 
@@ -86,7 +86,7 @@ class Reading:
 
     resolved: Resolved
     recipe: Recipe | None
-    """The whole recipe; only when nothing is wrong with it and it is no fragment."""
+    """The whole recipe; only when nothing is wrong with it and it is not a fragment."""
     stages: dict[str, StageReading]
     evaluate: dict[str, Evaluation]
     """Evaluations with which nothing is wrong and that have data; ``trials`` has what could be read of every one."""

@@ -1,6 +1,6 @@
 """File names of a recipe, all made relative to the recipe's own directory.
 
-A path is relative to the file that says it; one given by ``--set`` is read as if the recipe said it.
+A path is relative to the file that holds it; one given by ``--set`` is relative to the recipe.
 What ships with the package keeps its ``recipec:`` name, and absolute paths stay as they are.
 Nothing here looks at the disk.
 """
@@ -14,8 +14,8 @@ from recipec.diagnostics.model import COMMAND_LINE
 SHIPPED = "recipec:"
 
 
-def rebased(value: str, said: str, root: str) -> str:
-    """Return ``value``, which the file ``said`` says, relative to the directory of the file ``root``.
+def rebased(value: str, source: str, root: str) -> str:
+    """Return ``value``, set in the file ``source``, relative to the directory of the file ``root``.
 
     >>> rebased("prompts/a.j2", "recipes/shared/base.yaml", "recipes/mine.yaml")
     'shared/prompts/a.j2'
@@ -24,9 +24,9 @@ def rebased(value: str, said: str, root: str) -> str:
     >>> rebased("prompts/a.j2", "recipec:algorithms/grpo", "mine.yaml")
     'recipec:algorithms/prompts/a.j2'
     """
-    if not value or value.startswith(("/", SHIPPED)) or said == COMMAND_LINE:
+    if not value or value.startswith(("/", SHIPPED)) or source == COMMAND_LINE:
         return value
-    folder, home = posixpath.dirname(said.replace("\\", "/")), posixpath.dirname(root.replace("\\", "/"))
+    folder, home = posixpath.dirname(source.replace("\\", "/")), posixpath.dirname(root.replace("\\", "/"))
     if folder == home:
         return value
     if folder.startswith(SHIPPED):
@@ -34,7 +34,7 @@ def rebased(value: str, said: str, root: str) -> str:
     return _relative(posixpath.join(folder, value), home)
 
 
-def origin(value: str, said: str, root: str) -> str:
+def origin(value: str, source: str, root: str) -> str:
     """Do the same for what names a directory only when it begins with ``./`` or ``../``.
 
     >>> origin("./tok", "shared/base.yaml", "mine.yaml"), origin("Qwen/Qwen3-0.6B", "shared/base.yaml", "mine.yaml")
@@ -42,7 +42,7 @@ def origin(value: str, said: str, root: str) -> str:
     """
     if not value.startswith(("./", "../")):
         return value
-    moved = rebased(value, said, root)
+    moved = rebased(value, source, root)
     return moved if moved.startswith(("../", "/", SHIPPED)) else f"./{posixpath.normpath(moved)}"
 
 
@@ -54,6 +54,6 @@ def _relative(path: str, start: str) -> str:
     base = [part for part in start.split("/") if part not in {"", "."}]
     while have and base and have[0] == base[0] and have[0] != "..":
         have, base = have[1:], base[1:]
-    if ".." in base:  # above where nobody has looked: only the absolute place could say
+    if ".." in base:  # above the known folders: only the absolute path is clear
         return path
     return "/".join([".."] * len(base) + have) or "."

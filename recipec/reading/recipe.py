@@ -52,21 +52,23 @@ def read_recipe(resolved: Resolved) -> Reading:
                 findings.consume(value, (key,), "recipe")
                 where = "the recipe" if not fragment else "the file, which has no `stages` and is read as a fragment"
                 unknown_key(findings, key, value, (), where, [*keys, *own] if fragment else keys, data)
-    said = {k: v for k, v in data.items() if v is not None and k in (shared if of_stage else keys)}
-    for key, value in said.items():
+    section = {k: v for k, v in data.items() if v is not None and k in (shared if of_stage else keys)}
+    for key, value in section.items():
         if key not in _SECTIONS:
             findings.consume(value, (key,), "recipe")
     _version(findings, data)
-    plain = read_plain(findings, Recipe, {k: v for k, v in said.items() if k != "recipec"}, (), "the recipe", _SECTIONS)
+    plain = read_plain(
+        findings, Recipe, {k: v for k, v in section.items() if k != "recipec"}, (), "the recipe", _SECTIONS
+    )
     if not fragment:
-        if "name" not in said and findings.lacks(("name",)):
+        if "name" not in section and findings.lacks(("name",)):
             about = field_descriptions.about(Recipe, "name")
             findings.say(errors.missing_key("name", "the recipe", "", findings.spans(("name",), key=True), about))
         stages = _stages(findings, data.get("stages", {}))
     plain["use"] = _use(findings, plain["use"] or ())
-    _variables(findings, said.get("vars"))
-    trials = _evaluations(findings, said.get("evaluate"))
-    engines, machine = _machine(findings, said.get("machine"))
+    _variables(findings, section.get("vars"))
+    trials = _evaluations(findings, section.get("evaluate"))
+    engines, machine = _machine(findings, section.get("machine"))
     stages = {name: _crossed(stage, stages) for name, stage in stages.items()}
     recipe = None
     sound = resolved.complete and not any(d.is_error for d in (*resolved.diagnostics, *findings.found))
@@ -109,12 +111,12 @@ def _version(findings: Findings, data: dict[str, Any]) -> None:
 def _stages(findings: Findings, data: Any) -> dict[str, StageReading]:
     path: Path = ("stages",)
     findings.consumed["stages"] = "recipe"
-    said = findings.mapping(data, path, "`stages`") if data is not None else {}
-    if said is None:
+    section = findings.mapping(data, path, "`stages`") if data is not None else {}
+    if section is None:
         findings.consume(data, path, "recipe")
         return {}
     stages: dict[str, StageReading] = {}
-    for name, value in said.items():
+    for name, value in section.items():
         at = (*path, name)
         if value is not None:
             check_name(findings, name, at, "a stage", taken=lambda word: word == "scratch")
@@ -176,12 +178,12 @@ def _evaluations(findings: Findings, data: Any) -> dict[str, EvaluationReading]:
     if data is None:
         return {}
     findings.consumed["evaluate"] = "recipe"
-    said = findings.mapping(data, path, "`evaluate`, which holds named evaluations,")
-    if said is None:
+    section = findings.mapping(data, path, "`evaluate`, which holds named evaluations,")
+    if section is None:
         findings.consume(data, path, "recipe")
         return {}
     trials = {}
-    for name, value in said.items():
+    for name, value in section.items():
         if value is not None:
             check_name(findings, name, (*path, name), "an evaluation")
             trials[name] = _evaluation(findings, name, value, (*path, name))
@@ -191,26 +193,28 @@ def _evaluations(findings: Findings, data: Any) -> dict[str, EvaluationReading]:
 def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> EvaluationReading:
     owner, where = f"evaluate.{name}", f"evaluation `{name}`"
     findings.consume(data, path, owner)
-    said = findings.mapping(data, path, where)
-    if said is None:
+    section = findings.mapping(data, path, where)
+    if section is None:
         return EvaluationReading(name, path, (), None)
     before, keys = len(findings.found), field_descriptions.keys_of(Evaluation)
-    for key, value in said.items():
+    for key, value in section.items():
         if key not in keys:
-            unknown_key(findings, key, value, path, where, keys, said)
-    said = {key: value for key, value in said.items() if value is not None and key in keys}
-    plain = read_plain(findings, Evaluation, said, path, where, ("data", "environment", "reward"))
+            unknown_key(findings, key, value, path, where, keys, section)
+    section = {key: value for key, value in section.items() if value is not None and key in keys}
+    plain = read_plain(findings, Evaluation, section, path, where, ("data", "environment", "reward"))
     parts: list[Part] = []
-    if "data" in said:
-        parts.append(read_part(findings, said["data"], (*path, "data"), "data", SLOT["data"].default, f"{owner}/data"))
+    if "data" in section:
+        parts.append(
+            read_part(findings, section["data"], (*path, "data"), "data", SLOT["data"].default, f"{owner}/data")
+        )
     elif not findings.fragment and findings.lacks((*path, "data")):
         about = "held-out tasks, as `{path: …}`"
         findings.say(errors.missing_key("data", where, dotted(path), findings.spans(path, key=True), about))
-    if "environment" in said:
+    if "environment" in section:
         at = (*path, "environment")
-        parts.append(read_part(findings, said["environment"], at, "environment", "", f"{owner}/environment"))
-    if "reward" in said:
-        parts += read_levels(findings, said["reward"], (*path, "reward"), "reward", f"{owner}/reward")
+        parts.append(read_part(findings, section["environment"], at, "environment", "", f"{owner}/environment"))
+    if "reward" in section:
+        parts += read_levels(findings, section["reward"], (*path, "reward"), "reward", f"{owner}/reward")
     spec = None
     if len(findings.found) == before and parts and all(part.spec is not None for part in parts):
         rewards = {part.level: part.spec for part in parts if part.slot == "reward"}
@@ -222,21 +226,21 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Evaluat
 def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | None]:
     path: Path = ("machine",)
     engines = {}
-    said: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     plain: dict[str, Any] = {}
     if data is not None:
         findings.consume(data, path, "machine")
-        said = findings.mapping(data, path, "`machine`") or {}
+        section = findings.mapping(data, path, "`machine`") or {}
         keys = field_descriptions.keys_of(Machine)
-        for key, value in said.items():
+        for key, value in section.items():
             if key not in keys:
-                unknown_key(findings, key, value, path, "`machine`", keys, said)
-        said = {key: value for key, value in said.items() if value is not None and key in keys}
-        plain = read_plain(findings, Machine, said, path, "`machine`", tuple(ENGINE_SLOTS))
+                unknown_key(findings, key, value, path, "`machine`", keys, section)
+        section = {key: value for key, value in section.items() if value is not None and key in keys}
+        plain = read_plain(findings, Machine, section, path, "`machine`", tuple(ENGINE_SLOTS))
     for engine, slot in ENGINE_SLOTS.items():
         at, default = (*path, engine), default_engine(engine)
-        if engine in said:
-            engines[engine] = read_part(findings, said[engine], at, slot, default.type_name, "machine")
+        if engine in section:
+            engines[engine] = read_part(findings, section[engine], at, slot, default.type_name, "machine")
         else:
             engines[engine] = Part(at, slot, "", default.type_name, default, default(), given=False)
     made = {**plain, **{name: part.spec for name, part in engines.items()}}

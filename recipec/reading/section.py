@@ -43,7 +43,7 @@ class Findings:
     found: list[Diagnostic] = field(default_factory=list)
     consumed: dict[str, str] = field(default_factory=dict)
     suggested: set[Path] = field(default_factory=set)
-    """Places that a misspelt or foreign key was meant for: what has been said of it is not said again as missing."""
+    """Places that a misspelt or foreign key was meant for: it has its diagnostic, and is not reported as missing."""
 
     unknown: frozenset[str] = frozenset()
 
@@ -102,14 +102,14 @@ class Findings:
         )
         return None
 
-    def fix(self, path: Path, message: str, said: object, text: str, *, key: bool = False) -> Fix | None:
-        """Offer an edit, but only where the file itself says ``said`` (not a variable, include or command line)."""
+    def fix(self, path: Path, message: str, old: object, text: str, *, key: bool = False) -> Fix | None:
+        """Offer an edit, but only where the file itself holds ``old`` (not a variable, include or command line)."""
         span = self.resolved.span(path, key=key)
         if span.file in {COMMAND_LINE, PYTHON} or span.line != span.end_line or span.file not in self.resolved.files:
             return None
         lines = self.resolved.text(span.file).split("\n")
         written = lines[span.line - 1][span.column - 1 : span.end_column - 1] if span.line <= len(lines) else ""
-        if written.strip("\"'") != (said if isinstance(said, str) else json.dumps(said)):
+        if written.strip("\"'") != (old if isinstance(old, str) else json.dumps(old)):
             return None
         return Fix(message, span, text)
 
@@ -160,10 +160,10 @@ def read_plain(
     """
     part = _plain_part(cls, leave)
     names = {info.alias or name for name, info in part.model_fields.items()}
-    said = {key: value for key, value in data.items() if key in names}
-    made, bad = read_section(findings, part, said, path, where)
+    given = {key: value for key, value in data.items() if key in names}
+    made, bad = read_section(findings, part, given, path, where)
     if made is None:
-        good = {key: value for key, value in _rebased(findings, part, said, path).items() if key not in bad}
+        good = {key: value for key, value in _rebased(findings, part, given, path).items() if key not in bad}
         made = part.model_validate_json(json.dumps(good), strict=True, by_alias=True, by_name=False)
     return {name: getattr(made, name) for name in part.model_fields}
 

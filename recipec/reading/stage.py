@@ -35,64 +35,64 @@ _CUTS = ("updates_per_step", "prompts_per_update", "rows_per_update")
 def read_stage(
     findings: Findings, name: str, data: Any, path: Path, earlier: Sequence[str], more: Sequence[str]
 ) -> StageReading:
-    """Read the stage at ``path``; ``more`` are keys of it that somebody else reads."""
+    """Read the stage at ``path``; ``more`` are keys of it that are read elsewhere."""
     where = f"stage `{name}`" if name else "the fragment"
-    said = findings.mapping(data, path, where)
+    section = findings.mapping(data, path, where)
     owner = name or "stage"
-    if said is None:
+    if section is None:
         findings.consume(data, path, owner)
         return StageReading(name, path, None, None, None, None, {}, ())
     keys = [*field_descriptions.keys_of(Stage), *more]
     findings.consumed[dotted(path)] = owner
-    for key, value in said.items():
+    for key, value in section.items():
         if key not in keys:
             findings.consume(value, (*path, key), owner)
-            unknown_key(findings, key, value, path, where, keys, said)
-    said = {key: value for key, value in said.items() if value is not None and key in keys and key not in more}
-    plain = read_plain(findings, Stage, said, path, where, ("budget", "allow", *Levels.model_fields, *SLOT))
+            unknown_key(findings, key, value, path, where, keys, section)
+    section = {key: value for key, value in section.items() if value is not None and key in keys and key not in more}
+    plain = read_plain(findings, Stage, section, path, where, ("budget", "allow", *Levels.model_fields, *SLOT))
     for key in ("kind", "from", "adapter"):
-        if key in said:
-            findings.consume(said[key], (*path, key), owner)
+        if key in section:
+            findings.consume(section[key], (*path, key), owner)
     if not findings.fragment:
-        _need(findings, said, path, name, earlier)
+        _need(findings, section, path, name, earlier)
     kind: Kind | None = plain["kind"]
-    levels = _levels(findings, said, (*path, "advantage"), f"{owner}/advantage")
-    parts = [part for slot in SLOTS for part in _slot(findings, said, path, slot, kind, owner)]
-    allow = _allow(findings, said.get("allow"), (*path, "allow"), owner)
-    budget = _budget(findings, said.get("budget"), (*path, "budget"), kind, owner)
+    levels = _levels(findings, section, (*path, "advantage"), f"{owner}/advantage")
+    parts = [part for slot in SLOTS for part in _slot(findings, section, path, slot, kind, owner)]
+    allow = _allow(findings, section.get("allow"), (*path, "allow"), owner)
+    budget = _budget(findings, section.get("budget"), (*path, "budget"), kind, owner)
     return StageReading(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), levels)
 
 
-def _levels(findings: Findings, said: dict[str, Any], path: Path, owner: str) -> Levels:
-    """Read how levels of advantage become one credit, and leave the levels alone in ``said``."""
-    levels = said.get("advantage")
+def _levels(findings: Findings, section: dict[str, Any], path: Path, owner: str) -> Levels:
+    """Read how levels of advantage become one credit, and leave the levels alone in ``section``."""
+    levels = section.get("advantage")
     if not isinstance(levels, dict):
         return Levels()
     given = {key: value for key, value in levels.items() if key in Levels.model_fields}
-    said["advantage"] = {name: level for name, level in levels.items() if name not in given}
+    section["advantage"] = {name: level for name, level in levels.items() if name not in given}
     for key, value in given.items():
         findings.consume(value, (*path, key), owner)
     return Levels(**read_plain(findings, Levels, given, path, "`advantage`", ()))
 
 
-def _need(findings: Findings, said: Mapping[str, Any], path: Path, name: str, earlier: Sequence[str]) -> None:
+def _need(findings: Findings, section: Mapping[str, Any], path: Path, name: str, earlier: Sequence[str]) -> None:
     """Say which of the keys that every stage must have are missing."""
     spans = findings.spans(path, key=True)
-    if "kind" not in said and findings.lacks((*path, "kind")):
+    if "kind" not in section and findings.lacks((*path, "kind")):
         about = field_descriptions.about(Stage, "kind")
         findings.say(errors.missing_key("kind", f"stage `{name}`", dotted(path), spans, about))
-    if "from" not in said and findings.lacks((*path, "from")):
+    if "from" not in section and findings.lacks((*path, "from")):
         findings.say(errors.no_origin(name, dotted(path), spans, earlier))
-    if "budget" not in said and findings.lacks((*path, "budget")):
+    if "budget" not in section and findings.lacks((*path, "budget")):
         about = "how much of it, as `{steps: 100, …}`"
         findings.say(errors.missing_key("budget", f"stage `{name}`", dotted(path), spans, about))
 
 
 def _slot(
-    findings: Findings, said: Mapping[str, Any], path: Path, slot: Slot, kind: Kind | None, owner: str
+    findings: Findings, section: Mapping[str, Any], path: Path, slot: Slot, kind: Kind | None, owner: str
 ) -> list[Part]:
     """Read one slot of a stage, or stand in for one that is not named."""
-    at, data = (*path, slot.name), said.get(slot.name)
+    at, data = (*path, slot.name), section.get(slot.name)
     node = f"{owner}/{slot.name}"
     if slot.levels and data == {}:  # no levels are as good as none
         findings.consume(data, at, node)
@@ -123,18 +123,18 @@ def _slot(
 
 def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str) -> list[Part]:
     """Read the named levels of a slot."""
-    said = findings.mapping(data, path, f"`{slot}`, which holds named levels,")
-    if said is None:
+    section = findings.mapping(data, path, f"`{slot}`, which holds named levels,")
+    if section is None:
         findings.consume(data, path, owner)
         return [Part(path, slot, "", "", None, None)]
     findings.consumed[dotted(path)] = owner
-    if "type" in said and not isinstance(said["type"], dict):
-        name = said["type"] if isinstance(said["type"], str) else ""
+    if "type" in section and not isinstance(section["type"], dict):
+        name = section["type"] if isinstance(section["type"], str) else ""
         findings.consume(data, path, owner)
         findings.say(errors.unnamed_level(slot, name, dotted(path), findings.spans(path)))
         return [Part(path, slot, "", name, components_of(slot).get(name), None)]
     parts = []
-    for level, value in said.items():
+    for level, value in section.items():
         if value is not None:
             check_name(findings, level, (*path, level), f"a level of `{slot}`")
             parts.append(read_part(findings, value, (*path, level), slot, "", f"{owner}.{level}", level=level))
@@ -153,17 +153,17 @@ def read_part(
 ) -> Part:
     """Read one component.
 
-    ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: nobody can tell yet.
+    ``default`` is the component of a mapping without ``type``; ``""``: it must be given; ``None``: not known yet.
     """
     findings.consume(data, path, owner)
     called = f"{slot} level `{level}`" if level else f"`{path[-1]}`"
     names = () if isinstance(data, dict) else component_names(slot)
-    said = findings.mapping(data, path, called, names)
-    if said is None:
+    section = findings.mapping(data, path, called, names)
+    if section is None:
         bare = data if isinstance(data, str) and data in names else ""
         return Part(path, slot, level, bare, components_of(slot).get(bare), None)
-    said = _with_type(findings, said, path, called, slot)
-    name = _type(findings, said, path, slot, default, called)
+    section = _with_type(findings, section, path, called, slot)
+    name = _type(findings, section, path, slot, default, called)
     if name is None:
         return Part(path, slot, level, "", None, None)
     at = (*path, "type")
@@ -177,15 +177,15 @@ def read_part(
             findings.say(errors.unknown_component(name, slot, dotted(at), spans, names, advice, fix))
         return Part(path, slot, level, name, None, None)
     where = f"{slot} `{name}`" + (f" (level `{level}`)" if level else "")
-    spec, _ = read_section(findings, cls, said, path, where)
+    spec, _ = read_section(findings, cls, section, path, where)
     return Part(path, slot, level, name, cls, spec)
 
 
 def _type(
-    findings: Findings, said: Mapping[str, Any], path: Path, slot: str, default: str | None, called: str
+    findings: Findings, section: Mapping[str, Any], path: Path, slot: str, default: str | None, called: str
 ) -> str | None:
     """Return the name of the component that a mapping means, or say why there is none."""
-    at, name = (*path, "type"), said.get("type")
+    at, name = (*path, "type"), section.get("type")
     if isinstance(name, str):
         return name
     if name is not None:
@@ -197,19 +197,19 @@ def _type(
     if default:
         return default
     if default is None or findings.fragment:
-        return _likely(slot, said)
+        return _likely(slot, section)
     if findings.lacks(at):
         about = f"one of {', '.join(f'`{known_name}`' for known_name in component_names(slot))}"
         findings.say(errors.missing_key("type", called, dotted(path), findings.spans(path, key=True), about))
     return None
 
 
-def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str, slot: str) -> dict[str, Any]:
+def _with_type(findings: Findings, section: dict[str, Any], path: Path, called: str, slot: str) -> dict[str, Any]:
     """Read a misspelt `type`, or another tool's key for it, as `type`, after a diagnostic."""
-    if "type" in said:
-        return said
+    if "type" in section:
+        return section
     known = {key for cls in components_of(slot).values() for key in field_descriptions.keys_of(cls)}
-    for key, value in said.items():
+    for key, value in section.items():
         if key in known or not isinstance(value, str):
             continue
         meant = component_key(slot, key, value)
@@ -219,17 +219,17 @@ def _with_type(findings: Findings, said: dict[str, Any], path: Path, called: str
             meant = value
         else:
             continue
-        unknown_key(findings, key, value, path, called, ["type"], said)
-        return {"type": meant, **{k: v for k, v in said.items() if k != key}}
-    return said
+        unknown_key(findings, key, value, path, called, ["type"], section)
+        return {"type": meant, **{k: v for k, v in section.items() if k != key}}
+    return section
 
 
-def _likely(slot: str, said: Mapping[str, Any]) -> str:
+def _likely(slot: str, section: Mapping[str, Any]) -> str:
     """Find the component that knows most of the keys: the recipe that extends a fragment may say the type."""
     known = dict(components_of(slot))
-    if not any(set(said) <= set(field_descriptions.keys_of(cls)) for cls in known.values()):
+    if not any(set(section) <= set(field_descriptions.keys_of(cls)) for cls in known.values()):
         known |= {name: cls for name, cls in installed_components(slot).items() if not isinstance(cls, Exception)}
-    return max(known, key=lambda name: len(set(said) & set(field_descriptions.keys_of(known[name]))))
+    return max(known, key=lambda name: len(set(section) & set(field_descriptions.keys_of(known[name]))))
 
 
 def _found(findings: Findings, slot: str, name: str, path: Path) -> type[Component] | None:
@@ -268,12 +268,12 @@ def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner:
     if data is None:
         return None
     findings.consume(data, path, owner)
-    said = findings.mapping(data, path, "`budget`")
-    if said is None:
+    section = findings.mapping(data, path, "`budget`")
+    if section is None:
         return None
     before = len(findings.found)
-    made, _ = read_section(findings, Budget, said, path, "the budget")
-    given = [key for key, value in said.items() if value is not None]
+    made, _ = read_section(findings, Budget, section, path, "the budget")
+    given = [key for key, value in section.items() if value is not None]
     if kind is not None:
         _units(findings, given, path, kind)
     lengths = [key for key in _LENGTHS if key in given]

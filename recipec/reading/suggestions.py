@@ -46,7 +46,7 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
     other = for_name(head, (key,), value, kind)
     if section and other is not None and not other.meant:
-        other = None  # its names are told one by one
+        other = None  # its names are reported one by one
     places = [] if key in known else places_of(key, path, kind)
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
     advice = [question(similar)] if exact else []

@@ -15,7 +15,7 @@ from recipec.diagnostics.model import RecipeError, Span
 WORLD = {"reset": 2, "step": 1}
 """Methods of an environment's class, with the number of arguments each is called with."""
 Form = Literal["trl", "verl"]
-# What we pass by name beside the data's columns.
+# What is passed by name in addition to the data's columns.
 GIVEN = {
     "trl": ("prompts", "completions", "completion_ids"),
     "verl": ("data_source", "solution_str", "ground_truth", "extra_info"),
@@ -40,7 +40,7 @@ class Signature:
 
     @property
     def form(self) -> Form | None:
-        """Whose signature it is, by the names of its parameters."""
+        """The kind of function that a signature belongs to, by the names of its parameters."""
         names = {*self.required, *self.optional}
         if "solution_str" in names:
             return "verl"
@@ -68,7 +68,7 @@ class Class:
     file: str
     line: int
     methods: dict[str, bool]
-    """Of the methods asked for, those that are there, and whether they take as many arguments as asked."""
+    """Of the required methods, those that exist, and whether they take the required number of arguments."""
     whole: bool
     """Every method it has is known: it inherits from nothing but classes of the same file."""
 

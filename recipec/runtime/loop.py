@@ -28,7 +28,7 @@ from recipec.runtime.training.resume import restore, save
 from recipec.spec.recipe import UNIT
 
 _ALWAYS = {"attend_RT", "by_prompt_R", "by_pair_R", "prompt_id_R", "sampler_logprob_RT"}
-"""Columns that updates have beside those that their nodes read."""
+"""Columns that updates have in addition to those that their nodes read."""
 
 
 def run_loop(stage: RunningStage) -> bool:

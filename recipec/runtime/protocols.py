@@ -89,7 +89,7 @@ class Policy(Part, ABC):
     attention: Attention
     context: StageContext
     layout: WeightLayout
-    """Where the weights lie; a train engine that shards them sets its own."""
+    """Where the weights are; a train engine that shards them sets its own."""
     calls: int = 0
     """Number of the next training pass, from which its dropout masks are drawn."""
     fresh_adapter: bool
@@ -243,7 +243,7 @@ class TrainEngine(Part, ABC):
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every weight of the policy whole, detached, under the names of ``policy.model.state_dict()``.
 
-        A weight that several layers share comes under each of its names: a copy that is not told the name of the head
+        A weight that several layers share comes under each of its names: a copy that is not given the name of the head
         would keep an old one.  It may be called before ``begin``.  Where the weights are sharded, every rank iterates
         over it at the same moment.
         """

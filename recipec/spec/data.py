@@ -245,7 +245,7 @@ class EnvironmentTasks(Data):
     """Tasks that come with the stage's environment.
 
     References:
-        Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021, whose games are the tasks.
+        Shridhar et al., `ALFWorld <https://arxiv.org/abs/2010.03768>`_, 2021; the tasks are its games.
     """
 
     without_images: ClassVar[str] = "an environment's own tasks are text"

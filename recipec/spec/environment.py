@@ -55,11 +55,11 @@ class Environment(Component):
 
 
 class _Shown(Environment):
-    """Parameters of environments whose observations are rendered into prompts."""
+    """Parameters of environments that render observations into prompts."""
 
     history: int | Literal["append_only"] = param(
         2,
-        "Number of earlier observations and actions in the prompt of each turn, which is rendered anew;"
+        "Number of earlier observations and actions in the prompt of each turn, which is rendered for each turn;"
         " `append_only` continues the conversation instead, so that turns share their prefix.",
         unit="turns",
     )
@@ -325,7 +325,7 @@ class Own(_Shown):
     ``reward``, ``terminated``, ``truncated``, ``actions``, ``state``, ``valid``.
 
     References:
-        Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024, whose interface this follows.
+        Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024: the interface is theirs.
     """
 
     user_code: ClassVar[Literal["", "function", "class"]] = "class"

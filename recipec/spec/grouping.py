@@ -24,7 +24,7 @@ class AnchorState(Grouping):
 
     ``exact`` groups equal states: equal text, equal numbers (1 equals 1.0), equal lists and mappings; a rectangular
     nested list of numbers is an array, and its shape is ignored.  ``similarity``, for text: in row order, a row joins
-    the first group whose first row is similar, ``SequenceMatcher(None, row, first).ratio() >= threshold``, or opens a
+    the first group with a similar first row, ``SequenceMatcher(None, row, first).ratio() >= threshold``, or opens a
     new group, so the groups depend on the order of the rows.  Rows of different prompts are never in one group, and a
     failed row is alone.
 

@@ -24,7 +24,7 @@ class Loss(Component):
     slot: ClassVar[str] = "loss"
 
     def credit_alone(self) -> bool:
-        """Whether a sample whose credit is 0 on every token adds nothing to the loss or its gradient."""
+        """Whether a sample with credit 0 on every token adds nothing to the loss or its gradient."""
         return False
 
 

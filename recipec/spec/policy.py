@@ -117,7 +117,7 @@ class Policy(Component):
         return None
 
     def without_new_model(self) -> Policy:
-        """Return the same policy for a stage whose weights are there already."""
+        """Return the same policy for a stage that begins from existing weights."""
         return self
 
 

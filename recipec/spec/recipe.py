@@ -80,7 +80,7 @@ MICROBATCH = 16384
 
 
 def default_type(slot: str, kind: Kind) -> str:
-    """Return the component of a slot whose mapping has no ``type``; ``""`` if a type is required."""
+    """Return the component of a slot for a mapping without ``type``; ``""`` if a type is required."""
     return DEFAULT_LOSS[kind] if slot == "loss" else SLOT[slot].default
 
 
@@ -240,9 +240,11 @@ class Evaluation(Section):
     environment: Slotted | None = param(None, "Environment; that of the first rl stage if omitted.")
     sampler: Sampling = param(Sampling, "Sampling parameters.")
     reward: dict[str, Slotted] = param(dict, "Rewards that score the answers; those of the first rl stage if omitted.")
-    every: int | None = param(None, "Also evaluate every so many steps of a stage.", unit="steps", ge=1)
+    every: int | None = param(
+        None, "Also evaluate each time this number of steps of a stage has passed.", unit="steps", ge=1
+    )
     per_epoch: int | None = param(
-        None, "Also evaluate so many times in each pass over a stage's data.", unit="evaluations", ge=1
+        None, "Also evaluate this number of times in each pass over a stage's data.", unit="evaluations", ge=1
     )
     correct_at: float = param(1.0, "Minimum reward of an answer that counts as correct.", unit="reward units")
     metrics: tuple[Metric, ...] = param(

@@ -36,7 +36,7 @@ class RolloutEngine(Component):
     """The parameter that bounds the sequences decoded together, where a larger group has its prompt computed again;
     empty where a group of any size shares its prompt."""
     unadapted: ClassVar[tuple[str, ...]] = ()
-    """Names of layers whose adapters it cannot apply."""
+    """Names of layers with adapters that it cannot apply."""
 
     def apart(self) -> bool:
         """Whether it samples in processes of its own."""

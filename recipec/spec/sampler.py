@@ -177,11 +177,11 @@ class Tree(Sampler):
 
     - ``random``: uniformly with replacement, including the root, as published with Tree-GRPO.
     - ``entropy``: nodes where the policy is least certain. The entropy of a turn is estimated by the mean of -log p
-      over its tokens, minus a penalty for nodes with more branches, both after AT2PO (whose paper also selects the
+      over its tokens, minus a penalty for nodes with more branches, both after AT2PO (the paper also selects the
       highest). Our additions: the entropy of a node is that of the turns sampled from it, since a new chain samples
       those again; the penalty is 0.05 nats per branch.
-    - ``value_gap``: nodes whose best and worst turn differ most in the mean environment reward below them. Ours; as in
-      group filtering, equal rewards give no gradient.
+    - ``value_gap``: nodes with the largest gap between best and worst turn in the mean environment reward below. Our
+      own: as in group filtering, equal rewards give no gradient.
 
     If there are fewer nodes than N, ``entropy`` and ``value_gap`` start over with the first. Ties are broken at random.
 

@@ -33,11 +33,11 @@ class TrainEngine(Component):
         return 1, 1, 1
 
     def offloads_optimizer(self) -> bool:
-        """Whether the optimizer's state lies in the host's memory."""
+        """Whether the optimizer's state is in the host's memory."""
         return False
 
     def offloads_parameters(self) -> bool:
-        """Whether the weights lie in the host's memory between uses."""
+        """Whether the weights are in the host's memory between uses."""
         return False
 
     def sequence_partitions(self) -> int:
@@ -153,7 +153,7 @@ class Fsdp(_Sharding):
         """Count the layer of which gradients are summed."""
         return layer
 
-    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - not asked
+    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - not needed
         return None if self.offload else ("offload: true", self.model_copy(update={"offload": True}))
 
     def offloads_optimizer(self) -> bool:

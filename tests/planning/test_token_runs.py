@@ -79,13 +79,13 @@ def test_chains_are_counted_exactly(group: int, prompt: int, turns: int, written
 
 @given(small, small, small, small)
 def test_windows_share_the_first_prompt(group: int, prompt: int, turns: int, written: int) -> None:
-    """Prompts that are written anew are unique, but for the one that a group begins with."""
+    """Prompts of a window are unique, but for the one that a group begins with."""
     write = Writer()
     first = write(prompt)
     rows = [(write(prompt) if turn else first) + write(written) for _ in range(group) for turn in range(turns)]
     episode = Episode(prompt, turns, written)
     assert counted(sliding_window(Group(group), episode)) == merged(rows)
-    two = shared_prompt(Group(group), episode, steps=True, anew=True)
+    two = shared_prompt(Group(group), episode, steps=True, windowed=True)
     assert counted(two) == merged(rows, [prompt] * len(rows))
 
 

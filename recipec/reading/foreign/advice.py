@@ -16,16 +16,16 @@ from recipec.spec.recipe import SLOT, Levels
 
 Words = tuple[str, ...]
 _MOST = 3
-"""Meanings of one name that are told."""
+"""Meanings of one name that are listed."""
 _NAMED = ("evaluate", "stages")
-"""Keys beside the slots with levels that hold parts by name."""
+"""Keys, next to the slots with levels, that hold parts by name."""
 _OF_RECIPE = ("evaluate", "machine", "name", "seed", "use", "stages", "extends")
 """First words of paths that do not start in a stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What is said of a key, and the edit that it proposes.
+    """The advice on a key, and the edit that it proposes.
 
     Example: ``Advice("`lr` is verl's name; here it is `optimizer.learning_rate`", ("optimizer.learning_rate",))``.
     """
@@ -72,7 +72,7 @@ def of_recipe(path: str) -> bool:
 
 
 def for_name(head: Words, tail: Words, value: Any, kind: str) -> Advice | None:
-    """Advise on a name, of which ``head`` are the keys of ours around it and ``tail`` the rest; None if unknown.
+    """Advise on a name, of which ``head`` are the keys of the recipe around it and ``tail`` the rest; None if unknown.
 
     >>> for_name(("optimizer",), ("grad_clip",), 1.0, "rl").text
     "`grad_clip` is several tools' name; here it is `optimizer.max_grad_norm`"
@@ -113,7 +113,7 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _owner(written: str, alike: Sequence[Row], *, longer: bool) -> str:
-    """Say whose name it is; where the word has several meanings, in which longer name."""
+    """Name the tool of a key; where the word has several meanings, the longer name too."""
     names = list(dict.fromkeys(row.tool for row in alike))
     whose = [f"{name}'" if name.endswith("s") else f"{name}'s" for name in names]
     if "several tools" in names or len(names) > _MOST:

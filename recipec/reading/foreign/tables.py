@@ -210,7 +210,7 @@ def is_section(word: str) -> bool:
     return word in _sections()
 
 
-# Words that many tools use for many things: alone they say nothing about whose name it is.
+# Words that many tools use for many things: alone they do not tell the tool.
 _GENERIC = frozenset(
     """n k name type path enable enabled mode freq size steps format seed value id dtype host port url backend level
     strategy interval source kind config options args kwargs template split columns field max_length prompt""".split()  # noqa: SIM905
@@ -220,8 +220,8 @@ _GENERIC = frozenset(
 def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str) -> list[Row]:
     """Find the rows of a key that nothing here reads, the best first.
 
-    ``head`` are keys of ours around it, ``tail`` the rest of its path, the key last: the name must end with all of
-    it, since the same word means another thing in another section.
+    ``head`` are keys of the recipe around it, ``tail`` the rest of its path, the key last: the name must end with all
+    of it, since the same word means another thing in another section.
 
     >>> {row.to for row in find((), ("rollout", "n"), "rl")}
     {'sampler.num_generations'}

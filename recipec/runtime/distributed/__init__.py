@@ -2,5 +2,5 @@
 
 Every rank walks the same graph over the same whole columns.  Three things are dealt out: completions to sample
 (``shared_rollouts``), scoring passes and training passes (``dealing``).  Rewards and environments, which may ask a
-clock or a service, are asked by the leader alone.  ``process_group`` connects the ranks and ``launch`` starts them.
+clock or a service, are called by the leader alone.  ``process_group`` connects the ranks and ``launch`` starts them.
 """

@@ -28,7 +28,7 @@ Attempt = tuple[dict[int, Ended], tuple[int, str] | None]
 """How the ranks ended that did, and which of them died first, how."""
 _GRACE, _GRACE_LOST = 20.0, 5.0
 """Seconds between the end of one rank and that of the others, which may wait for it in an exchange; and where it has
-itself lost another, whose death is about to be seen."""
+itself lost another, which will be reported next."""
 
 
 @dataclass(slots=True)

@@ -60,7 +60,7 @@ class ProcessGroup(Ranks):
             try:
                 made = make()
                 told = pack({"value": made})
-            except Exception as error:  # noqa: BLE001 - told to the others, then raised again
+            except Exception as error:  # noqa: BLE001 - sent to the others, then raised again
                 failure, told = error, pack(_told(self.rank, error))
         data = self._sent(told)
         if failure is not None:
@@ -79,7 +79,7 @@ class ProcessGroup(Ranks):
             told = pack({"value": make()})
         except RankLostError:
             raise
-        except Exception as error:  # noqa: BLE001 - told to the others, then raised again
+        except Exception as error:  # noqa: BLE001 - sent to the others, then raised again
             failure, told = error, pack(_told(self.rank, error))
             self.store.set(f"failed/{self.rank}", act)  # whoever waits in a collective never comes here
         found = [unpack(data) for data in self._gathered(told)]

@@ -34,7 +34,7 @@ _PASSED_ON = ("HF_", "NCCL_", "GLOO_", "OMP_", "VLLM_", "XDG_CACHE_HOME", "TOKEN
 """Beginnings of the variables that ranks on other nodes take from this process, as those of torchrun do."""
 _STOP = "stop"  # the key of the store that asks ranks to stop
 _START = 300.0  # seconds that an actor may need to answer for the first time
-_QUIET = 5.0  # seconds of waiting for resources before it is said
+_QUIET = 5.0  # seconds of waiting for resources before a message
 
 
 class Where(NamedTuple):

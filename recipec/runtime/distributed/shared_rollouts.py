@@ -1,4 +1,4 @@
-"""A rollout engine whose requests are dealt to the ranks: each samples its share, and all have every completion."""
+"""A rollout engine that deals requests to the ranks: each samples its share, and all have every completion."""
 
 from __future__ import annotations
 

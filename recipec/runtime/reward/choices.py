@@ -93,8 +93,8 @@ def iou(
         RecipeError: RC741 the task lacks the column, RC742 it holds no box.
 
     >>> task = Task(0, "Where is the cat?", (1,), {"answer": [0, 0, 2, 2]})
-    >>> said = ["at [0, 0, 2, 1]", "[5, 5, 6, 6]", "nowhere"]
-    >>> iou([task], torch.tensor([0, 0, 0]), said, answer="answer", tag=None, threshold=None)["reward_R"].tolist()
+    >>> answers = ["at [0, 0, 2, 1]", "[5, 5, 6, 6]", "nowhere"]
+    >>> iou([task], torch.tensor([0, 0, 0]), answers, answer="answer", tag=None, threshold=None)["reward_R"].tolist()
     [0.5, 0.0, 0.0]
     """
     right = {p: _right_box(prompt_P[p], answer) for p in set(by_prompt_R.tolist())}

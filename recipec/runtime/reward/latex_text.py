@@ -33,7 +33,7 @@ _BASES |= {"twelve": 12, "sixteen": 16}
 
 
 def _based(match: re.Match[str]) -> str:
-    """Return a number of another base in base ten; leave what is none."""
+    """Return a number of another base in base ten; leave anything else."""
     named = match["base"] or match["digit"]
     base = _BASES.get(named) or int(named)
     try:
@@ -101,7 +101,7 @@ _COMPILED = tuple((re.compile(pattern), new) for pattern, new in _REWRITES)
 
 
 def to_latex(text: str) -> str:
-    r"""Rewrite an answer to LaTeX without delimiters; empty where formulas stand in prose that holds more than them.
+    r"""Rewrite an answer to LaTeX without delimiters; empty where formulas are part of longer prose.
 
     A text that holds ``\boxed{…}``, or ends with ``#### …``, is a solution: what is marked there is its answer.
 
@@ -123,7 +123,7 @@ def has_box(text: str) -> bool:
 
 
 def _boxed(text: str) -> str:
-    r"""Return what stands in the last box; ``\{`` and ``\}`` open and close nothing."""
+    r"""Return the content of the last box; ``\{`` and ``\}`` open and close nothing."""
     hidden = text.replace(r"\{", "\x01").replace(r"\}", "\x02")
     content: str = extract_boxed_content(hidden, mode="last")
     return content.replace("\x01", r"\{").replace("\x02", r"\}")
@@ -148,6 +148,6 @@ def _plain(text: str) -> str:
         text = found[1].strip()
     if found := _SET_OF.fullmatch(text):
         text = found[2].strip()
-    if r"\begin{" in text:  # the end of a line is no part of the command after it
+    if r"\begin{" in text:  # the end of a line is not part of the command after it
         text = text.replace(r"\\", r"\\ ")
     return _DEGREES.sub(r"(\1\\pi/180)", text) if _ANGLES.search(text) else text

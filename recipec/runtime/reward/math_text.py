@@ -56,7 +56,7 @@ _COMMANDS = re.compile(r"\\(?:text|math|mbox|operatorname|begin|end)[a-z]*\s*\{[
 
 
 def read(text: str) -> Reading | None:
-    r"""Read a right answer as a whole; None where it is no mathematics.
+    r"""Read a right answer as a whole; None where it is not mathematics.
 
     >>> read(r"3\sqrt{13}"), read("see the appendix"), read("12 cm")
     (Reading(values=(3*sqrt(13),), unit=None), None, Reading(values=(12,), unit='cm'))
@@ -144,7 +144,7 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def _prose(text: str) -> bool:
-    """Whether words stand outside of text commands: two of them, or a long one beside something else."""
+    """Whether words stand outside of text commands: two of them, or a long one next to something else."""
     bare = _COMMANDS.sub(" ", text)
     longest = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{4,}", bare)
     return bool(_WORDS.search(bare)) or any(w != text and w != "".join(sorted(w)) for w in longest)
@@ -168,7 +168,7 @@ def _parsed(text: str) -> Any:
 
 
 def _expression(written: str) -> Any:
-    """Read LaTeX; where only the grammar's two signs at once stand in the way, read it with each of them."""
+    r"""Read LaTeX; where only `\pm` and `\mp` keep the grammar from it, read it with each sign."""
     try:
         return latex2sympy(written, is_real=True, convert_degrees=False, normalization_config=None)
     except Exception:

@@ -68,7 +68,7 @@ class MathVerify(Part):
         """Score a batch.
 
         Raises:
-            RecipeError: RC741, RC742 the right answer is none; RC744 more than one in a hundred failed.
+            RecipeError: RC741, RC742 the right answer cannot be read; RC744 more than one in a hundred failed.
         """
         prompts = by_prompt_R.tolist()
         right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}

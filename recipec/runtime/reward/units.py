@@ -95,7 +95,7 @@ def _measured(text: str) -> bool:
 
 
 def unit_of(text: str) -> str | None:
-    r"""Return the usual name of a unit, None where it is no known one.
+    r"""Return the usual name of a unit, None where it is unknown.
 
     >>> unit_of(r"\text{ square centimeters}"), unit_of(r"\mathrm{m}/\mathrm{s}^{2}"), unit_of("apples")
     ('cm^2', 'm/s^2', None)

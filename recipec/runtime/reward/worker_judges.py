@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
 def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every handler takes one
     """Compare two mathematical texts: a request is ``[gold, answer]``.
 
-    Its answer is a bool, or None for a gold that is no mathematics as a whole.
+    Its answer is a bool, or None for a gold that is not mathematics as a whole.
 
     Math-Verify's own alarms are off: they only work in a main thread and fail silently elsewhere.
     """

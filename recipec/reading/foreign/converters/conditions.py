@@ -86,7 +86,7 @@ def choice_unless(value: Any, row: Row, given: Given, key: str) -> Values:
 
 @converter
 def gate(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A switch of what another name gives: it is told there."""
+    """A switch of what another name gives: reported with that name."""
     del row, given
     raise Needless(f"with `{key}`" if on(value) else "it is off")
 

@@ -214,7 +214,7 @@ def trl_prompts(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def trl_updates(value: Any, row: Row, given: Given) -> Values:
-    """Updates of one generation, told with the prompts of a step."""
+    """Updates of one generation, reported with the prompts of a step."""
     del row
     each = whole(given.get("gradient_accumulation_steps") or 1)
     if whole(value) <= each:

@@ -41,7 +41,7 @@ def sampled(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def top_k(value: Any, row: Row, given: Given) -> Values:
-    """A number of tokens; a huge one is no bound."""
+    """A number of tokens; a huge one means no bound."""
     if number_or_zero(value) >= 10**6:
         raise Needless("it bounds nothing")
     return positive(value, row, given)

@@ -214,7 +214,7 @@ def dtype(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def lora(value: Any, row: Row, given: Given) -> Values:
-    """The switch of LoRA, told with its parameters."""
+    """The switch of LoRA, reported with its parameters."""
     del row, given
     raise Needless("with the parameters of the adapter" if on(value) else "it is off")
 

@@ -33,7 +33,7 @@ class Several(Refused):
 
 
 class Given(Protocol):
-    """What a converter may look at beside the value."""
+    """What a converter may look at in addition to the value."""
 
     @property
     def kind(self) -> str:
@@ -123,7 +123,7 @@ def number(value: Any, why: str = "it is not a number") -> int | float:
     """Return a number that may be written as text, such as ``"1e-6"``.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not a number.
     """
     if isinstance(value, bool):
         raise Refused(why)
@@ -140,7 +140,7 @@ def whole(value: Any) -> int:
     """Return a whole number.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not a whole number.
     """
     found = number(value)
     if int(found) != found:
@@ -149,7 +149,7 @@ def whole(value: Any) -> int:
 
 
 def number_or_zero(value: Any) -> float:
-    """Return a number, 0 for what is none."""
+    """Return a number, 0 for anything else."""
     try:
         return float(number(value))
     except Refused:
