@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -121,26 +121,12 @@ class Policy(Component):
         return self
 
 
-@component(
-    "policy",
-    requires=("tokens_RT", "attend_RT", "trained_RT"),
-    provides=("logprob_RT", "entropy_RT"),
-    impl="recipec.runtime.model.causal_lm:CausalLm",
-    state=True,
-    uses=("attention",),
-)
-class CausalLm(Policy):
-    """Causal language model of Hugging Face Transformers.
-
-    References:
-        `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForCausalLM.
-        Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
-        Dettmers et al., `LLM.int8() <https://arxiv.org/abs/2208.07339>`_, 2022: int8.
-    """
+class TransformersPolicy(Policy):
+    """Keys of every policy that Hugging Face Transformers builds."""
 
     preflight: ClassVar[str] = "recipec.runtime.model.quantization:check"
 
-    type: Literal["causal_lm"] = "causal_lm"
+    type: Literal["causal_lm", "vision_lm"]
     dtype: Literal["float32", "bfloat16"] = param(
         "float32", "Data type of the weights; log-probabilities are always float32."
     )
@@ -150,70 +136,7 @@ class CausalLm(Policy):
         "adapters; needs bitsandbytes and a GPU.",
     )
     lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
-    scratch: Scratch | None = param(None, "Model to create if `from` is `scratch`.")
-    head_dtype: Literal["float32"] | None = param(
-        None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
-    )
-    chat_template: TemplateRef | None = param(
-        None, "Jinja template, or a file with one, that replaces the chat template of the tokenizer; sandboxed."
-    )
-    dropout: float = param(0.0, "Dropout of the model during training.", ge=0, lt=1)
-
-    def adapter(self) -> Lora | None:
-        """Return `lora`."""
-        return self.lora
-
-    def drops_out(self) -> bool:
-        """Whether the model or its adapter has dropout."""
-        return bool(self.dropout or (self.lora and self.lora.dropout))
-
-    def quantized(self) -> bool:
-        """Whether there is a `quantization`."""
-        return self.quantization is not None
-
-    def new_model(self) -> Scratch | None:
-        """Return `scratch`."""
-        return self.scratch
-
-    def without_new_model(self) -> CausalLm:
-        """Leave `scratch` out."""
-        return self.model_copy(update={"scratch": None})
-
-
-@component(
-    "policy",
-    requires=("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"),
-    provides=("logprob_RT", "entropy_RT"),
-    impl="recipec.runtime.vision.vision_lm:VisionLm",
-    state=True,
-    uses=("attention",),
-)
-class VisionLm(Policy):
-    """Vision-language model of Hugging Face Transformers: Qwen2-VL, Qwen2.5-VL, Idefics3 or SmolVLM.
-
-    An image is encoded once per forward pass, even if several rows contain it.
-
-    References:
-        `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForImageTextToText.
-        Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
-    """
-
-    packages: ClassVar[Mapping[str, str]] = {"pillow": "PIL"}
-    extra: ClassVar[str] = "vision"
-    preflight: ClassVar[str] = "recipec.runtime.model.quantization:check"
-
-    type: Literal["vision_lm"] = "vision_lm"
-    dtype: Literal["float32", "bfloat16"] = param(
-        "float32", "Data type of the weights; log-probabilities are always float32."
-    )
-    quantization: Literal["nf4", "int8"] | None = param(
-        None,
-        "Decoder weights of four bits (`nf4`, QLoRA with double quantization) or eight (`int8`, LLM.int8) under LoRA "
-        "adapters; needs bitsandbytes and a GPU.",
-    )
-    image: Images = param(Images, "Resizing of images.")
-    lora: Lora | None = param(None, "Train LoRA adapters instead of the weights.")
-    scratch: VisionScratch | None = param(None, "Model to create if `from` is `scratch`.")
+    scratch: Scratch | VisionScratch | None = None
     head_dtype: Literal["float32"] | None = param(
         None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
     )
@@ -234,10 +157,57 @@ class VisionLm(Policy):
         """Whether there is a `quantization`."""
         return self.quantization is not None
 
-    def new_model(self) -> VisionScratch | None:
+    def new_model(self) -> Scratch | VisionScratch | None:
         """Return `scratch`."""
         return self.scratch
 
-    def without_new_model(self) -> VisionLm:
+    def without_new_model(self) -> Self:
         """Leave `scratch` out."""
         return self.model_copy(update={"scratch": None})
+
+
+@component(
+    "policy",
+    requires=("tokens_RT", "attend_RT", "trained_RT"),
+    provides=("logprob_RT", "entropy_RT"),
+    impl="recipec.runtime.model.causal_lm:CausalLm",
+    state=True,
+    uses=("attention",),
+)
+class CausalLm(TransformersPolicy):
+    """Causal language model of Hugging Face Transformers.
+
+    References:
+        `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForCausalLM.
+        Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
+        Dettmers et al., `LLM.int8() <https://arxiv.org/abs/2208.07339>`_, 2022: int8.
+    """
+
+    type: Literal["causal_lm"] = "causal_lm"
+    scratch: Scratch | None = param(None, "Model to create if `from` is `scratch`.")
+
+
+@component(
+    "policy",
+    requires=("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I"),
+    provides=("logprob_RT", "entropy_RT"),
+    impl="recipec.runtime.vision.vision_lm:VisionLm",
+    state=True,
+    uses=("attention",),
+)
+class VisionLm(TransformersPolicy):
+    """Vision-language model of Hugging Face Transformers: Qwen2-VL, Qwen2.5-VL, Idefics3 or SmolVLM.
+
+    An image is encoded once per forward pass, even if several rows contain it.
+
+    References:
+        `Transformers <https://huggingface.co/docs/transformers>`_, AutoModelForImageTextToText.
+        Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
+    """
+
+    packages: ClassVar[Mapping[str, str]] = {"pillow": "PIL"}
+    extra: ClassVar[str] = "vision"
+
+    type: Literal["vision_lm"] = "vision_lm"
+    image: Images = param(Images, "Resizing of images.")
+    scratch: VisionScratch | None = param(None, "Model to create if `from` is `scratch`.")
