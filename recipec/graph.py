@@ -25,8 +25,8 @@ FILE_FORMAT = 2
 """Of ``graph.json``: how a graph is written."""
 SECTIONS = ("recipe", "evaluate", "machine")
 """Readers of keys that belong to no stage."""
-BOOKKEEPING = ("save_every", "saves_per_epoch", "keep", "microbatch_tokens")
-"""Keys of a budget that change what is stored or how fast it goes, never the weights: in no digest."""
+BOOKKEEPING = ("save_every", "saves_per_epoch", "keep", "microbatch_tokens", "stop_when")
+"""Keys of a budget that change what is stored, how fast it goes or whether it ends, not the weights: in no digest."""
 
 
 @dataclass(frozen=True, slots=True)

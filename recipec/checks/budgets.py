@@ -1,4 +1,4 @@
-"""Length and updates of a stage, evaluations, and the user's own functions: RC320 to RC331."""
+"""Length and updates of a stage, evaluations, and the user's own functions: RC320 to RC331, RC550."""
 
 from __future__ import annotations
 
@@ -116,6 +116,34 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
                 span_of(reading, ("evaluate", name, "every")),
                 path=f"evaluate.{name}.every",
             )
+
+
+@check("RC550", "condition-never-seen")
+def condition_never_seen(reading: Reading) -> Iterator[Finding]:
+    """`stop_when` names a condition that no metric of the stage shows.
+
+    What it checks: rewards exist in `rl` stages alone; `kl_runs_away` needs a reference, and `entropy_collapsed` a loss
+    that reads the entropy.
+    Why it matters: the stage would never be stopped by it.
+    Example: `stop_when: [no_credit]` in a stage of kind `sft`.
+    How to fix: delete the condition, set `loss.beta` for `kl_runs_away` or `loss.entropy` for `entropy_collapsed`.
+    """
+    for stage in reading.stages.values():
+        named = stage.budget.stop_when if stage.budget is not None and not reading.fragment else ()
+        losses = [part.spec for part in stage.of("loss")]
+        if stage.kind is None or None in losses:
+            continue
+        needs = {"entropy_collapsed": "entropy_RT", "kl_runs_away": "ref_logprob_RT"}
+        for i, name in enumerate(named):
+            if name == "no_gradient":
+                continue
+            read = name not in needs or any(spec is not None and spec.needs(needs[name]) for spec in losses)
+            if stage.kind != "rl" or not read:
+                yield Finding(
+                    f"stage `{stage.name}` has no metric that shows `{name}`",
+                    span_of(reading, (*stage.path, "budget", "stop_when", i)),
+                    path=dotted((*stage.path, "budget", "stop_when", i)),
+                )
 
 
 @check("RC324", "too-few-answers")

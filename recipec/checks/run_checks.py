@@ -71,6 +71,7 @@ STAGES: tuple[Check, ...] = (
     budgets.more_updates_than_rows,
     budgets.never_saved,
     budgets.never_evaluated,
+    budgets.condition_never_seen,
     budgets.too_few_answers,
     budgets.nothing_scores,
     budgets.equal_answers,

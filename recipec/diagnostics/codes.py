@@ -8,6 +8,7 @@ FAMILIES = {
     "RC300": "Stages, budgets, evaluations and preferences",
     "RC400": "Numerics: legal settings that are known to go wrong",
     "RC500": "Machine and attention",
+    "RC550": "Stopping and tracking a run",
     "RC600": "Trust: code that a model or a recipe brings",
     "RC700": "Data",
     "RC720": "Models and tokenizers",
@@ -27,6 +28,7 @@ FAMILIES = {
     "RC885": "Preference pairs from knowledge graphs",
     "RC890": "Models of an objective",
     "RC920": "Progress and results of a run",
+    "RC970": "Stopped runs, sweeps, trackers and lock files",
     "RC910": "Importing recipes of other tools",
 }
 """The first code of each family, and its title."""

@@ -134,7 +134,7 @@ def stages(
             progress=display,
             stopped=stopped,
             begun=outcome.begin,
-            warn=outcome.diagnostics.append,
+            warn=partial(note, outcome, stage.name, options),
             ranks=ranks,
         )
         display.say(
@@ -153,6 +153,11 @@ def stages(
             return False
         report.write(folder.path)
     return True
+
+
+def note(outcome: Outcome, stage: str, options: Options, found: Diagnostic) -> None:
+    """Keep what a stage reports while it runs, with its place where it names a key."""
+    outcome.diagnostics.append(locate_error(found, stage, options.locate) if found.path else found)
 
 
 def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:

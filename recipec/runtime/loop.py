@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.errors import run_progress as progress_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, Value
 from recipec.runtime.batch import Batch
@@ -52,8 +53,9 @@ def run_loop(stage: RunningStage) -> bool:
         stage.metrics_writer.write(0, before)
     stage.observers.begun()
     watch = LearningWatch(stage.graph.name)
+    watch.follow(stage.metrics_writer.lines() if continued else ())
     while stage.step < total:
-        if stage.context.ranks.any(stage.observers.stopped()):
+        if stage.context.ranks.any(stage.observers.stopped()) or hopeless(stage, watch):
             save(stage)
             return False
         began = time.monotonic()
@@ -69,6 +71,15 @@ def run_loop(stage: RunningStage) -> bool:
         if stage.step % every == 0 or stage.step == total:
             save(stage)
     return True
+
+
+def hopeless(stage: RunningStage, watch: LearningWatch) -> bool:
+    """Whether the last steps show a condition that the recipe stops at; then it is reported, as an error."""
+    conditions = stage.budget.get("stop_when") or ()
+    found = stage.context.ranks.of_first(lambda: watch.holding(conditions)) if conditions else ""
+    if found:
+        stage.observers.warn(progress_errors.stopped_learning(stage.graph.name, stage.step, found))
+    return bool(found)
 
 
 def total_steps(stage: RunningStage) -> int:

@@ -97,6 +97,12 @@ def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]
     return found
 
 
+Condition = Literal[
+    "no_credit", "no_gradient", "all_answers_cut", "entropy_collapsed", "constant_reward", "kl_runs_away"
+]  # fmt: skip
+"""What a run warns of while it learns nothing or runs away: names of the codes RC930 to RC935."""
+
+
 class Budget(Section):
     """Training length and batch sizes; the unit of every count is part of its name."""
 
@@ -128,6 +134,9 @@ class Budget(Section):
         None, "Checkpoints in each pass over the data; alternative to `save_every`.", unit="checkpoints", ge=1
     )
     keep: int = param(2, "Number of latest checkpoints to keep.", unit="checkpoints", ge=2)
+    stop_when: tuple[Condition, ...] = param(
+        (), "Warnings of a run that learns nothing or runs away (RC930 to RC935) that stop it after a checkpoint."
+    )
 
     @property
     def most_tokens(self) -> float:

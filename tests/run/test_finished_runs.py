@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from recipec.run import digests
+from recipec.run.jsonl import read_lines
 from recipec.run.progress import Progress
 from recipec.run.report import samples
 from recipec.runtime.logging.learning_watch import LearningWatch
@@ -82,6 +83,23 @@ def test_a_run_that_learns_nothing_warns(folder):
     for code in ("RC930", "RC931", "RC934"):
         assert ended.err.count(f"explore: warning[{code}]") == 1
         assert ended.err.count(f"\nwarning[{code}]") == 1
+
+
+def test_a_run_that_learns_nothing_stops_where_the_recipe_says_so(folder):
+    """RC970 after five such steps, with a checkpoint; the same again at once, and the rest without `stop_when`."""
+    flat = "def score(completions, **columns):\n    return [0.0 for _ in completions]\n"
+    steps = ("--set", "stages.explore.budget.steps=8")
+    words = ("--set", "stages.explore.budget.stop_when=[kl_runs_away, constant_reward]")
+    loss = ("--set", "stages.explore.loss.beta=0.1", "--set", "stages.explore.reference={type: frozen}")
+    once = folder.run(RL, *USE, *steps, *loss, *words, a__jsonl=ROWS, rewards__py=flat)
+    assert once.code == 4
+    assert "error[RC970]: stage `explore` was stopped after step 6: `constant_reward`" in once.err
+    checkpoints = folder.path / "runs/small/stages/explore/checkpoints"
+    assert "step-000006" in {path.name for path in checkpoints.iterdir()}
+    assert folder.run(RL, *USE, *steps, *loss, *words).first == "RC970"
+    assert folder.run(RL, *USE, *steps, *loss).code == 0
+    lines = read_lines(folder.path / "runs/small/stages/explore/metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_entropy_and_kl_are_watched():

@@ -1,4 +1,4 @@
-"""What a run does not do, or learns nothing from, although it goes on: RC920, RC921, RC930 to RC935."""
+"""What a run does not do, or learns nothing from: RC920, RC921, RC930 to RC935; and RC970, with which it stops."""
 
 from __future__ import annotations
 
@@ -104,3 +104,19 @@ def kl_runaway(stage: str, steps: int) -> Finding:
     How to fix: lower `optimizer.learning_rate`, raise `loss.beta`, or set `optimizer.max_grad_norm`.
     """
     return Finding(f"the KL of stage `{stage}` to its reference has been above 1 nat per token for {steps} steps")
+
+
+@diagnostic("RC970", "stopped-learning")
+def stopped_learning(stage: str, step: int, condition: str) -> Finding:
+    """A stage was stopped because its last steps show a condition of `budget.stop_when`.
+
+    What it checks: after each step, whether one of the warnings under `stop_when` holds for the last five steps.
+    Why it matters: the steps that are left would cost time and teach nothing. The stage has a checkpoint of its last
+    step, and later stages do not run.
+    Example: `stop_when: [no_credit]`, and all rewards of every group were equal in five steps in a row.
+    How to fix: see the page of the warning. The same command goes on from the checkpoint after the condition is deleted
+    from `stop_when`; a recipe that trains otherwise needs another directory (`--out`) or `--replace`.
+    """
+    return Finding(
+        f"stage `{stage}` was stopped after step {step}: `{condition}`", path=f"stages.{stage}.budget.stop_when"
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from recipec.diagnostics.errors import run_progress as errors
 from recipec.diagnostics.model import Diagnostic
+from recipec.spec.recipe import Condition
 
 PATIENCE = 5
 """Steps in a row that must show the same before it is reported."""
@@ -25,12 +27,15 @@ class LearningWatch:
     >>> found = [one.code for _ in range(6) for one in watch.step({"frac_reward_zero_std": 1.0, "reward": 0.0})]
     >>> found
     ['RC930', 'RC934']
+    >>> watch.holding(["constant_reward", "no_gradient"])
+    'constant_reward'
     """
 
     stage: str
     _first: dict[str, float] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)
     _streaks: dict[str, int] = field(default_factory=dict)
+    _reported: set[str] = field(default_factory=set)
 
     def step(self, metrics: Metrics) -> Iterator[Diagnostic]:
         """Yield what is reported after this step."""
@@ -38,19 +43,32 @@ class LearningWatch:
             self._first.setdefault(name, value)
         for name, (holds, report) in self._rules().items():
             self._streaks[name] = self._streaks.get(name, 0) + 1 if holds(metrics) else 0
-            if self._streaks[name] == PATIENCE:
+            if self._streaks[name] >= PATIENCE and name not in self._reported:
+                self._reported.add(name)
                 yield report(self.stage, PATIENCE)
-                self._streaks[name] = -(1 << 62)  # never again in this stage
         self._last = dict(metrics)
 
-    def _rules(self) -> dict[str, tuple[Callable[[Metrics], bool], Callable[[str, int], Diagnostic]]]:
+    def follow(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Catch up with the metrics that a stage wrote before it was continued; what they show was reported then."""
+        for line in lines:
+            if line["step"]:  # the line before the first step has evaluations only
+                list(self.step({name: value for name, value in line.items() if isinstance(value, int | float)}))
+
+    def holding(self, names: Collection[str]) -> str:
+        """Return the first of these conditions that the last steps show; empty if none does."""
+        return next((name for name in names if self._streaks.get(name, 0) >= PATIENCE), "")
+
+    def _rules(self) -> dict[Condition, tuple[Callable[[Metrics], bool], Callable[[str, int], Diagnostic]]]:
         return {
-            "credit": (lambda m: m.get("frac_reward_zero_std") == 1.0, errors.no_credit),
-            "gradient": (lambda m: m.get("grad_norm") == 0.0, errors.no_gradient),
-            "cut": (lambda m: m.get("completions/clipped_ratio") == 1.0, errors.all_cut),
-            "entropy": (self._collapsed, errors.entropy_collapsed),
-            "reward": (lambda m: "reward" in m and m["reward"] == self._last.get("reward"), errors.constant_reward),
-            "kl": (lambda m: m.get("kl", 0.0) > RUNAWAY, errors.kl_runaway),
+            "no_credit": (lambda m: m.get("frac_reward_zero_std") == 1.0, errors.no_credit),
+            "no_gradient": (lambda m: m.get("grad_norm") == 0.0, errors.no_gradient),
+            "all_answers_cut": (lambda m: m.get("completions/clipped_ratio") == 1.0, errors.all_cut),
+            "entropy_collapsed": (self._collapsed, errors.entropy_collapsed),
+            "constant_reward": (
+                lambda m: "reward" in m and m["reward"] == self._last.get("reward"),
+                errors.constant_reward,
+            ),
+            "kl_runs_away": (lambda m: m.get("kl", 0.0) > RUNAWAY, errors.kl_runaway),
         }
 
     def _collapsed(self, metrics: Metrics) -> bool:

@@ -31,6 +31,10 @@ class MetricsWriter:
         self._leads = place().leads
         folder.mkdir(parents=True, exist_ok=True)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of the journal; none in a process that does not write it."""
+        return list(read_lines(self.path)) if self._leads else []
+
     def position(self) -> int:
         """Bytes written: what a checkpoint remembers."""
         return self.path.stat().st_size if self.path.exists() else 0
