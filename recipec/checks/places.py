@@ -1,4 +1,4 @@
-"""Texts that name files, models and data sets in a form that has no meaning: RC171, RC172 and RC174."""
+"""Texts that name files, models and data sets in a form that has no meaning: RC171 and RC172."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from recipec.checks.queries import dotted, is_given, span_of
+from recipec.checks.queries import dotted, span_of
 from recipec.component import is_origin, names_file
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Path, Reading
@@ -104,19 +104,3 @@ def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:
             and getattr(part.spec, "hub", None)
         ):
             yield (*part.path, key), text
-
-
-@check("RC174", "images-of-the-hub")
-def images_of_the_hub(reading: Reading) -> Iterator[Finding]:
-    """Images are read from a data set of the hub.
-
-    What it checks: `columns.images`, where the recipe itself sets it, next to `hub`.
-    Why it matters: images of the hub are not fetched, so that the run would stop.
-    Example: `data: {hub: org/pictures, columns: {images: images}}`.
-    How to fix: download the data set into a folder, and name that as `path`.
-    """
-    for part in _parts(reading):
-        path = (*part.path, "columns", "images")
-        spec: Any = part.spec
-        if part.slot == "data" and is_given(reading, path) and getattr(spec, "hub", None) and spec.columns.images:
-            yield Finding("images of the hub are not fetched", span_of(reading, path), path=dotted(path))

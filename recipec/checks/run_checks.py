@@ -193,7 +193,6 @@ TRUST: tuple[Check, ...] = (
     trust.impossible_name,
     places.text_for_file,
     places.unknown_form,
-    places.images_of_the_hub,
     user_code.own_function,
     user_code.own_environment,
 )

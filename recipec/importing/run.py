@@ -16,7 +16,7 @@ from recipec.importing.write import STAGE, recipe_text
 from recipec.reading.foreign.advice import of_recipe
 from recipec.reading.foreign.tables import tools
 
-_UNSAYABLE = {"RC130", "RC131", "RC132", "RC135", "RC137", "RC174"}
+_UNSAYABLE = {"RC130", "RC131", "RC132", "RC135", "RC137"}
 """Errors of a value that the recipe cannot have at its place."""
 _ROUNDS = 5
 

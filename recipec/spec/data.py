@@ -26,8 +26,9 @@ class Columns(Section):
     answer: str = param("answer", "Column with the correct answer; rewards refer to it as `answer`.")
     images: str = param(
         "images",
-        "Column with the images of an example: a path relative to the folder of the data, or a list of paths. By "
-        "default, a column `image` is accepted, too, and examples may have no images. Empty: text only.",
+        "Column with the images of an example: one or a list, each a path relative to the folder of the data, or in a "
+        "parquet file the image itself. By default, a column `image` is accepted, too, and examples may have no "
+        "images. Empty: text only.",
     )
     tools: str = param(
         "tools", "Column with the tools that the chat template shows: a list, or its JSON text. Empty: none."

@@ -91,6 +91,45 @@ def test_pictures_flow_through_every_kind_of_stage(pictures):
     assert 'alt="pictures/' in report
 
 
+@pytest.fixture
+def embedded(folder, monkeypatch):
+    """A dataset of the hub in the local cache, with the images of its rows inside a parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder.path / "hub"))
+    home = folder.path / "hub/datasets--org--pictures"
+    (home / "snapshots/1a/data").mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs/main").write_text("1a")
+    made = [
+        {"prompt": "?", "completion": c, "answer": c, "images": [{"bytes": painted(colour), "path": f"{c}.png"}],
+         "preview": {"bytes": painted(colour), "path": None}}
+        for c, colour in COLOURS.items()
+    ]  # fmt: skip
+    parquet.write_table(pa.Table.from_pylist(made), home / "snapshots/1a/data/train-00000-of-00001.parquet")
+    return folder
+
+
+def test_images_inside_parquet_files_of_the_hub_are_as_files(embedded, pictures):
+    """They train the same weights as image files of the same bytes; rollouts name and later stages read them."""
+    stages, trained = SEEING + EXPLORE + AFTER[: AFTER.index("  align:")], []
+    for recipe in (SEEING, stages.replace("{path: a.jsonl}", "{hub: org/pictures}")):
+        ended = embedded.run(recipe, "--replace")
+        assert ended.code == 0, ended.err
+        final = embedded.path / "runs/small/stages/learn/policy/model.safetensors"
+        trained.append(final.read_bytes())
+    assert trained[0] == trained[1]
+    lines = (embedded.path / "runs/small/stages/explore/rollouts/step-000001.jsonl").read_text().splitlines()
+    kept = embedded.path / "cache/recipec/images" / json.loads(lines[0])["images"][0]["path"].removeprefix("embedded:")
+    assert len(list(kept.parent.iterdir())) == len(COLOURS)  # a preview that nobody reads is not kept
+    kept.write_bytes(b"x" * kept.stat().st_size)
+    ended = embedded.call("run", "r.yaml", "--set", "seed=3", "--replace")
+    assert (ended.code, ended.first) == (1, "RC862")
+    assert "its copy was changed" in ended.err
+
+
 def test_names_of_pictures_are_escaped_in_the_report(pictures):
     """A file name from the data is text on the page, whatever it spells."""
     name = 'x" onerror="alert(1)<b>.png'

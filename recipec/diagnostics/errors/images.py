@@ -42,8 +42,8 @@ def bad_image(path: str, row: int, name: str, problem: str) -> Finding:
     """An image of a row does not exist, cannot be decoded, is too large, or is outside the folder of its data file.
 
     What it checks: names are relative paths with `/`, without `..` and without symbolic links; nothing is fetched or
-    decoded from a URL. A file is a complete PNG, JPEG, WebP, BMP or GIF of at most 64 MiB, 64 million pixels (read from
-    its header, before anything is unpacked) and one frame.
+    decoded from a URL. A file, or an image inside a parquet file, is a complete PNG, JPEG, WebP, BMP or GIF of at most
+    64 MiB, 64 million pixels (read from its header, before anything is unpacked) and one frame.
     Why it matters: rows are data from elsewhere. They must not make a run read other files or fill its memory, and a
     missing or incomplete image would silently change the data set.
     Example: `"images": ["moel.png"]`, `["../../etc/passwd"]`, a download that broke off, a PNG of 60,000 x 60,000
@@ -71,12 +71,12 @@ def image_count(path: str, row: int, column: str, places: int, images: int) -> F
 
 @diagnostic("RC867", "image-column")
 def image_column(path: str, row: int, column: str, problem: str) -> Finding:
-    """The image column of a row is not a path, a list of paths or null, or a row has both `images` and `image`.
+    """The image column of a row has something other than images or null, or a row has both `images` and `image`.
 
-    Why it matters: only a path names an image, and one of two columns would be ignored.
-    Example: `"images": 3`, `"images": [null]`, or the bytes of an image inside a parquet file.
-    How to fix: give a path or a list of paths in one column, as in `"images": ["a.png"]`; write embedded images to
-    files.
+    Why it matters: only a path, or bytes in a parquet file, are an image, and one of two columns would be ignored.
+    Example: `"images": 3`, `"images": [null]`, or the bytes of an image as text in a JSONL file.
+    How to fix: give a path or a list of paths in one column, as in `"images": ["a.png"]`; images may be bytes in
+    parquet files only.
     """
     return Finding(f"{path}, row {row}: `{column}` {problem}", file_span(path, row))
 

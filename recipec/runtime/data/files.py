@@ -15,8 +15,10 @@ from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors.model import no_hub
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import read_array, read_objects
+from recipec.runtime.images.embedded import named_images
 from recipec.runtime.rng import rng_for
 
+Columns = Mapping[str, Any]
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")
 _SLICE = re.compile(r"(?P<name>[\w.-]+)\[(?P<begin>\d+%?)?:(?P<end>\d+%?)?\]")
@@ -40,15 +42,23 @@ class Row:
     columns: Mapping[str, Any]
 
 
-def read_rows(path: Path, split: str | None, shown: str, limit: int | None = None) -> list[Row]:
+def read_rows(
+    path: Path,
+    split: str | None,
+    shown: str,
+    limit: int | None = None,
+    images: Callable[[Columns], dict[str, Any]] = named_images,
+) -> list[Row]:
     """Read the rows of a file, or of a folder's split; messages name the path ``shown``.
+
+    ``images`` gives names to the images that a row of a parquet file holds itself.
 
     Raises:
         RecipeError: RC700 to RC704, with file and row.
     """
     name, bounds = split_of(split)
     lines: Iterator[tuple[str, int, dict[str, Any]]] = (
-        (name, number, columns)
+        (name, number, images(columns) if file.suffix == ".parquet" else columns)
         for file, name in _files(path, name, shown)
         for number, columns in (_parquet(file, name) if file.suffix == ".parquet" else _lines(file, name))
     )

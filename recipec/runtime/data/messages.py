@@ -13,7 +13,7 @@ from typing import Any
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import kind_of
-from recipec.runtime.batch import Message
+from recipec.runtime.batch import Message, text_of
 from recipec.runtime.data.files import Row
 from recipec.runtime.images.parts import read_content
 from recipec.spec.data import Columns
@@ -230,3 +230,19 @@ def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None
         text.encode()
     except UnicodeEncodeError:
         raise RecipeError(errors.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None
+
+
+def talk(said: Text, role: str) -> Sequence[Message]:
+    """Return text as one message of a role, and messages as they are."""
+    return [{"role": role, "content": said}] if isinstance(said, str) else said
+
+
+def bare(message: Message) -> tuple[str, str]:
+    """Return the role and the text of a message, for comparisons."""
+    return str(message["role"]), text_of(message["content"]).strip()
+
+
+def shared_beginning(one: Text, other: Text) -> int:
+    """Count the messages that two conversations begin with, up to the last before an answer of the assistant."""
+    shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return min(shared, min(len(one), len(other)) - 1)

@@ -21,12 +21,23 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.blocks import best_fit
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
-from recipec.runtime.data.messages import TRAIN, Text, read_conversation, read_messages, read_text, read_variables
+from recipec.runtime.data.messages import (
+    TRAIN,
+    Text,
+    bare,
+    read_conversation,
+    read_messages,
+    read_text,
+    read_variables,
+    shared_beginning,
+    talk,
+)
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import template_text
 from recipec.runtime.data.truncation import shortened, shortened_prompt
+from recipec.runtime.images.embedded import EMBEDDED, named_images
 from recipec.runtime.images.image_store import is_vision_model
-from recipec.runtime.images.parts import image_names, places_in, with_places
+from recipec.runtime.images.parts import DEFAULT, OTHER, image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.protocols import Environment, Policy, TaskSource
 from recipec.spec import data as specs
@@ -218,7 +229,7 @@ class File(Source):
             if spec.path is not None
             else hub_folder(*(said for said in (spec.hub, spec.config) if said))
         )
-        read = read_rows(path, spec.split, self.shown, spec.limit)
+        read = read_rows(path, spec.split, self.shown, spec.limit, self._kept_images)
         rows = [self._aliased(row) for row in part_of(read, spec.part, spec.val_share, spec.val_seed)]
         self._place = {row.index: (row.file, row.number) for row in rows}
         self._images = self._pictures(rows, path)
@@ -236,6 +247,14 @@ class File(Source):
         label = row.columns.get(self.spec.columns.label)
         whole = _all_trained(example) if self.spec.train_on == "all" else example
         return replace(whole, label=label) if isinstance(label, bool) else whole
+
+    def _kept_images(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Name the images that a row holds itself, and keep them where the policy reads images."""
+        used = self.spec.columns.images
+        if not used or not is_vision_model(self.policy):
+            return named_images(columns)
+        read = {used, OTHER} if used == DEFAULT else {used}
+        return named_images(columns, read, self.policy.image_store.keep)
 
     def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
         """Return the images of each row; their paths begin at the folder of the data."""
@@ -262,8 +281,8 @@ class File(Source):
             who = "an environment writes the prompts of the stage, without them"
         if who:
             raise RecipeError(image_errors.images_unseen(row.file, row.number, column, who))
-        if self.spec.hub is not None:
-            problem = "images of the hub are not fetched: download the data set into a folder, and name that"
+        if self.spec.hub is not None and not path.startswith(EMBEDDED):
+            problem = "image files of the hub are not fetched: download the data set into a folder, and name that"
             raise RecipeError(image_errors.bad_image(row.file, row.number, path, problem))
 
     def place(self, task: Task) -> tuple[str, int]:
@@ -325,7 +344,7 @@ class File(Source):
         task = self._encoded(row, self._prompt(row, rendered))
         answer = read_text(row, self._need(row, "completion"))
         if rendered is None and row.columns.get(names.messages) is not None:
-            self._agrees(row, names.messages, [*_talk(task.prompt, "user"), *_talk(answer, "assistant")])
+            self._agrees(row, names.messages, [*talk(task.prompt, "user"), *talk(answer, "assistant")])
         return task, self.encoder.example(row, task, answer)
 
     def _agrees(self, row: Row, column: str, used: Sequence[Message]) -> None:
@@ -340,9 +359,9 @@ class File(Source):
         if isinstance(given, str):
             agrees = any(text_of(message["content"]).strip() == given.strip() for message in used)
         else:
-            agrees = [_bare(m) for m in given] == [_bare(m) for m in used][: len(given)]
-            own = [_bare(m) for m in used if m["role"] != "system"]
-            agrees = agrees or [_bare(m) for m in given] == own[: len(given)]
+            agrees = [bare(m) for m in given] == [bare(m) for m in used][: len(given)]
+            own = [bare(m) for m in used if m["role"] != "system"]
+            agrees = agrees or [bare(m) for m in given] == own[: len(given)]
         if not agrees:
             problem = "differs from the conversation that is used in its place: keep one of them"
             raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
@@ -354,7 +373,7 @@ class File(Source):
         if isinstance(given, list):
             said = read_messages(row, column)
             before = said[: max(0, len(said) - len(shared))]
-            if before and [_bare(m) for m in said[len(before) :]] == [_bare(m) for m in shared]:
+            if before and [bare(m) for m in said[len(before) :]] == [bare(m) for m in shared]:
                 return said
         self._agrees(row, column, shared)
         return shared
@@ -369,24 +388,10 @@ class File(Source):
             raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
         else:
             # The prompt is what both conversations begin with, whether or not a column repeats it.
-            shared = _shared(chosen, rejected)
+            shared = shared_beginning(chosen, rejected)
             if not 0 < shared < min(len(chosen), len(rejected)):
                 problem = "must begin with the prompt, as `rejected` does, and end with an answer"
                 raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
             prompt, chosen, rejected = self._whole_prompt(row, chosen[:shared]), chosen[shared:], rejected[shared:]
         task = self._encoded(row, prompt)
         return task, self.encoder.example(row, task, chosen), self.encoder.example(row, task, rejected)
-
-
-def _talk(said: Text, role: str) -> Sequence[Message]:
-    return [{"role": role, "content": said}] if isinstance(said, str) else said
-
-
-def _bare(message: Message) -> tuple[str, str]:
-    return str(message["role"]), text_of(message["content"]).strip()
-
-
-def _shared(one: Text, other: Text) -> int:
-    """Count the messages that two conversations begin with, up to the last before an answer of the assistant."""
-    shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return min(shared, min(len(one), len(other)) - 1)

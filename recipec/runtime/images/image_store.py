@@ -21,6 +21,7 @@ from recipec.diagnostics.errors import images as errors
 from recipec.diagnostics.model import RecipeError, file_span
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.images.cache import Cache
+from recipec.runtime.images.embedded import EMBEDDED, keep_image
 from recipec.runtime.images.files import ImageError, read_within
 from recipec.runtime.images.picture import Picture
 
@@ -51,13 +52,23 @@ class ImageStore:
     3)``.
     """
 
-    def __init__(self, policy: VisionPolicy) -> None:
-        """Begin empty."""
+    def __init__(self, policy: VisionPolicy, embedded: Path | None = None) -> None:
+        """Begin empty; images that data files hold themselves are kept in the folder ``embedded``."""
         self.policy = policy
+        self._embedded = embedded
         self._by_content: dict[str, Picture] = {}
         self._by_path: dict[tuple[Path, str], Picture] = {}
         self._cache = Cache()
         self._small: dict[str, bytes] = {}
+
+    def keep(self, data: bytes) -> str:
+        """Keep an image that a data file holds itself, and return the name that stands for it.
+
+        Raises:
+            RecipeError: RC761, the cache cannot be written.
+        """
+        assert self._embedded is not None, "a store of files alone"
+        return keep_image(self._embedded, data)
 
     def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
         """Return the image that a row names, ``shown`` in messages and recorded with what is sampled.
@@ -65,6 +76,8 @@ class ImageStore:
         Raises:
             RecipeError: RC862, with file and row; RC716, Pillow is not installed.
         """
+        if self._embedded is not None and name.startswith(EMBEDDED):
+            folder, name, shown = self._embedded, name.removeprefix(EMBEDDED), name
         found = self._by_path.get((folder, name))
         if found is None:
             found = self._by_path[folder, name] = self._processed(folder, name, shown, file, row)
@@ -86,6 +99,8 @@ class ImageStore:
         try:
             data = read_within(folder, name)
             content = hashlib.sha256(data).hexdigest()
+            if folder == self._embedded:
+                _unchanged(folder / name, content)
             found = self._by_content.get(content)
             if found is None:
                 image = decode(data)
@@ -167,6 +182,12 @@ def decode(data: bytes) -> Decoded:
     except Exception as error:  # noqa: BLE001 - decoders of broken files raise whatever they meet
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageError(f"it cannot be decoded: {problem}") from None
+
+
+def _unchanged(copy: Path, content: str) -> None:
+    """Refuse the copy of an embedded image that was changed: its name is the hash of its bytes."""
+    if copy.name != content:
+        raise ImageError(f"its copy was changed: delete {copy}")
 
 
 def _bound(image: Decoded) -> None:

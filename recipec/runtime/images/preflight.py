@@ -12,6 +12,7 @@ from pathlib import Path
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.preflight import PreflightRequest
 from recipec.runtime.data.files import Row, read_rows
+from recipec.runtime.images.embedded import EMBEDDED
 from recipec.runtime.images.files import ImageError, open_within, read_within
 from recipec.runtime.images.parts import image_names
 from recipec.spec.data import File
@@ -40,10 +41,12 @@ def _digest(spec: File, path: Path) -> str:
 
 
 def _named(path: Path, spec: File) -> Iterator[tuple[Row, str]]:
+    """Yield the files that rows name; images inside a data file are part of its own hash."""
     column = spec.columns.images
     for row in read_rows(path, spec.split, str(spec.path), spec.limit) if column else ():
         for name in image_names(row, column)[1]:
-            yield row, name
+            if not name.startswith(EMBEDDED):
+                yield row, name
 
 
 def _hashed(folder: Path, name: str) -> str:

@@ -17,6 +17,10 @@ class ImageStore(ABC):
     """The images of a stage, each content decoded and processed once."""
 
     @abstractmethod
+    def keep(self, data: bytes) -> str:
+        """Keep an image that a data file holds itself, and return the name that stands for it."""
+
+    @abstractmethod
     def picture(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
         """Return the image that a data row names; raise ``RecipeError`` RC862 with file and row if it cannot."""
 

@@ -50,7 +50,7 @@ class VisionLm(CausalLm):
         """Load or build the model, its adapter, its tokenizer and its image processor."""
         super().__init__(spec, context, origin)
         self._see()
-        self.image_store = ImageStore(self)
+        self.image_store = ImageStore(self, context.cache / "images")
         self._lists = self._takes_lists()
 
     def _see(self) -> None:
