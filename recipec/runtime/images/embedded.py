@@ -20,7 +20,7 @@ EMBEDDED = "embedded:"
 
 
 def unread(data: bytes) -> str:  # noqa: ARG001 - one of two ways to name an image
-    """Name an image that nobody reads."""
+    """Name an image that is not read."""
     return EMBEDDED
 
 
