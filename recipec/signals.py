@@ -70,6 +70,7 @@ _TABLE = (
     # rows
     Signal("prompt_id_R", "column", "int64", "ids", "Task of a row: its index in the data."),
     Signal("episode_id_R", "column", "int64", "ids", "Episode of a row."),
+    Signal("policy_version_R", "column", "int64", "steps", "Number of steps after which the row's weights were taken."),
     Signal("step_R", "column", "int64", "steps", "Step of a row in its episode; 0 if rows are trajectories."),
     Signal("state_R", "column", "object", "keys", "State key of the environment before the step."),
     Signal("error_R", "column", "bool", "flags", "The episode ended with an error that the policy did not cause."),

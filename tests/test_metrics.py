@@ -26,7 +26,7 @@ def test_the_names_of_samplers() -> None:
     assert sorted(named(section)) == sorted(name.removeprefix("metric/") for name in made)
 
 
-@pytest.mark.parametrize("more", ["", ", group_filter: {max_tries: 2}"])
+@pytest.mark.parametrize("more", ["", ", group_filter: {max_tries: 2}", ", max_staleness: 1"])
 def test_the_names_of_a_step(tmp_path, monkeypatch, capsys, more) -> None:
     """Every name that a step leaves in `metrics.jsonl` stands on the page."""
     folder = Folder(tmp_path, monkeypatch, capsys)
@@ -38,4 +38,5 @@ def test_the_names_of_a_step(tmp_path, monkeypatch, capsys, more) -> None:
     found = {name for line in left.read_text().splitlines() for name in json.loads(line)}
     known = {name.replace("LEVEL", "right") for name in named(PAGE)}
     assert found - known <= {"stage", "step"}
-    assert ("groups/tries" in found) == bool(more)
+    assert ("groups/tries" in found) == ("group_filter" in more)
+    assert ("sampling/staleness/max" in found) == ("max_staleness" in more)

@@ -138,7 +138,8 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
 def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     """A correction between engines is on, but the rollout engine is the trained model itself.
 
-    What it checks: `sampler_correction` with a rollout engine that generates with the policy itself, such as `hf`.
+    What it checks: `sampler_correction` with a rollout engine that generates with the policy itself, such as `hf`, and
+    `max_staleness: 0`.
     Why it matters: both log-probabilities come from the same weights in the same process: the weight is 1 up to
     rounding, and the forward pass of the old policy can no longer be skipped.
     Example: `loss: {sampler_correction: truncate}` without `machine.rollout`.
@@ -149,7 +150,8 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.shares_weights:
         return
     for stage, part, spec in parts_of(reading, PolicyGradient):
-        if spec.sampler_correction != "none" and not cut(stage):
+        stale = getattr(spec_of(stage, "sampler"), "max_staleness", 0)
+        if spec.sampler_correction != "none" and not cut(stage) and not stale:
             yield Finding(
                 f"`sampler_correction: {spec.sampler_correction}` has nothing to correct: the rollout engine is the "
                 f"trained model",

@@ -78,7 +78,8 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     lagged = ("reference",) if isinstance(reference, Reference) and reference.follows() is not None else ()
     body = _resampled(name, stage, steps, drafts)
     update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
-    carries = ("weights", "optimizer", *lagged, "cursors", "draws")
+    ahead = isinstance(stage.sampler, Sampler) and stage.kind == "rl" and stage.sampler.max_staleness > 0
+    carries = ("weights", "optimizer", *lagged, "cursors", "draws", *(("rollouts",) if ahead else ()))
     origin: Any = stage.from_
     if weights_kind(stage.from_) == "stage":
         origin = done[stage.from_].digest

@@ -21,9 +21,10 @@ from recipec.run.options import Options, StageRun
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
 from recipec.runtime.distributed.shared_rollouts import SharedRollouts
+from recipec.runtime.environment import replayed
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
-from recipec.runtime.graph_runner import GraphRunner, Values, build_part
+from recipec.runtime.graph_runner import METRIC, GraphRunner, Values, build_part
 from recipec.runtime.logging import rollout_log
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.loop import run_loop
@@ -33,12 +34,14 @@ from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
 from recipec.runtime.protocols import Policy, TaskSource
+from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.running_stage import Observers, RunningStage
 from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.user_code import load_functions
 from recipec.spec.recipe import weights_kind
+from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
@@ -148,7 +151,11 @@ def build(
         if node.spec is not None and node.spec.state:
             runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
     environment = runner.instances.get(f"{stage.name}/environment")
-    evaluator = Evaluator(graph, stage, context, runner, transfer, folder, run.progress)
+    lookahead = sampled_ahead(stage, runner, transfer, folder, source)
+    if lookahead is not None:
+        closing.callback(lookahead.close)
+    settle = (lambda: None) if lookahead is None else lookahead.settle
+    evaluator = Evaluator(graph, stage, context, runner, transfer, folder, run.progress, settle)
     closing.callback(evaluator.close)
     return RunningStage(
         graph=stage,
@@ -158,6 +165,7 @@ def build(
         policy=policy,
         source=source,
         weight_transfer=transfer,
+        lookahead=lookahead,
         train_engine=transfer.train_engine,
         environment=environment,
         metrics_writer=metrics_writer,
@@ -189,6 +197,34 @@ def weight_transfer(stage: StageGraph, runner: GraphRunner, policy: Policy) -> W
     if ranks.size > 1:
         runner.instances[rollout.id] = engine = SharedRollouts(engine, ranks)
     return WeightTransfer(spec, engine, runner.instance(train), policy, runner.context)
+
+
+def sampled_ahead(
+    stage: StageGraph, runner: GraphRunner, transfer: WeightTransfer, folder: RunFolder, source: TaskSource
+) -> Lookahead | None:
+    """Build what samples the rollouts of coming steps, where the sampler is to run ahead of the updates."""
+    sampler = stage.node("sampler")
+    if stage.kind != "rl" or sampler is None or not isinstance(sampler.spec, Sampler):
+        return None
+    if not sampler.spec.max_staleness:
+        return None
+    data, environment = required(stage, "data"), runner.instances.get(f"{stage.name}/environment")
+
+    @torch.no_grad()
+    def sample(step: int, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        rows = rollout_log.path_of(folder, stage.name, step)
+        values: Values = {Value(signal, data.id): column for signal, column in drawn.items()}
+        replayed.begin(environment, rows)
+        metrics = runner.call(sampler, values, step=step)
+        replayed.note(environment, rows)
+        made = {signal: values[Value(signal, sampler.id)] for signal in sampler.outputs}
+        return made | {f"{METRIC}{name}": float(value) for name, value in metrics.items()}
+
+    def renew(step: int) -> None:
+        if transfer.version != step:
+            transfer.update(step)
+
+    return Lookahead(sampler.spec.max_staleness, source, sample, renew, overlaps=transfer.spec.apart())
 
 
 def required(stage: StageGraph, name: str) -> Node:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from recipec.diagnostics.errors import run_progress as progress_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, Value
 from recipec.runtime.batch import Batch
-from recipec.runtime.graph_runner import Values
+from recipec.runtime.graph_runner import METRIC, Values
 from recipec.runtime.logging import rollout_log, statistics
 from recipec.runtime.logging.learning_watch import LearningWatch
 from recipec.runtime.logging.sampler_gap import MAX, MEAN
@@ -41,10 +42,12 @@ def run_loop(stage: RunningStage) -> bool:
     once, update = split(stage.graph.loop)
     stage.train_engine.begin(planned_updates(stage))
     fill_reference_cache(stage, once)
+    total = total_steps(stage)
+    if stage.lookahead is not None:
+        stage.lookahead.begin(total, partial(draw, stage))
     continued = restore(stage)
     if continued and stage.graph.kind == "rl":
-        stage.weight_transfer.update()
-    total = total_steps(stage)
+        stage.weight_transfer.update(stage.step)
     epoch = _steps_per_epoch(stage)
     every = int(stage.budget.get("save_every") or max(1, total // 10))
     if per_epoch := stage.budget.get("saves_per_epoch"):
@@ -174,19 +177,26 @@ def draw(stage: RunningStage) -> dict[str, Any]:
 def one_step(stage: RunningStage, once: tuple[Node, ...], update: tuple[Node, ...]) -> dict[str, float]:
     """Walk the step's nodes over a fresh batch, then take its updates; return the step's metrics."""
     values: Values = dict(stage.values)
-    drawn = draw(stage)
-    source = drawing_node(stage, drawn)
-    values |= {Value(signal, source.id): column for signal, column in drawn.items()}
     stage.policy.eval()
     began = time.monotonic()
+    drawn, ahead = (draw(stage), {}) if stage.lookahead is None else stage.lookahead.take(stage.step)
+    source = drawing_node(stage, drawn)
+    values |= {Value(signal, source.id): column for signal, column in drawn.items()}
     walked = [node for node in once if node.id != source.id]
+    metrics: dict[str, float] = {}
+    if ahead:
+        sampler = next(node for node in walked if node.slot == "sampler")
+        values |= {Value(signal, sampler.id): ahead[signal] for signal in sampler.outputs}
+        metrics |= {name.removeprefix(METRIC): ahead[name] for name in ahead if name.startswith(METRIC)}
+        walked.remove(sampler)
     rollout_log.begin(stage, walked)
     with torch.no_grad():
         sampled = group_filter.run(stage, walked, values, rollout_log.rows_path(stage))
-        metrics = {k: float(v) for k, v in sampled.items()}
+        metrics |= {k: float(v) for k, v in sampled.items()}
     metrics["seconds/rollout"] = time.monotonic() - began
     batch = gather_columns(values, update)
     metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values)
+    metrics |= statistics.of_staleness(values, stage.step)
     rollout_log.keep(stage, values, walked)
     began = time.monotonic()
     metrics |= updates(stage, batch, update)
@@ -235,7 +245,7 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
             )
             for _, part in stage.parts():
                 part.after_update(stage.train_engine.updates)
-    if kind == "rl":
-        stage.weight_transfer.update()
+    if kind == "rl" and stage.lookahead is None:
+        stage.weight_transfer.update(stage.step + 1)
     first = {name: found[0][name] for name in (MEAN, MAX) if name in found[0]}  # later ones differ by the updates too
     return statistics.mean(found) | first | stage.weight_transfer.metrics

@@ -195,6 +195,8 @@ class RolloutEngine(Part, ABC):
 
     shares_weights: bool
     """Whether it reads the policy's own tensors, so that an update is seen without ``update_weights``."""
+    version: int = 0
+    """Number of steps after which the weights that it samples from were taken; set by whoever hands them over."""
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:

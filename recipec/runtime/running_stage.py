@@ -13,6 +13,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.protocols import Environment, Part, Policy, TaskSource, TrainEngine
+from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.spec.recipe import UNIT
 
@@ -61,6 +62,8 @@ class RunningStage:
     """What tasks are drawn from: the data, or the pairs that a preference made."""
     weight_transfer: WeightTransfer
     """From the training engine to the rollout engine."""
+    lookahead: Lookahead | None
+    """Rollouts of coming steps, where they are sampled ahead."""
     train_engine: TrainEngine
     environment: Environment | None
     metrics_writer: MetricsWriter
@@ -99,6 +102,8 @@ class RunningStage:
             "optimizer": self.train_engine,
             "source": self.source,
         }
+        if self.lookahead is not None:  # after the source, which it moves; before the sampler, which counts its rows
+            named["lookahead"] = self.lookahead
         yield from named.items()
         known = {id(part) for part in named.values()} | {id(self.runner.instances.get(f"{self.graph.name}/optimizer"))}
         for name, part in sorted(self.runner.instances.items()):

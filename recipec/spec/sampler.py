@@ -13,6 +13,7 @@ _ROWS = (
     "error_text_R", "by_prompt_R", "truncated_R",
 )  # fmt: skip
 _STEPS = (when("rows", "step", "state_R"), when("rows", "step", "by_episode_R"))
+_AHEAD = (when("max_staleness", "policy_version_R"),)
 
 
 class GroupFilter(Section):
@@ -73,6 +74,14 @@ class Sampler(Component):
         "Episodes that a length limit cut: train on them, or leave them out of the loss (overlong filtering of DAPO). "
         "Baselines include them.",
     )
+    max_staleness: int = param(
+        0,
+        "Sample the rollouts of this many steps ahead, while the policy is trained: their weights are at most this "
+        "many steps old. 0 samples each step from the weights that it updates.",
+        unit="steps",
+        ge=0,
+        le=64,
+    )
 
     def resamples(self) -> GroupFilter | None:
         """Return the filter that samples again, if there is one.
@@ -126,7 +135,7 @@ class Sampler(Component):
 @component(
     "sampler",
     requires=("prompt_P",),
-    provides=(*_ROWS, *_STEPS, "sampling"),
+    provides=(*_ROWS, *_STEPS, *_AHEAD, "sampling"),
     impl="recipec.runtime.rollout.chain:ChainSampler",
     state=True,
     uses=("policy", "rollout_engine", "environment"),
@@ -160,7 +169,7 @@ class Chain(Sampler):
 @component(
     "sampler",
     requires=("prompt_P", "branchable"),
-    provides=(*_ROWS, "by_tree_R", *_STEPS),
+    provides=(*_ROWS, "by_tree_R", *_STEPS, *_AHEAD),
     impl="recipec.runtime.rollout.tree:TreeSampler",
     state=True,
     uses=("policy", "rollout_engine", "environment"),

@@ -30,6 +30,7 @@ _MORE = {
     "score": "score_R",
     "transcript": "transcript_R",
     "advantage": "advantage_R",
+    "policy_version": "policy_version_R",
 }
 """Further keys of a row, for the signals that the stage has."""
 

@@ -71,8 +71,9 @@ class Evaluator:
         weight_transfer: WeightTransfer,
         folder: RunFolder,
         display: Progress,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare nothing yet: tasks are read at the first evaluation.
+        """Prepare nothing yet: tasks are read at the first evaluation; ``settle`` waits until nothing is sampled.
 
         Policy, rollout engine, and where specs are equal environment and knowledge graph, are those of the stage.
         """
@@ -82,6 +83,7 @@ class Evaluator:
         self.weight_transfer = weight_transfer
         self.folder = folder
         self.display = display
+        self.settle = settle
         nodes = {node.id.partition("/")[2]: node for node in (*stage.setup, *stage.nodes())}
         self.policy: Policy = runner.instance(nodes["policy"])
         self.engine = weight_transfer.rollout_engine
@@ -99,8 +101,9 @@ class Evaluator:
         found: dict[str, float] = {}
         due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, epoch, first=first)}
         own_weights = bool(due) and self.stage.kind != "rl"  # other stages sample for evaluations alone
-        if own_weights:
-            self.weight_transfer.update()
+        if own_weights or (due and self.weight_transfer.version != step):
+            self.settle()
+            self.weight_transfer.update(step)
         for name, dump in due.items():
             found |= {f"eval/{name}/{k}": v for k, v in self.score(name, dump, step).items()}
         if own_weights:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recipec.graph import Node
-from recipec.run.artifacts import hash_file, sync
+from recipec.run.artifacts import RunFolder, hash_file, sync
 from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.images.image_store import show
@@ -17,13 +17,15 @@ from recipec.runtime.running_stage import RunningStage
 def begin(stage: RunningStage, nodes: Sequence[Node]) -> None:
     """Begin a step; where it was interrupted after its rows were kept, what timed out then times out again."""
     stage.runner.recorded = stage.context.ranks.of_first(lambda: statistics.recorded(rows_path(stage), nodes))
-    replayed.begin(stage.environment, rows_path(stage))
+    if stage.lookahead is None:  # else its rows are sampled already
+        replayed.begin(stage.environment, rows_path(stage))
 
 
 def keep(stage: RunningStage, values: Values, nodes: Sequence[Node]) -> None:
     """Keep the rows of an rl step: browsable samples, and what later stages read as rollouts."""
     if stage.graph.kind == "rl":
-        replayed.note(stage.environment, rows_path(stage))
+        if stage.lookahead is None:
+            replayed.note(stage.environment, rows_path(stage))
         statistics.write_rollouts(values, nodes, rows_path(stage), stage.step + 1, stage.policy.decode)
         tasks = (task for value, column in values.items() if value.signal == "prompt_P" for task in column)
         show(stage.policy.image_store, rows_path(stage), tasks)
@@ -43,4 +45,9 @@ def damaged(folder: Path, hashes: Mapping[str, str]) -> Path | None:
 
 def rows_path(stage: RunningStage) -> Path:
     """Where the rows of the step that is running are kept; steps count from 1, as in metrics."""
-    return stage.folder.stage(stage.graph.name) / "samples" / f"step-{stage.step + 1:06d}.jsonl"
+    return path_of(stage.folder, stage.graph.name, stage.step)
+
+
+def path_of(folder: RunFolder, stage: str, step: int) -> Path:
+    """Where the rows of a step, counted from 0, are kept."""
+    return folder.stage(stage) / "samples" / f"step-{step + 1:06d}.jsonl"

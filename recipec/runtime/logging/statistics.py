@@ -62,6 +62,15 @@ def of_groups(values: Values) -> dict[str, float]:
     }
 
 
+def of_staleness(values: Values, step: int) -> dict[str, float]:
+    """How many steps old the weights are that sampled the rows; nothing where all are of this step."""
+    version_R = last(values, "policy_version_R")
+    if version_R is None:
+        return {}
+    age_R = (step - version_R).double()
+    return {"sampling/staleness/mean": float(age_R.mean()), "sampling/staleness/max": float(age_R.max())}
+
+
 def last(values: Values, signal: str) -> Tensor | None:
     """The final value of a signal: that of the compiler's last node which is named by it, such as its sum."""
     makers = [value for value in values if value.signal == signal]

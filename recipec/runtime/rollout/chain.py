@@ -13,7 +13,7 @@ from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.episodes import Errors, Growth, decode, keys_of, roots, sampling_of
-from recipec.runtime.rollout.rows import rows_from, sampled_columns
+from recipec.runtime.rollout.rows import rows_from, sampled_columns, versions_of
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
@@ -61,6 +61,8 @@ class ChainSampler(Part):
             else self._played(environment, prompt_P, key, attempt)
         )
         self.tokens += int(made["attend_RT"].sum())
+        if self.spec.max_staleness:
+            made |= versions_of(made, self.engine)
         return made | {"metric/num_tokens": self.tokens}
 
     def _completions(self, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from recipec.runtime.protocols import RolloutEngine
 from recipec.runtime.rollout.engine import Completion
 from recipec.runtime.rollout.episodes import Node
 
@@ -159,6 +160,11 @@ def _tokens(laid: Sequence[_Row]) -> Mapping[str, torch.Tensor]:
         "turn_RT": torch.from_numpy(turn_RT),
         "sampler_logprob_RT": torch.from_numpy(logprob_RT),
     }
+
+
+def versions_of(columns: Mapping[str, Any], engine: RolloutEngine) -> dict[str, torch.Tensor]:
+    """Return ``policy_version_R``: the weights that the engine samples from, for each row of ``columns``."""
+    return {"policy_version_R": torch.full_like(columns["prompt_id_R"], engine.version)}
 
 
 def sampled_columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, torch.Tensor]:

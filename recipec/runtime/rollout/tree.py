@@ -12,7 +12,7 @@ from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, sampling_of
 from recipec.runtime.rollout.metrics import episodes, trees
-from recipec.runtime.rollout.rows import rows_from
+from recipec.runtime.rollout.rows import rows_from, versions_of
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
@@ -79,6 +79,8 @@ class TreeSampler(Part):
         self.episodes += len(found)
         self.trees += len(made)
         self.tokens += int(signals["attend_RT"].sum())
+        if spec.max_staleness:
+            signals |= versions_of(signals, self.engine)
         counted = episodes(found, spec.rows, grown) | trees(made)
         return {**signals, **counted, "metric/num_tokens": self.tokens}
 

@@ -80,6 +80,7 @@ class VllmServers(VllmEngine):
         root.mkdir(parents=True)
         self.root = root.resolve()
         self.restarts = 0
+        self.closed = False
         self._processes: list[subprocess.Popen[bytes]] = []
         self._end = weakref.finalize(self, _kill, self._processes)
         given = () if isinstance(spec.servers, int) else spec.servers
@@ -110,7 +111,10 @@ class VllmServers(VllmEngine):
         """Do nothing: servers have memory of their own."""
 
     def close(self) -> None:
-        """End the servers that were started here."""
+        """End the servers that were started here; requests of another thread come to nothing."""
+        self.closed = True
+        for server in self.servers:
+            server.alive = False
         self._end()
         shutil.rmtree(self.root, ignore_errors=True)
         self.folder.cleanup()
@@ -188,6 +192,8 @@ class VllmServers(VllmEngine):
         found: list[Completion | None] = [None] * len(asked)
         while waiting := [i for i, one in enumerate(found) if one is None]:
             live = [server for server in self.servers if server.alive]
+            if self.closed:
+                raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
             if not live:
                 self._start_all(self.servers)
                 continue

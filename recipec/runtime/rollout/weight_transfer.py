@@ -41,6 +41,8 @@ class WeightTransfer:
         """Transfer nothing yet."""
         self.spec, self.policy, self.context = spec, policy, context
         self.rollout_engine, self.train_engine = rollout_engine, train_engine
+        self.version: int | None = None
+        """Steps taken when the engine's weights were handed over; None before the first time."""
         self.gap = math.nan
         """Mean difference of log-probabilities at the last transfer, in nats; NaN where weights are shared."""
         self.seconds = 0.0
@@ -52,12 +54,13 @@ class WeightTransfer:
         found = {"sampling/probe_logp_difference": self.gap, "seconds/weight_transfer": self.seconds}
         return {} if self.rollout_engine.shares_weights else found
 
-    def update(self) -> None:
-        """Hand over the weights, where they are not shared, and compare.
+    def update(self, version: int = 0) -> None:
+        """Hand over the weights after ``version`` steps, where they are not shared, and compare.
 
         Raises:
             RecipeError: RC786, RC787, the engine's log-probabilities are not the policy's.
         """
+        self.version = self.rollout_engine.version = version
         self.rollout_engine.forget()  # what it cached is of older weights
         if self.rollout_engine.shares_weights:
             return
