@@ -172,7 +172,7 @@ def run_ours(folder, steps):
         model.train()
         scored = model.logprobs(rows["tokens_RT"], rows["attend_RT"], rows["trained_RT"])
         logprob_RT, given = scored["logprob_RT"], (rows["trained_RT"], rows["turn_RT"], weight_RT)
-        made = loss.clipped(logprob_RT, logprob_RT.detach(), credit_RT, *given, None, None, None, **clipped)
+        made = loss.clipped(logprob_RT, logprob_RT.detach(), credit_RT, *given, None, None, None, None, **clipped)
         made["loss"].backward()
         update.step([], number)
         engine.forget()

@@ -117,6 +117,13 @@ _TABLE = (
     Signal(
         "baseline_R", "column", "float32", "nats", "What the log-ratio of a row is compared with; one value a batch."
     ),
+    Signal(
+        "correction_mean_R",
+        "column",
+        "float32",
+        "dimensionless",
+        "Mean weight of the `sampler_correction`; one value a minibatch.",
+    ),
     Signal("loss", "scalar", "float32", "dimensionless", "Value that the optimizer minimises."),
     # features of an environment
     Signal("branchable", "feature", "", "", "Episodes can be continued from any earlier step."),

@@ -134,6 +134,8 @@ NUMERICS: tuple[Check, ...] = (
     sampling.greedy_learning,
     sampling.ratio_of_two_spaces,
     sampling.cut_distribution,
+    sampling.normalised_nothing,
+    sampling.correction_without_room,
     sampling.correction_of_nothing,
     sampling.no_room_to_end,
     sampling.stop_that_cannot,

@@ -1,4 +1,4 @@
-"""Sampling that is legal but known to be wrong, each with its source: RC403 to RC405, RC428 to RC431, RC439."""
+"""Sampling that is legal but known to be wrong, each with its source: RC345, RC346, RC403 to RC405, RC428 to RC439."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from recipec.checks.queries import (
     dotted,
     field_span,
     from_scratch,
+    is_given,
     longest_turn,
     parts_of,
     related_span,
@@ -160,6 +161,53 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
                     *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
                 ),
                 path=dotted((*part.path, "sampler_correction")),
+            )
+
+
+@check("RC345", "normalised-nothing")
+def normalised_nothing(reading: Reading) -> Iterator[Finding]:
+    """The weights of a correction are to be normalised, but there is no correction.
+
+    What it checks: `sampler_correction_normalised: true` comes with a `sampler_correction`.
+    Why it matters: every weight would be 1, and so would their mean: the parameter has no effect.
+    Example: `loss: {sampler_correction_normalised: true}`.
+    How to fix: set `sampler_correction: truncate`, or drop `sampler_correction_normalised`.
+    References: verl `rollout_is_batch_normalize`.
+    """
+    for _, part, spec in parts_of(reading, PolicyGradient):
+        if spec.sampler_correction_normalised and spec.sampler_correction == "none":
+            yield Finding(
+                f"{display_name(part)} normalises the weights of a correction, but has none",
+                field_span(reading, part, "sampler_correction_normalised"),
+                help="set `sampler_correction: truncate`, or drop `sampler_correction_normalised`",
+                path=dotted((*part.path, "sampler_correction_normalised")),
+            )
+
+
+@check("RC346", "correction-without-room")
+def correction_without_room(reading: Reading) -> Iterator[Finding]:
+    """The lowest weight of a correction is not below its highest.
+
+    What it checks: `sampler_correction_floor` against `sampler_correction_cap`.
+    Why it matters: no ratio is between them: every row would have weight 0, or every row the same.
+    Example: `loss: {sampler_correction: mask, sampler_correction_floor: 3.0, sampler_correction_cap: 2.0}`.
+    How to fix: set a floor below the cap, such as 0.5 and 2.0.
+    References: IcePop masks what is outside of 0.5 and 5.0.
+    """
+    for _, part, spec in parts_of(reading, PolicyGradient):
+        floor, cap = spec.sampler_correction_floor, spec.sampler_correction_cap
+        if spec.sampler_correction != "none" and floor >= cap:
+            entry = (
+                "sampler_correction_floor" if is_given(reading, (*part.path, "sampler_correction_floor")) else "type"
+            )
+            yield Finding(
+                f"the lowest weight of the correction, {floor:g}, is not below the highest, {cap:g}",
+                (
+                    *field_span(reading, part, entry),
+                    *related_span(reading, (*part.path, "sampler_correction_cap"), "the highest"),
+                ),
+                help="set a floor below the cap, such as `sampler_correction_floor: 0.5, sampler_correction_cap: 2.0`",
+                path=dotted((*part.path, "sampler_correction_floor")),
             )
 
 

@@ -174,7 +174,22 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
         out = (("failed_R", signal, failed),) if failed else ()
         weigh = [replace(shares, needs=(*shares.needs, *out, *((column, column, "") for column in prompts)))]
+    if "correction_mean_R" in wanted:
+        weigh.append(_mean_correction(name, loss))
     return [replace(draft, place="updates") for draft in (*weigh, trained, loss, optimizer)]
+
+
+def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:
+    """Draft what averages the weights of the correction for the sampling engine."""
+    columns = ("ratio_to_RT", "sampler_logprob_RT", "trained_RT", "weight_RT")
+    named = {parameter: signal for parameter, signal, _ in loss.needs}
+    of = {"action": "sampler_correction"} | {key: f"sampler_correction_{key}" for key in ("level", "cap", "floor")}
+    return replace(
+        op(name, "correction", "mean_correction", (), ("correction_mean_R",)),
+        impl=OPS.replace("compiler_ops", "token_ratios") + "mean_correction",
+        params={key: loss.params[parameter] for key, parameter in of.items()},
+        needs=tuple((column, named[column], "") for column in columns),
+    )
 
 
 def _asked(draft: UnboundNode, asked: set[str], stage: Stage) -> UnboundNode:

@@ -58,10 +58,11 @@ class PolicyGradient(Loss):
     sampler_correction_floor: float = param(
         0.0, "Lowest weight of `sampler_correction` (`clip`, `mask` and `reject`).", unit="ratio", ge=0
     )
-    aggregate: PolicyAggregate = param("token_mean", _POLICY_AGGREGATE)
-    normaliser: int | None = param(
-        None, "Number of tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1
+    sampler_correction_normalised: bool = param(
+        False, "Divide the weights of `sampler_correction` by their mean over the minibatch (self-normalised)."
     )
+    aggregate: PolicyAggregate = param("token_mean", _POLICY_AGGREGATE)
+    normaliser: int | None = param(None, "Tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1)
 
     def credit_alone(self) -> bool:
         """Whether there is neither a KL term nor an entropy bonus."""
@@ -80,6 +81,7 @@ _OWN = ("logprob_RT", "ratio_to_RT", "advantage_RT", "trained_RT")
 _ADDED = (
     when("beta", "ref_logprob_RT"), when("entropy", "entropy_RT"),
     *(when("sampler_correction", how, "sampler_logprob_RT") for how in ("truncate", "clip", "mask", "reject")),
+    when("sampler_correction_normalised", "correction_mean_R"),
 )  # fmt: skip
 _LOWERED = ("aggregate", "normaliser")
 
@@ -228,9 +230,7 @@ class Nll(Loss):
 
     type: Literal["nll"] = "nll"
     aggregate: Aggregate = param("token_mean", _AGGREGATE)
-    normaliser: int | None = param(
-        None, "Number of tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1
-    )
+    normaliser: int | None = param(None, "Tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1)
 
 
 @component(

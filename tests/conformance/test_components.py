@@ -106,7 +106,10 @@ VARIANTS = {
     ],
     "loss.cispo": [{"sampler_correction": "clip", "sampler_correction_level": "geometric", "beta": 0.1}],
     "loss.sapo": [{"entropy": 0.01, "sampler_correction": "reject", "sampler_correction_level": "sequence"}],
-    "loss.gmpo": [{"epsilon_high": 0.2, "log_ratio_clamp": 20.0}],
+    "loss.gmpo": [
+        {"epsilon_high": 0.2, "log_ratio_clamp": 20.0},
+        {"sampler_correction": "truncate", "sampler_correction_normalised": True},
+    ],
     "loss.cpo": [{"variant": "hinge"}, {"variant": "ipo"}, {"nll": 0.0, "label_smoothing": 0.1}],
     "loss.simpo": [{"nll": 1.0}],
     "loss.dpo": [

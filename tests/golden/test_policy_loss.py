@@ -60,7 +60,7 @@ class Given:
         """Call the objective."""
         return clipped(
             self.logprob_RT, self.old_RT, self.advantage_RT, self.trained_RT, self.turn_RT, self.weight(aggregation),
-            self.ref_RT, None, None, **Clipped(**{**self.params, **params}).params(),
+            self.ref_RT, -self.ref_RT, None, None, **Clipped(**{**self.params, **params}).params(),
         )  # fmt: skip
 
 
@@ -120,3 +120,7 @@ def test_terms_add(case):
     given, aggregation = Given(case), case["params"]["aggregation"]
     plain, kl = given.run(aggregation), given.run(aggregation, beta=0.25, kl_clamp=10)
     close(kl["loss"], plain["loss"] + 0.25 * kl["metric/kl"])
+    assert kl["metric/kl"] > 0
+    bonus = given.run(aggregation, entropy=0.5)
+    assert bonus["metric/entropy"] > 0
+    close(bonus["loss"], plain["loss"] - 0.5 * bonus["metric/entropy"])

@@ -315,7 +315,7 @@ RICH = {
         advantage={
             name: part("advantage", name) for name in ("group_relative", "rloo", "signed", "batch_standardised")
         },
-        loss=part("loss", "clipped", beta=0.1),
+        loss=part("loss", "clipped", beta=0.1, sampler_correction="truncate"),
         reference=part("reference", "lagged"),
         policy=part("policy", "causal_lm", lora={"r": 4}),
     ),

@@ -22,6 +22,7 @@ SHAPES = [
     {"ratio": "sequence", "ratio_gradient": "own"},
 ]
 FULL = {"beta": 0.1, "entropy": 0.01, "sampler_correction": "truncate", "log_ratio_clamp": 20.0}
+FULL |= {"sampler_correction_normalised": True}
 SEEDS = st.integers(0, 2**31)
 
 
@@ -39,6 +40,7 @@ def batch(seed, rows=ROWS):
         "advantage_RT": broadcast(advantage_R, trained_RT)["advantage_RT"].double(),
         "chosen_R": torch.arange(rows) % 2 == 0,
         "by_pair_R": torch.arange(rows) // 2,
+        "correction_mean_R": torch.full((rows,), 1.25, dtype=torch.float64),
     }
 
 
@@ -51,7 +53,7 @@ def objective(columns, **params):
     """Run the clipped objective; columns that no parameter asks for are handed over all the same."""
     names = (
         "logprob_RT", "ratio_to_RT", "advantage_RT", "trained_RT", "turn_RT", "weight_RT",
-        "ref_logprob_RT", "entropy_RT", "sampler_logprob_RT",
+        "ref_logprob_RT", "entropy_RT", "sampler_logprob_RT", "correction_mean_R",
     )  # fmt: skip
     return clipped(*(columns[name] for name in names), **Clipped(**params).params())
 
@@ -79,11 +81,12 @@ def gradient(function, columns, parts):
 
 
 def same_sums(function, columns, parts):
-    """Assert that the whole is the sum of its parts."""
+    """Assert that the whole is the sum of its parts, and return its outputs and its gradient."""
     whole, whole_grad = gradient(function, columns, [list(range(len(columns["logprob_RT"])))])
     split, split_grad = gradient(function, columns, parts)
     torch.testing.assert_close(split, whole, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(split_grad, whole_grad, atol=0, rtol=0)
+    return whole, whole_grad
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
@@ -95,8 +98,11 @@ def test_microbatches_add_up(aggregate, seed, data):
     part_R = data.draw(st.lists(st.integers(0, 2), min_size=ROWS, max_size=ROWS))
     parts = [[r for r in range(ROWS) if part_R[r] == part] for part in range(3)]
     shape = data.draw(st.sampled_from(SHAPES))
-    same_sums(lambda c: objective(c, **shape, **FULL), columns, parts)
-    same_sums(imitation, columns, parts)
+    _, slope_RT = same_sums(lambda c: objective(c, **shape, **FULL), columns, parts)
+    assert not slope_RT[~columns["trained_RT"]].any()
+    likelihood, slope_RT = same_sums(imitation, columns, parts)
+    assert torch.equal(slope_RT, -columns["weight_RT"])
+    torch.testing.assert_close(likelihood["loss"], -(columns["logprob_RT"] * columns["weight_RT"]).sum())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -108,7 +114,11 @@ def test_pairs_add_up(variant, seed, order, cut):
     pair_R = torch.tensor(order) // 2
     parts = [[r for r, p in zip(order, pair_R, strict=True) if (p < cut // 2) == first] for first in (True, False)]
     smoothing = 0.1 if variant in {"robust", "exo_pair"} else 0.0
-    same_sums(lambda c: preference(c, variant=variant, label_smoothing=smoothing), columns, parts)
+    made, slope_RT = same_sums(lambda c: preference(c, variant=variant, label_smoothing=smoothing), columns, parts)
+    assert not slope_RT[~columns["trained_RT"]].any()
+    ratio_R = torch.where(columns["trained_RT"], columns["logprob_RT"] - columns["ref_logprob_RT"], 0.0).sum(-1)
+    margin = Dpo().beta * (ratio_R[0::2] - ratio_R[1::2]).mean()
+    torch.testing.assert_close(made["metric/rewards/margins"], margin, atol=1e-7, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -166,7 +176,7 @@ def test_every_mask(aggregate, shape):
         trained_RT = torch.tensor(pattern).reshape(2, 3)
         columns = {n: c[:2, :3] if n.endswith("_RT") else c[:2] for n, c in batch(7).items()}
         for name, column in columns.items():
-            if column.dtype == torch.float64:
+            if column.dtype == torch.float64 and column.dim() == 2:
                 columns[name] = torch.where(trained_RT, column, torch.nan)
         columns |= {"trained_RT": trained_RT, "turn_RT": torch.tensor([[1, 1, 2]] * 2) * trained_RT}
         columns["weight_RT"] = weight_of(columns, aggregate)

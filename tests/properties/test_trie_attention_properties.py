@@ -111,12 +111,18 @@ def test_paths_and_masks_know_windows_chunks_caps_and_sinks(rows, window, chunk,
 
 def test_windows_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window over long nodes is computed a few queries at a time, with the same result."""
+    sizes, attend = [], reference._masked_attention
     monkeypatch.setattr(reference, "_BLOCK", 5)
+    monkeypatch.setattr(
+        reference, "_masked_attention", lambda q, *rest, **how: sizes.append(q.shape[1]) or attend(q, *rest, **how)
+    )
     rows = [[0] * 20 + [1] * 13, [0] * 20 + [2] * 17]
     trie = tree_of(rows)
     q, k, v, _ = inputs(trie)
     layer = Layer(0.3, window=4)
     agree(reference.by_path(q, k, v, trie, layer), row_by_row(q, k, v, trie, layer, rows), [q, k, v])
+    assert sum(sizes) == trie.size
+    assert max(sizes) == 5
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])

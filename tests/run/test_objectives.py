@@ -19,7 +19,8 @@ ADDED = {
     "alone": "",
     "kl": "beta: 0.1, entropy: 0.01",
     "prompts": "aggregate: prompt_mean",
-    "corrected": "sampler_correction: clip, sampler_correction_level: geometric, sampler_correction_floor: 0.5",
+    "corrected": "sampler_correction: clip, sampler_correction_level: geometric, sampler_correction_floor: 0.5, "
+    "sampler_correction_normalised: true",
 }
 PROMPTS = rows(*({"prompt": f"p{i}"} for i in range(4)))
 

@@ -14,41 +14,139 @@ Names are TRL's: ``kl``, ``entropy``, ``clip_ratio/low_mean``, ``rewards/chosen`
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recipec.runtime.objective.preference_losses import VARIANTS, Scores, pair_metrics, pairs_of, sum_of
+from recipec.runtime.objective.token_ratios import Correction, averaged
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The columns of every objective of rl, in the order of its parameters."""
+
+    logprob_RT: Tensor
+    ratio_to_RT: Tensor
+    advantage_RT: Tensor
+    trained_RT: Tensor
+    turn_RT: Tensor | None
+    weight_RT: Tensor
+    ref_logprob_RT: Tensor | None
+    entropy_RT: Tensor | None
+    sampler_logprob_RT: Tensor | None
+    correction_mean_R: Tensor | None
+
+    def drift(self) -> Tensor:
+        """Return the log ratio of each trained token."""
+        return self.kept(self.logprob_RT - self.ratio_to_RT)
+
+    def kept(self, column_RT: Tensor) -> Tensor:
+        """Put 0 where a token is not trained."""
+        return torch.where(self.trained_RT, column_RT, torch.zeros_like(column_RT))
+
+    def credit(self) -> Tensor:
+        """Return the advantage of trained tokens, as wide as the log-probabilities."""
+        return self.kept(self.advantage_RT.to(self.logprob_RT.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """The parameters of every objective of rl: see :class:`recipec.spec.loss.PolicyGradient`.
+
+    The correction for the sampling engine weighs the policy term by old over sampler probability, the old one being
+    what the ratio is taken to.
+    """
+
+    beta: float
+    kl: str
+    log_ratio_clamp: float | None
+    kl_clamp: float | None
+    entropy: float
+    sampler_correction: str
+    sampler_correction_level: str
+    sampler_correction_cap: float
+    sampler_correction_floor: float
+    sampler_correction_normalised: bool
+
+    def to(self, loss_RT: Tensor, metrics: dict[str, Tensor], rows: _Rows) -> dict[str, Tensor]:
+        """Add to the policy term what all objectives add; return the loss and its metrics."""
+        metrics["approx_kl"] = -rows.drift()
+        if self.sampler_correction != "none":
+            correction_RT = self._correction(rows)
+            loss_RT = loss_RT * correction_RT
+            metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
+        if self.beta:
+            u_RT = rows.kept(_given(rows.ref_logprob_RT) - rows.logprob_RT)
+            metrics["kl"] = _clamp(_divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)
+            loss_RT = loss_RT + self.beta * metrics["kl"]
+        if self.entropy:
+            metrics["entropy"] = rows.kept(_given(rows.entropy_RT))
+            loss_RT = loss_RT - self.entropy * metrics["entropy"]
+        loss = _weighted(loss_RT, rows.trained_RT, rows.weight_RT)
+        return {"loss": loss, **_metrics(metrics, rows.trained_RT, rows.weight_RT)}
+
+    def _correction(self, rows: _Rows) -> Tensor:
+        """Return the weight of each token, or of its row, divided by their mean where they are normalised."""
+        mismatch_RT = rows.kept(rows.ratio_to_RT - _given(rows.sampler_logprob_RT))
+        how = Correction(
+            self.sampler_correction,
+            self.sampler_correction_level,
+            self.sampler_correction_cap,
+            self.sampler_correction_floor,
+        )
+        factor_RT = how.weights(mismatch_RT, rows.trained_RT)
+        if not self.sampler_correction_normalised:
+            return factor_RT
+        return factor_RT / _given(rows.correction_mean_R).to(factor_RT.dtype)[:, None]
+
+
+_SHARED = tuple(field.name for field in fields(_Added))
+
+
+def _objective(own: Callable[..., tuple[Tensor, dict[str, Tensor]]]) -> Callable[..., dict[str, Tensor]]:
+    """Make an objective of rl of its own term: it takes the columns and parameters that all of them share.
+
+    ``own(rows, added, **params)`` returns the policy term of each token and its metrics. An objective that says
+    ``turn_RT`` gets the turns as well.
+    """
+    inner = inspect.signature(own)
+    turns = "turn_RT" in inner.parameters
+    columns = [field.name for field in fields(_Rows) if turns or field.name != "turn_RT"]
+    named = [p.name for p in inner.parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+    @wraps(own)
+    def objective(*given: Tensor | None, **params: Any) -> dict[str, Tensor]:
+        rows = _Rows(**{"turn_RT": None, **dict(zip(columns, given, strict=True))})  # type: ignore[arg-type]
+        added = _Added(**{name: params.pop(name) for name in _SHARED})
+        more = (_given(rows.turn_RT),) if turns else ()
+        return added.to(*own(rows, added, *more, **params), rows)
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in columns]
+    parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in (*named, *_SHARED)]
+    made: Any = objective
+    made.__signature__ = inspect.Signature(parameters)
+    return objective
+
+
+@_objective
 def clipped(
-    logprob_RT: Tensor,
-    ratio_to_RT: Tensor,
-    advantage_RT: Tensor,
-    trained_RT: Tensor,
+    rows: _Rows,
+    added: _Added,
     turn_RT: Tensor,
-    weight_RT: Tensor,
-    ref_logprob_RT: Tensor | None,
-    entropy_RT: Tensor | None,
-    sampler_logprob_RT: Tensor | None,
     *,
     ratio: str,
     ratio_gradient: str,
     epsilon: float,
     epsilon_high: float | None,
     dual_clip: float | None,
-    log_ratio_clamp: float | None,
-    beta: float,
-    kl: str,
-    kl_clamp: float | None,
-    entropy: float,
-    sampler_correction: str,
-    sampler_correction_level: str,
-    sampler_correction_cap: float,
-    sampler_correction_floor: float,
-) -> dict[str, Tensor]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     r"""Raise the probability of credited tokens within a trust region; see :class:`recipec.spec.loss.Clipped`.
 
     The published maximum and minimum of three terms is one clamp of the ratio; its ends depend on the sign of the
@@ -60,134 +158,54 @@ def clipped(
     ``log_ratio_clamp`` bounds the log ratio (after the mean of a turn or sequence) and the k3 estimate's
     :math:`u = \log\pi_{ref} - \log\pi`, ``kl_clamp`` the estimate that comes out. Tree-GRPO sets them to 20 and 10.
     """
-    rows = _Rows(logprob_RT, ratio_to_RT, trained_RT, weight_RT, ref_logprob_RT, entropy_RT, sampler_logprob_RT)
-    added = _Added(
-        beta, kl, log_ratio_clamp, kl_clamp, entropy,
-        sampler_correction, sampler_correction_level, sampler_correction_cap, sampler_correction_floor,
-    )  # fmt: skip
-    drift_RT = _averaged(rows.drift(), trained_RT, turn_RT, ratio, ratio_gradient)
+    drift_RT = averaged(rows.drift(), rows.trained_RT, turn_RT, ratio, ratio_gradient)
     above = epsilon if epsilon_high is None else epsilon_high
-    loss_RT, metrics = _surrogate(
-        _clamp(drift_RT, log_ratio_clamp), rows.credit(advantage_RT), 1 - epsilon, 1 + above, dual_clip
-    )
-    return added.to(loss_RT, metrics, rows)
+    return _surrogate(_clamp(drift_RT, added.log_ratio_clamp), rows.credit(), 1 - epsilon, 1 + above, dual_clip)
 
 
-def cispo(
-    logprob_RT: Tensor,
-    ratio_to_RT: Tensor,
-    advantage_RT: Tensor,
-    trained_RT: Tensor,
-    weight_RT: Tensor,
-    ref_logprob_RT: Tensor | None,
-    entropy_RT: Tensor | None,
-    sampler_logprob_RT: Tensor | None,
-    *,
-    ratio_max: float,
-    ratio_min: float,
-    log_ratio_clamp: float | None,
-    beta: float,
-    kl: str,
-    kl_clamp: float | None,
-    entropy: float,
-    sampler_correction: str,
-    sampler_correction_level: str,
-    sampler_correction_cap: float,
-    sampler_correction_floor: float,
-) -> dict[str, Tensor]:
+@_objective
+def cispo(rows: _Rows, added: _Added, *, ratio_max: float, ratio_min: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Weight the policy gradient of each token by its bounded ratio; see :class:`recipec.spec.loss.Cispo`.
 
     >>> from recipec.spec.loss import Cispo
     >>> column = torch.tensor([[-1.0]])
     >>> params = Cispo(ratio_max=2.0).params()
-    >>> cispo(column, column - 3, column, column < 0, column / column, None, None, None, **params)["loss"]
+    >>> cispo(column, column - 3, column, column < 0, column / column, None, None, None, None, **params)["loss"]
     tensor(-2.)
     """
-    rows = _Rows(logprob_RT, ratio_to_RT, trained_RT, weight_RT, ref_logprob_RT, entropy_RT, sampler_logprob_RT)
-    added = _Added(
-        beta, kl, log_ratio_clamp, kl_clamp, entropy,
-        sampler_correction, sampler_correction_level, sampler_correction_cap, sampler_correction_floor,
-    )  # fmt: skip
-    ratio_RT = _clamp(rows.drift().detach(), log_ratio_clamp).exp()
+    ratio_RT = _clamp(rows.drift().detach(), added.log_ratio_clamp).exp()
     held_RT = ratio_RT.clamp(ratio_min, ratio_max)
     metrics = {"clip_ratio/low_mean": ratio_RT < ratio_min, "clip_ratio/high_mean": ratio_RT > ratio_max}
-    return added.to(-held_RT * rows.credit(advantage_RT) * rows.kept(logprob_RT), metrics, rows)
+    return -held_RT * rows.credit() * rows.kept(rows.logprob_RT), metrics
 
 
+@_objective
 def sapo(
-    logprob_RT: Tensor,
-    ratio_to_RT: Tensor,
-    advantage_RT: Tensor,
-    trained_RT: Tensor,
-    weight_RT: Tensor,
-    ref_logprob_RT: Tensor | None,
-    entropy_RT: Tensor | None,
-    sampler_logprob_RT: Tensor | None,
-    *,
-    temperature_pos: float,
-    temperature_neg: float,
-    log_ratio_clamp: float | None,
-    beta: float,
-    kl: str,
-    kl_clamp: float | None,
-    entropy: float,
-    sampler_correction: str,
-    sampler_correction_level: str,
-    sampler_correction_cap: float,
-    sampler_correction_floor: float,
-) -> dict[str, Tensor]:
+    rows: _Rows, added: _Added, *, temperature_pos: float, temperature_neg: float
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Gate the ratio smoothly; see :class:`recipec.spec.loss.Sapo`."""
-    rows = _Rows(logprob_RT, ratio_to_RT, trained_RT, weight_RT, ref_logprob_RT, entropy_RT, sampler_logprob_RT)
-    added = _Added(
-        beta, kl, log_ratio_clamp, kl_clamp, entropy,
-        sampler_correction, sampler_correction_level, sampler_correction_cap, sampler_correction_floor,
-    )  # fmt: skip
     # beyond 20 nats the gate is 1 and flat in every precision, and the gradient of an exp that overflowed is NaN
-    ratio_RT = _clamp(rows.drift(), log_ratio_clamp).clamp(max=20.0).exp()
-    credit_RT = rows.credit(advantage_RT)
+    ratio_RT = _clamp(rows.drift(), added.log_ratio_clamp).clamp(max=20.0).exp()
+    credit_RT = rows.credit()
     sharpness_RT = torch.where(credit_RT > 0, temperature_pos, temperature_neg).to(credit_RT.dtype)
     gate_RT = torch.sigmoid(sharpness_RT * (ratio_RT - 1)) * 4 / sharpness_RT
-    return added.to(-gate_RT * credit_RT, {}, rows)
+    return -gate_RT * credit_RT, {}
 
 
+@_objective
 def gmpo(
-    logprob_RT: Tensor,
-    ratio_to_RT: Tensor,
-    advantage_RT: Tensor,
-    trained_RT: Tensor,
-    turn_RT: Tensor,
-    weight_RT: Tensor,
-    ref_logprob_RT: Tensor | None,
-    entropy_RT: Tensor | None,
-    sampler_logprob_RT: Tensor | None,
-    *,
-    epsilon: float,
-    epsilon_high: float | None,
-    log_ratio_clamp: float | None,
-    beta: float,
-    kl: str,
-    kl_clamp: float | None,
-    entropy: float,
-    sampler_correction: str,
-    sampler_correction_level: str,
-    sampler_correction_cap: float,
-    sampler_correction_floor: float,
-) -> dict[str, Tensor]:
+    rows: _Rows, added: _Added, turn_RT: Tensor, *, epsilon: float, epsilon_high: float | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Raise the geometric mean of clipped token ratios; see :class:`recipec.spec.loss.Gmpo`."""
-    rows = _Rows(logprob_RT, ratio_to_RT, trained_RT, weight_RT, ref_logprob_RT, entropy_RT, sampler_logprob_RT)
-    added = _Added(
-        beta, kl, log_ratio_clamp, kl_clamp, entropy,
-        sampler_correction, sampler_correction_level, sampler_correction_cap, sampler_correction_floor,
-    )  # fmt: skip
-    credit_RT, drift_RT = rows.credit(advantage_RT), rows.drift()
+    credit_RT, drift_RT = rows.credit(), rows.drift()
     above = epsilon if epsilon_high is None else epsilon_high
     held_RT = torch.where(credit_RT > 0, drift_RT.clamp(max=above), drift_RT.clamp(min=-epsilon))
-    mean_RT = _averaged(held_RT, trained_RT, turn_RT, "sequence", "all")
+    mean_RT = averaged(held_RT, rows.trained_RT, turn_RT, "sequence", "all")
     metrics = {
         "clip_ratio/low_mean": (drift_RT < -epsilon) & (credit_RT < 0),
         "clip_ratio/high_mean": (drift_RT > above) & (credit_RT > 0),
     }
-    return added.to(-credit_RT * _clamp(mean_RT, log_ratio_clamp).exp(), metrics, rows)
+    return -credit_RT * _clamp(mean_RT, added.log_ratio_clamp).exp(), metrics
 
 
 def nll(logprob_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor) -> dict[str, Tensor]:
@@ -241,80 +259,6 @@ def dpo(
     return {"loss": (loss * weight).sum(), **pair_metrics(metrics, weight)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What every objective of rl reads of its rows besides their credit."""
-
-    logprob_RT: Tensor
-    ratio_to_RT: Tensor
-    trained_RT: Tensor
-    weight_RT: Tensor
-    ref_logprob_RT: Tensor | None
-    entropy_RT: Tensor | None
-    sampler_logprob_RT: Tensor | None
-
-    def drift(self) -> Tensor:
-        """Return the log ratio of each trained token."""
-        return self.kept(self.logprob_RT - self.ratio_to_RT)
-
-    def kept(self, column_RT: Tensor) -> Tensor:
-        """Put 0 where a token is not trained."""
-        return torch.where(self.trained_RT, column_RT, torch.zeros_like(column_RT))
-
-    def credit(self, advantage_RT: Tensor) -> Tensor:
-        """Return the advantage of trained tokens, as wide as the log-probabilities."""
-        return self.kept(advantage_RT.to(self.logprob_RT.dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class _Added:
-    """What objectives of rl add to their own term: see :class:`recipec.spec.loss.PolicyGradient`.
-
-    The correction for the sampling engine weighs the policy term by old over sampler probability, the old one being
-    what the ratio is taken to.
-    """
-
-    beta: float
-    kl: str
-    log_ratio_clamp: float | None
-    kl_clamp: float | None
-    entropy: float
-    correction: str
-    level: str
-    cap: float
-    floor: float
-
-    def to(self, loss_RT: Tensor, metrics: dict[str, Tensor], rows: _Rows) -> dict[str, Tensor]:
-        """Return the loss and its metrics."""
-        metrics["approx_kl"] = -rows.drift()
-        if self.correction != "none":
-            mismatch_RT = rows.kept(rows.ratio_to_RT - _given(rows.sampler_logprob_RT))
-            correction_RT = self._correction(mismatch_RT, rows.trained_RT)
-            loss_RT = loss_RT * correction_RT
-            metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
-        if self.beta:
-            u_RT = rows.kept(_given(rows.ref_logprob_RT) - rows.logprob_RT)
-            metrics["kl"] = _clamp(_divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)
-            loss_RT = loss_RT + self.beta * metrics["kl"]
-        if self.entropy:
-            metrics["entropy"] = rows.kept(_given(rows.entropy_RT))
-            loss_RT = loss_RT - self.entropy * metrics["entropy"]
-        loss = _weighted(loss_RT, rows.trained_RT, rows.weight_RT)
-        return {"loss": loss, **_metrics(metrics, rows.trained_RT, rows.weight_RT)}
-
-    def _correction(self, mismatch_RT: Tensor, trained_RT: Tensor) -> Tensor:
-        """Weigh tokens, or whole rows, by what the trainer's probability is to the engine's, within bounds."""
-        ratio = {"token": "token", "sequence": "product", "geometric": "sequence"}[self.level]
-        whole_RT = torch.zeros_like(trained_RT, dtype=torch.int64)
-        log_RT = _averaged(mismatch_RT, trained_RT, whole_RT, ratio, "all")
-        low, high = math.log(self.floor) if self.floor else -math.inf, math.log(self.cap)
-        inside_RT = (log_RT >= low) & (log_RT <= high)
-        if self.correction == "reject":
-            return inside_RT.to(log_RT.dtype)
-        held_RT = log_RT.clamp(low if self.correction == "clip" else -math.inf, high).exp()
-        return held_RT * inside_RT if self.correction == "mask" else held_RT
-
-
 def _surrogate(
     log_ratio_RT: Tensor, credit_RT: Tensor, below: float, above: float, dual_clip: float | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -334,21 +278,6 @@ def _surrogate(
     if dual_clip is not None:
         metrics["dual_clip"] = rose_RT & negative_RT
     return -credit_RT * torch.clamp(ratio_RT, low_RT, high_RT), metrics
-
-
-def _averaged(drift_RT: Tensor, trained_RT: Tensor, turn_RT: Tensor, level: str, gradient: str) -> Tensor:
-    """Take the mean of the trained tokens' drift over turn or row, or its sum over the row; 0 where not trained."""
-    if level == "token":
-        return drift_RT
-    part_RT = turn_RT if level == "turn" else torch.zeros_like(turn_RT)
-    parts = int(part_RT.max()) + 1 if part_RT.numel() else 1
-    empty = drift_RT.new_zeros(len(drift_RT), parts)
-    total = empty.scatter_add(1, part_RT, drift_RT)
-    count = empty.scatter_add(1, part_RT, trained_RT.to(drift_RT.dtype))
-    mean_RT = (total if level == "product" else total / count.clamp(min=1)).gather(1, part_RT)
-    if gradient == "own":
-        mean_RT = mean_RT.detach() + drift_RT - drift_RT.detach()
-    return torch.where(trained_RT, mean_RT, torch.zeros_like(mean_RT))
 
 
 def _divergence(u_RT: Tensor, estimator: str, log_ratio_clamp: float | None) -> Tensor:

@@ -120,12 +120,10 @@ def cpo(
     nll: float,
 ) -> dict[str, Tensor]:
     """Prefer the chosen answer without a reference, and imitate it; see :class:`recipec.spec.loss.Cpo`."""
-    logp_R = sum_of(logprob_RT, trained_RT)
-    if variant == "ipo":
-        logp_R = logp_R / trained_RT.sum(-1).clamp(min=1)
-    chosen, rejected = pairs_of(by_pair_R, chosen_R)
-    loss = VARIANTS[variant](Scores(logp_R[chosen], logp_R[rejected], beta, label_smoothing, 1.0))
-    return _preferred(loss, beta * logp_R, chosen, rejected, weight_R, imitated(logprob_RT, trained_RT, weight_RT, nll))
+    logp_R = (mean_of if variant == "ipo" else sum_of)(logprob_RT, trained_RT)
+    pairs = _Pairs.of(logp_R, by_pair_R, chosen_R)
+    loss = VARIANTS[variant](Scores(*pairs.scores, beta, label_smoothing, 1.0))
+    return pairs.preferred(loss, beta, weight_R, imitated(logprob_RT, trained_RT, weight_RT, nll))
 
 
 def simpo(
@@ -142,10 +140,10 @@ def simpo(
     nll: float,
 ) -> dict[str, Tensor]:
     """Prefer the answer that is likelier per token, by a margin; see :class:`recipec.spec.loss.Simpo`."""
-    logp_R = sum_of(logprob_RT, trained_RT) / trained_RT.sum(-1).clamp(min=1)
-    chosen, rejected = pairs_of(by_pair_R, chosen_R)
-    loss = _sigmoid(Scores(logp_R[chosen] - gamma / beta, logp_R[rejected], beta, label_smoothing, 1.0))
-    return _preferred(loss, beta * logp_R, chosen, rejected, weight_R, imitated(logprob_RT, trained_RT, weight_RT, nll))
+    pairs = _Pairs.of(mean_of(logprob_RT, trained_RT), by_pair_R, chosen_R)
+    good, bad = pairs.scores
+    loss = _sigmoid(Scores(good - gamma / beta, bad, beta, label_smoothing, 1.0))
+    return pairs.preferred(loss, beta, weight_R, imitated(logprob_RT, trained_RT, weight_RT, nll))
 
 
 def orpo(
@@ -159,12 +157,10 @@ def orpo(
     beta: float,
 ) -> dict[str, Tensor]:
     """Imitate the chosen answer and raise its odds over the rejected one's; see :class:`recipec.spec.loss.Orpo`."""
-    logp_R = sum_of(logprob_RT, trained_RT) / trained_RT.sum(-1).clamp(min=1)
-    log_odds_R = logp_R - _log1mexp(logp_R)
-    chosen, rejected = pairs_of(by_pair_R, chosen_R)
-    loss = -beta * F.logsigmoid(log_odds_R[chosen] - log_odds_R[rejected])
-    imitation = imitated(logprob_RT, trained_RT, weight_RT, 1.0)
-    return _preferred(loss, beta * logp_R, chosen, rejected, weight_R, imitation)
+    pairs = _Pairs.of(mean_of(logprob_RT, trained_RT), by_pair_R, chosen_R)
+    good, bad = (logp - _log1mexp(logp) for logp in pairs.scores)
+    loss = -beta * F.logsigmoid(good - bad)
+    return pairs.preferred(loss, beta, weight_R, imitated(logprob_RT, trained_RT, weight_RT, 1.0))
 
 
 def kto(
@@ -212,6 +208,11 @@ def sum_of(logprob_RT: Tensor, trained_RT: Tensor) -> Tensor:
     return torch.where(trained_RT, logprob_RT, torch.zeros_like(logprob_RT)).sum(-1)
 
 
+def mean_of(logprob_RT: Tensor, trained_RT: Tensor) -> Tensor:
+    """Average the log-probabilities of each row's trained tokens; 0 for a row without any."""
+    return sum_of(logprob_RT, trained_RT) / trained_RT.sum(-1).clamp(min=1)
+
+
 def imitated(logprob_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor | None, nll: float) -> Tensor | float:
     """Return ``nll`` times the weighted negative log-likelihood of chosen answers; rejected ones have weight 0."""
     if not nll:
@@ -226,18 +227,30 @@ def pair_metrics(metrics: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor
         return {f"metric/{name}": (column.to(weight.dtype) * weight).sum() for name, column in metrics.items()}
 
 
-def _preferred(
-    loss: Tensor, reward_R: Tensor, chosen: Tensor, rejected: Tensor, weight_R: Tensor, imitation: Tensor | float
-) -> dict[str, Tensor]:
-    """Weigh the losses of pairs, add the likelihood, and name what is measured as TRL does."""
-    weight = weight_R[chosen]
-    metrics = {
-        "rewards/chosen": reward_R[chosen],
-        "rewards/rejected": reward_R[rejected],
-        "rewards/margins": reward_R[chosen] - reward_R[rejected],
-        "rewards/accuracies": reward_R[chosen] > reward_R[rejected],
-    }
-    return {"loss": (loss * weight).sum() + imitation, **pair_metrics(metrics, weight)}
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Scores of the chosen and the rejected answers, pair by pair, and the rows of the chosen ones."""
+
+    scores: tuple[Tensor, Tensor]
+    chosen: Tensor
+
+    @classmethod
+    def of(cls, score_R: Tensor, by_pair_R: Tensor, chosen_R: Tensor) -> _Pairs:
+        """Put the scores of rows into pairs."""
+        chosen, rejected = pairs_of(by_pair_R, chosen_R)
+        return cls((score_R[chosen], score_R[rejected]), chosen)
+
+    def preferred(self, loss: Tensor, beta: float, weight_R: Tensor, imitation: Tensor | float) -> dict[str, Tensor]:
+        """Weigh the losses of pairs, add the likelihood, and name what is measured as TRL does."""
+        weight = weight_R[self.chosen]
+        good, bad = (beta * score for score in self.scores)
+        metrics = {
+            "rewards/chosen": good,
+            "rewards/rejected": bad,
+            "rewards/margins": good - bad,
+            "rewards/accuracies": good > bad,
+        }
+        return {"loss": (loss * weight).sum() + imitation, **pair_metrics(metrics, weight)}
 
 
 def _log1mexp(x: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from recipec.runtime.objective.loss import clipped, dpo
-from recipec.spec.loss import Clipped, Dpo
+from recipec.runtime.objective.compiler_ops import weigh
+from recipec.runtime.objective.loss import cispo, clipped, dpo
+from recipec.runtime.objective.token_ratios import mean_correction
+from recipec.spec.loss import Cispo, Clipped, Dpo
 
 
 def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **params):
@@ -16,7 +19,7 @@ def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **params):
     flag = torch.tensor([[True]])
     made = clipped(
         logprob_RT, column(old), column(credit), flag, flag.long(), flag.double(),
-        column(reference), column(3.0), column(sampler), **Clipped(**params).params(),
+        column(reference), column(3.0), column(sampler), None, **Clipped(**params).params(),
     )  # fmt: skip
     made["loss"].backward()
     return {name: float(value.detach()) for name, value in made.items()}, float(logprob_RT.grad)
@@ -112,7 +115,7 @@ def test_grid_of_corrections(how, level, mean):
     old_RT = torch.full_like(mismatch, -1.0)
     made = clipped(
         old_RT, old_RT, trained_RT.double(), trained_RT, trained_RT.long(), trained_RT.double(), None, None,
-        old_RT - mismatch, **Clipped(sampler_correction=how, sampler_correction_level=level, **BOUNDS).params(),
+        old_RT - mismatch, None, **Clipped(sampler_correction=how, sampler_correction_level=level, **BOUNDS).params(),
     )  # fmt: skip
     weights = [math.exp(d) for d in (1.2, 0.3, -0.9)] if mean is None else [mean] * 3
     form = {
@@ -130,7 +133,7 @@ def rows(drift, trained, turn, credit, **params):
     trained_RT = torch.tensor(trained, dtype=torch.bool)
     made = clipped(
         logprob_RT, torch.zeros_like(logprob_RT), torch.tensor(credit) * trained_RT, trained_RT,
-        torch.tensor(turn), trained_RT.double(), None, None, None, **Clipped(epsilon=1.0, **params).params(),
+        torch.tensor(turn), trained_RT.double(), None, None, None, None, **Clipped(epsilon=1.0, **params).params(),
     )  # fmt: skip
     made["loss"].backward()
     return float(made["loss"].detach()), logprob_RT.grad.tolist()
@@ -214,3 +217,45 @@ def test_split_pair_is_our_bug():
         dpo(
             row, row, row.bool(), torch.tensor([0]), torch.tensor([True]), torch.ones(1), **Dpo().params(),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("aggregate", ["token_mean", "seq_mean_token_mean"])
+@pytest.mark.parametrize("level", ["token", "sequence", "geometric"])
+@pytest.mark.parametrize("how", ["truncate", "clip", "mask", "reject"])
+def test_normalised_corrections_are_an_independent_recomputation(how, level, aggregate):
+    """Sum of w times the loss over the sum of w, in numpy; micro-batches share the mean of the whole minibatch."""
+    draw = np.random.default_rng(5)
+    old, sampler = -2 * draw.random((2, 4, 5))
+    old, sampler = old.astype(np.float32), sampler.astype(np.float32)
+    trained = draw.random((4, 5)) < 0.7
+    trained[3] = False
+    credit = draw.normal(size=(4, 1)) * trained
+    weights = weigh(torch.tensor(trained), aggregate=aggregate)["weight_RT"]
+    spec = Cispo(
+        sampler_correction=how, sampler_correction_level=level, sampler_correction_normalised=True, **BOUNDS,
+    )  # fmt: skip
+    columns = [torch.tensor(column) for column in (old, old, credit, trained)] + [weights]
+    given = (torch.tensor(old), torch.tensor(sampler), torch.tensor(trained), weights)
+    mean_R = mean_correction(*given, action=how, level=level, cap=2.0, floor=0.5)["correction_mean_R"]
+    parts = [
+        cispo(*(c[part] for c in columns), None, None, torch.tensor(sampler)[part], mean_R[part], **spec.params())
+        for part in ([0, 2], [1, 3])
+    ]
+
+    log = np.where(trained, old.astype(np.float64) - sampler, 0.0)
+    if level != "token":
+        total = log.sum(-1, keepdims=True)
+        log = total if level == "sequence" else total / np.maximum(trained.sum(-1, keepdims=True), 1)
+        log = np.broadcast_to(log, trained.shape)
+    ratio = np.exp(log)
+    w = {
+        "truncate": np.minimum(ratio, 2.0),
+        "clip": np.clip(ratio, 0.5, 2.0),
+        "mask": ratio * ((ratio >= 0.5) & (ratio <= 2.0)),
+        "reject": ((ratio >= 0.5) & (ratio <= 2.0)).astype(float),
+    }[how]
+    share = np.where(trained, weights.numpy(), 0.0).astype(np.float64)
+    expected = (share * w * -credit * old).sum() / (share * w).sum() * share.sum()
+    assert sum(float(part["loss"]) for part in parts) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    mean = sum(float(part["metric/sampling/importance_sampling_ratio/mean"]) for part in parts)
+    assert mean == pytest.approx(share.sum(), rel=1e-5)  # 1 of every objective that is a mean
