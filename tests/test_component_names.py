@@ -38,7 +38,7 @@ ALLOWED = {
     "runtime/attention/trie_attention.py": ({"auto"}, "kernel"),
     "reading/foreign/tables.py": ({"kto"}, "name of a trainer of TRL"),
     "spec/loss.py": ({"own"}, "value of `ratio_gradient`"),
-    "runtime/objective/loss.py": ({"own"}, "value of `ratio_gradient`"),
+    "runtime/objective/token_ratios.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/preference.py": ({"triples"}, "unit"),
     **{f"importing/{name}.py": ({"file"}, "origin of a value") for name in ("complete", "translate", "write")},
     "reading/foreign/converters/places.py": ({"auto"}, "device; data type"),
