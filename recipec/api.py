@@ -12,25 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.compile import Compiled, compile_model, compile_recipe
-from recipec.diagnostics.errors.reading import no_stages
-from recipec.diagnostics.model import RecipeError, file_span
+from recipec.diagnostics.errors.ranks import callback_elsewhere
+from recipec.diagnostics.model import PYTHON, RecipeError
 from recipec.graph import Graph
-from recipec.planning.attention_choice import choose_attention
-from recipec.planning.machine_choice import apply
 from recipec.planning.plan import Plan
-from recipec.reading.user_code import check_use
 from recipec.run.artifacts import RunFolder
 from recipec.run.check import Checked, check_all
 from recipec.run.evaluate import evaluate_model, evaluate_run
 from recipec.run.executor import run as execute
 from recipec.run.export import export, stages_of
 from recipec.run.jsonl import read_lines
-from recipec.run.options import Options
+from recipec.run.launching import Prepared, RunArguments, compiled, prepare, started
 from recipec.run.progress import Progress
+from recipec.run.ranks import place
 from recipec.run.results import Results, results
 from recipec.run.run_plan import plan_run
 from recipec.spec.recipe import Recipe
+from recipec.yaml_io import to_yaml
 
 RecipeLike = Recipe | str | os.PathLike[str]
 OnStep = Callable[[str, int, int, Mapping[str, float]], None]
@@ -87,59 +85,37 @@ class _Steps(Progress):
             self.on_step(stage, step, total, metrics)
 
 
-def compiled(recipe: RecipeLike, overrides: Sequence[str] = ()) -> tuple[Compiled, Graph]:
-    """Compile a recipe.
-
-    Raises:
-        RecipeError: everything that is wrong with it; RC101, it is a fragment.
-    """
-    found = compile_model(recipe, overrides) if isinstance(recipe, Recipe) else compile_recipe(recipe, overrides)
-    if found.graph is not None:
-        return found, found.graph
-    if found.ok:
-        raise RecipeError(no_stages("", file_span(str(recipe)), fragment=True))
-    raise RecipeError(*(one for one in found.diagnostics if one.is_error))
-
-
 def prepared(
     recipe: RecipeLike,
     overrides: Sequence[str],
-    out: str | os.PathLike[str] | None,
-    use: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    use: Sequence[str | os.PathLike[str]] = (),
     *,
     replace: bool = False,
-) -> tuple[Graph, Plan, Options]:
-    """Compile and plan a recipe; return the graph that a run executes, the plan and the options."""
-    result, graph = compiled(recipe, overrides)
-    assert result.recipe is not None
-    root = Path.cwd() if isinstance(recipe, Recipe) else Path(recipe).resolve().parent
-    allowed = [Path(path) for path in use]
-    check_use(result.recipe.use, allowed, root)
-    folder = Path(out) if out is not None else Path("runs") / graph.name
-    planned = plan_run(result, folder)
-    graph = apply(graph, {stage.name: stage.chosen for stage in planned.stages})
-    graph = choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
-    options = Options(
-        root=root,
-        out=folder,
-        use=[path.resolve() for path in allowed],
-        replace=replace,
-        texts=result.texts,
-        resolved=result.resolved.listing(),
-        plan=planned.to_json(),
-        locate=lambda key: result.resolved.spans(tuple(key.split("."))),
-    )
-    return graph, planned, options
+    quiet: bool = True,
+) -> tuple[Prepared, RunArguments]:
+    """Compile and plan a recipe; return it ready to run, and the arguments of the run."""
+    name, text = source(recipe)
+    folder = None if out is None else Path(out)
+    arguments = RunArguments(name, tuple(overrides), folder, tuple(map(Path, use)), replace, quiet, text)
+    return prepare(arguments), arguments
+
+
+def source(recipe: RecipeLike) -> tuple[Path, str | None]:
+    """Return the file of a recipe, or what diagnostics call one that was built in Python, and its YAML text."""
+    return (Path(PYTHON), to_yaml(recipe)) if isinstance(recipe, Recipe) else (Path(recipe), None)
 
 
 def compile(recipe: RecipeLike, overrides: Sequence[str] = ()) -> Graph:  # noqa: A001 - `recipec.compile`
     """Compile a recipe to its graph; ``overrides`` are those of ``--set``, such as ``seed=1``."""
-    return compiled(recipe, overrides)[1]
+    name, text = source(recipe)
+    return compiled(name, tuple(overrides), text)[1]
 
 
 def plan(recipe: RecipeLike, overrides: Sequence[str] = (), *, out: str | os.PathLike[str] | None = None) -> Plan:
     """Say which stages would run in the directory ``out``, and what they cost."""
-    result, graph = compiled(recipe, overrides)
+    name, text = source(recipe)
+    result, graph = compiled(name, tuple(overrides), text)
     return plan_run(result, Path(out) if out is not None else Path("runs") / graph.name)
 
 
@@ -151,8 +127,8 @@ def check(
     use: Sequence[str | os.PathLike[str]] = (),
 ) -> Checked:
     """Check what a run checks before its first stage; problems are in the result."""
-    graph, planned, options = prepared(recipe, overrides, out, use)
-    return check_all(graph, planned, options)
+    found, _ = prepared(recipe, overrides, out, use)
+    return check_all(found.graph, found.planned, found.options)
 
 
 def run(
@@ -167,17 +143,24 @@ def run(
 ) -> Run:
     """Run a recipe, or continue an interrupted run; from any thread, one run a process at a time.
 
-    ``on_step`` may raise, to end the run early: it continues from its last checkpoint.
+    ``on_step`` may raise, to end the run early: it continues from its last checkpoint. A recipe for several devices
+    runs in processes that are started for it, as by the command; under ``torchrun`` each process calls this function.
 
     Raises:
-        RecipeError: why it cannot start or go on; what was completed is kept.
+        RecipeError: why it cannot start or go on; what was completed is kept. RC980, ``on_step`` is in this process,
+            and the steps are in others.
     """
-    graph, _, options = prepared(recipe, overrides, out, use, replace=replace)
-    outcome = execute(graph, options, _Steps(on_step, quiet=quiet))
+    found, arguments = prepared(recipe, overrides, out, use, replace=replace, quiet=quiet)
+    if place().size == 1 and found.devices > 1:
+        if on_step is not None:
+            raise RecipeError(callback_elsewhere(found.devices))
+        outcome = started(arguments)
+    else:
+        outcome = execute(found.graph, found.options, _Steps(on_step, quiet=quiet))
     errors = [one for one in outcome.diagnostics if one.is_error]
     if errors:
         raise RecipeError(*errors)
-    return Run(options.out)
+    return Run(found.options.out)
 
 
 def evaluate(
@@ -192,10 +175,10 @@ def evaluate(
 
     Evaluations that the run lacks are made and added to it.
     """
-    graph, _, options = prepared(recipe, overrides, out, use)
+    ready, _ = prepared(recipe, overrides, out, use)
     if model is not None:
-        return evaluate_model(graph, options, Progress(quiet=True), model)
-    found = evaluate_run(graph, options, Progress(quiet=True))
+        return evaluate_model(ready.graph, ready.options, Progress(quiet=True), model)
+    found = evaluate_run(ready.graph, ready.options, Progress(quiet=True))
     return dict(found.moments[-1].values) if found is not None else {}
 
 

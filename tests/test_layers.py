@@ -33,7 +33,7 @@ ALLOWED = {
     "cli": {"importing", "runtime",
             "diagnostics", "language", "reading", "checks", "compile", "planning", "run", "catalogue",
             "graph", "graph_drawing"},
-    "api": {"diagnostics", "reading", "compile", "planning", "run", "spec", "graph"},
+    "api": {"diagnostics", "planning", "run", "spec", "graph", "yaml_io"},
     "__main__": {"cli"},
     "__init__": {"api", "diagnostics", "yaml_io", "spec", "runtime"},
 }  # fmt: skip

@@ -192,14 +192,16 @@ def run(
     leads = place().leads
     display = Progress(quiet=quiet or not leads)
     display.say(f"reading {recipe}")  # before anything that takes time, such as imports
-    from recipec.cli.running import RunArguments, prepare, run_prepared
+    from recipec.run.launching import RunArguments, prepare, run_prepared
 
-    arguments = RunArguments(recipe, tuple(overrides), out, tuple(use), replace, quiet)
-    prepared = prepare(arguments)
-    outcome = run_prepared(prepared, arguments)
+    text, place_of_text = (standard_input(), Path("<stdin>")) if str(recipe) == STDIN else (None, recipe)
+    arguments = RunArguments(place_of_text, tuple(overrides), out, tuple(use), replace, quiet, text)
+    result = compile_or_exit(recipe, overrides, text)
+    prepared = prepare(arguments, (result, result.graph))
+    outcome = run_prepared(prepared, arguments, display)
     if leads:
         root = prepared.options.root
-        show(outcome.diagnostics, prepared.texts, valid=outcome.finished, root=root)
+        show(outcome.diagnostics, prepared.options.texts, valid=outcome.finished, root=root)
     if any(d.is_error for d in outcome.diagnostics):
         raise typer.Exit(4 if outcome.started else 1)
     folder = prepared.options.out

@@ -125,11 +125,12 @@ def writing(path: Path) -> Iterator[None]:
         raise RecipeError(cannot_write(str(error.filename or path), error.strerror or str(error))) from error
 
 
-def compile_or_exit(path: Path, overrides: Sequence[str]) -> Any:
-    """Compile one recipe or exit with its diagnostics."""
+def compile_or_exit(path: Path, overrides: Sequence[str], text: str | None = None) -> Any:
+    """Compile one recipe or exit with its diagnostics; ``text`` is what standard input has, where it was read."""
     from recipec.compile import compile_recipe
 
-    text = standard_input() if str(path) == STDIN else None
+    if text is None and str(path) == STDIN:
+        text = standard_input()
     result = compile_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
     show(result.diagnostics, result.texts, valid=result.graph is not None)
     if result.graph is None:

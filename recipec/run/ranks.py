@@ -5,8 +5,10 @@ The variables by which launchers tell a process its place are read here and nowh
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +16,7 @@ from typing import TypeVar
 T = TypeVar("T")
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
 _SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+_PDEATHSIG = 1  # of prctl
 _FIRST_HOST = re.compile(r"^([^,\[]+)(?:\[(\d+))?")
 
 
@@ -62,6 +65,12 @@ def place(variables: Mapping[str, str] | None = None) -> Place:
         rank, size, local = (int(given[name]) for name in _SRUN)
         return Place(rank, size, local, address, port)
     return Place()
+
+
+def end_with_parent(number: int) -> None:
+    """Let this process get a signal when the one that started it ends; on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, number)
 
 
 def first_host(hosts: str) -> str:

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from support.small_recipes import MODEL, rows
 from torch import Tensor
 
+PROBE = "sampling/probe_logp_difference"
+"""Logged where the sampling engine has a copy of the weights, as under shards."""
 TASKS = rows(*({"prompt": f"p{i}", "completion": f"c{i} and more", "answer": "e"} for i in range(8)))
 TWO_STAGES = f"""\
 recipec: 1
@@ -63,12 +65,18 @@ FOUR_STAGES = (
 )
 
 
-def started(folder: Path, out: str, *settings: str) -> subprocess.Popen[str]:
-    """Start `recipec run` on the recipe of a folder."""
+def started(folder: Path, out: str, *settings: str, text: str | None = None) -> subprocess.Popen[str]:
+    """Start `recipec run` on the recipe of a folder, or on one that it reads from standard input."""
     chosen = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "recipec", "run", "r.yaml", "--out", out, "-q", *chosen]
+    command = [sys.executable, "-m", "recipec", "run", "r.yaml" if text is None else "-", "--out", out, "-q", *chosen]
     variables = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    given = None if text is None else subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, env=variables, stdin=given, stderr=subprocess.PIPE, text=True)
+    if process.stdin is not None:
+        with process.stdin as pipe:
+            pipe.write(text or "")
+        process.stdin = None
+    return process
 
 
 def ran(folder: Path, out: str, *settings: str) -> Path:

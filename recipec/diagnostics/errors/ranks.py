@@ -1,4 +1,4 @@
-"""Runs over several processes: RC775 to RC779, RC791 to RC794."""
+"""Runs over several processes: RC775 to RC779, RC791 to RC794, RC980, RC981."""
 
 from __future__ import annotations
 
@@ -123,3 +123,27 @@ def cluster_too_small(wanted: str, has: str, seconds: float) -> Finding:
     again; or set `machine.nodes` and `machine.devices` to what there is.
     """
     return Finding(f"no {wanted} within {seconds:.0f} s; the Ray cluster has {has}", path="machine.nodes")
+
+
+@diagnostic("RC980", "callback-elsewhere")
+def callback_elsewhere(devices: int) -> Finding:
+    """`recipec.run` was given `on_step`, and the recipe runs in several processes.
+
+    Why it matters: the steps are taken in other processes than the one that has the function.
+    Example: `recipec.run("r.yaml", ["machine.devices=8"], on_step=print)`.
+    How to fix: leave `on_step` out and read `recipec.load_run(folder).metrics(stage)`, also while the run goes on; or
+    start the script itself once for each device, with `torchrun`.
+    """
+    return Finding(f"`on_step` cannot be called: the recipe runs in {devices} processes", path="machine.devices")
+
+
+@diagnostic("RC981", "launcher-lost")
+def launcher_lost(code: int) -> Finding:
+    """The process in which `recipec.run` starts the ranks of a run has ended without an answer.
+
+    Why it matters: how the run ended is not known. Everything up to the last checkpoint is kept.
+    Example: the operating system ended it because memory ran out.
+    How to fix: read what it printed, and call `recipec.run` again: the run continues.
+    """
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return Finding(f"the process that started the ranks ended by {how}", path="machine.devices")

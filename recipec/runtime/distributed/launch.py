@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +18,10 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext
 
 from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.ranks import place
+from recipec.run.ranks import end_with_parent, place
 from recipec.runtime.distributed.gang import Attempt, Ended, Gang, T, log_of, print_to
 
 _CONNECT = timedelta(seconds=60)
-_PDEATHSIG = 1  # of prctl
 
 
 def check_devices(device: str, devices: int) -> None:
@@ -85,8 +82,7 @@ class ProcessGang(Gang):
 def _rank(entry: Callable[[T], Ended], argument: T, logs: str) -> None:
     """Be one rank: end with the launcher, print to a log, and tell how it ended."""
     os.setsid()  # the terminal's signals go to the launcher alone, which passes them on
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     here = place()
     if not here.leads:
         print_to(log_of(Path(logs), here.rank))

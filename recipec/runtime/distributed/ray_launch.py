@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ _PASSED_ON = ("HF_", "NCCL_", "GLOO_", "OMP_", "VLLM_", "XDG_CACHE_HOME", "TOKEN
 """Beginnings of the variables that ranks on other nodes take from this process, as those of torchrun do."""
 _STOP = "stop"  # the key of the store that asks ranks to stop
 _START = 300.0  # seconds that an actor may need to answer for the first time
+_ANSWER = 10.0  # seconds in which the address of a cluster has to accept a connection
 _QUIET = 5.0  # seconds of waiting for resources before a message
 
 
@@ -232,6 +234,7 @@ def connect(nodes: int, size: int) -> None:
         RecipeError: RC792, there is no cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    answers(os.environ.get("RAY_ADDRESS", ""))
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         ray.init(address="auto", **quiet)
@@ -239,6 +242,21 @@ def connect(nodes: int, size: int) -> None:
         if nodes > 1 or "RAY_ADDRESS" in os.environ:
             raise RecipeError(errors.no_cluster(str(error).partition("\n")[0])) from error
         ray.init(num_cpus=max(size, os.cpu_count() or 1), include_dashboard=False, **quiet)
+
+
+def answers(address: str) -> None:
+    """Connect to ``HOST:PORT`` and hang up: Ray itself would try again for minutes. Other forms are left to Ray.
+
+    Raises:
+        RecipeError: RC792, nothing answers there.
+    """
+    host, _, port = address.rpartition(":")
+    if "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+    except OSError as error:
+        raise RecipeError(errors.no_cluster(f"{address}: {error.strerror or error}")) from error
 
 
 def variables_of(rank: int, places: list[Where]) -> dict[str, str]:

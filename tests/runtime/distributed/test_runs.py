@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support.ranks import TASKS, TWO_STAGES, difference, journal, ran, sampled, started
+from support.ranks import PROBE, TASKS, TWO_STAGES, difference, journal, ran, sampled, started
+
+import recipec
 
 DEVICES = "machine.devices=2"
-PROBE = "sampling/probe_logp_difference"
-"""Logged where the sampling engine has a copy of the weights, as under shards."""
 SHARDED = ("machine.devices=2", "machine.train.type=fsdp")
 
 
@@ -23,7 +23,9 @@ def folder(tmp_path_factory):
     (path / "r.yaml").write_text(TWO_STAGES)
     (path / "a.jsonl").write_text(TASKS)
     ran(path, "one")
-    ran(path, "copies", DEVICES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        recipec.run(path / "r.yaml", [DEVICES], out=path / "copies")
     return path
 
 
@@ -43,10 +45,21 @@ def test_two_processes_are_one(folder, machine, request):
 
 
 def test_two_processes_give_the_bits_of_one(folder):
-    """With `exactness: exact`, whole copies of the policy are trained to the same bits on any number of devices."""
-    exact = ran(folder, "exact", DEVICES, "machine.exactness=exact")
+    """With `exactness: exact`, whole copies of the policy are trained to the same bits; a recipe may come by a pipe."""
+    text = (folder / "r.yaml").read_text()
+    process = started(folder, "exact", DEVICES, "machine.exactness=exact", text=text)
+    err = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, err
+    exact = folder / "exact"
     assert sampled(exact) == sampled(folder / "one")
     assert difference(folder / "one", exact, "learn") == difference(folder / "one", exact, "explore") == 0.0
+
+
+def test_a_callback_is_refused_where_the_steps_are_in_other_processes(folder):
+    """`recipec.run` starts processes as the command does (`copies` was made so); `on_step` is not in them (RC980)."""
+    with pytest.raises(recipec.RecipeError, match="RC980"):
+        recipec.run(folder / "r.yaml", [DEVICES], out=folder / "watched", on_step=lambda *_: None)
+    assert not (folder / "watched").exists()
 
 
 def test_a_lost_process_changes_nothing(folder):
