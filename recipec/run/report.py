@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from recipec.package_files import shipped
 from recipec.run.artifacts import RESOLVED, write_atomic
 from recipec.run.jsonl import read_lines
 from recipec.run.report_numbers import curves, duration, headline, training_rows
-from recipec.run.report_samples import browsable, text_of
+from recipec.run.report_samples import browsable, pictures, text_of, thumbnail
 from recipec.run.results import Results, results
 from recipec.run.templates import render_own
 
@@ -25,12 +24,10 @@ _PAIRS = 4
 _CLAIMS = 8
 _TEXT = 2000
 _PICTURES = 4
-_PICTURE_BYTES = 64 << 10
-_DIGEST = re.compile(r"[0-9a-f]{8,128}")
 
 
-def write(folder: Path) -> Path:
-    """Write ``report.html`` of a run directory and return its path.
+def write(folder: Path, *, live: bool = False) -> Path:
+    """Write ``report.html`` of a run directory and return its path; a ``live`` page loads itself again every minute.
 
     Raises:
         RecipeError: RC772, the directory is not that of a run.
@@ -38,17 +35,18 @@ def write(folder: Path) -> Path:
     try:
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-        return _page(folder, about, graph)
+        return _page(folder, about, graph, live=live)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | TypeError) else str(error)
         raise RecipeError(errors.unreadable_run(str(folder), problem)) from error
 
 
-def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any]) -> Path:
+def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: bool) -> Path:
     stages = [stage_view(folder / "stages" / s["name"], s["name"], s["kind"]) for s in graph["stages"]]
     names = [stage["name"] for stage in stages]
     over_stages, every = results(folder, names), results(folder, names, every=True)
-    said = next((path for name in (RESOLVED, "recipe.yaml") if (path := folder / name).exists()), None)
+    recipe = next((path for name in (RESOLVED, "recipe.yaml") if (path := folder / name).exists()), None)
+    browsed = browsable(folder, names)
     script = (shipped("templates") / "report" / "browse.js").read_text(encoding="utf-8")
     context = {
         "name": about["name"],
@@ -59,8 +57,10 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any]) -> Path:
         "stages": stages,
         "table": held_out(over_stages),
         "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
-        "recipe": "" if said is None else said.read_text(encoding="utf-8"),
-        "data": embedded(browsable(folder, names)),
+        "recipe": "" if recipe is None else recipe.read_text(encoding="utf-8"),
+        "data": embedded(browsed),
+        "pictures": embedded(pictures(folder, browsed)),
+        "live": live,
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
@@ -117,7 +117,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
             "step": row.get("step"),
             "reward": None if row.get("reward") is None else round(row["reward"], 4),
             "prompt": text_of(row.get("prompt"))[:_TEXT],
-            "pictures": list(pictures(folder / "images", row)),
+            "pictures": list(named_pictures(folder / "images", row)),
             "text": str(row.get("transcript") or row.get("text", ""))[:_TEXT],
             "error": row.get("error"),
         }
@@ -125,18 +125,13 @@ def samples(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def named_pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Embed the thumbnails of the first images of a row; files that are not small JPEGs are left out."""
     recorded = row.get("images")
     for image in recorded[:_PICTURES] if isinstance(recorded, list) else ():
-        digest = str(image.get("digest")) if isinstance(image, dict) else ""
-        path = folder / f"{digest}.jpg"
-        if not _DIGEST.fullmatch(digest) or path.is_symlink() or not path.is_file():
-            continue
-        with path.open("rb") as stream:
-            data = stream.read(_PICTURE_BYTES + 1)
-        if len(data) <= _PICTURE_BYTES and data.startswith(b"\xff\xd8\xff"):
-            yield {"name": str(image.get("path"))[:_TEXT], "data": base64.b64encode(data).decode("ascii")}
+        data = thumbnail(folder, str(image.get("digest"))) if isinstance(image, dict) else None
+        if data is not None:
+            yield {"name": str(image.get("path"))[:_TEXT], "data": data}
 
 
 def made_pairs(folder: Path) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
-"""Samples of a run that can be browsed in the report: every one that fits, with levels, turns and the right answer."""
+"""Samples of a run that can be browsed in the report: every one that fits, with levels, turns, images, right answer."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,11 @@ BYTES = 1_200_000
 """Size of all samples of a page."""
 TEXT = 4000
 """Characters of a text."""
+PICTURES = 400_000
+"""Characters of all thumbnails of a page."""
+_PICTURE_BYTES = 64 << 10
+_IMAGES = 4
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
 RIGHT = ("answer", "ground_truth", "solution", "label", "completion")
 """Columns that may hold the right answer."""
 
@@ -65,25 +72,26 @@ def _sets(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
     """Join rows that are turns of one episode; the key tells prompt and episode."""
     found: dict[Any, dict[str, Any]] = {}
+    firsts: dict[Any, str] = {}
     for number, row in enumerate(rows):
         key = (row.get("prompt_id", number), row.get("episode_id", number))
-        turn = {
-            "prompt": text_of(row.get("prompt"))[:TEXT],
-            "text": str(row.get("transcript") or row.get("text", ""))[:TEXT],
-        }
+        turn = {"prompt": text_of(row.get("prompt"))[:TEXT], "text": str(row.get("text", ""))[:TEXT]}
         if "episode_step" in row and key in found:
-            turn["text"] = str(row.get("text", ""))[:TEXT]
             found[key]["turns"].append(turn)
+            found[key]["turns"][0]["text"] = firsts[key]
             found[key]["reward"] = round(found[key]["reward"] + float(row.get("reward") or 0.0), 4)
             continue
-        if "episode_step" in row:
-            turn["text"] = str(row.get("text", ""))[:TEXT]
+        firsts[key] = turn["text"]
+        turn["text"] = str(row.get("transcript") or turn["text"])[:TEXT]  # with what the environment answered
         columns = row.get("columns") if isinstance(row.get("columns"), dict) else {}
         right = next((columns[name] for name in RIGHT if columns and columns.get(name) not in (None, "")), None)
         levels = {
             name: round(float(value), 4) for name, value in (row.get("rewards") or {}).items() if value is not None
         }
         found[key] = {
+            "task": row.get("prompt_id", number),
+            "tree": row.get("tree_id"),
+            "images": _digests(row),
             "turns": [turn],
             "reward": round(float(row.get("reward") or 0.0), 4),
             "levels": levels,
@@ -91,6 +99,37 @@ def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
             "problem": row.get("error") or None,
         }
     return found
+
+
+def pictures(folder: Path, samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return thumbnails of the images of samples as Base64 by digest, as many as fit."""
+    found: dict[str, str] = {}
+    room = PICTURES
+    for one in samples:
+        for digest in one["images"]:
+            data = found.get(digest) or thumbnail(folder / "stages" / one["stage"] / "samples" / "images", digest)
+            if data is not None and digest not in found and len(data) <= room:
+                room -= len(data)
+                found[digest] = data
+    return found
+
+
+def thumbnail(folder: Path, digest: str) -> str | None:
+    """Read the thumbnail of an image as Base64; None if it is not a small JPEG file."""
+    path = folder / f"{digest}.jpg"
+    if not _DIGEST.fullmatch(digest) or path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        data = stream.read(_PICTURE_BYTES + 1)
+    if len(data) > _PICTURE_BYTES or not data.startswith(b"\xff\xd8\xff"):
+        return None
+    return base64.b64encode(data).decode("ascii")
+
+
+def _digests(row: Mapping[str, Any]) -> list[str]:
+    recorded = row.get("images")
+    images = recorded[:_IMAGES] if isinstance(recorded, list) else []
+    return [str(image.get("digest")) for image in images if isinstance(image, dict)]
 
 
 def text_of(prompt: Any) -> str:

@@ -17,6 +17,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.run.artifacts import RunFolder, committed, verify_folder
 from recipec.run.digests import versions
+from recipec.run.live_report import LiveReport
 from recipec.run.options import Options, StageRun
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
@@ -169,7 +170,9 @@ def build(
         train_engine=transfer.train_engine,
         environment=environment,
         metrics_writer=metrics_writer,
-        observers=Observers(run.progress, run.stopped, run.begun, run.warn),
+        observers=Observers(
+            LiveReport(run.progress, folder.path) if run.ranks.leads else run.progress, run.stopped, run.begun, run.warn
+        ),
         evaluate=partial(evaluator, first=run.first),
         digest=run.digest,
         replace=replace,

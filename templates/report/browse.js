@@ -1,7 +1,10 @@
 "use strict";
-// Lists samples: chooses a set, sorts, filters. Text is only ever set as text.
+// Lists samples: chooses a set, sorts, filters, draws search trees. Text is only ever set as text.
+// The choices are kept in the address, so that a page that loads itself again, or a link, shows the same.
 const data = JSON.parse(document.getElementById("data").textContent);
+const pictures = JSON.parse(document.getElementById("pictures").textContent);
 const at = (id) => document.getElementById(id);
+const choices = ["set", "sort", "filter"];
 let shown = 20;
 const nameOf = (one) => `${one.stage}: ${one.set}`;
 const textOf = (one) => one.turns.map((turn) => `${turn.prompt}\n${turn.text}`).join("\n");
@@ -18,12 +21,20 @@ function add(parent, tag, text, kind) {
   parent.append(made);
   return made;
 }
+function addPictures(parent, digests) {
+  for (const digest of digests.filter((one) => pictures[one])) {
+    const image = add(parent, "img", "");
+    image.src = `data:image/jpeg;base64,${pictures[digest]}`;
+    image.alt = `image ${digest.slice(0, 8)}`;
+  }
+}
 function card(one) {
   const made = document.createElement("article");
   const levels = Object.entries(one.levels).map(([name, value]) => `${name} ${value}`).join(", ");
   const change = one.change ? `, ${one.change > 0 ? "+" : ""}${one.change} since the first evaluation` : "";
   add(made, "p", `reward ${one.reward}${change}${levels ? ` (${levels})` : ""}`, "reward");
   if (one.problem) add(made, "p", one.problem);
+  addPictures(made, one.images);
   one.turns.forEach((turn, number) => {
     if (one.turns.length > 1) add(made, "p", `turn ${number + 1}`, "turn");
     add(made, "pre", turn.prompt);
@@ -32,17 +43,82 @@ function card(one) {
   if (one.right !== null) add(made, "p", `right answer: ${one.right}`);
   return made;
 }
+// The parts of a leaf that other leaves may share: its turns, or the lines of its transcript.
+const partsOf = (one) =>
+  one.turns.length > 1 ? one.turns.map((turn) => turn.text) : one.turns[0].text.split(/\n+|(?<=>)(?=<)/).filter((line) => line.trim());
+function branch(leaves, depth) {
+  const list = document.createElement("ul");
+  list.className = "tree";
+  const groups = new Map();
+  for (const leaf of leaves) {
+    const key = leaf.parts[depth];
+    groups.set(key, [...(groups.get(key) || []), leaf]);
+  }
+  for (const [first, group] of groups) {
+    const item = add(list, "li", "");
+    let end = depth;
+    while (first !== undefined && group.every((leaf) => leaf.parts[end] !== undefined && leaf.parts[end] === group[0].parts[end])) end += 1;
+    const mean = group.reduce((sum, leaf) => sum + leaf.one.reward, 0) / group.length;
+    if (end > depth) add(item, "pre", group[0].parts.slice(depth, end).join("\n"));
+    const ended = group.filter((leaf) => leaf.parts.length <= end);
+    for (const leaf of ended) add(item, "p", `reward ${leaf.one.reward}`, "reward");
+    const rest = group.filter((leaf) => leaf.parts.length > end);
+    if (rest.length) {
+      add(item, "p", `${rest.length} ${rest.length > 1 ? "leaves" : "leaf"} below, mean reward ${mean.toFixed(3)}`, "turn");
+      item.append(branch(rest, end));
+    }
+  }
+  return list;
+}
+function treeCard(leaves) {
+  const made = document.createElement("article");
+  const mean = leaves.reduce((sum, one) => sum + one.reward, 0) / leaves.length;
+  add(made, "p", `tree ${leaves[0].tree} of task ${leaves[0].task}: ${leaves.length} leaves, mean reward ${mean.toFixed(3)}`, "reward");
+  addPictures(made, leaves[0].images);
+  add(made, "pre", leaves[0].turns[0].prompt);
+  made.append(branch(leaves.map((one) => ({ one, parts: partsOf(one) })), 0));
+  if (leaves[0].right !== null) add(made, "p", `right answer: ${leaves[0].right}`);
+  return made;
+}
+function cards(found) {
+  if (!at("tree").checked) return found.map((one) => () => card(one));
+  const trees = new Map();
+  for (const one of found) {
+    const key = `${one.task}/${one.tree}`;
+    trees.set(key, [...(trees.get(key) || []), one]);
+  }
+  return [...trees.values()].map((leaves) => () => treeCard(leaves));
+}
 function list() {
   const word = at("filter").value.toLowerCase();
-  const found = data.filter((one) => nameOf(one) === at("set").value && textOf(one).toLowerCase().includes(word));
-  found.sort(orders[at("sort").value]);
-  at("list").replaceChildren(...found.slice(0, shown).map(card));
-  at("count").textContent = `${Math.min(shown, found.length)} of ${found.length}`;
-  at("more").hidden = found.length <= shown;
+  const ofSet = data.filter((one) => nameOf(one) === at("set").value);
+  const searched = ofSet.some((one) => one.tree !== null);
+  at("trees").hidden = !searched;
+  if (!searched) at("tree").checked = false;
+  const found = ofSet.filter((one) => textOf(one).toLowerCase().includes(word)).sort(orders[at("sort").value]);
+  const made = cards(found);
+  at("list").replaceChildren(...made.slice(0, shown).map((make) => make()));
+  at("count").textContent = `${Math.min(shown, made.length)} of ${made.length}`;
+  at("more").hidden = made.length <= shown;
+}
+function remember() {
+  const state = new URLSearchParams(choices.map((id) => [id, at(id).value]));
+  if (at("tree").checked) state.set("tree", "1");
+  history.replaceState(null, "", `#${state}`);
+}
+function recall() {
+  const state = new URLSearchParams(location.hash.slice(1));
+  for (const id of choices) if (state.has(id)) at(id).value = state.get(id);
+  if (at("set").selectedIndex < 0) at("set").selectedIndex = 0;
+  if (!orders[at("sort").value]) at("sort").value = "worst";
+  at("tree").checked = state.has("tree");
 }
 if (data.length) {
   for (const name of new Set(data.map(nameOf))) add(at("set"), "option", name).value = name;
-  for (const id of ["set", "sort", "filter"]) at(id).addEventListener("input", () => { shown = 20; list(); });
+  recall();
+  for (const id of [...choices, "tree"]) at(id).addEventListener("input", () => { shown = 20; list(); remember(); });
   at("more").addEventListener("click", () => { shown += 50; list(); });
   list();
 }
+const every = Number(document.body.dataset.live);
+if (every) setInterval(() => { if (!document.activeElement.closest("#toolbar")) location.reload(); }, 1000 * every);

@@ -55,7 +55,7 @@ def test_every_sample_can_be_browsed(tmp_path):
 
 
 def test_turns_of_an_episode_are_one_sample(tmp_path):
-    """Rows of steps are joined, in order, with the sum of their rewards."""
+    """Rows of steps are joined in order, their rewards summed; a row of a whole episode shows its transcript."""
     (tmp_path / "stages/play/samples").mkdir(parents=True)
     rows = [{"prompt_id": 1, "episode_id": 7, "episode_step": i, "prompt": f"p{i}", "text": f"t{i}", "reward": 0.5}
             for i in range(3)]  # fmt: skip
@@ -63,6 +63,10 @@ def test_turns_of_an_episode_are_one_sample(tmp_path):
     (one,) = browsable(tmp_path, ["play"])
     assert [turn["text"] for turn in one["turns"]] == ["t0", "t1", "t2"]
     assert one["reward"] == 1.5
+    whole = {**rows[0], "transcript": "t0, an observation, t1"}
+    (tmp_path / "stages/play/samples/step-000002.jsonl").write_text(lines(whole))
+    (one,) = browsable(tmp_path, ["play"])
+    assert [turn["text"] for turn in one["turns"]] == ["t0, an observation, t1"]
 
 
 def test_curves_are_grouped_and_flat_ones_are_listed():
@@ -80,8 +84,8 @@ def test_the_page_and_the_comparison(folder):
         set_ = ("--set", f"stages.learn.optimizer.learning_rate={rate}", "--out", f"runs/{rate}")
         assert folder.run(SFT.replace("stages:", HELD_OUT + "stages:"), *set_, a__jsonl=ROWS).code == 0
     page = (folder.path / "runs/2.0e-3/report.html").read_text()
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
-    assert page.count("<script") == 2
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert page.count("<script") == 3
     assert "script-src &#39;sha256-" not in page
     assert "0.002" in page
     assert "held_out/reward: " in page

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from recipec.run.report import pictures
+from recipec.run.report import named_pictures
 
 DIGEST = "0123456789abcdef"
 
@@ -19,7 +19,7 @@ def kept(folder, name, size=(8, 8), form="JPEG"):
 def shown(folder, *digests):
     """Return the names of the pictures of a row that the page would show."""
     row = {"images": [{"path": f"{i}.png", "digest": digest} for i, digest in enumerate(digests)]}
-    return [picture["name"] for picture in pictures(folder, row)]
+    return [picture["name"] for picture in named_pictures(folder, row)]
 
 
 def test_a_picture_is_found_by_its_hash(tmp_path):
@@ -43,6 +43,6 @@ def test_what_is_no_small_jpeg_of_ours_is_left_out(tmp_path):
 
 
 def test_rows_that_record_something_else(tmp_path):
-    """Whatever a row says of its images is no error."""
-    for said in (None, 3, "a.png", [], [3], [None], [{"path": 1}], {"digest": DIGEST}):
-        assert list(pictures(tmp_path, {"images": said})) == []
+    """No content of a row's `images` is an error."""
+    for images in (None, 3, "a.png", [], [3], [None], [{"path": 1}], {"digest": DIGEST}):
+        assert list(named_pictures(tmp_path, {"images": images})) == []
