@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -69,10 +70,17 @@ HEAVY = {
 }
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of a file's syntax tree, parsed once for all tests."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that a file names, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -94,15 +102,14 @@ def module(path: Path) -> str:
 
 def dependencies(path: Path) -> set[str]:
     """Modules of ours that a file imports when it runs, wherever in it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     typing = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if id(node) in typing:
             continue
         if isinstance(node, ast.Import):
@@ -187,7 +194,7 @@ def test_nothing_runs_what_it_reads() -> None:
     """No eval, exec, torch.load, yaml.load, os.system or trust_remote_code=True is called anywhere."""
     forbidden = {"eval", "exec", "system", "popen", "__import__"}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if not isinstance(node, ast.Call):
                 continue
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -206,8 +213,7 @@ def test_nothing_runs_what_it_reads() -> None:
 def test_files_and_functions_stay_small() -> None:
     """No file is over 400 lines, no function over 60."""
     for path in FILES:
-        text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= 400, path
-        for node in ast.walk(ast.parse(text)):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}:{node.lineno} {node.name}"

@@ -57,6 +57,8 @@ ALLOWED: dict[tuple[str, str], str] = {
 }
 """File and phrase that are allowed, and the reason."""
 PATTERNS = [(re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
+ANY = re.compile("|".join(pattern.pattern for pattern, _ in PATTERNS), re.IGNORECASE)
+"""All of them at once: most lines have none."""
 NO_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|<!--.*?-->|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
 
 
@@ -101,7 +103,7 @@ READERS = {".md": markdown, ".py": python, ".yaml": yaml, ".j2": jinja}
 def phrases(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line and text of every phrase of the list in a file, and what to write instead."""
     for number, line in READERS[path.suffix](path.read_text("utf-8")):
-        for pattern, instead in PATTERNS:
+        for pattern, instead in PATTERNS if ANY.search(line) else ():
             for match in pattern.finditer(line):
                 yield number, match[0].lower(), instead
 
