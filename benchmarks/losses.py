@@ -24,7 +24,7 @@ import datasets
 import torch
 import transformers
 import trl
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gmpo import GMPOConfig, GMPOTrainer
 
@@ -33,6 +33,7 @@ from recipec.runtime.batch import Example
 from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
+from recipec.runtime.model.reward_model import RewardModel
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.loss import dpo, nll
@@ -285,6 +286,41 @@ def imitation(models, draw):
     return models.three(columns, lambda logprob_RT: nll(logprob_RT, columns["trained_RT"], weight_RT)["loss"], loss)
 
 
+def reward_model(models, draw, params, form):
+    """Compare the objective of a reward model, on a classifier with one output."""
+    columns = compiler_ops.collate_pairs(draw_examples(draw, ROWS), draw_examples(draw, ROWS))
+    weight_R = compiler_ops.weigh_pairs(columns["by_pair_R"])["weight_R"]
+    margin_R = torch.rand(ROWS, generator=draw).repeat_interleave(2)
+    theirs = AutoModelForSequenceClassification.from_pretrained(models.folder / "model", num_labels=1)
+    theirs.save_pretrained(models.folder / "classifier")
+    TOKENIZER.save_pretrained(models.folder / "classifier")
+    judge = copy.deepcopy(theirs).double()
+    context = StageContext(models.folder, models.folder, seed=0, stage="bench")
+    ours = RewardModel(policy_spec.CausalLm(), context, Origin("directory", str(models.folder / "classifier")))
+    ours.use(DenseAttention(Dense(), context))
+
+    def objective(model_score_R):
+        shared = (columns["by_pair_R"], columns["chosen_R"], weight_R, margin_R)
+        return form.load()(model_score_R, *shared, **form.params())["loss"]
+
+    trainer = trl.RewardTrainer(
+        theirs, arguments(trl.RewardConfig, models.folder, **params),
+        train_dataset=datasets.Dataset.from_list([{"chosen": "b", "rejected": "c"}] * ROWS), processing_class=TOKENIZER,
+    )  # fmt: skip
+    trainer.model.train()
+    order = torch.cat([torch.arange(0, 2 * ROWS, 2), torch.arange(1, 2 * ROWS, 2)])
+    given = {"input_ids": columns["tokens_RT"], "attention_mask": columns["attend_RT"].long()}
+    batch = {name: column[order] for name, column in given.items()}
+    loss = trainer.compute_loss(trainer.model, {**batch, "margin": margin_R[::2]})
+    names = [name for name, _ in theirs.named_parameters()]
+    named = dict(ours.model.named_parameters())
+    return (
+        gradient(loss, list(theirs.parameters())),
+        gradient(objective(ours.scores(columns["tokens_RT"], columns["attend_RT"])), [named[name] for name in names]),
+        gradient(objective(judge(**given).logits[:, 0]), list(judge.parameters())),
+    )
+
+
 def row(name, theirs, ours, judge):
     """Return one line of the table."""
     loss = [abs(a[0] - b[0]) / abs(judge[0]) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]
@@ -311,6 +347,8 @@ def main():
         print(row("IPO", *preference(Models(Path(folder)), draw, "ipo", ipo)), flush=True)
         for name, (params, form) in CONTRASTIVE.items():
             print(row(name, *contrastive(Models(Path(folder)), draw, params, form)), flush=True)
+        centred = {"center_rewards_coefficient": 0.01}, spec.BradleyTerry(margin="column", center=0.01)
+        print(row("reward model", *reward_model(Models(Path(folder)), draw, *centred)), flush=True)
         print(row("SFT", *imitation(Models(Path(folder)), draw)), flush=True)
 
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.knowledge import Hpo as Hpo
     from recipec.spec.knowledge import Sparql as Sparql
     from recipec.spec.knowledge import Triples as Triples
+    from recipec.spec.loss import BradleyTerry as BradleyTerry
     from recipec.spec.loss import Cispo as Cispo
     from recipec.spec.loss import Clipped as Clipped
     from recipec.spec.loss import Cpo as Cpo
@@ -186,7 +187,8 @@ _HOMES = {
     ),
     "recipec.spec.grouping": ("AnchorState",),
     "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
-    "recipec.spec.loss": ("Cispo", "Clipped", "Cpo", "Dpo", "Gmpo", "Kto", "Nll", "Orpo", "Sapo", "Simpo"),
+    "recipec.spec.loss": ("BradleyTerry", "Cispo", "Clipped", "Cpo", "Dpo", "Gmpo", "Kto", "Nll", "Orpo", "Sapo",
+                          "Simpo"),
     "recipec.spec.machine": ("Machine", "Service"),
     "recipec.spec.optimizer": ("Adamw",),
     "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),

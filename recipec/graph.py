@@ -98,7 +98,7 @@ class StageGraph:
     """One stage, lowered."""
 
     name: str
-    kind: Literal["rl", "sft", "dpo"]
+    kind: Literal["rl", "sft", "dpo", "rm"]
     origin: str
     """What ``from:`` names."""
     setup: tuple[Node, ...]

@@ -89,6 +89,10 @@ _TABLE = (
     Signal("desirable_R", "column", "bool", "flags", "The answer of the row is labelled as a good one."),
     Signal("mismatched_R", "column", "bool", "flags", "The row has the answer of another prompt (KTO's KL estimate)."),
     Signal("chosen_R", "column", "bool", "flags", "The row is the preferred answer of its pair."),
+    Signal(
+        "margin_R", "column", "float32", "reward units", "Margin by which the preferred answer of the pair is better."
+    ),
+    Signal("model_score_R", "column", "float32", "reward units", "Score of the row by the reward model."),
     Signal("excluded_R", "column", "bool", "flags", "The row is out of the loss and of its denominators."),
     # log-probabilities; position t holds that of token t given the tokens before it, 0 where not trained
     Signal("sampler_logprob_RT", "column", "float32", _NATS, "Log-probability reported by the rollout engine."),

@@ -14,7 +14,7 @@ LANGUAGE = {*COMPONENT_SLOTS, *DEFAULT_LOSS, *SIGNALS}
 # File, the names in it, and why they stand there.
 ALLOWED = {
     "spec/recipe.py": (
-        {"file", "chain", "causal_lm", "auto", "frozen", "adamw", "clipped", "nll"},
+        {"file", "chain", "causal_lm", "auto", "frozen", "adamw", "clipped", "nll", "bradley_terry"},
         "defaults of slots",
     ),
     "planning/sharing.py": ({"dense"}, "counts of rows that share nothing"),
@@ -37,7 +37,8 @@ ALLOWED = {
     "runtime/attention/interface.py": ({"auto"}, "kernel"),
     "runtime/attention/trie_attention.py": ({"auto"}, "kernel"),
     "reading/foreign/tables.py": ({"kto"}, "name of a trainer of TRL"),
-    "spec/loss.py": ({"own"}, "value of `ratio_gradient`"),
+    "spec/loss/policy_gradient.py": ({"own"}, "value of `ratio_gradient`"),
+    "spec/loss/preference.py": ({"nll"}, "name of a parameter"),
     "runtime/objective/token_ratios.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/preference.py": ({"triples"}, "unit"),
     **{f"importing/{name}.py": ({"file"}, "origin of a value") for name in ("complete", "translate", "write")},

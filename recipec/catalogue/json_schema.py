@@ -22,7 +22,7 @@ from recipec.spec.recipe import COMPONENT_SLOTS, SLOT, SLOTS, Kind, Recipe, Stag
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = ("recipe", "fragment", "graph")
-KINDS: tuple[Kind, ...] = ("rl", "sft", "dpo")
+KINDS: tuple[Kind, ...] = ("rl", "sft", "dpo", "rm")
 INTERPOLATION = {"type": "string", "pattern": r"^\$\{.+\}$"}
 NULL = {"type": "null"}
 EXTENDS = {

@@ -9,7 +9,7 @@ from recipec.checks.queries import dotted, group_size, related_span, span_of, un
 from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
-from recipec.spec.recipe import UNANSWERED
+from recipec.spec.recipe import PAIRED_KINDS, UNANSWERED, UNIT
 
 
 @check("RC320", "uneven-updates", "warning")
@@ -54,10 +54,10 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
         budget, units = stage.budget, units_per_step(stage)
         if budget is None or units is None or stage.kind is None:
             continue
-        each = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}[stage.kind]
+        each = {"sft": 1, "dpo": 2, "rm": 2, "rl": group_size(stage, "by_prompt_R")}[stage.kind]
         rows = None if each is None else units * each
         pieces = rows if budget.shuffle_rows else units
-        unit = "rows" if budget.shuffle_rows else {"rl": "prompts", "sft": "rows", "dpo": "pairs"}[stage.kind]
+        unit = "rows" if budget.shuffle_rows else UNIT[stage.kind].removesuffix("_per_step")
         pairs = (
             ("updates_per_step", budget.updates_per_step, pieces, unit),
             ("prompts_per_update", budget.prompts_per_update, units, "prompts"),
@@ -217,14 +217,14 @@ def equal_answers(reading: Reading) -> Iterator[Finding]:
 def split_pairs(reading: Reading) -> Iterator[Finding]:
     """Minibatches of a dpo stage would be drawn from single rows.
 
-    What it checks: `shuffle_rows` is off in a stage of kind `dpo`.
+    What it checks: `shuffle_rows` is off in a stage of kind `dpo` or `rm`.
     Why it matters: the objective compares the two rows of a pair, so both must be in the same minibatch.
     Example: `budget: {epochs: 1, pairs_per_step: 8, updates_per_step: 2, shuffle_rows: true}`.
     How to fix: drop `shuffle_rows`: the pairs of a step with several updates are always shuffled whole.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023, eq. 7.
     """
     for stage in reading.stages.values():
-        if stage.kind == "dpo" and stage.budget is not None and stage.budget.shuffle_rows:
+        if stage.kind in PAIRED_KINDS and stage.budget is not None and stage.budget.shuffle_rows:
             yield Finding(
                 f"stage `{stage.name}` compares the rows of a pair, but `shuffle_rows` would separate them",
                 span_of(reading, (*stage.path, "budget", "shuffle_rows")),

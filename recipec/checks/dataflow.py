@@ -106,6 +106,8 @@ def provided(signal: str, gives: Collection[str]) -> bool:
 def possible_providers(signal: str, kind: Kind | None) -> list[tuple[str, str]]:
     """Slots and components that could provide a signal in a stage of this kind."""
     slots = [slot for slot in SLOTS if kind is None or slot.in_kind(kind) != "no"]
+    if kind == "rm":  # its policy scores rows and predicts no token
+        slots.remove(SLOT["policy"])
     return [(s.name, name) for s in slots for name, cls in components_of(s.name).items() if signal in cls.declares()]
 
 
@@ -115,7 +117,7 @@ def dataflow(stage: StageReading) -> Dataflow:
     A slot that the kind must have and that is missing provides what it could hold: RC136 reports that it is missing.
     """
     assert stage.kind is not None
-    steps = [_step(part) for part in stage.parts]
+    steps = [_step(part, stage.kind) for part in stage.parts]
     absent = [slot.name for slot in SLOTS if slot.in_kind(stage.kind) == "yes" and not stage.of(slot.name)]
     stand_ins = [Part((), name, "", "", None, None) for name in absent]
     steps += [Producer(None, (), part.could_provide()) for part in stand_ins]
@@ -125,9 +127,10 @@ def dataflow(stage: StageReading) -> Dataflow:
     return Dataflow(tuple(steps))
 
 
-def _step(part: Part) -> Producer:
+def _step(part: Part, kind: Kind) -> Producer:
     needs = tuple(need.signal for need in part.spec.requires()) if part.spec is not None else ()
-    gives = part.could_provide()
+    # the policy of an rm stage has a scalar head in place of the one that predicts tokens
+    gives = () if part.slot == "policy" and kind == "rm" else part.could_provide()
     if SLOT[part.slot].levels:
         own = {"reward": "reward_R", "advantage": "advantage_R"}[part.slot]
         gives = (*(signal for signal in gives if split_axes(signal)[0] != split_axes(own)[0]), f"level:{part.slot}")
@@ -136,15 +139,11 @@ def _step(part: Part) -> Producer:
 
 def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]:
     """Yield the nodes that the compiler adds to a row."""
-    policy = next((_step(part).needs for part in stage.of("policy")), _ROWS)
-    yield Producer(None, policy, ("old_logprob_RT",))
-    if not stage.of("policy"):
-        yield Producer(None, _ROWS, ("logprob_RT", "entropy_RT"))
-    if not stage.of("reference"):
-        yield Producer(None, _ROWS, ("ref_logprob_RT",))
+    policy = next((_step(part, stage.kind or "rl").needs for part in stage.of("policy")), _ROWS)
+    yield from _scored(stage, policy)
     if set(_IMAGES) & set(policy):
-        shown = {"rl": ("prompt_P", "by_prompt_R"), "sft": ("completion_P",), "dpo": ("chosen_P", "rejected_P")}
-        yield Producer(None, shown[stage.kind or "rl"], _IMAGES)
+        shown = {"rl": ("prompt_P", "by_prompt_R"), "sft": ("completion_P",)}
+        yield Producer(None, shown.get(stage.kind or "rl", ("chosen_P", "rejected_P")), _IMAGES)
     if stage.kind == "rl":
         yield Producer(None, ("error_R", "level:reward"), ("reward_R", "failed_R"))
         yield Producer(None, ("level:advantage",), ("advantage_R",))
@@ -163,5 +162,19 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
     else:
         yield Producer(None, ("chosen_P", "rejected_P"), (*_COLLATED, "by_pair_R", "chosen_R"))
         yield Producer(None, ("by_pair_R",), ("weight_R",))
-        if any(part.spec is not None and part.spec.needs("weight_R") for part in stage.of("loss")):
+        if stage.kind == "rm":
+            yield Producer(None, ("chosen_P",), ("margin_R",))
+        elif any(part.spec is not None and part.spec.needs("weight_R") for part in stage.of("loss")):
             yield Producer(None, ("trained_RT", "chosen_R"), ("weight_RT",))
+
+
+def _scored(stage: StageReading, policy: tuple[str, ...]) -> Iterator[Producer]:
+    """Yield the passes of models over the rows; ``policy`` is what that of the policy needs."""
+    if stage.kind == "rm":
+        yield Producer(None, policy, ("model_score_R",))
+        return
+    yield Producer(None, policy, ("old_logprob_RT",))
+    if not stage.of("policy"):
+        yield Producer(None, _ROWS, ("logprob_RT", "entropy_RT"))
+    if not stage.of("reference"):
+        yield Producer(None, _ROWS, ("ref_logprob_RT",))

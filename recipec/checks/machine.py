@@ -22,6 +22,7 @@ from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.policy import Policy
+from recipec.spec.recipe import PAIRED_KINDS
 from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
@@ -169,17 +170,17 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
 def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
     """The longest row does not fit into one forward pass.
 
-    What it checks: `microbatch_tokens` against the longest prompt and completion, twice in `dpo`, where a pair stays
-    together.
+    What it checks: `microbatch_tokens` against the longest prompt and completion, twice in `dpo` and
+    `rm`, where a pair stays together.
     Why it matters: a row is never split: the run would stop at the first one that is too long.
     Example: `microbatch_tokens: 512` with `data: {max_length: 1024}`.
     How to fix: raise `microbatch_tokens`, or shorten prompts and completions.
     """
     for stage in reading.stages.values():
-        longest = _longest(reading, stage) * (2 if stage.kind == "dpo" else 1)
+        longest = _longest(reading, stage) * (2 if stage.kind in PAIRED_KINDS else 1)
         if stage.budget is None or stage.budget.most_tokens >= longest:
             continue
-        what = "a pair" if stage.kind == "dpo" else "a row"
+        what = "a pair" if stage.kind in PAIRED_KINDS else "a row"
         yield Finding(
             f"{what} of stage `{stage.name}` may be {longest} tokens, but a forward pass takes "
             f"{stage.budget.microbatch_tokens}",

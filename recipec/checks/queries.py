@@ -195,7 +195,7 @@ def updates_per_step(stage: StageReading) -> int | None:
         return budget.updates_per_step * budget.passes
     per: int | None = budget.prompts_per_update
     if per is None and budget.rows_per_update is not None:
-        rows = {"sft": 1, "dpo": 2, "rl": group_size(stage, "by_prompt_R")}.get(stage.kind or "")
+        rows = {"sft": 1, "dpo": 2, "rm": 2, "rl": group_size(stage, "by_prompt_R")}.get(stage.kind or "")
         if rows is None or units is None:
             return None
         per, units = budget.rows_per_update, units * rows

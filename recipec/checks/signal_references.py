@@ -156,5 +156,6 @@ def unknown_artifact(reading: Reading) -> Iterator[Finding]:
 
 def leaves(stage: StageReading, artifact: str) -> bool:
     """Whether a stage leaves an artifact, as far as is known."""
-    kinds: tuple[Kind, ...] = {"rollouts": ("rl",), "pairs": ("dpo",)}.get(artifact, get_args(Kind))
+    makers: dict[str, tuple[Kind, ...]] = {"rollouts": ("rl",), "pairs": ("dpo", "rm")}
+    kinds = makers.get(artifact, get_args(Kind))
     return stage.kind is None or (stage.kind in kinds and (artifact != "pairs" or bool(stage.of("preference"))))

@@ -13,7 +13,7 @@ from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
-from recipec.spec.recipe import SLOT
+from recipec.spec.recipe import PAIRED_KINDS, SLOT
 
 _WITHOUT = {
     "by_tree_R": "without trees every row is alone in its group, and its credit is its raw reward",
@@ -178,13 +178,13 @@ def no_pairs(reading: Reading) -> Iterator[Finding]:
     """A `dpo` stage has neither data with pairs nor a `preference`.
 
     What it checks: that `chosen_P` and `rejected_P` come from `data` or from `preference`.
-    Why it matters: dpo compares a chosen and a rejected answer to the same prompt.
+    Why it matters: `dpo` and `rm` compare a chosen and a rejected answer to the same prompt.
     Example: a `dpo` stage with data `reasoning_gym`, without `preference`.
     How to fix: use data with the columns prompt, chosen and rejected, or `preference: {type: best_vs_worst, rollouts:
     STAGE.rollouts}`.
     """
     for stage, flows in wired(reading):
-        if stage.kind == "dpo" and not {"chosen_P", "rejected_P"} <= set(flows.gives):
+        if stage.kind in PAIRED_KINDS and not {"chosen_P", "rejected_P"} <= set(flows.gives):
             data = stage.of("data")
             yield Finding(
                 f"stage `{stage.name}` has no pairs: "
@@ -265,7 +265,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
         for part in stage.parts:
             watched = part.slot in {"grouping", "reference", "knowledge"}
             watched |= stage.kind == "dpo" and part.slot == "sampler"
-            watched |= stage.kind == "dpo" and part.slot == "data" and bool(stage.of("preference"))
+            watched |= stage.kind in PAIRED_KINDS and part.slot == "data" and bool(stage.of("preference"))
             if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
                 continue
             given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])

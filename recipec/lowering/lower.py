@@ -23,7 +23,7 @@ from recipec.spec.recipe import UNANSWERED, Evaluation, Levels, Recipe, Stage, w
 from recipec.spec.reference import Reference
 from recipec.spec.sampler import Sampler
 
-ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",)}
+ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",), "rm": ("policy",)}
 T = TypeVar("T")
 
 

@@ -29,6 +29,9 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     drafts = [row[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in row]
     if stage.kind != "rl":
         drafts.append(_collate(name, stage))
+    if "margin_R" in needed:
+        margins = op(name, "margins", "collate_margins", ("chosen_P",), ("margin_R",))
+        drafts.append(replace(margins, impl=OPS.replace("compiler_ops", "scored_pairs") + "collate_margins"))
     if any(need.signal in IMAGES for need in policy.requires()):
         drafts.append(_images(name, stage))
     if rewards:
@@ -81,8 +84,7 @@ def _images(name: str, stage: Stage) -> UnboundNode:
     function, needs = {
         "rl": ("images_of_prompts", ("prompt_P", "by_prompt_R")),
         "sft": ("images_of_completions", ("completion_P",)),
-        "dpo": ("images_of_pairs", ("chosen_P", "rejected_P")),
-    }[stage.kind]
+    }.get(stage.kind, ("images_of_pairs", ("chosen_P", "rejected_P")))
     return op(name, "images", function, needs, IMAGES)
 
 
@@ -150,6 +152,8 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
     trained = component_node(
         name, "policy", policy, keys=tuple(keys_of(stage.policy, f"{prefix}.policy")) if stage.policy else ()
     )
+    if stage.kind == "rm":
+        trained = replace(trained, outputs=("model_score_R",))
     loss = component_node(name, "loss", stage.loss, keys=tuple(keys_of(stage.loss, f"{prefix}.loss")))
     optimizer = component_node(
         name, "optimizer", stage.optimizer, keys=tuple(keys_of(stage.optimizer, f"{prefix}.optimizer"))

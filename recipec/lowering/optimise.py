@@ -100,6 +100,8 @@ def cache_reference(stage: StageGraph) -> StageGraph:
 
 def score_needed(stage: StageGraph) -> StageGraph:
     """Record that logits are computed only for trained tokens, in chunks."""
+    if stage.kind == "rm":
+        return stage
     why = "log-probabilities are needed only at trained tokens, and the logits of a token depend on its position alone"
     saves = "the output layer on prompts and padding, and memory: only one chunk of logits exists at a time"
     return _noted(stage, Removal(UNREAD_LOGITS, why, saves))

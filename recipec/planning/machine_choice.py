@@ -14,7 +14,7 @@ from recipec.planning.memory import memory, peak, training
 from recipec.planning.model_shapes import Shape
 from recipec.planning.work import GRAPHS, Work, work_of
 from recipec.spec.machine import ENGINE_SLOTS
-from recipec.spec.recipe import MICROBATCH
+from recipec.spec.recipe import MICROBATCH, PAIRED_KINDS
 from recipec.spec.rollout_engine import SHARE, RolloutEngine
 from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
@@ -143,7 +143,7 @@ def _microbatch(work: Work) -> Choice:
 
 def _longest(work: Work) -> int:
     """Return the tokens of the smallest forward pass: a row, or a pair."""
-    return max(1, (work.size.row or 1) * (2 if work.stage.kind == "dpo" else 1))
+    return max(1, (work.size.row or 1) * (2 if work.stage.kind in PAIRED_KINDS else 1))
 
 
 def fits(work: Work, share: float = USABLE) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recipec.graph import StageGraph
+from recipec.spec.recipe import PAIRED_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
     if stage.kind != "rl":
         units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
         assumed = _bounded("row", longest, positions)
-        return Lengths(units, units * (2 if stage.kind == "dpo" else 1), 0, longest or positions, (assumed,))
+        return Lengths(units, units * (2 if stage.kind in PAIRED_KINDS else 1), 0, longest or positions, (assumed,))
     units, sampler, world = (
         int(budget["prompts_per_step"] or 0),
         _params(stage, "sampler"),

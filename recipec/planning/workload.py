@@ -19,6 +19,7 @@ from recipec.planning.token_runs import (
     sliding_window,
     total,
 )
+from recipec.spec.recipe import PAIRED_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def forecast(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast 
     """Lay out the rows that a recipe lets expect; a text says why it cannot be known, None that nothing is shared."""
     if stage.kind == "sft":
         return None
-    if stage.kind == "dpo":
+    if stage.kind in PAIRED_KINDS:
         return _pairs(graph, stage, size)
     if size.completion is None:
         return "the sampler does not bound the length of a row"

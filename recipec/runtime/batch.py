@@ -49,6 +49,8 @@ class Example:
     """The images of the row, in the order of their places in ``ids``."""
     label: bool | None = None
     """Whether the answer is a good one, where the data says so."""
+    margin: float | None = None
+    """By how much the preferred answer of the pair is better, where the data says so."""
 
 
 Column = Any

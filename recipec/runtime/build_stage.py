@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recipec.component import load_object
 from recipec.diagnostics.errors import ranks as rank_errors
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
@@ -41,6 +42,7 @@ from recipec.runtime.running_stage import Observers, RunningStage
 from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.user_code import load_functions
+from recipec.spec.policy import Policy as PolicySpec
 from recipec.spec.recipe import weights_kind
 from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
@@ -242,7 +244,9 @@ def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) ->
     node, attention, optimizer = (required(stage, name) for name in ("policy", "attention", "optimizer"))
     assert node.spec is not None
     assert attention.spec is not None
-    policy: CausalLm = node.spec.load()(node.spec, context, weights_origin(stage, folder, context))
+    assert isinstance(node.spec, PolicySpec)
+    kind = load_object(node.spec.scalar_impl) if stage.kind == "rm" else node.spec.load()
+    policy: CausalLm = kind(node.spec, context, weights_origin(stage, folder, context))
     policy.try_save()
     policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
     frozen: Any = optimizer.spec

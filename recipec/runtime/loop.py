@@ -27,7 +27,7 @@ from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
 from recipec.runtime.training.resume import restore, save
-from recipec.spec.recipe import UNIT
+from recipec.spec.recipe import PAIRED_KINDS, UNIT
 
 _ALWAYS = {"attend_RT", "by_prompt_R", "by_pair_R", "prompt_id_R", "sampler_logprob_RT"}
 """Columns that updates have in addition to those that their nodes read."""
@@ -117,7 +117,7 @@ def planned_updates(stage: RunningStage) -> int:
 
 def _rows_per_unit(stage: RunningStage) -> int:
     """Rows of a prompt, as if each of its episodes were one; of a pair; of an example."""
-    return 2 if stage.graph.kind == "dpo" else int(stage.graph.settings.get("num_generations") or 1)
+    return 2 if stage.graph.kind in PAIRED_KINDS else int(stage.graph.settings.get("num_generations") or 1)
 
 
 def split(loop: Loop) -> tuple[tuple[Node, ...], tuple[Node, ...]]:

@@ -94,6 +94,7 @@ class Policy(Part, ABC):
     """Number of the next training pass, from which its dropout masks are drawn."""
     fresh_adapter: bool
     """Whether the policy without its adapter is the policy as it entered the stage."""
+    compares_scores: bool = False  # of reward models, which write nothing
     adapted: Any = None
     """The peft model around ``model``, where an adapter is trained, else None."""
     image_encoder: Any = None

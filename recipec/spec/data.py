@@ -15,13 +15,16 @@ class Columns(Section):
 
     prompt: str = param("prompt", "Column with the prompt: text, or a list of chat messages.")
     completion: str = param("completion", "Column with the target completion (sft).")
-    chosen: str = param("chosen", "Column with the preferred answer (dpo).")
-    rejected: str = param("rejected", "Column with the rejected answer (dpo).")
+    chosen: str = param("chosen", "Column with the preferred answer (dpo, rm).")
+    rejected: str = param("rejected", "Column with the rejected answer (dpo, rm).")
     messages: str = param(
         "messages",
         "Column with a whole conversation, as chat messages; ShareGPT's `from` and `value` are read too (sft).",
     )
     label: str = param("label", "Column that says whether the completion is a good one, for loss `kto` (sft).")
+    margin: str = param(
+        "margin", "Column with the margin by which the chosen answer is better, for `bradley_terry` (rm)."
+    )
     text: str = param("text", "Column with plain text, all of which is trained, if there is no answer (sft).")
     answer: str = param("answer", "Column with the correct answer; rewards refer to it as `answer`.")
     images: str = param(
@@ -51,7 +54,7 @@ class Data(Component):
     """Function ``(spec, root)`` that returns hashes of the images that its rows name, by what they are called."""
 
     max_length: int | None = param(
-        None, "Maximum length of a prompt (rl) or of an example (sft, dpo).", unit="tokens", ge=1
+        None, "Maximum length of a prompt (rl) or of an example (sft, dpo, rm).", unit="tokens", ge=1
     )
     overlong: Literal["error", "drop", "truncate"] = param(
         "error", "Action for data longer than `max_length`: stop with an error, drop and count, or truncate."

@@ -94,6 +94,8 @@ class Policy(Component):
     """Base class of policies."""
 
     slot: ClassVar[str] = "policy"
+    scalar_impl: ClassVar[str] = ""
+    """Class of the same model with a scalar head, which `rm` stages train; empty if there is none."""
 
     @property
     def sees(self) -> bool:
@@ -182,6 +184,8 @@ class CausalLm(TransformersPolicy):
         Dettmers et al., `QLoRA <https://arxiv.org/abs/2305.14314>`_, 2023: nf4.
         Dettmers et al., `LLM.int8() <https://arxiv.org/abs/2208.07339>`_, 2022: int8.
     """
+
+    scalar_impl: ClassVar[str] = "recipec.runtime.model.reward_model:RewardModel"
 
     type: Literal["causal_lm"] = "causal_lm"
     scratch: Scratch | None = param(None, "Model to create if `from` is `scratch`.")

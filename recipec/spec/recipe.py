@@ -1,6 +1,6 @@
 """The recipe: its stages with their slots, its evaluations and the machine.
 
-``SLOTS`` is the table of the slots that each kind of stage has; rl, sft and dpo stages differ in nothing else.
+``SLOTS`` is the table of the slots that each kind of stage has; kinds of stages differ in nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from recipec.component import Component, OriginRef, Section, find_component, par
 from recipec.spec.machine import ENGINE_SLOTS, Machine
 
 FORMAT = 1
-Kind = Literal["rl", "sft", "dpo"]
+Kind = Literal["rl", "sft", "dpo", "rm"]
+PAIRED_KINDS: frozenset[Kind] = frozenset({"dpo", "rm"})
+"""Kinds of stages with two rows for each preference pair, which stay together."""
 Slotted = SerializeAsAny[Component]
 Combine = Literal["sum", "sequential", "per_token"]
 _COMBINE = (
@@ -42,6 +44,7 @@ class Slot:
     rl: Literal["yes", "may", "no"]
     sft: Literal["yes", "may", "no"]
     dpo: Literal["yes", "may", "no"]
+    rm: Literal["yes", "may", "no"]
     default: str = ""
     """Component that is used if the mapping has no ``type``."""
     levels: bool = False
@@ -54,25 +57,30 @@ class Slot:
 
 
 SLOTS = (
-    Slot("data", "yes", "yes", "may", "file"),
-    Slot("knowledge", "may", "no", "may"),
-    Slot("environment", "may", "no", "no"),
-    Slot("sampler", "yes", "no", "may", "chain"),
-    Slot("preference", "no", "no", "may"),
-    Slot("policy", "may", "may", "may", "causal_lm"),
-    Slot("attention", "may", "may", "may", "auto"),
-    Slot("reference", "may", "may", "may", "frozen"),
-    Slot("reward", "yes", "no", "no", levels=True),
-    Slot("grouping", "may", "no", "no"),
-    Slot("advantage", "yes", "no", "no", levels=True),
-    Slot("loss", "yes", "may", "may"),
-    Slot("optimizer", "yes", "yes", "may", "adamw"),
+    Slot("data", "yes", "yes", "may", "may", "file"),
+    Slot("knowledge", "may", "no", "may", "no"),
+    Slot("environment", "may", "no", "no", "no"),
+    Slot("sampler", "yes", "no", "may", "no", "chain"),
+    Slot("preference", "no", "no", "may", "may"),
+    Slot("policy", "may", "may", "may", "may", "causal_lm"),
+    Slot("attention", "may", "may", "may", "may", "auto"),
+    Slot("reference", "may", "may", "may", "no", "frozen"),
+    Slot("reward", "yes", "no", "no", "no", levels=True),
+    Slot("grouping", "may", "no", "no", "no"),
+    Slot("advantage", "yes", "no", "no", "no", levels=True),
+    Slot("loss", "yes", "may", "may", "may"),
+    Slot("optimizer", "yes", "yes", "may", "may", "adamw"),
 )
 SLOT = {slot.name: slot for slot in SLOTS}
 COMPONENT_SLOTS = (*SLOT, *ENGINE_SLOTS.values())
 """The slots of stages, and those of `machine`."""
-DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo"}
-UNIT: dict[Kind, str] = {"rl": "prompts_per_step", "sft": "rows_per_step", "dpo": "pairs_per_step"}
+DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo", "rm": "bradley_terry"}
+UNIT: dict[Kind, str] = {
+    "rl": "prompts_per_step",
+    "sft": "rows_per_step",
+    "dpo": "pairs_per_step",
+    "rm": "pairs_per_step",
+}
 
 
 MICROBATCH = 16384
@@ -110,7 +118,7 @@ class Budget(Section):
     epochs: int | None = param(None, "Number of passes over the data.", unit="epochs", ge=1)
     prompts_per_step: int | None = param(None, "Prompts sampled per step (rl).", unit="prompts", ge=1)
     rows_per_step: int | None = param(None, "Training samples per step (sft).", unit="rows", ge=1)
-    pairs_per_step: int | None = param(None, "Preference pairs per step (dpo).", unit="pairs", ge=1)
+    pairs_per_step: int | None = param(None, "Preference pairs per step (dpo, rm).", unit="pairs", ge=1)
     updates_per_step: int | None = param(
         None, "Optimizer updates per pass over the rows of a step.", unit="updates", ge=1
     )
@@ -157,7 +165,7 @@ class Stage(Section):
 
     written_inside: ClassVar[Mapping[str, str]] = dict.fromkeys(("combine", "whiten", "clip"), "advantage")
 
-    kind: Kind = param(..., "Kind of training: `rl`, `sft` or `dpo`.")
+    kind: Kind = param(..., "Kind of training: `rl`, `sft`, `dpo`, or `rm` (a reward model).")
     from_: OriginRef = param(
         ...,
         "Weights to start from: an earlier stage, a directory (./, /), org/name, `package:…` or `scratch`.",

@@ -74,6 +74,7 @@ PURE = {
         "temperature_neg",
         "nll",
         "gamma",
+        "center",
     },
     "optimizer.*": {
         "learning_rate",
@@ -111,6 +112,7 @@ VARIANTS = {
         {"sampler_correction": "truncate", "sampler_correction_normalised": True},
     ],
     "loss.cpo": [{"variant": "hinge"}, {"variant": "ipo"}, {"nll": 0.0, "label_smoothing": 0.1}],
+    "loss.bradley_terry": [{"margin": "column", "center": 0.01}],
     "loss.simpo": [{"nll": 1.0}],
     "loss.dpo": [
         {"nll": 0.5},
@@ -191,6 +193,7 @@ def column(name, rows, dtype):
         "chosen_R": place % 2 == 0,
         "desirable_R": place % 2 == 0,
         "failed_R": place == 4,
+        "model_score_R": torch.rand(rows, generator=draw, dtype=dtype),
         "weight_R": torch.full((rows,), 2 / max(1, rows)),
         "weight_RT": torch.full(shape, 1 / max(1, rows)),
     }
@@ -209,8 +212,8 @@ def call(name, spec, rows, dtype=torch.float32):
     found = HERE[name]
     needed = {need.parameter for need in spec.requires()}
     columns = {p: column(p, rows, dtype) if p in needed else None for p in found.parameters()}
-    if "logprob_RT" in columns:
-        columns["logprob_RT"].requires_grad_()
+    for trained in {"logprob_RT", "model_score_R"} & set(columns):
+        columns[trained].requires_grad_()
     if name == "reward.iou":  # its answers are boxes
         columns["prompt_P"] = [Task(i, "?", (1, 2), {"answer": [0, 0, 2, 2]}) for i in range((rows + 1) // 2)]
     return columns, target_of(name)(*columns.values(), **spec.params())
@@ -350,7 +353,8 @@ def test_tiny_batch(name, params, rows):
     same(made, call(name, spec, rows)[1])
     if "loss" in made:
         made["loss"].backward()
-        assert torch.isfinite(columns["logprob_RT"].grad).all()
+        (grad,) = (columns[name].grad for name in ("logprob_RT", "model_score_R") if name in columns)
+        assert torch.isfinite(grad).all()
         assert all(not v.requires_grad for key, v in made.items() if key.startswith("metric/"))
 
 

@@ -56,7 +56,7 @@ SAID = {
     "reward model": ("rl", "", "", "    reward_model: {model: {path: org/m}}\n", ["does not score"], ["here it is `from`"]),
     "kind orpo": ("dpo", "kind: dpo", "kind: orpo", "", ["loss: {type: orpo}"], ["is `dpo` here"]),
     "kind cpo": ("dpo", "kind: dpo", "kind: cpo", "", ["loss: {type: cpo}"], ["did you mean"]),
-    "kind rm": ("dpo", "kind: dpo", "kind: rm", "", ["eward model"], ["did you mean `rl`"]),
+    "kind reward": ("dpo", "kind: dpo", "kind: reward", "", ["kind `rm`"], ["did you mean `rl`"]),
     "variant simpo": ("dpo", "type: dpo", "type: dpo, variant: simpo", "", ["loss: {type: simpo}"], ["did you mean"]),
     "variant kto_pair": ("dpo", "type: dpo", "type: dpo, variant: kto_pair", "", ["another objective"], ["did you mean"]),
     "apo_zero": ("dpo", "type: dpo", "type: apo_zero", "", ["variant: apo_zero"], ["did you mean"]),

@@ -1,4 +1,4 @@
-"""What an objective asks of a model: RC890 to RC899."""
+"""What an objective asks of a model and of its data: RC890 to RC899, RC950 to RC959."""
 
 from __future__ import annotations
 
@@ -26,3 +26,39 @@ def no_label(row: int) -> Finding:
     How to fix: give every row a column `label` with true or false, or name the column: `data.columns: {label: good}`.
     """
     return Finding(f"row {row} of the data has no label that is true or false, and `kto` needs one")
+
+
+@diagnostic("RC950", "no-margin")
+def no_margin(row: int) -> Finding:
+    """A pair has no margin, and the loss needs one.
+
+    Why it matters: with `margin: column`, `bradley_terry` asks of each pair by how much its preferred answer is better.
+    Example: a row `{"prompt": "2+2=", "chosen": "4", "rejected": "5"}` without `"margin": 1.0`.
+    How to fix: give every row a column `margin` with a number, or name the column: `data.columns: {margin: gap}`; or
+    drop `loss.margin`.
+    """
+    return Finding(f"row {row} of the data has no margin that is a number, and `margin: column` needs one")
+
+
+@diagnostic("RC951", "no-scalar-head")
+def no_scalar_head(name: str, kind: str) -> Finding:
+    """The model has no form that gives one score for a text.
+
+    Why it matters: reward models and critics put a linear layer with one output on the decoder; the library has no such
+    model of this family, or builds it in another way.
+    Example: `kind: rm` from a model of a family without an `AutoModelForSequenceClassification`.
+    How to fix: start from a model of another family, such as Llama, Qwen, Mistral, Gemma or GPT-2.
+    """
+    return Finding(f"{name} is a {kind}, for which there is no model with a scalar head")
+
+
+@diagnostic("RC952", "not-a-reward-model")
+def not_a_reward_model(name: str, problem: str) -> Finding:
+    """The weights are not those of a reward model.
+
+    Why it matters: a reward model has one output, and its configuration says so: a classifier with several outputs, or
+    a model that predicts tokens, has no score.
+    Example: `reward: {judge: {type: model, from: org/chat-model}}`.
+    How to fix: name a model saved by `AutoModelForSequenceClassification` with `num_labels=1`, or a stage of kind `rm`.
+    """
+    return Finding(f"{name} is not a reward model: {problem}")

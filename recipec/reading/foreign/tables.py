@@ -33,7 +33,7 @@ from recipec.spec.recipe import UNIT
 Verdict = Literal["kept", "missing", "unneeded"]
 BELOW = "*"
 _FOLDER = Path(__file__).parent
-KINDS = tuple(dict.fromkeys((*UNIT, "kto", "rm")))
+KINDS = tuple(dict.fromkeys((*UNIT, "kto")))
 """Kinds of stages that tables speak of; some may not exist here."""
 _SECTIONS = ("keys", *KINDS)
 

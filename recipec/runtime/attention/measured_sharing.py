@@ -22,6 +22,7 @@ from recipec.runtime.batch import pad_rows
 from recipec.runtime.data.scored_rows import LARGEST_ID, token_ids, trained_tokens
 from recipec.runtime.rng import rng_for
 from recipec.runtime.training.minibatch import groups, microbatches, minibatches
+from recipec.spec.recipe import PAIRED_KINDS
 
 Counted = dict[str, Any]
 _IMAGES = 1 << 30
@@ -64,7 +65,7 @@ def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, lis
 
 
 def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
-    names = [stage.name for stage in graph.stages if stage.kind == ("dpo" if pairs else "rl")]
+    names = [stage.name for stage in graph.stages if (stage.kind in PAIRED_KINDS if pairs else stage.kind == "rl")]
     if (name is None and len(names) != 1) or (name is not None and name not in names):
         raise RecipeError(which_stage(name, names, f"stage that trains on {'pairs' if pairs else 'sampled rows'}"))
     return graph.stage(name or names[0])
@@ -72,7 +73,7 @@ def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
 
 def _step(stage: StageGraph, seed: int, step: int, rows: Sequence[RecordedRow]) -> Counted:
     budget: Mapping[str, Any] = stage.settings["budget"]
-    padded_rows = _PaddedRows(rows, int(budget["microbatch_tokens"]), pairs=stage.kind == "dpo")
+    padded_rows = _PaddedRows(rows, int(budget["microbatch_tokens"]), pairs=stage.kind in PAIRED_KINDS)
     numbers: dict[Any, int] = {}
     unit_R = torch.tensor([numbers.setdefault(row.unit, len(numbers)) for row in rows])
     key = (seed, stage.name, step, 0)

@@ -6,6 +6,7 @@ A key with null counts as absent, at any depth: parquet files have every key of 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -246,3 +247,14 @@ def shared_beginning(one: Text, other: Text) -> int:
     """Count the messages that two conversations begin with, up to the last before an answer of the assistant."""
     shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     return min(shared, min(len(one), len(other)) - 1)
+
+
+def read_number(row: Row, column: str) -> float | None:
+    """Return a finite number of a row; None where the column has none.
+
+    >>> read_number(Row(0, "a.jsonl", 1, {"margin": 2}), "margin"), read_number(Row(0, "a.jsonl", 1, {}), "margin")
+    (2.0, None)
+    """
+    found = row.columns.get(column)
+    numeric = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+    return float(found) if numeric and found is not None else None

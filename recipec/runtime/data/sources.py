@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors import images as image_errors
@@ -27,6 +27,7 @@ from recipec.runtime.data.messages import (
     bare,
     read_conversation,
     read_messages,
+    read_number,
     read_text,
     read_variables,
     shared_beginning,
@@ -41,14 +42,15 @@ from recipec.runtime.images.parts import DEFAULT, OTHER, image_names, places_in,
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.protocols import Environment, Policy, TaskSource
 from recipec.spec import data as specs
+from recipec.spec.recipe import Kind
 
-Kind = Literal["rl", "sft", "dpo"]
 Spec = specs.File | specs.Mix | specs.ReasoningGym | specs.Rollouts | specs.EnvironmentTasks
 Encoded = tuple[Task, *tuple[Example, ...]]
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "rl": ("prompt_P",),
     "sft": ("prompt_P", "completion_P"),
     "dpo": ("prompt_P", "chosen_P", "rejected_P"),
+    "rm": ("prompt_P", "chosen_P", "rejected_P"),
 }
 
 
@@ -234,16 +236,16 @@ class File(Source):
         self._place = {row.index: (row.file, row.number) for row in rows}
         self._images = self._pictures(rows, path)
         prompts: Sequence[str | None] = self.prompts(rows) or [None] * len(rows)
-        kinds: dict[Kind, Callable[[Row, str | None], Encoded]]
-        kinds = {"rl": self._task, "sft": self._sft, "dpo": self._dpo}
-        encode = kinds[self.kind]
+        encode = self._task if self.kind == "rl" else self._sft if self.kind == "sft" else self._pair
         made = [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
-        if self.kind != "sft":
+        if self.kind == "rl":
             return made
         return [(task, *(self._marked(row, e) for e in given)) for row, (task, *given) in zip(rows, made, strict=True)]
 
     def _marked(self, row: Row, example: Example) -> Example:
-        """Return an example with the tokens that are trained, and its label where the row has one."""
+        """Return an example with the tokens that are trained, and its label or margin where the row has one."""
+        if self.kind != "sft":
+            return replace(example, margin=read_number(row, self.spec.columns.margin))
         label = row.columns.get(self.spec.columns.label)
         whole = _all_trained(example) if self.spec.train_on == "all" else example
         return replace(whole, label=label) if isinstance(label, bool) else whole
@@ -378,7 +380,7 @@ class File(Source):
         self._agrees(row, column, shared)
         return shared
 
-    def _dpo(self, row: Row, rendered: str | None) -> Encoded:
+    def _pair(self, row: Row, rendered: str | None) -> Encoded:
         chosen, rejected = (read_text(row, self._need(row, param)) for param in ("chosen", "rejected"))
         prompt: Text
         if isinstance(chosen, str) or isinstance(rejected, str) or chosen[0]["role"] == "assistant":

@@ -100,8 +100,11 @@ class Evaluator:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``; ``epoch`` is the number of its steps."""
         found: dict[str, float] = {}
         due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, epoch, first=first)}
-        own_weights = bool(due) and self.stage.kind != "rl"  # other stages sample for evaluations alone
-        if own_weights or (due and self.weight_transfer.version != step):
+        writes = not self.policy.compares_scores
+        if not writes:  # a reward model answers nothing
+            due = {name: dump for name, dump in due.items() if set(dump["metrics"]) == {PAIRED}}
+        own_weights = bool(due) and writes and self.stage.kind != "rl"  # other stages sample for evaluations alone
+        if own_weights or (due and writes and self.weight_transfer.version != step):
             self.settle()
             self.weight_transfer.update(step)
         for name, dump in due.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
@@ -29,7 +30,8 @@ def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, flo
     .. math:: \operatorname{mean}_i\ \log\pi(y^{chosen}_i | x_i) - \log\pi(y^{rejected}_i | x_i)
 
     Log-probabilities are sums over the tokens of the answer, at temperature 1 whatever the stage samples at, so that
-    stages compare.  A tie does not count.
+    stages compare.  A tie does not count.  A reward model compares its scores instead; ``margin_loss``, the mean of
+    :math:`-\log\sigma` of the differences, is then its loss without margins.
 
     Raises:
         RecipeError: RC736, a row is longer than the model's positions.
@@ -44,12 +46,11 @@ def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, flo
         for start in range(0, len(chosen), PAIRS):
             part = chosen[start : start + PAIRS], rejected[start : start + PAIRS]
             columns = {**collate_pairs(*part), **images_of_pairs(*part)}
-            given = (columns[name] for name in policy.spec.parameters())
-            logprob_RT = policy.logprobs(*given, entropy=False)["logprob_RT"]
-            logp_R = logprob_RT.double().sum(-1).cpu()  # 0 where a token is not trained
-            found.append(logp_R[columns["chosen_R"]] - logp_R[~columns["chosen_R"]])
+            value_R = policy.answer_scores(*(columns[name] for name in policy.spec.parameters())).cpu()
+            found.append(value_R[columns["chosen_R"]] - value_R[~columns["chosen_R"]])
     difference = torch.cat(found)
-    return {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
+    made = {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
+    return made | ({"margin_loss": float(softplus(-difference).mean())} if policy.compares_scores else {})
 
 
 def held_out_loss(policy: Any, examples: Sequence[Example]) -> dict[str, float]:

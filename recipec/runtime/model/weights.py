@@ -18,8 +18,10 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
@@ -239,10 +241,12 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     dropout: float = 0.0,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    scalar: bool = False,
 ) -> nn.Module:
     """Load the model of a directory, which ``inspect_folder`` has looked at, on the CPU.
 
-    ``say`` takes a note on what is left out of the description of its sampling.
+    ``say`` takes a note on what is left out of the description of its sampling.  A ``scalar`` model is a classifier.
 
     Raises:
         RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
@@ -258,7 +262,8 @@ def load_model(
         tensors = _tensors(folder)
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
-            model, report = model_class(config).from_pretrained(
+            family = scalar_class(config) if scalar else model_class(config)
+            model, report = family.from_pretrained(
                 None,
                 config=config,
                 state_dict=tensors,
@@ -270,6 +275,8 @@ def load_model(
         except Exception as error:  # sizes that a family does not check fail in the middle of it
             raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
     _check_complete(folder, report)
+    if scalar:
+        model.generation_config = GenerationConfig.from_model_config(config)
     with quiet():
         generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
@@ -336,6 +343,11 @@ def model_class(config: Any) -> Any:
     """Return the class of the model with a head: one that sees images for the families that do."""
     sees = config.model_type in KNOWN
     return (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if sees else MODEL_FOR_CAUSAL_LM_MAPPING)[type(config)]
+
+
+def scalar_class(config: Any) -> Any:
+    """Return the class of the model with one score; None for a family without one."""
+    return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
 
 
 def implementation(config: Any) -> str:

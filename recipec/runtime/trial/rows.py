@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 
@@ -30,7 +30,7 @@ from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
 from recipec.spec.data import Data
-from recipec.spec.recipe import PAIRED, Sampling, weights_kind
+from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
 
 ROWS = 16
 """Rows of each data that are read."""
@@ -44,7 +44,6 @@ RIGHT = ("answer", "ground_truth", "solution", "completion", "label")
 """Columns that may hold the right answer."""
 _SHOWN = 400
 """Characters of a text in a terminal."""
-Kind = Literal["rl", "sft", "dpo"]
 
 
 @dataclass(frozen=True, slots=True)

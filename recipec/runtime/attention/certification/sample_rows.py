@@ -22,6 +22,7 @@ from recipec.graph import StageGraph
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.data.recorded import read_recorded
 from recipec.spec.environment import Environment
+from recipec.spec.recipe import PAIRED_KINDS
 
 _GROUPS = 2
 _STEM = 8
@@ -119,7 +120,7 @@ class _RandomRows:
         if kind == "sft":
             begin = self.some(8)
             return [[(begin + self.some(self.prompt), False), self.turn()] for _ in range(4)]
-        if kind == "dpo":
+        if kind in PAIRED_KINDS:
             prompts = [(self.some(self.prompt), False) for _ in range(4)]
             return [[prompt, self.turn()] for prompt in prompts for _ in range(2)]
         leaves = []

@@ -1,0 +1,28 @@
+"""Training objectives; each is a sum over tokens or pairs, weighted by their share of the whole minibatch.
+
+``definition`` is what all have, ``policy_gradient`` are those of rl stages, ``imitation`` those of given answers,
+``preference`` those of pairs.
+"""
+
+from recipec.spec.loss.definition import Aggregate, Loss
+from recipec.spec.loss.imitation import Kto, Nll
+from recipec.spec.loss.policy_gradient import Cispo, Clipped, Gmpo, PolicyAggregate, PolicyGradient, Sapo
+from recipec.spec.loss.preference import BradleyTerry, Cpo, Dpo, Orpo, Simpo
+
+__all__ = [
+    "Aggregate",
+    "BradleyTerry",
+    "Cispo",
+    "Clipped",
+    "Cpo",
+    "Dpo",
+    "Gmpo",
+    "Kto",
+    "Loss",
+    "Nll",
+    "Orpo",
+    "PolicyAggregate",
+    "PolicyGradient",
+    "Sapo",
+    "Simpo",
+]

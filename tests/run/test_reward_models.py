@@ -1,0 +1,98 @@
+"""Reward models: they learn preferences, are saved as sequence classifiers, and go on from saved ones."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from support.small_recipes import MODEL, Folder, rows
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from recipec.component import components_of
+from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.context import StageContext
+from recipec.runtime.model.origin import Origin
+from recipec.runtime.model.reward_model import RewardModel
+from recipec.runtime.objective.compiler_ops import weigh_pairs
+from recipec.spec import policy as policy_spec
+from recipec.spec.attention import Dense
+
+PAIRS = rows(
+    *({"prompt": f"p{i}", "chosen": "yes" + "b" * (i % 3), "rejected": f"no {i}", "margin": i / 8} for i in range(12))
+)
+HELD_OUT = rows(*({"prompt": f"q{i}", "chosen": "yes" + "c" * (i % 2), "rejected": f"no {i}"} for i in range(6)))
+RECIPE = f"""\
+recipec: 1
+name: small
+stages:
+  judge:
+    kind: rm
+{MODEL}\
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 2.0e-2}}
+    budget: {{epochs: 6, pairs_per_step: 4, updates_per_step: 2, microbatch_tokens: 48}}
+  again:
+    kind: rm
+    from: judge
+    data: {{path: a.jsonl}}
+    attention: {{type: dense}}
+    loss: {{margin: column, center: 0.01}}
+    budget: {{steps: 1, pairs_per_step: 4}}
+evaluate:
+  held_out: {{data: {{path: b.jsonl}}, metrics: [margin]}}
+"""
+
+
+def test_a_reward_model_is_trained_saved_and_continued(folder: Any) -> None:
+    """Held-out loss falls and accuracy rises; the library gives a saved model's scores; the next stage begins there."""
+    assert isinstance(folder, Folder)
+    ended = folder.run(RECIPE, a__jsonl=PAIRS, b__jsonl=HELD_OUT)
+    assert ended.code == 0, ended.err
+    stages = folder.path / "runs/small/stages"
+    lines = [json.loads(line) for line in (stages / "judge/metrics.jsonl").read_text().splitlines()]
+    before, after = lines[0], lines[-1]
+    assert after["eval/held_out/margin_loss"] < before["eval/held_out/margin_loss"] - 0.3
+    assert after["eval/held_out/margin_share"] == 1.0
+    assert after["rewards/accuracies"] == 1.0
+
+    path = stages / "judge/policy"
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    assert model.config.num_labels == 1
+    context = StageContext(folder.path, folder.path, 0, "again")
+    own = RewardModel(policy_spec.CausalLm(), context, Origin("directory", str(path)))
+    own.use(DenseAttention(Dense(), context))
+    batch = tokenizer(["p1yes<eos>", "q no 4", "p"], return_tensors="pt", padding=True, padding_side="right")
+    with torch.no_grad():
+        theirs = model(**batch).logits[:, 0]
+        ours = own.scores(batch.input_ids, batch.attention_mask.bool())
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    assert ours.std() > 0.1
+
+    after = [json.loads(line) for line in (stages / "again/metrics.jsonl").read_text().splitlines()]
+    assert after[0]["rewards/accuracies"] == 1.0
+    ended = folder.run(
+        RECIPE, "--out", "other", a__jsonl=PAIRS.replace('"margin": 0.5', '"gap": 0.5'), b__jsonl=HELD_OUT
+    )
+    assert (ended.code, ended.first) == (4, "RC950")
+
+
+@pytest.mark.parametrize(("margin", "center"), [("none", 0.0), ("column", 0.0), ("column", 0.05)])
+def test_the_objective_is_the_published_one(margin: str, center: float) -> None:
+    """Loss and gradient are those of TRL's formula, pair by pair, whatever the order of the rows."""
+    spec = components_of("loss")["bradley_terry"](margin=margin, center=center)
+    score_R = torch.tensor([1.5, -0.25, 0.5, 2.0, -1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    by_pair_R, chosen_R = torch.tensor([0, 0, 1, 2, 2, 1]), torch.tensor([True, False, False, False, True, True])
+    margin_R = torch.tensor([0.5, 0.5, 0.0, 2.0, 2.0, 0.0], dtype=torch.float64) if margin == "column" else None
+    made = spec.load()(score_R, by_pair_R, chosen_R, weigh_pairs(by_pair_R)["weight_R"], margin_R, **spec.params())
+    made["loss"].backward()
+    pairs = [(1.5, -0.25, 0.5), (0.0, 0.5, 0.0), (-1.0, 2.0, 2.0)]
+    gaps = [one - other - (by if margin == "column" else 0.0) for one, other, by in pairs]
+    expected = sum(math.log1p(math.exp(-gap)) for gap in gaps) / 3
+    expected += center * sum((one + other) ** 2 for one, other, _ in pairs) / 3
+    assert float(made["loss"].detach()) == pytest.approx(expected, abs=1e-6)
+    slope = -1 / (1 + math.exp(gaps[0])) / 3 + center * 2 * (1.5 - 0.25) / 3
+    assert score_R.grad is not None
+    assert float(score_R.grad[0]) == pytest.approx(slope, abs=1e-6)
+    assert float(made["metric/rewards/accuracies"]) == pytest.approx(1 / 3)
