@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ENGINES ?= .venv-engines
+SITE ?= .venv-site
 # Processes that run tests, each with one torch thread and up to 2 GB.
 WORKERS ?= 2
 # A machine with an NVIDIA GPU takes torch as the index offers it; others take the CPU build.
@@ -15,7 +16,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow test-engines lint types schemas reference validate clean
+.PHONY: quickstart test test-slow test-engines lint types schemas reference validate site clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/recipec validate recipes/tiny/quickstart.yaml
@@ -35,8 +36,8 @@ test-engines: $(ENGINES)/.installed
 	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900 tests/run tests/runtime
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff format --check recipec tests benchmarks
-	$(BIN)/ruff check recipec tests benchmarks
+	$(BIN)/ruff format --check recipec tests benchmarks docs/site.py
+	$(BIN)/ruff check recipec tests benchmarks docs/site.py
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
@@ -50,6 +51,11 @@ reference: $(VENV)/.installed
 
 validate: $(VENV)/.installed
 	$(BIN)/recipec validate recipes
+
+# The pages of docs/ as a site, in an environment of their own.
+site:
+	test -x $(SITE)/bin/mkdocs || ($(PYTHON) -m venv $(SITE) && $(SITE)/bin/pip install -q mkdocs-material==9.8.2)
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
 
 # torch first and by itself: otherwise another package's requirement picks the build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -74,4 +80,4 @@ $(ENGINES)/.installed: pyproject.toml constraints.txt constraints-engines.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(ENGINES) runs
+	rm -rf $(VENV) $(ENGINES) $(SITE) build runs

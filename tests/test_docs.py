@@ -130,6 +130,12 @@ def test_links_and_files_exist(page: Path) -> None:
     assert [f"{to}#{name}" for to, name in sections if name not in anchors(page.parent / to if to else page)] == []
 
 
+def test_every_page_is_on_the_site() -> None:
+    """The site's table of contents has every page, once."""
+    listed = re.findall(r"^ +- (?:.*: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
 def anchors(page: Path) -> set[str]:
     """Names under which the headings of a page can be linked."""
     titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
