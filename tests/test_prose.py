@@ -49,6 +49,7 @@ PHRASES = {
 ALLOWED: dict[tuple[str, str], str] = {
     ("recipec/spec/sampler.py", "is none"): "an expression of an example",
     ("recipec/runtime/environment/gymnasium_worker.py", "is no"): "an observation that policies read",
+    ("recipec/runtime/reward/instructions.py", "is no"): "an answer that an instruction demands",
     ("recipec/runtime/preference/kg_pairs.py", "told"): "part of the key of random numbers",
     ("recipes/tiny/data/dermiq/facts.py", "is no"): "the head of the shipped graph.ttl",
     ("recipes/tiny/data/dermiq/make.py", "asked"): "a column of the shipped rows",

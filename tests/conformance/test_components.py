@@ -177,13 +177,16 @@ def numeric(annotation):
     return bool(kinds & {int, float}) and bool not in kinds
 
 
+COLUMNS = {"answer": "2", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+
+
 def column(name, rows, dtype):
     """Make a column of so many rows; every group, episode and pair has two of them."""
     shape = (rows, TOKENS)
     place = torch.arange(rows)
     draw = torch.Generator().manual_seed(len(name) + rows)
     made = {
-        "prompt_P": [Task(i, "1+1=", (1, 2), {"answer": "2"}, score=RIGHT) for i in range((rows + 1) // 2)],
+        "prompt_P": [Task(i, "1+1=", (1, 2), COLUMNS, score=RIGHT) for i in range((rows + 1) // 2)],
         "text_R": ["2", "3", "<a>2</a>", ""][:rows] + ["2"] * (rows - 4),
         "state_R": [("hall", "the hall", "kitchen")[i % 3] for i in range(rows)],
         "tokens_RT": torch.ones(shape, dtype=torch.int64),

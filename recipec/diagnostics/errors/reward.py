@@ -1,4 +1,4 @@
-"""Rewards and the user's own functions: RC740 to RC752."""
+"""Rewards and the user's own functions: RC740 to RC752, RC960 to RC962."""
 
 from __future__ import annotations
 
@@ -157,3 +157,29 @@ def judge_broken(what: str, problem: str) -> Finding:
     How to fix: free memory, then run the same command again: it continues.
     """
     return Finding(f"the process that scores for {what} does not start: {problem}")
+
+
+@diagnostic("RC960", "bad-schema")
+def bad_schema(problem: str) -> Finding:
+    """The schema of a reward `json_schema` is not a valid JSON Schema, or refers to another document.
+
+    Why it matters: no answer could be checked. Other documents are not fetched.
+    Example: `json_schema: {type: objekt}`, or a `$ref` to an address.
+    How to fix: correct the schema; put definitions that it refers to under its own `$defs`.
+    """
+    return Finding(f"the schema of reward `json_schema` is not valid: {problem}")
+
+
+@diagnostic("RC961", "programs-not-allowed")
+def programs_not_allowed() -> Finding:
+    """The reward `code_execution` runs programs that a model writes, and HF_ALLOW_CODE_EVAL is not 1.
+
+    What it checks: the environment variable of that name, which is that of the library `evaluate`.
+    Why it matters: the programs run in child processes with limits of time, memory and output, in an empty folder, and
+    without sockets and further processes as far as Python refuses them. That is not a security boundary: a hostile
+    program may get around it, and read what the user of the run may read.
+    Example: `reward: {tests: {type: code_execution}}` with a plain `recipec run`.
+    How to fix: run in a container without a network and without secrets, and set HF_ALLOW_CODE_EVAL=1 there.
+    """
+    message = "reward `code_execution` runs programs that the policy writes, which is not allowed here"
+    return Finding(message, help="in a container without secrets, set HF_ALLOW_CODE_EVAL=1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,44 +10,14 @@ import torch
 from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
-from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
+from recipec.run.worker_pool import WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
 from recipec.runtime.reward.answers import right_answers
+from recipec.runtime.reward.judges import Judges
 from recipec.spec import reward as specs
-
-MAX_FAILED = 0.01
-MIN_SCORED = 100
-MAX_PROCESSES = 4
-
-
-class Tally:
-    """Counts the answers that could not be scored; stops the run when they are more than one in a hundred.
-
-    Example: ``Tally("math_verify").add(8, ["9^{9^{9^9}}"])``.
-    """
-
-    def __init__(self, reward: str) -> None:
-        self.reward = reward
-        self.scored = 0
-        self.failed: list[str] = []
-
-    def add(self, scored: int, failed: Sequence[str]) -> None:
-        """Count a batch; once a hundred answers are counted, judge them and begin again.
-
-        Raises:
-            RecipeError: RC744.
-        """
-        self.scored += scored
-        self.failed += failed
-        if self.scored < MIN_SCORED:
-            return
-        if len(self.failed) > MAX_FAILED * self.scored:
-            raise RecipeError(errors.scoring_fails(self.reward, len(self.failed), self.scored, self.failed[:3]))
-        self.scored, self.failed = 0, []
 
 
 class MathVerify(Part):
@@ -60,9 +29,7 @@ class MathVerify(Part):
 
     def __init__(self, spec: specs.MathVerify, context: StageContext) -> None:  # noqa: ARG002 - every class takes both
         self.spec = spec
-        size = min(MAX_PROCESSES, os.cpu_count() or 1)
-        self._pool = WorkerPool("recipec.runtime.reward.worker_judges:mathematics", None, size=size)
-        self._tally = Tally("math_verify")
+        self._judges = Judges("math_verify", "math-verify", "recipec.runtime.reward.worker_judges:mathematics")
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Tensor]:
         """Score a batch.
@@ -73,17 +40,12 @@ class MathVerify(Part):
         prompts = by_prompt_R.tolist()
         right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}
         pairs = dict.fromkeys((a, t) for p, t in zip(prompts, text_R, strict=True) for a in right[p])
-        try:
-            answers = dict(zip(pairs, self._pool.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
-        except HandlerError as problem:
-            if problem.error in {"ModuleNotFoundError", "ImportError"}:
-                raise RecipeError(package_missing("math-verify", "train", "reward `math_verify`")) from None
-            raise RecipeError(errors.judge_broken("math_verify", problem.message)) from None
+        answers = dict(zip(pairs, self._judges.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
         scores = [
             self._score(prompt_P[p], [answers[a, t] for a in right[p]]) for p, t in zip(prompts, text_R, strict=True)
         ]
         if self.spec.weight:  # with weight 0 it takes no part, and cannot bias the update
-            self._tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
+            self._judges.tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
         return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
     def _score(self, task: Task, answers: list[Any]) -> float:
@@ -98,4 +60,4 @@ class MathVerify(Part):
 
     def close(self) -> None:
         """End the child processes."""
-        self._pool.close()
+        self._judges.close()

@@ -89,3 +89,48 @@ def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every 
 
     answer(["1", "$1$"])  # the grammar is built on first use, which must not count against the first answer
     return answer
+
+
+def json_schema(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every handler takes one
+    """Check JSON: a request is ``[schema, text]``, both as text.
+
+    Its answer is a bool, or the problem of a schema that is not valid, as text.
+    """
+    import json  # noqa: PLC0415
+
+    from jsonschema import exceptions, validators  # noqa: PLC0415 - only this reward needs it
+    from referencing import Registry  # noqa: PLC0415
+    from referencing import exceptions as references  # noqa: PLC0415
+
+    known: dict[str, Any] = {}
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)
+
+    def prepare(text: str) -> Any:
+        """Return the validator of a schema, or what is wrong with it."""
+        try:
+            schema = json.loads(text)
+            kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+            kind.check_schema(schema)
+        except exceptions.SchemaError as error:
+            return str(error.message)[:200]
+        except (ValueError, TypeError, RecursionError) as error:
+            return (str(error) or type(error).__name__)[:200]
+        return kind(schema, registry=Registry())  # which fetches nothing
+
+    def answer(request: Any) -> Any:
+        schema, text = request
+        if schema not in known:
+            known[schema] = prepare(schema)
+        if isinstance(known[schema], str):
+            return known[schema]
+        try:
+            return bool(known[schema].is_valid(json.loads(text, parse_constant=refuse)))
+        except references.Unresolvable as error:
+            return f"it refers to {error.ref!r}, which it does not define"[:200]
+        except (ValueError, RecursionError):
+            return False
+
+    answer(['{"type": "object"}', "{}"])  # the first check imports more, which may not happen later
+    return answer

@@ -1,22 +1,27 @@
 """Rewards: named levels; the reward of a row is their weighted sum.
 
 ``definition`` is what all have, ``answers`` compare answers with right ones, ``form`` looks at the completion alone,
-``external`` asks the user's functions, the environment, the reference or a knowledge graph.
+``code_execution`` runs programs, ``external`` asks the user's functions, the environment, the reference or a knowledge
+graph.
 """
 
 from recipec.spec.reward.answers import AnswerMatch, ExactMatch, Iou, MathVerify, MultipleChoice, Verifier
+from recipec.spec.reward.code_execution import CodeExecution
 from recipec.spec.reward.definition import TAG, Answer, Reward
 from recipec.spec.reward.external import Environment, Function, KgConsistency, KlPenalty
-from recipec.spec.reward.form import Length, RegexFormat, Repetition, Sections, TagCount
+from recipec.spec.reward.form import Ifeval, JsonSchema, Length, RegexFormat, Repetition, Sections, TagCount
 
 __all__ = [
     "TAG",
     "Answer",
     "AnswerMatch",
+    "CodeExecution",
     "Environment",
     "ExactMatch",
     "Function",
+    "Ifeval",
     "Iou",
+    "JsonSchema",
     "KgConsistency",
     "KlPenalty",
     "Length",

@@ -1,9 +1,10 @@
-"""Rewards of the form of a completion: format, sections, length, tags."""
+"""Rewards of the form of a completion: format, sections, length, tags, JSON, instructions."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -133,3 +134,56 @@ class Repetition(Reward):
     def bounds(self) -> tuple[float, float]:
         """Return the penalty and 0."""
         return self.penalty, 0.0
+
+
+@level(requires=TEXT, impl="recipec.runtime.reward.json_schema:JsonSchema")
+class JsonSchema(Reward):
+    """Reward a completion that is JSON and valid under a JSON Schema, with the library jsonschema.
+
+    JSON in the last Markdown fence counts, else the whole text. A schema is checked in a process with a time limit,
+    and loads no other schema; `format` is not checked.
+
+    References:
+        JSON Schema, `Draft 2020-12 <https://json-schema.org/draft/2020-12>`_; `jsonschema
+        <https://python-jsonschema.readthedocs.io>`_.
+    """
+
+    packages: ClassVar[Mapping[str, str]] = {"jsonschema": "jsonschema"}
+    outcomes: ClassVar[tuple[str, str]] = ("valid", "invalid")
+
+    type: Literal["json_schema"] = "json_schema"
+    json_schema: dict[str, Any] | None = param(None, "Schema of all answers; that of each row in `column` if omitted.")
+    column: str = param("schema", "Column with the schema of a row: an object, or its JSON text.")
+    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    valid: float = param(1.0, "Reward of valid JSON.", unit="reward units")
+    invalid: float = param(0.0, "Reward of anything else.", unit="reward units")
+    timeout: float = param(5.0, "Maximum time for one answer; beyond it, the row has no reward.", unit="seconds", gt=0)
+
+
+@level(requires=TEXT, impl="recipec.runtime.reward.instructions:ifeval")
+class Ifeval(Reward):
+    """Check the verifiable instructions of IFEval, which each row lists with their arguments.
+
+    All but `language:response_language` are known, which needs a detector of languages. Differences from the authors'
+    code: keywords are text and not patterns, upper and lower case are checked without the language, sentences end
+    at `.`, `!` or `?` before white space, and words of capital letters are runs of letters and digits.
+
+    References:
+        Zhou et al., `Instruction-Following Evaluation <https://arxiv.org/abs/2311.07911>`_, 2023.
+    """
+
+    type: Literal["ifeval"] = "ifeval"
+    instructions: str = param("instruction_id_list", "Column with the names of the instructions of a row.")
+    arguments: str = param(
+        "kwargs", "Column with the arguments of each instruction: a list of objects, or its JSON text."
+    )
+    ignore: tuple[str, ...] = param((), "Names of instructions that are not checked.")
+    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    loose: bool = param(
+        False, "Accept an answer that follows an instruction without its asterisks, its first line or its last line."
+    )
+    score: Literal["share", "all"] = param("share", "Reward the share of instructions that are followed, or only all.")
+
+    def bounds(self) -> tuple[float, float]:
+        """Return 0 and 1."""
+        return 0.0, 1.0

@@ -10,8 +10,9 @@ import torch
 from recipec.component import components_of
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.reward import math_verify, rule_based
-from recipec.runtime.reward.math_verify import MathVerify, Tally
+from recipec.runtime.reward import judges, rule_based
+from recipec.runtime.reward.judges import Tally
+from recipec.runtime.reward.math_verify import MathVerify
 from recipec.spec import reward as specs
 
 PATHOLOGICAL = [
@@ -216,7 +217,7 @@ def test_hanging_mathematics_fails_and_the_rest_is_scored(verify, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     texts = [PATHOLOGICAL[0], "$3$", "__import__('os').system('touch written')", PATHOLOGICAL[2], "$3$", "$4$"]
     judge = verify(timeout=1.0)
-    judge._pool.ask([["3", "3"]], 60)
+    judge._judges._pool.ask([["3", "3"]], 60)
     found = scored(judge, texts)
     assert [v if not math.isnan(v) else "failed" for v in found] == ["failed", 1.0, 0.0, "failed", 1.0, 0.0]
     assert not (tmp_path / "written").exists()
@@ -228,7 +229,7 @@ def test_pathological_answers(verify, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(PATHOLOGICAL) == 60
     judge = verify(timeout=0.5)
-    judge._pool.ask([["3", "3"]], 60)
+    judge._judges._pool.ask([["3", "3"]], 60)
     began = time.monotonic()
     found = scored(judge, [*PATHOLOGICAL, "$3$"])
     assert time.monotonic() - began < 120
@@ -255,8 +256,8 @@ def test_math_verify_uses_few_processes(verify):
     """However large the batch, the pool stays small, and equal questions are asked once."""
     judge = verify()
     asked = []
-    ask = judge._pool.ask
-    judge._pool.ask = lambda requests, seconds: asked.append(len(requests)) or ask(requests, seconds)
+    ask = judge._judges._pool.ask
+    judge._judges._pool.ask = lambda requests, seconds: asked.append(len(requests)) or ask(requests, seconds)
     assert scored(judge, ["$3$"] * 60 + ["$4$"] * 60) == [1.0] * 60 + [0.0] * 60
     assert asked == [2]
-    assert len(judge._pool._processes) <= math_verify.MAX_PROCESSES
+    assert len(judge._judges._pool._processes) <= judges.MAX_PROCESSES
