@@ -29,6 +29,12 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         GroupRelative as GroupRelative,
     )
     from recipec.spec.advantage import (
+        HistoryGroups as HistoryGroups,
+    )
+    from recipec.spec.advantage import (
+        LeafMean as LeafMean,
+    )
+    from recipec.spec.advantage import (
         PrefixValue as PrefixValue,
     )
     from recipec.spec.advantage import (
@@ -39,6 +45,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     )
     from recipec.spec.advantage import (
         Signed as Signed,
+    )
+    from recipec.spec.advantage import (
+        StateAction as StateAction,
     )
     from recipec.spec.attention import (
         Auto as Auto,
@@ -179,7 +188,10 @@ _HOMES = {
     "recipec.diagnostics.model": ("Diagnostic", "RecipeError"),
     "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
-    "recipec.spec.advantage": ("BatchStandardised", "GroupRelative", "PrefixValue", "Reinforce", "Rloo", "Signed"),
+    "recipec.spec.advantage": (
+        "BatchStandardised", "GroupRelative", "HistoryGroups", "LeafMean", "PrefixValue", "Reinforce", "Rloo",
+        "Signed", "StateAction",
+    ),
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),
     "recipec.spec.data": ("Columns", "EnvironmentTasks", "File", "Mix", "MixedFile", "ReasoningGym", "Rollouts"),
     "recipec.spec.environment": (

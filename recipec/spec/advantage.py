@@ -223,10 +223,11 @@ class PrefixValue(Advantage):
         V(s) = \operatorname{mean} \{v_r : \text{row } r \text{ of the group begins with } s\}
 
     Rows of a prompt form a prefix tree, whether or not a tree was searched. Where no rows part, :math:`V` does not
-    change and the credit is 0; so add a level of the outcome, such as `group_relative`: the sum is TEMPO's advantage.
+    change and the credit is 0; so add a level of the outcome, such as `group_relative`: the sum is TEMPO's
+    advantage, equal to that of the authors' code.
 
     References:
-        Tran et al., `TEMPO <https://arxiv.org/abs/2509.18314>`_, 2025.
+        Tran et al., `TEMPO <https://arxiv.org/abs/2509.18314>`_, 2025; fatebreaker/tempo.
     """
 
     type: Literal["prefix_value"] = "prefix_value"
@@ -240,3 +241,118 @@ class PrefixValue(Advantage):
     def alone(self) -> Literal["value", "zero"]:
         """Zero: a row alone has no branches."""
         return "zero"
+
+
+@component(
+    "advantage",
+    requires=("value_R", "group_R", "failed_R", "tokens_RT", "attend_RT", "trained_RT"),
+    provides=("advantage_RT",),
+    impl="recipec.runtime.objective.prefix_values:leaf_mean",
+)
+class LeafMean(Advantage):
+    r"""Advantage of each token: the mean of the advantages of the rows that go through it (TreeAdv).
+
+    .. math:: A_t = w \operatorname{mean} \{A_r : \text{row } r \text{ of the group begins with } s_{t+1}\},\quad
+        A_r = \frac{v_r - \operatorname{mean}_g v}{\operatorname{std}_g v + \epsilon}
+
+    Rows are the leaves of a tree or forest, searched or found in chains that begin alike. A segment of the tree stands
+    in every row below it. With ``shared: each`` it is trained on in each of them: only clipping then tells its
+    gradient from that of ``group_relative``, which gives each copy the advantage of its row. With ``once`` the mean is
+    divided among the copies, so that a segment counts as one.
+
+    The paper's abstract says that advantages of all leaves are redistributed to the segments above them. That the
+    weights are equal, and ``shared``, are our reading: the equations were not available for comparison.
+
+    References:
+        Cao et al., `TreeAdv <https://arxiv.org/abs/2601.03703>`_, 2026.
+    """
+
+    type: Literal["leaf_mean"] = "leaf_mean"
+    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups: rows of one group are one forest.")
+    shared: Literal["each", "once"] = param(
+        "each", "Tokens that rows share: trained on with the mean in each row, or with the mean divided among the rows."
+    )
+    scale: Literal["std", "none"] = param(
+        "std", "`std` divides by the sample standard deviation of the group (ddof 1), `none` does not."
+    )
+    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
+
+    @property
+    def alone(self) -> Literal["value", "zero"]:
+        """Zero: a row alone is the mean of its group."""
+        return "zero"
+
+    def largest_credit(self, size: int) -> float | None:
+        """Return the largest z-score of one among ``size`` values, times the weight: a mean is not above it."""
+        return abs(self.weight) * (size - 1) / sqrt(size) if self.scale == "std" else None
+
+
+@component(
+    "advantage",
+    requires=("value_R", "group_R", "episode_id_R", "step_R", "failed_R"),
+    provides=("advantage_R",),
+    impl="recipec.runtime.objective.advantage:history_groups",
+)
+class HistoryGroups(Advantage):
+    r"""Advantage of each step among steps with the same last states, over histories of every length (HGPO).
+
+    .. math:: A_r = w \frac{\sum_k (k + o)^\alpha A^{(k)}_r}{\sum_k (k + o)^\alpha},\quad
+        A^{(k)}_r = \frac{v_r - \operatorname{mean}_{G_k(r)} v}{\operatorname{std}_{G_k(r)} v + \epsilon}
+
+    :math:`G_k(r)` are the steps of the prompt whose state and last :math:`k \le K` states before it are those of step
+    r. The deviation is that of the population (ddof 0). As in the authors' code, a group of one step, and one in which
+    the step is at the mean, are left out of both sums. ``group`` says which states are equal.
+
+    References:
+        He et al., `HGPO <https://arxiv.org/abs/2602.22817>`_, 2026; langfengQ/verl-agent, `recipe/hgpo`.
+    """
+
+    type: Literal["history_groups"] = "history_groups"
+    value: SignalRef = param("return_R", "Signal to compare.")
+    group: SignalRef = param(
+        "by_anchor_R", "Signal that assigns steps to states: steps with the same value are in one."
+    )
+    history: int = param(2, "Largest number of states before that of the step (K).", unit="steps", ge=0)
+    exponent: float = param(1.0, "Exponent of the weight of a history (alpha); 0 weighs all alike.", ge=0)
+    offset: float = param(1.0, "Added to the number of earlier states: 1 as in the paper, 2 as in its code.", gt=0)
+    scale: Literal["std", "none"] = param("std", "`std` divides by the deviation of the group, `none` does not.")
+    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
+
+    @property
+    def alone(self) -> Literal["value", "zero"]:
+        """Zero: a step alone in its state is in no group."""
+        return "zero"
+
+
+@component(
+    "advantage",
+    requires=("value_R", "group_R", "by_prompt_R", "score_R", "episode_id_R", "step_R", "text_R", "failed_R"),
+    provides=("advantage_R",),
+    impl="recipec.runtime.objective.advantage:state_action",
+)
+class StateAction(Advantage):
+    r"""Advantage of each step: what its action is worth in its state, less what the state is worth (RTMC).
+
+    .. math:: A_r = w \, (Q(s, a) - V(s)),\quad Q(s, a) = \operatorname{mean}_{(s, a)} v,\quad
+        V(s) = \frac{N(s) \operatorname{mean}_s v + n \bar{R}}{N(s) + n}
+
+    Means are over the first visit of each episode to a state with an action; :math:`\bar{R}` is the mean score of the
+    prompt's episodes, which counts as ``prior`` visits. ``group`` says which states are equal. Actions are equal if
+    their words are: with ``action_tag`` those inside of it, so that thoughts do not tell actions apart. The paper
+    compares signatures of states and actions that are written for one kind of environment.
+
+    References:
+        Wang et al., `RTMC <https://arxiv.org/abs/2604.11037>`_, 2026; its eq. 11 is the prior.
+    """
+
+    type: Literal["state_action"] = "state_action"
+    value: SignalRef = param("return_R", "Signal to average.")
+    group: SignalRef = param(
+        "by_anchor_R", "Signal that assigns steps to states: steps with the same value are in one."
+    )
+    action_tag: str | None = param(None, "Tag around the action in a turn; the whole turn is compared if omitted.")
+    prior: float = param(2.0, "Visits that the mean score of the prompt counts for in a state.", unit="visits", ge=0)
+    scale: Literal["std", "none"] = param(
+        "none", "`std` divides by the deviation of the prompt's advantages, without centring them."
+    )
+    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)

@@ -60,7 +60,7 @@ REQUIRED = {
 }
 # Numbers that are pure: factors, shares, and bounds on ratios.
 PURE = {
-    "advantage.*": {"weight", "positive", "negative"},
+    "advantage.*": {"weight", "positive", "negative", "exponent", "offset"},
     "loss.*": {
         "epsilon",
         "epsilon_high",
@@ -97,6 +97,9 @@ PURE = {
 VARIANTS = {
     "advantage.group_relative": [{"scale": "none"}, {"singleton": "raw"}, {"statistics": "trajectories"}],
     "grouping.anchor_state": [{"match": "similarity", "threshold": 0.5}],
+    "advantage.history_groups": [{"history": 0, "scale": "none"}],
+    "advantage.state_action": [{"action_tag": "a", "scale": "std"}],
+    "advantage.leaf_mean": [{"shared": "once", "scale": "none"}],
     "advantage.rloo": [{"singleton": "raw"}],
     "loss.clipped": [
         {"ratio": "turn", "dual_clip": 3.0, "log_ratio_clamp": 20.0},

@@ -57,10 +57,10 @@ def test_every_combination_is_compiled_or_refused() -> None:
 
 
 def test_the_runs_cover_every_pair() -> None:
-    """Every two choices that are legal together are run together, by about forty runs."""
+    """Every two choices that are legal together are run together, by about seventy runs."""
     wanted = {pair for combo in LEGAL if combo.environment in RUN for pair in combinations(enumerate(combo), 2)}
     assert wanted == {pair for combo in SMOKE for pair in combinations(enumerate(combo), 2)}
-    assert len(SMOKE) < 50
+    assert len(SMOKE) < 75
 
 
 @pytest.fixture(scope="session")
@@ -84,5 +84,5 @@ def test_a_step_runs(combo: Combo, folder: Any, cache: Path) -> None:
     made = folder.path / "runs/small/stages/explore"
     rows = [json.loads(line) for path in (made / "samples").iterdir() for line in path.read_text().splitlines()]
     assert len({row["prompt_id"] for row in rows}) == 2
-    assert all("advantage" in row for row in rows)
+    assert combo.advantage == "leaves" or all("advantage" in row for row in rows)  # tokens are credited, not rows
     assert (made / "policy" / "model.safetensors").is_file()

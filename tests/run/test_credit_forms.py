@@ -147,8 +147,9 @@ def test_credit_of_branches_is_added_to_the_outcome(folder):
     assert total.id in {i.value.node for i in loss.inputs if i.value.signal == "advantage_RT"}
 
 
-def test_credit_of_branches_alone(folder):
-    """Where rows do not part, nothing is trained on."""
-    found, metrics = ran(folder, recipe("branches: {type: prefix_value}"))
+@pytest.mark.parametrize("level", ["prefix_value", "leaf_mean"])
+def test_credit_of_tokens_alone(folder, level):
+    """A level that credits tokens is enough to train on."""
+    found, metrics = ran(folder, recipe(f"branches: {{type: {level}}}"))
     assert metrics["grad_norm"] > 0
     assert len(found) == 30

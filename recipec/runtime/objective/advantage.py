@@ -7,6 +7,7 @@ Rows that failed are in no statistic and get 0; a group that failures shrink to 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +15,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class _Groups:
-    """Statistics of each row's group, gathered back to rows."""
+class Groups:
+    """Statistics of each row's group, gathered back to rows.
+
+    Example: ``measure(value_R, group_R, ok_R, ok_R).mean_R`` is the mean of each row's group.
+    """
 
     mean_R: Tensor
     std_R: Tensor
@@ -27,7 +31,7 @@ class _Groups:
     """The row's value is that of everything its group is measured by."""
 
 
-def _measure(value_R: Tensor, group_R: Tensor, ok_R: Tensor, counted_R: Tensor) -> _Groups:
+def measure(value_R: Tensor, group_R: Tensor, ok_R: Tensor, counted_R: Tensor) -> Groups:
     """Measure groups over the rows of ``counted_R`` that are ok; values of other rows are never read."""
     ids, index_R = torch.unique(group_R, return_inverse=True)
     used_R = counted_R & ok_R
@@ -41,20 +45,21 @@ def _measure(value_R: Tensor, group_R: Tensor, ok_R: Tensor, counted_R: Tensor) 
     low = zeros.scatter_reduce(0, which, value, "amin", include_self=False)
     high = zeros.scatter_reduce(0, which, value, "amax", include_self=False)
     equal_R = (low == high)[index_R] & (value_R == low[index_R])
-    return _Groups(mean[index_R], std[index_R], count[index_R], size[index_R], equal_R)
+    return Groups(mean[index_R], std[index_R], count[index_R], size[index_R], equal_R)
 
 
-def _first_rows(episode_id_R: Tensor, ok_R: Tensor) -> Tensor:
-    """Mark the first row of each episode: the first that is ok, where there is one."""
+def _first_rows(episode_id_R: Tensor, ok_R: Tensor, step_R: Tensor | None = None) -> Tensor:
+    """Mark the first row of each episode, by step or by place: the first that is ok, where there is one."""
     ids, index_R = torch.unique(episode_id_R, return_inverse=True)
     place_R = torch.arange(len(index_R), device=index_R.device)
-    late_R = place_R + len(index_R) * (~ok_R).long()
+    late_R = place_R if step_R is None else place_R + len(index_R) * step_R
+    late_R = late_R + (late_R.amax() + 1 if len(late_R) else 0) * (~ok_R)
     first = place_R.new_zeros(len(ids)).scatter_reduce(0, index_R, late_R, "amin", include_self=False)
     return late_R == first[index_R]
 
 
 def _credit(
-    relative_R: Tensor, value_R: Tensor, ok_R: Tensor, groups: _Groups, singleton: str, lone: float = 1.0
+    relative_R: Tensor, value_R: Tensor, ok_R: Tensor, groups: Groups, singleton: str, lone: float = 1.0
 ) -> Tensor:
     """Put the special cases over ``relative_R``: equal values, a row alone (its value over ``lone``), failures."""
     zero = torch.zeros_like(value_R)
@@ -93,7 +98,7 @@ def group_relative(
     if statistics == "trajectories":
         assert episode_id_R is not None
         counted_R = _first_rows(episode_id_R, ok_R)
-    groups = _measure(value_R, group_R, ok_R, counted_R)
+    groups = measure(value_R, group_R, ok_R, counted_R)
     relative_R = value_R - groups.mean_R
     if scale == "std":
         relative_R = relative_R / (groups.std_R + epsilon)
@@ -109,7 +114,7 @@ def rloo(value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, s
     {'advantage_R': tensor([ 0.7500, -0.7500,  0.0000], dtype=torch.float64)}
     """
     value_R, ok_R = value_R.double(), ~failed_R
-    groups = _measure(value_R, group_R, ok_R, torch.ones_like(ok_R))
+    groups = measure(value_R, group_R, ok_R, torch.ones_like(ok_R))
     relative_R = (value_R - groups.mean_R) * groups.count_R / (groups.count_R - 1)
     return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, singleton)}
 
@@ -150,10 +155,120 @@ def batch_standardised(
     """
     value_R, ok_R = value_R.double(), ~failed_R
     everyone_R = torch.ones_like(ok_R)
-    groups = _measure(value_R, group_R, ok_R, everyone_R)
-    batch = _measure(value_R, torch.zeros_like(group_R), ok_R, everyone_R)
+    groups = measure(value_R, group_R, ok_R, everyone_R)
+    batch = measure(value_R, torch.zeros_like(group_R), ok_R, everyone_R)
     relative_R = (value_R - groups.mean_R) / (batch.std_R + epsilon)
     return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, "zero")}
+
+
+def history_groups(
+    value_R: Tensor,
+    group_R: Tensor,
+    episode_id_R: Tensor,
+    step_R: Tensor,
+    failed_R: Tensor,
+    *,
+    weight: float,
+    history: int,
+    exponent: float,
+    offset: float,
+    scale: str,
+    epsilon: float,
+) -> dict[str, Tensor]:
+    """Credit steps among those with the same last states; see :class:`recipec.spec.advantage.HistoryGroups`.
+
+    Time and memory are linear in the number of steps, for each state of the history.
+
+    >>> return_R, by_anchor_R = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.5, 0.0]), torch.tensor([0, 1, 0, 1, 2, 1])
+    >>> history_groups(
+    ...     return_R, by_anchor_R, torch.tensor([7, 7, 8, 8, 9, 9]), torch.tensor([0, 1, 0, 1, 0, 1]), return_R < 0,
+    ...     weight=1.0, history=1, exponent=1.0, offset=1.0, scale="none", epsilon=0.0,
+    ... )["advantage_R"].tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    value_R, ok_R = value_R.double(), ~failed_R
+    own_R = torch.unique(group_R, return_inverse=True)[1]
+    before_R = _steps_before(episode_id_R, step_R)
+    level_R, total_R, shares_R = own_R, torch.zeros_like(value_R), torch.zeros_like(value_R)
+    for depth in range(history + 1):
+        if depth:  # the last states of the step before, and the state of this one
+            earlier_R = torch.where(before_R < 0, -1, level_R[before_R])
+            key_R = earlier_R * len(own_R) + own_R
+            level_R = torch.where(earlier_R < 0, -1, torch.unique(key_R, return_inverse=True)[1])
+        counted_R = level_R >= 0
+        groups = measure(value_R, level_R, ok_R, counted_R)
+        spread_R = groups.std_R * ((groups.count_R - 1) / groups.count_R).sqrt()
+        relative_R = value_R - groups.mean_R
+        moved_R = counted_R & ok_R & (groups.count_R > 1) & ~groups.equal_R & (relative_R.abs() > 1e-9 * spread_R)
+        credit_R = relative_R / (spread_R + epsilon) if scale == "std" else relative_R
+        share = (depth + offset) ** exponent
+        total_R = total_R + torch.where(moved_R, share * credit_R, 0.0)
+        shares_R = shares_R + torch.where(moved_R, share, 0.0)
+    return {"advantage_R": weight * torch.where(shares_R > 0, total_R / shares_R, 0.0)}
+
+
+def _steps_before(episode_id_R: Tensor, step_R: Tensor) -> Tensor:
+    """Return the row of the step before in the same episode, -1 where there is none; of copies the first one."""
+    place = {
+        key: row for row, key in reversed(list(enumerate(zip(episode_id_R.tolist(), step_R.tolist(), strict=True))))
+    }
+    found = [
+        place.get((episode, step - 1), -1) for episode, step in zip(episode_id_R.tolist(), step_R.tolist(), strict=True)
+    ]
+    return torch.tensor(found, dtype=torch.int64, device=step_R.device)
+
+
+def state_action(
+    value_R: Tensor,
+    group_R: Tensor,
+    by_prompt_R: Tensor,
+    score_R: Tensor,
+    episode_id_R: Tensor,
+    step_R: Tensor,
+    text_R: Sequence[str],
+    failed_R: Tensor,
+    *,
+    weight: float,
+    action_tag: str | None,
+    prior: float,
+    scale: str,
+    epsilon: float,
+) -> dict[str, Tensor]:
+    """Credit a step with the value of its action less that of its state; see :class:`recipec.spec.advantage.StateAction`.
+
+    >>> return_R, one_R = torch.tensor([1.0, 0.0, 0.0]), torch.zeros(3, dtype=torch.int64)
+    >>> made = state_action(
+    ...     return_R, one_R, one_R, return_R, torch.arange(3), one_R, ["left", "left", "right"], return_R < 0,
+    ...     weight=1.0, action_tag=None, prior=0.0, scale="none", epsilon=0.0,
+    ... )
+    >>> [round(x, 4) for x in made["advantage_R"].tolist()]
+    [0.1667, 0.1667, -0.3333]
+    """
+    value_R, ok_R = value_R.double(), ~failed_R
+    numbers: dict[tuple[int, str], int] = {}
+    keys = zip(group_R.tolist(), (_action(text, action_tag) for text in text_R), strict=True)
+    pair_R = torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], device=value_R.device)
+    visit_R = torch.unique(torch.stack([episode_id_R, pair_R], -1), dim=0, return_inverse=True)[1]
+    first_R = _first_rows(visit_R, ok_R, step_R)
+    prompt = measure(score_R.double(), by_prompt_R, ok_R, _first_rows(episode_id_R, ok_R))
+    base_R = torch.where(prompt.equal_R, score_R.double(), prompt.mean_R)
+    action = measure(value_R, pair_R, ok_R, first_R)
+    state = measure(value_R, group_R, ok_R, first_R)
+    # values of actions and states over the prior: equal values give exactly 0
+    of_action_R = torch.where(action.equal_R, value_R, action.mean_R) - base_R
+    of_state_R = torch.where(state.equal_R, value_R, state.mean_R) - base_R
+    credit_R = of_action_R - of_state_R * state.count_R / (state.count_R + prior)
+    if scale == "std":
+        spread = measure(credit_R, by_prompt_R, ok_R, torch.ones_like(ok_R))
+        credit_R = credit_R / (spread.std_R * ((spread.count_R - 1) / spread.count_R).sqrt() + epsilon)
+    return {"advantage_R": weight * torch.where(ok_R, credit_R, 0.0).nan_to_num()}
+
+
+def _action(text: str, tag: str | None) -> str:
+    """Return what is compared of a turn: its words, or those of the last part inside of a tag."""
+    if tag is not None and f"<{tag}>" in text:
+        text = text.rpartition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+    return " ".join(text.split())
 
 
 def token_relative(
@@ -192,7 +307,7 @@ def token_relative(
     shape = response_RT.shape
     value_N, group_N = value_RT[response_RT], group_R[:, None].expand(shape)[response_RT]
     ok_N = ~failed_R[:, None].expand(shape)[response_RT]
-    groups = _measure(value_N, group_N, ok_N, torch.ones_like(ok_N))
+    groups = measure(value_N, group_N, ok_N, torch.ones_like(ok_N))
     relative_N = value_N - groups.mean_R
     if scale == "std":
         relative_N = relative_N / (groups.std_R + epsilon)
