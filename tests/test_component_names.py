@@ -41,6 +41,7 @@ ALLOWED = {
     "spec/loss/preference.py": ({"nll"}, "name of a parameter"),
     "runtime/objective/token_ratios.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/preference.py": ({"triples"}, "unit"),
+    "run/report_samples.py": ({"tree"}, "key of a sample"),
     **{f"importing/{name}.py": ({"file"}, "origin of a value") for name in ("complete", "translate", "write")},
     "reading/foreign/converters/places.py": ({"auto"}, "device; data type"),
     "runtime/knowledge/consistency.py": ({"triples"}, "key of a record"),

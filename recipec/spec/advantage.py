@@ -255,7 +255,7 @@ class LeafMean(Advantage):
     .. math:: A_t = w \operatorname{mean} \{A_r : \text{row } r \text{ of the group begins with } s_{t+1}\},\quad
         A_r = \frac{v_r - \operatorname{mean}_g v}{\operatorname{std}_g v + \epsilon}
 
-    Rows are the leaves of a tree or forest, searched or found in chains that begin alike. A segment of the tree stands
+    Rows are the leaves of trees, searched or found in chains that begin alike. A segment of the tree stands
     in every row below it. With ``shared: each`` it is trained on in each of them: only clipping then tells its
     gradient from that of ``group_relative``, which gives each copy the advantage of its row. With ``once`` the mean is
     divided among the copies, so that a segment counts as one.
@@ -268,7 +268,7 @@ class LeafMean(Advantage):
     """
 
     type: Literal["leaf_mean"] = "leaf_mean"
-    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups: rows of one group are one forest.")
+    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups: rows of one group form a prefix tree.")
     shared: Literal["each", "once"] = param(
         "each", "Tokens that rows share: trained on with the mean in each row, or with the mean divided among the rows."
     )
@@ -299,7 +299,7 @@ class HistoryGroups(Advantage):
     .. math:: A_r = w \frac{\sum_k (k + o)^\alpha A^{(k)}_r}{\sum_k (k + o)^\alpha},\quad
         A^{(k)}_r = \frac{v_r - \operatorname{mean}_{G_k(r)} v}{\operatorname{std}_{G_k(r)} v + \epsilon}
 
-    :math:`G_k(r)` are the steps of the prompt whose state and last :math:`k \le K` states before it are those of step
+    :math:`G_k(r)` are the steps of the prompt with the state and the last :math:`k \le K` states before it of step
     r. The deviation is that of the population (ddof 0). As in the authors' code, a group of one step, and one in which
     the step is at the mean, are left out of both sums. ``group`` says which states are equal.
 

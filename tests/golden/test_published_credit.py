@@ -1,4 +1,4 @@
-"""Credit of steps, prefixes and forests: numbers of the authors' functions, and of cases computed by hand."""
+"""Credit of steps, prefixes and leaves: numbers of the authors' functions, and of cases computed by hand."""
 
 import pytest
 import torch
@@ -114,7 +114,7 @@ TEMPO = [
 ]  # fmt: skip
 
 
-def forest():
+def two_trees():
     """Values, groups, failures, tokens and masks of two prompts of five rows."""
     tokens_RT, value_R = torch.tensor(TOKENS), torch.tensor(VALUES)
     attend_RT = tokens_RT != 0
@@ -123,7 +123,7 @@ def forest():
 
 def test_tempo_is_the_authors():
     """`group_relative` and `prefix_value` add up to TEMPO's advantage; its rows of one prompt are the same prefix."""
-    columns = forest()
+    columns = two_trees()
     outcome_R = group_relative(*columns[:3], None, **GroupRelative().params())["advantage_R"]
     branches_RT = prefix_value(*columns, **PrefixValue().params())["advantage_RT"]
     made = torch.where(columns[-1], outcome_R[:, None] + branches_RT, 0.0)
@@ -132,7 +132,7 @@ def test_tempo_is_the_authors():
 
 def test_leaves_by_hand():
     """TreeAdv: values of prompt 0 less their mean of 0.55, averaged over the rows that begin alike."""
-    made = leaf_mean(*forest(), **LeafMean(scale="none").params())["advantage_RT"]
+    made = leaf_mean(*two_trees(), **LeafMean(scale="none").params())["advantage_RT"]
     first, both = (0.45 - 0.55 + 0.45) / 3, (-0.3 - 0.05) / 2
     expected = [[first, 0.45, 0.0], [first, -0.55, -0.55], [both] * 3, [both] * 3, [first, 0.45, 0.45]]
     torch.testing.assert_close(made[:5], torch.tensor(expected))
@@ -140,9 +140,9 @@ def test_leaves_by_hand():
 
 def test_leaves_as_one_segment():
     """With `once`, a segment adds up to its mean over the rows below it, and rows that are alone keep their own."""
-    each = leaf_mean(*forest(), **LeafMean().params())["advantage_RT"]
-    once = leaf_mean(*forest(), **LeafMean(shared="once").params())["advantage_RT"]
+    each = leaf_mean(*two_trees(), **LeafMean().params())["advantage_RT"]
+    once = leaf_mean(*two_trees(), **LeafMean(shared="once").params())["advantage_RT"]
     torch.testing.assert_close(once[[0, 1, 4], 0].sum(), each[0, 0])
     torch.testing.assert_close(once[1, 1], each[1, 1])
-    alone = leaf_mean(*forest()[:1], torch.arange(10), *forest()[2:], **LeafMean().params())["advantage_RT"]
+    alone = leaf_mean(*two_trees()[:1], torch.arange(10), *two_trees()[2:], **LeafMean().params())["advantage_RT"]
     assert not alone.any()
