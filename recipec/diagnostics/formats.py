@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -160,11 +161,12 @@ def _annotation(diagnostic: Diagnostic) -> str:
     properties: dict[str, Any] = {"title": f"{diagnostic.code} {diagnostic.name}"}
     if diagnostic.spans:
         span = diagnostic.spans[0]
-        properties |= {"file": span.file, "line": span.line, "col": span.column}
+        properties |= {"file": visible(span.file), "line": span.line, "col": span.column}
         properties |= {"endLine": span.end_line, "endColumn": span.end_column}
     named = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items())
     help_ = f" ({diagnostic.help})" if diagnostic.help else ""
-    return f"::{diagnostic.severity} {named}::{_data(diagnostic.message + help_)}"
+    text = re.sub(r"[^\r\n]+", lambda line: visible(line[0]), diagnostic.message + help_)
+    return f"::{diagnostic.severity} {named}::{_data(text)}"
 
 
 def _data(text: str) -> str:

@@ -14,8 +14,11 @@ from recipec.diagnostics.model import Diagnostic, Span
 MAX_BYTES = 2**20
 """A recipe of a megabyte is not a recipe: the longest known is 40 kB."""
 
-# Characters that YAML forbids: the complement, as a class of the allowed ones takes milliseconds to compile.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# Characters that YAML forbids, and those that reorder a line: the complement, as a class of the allowed ones takes
+# milliseconds to compile.
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 
 
 def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:

@@ -53,13 +53,13 @@ def over_limit(place: Span, what: str, path: str = "", chain: Chain = ()) -> Fin
 
 @diagnostic("RC104", "forbidden-character")
 def forbidden_character(place: Span, character: str, chain: Chain = ()) -> Finding:
-    r"""A control character, a lone surrogate, a byte order mark inside the file, U+0085, U+2028 or U+2029.
+    r"""A control or bidirectional character, a lone surrogate, a byte order mark inside the file, U+2028 or U+2029.
 
-    Why it matters: the character is invisible, and YAML readers disagree on whether it ends a line, so that two tools
-    may read two different recipes.
+    Why it matters: the character is invisible. YAML readers disagree on whether some end a line, so that two tools may
+    read two different recipes; others let a reviewer see the line in another order than it is read.
     Example: text pasted from a word processor.
     How to fix: delete it, or write it inside double quotes as an escape such as `\u2028`.
-    References: YAML 1.2.2, sections 5.1 and 5.4.
+    References: YAML 1.2.2, sections 5.1 and 5.4; CVE-2021-42574 (Trojan Source).
     """
     return Finding(
         f"the character U+{ord(character):04X} is not allowed in a recipe",
