@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -31,6 +30,8 @@ Overrides = Annotated[
     list[str], typer.Option("--set", help="Set a key of the recipe, e.g. stages.explore.loss.epsilon=0.1; repeatable.")
 ]
 STDIN = "-"
+_LONGEST = 1 << 20
+"""Most characters of a line that is quoted."""
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/NAME in the working directory by default.")
 ]
@@ -70,12 +71,24 @@ def quoted(diagnostics: Iterable[Diagnostic], root: Path, texts: Mapping[str, st
     lines: dict[str, dict[int, str]] = {}
     for span in (one.spans[0] for one in diagnostics if one.spans and one.spans[0].file not in texts):
         try:
+            if not (root / span.file).is_file():
+                continue
             with (root / span.file).open(encoding="utf-8", errors="replace") as stream:
-                line = next(islice(stream, span.line - 1, None), "")
-        except OSError:
+                line = _line(stream, span.line)
+        except (OSError, ValueError):  # a name that no file has
             continue
         lines.setdefault(span.file, {})[span.line] = line.rstrip("\r\n")
     return {file: "\n".join(of.get(i, "") for i in range(1, max(of) + 1)) for file, of in lines.items()}
+
+
+def _line(stream: TextIO, number: int) -> str:
+    """Return a line of a file, cut where it is too long to be shown."""
+    at = 1
+    while piece := stream.readline(_LONGEST):
+        if at == number:
+            return piece
+        at += piece.endswith("\n")
+    return ""
 
 
 def recipes_in(paths: Sequence[Path]) -> list[Path]:

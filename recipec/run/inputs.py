@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from recipec.component import is_origin, is_signal, names_file, texts
 from recipec.graph import StageGraph
+from recipec.run.jsonl import lines_of
 from recipec.run.preflight import stage_specs
 from recipec.spec.recipe import weights_kind
 
@@ -54,4 +55,4 @@ def counted_rows(stage: StageGraph, root: Path) -> int | None:
     if path.suffix != ".jsonl" or not path.is_file():
         return None
     with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
+        return sum(1 for line in lines_of(stream) if line.strip())

@@ -5,13 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from recipec.diagnostics.model import Diagnostic, RecipeError
 
 Broken = Callable[[int, str, int], Diagnostic]
 """Builds the diagnostic of a line from its number, the problem and a column, both counted from 1."""
+LONGEST = 32 << 20
+"""Most bytes of a line; a file may be sparse, and have none for terabytes."""
+LONGEST_ARRAY = 1 << 30
+"""Most bytes of a document that is one list."""
 _BOM = b"\xef\xbb\xbf"
+
+
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    r"""Yield the lines of a file up to one that is longer than ``LONGEST``, which is cut and the last.
+
+    >>> import io
+    >>> list(lines_of(io.BytesIO(b"a\nb")))
+    [b'a\n', b'b']
+    """
+    while line := stream.readline(LONGEST + 1):
+        yield line
+        if len(line) > LONGEST:
+            return
 
 
 def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -32,15 +49,22 @@ def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterat
             yield number, _object(text.rstrip(), number, broken, decode)
 
 
-def read_array(data: bytes, broken: Broken) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_array(stream: BinaryIO, broken: Broken) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the object of every element of a document that is a list of objects.
 
     Raises:
         RecipeError: ``broken``, with the line of a syntax error, or the number of an element that is not an object.
 
-    >>> list(read_array(b'[{"a": 1}, {"a": 2}]', broken=lambda row, problem, column: None))
+    >>> import io
+    >>> list(read_array(io.BytesIO(b'[{"a": 1}, {"a": 2}]'), broken=lambda row, problem, column: None))
     [(1, {'a': 1}), (2, {'a': 2})]
     """
+    data = stream.read(LONGEST_ARRAY + 1)
+    if len(data) > LONGEST_ARRAY:
+        problem = (
+            f"a list has at most {LONGEST_ARRAY >> 30} GiB; write one object per line, in a file that ends in .jsonl"
+        )
+        raise RecipeError(broken(1, problem, 1))
     try:
         found = json.JSONDecoder(parse_constant=_refuse).decode(data.removeprefix(_BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -59,6 +83,8 @@ def read_array(data: bytes, broken: Broken) -> Iterator[tuple[int, dict[str, Any
 
 def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], Any]) -> dict[str, Any]:
     column = 1
+    if len(text) > LONGEST:
+        raise RecipeError(broken(number, f"the line has more than {LONGEST >> 20} MiB", column))
     try:
         found = decode(text.decode("utf-8"))
     except UnicodeDecodeError as error:

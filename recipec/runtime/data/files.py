@@ -14,7 +14,7 @@ from typing import Any
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors.model import no_hub
 from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import read_array, read_objects
+from recipec.run.jsonl import lines_of, read_array, read_objects
 from recipec.runtime.images.embedded import named_images
 from recipec.runtime.rng import rng_for
 
@@ -130,11 +130,10 @@ def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise RecipeError(errors.data_missing(shown, os.strerror(error.errno or 0))) from None
     with stream:
         if path.suffix == ".json" and stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
-            yield from read_array(
-                stream.read(), lambda row, problem, column: errors.broken_row(shown, row, problem, column)
-            )
+            yield from read_array(stream, lambda row, problem, column: errors.broken_row(shown, row, problem, column))
             return
-        yield from read_objects(stream, lambda line, problem, column: errors.broken_row(shown, line, problem, column))
+        lines = lines_of(stream)
+        yield from read_objects(lines, lambda line, problem, column: errors.broken_row(shown, line, problem, column))
 
 
 def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:

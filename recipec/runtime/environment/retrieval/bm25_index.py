@@ -16,7 +16,7 @@ from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.errors import search as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.build_once import build_once
-from recipec.run.jsonl import read_objects
+from recipec.run.jsonl import lines_of, read_objects
 
 FORMAT = 1
 """Increased whenever the table or its weights change, so that older files are not found."""
@@ -129,7 +129,7 @@ def read_corpus(corpus: Path, most: int | None = None) -> Iterator[Document]:
         return errors.broken_document(str(corpus), line, problem, column)
 
     with _opened(corpus) as stream:
-        for number, row in read_objects(stream if most is None else _first(stream, most), broken):
+        for number, row in read_objects(lines_of(stream) if most is None else _first(lines_of(stream), most), broken):
             empty = False
             try:
                 yield _document(row)
