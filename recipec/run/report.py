@@ -17,6 +17,7 @@ from recipec.run.jsonl import read_lines
 from recipec.run.report_numbers import curves, duration, headline, training_rows
 from recipec.run.report_samples import browsable, pictures, text_of, thumbnail
 from recipec.run.results import Results, results
+from recipec.run.scaling_law import laws
 from recipec.run.templates import render_own
 
 _SAMPLES = 6
@@ -55,6 +56,7 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "device": graph["machine"].get("device"),
         "headline": [change.text() for change in headline(folder, graph, over_stages)],
         "stages": stages,
+        "laws": laws(folder, graph, every),
         "table": held_out(over_stages),
         "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
         "recipe": "" if recipe is None else recipe.read_text(encoding="utf-8"),

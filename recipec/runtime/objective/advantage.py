@@ -234,7 +234,7 @@ def state_action(
     scale: str,
     epsilon: float,
 ) -> dict[str, Tensor]:
-    """Credit a step with the value of its action less that of its state; see :class:`recipec.spec.advantage.StateAction`.
+    """Credit a step with its action's value less its state's; see :class:`recipec.spec.advantage.StateAction`.
 
     >>> return_R, one_R = torch.tensor([1.0, 0.0, 0.0]), torch.zeros(3, dtype=torch.int64)
     >>> made = state_action(
