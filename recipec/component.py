@@ -186,8 +186,8 @@ class Component(Section):
     preflight: ClassVar[str] = ""
     """Function ``(spec, request)`` that yields a diagnostic for everything a run would lack; called before a model is
     loaded, with a :class:`recipec.run.preflight.PreflightRequest`."""
-    user_code: ClassVar[Literal["", "function", "class"]] = ""
-    """What of the user's own files does the work; the component then has ``user_name``."""
+    user_code: ClassVar[Literal["", "function", "class", "tool"]] = ""
+    """What of the user's own files does the work; the component then has ``user_names``."""
     always_lowered: ClassVar[tuple[str, ...]] = ()
     """Parameters of every component of the slot that the compiler turns into nodes of their own."""
     type_name: ClassVar[str]
@@ -249,9 +249,9 @@ class Component(Section):
         skip = {"type", *self.lowered, *self._refs}
         return {name: getattr(self, name) for name in type(self).model_fields if name not in skip}
 
-    def user_name(self) -> str:
-        """Return the name of the user's own function or class, where ``user_code`` says that there is one."""
-        return ""
+    def user_names(self) -> tuple[str, ...]:
+        """Return the names of the user's own functions or classes, where ``user_code`` says that there are some."""
+        return ()
 
     @classmethod
     def distributions(cls) -> tuple[str, ...]:

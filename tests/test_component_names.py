@@ -26,6 +26,8 @@ ALLOWED = {
     "checks/user_code.py": ({"function"}, "kind of the user's own code"),
     "runtime/build_stage.py": ({"function", "auto"}, "kind of the user's own code; device"),
     "runtime/data/messages.py": ({"function"}, "key of a tool call"),
+    "runtime/environment/tools/calls.py": ({"function"}, "key of a tool call"),
+    "runtime/environment/tools/schemas.py": ({"function"}, "key and value of the schema of a tool"),
     "spec/environment.py": ({"function"}, "kind of the user's own code"),
     "spec/machine.py": ({"auto"}, "device"),
     "spec/train_engine.py": ({"auto"}, "a value that the plan chooses"),

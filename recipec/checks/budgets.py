@@ -245,12 +245,14 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
         return
     for part in own_parts(reading):
         if part.name:
-            name, what = part.spec.user_name() if part.spec else "", part.cls.user_code if part.cls else ""
+            name = "`, `".join(part.spec.user_names()) if part.spec else ""
+            what = part.cls.user_code if part.cls else ""
+            key = (*part.path, "functions" if what == "tool" else "name")
             yield Finding(
                 f"the {part.slot} is the {what} `{name}`, but the recipe names no file with it",
-                span_of(reading, (*part.path, "name")),
+                span_of(reading, key),
                 help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
-                path=dotted((*part.path, "name")),
+                path=dotted(key),
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recipec.checks.queries import Spans, dotted, span_of
@@ -19,10 +19,10 @@ _LARGEST = 1 << 20
 
 @check("RC622", "own-function")
 def own_function(reading: Reading) -> Iterator[Finding]:
-    """A reward calls a function that is not in the files under `use`, or that cannot be called.
+    """A reward or a tool is a function that is not in the files under `use`, or that cannot be called.
 
     What it checks: the files under `use`, read as text and never run: each is valid Python, one of them has the
-    function at its top level, and its parameters are those of TRL (`prompts`, `completions`) or of verl
+    function at its top level, and the parameters of a reward are those of TRL (`prompts`, `completions`) or of verl
     (`solution_str`). Files that do not exist, or are not below the recipe, are left to `run`.
     Why it matters: otherwise the mistake would show only after the first answers were sampled.
     Example: `reward: {total: {type: function, name: invoice_totals}}` for `def invoice_total`.
@@ -46,7 +46,20 @@ def own_function(reading: Reading) -> Iterator[Finding]:
             whole = False
     for part in reading.parts:
         if part.spec is not None and part.spec.user_code == "function":
-            yield from _problem(reading, (*part.path, "name"), part.spec.user_name(), found, whole=whole)
+            for name in part.spec.user_names():
+                yield from _problem(reading, (*part.path, "name"), name, found, whole=whole)
+        elif part.spec is not None and part.spec.user_code == "tool" and whole:
+            yield from _absent_tools(reading, part.path, part.spec.user_names(), found)
+
+
+def _absent_tools(
+    reading: Reading, path: tuple[str | int, ...], names: Sequence[str], found: Mapping[str, Signature]
+) -> Iterator[Finding]:
+    public = [name for name in found if not name.startswith("_")]
+    for number, name in enumerate(names):
+        if name not in public:
+            where = (*path, "functions", number)
+            yield _absent("tool", name, public, span_of(reading, where), where)
 
 
 def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
@@ -91,7 +104,8 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
         except RecipeError:  # RC622 tells of it
             whole = False
     for part, spec in asked:
-        yield from _class_problem(reading, (*part.path, "name"), spec.user_name(), found, whole=whole)
+        for name in spec.user_names():
+            yield from _class_problem(reading, (*part.path, "name"), name, found, whole=whole)
 
 
 def _absent(what: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]) -> Finding:

@@ -28,6 +28,7 @@ FAMILIES = {
     "RC885": "Preference pairs from knowledge graphs",
     "RC890": "Models of an objective",
     "RC960": "Rewards and the user's own functions",
+    "RC962": "Environments and games",
     "RC920": "Progress and results of a run",
     "RC950": "Reward models, judges and critics",
     "RC970": "Stopped runs, sweeps, trackers and lock files",

@@ -72,9 +72,10 @@ def used_code(stage: StageGraph, options: Options) -> Iterator[tuple[str, str]]:
     """
     for _, spec in stage_specs(stage):
         for path in options.use if spec.user_code else ():
-            found = used_source(path, spec.user_name(), os.path.relpath(path, options.root))
-            if found is not None:
-                yield spec.user_name(), found
+            for name in spec.user_names():
+                found = used_source(path, name, os.path.relpath(path, options.root))
+                if found is not None:
+                    yield name, found
 
 
 def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:

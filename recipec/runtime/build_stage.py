@@ -101,7 +101,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     train = required(stage, "train_engine").spec
     assert isinstance(train, TrainEngine)
     specs = [node.spec for node in stage.nodes() if node.spec is not None]
-    functions = [spec.user_name() for spec in specs if spec.user_code == "function"]
+    functions = [name for spec in specs if spec.user_code == "function" for name in spec.user_names()]
     return StageContext(
         root=options.root,
         cache=cache_folder(),

@@ -297,6 +297,8 @@ class Environment(Part, ABC):
 
     stops: tuple[str, ...] = ()
     """A turn ends with the token that completes one of these texts."""
+    reads_variables: bool = False
+    """Whether episodes begin with the task's own prompt, rendered with its variables of the chat template."""
 
     @staticmethod
     def preflight(spec: Any, request: PreflightRequest) -> None:

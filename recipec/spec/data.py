@@ -132,6 +132,9 @@ class File(_Prompts):
     train_on: Literal["answers", "all"] = param(
         "answers", "Tokens that are trained (sft): those of answers, or all tokens of prompt and conversation."
     )
+    chat_template_kwargs: dict[str, Any] = param(
+        dict, "Further variables of the chat template for all rows, such as `enable_thinking`; a row may replace them."
+    )
     columns: Columns = param(Columns, "Column names, where they differ from the defaults.")
 
     @model_validator(mode="after")

@@ -328,7 +328,7 @@ class Own(_Shown):
         Towers et al., `Gymnasium <https://arxiv.org/abs/2407.17032>`_, 2024: the interface is theirs.
     """
 
-    user_code: ClassVar[Literal["", "function", "class"]] = "class"
+    user_code: ClassVar[Literal["", "function", "class", "tool"]] = "class"
 
     type: Literal["own"] = "own"
     name: str = param(..., "Name of the class.")
@@ -337,6 +337,51 @@ class Own(_Shown):
         False, "Same task, seed and actions always give the same episode, so that it can be continued from any step."
     )
 
-    def user_name(self) -> str:
+    def user_names(self) -> tuple[str, ...]:
         """Return the name of the class."""
-        return self.name
+        return (self.name,)
+
+
+@component(
+    "environment",
+    provides=("branchable", "state_key"),
+    impl="recipec.runtime.environment.tools.tool_use:ToolUse",
+    uses=("policy",),
+)
+class ToolUse(Environment):
+    """Functions of the user as tools of the chat template, called over several turns.
+
+    The template shows name, docstring and parameters of each function (`tools`), and their results as messages of the
+    role `tool`. A turn that calls no function is the answer and ends the episode. Only tokens of the policy are
+    trained, and what it wrote stays as it was sampled. Functions run in child processes with a deadline, without
+    sockets and without writing files; a failed call is an answer that the policy reads.
+
+    References:
+        Hugging Face, `Tool use <https://huggingface.co/docs/transformers/chat_extras>`_: templates and schemas.
+        TRL, ``GRPOTrainer(tools=…)``; verl, ``multi_turn.tool_config_path``.
+    """
+
+    user_code: ClassVar[Literal["", "function", "class", "tool"]] = "tool"
+
+    type: Literal["tool_use"] = "tool_use"
+    functions: tuple[str, ...] = param(
+        ..., "Names of the functions, which are at the top level of files listed under `use`.", min_length=1
+    )
+    form: Literal["hermes", "llama", "mistral"] | None = param(
+        None,
+        "Form of calls: `<tool_call>` with JSON (Hermes, Qwen), JSON alone (Llama 3), or `[TOOL_CALLS]` (Mistral); that"
+        " of the chat template if omitted.",
+    )
+    max_turns: int = param(5, "Maximum number of turns of an episode; the last one makes no calls.", unit="turns", ge=1)
+    max_calls: int = param(4, "Maximum number of calls that are made in one turn.", unit="calls", ge=1)
+    max_observation_length: int = param(
+        512, "Maximum length of the result of a call; longer ones are truncated.", unit="tokens", ge=1
+    )
+
+    def user_names(self) -> tuple[str, ...]:
+        """Return `functions`."""
+        return self.functions
+
+    def longest_observation(self) -> int:
+        """Return the bound of the results of a turn."""
+        return self.max_observation_length * self.max_calls

@@ -50,6 +50,7 @@ REQUIRED = {
     "data.rollouts": {"rollouts": "explore.rollouts"},
     "environment.gymnasium": {"id": "FrozenLake-v1"},
     "environment.own": {"name": "House"},
+    "environment.tool_use": {"functions": ("search",)},
     "knowledge.triples": {"path": "facts.graphml"},
     "knowledge.sparql": {"service": "facts"},
     "knowledge.extract": {"path": "texts.jsonl"},

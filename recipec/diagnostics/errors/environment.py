@@ -1,4 +1,4 @@
-"""Environments, their tasks, games and catalogues: RC810 to RC824."""
+"""Environments, their tasks, games and catalogues: RC810 to RC824, RC962."""
 
 from __future__ import annotations
 
@@ -89,3 +89,17 @@ def bad_catalogue(path: str, problem: str, line: int = 0, column: int = 1) -> Fi
     """
     where = f"{path}, line {line}" if line else path
     return Finding(f"{where}: {problem}", file_span(path, line, column) if line else ())
+
+
+@diagnostic("RC962", "tools-unseen")
+def tools_unseen(problem: str) -> Finding:
+    """The chat template of the policy does not show tools, or not what they return.
+
+    What it checks: a short conversation with and without the tools of the environment, and with a message of the role
+    `tool`.
+    Why it matters: the policy would never learn that it has tools, or never read a result.
+    Example: `environment: {type: tool_use, functions: [search]}` with a model that has a template for plain chats.
+    How to fix: use a model with a chat template for tools, such as Qwen2.5, Qwen3, Llama 3.1 or Mistral, or give one by
+    `policy.chat_template`.
+    """
+    return Finding(f"the chat template cannot be used with tools: {problem}")

@@ -319,8 +319,8 @@ class File(Source):
         return self.encoder.task(row, prompt, images=self._images[row.index], variables=self._variables(row))
 
     def _variables(self, row: Row) -> dict[str, Any]:
-        found = read_variables(row, self.spec.columns)
-        if found and self.environment is not None:
+        found = {**self.spec.chat_template_kwargs, **read_variables(row, self.spec.columns)}
+        if found and self.environment is not None and not self.environment.reads_variables:
             problem = "is for the chat template, and an environment writes the prompts of the stage without it"
             raise RecipeError(errors.unused_column(row.file, row.number, next(iter(found)), problem))
         return found

@@ -18,8 +18,8 @@ from recipec.run.templates import Renderer
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
+from recipec.runtime.environment.continuation import after_answer, joined
 from recipec.runtime.environment.episode_state import EpisodeState
-from recipec.runtime.model.turn_end import ANSWERS, common_end
 from recipec.runtime.protocols import Policy
 
 REWRITES = "the chat template rewrites earlier turns"
@@ -227,20 +227,10 @@ class PromptBuilder:
         return text.strip() or NO_ACTION
 
     def _continued(self, context: tuple[int, ...], messages: list[Message]) -> tuple[int, ...] | None:
-        """Append the text of the chat template after an answer: its end, the new message, the opening of the next one.
-
-        It is what conversations with different answers of one letter end with.
-        """
+        """Append the text of the chat template after an answer; None where it changes earlier turns."""
         policy = self.policy
-        system = messages[:1] if messages[0]["role"] == "system" else []
-        asked = [*system, {"role": "user", "content": "x"}]
-        one, other = (
-            policy.render([*asked, {"role": "assistant", "content": letter}, messages[-1]], generation=True)
-            for letter in ANSWERS
-        )
-        whole = tuple(one[len(one) - common_end(one, other) :])
-        piece = whole[1:] if whole and context[-1] == whole[0] and whole[0] in policy.stop_ids else whole
-        made = (*context, *piece)
+        whole = after_answer(policy, messages[:1] if messages[0]["role"] == "system" else [], messages[-1:])
+        made = joined(policy, context, whole)
         # sampled control tokens cannot be reproduced from text, so the control tokens of the template are compared
         earlier = policy.render(messages[:-2], generation=True)
         controls, text = self._controls((*earlier, *whole)), policy.decode(made)

@@ -44,11 +44,12 @@ class ReplayedEnvironment(Environment):
         self.ranks = ranks
         self._built: list[Environment] = []
 
-        def begun() -> list[str]:
+        def begun() -> tuple[list[str], bool]:
             self._built.append(build())
-            return list(self.inner.stops)
+            return list(self.inner.stops), self.inner.reads_variables
 
-        self.stops = tuple(ranks.of_first(begun))
+        stops, self.reads_variables = ranks.of_first(begun)
+        self.stops = tuple(stops)
         self.noted: dict[Place, Kept] = {}
         """Timeouts and failures since ``begin``: the state by the number of the call and the index in it."""
         self._recorded: Mapping[Place, Kept] | None = None

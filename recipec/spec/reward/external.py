@@ -19,7 +19,7 @@ class Function(Reward):
         TRL, `Using a custom reward function <https://huggingface.co/docs/trl/grpo_trainer>`_.
     """
 
-    user_code: ClassVar[Literal["", "function", "class"]] = "function"
+    user_code: ClassVar[Literal["", "function", "class", "tool"]] = "function"
 
     type: Literal["function"] = "function"
     name: str = param(..., "Name of the function.")
@@ -27,9 +27,9 @@ class Function(Reward):
         3600.0, "Time limit of a call, for all rows of a batch (TRL) or for one (verl).", unit="seconds", gt=0
     )
 
-    def user_name(self) -> str:
+    def user_names(self) -> tuple[str, ...]:
         """Return the name of the function."""
-        return self.name
+        return (self.name,)
 
 
 @level(requires=("trained_RT", "old_logprob_RT", "ref_logprob_RT"), impl="recipec.runtime.reward.rule_based:kl_penalty")
