@@ -78,6 +78,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.environment import Retriever as Retriever
     from recipec.spec.environment import SearchQa as SearchQa
     from recipec.spec.environment import Textworld as Textworld
+    from recipec.spec.environment import ToolUse as ToolUse
     from recipec.spec.environment import Webshop as Webshop
     from recipec.spec.grouping import AnchorState as AnchorState
     from recipec.spec.knowledge import Diseases as Diseases
@@ -129,6 +130,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         AnswerMatch as AnswerMatch,
     )
     from recipec.spec.reward import (
+        CodeExecution as CodeExecution,
+    )
+    from recipec.spec.reward import (
         Environment as Environment,
     )
     from recipec.spec.reward import (
@@ -138,7 +142,13 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         Function as Function,
     )
     from recipec.spec.reward import (
+        Ifeval as Ifeval,
+    )
+    from recipec.spec.reward import (
         Iou as Iou,
+    )
+    from recipec.spec.reward import (
+        JsonSchema as JsonSchema,
     )
     from recipec.spec.reward import (
         KgConsistency as KgConsistency,
@@ -195,7 +205,8 @@ _HOMES = {
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),
     "recipec.spec.data": ("Columns", "EnvironmentTasks", "File", "Mix", "MixedFile", "ReasoningGym", "Rollouts"),
     "recipec.spec.environment": (
-        "Alfworld", "Gymnasium", "Own", "ReasoningGymEpisodes", "Retriever", "SearchQa", "Textworld", "Webshop",
+        "Alfworld", "Gymnasium", "Own", "ReasoningGymEpisodes", "Retriever", "SearchQa", "Textworld", "ToolUse",
+        "Webshop",
     ),
     "recipec.spec.grouping": ("AnchorState",),
     "recipec.spec.knowledge": ("Diseases", "Extract", "Hpo", "Sparql", "Triples"),
@@ -207,8 +218,9 @@ _HOMES = {
     "recipec.spec.preference": ("BestVsWorst", "KgRag", "KgRank"),
     "recipec.spec.reference": ("Frozen", "Lagged"),
     "recipec.spec.reward": (
-        "AnswerMatch", "Environment", "ExactMatch", "Function", "Iou", "KgConsistency", "KlPenalty", "Length",
-        "MathVerify", "MultipleChoice", "RegexFormat", "Repetition", "Sections", "TagCount", "Verifier",
+        "AnswerMatch", "CodeExecution", "Environment", "ExactMatch", "Function", "Ifeval", "Iou", "JsonSchema",
+        "KgConsistency", "KlPenalty", "Length", "MathVerify",
+        "MultipleChoice", "RegexFormat", "Repetition", "Sections", "TagCount", "Verifier",
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),
     "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),
