@@ -151,6 +151,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         JsonSchema as JsonSchema,
     )
     from recipec.spec.reward import (
+        Judge as Judge,
+    )
+    from recipec.spec.reward import (
         KgConsistency as KgConsistency,
     )
     from recipec.spec.reward import (
@@ -161,6 +164,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     )
     from recipec.spec.reward import (
         MathVerify as MathVerify,
+    )
+    from recipec.spec.reward import (
+        Model as Model,
     )
     from recipec.spec.reward import (
         MultipleChoice as MultipleChoice,
@@ -218,8 +224,8 @@ _HOMES = {
     "recipec.spec.preference": ("BestVsWorst", "KgRag", "KgRank"),
     "recipec.spec.reference": ("Frozen", "Lagged"),
     "recipec.spec.reward": (
-        "AnswerMatch", "CodeExecution", "Environment", "ExactMatch", "Function", "Ifeval", "Iou", "JsonSchema",
-        "KgConsistency", "KlPenalty", "Length", "MathVerify",
+        "AnswerMatch", "CodeExecution", "Environment", "ExactMatch", "Function", "Ifeval", "Iou", "JsonSchema", "Judge",
+        "KgConsistency", "KlPenalty", "Length", "MathVerify", "Model",
         "MultipleChoice", "RegexFormat", "Repetition", "Sections", "TagCount", "Verifier",
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),

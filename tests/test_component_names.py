@@ -9,8 +9,8 @@ from recipec.signals import SIGNALS
 from recipec.spec.recipe import COMPONENT_SLOTS, DEFAULT_LOSS
 
 PACKAGE = Path(__file__).parent.parent / "recipec"
-# Names that are words of the language, too: slots, kinds of stages, artifacts.
-LANGUAGE = {*COMPONENT_SLOTS, *DEFAULT_LOSS, *SIGNALS}
+# Names that are words of the language, too: slots, kinds of stages, artifacts, and the key that every library has.
+LANGUAGE = {*COMPONENT_SLOTS, *DEFAULT_LOSS, *SIGNALS, "model"}
 # File, the names in it, and why they stand there.
 ALLOWED = {
     "spec/recipe.py": (

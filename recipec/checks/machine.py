@@ -155,7 +155,7 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
     How to fix: drop it.
     """
     called = {name for name, _ in _calls(reading)}
-    asking = {"environment", "knowledge"}
+    asking = {"environment", "knowledge", "reward"}
     if reading.fragment or any(part.slot in asking and part.spec is None for part in reading.parts):
         return
     for name in _services(reading):

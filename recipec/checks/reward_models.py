@@ -1,15 +1,18 @@
-"""Reward models in the place of policies, and the other way round: RC470 and RC471."""
+"""Reward models in the place of policies, and the other way round: RC470 to RC472."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from recipec.checks.queries import display_name, dotted, field_span, span_of
+from recipec.checks.reward_bounds import rewards_of
 from recipec.component import is_origin, texts
 from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading
 from recipec.spec.policy import Policy
-from recipec.spec.recipe import weights_kind
+from recipec.spec.recipe import UNANSWERED, weights_kind
+from recipec.spec.reward import Reward
 
 
 @check("RC470", "reward-model-as-policy")
@@ -70,3 +73,51 @@ def unsupported_reward_model(reading: Reading) -> Iterator[Finding]:
             else:
                 continue
             yield Finding(problem, field_span(reading, part, key), path=dotted((*part.path, key)))
+
+
+@check("RC472", "no-reward-model")
+def no_reward_model(reading: Reading) -> Iterator[Finding]:
+    """A reward reads the reward model of a stage that is not there, or not of kind `rm`.
+
+    What it checks: a bare word as `from` of a reward is an earlier stage of kind `rm`; the rewards of an evaluation
+    read no stage, since evaluations also run before the first one.
+    Why it matters: stages of other kinds leave a policy, which gives no score, and a later stage has none yet.
+    Example: `reward: {quality: {type: model, from: imitate}}`, where `imitate` is an `sft` stage.
+    How to fix: name an earlier stage of kind `rm`, a directory as `./name`, or a model of the hub as `org/name`; give
+    an evaluation rewards of its own.
+    References: Ouyang et al., InstructGPT, https://arxiv.org/abs/2203.02155, 2022: the reward model is trained first.
+    """
+    order = list(reading.stages)
+    for stage in reading.stages.values():
+        earlier = [name for name in order[: order.index(stage.name)] if reading.stages[name].kind == "rm"]
+        for part in stage.of("reward"):
+            for key, text in _stages_of(part.spec):
+                if text in earlier or reading.fragment:
+                    continue
+                there = reading.stages.get(text)
+                problem = "there is no such stage" if there is None else f"it is of kind `{there.kind}`"
+                problem = "it does not come before" if there is not None and there.kind == "rm" else problem
+                yield Finding(
+                    f"{display_name(part)} reads the reward model of stage `{text}`, but {problem}",
+                    field_span(reading, part, key),
+                    help=did_you_mean(text, earlier),
+                    path=dotted((*part.path, key)),
+                )
+    for name, evaluation in reading.evaluate.items():
+        levels = None if set(evaluation.metrics) <= UNANSWERED else rewards_of(reading, name)
+        for level, spec in levels.specs.items() if levels is not None else ():
+            for _, text in _stages_of(spec):
+                yield Finding(
+                    f"evaluation `{name}` scores with the reward model of stage `{text}`, which does not exist before "
+                    "the first stage",
+                    span_of(reading, ("evaluate", name), key=True),
+                    help=f"give it rewards of its own, without `{level}`",
+                    path=f"evaluate.{name}",
+                )
+
+
+def _stages_of(spec: object) -> Iterator[tuple[str, str]]:
+    """Yield key and name of every stage that a reward reads a model of."""
+    for key, info, text in texts(spec) if isinstance(spec, Reward) else ():
+        if is_origin(info) and weights_kind(text) == "stage":
+            yield key, text

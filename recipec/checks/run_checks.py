@@ -71,6 +71,7 @@ STAGES: tuple[Check, ...] = (
     stages.too_long,
     reward_models.reward_model_as_policy,
     reward_models.unsupported_reward_model,
+    reward_models.no_reward_model,
     budgets.uneven_updates,
     budgets.more_updates_than_rows,
     budgets.never_saved,

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from recipec.component import Component, Need, Section
+from recipec.component import Component, Need, Section, is_origin, texts
 from recipec.signals import SIGNALS, reward_level
 from recipec.spec.reference import Reference
+from recipec.spec.reward import Reward
 
 OPS = "recipec.runtime.objective.compiler_ops:"
 Place = Literal["before", "steps", "updates"]
@@ -109,8 +110,8 @@ def _artifacts(spec: Component, needs: Sequence[Need]) -> Iterator[tuple[str, st
         stage, dot, artifact = need.signal.rpartition(".")
         if dot and not reward_level(need.signal):
             yield stage, artifact
-    if isinstance(spec, Reference) and (other := spec.other_model()) is not None:
-        yield other, "policy"
+    if isinstance(spec, Reference | Reward):
+        yield from ((text, "policy") for _, info, text in texts(spec) if is_origin(info))
 
 
 def level_node(name: str, slot: str, level: str, spec: Component) -> UnboundNode:

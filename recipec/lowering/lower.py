@@ -17,6 +17,7 @@ from recipec.graph import BOOKKEEPING, FORMAT, EvaluationSpecs, Graph, Input, Lo
 from recipec.lowering.drafts import UnboundNode, dump, keys_of, provider_of
 from recipec.lowering.inheritance import adapter_start, policies, reference_settings
 from recipec.lowering.nodes import draft_stage
+from recipec.signals import reward_level
 from recipec.spec.attention import Auto
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import UNANSWERED, Evaluation, Levels, Recipe, Stage, weights_kind
@@ -119,11 +120,11 @@ def _resampled(
 def sources(stage: Stage) -> Iterator[str]:
     """Yield what a stage starts from or reads: names of stages, and of models from elsewhere."""
     yield stage.from_
-    for spec in (stage.data, stage.preference, stage.reference, stage.knowledge):
+    for spec in (stage.data, stage.preference, stage.reference, stage.knowledge, *stage.reward.values()):
         for _, info, text in texts(spec) if spec else ():
             if is_origin(info):
                 yield text
-            elif is_signal(info):
+            elif is_signal(info) and not reward_level(text):
                 yield text.rpartition(".")[0]
 
 

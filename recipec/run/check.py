@@ -27,6 +27,7 @@ from recipec.run.preflight import (
     missing_engines,
     missing_files,
     missing_packages,
+    service_keys,
 )
 from recipec.spec.recipe import UNIT
 
@@ -144,7 +145,8 @@ def services(graph: Graph, stages: set[str], options: Options) -> list[Diagnosti
 def _problems(graph: Graph, one: Used, options: Options) -> Iterator[Diagnostic]:
     services = {name: str(service["url"]) for name, service in (graph.machine.get("services") or {}).items()}
     device = str(graph.machine.get("device") or "auto")
-    request = PreflightRequest(options.root, services, device, one.splits, one.sees)
+    keys = service_keys(graph.machine)
+    request = PreflightRequest(options.root, services, keys, device, one.splits, one.sees)
     with runtime_packages():
         check = load_object(one.spec.preflight)
     for found in check(one.spec, request):

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from recipec.component import Component, is_origin, names_file, texts
 from recipec.diagnostics.errors import data as data_errors
@@ -28,6 +29,8 @@ class PreflightRequest:
     """Folder of the recipe: its paths are relative to it."""
     services: Mapping[str, str] = field(default_factory=dict)
     """URLs of the services under ``machine.services``, by name."""
+    service_keys: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables with their keys, by name, for those that have one."""
     device: str = "auto"
     """The machine's device as the recipe names it: ``auto``, ``cpu`` or ``cuda``."""
     splits: tuple[str, ...] = ()
@@ -158,3 +161,13 @@ def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:
                 yield f"{one.key}.{key}", text, False
             elif is_origin(info) and weights_kind(text) == "directory":
                 yield f"{one.key}.{key}", text, True
+
+
+def service_keys(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables with the keys of a machine's services, by the names of the services.
+
+    >>> service_keys({"services": {"judge": {"url": "http://a", "key_variable": "KEY"}, "wiki": {"url": "http://b"}}})
+    {'judge': 'KEY'}
+    """
+    said = {name: service.get("key_variable") for name, service in (machine.get("services") or {}).items()}
+    return {name: str(variable) for name, variable in said.items() if variable}

@@ -20,6 +20,7 @@ from recipec.run.artifacts import RunFolder, committed, verify_folder
 from recipec.run.digests import versions
 from recipec.run.live_report import LiveReport
 from recipec.run.options import Options, StageRun
+from recipec.run.preflight import service_keys
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
 from recipec.runtime.distributed.shared_rollouts import SharedRollouts
@@ -120,6 +121,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
             for artifact in earlier.artifacts
         },
         services={name: str(service["url"]) for name, service in machine.get("services", {}).items()},
+        service_keys=service_keys(machine),
         home=folder.stage(stage.name),
         begun=folder.begun(),
         say=lambda text: run.progress.say(f"{stage.name}: {text}"),

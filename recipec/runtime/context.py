@@ -53,6 +53,8 @@ class StageContext:
     """Folders of earlier artifacts: ``explore.rollouts`` to a path."""
     services: Mapping[str, str] = field(default_factory=dict)
     """URLs of the services under ``machine.services``, by name."""
+    service_keys: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables with their keys, by name, for those that have one."""
     home: Path | None = None
     """Folder of the stage, for what must survive a kill before the first step; kept in memory alone if None."""
     begun: str = ""

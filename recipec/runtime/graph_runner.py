@@ -75,7 +75,9 @@ class GraphRunner:
         """Run nodes in order; return their metrics together."""
         metrics: dict[str, Any] = {}
         for node in nodes:
-            metrics |= self.call(node, values, step=step, attempt=attempt)
+            for name, value in self.call(node, values, step=step, attempt=attempt).items():
+                added = name in metrics and node.slot == "reward"  # levels of one kind count the same things
+                metrics[name] = metrics[name] + value if added else value
         return metrics
 
     def instance(self, node: Node) -> Any:

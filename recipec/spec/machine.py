@@ -19,6 +19,11 @@ class Service(Section):
     """A network service that components refer to by its name."""
 
     url: str = param(..., "URL of the service.")
+    key_variable: str | None = param(
+        None,
+        "Environment variable with the key of the service, sent as a bearer token; a recipe never has the key itself.",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+    )
 
 
 class Machine(Section):

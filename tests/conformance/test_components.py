@@ -56,7 +56,9 @@ REQUIRED = {
     "knowledge.extract": {"path": "texts.jsonl"},
     "preference.best_vs_worst": {"rollouts": "explore.rollouts"},
     "reward.regex_format": {"pattern": "a+"},
+    "reward.judge": {"service": "judge", "model": "m", "rubric": "{{ completion }}"},
     "reward.length": {"max_length": 3},
+    "reward.model": {"from_": "./judge"},
     "reward.function": {"name": "score"},
 }
 # Numbers that are pure: factors, shares, and bounds on ratios.
@@ -90,7 +92,7 @@ PURE = {
     "policy.*": {"dropout"},
     "rollout_engine.*": {"memory"},
     "data.*": {"task_seed", "val_seed"},
-    "reward.*": {"weight", "gamma"},
+    "reward.*": {"weight", "gamma", "temperature"},
     "sampler.*": {"temperature", "top_p", "min_p"},
     "knowledge.*": {"temperature", "top_p", "min_similarity", "min_confidence"},
 }

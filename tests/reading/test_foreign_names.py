@@ -53,7 +53,7 @@ def helps(kind, before="", after="", more=""):
 # ruff: noqa: E501
 SAID = {
     "critic": ("rl", "", "", "    critic: {optim: {lr: 1e-5}, model: {path: org/m}}\n", ["no critic"], ["optimizer.learning_rate", "`from`"]),
-    "reward model": ("rl", "", "", "    reward_model: {model: {path: org/m}}\n", ["does not score"], ["here it is `from`"]),
+    "reward model": ("rl", "", "", "    reward_model: {model: {path: org/m}}\n", ["type: model"], ["here it is `from`"]),
     "kind orpo": ("dpo", "kind: dpo", "kind: orpo", "", ["loss: {type: orpo}"], ["is `dpo` here"]),
     "kind cpo": ("dpo", "kind: dpo", "kind: cpo", "", ["loss: {type: cpo}"], ["did you mean"]),
     "kind reward": ("dpo", "kind: dpo", "kind: reward", "", ["kind `rm`"], ["did you mean `rl`"]),
@@ -65,7 +65,7 @@ SAID = {
     "reinforce++": ("rl", "type: group_relative", "type: reinforce_plus_plus", "", ["`reinforce` here", "reinforce_pp"], ["batch_standardised"]),
     "baseline": ("rl", "type: group_relative", "type: reinforce_plus_plus_baseline", "", ["`group_relative` here"], ["batch_standardised"]),
     "accuracy": ("rl", "type: exact_match", "type: accuracy_reward", "", ["`math_verify` here"], ["`exact_match` here"]),
-    "judge": ("rl", "type: exact_match", "type: llm_judge", "", ["judge"], ["did you mean"]),
+    "judge": ("rl", "type: exact_match", "type: llm_judge", "", ["`judge` here"], ["did you mean"]),
     "verl's warm-up": ("rl", "learning_rate: 1.0e-6", "lr_warmup_steps: 10", "", ["counts rollouts"], []),
     "warm-up by share": ("sft", "learning_rate: 1.0e-6", "warmup_steps: 0.1", "", ["warmup_ratio: 0.1"], ["warmup_updates: 0.1"]),
     "accumulation in rl": ("rl", "steps: 10", "steps: 10, gradient_accumulation_steps: 4", "", ["prompts_per_step"], ["rows_per_step"]),

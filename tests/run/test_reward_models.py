@@ -96,3 +96,53 @@ def test_the_objective_is_the_published_one(margin: str, center: float) -> None:
     assert score_R.grad is not None
     assert float(score_R.grad[0]) == pytest.approx(slope, abs=1e-6)
     assert float(made["metric/rewards/accuracies"]) == pytest.approx(1 / 3)
+
+
+LEARN = f"""\
+recipec: 1
+name: small
+stages:
+  judge:
+    kind: rm
+{MODEL}\
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 2.0e-2}}
+    budget: {{epochs: 3, pairs_per_step: 4}}
+  explore:
+    kind: rl
+{MODEL}\
+    data: {{path: a.jsonl, chat: CHAT}}
+    sampler: {{num_generations: 4, max_completion_length: 6}}
+    reward: {{quality: {{type: model, from: judge, batch_size: 3, max_length: LONGEST}}}}
+    advantage: {{group: {{type: group_relative}}}}
+    loss: {{type: clipped}}
+    optimizer: {{learning_rate: 1.0e-2}}
+    budget: {{steps: 2, prompts_per_step: 4}}
+"""
+
+
+@pytest.mark.parametrize("chat", ["false", "true"])
+def test_rollouts_are_scored_by_an_earlier_stage(chat: str, folder: Any) -> None:
+    """Rewards are the scores of the library's classifier for prompt and answer; what is too long has none."""
+    assert isinstance(folder, Folder)
+    text = LEARN.replace("CHAT", chat).replace("LONGEST", "40" if chat == "true" else "8")
+    ended = folder.run(text, a__jsonl=PAIRS)
+    assert ended.code == 0, ended.err
+    stages = folder.path / "runs/small/stages"
+    model = AutoModelForSequenceClassification.from_pretrained(stages / "judge/policy").eval()
+    tokenizer = AutoTokenizer.from_pretrained(stages / "judge/policy")
+    lines = (stages / "explore/samples/step-000001.jsonl").read_text().splitlines()
+    scored = [row for row in map(json.loads, lines) if row["reward"] is not None]
+    assert 0 < len(scored)
+    for row in scored:
+        if chat == "true":
+            said = [{"role": "user", "content": f"p{row['prompt_id']}"}, {"role": "assistant", "content": row["text"]}]
+            ids = tokenizer.apply_chat_template(said, return_tensors="pt", return_dict=True).input_ids
+        else:
+            ids = tokenizer(f"p{row['prompt_id']}{row['text']}<eos>", return_tensors="pt").input_ids
+        with torch.no_grad():
+            expected = float(model(ids).logits)
+        assert row["reward"] == pytest.approx(expected, abs=1e-5)
+        assert ids.shape[1] <= (40 if chat == "true" else 8)
+    metrics = json.loads((stages / "explore/metrics.jsonl").read_text().splitlines()[0])
+    assert (metrics["rewards/too_long"] > 0) == (len(scored) < len(lines))

@@ -1,4 +1,4 @@
-"""Rewards and the user's own functions: RC740 to RC752, RC960 to RC962."""
+"""Rewards and the user's own functions: RC740 to RC752, RC954, RC960 to RC962."""
 
 from __future__ import annotations
 
@@ -183,3 +183,15 @@ def programs_not_allowed() -> Finding:
     """
     message = "reward `code_execution` runs programs that the policy writes, which is not allowed here"
     return Finding(message, help="in a container without secrets, set HF_ALLOW_CODE_EVAL=1")
+
+
+@diagnostic("RC954", "no-service-key")
+def no_key(service: str, variable: str) -> Finding:
+    """The environment variable with the key of a service is not set, or holds no key.
+
+    Why it matters: the service would refuse every request.
+    Example: `machine: {services: {judge: {url: "https://…/v1", key_variable: JUDGE_KEY}}}` without `JUDGE_KEY`.
+    How to fix: set the variable in the shell that starts the run. The key is never part of a recipe or a run directory.
+    """
+    problem = f"the environment variable `{variable}` with the key of service `{service}` is not set, or is not a key"
+    return Finding(problem, path="service")

@@ -31,6 +31,7 @@ from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
 from recipec.spec.data import Data
 from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
+from recipec.spec.reward import Reward
 
 ROWS = 16
 """Rows of each data that are read."""
@@ -286,7 +287,8 @@ class _Trial:
         """Call every reward that needs nothing but the rows."""
         scores: dict[str, list[float]] = {}
         for name, spec in self.unit.rewards.items():
-            if spec.needs("knowledge") or not set(spec.parameters()) <= set(rows):
+            callable_here = isinstance(spec, Reward) and spec.tried and not spec.needs("knowledge")
+            if not callable_here or not set(spec.parameters()) <= set(rows):
                 continue
 
             def score(spec: Component = spec) -> Any:

@@ -2,7 +2,7 @@
 
 ``definition`` is what all have, ``answers`` compare answers with right ones, ``form`` looks at the completion alone,
 ``code_execution`` runs programs, ``external`` asks the user's functions, the environment, the reference or a knowledge
-graph.
+graph, ``judged`` other models.
 """
 
 from recipec.spec.reward.answers import AnswerMatch, ExactMatch, Iou, MathVerify, MultipleChoice, Verifier
@@ -10,6 +10,7 @@ from recipec.spec.reward.code_execution import CodeExecution
 from recipec.spec.reward.definition import TAG, Answer, Reward
 from recipec.spec.reward.external import Environment, Function, KgConsistency, KlPenalty
 from recipec.spec.reward.form import Ifeval, JsonSchema, Length, RegexFormat, Repetition, Sections, TagCount
+from recipec.spec.reward.judged import Judge, Model
 
 __all__ = [
     "TAG",
@@ -22,10 +23,12 @@ __all__ = [
     "Ifeval",
     "Iou",
     "JsonSchema",
+    "Judge",
     "KgConsistency",
     "KlPenalty",
     "Length",
     "MathVerify",
+    "Model",
     "MultipleChoice",
     "RegexFormat",
     "Repetition",

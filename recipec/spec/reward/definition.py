@@ -38,6 +38,8 @@ class Reward(Component):
     """Whether correct answers get the first of ``outcomes`` and wrong ones the second."""
     asks_tasks: ClassVar[bool] = False
     """Whether the reward uses the verifier of each task."""
+    tried: ClassVar[bool] = True
+    """Whether `recipec check` calls it on answers that no model wrote: what loads a model or costs money is not."""
 
     weight: float = param(1.0, "Weight of this reward in the total.")
     shift: float = param(0.0, "Added to the reward, before `clip` and the weight.", unit="reward units")
