@@ -104,7 +104,7 @@ def sections(cls: type[Section]) -> st.SearchStrategy[Section]:
             drawn = st.sampled_from(["by_prompt_R", "reward_R", "old_logprob_RT", "learn.rollouts"])
         elif is_origin(info):
             drawn = st.sampled_from(["learn", "./models/a", "org/name", "package:tiny", "scratch"])
-        drawn = CHECKED.get(name, drawn)
+        drawn = drawn if info.annotation is int else CHECKED.get(name, drawn)
         (required if info.is_required() else optional)[name] = drawn
     if "hub" in optional:
         del optional["path"], optional["hub"]
