@@ -1,4 +1,4 @@
-"""Engines over several devices: RC512 to RC518, RC527, RC530 and RC538."""
+"""Engines over several devices: RC512 to RC518, RC527, RC530, RC538 and RC560."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from recipec.checks.sampling import uses_sampler
 from recipec.diagnostics.model import Finding, check
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.optimizer import Adamw
 from recipec.spec.recipe import UNIT
 from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.train_engine import TrainEngine
@@ -334,3 +335,35 @@ def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
             (*field_span(reading, part, "type"), *related_span(reading, ("machine", "exactness"), "required here")),
             path=dotted((*part.path, "type")),
         )
+
+
+@check("RC560", "moments-in-parts")
+def moments_in_parts(reading: Reading) -> Iterator[Finding]:
+    """Moments of eight bits are combined with a training engine that spreads the optimizer state over devices.
+
+    What it checks: `optimizer.moments` of every stage against `machine.train`, where there are several devices or
+    `offload` is on.
+    Why it matters: moments of eight bits are scaled in blocks of a whole weight, and small weights keep float32. The
+    parts of weights that such an engine gives to an optimizer have other blocks, so that the results would depend on
+    the number of devices.
+    Example: `machine: {devices: 8, train: {type: deepspeed}}` with `optimizer: {moments: int8}`.
+    How to fix: remove `moments`: spread over devices, float32 moments take less room than moments of eight bits on
+    each. Or use the training engine `local`.
+    References: Dettmers et al., 8-bit Optimizers, https://arxiv.org/abs/2110.02861, 2022.
+    """
+    found, (devices, nodes) = train_engine(reading), devices_of(reading)
+    if found is None:
+        return
+    part, engine = found
+    spread = engine.partitions(max(2, devices * nodes))[0] > 1
+    if not spread or (devices * nodes == 1 and not engine.offloads_optimizer()):
+        return
+    for stage in reading.stages.values():
+        optimizer = spec_of(stage, "optimizer")
+        if isinstance(optimizer, Adamw) and optimizer.moments != "float32":
+            path = (*stage.path, "optimizer", "moments")
+            yield Finding(
+                f"`{part.name}` spreads the moments over devices, and stage `{stage.name}` wants them in eight bits",
+                (*span_of(reading, path), *related_span(reading, (*part.path, "type"), "the training engine")),
+                path=dotted(path),
+            )

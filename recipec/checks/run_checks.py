@@ -185,6 +185,7 @@ MACHINE: tuple[Check, ...] = (
     devices.offload_without_zero,
     devices.fewer_prompts_than_ranks,
     devices.exactness_needs_copies,
+    devices.moments_in_parts,
     staleness.stale_rows_uncorrected,
     staleness.correction_declined,
     staleness.ahead_of_its_rewards,

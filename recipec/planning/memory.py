@@ -196,7 +196,8 @@ def host(work: Work) -> Iterator[Holding]:
             note = f"{tokens:,} tokens of a step in every process, {COLUMNS} bytes each"
             yield Holding("rollouts", float(COLUMNS * tokens * work.devices), note)
         if max(work.sharded) > 1:
-            yield Holding("to save", _checkpoint(work), "a checkpoint, whole in the process that writes it")
+            note = "a checkpoint: each process writes its share of whole tensors"
+            yield Holding("to save", _checkpoint(work) * work.devices / work.ranks, note)
 
 
 def _checkpoint(work: Work) -> float:

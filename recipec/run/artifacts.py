@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,12 +20,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import read_lines
 from recipec.run.ranks import place
+from recipec.run.run_lock import run_lock
 
 MANIFEST = "MANIFEST.json"
 RESOLVED = "resolved.txt"
@@ -89,17 +87,29 @@ def committed(final: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         return
     temporary = final.parent / f".tmp-{final.name}-{uuid.uuid4().hex[:8]}"
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        write_manifest(temporary, about)
-        sync(temporary)
-        set_aside(final)
-        temporary.rename(final)
-        sync(final.parent, deep=False)
-    except OSError as error:
-        raise RecipeError(errors.cannot_write(str(final), error.strerror or str(error))) from error
+        with disk_errors(final):
+            temporary.mkdir(parents=True)
+            yield temporary
+            write_manifest(temporary, about)
+            sync(temporary)
+            set_aside(final)
+            temporary.rename(final)
+            sync(final.parent, deep=False)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` while writing ``path`` into a diagnostic.
+
+    Raises:
+        RecipeError: RC761, the disk is full or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError(errors.cannot_write(str(path), error.strerror or str(error))) from error
 
 
 def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
@@ -200,8 +210,8 @@ class RunFolder:
             return ""
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the run for this process.
+    def locked(self, wait: float = 0.0) -> Iterator[None]:
+        """Lock the run for this process; ``wait`` seconds for a holder that is about to be gone.
 
         Raises:
             RecipeError: RC762, another process has it.
@@ -210,19 +220,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecipeError(errors.cannot_write(str(self.path), error.strerror or str(error))) from error
-        lock = FileLock(self.path / ".lock")
-        owner = self.path / ".owner"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as busy:
-            who = owner.read_text().strip() if owner.exists() else "another process"
-            raise RecipeError(errors.run_in_use(str(self.path), who)) from busy
-        try:
-            write_atomic(owner, f"process {os.getpid()} on {socket.gethostname()}\n")
+        with run_lock(self.path, wait):
             yield
-        finally:
-            owner.unlink(missing_ok=True)
-            lock.release()
 
     def has_steps(self) -> bool:
         """Whether a step was taken here, or anything is finished."""

@@ -32,6 +32,8 @@ from recipec.run.options import Options, StageRun
 from recipec.run.progress import Progress
 from recipec.run.ranks import Ranks, place
 
+_LOCK = 120.0  # seconds; a server of NFS gives up a client that is gone after 90
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -60,7 +62,8 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
         with connected(graph) as ranks, ExitStack() as held, quiet_threads(), stop_flag() as stopped:
 
             def begin() -> None:
-                held.enter_context(folder.locked())
+                # the launcher has ended the ranks that had the lock; a file server may notice that late
+                held.enter_context(folder.locked(wait_for_lock(graph) if place().attempt else 0.0))
                 folder.clean()
                 check_same_recipe(graph, folder, options)
                 display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
@@ -80,6 +83,11 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     finally:
         display.close()
     return outcome
+
+
+def wait_for_lock(graph: Graph) -> float:
+    """Return the seconds that a leader which was started again waits for the lock: the others wait for it meanwhile."""
+    return min(_LOCK, float(graph.machine["timeout"]) / 2)
 
 
 @contextmanager

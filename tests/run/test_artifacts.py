@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,26 @@ def test_one_process_has_a_run(tmp_path: Path) -> None:
 
     assert refused.value.diagnostics[0].code == "RC762"
     assert str(holder.pid) in refused.value.diagnostics[0].message
+
+
+def test_a_lock_that_a_dead_process_left_behind(tmp_path: Path) -> None:
+    """What the holder forked keeps its lock; it is taken over once the holder is gone, and not before."""
+    fork = "import os, sys, time; from pathlib import Path; from recipec.run.artifacts import RunFolder\n"
+    fork += "with RunFolder(Path(sys.argv[1])).locked():\n    print(os.fork(), flush=True)\n    time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", fork, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    left = max(int(holder.stdout.readline()), int(holder.stdout.readline()))
+    try:
+        with pytest.raises(RecipeError, match=f"process {holder.pid} on") as refused, RunFolder(tmp_path).locked():
+            pass
+        assert "only if its machine is lost" in (refused.value.diagnostics[0].help or "")
+        holder.kill()
+        holder.wait()
+        with RunFolder(tmp_path).locked(), pytest.raises(RecipeError), RunFolder(tmp_path).locked(wait=0.6):
+            pass
+    finally:
+        os.kill(left, signal.SIGKILL)
+        holder.stdout.close()
 
 
 def test_old_checkpoints_go(tmp_path: Path) -> None:

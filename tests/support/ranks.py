@@ -1,14 +1,19 @@
 """Runs over several processes, and what two runs of one recipe have in common."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from support.small_recipes import MODEL, rows
 from torch import Tensor
+
+from recipec.run.launching import RunArguments, rank
+from recipec.run.ranks import place
 
 PROBE = "sampling/probe_logp_difference"
 """Logged where the sampling engine has a copy of the weights, as under shards."""
@@ -64,6 +69,63 @@ FOUR_STAGES = (
 """
 )
 
+# Updates with less to do than ranks, in bfloat16, and with one that one rank alone finds to be not a number.
+ODD_STAGES = f"""\
+recipec: 1
+name: small
+machine: {{device: cpu, timeout: 60}}
+stages:
+  poisoned:
+    kind: sft
+{MODEL}\
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 1.0e-3, nonfinite: skip}}
+    budget: {{steps: 3, rows_per_step: 6, microbatch_tokens: 64}}
+  single:
+    kind: sft
+    from: poisoned
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 3, rows_per_step: 1}}
+  narrow:
+    kind: sft
+{MODEL}\
+      dtype: bfloat16
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 3, rows_per_step: 6, microbatch_tokens: 64}}
+"""
+
+
+def poisoned(arguments: RunArguments) -> dict[str, Any]:
+    """Be a rank; the last one finds the loss of the second update of the stage `poisoned` to be not a number."""
+    from recipec.runtime.training.local import LocalEngine
+
+    here, passes = place(), LocalEngine._passes
+
+    def odd(engine: LocalEngine, *args: Any) -> list[dict[str, Any]]:
+        backward = engine.backward
+        bad = engine.context.stage == "poisoned" and engine.updates == 1 and here.rank == here.size - 1
+        engine.backward = lambda loss: backward(loss * math.nan if bad else loss)  # type: ignore[method-assign]
+        try:
+            return passes(engine, *args)
+        finally:
+            del engine.backward
+
+    LocalEngine._passes = odd  # type: ignore[method-assign]
+    return rank(arguments)
+
+
+def ran_poisoned(folder: Path, out: str, size: int, *settings: str) -> Path:
+    """Run the recipe of a folder to its end on `size` poisoned ranks."""
+    from recipec.runtime.distributed.launch import ProcessGang
+
+    arguments = RunArguments(folder / "r.yaml", settings, folder / out, quiet=True)
+    ended = ProcessGang(size, 0, folder / out / "logs", print).run(poisoned, arguments)
+    assert isinstance(ended, list), ended
+    assert all(one["finished"] for one in ended), ended
+    return folder / out
+
 
 def started(folder: Path, out: str, *settings: str, text: str | None = None) -> subprocess.Popen[str]:
     """Start `recipec run` on the recipe of a folder, or on one that it reads from standard input."""
@@ -112,3 +174,8 @@ def journal(run: Path, stage: str) -> list[dict[str, float]]:
     lines = (run / "stages" / stage / "metrics.jsonl").read_text().splitlines()
     drop = ("seconds/", "rate/", "stage")
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(drop)} for line in lines]
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started, in the order of their start."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -40,11 +40,19 @@ def cannot_write(path: str, problem: str) -> Finding:
 def run_in_use(folder: str, owner: str) -> Finding:
     """Another process holds the lock of the run directory.
 
+    What it checks: a lock that the operating system drops when its process ends. It is taken from a process of this
+    machine that has ended and left it to another one.
     Why it matters: two processes would overwrite each other's checkpoints.
-    Example: the same recipe started twice.
-    How to fix: wait for the other process, stop it, or choose another directory with `--out`.
+    Example: the same recipe started twice; or a node is lost, and the file server still has its lock.
+    How to fix: wait for the other process, stop it, or choose another directory with `--out`. If the machine of the
+    process that the message names is lost, file servers drop its lock after a minute or two; if one never does, make
+    sure that the process is gone, then delete `.lock` in the run directory.
     """
-    return Finding(f"{folder} is in use by {owner}")
+    return Finding(
+        f"{folder} is in use by {owner}",
+        help=f"wait for it, stop it, or choose another directory with `--out`; only if its machine is lost: "
+        f"`rm {folder}/.lock`",
+    )
 
 
 @diagnostic("RC763", "not-finite")

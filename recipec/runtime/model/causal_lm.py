@@ -371,9 +371,9 @@ class CausalLm(Policy):
         return self.layout.replaced(copies)
 
     def state(self) -> dict[str, Any]:
-        """Trained weights, whole, and the number of dropout masks drawn."""
+        """Trained weights and the number of dropout masks drawn."""
         layout = self.layout
-        weights = {name: layout.joined(p, layout.part(p)) for name, p in self.trained().items()}
+        weights = {name: layout.gathering(p, layout.part(p)) for name, p in self.trained().items()}
         return {"calls": self.calls, "weights": weights}
 
     @torch.no_grad()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
+Gathering = Tensor | Callable[[], Tensor]
+"""A tensor that may be a shard, or what makes it whole when called; either is a collective of all ranks."""
 
 
 class WeightLayout:
@@ -38,6 +40,10 @@ class WeightLayout:
     def joined(self, tensor: Tensor, part: Tensor) -> Tensor:  # noqa: ARG002 - shards may not know their whole
         """Return a tensor laid out like the weight ``tensor`` whole; a collective of all ranks."""
         return full(part)
+
+    def gathering(self, tensor: Tensor, part: Tensor) -> Gathering:  # noqa: ARG002 - as above
+        """Return what makes a tensor whole that is laid out like the weight ``tensor``, for a state to be saved."""
+        return part
 
     def split(self, tensor: Tensor, whole: Tensor) -> Tensor:
         """Return what this process has of a whole tensor that is laid out like the weight ``tensor``."""
@@ -96,22 +102,22 @@ class Entry(nn.Module):
         return function()
 
 
-def whole(value: Any) -> Any:
-    """Return nested data with every shard gathered; a collective of all ranks, in the order of the data."""
-    if isinstance(value, Tensor):
-        return full(value)
-    if isinstance(value, Mapping):
-        return {name: whole(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [whole(inner) for inner in value]
-    return value
-
-
-def full(tensor: Tensor) -> Tensor:
+def full(tensor: Gathering) -> Tensor:
     """Return a tensor whole, gathered where it is a shard."""
+    if not isinstance(tensor, Tensor):
+        return tensor()
+    return tensor.full_tensor() if _sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def in_parts(tensor: Gathering) -> bool:
+    """Whether this process has only a part of a tensor."""
+    return not isinstance(tensor, Tensor) or _sharded(tensor)
+
+
+def _sharded(tensor: Tensor) -> bool:
     from torch.distributed.tensor import DTensor  # noqa: PLC0415 - a second that one process need not pay
 
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return isinstance(tensor, DTensor)
 
 
 def as_laid_out(tensor: Tensor, like: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class Lagged(Reference):
     def state(self) -> dict[str, Any]:
         """The copy, and the update that it was taken after."""
         layout, parameters = self.scorer.layout, self.scorer.trained()
-        copies = {name: layout.joined(parameters[name], copy) for name, copy in self.copies.items()}
+        copies = {name: layout.gathering(parameters[name], copy) for name, copy in self.copies.items()}
         return {"synced": self.synced, "copies": copies}
 
     def load(self, state: Mapping[str, Any]) -> None:

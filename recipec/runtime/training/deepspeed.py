@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from recipec.run.ranks import Ranks
 from recipec.runtime.distributed.dealing import Turn
 from recipec.runtime.distributed.process_group import alone
-from recipec.runtime.model.weight_layout import Entry, WeightLayout
+from recipec.runtime.model.weight_layout import Entry, Gathering, WeightLayout
 from recipec.runtime.protocols import Policy
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.master_weights import MasterWeights, adamw, largest
@@ -141,17 +142,17 @@ class PartitionedMasters(MasterWeights):
         parts = [self.layout.part(parameter) for parameter in self.named.values()]
         return not self.context.ranks.any(not math.isfinite(largest(parts)))
 
-    def moments(self, name: str) -> dict[str, Tensor]:
-        """Return the moments of a parameter, whole, and the number of its updates; a collective of all ranks."""
+    def moments(self, name: str) -> dict[str, Gathering]:
+        """Return the moments of a parameter, and the number of its updates."""
         states = [self.optimizer.state.get(partition, {}) for partition in self.partitions]
         return {
-            key: self._whole(name, [state[key] for state in states]) if first.ndim else first.clone()
+            key: partial(self._whole, name, [state[key] for state in states]) if first.ndim else first.clone()
             for key, first in states[0].items()
         }
 
-    def master(self, name: str) -> Tensor:
-        """Return a parameter in float32, whole; a collective of all ranks."""
-        return self._whole(name, self.partitions)
+    def master(self, name: str) -> Gathering:
+        """Return a parameter in float32."""
+        return partial(self._whole, name, self.partitions)
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
@@ -228,6 +229,10 @@ class PartitionedWeights(WholeWeights):
         if not isinstance(tensor, nn.Parameter):
             return part
         return joined(part, self.ranks.rank * part.numel(), self.shape(tensor), self.ranks)
+
+    def gathering(self, tensor: Tensor, part: Tensor) -> Gathering:
+        """Return what joins the parts of all ranks."""
+        return partial(self.joined, tensor, part)
 
     def split(self, tensor: Tensor, whole: Tensor) -> Tensor:
         """Return what this process has of a whole tensor that is laid out like the weight ``tensor``."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recipec.runtime.model.quantization import eight_bit_adamw
-from recipec.runtime.model.weight_layout import as_laid_out, full
+from recipec.runtime.model.weight_layout import Gathering, as_laid_out, full
 from recipec.spec.optimizer import Adamw
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class MasterWeights:
                 found["masters"][name] = self.master(name)
         return found
 
-    def moments(self, name: str) -> dict[str, Tensor]:
+    def moments(self, name: str) -> dict[str, Gathering]:
         """Return the moments of a parameter and the number of its updates; empty before the first."""
         return dict(self.optimizer.state.get(self.masters[name], {}))
 
-    def master(self, name: str) -> Tensor:
+    def master(self, name: str) -> Gathering:
         """Return a parameter in float32."""
         return self.masters[name]
 

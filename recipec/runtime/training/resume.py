@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import committed, set_aside, verify_folder
+from recipec.run.artifacts import committed, disk_errors, set_aside, verify_folder
 from recipec.runtime.logging import rollout_log
-from recipec.runtime.model.weight_layout import whole
 from recipec.runtime.running_stage import RunningStage
-from recipec.runtime.training.state_files import conditions, load_state, save_state
+from recipec.runtime.training.state_files import conditions, described, load_state, save_tensors
 
 _LAYOUT = ("machine.train", "ranks")
 """What spreads the work over processes: checkpoints hold whole tensors, so a stage continues under another one."""
@@ -25,17 +25,22 @@ def save(stage: RunningStage) -> None:
     final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
     if ranks.of_first(lambda: final.exists() and verify_folder(final) is not None):
         return
-    # every rank gathers the shards, in the same order; the leader has the whole and writes it
-    state = {name: whole(found) for name, part in stage.parts() if (found := part.state())}
+    state = {name: found for name, part in stage.parts() if (found := part.state())}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
     counters = {"step": stage.step, "tokens": stage.counters.tokens, "samples": stage.counters.samples}
+    with ExitStack() as begun:  # the leader's folder, which becomes the checkpoint once all ranks have written theirs
+        folder = Path(ranks.of_first(lambda: str(begun.enter_context(committed(final, about)))))
+        parts, tensors = described(state, ranks)
+        ranks.of_all(f"stage {name}: writing a checkpoint", lambda: save_tensors(folder, tensors, ranks))
 
-    def write() -> None:
-        with committed(final, about) as folder:
-            save_state(folder, {"parts": state, **counters, "journal": stage.metrics_writer.position()})
-        prune(stage)
+        def commit() -> None:
+            text = json.dumps({"parts": parts, **counters, "journal": stage.metrics_writer.position()})
+            with disk_errors(final):
+                (folder / "state.json").write_text(text)
+            begun.close()
+            prune(stage)
 
-    ranks.of_first(write)
+        ranks.of_first(commit)
 
 
 def prune(stage: RunningStage) -> None:

@@ -14,15 +14,52 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from recipec.run.artifacts import disk_errors, sync
+from recipec.run.ranks import Ranks
+from recipec.runtime.model.weight_layout import Gathering, full, in_parts
+
 _TENSOR = "$tensor"
 
 
-def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write nested mappings and lists of JSON values and tensors as ``state.json`` and ``state.safetensors``."""
-    described, tensors = split_tensors(dict(state))
-    (folder / "state.json").write_text(json.dumps(described))
-    with disk_problems():
-        save_file(tensors, folder / "state.safetensors")
+def described(state: Mapping[str, Any], ranks: Ranks) -> tuple[Any, dict[str, Tensor]]:
+    """Part nested data into JSON values and the tensors that this rank writes, which are copied to the CPU.
+
+    Tensors that are spread over ranks are made whole one after the other, and each is kept by the rank that has the
+    fewest bytes so far: no process holds all of them. The leader has those that every rank has.
+
+    >>> described({"a": [1, torch.tensor(2)]}, Ranks())
+    ({'a': [1, {'$tensor': '/a/1'}]}, {'/a/1': tensor(2)})
+    """
+    leaves: dict[str, Gathering] = {}
+    plain = _without_tensors(state, "", leaves)
+    held = [0] * ranks.size
+    found: dict[str, Tensor] = {}
+    kept: set[int] = set()
+    for name, leaf in leaves.items():
+        owner = 0
+        tensor = full(leaf)
+        if in_parts(leaf):
+            owner = min(range(ranks.size), key=held.__getitem__)
+            held[owner] += tensor.nbytes
+        if owner == ranks.rank:
+            found[name] = _on_cpu(tensor, kept)
+        del tensor  # before the next one is gathered
+    return plain, found
+
+
+def save_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
+    """Write this rank's tensors: ``state.safetensors`` of the leader, ``state-0001.safetensors`` of rank 1.
+
+    Raises:
+        RecipeError: RC761, the disk is full or the folder cannot be written.
+    """
+    path = folder / ("state.safetensors" if ranks.leads else f"state-{ranks.rank:04d}.safetensors")
+    if not (tensors or ranks.leads):
+        return
+    with disk_errors(folder):
+        with disk_problems():
+            save_file(dict(tensors), path)
+        sync(path)
 
 
 @contextmanager
@@ -36,8 +73,14 @@ def disk_problems() -> Iterator[None]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote, tensors on the CPU."""
-    tensors = load_file(folder / "state.safetensors")
+    """Read ``state.json`` and the tensors that all ranks wrote, on the CPU; they are whole, whoever wrote them.
+
+    Raises:
+        KeyError: a file of tensors is missing.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("state*.safetensors")):
+        tensors |= load_file(path)
     found = join_tensors(json.loads((folder / "state.json").read_text()), tensors)
     assert isinstance(found, dict)
     return found
@@ -49,8 +92,9 @@ def split_tensors(value: Any) -> tuple[Any, dict[str, Tensor]]:
     >>> split_tensors({"a": [1, torch.tensor(2)]})
     ({'a': [1, {'$tensor': '/a/1'}]}, {'/a/1': tensor(2)})
     """
-    tensors: dict[str, Tensor] = {}
-    return _without_tensors(value, "", tensors), tensors
+    leaves: dict[str, Gathering] = {}
+    plain, kept = _without_tensors(value, "", leaves), set[int]()
+    return plain, {name: _on_cpu(full(leaf), kept) for name, leaf in leaves.items()}
 
 
 def join_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -64,18 +108,25 @@ def join_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
-def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+def _without_tensors(value: Any, path: str, leaves: dict[str, Gathering]) -> Any:
     """Move tensors out of nested data; a function of its own, since a closure that calls itself keeps them alive."""
-    if isinstance(value, Tensor):
-        kept = value.detach().cpu().contiguous()
-        shared = any(kept.data_ptr() == other.data_ptr() for other in tensors.values())
-        tensors[path] = kept.clone() if shared else kept
+    if isinstance(value, Tensor) or callable(value):
+        leaves[path] = value
         return {_TENSOR: path}
     if isinstance(value, Mapping):
-        return {str(k): _without_tensors(v, f"{path}/{k}", tensors) for k, v in value.items()}
+        return {str(k): _without_tensors(v, f"{path}/{k}", leaves) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_tensors(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
+        return [_without_tensors(v, f"{path}/{i}", leaves) for i, v in enumerate(value)]
     return value
+
+
+def _on_cpu(tensor: Tensor, kept: set[int]) -> Tensor:
+    """Return a tensor in the host's memory, where no other tensor of ``kept`` is."""
+    found = tensor.detach().cpu().contiguous()
+    if found.data_ptr() in kept:
+        found = found.clone()
+    kept.add(found.data_ptr())
+    return found
 
 
 def conditions() -> dict[str, str]:

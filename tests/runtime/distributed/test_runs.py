@@ -5,10 +5,22 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from support.ranks import PROBE, TASKS, TWO_STAGES, difference, journal, ran, sampled, started
+from safetensors.torch import load_file
+from support.ranks import (
+    ODD_STAGES,
+    PROBE,
+    TASKS,
+    TWO_STAGES,
+    children,
+    difference,
+    journal,
+    ran,
+    ran_poisoned,
+    sampled,
+    started,
+)
 
 import recipec
 
@@ -26,13 +38,14 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
         recipec.run(path / "r.yaml", [DEVICES], out=path / "copies")
+    ran(path, "shards", *SHARDED)
     return path
 
 
-@pytest.mark.parametrize("machine", [(DEVICES,), SHARDED], ids=["copies", "fsdp"])
-def test_two_processes_are_one(folder, machine, request):
+@pytest.mark.parametrize("run", ["copies", "shards"])
+def test_two_processes_are_one(folder, run):
     """Samples are identical; losses, gradient norms and weights are equal up to rounding; the files are the same."""
-    one, two = folder / "one", ran(folder, request.node.callspec.id, *machine)
+    one, two = folder / "one", folder / run
     assert sampled(two) == sampled(one)
     for stage in ("learn", "explore"):
         assert difference(one, two, stage) < 5e-6
@@ -63,13 +76,19 @@ def test_a_callback_is_refused_where_the_steps_are_in_other_processes(folder):
 
 
 def test_a_lost_process_changes_nothing(folder):
-    """A rank that is killed restarts all of them from the last checkpoint, to the same bits."""
-    whole = folder / "copies"
-    process = started(folder, "lost", DEVICES)
+    """A rank that is killed restarts all of them from the last checkpoint, to the same bits.
+
+    Each process has written a share of the checkpoint, no tensor twice.
+    """
+    whole = folder / "shards"
+    process = started(folder, "lost", *SHARDED)
     checkpoint = folder / "lost" / "stages" / "explore" / "checkpoints" / "step-000001"
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
+    named = [set(load_file(checkpoint / f"state{part}.safetensors")) for part in ("", "-0001")]
+    assert all(named)
+    assert not named[0] & named[1]
     os.kill(children(process.pid)[-1], signal.SIGKILL)
     err = process.communicate(timeout=240)[1]
     assert process.returncode == 0, err
@@ -78,8 +97,8 @@ def test_a_lost_process_changes_nothing(folder):
 
 
 def test_a_run_goes_on_under_another_layout(folder):
-    """A stopped run of two processes continues sharded, and says so."""
-    process = started(folder, "hop", DEVICES)
+    """A stopped run of two processes with shards continues in one, and says so."""
+    process = started(folder, "hop", *SHARDED)
     checkpoint = folder / "hop" / "stages" / "explore" / "checkpoints" / "step-000001"
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()[1]
@@ -87,7 +106,7 @@ def test_a_run_goes_on_under_another_layout(folder):
     process.terminate()
     process.communicate(timeout=240)
     assert process.returncode in {0, 75}
-    again = started(folder, "hop", *SHARDED)
+    again = started(folder, "hop")
     err = again.communicate(timeout=240)[1]
     assert again.returncode == 0, err
     assert process.returncode == 0 or "RC788" in err
@@ -116,6 +135,15 @@ def test_a_run_joins_the_processes_of_a_launcher(folder):
     assert difference(folder / "copies", folder / "joined", "explore") == 0.0
 
 
-def children(pid: int) -> list[int]:
-    """Processes that a process started, in the order of their start."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+@pytest.mark.slow
+def test_odd_updates_are_those_of_one_process(tmp_path):
+    """All ranks skip what one finds to be not a number; ranks without rows take part; bfloat16 keeps float32 copies."""
+    (tmp_path / "r.yaml").write_text(ODD_STAGES)
+    (tmp_path / "a.jsonl").write_text(TASKS)
+    one = ran_poisoned(tmp_path, "one", 1)
+    for name, machine in {"copies": (DEVICES,), "shards": SHARDED}.items():
+        two = ran_poisoned(tmp_path, name, 2, *machine)
+        assert [step["skipped_updates"] for step in journal(two, "poisoned")] == [0.0, 1.0, 0.0]
+        assert difference(one, two, "poisoned") < 1e-5
+        assert difference(one, two, "single") < 1e-5
+        assert difference(one, two, "narrow") < 1e-2

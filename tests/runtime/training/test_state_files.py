@@ -1,14 +1,18 @@
-"""States to files and back."""
+"""States to files and back, also those that several ranks write."""
 
+import json
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipec.run.artifacts import committed, verify_folder
 from recipec.run.jsonl import read_lines
+from recipec.run.ranks import Ranks
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.training.state_files import load_state, save_state
+from recipec.runtime.training.state_files import described, load_state, save_tensors
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5),
@@ -26,6 +30,14 @@ def same(a: object, b: object) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b and type(a) is type(b)
+
+
+def save_state(folder: Path, state: dict[str, object], *ranks: Ranks) -> None:
+    """Write a state as one rank does, or each of several."""
+    for rank in ranks or (Ranks(),):
+        plain, tensors = described(state, rank)
+        save_tensors(folder, tensors, rank)
+    (folder / "state.json").write_text(json.dumps(plain))
 
 
 @given(STATES)
@@ -58,3 +70,64 @@ def test_a_journal_is_cut_back(tmp_path: Path) -> None:
     metrics_writer.close()
 
     assert [{"stage": "explore", "step": 1, "loss": 1.0, "broken": None}] == read_lines(metrics_writer.path)
+
+
+class Played(Ranks):
+    """One rank of several, in a process of its own or not."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        """Be a rank."""
+        self.rank, self.size = rank, size
+
+
+def state(gathered: list[int]):
+    """Return a state of three tensors in parts, and of some that every rank has; gathered ones are noted."""
+
+    def part(number: int):
+        def whole():
+            gathered.append(number)
+            return torch.full((number,), float(number))
+
+        return whole
+
+    same = torch.arange(3)
+    return {"moments": {str(n): part(n) for n in (5, 2, 4)}, "step": same, "also": [same, 7]}
+
+
+def test_ranks_share_the_writing(tmp_path):
+    """Every rank gathers all tensors, in one order; each is written once, bytes about even, and all are read back."""
+    final, size = tmp_path / "step-000001", 2
+    with committed(final, {"digest": "d"}) as folder:
+        for rank in range(size):
+            gathered: list[int] = []
+            own = described(state(gathered), Played(rank, size))[1]
+            assert gathered == [5, 2, 4]
+            assert set(own) == [{"/moments/5", "/step", "/also/0"}, {"/moments/2", "/moments/4"}][rank]
+        save_state(folder, state([]), Played(0, size), Played(1, size))
+    assert {path.name for path in final.glob("*.safetensors")} == {"state.safetensors", "state-0001.safetensors"}
+    found = load_state(final)
+    assert {name: tensor.tolist() for name, tensor in found["moments"].items()} == {
+        str(n): [float(n)] * n for n in (5, 2, 4)
+    }
+    assert found["also"][0].tolist() == found["step"].tolist() == [0, 1, 2]
+    assert found["also"][1] == 7
+
+
+def test_a_checkpoint_without_all_of_its_files_is_none(tmp_path):
+    """The manifest names every file: a share that is missing or cut short makes the folder invalid."""
+    for harm in (lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1])):
+        final = tmp_path / f"step-{len(list(tmp_path.iterdir())):06d}"
+        with committed(final, {"digest": "d"}) as folder:
+            save_state(folder, state([]), Played(0, 2), Played(1, 2))
+        assert verify_folder(final) is not None
+        harm(final / "state-0001.safetensors")
+        assert verify_folder(final) is None
+    with pytest.raises(KeyError):
+        load_state(tmp_path / "step-000000")
+
+
+def test_one_process_writes_one_file(tmp_path):
+    """A whole state is one file of tensors, as ever."""
+    save_state(tmp_path, state([]))
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["state.safetensors"]
+    assert load_state(tmp_path)["moments"]["2"].tolist() == [2.0, 2.0]
