@@ -8,6 +8,7 @@ ENGINES ?= .venv-engines
 SITE ?= .venv-site
 # Processes that run tests, each with one torch thread and up to 2 GB.
 WORKERS ?= 2
+GPU_PYTHON ?= $(BIN)/python
 # A machine with an NVIDIA GPU takes torch as the index offers it; others take the CPU build.
 GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo yes)
 TORCH  ?= torch==2.13.0
@@ -16,7 +17,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow test-engines lint types schemas reference validate site clean
+.PHONY: quickstart test test-slow test-engines gpu-check lint types schemas reference validate site clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/recipec validate recipes/tiny/quickstart.yaml
@@ -34,6 +35,10 @@ test-slow: $(VENV)/.installed
 # vLLM's CPU build, DeepSpeed and Ray, in an environment of their own: vLLM wants an older numpy.
 test-engines: $(ENGINES)/.installed
 	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900 tests/run tests/runtime
+
+# On one NVIDIA GPU, by a Python that has what docs/benchmarks.md lists; parts that lack something are skipped.
+gpu-check:
+	$(GPU_PYTHON) benchmarks/gpu.py --write docs/benchmarks.md
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check recipec tests benchmarks docs/site.py

@@ -49,7 +49,7 @@ def _acquired(lock: FileLock, owner: Path) -> bool:
             if not _free(lock):
                 if not gone(_text(owner)):
                     return False
-                Path(lock.lock_file).unlink(missing_ok=True)  # whoever has it keeps a file that nobody will find
+                Path(lock.lock_file).unlink(missing_ok=True)  # what has it keeps a file without a name
                 if not _free(lock):
                     return False
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n{machine()}\n", encoding="utf-8")

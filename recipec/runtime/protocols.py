@@ -36,10 +36,7 @@ class Part:
     """A part of a running stage: it may have a state in checkpoints, follow updates, and hold resources."""
 
     def state(self) -> dict[str, Any]:
-        """Tensors, numbers and text that a checkpoint keeps; empty where nothing changes during the stage.
-
-        In place of a tensor that is spread over ranks there may be a function that makes it whole on all of them.
-        """
+        """Tensors (or functions that gather them), numbers and text of a checkpoint; empty where nothing changes."""
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:
