@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from peft import (
     LoraConfig,
@@ -33,6 +35,8 @@ from recipec.spec.policy import Lora
 
 SAME = 1e-5
 """Largest difference of logits before and after a merge, for logits of size 1."""
+ALL = "all-linear"
+MATCH_SECONDS = 5.0
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _TAKEN = ("r", "lora_alpha", "lora_dropout", "target_modules", "fan_in_fan_out", "use_rslora")
 # what they say is the default, or about the file and not about the adapter
@@ -55,7 +59,7 @@ def add(model: Any, spec: Lora, seed: int) -> PeftModel:
     Raises:
         RecipeError: RC732, no layer has a name among the targets.
     """
-    targets = "all-linear" if spec.targets == "all_linear" else list(spec.targets)
+    targets = ALL if spec.targets == "all_linear" else list(spec.targets)
     config = LoraConfig(
         r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
@@ -69,6 +73,8 @@ def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
         RecipeError: RC603, RC604, it is a pickle or more than LoRA; RC722, RC723, RC732, RC735, it cannot be used.
     """
     config = _described(folder)
+    if isinstance(config.target_modules, str) and config.target_modules != ALL:
+        config.target_modules = _matching(model, config.target_modules, folder)
     if spec is not None:
         for name, mine, its in (("r", spec.r, config.r), ("alpha", spec.alpha, config.lora_alpha)):
             if mine != its:
@@ -145,6 +151,20 @@ def _described(folder: Path) -> LoraConfig:
         return LoraConfig(task_type="CAUSAL_LM", **{key: described[key] for key in _TAKEN if key in described})
     except (TypeError, ValueError) as error:
         raise RecipeError(errors.unreadable(str(folder / CONFIG), str(error))) from error
+
+
+def _matching(model: Any, pattern: str, folder: Path) -> set[str]:
+    """Return the names of the layers that match a pattern, which peft would match without a limit of time."""
+    begun = time.monotonic()
+    try:
+        return {
+            name
+            for name, _ in model.named_modules()
+            if regex.fullmatch(pattern, name, timeout=max(0.01, MATCH_SECONDS - time.monotonic() + begun))
+        }
+    except (regex.error, OverflowError, RecursionError, TimeoutError) as error:
+        problem = f"matching takes more than {MATCH_SECONDS:.0f} s" if isinstance(error, TimeoutError) else str(error)
+        raise RecipeError(errors.unreadable(str(folder / CONFIG), f"`target_modules`: {problem}")) from None
 
 
 def _stray(folder: Path, names: set[str]) -> Any:

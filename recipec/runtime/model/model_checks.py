@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from torch import nn
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 
+_MOST_GROWTH = 64
+"""Most characters that a tokenizer may write for one; steps one after another multiply."""
+_OF_CHARSMAP = 18
+"""Characters of the longest form that NFKC has for one, U+FDFA."""
 _MOST = {"num_labels": 1 << 16, "num_hidden_layers": 1 << 12, "n_layer": 1 << 12, "num_layers": 1 << 12}
 
 
@@ -21,6 +26,33 @@ def check_counts(file: Path, config: Mapping[str, Any]) -> None:
         for key, most in _MOST.items():
             if isinstance(part.get(key), int) and part[key] > most:
                 raise RecipeError(errors.unreadable(str(file), f"`{key}` is {part[key]}"))
+
+
+def check_growth(file: Path, tokenizer: Mapping[str, Any]) -> None:
+    """Refuse a normalizer or decoder that makes texts so long that the library ends the process.
+
+    Raises:
+        RecipeError: RC735.
+    """
+    for part in ("normalizer", "decoder"):
+        if _growth(tokenizer.get(part)) > _MOST_GROWTH:
+            problem = f"its {part} may write more than {_MOST_GROWTH} characters for one"
+            raise RecipeError(errors.unreadable(str(file), problem))
+
+
+def _growth(step: Any) -> int:
+    """Return how many characters a step writes for one, at most.
+
+    >>> _growth({"type": "Sequence", "normalizers": [{"type": "Replace", "content": "\u2581"}, {"type": "NFC"}]})
+    1
+    """
+    if not isinstance(step, Mapping):
+        return 1
+    inner = step.get("normalizers") or step.get("decoders")
+    if isinstance(inner, list):
+        return math.prod(map(_growth, inner))
+    written = [len(text) for key in ("content", "prepend") if isinstance(text := step.get(key), str)]
+    return max(1, *written, _OF_CHARSMAP if step.get("type") == "Precompiled" else 1)
 
 
 def first_logits(model: nn.Module, tokens: torch.Tensor, name: str) -> torch.Tensor:

@@ -30,7 +30,7 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.small_files import read_small
+from recipec.run.small_files import MOST, read_small
 from recipec.runtime.model import generation_config, model_checks
 from recipec.runtime.model.model_checks import first_line
 from recipec.runtime.vision.families import KNOWN
@@ -174,14 +174,14 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, most: int = MOST) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         RecipeError: RC735, it is not a JSON object.
     """
     try:
-        found = json.loads(read_small(file))
+        found = json.loads(read_small(file, most))
     except (OSError, ValueError, RecursionError) as error:
         problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise RecipeError(errors.unreadable(str(file), problem)) from error
@@ -217,6 +217,8 @@ def load_tokenizer(folder: Path) -> Any:
     scan(folder)
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise RecipeError(errors.missing_file(str(folder), "tokenizer.json"))
+    if (folder / "tokenizer.json").is_file():
+        model_checks.check_growth(folder / "tokenizer.json", read_json(folder / "tokenizer.json", _LARGEST))
     try:
         with quiet():
             tokenizer = _reader(folder).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
