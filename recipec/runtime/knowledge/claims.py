@@ -41,6 +41,8 @@ _IS_A = re.compile(
 _IS_A_WORDS = 24
 _CUE_BEGINS = {cue[0] for cues in (_BEFORE, _AFTER, _NOT_NEGATION) for cue in cues}
 _PART = re.compile(r" *[:()]")
+_SCOPE = 256
+"""Words outside of mentions before an entity among which a cue is looked for, so that long sentences take linear time."""
 _REACH = 6
 """Words between an entity and a cue that follows it, at most."""
 
@@ -145,7 +147,8 @@ def negated(free: Sequence[Word], sentence: str, link: Link, following: int) -> 
     ``free`` are the words outside of mentions; the next mention begins at ``following``.
     """
     until = bisect_right(free, link.start, key=lambda word: word.end)
-    cut = next((place for place in range(until, 0, -1) if _parts(free[place - 1], sentence, link.start)), 0)
+    first = max(0, until - _SCOPE)
+    cut = next((place for place in range(until, first, -1) if _parts(free[place - 1], sentence, link.start)), first)
     if _cued([word.text for word in free[cut:until]], _BEFORE):
         return True
     first = bisect_left(free, link.end, key=lambda word: word.start)
