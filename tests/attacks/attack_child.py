@@ -23,7 +23,7 @@ from attacks.corpus import ATTACKS
 
 MEMORY = 12 << 30
 """Most bytes of address space: what is over the limit of a row but below this is measured and reported."""
-WORKERS = ("worker_child.py", "worker_main.py")
+WORKERS = ("worker_child.py", "program_child.py")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -121,12 +121,13 @@ def peak(*, begin: bool) -> int:
 
 def outcome(attack: Attack, scene: Scene) -> str:
     """Let it act; return the code of the first error, `done`, or the exception."""
+    from recipec.diagnostics.formats import render
     from recipec.diagnostics.model import RecipeError
 
     try:
         return attack.act(scene) or DONE
     except RecipeError as refused:
-        scene.printed += [one.message for one in refused.diagnostics if CONTROL.search(one.message.replace("\n", ""))]
+        scene.printed += [render(refused.diagnostics, {}, form, valid=False) for form in ("text", "github")]
         return refused.diagnostics[0].code
     except TooMuchError:
         return "took too much time"

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from attacks import hostile_data, hostile_recipes
+from attacks import (
+    hostile_answers,
+    hostile_data,
+    hostile_images,
+    hostile_models,
+    hostile_recipes,
+    hostile_templates,
+)
 
-TABLES = (hostile_recipes, hostile_data)
+TABLES = (hostile_recipes, hostile_data, hostile_images, hostile_models, hostile_templates, hostile_answers)
 ATTACKS = [attack for table in TABLES for attack in table.ATTACKS]
