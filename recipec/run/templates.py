@@ -162,13 +162,10 @@ def _chunk(
     pool: WorkerPool, name: str, rows: Sequence[Mapping[str, Any]], chunk: range, where: Callable[[int], str]
 ) -> list[str]:
     (answer,) = pool.ask([[dict(rows[i]) for i in chunk]], SECONDS)
-    # Who broke a limit is found by asking again, one by one.
-    answers = (
-        [[a] for a in answer]
-        if not isinstance(answer, WorkerFailure)
-        else pool.ask([[dict(rows[i])] for i in chunk], SECONDS)
-    )
-    return [_text(name, one, rows[i], where(i)) for i, one in zip(chunk, answers, strict=True)]
+    if not isinstance(answer, WorkerFailure):
+        return [_text(name, [one], rows[i], where(i)) for i, one in zip(chunk, answer, strict=True)]
+    # who broke a limit is found by rendering again, one by one, up to the first that does
+    return [_text(name, pool.ask([[dict(rows[i])]], SECONDS)[0], rows[i], where(i)) for i in chunk]
 
 
 def _text(name: str, answer: Any, row: Mapping[str, Any], where: str) -> str:
