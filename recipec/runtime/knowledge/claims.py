@@ -42,7 +42,7 @@ _IS_A_WORDS = 24
 _CUE_BEGINS = {cue[0] for cues in (_BEFORE, _AFTER, _NOT_NEGATION) for cue in cues}
 _PART = re.compile(r" *[:()]")
 _SCOPE = 256
-"""Words outside of mentions before an entity among which a cue is looked for, so that long sentences take linear time."""
+"""Words outside of mentions before an entity among which a cue is looked for: long sentences take linear time."""
 _REACH = 6
 """Words between an entity and a cue that follows it, at most."""
 
