@@ -25,11 +25,11 @@ class LiveReport:
     """
 
     def __init__(self, progress: Progress, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """The first report is due at once."""
+        """The first report of a run is due at once; that of a continued run, which has one, after 20 seconds."""
         self.progress = progress
         self.folder = folder
         self.clock = clock
-        self.due = clock()
+        self.due = clock() + (LEAST if (folder / "report.html").exists() else 0.0)
 
     def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Show a step; write the report if it is due."""

@@ -216,9 +216,9 @@ def test_killed_runs_end_alike(tmp_path, recipe):
     (tmp_path / "a.jsonl").write_text(DATA)
     assert run(tmp_path / "whole") == 0, said(tmp_path / "whole")
     kills = 0
-    while (code := run(tmp_path / "killed", 71)) == -signal.SIGKILL:
+    while (code := run(tmp_path / "killed", 41)) == -signal.SIGKILL:
         kills += 1
-        assert kills < 90
+        assert kills < 30
     assert code == 0, said(tmp_path / "killed")
     assert kills
     assert left(tmp_path / "killed") == left(tmp_path / "whole")

@@ -101,3 +101,15 @@ def test_a_report_while_steps_go_on(run):
     assert not page.exists()
     live.step("explore", 3, 9, {})
     assert page.exists()
+
+
+def test_a_continued_run_keeps_its_report_for_a_while(run):
+    """A run that has a report already writes it again after 20 seconds: starting often costs nothing."""
+    page = run / "report.html"
+    page.write_text("as it was")
+    moments = iter([60.0, 79.0, 80.0, 81.0])
+    live = LiveReport(Progress(quiet=True), run, clock=lambda: next(moments))
+    live.step("explore", 4, 9, {})
+    assert page.read_text() == "as it was"
+    live.step("explore", 5, 9, {})
+    assert "data-live" in page.read_text()
