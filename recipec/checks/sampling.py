@@ -21,6 +21,7 @@ from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.loss import PolicyGradient
 from recipec.spec.rollout_engine import RolloutEngine
+from recipec.spec.sampler import Sampler
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Values of the sampler's parameters at which it draws from the whole distribution."""
@@ -151,7 +152,8 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.shares_weights:
         return
     for stage, part, spec in parts_of(reading, PolicyGradient):
-        stale = getattr(spec_of(stage, "sampler"), "max_staleness", 0)
+        sampler = spec_of(stage, "sampler")
+        stale = isinstance(sampler, Sampler) and sampler.max_staleness > 0
         if spec.sampler_correction != "none" and not cut(stage) and not stale:
             yield Finding(
                 f"`sampler_correction: {spec.sampler_correction}` has nothing to correct: the rollout engine is the "

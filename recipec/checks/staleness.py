@@ -22,14 +22,14 @@ def _ahead(reading: Reading) -> Iterator[tuple[StageReading, Part, Sampler]]:
                 yield stage, part, part.spec
 
 
-def _uncorrected(reading: Reading) -> Iterator[tuple[StageReading, Part, Part, bool]]:
-    """Yield stage, sampler, loss, and whether the recipe says itself that nothing is corrected."""
-    for stage, sampler, _ in _ahead(reading):
+def _uncorrected(reading: Reading) -> Iterator[tuple[StageReading, Part, str, Part, bool]]:
+    """Yield stage, sampler, age of the weights, loss, and whether the recipe says itself that nothing is corrected."""
+    for stage, sampler, spec in _ahead(reading):
         for part in stage.of("loss"):
             if not isinstance(part.spec, Loss):
                 continue
             if all(need.signal != "sampler_logprob_RT" for need in part.spec.requires()):
-                yield stage, sampler, part, is_given(reading, (*part.path, "sampler_correction"))
+                yield stage, sampler, _steps(spec), part, is_given(reading, (*part.path, "sampler_correction"))
 
 
 @check("RC540", "stale-rows-uncorrected")
@@ -45,10 +45,10 @@ def stale_rows_uncorrected(reading: Reading) -> Iterator[Finding]:
     policy that sampled; or `loss.sampler_correction: none`, with the reason under `allow: {RC541: "why"}`.
     References: Espeholt et al., IMPALA, https://arxiv.org/abs/1802.01561, 2018: truncated importance weights.
     """
-    for stage, sampler, loss, declined in _uncorrected(reading):
+    for stage, sampler, age, loss, declined in _uncorrected(reading):
         if not declined and isinstance(loss.spec, PolicyGradient):
             yield Finding(
-                f"stage `{stage.name}` samples from weights up to {_steps(sampler)} old, and {display_name(loss)} "
+                f"stage `{stage.name}` samples from weights up to {age} old, and {display_name(loss)} "
                 "does not say how that is corrected",
                 (
                     *field_span(reading, sampler, KEY),
@@ -69,10 +69,10 @@ def correction_declined(reading: Reading) -> Iterator[Finding]:
     How to fix: set `loss.sampler_correction: truncate`; or give the reason: `allow: {RC541: "why"}`.
     References: Espeholt et al., IMPALA, https://arxiv.org/abs/1802.01561, 2018: truncated importance weights.
     """
-    for stage, sampler, loss, declined in _uncorrected(reading):
+    for stage, sampler, age, loss, declined in _uncorrected(reading):
         if declined or not isinstance(loss.spec, PolicyGradient):
             yield Finding(
-                f"stage `{stage.name}` samples from weights up to {_steps(sampler)} old, and nothing corrects that",
+                f"stage `{stage.name}` samples from weights up to {age} old, and nothing corrects that",
                 (
                     *field_span(reading, loss, "sampler_correction"),
                     *related_span(reading, (*sampler.path, KEY), "older weights"),
@@ -81,8 +81,8 @@ def correction_declined(reading: Reading) -> Iterator[Finding]:
             )
 
 
-def _steps(sampler: Part) -> str:
-    count = getattr(sampler.spec, KEY)
+def _steps(sampler: Sampler) -> str:
+    count = sampler.max_staleness
     return f"{count} step" if count == 1 else f"{count} steps"
 
 

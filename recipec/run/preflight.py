@@ -169,5 +169,5 @@ def service_keys(machine: Mapping[str, Any]) -> dict[str, str]:
     >>> service_keys({"services": {"judge": {"url": "http://a", "key_variable": "KEY"}, "wiki": {"url": "http://b"}}})
     {'judge': 'KEY'}
     """
-    said = {name: service.get("key_variable") for name, service in (machine.get("services") or {}).items()}
-    return {name: str(variable) for name, variable in said.items() if variable}
+    variables = {name: service.get("key_variable") for name, service in (machine.get("services") or {}).items()}
+    return {name: str(variable) for name, variable in variables.items() if variable}

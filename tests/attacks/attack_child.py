@@ -187,7 +187,7 @@ def main() -> None:
 
 
 def warm(folder: Path) -> None:
-    """Run a recipe once: imports count for no attack; and shorten the limits whose length is tested elsewhere."""
+    """Run a recipe once: an attack is not charged for imports; and shorten limits that other tests check in full."""
     from support.small_recipes import ROWS, SFT
 
     from recipec.run import chat_template, templates

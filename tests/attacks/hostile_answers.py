@@ -69,7 +69,7 @@ def program(text: str, expected: float = 0.0):
 
 
 def sections(text: str):
-    """Read the entities and claims of a text by a graph of facts."""
+    """Read the entities and claims of a text by a knowledge graph."""
 
     def act(scene: Scene) -> None:
         from support.knowledge_graphs import skin

@@ -34,7 +34,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, pixels: bytes = b"", *more: bytes) -> bytes:
-    """Write a PNG whose header has a size; its pixels are zlib data."""
+    """Write a PNG with a size in its header, and zlib data as its pixels."""
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(more) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
@@ -82,7 +82,9 @@ def linked(target: str, name: str = "x.png"):
 
 
 _SQUARE = zlib.compress(b"\0" + b"\0" * 16)
-_GOOD = png(16, 16, zlib.compress((b"\0" + b"\0" * 16) * 16))
+_PIXELS = zlib.compress((b"\0" + b"\0" * 16) * 16)
+_INFLATED = b"a\0\0" + zlib.compress(bytes(60 << 20))
+_GOOD = png(16, 16, _PIXELS)
 _FIELD = struct.pack("<HHII", 0x0112, 3, 1, 6)
 
 ATTACKS = [
@@ -92,32 +94,8 @@ ATTACKS = [
     Attack("image-thin", "CWE-1284", "RC862", shows(png(2**31 - 1, 1, _SQUARE))),
     Attack("image-no-pixels", "CWE-1284", "RC862", shows(png(0, 0, _SQUARE))),
     Attack("image-truncated", "CWE-20", "RC862", shows(_GOOD[:42])),
-    Attack(
-        "image-text-bomb",
-        "CVE-2014-9601",
-        "RC862",
-        shows(
-            png(
-                16,
-                16,
-                zlib.compress((b"\0" + b"\0" * 16) * 16),
-                chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(60 << 20))),
-            )
-        ),
-    ),
-    Attack(
-        "image-profile-bomb",
-        "CVE-2014-9601",
-        "RC862",
-        shows(
-            png(
-                16,
-                16,
-                zlib.compress((b"\0" + b"\0" * 16) * 16),
-                chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(60 << 20))),
-            )
-        ),
-    ),
+    Attack("image-text-bomb", "CVE-2014-9601", "RC862", shows(png(16, 16, _PIXELS, chunk(b"zTXt", _INFLATED)))),
+    Attack("image-profile-bomb", "CVE-2014-9601", "RC862", shows(png(16, 16, _PIXELS, chunk(b"iCCP", _INFLATED)))),
     Attack(
         "image-svg",
         "CVE-2016-3714",

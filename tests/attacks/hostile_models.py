@@ -69,7 +69,7 @@ def keys(name: str, **changed: Any):
 
 
 def code(name: str, **changed: Any):
-    """Change keys of a description, beside a file of code that they name."""
+    """Change keys of a description, and add a file of code that they name."""
 
     def change(scene: Scene, model: Path) -> None:
         keys(name, **changed)(scene, model)
@@ -219,7 +219,7 @@ def adapter(**changed: Any):
 
 
 def regex_adapter(pattern: str):
-    """Put an adapter whose layers are chosen by a pattern into the model's folder."""
+    """Put an adapter into the model's folder that chooses its layers by a pattern."""
 
     def change(scene: Scene, model: Path) -> None:
         import torch
@@ -239,7 +239,7 @@ ATTACKS = [
         "weights-pickle", "CVE-2025-32434", "RC603", starts_from(put("pytorch_model.bin", PICKLE, "model.safetensors"))
     ),
     Attack("weights-pickle-pt", "CVE-2024-11393", "RC603", starts_from(put("model.pt", PICKLE, "model.safetensors"))),
-    Attack("weights-pickle-beside", "CVE-2025-32434", DONE, starts_from(put("pytorch_model.bin", PICKLE))),
+    Attack("weights-pickle-next-to-safetensors", "CVE-2025-32434", DONE, starts_from(put("pytorch_model.bin", PICKLE))),
     Attack("weights-keras", "CVE-2025-1550", "RC603", starts_from(put("tf_model.h5", PICKLE, "model.safetensors"))),
     Attack("weights-pickle-named-safetensors", "CWE-502", "RC723", starts_from(put("model.safetensors", PICKLE))),
     Attack("weights-training-args", "CVE-2024-11392", DONE, starts_from(put("training_args.bin", PICKLE))),

@@ -49,11 +49,11 @@ def _acted(home: Path, names: list[str]) -> dict[str, dict]:
             env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
         ) as child,
     ):
-        for said in map(json.loads, _lines(child)):
-            if "begins" in said:
-                acting = said["begins"]
+        for line in map(json.loads, _lines(child)):
+            if "begins" in line:
+                acting = line["begins"]
             else:
-                found[said["name"]] = said
+                found[line["name"]] = line
         if child.wait():
             noise.seek(0)
             died = f"ended its process with {child.returncode}: {noise.read()[-1500:]}"

@@ -233,9 +233,9 @@ def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None
         raise RecipeError(errors.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None
 
 
-def talk(said: Text, role: str) -> Sequence[Message]:
+def talk(given: Text, role: str) -> Sequence[Message]:
     """Return text as one message of a role, and messages as they are."""
-    return [{"role": role, "content": said}] if isinstance(said, str) else said
+    return [{"role": role, "content": given}] if isinstance(given, str) else given
 
 
 def bare(message: Message) -> tuple[str, str]:

@@ -373,10 +373,10 @@ class File(Source):
         column = self.spec.columns.prompt
         given = row.columns.get(column)
         if isinstance(given, list):
-            said = read_messages(row, column)
-            before = said[: max(0, len(said) - len(shared))]
-            if before and [bare(m) for m in said[len(before) :]] == [bare(m) for m in shared]:
-                return said
+            messages = read_messages(row, column)
+            before = messages[: max(0, len(messages) - len(shared))]
+            if before and [bare(m) for m in messages[len(before) :]] == [bare(m) for m in shared]:
+                return messages
         self._agrees(row, column, shared)
         return shared
 

@@ -85,9 +85,9 @@ def score_of(spec: specs.Judge, text: str) -> float:
     >>> score_of(judge, "Of 10 points I give it 4."), score_of(judge, "9"), score_of(judge, "none")
     (4.0, nan, nan)
     """
-    said: Any = {"number": _last_number, "regex": _matched, "json": _field}[spec.score](spec, text[-_LONGEST:])
+    found: Any = {"number": _last_number, "regex": _matched, "json": _field}[spec.score](spec, text[-_LONGEST:])
     try:
-        value = math.nan if isinstance(said, bool) or said is None else float(said)
+        value = math.nan if isinstance(found, bool) or found is None else float(found)
     except (TypeError, ValueError, OverflowError):
         return math.nan
     return value if spec.range[0] <= value <= spec.range[1] else math.nan

@@ -64,9 +64,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, text: str, *, flaky: bool) -> None:
         if "hang" in text:
             time.sleep(3)
-        said = "I will not say." if "lie" in text else "99" if "high" in text else "It has 3 parts; 7 points."
+        reply = "I will not say." if "lie" in text else "99" if "high" in text else "It has 3 parts; 7 points."
         time.sleep(0.05)
-        made = {"choices": [{"message": {"content": said}}], "usage": {"prompt_tokens": 10, "completion_tokens": 4}}
+        made = {"choices": [{"message": {"content": reply}}], "usage": {"prompt_tokens": 10, "completion_tokens": 4}}
         data = b"<html>" if "garbage" in text else json.dumps(made).encode()
         self.send_response(503 if flaky else 200)
         self.end_headers()

@@ -120,8 +120,8 @@ class ToolUse(Environment):
             return replace(after, ended=True, truncated=bool(calls) or not turn.ended)
         texts = [self._text(call, result) for call, result in zip(calls, found, strict=True)]
         results = [_result(calls[i].name, text, before.notes + i) for i, text in enumerate(texts)]
-        said = _messages(before.task)
-        system = said[:1] if said[0]["role"] == "system" else []
+        prompt = _messages(before.task)
+        system = prompt[:1] if prompt[0]["role"] == "system" else []
         piece = after_answer(self.policy, system, results, self._given(before.task))
         return replace(
             after,
