@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pages import write_between
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "gpu")]
 BEGIN, END = "<!-- make gpu-check -->", "<!-- end of make gpu-check -->"
@@ -116,15 +118,6 @@ def text(result: dict | None) -> str:
     return "; ".join(f"{name}: {value:.3g}" for name, value in result["figures"].items() if not math.isnan(value))
 
 
-def write(page: Path, lines: list[str]) -> None:
-    """Replace the text between the markers of a page."""
-    before, mark, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (mark and end):
-        raise SystemExit(f"{page} has no markers")
-    page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
@@ -158,7 +151,7 @@ def main() -> None:
     lines = table(found)
     print("\n".join(lines))
     if options.write:
-        write(options.write, lines)
+        write_between(options.write, BEGIN, END, lines)
     sys.exit(1 if any(one["state"] in {"wrong", "failed"} for one in found.values()) else 0)
 
 

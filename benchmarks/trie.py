@@ -27,6 +27,7 @@ import torch
 import transformers
 import trie_peer
 import trie_update
+from pages import write_between
 from transformers import LlamaConfig, LlamaForCausalLM
 from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 
@@ -266,11 +267,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if options.write:
-        before, mark, rest = options.write.read_text("utf-8").partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not (mark and end):
-            parser.error(f"{options.write} has no markers")
-        options.write.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
+        write_between(options.write, BEGIN, END, lines)
 
 
 if __name__ == "__main__":

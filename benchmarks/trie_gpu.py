@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pages import write_between
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trie_cases import Text, batch_of, flat, tree
 
@@ -327,15 +328,6 @@ def table(found, device):
     return lines
 
 
-def write(page, lines):
-    """Replace the text between the markers of a page."""
-    before, mark, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (mark and end):
-        raise SystemExit(f"{page} has no markers")
-    page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, help="replace the table between the markers of this page")
@@ -352,7 +344,7 @@ def main() -> None:
     lines = table(found, device)
     print("\n".join(lines))
     if options.write:
-        write(options.write, lines)
+        write_between(options.write, BEGIN, END, lines)
 
 
 if __name__ == "__main__":

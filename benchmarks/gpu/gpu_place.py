@@ -18,7 +18,7 @@ SMALL = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28
 LARGE = {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
          "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}  # fmt: skip
 TOY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-       "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 96}  # fmt: skip
+       "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 96}  # fmt: skip
 
 
 class SkipError(Exception):
