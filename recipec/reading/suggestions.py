@@ -112,7 +112,7 @@ def places_of(key: str, path: Path, kind: str) -> list[str]:
     """List the sections that have a key, those of the same stage or evaluation first, and alone if there are any.
 
     >>> places_of("temperature", ("stages", "explore"), "rl")
-    ['sampler `chain`', 'sampler `tree`', 'knowledge `extract`']
+    ['sampler `chain`', 'sampler `tree`', 'reward `judge`', 'knowledge `extract`']
     """
     places = _places().get(key, ())
     if path[:1] == ("evaluate",):

@@ -1,6 +1,6 @@
-"""The process in which attacks act: watched by an audit hook, with limits; one line of JSON for each attack.
+"""The process in which attacks act: watched by an audit hook, with limits.
 
-It is run as a script with a folder and the names of the attacks.
+It is run as a script with a folder.  Names of attacks come from standard input; each is answered by a line of JSON.
 """
 
 from __future__ import annotations
@@ -167,10 +167,10 @@ def judge(attack: Attack, home: Path, watch: Watch) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Let the attacks of the command line act, one after another."""
+    """Let each attack act that is named on standard input, one after another."""
     home = Path(sys.argv[1]).resolve()
-    wanted = set(sys.argv[2:])
-    out = os.fdopen(os.dup(1), "w")
+    names, out = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -178,12 +178,10 @@ def main() -> None:
     warm(home / "warm")
     watch = Watch(home)
     sys.addaudithook(watch)
-    for attack in ATTACKS:
-        if attack.name in wanted:
-            out.write(f"{json.dumps({'begins': attack.name})}\n")
-            out.flush()
-            out.write(f"{json.dumps(judge(attack, home, watch))}\n")
-            out.flush()
+    known = {attack.name: attack for attack in ATTACKS}
+    for name in names:
+        out.write(f"{json.dumps(judge(known[name.strip()], home, watch))}\n")
+        out.flush()
 
 
 def warm(folder: Path) -> None:

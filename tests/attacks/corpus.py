@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from attacks import (
     hostile_answers,
+    hostile_code,
     hostile_data,
+    hostile_graphs,
     hostile_images,
     hostile_models,
     hostile_recipes,
+    hostile_services,
     hostile_templates,
 )
 
-TABLES = (hostile_recipes, hostile_data, hostile_images, hostile_models, hostile_templates, hostile_answers)
+TABLES = (
+    hostile_recipes,
+    hostile_data,
+    hostile_images,
+    hostile_models,
+    hostile_templates,
+    hostile_code,
+    hostile_graphs,
+    hostile_services,
+    hostile_answers,
+)
 ATTACKS = [attack for table in TABLES for attack in table.ATTACKS]

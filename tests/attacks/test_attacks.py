@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,66 +20,67 @@ SILENCE = 240.0
 TESTS = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session")
-def outcomes(request, tmp_path_factory):
-    """What came of the attacks that are tested, by name: all act in one process, or in another where it died."""
-    items = (item for item in request.session.items if item.path == Path(__file__))
-    waiting = [item.callspec.params["attack"].name for item in items if hasattr(item, "callspec")]
-    home = tmp_path_factory.mktemp("attacks")
-    found = {}
-    while waiting := [name for name in waiting if name not in found]:
-        found |= _acted(home / str(len(found)), waiting)
-    return found
+class Arena:
+    """The process in which attacks act; another one is started where it died or hung."""
 
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.count = 0
+        self.child: subprocess.Popen | None = None
 
-def _acted(home: Path, names: list[str]) -> dict[str, dict]:
-    """Let attacks act in a child; where it dies or hangs, the one that was acting is reported so."""
-    home.mkdir()
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    found: dict[str, dict] = {}
-    acting = names[0]
-    with (
-        (home / "errors").open("w+") as noise,
-        subprocess.Popen(
-            [sys.executable, "-B", "-m", "attacks.attack_child", str(home), *names],
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
-        ) as child,
-    ):
-        for line in map(json.loads, _lines(child)):
-            if "begins" in line:
-                acting = line["begins"]
-            else:
-                found[line["name"]] = line
-        if child.wait():
-            noise.seek(0)
-            died = f"ended its process with {child.returncode}: {noise.read()[-1500:]}"
-            found.setdefault(acting, {"outcome": died, "broken": [], "seconds": 0.0, "memory": 0})
-    return found
-
-
-def _lines(child: subprocess.Popen) -> Iterator[str]:
-    """Yield what a child prints; it is killed where it says nothing for too long."""
-    while True:
+    def act(self, name: str) -> dict:
+        """Return what came of an attack."""
+        child = self.child or self.start()
+        print(name, file=child.stdin, flush=True)
         watch = threading.Timer(SILENCE, child.kill)
         watch.start()
         line = child.stdout.readline()
         watch.cancel()
         watch.join()
-        if not line:
-            return
-        yield line
+        if line:
+            return json.loads(line)
+        died = f"ended its process with {child.wait()}: {(self.folder / 'errors').read_text()[-1500:]}"
+        self.close()
+        return {"outcome": died, "broken": [], "seconds": 0.0, "memory": 0}
+
+    def start(self) -> subprocess.Popen:
+        """Start a process in a folder of its own."""
+        self.count += 1
+        self.folder = self.home / str(self.count)
+        self.folder.mkdir()
+        path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        with (self.folder / "errors").open("w") as noise:
+            self.child = subprocess.Popen(
+                [sys.executable, "-B", "-m", "attacks.attack_child", str(self.folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=noise,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
+            )
+        return self.child
+
+    def close(self) -> None:
+        """End the process: it reads no more names."""
+        if self.child is not None:
+            self.child.communicate()
+            self.child = None
 
 
-@pytest.mark.timeout(1200)
+@pytest.fixture(scope="session")
+def arena(tmp_path_factory):
+    """Return the process in which the attacks of this test process act, one after another."""
+    made = Arena(tmp_path_factory.mktemp("attacks"))
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize(
     "attack", [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else []) for one in ATTACKS]
 )
-def test_attack(attack: Attack, outcomes):
+def test_attack(attack: Attack, arena):
     """The outcome is that of the row, nothing happened that must not, and time and memory are bounded."""
-    found = outcomes[attack.name]
+    found = arena.act(attack.name)
     assert ENDED.fullmatch(found["outcome"]), found["outcome"]
     assert attack.expect in found["outcome"].split()
     assert found["broken"] == []
