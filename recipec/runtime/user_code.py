@@ -100,7 +100,7 @@ def load_file(path: Path) -> Any:
     try:
         with calling(path.name):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
+    except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever the user's code raises is reported
         del sys.modules[name]
         line = blamed(error, str(path))
         problem = f"{type(error).__name__}: {text_of(error)[:200]}".rstrip(": ")

@@ -19,6 +19,7 @@ from recipec.runtime.knowledge.graphml import Edge, Named, read_graphml
 from recipec.runtime.knowledge.rdf_terms import LABEL, Names, source_graph
 from recipec.spec.knowledge import ENDINGS
 
+_LONG = "a part of a statement has more than 16 MiB"
 _BOM = b"\xef\xbb\xbf"
 _PLACE = re.compile(r"^Parser error at line .*?: ")
 
@@ -148,6 +149,8 @@ def _lines(stream: Iterable[bytes], shown: str) -> Iterator[ox.Quad]:
                     yield ox.Quad(quad.subject, quad.predicate, quad.object, graph)
             except SyntaxError as error:
                 raise RecipeError(errors.broken_fact(shown, number, _said(error), error.offset or 1)) from None
+            except MemoryError:  # what the parser raises when its buffer is full
+                raise RecipeError(errors.broken_fact(shown, number, _LONG)) from None
 
 
 def _turtle(stream: IO[bytes], shown: str) -> Iterator[ox.Quad]:
@@ -157,6 +160,8 @@ def _turtle(stream: IO[bytes], shown: str) -> Iterator[ox.Quad]:
             yield ox.Quad(quad.subject, quad.predicate, quad.object, graph)
     except SyntaxError as error:
         raise RecipeError(errors.broken_fact(shown, error.lineno or 1, _said(error), error.offset or 1)) from None
+    except MemoryError:
+        raise RecipeError(errors.broken_fact(shown, 1, _LONG)) from None
 
 
 def _said(error: SyntaxError) -> str:
