@@ -131,9 +131,12 @@ def test_links_and_files_exist(page: Path) -> None:
 
 
 def test_every_page_is_on_the_site() -> None:
-    """The site's table of contents has every page, once."""
+    """The site's table of contents has every page, once, and no page links to a file that is not on the site."""
     listed = re.findall(r"^ +- (?:.*: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    assert [
+        page.name for page in DOCS.rglob("*.md") if re.search(r"\]\((?:\.\./)+(?!\w+\.md)", page.read_text("utf-8"))
+    ] == []
 
 
 def anchors(page: Path) -> set[str]:
