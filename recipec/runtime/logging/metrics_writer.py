@@ -45,8 +45,8 @@ class MetricsWriter:
             return position == 0 or not self._leads
         with self.path.open("r+b") as stream:
             kept = stream.read(position)
-            whole = len(kept) == position
-            # a line that was cut off would swallow the next one
+            # a line that was cut off would swallow the next one; that of another run ends elsewhere
+            whole = len(kept) == position and kept[-1:] in {b"", b"\n"}
             stream.truncate(position if whole else kept.rfind(b"\n") + 1)
             stream.flush()
             os.fsync(stream.fileno())

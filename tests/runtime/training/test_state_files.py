@@ -72,6 +72,18 @@ def test_a_journal_is_cut_back(tmp_path: Path) -> None:
     assert [{"stage": "explore", "step": 1, "loss": 1.0, "broken": None}] == read_lines(metrics_writer.path)
 
 
+@pytest.mark.parametrize("text", ["", '{"step": 1}\n', '{"step": 1, "loss": 12345}\n{"step": 2}\n'])
+def test_a_journal_of_another_run_is_noticed(tmp_path: Path, text: str) -> None:
+    """One that is shorter, or has its line ends in other places, is not whole; whole lines stay."""
+    metrics_writer = MetricsWriter(tmp_path, "explore", tmp_path / "tb")
+    metrics_writer.path.write_text(text)
+    assert not metrics_writer.cut(15)
+    assert metrics_writer.path.read_text() == "".join(
+        line for line in text[:15].splitlines(keepends=True) if "\n" in line
+    )
+    metrics_writer.close()
+
+
 class Played(Ranks):
     """One rank of several, in a process of its own or not."""
 
