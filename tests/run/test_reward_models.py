@@ -136,8 +136,11 @@ def test_rollouts_are_scored_by_an_earlier_stage(chat: str, folder: Any) -> None
     assert 0 < len(scored)
     for row in scored:
         if chat == "true":
-            chat = [{"role": "user", "content": f"p{row['prompt_id']}"}, {"role": "assistant", "content": row["text"]}]
-            ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True).input_ids
+            messages = [
+                {"role": "user", "content": f"p{row['prompt_id']}"},
+                {"role": "assistant", "content": row["text"]},
+            ]
+            ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True).input_ids
         else:
             ids = tokenizer(f"p{row['prompt_id']}{row['text']}<eos>", return_tensors="pt").input_ids
         with torch.no_grad():
