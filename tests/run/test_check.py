@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.small_recipes import AGAIN, MODEL, ROWS, SFT, rows
+from support.small_recipes import AGAIN, MODEL, RL, ROWS, SFT, rows
 
 PAIRS = """\
   prefer:
@@ -150,3 +150,36 @@ def test_an_environment_is_played(folder, step, positions, code, says):
     assert found.code == (1 if code == "RC922" else 0), found.err
     assert code in found.err
     assert says in found.err
+
+
+CONSTANT = """\
+def score(completions, answer, **columns):
+    return [1.0 if a in c else 0.0 for a, c in zip(answer, completions)]
+"""
+"""Right for texts, and 0 for every list of messages."""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code", "body"),
+    [
+        (RL, "", CONSTANT),
+        (RL.replace("{path: a.jsonl}", "{path: a.jsonl, chat: true}"), "RC928", CONSTANT),
+        (RL, "", "def score(completions, **columns): return [float('<answer>' in c) for c in completions]\n"),
+        (RL, "RC928", "def score(completions, **columns): return [0.5] * len(completions)\n"),
+        (RL, "", "def score(completions, **columns): return [c and 1.0 or None for c in completions]\n"),
+        (RL, "RC929", "def score(completions, **columns): return [None for _ in completions]\n"),
+        (RL, "RC929", "def score(data_source, solution_str, ground_truth): solution_str == ground_truth\n"),
+        (RL.replace("prompts_per_step: 2", "prompts_per_step: 4000"), "RC940",
+         "import time\ndef score(completions, **columns):\n    time.sleep(0.6)\n    return [*map(len, completions)]\n"),
+    ],
+)  # fmt: skip
+def test_scores_that_teach_nothing_warn(folder, recipe, code, body):
+    """A reward that is the same or None for all answers, and one that is slow, warn at its code."""
+    template = '      chat_template: "{{ messages[0].content }}{{ eos_token }}"\n    data:'
+    folder.write(r__yaml=recipe.replace("    data:", template) if "chat" in recipe else recipe, rewards__py=body)
+    folder.write(a__jsonl=rows(*({"prompt": f"p{i}", "answer": f"right {i}"} for i in range(4))))
+    found = folder.call("check", "r.yaml", "--use", "rewards.py")
+    assert found.code == 0, found.err
+    assert [one for one in ("RC928", "RC929", "RC940") if one in found.err] == ([code] if code else [])
+    assert "--> rewards.py:" in found.err or not code
+    assert ('completion[0]["content"]' in found.err) == ("chat" in recipe)

@@ -1,10 +1,10 @@
-"""What the trial of the first rows finds before a stage is trained: RC922 to RC927."""
+"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
 
 
 @diagnostic("RC922", "trial-episodes-fail")
@@ -76,6 +76,54 @@ def memory_too_small(stage: str, needs: str, free: str, device: str) -> Finding:
     How to fix: lower `budget.microbatch_tokens`, set `machine.train.gradient_checkpointing`, or train a LoRA adapter.
     """
     return Finding(f"stage `{stage}` needs about {needs} of memory, {device} has {free}")
+
+
+@diagnostic("RC928", "same-trial-score", "warning")
+def same_score(
+    function: str, score: float, answers: int, spans: tuple[Span, ...], *, right: bool, chat: bool
+) -> Finding:
+    """A reward function gives the same score to every answer of the trial.
+
+    What it checks: the first two tasks are answered with the right answer, where a column such as `answer` has it, in
+    several forms (as it is, in `<answer>` tags, in a box, in a code block), and with wrong and empty answers.
+    Why it matters: a reward that does not depend on the answer teaches nothing: all advantages are 0 (RC930).
+    Example: `return [1.0 if a in c else 0.0 ...]` where a completion `c` is a list of chat messages.
+    How to fix: see with `recipec try RECIPE` what the function gets and returns. There is nothing to fix if it asks for
+    a form that the trial does not know; `recipec try RECIPE --answer TEXT` then shows another score for such a TEXT.
+    """
+    among = ", right ones among them" if right else ""
+    text = 'with chat prompts a completion is a list of messages, and its text is `completion[0]["content"]`; '
+    remedy = "`recipec try RECIPE` shows what the function gets and returns for each answer"
+    message = f"reward function `{function}` gives {score:g} to all {answers} answers of the trial{among}"
+    return Finding(message, spans, help=f"{text}{remedy}" if chat else "")
+
+
+@diagnostic("RC929", "no-trial-score", "warning")
+def no_score(function: str, answers: int, spans: tuple[Span, ...]) -> Finding:
+    """A reward function returns None for every answer of the trial.
+
+    Why it matters: None says that the function does not apply to a row, and counts as 0.
+    Example: `compute_score` computes a number and does not `return` it.
+    How to fix: return a number; or remove the reward, if it applies to no row of this data.
+    """
+    return Finding(f"reward function `{function}` returns None for all {answers} answers of the trial", spans)
+
+
+@diagnostic("RC940", "slow-reward", "warning")
+def slow_reward(
+    function: str, took: float, rows: int, per_step: int, expected: float, limit: float | None, spans: tuple[Span, ...]
+) -> Finding:
+    """A reward function is so slow that it would take longer than a minute of every step.
+
+    What it checks: the seconds of a second call on the answers of the trial, times the answers of a step.
+    Why it matters: the device waits for it. A call that takes longer than `timeout` ends the run (RC747).
+    Example: a request to a service, or a sleep, for each answer, one after the other.
+    How to fix: score the answers of a batch in parallel inside the function, or compute what does not depend on the
+    answer once, when the file is loaded. A language model that judges is reward `judge`, which asks in parallel.
+    """
+    over = f", more than its `timeout` of {limit:g} s" if limit is not None else ""
+    message = f"reward function `{function}` took {took:.1f} s for {rows} answers: a step has {per_step}"
+    return Finding(f"{message}, about {expected / 60:.0f} min{over}", spans)
 
 
 def _first(problems: Sequence[str]) -> str:

@@ -41,10 +41,12 @@ class Function(Part):
         self.file = file_of(self.function)
         self.chat = False
         """Whether completions are lists of messages, as those of chat prompts are."""
+        self.unscored = 0
+        """Rows of the last call for which the function returned None."""
         self.signature = _signature(spec.name, self.function, self._shown())
         if self.signature.form is None:
             problem = "takes neither `completions` nor `solution_str`"
-            raise RecipeError(errors.function_signature(spec.name, problem, spans=self._span()))
+            raise RecipeError(errors.function_signature(spec.name, problem, spans=self.span()))
 
     def __call__(
         self,
@@ -60,7 +62,7 @@ class Function(Part):
             RecipeError: RC746 the function raised, RC747 it returned no list of numbers or took too
                 long, RC748 it asks for a column that the data does not have.
         """
-        tasks = [prompt_P[p] for p in by_prompt_R.tolist()]
+        tasks, self.unscored = [prompt_P[p] for p in by_prompt_R.tolist()], 0
         self._check_columns({name for task in tasks for name in task.columns})
         if self.signature.form == "verl":
             scores = [self._verl(row, task, text) for row, (task, text) in enumerate(zip(tasks, text_R, strict=True))]
@@ -133,6 +135,7 @@ class Function(Part):
 
     def _number(self, row: int, value: Any) -> float:
         if value is None:
+            self.unscored += 1
             return 0.0
         if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
             value = value.item()
@@ -159,11 +162,11 @@ class Function(Part):
             if name not in have:
                 problem = f"asks for the column `{name}`, which the data does not have"
                 remedy = f"{did_you_mean(name, have)} the data has {listed(sorted(have))}".strip()
-                raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self._span()))
+                raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self.span()))
         truth = {"ground_truth", "answer", "reward_model"}
         if "ground_truth" in self.signature.required and not truth & have:
             problem = "asks for `ground_truth`, and the data has neither that column nor `answer` nor `reward_model`"
-            raise RecipeError(errors.function_signature(self.spec.name, problem, spans=self._span()))
+            raise RecipeError(errors.function_signature(self.spec.name, problem, spans=self.span()))
 
     def _shown(self) -> str:
         """Name the user's file as the user would."""
@@ -171,7 +174,8 @@ class Function(Part):
         root = self.root.resolve()
         return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
-    def _span(self) -> tuple[Span, ...]:
+    def span(self) -> tuple[Span, ...]:
+        """Return the place of the function in the user's file."""
         line = self.signature.line
         return (Span(self._shown(), line, 1, line, 2),) if line else ()
 

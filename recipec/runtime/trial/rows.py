@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,13 +26,16 @@ from recipec.runtime.graph_runner import bind, build_part
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.protocols import Environment, Part
+from recipec.runtime.reward.function import Function
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
+from recipec.runtime.trial.scores import ANSWERS, doubts, right_answer, slowness, written
 from recipec.spec.data import Data
 from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
 from recipec.spec.reward import Reward
+from recipec.spec.sampler import Sampler
 
 ROWS = 16
 """Rows of each data that are read."""
@@ -39,10 +43,6 @@ TASKS = 2
 """Tasks of each stage that are answered."""
 LONGEST = 256
 """Tokens of an answer of a trial."""
-ANSWERS = ("", "I do not know.", "1")
-"""Answers of a trial, after the right one where the data has it."""
-RIGHT = ("answer", "ground_truth", "solution", "completion", "label")
-"""Columns that may hold the right answer."""
 _SHOWN = 400
 """Characters of a text in a terminal."""
 
@@ -56,6 +56,8 @@ class Unit:
     data: Data
     rewards: Mapping[str, Component]
     environment: Component | None
+    per_step: int = 0
+    """Answers that a step scores; 0 where there are no steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,10 @@ def _of_stage(stage: StageGraph) -> Iterator[Unit]:
     data = specs.get("data")
     if isinstance(data, Data):
         kind: Kind = "rl" if "preference" in specs else stage.kind
-        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"))
+        sampler = specs.get("sampler")
+        each = sampler.rows_per_prompt() if isinstance(sampler, Sampler) else 0
+        per_step = each * int(stage.settings["budget"].get("prompts_per_step") or 0)
+        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"), per_step)
 
 
 def _of_evaluations(graph: Graph) -> Iterator[Unit]:
@@ -203,11 +208,10 @@ class _Trial:
                 return self.found
             tasks = self._placed(self._data_key(), lambda: self._tasks(environment))
             if tasks and unit.kind == "rl":
-                rows = self._placed(
-                    "environment" if environment else self._data_key(), lambda: self._rows(tasks, environment)
-                )
+                place = "environment" if environment else self._data_key()
+                rows = self._placed(place, lambda: self._rows(tasks, environment))
                 if rows is not None:
-                    self._score(rows)
+                    self._score(rows, tasks)
         return self.found
 
     def _placed(self, part: str, function: Callable[[], Any]) -> Any:
@@ -262,16 +266,13 @@ class _Trial:
 
     def _rows(self, tasks: Sequence[Task], environment: Environment | None) -> dict[str, Any]:
         """Answer the tasks; each answer is a row, or an episode."""
-        fixed = (
-            ANSWERS if environment is None else tuple(filter(None, ANSWERS))
-        )  # an empty action reaches no environment
-        answers = {task.id: [*(self.answers or (*_right(task), *fixed))] for task in tasks}
+        # an empty action reaches no environment
+        fixed = ANSWERS if environment is None else tuple(filter(None, ANSWERS))
+        answers = {task.id: [*(self.answers or (*filter(None, [right_answer(task)]), *fixed))] for task in tasks}
+        if environment is None:
+            return self._answered(tasks, answers)
         count = min(map(len, answers.values()))
         engine, key = FixedAnswers(self.policy, answers), ("trial",)
-        if environment is None:
-            drawing = SamplingParams(max_length=LONGEST)
-            groups = sample(engine, tasks, drawing, count, key)
-            return {"prompt_P": list(tasks), **rows_of(self.policy, tasks, groups)}
         assert self.unit.environment is not None
         sampling = Sampling(num_generations=count, max_completion_length=LONGEST)
         kind = rows_kind(self.unit.environment)
@@ -283,23 +284,22 @@ class _Trial:
             self._note(replace(about(len(failed), of, failed), path=f"{self.unit.key}.environment"))
         return rows
 
-    def _score(self, rows: dict[str, Any]) -> None:
+    def _answered(self, tasks: Sequence[Task], answers: Mapping[int, Sequence[str]]) -> dict[str, Any]:
+        """Answer the tasks with as many texts as each of them has."""
+        drawing, count = SamplingParams(max_length=LONGEST), min(map(len, answers.values()))
+        groups = sample(FixedAnswers(self.policy, answers), tasks, drawing, count, ("trial",))
+        return {"prompt_P": list(tasks), **rows_of(self.policy, tasks, groups)}
+
+    def _score(self, rows: dict[str, Any], tasks: Sequence[Task]) -> None:
         """Call every reward that needs nothing but the rows."""
         scores: dict[str, list[float]] = {}
         for name, spec in self.unit.rewards.items():
             callable_here = isinstance(spec, Reward) and spec.tried and not spec.needs("knowledge")
             if not callable_here or not set(spec.parameters()) <= set(rows):
                 continue
-
-            def score(spec: Component = spec) -> Any:
-                function = bind(spec, self.context, {"policy": self.policy})
-                if isinstance(function, Part):
-                    self.closing.callback(function.close)
-                return function(*(rows[parameter] for parameter in spec.parameters()))
-
-            made = self._placed(name, score)
+            made = self._placed(name, lambda: self._called(name, spec, rows, tasks))  # noqa: B023 - called here
             if made is not None:
-                scores[name.removeprefix("reward.")] = made["reward_R"].tolist()
+                scores[name.removeprefix("reward.")] = made
         for row, prompt in enumerate(rows["by_prompt_R"].tolist()):
             task, text = rows["prompt_P"][prompt], rows["text_R"][row]
             self.found.answered.append(
@@ -312,6 +312,30 @@ class _Trial:
                     completion=text if isinstance(task.prompt, str) else [{"role": "assistant", "content": text}],
                 )
             )
+
+    def _called(self, name: str, spec: Component, rows: dict[str, Any], tasks: Sequence[Task]) -> list[float]:
+        """Score rows, and warn of what the scores of a function of the user's show."""
+        function = bind(spec, self.context, {"policy": self.policy})
+        if isinstance(function, Part):
+            self.closing.callback(function.close)
+
+        def scored(rows: dict[str, Any]) -> list[float]:
+            found: list[float] = function(*(rows[parameter] for parameter in spec.parameters()))["reward_R"].tolist()
+            return found
+
+        begun = time.monotonic()
+        made = scored(rows)
+        took = time.monotonic() - begun
+        if isinstance(function, Function) and not self.answers:
+            per_step = self.unit.per_step
+            found = [*slowness(function, lambda: scored(rows), took, len(made), per_step)]
+            if not self.plays:
+                known = [right_answer(task) is not None for task in tasks]
+                more = {task.id: written(task) for task in tasks}
+                found += doubts(function, made, lambda: scored(self._answered(tasks, more)), right=all(known))
+            for one in found:
+                self._note(replace(one, path=f"{self.unit.key}.{name}"))
+        return made
 
     def _prompt(self, rows: Mapping[str, Any], row: int) -> str:
         """Decode what comes before the first token of the answer."""
@@ -326,11 +350,3 @@ def _shown(text: str) -> str:
     """Keep the ends of a long text, on one line."""
     short = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"
     return short.replace("\n", "\\n")
-
-
-def _right(task: Task) -> list[str]:
-    """Return the right answer of a task as text, where a column of a known name has it."""
-    value = next((task.columns[name] for name in RIGHT if task.columns.get(name) not in (None, "")), None)
-    if value is None:
-        return []
-    return [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)]

@@ -1,0 +1,98 @@
+"""What the scores of the user's own reward functions show on answers that no model wrote."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.model import Diagnostic
+from recipec.runtime.batch import Task
+from recipec.runtime.reward.function import Function
+
+Rows = Mapping[str, Any]
+ANSWERS = ("", "I do not know.", "1")
+"""Answers of a trial, after the right one where the data has it."""
+FORMS = (
+    "<think>A trial.</think>\n<answer>{}</answer>",
+    "<reasoning>\nA trial.\n</reasoning>\n<answer>\n{}\n</answer>\n",
+    "\\boxed{{{}}}",
+    "A trial. #### {}",
+    "The answer is {}.",
+    "```python\n{}\n```",
+    '{{"answer": "{}"}}',
+    "A trial. " * 20 + "{}",
+)
+"""Ways to write an answer that a reward may ask for."""
+RIGHT = ("answer", "ground_truth", "solution", "completion", "label", "target", "reference")
+"""Columns that may hold the right answer."""
+PATIENCE = 60.0
+"""Seconds of a step in a reward function above which it is called slow."""
+_NOTICED = 0.5
+"""Seconds of a first call, which may import or load something, after which another one is timed."""
+
+
+def right_answer(task: Task) -> str | None:
+    """Return the right answer of a task as text, where a column of a known name has it.
+
+    >>> right_answer(Task(0, "2+2=", (1,), {"answer": 4})), right_answer(Task(0, "2+2=", (1,), {}))
+    ('4', None)
+    """
+    columns = dict(task.columns)
+    model = columns.get("reward_model")
+    if isinstance(model, Mapping):
+        columns.setdefault("ground_truth", model.get("ground_truth"))
+    value = next((columns[name] for name in RIGHT if columns.get(name) not in (None, "")), None)
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def written(task: Task) -> list[str]:
+    """Return the right answer of a task, or some text, in all ``FORMS``."""
+    right = right_answer(task)
+    return [form.format("1" if right is None else right) for form in FORMS]
+
+
+def doubts(
+    function: Function, scores: Sequence[float], more: Callable[[], Sequence[float]], *, right: bool
+) -> Iterator[Diagnostic]:
+    """Yield RC928 for a reward that is the same for all answers, RC929 for one that returns None for all.
+
+    ``scores`` are those of the last call; ``more`` scores further answers, which is called only where these are equal.
+    ``right`` says whether the right answers were among them.
+    """
+    without = function.unscored
+    if len(set(scores)) > 1:
+        return
+    found = more()
+    without += function.unscored
+    given = [*scores, *found]
+    if without == len(given):
+        yield errors.no_score(function.spec.name, len(given), function.span())
+    elif len(set(given)) == 1:
+        yield errors.same_score(
+            function.spec.name, given[0], len(given), function.span(), right=right, chat=function.chat
+        )
+
+
+def slowness(
+    function: Function, call: Callable[[], Any], took: float, rows: int, per_step: int
+) -> Iterator[Diagnostic]:
+    """Yield RC940 for a function of which the calls would take longer than ``PATIENCE`` in each step.
+
+    ``took`` are the seconds of the first call, for ``rows`` answers; it is called again where that was long.
+    """
+    if took <= _NOTICED or not rows:
+        return
+    if took < PATIENCE:
+        begun = time.monotonic()
+        call()
+        took = min(took, time.monotonic() - begun)
+    expected = took / rows * per_step
+    if expected > PATIENCE:
+        late = function.signature.form == "trl" and expected > function.spec.timeout
+        limit = function.spec.timeout if late else None
+        yield errors.slow_reward(function.spec.name, took, rows, per_step, expected, limit, function.span())
