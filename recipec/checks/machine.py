@@ -202,8 +202,8 @@ def _longest(reading: Reading, stage: StageReading) -> int:
     if sampler is None or stage.kind != "rl":
         return prompt
     limit = spec.max_context_length if spec is not None and stage.of("environment") else None
-    told = any(is_given(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
-    whole = prompt + ((longest_turn(stage) or 0) if told else 0)
+    bounded = any(is_given(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
+    whole = prompt + ((longest_turn(stage) or 0) if bounded else 0)
     several = stage.of("environment") and spec is not None and spec.rows == "trajectory" and turns(stage) != 1
     return (limit if several else min(whole, limit)) if limit else whole
 

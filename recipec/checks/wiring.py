@@ -133,14 +133,14 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
     """
     for _, flows in wired(reading):
         seen: dict[str, Part] = {}
-        told: set[str] = set()
+        reported: set[str] = set()
         for part, signals in flows.sources:
             for signal in signals:
                 first = seen.setdefault(signal, part)
                 pair = f"{dotted(first.path)} {dotted(part.path)}"
-                if first is part or {first.slot, part.slot} == {"data", "preference"} or pair in told:
+                if first is part or {first.slot, part.slot} == {"data", "preference"} or pair in reported:
                     continue
-                told.add(pair)
+                reported.add(pair)
                 yield Finding(
                     f"{display_name(first)} and {display_name(part)} both provide `{signal}`",
                     (

@@ -144,8 +144,8 @@ def _row(run: Path, stage: Mapping[str, Any]) -> str:
     steps = [row.get("step") for row in read_lines(run / "stages" / stage["name"] / "metrics.jsonl")]
     body = [node for item in stage["loop"]["body"] for node in (item.get("body") or [item])] + list(stage["before"])
     data: Mapping[str, Any] = next((node["params"] for node in body if node.get("slot") == "data"), {})
-    said = data.get("path") or data.get("hub") or data.get("task") or data.get("rollouts") or data.get("split") or "-"
-    return f"| {stage['name']} | {stage['kind']} | {stage['origin']} | {said} | {steps[-1] if steps else 0} |"
+    source = data.get("path") or data.get("hub") or data.get("task") or data.get("rollouts") or data.get("split") or "-"
+    return f"| {stage['name']} | {stage['kind']} | {stage['origin']} | {source} | {steps[-1] if steps else 0} |"
 
 
 def _relative(text: str) -> Iterator[str]:

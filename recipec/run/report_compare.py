@@ -51,11 +51,11 @@ def _read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RecipeError(errors.unreadable_run(str(folder), str(error))) from error
     stages = [stage["name"] for stage in graph["stages"]]
-    said = folder / RESOLVED
+    resolved = folder / RESOLVED
     values = {"seed": str(about["seed"])}
     values |= (
-        dict(_value(line) for line in said.read_text(encoding="utf-8").splitlines() if ": " in line)
-        if said.exists()
+        dict(_value(line) for line in resolved.read_text(encoding="utf-8").splitlines() if ": " in line)
+        if resolved.exists()
         else {}
     )
     return {

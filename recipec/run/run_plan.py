@@ -59,7 +59,7 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
         name, steps = counted(graph, *recorded)
         found[name] = steps
     earlier = _previous(graph, options)
-    facts = {stage.name: said for stage in graph.stages if (said := _facts(stage, root))}
+    facts = {stage.name: described for stage in graph.stages if (described := _facts(stage, root))}
     return plan(
         graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=found, chosen=chosen, where=where
     )

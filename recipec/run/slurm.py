@@ -97,5 +97,5 @@ def run_arguments(recipe: Path, overrides: Sequence[str], out: Path | None) -> l
     ['-m', 'recipec', 'run', 'r.yaml', '--set', 'seed=1']
     """
     words = ["-m", "recipec", "run", str(recipe)]
-    words += [word for said in overrides for word in ("--set", said)]
+    words += [word for override in overrides for word in ("--set", override)]
     return words + (["--out", str(out)] if out is not None else [])

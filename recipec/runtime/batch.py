@@ -138,8 +138,8 @@ def question(task: Task) -> str:
     """
     if isinstance(task.prompt, str):
         return task.prompt
-    said = [message for message in task.prompt if message["role"] == "user"] or list(task.prompt)
-    return text_of(said[-1]["content"])
+    messages = [message for message in task.prompt if message["role"] == "user"] or list(task.prompt)
+    return text_of(messages[-1]["content"])
 
 
 def text_of(content: Any) -> str:

@@ -127,6 +127,10 @@ class Sampler(Component):
         """Return the most tokens of a completion, where no environment answers; ``None`` where nothing bounds it."""
         return None
 
+    def shortest_completion(self) -> int:
+        """Return the least tokens of a completion."""
+        return 0
+
     def longest_turn(self) -> int | None:
         """Return the most tokens of one turn of an episode; ``None`` where nothing bounds it."""
         return self.max_turn_length or self.longest_completion()
@@ -164,6 +168,10 @@ class Chain(Sampler):
     def longest_completion(self) -> int:
         """Return the bound of completions."""
         return self.max_completion_length
+
+    def shortest_completion(self) -> int:
+        """Return the minimum of completions."""
+        return self.min_completion_length
 
 
 @component(

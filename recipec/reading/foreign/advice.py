@@ -204,13 +204,13 @@ def for_section(value: Mapping[str, Any], head: Words, tail: Words, kind: str) -
         if advice is None:
             others.setdefault("not known", []).append(name)
         elif advice.meant:
-            _, _, told = advice.text.partition("; here it is ")
-            kept.append(f"`{name}` is {told or f'`{shown(advice.meant[0])}`'}")
+            _, _, remedy = advice.text.partition("; here it is ")
+            kept.append(f"`{name}` is {remedy or f'`{shown(advice.meant[0])}`'}")
             meant += advice.meant
         else:
-            _, _, told = advice.text.partition(" and ")
-            others.setdefault(told, []).append(name)
+            _, _, remedy = advice.text.partition(" and ")
+            others.setdefault(remedy, []).append(name)
     if not kept and [*others] == ["not known"]:
         return Advice("")
-    rest = [f"{', '.join(f'`{name}`' for name in names)}: {told}" for told, names in others.items()]
+    rest = [f"{', '.join(f'`{name}`' for name in names)}: {remedy}" for remedy, names in others.items()]
     return Advice("; ".join([*kept, *rest]), tuple(meant))

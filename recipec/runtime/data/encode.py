@@ -77,24 +77,24 @@ class Encoder:
         A system message in the row replaces ``system``; plain text gets ``system`` in front, and an empty line between.
         Images are at the places that a conversation has for them, else before the text.
         """
-        said = prompt
+        conversation = prompt
         if isinstance(prompt, str):
             content = before_text(prompt, len(images)) if images else prompt
-            said = [{"role": "user", "content": content}] if self.chat else self._plain(prompt)
-        if isinstance(said, str):
+            conversation = [{"role": "user", "content": content}] if self.chat else self._plain(prompt)
+        if isinstance(conversation, str):
             if variables:
                 problem = "belongs to a chat template, and the prompt is plain text: set data.chat"
                 raise RecipeError(errors.unused_column(row.file, row.number, next(iter(variables)), problem))
             shown = (token for image in images for token in image.tokens)
-            ids = (*self.opening, *shown, *self.policy.encode(said))
+            ids = (*self.opening, *shown, *self.policy.encode(conversation))
         else:
-            said = _shown(self.with_system(with_places(row, "images", said, len(images))))
-            self._check_used(row, said, images, variables)
-            ids = tuple(self._render(row, said, images, variables, generation=True))
+            conversation = _shown(self.with_system(with_places(row, "images", conversation, len(images))))
+            self._check_used(row, conversation, images, variables)
+            ids = tuple(self._render(row, conversation, images, variables, generation=True))
         if not ids:
             raise RecipeError(errors.empty_text(row.file, row.number, "prompt"))
         seen = row.columns if columns is None else columns
-        return Task(row.index, said, ids, seen, images=images, variables=variables)
+        return Task(row.index, conversation, ids, seen, images=images, variables=variables)
 
     def _render(
         self,
@@ -111,13 +111,13 @@ class Encoder:
             RecipeError: RC730 and others, with the place of the row.
         """
         more = {"images": images[: places_in(messages)]} if images else {}
-        said, refused = _shown(messages), None
-        for form in (said, calls_as_text(said)):  # some templates want the arguments of a call as JSON text
+        plain, refused = _shown(messages), None
+        for form in (plain, calls_as_text(plain)):  # some templates want the arguments of a call as JSON text
             try:
                 return list(self.policy.render(form, generation=generation, variables=variables, **more))
             except RecipeError as error:
                 refused = refused or error
-                if form == calls_as_text(said):
+                if form == calls_as_text(plain):
                     break
         assert refused is not None
         raise RecipeError(
@@ -141,10 +141,10 @@ class Encoder:
         Raises:
             RecipeError: RC878.
         """
-        said = [key for key in SAID if any(message.get(key) for message in messages)]
+        present = [key for key in SAID if any(message.get(key) for message in messages)]
         template = self.policy.tokenizer.chat_template or ""
         source = "".join(template.values()) if isinstance(template, dict) else str(template)
-        for key in (*variables, *said):
+        for key in (*variables, *present):
             if key in source:
                 continue
             less = {name: value for name, value in variables.items() if name != key}
@@ -171,8 +171,8 @@ class Encoder:
             ids = (*task.prompt_ids, *self.policy.encode(answer, task.prompt_ids), self.policy.eos_id)
             start = len(task.prompt_ids)
             return Example(task.id, ids, (False,) * start + (True,) * (len(ids) - start), task.images)
-        said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
-        return self.conversation(row, [*task.prompt, *said], len(task.prompt), task.images, task.variables)
+        answers = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
+        return self.conversation(row, [*task.prompt, *answers], len(task.prompt), task.images, task.variables)
 
     def plain_text(self, row: Row, column: str) -> Example:
         """Encode a text with its end token; all of it is trained but the first token, which nothing predicts."""

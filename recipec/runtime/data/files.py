@@ -87,9 +87,9 @@ def split_of(split: str | None) -> tuple[str | None, Sequence[Callable[[int], in
     return found["name"], [_bound(found[key]) if found[key] else None for key in ("begin", "end")]
 
 
-def _bound(said: str) -> Callable[[int], int]:
-    share = said.removesuffix("%")
-    return (lambda rows: rows * int(share) // 100) if share != said else (lambda _: int(said))
+def _bound(bound: str) -> Callable[[int], int]:
+    share = bound.removesuffix("%")
+    return (lambda rows: rows * int(share) // 100) if share != bound else (lambda _: int(bound))
 
 
 def part_of(rows: list[Row], part: str, share: float | None, seed: int) -> list[Row]:

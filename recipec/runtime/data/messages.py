@@ -79,7 +79,7 @@ def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
         RecipeError: RC706.
     """
     found: dict[str, Any] = {}
-    for name, kind, said in (
+    for name, kind, expected in (
         (columns.chat_template_kwargs, Mapping, "an object"),
         (columns.tools, list, "a list of tools"),
     ):
@@ -88,11 +88,11 @@ def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):
-                raise RecipeError(errors.wrong_type(row.file, row.number, name, f"is not {said} as JSON")) from None
+                raise RecipeError(errors.wrong_type(row.file, row.number, name, f"is not {expected} as JSON")) from None
         if not value:
             continue
         if not isinstance(value, kind):
-            problem = f"must be {said}, this is {kind_of(value)}"
+            problem = f"must be {expected}, this is {kind_of(value)}"
             raise RecipeError(errors.wrong_type(row.file, row.number, name, problem))
         value = without_nulls(row, name, value)
         if kind is Mapping:

@@ -39,7 +39,7 @@ class Recorded:
     Example: ``Recorded({"prompt_id": 3, "reward": 1}, 1.0, 0, True, None, None, "rows.jsonl", 1)``.
     """
 
-    said: Mapping[str, Any]
+    fields: Mapping[str, Any]
     reward: float
     """NaN where the row could not be scored."""
     step: int | None
@@ -54,7 +54,7 @@ class Recorded:
 
     def id_of(self, name: str) -> Any:
         """Return the id ``name``; runs write ``episode_id`` as ``episode``."""
-        return self.said.get(name, self.said.get("episode") if name == "episode_id" else None)
+        return self.fields.get(name, self.fields.get("episode") if name == "episode_id" else None)
 
 
 def read_recorded(path: Path) -> list[Recorded]:
@@ -90,9 +90,9 @@ def _rows(name: str, data: bytes) -> Iterator[Recorded]:
     def broken(line: int, problem: str, _column: int = 1) -> Diagnostic:
         return errors.bad_row(name, line, problem)
 
-    for line, said in read_objects(data.split(b"\n"), broken, parse_float=_float, object_pairs_hook=_object):
+    for line, fields in read_objects(data.split(b"\n"), broken, parse_float=_float, object_pairs_hook=_object):
         try:
-            yield _row(said, name, line)
+            yield _row(fields, name, line)
         except ValueError as problem:
             raise RecipeError(broken(line, str(problem))) from None
 
@@ -114,26 +114,28 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _row(said: Mapping[str, Any], name: str, line: int) -> Recorded:
-    kept = "episode_step" in said or {"ids", "prompt_ids", "text"} <= said.keys()
-    step = said.get("episode_step" if kept else "step")
-    valid = said.get("action_valid")
-    if "reward" not in said:
+def _row(fields: Mapping[str, Any], name: str, line: int) -> Recorded:
+    kept = "episode_step" in fields or {"ids", "prompt_ids", "text"} <= fields.keys()
+    step = fields.get("episode_step" if kept else "step")
+    valid = fields.get("action_valid")
+    if "reward" not in fields:
         raise ValueError("it has no `reward`")
     if step is not None and not _whole(step):
         raise ValueError(f"its step is {_shown(step)}, not a whole number of 0 or more")
     if valid is not None and valid not in (True, False):
         raise ValueError(f"`action_valid` is {_shown(valid)}, not true or false")
     for key in ("prompt_id", "tree_id", "episode_id", "episode"):
-        if said.get(key) is not None and (isinstance(said[key], bool) or not isinstance(said[key], str | int | float)):
-            raise ValueError(f"`{key}` is {_shown(said[key])}, not text or a number")
+        if fields.get(key) is not None and (
+            isinstance(fields[key], bool) or not isinstance(fields[key], str | int | float)
+        ):
+            raise ValueError(f"`{key}` is {_shown(fields[key])}, not text or a number")
     return Recorded(
-        said=said,
-        reward=_reward(said["reward"]),
+        fields=fields,
+        reward=_reward(fields["reward"]),
         step=None if step is None else int(step),
         action_valid=None if valid is None else bool(valid),
-        trained=_trained(said),
-        batch=int(said["step"]) if kept and _whole(said.get("step")) else None,
+        trained=_trained(fields),
+        batch=int(fields["step"]) if kept and _whole(fields.get("step")) else None,
         file=name,
         line=line,
     )
@@ -159,14 +161,14 @@ def _shown(value: Any) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)[:40]}`"
 
 
-def _trained(said: Mapping[str, Any]) -> tuple[bool, ...] | None:
-    if "response_len" in said:
-        length = said["response_len"]
+def _trained(fields: Mapping[str, Any]) -> tuple[bool, ...] | None:
+    if "response_len" in fields:
+        length = fields["response_len"]
         if not _whole(length) or length > 2**24:
             raise ValueError(f"`response_len` is {_shown(length)}, not a number of tokens")
         return (True,) * int(length)
-    if isinstance(said.get("ids"), list):
-        return trained_tokens(said, len(said["ids"]))
+    if isinstance(fields.get("ids"), list):
+        return trained_tokens(fields, len(fields["ids"]))
     return None
 
 
@@ -225,7 +227,7 @@ def columns_of(rows: Sequence[Recorded], reads: Collection[str]) -> dict[str, An
         "step_R": torch.tensor([row.step or 0 for row in rows], dtype=torch.int64),
         "action_valid_R": torch.tensor([row.action_valid is not False for row in rows]),
         "error_R": torch.zeros(len(rows), dtype=torch.bool),
-        "state_R": [row.said.get("state") for row in rows],
+        "state_R": [row.fields.get("state") for row in rows],
     }
     if "attend_RT" in reads:
         written = [row.trained or () for row in rows]

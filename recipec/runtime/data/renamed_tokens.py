@@ -53,19 +53,19 @@ class RenamedTokens:
             raise
 
     def _copy(self, lead: str) -> Tokenizer:
-        told: dict[str, Any] = json.loads(self._backend.to_str())
-        told |= {"truncation": None, "padding": None, "post_processor": None}
-        model = told["model"]
+        config: dict[str, Any] = json.loads(self._backend.to_str())
+        config |= {"truncation": None, "padding": None, "post_processor": None}
+        model = config["model"]
         unknown = model.get("unk_token")  # models look this one up by its name
         names = {name: lead + mark for name, mark in self._control.items() if name != unknown}
-        for one in told["added_tokens"]:
+        for one in config["added_tokens"]:
             if one["content"] in names:
                 one |= {"content": names[one["content"]], "special": False, "normalized": False, "single_word": False}
         if isinstance(model["vocab"], dict):
             model["vocab"] = {names.get(piece, piece): number for piece, number in model["vocab"].items()}
         else:
             model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
-        copy = Tokenizer.from_str(json.dumps(told))
+        copy = Tokenizer.from_str(json.dumps(config))
         copy.encode_special_tokens = True  # the name of the unknown token is letters, too
         for name, number in self._numbers.items():
             if copy.token_to_id(names.get(name, name)) != number:

@@ -229,7 +229,7 @@ class File(Source):
         path = (
             self.context.root / spec.path
             if spec.path is not None
-            else hub_folder(*(said for said in (spec.hub, spec.config) if said))
+            else hub_folder(*(name for name in (spec.hub, spec.config) if name))
         )
         read = read_rows(path, spec.split, self.shown, spec.limit, self._kept_images)
         rows = [self._aliased(row) for row in part_of(read, spec.part, spec.val_share, spec.val_seed)]
@@ -262,7 +262,7 @@ class File(Source):
         """Return the images of each row; their paths begin at the folder of the data."""
         column = self.spec.columns.images
         folder = path if path.is_dir() else path.parent
-        said = Path(self.shown) if path.is_dir() else Path(self.shown).parent
+        parent = Path(self.shown) if path.is_dir() else Path(self.shown).parent
         found: dict[int, tuple[Picture, ...]] = {}
         for row in rows:
             name, paths = image_names(row, column)
@@ -270,7 +270,7 @@ class File(Source):
             if paths:
                 self._shown(row, name, paths[0])
             found[row.index] = tuple(
-                self.policy.image_store.picture(folder, one, (said / one).as_posix(), *place) for one in paths
+                self.policy.image_store.picture(folder, one, (parent / one).as_posix(), *place) for one in paths
             )
         if column and is_vision_model(self.policy) and not any(found.values()):
             raise RecipeError(image_errors.no_images(self.shown, column, rows[0].columns))

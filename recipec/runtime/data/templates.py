@@ -24,13 +24,13 @@ def read_template(path: Path, shown: str) -> str:
         raise RecipeError(errors.data_missing(shown, _problem(error), siblings)) from None
 
 
-def template_text(root: Path, said: str) -> tuple[str, str]:
+def template_text(root: Path, template: str) -> tuple[str, str]:
     """Return the text of a template, given itself or by the name of a file, and how messages name it.
 
     Raises:
         RecipeError: RC700, the file cannot be read.
     """
-    return (said, "`template`") if is_inline(said) else (read_template(root / said, said), said)
+    return (template, "`template`") if is_inline(template) else (read_template(root / template, template), template)
 
 
 def choose(root: Path, name: str | None) -> list[Diagnostic]:

@@ -55,14 +55,14 @@ class ProcessGroup(Ranks):
         """Let the leader compute a value; all have it, or all raise what it raised."""
         made: Any = None
         failure: Exception | None = None
-        told = b""
+        payload = b""
         if self.leads:
             try:
                 made = make()
-                told = pack({"value": made})
+                payload = pack({"value": made})
             except Exception as error:  # noqa: BLE001 - sent to the others, then raised again
-                failure, told = error, pack(_told(self.rank, error))
-        data = self._sent(told)
+                failure, payload = error, pack(_failure(self.rank, error))
+        data = self._sent(payload)
         if failure is not None:
             raise failure
         if self.leads:
@@ -76,13 +76,13 @@ class ProcessGroup(Ranks):
         self.store.set(f"act/{self.rank}", act)
         failure: Exception | None = None
         try:
-            told = pack({"value": make()})
+            payload = pack({"value": make()})
         except RankLostError:
             raise
         except Exception as error:  # noqa: BLE001 - sent to the others, then raised again
-            failure, told = error, pack(_told(self.rank, error))
+            failure, payload = error, pack(_failure(self.rank, error))
             self.store.set(f"failed/{self.rank}", act)  # whoever waits in a collective never comes here
-        found = [unpack(data) for data in self._gathered(told)]
+        found = [unpack(data) for data in self._gathered(payload)]
         if failure is not None and not isinstance(failure, RecipeError):
             raise failure
         self._raised(found)
@@ -90,10 +90,10 @@ class ProcessGroup(Ranks):
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on some rank."""
-        told = torch.tensor([int(flag)])
+        payload = torch.tensor([int(flag)])
         with self._exchange():
-            dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return bool(told)
+            dist.all_reduce(payload, op=dist.ReduceOp.MAX)
+        return bool(payload)
 
     def summed(self, tensor: T) -> T:
         """Add up a tensor of every rank, in place."""
@@ -143,12 +143,12 @@ class ProcessGroup(Ranks):
         return body.numpy().tobytes()
 
     @staticmethod
-    def _raised(told: list[dict[str, Any]]) -> None:
+    def _raised(failures: list[dict[str, Any]]) -> None:
         """Raise what some rank was refused, or that it crashed."""
-        refused = [value for one in told for value in one.get("diagnostics", ())]
+        refused = [value for one in failures for value in one.get("diagnostics", ())]
         if refused:
             raise RecipeError(*dict.fromkeys(from_values(refused)))
-        for one in told:
+        for one in failures:
             if "crash" in one:
                 raise RankLostError(errors.rank_lost(one["rank"], one["crash"], 0, "its standard error"))
 
@@ -184,7 +184,7 @@ def _backend() -> str:
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
 
 
-def _told(rank: int, error: BaseException) -> dict[str, Any]:
+def _failure(rank: int, error: BaseException) -> dict[str, Any]:
     if isinstance(error, RecipeError):
         return {"rank": rank, "diagnostics": to_values(error.diagnostics)}
     return {"rank": rank, "crash": f"crashed: {type(error).__name__}: {error}"}

@@ -135,7 +135,7 @@ class RayGang(Gang):
     def _watched(self, runs: dict[Any, int], store: PrefixStore, places: list[Where], leader: Following) -> Attempt:
         """Wait until all ranks have ended, one has died, or those that are left wait for one that failed."""
         ended: dict[int, Ended] = {}
-        told = 0
+        counted = 0
         while runs and not self.overdue(store, ended):
             done, _ = ray.wait(list(runs), timeout=0.5)
             leader.show()
@@ -148,9 +148,9 @@ class RayGang(Gang):
                 if "crash" in found:
                     return ended, (rank, f"on node {places[rank].address} {found['crash']}")
                 ended[rank] = found
-            if self.stopped > told:
-                told = self.stopped
-                if told > 1:
+            if self.stopped > counted:
+                counted = self.stopped
+                if counted > 1:
                     return ended, (min(runs.values()), "was ended")
                 store.set(_STOP, "1")
         return ended, None
@@ -162,7 +162,7 @@ class RayGang(Gang):
             RecipeError: RC794, the cluster has no room for them for longer than ``wait``.
         """
         began = time.monotonic()
-        said = False
+        warned = False
         while not self.stopped:
             self.group = self.group or placement_group([self.per_node] * self.nodes, strategy="SPREAD")
             if self.group.wait(1.0):
@@ -172,8 +172,8 @@ class RayGang(Gang):
             waited = time.monotonic() - began
             if waited > self.wait:
                 raise RecipeError(errors.cluster_too_small(self._wanted(), _has(), waited))
-            if not said and waited > _QUIET:
-                said = True
+            if not warned and waited > _QUIET:
+                warned = True
                 self.say(f"waiting for {self._wanted()}; the Ray cluster has {_has()}")
         return []
 

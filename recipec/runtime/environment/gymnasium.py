@@ -46,6 +46,10 @@ class Gymnasium(WorkerEnv):
         finally:
             games.close()
 
+    def repeats(self) -> bool:
+        """Return `replayable`."""
+        return self.own.replayable
+
     def argument(self) -> Any:
         """Name, options and names of the actions."""
         return _argument(self.own)

@@ -52,11 +52,11 @@ class Game:
         return {**self._seen, "reward": float(reward), **ended}
 
     def _number(self, action: str) -> int | None:
-        said = action.strip().casefold()
+        chosen = action.strip().casefold()
         names = [name.strip().casefold() for name in self.names]
         numbers = [str(self.first + i) for i in range(len(names))]
-        found = names if said in names else numbers  # a name may be the number of another action
-        return self.first + found.index(said) if said in found else None
+        found = names if chosen in names else numbers  # a name may be the number of another action
+        return self.first + found.index(chosen) if chosen in found else None
 
     def _shown(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
         mask = info.get("action_mask")

@@ -155,7 +155,7 @@ class PromptBuilder:
         """
         if self.history == "append_only":
             openings = self._first_turns(asked)
-            return [self._appended(one, said) for one, said in zip(asked, openings, strict=True)]
+            return [self._appended(one, opening) for one, opening in zip(asked, openings, strict=True)]
         prompts = self._first.rows([self._values(one) for one in asked], lambda i: _named(asked[i]))
         return [self._message(one.task, prompt) for one, prompt in zip(asked, prompts, strict=True)]
 
@@ -208,14 +208,16 @@ class PromptBuilder:
             return tuple(self.policy.render([*_system(task), {"role": "user", "content": prompt}], generation=True))
         return (*opening_ids(self.policy), *self.policy.encode(prompt))
 
-    def _appended(self, one: PromptInput, said: str | Sequence[Message]) -> tuple[int, ...] | None:
+    def _appended(self, one: PromptInput, opening: str | Sequence[Message]) -> tuple[int, ...] | None:
         if not one.past:
             return (
-                self._message(one.task, said) if isinstance(said, str) and one.opening is None else one.task.prompt_ids
+                self._message(one.task, opening)
+                if isinstance(opening, str) and one.opening is None
+                else one.task.prompt_ids
             )
         if not self.chat or isinstance(one.opening, str):  # a prompt of plain text continues as plain text
             return (*one.context_ids, *self.policy.encode(f"\n\n{self._shown(one.shown)}\n\n", one.context_ids))
-        start = [*_system(one.task), {"role": "user", "content": said}] if isinstance(said, str) else [*said]
+        start = [*_system(one.task), {"role": "user", "content": opening}] if isinstance(opening, str) else [*opening]
         for i, turn in enumerate(one.past):
             shown = one.past[i + 1].shown if i + 1 < len(one.past) else one.shown
             start.append({"role": "assistant", "content": turn.text})
@@ -254,8 +256,8 @@ def opening_ids(policy: Any) -> tuple[int, ...]:
 
 def _system(task: Task) -> list[Message]:
     """Return the system message of the task's own prompt, if it has one."""
-    said = task.prompt
-    return [said[0]] if not isinstance(said, str) and said and said[0]["role"] == "system" else []
+    prompt = task.prompt
+    return [prompt[0]] if not isinstance(prompt, str) and prompt and prompt[0]["role"] == "system" else []
 
 
 def _named(one: PromptInput) -> str:

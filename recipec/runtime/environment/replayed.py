@@ -88,11 +88,11 @@ class ReplayedEnvironment(Environment):
         """Let the leader ask; return its answers, which on other ranks are without the environment's private data."""
         mine: list[EpisodeState] = []
 
-        def told() -> list[Kept]:
+        def recorded() -> list[Kept]:
             mine.extend(self._answers(tasks, ask))
             return [_kept(state) for state in mine]
 
-        answers = self.ranks.of_first(told)
+        answers = self.ranks.of_first(recorded)
         if mine:
             return mine
         return [_again(EpisodeState(task, ()), kept) for task, kept in zip(tasks, answers, strict=True)]

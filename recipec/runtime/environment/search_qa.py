@@ -213,9 +213,9 @@ def question_of(task: Task) -> str:
     >>> question_of(Task(0, "Who?", ())), question_of(Task(0, "Who?", (), {"question": "Where?"}))
     ('Who?', 'Where?')
     """
-    said = task.columns.get("question")
-    if isinstance(said, str):
-        return said
+    found = task.columns.get("question")
+    if isinstance(found, str):
+        return found
     return question(task)
 
 

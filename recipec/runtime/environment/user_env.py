@@ -30,6 +30,10 @@ class UserEnvironment(WorkerEnv):
         self.files = [str(path) for path in context.use]
         super().__init__(spec, context, policy=policy)
 
+    def repeats(self) -> bool:
+        """Return `replayable`."""
+        return self.own.replayable
+
     def argument(self) -> Any:
         """Files, name and options."""
         return {"files": self.files, "name": self.own.name, "options": self.own.options}

@@ -112,7 +112,7 @@ class WorkerEnv(Environment):
             context, policy, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
         )
         self.stops = self.layout.stops
-        self.replayable = bool(getattr(spec, "replayable", True))
+        self.replayable = self.repeats()
         self.games = self.opened()
         self._begun = 0
         try:
@@ -128,6 +128,10 @@ class WorkerEnv(Environment):
         return Workers(
             self.handler, self.argument(), timeout=self.spec.timeout, replayable=self.replayable, memory=self.memory
         )
+
+    def repeats(self) -> bool:
+        """Return whether the same seed and actions always give the same episode."""
+        return True
 
     def argument(self) -> Any:
         """Argument of the handler."""

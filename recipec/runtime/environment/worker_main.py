@@ -111,7 +111,7 @@ def _key(past: list[Any], actions: list[str]) -> str:
     return json.dumps([past, actions], sort_keys=True)
 
 
-def checked(said: Any) -> dict[str, Any]:
+def checked(answer: Any) -> dict[str, Any]:
     """Return the answer of a game with every key.
 
     Raises:
@@ -120,17 +120,17 @@ def checked(said: Any) -> dict[str, Any]:
     >>> checked("a room")["reward"], checked({"observation": "a room", "reward": 1})["reward"]
     (0.0, 1.0)
     """
-    if isinstance(said, str):
-        said = {"observation": said}
-    if not isinstance(said, Mapping):
-        raise BadObservation(f"it answered with {type(said).__name__}, not with text or a mapping")
+    if isinstance(answer, str):
+        answer = {"observation": answer}
+    if not isinstance(answer, Mapping):
+        raise BadObservation(f"it answered with {type(answer).__name__}, not with text or a mapping")
     known = (*_KINDS, "state")
-    for key in said:
+    for key in answer:
         if key not in known:
             raise BadObservation(f"its answer has the unknown key {str(key)[:80]!r}; known are {', '.join(known)}")
-    if "observation" not in said:
+    if "observation" not in answer:
         raise BadObservation("its answer has no observation")
-    values = {key: _typed(key, plain(value) if key != "state" else value) for key, value in said.items()}
+    values = {key: _typed(key, plain(value) if key != "state" else value) for key, value in answer.items()}
     actions = [_text(action) for action in values.get("actions") or ()]
     if len(actions) > MOST_ACTIONS or sum(map(len, actions)) > LONGEST:
         raise BadObservation(f"its actions are more than {MOST_ACTIONS}, or longer than {LONGEST} characters")
@@ -143,7 +143,7 @@ def checked(said: Any) -> dict[str, Any]:
         "valid": values.get("valid", True),
         "calls": values.get("calls", 1),
         "actions": actions,
-        "state": _state(said.get("state")),
+        "state": _state(answer.get("state")),
     }
 
 

@@ -149,10 +149,10 @@ class Workers:
         if isinstance(found, WorkerFailure):
             return _reason(found, self.timeout)
         try:
-            said = checked(found)
+            observed = checked(found)
         except BadObservation as error:
             return f"garbage: {error}"
-        return StepResult(**{**said, "actions": tuple(said["actions"])})
+        return StepResult(**{**observed, "actions": tuple(observed["actions"])})
 
 
 def _reason(lost: WorkerFailure, seconds: float) -> str:

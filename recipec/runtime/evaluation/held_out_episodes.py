@@ -13,6 +13,7 @@ from recipec.runtime.rollout.engine import Key
 from recipec.runtime.rollout.engine import SamplingParams as Drawing
 from recipec.runtime.rollout.episodes import Growth, Node, keys_of, roots
 from recipec.runtime.rollout.rows import rows_from
+from recipec.spec.environment import Environment as EnvironmentSpec
 from recipec.spec.recipe import Sampling
 
 LONGEST = 256
@@ -34,8 +35,8 @@ def longest(sampling: Sampling, limits: Mapping[str, Any]) -> int:
     >>> longest(Sampling(), {"max_turn_length": 64, "max_completion_length": 128}), longest(Sampling(), {})
     (64, 256)
     """
-    said = sampling.max_completion_length or limits.get("max_turn_length") or limits.get("max_completion_length")
-    return int(said or LONGEST)
+    given = sampling.max_completion_length or limits.get("max_turn_length") or limits.get("max_completion_length")
+    return int(given or LONGEST)
 
 
 def rows_kind(environment: Component) -> Literal["trajectory", "step"]:
@@ -45,7 +46,8 @@ def rows_kind(environment: Component) -> Literal["trajectory", "step"]:
     >>> rows_kind(SearchQa()), rows_kind(Webshop())
     ('trajectory', 'step')
     """
-    return "trajectory" if getattr(environment, "history", "append_only") == "append_only" else "step"
+    assert isinstance(environment, EnvironmentSpec), environment
+    return "trajectory" if environment.window() is None else "step"
 
 
 def play(

@@ -119,7 +119,7 @@ class ImageStore:
             found: Picture = self.policy.picture(image, shown)
         except RecipeError as refused:
             here = file_span(file, row)
-            raise RecipeError(*(replace(said, spans=(*said.spans, *here)) for said in refused.diagnostics)) from None
+            raise RecipeError(*(replace(found, spans=(*found.spans, *here)) for found in refused.diagnostics)) from None
         return found
 
     def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:

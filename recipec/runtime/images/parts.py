@@ -58,26 +58,26 @@ def read_content(row: Row, where: str, role: str, content: Sequence[Any]) -> str
     parts: list[dict[str, str]] = []
     for number, part in enumerate(content):
         at = f"{where}.content[{number}]"
-        said = {key: value for key, value in part.items() if value is not None} if isinstance(part, Mapping) else {}
-        if said == IMAGE and role != "assistant":
+        given = {key: value for key, value in part.items() if value is not None} if isinstance(part, Mapping) else {}
+        if given == IMAGE and role != "assistant":
             parts.append(dict(IMAGE))
-        elif said.get("type") == "text" and isinstance(said.get("text"), str):
-            parts.append({"type": "text", "text": said["text"]})
+        elif given.get("type") == "text" and isinstance(given.get("text"), str):
+            parts.append({"type": "text", "text": given["text"]})
         else:
-            raise RecipeError(errors.image_part(row.file, row.number, at, _problem(part, said)))
+            raise RecipeError(errors.image_part(row.file, row.number, at, _problem(part, given)))
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts
 
 
-def _problem(part: Any, said: Mapping[str, Any]) -> str:
+def _problem(part: Any, given: Mapping[str, Any]) -> str:
     if not isinstance(part, Mapping):
         return f"must be a part of a message, this is {kind_of(part)}"
-    if said == IMAGE:
+    if given == IMAGE:
         return "is an image in an answer, and the policy writes text alone"
-    if said.get("type") == "image":
-        return f"names its image by `{next(key for key in said if key != 'type')}`"
-    return f"has the type {said.get('type')!r}" if said.get("type") != "text" else "has no `text`"
+    if given.get("type") == "image":
+        return f"names its image by `{next(key for key in given if key != 'type')}`"
+    return f"has the type {given.get('type')!r}" if given.get("type") != "text" else "has no `text`"
 
 
 def places_in(messages: Sequence[Message]) -> int:
@@ -101,8 +101,8 @@ def with_places(row: Row, column: str, messages: Sequence[Message], images: int)
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
     if have or first is None:
         raise RecipeError(errors.image_count(row.file, row.number, column, have, images))
-    said = {**messages[first], "content": before_text(messages[first]["content"], images)}
-    return [*messages[:first], said, *messages[first + 1 :]]
+    given = {**messages[first], "content": before_text(messages[first]["content"], images)}
+    return [*messages[:first], given, *messages[first + 1 :]]
 
 
 def before_text(text: str, images: int) -> list[dict[str, str]]:

@@ -102,12 +102,12 @@ def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carr
 def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]) -> Iterator[Claim]:
     spelled, begins, ends = words(sentence), [link.start for link in links], [link.end for link in links]
     word_ends = [word.end for word in spelled]
-    said = [
+    relation_mentions = [
         mention
         for mention in graph.relation_links(sentence)
         if bisect_right(ends, mention.start) == bisect_left(begins, mention.end)  # no link between, links are in order
     ]
-    others, places = [mention.entity for mention in said], [mention.start for mention in said]
+    others, places = [mention.entity for mention in relation_mentions], [mention.start for mention in relation_mentions]
     free = [word for word in spelled if bisect_right(begins, word.start) == bisect_right(ends, word.start)]
     begun = 0
     for place, link in enumerate(links):

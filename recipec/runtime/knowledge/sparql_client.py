@@ -100,11 +100,11 @@ class Endpoint:
         wanted = query.variables[:-1] if query.sourced else query.variables
         found: list[Node | None] = []
         for name in wanted:
-            said = row.get(name)
-            literal = isinstance(said, ox.Literal)
-            if not isinstance(said, ox.NamedNode | ox.Literal) or (literal and name not in _LITERALS):
+            value = row.get(name)
+            literal = isinstance(value, ox.Literal)
+            if not isinstance(value, ox.NamedNode | ox.Literal) or (literal and name not in _LITERALS):
                 raise self._invalid(f"its answer has no valid `{name}`")
-            found.append(said)
+            found.append(value)
         return (*found, ox.NamedNode(self.address.geturl())) if query.sourced else tuple(found)
 
     def _answer(self, body: bytes) -> bytes:

@@ -48,8 +48,8 @@ def _opened(folder: Path) -> ox.Store | None:
 def _contents(folder: Path) -> str:
     """Hash the files with statements in them; reading changes the others."""
     kept = sorted(path for path in folder.iterdir() if _KEPT.match(path.name))
-    said = [f"{path.name}:{hash_file(path)}" for path in kept]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+    hashes = [f"{path.name}:{hash_file(path)}" for path in kept]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _build(folder: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:

@@ -10,15 +10,15 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.small_files import read_small
 
 
-def read_chat_template(root: Path, said: str) -> str:
+def read_chat_template(root: Path, template: str) -> str:
     """Return the chat template that a recipe gives: the text itself, or that of a file.
 
     Raises:
         RecipeError: RC730, the file cannot be read.
     """
-    if is_inline(said):
-        return said
+    if is_inline(template):
+        return template
     try:
-        return read_small(root / said)
+        return read_small(root / template)
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(errors.template_refuses(f"{root / said}: {error}")) from error
+        raise RecipeError(errors.template_refuses(f"{root / template}: {error}")) from error

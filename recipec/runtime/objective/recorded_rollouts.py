@@ -65,9 +65,9 @@ def credit(graph: Graph, rows: Path, stage: str | None = None) -> list[dict[str,
     made: list[dict[str, Any]] = [{} for _ in found]
     numbers: dict[str, dict[Any, int]] = {}
     for batch, places in batches.items():
-        told = _told(part, [found[place] for place in places], batch, numbers, graph.seed)
-        for place, one in zip(places, told, strict=True):
-            made[place] = {**found[place].said, **one}
+        credited = _credited(part, [found[place] for place in places], batch, numbers, graph.seed)
+        for place, one in zip(places, credited, strict=True):
+            made[place] = {**found[place].fields, **one}
     return made
 
 
@@ -125,7 +125,7 @@ def slice_of(stage: StageGraph) -> Slice:
     return Slice(walked, sampler, frozenset(reads), stepwise, levels, Value(total.outputs[0], total.id), groups)
 
 
-def _told(
+def _credited(
     part: Slice, rows: Sequence[Recorded], batch: Any, numbers: dict[str, dict[Any, int]], seed: int
 ) -> Iterator[dict[str, Any]]:
     """Walk one batch of rows and yield what was found out about each."""
@@ -144,12 +144,12 @@ def _told(
             signal: numbers.setdefault(signal, {}).setdefault((batch, ids[place]), len(numbers[signal]))
             for signal, ids in groups.items()
         }
-        told = {
+        line = {
             "advantage": _mean(total[place]),
             "levels": {name: _mean(level[place]) for name, level in levels.items()},
             "groups": ids,
         }
-        yield {**told, "advantage_T": total[place]} if part.per_token else told
+        yield {**line, "advantage_T": total[place]} if part.per_token else line
 
 
 def _comparable(nodes: Iterable[Node], rows: Iterable[Recorded]) -> None:
@@ -158,7 +158,7 @@ def _comparable(nodes: Iterable[Node], rows: Iterable[Recorded]) -> None:
         check = state_text if spec.match == "similarity" else state_key
         for row in rows:
             if not math.isnan(row.reward):
-                check(row.said["state"], row.file, row.line)
+                check(row.fields["state"], row.file, row.line)
 
 
 def _penalised(nodes: Iterable[Node]) -> bool:

@@ -75,11 +75,11 @@ class FactPromptBuilder:
         if missing:
             raise RecipeError(errors.facts_not_shown(self.name, min(missing)))
         try:
-            return [told for task in tasks if (told := self._told(task, renderer)) is not None]
+            return [fact_prompt for task in tasks if (fact_prompt := self._fact_prompt(task, renderer)) is not None]
         finally:
             renderer.close()
 
-    def _told(self, task: Task, renderer: Renderer) -> PromptWithFacts | None:
+    def _fact_prompt(self, task: Task, renderer: Renderer) -> PromptWithFacts | None:
         about = topic(self.knowledge, task, self.spec.topic, self.spec.top_k)
         if not about:
             self.left_out["unlinked"] += 1
@@ -118,10 +118,10 @@ class FactPromptBuilder:
         text = text.strip("\n")
         if isinstance(task.prompt, str):
             return replace(task, prompt=text, prompt_ids=(*self._opening(task), *self.policy.encode(text)))
-        said = _asking(task.prompt, text)
+        prompt = _asking(task.prompt, text)
         more = {"images": task.images} if task.images else {}
-        ids = self.policy.render(said, generation=True, variables=task.variables, **more)
-        return replace(task, prompt=said, prompt_ids=tuple(ids))
+        ids = self.policy.render(prompt, generation=True, variables=task.variables, **more)
+        return replace(task, prompt=prompt, prompt_ids=tuple(ids))
 
     def _opening(self, task: Task) -> tuple[int, ...]:
         """Return the ids that the tokenizer puts before a plain prompt."""

@@ -150,11 +150,11 @@ class KgRag(KnowledgePairs):
         self.informer = FactPromptBuilder(spec, context, parts["policy"], self.knowledge, longest)
 
     def _made(self, tasks: Sequence[Task]) -> Iterator[Pair]:
-        told = self.informer(tasks)
+        informed = self.informer(tasks)
         self._counts.update(self.informer.left_out)
-        asks = [ask for one in told for ask in (AnswerRequest("told", one.task), AnswerRequest("answer", one.own))]
+        asks = [ask for one in informed for ask in (AnswerRequest("told", one.task), AnswerRequest("answer", one.own))]
         answers = self.answering(asks)
-        for i, one in enumerate(told):
+        for i, one in enumerate(informed):
             more = {"triples": [written(triple) for triple in one.triples], "facts": one.facts}
             for with_facts, without in zip(answers[2 * i], answers[2 * i + 1], strict=True):
                 if not self._passes(one.own, with_facts, without):

@@ -122,8 +122,8 @@ def plain(prompt: str | Sequence[Message]) -> str | list[dict[str, Any]]:
 
 
 def _side(name: str, answer: Answer) -> dict[str, Any]:
-    said = {"": answer.text, "_ids": list(answer.ids), "_ended": answer.ended, "_seed": list(answer.seed)}
-    return {f"{name}{key}": value for key, value in said.items()}
+    fields = {"": answer.text, "_ids": list(answer.ids), "_ended": answer.ended, "_seed": list(answer.seed)}
+    return {f"{name}{key}": value for key, value in fields.items()}
 
 
 def read_pairs(folder: Path, tasks: Sequence[Task]) -> tuple[list[Pair], dict[str, int]]:

@@ -17,7 +17,7 @@ from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.protocols import Policy
 from recipec.runtime.rollout.chain import ChainSampler, sample, texts
 from recipec.runtime.rollout.engine import Key
-from recipec.runtime.rollout.episodes import keys_of, sampling_of
+from recipec.runtime.rollout.episodes import keys_of, turn_sampling
 
 ROWS = 128
 """Answers of a chunk."""
@@ -60,7 +60,7 @@ class AnswerSampler:
         self.policy: Any = policy
         self.engine = sampler.engine
         self.spec: Any = sampler.spec
-        self.sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
+        self.sampling = replace(turn_sampling(self.spec), max_length=self.spec.max_completion_length)
         self.samples: int = self.spec.num_generations
         self.folder = None if context.home is None else context.home / "answers"
 
@@ -107,9 +107,9 @@ class AnswerSampler:
             groups = sample(self.engine, tasks, self.sampling, self.samples, key)
             keys = keys_of(tasks, self.samples, key)
             for place, group, own in zip(places, groups, keys, strict=True):
-                said = texts(self.policy, group)
+                decoded = texts(self.policy, group)
                 found[place] = [
-                    Answer(c.ids, text, c.ended, seed) for c, text, seed in zip(group, said, own, strict=True)
+                    Answer(c.ids, text, c.ended, seed) for c, text, seed in zip(group, decoded, own, strict=True)
                 ]
         return [found[i] for i in range(len(asks))]
 

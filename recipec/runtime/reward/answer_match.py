@@ -158,11 +158,11 @@ def overlap(answer: str, right: Sequence[str]) -> float:
     >>> overlap("Jane Austen wrote it", ["Jane Austen"]), overlap("no", ["no way"])
     (0.6666666666666666, 0.0)
     """
-    best, said = 0.0, normalised(answer)
+    best, given = 0.0, normalised(answer)
     for one in map(normalised, right):
-        if said != one and (said in _NO_PART or one in _NO_PART):
+        if given != one and (given in _NO_PART or one in _NO_PART):
             continue
-        words, wanted = said.split(), one.split()
+        words, wanted = given.split(), one.split()
         same = sum((Counter(words) & Counter(wanted)).values())
         if same:
             precision, recall = same / len(words), same / len(wanted)

@@ -12,7 +12,7 @@ import torch
 from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
-from recipec.runtime.rollout.episodes import Errors, Growth, decode, keys_of, roots, sampling_of
+from recipec.runtime.rollout.episodes import Errors, Growth, decode, keys_of, roots, turn_sampling
 from recipec.runtime.rollout.rows import rows_from, sampled_columns, versions_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ChainSampler(Part):
         return made | {"metric/num_tokens": self.tokens}
 
     def _completions(self, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
-        sampling = replace(sampling_of(self.spec), max_length=self.spec.max_completion_length)
+        sampling = replace(turn_sampling(self.spec), max_length=self.spec.max_completion_length)
         groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, attempt)
         completions = [completion for group in groups for completion in group]
         signals = rows_of(self.policy, prompt_P, groups)
@@ -79,7 +79,7 @@ class ChainSampler(Part):
 
     def _played(self, environment: Environment, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         samples = self.spec.num_generations
-        growth = Growth(self.policy, environment, self.engine, sampling_of(self.spec), self.spec.max_context_length)
+        growth = Growth(self.policy, environment, self.engine, turn_sampling(self.spec), self.spec.max_context_length)
         keys = [k for group in keys_of(prompt_P, samples, key, attempt) for k in group]
         by_prompt = [i for i in range(len(prompt_P)) for _ in range(samples)]
         leaves = growth.grow(roots(environment, prompt_P, samples), keys)

@@ -18,6 +18,7 @@ from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingPar
 
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
+    from recipec.spec.sampler import Sampler
 
 _ERRORS = 0.2  # of the episodes: with more in error something is wrong with the environment itself
 
@@ -228,17 +229,22 @@ def roots(environment: Environment, tasks: Sequence[Task], samples: int) -> list
     return [Node(None, position) for position in environment.start([t for t in tasks for _ in range(samples)])]
 
 
-def sampling_of(spec: Any) -> SamplingParams:
-    """Read from a sampler's spec how turns are drawn."""
-    length = getattr(spec, "max_turn_length", None) or getattr(spec, "max_completion_length", None)
+def turn_sampling(spec: Sampler) -> SamplingParams:
+    """Read from a sampler's spec how turns are drawn.
+
+    >>> from recipec.spec.sampler import Chain
+    >>> turn_sampling(Chain(max_completion_length=64, top_k=5)).max_length
+    64
+    """
+    length = spec.longest_turn()
     assert length is not None, spec
     return SamplingParams(
         max_length=length,
         temperature=spec.temperature,
         top_p=spec.top_p,
-        top_k=getattr(spec, "top_k", 0),
-        min_p=getattr(spec, "min_p", 0.0),
-        min_length=getattr(spec, "min_completion_length", 0),
+        top_k=spec.top_k,
+        min_p=spec.min_p,
+        min_length=spec.shortest_completion(),
         stop=spec.stop,
     )
 
@@ -282,5 +288,5 @@ class Errors:
         self.episodes += len(problems)
         self.found += [error for error in problems if error is not None]
         if len(self.found) > _ERRORS * self.episodes:
-            told = list(dict.fromkeys(self.found))
-            raise RecipeError(errors.episodes_in_error(len(self.found), self.episodes, told))
+            texts = list(dict.fromkeys(self.found))
+            raise RecipeError(errors.episodes_in_error(len(self.found), self.episodes, texts))

@@ -10,7 +10,7 @@ import torch
 
 from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
-from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, sampling_of
+from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, turn_sampling
 from recipec.runtime.rollout.metrics import episodes, trees
 from recipec.runtime.rollout.rows import rows_from, versions_of
 
@@ -64,7 +64,7 @@ class TreeSampler(Part):
         prefix = (context.seed, context.stage, step)
         keys = [key for task in keys_of(prompt_P, spec.trees, prefix, attempt) for key in task]
         growth = Growth(
-            self.policy, self.environment, self.engine, sampling_of(spec), spec.max_context_length, forks=True
+            self.policy, self.environment, self.engine, turn_sampling(spec), spec.max_context_length, forks=True
         )
         grow(growth, made, keys, spec.rounds, lambda tree, number, nodes: self._draw(keys[tree], number, nodes))
         growth.forget()

@@ -42,7 +42,7 @@ class Family(ABC):
     def configure(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Turn parameters of ``policy.image`` into arguments of the image processor."""
 
-    def said(self) -> dict[str, int]:
+    def processor_settings(self) -> dict[str, int]:
         """Parameters of the joint processor in addition to its class."""
         return {}
 
@@ -158,7 +158,7 @@ class Idefics(Family):
         """Whether to read tiles."""
         return {"do_image_splitting": params["split"]} if "split" in params else {}
 
-    def said(self) -> dict[str, int]:
+    def processor_settings(self) -> dict[str, int]:
         """Return the tokens of a square."""
         return {"image_seq_len": self.length}
 

@@ -27,14 +27,14 @@ def described(folder: Path) -> dict[str, Any]:
     """
     for name in (_OWN, _JOINT):
         if (folder / name).is_file():
-            said = weights.read_json(folder / name)
-            said = said if name == _OWN else said.get("image_processor", {})
-            if isinstance(said, dict) and said:
-                return said
+            config = weights.read_json(folder / name)
+            config = config if name == _OWN else config.get("image_processor", {})
+            if isinstance(config, dict) and config:
+                return config
     raise RecipeError(errors.no_processor(str(folder), f"it has no {_OWN}"))
 
 
-def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, named: str) -> Any:
+def build(config: Mapping[str, Any], family: Family, kind: str, images: Images, named: str) -> Any:
     """Build an image processor that needs no torchvision.
 
     Raises:
@@ -45,9 +45,9 @@ def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, na
     for name in asked:
         if name not in family.params:
             raise RecipeError(errors.foreign_param(name, kind))
-    said = {name: value for name, value in said.items() if name not in _ABOUT_FILE} | family.configure(asked)
+    config = {name: value for name, value in config.items() if name not in _ABOUT_FILE} | family.configure(asked)
     try:
-        return getattr(transformers, family.processors[kind])(**said)
+        return getattr(transformers, family.processors[kind])(**config)
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise RecipeError(errors.no_processor(named, str(error).strip().partition("\n")[0])) from error
 
@@ -55,6 +55,6 @@ def build(said: Mapping[str, Any], family: Family, kind: str, images: Images, na
 def save(processor: Any, family: Family, kind: str, folder: Path) -> None:
     """Write descriptions that the library's own classes read: for images alone, and for text and images together."""
     own = json.loads(processor.to_json_string()) | {"processor_class": family.joint[kind]}
-    joint = {"processor_class": family.joint[kind], **family.said()}
+    joint = {"processor_class": family.joint[kind], **family.processor_settings()}
     for name, what in ((_OWN, own), (_JOINT, joint)):
         (folder / name).write_text(json.dumps(what, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -137,14 +137,14 @@ def _wide(spec: VisionScratch) -> int:
 def _eyes(spec: VisionScratch) -> dict[str, Any]:
     """Describe the encoder in the words of its family."""
     heads, inner = spec.vision_heads or spec.heads, 4 * _wide(spec)
-    said: dict[str, Any] = {"patch_size": spec.patch_size, "hidden_size": _wide(spec)}
+    config: dict[str, Any] = {"patch_size": spec.patch_size, "hidden_size": _wide(spec)}
     if spec.architecture == "idefics3":
-        said |= {"num_hidden_layers": spec.vision_layers, "num_attention_heads": heads, "intermediate_size": inner}
-        return said | {"image_size": spec.image_size}
-    said |= {"depth": spec.vision_layers, "num_heads": heads, "temporal_patch_size": 1}
-    said["spatial_merge_size"] = spec.merge
+        config |= {"num_hidden_layers": spec.vision_layers, "num_attention_heads": heads, "intermediate_size": inner}
+        return config | {"image_size": spec.image_size}
+    config |= {"depth": spec.vision_layers, "num_heads": heads, "temporal_patch_size": 1}
+    config["spatial_merge_size"] = spec.merge
     if spec.architecture == "qwen2_vl":
-        return said | {"embed_dim": _wide(spec), "hidden_size": spec.hidden_size, "mlp_ratio": 4}
-    said |= {"out_hidden_size": spec.hidden_size, "intermediate_size": inner}
+        return config | {"embed_dim": _wide(spec), "hidden_size": spec.hidden_size, "mlp_ratio": 4}
+    config |= {"out_hidden_size": spec.hidden_size, "intermediate_size": inner}
     window = 4 * spec.patch_size * spec.merge
-    return said | {"window_size": window, "fullatt_block_indexes": [spec.vision_layers - 1]}
+    return config | {"window_size": window, "fullatt_block_indexes": [spec.vision_layers - 1]}

@@ -92,9 +92,9 @@ class VisionLm(CausalLm):
         protect(self.tokenizer, [m for m in (family.shown, *family.marks) if m in vocabulary])
         return model
 
-    def _processor(self, said: Mapping[str, Any], model: Any) -> Any:
+    def _processor(self, config: Mapping[str, Any], model: Any) -> Any:
         kind = str(model.config.model_type)
-        return processors.build(said, self.family_of(model), kind, self.spec.image, self._named())
+        return processors.build(config, self.family_of(model), kind, self.spec.image, self._named())
 
     def _decoder(self, model: nn.Module) -> str:
         return self.family_of(model).decoder
@@ -165,8 +165,8 @@ class VisionLm(CausalLm):
         wanted = sum(part.get("type") == "image" for message in messages for part in _parts(message["content"]))
         if wanted != len(images):
             raise RecipeError(errors.miscounted(len(images), wanted, "a conversation"))
-        said = [{**message, "content": self._content(message["content"])} for message in messages]
-        ids = self.text.render(said, generation=generation, variables=variables)
+        shown = [{**message, "content": self._content(message["content"])} for message in messages]
+        ids = self.text.render(shown, generation=generation, variables=variables)
         if ids.count(self.shown) != len(images):
             raise RecipeError(errors.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
         made: list[int] = []

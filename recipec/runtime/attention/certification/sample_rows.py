@@ -40,7 +40,7 @@ def read_rows(path: Path, limit: int, vocabulary: int) -> Batch:
     rows: list[list[Span]] = []
     count = 0
     for row in read_recorded(path):
-        prompt, ids = row.said.get("prompt_ids"), row.said.get("ids")
+        prompt, ids = row.fields.get("prompt_ids"), row.fields.get("ids")
         if not _tokens(prompt, vocabulary) or not _tokens(ids, vocabulary):
             raise RecipeError(
                 errors.nothing_to_certify(

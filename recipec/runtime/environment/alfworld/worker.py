@@ -137,10 +137,10 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         count = self.downward_lib.get_state_size()
         atoms = (pddl.Atom * count)()
         self.downward_lib.get_state(atoms)
-        told = [self._told(atom) for atom in self.task.init]
-        return [f for f in told if f] + [f for f in (a.get_fact(self.name2type) for a in atoms) if not f.is_negation]
+        facts = [self._fact(atom) for atom in self.task.init]
+        return [f for f in facts if f] + [f for f in (a.get_fact(self.name2type) for a in atoms) if not f.is_negation]
 
-    def _told(self, atom: Any) -> Proposition | None:
+    def _fact(self, atom: Any) -> Proposition | None:
         """Return a fact of the problem; None for numbers and equalities."""
         if getattr(atom, "predicate", "=") == "=":
             return None
@@ -158,7 +158,7 @@ class _Move:
 
     action: Action | None
     state: int
-    told: dict[str, Any]
+    observed: dict[str, Any]
 
 
 class Game(PddlEnv):  # type: ignore[misc]
@@ -200,16 +200,16 @@ class Game(PddlEnv):  # type: ignore[misc]
             self._states.clear()
         if self._first is None:
             self._restart()
-            self._first = self._told("#intro#", {})
-        told, state, known = self._first, 0, 0
+            self._first = self._observation("#intro#", {})
+        observed, state, known = self._first, 0, 0
         for known, action in enumerate((*actions, "")):  # noqa: B007 - how far it came is what we want
             move = self._moves.get((state, action))
             if move is None:
                 break
-            told, state = move.told, move.state
+            observed, state = move.observed, move.state
         for taken in range(known, len(actions)):
-            told = self._new(actions[: taken + 1])
-        return told
+            observed = self._new(actions[: taken + 1])
+        return observed
 
     def _new(self, actions: tuple[str, ...]) -> dict[str, Any]:
         """Take an action for the first time in its state."""
@@ -219,14 +219,14 @@ class Game(PddlEnv):  # type: ignore[misc]
         state = self._state()
         action = self._possible().get(actions[-1])
         if action is None:
-            told = {**self._told("", {}), "text": "Nothing happens."}
+            observed = {**self._observation("", {}), "text": "Nothing happens."}
         else:
             self.reached = None
             self._pddl_state.apply(action)
-            told = self._told(action.feedback_rule, action.mapping)
-        self._moves[state, actions[-1]] = _Move(action, self._state(), told)
+            observed = self._observation(action.feedback_rule, action.mapping)
+        self._moves[state, actions[-1]] = _Move(action, self._state(), observed)
         self.reached = actions
-        return told
+        return observed
 
     def _restart(self) -> None:
         self.reached = None
@@ -255,7 +255,7 @@ class Game(PddlEnv):  # type: ignore[misc]
             found.setdefault(self._command(action), action)
         return found
 
-    def _told(self, rule: str, mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    def _observation(self, rule: str, mapping: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the text of a grammar rule, the possible commands, and whether the task is fulfilled."""
         text = str(self._logic.grammar.derive(rule, self._context(mapping))).strip() if rule else ""
         actions = sorted(command for command in self._possible() if command != "help")
@@ -361,13 +361,13 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
     def answer(request: Mapping[str, Any]) -> Any:
         if "ready" in request:
             return True
-        told = shelf.play(str(request["task"]["game"]), request["actions"])
+        observed = shelf.play(str(request["task"]["game"]), request["actions"])
         return {
-            "observation": told["text"],
-            "goal": goal_of(told["text"]),
-            "actions": told["actions"],
-            "reward": WON if told["won"] else 0.0,
-            "terminated": told["won"],
+            "observation": observed["text"],
+            "goal": goal_of(observed["text"]),
+            "actions": observed["actions"],
+            "reward": WON if observed["won"] else 0.0,
+            "terminated": observed["won"],
         }
 
     return answer

@@ -114,9 +114,9 @@ def _start(path: Path, size: GameSize, name: str) -> subprocess.Popen[str]:
 
 
 def _finish(process: subprocess.Popen[str]) -> None:
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
-        lines = said.strip().splitlines()
+        lines = output.strip().splitlines()
         raise GenerationError(lines[-1][:300] if lines else f"the generator ended with {process.returncode}")
 
 

@@ -37,24 +37,24 @@ class Player:
         self._game = ""
         self._reached: tuple[str, ...] | None = None
         self._score = 0
-        self._told: OrderedDict[tuple[str, tuple[str, ...]], dict[str, Any]] = OrderedDict()
+        self._observed: OrderedDict[tuple[str, tuple[str, ...]], dict[str, Any]] = OrderedDict()
 
     def at(self, game: str, actions: tuple[str, ...]) -> dict[str, Any]:
         """Return the result of the last of ``actions``, taken from the beginning."""
-        if (game, actions) not in self._told:
+        if (game, actions) not in self._observed:
             if not actions or (self._game, self._reached) != (game, actions[:-1]):
                 self._keep(game, (), self._begin(game))
                 for taken in range(1, len(actions)):
                     self._keep(game, actions[:taken], self._act(actions[taken - 1]))
             if actions:
                 self._keep(game, actions, self._act(actions[-1]))
-        return self._told[game, actions]
+        return self._observed[game, actions]
 
-    def _keep(self, game: str, actions: tuple[str, ...], told: dict[str, Any]) -> None:
+    def _keep(self, game: str, actions: tuple[str, ...], observed: dict[str, Any]) -> None:
         self._reached = actions
-        self._told[game, actions] = told
-        if len(self._told) > _REMEMBERED:
-            self._told.popitem(last=False)
+        self._observed[game, actions] = observed
+        if len(self._observed) > _REMEMBERED:
+            self._observed.popitem(last=False)
 
     def _begin(self, game: str) -> dict[str, Any]:
         if game != self._game:

@@ -96,10 +96,10 @@ def read_catalogue(path: Path, instructions: Path | None, shown: tuple[str, str]
         except (TypeError, ValueError) as error:
             asin = str(row.get("asin", ""))[:20] if isinstance(row, dict) else ""
             raise RecipeError(errors.bad_catalogue(shown[0], _entry(index, asin, error))) from None
-    for index, (asin, said) in enumerate(apart.items()):
+    for index, (asin, listed) in enumerate(apart.items()):
         try:
             if asin in products:
-                wanted += _instructions(said, products[asin])
+                wanted += _instructions(listed, products[asin])
         except (TypeError, ValueError) as error:
             raise RecipeError(errors.bad_catalogue(shown[1], _entry(index, asin[:20], error))) from None
     if not wanted:
@@ -142,8 +142,8 @@ def _product(row: Any, apart: Mapping[str, Any]) -> Product:
         raise ValueError("`asin` and `name` may not be empty")
     price, tag = _price(row.get("pricing"), asin)
     features = row.get("small_description") or row.get("BulletPoints") or []
-    told = apart.get(asin)
-    known = told.get("attributes", []) if isinstance(told, dict) else row.get("attributes") or row.get("Attributes")
+    listed = apart.get(asin)
+    known = listed.get("attributes", []) if isinstance(listed, dict) else row.get("attributes") or row.get("Attributes")
     return Product(
         asin,
         name,
@@ -160,15 +160,15 @@ def _product(row: Any, apart: Mapping[str, Any]) -> Product:
     )
 
 
-def _price(said: Any, asin: str) -> tuple[float, str]:
+def _price(value: Any, asin: str) -> tuple[float, str]:
     """Read a price, or draw one from a range, always the same.  A missing price is 100, as released."""
-    if isinstance(said, int | float) and not isinstance(said, bool):
-        said = [said]
-    if isinstance(said, list):
-        said = " ".join(f"${float(price):.2f}" for price in said)
-    if not isinstance(said, str) and said is not None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, list):
+        value = " ".join(f"${float(price):.2f}" for price in value)
+    if not isinstance(value, str) and value is not None:
         raise TypeError("`pricing` is not text, a number or a list of numbers")
-    found = [float(number.replace(",", "")) for number in _PRICE.findall(said or "")][:2]
+    found = [float(number.replace(",", "")) for number in _PRICE.findall(value or "")][:2]
     if not found:
         return 100.0, "$100.00"
     if len(found) == 1:
@@ -177,11 +177,11 @@ def _price(said: Any, asin: str) -> tuple[float, str]:
     return price, f"${found[0]:.2f} to ${found[1]:.2f}"
 
 
-def _options(said: Any) -> dict[str, tuple[str, ...]]:
-    if not isinstance(said, dict):
+def _options(value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
         raise TypeError("`customization_options` is not a mapping")
     found = {}
-    for name, values in said.items():
+    for name, values in value.items():
         if values is None:
             continue
         if not isinstance(values, list):
@@ -191,20 +191,20 @@ def _options(said: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _review(said: Any) -> str:
-    if isinstance(said, str):
-        return said
-    if not isinstance(said, dict):
+def _review(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
         raise TypeError("a review is not text or a mapping")
-    return " ".join(str(said[key]) for key in ("title", "review", "body") if said.get(key))
+    return " ".join(str(value[key]) for key in ("title", "review", "body") if value.get(key))
 
 
-def _instructions(said: Any, product: Product) -> Iterator[Instruction]:
+def _instructions(value: Any, product: Product) -> Iterator[Instruction]:
     """Yield the instructions of a product; those without attributes are left out, as released."""
-    drawn = isinstance(said, dict)
-    if not drawn and not isinstance(said, list):
+    drawn = isinstance(value, dict)
+    if not drawn and not isinstance(value, list):
         raise TypeError("`instructions` is not a list of instructions")
-    for number, one in enumerate([said] if drawn else said):
+    for number, one in enumerate([value] if drawn else value):
         if not isinstance(one, dict):
             raise TypeError("an instruction is not a mapping")
         attributes = _texts(one.get("instruction_attributes") or [], "instruction_attributes")

@@ -54,10 +54,10 @@ class Shop:
         found = _ACTION.fullmatch(action.strip())
         if found is None or page.kind == "done":
             return page
-        verb, said = found[1], found[2].strip().lower()
+        verb, argument = found[1], found[2].strip().lower()
         if verb == "search":
-            return Page("results", said, tuple(self.search(said, FOUND)))
-        return self._clicked(page, said, instruction) if said in self.clickable(page) else page
+            return Page("results", argument, tuple(self.search(argument, FOUND)))
+        return self._clicked(page, argument, instruction) if argument in self.clickable(page) else page
 
     def clickable(self, page: Page) -> list[str]:
         """List what can be clicked on a page, in lower case."""
@@ -78,27 +78,27 @@ class Shop:
         """Return the text of a page, its parts separated by ``[SEP]``."""
         return " [SEP] ".join(self._parts(page))
 
-    def _clicked(self, page: Page, said: str, instruction: Instruction) -> Page:
-        if said == BACK:
+    def _clicked(self, page: Page, argument: str, instruction: Instruction) -> Page:
+        if argument == BACK:
             return Page()
         if page.kind == "results":
-            if said in {NEXT, PREVIOUS}:
-                return replace(page, number=page.number + (1 if said == NEXT else -1))
-            return replace(page, kind="item", asin=next(asin for asin in _shown(page) if asin.lower() == said))
-        if said == PREVIOUS:
+            if argument in {NEXT, PREVIOUS}:
+                return replace(page, number=page.number + (1 if argument == NEXT else -1))
+            return replace(page, kind="item", asin=next(asin for asin in _shown(page) if asin.lower() == argument))
+        if argument == PREVIOUS:
             item = page.kind == "item"
             return replace(page, kind="results", asin="", chosen=()) if item else replace(page, kind="item", tab="")
-        return self._of_item(page, said, instruction)
+        return self._of_item(page, argument, instruction)
 
-    def _of_item(self, page: Page, said: str, instruction: Instruction) -> Page:
+    def _of_item(self, page: Page, argument: str, instruction: Instruction) -> Page:
         """Choose an option, open a tab, or buy."""
         product = self._product(page)
-        named = [name for name, values in (product.options or {}).items() if said in values]
+        named = [name for name, values in (product.options or {}).items() if argument in values]
         if named:  # an option with the name of a button is the option; of two equal ones the last counts, as released
-            chosen = {**dict(page.chosen), named[-1]: said}
+            chosen = {**dict(page.chosen), named[-1]: argument}
             return replace(page, chosen=tuple(sorted(chosen.items())))
-        if said in TABS:
-            return replace(page, kind="tab", tab=said)
+        if argument in TABS:
+            return replace(page, kind="tab", tab=argument)
         wanted = self.catalogue.products[instruction.asin]
         return replace(page, kind="done", score=score(product, wanted, instruction, dict(page.chosen)))
 
@@ -122,8 +122,8 @@ class Shop:
             return parts
         product = self._product(page)
         if page.kind == "tab":
-            told = {"description": (product.description,), "features": product.features, "reviews": product.reviews}
-            return ["Back to Search", "< Prev", *(told[page.tab] if any(told[page.tab]) else ("None",))]
+            texts = {"description": (product.description,), "features": product.features, "reviews": product.reviews}
+            return ["Back to Search", "< Prev", *(texts[page.tab] if any(texts[page.tab]) else ("None",))]
         options = [part for name, values in (product.options or {}).items() for part in (name, *values)]
         chosen = [f"You have chosen {name}: {value}" for name, value in page.chosen]
         price = [product.name, f"Price: {product.price_tag}", f"Rating: {product.rating}"]

@@ -81,9 +81,9 @@ def _options(product: Product, wanted: Sequence[str], chosen: Mapping[str, str])
     """Count the options of the instruction that were chosen or are in the text of the product; sizes must be equal."""
     count = 0
     for name, value in chosen.items():
-        said = _colour(value)
-        alike = said in wanted if name == "size" else any(likeness(option, said) > _FITS for option in wanted)
-        count += alike or said in product.words
+        colour = _colour(value)
+        alike = colour in wanted if name == "size" else any(likeness(option, colour) > _FITS for option in wanted)
+        count += alike or colour in product.words
     return count
 
 
