@@ -1,0 +1,35 @@
+"""The dataflow that checks read agrees with the nodes that are lowered later."""
+
+from pathlib import Path
+
+from recipec.checks.dataflow import dataflow
+from recipec.compile import compile_recipe
+from recipec.lowering.lower import lower
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+LEVELS = {"reward_R", "advantage_R"}
+"""Sums of these read every level, which the dataflow writes as `level:`."""
+DIFFERENT = {
+    "sum_step_rewards": "one node of the dataflow stands for sums of rewards of rows and of steps",
+    "episode_returns": "in the dataflow, the reward itself provides what this node computes from its value",
+}
+
+
+def test_the_compilers_own_nodes_are_the_same_in_checks_and_graph() -> None:
+    """Each node that lowering adds to a shipped recipe is one of its dataflow, with the same inputs and outputs."""
+    checked, found = set[str](), list[str]()
+    for file in sorted(RECIPES.rglob("*.yaml")):
+        compiled = compile_recipe(str(file))
+        if compiled.recipe is None or not compiled.ok:
+            continue
+        for stage in lower(compiled.recipe).stages:
+            producers = [step for step in dataflow(compiled.reading.stages[stage.name]).steps if step.part is None]
+            for node in stage.nodes():
+                if node.slot != "compiler" or node.type in DIFFERENT:
+                    continue
+                checked.add(node.type)
+                needs = {value.value.signal for value in node.inputs} - LEVELS
+                if not any(set(node.outputs) <= {*step.gives} and needs <= {*step.needs} for step in producers):
+                    found.append(f"{file.name}: {node.id} needs {sorted(needs)} and gives {node.outputs}")
+    assert not found
+    assert {"weigh", "collate_pairs", "collate_labelled", "collate_margins", "images_of_prompts"} <= checked
