@@ -154,7 +154,7 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
             yield Producer(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
     elif stage.kind == "sft" and any(part.spec is not None and part.spec.needs("desirable_R") for part in stage.parts):
         yield Producer(None, ("completion_P",), (*_COLLATED, "by_pair_R", "desirable_R", "mismatched_R"))
-        yield Producer(None, ("old_logprob_RT", "ref_logprob_RT", "mismatched_R"), ("baseline_R",))
+        yield Producer(None, ("old_logprob_RT", "ref_logprob_RT", "trained_RT", "mismatched_R"), ("baseline_R",))
         yield Producer(None, ("mismatched_R",), ("weight_R",))
     elif stage.kind == "sft":
         yield Producer(None, ("completion_P",), _COLLATED)
