@@ -3,10 +3,11 @@
     pip install 'recipec[train,envs]' matplotlib
     python benchmarks/learning/run.py household --seeds 8 --out runs/learning
     python benchmarks/learning/run.py multihop --seeds 8 --out runs/learning
+    python benchmarks/learning/run.py route --seeds 8 --out runs/learning --jobs 1
     python benchmarks/learning/run.py dermiq --seeds 5 --out runs/learning
     python benchmarks/learning/run.py all --seeds 8 --out runs/learning --figures docs
 
-Data and the warm start are made once, under --out.  Then every side runs once per seed, two runs at a time on one core
+Data and the warm start are made once, under --out.  Then every side runs once per seed, in --jobs processes on one core
 each.  If the command is interrupted, run it again: finished runs are kept, the others are continued.
 Prints Markdown tables; the plots are written to the folder --figures as learning-NAME.svg.
 """
@@ -14,13 +15,13 @@ Prints Markdown tables; the plots are written to the folder --figures as learnin
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import curves
@@ -48,7 +49,9 @@ class Bench:
     sides: tuple[str, ...]
     compared: tuple[Compared, ...]
     shown: str
-    own: tuple[str, ...] = ()
+    own: str | None = None
+    folder: str = ""
+    """Of the recipes, if it has another name."""
 
 
 BENCHES = {
@@ -64,7 +67,7 @@ BENCHES = {
             Compared("tree_grpo", "grpo", "tokens"),
         ),
         "tokens",
-        ("--use", "house.py"),
+        "house.py",
     ),
     "multihop": Bench(
         "multihop",
@@ -72,6 +75,32 @@ BENCHES = {
         ("tree", "chain"),
         (Compared("tree", "chain", "tokens"), Compared("tree", "chain", "calls")),
         "tokens",
+    ),
+    "route": Bench(
+        "route",
+        ("late", "24000"),
+        ("chain", "inter", "tree", "leaf_mean"),
+        tuple(
+            Compared(side, against, "tokens")
+            for side, against in (
+                ("tree", "chain"),
+                ("inter", "chain"),
+                ("leaf_mean", "chain"),
+                ("tree", "inter"),
+                ("leaf_mean", "tree"),
+            )
+        ),
+        "tokens",
+        "route.py",
+    ),
+    "route_early": Bench(
+        "route_early",
+        ("early", "24000"),
+        ("chain", "tree"),
+        (Compared("tree", "chain", "tokens"),),
+        "tokens",
+        "route.py",
+        "route",
     ),
     "dermiq": Bench(
         "dermiq",
@@ -100,7 +129,7 @@ def waited(process: subprocess.Popen[bytes], log: Path) -> None:
 def prepare(bench: Bench, home: Path) -> None:
     """Copy the recipes, make the data and train the warm start, unless that is done."""
     home.mkdir(parents=True, exist_ok=True)
-    for path in (HERE / bench.name).iterdir():
+    for path in (HERE / (bench.folder or bench.name)).iterdir():
         if path.suffix in {".py", ".yaml", ".j2"}:
             shutil.copy(path, home)
     for words, made in (
@@ -113,31 +142,24 @@ def prepare(bench: Bench, home: Path) -> None:
         shutil.copytree(home / "warm-run" / "model", home / "warm")
 
 
-def runs(bench: Bench, home: Path, seeds: range, overrides: list[str]) -> Iterator[tuple[list[str], Path]]:
+def runs(bench: Bench, home: Path, seeds: range, overrides: list[str]) -> Iterator[dict[str, object]]:
     """Yield every run; seeds are the outer loop, so that finished runs are paired at any time."""
+    use = [str(home / bench.own)] if bench.own else []
     for seed in seeds:
         for side in bench.sides:
-            out = home / "runs" / f"{side}-{seed}"
-            sets = [word for key in (f"seed={seed}", *overrides) for word in ("--set", key)]
-            words = ["-m", "recipec", "run", f"{side}.yaml", *bench.own, *sets, "--out", str(out), "--quiet"]
-            yield words, out
+            out, given = home / "runs" / f"{side}-{seed}", [f"seed={seed}", *overrides]
+            yield {"recipe": str(home / f"{side}.yaml"), "overrides": given, "out": str(out), "use": use}
 
 
 def train(bench: Bench, home: Path, seeds: range, overrides: list[str], jobs: int) -> None:
-    """Run everything that is not done, ``jobs`` runs at a time."""
+    """Run everything that is not done, dealt to ``jobs`` processes."""
     (home / "runs").mkdir(exist_ok=True)
-    going: list[tuple[subprocess.Popen[bytes], Path]] = []
-    for words, out in runs(bench, home, seeds, overrides):
-        if (out / "model").exists():
-            continue
-        while len(going) >= jobs:
-            time.sleep(0.2)
-            for one in [one for one in going if one[0].poll() is not None]:
-                going.remove(one)
-                waited(*one)
-        log = home / "runs" / f"{out.name}.log"
-        print(f"{time.strftime('%H:%M:%S')} {bench.name} {out.name}", file=sys.stderr)
-        going.append((call(words, home, log), log))
+    left = [one for one in runs(bench, home, seeds, overrides) if not (Path(str(one["out"])) / "model").exists()]
+    going = []
+    for job in range(jobs):
+        listed, log = home / "runs" / f"job-{job}.json", home / "runs" / f"job-{job}.log"
+        listed.write_text(json.dumps(left[job::jobs], indent=1))
+        going.append((call([str(HERE / "series.py"), str(listed)], home, log), log))
     for one in going:
         waited(*one)
 
@@ -164,7 +186,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="folder for the plots")
     parser.add_argument("--sides", nargs="+", help="train and compare these sides only")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="override a key of every side")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for bench in BENCHES.values():
@@ -173,7 +195,7 @@ def main() -> None:
         if options.sides:
             sides = tuple(side for side in bench.sides if side in options.sides)
             kept = tuple(c for c in bench.compared if {c.side, c.against} <= set(sides))
-            bench = Bench(bench.name, bench.make, sides, kept, bench.shown, bench.own)  # noqa: PLW2901
+            bench = replace(bench, sides=sides, compared=kept)  # noqa: PLW2901
         home = (options.out / bench.name).resolve()
         prepare(bench, home)
         train(bench, home, seeds, options.overrides, options.jobs)
