@@ -86,21 +86,24 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
 def impossible_name(reading: Reading) -> Iterator[Finding]:
     r"""A path, or a name of weights, has control characters, or is longer than a file's name can be.
 
-    What it checks: `from`, and every parameter that names a file, a directory or a tokenizer.
+    What it checks: `use`, `from`, and every parameter that names a file, a directory or a tokenizer.
     Why it matters: no file has such a name, and a control character could forge lines of what is printed.
     Example: `from: "org/model\r\n"`, or a name of 300 letters.
     How to fix: write the name of the file as it is on disk.
     """
-    names = [(stage.path, "from", stage.origin or "") for stage in reading.stages.values()]
+    names = [((*stage.path, "from"), "from", stage.origin or "") for stage in reading.stages.values()]
+    use = reading.resolved.data.get("use")
+    entries = enumerate(use) if isinstance(use, list) else ()
+    names += [(("use", number), "use", entry) for number, entry in entries if isinstance(entry, str)]
     parts = [*reading.parts, *(part for trial in reading.trials.values() for part in trial.parts)]
     for part in parts:
         for key, info, text in texts(part.spec) if part.given and part.spec is not None else ():
             if names_file(info, text) or is_origin(info):
-                names.append((part.path, key, text))
+                names.append(((*part.path, *key.split(".")), key, text))
     for path, key, text in names:
         problem = _impossible(text)
         if problem:
-            yield Finding(f"`{key}` {problem}", span_of(reading, (*path, *key.split("."))), path=dotted((*path, key)))
+            yield Finding(f"`{key}` {problem}", span_of(reading, path), path=dotted(path))
 
 
 def _impossible(text: str) -> str:

@@ -73,11 +73,18 @@ def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
         moved = rebased(str(entry), reading.resolved.file(("use", number)), root)
         path = Path(root).parent / moved
         outside = posixpath.normpath(moved).startswith(("..", "/"))
-        known = not outside and path.is_file() and path.stat().st_size <= _LARGEST
+        known = not outside and _readable(path)
         made.append(
             (number, path if known else None, posixpath.normpath(posixpath.join(posixpath.dirname(root), moved)))
         )
     return made
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size <= _LARGEST
+    except OSError:  # its name is too long
+        return False
 
 
 @check("RC814", "own-environment")

@@ -271,11 +271,12 @@ def report(
 ) -> None:
     """Write report.html of runs, and for several runs a page that compares them."""
     from recipec.run import report_compare
-    from recipec.run.report import write
+    from recipec.run.report import problems, write
 
     for folder in runs:
         with writing(folder):
             print(write(folder))
+        show(problems(folder), {}, valid=True)
     if len(runs) > 1:
         with writing(to):
             print(report_compare.write(runs, to))

@@ -12,8 +12,12 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+MOST_TURNS = 1_000
+"""Turns of an episode that are laid out one by one; of more, neighbours are laid out as copies of their middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Group:
         """Episodes that are rows."""
         return self.trees * (1 + self.added) * self.kept
 
-    def nodes(self, turn: int, turns: int) -> tuple[tuple[float, float], ...]:
+    def nodes(self, turn: float, turns: int) -> tuple[tuple[float, float], ...]:
         """Return how many leaves share a turn's tokens, and how many such runs of tokens there are.
 
         >>> Group(2, 2).nodes(1, 2)
@@ -126,9 +130,22 @@ class Episode:
         """Tokens of the whole."""
         return self.before(self.turns) + self.written
 
-    def before(self, turn: int) -> float:
+    def before(self, turn: float) -> float:
         """Tokens before a turn, numbered from 1."""
         return self.prompt + (turn - 1) * (self.written + self.observed)
+
+
+def _laid_out(turns: int) -> Iterator[tuple[float, int]]:
+    """Yield the turns of an episode, each with how many it stands for.
+
+    >>> list(_laid_out(3)), len(list(_laid_out(10**9))), sum(count for _, count in _laid_out(10**9))
+    ([(1.0, 1), (2.0, 1), (3.0, 1)], 1000, 1000000000)
+    """
+    blocks = min(turns, MOST_TURNS)
+    inner = max(1, blocks - 2)  # the first and the last turn are laid out otherwise than those between
+    edges = [0, *(1 + (turns - 2) * number // inner for number in range(blocks - 1)), turns]
+    for before, end in itertools.pairwise(edges):
+        yield (before + 1 + end) / 2, end - before
 
 
 def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun]:
@@ -140,10 +157,10 @@ def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun
     """
     turns = episode.turns
     found = [TokenRun(episode.prompt, 0, group.leaves * (turns if steps else 1))]
-    for turn in range(1, turns + 1):
+    for turn, count in _laid_out(turns):
         begin = episode.before(turn)
-        for leaves, times in group.nodes(turn, turns):
-            later = turns - turn if steps else 1
+        for leaves, each in group.nodes(turn, turns):
+            later, times = turns - turn if steps else 1, each * count
             found.append(TokenRun(episode.written, begin, leaves * (later + steps), times, scored=leaves))
             if turn < turns and episode.observed:
                 found.append(TokenRun(episode.observed, begin + episode.written, leaves * later, times))
@@ -156,8 +173,9 @@ def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
     What histories happen to have in common is not known from the recipe.
     """
     found = [TokenRun(episode.prompt, 0, group.leaves)]
-    for turn in range(1, episode.turns + 1):
-        for leaves, times in group.nodes(turn, episode.turns):
+    for turn, count in _laid_out(episode.turns):
+        for leaves, each in group.nodes(turn, episode.turns):
+            times = each * count
             if turn > 1:
                 found.append(TokenRun(episode.prompt, 0, leaves, times))
             found.append(TokenRun(episode.written, episode.prompt, leaves, times, scored=leaves))
@@ -177,9 +195,9 @@ def shared_prompt(group: Group, episode: Episode, *, steps: bool, windowed: bool
         behind += [TokenRun(answers, episode.prompt + trained, 1, group.leaves)] if answers else []
         return [TokenRun(episode.prompt, 0, group.leaves), *behind]
     found = []
-    for turn in range(1, episode.turns + 1):
+    for turn, count in _laid_out(episode.turns):
         context = episode.prompt if windowed else episode.before(turn)
         above = sum(times for _, times in group.nodes(turn - 1, episode.turns)) if turn > 1 else 1.0
-        found.append(TokenRun(context, 0, group.leaves / above, above))
-        found.append(TokenRun(episode.written, context, 1, group.leaves, scored=1))
+        found.append(TokenRun(context, 0, group.leaves / above, above * count))
+        found.append(TokenRun(episode.written, context, 1, group.leaves * count, scored=1))
     return found

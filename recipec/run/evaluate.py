@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from recipec.diagnostics.errors import export as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph
-from recipec.run import report, results
+from recipec.run import journal, report, results
 from recipec.run.artifacts import RunFolder, write_atomic
 from recipec.run.extras import runtime_packages
 from recipec.run.jsonl import read_lines
@@ -35,13 +35,12 @@ def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bo
             if not names:
                 continue
             display.say(f"{stage.name}: evaluating {', '.join(names)}")
-            rows = read_lines(folder.stage(stage.name) / "metrics.jsonl")
-            step = int(rows[-1]["step"]) if rows else 0
+            step = _last_step(folder.stage(stage.name))
             with runtime_packages():
                 from recipec.runtime.evaluation.finished import evaluate  # noqa: PLC0415 - torch comes in here
             weights = str((folder.stage(stage.name) / "policy").absolute())
             found = evaluate(graph, stage, folder, options, names, display, weights=weights, step=step)
-            _add(folder.stage(stage.name) / "metrics.jsonl", stage.name, step, found)
+            _add(folder.stage(stage.name) / journal.METRICS, stage.name, step, found)
         table = results.write(folder.path, [stage.name for stage in graph.stages])
         report.write(folder.path)
     return table
@@ -61,11 +60,19 @@ def evaluate_model(graph: Graph, options: Options, display: Progress, model: str
         return evaluate(graph, graph.stages[-1], folder, options, names, display, weights=place)
 
 
-def _add(journal: Path, stage: str, step: int, found: dict[str, float]) -> None:
+def _last_step(home: Path) -> int:
+    """Return the step after which a stage was finished: that of its manifest, or of the last line of its metrics."""
+    known, rows = journal.written(home), read_lines(home / journal.METRICS)
+    return int(known["step"] if known else rows[-1]["step"] if rows else 0)
+
+
+def _add(path: Path, stage: str, step: int, found: dict[str, float]) -> None:
     """Add held-out metrics to the line of the last step."""
-    rows = read_lines(journal) or [{"stage": stage, "step": step}]
+    rows = read_lines(path)
+    if not rows or rows[-1].get("step") != step:  # its last lines are lost
+        rows.append({"stage": stage, "step": step})
     rows[-1] |= {f"eval/{name}": value for name, value in found.items()}
-    write_atomic(journal, "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def table(found: dict[str, float]) -> str:

@@ -23,7 +23,7 @@ from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.errors import run_progress as progress_errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
-from recipec.run import report, results
+from recipec.run import journal, report, results
 from recipec.run.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
 from recipec.run.check import check_requirements, check_rows, check_services
 from recipec.run.digests import run_digest, stage_inputs, versions
@@ -270,11 +270,13 @@ def _manifest_digest(path: Path) -> str | None:
 
 
 def notes_on_finished(graph: Graph, folder: RunFolder, stage: StageGraph) -> Iterator[Diagnostic]:
-    """Yield what a finished stage would have otherwise if it ran now: RC920 for versions, RC921 for evaluations."""
+    """Yield what of a finished stage differs: RC920 for versions, RC921 for evaluations, RC879 for metrics."""
     manifest = read_manifest(folder.stage(stage.name) / "policy") or {}
     then, now = manifest.get("versions") or {}, versions()
     if changed := [f"{name} {then[name]} (now {now[name]})" for name in now if then.get(name, now[name]) != now[name]]:
         yield progress_errors.other_versions(stage.name, changed)
+    if problem := journal.damage(folder.stage(stage.name)):
+        yield errors.lost_metrics(str(folder.stage(stage.name) / journal.METRICS), problem)
     made = results.evaluated(folder.path, stage.name)
     asked = [f"{name}/{metric}" for name, one in graph.evaluate.items() for metric in one["metrics"]]
     if missing := [name for name in asked if name not in made]:

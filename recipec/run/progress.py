@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from recipec.run.journal import CLOCK
+
 _SHOWN = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm")
 
 
@@ -41,7 +43,7 @@ class Progress:
     def evaluated(self, stage: str, when: str, metrics: Mapping[str, float]) -> None:
         """Show the held-out metrics of a moment."""
         for name, value in metrics.items():
-            if not name.startswith(("seconds/", "rate/")):
+            if not name.startswith(CLOCK):
                 self.say(f"{stage}: {when}: {name} {value:.3f}")
 
     def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:

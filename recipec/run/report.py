@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors import run as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.package_files import shipped
+from recipec.run import journal
 from recipec.run.artifacts import RESOLVED, write_atomic
 from recipec.run.jsonl import read_lines
 from recipec.run.report_numbers import curves, duration, headline, training_rows
@@ -72,6 +73,13 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
     return path
 
 
+def problems(folder: Path) -> Iterator[Diagnostic]:
+    """Yield what the report of a run directory shows and is not what its stages wrote: RC879."""
+    for home in sorted(path for path in (folder / "stages").glob("*") if path.is_dir()):
+        if problem := journal.damage(home):
+            yield errors.lost_metrics(str(home / journal.METRICS), problem)
+
+
 def embedded(data: Any) -> str:
     r"""Write data as JSON that cannot end the element it is in.
 
@@ -90,6 +98,7 @@ def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
         "steps": training[-1]["step"] if training else 0,
         "duration": duration(training),
         "groups": curves(training),
+        "problem": journal.damage(folder),
         "attention": next(iter(read_lines(folder / "attention.json")), None),
         "samples": samples(folder / "samples"),
         "pairs": made_pairs(folder / "pairs"),

@@ -18,6 +18,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.run.artifacts import RunFolder, committed, verify_folder
 from recipec.run.digests import versions
+from recipec.run.journal import summary
 from recipec.run.live_report import LiveReport
 from recipec.run.options import Options, StageRun
 from recipec.run.preflight import service_keys
@@ -347,6 +348,7 @@ def commit(stage: RunningStage) -> None:
     name = stage.graph.name
     home = stage.folder.stage(name)
     about = {"digest": stage.digest, "stage": name, "versions": versions()}
+    metrics = {"metrics": summary(stage.metrics_writer.lines())}
     writers: dict[str, Callable[[Path], None]] = {
         "policy": stage.train_engine.save,
         "rollouts": partial(_copy_rollouts, home / "samples", stage.counters.samples),
@@ -365,7 +367,8 @@ def commit(stage: RunningStage) -> None:
             continue  # before the run was killed
 
         def write(artifact: str = artifact) -> None:
-            with committed(home / artifact, {**about, "artifact": artifact}) as folder:
+            made = {**about, "artifact": artifact, **(metrics if artifact == "policy" else {})}
+            with committed(home / artifact, made) as folder:
                 writers[artifact](folder)
 
         ranks.of_all(f"saving {artifact}", write)  # the next stage begins with what the leader has written

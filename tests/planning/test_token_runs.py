@@ -125,3 +125,19 @@ def test_random_minibatches_compute_a_prefix_anew(rows: int, minibatches: int) -
 def test_counts_add() -> None:
     """Everything is added."""
     assert Counts(1, 2, 3) + Counts(4, 5, 6) == Counts(5, 7, 9)
+
+
+@pytest.mark.parametrize("steps", [True, False])
+@pytest.mark.parametrize("lay_out", [append_only, shared_prompt])
+def test_very_many_turns_are_counted_together(monkeypatch, lay_out, steps: bool) -> None:
+    """Counts of 3,000 turns are those of each turn to four digits; a billion turns take no longer than a thousand."""
+    group, episode = Group(2, 4, 0.6), Episode(100, 3_000, 50, 20)
+    runs = lay_out(group, episode, steps=steps)
+    monkeypatch.setattr("recipec.planning.token_runs.MOST_TURNS", 10**9)
+    each = lay_out(group, episode, steps=steps)
+    for of in (TokenRun.dense, TokenRun.once):
+        together, one_by_one = total(map(of, runs)), total(map(of, each))
+        assert together.tokens == pytest.approx(one_by_one.tokens, rel=1e-4)
+        assert together.pairs == pytest.approx(one_by_one.pairs, rel=1e-3)
+    monkeypatch.undo()
+    assert len(lay_out(group, Episode(100, 10**9, 50, 20), steps=steps)) <= 4_001

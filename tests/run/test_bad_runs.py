@@ -324,3 +324,27 @@ def test_metrics_that_were_cut_are_told(folder):
     assert ended.code == 0, ended.err
     assert "RC879" in ended.err
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (lambda _: None, "has 0 of the 2 lines"),
+        (lambda text: text.splitlines(keepends=True)[0], "has 1 of the 2 lines"),
+        (lambda text: text[:-20], "has 1 of the 2 lines"),
+        (lambda text: text.replace('"step": 1', '"step": 4'), "has other numbers"),
+    ],
+)
+def test_metrics_of_a_finished_stage_that_are_lost_or_changed_are_told(folder, damaged, said):
+    """`run` and `report` name the file, and the page of the report says it; the results of the run stay."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    metrics, page = folder.path / LEARN / "metrics.jsonl", folder.path / "runs/small/report.html"
+    assert "Incomplete" not in page.read_text()
+    text = damaged(metrics.read_text())
+    metrics.unlink() if text is None else metrics.write_text(text)
+    for command in (("run", "r.yaml", "--quiet"), ("report", "runs/small")):
+        ended = folder.call(*command)
+        assert ended.code == 0, ended.err
+        assert ended.err.count("warning[RC879]") == 1, ended.err
+        assert f"stages/learn/metrics.jsonl {said}" in ended.err
+    assert f"Incomplete:</strong> metrics.jsonl {said}" in page.read_text()

@@ -30,11 +30,23 @@ def test_an_evaluation_is_added_to_a_finished_run(folder, recipe):
     found = folder.call("evaluate", "r.yaml")
     assert found.code == 0, found.err
     assert "held_out/reward" in found.out
-    assert "RC921" not in folder.run(whole).err
+    again = folder.run(whole).err
+    assert "RC921" not in again
+    assert "RC879" not in again
     assert folder.run(whole, "--out", "other").code == 0
     added, first = (json.loads((folder.path / run / "results.json").read_text()) for run in ("runs/small", "other"))
     assert added["rows"][-1]["values"] == first["rows"][-1]["values"]
     assert "held_out/reward" in (folder.path / "runs/small/report.html").read_text()
+
+
+def test_an_evaluation_is_of_the_last_step_where_metrics_are_lost(folder):
+    """The step is that of the stage's manifest; what is added later does not count as lost metrics."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    (folder.path / "runs/small/stages/learn/metrics.jsonl").unlink()
+    assert folder.run(held_out("accuracy"), "--quiet").err.count("warning[RC879]") == 1
+    assert folder.call("evaluate", "r.yaml").code == 0
+    rows = json.loads((folder.path / "runs/small/results.json").read_text())["rows"]
+    assert [(row["step"], row["when"]) for row in rows] == [(2, "after learn")]
 
 
 def test_a_model_is_evaluated(folder):

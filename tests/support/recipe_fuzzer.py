@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ SECTIONS: dict[str, type[Section]] = {
 }  # fmt: skip
 GENTLE = 0.45
 """Share of the changes that keep to what a key takes: without it nearly no recipe compiles."""
+
+
+LONGEST = 5.0
+"""Seconds of CPU after which a recipe is given up."""
 
 
 @dataclass
@@ -168,14 +173,24 @@ def tried(text: str, overrides: tuple[str, ...] = ()) -> Tried:
     """Validate and compile a recipe, print what is said, and plan it if it compiles."""
     done = Tried(text, overrides)
     begun = time.process_time()
+    before = signal.signal(signal.SIGVTALRM, _too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
     try:
         _try(done)
     except Exception as error:  # noqa: BLE001 - every exception is counted
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        place = next(one for one in reversed(frames) if "recipec" in one.filename and one.name != "_too_long")
         done.faults.append(f"exception {type(error).__name__} in {Path(place.filename).name} {place.name}")
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
     if time.process_time() - begun > 1:
         done.faults.append(f"over a second {'planned' if done.counts.get('compiled') else 'compiled'}")
     return done
+
+
+def _too_long(*_: Any) -> None:
+    raise TimeoutError
 
 
 def _try(done: Tried) -> None:

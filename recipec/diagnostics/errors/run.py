@@ -195,11 +195,13 @@ def other_version(path: str, problem: str) -> Finding:
 
 
 @diagnostic("RC879", "lost-metrics", "warning")
-def lost_metrics(path: str) -> Finding:
-    """`metrics.jsonl` of a stage ends before the step of the checkpoint that the stage continues from.
+def lost_metrics(path: str, problem: str) -> Finding:
+    """`metrics.jsonl` of a stage lacks lines that the stage wrote, or has other numbers.
 
-    Why it matters: the curves of the report lack these steps. The weights are not affected.
+    What it checks: for a finished stage, the number of lines and their hash, which its policy's manifest keeps (without
+    times, and without evaluations added afterwards); for a stage that continues, the same up to its checkpoint.
+    Why it matters: the curves and the tables of the report are incomplete or wrong. The weights are not affected.
     Example: a copy of the run directory that was cut short.
     How to fix: nothing to do for the run; restore the file from a backup for the whole curves.
     """
-    return Finding(f"{path} ends before the step that the stage continues from: metrics are lost")
+    return Finding(f"{path} {problem}")

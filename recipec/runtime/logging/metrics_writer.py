@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recipec.run.artifacts import hash_file
+from recipec.run.journal import METRICS
 from recipec.run.jsonl import read_lines
 from recipec.run.ranks import place
 
@@ -24,7 +27,7 @@ class MetricsWriter:
 
     def __init__(self, folder: Path, stage: str, events: Path) -> None:
         """Open the journal of ``stage`` in ``folder``; TensorBoard events go to the stage's folder in ``events``."""
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         self.stage = stage
         self._events_folder = events / stage
         self._events: Any = None
@@ -39,8 +42,15 @@ class MetricsWriter:
         """Bytes written: what a checkpoint remembers."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def cut(self, position: int) -> bool:
-        """Forget what was written after ``position``, torn lines among it; return whether all before it is there."""
+    def digest(self) -> str:
+        """Return the hash of the bytes written; a checkpoint remembers it with their number."""
+        return hash_file(self.path) if self.path.exists() else hashlib.sha256().hexdigest()
+
+    def cut(self, position: int, digest: str | None = None) -> bool:
+        """Forget what was written after ``position``, torn lines among it; return whether all before it is there.
+
+        ``digest`` is the hash of what was before it, where the checkpoint has one.
+        """
         if not self._leads or not self.path.exists():
             return position == 0 or not self._leads
         with self.path.open("r+b") as stream:
@@ -50,7 +60,7 @@ class MetricsWriter:
             stream.truncate(position if whole else kept.rfind(b"\n") + 1)
             stream.flush()
             os.fsync(stream.fileno())
-        return whole
+        return whole and digest in {None, hashlib.sha256(kept).hexdigest()}
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line; numbers that are not finite become null."""

@@ -14,6 +14,7 @@ from recipec.runtime.logging import rollout_log
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, described, load_state, save_tensors
 
+_LOST = "is not what was written before the step that the stage continues from: metrics are lost"
 _LAYOUT = ("machine.train", "ranks")
 """What spreads the work over processes: checkpoints hold whole tensors, so a stage continues under another one."""
 
@@ -34,7 +35,8 @@ def save(stage: RunningStage) -> None:
         ranks.of_all(f"stage {name}: writing a checkpoint", lambda: save_tensors(folder, tensors, ranks))
 
         def commit() -> None:
-            text = json.dumps({"parts": parts, **counters, "journal": stage.metrics_writer.position()})
+            journal = {"journal": stage.metrics_writer.position(), "journal_sha256": stage.metrics_writer.digest()}
+            text = json.dumps({"parts": parts, **counters, **journal})
             with disk_errors(final):
                 (folder / "state.json").write_text(text)
             begun.close()
@@ -87,8 +89,8 @@ def restore(stage: RunningStage) -> bool:
             part.load(state["parts"][name_of_part])
     stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
     stage.counters.samples.update(state.get("samples", {}))
-    if not stage.metrics_writer.cut(int(state["journal"])):
-        stage.observers.warn(errors.lost_metrics(str(stage.metrics_writer.path)))
+    if not stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256")):
+        stage.observers.warn(errors.lost_metrics(str(stage.metrics_writer.path), _LOST))
     stage.context.ranks.of_first(lambda: prune(stage))  # a killed run may have committed its last one only
     return True
 

@@ -84,6 +84,17 @@ def test_a_journal_of_another_run_is_noticed(tmp_path: Path, text: str) -> None:
     metrics_writer.close()
 
 
+def test_a_journal_with_other_numbers_is_noticed(tmp_path: Path) -> None:
+    """A checkpoint remembers the hash of the metrics before it: another digit in them is not whole."""
+    metrics_writer = MetricsWriter(tmp_path, "explore", tmp_path / "tb")
+    metrics_writer.write(1, {"loss": 1.0})
+    metrics_writer.close()
+    position, digest = metrics_writer.position(), metrics_writer.digest()
+    assert metrics_writer.cut(position, digest)
+    metrics_writer.path.write_text(metrics_writer.path.read_text().replace("1.0", "7.0"))
+    assert not metrics_writer.cut(position, digest)
+
+
 class Played(Ranks):
     """One rank of several, in a process of its own or not."""
 

@@ -1,0 +1,51 @@
+"""What the manifest of a finished stage says of its metrics, and whether `metrics.jsonl` still says it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recipec.run.artifacts import read_manifest
+from recipec.run.jsonl import read_lines
+
+METRICS = "metrics.jsonl"
+CLOCK = ("seconds/", "rate/")
+"""What the names of metrics begin with that depend on the clock; all others are the same in every run."""
+_LATER = "eval/"
+"""Of the last line: evaluations can be added after the stage is finished."""
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the number of lines, the last step and a hash of the metrics of a stage, the same in every run of it.
+
+    >>> summary([{"step": 1, "loss": 0.5, "seconds/step": 2.0}]) == summary([{"step": 1, "loss": 0.5}])
+    True
+    """
+    digest = hashlib.sha256()
+    for number, row in enumerate(rows, 1):
+        left_out = (*CLOCK, _LATER) if number == len(rows) else CLOCK
+        digest.update(json.dumps({k: v for k, v in row.items() if not k.startswith(left_out)}).encode() + b"\n")
+    step = rows[-1].get("step", 0) if rows else 0
+    return {"lines": len(rows), "step": step, "sha256": digest.hexdigest()}
+
+
+def written(home: Path) -> dict[str, Any] | None:
+    """Return the summary that the manifest of a finished stage keeps; None if it is not finished or has none."""
+    manifest, mark = read_manifest(home / "policy") or {}, home / "digest"
+    found = manifest.get("metrics")
+    if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace").strip() != manifest.get("digest"):
+        return None  # the stage runs again, and the policy is the one before
+    return found if isinstance(found, dict) else None
+
+
+def damage(home: Path) -> str:
+    """Say in what the metrics of a finished stage differ from those that it wrote; empty if in nothing."""
+    then, now = written(home), summary(read_lines(home / METRICS))
+    if then is None or then == now:
+        return ""
+    if then.get("lines") != now["lines"]:
+        return f"has {now['lines']} of the {then.get('lines')} lines that the stage wrote"
+    return "has other numbers than the stage wrote"
