@@ -21,7 +21,7 @@ RATES = ("5e-4", "1e-3", "2e-3", "4e-3")
 SIDES = ("grpo_pp", "grpo", "dr_grpo", "rloo")
 BENCH = Bench("few", ("24",), SIDES, (), "steps", "few.py")
 LAST = 2
-"""Evaluations whose mean is the end of a run."""
+"""The end of a run is the mean of this number of evaluations."""
 DRAWS = 10_000
 
 
