@@ -191,6 +191,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.sampler import Chain as Chain
     from recipec.spec.sampler import GroupFilter as GroupFilter
     from recipec.spec.sampler import Tree as Tree
+    from recipec.spec.tracker import Mlflow as Mlflow
+    from recipec.spec.tracker import Trackio as Trackio
+    from recipec.spec.tracker import Wandb as Wandb
     from recipec.spec.train_engine import Deepspeed as Deepspeed
     from recipec.spec.train_engine import Fsdp as Fsdp
     from recipec.spec.train_engine import Local as Local
@@ -230,6 +233,7 @@ _HOMES = {
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),
     "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),
+    "recipec.spec.tracker": ("Mlflow", "Trackio", "Wandb"),
     "recipec.spec.train_engine": ("Deepspeed", "Fsdp", "Local"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -23,7 +23,7 @@ FORMAT = 1
 """Enters every digest: what a recipe means."""
 FILE_FORMAT = 2
 """Of ``graph.json``: how a graph is written."""
-SECTIONS = ("recipe", "evaluate", "machine")
+SECTIONS = ("recipe", "evaluate", "machine", "trackers")
 """Readers of keys that belong to no stage."""
 BOOKKEEPING = ("save_every", "saves_per_epoch", "keep", "microbatch_tokens", "stop_when")
 """Keys of a budget that change what is stored, how fast it goes or whether it ends, not the weights: in no digest."""
@@ -148,6 +148,10 @@ class Graph:
         default_factory=dict, compare=False, repr=False
     )
     """Specs by the names of ``evaluate``; not in ``graph.json``."""
+    trackers: Annotated[Mapping[str, Component], SkipJsonSchema()] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """What gets the metrics, by name; not in ``graph.json``, since it changes nothing that is computed."""
     format: int = FILE_FORMAT
 
     def stage(self, name: str) -> StageGraph:
@@ -356,6 +360,12 @@ def differences(before: Graph, after: Graph) -> list[str]:
 def _is_said(graph: Graph, key: str) -> bool:
     """Whether the recipe itself has the key: an inherited policy is changed in the stage that defines it."""
     return is_read(graph, key) or any(read.startswith(f"{key}.") for read in graph.consumed)
+
+
+def settings_of(stage: StageGraph) -> dict[str, Any]:
+    """Map the dotted key of every setting that the results of a stage depend on to its value, defaults included."""
+    found = ((prefix, _flat(params)) for prefix, params in _said(stage).items())
+    return {f"{prefix}.{key}": value for prefix, flat in found for key, value in flat.items()}
 
 
 def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:

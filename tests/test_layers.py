@@ -45,6 +45,9 @@ DOORS = {
     "vllm": {"runtime/rollout/vllm_engine.py"},  # and, as a program, runtime/rollout/vllm_servers.py
     "deepspeed": {"runtime/training/deepspeed.py"},
     "ray": {"runtime/distributed/ray_launch.py"},
+    "wandb": {"runtime/logging/wandb_tracker.py"},
+    "mlflow": {"runtime/logging/mlflow_tracker.py"},
+    "trackio": {"runtime/logging/trackio_tracker.py"},
     "pickle": set(),
 }
 HEAVY = {

@@ -17,8 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from recipec.catalogue.listing import load_component
 from recipec.component import Component, component_names
 from recipec.graph import Graph
-from recipec.spec.machine import ENGINE_SLOTS
-from recipec.spec.recipe import COMPONENT_SLOTS, SLOT, SLOTS, Kind, Recipe, Stage, default_type
+from recipec.spec.recipe import COMPONENT_SLOTS, KEY_SLOTS, SLOT, SLOTS, Kind, Recipe, Stage, default_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 NAMES = ("recipe", "fragment", "graph")
@@ -230,7 +229,7 @@ def _branches(name: str, raw: Schema) -> list[Schema]:
         return sorted(found, key=lambda branch: branch in (INTERPOLATION, NULL))
     if "$ref" in raw:
         if raw["$ref"].endswith("/Component"):
-            return [{"$ref": f"#/$defs/{ENGINE_SLOTS.get(name, name)}"}]
+            return [{"$ref": f"#/$defs/{KEY_SLOTS.get(name, name)}"}]
         return [{"$ref": raw["$ref"]}, INTERPOLATION]
     value = {key: part for key, part in raw.items() if key not in {"title", "description", "default", "unit"}}
     if value in (NULL, {"type": "string"}):

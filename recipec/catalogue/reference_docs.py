@@ -21,7 +21,7 @@ from recipec.spec.data import Columns
 from recipec.spec.knowledge import Diseases
 from recipec.spec.machine import ENGINE_SLOTS, Machine, Service, default_engine
 from recipec.spec.policy import Images, Lora, Scratch, VisionScratch
-from recipec.spec.recipe import SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
+from recipec.spec.recipe import KEY_SLOTS, SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
 SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("The recipe", Recipe),
@@ -78,6 +78,9 @@ def _components() -> Iterator[str]:
         yield f"\n## {engine}\n\n`machine.{key}`. Without a `type`: `{default_engine(key).type_name}`."
         for cls in components_of(engine).values():
             yield from _component(cls)
+    yield "\n## tracker\n\n`trackers.NAME`."
+    for cls in components_of(KEY_SLOTS["trackers"]).values():
+        yield from _component(cls)
 
 
 def _component(cls: type[Component]) -> Iterator[str]:
@@ -85,7 +88,7 @@ def _component(cls: type[Component]) -> Iterator[str]:
     if not cls.available():
         yield "*Checked, but not implemented in this version: RC501.*\n"
     yield _prose(cls)
-    if cls.slot not in ENGINE_SLOTS.values():
+    if cls.slot not in KEY_SLOTS.values():
         for word, signals in zip(("Requires", "Provides"), contract(cls), strict=True):
             named = ", ".join(re.sub(r"^\w+", r"`\g<0>`", signal) for signal in signals)
             yield f"\n{word}: {named or 'nothing'}."

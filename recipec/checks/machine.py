@@ -37,7 +37,7 @@ def _services(reading: Reading) -> dict[str, Any]:
 def _everything(reading: Reading) -> Iterator[Part]:
     seen: set[str] = set()
     trial_parts = [part for trial in reading.trials.values() for part in trial.parts]
-    for part in (*reading.parts, *trial_parts, *reading.machine.values()):
+    for part in (*reading.parts, *trial_parts, *reading.machine.values(), *reading.trackers):
         if part.given and dotted(part.path) not in seen:
             seen.add(dotted(part.path))
             yield part

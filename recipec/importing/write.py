@@ -13,7 +13,7 @@ from recipec.yaml_io import text_of
 
 STAGE = "train"
 """The name of the stage."""
-_TOP = ("name", "seed", "use", "stages", "evaluate", "machine")
+_TOP = ("name", "seed", "use", "stages", "evaluate", "machine", "trackers")
 _ORDER = ("kind", "from", *SLOT, "budget")
 Tree = dict[str, Any]
 

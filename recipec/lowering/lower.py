@@ -41,6 +41,7 @@ def lower(recipe: Recipe) -> Graph:
     evaluations = {name: _evaluation(recipe, evaluation) for name, evaluation in recipe.evaluate.items()}
     consumed = dict.fromkeys(("recipec", "name", "seed", "vars", "use"), "recipe")
     consumed |= dict.fromkeys(keys_of(recipe.machine, "machine"), "machine")
+    consumed |= dict.fromkeys(keys_of(recipe.trackers, "trackers"), "trackers")
     for name, evaluation in recipe.evaluate.items():
         consumed |= dict.fromkeys(keys_of(evaluation, f"evaluate.{name}"), "evaluate")
     for name, stage in recipe.stages.items():
@@ -54,6 +55,7 @@ def lower(recipe: Recipe) -> Graph:
         evaluations=evaluations,
         machine=dump(recipe.machine),
         consumed=dict(sorted(consumed.items())),
+        trackers=recipe.trackers,
     )
 
 

@@ -97,6 +97,7 @@ class Reading:
     """Dotted key of the file -> who read it: ``explore/loss``, ``explore``, ``evaluate.NAME``, ``machine``, …"""
     diagnostics: tuple[Diagnostic, ...] = ()
     fragment: bool = False
+    trackers: tuple[Part, ...] = ()
 
     @property
     def parts(self) -> tuple[Part, ...]:

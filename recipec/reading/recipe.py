@@ -23,7 +23,7 @@ from recipec.reading.partial import EvaluationReading, Part, Path, Reading, Stag
 from recipec.reading.section import Findings, dotted, read_plain, unknown_key
 from recipec.reading.stage import check_name, read_levels, read_part, read_stage
 from recipec.spec.machine import ENGINE_SLOTS, Machine, default_engine
-from recipec.spec.recipe import FORMAT, SLOT, Evaluation, Levels, Recipe, Stage, weights_kind
+from recipec.spec.recipe import FORMAT, KEY_SLOTS, SLOT, Evaluation, Levels, Recipe, Stage, weights_kind
 
 if TYPE_CHECKING:
     from recipec.language.resolve import Resolved
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["EvaluationReading", "Part", "Path", "Reading", "StageReading", "read_recipe"]
 
 S = TypeVar("S", bound=Section)
-_SECTIONS = ("stages", "evaluate", "machine")
+_SECTIONS = ("stages", "evaluate", "machine", "trackers")
 
 
 def read_recipe(resolved: Resolved) -> Reading:
@@ -69,16 +69,17 @@ def read_recipe(resolved: Resolved) -> Reading:
     _variables(findings, section.get("vars"))
     trials = _evaluations(findings, section.get("evaluate"))
     engines, machine = _machine(findings, section.get("machine"))
+    trackers = _trackers(findings, section.get("trackers"))
     stages = {name: _crossed(stage, stages) for name, stage in stages.items()}
     recipe = None
     sound = resolved.complete and not any(d.is_error for d in (*resolved.diagnostics, *findings.found))
     if sound and not fragment:
-        recipe = _assembled(plain, stages, trials, machine)
+        recipe = _assembled(plain, stages, trials, machine, trackers)
     found = tuple(sorted(findings.found, key=_order))
     # a fragment may leave the data of an evaluation open
     whole = {name for name, trial in trials.items() if any(part.slot == "data" for part in trial.parts)}
     evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None and name in whole}
-    return Reading(resolved, recipe, stages, evaluate, trials, engines, findings.consumed, found, fragment)
+    return Reading(resolved, recipe, stages, evaluate, trials, engines, findings.consumed, found, fragment, trackers)
 
 
 def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
@@ -247,11 +248,24 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
     return engines, _made(Machine, made) if all(part.spec for part in engines.values()) else None
 
 
+def _trackers(findings: Findings, data: Any) -> tuple[Part, ...]:
+    key, path = "trackers", ("trackers",)
+    section = findings.mapping(data, path, "`trackers`, which holds named trackers,") if data is not None else {}
+    findings.consume(data, path, "trackers")
+    parts = []
+    for name, value in (section or {}).items():
+        if value is not None:
+            check_name(findings, name, (*path, name), "a tracker")
+            parts.append(read_part(findings, value, (*path, name), KEY_SLOTS[key], "", key, level=name))
+    return tuple(parts)
+
+
 def _assembled(
     plain: dict[str, Any],
     stages: dict[str, StageReading],
     trials: dict[str, EvaluationReading],
     machine: Machine | None,
+    trackers: tuple[Part, ...],
 ) -> Recipe:
     """Put validated pieces together; they are not validated a second time.
 
@@ -260,7 +274,7 @@ def _assembled(
     made = {name: _stage(stage) for name, stage in stages.items()}
     evaluate = {name: trial.spec for name, trial in trials.items()}
     whole = {**plain, "vars": {}, "recipec": FORMAT, "stages": made, "evaluate": evaluate, "machine": machine}
-    return _made(Recipe, whole)
+    return _made(Recipe, {**whole, "trackers": {part.level: part.spec for part in trackers}})
 
 
 def _stage(stage: StageReading) -> Stage:

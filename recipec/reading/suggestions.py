@@ -19,7 +19,7 @@ from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.machine import ENGINE_SLOTS, Machine
-from recipec.spec.recipe import COMPONENT_SLOTS, SLOT, SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
+from recipec.spec.recipe import COMPONENT_SLOTS, KEY_SLOTS, SLOT, SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
 
 Path = tuple[str | int, ...]
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
@@ -119,6 +119,8 @@ def places_of(key: str, path: Path, kind: str) -> list[str]:
         near = {"evaluation", "data", "environment", "reward"}
     elif path[:1] == ("machine",):
         near = {"machine", *ENGINE_SLOTS.values()}
+    elif path[:1] == ("trackers",):
+        near = {KEY_SLOTS["trackers"]}
     elif path[:1] == ("stages",):
         taken = {slot.name: getattr(slot, kind, "may") for slot in SLOTS}
         places = tuple(sorted(places, key=lambda place: taken.get(place[0]) == "may"))  # needed slots first
@@ -240,4 +242,6 @@ def slot_of(path: Path) -> str:
     """Return the slot that a component at ``path`` fills, or an empty text."""
     if path[:1] == ("machine",):
         return ENGINE_SLOTS.get(str(path[-1]), "")
+    if path[:1] == ("trackers",):
+        return KEY_SLOTS["trackers"]
     return next((str(part) for part in reversed(path) if part in SLOT), "")

@@ -62,7 +62,7 @@ class Used:
 def components(graph: Graph) -> list[Used]:
     """List the components of a recipe, in its order; equal ones count once."""
     found: list[Used] = []
-    for one in (*_of_stages(graph), *_of_evaluations(graph), *_of_machine(graph)):
+    for one in (*_of_stages(graph), *_of_evaluations(graph), *_of_machine(graph), *_of_trackers(graph)):
         place = next((i for i, known in enumerate(found) if known.spec == one.spec), None)
         if place is None:
             found.append(one)
@@ -95,6 +95,11 @@ def _of_machine(graph: Graph) -> Iterator[Used]:
         engine = graph.stages[0].node(slot)
         if engine is not None and engine.spec is not None:
             yield Used(f"machine.{key}", engine.spec, frozenset({graph.stages[-1].name}))
+
+
+def _of_trackers(graph: Graph) -> Iterator[Used]:
+    for name, spec in graph.trackers.items():
+        yield Used(f"trackers.{name}", spec, frozenset({graph.stages[-1].name}))
 
 
 def _splits(data: Component | None) -> tuple[str, ...]:

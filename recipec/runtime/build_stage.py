@@ -31,6 +31,7 @@ from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import METRIC, GraphRunner, Values, build_part
 from recipec.runtime.logging import rollout_log
 from recipec.runtime.logging.metrics_writer import MetricsWriter
+from recipec.runtime.logging.stage_trackers import trackers_of
 from recipec.runtime.loop import run_loop
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
@@ -145,7 +146,8 @@ def build(
     Raises:
         StoppedBeforeFirstStep: the user stopped the run while pairs were made.
     """
-    metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, folder.path / "tensorboard")
+    trackers = trackers_of(graph, stage, folder, run.digest, run.warn)
+    metrics_writer = MetricsWriter(folder.stage(stage.name), stage.name, trackers)
     closing.callback(metrics_writer.close)
     policy = build_policy(stage, folder, context)
     runner, transfer = build_engines(stage, context, policy, closing)

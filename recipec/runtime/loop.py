@@ -73,6 +73,7 @@ def run_loop(stage: RunningStage) -> bool:
             stage.context.say(f"warning[{found.code}]: {found.message}")
         if stage.step % every == 0 or stage.step == total:
             save(stage)
+    stage.metrics_writer.complete()
     return True
 
 

@@ -72,8 +72,10 @@ SLOTS = (
     Slot("optimizer", "yes", "yes", "may", "may", "adamw"),
 )
 SLOT = {slot.name: slot for slot in SLOTS}
-COMPONENT_SLOTS = (*SLOT, *ENGINE_SLOTS.values())
-"""The slots of stages, and those of `machine`."""
+KEY_SLOTS = {**ENGINE_SLOTS, "trackers": "tracker"}
+"""Keys outside of stages and evaluations that hold components, and the slots that they fill."""
+COMPONENT_SLOTS = (*SLOT, *KEY_SLOTS.values())
+"""The slots of stages, of `machine` and of `trackers`."""
 DEFAULT_LOSS: dict[Kind, str] = {"rl": "clipped", "sft": "nll", "dpo": "dpo", "rm": "bradley_terry"}
 UNIT: dict[Kind, str] = {
     "rl": "prompts_per_step",
@@ -284,6 +286,9 @@ class Recipe(Section):
     stages: dict[str, Stage] = param(..., "Training stages by name, in order.", min_length=1)
     evaluate: dict[str, Evaluation] = param(dict, "Evaluations by name.")
     machine: Machine = param(Machine, "Hardware, engines and services.")
+    trackers: dict[str, Slotted] = param(
+        dict, "What gets the metrics besides `metrics.jsonl` and TensorBoard, by name."
+    )
 
 
 def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package", "scratch"]:

@@ -13,6 +13,7 @@ import recipec.spec
 from recipec.component import components_of
 from recipec.runtime import protocols
 from recipec.runtime.batch import Task
+from recipec.runtime.logging.tracker import Tracker
 from recipec.signals import SIGNALS, split_axes
 
 SLOTS = tuple(module.name for module in pkgutil.iter_modules(recipec.spec.__path__))
@@ -22,7 +23,7 @@ PENDING: set[str] = set()
 HERE = {name: found for name, found in TABLE.items() if found.available() and name not in PENDING}
 
 # Built by the loop and driven by their own verbs, so they take no columns.
-DRIVEN = ("attention", "environment", "knowledge", "train_engine", "rollout_engine", "optimizer")
+DRIVEN = ("attention", "environment", "knowledge", "train_engine", "rollout_engine", "optimizer", "tracker")
 # Asked by the loop to draw so many tasks.
 SOURCES = ("data",)
 # What every component of a slot implements.
@@ -34,6 +35,7 @@ PROTOCOLS = {
     "policy": protocols.Policy,
     "preference": protocols.Preference,
     "rollout_engine": protocols.RolloutEngine,
+    "tracker": Tracker,
     "train_engine": protocols.TrainEngine,
 }
 # What a constructor takes beside its parts: the compiler's decisions, and the attention to follow.

@@ -199,4 +199,5 @@ def recipes() -> st.SearchStrategy[Recipe]:
         stages=st.dictionaries(NAMES, stages(), min_size=1, max_size=2),
         evaluate=st.dictionaries(NAMES, evaluations(), max_size=1),
         machine=machines(),
+        trackers=st.dictionaries(NAMES, components("tracker"), max_size=1),
     )

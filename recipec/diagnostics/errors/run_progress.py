@@ -1,4 +1,4 @@
-"""What a run does not do, or learns nothing from: RC920, RC921, RC930 to RC935; and RC970, with which it stops."""
+"""What a run does not do, or learns nothing from: RC920, RC921, RC930 to RC935; RC970 to RC973: stops and trackers."""
 
 from __future__ import annotations
 
@@ -120,3 +120,38 @@ def stopped_learning(stage: str, step: int, condition: str) -> Finding:
     return Finding(
         f"stage `{stage}` was stopped after step {step}: `{condition}`", path=f"stages.{stage}.budget.stop_when"
     )
+
+
+@diagnostic("RC971", "tracker-not-logged-in")
+def tracker_login(tracker: str, remedy: str) -> Finding:
+    """A tracker would send metrics to a service, and there is no API key for it on this machine.
+
+    What it checks: whether the tracker's own package finds credentials. A recipe never has them.
+    Why it matters: the run would train without the curves that the recipe asks for.
+    Example: `trackers: {team: {type: wandb}}` on a machine without a `wandb login`.
+    How to fix: log in with the tracker's own command, or write metrics to files with `mode: offline`.
+    """
+    return Finding(f"tracker `{tracker}` has no API key on this machine", help=remedy)
+
+
+@diagnostic("RC972", "tracker-does-not-answer")
+def tracker_unreachable(tracker: str, address: str, problem: str) -> Finding:
+    """The server of a tracker does not answer.
+
+    Why it matters: the run would train without the curves that the recipe asks for.
+    Example: a wrong port in `trackers: {team: {type: mlflow, uri: "http://localhost:5000"}}`.
+    How to fix: start the server, correct `uri`, or delete the tracker; `metrics.jsonl` and TensorBoard remain.
+    """
+    return Finding(f"the server of tracker `{tracker}` does not answer at {address}: {problem}")
+
+
+@diagnostic("RC973", "tracker-failed", "warning")
+def tracker_failed(name: str, tracker: str, problem: str) -> Finding:
+    """A tracker raised an error; the run goes on without it.
+
+    Why it matters: the tracker has no metrics from this step on. They are all in `metrics.jsonl`, and the next run
+    that continues the stage sends what the tracker lacks.
+    Example: the server of the tracker was stopped during the run.
+    How to fix: correct what the message says before the stage is continued.
+    """
+    return Finding(f"tracker `{name}` ({tracker}) failed: {problem}", path=f"trackers.{name}")

@@ -1,4 +1,4 @@
-"""Metrics of a running stage: one JSON line a step, and TensorBoard events."""
+"""Metrics of a running stage: one JSON line a step, also sent to TensorBoard and to trackers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from recipec.run.artifacts import hash_file
 from recipec.run.journal import METRICS
 from recipec.run.jsonl import read_lines
 from recipec.run.ranks import place
+from recipec.runtime.logging.tracker import Tracker
 
 
 class MetricsWriter:
@@ -25,12 +25,13 @@ class MetricsWriter:
     Of the processes of a run, the leader writes.
     """
 
-    def __init__(self, folder: Path, stage: str, events: Path) -> None:
-        """Open the journal of ``stage`` in ``folder``; TensorBoard events go to the stage's folder in ``events``."""
+    def __init__(self, folder: Path, stage: str, trackers: Sequence[Tracker] = ()) -> None:
+        """Open the journal of ``stage`` in ``folder``; its lines also go to ``trackers``, from the first one on."""
         self.path = folder / METRICS
         self.stage = stage
-        self._events_folder = events / stage
-        self._events: Any = None
+        self._trackers = trackers
+        self._tracked: dict[Tracker, int] = {}
+        """The last step that a tracker had when it was opened."""
         self._leads = place().leads
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -69,10 +70,12 @@ class MetricsWriter:
         clean = {k: (v if math.isfinite(v) else None) for k, v in sorted(metrics.items())}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"stage": self.stage, "step": step, **clean}) + "\n")
-        if self._events is None:
-            self._open_events()
-        else:
-            self._add_event(step, clean)
+        self._send([{"step": step, **clean}])
+
+    def complete(self) -> None:
+        """Send the trackers what they lack, where a run was killed after its last step."""
+        if self._leads and not self._tracked:
+            self._send([])
 
     def sync(self) -> None:
         """Make what was written durable, before a checkpoint names its position."""
@@ -81,20 +84,25 @@ class MetricsWriter:
                 os.fsync(stream.fileno())
 
     def close(self) -> None:
-        """Flush the events."""
-        if self._events is not None:
-            self._events.close()
+        """Close the trackers that were opened."""
+        for tracker in self._tracked:
+            tracker.close()
 
-    def _open_events(self) -> None:
-        """Write the events of every line of the journal again: those of a killed or replaced run are not in it."""
-        from tensorboard.summary import Writer  # noqa: PLC0415 - half a second that a short run need not pay twice
+    def _send(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Send lines to every tracker; first, where it has to be opened, those of the journal that it does not have."""
+        found = lines if self._tracked else read_lines(self.path)
+        for tracker in self._trackers:
+            if tracker not in self._tracked:  # not before there is a line: what opens one may take seconds
+                self._tracked[tracker] = tracker.begin()
+            for line in found:
+                if line["step"] > self._tracked[tracker]:
+                    tracker.write(int(line["step"]), _finite(line))
 
-        shutil.rmtree(self._events_folder, ignore_errors=True)
-        self._events = Writer(str(self._events_folder))
-        for line in read_lines(self.path):
-            self._add_event(int(line["step"]), {k: v for k, v in line.items() if k not in {"stage", "step"}})
 
-    def _add_event(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        for name, value in metrics.items():
-            if value is not None:
-                self._events.add_scalar(f"{self.stage}/{name}", value, step=step)
+def _finite(line: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of a line.
+
+    >>> _finite({"stage": "explore", "step": 3, "reward": 0.25, "kl": None})
+    {'reward': 0.25}
+    """
+    return {name: value for name, value in line.items() if name not in {"stage", "step"} and value is not None}

@@ -59,7 +59,7 @@ def test_bfloat16_keeps_its_bits(tmp_path: Path) -> None:
 
 def test_a_journal_is_cut_back(tmp_path: Path) -> None:
     """What was written after a checkpoint is forgotten, a torn line among it."""
-    metrics_writer = MetricsWriter(tmp_path, "explore", tmp_path / "tb")
+    metrics_writer = MetricsWriter(tmp_path, "explore")
     metrics_writer.write(1, {"loss": 1.0, "broken": float("nan")})
     kept = metrics_writer.position()
     metrics_writer.write(2, {"loss": 2.0})
@@ -75,7 +75,7 @@ def test_a_journal_is_cut_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", '{"step": 1}\n', '{"step": 1, "loss": 12345}\n{"step": 2}\n'])
 def test_a_journal_of_another_run_is_noticed(tmp_path: Path, text: str) -> None:
     """One that is shorter, or has its line ends in other places, is not whole; whole lines stay."""
-    metrics_writer = MetricsWriter(tmp_path, "explore", tmp_path / "tb")
+    metrics_writer = MetricsWriter(tmp_path, "explore")
     metrics_writer.path.write_text(text)
     assert not metrics_writer.cut(15)
     assert metrics_writer.path.read_text() == "".join(
@@ -86,7 +86,7 @@ def test_a_journal_of_another_run_is_noticed(tmp_path: Path, text: str) -> None:
 
 def test_a_journal_with_other_numbers_is_noticed(tmp_path: Path) -> None:
     """A checkpoint remembers the hash of the metrics before it: another digit in them is not whole."""
-    metrics_writer = MetricsWriter(tmp_path, "explore", tmp_path / "tb")
+    metrics_writer = MetricsWriter(tmp_path, "explore")
     metrics_writer.write(1, {"loss": 1.0})
     metrics_writer.close()
     position, digest = metrics_writer.position(), metrics_writer.digest()
