@@ -36,6 +36,8 @@ from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.reward_model import RewardModel
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
+from recipec.runtime.objective.critic import Decoder
+from recipec.runtime.objective.gae import value_loss
 from recipec.runtime.objective.loss import dpo, nll
 from recipec.spec import loss as spec
 from recipec.spec import policy as policy_spec
@@ -321,6 +323,41 @@ def reward_model(models, draw, params, form):
     )
 
 
+def critic(models, draw):
+    """Compare the value loss of PPO with the formula of verl and of former TRL, on a classifier with one output.
+
+    TRL 1.16 has no PPO any more, so that the other side is written here.
+    """
+    columns = compiler_ops.collate_completions(draw_examples(draw, ROWS))
+    tokens_RT, attend_RT, trained_RT = (columns[name] for name in ("tokens_RT", "attend_RT", "trained_RT"))
+    theirs = AutoModelForSequenceClassification.from_pretrained(models.folder / "model", num_labels=1)
+    theirs.save_pretrained(models.folder / "classifier")
+    TOKENIZER.save_pretrained(models.folder / "classifier")
+    judge = copy.deepcopy(theirs).double()
+    context = StageContext(models.folder, models.folder, seed=0, stage="bench")
+    ours = Decoder(policy_spec.CausalLm(), context, Origin("directory", str(models.folder / "classifier")))
+    ours.use(DenseAttention(Dense(), context))
+    old_RT, return_RT = (torch.randn(tokens_RT.shape, generator=draw) * 0.3 for _ in range(2))
+
+    def published(model):
+        hidden = model.model(input_ids=tokens_RT, attention_mask=attend_RT.long()).last_hidden_state
+        vpred = torch.nn.functional.pad(model.score(hidden)[:, :-1, 0], (1, 0))
+        vpredclipped = torch.clamp(vpred, old_RT - 0.2, old_RT + 0.2)
+        losses = torch.max(torch.square(vpred - return_RT), torch.square(vpredclipped - return_RT))
+        return 0.5 * (losses * trained_RT).sum() / trained_RT.sum()
+
+    weight_RT = compiler_ops.weigh(trained_RT, aggregate="token_mean")["weight_RT"]
+    value_RT = ours.values(tokens_RT, attend_RT, trained_RT)
+    params = {"cliprange_value": 0.2, "coefficient": 1.0}
+    mine = value_loss(value_RT, old_RT, return_RT, trained_RT, weight_RT, **params)["loss"]
+    named = dict(ours.model.named_parameters())
+    return (
+        gradient(published(theirs), list(theirs.parameters())),
+        gradient(mine, [named[name] for name, _ in theirs.named_parameters()]),
+        gradient(published(judge), list(judge.parameters())),
+    )
+
+
 def row(name, theirs, ours, judge):
     """Return one line of the table."""
     loss = [abs(a[0] - b[0]) / abs(judge[0]) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]
@@ -349,6 +386,7 @@ def main():
             print(row(name, *contrastive(Models(Path(folder)), draw, params, form)), flush=True)
         centred = {"center_rewards_coefficient": 0.01}, spec.BradleyTerry(margin="column", center=0.01)
         print(row("reward model", *reward_model(Models(Path(folder)), draw, *centred)), flush=True)
+        print(row("critic of PPO (formula)", *critic(Models(Path(folder)), draw)), flush=True)
         print(row("SFT", *imitation(Models(Path(folder)), draw)), flush=True)
 
 

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from recipec.signals import SIGNALS, split_axes
 
 ENTRY_POINTS = "recipec.components"
-PARTS = ("policy", "attention", "rollout_engine", "environment", "knowledge", "sampler", "optimizer")
+PARTS = ("policy", "attention", "rollout_engine", "environment", "knowledge", "sampler", "optimizer", "train_engine")
 """What of a stage an implementation may be built from; each is the node of that name."""
 
 

@@ -376,7 +376,7 @@ def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:
         f"{prefix}.budget": {k: v for k, v in stage.settings["budget"].items() if k not in BOOKKEEPING},
     }
     for node in stage.nodes():
-        if node.slot != "compiler" and not node.id.endswith("/old"):
+        if node.slot != "compiler" and not node.id.endswith(("/old", "/values")):
             found[f"{prefix}.{node.id.partition('/')[2]}"] = {"type": node.type, **node.params}
     return found
 

@@ -99,6 +99,10 @@ _TABLE = (
     Signal("old_logprob_RT", "column", "float32", _NATS, "Log-probability under the policy before this step."),
     Signal("logprob_RT", "column", "float32", _NATS, "Log-probability under the current policy."),
     Signal("ref_logprob_RT", "column", "float32", _NATS, "Log-probability under the reference model."),
+    # values of a critic; position t holds that of the tokens before token t, 0 where not trained
+    Signal("old_value_RT", "column", "float32", "reward units", "Value of the critic before the updates of this step."),
+    Signal("value_RT", "column", "float32", "reward units", "Value of the current critic."),
+    Signal("target_value_RT", "column", "float32", "reward units", "What the critic learns to say: values to come."),
     Signal("entropy_RT", "column", "float32", _NATS, "Entropy of the next-token distribution of the policy."),
     # reward
     Signal("env_reward_R", "column", "float64", "reward units", "Reward that the environment gave to the row."),

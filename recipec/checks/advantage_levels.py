@@ -180,12 +180,13 @@ def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
 
 @check("RC438", "whole-credit-of-tokens")
 def whole_credit_of_tokens(reading: Reading) -> Iterator[Finding]:
-    """The advantage is to be whitened or clipped as a whole, but levels compare tokens.
+    """The advantage of rows is to be whitened or clipped, but there is one for each token.
 
-    What it checks: `whiten` and `clip` of `advantage` under `combine: per_token`.
-    Why it matters: both change the advantage of a row; under `combine: per_token` there is one for each token.
+    What it checks: `whiten` and `clip` of `advantage` under `combine: per_token`; and `whiten: rows` with a level
+    that credits tokens, such as `gae`.
+    Why it matters: rows have no advantage of their own then.
     Example: `advantage: {combine: per_token, whiten: rows, …}`.
-    How to fix: use `combine: sum`, or drop `whiten` and `clip`.
+    How to fix: use `combine: sum`, or drop `whiten` and `clip`; with `gae`, use `whiten: tokens`.
     References: Hu, REINFORCE++, https://arxiv.org/abs/2501.03262, 2025: the whitened advantage is one of rows.
     """
     for stage in reading.stages.values():
@@ -197,6 +198,15 @@ def whole_credit_of_tokens(reading: Reading) -> Iterator[Finding]:
                     (*span_of(reading, path), *_how(reading, stage)),
                     path=dotted(path),
                 )
+        tokens = (part for part in stage.of("advantage") if part.spec and "advantage_RT" in part.spec.provides())
+        if stage.combine == "sum" and stage.levels.whiten == "rows" and (part := next(tokens, None)):
+            path = (*stage.path, "advantage", "whiten")
+            yield Finding(
+                f"`whiten: rows` changes the advantage of rows, but {display_name(part)} gives one to each token",
+                (*span_of(reading, path), *related_span(reading, part.path, "a level of tokens", key=True)),
+                help="write `whiten: tokens`",
+                path=dotted(path),
+            )
 
 
 @check("RC449", "tokens-in-sequence")

@@ -18,8 +18,10 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import did_you_mean
-from recipec.reading.partial import Reading, StageReading
+from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.critic import Critic
 from recipec.spec.recipe import weights_kind
+from recipec.spec.reference import Reference
 
 
 def _earlier(reading: Reading, stage: StageReading) -> list[str]:
@@ -217,53 +219,63 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
 
 @check("RC308", "unknown-reference")
 def unknown_reference(reading: Reading) -> Iterator[Finding]:
-    """A reference names a stage that does not exist or does not come before.
+    """A reference or a critic names a stage that does not exist or does not come before.
 
-    What it checks: a bare word as `reference.from` is an earlier stage.
+    What it checks: a bare word as `reference.from` or `critic.from` is an earlier stage.
     Why it matters: stages run in the order of the file; its weights would not exist yet.
     Example: `reference: {type: frozen, from: later}`.
     How to fix: name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`; without `from`, the
-    reference is the policy that entered the stage.
+    reference is the policy that entered the stage, and a critic starts from its weights.
     """
+    for stage, part, origin in _other_models(reading):
+        if weights_kind(origin) != "stage" or origin in _earlier(reading, stage):
+            continue
+        if origin == stage.name:
+            problem = f"itself: without `from` {_ENTERED[part.slot]}"
+        elif origin in reading.stages:
+            problem = f"`{origin}`, which comes later"
+        else:
+            problem = f"`{origin}`, and there is no such stage"
+        yield Finding(
+            f"the {part.slot} of stage `{stage.name}` is {problem}",
+            span_of(reading, (*part.path, "from")),
+            help=did_you_mean(origin, _earlier(reading, stage)),
+            path=dotted((*part.path, "from")),
+        )
+
+
+_ENTERED = {
+    "reference": "a frozen reference is the policy as it entered",
+    "critic": "a critic starts from the weights of the policy",
+}
+
+
+def _other_models(reading: Reading) -> Iterator[tuple[StageReading, Part, str]]:
+    """Yield the references and critics that name other weights than those of the policy."""
     for stage in reading.stages.values():
-        for part in stage.of("reference"):
-            reference = spec_of(stage, "reference")
-            origin = None if reference is None else reference.other_model()
-            if origin is None or weights_kind(origin) != "stage" or origin in _earlier(reading, stage):
-                continue
-            if origin == stage.name:
-                problem = "itself: without `from` a frozen reference is the policy as it entered"
-            elif origin in reading.stages:
-                problem = f"`{origin}`, which comes later"
-            else:
-                problem = f"`{origin}`, and there is no such stage"
-            close = did_you_mean(origin, _earlier(reading, stage))
-            yield Finding(
-                f"the reference of stage `{stage.name}` is {problem}",
-                span_of(reading, (*part.path, "from")),
-                help=close,
-                path=dotted((*part.path, "from")),
-            )
+        for part in (*stage.of("reference"), *stage.of("critic")):
+            if isinstance(part.spec, Reference | Critic) and (origin := part.spec.other_model()) is not None:
+                yield stage, part, origin
 
 
 @check("RC309", "scratch-reference")
 def scratch_reference(reading: Reading) -> Iterator[Finding]:
-    """A reference is a new model with random weights.
+    """A reference or a critic is a new model with random weights.
 
-    What it checks: `reference.from` is not `scratch`.
-    Why it matters: a policy that stays close to random weights learns nothing.
+    What it checks: `reference.from` and `critic.from` are not `scratch`.
+    Why it matters: a policy that stays close to random weights learns nothing, and no section describes the new model
+    of a critic.
     Example: `reference: {type: frozen, from: scratch}`.
-    How to fix: drop `from`: the reference is then the policy that entered the stage.
+    How to fix: drop `from`: the reference is then the policy that entered the stage, and a critic starts from its
+    weights with a new head.
     """
-    for stage in reading.stages.values():
-        for part in stage.of("reference"):
-            reference = spec_of(stage, "reference")
-            if reference is not None and reference.other_model() == "scratch":
-                yield Finding(
-                    f"the reference of stage `{stage.name}` would be a model with random weights",
-                    span_of(reading, (*part.path, "from")),
-                    path=dotted((*part.path, "from")),
-                )
+    for stage, part, origin in _other_models(reading):
+        if origin == "scratch":
+            yield Finding(
+                f"the {part.slot} of stage `{stage.name}` would be a model with random weights",
+                span_of(reading, (*part.path, "from")),
+                path=dotted((*part.path, "from")),
+            )
 
 
 @check("RC310", "merge-into-quantized")

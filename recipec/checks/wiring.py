@@ -23,6 +23,7 @@ _WITHOUT = {
     "state_key": "steps are compared if they start from the same state of the environment",
     "tasks": "the policy would have no tasks",
     "knowledge": "without facts no answer can be preferred",
+    "old_value_RT": "generalised advantages are made of the values of a critic, and the stage has none",
     "sampling": "pairs are made of the policy's own answers, which need a sampler",
 }
 

@@ -17,7 +17,7 @@ def draft_credit(name: str, stage: Stage) -> list[UnboundNode]:
 
     ``sum`` adds them; ``sequential`` hands the credit so far to the next level, in the order of the recipe;
     ``per_token`` compares the tokens of a group in place of its rows, and needs no broadcast.
-    Levels that credit tokens are added to what their rows have in common.
+    Levels that credit tokens are added to what their rows have in common; the sum is then whitened and bounded.
     """
     if not stage.advantage:
         return []
@@ -38,16 +38,27 @@ def draft_credit(name: str, stage: Stage) -> list[UnboundNode]:
     fine = [level for level in levels if "advantage_RT" in level.outputs]
     last = [level for level in last if level not in fine]
     if fine and not last:
-        return [*levels, _sum_of_tokens(name, fine, keys)]
+        return [*levels, *_of_tokens(name, stage, fine, keys)]
     total = op(name, "sum.advantage_R", "sum_advantages", (), ("advantage_R",), keys=keys)
     totals = [replace(total, needs=tuple(("*advantage_R", "advantage_R", level.id) for level in last))]
-    if stage.whiten != "none":
+    if stage.whiten != "none" and not fine:
         needs = ("failed_R", "trained_RT")
         totals.append(_further(name, totals[-1], "whiten", "whiten", needs, {"over": stage.whiten}))
-    if stage.clip is not None:
+    if stage.clip is not None and not fine:
         totals.append(_further(name, totals[-1], "clip", "clip_advantages", (), {"bound": stage.clip}))
     spread = op(name, "broadcast.advantage_RT", "broadcast", ("advantage_R", "trained_RT"), ("advantage_RT",))
-    return [*levels, *totals, spread, *([_sum_of_tokens(name, [spread, *fine], keys)] if fine else [])]
+    return [*levels, *totals, spread, *(_of_tokens(name, stage, [spread, *fine], keys) if fine else [])]
+
+
+def _of_tokens(name: str, stage: Stage, levels: Iterable[UnboundNode], keys: tuple[str, ...]) -> Iterator[UnboundNode]:
+    """Draft the sum of levels that credit tokens, and what is done to it as a whole."""
+    total = _sum_of_tokens(name, levels, keys)
+    yield total
+    if stage.whiten != "none":
+        total = _further(name, total, "whiten", "whiten_tokens", ("failed_R", "trained_RT"), {})
+        yield total
+    if stage.clip is not None:
+        yield _further(name, total, "clip", "clip_token_advantages", (), {"bound": stage.clip})
 
 
 def _sum_of_tokens(name: str, levels: Iterable[UnboundNode], keys: tuple[str, ...]) -> UnboundNode:
@@ -61,9 +72,9 @@ def _further(
     name: str, before: UnboundNode, node: str, function: str, needs: tuple[str, ...], params: Mapping[str, Any]
 ) -> UnboundNode:
     """Draft what is done to the advantage as a whole; it is then the one that others ask for."""
-    keys = (f"stages.{name}.advantage.{node}",)
-    made = op(name, f"{node}.advantage_R", function, needs, ("advantage_R",), params=params, keys=keys)
-    return replace(made, needs=(("advantage_R", "advantage_R", before.id), *made.needs))
+    keys, signal = (f"stages.{name}.advantage.{node}",), before.outputs[0]
+    made = op(name, f"{node}.{signal}", function, needs, (signal,), params=params, keys=keys)
+    return replace(made, needs=((signal, signal, before.id), *made.needs))
 
 
 def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from recipec.component import Component, Need, Section, is_origin, texts
 from recipec.signals import SIGNALS, reward_level
+from recipec.spec.critic import Critic
 from recipec.spec.reference import Reference
 from recipec.spec.reward import Reward
 
@@ -110,7 +111,7 @@ def _artifacts(spec: Component, needs: Sequence[Need]) -> Iterator[tuple[str, st
         stage, dot, artifact = need.signal.rpartition(".")
         if dot and not reward_level(need.signal):
             yield stage, artifact
-    if isinstance(spec, Reference | Reward):
+    if isinstance(spec, Reference | Reward | Critic):
         yield from ((text, "policy") for _, info, text in texts(spec) if is_origin(info))
 
 

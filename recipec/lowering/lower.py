@@ -80,6 +80,7 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     reference = nodes[f"{name}/reference"].spec if f"{name}/reference" in nodes else None
     lagged = ("reference",) if isinstance(reference, Reference) and reference.follows() is not None else ()
     body = _resampled(name, stage, steps, drafts)
+    lagged = (*lagged, *(("critic",) if stage.critic is not None else ()))
     update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
     ahead = isinstance(stage.sampler, Sampler) and stage.kind == "rl" and stage.sampler.max_staleness > 0
     carries = ("weights", "optimizer", *lagged, "cursors", "draws", *(("rollouts",) if ahead else ()))
@@ -122,7 +123,7 @@ def _resampled(
 def sources(stage: Stage) -> Iterator[str]:
     """Yield what a stage starts from or reads: names of stages, and of models from elsewhere."""
     yield stage.from_
-    for spec in (stage.data, stage.preference, stage.reference, stage.knowledge, *stage.reward.values()):
+    for spec in (stage.data, stage.preference, stage.reference, stage.critic, stage.knowledge, *stage.reward.values()):
         for _, info, text in texts(spec) if spec else ():
             if is_origin(info):
                 yield text

@@ -9,6 +9,7 @@ from typing import Any
 from recipec.component import Component
 from recipec.lowering.credit import draft_credit
 from recipec.lowering.drafts import OPS, UnboundNode, component_node, dump, keys_of, level_node, op
+from recipec.spec.critic import Critic
 from recipec.spec.recipe import Stage
 from recipec.spec.reference import Frozen
 from recipec.spec.sampler import Sampler
@@ -42,6 +43,8 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
         drafts.append(component_node(name, "reference", Frozen(), keys=()))
     if "old_logprob_RT" in needed:
         drafts.append(_old(name, policy))
+    if "critic" in row:
+        drafts.append(replace(row["critic"], id=f"{name}/values", outputs=("old_value_RT",), keys=()))
     if "grouping" in row:
         drafts.append(row["grouping"])
     drafts += credit
@@ -52,7 +55,7 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
 
 
 def _single(name: str, stage: Stage) -> Iterator[UnboundNode]:
-    for slot in ("data", "knowledge", "environment", "sampler", "preference", "reference", "grouping"):
+    for slot in ("data", "knowledge", "environment", "sampler", "preference", "reference", "critic", "grouping"):
         spec: Component | None = getattr(stage, slot)
         if spec is not None:
             yield component_node(name, slot, spec, keys=tuple(keys_of(spec, f"stages.{name}.{slot}")))
@@ -180,7 +183,28 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         weigh = [replace(shares, needs=(*shares.needs, *out, *((column, column, "") for column in prompts)))]
     if "correction_mean_R" in wanted:
         weigh.append(_mean_correction(name, loss))
-    return [replace(draft, place="updates") for draft in (*weigh, trained, loss, optimizer)]
+    critic = _critic_updates(name, stage, failed) if stage.critic is not None else ()
+    return [replace(draft, place="updates") for draft in (*critic, *weigh, trained, loss, optimizer)]
+
+
+def _critic_updates(name: str, stage: Stage, failed: str) -> Iterator[UnboundNode]:
+    """Draft an update of the critic: its values, and their distance from the targets that the advantage made."""
+    assert isinstance(stage.critic, Critic), "the reader fills the slot `critic` with such"
+    signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
+    shares = op(name, "critic.weigh", "weigh", ("trained_RT",), ("weight_RT",), params={"aggregate": "token_mean"})
+    yield replace(shares, needs=(*shares.needs, ("failed_R", signal, failed)), publishes=False)
+    critic = component_node(name, "critic", stage.critic, keys=tuple(keys_of(stage.critic, f"stages.{name}.critic")))
+    yield replace(critic, outputs=("value_RT",))
+    maker = next(level for level, spec in stage.advantage.items() if "target_value_RT" in spec.provides())
+    params = {key: critic.params[key] for key in stage.critic.of_loss}
+    needs = ("value_RT", "old_value_RT", "trained_RT")
+    loss = op(name, "critic.loss", "value_loss", needs, ("loss",), params=params)
+    sources = (
+        ("target_value_RT", "target_value_RT", f"{name}/advantage.{maker}"),
+        ("weight_RT", "weight_RT", shares.id),
+    )
+    bound = (*loss.needs[:2], sources[0], loss.needs[2], sources[1])
+    yield replace(loss, impl=OPS.replace("compiler_ops", "gae") + "value_loss", needs=bound, publishes=False)
 
 
 def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:

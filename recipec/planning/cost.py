@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recipec.lowering.optimise import OLD_PASS, REFERENCE_PASS, UNREAD_LOGITS
 from recipec.planning.model_shapes import Shape
@@ -78,6 +78,9 @@ def phases(work: Work) -> Iterator[Phase]:
         yield _scored(work, "reference", "only in the first epoch, before training" if cached else "")
     if any(node.id.endswith("/old") for node in nodes):
         yield _scored(work, "old", "")
+    if (critic := work.critic) is not None:
+        yield _scored(critic, "values", "")
+        yield replace(_update(critic), name="critic", assumes="")
     yield _update(work)
 
 

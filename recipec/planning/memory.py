@@ -67,6 +67,7 @@ def training(work: Work) -> Iterator[Holding]:
     """Yield what is in the memory of each device for the updates."""
     yield from _state(work)
     yield from _reference(work)
+    yield from _critic(work)
     tokens = -(-work.microbatch // work.train.sequence_partitions())
     note = f"{tokens:,} tokens in a forward pass; no score matrix"
     yield Holding("activations", float(tokens * _activations(work)), note, "update")
@@ -88,8 +89,7 @@ def _state(work: Work) -> Iterator[Holding]:
     if weights > 1:
         live = min(work.shape.parameters, engine.gathered_weights(work.shape.layer, work.shape.root))
         yield Holding("gathered weights", float(live * work.width), f"at most {live:,} parameters at once", "update")
-    copies = work.copied
-    found = trained * work.trained_width / gradients + trained * copies / moments
+    copies, found = work.copied, _gradients(work)
     note = "trained parameters" + (", and in float32 for the update" if copies else "")
     spread = _over(gradients) or (", those in float32" + _over(moments) if copies and moments > 1 else "")
     if engine.offloads_parameters():
@@ -102,6 +102,12 @@ def _state(work: Work) -> Iterator[Holding]:
     state = trained * (work.moments + copies) / moments
     note = f"two moments of {work.moments // 2} bytes" + (", and a float32 copy of narrower weights" if copies else "")
     yield _kept("optimizer", state, note + _over(moments), offloaded=engine.offloads_optimizer())
+
+
+def _gradients(work: Work) -> float:
+    """Return the bytes of the gradients of an update, in float32 too where the weights are narrower."""
+    moments, gradients, _ = work.sharded
+    return work.trained * (work.trained_width / gradients + work.copied / moments)
 
 
 def _activations(work: Work) -> int:
@@ -147,6 +153,26 @@ def _reference(work: Work) -> Iterator[Holding]:
             yield Holding("reference", float(work.trained * work.trained_width), reference["why"])
         case "other":
             yield Holding("reference", None, f"{reference['why']}, of unknown size")
+
+
+def _critic(work: Work) -> Iterator[Holding]:
+    """Yield what a critic keeps; it is updated before the policy, with gradients and activations that are gone then."""
+    node = work.stage.node("critic")
+    if node is None:
+        return
+    critic = work.critic
+    if critic is None:
+        yield Holding("critic", None, f"weights of {node.params['from']}, of unknown size")
+        return
+    moments, gradients, weights = critic.sharded
+    trained, width = critic.shape.parameters, critic.width
+    held = trained * width / weights + trained * (critic.moments + critic.copied) / moments
+    note = f"{trained:,} parameters of {width} bytes and the state of their optimizer" + _over(moments)
+    yield Holding("critic", held, note)
+    more = _gradients(critic) - _gradients(work)
+    if more > 0:
+        note = "more than the policy has, in another part of the step" + _over(gradients)
+        yield Holding("gradients of the critic", more, note, "update")
 
 
 def _sampling(work: Work) -> Iterator[Holding]:
@@ -201,7 +227,9 @@ def host(work: Work) -> Iterator[Holding]:
 
 
 def _checkpoint(work: Work) -> float:
-    return float(work.trained * (work.trained_width + work.moments + work.copied))
+    critic = work.critic
+    more = critic.shape.parameters * (critic.width + critic.moments + critic.copied) if critic is not None else 0
+    return float(work.trained * (work.trained_width + work.moments + work.copied) + more)
 
 
 def disk(work: Work) -> Iterator[Holding]:

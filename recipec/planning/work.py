@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recipec.graph import Graph, StageGraph
@@ -149,6 +149,26 @@ class Work:
         """Bytes of the optimizer's two moments of one parameter."""
         params = next(node.params for node in self.stage.nodes() if node.slot == "optimizer")
         return 2 if "int8" in str(params.get("moments", "")) else MOMENTS
+
+    @property
+    def critic(self) -> Work | None:
+        """The work of a critic, as if it were the policy of a stage; None where there is none, or its size is unknown.
+
+        It has the size of the policy where it starts from the same weights.
+        """
+        node = self.stage.node("critic")
+        if node is None or self.critic_shape is None:
+            return None
+        policy = {**self.policy, "dtype": node.params["dtype"], "lora": None, "quantization": None}
+        stage = replace(self.stage, settings={**self.stage.settings, "policy": policy})
+        return replace(self, stage=stage, shape=self.critic_shape)
+
+    @property
+    def critic_shape(self) -> Shape | None:
+        """The sizes of the critic's decoder, without a matrix that gives logits."""
+        node = self.stage.node("critic")
+        origin = None if node is None else node.params["from"]
+        return self.shape if origin is None else known_shape(origin)
 
     @property
     def lora(self) -> Mapping[str, Any] | None:

@@ -195,7 +195,7 @@ def build_engines(
     closing.callback(runner.close)
     # a sampler with a copy of the weights takes it before they are spread over ranks; a reference copies its shard
     transfer = weight_transfer(stage, runner, policy)
-    runner.instances |= scoring_passes(stage, context, policy)
+    runner.instances |= scoring_passes(stage, runner, policy)
     return runner, transfer
 
 
@@ -294,14 +294,18 @@ def policy_parts(stage: StageGraph, policy: Policy) -> dict[str, Any]:
     return {**trained, required(stage, "attention").id: policy.attention}
 
 
-def scoring_passes(stage: StageGraph, context: StageContext, policy: Policy) -> dict[str, Any]:
-    """Build the passes that score with a policy: the old one's and the reference's."""
+def scoring_passes(stage: StageGraph, runner: GraphRunner, policy: Policy) -> dict[str, Any]:
+    """Build the passes over whole batches: those of the old policy, of the reference and of the critic."""
+    context = runner.context
     tokens = int(stage.settings["budget"]["microbatch_tokens"])
     found: dict[str, Any] = {}
     for node in stage.nodes():
         if node.slot == "policy" and _old(node):
             score = partial(policy.logprobs, entropy=False)
             found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
+        if node.id.endswith("/values"):
+            critic = runner.instance(required(stage, "critic"))
+            found[node.id] = ScoringPass(critic, "old_value_RT", tokens=tokens, scorer=critic.model, made="value_RT")
         if node.slot == "reference":
             found[node.id] = reference(node, stage, context, policy, tokens=tokens)
     return found

@@ -16,7 +16,7 @@ import torch
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.errors import run_progress as progress_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.graph import Loop, Node, Value
+from recipec.graph import Loop, Node, StageGraph, Value
 from recipec.runtime.batch import Batch
 from recipec.runtime.graph_runner import METRIC, Values
 from recipec.runtime.logging import rollout_log, statistics
@@ -27,6 +27,7 @@ from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
 from recipec.runtime.training.resume import restore, save
+from recipec.spec.advantage import Advantage
 from recipec.spec.recipe import PAIRED_KINDS, UNIT
 
 _ALWAYS = {"attend_RT", "by_prompt_R", "by_pair_R", "prompt_id_R", "sampler_logprob_RT"}
@@ -40,7 +41,10 @@ def run_loop(stage: RunningStage) -> bool:
         RecipeError: what went wrong; everything up to the last checkpoint is kept.
     """
     once, update = split(stage.graph.loop)
-    stage.train_engine.begin(planned_updates(stage))
+    planned = planned_updates(stage)
+    stage.train_engine.begin(max(1, planned - critic_updates(stage)))
+    if stage.critic is not None:
+        stage.critic.engine.begin(planned)
     fill_reference_cache(stage, once)
     total = total_steps(stage)
     if stage.lookahead is not None:
@@ -55,7 +59,7 @@ def run_loop(stage: RunningStage) -> bool:
     if not continued and (before := stage.evaluate(0, total, epoch)):
         stage.metrics_writer.write(0, before)
     stage.observers.begun()
-    watch = LearningWatch(stage.graph.name)
+    watch = LearningWatch(stage.graph.name, groups=compares_groups(stage.graph))
     watch.follow(stage.metrics_writer.lines() if continued else ())
     while stage.step < total:
         if stage.context.ranks.any(stage.observers.stopped()) or hopeless(stage, watch):
@@ -75,6 +79,11 @@ def run_loop(stage: RunningStage) -> bool:
             save(stage)
     stage.metrics_writer.complete()
     return True
+
+
+def compares_groups(graph: StageGraph) -> bool:
+    """Whether a level of the advantage compares the rows of a group."""
+    return any(isinstance(node.spec, Advantage) and node.spec.compares is not None for node in graph.nodes())
 
 
 def hopeless(stage: RunningStage, watch: LearningWatch) -> bool:
@@ -114,6 +123,12 @@ def planned_updates(stage: RunningStage) -> int:
         short = updates_per_step(budget, last, each) - updates_per_step(budget, stage.per_step, each)
         updates += total // _steps_per_epoch(stage) * short
     return updates
+
+
+def critic_updates(stage: RunningStage) -> int:
+    """Return the number of updates that the critic takes before the policy takes any."""
+    warmup = 0 if stage.critic is None else stage.critic.spec.warmup_steps
+    return int(warmup) * updates_per_step(stage.budget, stage.per_step, _rows_per_unit(stage))
 
 
 def _rows_per_unit(stage: RunningStage) -> int:
@@ -224,8 +239,13 @@ def gather_columns(values: Values, update: tuple[Node, ...]) -> Batch:
     return batch
 
 
+def of_critic(node: Node) -> bool:
+    """Whether a node of an update belongs to the critic, which has a loss and an optimizer of its own."""
+    return node.id.partition("/")[2].partition(".")[0] == "critic"
+
+
 def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict[str, float]:
-    """Take every update of a step; metrics are means over them."""
+    """Take every update of a step, the critic's before the policy's; metrics are means over them."""
     kind, budget = stage.graph.kind, stage.budget
     if kind == "sft" and "by_pair_R" in batch:  # an example has a row of its own and a mismatched one
         budget = {**budget, "prompts_per_update": budget["rows_per_update"], "rows_per_update": None}
@@ -237,15 +257,21 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
     passes = [list(minibatches(unit_R, budget, key)) for key in keys]
     if kind == "rl":  # rows that are steps of episodes make more updates than the schedule was laid out for
         planned = updates_per_step(stage.budget, len(unit_R.unique()), _rows_per_unit(stage))
-        stage.train_engine.set_pace(planned / max(1, sum(map(len, passes))))
+        for engine in stage.engines():
+            engine.set_pace(planned / max(1, sum(map(len, passes))))
+    more: dict[str, Any] = {"tokens": int(stage.budget["microbatch_tokens"]), "step": stage.step}
+    own = tuple(node for node in update if of_critic(node))
+    rest = tuple(node for node in update if not of_critic(node))
     for cut in passes:
         for index in cut:
-            tokens = int(stage.budget["microbatch_tokens"])
-            found.append(
-                stage.train_engine.update(batch.rows(index), update, stage.runner, tokens=tokens, step=stage.step)
-            )
-            for _, part in stage.parts():
-                part.after_update(stage.train_engine.updates)
+            made: dict[str, float] = {}
+            if stage.critic is not None:
+                made = stage.critic.update(batch.rows(index), own, stage.runner, **more)
+            if stage.critic is None or stage.step >= stage.critic.spec.warmup_steps:
+                made |= stage.train_engine.update(batch.rows(index), rest, stage.runner, **more)
+                for _, part in stage.parts():
+                    part.after_update(stage.train_engine.updates)
+            found.append(made)
     if kind == "rl" and stage.lookahead is None:
         stage.weight_transfer.update(stage.step + 1)
     first = {name: found[0][name] for name in (MEAN, MAX) if name in found[0]}  # later ones differ by the updates too

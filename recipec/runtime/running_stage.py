@@ -15,6 +15,7 @@ from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.protocols import Environment, Part, Policy, TaskSource, TrainEngine
 from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
+from recipec.runtime.training.scoring import Critic
 from recipec.spec.recipe import UNIT
 
 
@@ -77,6 +78,18 @@ class RunningStage:
     values: Values = field(default_factory=dict)
     """What the nodes before the loop made."""
     counters: Counters = field(default_factory=Counters)
+
+    @property
+    def critic(self) -> Critic | None:
+        """The critic, where the stage has one."""
+        found: Critic | None = self.runner.instances.get(f"{self.graph.name}/critic")
+        return found
+
+    def engines(self) -> Iterator[TrainEngine]:
+        """What takes updates: the train engine, and that of the critic."""
+        yield self.train_engine
+        if self.critic is not None:
+            yield self.critic.engine
 
     @property
     def budget(self) -> Mapping[str, Any]:

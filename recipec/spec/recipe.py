@@ -65,6 +65,7 @@ SLOTS = (
     Slot("policy", "may", "may", "may", "may", "causal_lm"),
     Slot("attention", "may", "may", "may", "may", "auto"),
     Slot("reference", "may", "may", "may", "no", "frozen"),
+    Slot("critic", "may", "no", "no", "no", "value_model"),
     Slot("reward", "yes", "no", "no", "no", levels=True),
     Slot("grouping", "may", "no", "no", "no"),
     Slot("advantage", "yes", "no", "no", "no", levels=True),
@@ -186,6 +187,7 @@ class Stage(Section):
     reference: Slotted | None = param(
         None, "Reference model for the KL penalty (rl) or the log-ratio of `dpo` and `kto`."
     )
+    critic: Slotted | None = param(None, "Model that estimates the reward to come, for the advantage `gae` (PPO).")
     reward: dict[str, Slotted] = param(dict, "Named rewards; their weighted sum is the reward of a row.")
     grouping: Slotted | None = param(None, "Extra grouping for group-relative advantages, e.g. GiGPO anchor states.")
     advantage: dict[str, Slotted] = param(dict, "Named advantage levels, and `combine`: how they are combined.")

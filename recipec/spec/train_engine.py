@@ -19,6 +19,8 @@ class TrainEngine(Component):
     slot: ClassVar[str] = "train_engine"
     max_devices: ClassVar[int | None] = None
     """Most devices that it uses; ``None`` for any number."""
+    trains_several: ClassVar[bool] = True
+    """Whether a stage may train a second model, a critic, by another instance of it."""
 
     def recomputes_activations(self) -> bool:
         """Whether the backward pass computes activations again instead of keeping them."""
@@ -175,6 +177,7 @@ class Deepspeed(_Sharding):
 
     packages: ClassVar[Mapping[str, str]] = {"deepspeed": "deepspeed"}
     extra: ClassVar[str] = "deepspeed"
+    trains_several: ClassVar[bool] = False
 
     type: Literal["deepspeed"] = "deepspeed"
     zero: Literal["auto", 1, 2, 3] = param(

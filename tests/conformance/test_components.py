@@ -65,7 +65,8 @@ REQUIRED = {
 }
 # Numbers that are pure: factors, shares, and bounds on ratios.
 PURE = {
-    "advantage.*": {"weight", "positive", "negative", "exponent", "offset"},
+    "advantage.*": {"weight", "positive", "negative", "exponent", "offset", "gamma", "lam", "beta"},
+    "critic.*": {"coefficient"},
     "loss.*": {
         "epsilon",
         "epsilon_high",
@@ -106,6 +107,7 @@ VARIANTS = {
     "advantage.state_action": [{"action_tag": "a", "scale": "std"}],
     "advantage.leaf_mean": [{"shared": "once", "scale": "none"}],
     "advantage.rloo": [{"singleton": "raw"}],
+    "advantage.gae": [{"beta": 0.1, "lam": 0.5}, {"beta": 0.1, "kl": "k3", "gamma": 0.9}],
     "loss.clipped": [
         {"ratio": "turn", "dual_clip": 3.0, "log_ratio_clamp": 20.0},
         {"ratio": "sequence", "ratio_gradient": "own", "beta": 0.1, "kl_clamp": 10.0, "entropy": 0.01},

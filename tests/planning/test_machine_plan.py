@@ -19,6 +19,7 @@ from recipec.planning.plan_text import render_plan
 from recipec.planning.step_sizes import lengths
 from recipec.planning.work import GRAPHS, Work
 from recipec.spec.machine import Machine
+from recipec.spec.policy import Lora
 from recipec.spec.recipe import Budget, Recipe
 
 SHAPE = scratch_shape({"hidden_size": 32, "layers": 2, "heads": 2})
@@ -114,6 +115,32 @@ def test_working_sets_of_sharding() -> None:
     assert held_by(zero3)["copy to sample"] == 2 * QWEN.parameters
     assert "copy to sample" not in held_by(zero2)
     assert "buffers" not in held_by(replace(zero2, devices=1))
+
+
+def test_a_critic_is_counted() -> None:
+    """It holds weights and moments of its own, its checkpoints too; next to an adapter its gradients are the larger."""
+    level = {"advantage": {"credit": part("advantage", "gae")}}
+    without = planned(recipe(explore=rl()))
+    found = planned(recipe(explore=rl(critic=part("critic", "value_model"), **level)))
+    size = SHAPE.parameters
+    held, plain = ({one.name: one.bytes for one in made.stages[0].memory} for made in (found, without))
+    assert held["critic"] == size * (4 + 8)
+    assert "gradients of the critic" not in held
+    assert {name: held[name] for name in plain} == plain
+    narrow = part("policy", "causal_lm", dtype="bfloat16", lora=Lora(r=2))
+    critic = part("critic", "value_model", dtype="bfloat16")
+    held = {
+        one.name: one.bytes
+        for one in planned(recipe(explore=rl(policy=narrow, critic=critic, **level))).stages[0].memory
+    }
+    assert held["critic"] == size * (2 + 8 + 4)
+    assert held["gradients of the critic"] == size * (2 + 4) - held["gradients"]
+    named = part("critic", "value_model", **{"from": "org/unknown"})
+    held = {one.name: one.bytes for one in planned(recipe(explore=rl(critic=named, **level))).stages[0].memory}
+    assert held["critic"] is None
+    disk, before = ({one.name: one.bytes for one in made.stages[0].disk} for made in (found, without))
+    assert disk["checkpoints"] == 2 * before["checkpoints"]
+    assert [phase.name for phase in found.stages[0].phases][-3:] == ["values", "critic", "update"]
 
 
 def test_sampling_and_updates_take_turns() -> None:

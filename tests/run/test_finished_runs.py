@@ -110,6 +110,14 @@ def test_entropy_and_kl_are_watched():
     assert [one.code for step in steps[5:] for one in watch.step(step)] == ["RC933", "RC935"]
 
 
+def test_equal_rewards_of_a_group_say_nothing_without_groups():
+    """Where a critic gives credit and every prompt has one answer, equal rewards in a group are no warning."""
+    steps = [{"frac_reward_zero_std": 1.0, "reward": float(place)} for place in range(9)]
+    watch, alone = LearningWatch("explore"), LearningWatch("explore", groups=False)
+    assert [one.code for step in steps for one in watch.step(step)] == ["RC930"]
+    assert [one.code for step in steps for one in alone.step(step)] == []
+
+
 def test_samples_show_the_worst_row(tmp_path: Path):
     """Of many rows of the last step the best and the worst are on the page."""
     rows = "".join(f'{{"reward": {int(i > 2)}.0, "text": "t{i}"}}\n' for i in range(500))

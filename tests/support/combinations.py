@@ -73,9 +73,10 @@ ADVANTAGES = {
     "histories": "{type: history_groups, value: score_R}",
     "actions": "{type: state_action, value: score_R}",
     "leaves": "{type: leaf_mean}",
+    "gae": "{type: gae}",
 }
 OF_STATES = ("by state", "histories", "actions")
-FEWER = ("histories", "actions", "leaves")
+FEWER = ("histories", "actions", "leaves", "gae")
 """Advantages that are combined with two ways of attention and the loss that they are for, to save time."""
 LOSSES = {
     "clipped": "{type: clipped}",
@@ -124,6 +125,8 @@ def problems(combo: Combo) -> set[str]:
         found.add("RC204")  # nobody compares states
     if combo.grouping == "anchor_state" and (combo.environment == "none" or combo.rows == "trajectory"):
         found.add("RC204")  # no state, or many of them in a row
+    if combo.advantage == "gae" and combo.rows == "step":
+        found.add("RC474")  # values go from token to token inside of a row
     if world.windowed and combo.rows == "trajectory":
         found.add("RC450")  # no sequence of tokens holds the whole episode
     if combo.loss == "dpo":
@@ -154,6 +157,7 @@ name: small
     sampler: {{type: {combo.sampler}, {SAMPLERS[combo.sampler]}, rows: {combo.rows}, {length}: 12}}
     reward: {{task: {{type: {reward}}}}}
     grouping: {"null" if combo.grouping == "none" else "{type: anchor_state}"}
+    critic: {"{}" if combo.advantage == "gae" else "null"}
     advantage: {{level: {ADVANTAGES[combo.advantage]}}}
     loss: {LOSSES[combo.loss]}
     attention: {{type: {attention or combo.attention}}}

@@ -32,6 +32,8 @@ class LearningWatch:
     """
 
     stage: str
+    groups: bool = True
+    """Whether the advantage compares rows of a group; without groups, equal rewards of one are no sign."""
     _first: dict[str, float] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)
     _streaks: dict[str, int] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class LearningWatch:
 
     def _rules(self) -> dict[Condition, tuple[Callable[[Metrics], bool], Callable[[str, int], Diagnostic]]]:
         return {
-            "no_credit": (lambda m: m.get("frac_reward_zero_std") == 1.0, errors.no_credit),
+            "no_credit": (lambda m: self.groups and m.get("frac_reward_zero_std") == 1.0, errors.no_credit),
             "no_gradient": (lambda m: m.get("grad_norm") == 0.0, errors.no_gradient),
             "all_answers_cut": (lambda m: m.get("completions/clipped_ratio") == 1.0, errors.all_cut),
             "entropy_collapsed": (self._collapsed, errors.entropy_collapsed),

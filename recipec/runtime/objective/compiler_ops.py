@@ -231,6 +231,32 @@ def clip_advantages(advantage_R: Tensor, *, bound: float) -> Columns:
     return {"advantage_R": advantage_R.clamp(-bound, bound)}
 
 
+def whiten_tokens(advantage_RT: Tensor, failed_R: Tensor, trained_RT: Tensor) -> Columns:
+    r"""Shift and scale the advantages of tokens to mean 0 and deviation 1 over the trained tokens of the whole batch.
+
+    Failed rows are not counted and stay 0; see :func:`whiten`.
+
+    >>> trained_RT = torch.tensor([[False, True, True]])
+    >>> made = whiten_tokens(torch.tensor([[5.0, 3.0, 1.0]]), torch.zeros(1).bool(), trained_RT)
+    >>> [round(x, 4) for x in made["advantage_RT"][0].tolist()]
+    [0.0, 0.7071, -0.7071]
+    """
+    kept_RT = trained_RT & ~failed_R[:, None]
+    value_M, white_RT = advantage_RT[kept_RT].double(), torch.zeros(advantage_RT.shape, dtype=torch.float64)
+    if len(value_M) > 1 and not bool((value_M == value_M[0]).all()):
+        white_RT[kept_RT] = (value_M - value_M.mean()) * (value_M.var() + 1e-8).rsqrt()
+    return {"advantage_RT": white_RT.float()}
+
+
+def clip_token_advantages(advantage_RT: Tensor, *, bound: float) -> Columns:
+    """Bound the absolute advantage of a token.
+
+    >>> clip_token_advantages(torch.tensor([[3.0, -0.5]]), bound=2.0)["advantage_RT"].tolist()
+    [[2.0, -0.5]]
+    """
+    return {"advantage_RT": advantage_RT.clamp(-bound, bound)}
+
+
 def exclude_truncated(failed_R: Tensor, truncated_R: Tensor) -> Columns:
     """Leave rows out of the loss that failed or that a limit cut.
 

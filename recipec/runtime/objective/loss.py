@@ -84,7 +84,7 @@ class _Added:
             metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
         if self.beta:
             u_RT = rows.kept(_given(rows.ref_logprob_RT) - rows.logprob_RT)
-            metrics["kl"] = _clamp(_divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)
+            metrics["kl"] = _clamp(divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)
             loss_RT = loss_RT + self.beta * metrics["kl"]
         if self.entropy:
             metrics["entropy"] = rows.kept(_given(rows.entropy_RT))
@@ -280,7 +280,7 @@ def _surrogate(
     return -credit_RT * torch.clamp(ratio_RT, low_RT, high_RT), metrics
 
 
-def _divergence(u_RT: Tensor, estimator: str, log_ratio_clamp: float | None) -> Tensor:
+def divergence(u_RT: Tensor, estimator: str, log_ratio_clamp: float | None) -> Tensor:
     """Estimate KL(policy || reference) of each token from ``u``, the reference's log-probability minus the policy's."""
     if estimator == "k1":
         return -u_RT

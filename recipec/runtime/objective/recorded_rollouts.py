@@ -95,7 +95,7 @@ def slice_of(stage: StageGraph) -> Slice:
     summed = nodes[f"{stage.name}/sum.reward_R"]
     own = tuple(given for given in summed.inputs if not given.parameter.startswith("*"))
     nodes[summed.id] = replace(summed, inputs=(*own, Input("*reward_R", GIVEN)), params={"weights": [1.0]})
-    named = ("sum.advantage_RT", "clip.advantage_R", "whiten.advantage_R", "sum.advantage_R")
+    named = [f"{what}.{of}" for of in ("advantage_RT", "advantage_R") for what in ("clip", "whiten", "sum")]
     total = next(nodes[f"{stage.name}/{node}"] for node in named if f"{stage.name}/{node}" in nodes)
     wanted, reads = {total.id, summed.id}, set[str]()
     for node in reversed(list(nodes.values())):

@@ -77,7 +77,7 @@ class LocalEngine(TrainEngine):
             RecipeError: RC763 for a loss or gradient that is not finite, RC769 when memory runs out.
         """
         policy, stage = self.policy, self.context.stage
-        at = next(i for i, node in enumerate(nodes) if node.slot == "policy")
+        at = next(i for i, node in enumerate(nodes) if node.slot in {"policy", "critic"})
         before, forward = nodes[:at], tuple(node for node in nodes[at:] if node.slot != "optimizer")
         prompts = minibatch["prompt_id_R"].tolist() if "prompt_id_R" in minibatch else []
         values = outer_values(minibatch, before + forward)

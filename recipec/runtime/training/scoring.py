@@ -1,4 +1,4 @@
-"""Log-probability passes over whole batches: the old policy's and the reference's, in micro-batches."""
+"""Passes over whole batches in micro-batches: of the old policy, of the reference, of the critic."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recipec.graph import Node
 from recipec.runtime.batch import Batch
 from recipec.runtime.distributed.dealing import deal
-from recipec.runtime.protocols import Part, Policy
+from recipec.runtime.graph_runner import GraphRunner
+from recipec.runtime.protocols import Part, Policy, TrainEngine
 from recipec.runtime.training.packing import costs, pack_for, trim_padding
 
 Score = Callable[..., dict[str, Tensor]]
 
 
 class ScoringPass(Part):
-    """A log-probability pass over a whole batch, in micro-batches: the old policy's, the reference's."""
+    """A pass over a whole batch in micro-batches, which gives each trained token a number."""
 
-    def __init__(self, score: Score, output: str, *, tokens: int, scorer: Policy) -> None:
-        """Wrap ``score(tokens_RT, attend_RT, trained_RT)``, which ``scorer`` computes; results are named ``output``."""
+    def __init__(self, score: Score, output: str, *, tokens: int, scorer: Policy, made: str = "logprob_RT") -> None:
+        """Wrap ``score(tokens_RT, attend_RT, trained_RT)``, which ``scorer`` computes.
+
+        Results are named ``output``; ``score`` may call them ``made``.
+        """
+        self.made = made
         self.score = score
         self.output = output
         self.tokens = tokens
@@ -40,7 +46,7 @@ class ScoringPass(Part):
                 index = packing.parts[turn.part]
                 part = trim_padding(batch.rows(index))
                 made = self.score(*(part[name] for name in batch))
-                value_RT = made.get(self.output, made.get("logprob_RT"))
+                value_RT = made.get(self.output, made.get(self.made))
                 assert value_RT is not None, self.output
                 if turn.counts:
                     found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
@@ -55,6 +61,25 @@ class Reference(Part, ABC):
     @abstractmethod
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT``."""
+
+
+class Critic(Part, ABC):
+    """Estimates the reward to come at each token, and learns it next to the policy."""
+
+    spec: Any
+    """The :class:`recipec.spec.critic.Critic`."""
+    model: Policy
+    engine: TrainEngine
+
+    @abstractmethod
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
+        """Return ``value_RT``."""
+
+    @abstractmethod
+    def update(
+        self, minibatch: Batch, nodes: tuple[Node, ...], runner: GraphRunner, *, tokens: int, step: int
+    ) -> dict[str, float]:
+        """Take one update by the critic's own nodes; return its metrics."""
 
 
 class ReferencePass(ScoringPass):

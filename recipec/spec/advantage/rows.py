@@ -1,56 +1,12 @@
-"""Advantage estimators: named, weighted levels that are combined into one advantage."""
+"""Levels that give an advantage to each row."""
 
 from __future__ import annotations
 
 from math import sqrt
 from typing import ClassVar, Literal
 
-from recipec.component import Component, SignalRef, component, param, when
-
-
-class Advantage(Component):
-    """Base class of advantage levels."""
-
-    slot: ClassVar[str] = "advantage"
-    over_tokens: ClassVar[str] = ""
-    """Implementation with statistics over tokens, for `combine: per_token`; empty if there is none."""
-    token_params: ClassVar[tuple[str, ...]] = ()
-    """Parameters of ``over_tokens``."""
-
-    value: SignalRef = param(
-        "reward_R",
-        "Signal to compare: `reward_R`, `score_R` (episode total) or `return_R` (discounted return); `reward.LEVEL` is "
-        "one level of the reward, without its weight.",
-    )
-    weight: float = param(1.0, "Weight of this level in the combined advantage.")
-
-    @property
-    def compares(self) -> str | None:
-        """The signal of the groups in which rows are compared; ``None`` if rows are not compared.
-
-        >>> GroupRelative(group="by_tree_R").compares, Signed().compares
-        ('by_tree_R', None)
-        """
-        groups = (need.signal for need in self.requires() if need.parameter.startswith(("group_", "by_")))
-        return next(groups, None)
-
-    @property
-    def alone(self) -> Literal["value", "zero"] | None:
-        """Advantage of a row that is alone in its group: its value or zero; ``None`` if that is not known."""
-        return None
-
-    @property
-    def always_zero(self) -> bool:
-        """Whether every row has advantage 0, regardless of its value."""
-        return self.weight == 0
-
-    def largest_credit(self, size: int) -> float | None:  # noqa: ARG002 - a level that is bounded reads it
-        """Return the largest absolute advantage in a group of ``size`` rows; ``None`` if it is unbounded.
-
-        >>> GroupRelative(weight=2).largest_credit(4)
-        3.0
-        """
-        return None
+from recipec.component import SignalRef, component, param, when
+from recipec.spec.advantage.definition import Advantage
 
 
 @component(
@@ -208,83 +164,6 @@ class Reinforce(Advantage):
     """
 
     type: Literal["reinforce"] = "reinforce"
-
-
-@component(
-    "advantage",
-    requires=("value_R", "group_R", "failed_R", "tokens_RT", "attend_RT", "trained_RT"),
-    provides=("advantage_RT",),
-    impl="recipec.runtime.objective.prefix_values:prefix_value",
-)
-class PrefixValue(Advantage):
-    r"""Credit of each token by how it changes the mean value of the rows that begin alike.
-
-    .. math:: A_t = w \, \frac{V(s_{t+1}) - V(s_t)}{\operatorname{std}_g v + \epsilon},\quad
-        V(s) = \operatorname{mean} \{v_r : \text{row } r \text{ of the group begins with } s\}
-
-    Rows of a prompt form a prefix tree, whether or not a tree was searched. Where no rows part, :math:`V` does not
-    change and the credit is 0; so add a level of the outcome, such as `group_relative`: the sum is TEMPO's
-    advantage, equal to that of the authors' code.
-
-    References:
-        Tran et al., `TEMPO <https://arxiv.org/abs/2509.18314>`_, 2025; fatebreaker/tempo.
-    """
-
-    type: Literal["prefix_value"] = "prefix_value"
-    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups: rows of one group form a prefix tree.")
-    scale: Literal["std", "none"] = param(
-        "std", "`std` divides by the sample standard deviation of the group (ddof 1), `none` does not."
-    )
-    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
-
-    @property
-    def alone(self) -> Literal["value", "zero"]:
-        """Zero: a row alone has no branches."""
-        return "zero"
-
-
-@component(
-    "advantage",
-    requires=("value_R", "group_R", "failed_R", "tokens_RT", "attend_RT", "trained_RT"),
-    provides=("advantage_RT",),
-    impl="recipec.runtime.objective.prefix_values:leaf_mean",
-)
-class LeafMean(Advantage):
-    r"""Advantage of each token: the mean of the advantages of the rows that go through it (TreeAdv).
-
-    .. math:: A_t = w \operatorname{mean} \{A_r : \text{row } r \text{ of the group begins with } s_{t+1}\},\quad
-        A_r = \frac{v_r - \operatorname{mean}_g v}{\operatorname{std}_g v + \epsilon}
-
-    Rows are the leaves of trees, searched or found in chains that begin alike. A segment of the tree stands
-    in every row below it. With ``shared: each`` it is trained on in each of them: only clipping then tells its
-    gradient from that of ``group_relative``, which gives each copy the advantage of its row. With ``once`` the mean is
-    divided among the copies, so that a segment counts as one.
-
-    The paper's abstract says that advantages of all leaves are redistributed to the segments above them. That the
-    weights are equal, and ``shared``, are our reading: the equations were not available for comparison.
-
-    References:
-        Cao et al., `TreeAdv <https://arxiv.org/abs/2601.03703>`_, 2026.
-    """
-
-    type: Literal["leaf_mean"] = "leaf_mean"
-    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups: rows of one group form a prefix tree.")
-    shared: Literal["each", "once"] = param(
-        "each", "Tokens that rows share: trained on with the mean in each row, or with the mean divided among the rows."
-    )
-    scale: Literal["std", "none"] = param(
-        "std", "`std` divides by the sample standard deviation of the group (ddof 1), `none` does not."
-    )
-    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
-
-    @property
-    def alone(self) -> Literal["value", "zero"]:
-        """Zero: a row alone is the mean of its group."""
-        return "zero"
-
-    def largest_credit(self, size: int) -> float | None:
-        """Return the largest z-score of one among ``size`` values, times the weight: a mean is not above it."""
-        return abs(self.weight) * (size - 1) / sqrt(size) if self.scale == "std" else None
 
 
 @component(
