@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.api import load_run as load_run
     from recipec.api import plan as plan
     from recipec.api import run as run
+    from recipec.api import sweep as sweep
     from recipec.diagnostics.model import Diagnostic as Diagnostic
     from recipec.diagnostics.model import RecipeError as RecipeError
     from recipec.runtime.attention.sequence_logprobs import sequence_logprobs as sequence_logprobs
@@ -202,7 +203,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.yaml_io import to_yaml as to_yaml
 
 _HOMES = {
-    "recipec.api": ("Run", "check", "compile", "evaluate", "load_run", "plan", "run"),
+    "recipec.api": ("Run", "check", "compile", "evaluate", "load_run", "plan", "run", "sweep"),
     "recipec.yaml_io": ("from_yaml", "load", "to_yaml"),
     "recipec.diagnostics.model": ("Diagnostic", "RecipeError"),
     "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),

@@ -6,6 +6,7 @@ directory. Whatever is wrong with it is a :class:`recipec.RecipeError` with all 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from recipec.run.progress import Progress
 from recipec.run.ranks import place
 from recipec.run.results import Results, results
 from recipec.run.run_plan import plan_run
+from recipec.run.sweep import Sweep, run_sweep
 from recipec.spec.recipe import Recipe
 from recipec.yaml_io import to_yaml
 
@@ -161,6 +163,33 @@ def run(
     if errors:
         raise RecipeError(*errors)
     return Run(found.options.out)
+
+
+def sweep(
+    recipe: RecipeLike,
+    each: Mapping[str, Sequence[Any]],
+    overrides: Sequence[str] = (),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    use: Sequence[str | os.PathLike[str]] = (),
+    replace: bool = False,
+    quiet: bool = True,
+) -> Sweep:
+    """Run every combination of values, such as ``{"seed": [0, 1, 2]}``, each in a process of its own.
+
+    One that fails does not stop the others; ``failed`` of the result says why. Those that have finished are skipped.
+
+    Raises:
+        RecipeError: what is wrong with the recipe for some of the values, before the first run.
+    """
+    name, text = source(recipe)
+    folder = None if out is None else Path(out)
+    arguments = RunArguments(name, tuple(overrides), None, tuple(map(Path, use)), replace, quiet, text)
+    given = [
+        f"{key}={','.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
+        for key, values in each.items()
+    ]
+    return run_sweep(arguments, given, folder, Progress(quiet=quiet).say)
 
 
 def evaluate(

@@ -184,8 +184,12 @@ def run(
         bool, typer.Option("--replace", help="Run changed stages again; previous results are kept under a new name.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
+    each: Annotated[
+        list[str],
+        typer.Option("--each", help="Run every combination of these values, e.g. seed=0,1,2; repeatable."),
+    ] = [],  # noqa: B006
 ) -> None:
-    """Run a recipe, or continue an interrupted run."""
+    """Run a recipe, or continue an interrupted run; with --each, one run for each combination of values."""
     from recipec.run.progress import Progress
     from recipec.run.ranks import place
 
@@ -196,6 +200,10 @@ def run(
 
     text, place_of_text = (standard_input(), Path("<stdin>")) if str(recipe) == STDIN else (None, recipe)
     arguments = RunArguments(place_of_text, tuple(overrides), out, tuple(use), replace, quiet, text)
+    if each:
+        from recipec.cli.sweep_output import run_each
+
+        raise typer.Exit(run_each(arguments, each, display))
     result = compile_or_exit(recipe, overrides, text)
     prepared = prepare(arguments, (result, result.graph))
     outcome = run_prepared(prepared, arguments, display)

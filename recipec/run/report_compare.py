@@ -15,6 +15,7 @@ from recipec.run.artifacts import RESOLVED, write_atomic
 from recipec.run.jsonl import read_lines
 from recipec.run.report_numbers import chart, scores, training_rows
 from recipec.run.results import Results, results
+from recipec.run.seed_intervals import over_seeds
 from recipec.run.templates import render_own
 
 MAIN = ("reward", "rewards/margins", "loss", "kl", "entropy", "grad_norm", "completions/mean_length")
@@ -33,10 +34,16 @@ def write(folders: Sequence[Path], page: Path) -> Path:
         runs = [{**run, "name": str(run["folder"])} for run in runs]
     names = [run["name"] for run in runs]
     stages = dict.fromkeys(stage for run in runs for stage in run["stages"])
+    columns = list(dict.fromkeys(column for run in runs for column in run["last"]))
     context = {
         "names": list(enumerate(names)),
         "settings": settings(runs),
         "table": final(runs),
+        "seeds": [
+            (said, next(iter(means.values())).count, [means[c].text() if c in means else "" for c in columns])
+            for said, means in over_seeds(runs)
+        ],
+        "columns": columns,
         "stages": [{"name": stage, "axes": axes(runs, stage)} for stage in stages],
     }
     template = (shipped("templates") / "report" / "compare.html.j2").read_text(encoding="utf-8")
@@ -58,13 +65,30 @@ def _read(folder: Path) -> dict[str, Any]:
         if resolved.exists()
         else {}
     )
+    found = results(folder, stages)
+    last = {name: value for moment in (found.moments if found else ()) for name, value in moment.values.items()}
     return {
         "name": folder.name,
         "folder": folder,
         "stages": stages,
         "values": values,
-        "results": results(folder, stages),
+        "results": found,
+        "last": last,
     }
+
+
+def text(folders: Sequence[Path]) -> str:
+    """Write the last held-out results of runs for a terminal, and their means over seeds with 95% intervals."""
+    runs = [_read(folder) for folder in folders]
+    columns = list(dict.fromkeys(column for run in runs for column in run["last"]))
+    rows = [(run["name"], [f"{run['last'][c]:.3f}" if c in run["last"] else "" for c in columns]) for run in runs]
+    for said, means in over_seeds(runs):
+        count = next(iter(means.values())).count
+        rows.append((f"{said} ({count} seeds)", [means[c].text() if c in means else "" for c in columns]))
+    whole = [["", *columns], *([name, *cells] for name, cells in rows)]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in whole]
+    return "\n".join(lines) if columns else ""
 
 
 def _value(line: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Runs, checkpoints and artifacts: RC760 to RC774."""
+"""Runs, checkpoints and artifacts: RC760 to RC774; sweeps: RC974."""
 
 from __future__ import annotations
 
@@ -205,3 +205,14 @@ def lost_metrics(path: str, problem: str) -> Finding:
     How to fix: nothing to do for the run; restore the file from a backup for the whole curves.
     """
     return Finding(f"{path} {problem}")
+
+
+@diagnostic("RC974", "bad-each")
+def bad_each(text: str, remedy: str) -> Finding:
+    """An argument of `--each` is not a key with its values, or says something twice.
+
+    Why it matters: each combination of values is a run of its own.
+    Example: `--each seed`, or `--each seed=0,0`.
+    How to fix: write `--each KEY=VALUE,VALUE`, once for each key. A comma inside of brackets belongs to the value.
+    """
+    return Finding(f"`--each {text}` is not a key with different values", help=remedy)
