@@ -364,7 +364,7 @@ def _is_said(graph: Graph, key: str) -> bool:
 
 def settings_of(stage: StageGraph) -> dict[str, Any]:
     """Map the dotted key of every setting that the results of a stage depend on to its value, defaults included."""
-    found = ((prefix, _flat(params)) for prefix, params in _said(stage).items())
+    found = ((prefix, flat(params)) for prefix, params in _said(stage).items())
     return {f"{prefix}.{key}": value for prefix, flat in found for key, value in flat.items()}
 
 
@@ -386,13 +386,14 @@ def _changed(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str
         if prefix not in was or prefix not in now:
             yield prefix
             continue
-        old, new = _flat(was[prefix]), _flat(now[prefix])
+        old, new = flat(was[prefix]), flat(now[prefix])
         differ = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
         yield from (f"{prefix}.{key}" for key in (["type"] if "type" in differ else differ))
 
 
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Map dotted keys to the values of nested mappings."""
     found: dict[str, Any] = {}
     for key, value in params.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return found

@@ -9,6 +9,7 @@ from recipec.cli.catalogue_commands import ls as ls
 from recipec.cli.commands import app as app
 from recipec.cli.commands import main as main
 from recipec.cli.import_command import import_ as import_
+from recipec.cli.run_commands import diff as diff
 from recipec.cli.run_commands import evaluate as evaluate
 from recipec.cli.run_commands import export as export
 from recipec.cli.trial_commands import check as check

@@ -1,4 +1,4 @@
-"""Commands that take a run: ``export`` and ``evaluate``."""
+"""Commands that take a run: ``export``, ``diff`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def export(
 
     with writing(to or run / "export"):
         print(write(run, to, stage, merge=merge))
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(help="Recipe file or run directory.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="Recipe file or run directory.", show_default=False)],
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    form: Annotated[TableFormat, typer.Option("--format", help="Lines of text, or JSON.")] = TableFormat.text,
+) -> None:
+    """Compare two recipes or runs: which differences change the results, and which speed alone; exit 1 if any does."""
+    from recipec.run.diff import compare
+
+    found = compare(before, after, tuple(overrides))
+    print(found.to_json() if form is TableFormat.json else found.text())
+    raise typer.Exit(0 if found.same else 1)
 
 
 @app.command()

@@ -114,9 +114,7 @@ def prepare(arguments: RunArguments, found: tuple[Compiled, Graph] | None = None
     root = Path.cwd() if arguments.text is not None else arguments.recipe.resolve().parent
     check_use(result.recipe.use, arguments.use, root)
     folder = arguments.out or Path("runs") / graph.name
-    planned = plan_run(result, folder)
-    graph = apply(graph, {stage.name: stage.chosen for stage in planned.stages})
-    graph = choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
+    planned, graph = decided(result, graph, folder)
     options = Options(
         root=root,
         out=folder,
@@ -128,6 +126,13 @@ def prepare(arguments: RunArguments, found: tuple[Compiled, Graph] | None = None
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
     )
     return Prepared(graph, planned, options)
+
+
+def decided(result: Compiled, graph: Graph, folder: Path) -> tuple[Plan, Graph]:
+    """Plan a recipe, and let the plan decide what it leaves open."""
+    planned = plan_run(result, folder)
+    graph = apply(graph, {stage.name: stage.chosen for stage in planned.stages})
+    return planned, choose_attention(graph, {stage.name: stage.sharing for stage in planned.stages})
 
 
 def run_prepared(prepared: Prepared, arguments: RunArguments, display: Progress) -> Outcome:

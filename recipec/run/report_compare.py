@@ -14,6 +14,7 @@ from recipec.package_files import shipped
 from recipec.run.artifacts import RESOLVED, write_atomic
 from recipec.run.jsonl import read_lines
 from recipec.run.report_numbers import chart, scores, training_rows
+from recipec.run.resolved_values import resolved_values
 from recipec.run.results import Results, results
 from recipec.run.seed_intervals import over_seeds
 from recipec.run.templates import render_own
@@ -60,11 +61,7 @@ def _read(folder: Path) -> dict[str, Any]:
     stages = [stage["name"] for stage in graph["stages"]]
     resolved = folder / RESOLVED
     values = {"seed": str(about["seed"])}
-    values |= (
-        dict(_value(line) for line in resolved.read_text(encoding="utf-8").splitlines() if ": " in line)
-        if resolved.exists()
-        else {}
-    )
+    values |= resolved_values(resolved.read_text(encoding="utf-8")) if resolved.exists() else {}
     found = results(folder, stages)
     last = {name: value for moment in (found.moments if found else ()) for name, value in moment.values.items()}
     return {
@@ -89,16 +86,6 @@ def text(folders: Sequence[Path]) -> str:
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in whole]
     return "\n".join(lines) if columns else ""
-
-
-def _value(line: str) -> tuple[str, str]:
-    """Split a line of the resolved recipe.
-
-    >>> _value("seed: 0    # r.yaml:6:7")
-    ('seed', '0')
-    """
-    key, _, rest = line.partition(": ")
-    return key, rest.rpartition("  # ")[0].strip() or rest
 
 
 def settings(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -13,6 +13,7 @@ HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [loss]}}\n"
 EACH = ("--each", "seed=0,1", "--each", "stages.learn.data.path=a.jsonl,b.jsonl")
 
 
+@pytest.mark.slow
 def test_one_that_fails_does_not_stop_the_others(folder):
     """Of four runs two fail for a missing file (exit 4); the others are compared over seeds, and skipped later."""
     folder.write(r__yaml=SFT + HELD_OUT, a__jsonl=ROWS)
