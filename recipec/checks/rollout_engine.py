@@ -1,35 +1,13 @@
-"""What the rollout engine of a recipe cannot draw: RC842, RC844; see ``devices`` for policies that it cannot read."""
+"""What the rollout engine of a recipe cannot draw: RC842; see ``devices`` for policies that it cannot read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import adapter_of, dotted, related_span, span_of
+from recipec.checks.queries import dotted, related_span, span_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading
 from recipec.spec.rollout_engine import RolloutEngine
-
-
-@check("RC844", "adapter-with-servers")
-def adapter_with_servers(reading: Reading) -> Iterator[Finding]:
-    """A policy with an adapter is sampled from by rollout servers.
-
-    What it checks: `policy.lora` with `machine.rollout.servers`.
-    Why it matters: servers are handed whole weights; adapters are handed over within one process only.
-    Example: `policy: {lora: {r: 8}}` with `machine: {rollout: {type: vllm, servers: 2}}`.
-    How to fix: leave `servers` out.
-    """
-    engine = reading.machine.get("rollout")
-    if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.apart():
-        return
-    for stage in reading.stages.values():
-        if adapter_of(stage) is not None:
-            path = (*stage.of("policy")[0].path, "lora")
-            yield Finding(
-                f"stage `{stage.name}` trains an adapter, and the rollout engine runs in servers",
-                (*span_of(reading, path, key=True), *related_span(reading, (*engine.path, "servers"), "the servers")),
-                path=dotted(path),
-            )
 
 
 @check("RC842", "temperature-below-engine")

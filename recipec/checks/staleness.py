@@ -1,10 +1,10 @@
-"""Rollouts that are sampled ahead of the updates: RC540 to RC545."""
+"""Rollouts that are sampled ahead of the updates: RC540 to RC543 and RC545."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.devices import devices_of, rollout_engine
+from recipec.checks.devices import rollout_engine
 from recipec.checks.queries import display_name, dotted, field_span, is_given, related_span
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
@@ -130,33 +130,6 @@ def ahead_without_overlap(reading: Reading) -> Iterator[Finding]:
             (
                 *field_span(reading, part, KEY),
                 *(related_span(reading, engine[0].path, "the engine", key=True) if engine[0].given else ()),
-            ),
-            path=dotted((*part.path, KEY)),
-        )
-
-
-@check("RC544", "ahead-on-ranks")
-def ahead_on_ranks(reading: Reading) -> Iterator[Finding]:
-    """Rollout servers are to sample ahead for a policy that is trained on several devices.
-
-    What it checks: `sampler.max_staleness` above 0 with `machine.rollout.servers` and more than one device.
-    Why it matters: ranks exchange their rollouts while they are sampled, and gradients while the policy is trained;
-    both at once, on the same connections, would not keep one order.
-    Example: `sampler: {max_staleness: 1}` with `machine: {devices: 2, rollout: {type: vllm, servers: 1}}`.
-    How to fix: train on one device, set `max_staleness: 0`, or leave `servers` out.
-    References: recipec: a limit of this version.
-    """
-    devices, nodes = devices_of(reading)
-    engine = rollout_engine(reading)
-    if engine is None or not engine[1].apart() or devices * nodes == 1 or reading.fragment:
-        return
-    for stage, part, _ in _ahead(reading):
-        yield Finding(
-            f"stage `{stage.name}` samples ahead with servers, and is trained on {devices * nodes} devices",
-            (
-                *field_span(reading, part, KEY),
-                *related_span(reading, ("machine", "devices"), "devices of a node"),
-                *related_span(reading, (*engine[0].path, "servers"), "the servers"),
             ),
             path=dotted((*part.path, KEY)),
         )

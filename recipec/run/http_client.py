@@ -150,6 +150,8 @@ def _exchange(
         raise http.client.HTTPException from error
     if len(found) > MAX_ANSWER:
         raise http.client.HTTPException
+    if answer.length:  # bytes that never came, of which `read` with a bound says nothing
+        raise ConnectionResetError
     return answer.status, found
 
 

@@ -24,7 +24,7 @@ from recipec.run.options import Options, StageRun
 from recipec.run.preflight import service_keys
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
-from recipec.runtime.distributed.shared_rollouts import SharedRollouts
+from recipec.runtime.distributed.shared_rollouts import LeaderRollouts, SharedRollouts
 from recipec.runtime.environment import replayed
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
@@ -38,7 +38,7 @@ from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
-from recipec.runtime.protocols import Policy, TaskSource
+from recipec.runtime.protocols import Policy, RolloutEngine, TaskSource
 from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.running_stage import Observers, RunningStage
@@ -155,13 +155,13 @@ def build(
         transfer.update()
     before = build_inputs(stage, runner, run.digest)
     source = find_source(stage, runner, before)
-    for node in stage.nodes():
-        if node.spec is not None and node.spec.state:
-            runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
     environment = runner.instances.get(f"{stage.name}/environment")
     lookahead = sampled_ahead(stage, runner, transfer, folder, source)
     if lookahead is not None:
         closing.callback(lookahead.close)
+    for node in stage.nodes():
+        if node.spec is not None and node.spec.state:
+            runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
     settle = (lambda: None) if lookahead is None else lookahead.settle
     evaluator = Evaluator(graph, stage, context, runner, transfer, folder, run.progress, settle)
     closing.callback(evaluator.close)
@@ -203,9 +203,13 @@ def weight_transfer(stage: StageGraph, runner: GraphRunner, policy: Policy) -> W
     """Build the stage's engines, and what brings the weights of one into the other."""
     rollout, train = (required(stage, name) for name in ("rollout_engine", "train_engine"))
     spec: Any = rollout.spec
-    engine, ranks = runner.instance(rollout), runner.context.ranks
-    if ranks.size > 1:
-        runner.instances[rollout.id] = engine = SharedRollouts(engine, ranks)
+    ranks = runner.context.ranks
+    if ranks.size > 1 and spec.apart():
+        engine: RolloutEngine = LeaderRollouts(partial(runner.instance, rollout), ranks)
+    else:
+        engine = runner.instance(rollout)
+        engine = SharedRollouts(engine, ranks) if ranks.size > 1 else engine
+    runner.instances[rollout.id] = engine
     return WeightTransfer(spec, engine, runner.instance(train), policy, runner.context)
 
 
@@ -218,7 +222,13 @@ def sampled_ahead(
         return None
     if not sampler.spec.max_staleness:
         return None
-    data, environment = required(stage, "data"), runner.instances.get(f"{stage.name}/environment")
+    data, overlaps = required(stage, "data"), transfer.spec.apart()
+    ranks, parts = runner.context.ranks, parts_of(sampler, runner)
+    if overlaps and ranks.size > 1 and ranks.leads:  # what a thread calls must exchange nothing with other ranks
+        parts["rollout_engine"] = parts["rollout_engine"].inner
+        parts |= {name: part.alone() for name, part in parts.items() if name == "environment"}
+        runner.instances[sampler.id] = build_part(sampler.spec, runner.context, parts)
+    environment = parts.get("environment")
 
     @torch.no_grad()
     def sample(step: int, drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +244,12 @@ def sampled_ahead(
         if transfer.version != step:
             transfer.update(step)
 
-    return Lookahead(sampler.spec.max_staleness, source, sample, renew, overlaps=transfer.spec.apart())
+    return Lookahead(sampler.spec.max_staleness, source, sample, renew, overlaps=overlaps, ranks=ranks)
+
+
+def parts_of(node: Node, runner: GraphRunner) -> dict[str, Any]:
+    """Return what a node is built from, by parameter."""
+    return {given.parameter: runner.instance(runner.nodes[given.value.node]) for given in node.parts}
 
 
 def required(stage: StageGraph, name: str) -> Node:
@@ -269,8 +284,7 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
     for node in stage.before:
         if node.slot == "environment":
             assert node.spec is not None, node.id
-            parts = {given.parameter: runner.instance(runner.nodes[given.value.node]) for given in node.parts}
-            build = partial(build_part, node.spec, context, parts)
+            build = partial(build_part, node.spec, context, parts_of(node, runner))
             runner.instances[node.id] = ReplayedEnvironment(build, context.ranks)
         elif node.slot == "knowledge":
             context.say(runner.instance(node).about)

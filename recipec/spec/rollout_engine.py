@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -117,6 +117,7 @@ class Vllm(RolloutEngine):
     It runs in this process, or as `servers`: processes that are started for the run, or servers at given URLs. Servers
     read weights from the run directory, so that others need the same file system, and have to be started with
     `--enable-scale-out --logprobs-mode processed_logprobs --served-model-name policy` and `VLLM_SERVER_DEV_MODE=1`.
+    Adapters need `--enable-lora --max-lora-rank R` and `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`, too.
     Requests to a server that died or hangs are sent again.
 
     The log-probabilities of the copy are compared with the policy's after each update.
@@ -126,7 +127,6 @@ class Vllm(RolloutEngine):
         <https://arxiv.org/abs/2309.06180>`_, 2023.
     """
 
-    packages: ClassVar[Mapping[str, str]] = {"vllm": "vllm"}
     extra: ClassVar[str] = "vllm"
     preflight: ClassVar[str] = "recipec.runtime.rollout.vllm_engine:check"
     reads_images: ClassVar[bool] = False
@@ -178,6 +178,10 @@ class Vllm(RolloutEngine):
     def apart(self) -> bool:
         """Whether there are `servers`."""
         return bool(self.servers)
+
+    def elsewhere(self) -> bool:
+        """Whether the `servers` are given by their URLs, so that nothing of vLLM is needed here."""
+        return isinstance(self.servers, tuple) and bool(self.servers)
 
     def rows_together(self) -> int:
         """Return `max_rows`."""

@@ -1,4 +1,4 @@
-"""Generation and rollouts: RC783 to RC787, RC840 to RC843 and RC847."""
+"""Generation and rollouts: RC783 to RC787, RC840 to RC843, RC847 and RC848."""
 
 from __future__ import annotations
 
@@ -129,5 +129,20 @@ def servers_lost(restarts: int, most: int) -> Finding:
     """
     return Finding(
         f"no rollout server answers after {restarts} of {most} restarts",
+        path="machine.rollout.servers",
+    )
+
+
+@diagnostic("RC848", "server-takes-no-adapter")
+def no_adapters(address: str, status: int, answer: str) -> Finding:
+    """A rollout server refuses the adapter that is trained.
+
+    Why it matters: it would sample without the adapter.
+    Example: a server that was started without `--enable-lora`; an adapter of a larger rank than `--max-lora-rank`.
+    How to fix: start it with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`, `--enable-lora` and `--max-lora-rank` of at least
+    `policy.lora.r`, on a file system with the run directory; or let the run start servers by `servers: 1`.
+    """
+    return Finding(
+        f"the rollout server at {address} does not load the adapter: status {status}, {answer}",
         path="machine.rollout.servers",
     )

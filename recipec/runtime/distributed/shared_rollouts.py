@@ -1,8 +1,8 @@
-"""A rollout engine that deals requests to the ranks: each samples its share, and all have every completion."""
+"""Rollout engines of several ranks: all have every completion, sampled in shares or by the leader alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,59 @@ class SharedRollouts(RolloutEngine):
                 cost = len(request.keys) or 1
                 weights[request.prompt_id] = weights.get(request.prompt_id, 0.0) + cost
         self._owner |= dict(zip(weights, owners(list(weights.values()), self.ranks.size), strict=True))
+
+
+class LeaderRollouts(RolloutEngine):
+    """The engine of the leader, which is in processes of its own: started, given weights and sent requests once.
+
+    Example: ``LeaderRollouts(build, ranks).generate(requests, sampling)``.
+    """
+
+    shares_weights = False
+
+    def __init__(self, build: Callable[[], RolloutEngine], ranks: Ranks) -> None:
+        """Let the leader build its engine."""
+        self.ranks = ranks
+        self._built: list[RolloutEngine] = []
+        ranks.of_first(lambda: self._built.append(build()))
+
+    @property
+    def inner(self) -> RolloutEngine:
+        """The engine itself, which the leader has."""
+        return self._built[0]
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
+        """Sample the completions of each request, in order."""
+        made = self.ranks.of_first(lambda: encoded(self.inner.generate(requests, sampling)))
+        return list(decoded(made))
+
+    def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        """Let the leader take over the policy's weights; where they are gathered, every rank takes part."""
+
+        def taken() -> None:
+            try:
+                for engine in self._built:
+                    engine.update_weights(weights)
+            finally:
+                for _ in weights:
+                    pass
+
+        self.ranks.of_all("handing over weights", taken)
+
+    def forget(self) -> None:
+        """Drop every cache."""
+        for engine in self._built:
+            engine.forget()
+
+    def rest(self) -> None:
+        """Release memory for training."""
+        for engine in self._built:
+            engine.rest()
+
+    def close(self) -> None:
+        """Release the engine."""
+        for engine in self._built:
+            engine.close()
 
 
 def encoded(groups: Sequence[Sequence[Completion]]) -> dict[str, Tensor]:

@@ -60,6 +60,10 @@ class ReplayedEnvironment(Environment):
         """The environment itself, which the leader has."""
         return self._built[0]
 
+    def alone(self) -> ReplayedEnvironment:
+        """Return the same environment for the leader alone, with no exchange between ranks in its calls."""
+        return ReplayedEnvironment(lambda: self.inner, Ranks())
+
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the tasks of the environment."""
         return self.ranks.of_first(lambda: self.inner.tasks(split, size, seed))

@@ -4,6 +4,9 @@ Weights are handed over every k steps, and with them the rollouts of the next k 
 are of the weights after ``k * ((t - 1) // k)`` steps, those of step 0 of the first weights: which weights sample a row
 depends on the step alone, and on no clock.  Each step has the prompts that it would have without lookahead, so that a
 long completion is never left out or put off in favour of a short one.
+
+With several ranks and an engine in processes of its own, the leader samples, and all ranks have a step's rows when
+they take it: the thread that samples exchanges nothing with other ranks, which meanwhile exchange gradients.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+from recipec.run.ranks import Ranks
 from recipec.runtime.protocols import Part, TaskSource
 
 Columns = dict[str, Any]
@@ -48,6 +52,7 @@ class Lookahead(Part):
         renew: Callable[[int], None],
         *,
         overlaps: bool,
+        ranks: Ranks | None = None,
     ) -> None:
         """Request nothing yet.
 
@@ -57,11 +62,13 @@ class Lookahead(Part):
             sample: Samples the rows of a step from its tasks.
             renew: Hands over the weights after a number of steps; nothing is sampled meanwhile.
             overlaps: Whether ``sample`` may run while the policy is trained.
+            ranks: The processes of the run, of which the leader alone calls ``sample`` where it overlaps.
         """
         self.staleness, self.source = staleness, source
         self.sample, self.renew = sample, renew
         self._requested: deque[_Requested] = deque()
-        self._thread = ThreadPoolExecutor(1, "rollouts") if overlaps else None
+        self._ranks = ranks if ranks is not None and overlaps else Ranks()
+        self._thread = ThreadPoolExecutor(1, "rollouts") if overlaps and self._ranks.leads else None
 
     def begin(self, total: int, draw: Callable[[], Columns]) -> None:
         """Take over the number of steps, beyond which nothing is sampled, and what draws the tasks of the next one."""
@@ -79,7 +86,7 @@ class Lookahead(Part):
             for ahead in range(step + len(self._requested), min(step + self.staleness, self.total - 1) + 1):
                 self._request(ahead)
         taken = self._requested.popleft()
-        return taken.drawn, taken.rows.result()
+        return taken.drawn, self._ranks.of_first(taken.rows.result)
 
     def settle(self) -> None:
         """Wait until nothing is being sampled; what failed is raised in its step."""
@@ -90,7 +97,8 @@ class Lookahead(Part):
         self.settle()
         if not self._requested:
             return {}
-        return {"source": self._requested[0].before, "rows": [one.rows.result() for one in self._requested]}
+        rows = self._ranks.of_first(lambda: [one.rows.result() for one in self._requested])
+        return {"source": self._requested[0].before, "rows": rows}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue with those rows; their tasks are drawn again, which leaves the source where it was."""
@@ -107,10 +115,11 @@ class Lookahead(Part):
     def _request(self, step: int) -> None:
         before = self.source.state()
         drawn = self.draw()
-        if self._thread is None:
-            self._requested.append(_Requested(drawn, before, _done(self.sample(step, drawn))))
+        if self._thread is not None:
+            rows = self._thread.submit(self.sample, step, drawn)
         else:
-            self._requested.append(_Requested(drawn, before, self._thread.submit(self.sample, step, drawn)))
+            rows = _done(self.sample(step, drawn) if self._ranks.leads else {})
+        self._requested.append(_Requested(drawn, before, rows))
 
 
 def _done(rows: Columns) -> Future[Columns]:

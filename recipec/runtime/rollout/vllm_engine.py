@@ -7,6 +7,7 @@ a row does not depend on its batch.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import math
 import os
 import warnings
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from recipec.diagnostics.errors import rollout as errors
+from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.preflight import PreflightRequest
 from recipec.runtime.model import lora
@@ -51,7 +53,15 @@ ENVIRONMENT = {
 
 
 def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:  # noqa: ARG001 - one signature
-    """Yield RC840 for another version of vLLM than those that the engine was tested with."""
+    """Yield RC716 where vLLM is missing, RC840 for another version than those that the engine was tested with.
+
+    Servers that run elsewhere bring their own.
+    """
+    if spec.elsewhere():
+        return
+    if importlib.util.find_spec("vllm") is None:
+        missing = package_missing("vllm", spec.extra, f"{spec.slot} `{spec.type}`")
+        yield replace(missing, path="type")
     for name in _DISTRIBUTIONS:
         try:
             version = importlib.metadata.version(name)
@@ -102,9 +112,9 @@ class VllmEngine(RolloutEngine):
         """
         self.versions += 1
         adapted: list[tuple[str, Tensor]] = []
-        own = _parted(weights, adapted)
+        own = parted(weights, adapted)
         if self.llm is None:
-            self._start(adapter_rank(self.policy))
+            self._start()
         if self.asleep:
             self.llm.wake_up(["weights"])
         if self.versions == 1 or adapter_rank(self.policy) is None:
@@ -132,7 +142,7 @@ class VllmEngine(RolloutEngine):
             self.llm = None
         self.folder.cleanup()
 
-    def _start(self, rank: int | None) -> None:
+    def _start(self) -> None:
         spec = self.spec
         for name, value in {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
             os.environ.setdefault(name, value)
@@ -142,9 +152,6 @@ class VllmEngine(RolloutEngine):
             options["enable_sleep_mode"] = spec.sleep
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             options["distributed_executor_backend"] = "external_launcher"
-        if rank is not None:
-            most = next(size for size in _RANKS if size >= rank)
-            options |= {"enable_lora": True, "max_lora_rank": most, "max_loras": 1, "max_cpu_loras": 1}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of libraries about each other
@@ -180,6 +187,9 @@ class VllmEngine(RolloutEngine):
             "seed": 0,
             "disable_log_stats": True,
         }
+        if (rank := adapter_rank(self.policy)) is not None:
+            most = next(size for size in _RANKS if size >= rank)
+            options |= {"enable_lora": True, "max_lora_rank": most, "max_loras": 1, "max_cpu_loras": 1}
         if self.gpu:
             return options | {"gpu_memory_utilization": spec.memory_share() or SHARE}
         options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}
@@ -286,7 +296,7 @@ def adapter_rank(policy: Policy) -> int | None:
     return None if policy.adapted is None else int(policy.adapted.peft_config["default"].r)
 
 
-def _parted(weights: Iterator[tuple[str, Tensor]], adapted: list[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+def parted(weights: Iterator[tuple[str, Tensor]], adapted: list[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights under an adapter by the names they have without it; put those of the adapter aside."""
     for name, tensor in weights:
         if lora.is_adapter(name):

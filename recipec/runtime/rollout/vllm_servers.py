@@ -1,8 +1,9 @@
 """vLLM in processes of its own, reached by HTTP: token ids in, ids and log-probabilities out, never text.
 
 Servers are started here or given as URLs.  Weights are handed over as a directory of safetensors, which each server
-reads.  Requests to a dead or hung server are sent again, to another one or to itself once it is back.  A completion
-depends on its key alone, so that it is the same one.
+reads; those of an adapter as a directory named by its digest, under which completions are requested: a server
+without this version of the adapter refuses.  Requests to a dead or hung server are sent again, to another one or to
+itself once it is back.  A completion depends on its key alone, so that it is the same one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult
 
@@ -31,10 +33,12 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.artifacts import disk_errors, hash_file
 from recipec.run.http_client import post, read_address
+from recipec.runtime.model import lora
 from recipec.runtime.protocols import Policy
 from recipec.runtime.rollout.engine import Completion
-from recipec.runtime.rollout.vllm_engine import ENVIRONMENT, VllmEngine, VllmRequest
+from recipec.runtime.rollout.vllm_engine import ENVIRONMENT, VllmEngine, VllmRequest, adapter_rank, parted
 from recipec.spec.rollout_engine import Vllm as Spec
 
 if TYPE_CHECKING:
@@ -42,9 +46,16 @@ if TYPE_CHECKING:
 
 NAME = "policy"
 """The model's name in requests."""
-_MODULE = "vllm.entrypoints.openai.api_server"
+PROGRAM = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
+"""What a server is started by."""
 _OUTER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # not theirs
+_ALLOWED = {
+    "VLLM_SERVER_DEV_MODE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+}  # weights and adapters may be replaced
+_OK = http.HTTPStatus.OK
 _START = 900.0  # seconds: a large model is read from a slow disk
+_LOOK = 5.0  # seconds: whether a server of others is back
 _PAUSE = 0.5  # seconds between looks at a server that starts
 _WITH_PARENT = 1  # Linux: a signal for the child when its parent is gone, however that ended
 
@@ -59,6 +70,12 @@ class Server:
     address: SplitResult
     process: subprocess.Popen[bytes] | None = None
     alive: bool = False
+    weights: Path | None = None
+    """The weights that it has taken over; None where that is not known."""
+    adapter: str = ""
+    """The adapter that it has loaded."""
+    starts: int = 0
+    """How often it was started, or waited for."""
 
     def post(self, path: str, body: Any, seconds: float) -> tuple[int, bytes]:
         """Send one request and wait for the whole answer; (0, b"") if none came within ``seconds``."""
@@ -67,6 +84,10 @@ class Server:
             return post(self.address._replace(path=path), sent, seconds, {"Content-Type": "application/json"})
         except (OSError, http.client.HTTPException):  # a deadline that passed is an OSError
             return 0, b""
+
+    def lost(self) -> None:
+        """Send it nothing more, until it has taken over everything again."""
+        self.alive, self.weights, self.adapter = False, None, ""
 
 
 class VllmServers(VllmEngine):
@@ -79,7 +100,12 @@ class VllmServers(VllmEngine):
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         self.root = root.resolve()
+        self.weights = self.root
+        """The newest weights; under an adapter, the first ones."""
+        self.adapter = ""
+        """The newest adapter; empty where none is trained."""
         self.restarts = 0
+        self._starting = Lock()  # an evaluation and rollouts that are sampled ahead may both find that none is left
         self.closed = False
         self._processes: list[subprocess.Popen[bytes]] = []
         self._end = weakref.finalize(self, _kill, self._processes)
@@ -96,16 +122,23 @@ class VllmServers(VllmEngine):
         Raises:
             RecipeError: RC841, a server does not start; RC847, none is left.
         """
-        former, self.versions = self._newest(), self.versions + 1
-        shutil.copytree(self._described(), self._newest())
-        # tied weights are one tensor under several names, which the format does not take
-        save_file(
-            {name: tensor.detach().cpu().clone() for name, tensor in weights}, self._newest() / "model.safetensors"
-        )
+        self.versions += 1
+        former, adapted = (self.weights, self.root / self.adapter), list[tuple[str, Tensor]]()
+        own = parted(weights, adapted)
+        with disk_errors(self.root):
+            if self.versions == 1 or adapter_rank(self.policy) is None:
+                self._write_weights(own)
+            else:
+                for _ in own:  # under an adapter they do not change
+                    pass
+            if adapted:
+                self._write_adapter(adapted)
         with ThreadPoolExecutor(max(1, len(self.servers))) as pool:
             list(pool.map(self._reload, [server for server in self.servers if server.alive]))
         self._start_all([server for server in self.servers if not server.alive], first=self.versions == 1)
-        shutil.rmtree(former, ignore_errors=True)
+        for folder in former:
+            if folder not in {self.root, self.weights, self.root / self.adapter}:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def rest(self) -> None:
         """Do nothing: servers have memory of their own."""
@@ -119,57 +152,99 @@ class VllmServers(VllmEngine):
         shutil.rmtree(self.root, ignore_errors=True)
         self.folder.cleanup()
 
-    def _newest(self) -> Path:
-        return self.root / f"weights-{self.versions}"
+    def _write_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        self.weights = self.root / f"weights-{self.versions}"
+        shutil.copytree(self._described(), self.weights)
+        # tied weights are one tensor under several names, which the format does not take
+        save_file({name: tensor.cpu().clone() for name, tensor in weights}, self.weights / "model.safetensors")
+
+    def _write_adapter(self, weights: Sequence[tuple[str, Tensor]]) -> None:
+        """Write the adapter, and name it by its digest: a server never takes an old version for a new one."""
+        written = self.root / "adapter"
+        written.mkdir()
+        lora.save(self.policy.adapted, written, NAME, dict(weights))
+        self.adapter = f"adapter-{hash_file(written / lora.WEIGHTS)[:32]}"
+        if (self.root / self.adapter).exists():  # an update that changed nothing
+            shutil.rmtree(written)
+        else:
+            written.rename(self.root / self.adapter)
 
     def _reload(self, server: Server) -> None:
-        asked = {"method": "reload_weights", "kwargs": {"weights_path": str(self._newest())}}
-        done = server.post("/collective_rpc", asked, self.spec.deadline)[0] == http.HTTPStatus.OK
-        server.alive = done and server.post("/reset_prefix_cache", {}, self.spec.deadline)[0] == http.HTTPStatus.OK
+        """Let a server take over what it does not have yet.
+
+        Raises:
+            RecipeError: RC848, it takes no adapters.
+        """
+        weights = {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}}
+        former, deadline = server.adapter, self.spec.deadline
+        taken = server.weights == self.weights or server.post("/collective_rpc", weights, deadline)[0] == _OK
+        if taken and self.adapter != former:
+            asked = {"lora_name": self.adapter, "lora_path": str(self.root / self.adapter), "load_inplace": True}
+            status, answer = server.post("/v1/load_lora_adapter", asked, deadline)
+            if 400 <= status < 500:
+                raise RecipeError(errors.no_adapters(server.address.netloc, status, _text(answer)))
+            taken = status == _OK
+            if former:
+                server.post("/v1/unload_lora_adapter", {"lora_name": former}, deadline)
+        if taken and server.post("/reset_prefix_cache", {}, deadline)[0] == _OK:
+            server.weights, server.adapter = self.weights, self.adapter
+            server.alive = True  # from now on other threads may ask it
+        else:
+            server.lost()
 
     # processes
 
     def _start_all(self, servers: Sequence[Server], *, first: bool = False) -> None:
-        """Start servers, or wait for those of others, until one at least is ready; all of them at the first time."""
-        if not servers:
+        """Start servers, or wait for those of others; all at the first time, and later as long as none is left.
+
+        One of others that is back by itself takes part again with the next weights.
+        """
+        elsewhere = self.spec.elsewhere()
+        if elsewhere and not first and any(server.alive for server in self.servers):
+            for server in servers:
+                if server.post("/reset_prefix_cache", {}, _LOOK)[0] == _OK:
+                    self._reload(server)
             return
-        if not first:
+        if servers and not first:
             self.restarts += len(servers)
             if self.restarts > self.spec.max_restarts:
                 raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
-        own = isinstance(self.spec.servers, int)
-        for server in servers if own else ():
-            self._launch(server)
-        limit = time.monotonic() + (_START if own else self.spec.deadline)
-        while any(not server.alive for server in servers) and time.monotonic() < limit:
+        for server in servers:
+            server.starts += 1
+            if not elsewhere:
+                self._launch(server)
+        self._wait_for(servers, 1 if elsewhere and not first else len(servers))
+        if not any(server.alive for server in self.servers):
+            raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
+
+    def _wait_for(self, servers: Sequence[Server], count: int) -> None:
+        """Wait until a number of servers have taken over the weights, or for as long as it may take them."""
+        limit = time.monotonic() + (self.spec.deadline if self.spec.elsewhere() else _START)
+        while sum(server.alive for server in servers) < count and time.monotonic() < limit and not self.closed:
             time.sleep(_PAUSE)
             for server in [server for server in servers if not server.alive]:
                 if server.process is not None and server.process.poll() is not None:
                     raise RecipeError(errors.engine_does_not_start(self.spec.type, self._last_words(server)))
-                if own:
-                    server.alive = server.post("/reset_prefix_cache", {}, 5.0)[0] == http.HTTPStatus.OK
-                else:
-                    self._reload(server)
-        if not any(server.alive for server in self.servers):
-            raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
+                self._reload(server)
 
     def _launch(self, server: Server) -> None:
         if server.process is not None:
             self._processes.remove(server.process)
             _kill([server.process])
         server.address = _own_address()
-        options = {**self._options(self._newest()), "max_model_len": self._positions(), "served_model_name": NAME}
+        server.weights = self.weights
+        options = {**self._options(self.weights), "max_model_len": self._positions(), "served_model_name": NAME}
         options |= {"host": server.address.hostname, "port": server.address.port, "enable_scale_out": True}
         options["disable_uvicorn_access_log"] = True
         flags = [word for name, value in options.items() for word in _flag(name, value)]
         kept = {name: value for name, value in os.environ.items() if name not in _OUTER}
         with self._log(server).open("wb") as log:
             server.process = subprocess.Popen(  # noqa: S603 - vLLM's own program; flags have no text of the user
-                [sys.executable, "-m", _MODULE, *flags],
+                [*PROGRAM, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**ENVIRONMENT, **kept, "VLLM_SERVER_DEV_MODE": "1"},
+                env={**ENVIRONMENT, **kept, **_ALLOWED},
                 start_new_session=True,
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - it takes no lock
             )
@@ -195,7 +270,9 @@ class VllmServers(VllmEngine):
             if self.closed:
                 raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
             if not live:
-                self._start_all(self.servers)
+                with self._starting:
+                    if not any(server.alive for server in self.servers):
+                        self._start_all(self.servers)
                 continue
             dealt = [(live[turn % len(live)], asked[i]) for turn, i in enumerate(waiting)]
             with ThreadPoolExecutor(min(len(waiting), self.spec.max_rows * len(live))) as pool:
@@ -205,18 +282,28 @@ class VllmServers(VllmEngine):
 
     def _ask(self, server: Server, one: VllmRequest) -> Completion | None:
         """Request one completion; None where the server is gone."""
+        starts = server.starts  # before anything that may be of an earlier start
         if not server.alive:
             return None
-        body = {"model": NAME, "token_ids": list(one.ids), "sampling_params": one.params}
+        body = {"model": self.adapter or NAME, "token_ids": list(one.ids), "sampling_params": one.params}
         status, answer = server.post("/inference/v1/generate", body, self.spec.deadline)
         if 400 <= status < 500:
-            raise RecipeError(errors.engine_fails(self.spec.type, answer.decode("utf-8", "replace")[:200]))
-        if status != http.HTTPStatus.OK:
-            server.alive = False
+            raise RecipeError(errors.engine_fails(self.spec.type, _text(answer)))
+        if status != _OK:
+            if server.starts == starts:  # else it was lost, and is back
+                server.lost()
             return None
-        made = json.loads(answer)["choices"][0]
-        logprob = tuple(float(token["logprob"]) for token in made["logprobs"]["content"])
-        return Completion(tuple(made["token_ids"]), logprob, made["finish_reason"] == "stop")
+        try:
+            made = json.loads(answer)["choices"][0]
+            logprob = tuple(float(token["logprob"]) for token in made["logprobs"]["content"])
+            return Completion(tuple(made["token_ids"]), logprob, made["finish_reason"] == "stop")
+        except (ValueError, LookupError, TypeError) as error:
+            raise RecipeError(errors.engine_fails(self.spec.type, f"its answer is {_text(answer)!r}")) from error
+
+
+def _text(answer: bytes) -> str:
+    """Return the beginning of what a server answers."""
+    return answer.decode("utf-8", "replace")[:200]
 
 
 def _flag(name: str, value: object) -> list[str]:
@@ -239,6 +326,7 @@ def _own_address() -> SplitResult:
 
 
 def _end_with_parent() -> None:
+    """Let a server end with the thread that starts it: that of the run, or that of its lookahead."""
     with suppress(OSError, AttributeError):  # not on every system
         ctypes.CDLL(None).prctl(_WITH_PARENT, signal.SIGKILL)
 

@@ -114,6 +114,15 @@ def silence(handler):
     time.sleep(2)
 
 
+def half(handler):
+    """Announce more than is sent, and break the connection."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+    handler.close_connection = True
+
+
 def noise(handler):
     """Answer in something that is not HTTP."""
     handler.wfile.write(b"\x00\x01\x02 hello\r\n\r\n")
@@ -167,6 +176,7 @@ def test_recovers(serve, act):
     [
         (status(500), "the service answered with status 500"),
         (hang_up, "the service cannot be reached"),
+        (half, "the service cannot be reached"),
         (noise, NOT_HTTP),
         (chunk_of_negative_size, NOT_HTTP),
         (b"not json", CANNOT_READ.problem),

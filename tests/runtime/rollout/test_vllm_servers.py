@@ -16,7 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
-from recipec.spec.policy import CausalLm, Scratch
+from recipec.spec.policy import CausalLm, Lora, Scratch
 from recipec.spec.rollout_engine import Vllm
 
 pytestmark = [
@@ -28,14 +28,14 @@ PARAMS = SamplingParams(40, temperature=0.7)
 REQUESTS = [Request(tuple(range(3 + i, 9 + i)), tuple((0, i, s) for s in range(16)), i) for i in range(8)]
 
 
-def transfer_to(spec, folder):
+def transfer_to(spec, folder, **policy):
     """Build a policy, the engine of a spec, and what hands weights over."""
     context = StageContext(root=Path(), cache=Path(), seed=0, stage="explore", temperature=0.7, home=folder)
     model = Scratch(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=64, max_positions=64)
-    policy = dense_policy(CausalLm(scratch=model), context)
-    engine = spec.load()(spec, context, policy=policy)
-    trainer = SimpleNamespace(weights=lambda: iter(policy.model.state_dict().items()))
-    return WeightTransfer(spec, engine, trainer, policy, context)
+    made = dense_policy(CausalLm(scratch=model, **policy), context)
+    engine = spec.load()(spec, context, policy=made)
+    trainer = SimpleNamespace(weights=lambda: iter(made.model.state_dict().items()))
+    return WeightTransfer(spec, engine, trainer, made, context)
 
 
 def test_a_killed_server_loses_nothing(tmp_path):
@@ -83,3 +83,31 @@ def test_a_killed_server_loses_nothing(tmp_path):
         engine.close()
         here.rollout_engine.close()
     assert all(server.process.poll() is not None for server in engine.servers)
+
+
+def test_an_adapter_is_handed_over_as_a_file(tmp_path):
+    """A server samples with each version of the adapter, named by its digest, and with it after it was started again.
+
+    The weights under the adapter are written once. What was asked before an update is of other weights.
+    """
+    spec = Vllm(servers=1, cpu_cache=0.05, max_rows=16)
+    transfer = transfer_to(spec, tmp_path, lora=Lora(r=4, alpha=8))
+    engine, random = transfer.rollout_engine, torch.Generator().manual_seed(0)
+    try:
+        transfer.update()
+        named = {engine.adapter}
+        for killed in (False, True):
+            with torch.no_grad():
+                for weight in transfer.policy.trained().values():
+                    weight.add_(0.1 * torch.randn(weight.shape, generator=random))
+            assert transfer.measured() > 1e-2
+            if killed:
+                os.kill(engine.servers[0].process.pid, signal.SIGKILL)
+            transfer.update()
+            assert transfer.gap < 1e-5
+            named.add(engine.adapter)
+            assert {path.name for path in engine.root.iterdir()} == {"server-0.log", "weights-1", engine.adapter}
+        assert len(named) == 3
+        assert engine.restarts == 1
+    finally:
+        engine.close()
