@@ -224,6 +224,8 @@ def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> Non
         row = tool.row(name, trainer.kind, trainer)
         if row is None or row.verdict != "kept" or values.get(name) is not None:
             continue
+        if row.how == "choice" and row.to in made.settings:
+            continue  # given under another name
         try:
             found = convert(row, value, given)
         except Needless:

@@ -14,7 +14,7 @@ from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
-from recipec.reading.foreign.advice import for_name, for_section
+from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
 from recipec.signals import SIGNALS, split_axes
@@ -45,7 +45,8 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     exact = bool(similar) and distance(key, similar[0]) <= 1 and not (section and is_section(key))
     head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
     other = for_name(head, (key,), value, kind)
-    if section and other is not None and not other.meant:
+    below = for_section(value, head, (key,), kind) if section and not exact else Advice("")
+    if section and other is not None and (not other.meant or below.meant):
         other = None  # its names are reported one by one
     places = [] if key in known else places_of(key, path, kind)
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
@@ -56,10 +57,8 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     if other is not None:
         advice.append(other.text)
     meant = list(other.meant) if other else []
-    if section and not exact:
-        below = for_section(value, head, (key,), kind)
-        advice.append(below.text)
-        meant += below.meant
+    advice.append(below.text)
+    meant += below.meant
     if not any(advice):
         advice.append(question(similar))
     best = similar[0] if similar and other is None and not places and similar[0] not in given else ""

@@ -32,7 +32,10 @@ EXPECTED = {
     "llama_factory_simpo.sh": ("LLaMA-Factory", "dpo", {"loss.type": "simpo", "loss.gamma": 1.0, "loss.beta": 2.0, "from": "Qwen/Qwen2.5-3B-Instruct"}, []),
     "verl_grpo.sh": ("verl", "ppo", {"budget.prompts_per_step": 1024, "budget.prompts_per_update": 256, "optimizer.warmup_updates": 40, "sampler.num_generations": 5, "sampler.max_completion_length": 2048, "loss.kl": "k3", "loss.aggregate": "fixed", "loss.normaliser": 2048, "data.path": "data/gsm8k/train.parquet", "loss.dual_clip": 3.0}, []),
     "verl_dapo.sh": ("verl", "ppo", {"loss.epsilon_high": 0.28, "sampler.group_filter.max_tries": 10, "sampler.group_filter.level": "score", "reward.overlong.soft": 4096, "reward.overlong.max_length": 20480, "reward.score.name": "score_math", "machine.nodes": 16, "data.overlong": "truncate", "data.truncation_side": "left"}, []),
-    "verl_ppo.yaml": ("verl", "ppo", {"sampler.num_generations": 1, "loss.entropy": 0.001, "sampler.max_completion_length": 512}, None),
+    "verl_ppo.yaml": ("verl", "ppo", {"sampler.num_generations": 1, "loss.entropy": 0.001, "sampler.max_completion_length": 512, "critic.optimizer.learning_rate": 1e-5, "critic.cliprange_value": 0.5, "advantage.credit.lam": 0.95, "advantage.whiten": "tokens"}, []),
+    "verl_ppo_rm.sh": ("verl", "ppo", {"critic.from": "org/other-7b", "critic.warmup_steps": 5, "critic.optimizer.warmup_ratio": 0.05, "optimizer.warmup_ratio": 0.1, "reward.quality.from": "org/reward-7b", "reward.quality.max_length": 2048, "advantage.credit.beta": 0.01, "advantage.credit.kl": "k3", "advantage.credit.gamma": 0.99}, ["critic.ppo_mini_batch_size"]),
+    "openrlhf_ppo.sh": ("OpenRLHF", "ppo", {"reward.quality.from": "org/llama-3-8b-rm", "critic.optimizer.learning_rate": 9e-6, "critic.cliprange_value": 0.2, "advantage.credit.lam": 0.95, "advantage.credit.beta": 0.01, "optimizer.learning_rate": 5e-7}, []),
+    "trl_ppo.sh": ("TRL", "ppo", {"from": "org/pythia-1b-sft", "reward.quality.from": "org/pythia-1b-rm", "budget.passes": 2, "advantage.credit.beta": 0.03, "advantage.credit.lam": 0.9, "advantage.credit.gamma": 1.0, "critic.coefficient": 0.1, "sampler.num_generations": 1, "budget.steps": 7812, "budget.prompts_per_step": 128}, []),
     "openrlhf_sft.sh": ("OpenRLHF", "sft", {"budget.rows_per_step": 256, "data.columns.completion": "response", "optimizer.min_ratio": 0.1, "data.limit": 500000}, []),
     "openrlhf_rloo.sh": ("OpenRLHF", "ppo", {"budget.prompts_per_step": 128, "budget.rows_per_update": 128, "reward.kl.beta": 0.001, "advantage.group.type": "rloo", "budget.epochs": 2, "budget.passes": 1, "reward.score.name": "reward_func"}, []),
     "openrlhf_dpo.sh": ("OpenRLHF", "dpo", {"loss.variant": "ipo", "budget.pairs_per_step": 256, "data.chat": True}, []),
@@ -102,12 +105,21 @@ def test_validate_says_whose_file_it_is(name, tmp_path):
 
 
 def test_what_a_critic_says_never_reaches_the_policy():
-    """PPO's critic is told as missing, and the policy keeps its own rate."""
+    """PPO's critic has a rate of its own, and the policy keeps its own."""
     found = imported("verl_ppo.yaml")
     assert found.made.settings["optimizer.learning_rate"].value == 1e-6
     assert found.made.settings["from"].value == "deepseek-ai/deepseek-llm-7b-chat"
-    missing = {fate.name for fate in found.made.fates if fate.verdict in {"missing", "other", "same"}}
-    assert "critic.optim.lr" in missing
+    assert found.made.settings["critic.optimizer.learning_rate"].value == 1e-5
+
+
+def test_without_gae_a_critic_is_not_needed():
+    """Under another estimator what a file says of a critic has no effect, and none is made."""
+    text = (FILES / "verl_ppo_rm.sh").read_text().replace("adv_estimator=gae", "adv_estimator=grpo")
+    found = import_recipe("a.sh", text)
+    assert not any(path.startswith(("critic.", "advantage.credit.")) for path in found.made.settings)
+    assert found.made.settings["reward.kl.beta"].value == 0.01
+    unneeded = {fate.name: fate.text for fate in found.made.fates if fate.verdict == "unneeded"}
+    assert unneeded["critic.optim.lr"] == "`grpo` has no critic"
 
 
 def test_import_writes_a_recipe_and_a_report(tmp_path):

@@ -52,7 +52,7 @@ def helps(kind, before="", after="", more=""):
 # what is typed; what must be said; what must not
 # ruff: noqa: E501
 SAID = {
-    "critic": ("rl", "", "", "    critic: {optim: {lr: 1e-5}, model: {path: org/m}}\n", ["no critic"], ["optimizer.learning_rate", "`from`"]),
+    "critic": ("rl", "", "", "    critic: {optim: {lr: 1e-5}, model: {path: org/m}}\n", ["critic.optimizer.learning_rate"], ["here it is `optimizer.learning_rate`", "here it is `from`"]),
     "reward model": ("rl", "", "", "    reward_model: {model: {path: org/m}}\n", ["type: model"], ["here it is `from`"]),
     "kind orpo": ("dpo", "kind: dpo", "kind: orpo", "", ["loss: {type: orpo}"], ["is `dpo` here"]),
     "kind cpo": ("dpo", "kind: dpo", "kind: cpo", "", ["loss: {type: cpo}"], ["did you mean"]),
@@ -61,7 +61,8 @@ SAID = {
     "variant kto_pair": ("dpo", "type: dpo", "type: dpo, variant: kto_pair", "", ["another objective"], ["did you mean"]),
     "apo_zero": ("dpo", "type: dpo", "type: apo_zero", "", ["variant: apo_zero"], ["did you mean"]),
     "loss dapo": ("rl", "type: clipped", "type: dapo", "", ["algorithms/dapo"], ["did you mean"]),
-    "gae": ("rl", "type: group_relative", "type: gae", "", ["critic"], ["did you mean"]),
+    "gae": ("rl", "type: group_relative", "type: gae", "", ["add `critic"], ["did you mean"]),
+    "ppo": ("rl", "kind: rl", "kind: ppo", "", ["algorithms/ppo"], ["did you mean"]),
     "reinforce++": ("rl", "type: group_relative", "type: reinforce_plus_plus", "", ["`reinforce` here", "reinforce_pp"], ["batch_standardised"]),
     "baseline": ("rl", "type: group_relative", "type: reinforce_plus_plus_baseline", "", ["`group_relative` here"], ["batch_standardised"]),
     "accuracy": ("rl", "type: exact_match", "type: accuracy_reward", "", ["`math_verify` here"], ["`exact_match` here"]),
@@ -166,8 +167,8 @@ def test_the_commonest_names_are_known(tail, kind, to):
 
 
 def test_a_section_of_another_kind_is_never_the_policy():
-    """A rate below a critic is not the policy's, and a leaf in an unknown section is nobody's."""
-    assert for_name((), ("critic", "optim", "lr"), 1e-5, "rl").meant == ()
+    """A rate below a critic is the critic's, and a leaf in an unknown section is nobody's."""
+    assert for_name((), ("critic", "optim", "lr"), 1e-5, "rl").meant == ("critic.optimizer.learning_rate",)
     assert for_name((), ("my_tool", "optim", "lr"), 1e-5, "rl") is None
 
 

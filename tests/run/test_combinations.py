@@ -84,5 +84,7 @@ def test_a_step_runs(combo: Combo, folder: Any, cache: Path) -> None:
     made = folder.path / "runs/small/stages/explore"
     rows = [json.loads(line) for path in (made / "samples").iterdir() for line in path.read_text().splitlines()]
     assert len({row["prompt_id"] for row in rows}) == 2
-    assert combo.advantage == "leaves" or all("advantage" in row for row in rows)  # tokens are credited, not rows
+    assert combo.advantage in {"leaves", "gae"} or all(
+        "advantage" in row for row in rows
+    )  # tokens are credited, not rows
     assert (made / "policy" / "model.safetensors").is_file()

@@ -1,9 +1,10 @@
 """Values of other tools as values here: one small function for each way in which they differ.
 
-``registry`` holds them; ``plain``, ``conditions``, ``places``, ``counts`` and ``objective`` define them.
+``registry`` holds them; ``plain``, ``conditions``, ``places``, ``counts``, ``critics`` and
+``objective`` define them.
 """
 
-from recipec.reading.foreign.converters import conditions, counts, objective, places, plain
+from recipec.reading.foreign.converters import conditions, counts, critics, objective, places, plain
 from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Several, convert, names, reads_alone
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "conditions",
     "convert",
     "counts",
+    "critics",
     "names",
     "objective",
     "places",

@@ -267,6 +267,15 @@ def open_instruct_steps(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def ppo_steps(value: Any, row: Row, given: Given) -> Values:
+    """Steps: completions divided by those of a batch of TRL's PPO."""
+    each = given.devices
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_mini_batches"):
+        each *= whole(given.get(name) or 1)
+    return {row.to: max(1, whole(value) // each)}
+
+
+@converter
 def open_instruct_filter(value: Any, row: Row, given: Given) -> Values:
     """Groups of equal rewards, which leave the batch."""
     if on(value) and not on(given.get("active_sampling")):

@@ -83,38 +83,12 @@ def scale(value: Any, row: Row, given: Given, estimator: str) -> Values:
 
 
 @converter
-def kl_in_reward(value: Any, row: Row, given: Given, switch: str) -> Values:
-    """A KL penalty in the reward."""
-    if not on(given.get(switch)):
-        raise Needless(f"`{switch}` is off")
-    return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
-
-
-@converter
 def kl_level(value: Any, row: Row, given: Given) -> Values:
     """A KL coefficient in the reward."""
     del given
     if not number_or_zero(value):
         raise Needless("it is 0")
     return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
-
-
-@converter
-def openrlhf_kl(value: Any, row: Row, given: Given, switch: str) -> Values:
-    """A KL coefficient: of the loss, or of the reward."""
-    if not number_or_zero(value):
-        raise Needless("it is 0")
-    if on(given.get(switch)):
-        return {"loss.beta": number(value)}
-    return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
-
-
-@converter
-def openrlhf_estimator(value: Any, row: Row, given: Given, switch: str, coefficient: str) -> Values:
-    """A KL estimator: of the loss, or of the reward."""
-    if not number_or_zero(given.get(coefficient)):
-        raise Needless(f"`{coefficient}` is 0")
-    return {row.to if on(given.get(switch)) else "reward.kl.kl": str(value)}
 
 
 @converter
@@ -142,17 +116,6 @@ def range_(value: Any, row: Row, given: Given, switch: str) -> Values:
     if len(items) != 2:
         raise Refused("two numbers are expected")
     return {row.to: [number(item) for item in items]}
-
-
-@converter
-def discount(value: Any, row: Row, given: Given) -> Values:
-    """A discount factor, of episodes."""
-    del given
-    if number(value) == 1:
-        raise Needless("1 is the default")
-    raise Refused(
-        f"a discount factor is `gamma` of a reward `environment` ({row.to}), where episodes have several turns"
-    )
 
 
 @converter

@@ -61,6 +61,11 @@ _CONDITIONAL = {
     "when_positive": "positive",
     "choice_unless": "choice",
     "flag_when": "flag",
+    "of_critic": "same",
+    "of_critic_nonzero": "nonzero",
+    "of_critic_positive": "positive",
+    "of_critic_choice": "choice",
+    "token_discount": "same",
 }
 """Converters that ask whether another name is on, and what they do if it is."""
 

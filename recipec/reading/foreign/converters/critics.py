@@ -1,0 +1,146 @@
+"""Critics of PPO, and reward models: names that have an effect with one estimator, or one switch, alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recipec.reading.foreign.converters.places import origin
+from recipec.reading.foreign.converters.plain import choice, nonzero, positive, same
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    number_or_zero,
+    on,
+    whole,
+)
+from recipec.reading.foreign.tables import Row
+from recipec.reading.foreign.values import part
+
+_GAE = "gae"
+
+
+def _estimator(given: Given, names: str) -> str:
+    """Return the estimator of the advantages, of the first name that is given; trainers of PPO alone name none."""
+    found = (given.get(name) for name in names.split("|")) if names else (_GAE,)
+    return str(next((value for value in found if value is not None), ""))
+
+
+def _asks(given: Given, estimator: str) -> bool:
+    """Whether the estimator of the advantages has a critic."""
+    return _estimator(given, estimator) == _GAE
+
+
+def _checked(given: Given, estimator: str) -> None:
+    if not _asks(given, estimator):
+        raise Needless(f"`{_estimator(given, estimator)}` has no critic")
+
+
+@converter
+def of_critic(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
+    """A value of the critic, or of its advantages."""
+    _checked(given, estimator)
+    return same(value, row, given)
+
+
+@converter
+def of_critic_nonzero(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
+    """A share or a coefficient of the critic that is off at 0."""
+    _checked(given, estimator)
+    return nonzero(value, row, given)
+
+
+@converter
+def of_critic_positive(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
+    """A number of the critic that is off at 0 and -1."""
+    _checked(given, estimator)
+    return {path: whole(number_) for path, number_ in positive(value, row, given).items()}
+
+
+@converter
+def of_critic_choice(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
+    """A choice of the critic."""
+    _checked(given, estimator)
+    return choice(value, row, given)
+
+
+@converter
+def critic_origin(value: Any, row: Row, given: Given, policy: str, estimator: str = "") -> Values:
+    """Weights of the critic, unless they are those of the policy."""
+    _checked(given, estimator)
+    if not value or value == given.get(policy):
+        raise Needless("a critic starts from the weights that the policy starts from")
+    return origin(value, row, given)
+
+
+@converter
+def as_policy(value: Any, row: Row, given: Given, policy: str, estimator: str = "") -> Values:
+    """A number that critic and policy share here."""
+    _checked(given, estimator)
+    if value is None or value == given.get(policy):
+        raise Needless("it is that of the policy")
+    raise Refused(f"critic and policy have the same {row.to}")
+
+
+@converter
+def token_discount(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
+    """A discount factor of tokens, with a critic; of episodes otherwise."""
+    if _asks(given, estimator):
+        return same(value, row, given)
+    if number(value) == 1:
+        raise Needless("1 is the default")
+    raise Refused("a discount factor is `gamma` of a reward `environment`, where episodes have several turns")
+
+
+@converter
+def token_kl(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
+    """A KL coefficient in the reward: of each token, with a critic; of the row otherwise."""
+    if switch != "always" and not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    if not number_or_zero(value):
+        raise Needless("it is 0")
+    if _asks(given, estimator):
+        return {row.to: number(value)}
+    return {"reward.kl.type": part("kl"), "reward.kl.beta": number(value)}
+
+
+@converter
+def token_kl_estimator(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
+    """The estimator of that KL."""
+    if switch != "always" and not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    ((_, ours),) = (choice(value, row, given) if given.choices(row.name) else same(value, row, given)).items()
+    return {row.to if _asks(given, estimator) else "reward.kl.kl": ours}
+
+
+@converter
+def kl_term(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
+    """A KL coefficient: of the loss where a switch says so, else in the reward."""
+    if not number_or_zero(value):
+        raise Needless("it is 0")
+    return {"loss.beta": number(value)} if on(given.get(switch)) else token_kl(value, row, given, "always", estimator)
+
+
+@converter
+def kl_term_estimator(value: Any, row: Row, given: Given, switch: str, coefficient: str, estimator: str = "") -> Values:
+    """The estimator of that KL."""
+    if not number_or_zero(given.get(coefficient)):
+        raise Needless(f"`{coefficient}` is 0")
+    return (
+        {"loss.kl": str(value)} if on(given.get(switch)) else token_kl_estimator(value, row, given, "always", estimator)
+    )
+
+
+@converter
+def reward_model(value: Any, row: Row, given: Given, switch: str = "") -> Values:
+    """A reward model in the place of a rule."""
+    if switch and not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    text = str(value or "")
+    if text.startswith("http"):
+        raise Refused("a service does not score here: a function of yours may call it")
+    found = origin(value, row, given)
+    return {f"{row.to.rpartition('.')[0]}.type": part("reward_model"), **found}

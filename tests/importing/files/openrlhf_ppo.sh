@@ -1,0 +1,17 @@
+python3 -m openrlhf.cli.train_ppo_ray \
+   --pretrain org/llama-3-8b-sft \
+   --reward_pretrain org/llama-3-8b-rm \
+   --rollout_batch_size 1024 \
+   --train_batch_size 128 \
+   --n_samples_per_prompt 1 \
+   --max_epochs 1 \
+   --prompt_max_len 1024 \
+   --generate_max_len 1024 \
+   --max_samples 100000 \
+   --actor_learning_rate 5e-7 \
+   --critic_learning_rate 9e-6 \
+   --init_kl_coef 0.01 \
+   --lambd 0.95 --value_clip 0.2 --freezing_actor_steps -1 \
+   --prompt_data org/prompts \
+   --input_key context_messages \
+   --apply_chat_template

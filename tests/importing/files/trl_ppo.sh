@@ -1,0 +1,13 @@
+accelerate launch --num_processes 2 examples/scripts/ppo/ppo_tldr.py \
+    --dataset_name trl-lib/tldr \
+    --sft_model_path org/pythia-1b-sft \
+    --reward_model_path org/pythia-1b-rm \
+    --num_ppo_epochs 2 \
+    --num_mini_batches 1 \
+    --learning_rate 3e-6 \
+    --per_device_train_batch_size 16 \
+    --gradient_accumulation_steps 4 \
+    --total_episodes 1000000 \
+    --kl_coef 0.03 \
+    --lam 0.9 \
+    --response_length 53
