@@ -56,17 +56,19 @@ def run_in_use(folder: str, owner: str) -> Finding:
 
 
 @diagnostic("RC763", "not-finite")
-def not_finite(what: str, stage: str, step: int, prompts: Sequence[int]) -> Finding:
+def not_finite(what: str, stage: str, step: int, prompts: Sequence[int], cause: str = "") -> Finding:
     """The loss, the gradient norm or a weight is NaN or infinite.
 
-    What it checks: loss and gradient before each update of the optimizer, weights after it.
+    What it checks: loss and gradient before each update of the optimizer, weights after it. On one process, the rows of
+    the update are then computed one by one to name the first that is not finite, and its first signal that is not.
     Why it matters: a policy with such weights computes nothing. None is saved: the last checkpoint is intact.
     Example: a learning rate so high that the logits overflow.
     How to fix: lower `learning_rate`, or set `max_grad_norm` or `log_ratio_clamp`; `nonfinite: skip` skips such
     updates, at most three in a row.
     """
     shown = ", ".join(str(prompt) for prompt in prompts[:8])
-    return Finding(f"{what} is not finite in stage `{stage}`, step {step} (prompts {shown})")
+    where = cause or f"prompts {shown}"
+    return Finding(f"{what} is not finite in stage `{stage}`, step {step} ({where})")
 
 
 @diagnostic("RC764", "other-machine")

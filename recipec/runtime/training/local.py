@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from recipec.runtime.distributed.dealing import Turn, deal
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.sampler_gap import Gap, gap_metrics, gap_of
 from recipec.runtime.protocols import Policy, TrainEngine
+from recipec.runtime.training.culprit import culprit
 from recipec.runtime.training.optimizer import AdamW
 from recipec.runtime.training.packing import costs, pack_for, trim_padding
 from recipec.spec.train_engine import TrainEngine as TrainEngineSpec
@@ -105,7 +107,8 @@ class LocalEngine(TrainEngine):
             computed = sum(part["computed"] for part in parts)
             metrics["lost_tokens"] = float(packing.recomputed_tokens)
             metrics["token_ratio"] = sum(part["given"] for part in parts) / computed if computed else 1.0
-        return metrics | self.optimizer.step(prompts, step, metrics["loss"])
+        cause = partial(culprit, credited, forward, runner, policy) if ranks.size == 1 else str
+        return metrics | self.optimizer.step(prompts, step, metrics["loss"], cause)
 
     def _passes(
         self,
@@ -157,8 +160,9 @@ class LocalEngine(TrainEngine):
             raise RecipeError(errors.out_of_memory(self.context.stage, step + 1, device)) from error
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of one micro-batch."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        """Add the gradient of one micro-batch; one without a trained token has none."""
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
 
     def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
         """Add up the gradients of all ranks, which compute parts of one sum; ``dealt`` are their micro-batches."""

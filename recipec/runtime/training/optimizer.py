@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -83,8 +83,12 @@ class AdamW(Part):
         share = 0.5 * (1 + math.cos(math.pi * done)) if spec.schedule == "cosine" else 1 - done
         return spec.learning_rate * (spec.min_ratio + (1 - spec.min_ratio) * share)
 
-    def step(self, prompts: list[int], step: int, loss: float = 0.0) -> dict[str, float]:
+    def step(
+        self, prompts: list[int], step: int, loss: float = 0.0, cause: Callable[[], str] = str
+    ) -> dict[str, float]:
         """Take one update with the gradients of ``loss`` added so far; ``prompts`` and ``step`` name the batch.
+
+        ``cause`` finds the row that made them not finite, and is called only then.
 
         Raises:
             RecipeError: RC763, the loss or the gradient is not finite and the recipe says ``stop``, or it happened too
@@ -102,7 +106,7 @@ class AdamW(Part):
             rate = 0.0
             if self.spec.nonfinite == "stop" or self.skipped > _MOST_SKIPS:
                 what = "the gradient" if math.isfinite(loss) else "the loss"
-                raise RecipeError(errors.not_finite(what, self.context.stage, step + 1, prompts))
+                raise RecipeError(errors.not_finite(what, self.context.stage, step + 1, prompts, cause()))
         self.updates += 1
         self.place += self.pace
         return {"grad_norm": norm, "learning_rate": rate, "skipped_updates": float(not finite)}
