@@ -12,5 +12,7 @@ from recipec.cli.import_command import import_ as import_
 from recipec.cli.run_commands import diff as diff
 from recipec.cli.run_commands import evaluate as evaluate
 from recipec.cli.run_commands import export as export
+from recipec.cli.run_commands import lock as lock
 from recipec.cli.trial_commands import check as check
+from recipec.cli.trial_commands import doctor as doctor
 from recipec.cli.trial_commands import try_ as try_

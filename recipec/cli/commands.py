@@ -188,6 +188,9 @@ def run(
         list[str],
         typer.Option("--each", help="Run every combination of these values, e.g. seed=0,1,2; repeatable."),
     ] = [],  # noqa: B006
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Refuse to run if anything differs from the lock file of the recipe.")
+    ] = False,
 ) -> None:
     """Run a recipe, or continue an interrupted run; with --each, one run for each combination of values."""
     from recipec.run.progress import Progress
@@ -200,12 +203,18 @@ def run(
 
     text, place_of_text = (standard_input(), Path("<stdin>")) if str(recipe) == STDIN else (None, recipe)
     arguments = RunArguments(place_of_text, tuple(overrides), out, tuple(use), replace, quiet, text)
+    if each and locked:
+        raise typer.BadParameter("a lock file is for one run", param_hint="'--each'")
     if each:
         from recipec.cli.sweep_output import run_each
 
         raise typer.Exit(run_each(arguments, each, display))
     result = compile_or_exit(recipe, overrides, text)
     prepared = prepare(arguments, (result, result.graph))
+    if locked:
+        from recipec.run.lock import check_lock, lock_path
+
+        check_lock(prepared, lock_path(recipe))
     outcome = run_prepared(prepared, arguments, display)
     if leads:
         root = prepared.options.root

@@ -1,4 +1,4 @@
-"""Commands that take a run: ``export``, ``diff`` and ``evaluate``."""
+"""Commands that take a run: ``export``, ``diff``, ``evaluate`` and ``lock``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recipec.cli.commands import TableFormat, app
-from recipec.cli.input_output import Out, Overrides, RecipePath, Use, writing
+from recipec.cli.input_output import Out, Overrides, RecipePath, Use, compile_or_exit, writing
 from recipec.cli.trial_commands import prepared
 
 RunPath = Annotated[Path, typer.Argument(help="Run directory.", show_default=False)]
@@ -28,6 +28,26 @@ def export(
 
     with writing(to or run / "export"):
         print(write(run, to, stage, merge=merge))
+
+
+@app.command()
+def lock(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    use: Use = [],  # noqa: B006
+    to: Annotated[
+        Path | None, typer.Option("--to", help="File to write; by default the recipe's name with .lock.")
+    ] = None,
+) -> None:
+    """Write hashes of data, models and code and the versions of packages; `run --locked` refuses what differs."""
+    from recipec.run.launching import RunArguments, prepare
+    from recipec.run.lock import lock_path, write_lock
+
+    result = compile_or_exit(recipe, overrides)
+    arguments = RunArguments(recipe, tuple(overrides), use=tuple(use))
+    path = to or lock_path(recipe)
+    write_lock(prepare(arguments, (result, result.graph)), path)
+    print(path)
 
 
 @app.command()

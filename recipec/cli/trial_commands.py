@@ -1,4 +1,4 @@
-"""Commands that look at a recipe's data, rewards and environments without training: ``check`` and ``try``."""
+"""Commands that look at the machine and at what a recipe reads, without training: ``doctor``, ``check``, ``try``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def prepared(recipe: Path, overrides: list[str], use: list[Path], out: Path | No
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
     )
     return result, plan_run(result, folder), options
+
+
+@app.command()
+def doctor(
+    form: Annotated[TableFormat, typer.Option("--format", help="Lines of text, or JSON.")] = TableFormat.text,
+) -> None:
+    """Show versions, devices, memory and disk of this machine, and which extras are installed."""
+    from recipec.run.doctor import examine
+
+    found = examine(Path.cwd())
+    print(found.to_json() if form is TableFormat.json else found.text())
 
 
 @app.command()

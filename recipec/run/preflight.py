@@ -133,7 +133,7 @@ def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Spa
 
     Otherwise the third stage would fail after two were trained.
     """
-    for key, name, is_model in _named(graph):
+    for key, name, is_model in named_paths(graph):
         path = root / name
         if path.is_dir() or (path.is_file() and not is_model):
             continue
@@ -155,7 +155,7 @@ def missing_packages(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> I
                 yield replace(found, spans=tuple(locate(f"{one.key}.type")), path=one.key)
 
 
-def _named(graph: Graph) -> Iterator[tuple[str, str, bool]]:
+def named_paths(graph: Graph) -> Iterator[tuple[str, str, bool]]:
     """Yield (dotted key, path, whether it is a directory with a model or a tokenizer)."""
     for stage in graph.stages:
         if weights_kind(stage.origin) == "directory":

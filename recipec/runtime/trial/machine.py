@@ -34,6 +34,16 @@ def machine_facts(asked: str) -> MachineFacts:
     return MachineFacts("cpu", _available(Path("/proc/meminfo")))
 
 
+def devices() -> tuple[str, ...]:
+    """Name the devices of this machine, as `machine.device` calls them."""
+    found = ["cpu"]
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        name = torch.cuda.get_device_name(number)
+        found.append(f"cuda:{number} {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
+    return (*found, f"CUDA of torch: {torch.version.cuda}") if torch.version.cuda else tuple(found)
+
+
 def _available(table: Path) -> float | None:
     """Read the available memory from Linux's table; None elsewhere."""
     if not table.exists():
