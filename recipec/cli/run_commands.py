@@ -19,15 +19,23 @@ StageName = Annotated[str | None, typer.Option("--stage", help="Stage; the last 
 @app.command()
 def export(
     run: RunPath,
-    to: Annotated[Path | None, typer.Option("--to", help="Folder to create; RUN/export by default.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Folder to create, RUN/export by default; or hub:OWNER/NAME.")
+    ] = None,
     stage: StageName = None,
     merge: Annotated[bool, typer.Option("--merge", help="Add a LoRA adapter to the weights under it.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Create a public repository of the hub.")] = False,
 ) -> None:
     """Write the trained model into a folder that other tools load, with a model card made from the run."""
     from recipec.run.export import export as write
+    from recipec.run.hub_upload import HUB, upload
 
-    with writing(to or run / "export"):
-        print(write(run, to, stage, merge=merge))
+    if to is not None and to.startswith(HUB):
+        print(upload(run, to.removeprefix(HUB), stage, merge=merge, public=public))
+        return
+    folder = run / "export" if to is None else Path(to)
+    with writing(folder):
+        print(write(run, folder, stage, merge=merge))
 
 
 @app.command()

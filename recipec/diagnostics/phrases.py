@@ -25,6 +25,15 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     return (first + (f" and {len(known) - most} more" if len(known) > most else "")) or "none"
 
 
+def first_line(error: Exception) -> str:
+    r"""Return the first line of a library's error, or its name.
+
+    >>> first_line(OSError("403 Forbidden\nhow to fix it")), first_line(KeyError())
+    ('403 Forbidden', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 @lru_cache(maxsize=4096)
 def folded(word: str) -> str:
     """Write a name in lower case with underscores, without accents.

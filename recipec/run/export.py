@@ -16,6 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import MANIFEST, RESOLVED, sync, verify_folder
 from recipec.run.extras import runtime_packages
 from recipec.run.jsonl import read_lines
+from recipec.run.licences import licences
 from recipec.run.results import results
 
 _ADAPTER = "adapter_config.json"
@@ -117,12 +118,8 @@ def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
         for moment in found.moments:
             cells = (f"{value} ({change})" if change else value for value, change in found.cells(moment))
             lines.append(f"| {moment.when} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "## Licence",
-        "",
-        "Not stated. It depends on the licences of the initial weights and of the data above.",
-    ]
+    lines += ["", "## Licence", "", "Not stated. It depends on those of the initial weights and of the data:", ""]
+    lines += [f"- `{what}`: {licence}" for what, licence in licences(graph["stages"][: names.index(stage) + 1])]
     recipe = run / RESOLVED
     if recipe.exists():
         text = recipe.read_text(encoding="utf-8")

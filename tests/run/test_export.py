@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from support.small_recipes import ROWS, SFT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from recipec.run.licences import licences
+
 LORA = SFT.replace("      type: causal_lm\n", "      type: causal_lm\n      lora: {r: 2}\n").replace("1.0e-3", "1.0e-1")
 HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [accuracy], reward: {right: {type: exact_match}}}}\n"
 
@@ -51,3 +53,28 @@ def test_an_adapter_without_a_public_base_is_merged(folder):
     assert folder.call("export", "runs").first == "RC772"
     config = folder.path / "runs/small/stages/learn/policy/adapter_config.json"
     assert json.loads(config.read_text())["base_model_name_or_path"] is None
+
+
+def test_the_card_lists_the_licences_of_what_went_in(tmp_path, monkeypatch):
+    """Licences are those that cards in the hub's cache and packages state; nothing is fetched."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, licence in (("models--some--base", "apache-2.0"), ("datasets--some--pairs", "cc-by-4.0")):
+        (tmp_path / name / "refs").mkdir(parents=True)
+        (tmp_path / name / "refs/main").write_text("a" * 40)
+        card = tmp_path / name / "snapshots" / ("a" * 40) / "README.md"
+        card.parent.mkdir(parents=True)
+        card.write_text(f"---\nlicense: {licence}\ntags: [x]\n---\n# A card\n")
+    mixed = {"sources": {"a": {"hub": "some/other"}, "b": {"path": "b.jsonl", "hub": None}}}
+    data = [{"slot": "data", "params": params} for params in ({"hub": "some/pairs"}, mixed)]
+    stages = [
+        {"name": "one", "origin": "some/base", "loop": {"body": data[:1]}, "before": []},
+        {"name": "two", "origin": "one", "loop": {"body": []}, "before": data[1:]},
+        {"name": "three", "origin": "package:typer", "loop": {"body": []}, "before": []},
+        {"name": "four", "origin": "scratch", "loop": {"body": []}, "before": []},
+    ]
+    assert list(licences(stages)) == [
+        ("some/base", "apache-2.0"),
+        ("some/pairs", "cc-by-4.0"),
+        ("some/other", "not stated"),
+        ("package:typer", "MIT"),
+    ]

@@ -1,4 +1,4 @@
-"""Export of models: RC936 and RC937."""
+"""Export of models: RC936 to RC938."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def base_not_on_hub(stage: str) -> Finding:
     How to fix: give `--merge`: the export is then one plain model.
     """
     return Finding(f"the weights under the adapter of stage `{stage}` are not on the hub", help="give --merge")
+
+
+@diagnostic("RC938", "upload-refused")
+def upload_refused(repository: str, problem: str, remedy: str = "") -> Finding:
+    """The Hugging Face Hub does not take the exported model.
+
+    Why it matters: nothing was uploaded, or not all of it; the run directory is unchanged.
+    Example: no account is logged in, the token may not write to the organization, or the hub cannot be reached.
+    How to fix: log in by `hf auth login` with a token that may write there, or export to a folder.
+    """
+    fix = remedy or "check that the token may write there; `recipec export RUN --to FOLDER` writes a folder"
+    return Finding(f"the hub does not take `{repository}`: {problem}", help=fix)

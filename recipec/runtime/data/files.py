@@ -180,7 +180,7 @@ def hub_folder(name: str, config: str | None = None) -> Path:
     except ImportError:
         raise RecipeError(errors.package_missing("huggingface_hub", "train", "a dataset of the hub")) from None
     repository, _, revision = name.partition("@")
-    patterns = [f"*{ending}" for ending in ENDINGS]
+    patterns = [*(f"*{ending}" for ending in ENDINGS), "README.md"]
     try:
         folder = snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
     except (OSError, ValueError) as error:

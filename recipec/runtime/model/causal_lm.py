@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.phrases import first_line
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
@@ -352,7 +353,7 @@ class CausalLm(Policy):
         except OSError:
             raise
         except Exception as error:  # each library checks what it writes with exceptions of its own
-            raise RecipeError(errors.unsavable(self._named(), model_checks.first_line(error))) from error
+            raise RecipeError(errors.unsavable(self._named(), first_line(error))) from error
 
     def _under_adapter(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the adapter, by the names they have without it."""

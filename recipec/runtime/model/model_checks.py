@@ -12,6 +12,7 @@ from torch import nn
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.phrases import first_line
 
 _MOST_GROWTH = 64
 """Most characters that a tokenizer may write for one; steps one after another multiply."""
@@ -70,8 +71,3 @@ def first_logits(model: nn.Module, tokens: torch.Tensor, name: str) -> torch.Ten
     bad = [key for key, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
     problem = f"{len(bad)} have values that are not finite, {bad[0]} first" if bad else "they give logits of NaN"
     raise RecipeError(errors.damaged_weights(name, problem))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, or its name."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

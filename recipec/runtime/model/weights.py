@@ -30,9 +30,9 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
 from recipec.diagnostics.errors import vision as vision_errors
 from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.phrases import first_line
 from recipec.run.small_files import MOST, read_small
 from recipec.runtime.model import generation_config, model_checks
-from recipec.runtime.model.model_checks import first_line
 from recipec.runtime.vision.families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
 
@@ -55,7 +55,7 @@ _COMPUTED = (".inv_freq", ".masked_bias")
 INDEX = "model.safetensors.index.json"
 _READ = (".json", ".jinja", ".model", ".txt", ".safetensors")
 _LARGEST = 256 << 20
-_FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+_FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md")
 
 
 def fetch(name: str) -> Path:

@@ -24,9 +24,9 @@ from torch import Tensor
 from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.diagnostics.phrases import first_line
 from recipec.run.preflight import PreflightRequest
 from recipec.runtime.model import lora
-from recipec.runtime.model.model_checks import first_line
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 import transformers
 
+from recipec.diagnostics.phrases import first_line
 from recipec.run.build_once import build_once
-from recipec.runtime.attention.certification.run import Certificate, certify, first_line
+from recipec.runtime.attention.certification.run import Certificate, certify
 from recipec.runtime.attention.certification.tiny_config import shrink
 
 _VERSION = 4

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.phrases import first_line
 from recipec.runtime.attention import interface
 from recipec.runtime.attention.certification.tiny_config import IMAGE_TOKEN
 from recipec.runtime.attention.sequence_logprobs import GivenModel
@@ -101,11 +102,6 @@ def _rope_types(config: Any) -> list[str]:
         return []
     here = [config[key] for key in ("rope_type", "type") if isinstance(config.get(key), str)]
     return here + [kind for value in config.values() for kind in _rope_types(value)]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 # models

@@ -1,0 +1,77 @@
+"""Licences of what a model was made from, as the cards of models and datasets state them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recipec.run.small_files import read_small
+
+NOT_STATED = "not stated"
+_KEYS = ("license_name", "license")
+"""The first one names a licence of one's own, where `license` is `other`."""
+
+
+def licences(stages: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield what initial weights and data of the hub and of packages are called, and their licence.
+
+    Cards of the hub are read from the local cache; nothing is fetched.  Files and folders have no place for a licence.
+    """
+    names = {str(stage["name"]) for stage in stages}
+    seen: set[str] = set()
+    for stage in stages:
+        for name, kind in ((str(stage["origin"]), "model"), *((hub, "dataset") for hub in _datasets(stage))):
+            if name in names or name in seen:
+                continue
+            seen.add(name)
+            if name.startswith("package:"):
+                yield name, _of_package(name.removeprefix("package:"))
+            elif kind == "dataset" or (name.count("/") == 1 and not name.startswith((".", "/"))):
+                yield name, _of_hub(name, kind)
+
+
+def _datasets(stage: Mapping[str, Any]) -> Iterator[str]:
+    body = [node for item in stage["loop"]["body"] for node in (item.get("body") or [item])] + list(stage["before"])
+    for node in body:
+        if node.get("slot") == "data":
+            sources = (node["params"].get("sources") or {"": node["params"]}).values()
+            yield from (str(source["hub"]) for source in sources if source.get("hub"))
+
+
+def _of_hub(name: str, kind: str) -> str:
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only exports of such models need it
+
+    repository, _, revision = name.partition("@")
+    found = try_to_load_from_cache(repository, "README.md", revision=revision or None, repo_type=kind)
+    return stated(Path(found)) if isinstance(found, str) else NOT_STATED
+
+
+def _of_package(name: str) -> str:
+    try:
+        about = importlib.metadata.metadata(name)
+    except importlib.metadata.PackageNotFoundError:
+        return NOT_STATED
+    found = (str(about[key]) for key in ("License-Expression", "License") if key in about)
+    return next((name.partition("\n")[0] for name in found if name), NOT_STATED)
+
+
+def stated(card: Path) -> str:
+    r"""Return the licence in the head of a card.
+
+    >>> import tempfile
+    >>> card = Path(tempfile.mkdtemp()) / "README.md"
+    >>> _ = card.write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    >>> stated(card)
+    'apache-2.0'
+    """
+    try:
+        lines = read_small(card).splitlines()
+    except (OSError, UnicodeDecodeError):
+        return NOT_STATED
+    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
+        return NOT_STATED
+    head = dict(line.split(":", 1) for line in lines[1 : lines.index("---", 1)] if ":" in line)
+    found = (head.get(key, "").strip().strip("'\"") for key in _KEYS)
+    return next((name for name in found if name), NOT_STATED)
