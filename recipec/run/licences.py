@@ -11,7 +11,7 @@ from recipec.run.small_files import read_small
 
 NOT_STATED = "not stated"
 _KEYS = ("license_name", "license")
-"""The first one names a licence of one's own, where `license` is `other`."""
+"""The first one is the name of a licence that no list has, where `license` is `other`."""
 
 
 def licences(stages: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

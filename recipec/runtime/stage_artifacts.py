@@ -1,0 +1,55 @@
+"""What a finished stage leaves behind: its policy, the rows it was trained on, and the pairs that it made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.run.artifacts import committed, verify_folder
+from recipec.run.digests import versions
+from recipec.run.journal import summary
+from recipec.runtime.logging import rollout_log
+from recipec.runtime.running_stage import RunningStage
+
+
+def commit(stage: RunningStage) -> None:
+    """Save what the stage leaves behind: its policy last, since that says that the stage is done."""
+    name = stage.graph.name
+    home = stage.folder.stage(name)
+    about = {"digest": stage.digest, "stage": name, "versions": versions()}
+    metrics = {"metrics": summary(stage.metrics_writer.lines())}
+    writers: dict[str, Callable[[Path], None]] = {
+        "policy": stage.train_engine.save,
+        "rollouts": partial(_copy_rollouts, home / "samples", stage.counters.samples),
+    }
+    for node in stage.graph.nodes():
+        if node.slot == "preference":
+            writers["pairs"] = stage.runner.instance(node).write
+    ranks = stage.context.ranks
+    for artifact in sorted(stage.graph.artifacts, key=lambda a: a == "policy"):
+
+        def committed_before(final: Path = home / artifact) -> bool:
+            there = verify_folder(final)
+            return there is not None and there.get("digest") == stage.digest
+
+        if ranks.of_first(committed_before):
+            continue  # before the run was killed
+
+        def write(artifact: str = artifact) -> None:
+            made = {**about, "artifact": artifact, **(metrics if artifact == "policy" else {})}
+            with committed(home / artifact, made) as folder:
+                writers[artifact](folder)
+
+        ranks.of_all(f"saving {artifact}", write)  # the next stage begins with what the leader has written
+
+
+def _copy_rollouts(samples: Path, hashes: Mapping[str, str], folder: Path) -> None:
+    lost = rollout_log.damaged(samples, hashes)
+    if lost is not None:
+        raise RecipeError(errors.damaged_artifact(str(lost)))
+    for name in sorted(hashes):
+        shutil.copy2(samples / name, folder / name)
