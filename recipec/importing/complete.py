@@ -21,6 +21,7 @@ def completed(made: Translation) -> Translation:
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
         _sources(settings, head)
+    _stale(settings, fates)
     _devices(settings)
     _tokens(settings, made.kind)
     return replace(made, settings=settings, fates=fates)
@@ -80,6 +81,15 @@ def _sources(settings: dict[str, Setting], head: str) -> None:
             del settings[path]
             for name in names:
                 settings.setdefault(f"{start}{name}.{key}", replace(setting, path=f"{start}{name}.{key}"))
+
+
+def _stale(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Correct for rollouts of older weights, which a recipe must say how to."""
+    path = "loss.sampler_correction"
+    if "sampler.max_staleness" in settings and not {path, "loss.ratio_to"} & settings.keys():
+        note = "rollouts are older than the weights that they train"
+        settings[path] = Setting(path, "truncate", "assumed", note=note, origin="assumed")
+        fates.append(Fate(path, "truncate", 0, "assumed", text=note))
 
 
 def _number(settings: dict[str, Setting], path: str) -> int:

@@ -41,7 +41,7 @@ EXPECTED = {
     "openrlhf_dpo.sh": ("OpenRLHF", "dpo", {"loss.variant": "ipo", "budget.pairs_per_step": 256, "data.chat": True}, []),
     "prime_rl.toml": ("prime-rl", "rl", {"budget.prompts_per_step": 32, "sampler.num_generations": 16, "sampler.max_completion_length": 512, "budget.save_every": 50, "policy.lora.r": 8}, ["orchestrator.env.id"]),
     "prime_sft.toml": ("prime-rl", "sft", {"optimizer.min_ratio": 0.1, "budget.rows_per_step": 32, "optimizer.warmup_updates": 10}, []),
-    "prime_rl_new.toml": ("prime-rl", "rl", {"sampler.temperature": 0.9, "budget.prompts_per_step": 32, "machine.devices": 2}, ["trainer.loss.type", "orchestrator.max_off_policy_steps"]),
+    "prime_rl_new.toml": ("prime-rl", "rl", {"sampler.temperature": 0.9, "budget.prompts_per_step": 32, "machine.devices": 2, "sampler.max_staleness": 8, "loss.sampler_correction": "truncate"}, ["trainer.loss.type", "orchestrator.max_off_policy_steps"]),
     "skyrl_gsm8k.sh": ("SkyRL", "rl", {"budget.prompts_per_step": 1024, "machine.devices": 4, "loss.beta": 0.001, "data.path": "data/gsm8k/train.parquet"}, ["environment.env_class"]),
     "skyrl_dapo.sh": ("SkyRL", "rl", {"sampler.truncated": "drop", "loss.sampler_correction": "truncate", "sampler.group_filter.max_tries": 30}, []),
     "skyrl_cispo.yaml": ("SkyRL", "rl", {"loss.type": "cispo", "loss.ratio_max": 5, "loss.ratio_min": 0, "budget.steps": 100}, []),
