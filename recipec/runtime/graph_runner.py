@@ -84,9 +84,12 @@ class GraphRunner:
         """Return the instance of a node with a class, built on first use from its spec and its parts."""
         if node.id not in self.instances:
             assert node.spec is not None, node.id
-            parts = {given.parameter: self.instance(self.nodes[given.value.node]) for given in node.parts}
-            self.instances[node.id] = build_part(node.spec, self.context, parts)
+            self.instances[node.id] = build_part(node.spec, self.context, self.parts_of(node))
         return self.instances[node.id]
+
+    def parts_of(self, node: Node) -> dict[str, Any]:
+        """Return what a node is built from, by parameter."""
+        return {given.parameter: self.instance(self.nodes[given.value.node]) for given in node.parts}
 
     def close(self) -> None:
         """Release what the instances hold: processes, caches."""

@@ -101,6 +101,7 @@ class Served(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     model: Llama | None = None
     adapters: ClassVar[dict[str, Llama]] = {}
+    version = "default"
     takes_adapters = False
     pause = 0.0
     lock = Lock()
@@ -120,6 +121,8 @@ class Served(BaseHTTPRequestHandler):
         served = type(self)
         if path == "/collective_rpc":
             served.model, served.adapters = Llama(Path(body["kwargs"]["weights_path"])), {}
+        elif path == "/update_weight_version":
+            served.version = body["new_version"]
         elif path == "/v1/load_lora_adapter" and served.takes_adapters and served.model is not None:
             served.adapters = {**served.adapters, body["lora_name"]: served.model.adapted(Path(body["lora_path"]))}
         elif path == "/v1/unload_lora_adapter" and served.takes_adapters:
@@ -130,7 +133,8 @@ class Served(BaseHTTPRequestHandler):
                 return 404, {"error": f"there is no model {body['model']}"}
             time.sleep(served.pause)
             with served.lock:  # as an engine, it computes one batch at a time
-                return 200, {"choices": [completed(model, body["token_ids"], body["sampling_params"])]}
+                made = completed(model, body["token_ids"], body["sampling_params"])
+            return 200, {"choices": [{**made, "weight_versions": [{"version": served.version}]}]}
         elif path != "/reset_prefix_cache":
             return 404, {"error": "Not Found"}
         return 200, {}

@@ -2,8 +2,10 @@
 
 Servers are started here or given as URLs.  Weights are handed over as a directory of safetensors, which each server
 reads; those of an adapter as a directory named by its digest, under which completions are requested: a server
-without this version of the adapter refuses.  Requests to a dead or hung server are sent again, to another one or to
-itself once it is back.  A completion depends on its key alone, so that it is the same one.
+without this version of the adapter refuses.  Each answer names the version of the weights that sampled it, and counts
+only if that is the newest: a server that someone else has started again has other weights.  Requests to a dead or hung
+server are sent again, to another one or to itself once it is back.  A completion depends on its key alone, so that it
+is the same one.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ctypes
 import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -104,6 +107,7 @@ class VllmServers(VllmEngine):
         """The newest weights; under an adapter, the first ones."""
         self.adapter = ""
         """The newest adapter; empty where none is trained."""
+        self._run = secrets.token_hex(4)  # a server may still have weights of another run
         self.restarts = 0
         self._starting = Lock()  # an evaluation and rollouts that are sampled ahead may both find that none is left
         self.closed = False
@@ -169,6 +173,10 @@ class VllmServers(VllmEngine):
         else:
             written.rename(self.root / self.adapter)
 
+    def _version(self) -> str:
+        """Name of the newest weights in answers."""
+        return f"{self.weights.name}-{self._run}"
+
     def _reload(self, server: Server) -> None:
         """Let a server take over what it does not have yet.
 
@@ -178,6 +186,7 @@ class VllmServers(VllmEngine):
         weights = {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}}
         former, deadline = server.adapter, self.spec.deadline
         taken = server.weights == self.weights or server.post("/collective_rpc", weights, deadline)[0] == _OK
+        taken = taken and server.post("/update_weight_version", {"new_version": self._version()}, deadline)[0] == _OK
         if taken and self.adapter != former:
             asked = {"lora_name": self.adapter, "lora_path": str(self.root / self.adapter), "load_inplace": True}
             status, answer = server.post("/v1/load_lora_adapter", asked, deadline)
@@ -287,14 +296,17 @@ class VllmServers(VllmEngine):
             return None
         body = {"model": self.adapter or NAME, "token_ids": list(one.ids), "sampling_params": one.params}
         status, answer = server.post("/inference/v1/generate", body, self.spec.deadline)
-        if 400 <= status < 500:
+        if 400 <= status < 500 and status != http.HTTPStatus.NOT_FOUND:
             raise RecipeError(errors.engine_fails(self.spec.type, _text(answer)))
-        if status != _OK:
+        if status != _OK:  # not found: it was started again since, and has no such adapter
             if server.starts == starts:  # else it was lost, and is back
                 server.lost()
             return None
         try:
             made = json.loads(answer)["choices"][0]
+            if {span["version"] for span in made["weight_versions"]} != {self._version()}:
+                server.lost()  # it was started again since
+                return None
             logprob = tuple(float(token["logprob"]) for token in made["logprobs"]["content"])
             return Completion(tuple(made["token_ids"]), logprob, made["finish_reason"] == "stop")
         except (ValueError, LookupError, TypeError) as error:

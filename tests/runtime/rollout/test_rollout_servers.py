@@ -4,10 +4,12 @@
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ import torch
 from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
+from recipec.run.http_client import post, read_address
 from recipec.runtime.context import StageContext
 from recipec.runtime.rollout import vllm_servers
 from recipec.runtime.rollout.engine import Request, SamplingParams
@@ -122,8 +125,7 @@ def test_after_the_last_restart_the_run_ends(transfer_to):
 def test_an_adapter_is_handed_over_as_a_file(transfer_to):
     """Each version of the adapter has the name of its digest; the weights under it are written once.
 
-    A server that is started again gets both. One that was not given this version refuses, and never answers with
-    another one.
+    A server that is started again gets both.
     """
     transfer = transfer_to(Vllm(servers=1), lora=Lora(r=4, alpha=8))
     engine = transfer.rollout_engine
@@ -140,18 +142,53 @@ def test_an_adapter_is_handed_over_as_a_file(transfer_to):
         assert transfer.gap < 1e-5
         assert {path.name for path in engine.root.iterdir()} == {"server-0.log", "weights-1", engine.adapter}
     assert engine.restarts == 1
-    engine.adapter = first
-    with pytest.raises(RecipeError, match=f"RC843.*{first}"):
-        engine.generate(REQUESTS, PARAMS)
+
+
+def started_at(port, *flags):
+    """Start a server that the engine does not know of, and wait until it answers."""
+    process = subprocess.Popen([sys.executable, STAND_IN, "--port", str(port), *flags])
+    address = read_address("server", f"http://127.0.0.1:{port}/reset_prefix_cache")
+    while True:
+        try:
+            post(address, b"{}", 1.0, {})
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return process
+
+
+@pytest.mark.parametrize("policy", [{}, {"lora": Lora(r=4, alpha=8)}], ids=["weights", "adapter"])
+def test_a_server_that_others_start_again_is_noticed(transfer_to, policy):
+    """It has the weights that it was started with: what it answers does not count, until it was given the newest."""
+    port = vllm_servers._own_address().port
+    process = started_at(port, "--enable-lora")
+    spec = Vllm(servers=(f"http://127.0.0.1:{port}",), deadline=20.0)
+    try:
+        transfer = transfer_to(spec, **policy)
+        engine = transfer.rollout_engine
+        transfer.update()
+        old = engine.weights
+        move(transfer.policy, 0)
+        copy = Path(shutil.copytree(old, engine.root / "copy"))
+        transfer.update()
+        expected = ids(engine.generate(REQUESTS, PARAMS))
+        process.kill()
+        process.wait()
+        process = started_at(port, "--enable-lora", "--model", str(copy))
+        assert ids(engine.generate(REQUESTS, PARAMS)) == expected
+        assert engine.restarts == 1
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_server_without_adapters_is_refused(transfer_to):
     """A server at a URL that was started without `--enable-lora` is RC848 where an adapter is trained."""
-    address = vllm_servers._own_address()
-    process = subprocess.Popen([sys.executable, STAND_IN, "--port", str(address.port)])
+    port = vllm_servers._own_address().port
+    process = started_at(port)
     try:
         with pytest.raises(RecipeError) as refused:
-            transfer_to(Vllm(servers=(address.geturl(),), deadline=20.0), lora=Lora(r=4, alpha=8)).update()
+            transfer_to(Vllm(servers=(f"http://127.0.0.1:{port}",), deadline=20.0), lora=Lora(r=4, alpha=8)).update()
     finally:
         process.kill()
         process.wait()
