@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -24,7 +23,6 @@ from recipec.runtime.distributed.shared_rollouts import LeaderRollouts, SharedRo
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
-from recipec.runtime.logging import rollout_log
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.logging.stage_trackers import trackers_of
 from recipec.runtime.loop import run_loop
