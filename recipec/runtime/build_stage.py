@@ -35,9 +35,9 @@ from recipec.runtime.protocols import Policy, RolloutEngine, TaskSource
 from recipec.runtime.rollout.build_lookahead import sampled_ahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.running_stage import Observers, RunningStage
-from recipec.runtime.stage_artifacts import commit
 from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
+from recipec.runtime.training.stage_artifacts import commit
 from recipec.runtime.user_code import load_functions
 from recipec.spec.policy import Policy as PolicySpec
 from recipec.spec.recipe import weights_kind
