@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,6 +28,7 @@ from recipec.run.artifacts import RESOLVED, RunFolder, read_manifest, replace_fo
 from recipec.run.check import check_requirements, check_rows, check_services
 from recipec.run.digests import run_digest, stage_inputs, versions
 from recipec.run.extras import runtime_packages
+from recipec.run.longer import go_on
 from recipec.run.options import Options, StageRun
 from recipec.run.progress import Progress
 from recipec.run.ranks import Ranks, place
@@ -65,7 +66,8 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
                 # the launcher has ended the ranks that had the lock; a file server may notice that late
                 held.enter_context(folder.locked(wait_for_lock(graph) if place().attempt else 0.0))
                 folder.clean()
-                check_same_recipe(graph, folder, options)
+                raised = go_on(graph, folder, options, display.say)
+                check_same_recipe(graph, folder, options, raised)
                 display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
                 check_requirements(graph, options)
                 check_services(graph, folder, options)
@@ -187,8 +189,8 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
 
 
-def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None:
-    """Refuse a run directory that another recipe made.
+def check_same_recipe(graph: Graph, folder: RunFolder, options: Options, allowed: Collection[str] = ()) -> None:
+    """Refuse a run directory that another recipe made; keys that are ``allowed`` may differ.
 
     Raises:
         RecipeError: RC760 naming the keys that differ, RC772 if the directory cannot be understood.
@@ -202,7 +204,7 @@ def check_same_recipe(graph: Graph, folder: RunFolder, options: Options) -> None
         raise RecipeError(errors.other_version(str(path), str(error))) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise RecipeError(errors.unreadable_run(str(path), str(error))) from error
-    keys = graphs.differences(before, graph)
+    keys = [key for key in graphs.differences(before, graph) if key not in allowed]
     if keys and folder.has_steps():
         spans = tuple(span for key in keys[:5] for span in options.locate(key))
         raise RecipeError(errors.different_recipe(str(folder.path), keys, spans))

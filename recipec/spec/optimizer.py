@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param
@@ -11,6 +12,17 @@ class Optimizer(Component):
     """Base class of optimizers."""
 
     slot: ClassVar[str] = "optimizer"
+
+    def same_if_longer(self, updates: int | None) -> int | None:  # noqa: ARG002 - a schedule that falls reads it
+        """Return how many of the first ``updates`` would be the same if there were more updates; None for all.
+
+        ``updates`` is None where their number is not known.
+        """
+        return None
+
+    def length_setting(self) -> str:
+        """Say which setting makes updates depend on their number."""
+        return ""
 
 
 @component(
@@ -60,3 +72,26 @@ class Adamw(Optimizer):
         "or the beginning, or a dotted part, of parameter names.",
     )
     nonfinite: Literal["stop", "skip"] = param("stop", "On a non-finite gradient: stop the run, or skip the update.")
+
+    def same_if_longer(self, updates: int | None) -> int | None:
+        """Return the warm-up, or that and the constant part of `wsd`; all updates of `constant`.
+
+        >>> [Adamw(schedule=name).same_if_longer(100) for name in ("constant", "wsd", "cosine")]
+        [None, 90, 0]
+        """
+        if self.warmup_ratio:
+            return 0
+        if self.schedule == "constant":
+            return None
+        warmup = self.warmup_updates or 0
+        if self.schedule != "wsd" or updates is None:
+            return warmup
+        return max(warmup, updates - math.ceil(self.decay_ratio * updates))
+
+    def length_setting(self) -> str:
+        """Name `warmup_ratio` or the schedule."""
+        if self.warmup_ratio:
+            return "`optimizer.warmup_ratio` is a share of all updates"
+        if self.schedule == "wsd":
+            return "it has no checkpoint from before its learning rate fell (`optimizer.schedule: wsd`)"
+        return f"its learning rate has fallen over the updates that it had (`optimizer.schedule: {self.schedule}`)"

@@ -1,4 +1,4 @@
-"""Runs, checkpoints and artifacts: RC760 to RC774; sweeps: RC974."""
+"""Runs, checkpoints and artifacts: RC760 to RC774; sweeps: RC974; longer stages: RC978."""
 
 from __future__ import annotations
 
@@ -218,3 +218,18 @@ def bad_each(text: str, remedy: str) -> Finding:
     How to fix: write `--each KEY=VALUE,VALUE`, once for each key. A comma inside of brackets belongs to the value.
     """
     return Finding(f"`--each {text}` is not a key with different values", help=remedy)
+
+
+@diagnostic("RC978", "cannot-go-on")
+def cannot_go_on(stage: str, key: str, old: int, new: int, reason: str, spans: tuple[Span, ...] = ()) -> Finding:
+    """A budget was raised, and the stage cannot go on from where it ended.
+
+    What it checks: whether the steps that were taken are the first steps of the longer stage.
+    Why it matters: a learning rate that falls over all updates has fallen by the old end. Further steps would not be
+    those of the recipe.
+    Example: `steps: 60` in place of 30 with `schedule: cosine`; a checkpoint to go on from that `budget.keep` deleted.
+    How to fix: train the stage from the start with `--replace` or in another directory (`--out`). Stages with
+    `schedule: constant`, or `wsd` and a checkpoint from before the fall, go on.
+    """
+    unit = key.rpartition(".")[2]
+    return Finding(f"stage `{stage}` cannot go on from {old} to {new} {unit}: {reason}", spans, path=key)
