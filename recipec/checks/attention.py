@@ -15,6 +15,7 @@ from recipec.checks.queries import (
     several_updates,
     shares,
     span_of,
+    spec_of,
     turns,
 )
 from recipec.diagnostics.model import Finding, check
@@ -149,6 +150,38 @@ def prefix_tree_over_devices(reading: Reading) -> Iterator[Finding]:
                 ),
                 path=dotted(part.path),
             )
+
+
+@check("RC526", "other-models-over-devices")
+def other_models_over_devices(reading: Reading) -> Iterator[Finding]:
+    """The tokens of a row are spread over devices, and the stage trains something else than a language model of text.
+
+    What it checks: `machine.train.sequence_parallel` above 1 in stages with `kind: rm`, with a `critic`, or with a
+    policy that reads images.
+    Why it matters: a reward model and a critic read one hidden state of a whole row, and positions of images span
+    several tokens; a device with a share of the tokens has neither.
+    Example: `machine: {devices: 2, train: {type: fsdp, sequence_parallel: 2}}` with `policy: {type: vision_lm}`.
+    How to fix: set `sequence_parallel: 1`, with a smaller `budget.microbatch_tokens` and gradient checkpointing to save
+    memory.
+    References: Jacobs et al., DeepSpeed Ulysses, https://arxiv.org/abs/2309.14509, 2023.
+    """
+    engine = reading.machine.get("train")
+    spread = engine.spec.sequence_partitions() if engine and isinstance(engine.spec, TrainEngine) else 1
+    for stage in reading.stages.values() if spread > 1 else ():
+        policy = spec_of(stage, "policy")
+        sees = policy is not None and policy.sees
+        if not (sees or stage.kind == "rm" or stage.of("critic")):
+            continue
+        what = "reads images" if sees else "trains a reward model" if stage.kind == "rm" else "trains a critic"
+        place = (*stage.path, "kind") if stage.kind == "rm" else (stage.of("critic") or stage.of("policy"))[0].path
+        yield Finding(
+            f"stage `{stage.name}` {what}, but the tokens of a row are spread over {spread} devices",
+            (
+                *span_of(reading, ("machine", "train", "sequence_parallel")),
+                *related_span(reading, place, "this stage", key=True),
+            ),
+            path="machine.train.sequence_parallel",
+        )
 
 
 @check("RC524", "group-over-microbatch", "warning")

@@ -200,6 +200,7 @@ MACHINE: tuple[Check, ...] = (
     attention.needs_gpu,
     attention.group_over_microbatch,
     attention.prefix_tree_over_devices,
+    attention.other_models_over_devices,
 )
 PLANNED: tuple[Check, ...] = (memory.does_not_fit, memory.group_over_cache)
 """Checks of a whole recipe, by its plan."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from recipec.graph import Graph, Node, StageGraph
 from recipec.planning.sharing import Sharing
 from recipec.spec.attention import Auto
+from recipec.spec.train_engine import TrainEngine
 
 
 def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Graph:
@@ -20,12 +21,15 @@ def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Gra
 
 
 def _decided(stage: StageGraph, found: Sharing | None) -> StageGraph:
-    if found is None or not found.fixed:
+    engine = next(node.spec for node in stage.setup if node.slot == "train_engine")
+    if isinstance(engine, TrainEngine) and engine.sequence_partitions() > 1:
+        decided = {"choice": "packed", "reason": "the tokens of a row are spread over devices"}
+    elif found is None or not found.fixed:
         return stage
+    else:
+        decided = {"choice": found.best, "reason": found.reason}
 
     def decide(node: Node) -> Node:
-        if not isinstance(node.spec, Auto):
-            return node
-        return replace(node, decided={"choice": found.best, "reason": found.reason})
+        return replace(node, decided=decided) if isinstance(node.spec, Auto) else node
 
     return replace(stage, setup=tuple(decide(node) for node in stage.setup))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from recipec.component import load_object
+from recipec.diagnostics.errors import machine as machine_errors
 from recipec.diagnostics.errors import ranks as rank_errors
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
@@ -17,9 +18,11 @@ from recipec.run.artifacts import RunFolder
 from recipec.run.live_report import LiveReport
 from recipec.run.options import Options, StageRun
 from recipec.run.preflight import service_keys
+from recipec.runtime.attention.spread_sequences import SpreadSequences
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
 from recipec.runtime.distributed.shared_rollouts import LeaderRollouts, SharedRollouts
+from recipec.runtime.distributed.team import Team
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
@@ -31,7 +34,7 @@ from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
-from recipec.runtime.protocols import Policy, RolloutEngine, TaskSource
+from recipec.runtime.protocols import Attention, Policy, RolloutEngine, TaskSource
 from recipec.runtime.rollout.build_lookahead import sampled_ahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.running_stage import Observers, RunningStage
@@ -39,6 +42,7 @@ from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
 from recipec.runtime.training.stage_artifacts import commit
 from recipec.runtime.user_code import load_functions
+from recipec.spec.attention import Dense
 from recipec.spec.policy import Policy as PolicySpec
 from recipec.spec.recipe import weights_kind
 from recipec.spec.train_engine import TrainEngine
@@ -96,6 +100,9 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     device = torch.device("cuda", run.ranks.local) if on_gpu else torch.device("cpu")
     train = required(stage, "train_engine").spec
     assert isinstance(train, TrainEngine)
+    if run.ranks.size > 1 and run.ranks.size % train.sequence_partitions():
+        problem = f"the run has {run.ranks.size} processes"
+        raise RecipeError(machine_errors.sequences_not_spread(train.sequence_partitions(), problem))
     specs = [node.spec for node in stage.nodes() if node.spec is not None]
     functions = [name for spec in specs if spec.user_code == "function" for name in spec.user_names()]
     return StageContext(
@@ -108,6 +115,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         ranks=run.ranks,
         exact=machine.get("exactness") == "exact" and run.ranks.size > 1,
         sharded=train.partitions(run.ranks.size)[2] > 1,
+        spread=train.sequence_partitions() if run.ranks.size > 1 else 1,
         functions=load_functions(options.use, functions),
         use=tuple(options.use),
         artifacts={
@@ -222,10 +230,21 @@ def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) ->
     kind = load_object(node.spec.scalar_impl) if stage.kind == "rm" else node.spec.load()
     policy: CausalLm = kind(node.spec, context, weights_origin(stage, folder, context))
     policy.try_save()
-    policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
+    policy.use(attention_of(attention, context))
     frozen: Any = optimizer.spec
     freeze(policy.model, frozen.freeze, policy.module_groups())  # before a reference copies what is trained
     return policy
+
+
+def attention_of(node: Node, context: StageContext) -> Attention:
+    """Build the attention of a stage; where teams of ranks share the tokens of a pass, `auto` is `packed`."""
+    assert node.spec is not None, node.id
+    if context.spread > 1:
+        return SpreadSequences(
+            node.spec, context, Team(context.ranks, context.spread), padded=isinstance(node.spec, Dense)
+        )
+    made: Attention = node.spec.load()(node.spec, context, **node.decided)
+    return made
 
 
 def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:

@@ -45,6 +45,8 @@ class StageContext:
     """Whether several ranks compute the bits of one."""
     sharded: bool = False
     """Whether the train engine spreads the weights over ranks: whoever samples with the model then needs a copy."""
+    spread: int = 1
+    """Ranks that share the tokens of one forward pass: a team."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """The user's own functions, where the command line allowed them."""
     use: Sequence[Path] = ()
@@ -63,3 +65,18 @@ class StageContext:
     """Print a line to whoever watches the run."""
     stopped: Callable[[], bool] = lambda: False
     """Whether the user wants the run to stop; read between samplings before the first step."""
+
+    @property
+    def teams(self) -> int:
+        """Number of teams, each of which computes forward passes of its own."""
+        return self.ranks.size // self.spread
+
+    @property
+    def team(self) -> int:
+        """Number of this rank's team."""
+        return self.ranks.rank // self.spread
+
+    @property
+    def leads_team(self) -> bool:
+        """Whether this rank reports what its team computes."""
+        return self.ranks.rank % self.spread == 0

@@ -17,6 +17,8 @@ class TrainEngine(Component):
     """Base class of training engines; the facts below are what checks and plans read."""
 
     slot: ClassVar[str] = "train_engine"
+    spreads_sequences: ClassVar[bool] = False
+    """Whether a run spreads the tokens of a sequence over devices; otherwise it is planned alone."""
     max_devices: ClassVar[int | None] = None
     """Most devices that it uses; ``None`` for any number."""
     trains_several: ClassVar[bool] = True
@@ -138,6 +140,8 @@ class Fsdp(_Sharding):
     References:
         Zhao et al., `PyTorch FSDP <https://arxiv.org/abs/2304.11277>`_, 2023.
     """
+
+    spreads_sequences: ClassVar[bool] = True
 
     type: Literal["fsdp"] = "fsdp"
     reduce_dtype: Literal["float32", "bfloat16"] = param("float32", "Data type in which devices sum their gradients.")

@@ -35,14 +35,14 @@ def no_four_bits(problem: str, what: str = "policy.quantization") -> Finding:
 
 
 @diagnostic("RC539", "sequences-not-spread")
-def sequences_not_spread(count: int) -> Finding:
-    """A run would spread the tokens of one sequence over several devices, which this version only plans.
+def sequences_not_spread(count: int, problem: str) -> Finding:
+    """The tokens of one sequence cannot be spread over several devices here.
 
-    Why it matters: the recipe is valid, but every device would compute whole sequences, and need their memory.
-    Example: `machine: {devices: 8, train: {type: fsdp, sequence_parallel: 2}}`.
-    How to fix: set `sequence_parallel: 1`; a smaller `budget.microbatch_tokens` and `gradient_checkpointing: true` need
-    less memory for long sequences.
+    Why it matters: every device would compute whole sequences, and need their memory; a valid plan would not be that of
+    the run.
+    Example: `train: {type: deepspeed, sequence_parallel: 2}`, with an engine that computes whole sequences; a recipe
+    with `sequence_parallel: 4` under a torchrun with 6 processes.
+    How to fix: use `train: {type: fsdp, sequence_parallel: 2}` with as many processes as the recipe has devices; or set
+    `sequence_parallel: 1` with a smaller `budget.microbatch_tokens` and `gradient_checkpointing: true`.
     """
-    return Finding(
-        f"`sequence_parallel` is {count}, and this version computes whole sequences", path="sequence_parallel"
-    )
+    return Finding(f"`sequence_parallel` is {count}, but {problem}", path="sequence_parallel")

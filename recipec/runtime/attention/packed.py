@@ -17,6 +17,7 @@ from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.distributed.team import Team
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy
 
@@ -45,9 +46,13 @@ def _attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     row_lengths: tuple[int, ...] | None = None,
+    team: Team | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Any]:
-    """Attend within each sequence of ``[1, heads, tokens, width]``; without ``row_lengths``, as sdpa does."""
+    """Attend within each sequence of ``[1, heads, tokens, width]``; without ``row_lengths``, as sdpa does.
+
+    Where a team of ranks shares the tokens, each computes all tokens for its share of the heads.
+    """
     if row_lengths is None and kwargs.get("softcap") is not None:
         return _padded_capped(query, key, value, attention_mask, scaling, float(kwargs["softcap"]), dropout), None
     if row_lengths is None:
@@ -61,6 +66,8 @@ def _attend(
     if calls is not None:
         calls[0] += 1
     softcap, window = kwargs.get("softcap"), _window(module, kwargs)
+    if team is not None:
+        query, key, value = team.to_heads(query), team.to_heads(key), team.to_heads(value)
     groups = query.shape[1] // key.shape[1]
     made = []
     parts = (torch.split(tensor, list(row_lengths), 2) for tensor in (query, key, value))
@@ -76,7 +83,8 @@ def _attend(
                     q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
                 )
             )
-    return torch.cat(made, 2).transpose(1, 2).contiguous(), None
+    attended = torch.cat(made, 2).transpose(1, 2).contiguous()
+    return (attended if team is None else team.to_tokens(attended)), None
 
 
 def _window(module: nn.Module, kwargs: dict[str, Any]) -> int | None:
@@ -139,7 +147,8 @@ AttentionMaskInterface.register(NAME, _mask)
 
 
 @contextmanager
-def _without_mask() -> Iterator[None]:
+def without_mask() -> Iterator[None]:
+    """Let the model make no masks: sequences are kept apart by their lengths."""
     token = _unmasked.set(True)
     try:
         yield
@@ -181,24 +190,34 @@ class PackedAttention(Attention):
         The last token of a sequence predicts no scored token and is omitted.
         """
         lengths = [max(0, n - 1) for n in attend_RT.sum(-1).tolist()]
-        kept = torch.arange(tokens_RT.shape[1], device=tokens_RT.device) < torch.tensor(
-            lengths, device=tokens_RT.device
-        ).unsqueeze(-1)
         row, column = scored_RT.nonzero(as_tuple=True)
         if not any(lengths):
             raise AssertionError("no sequence has two tokens")
+        kept_RT = first_columns(lengths, tokens_RT)
         row_lengths = tuple(n for n in lengths if n)
         turned_3RT = policy.positions(tokens_RT)
         if turned_3RT is None:
             positions = torch.cat([torch.arange(n, device=tokens_RT.device) for n in row_lengths])[None]
         else:
-            positions = turned_3RT[:, kept][:, None]
-        with _without_mask():
-            hidden_1NH = policy.hidden(input_ids=tokens_RT[kept][None], position_ids=positions, row_lengths=row_lengths)
+            positions = turned_3RT[:, kept_RT][:, None]
+        with without_mask():
+            hidden_1NH = policy.hidden(
+                input_ids=tokens_RT[kept_RT][None], position_ids=positions, row_lengths=row_lengths
+            )
         starts = torch.tensor([0, *lengths[:-1]], device=tokens_RT.device).cumsum(0)
         return TargetHiddenStates(
             hidden_1NH[0, starts[row] + column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]
         )
+
+
+def first_columns(lengths: list[int], tokens_RT: Tensor) -> Tensor:
+    """Mark the first tokens of each row, as many as it has a length.
+
+    >>> first_columns([2, 0], torch.zeros(2, 3)).tolist()
+    [[True, True, False], [False, False, False]]
+    """
+    columns = torch.arange(tokens_RT.shape[1], device=tokens_RT.device)
+    return columns < torch.tensor(lengths, device=tokens_RT.device).unsqueeze(-1)
 
 
 @torch.no_grad()

@@ -34,6 +34,8 @@ class TargetHiddenStates:
     """Token id that pair k predicts."""
     gather_M: Tensor | None = None
     """Which pair scored position m is, in row-major order; none where there is one pair a position."""
+    whole: Callable[[Tensor], Tensor] | None = None
+    """Adds the values of other ranks, where the pairs are a share of all scored positions."""
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -117,6 +119,8 @@ def score(
     logprob, spread = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
     if found.gather_M is not None:
         logprob, spread = logprob[found.gather_M], spread[found.gather_M]
+    if found.whole is not None:
+        logprob, spread = found.whole(logprob), found.whole(spread)
     return logprob, spread
 
 

@@ -88,17 +88,17 @@ class LocalEngine(TrainEngine):
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
         rows = credited_rows(minibatch, nodes[at])
         credited, ranks = minibatch.rows(rows), self.context.ranks
-        packing = pack_for(credited, policy, tokens, 1 if self.context.exact else ranks.size)
+        packing = pack_for(credited, policy, tokens, 1 if self.context.exact else self.context.teams)
         dealt = deal(
             costs(credited, packing, policy),
-            ranks.size,
+            self.context.teams,
             rounds=self.rounds,
             at_least_one=self.at_least_one,
         )
         with self._memory(step):
             found = ranks.of_all(
                 f"stage {stage}, step {step + 1}: gradients",
-                lambda: self._passes(credited, packing, dealt[ranks.rank], forward, runner, step),
+                lambda: self._passes(credited, packing, dealt[self.context.team], forward, runner, step),
             )
             self.reduce(dealt)
         parts = sorted((part for one in found for part in one), key=lambda part: part["part"])
@@ -133,7 +133,7 @@ class LocalEngine(TrainEngine):
                 self.backward(loss if turn.counts else 0.0 * loss)
                 if self.context.exact:
                     self._apart[turn.part] = self._taken()
-                if not turn.counts:
+                if not (turn.counts and self.context.leads_team):
                     continue
                 weight, entropy = entropy_sums(part, made)
                 after, gap = _shared_by(policy), gap_of(part, made)

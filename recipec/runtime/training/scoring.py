@@ -38,19 +38,21 @@ class ScoringPass(Part):
         batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
         batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
         found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
-        ranks, layout = self.scorer.context.ranks, self.scorer.layout
-        packing = pack_for(batch, self.scorer, self.tokens, 1 if self.scorer.context.exact else ranks.size)
-        dealt = deal(costs(batch, packing, self.scorer), ranks.size, rounds=layout.collective)
+        context, layout = self.scorer.context, self.scorer.layout
+        packing = pack_for(batch, self.scorer, self.tokens, 1 if context.exact else context.teams)
+        dealt = deal(costs(batch, packing, self.scorer), context.teams, rounds=layout.collective)
         with torch.no_grad():
-            for turn in dealt[ranks.rank]:
+            for turn in dealt[context.team]:
                 index = packing.parts[turn.part]
                 part = trim_padding(batch.rows(index))
                 made = self.score(*(part[name] for name in batch))
                 value_RT = made.get(self.output, made.get(self.made))
                 assert value_RT is not None, self.output
-                if turn.counts:
+                if turn.counts and context.leads_team:
                     found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
-        return {self.output: ranks.summed(found_RT)}  # a row is one rank's, and zero elsewhere: the sum is exact
+        return {
+            self.output: context.ranks.summed(found_RT)
+        }  # a row is one rank's, and zero elsewhere: the sum is exact
 
 
 class Reference(Part, ABC):

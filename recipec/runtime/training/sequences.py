@@ -1,4 +1,4 @@
-"""Tokens of one sequence over several devices: planned, and not run by this version."""
+"""Which training engines spread the tokens of one sequence over devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from recipec.spec.train_engine import TrainEngine
 
 
 def check(spec: TrainEngine, request: PreflightRequest) -> Iterator[Diagnostic]:  # noqa: ARG001 - one signature
-    """Yield RC539 where a recipe spreads sequences."""
-    if spec.sequence_partitions() > 1:
-        yield sequences_not_spread(spec.sequence_partitions())
+    """Yield RC539 where a recipe spreads sequences and the engine computes whole ones."""
+    if spec.sequence_partitions() > 1 and not spec.spreads_sequences:
+        yield sequences_not_spread(spec.sequence_partitions(), f"`{spec.type_name}` computes whole sequences")

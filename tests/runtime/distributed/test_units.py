@@ -10,7 +10,7 @@ from recipec.runtime.distributed.shared_rollouts import SharedRollouts
 from recipec.runtime.protocols import RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
 from recipec.runtime.training.sequences import check
-from recipec.spec.train_engine import Fsdp
+from recipec.spec.train_engine import Deepspeed, Fsdp
 
 COSTS = st.lists(st.integers(1, 100), max_size=20)
 
@@ -59,11 +59,11 @@ def test_completions_come_back_in_the_order_of_the_requests():
     assert [[one.ids for one in group] for group in made] == [[(n,)] * (n % 3) for n in range(1, 9)]
 
 
-def test_spread_sequences_are_refused_before_the_run():
-    """RC539: this version plans sequence parallelism and does not run it."""
+def test_an_engine_that_computes_whole_sequences_is_refused_before_the_run():
+    """RC539: DeepSpeed does not spread sequences here, FSDP does."""
     request = PreflightRequest(root=None)
-    assert [found.code for found in check(Fsdp(sequence_parallel=2), request)] == ["RC539"]
-    assert list(check(Fsdp(), request)) == []
+    assert [found.code for found in check(Deepspeed(sequence_parallel=2), request)] == ["RC539"]
+    assert list(check(Deepspeed(), request)) == list(check(Fsdp(sequence_parallel=2), request)) == []
 
 
 def test_cost_decides_and_not_the_number_of_parts():
