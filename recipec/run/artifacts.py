@@ -24,6 +24,7 @@ from typing import Any
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import read_lines
+from recipec.run.platforms import syncable, windows
 from recipec.run.ranks import place
 from recipec.run.run_lock import run_lock
 
@@ -59,8 +60,8 @@ def hash_tree(path: Path) -> str:
 
 def sync(path: Path, *, deep: bool = True) -> None:
     """Make a file durable, or a folder with all that is in it; ``deep=False`` leaves its contents out."""
-    for one in (path, *(path.rglob("*") if deep else ())):
-        handle = os.open(one, os.O_RDONLY)
+    for one in filter(syncable, (path, *(path.rglob("*") if deep else ()))):
+        handle = os.open(one, os.O_RDWR if windows() else os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

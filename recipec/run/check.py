@@ -20,6 +20,7 @@ from recipec.run.digests import versions
 from recipec.run.extras import missing_runtime, runtime_packages
 from recipec.run.inputs import counted_rows
 from recipec.run.options import Options
+from recipec.run.platforms import windows_problems
 from recipec.run.preflight import (
     PreflightRequest,
     Used,
@@ -104,7 +105,8 @@ def requirements(graph: Graph, options: Options) -> list[Diagnostic]:
     """Return RC510, RC700, RC716 and RC721 for all that is missing in any stage."""
     locate = options.locate
     packages = [*missing_packages(graph, locate), *missing_runtime()]
-    return [*missing_engines(graph, locate), *packages, *missing_files(graph, options.root, locate)]
+    here = [replace(found, spans=tuple(locate(found.path))) for found in windows_problems(graph)]
+    return [*here, *missing_engines(graph, locate), *packages, *missing_files(graph, options.root, locate)]
 
 
 def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:

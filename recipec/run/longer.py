@@ -156,4 +156,4 @@ def _place(checkpoint: Path) -> float:
         optimizer = state["parts"]["optimizer"]
         return float(optimizer.get("place", optimizer["updates"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return float("inf")  # a damaged one is found when it is loaded, and is none to go on from
+        return float("inf")  # a damaged one is found when it is loaded, and nothing goes on from it

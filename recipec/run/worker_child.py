@@ -33,7 +33,8 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if sys.platform != "darwin":  # macOS refuses this limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from recipec.run.platforms import refuse_windows
+
 START_SECONDS = 180.0
 MEMORY = 4 << 30
 LARGEST = 64 << 20
@@ -148,6 +150,7 @@ class WorkerPool:
         return json.dumps([seconds, request], default=str).encode() + b"\n"
 
     def _start(self) -> None:
+        refuse_windows("code that runs in a process with limits")
         script = Path(__file__).with_name("worker_child.py")
         process = subprocess.Popen(  # noqa: S603 - our own script; the command line has no text of the user
             [sys.executable, "-B", "-s", "-P", str(script), str(script.parents[2]), self.handler, str(self.memory)],

@@ -16,7 +16,7 @@ class Optimizer(Component):
     def same_if_longer(self, updates: int | None) -> int | None:  # noqa: ARG002 - a schedule that falls reads it
         """Return how many of the first ``updates`` would be the same if there were more updates; None for all.
 
-        ``updates`` is None where their number is not known.
+        Without a number, it is not known how many there were.
         """
         return None
 

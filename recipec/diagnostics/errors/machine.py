@@ -1,4 +1,4 @@
-"""Valid recipes that this version or machine cannot run: RC510, RC511 and RC539."""
+"""Valid recipes that this version or machine cannot run: RC510, RC511, RC539 and RC979."""
 
 from __future__ import annotations
 
@@ -46,3 +46,17 @@ def sequences_not_spread(count: int, problem: str) -> Finding:
     `sequence_parallel: 1` with a smaller `budget.microbatch_tokens` and `gradient_checkpointing: true`.
     """
     return Finding(f"`sequence_parallel` is {count}, but {problem}", path="sequence_parallel")
+
+
+@diagnostic("RC979", "not-on-windows")
+def not_on_windows(what: str, path: str = "") -> Finding:
+    """A recipe needs something that Windows does not have.
+
+    What it checks: several devices, names of directories, images of a dataset, and whatever runs in processes with
+    limits: templates of prompts and chats, environments, tools, programs, and most rewards that compare answers.
+    Why it matters: processes there have no groups and no limits of memory and time, so that code could not be ended.
+    Example: `data: {path: rows.jsonl, template: ask.j2}` on Windows.
+    How to fix: run the recipe on Linux, for example under WSL. `validate`, `plan`, `compile` and `report` need nothing
+    of it.
+    """
+    return Finding(f"{what} cannot be had on Windows", path=path)

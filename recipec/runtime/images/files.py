@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from recipec.diagnostics.errors import images as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.run.platforms import refuse_windows
 
 MOST_BYTES = 64 << 20
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|data:|[a-z]:[\\/]", re.IGNORECASE)
@@ -43,6 +44,7 @@ def open_within(folder: Path, name: str) -> BinaryIO:
     Raises:
         ImageError: the name leads elsewhere or through a link, there is no such file, or it is larger than 64 MiB.
     """
+    refuse_windows("reading the images of a dataset safely")
     *folders, last = _steps(name)
     try:
         at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

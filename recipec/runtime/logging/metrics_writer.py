@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.run.artifacts import hash_file
+from recipec.run.artifacts import hash_file, sync
 from recipec.run.journal import METRICS
 from recipec.run.jsonl import read_lines
 from recipec.run.ranks import place
@@ -80,8 +80,7 @@ class MetricsWriter:
     def sync(self) -> None:
         """Make what was written durable, before a checkpoint names its position."""
         if self.path.exists():
-            with self.path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            sync(self.path)
 
     def close(self) -> None:
         """Close the trackers that were opened."""

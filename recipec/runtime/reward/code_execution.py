@@ -22,6 +22,7 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.run.platforms import refuse_windows
 from recipec.run.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
@@ -107,6 +108,7 @@ def run_program(code: str, test: Test, seconds: float, memory: int, output: int)
     >>> run_program("raise SystemExit(0)", Test(code="assert False"), 60, 1 << 30, 1 << 20) or "failed"
     'failed'
     """
+    refuse_windows("programs of a model, which run in processes with limits,")
     token = secrets.token_hex(16) if test.output is None else ""
     with (
         tempfile.TemporaryDirectory(prefix="recipec-program-", ignore_cleanup_errors=True) as folder,
