@@ -148,9 +148,10 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
 
 @check("RC437", "unknown-reward-level")
 def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
-    """A level of advantage, or a group filter, names a reward level that the stage does not have.
+    """A level of advantage, or a filter of prompts, names a reward level that the stage does not have.
 
-    What it checks: `value: reward.LEVEL` of an advantage level and `group_filter.level` against the levels of `reward`.
+    What it checks: `value: reward.LEVEL` of an advantage level, `group_filter.level` and `retire.level` against the
+    levels of `reward`.
     Why it matters: there would be nothing to compare.
     Example: `advantage: {format: {type: group_relative, value: reward.format}}` without a reward level `format`.
     How to fix: name one of the levels of `reward`, or `reward_R`, the total.
@@ -164,9 +165,10 @@ def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
             if isinstance(part.spec, Advantage) and reward_level(part.spec.value)
         ]
         for part in stage.of("sampler"):
-            found = part.spec.group_filter if isinstance(part.spec, Sampler) else None
-            if found is not None and found.level:
-                named.append((part, "group_filter", f"group_filter.level: {found.level}", found.level))
+            for key in ("group_filter", "retire") if isinstance(part.spec, Sampler) else ():
+                found = getattr(part.spec, key)
+                if found is not None and found.level:
+                    named.append((part, key, f"{key}.level: {found.level}", found.level))
         for part, key, written, level in named:
             if level in levels or (reading.fragment and not levels):
                 continue

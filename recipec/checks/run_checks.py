@@ -194,6 +194,7 @@ MACHINE: tuple[Check, ...] = (
     staleness.ahead_of_its_rewards,
     staleness.ahead_without_overlap,
     staleness.ahead_of_nothing,
+    staleness.retired_pairs,
     attention.nothing_shared,
     attention.little_shared,
     attention.scattered_groups,

@@ -1,4 +1,4 @@
-"""Rollouts that are sampled ahead of the updates: RC540 to RC543 and RC545."""
+"""Rollouts that are sampled ahead of the updates: RC540 to RC543, RC545 and RC546."""
 
 from __future__ import annotations
 
@@ -90,23 +90,25 @@ def _steps(sampler: Sampler) -> str:
 def ahead_of_its_rewards(reading: Reading) -> Iterator[Finding]:
     """Rollouts are sampled ahead, but which prompts a step has depends on the rewards of its own rollouts.
 
-    What it checks: `sampler.max_staleness` above 0 without a `group_filter` that samples again.
-    Why it matters: the prompts in place of dropped groups, and so those of every later step, are known only when a
-    step has been rewarded; its rollouts are requested earlier.
+    What it checks: `sampler.max_staleness` above 0 without a `group_filter` that samples again and without `retire`.
+    Why it matters: the prompts in place of dropped groups, those that are retired, and so those of every later step,
+    are known only when a step has been rewarded; its rollouts are requested earlier.
     Example: `sampler: {max_staleness: 1, group_filter: {}}`.
-    How to fix: set `group_filter.action: drop`, or `max_staleness: 0`.
+    How to fix: set `group_filter.action: drop` and no `retire`, or `max_staleness: 0`.
     References: Khatri et al., ScaleRL, https://arxiv.org/abs/2510.13786, 2025: asynchronous RL with groups dropped.
     """
     for stage, part, spec in _ahead(reading):
-        if spec.resamples() is not None:
-            yield Finding(
-                f"stage `{stage.name}` samples ahead, and samples again in place of groups with equal rewards",
-                (
-                    *field_span(reading, part, KEY),
-                    *related_span(reading, (*part.path, "group_filter"), "sampled again"),
-                ),
-                path=dotted((*part.path, KEY)),
-            )
+        after = {
+            "group_filter": "samples again in place of groups with equal rewards" if spec.resamples() else "",
+            "retire": "leaves prompts out by their rewards" if spec.retire else "",
+        }
+        for key, what in after.items():
+            if what:
+                yield Finding(
+                    f"stage `{stage.name}` samples ahead, and {what}",
+                    (*field_span(reading, part, KEY), *related_span(reading, (*part.path, key), "by rewards")),
+                    path=dotted((*part.path, KEY)),
+                )
 
 
 @check("RC543", "ahead-without-overlap", "warning")
@@ -152,4 +154,24 @@ def ahead_of_nothing(reading: Reading) -> Iterator[Finding]:
                     f"stage `{stage.name}` samples before its first update, so that no rollout can be stale",
                     field_span(reading, part, KEY),
                     path=dotted((*part.path, KEY)),
+                )
+
+
+@check("RC546", "retired-pairs")
+def retired_pairs(reading: Reading) -> Iterator[Finding]:
+    """Prompts are to be retired in a stage that makes pairs.
+
+    What it checks: `sampler.retire` stands in a stage of kind `rl`.
+    Why it matters: the sampler of a stage that makes pairs samples each prompt once, before training, and scores none.
+    Example: `kind: dpo` with `sampler: {retire: {pass_rate: 0.9}}`.
+    How to fix: drop `retire`.
+    References: Khatri et al., ScaleRL, https://arxiv.org/abs/2510.13786, 2025: prompts are left out of later epochs.
+    """
+    for stage in reading.stages.values():
+        for part in stage.of("sampler"):
+            if stage.kind not in {None, "rl"} and isinstance(part.spec, Sampler) and part.spec.retire is not None:
+                yield Finding(
+                    f"stage `{stage.name}` retires prompts, but samples each of them once, before training",
+                    field_span(reading, part, "retire"),
+                    path=dotted((*part.path, "retire")),
                 )

@@ -6,7 +6,7 @@ A new engine implements one of them and its spec names it in ``impl``.  Implemen
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -135,10 +135,7 @@ class Policy(Part, ABC):
         *,
         entropy: bool = True,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained.
-
-        Images are those of a vision-language model.
-        """
+        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained."""
 
     @abstractmethod
     def hidden(self, **inputs: Any) -> Tensor:
@@ -238,8 +235,7 @@ class TrainEngine(Part, ABC):
     ) -> dict[str, float]:
         """Walk the nodes of one update over a minibatch, in micro-batches of ``tokens`` tokens; return its metrics.
 
-        Raises:
-            RecipeError: RC763 for a loss or gradient that is not finite, RC769 when memory runs out.
+        Raises RC763 for a loss or gradient that is not finite, RC769 when memory runs out.
         """
 
     @abstractmethod
@@ -269,6 +265,10 @@ class TaskSource(Part, ABC):
     @abstractmethod
     def slices(self, count: int) -> Iterator[dict[str, list[Any]]]:
         """Yield every row once, in the order of the data, ``count`` at a time."""
+
+    @abstractmethod
+    def retire(self, prompts: Collection[int]) -> int:
+        """Leave prompts, named by the ids of their tasks, out of later epochs; return how many are by now."""
 
 
 class Preference(Part, ABC):

@@ -40,6 +40,21 @@ class GroupFilter(Section):
     max_tries: int = param(10, "Maximum number of sampling rounds of a step; the last one keeps every group.", ge=1)
 
 
+class Retire(Section):
+    """Leave prompts that the policy solves out of later epochs (no positive resampling).
+
+    Each time a prompt is sampled its pass rate is the share of its episodes with enough reward; failed ones are not
+    counted. An epoch keeps one step of prompts at least. What is retired is in checkpoints.
+
+    References:
+        Khatri et al., `ScaleRL <https://arxiv.org/abs/2510.13786>`_, 2025: prompts with a pass rate of 0.9 or more.
+    """
+
+    pass_rate: float = param(0.9, "Lowest pass rate of a prompt that is left out.", gt=0, le=1)
+    correct_at: float = param(1.0, "Lowest reward of an episode that passes.", unit="reward units")
+    level: str | None = param(None, "Reward level that decides; the total reward if omitted.")
+
+
 class Sampler(Component):
     """Base class of samplers."""
 
@@ -69,6 +84,7 @@ class Sampler(Component):
     group_filter: GroupFilter | None = param(
         None, "Dynamic sampling: replace or drop groups with equal rewards, which give no gradient."
     )
+    retire: Retire | None = param(None, "Leave prompts that the policy solves out of later epochs.")
     truncated: Literal["keep", "drop"] = param(
         "keep",
         "Episodes that a length limit cut: train on them, or leave them out of the loss (overlong filtering of DAPO). "

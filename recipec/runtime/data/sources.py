@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,12 @@ class Source(TaskSource, ABC):
         """Yield every row once, in the order of the data, ``count`` at a time."""
         return self._table.slices(count)
 
+    def retire(self, prompts: Collection[int]) -> int:
+        """Leave prompts out of later epochs; return how many are left out by now."""
+        return self._table.retire(prompts)
+
     def state(self) -> dict[str, Any]:
-        """Epoch and cursor."""
+        """Epoch, cursor and retired prompts."""
         return dict(self._table.state())
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -338,8 +342,7 @@ class File(Source):
             first = next(i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get(TRAIN, True))
             asked = messages[:first]
             shown = example.images[: places_in(asked)]
-            ids = example.ids[:start]
-            return Task(row.index, asked, ids, row.columns, images=shown, variables=variables), example
+            return Task(row.index, asked, example.ids[:start], row.columns, images=shown, variables=variables), example
         if rendered is None and names.text in row.columns and not {names.prompt, names.completion} & set(row.columns):
             example = self.encoder.plain_text(row, names.text)
             return Task(row.index, "", example.ids[:1], row.columns), example
@@ -350,11 +353,7 @@ class File(Source):
         return task, self.encoder.example(row, task, answer)
 
     def _agrees(self, row: Row, column: str, used: Sequence[Message]) -> None:
-        """Refuse a column that differs from the conversation that is used in its place.
-
-        Raises:
-            RecipeError: RC878.
-        """
+        """Refuse a column that differs from the conversation that is used in its place (RC878)."""
         if row.columns.get(column) is None:
             return
         given = read_text(row, column)

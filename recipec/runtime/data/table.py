@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from recipec.runtime.context import StageContext
@@ -32,6 +32,10 @@ class Table(TaskSource):
         self.shuffle = shuffle
         self.epoch = 0
         self.cursor = 0
+        self.retired: list[int] = []
+        """Rows to leave out of later epochs, in the order in which they were retired."""
+        self.absent: frozenset[int] = frozenset()
+        """Rows that are left out of this epoch."""
 
     def __len__(self) -> int:
         """Number of rows, or of blocks."""
@@ -39,15 +43,35 @@ class Table(TaskSource):
 
     def draw(self, count: int) -> dict[str, list[Any]]:
         """Return the next rows of the epoch, or those of the next blocks, fewer at its end; then begins another."""
-        if self.cursor >= len(self):
+        if self.cursor >= len(self) - len(self.absent):
             self.epoch, self.cursor = self.epoch + 1, 0
-        order = range(len(self))
+            # an epoch has one step of rows at least: those that were retired last come back
+            self.absent = frozenset(self.retired[: max(0, len(self) - count)])
+        order: Sequence[int] = range(len(self))
         if self.shuffle:
             draws = rng_for(self.context.seed, self.context.stage, "order", self.epoch)
             order = draws.permutation(len(self)).tolist()
+        if self.absent:
+            order = [row for row in order if row not in self.absent]
         taken = order[self.cursor : self.cursor + count]
         self.cursor += count
         return self._rows(taken)
+
+    def retire(self, prompts: Collection[int]) -> int:
+        """Leave the rows of these tasks out of later epochs; return how many rows are by now.
+
+        >>> from pathlib import Path
+        >>> from recipec.runtime.batch import Task
+        >>> tasks = [Task(number, "", ()) for number in range(3)]
+        >>> table = Table({"prompt_P": tasks}, StageContext(Path(), Path(), 0, "a"), shuffle=False)
+        >>> _ = table.draw(3), table.retire([1]), table.retire([1])
+        >>> [task.id for task in table.draw(2)["prompt_P"]]
+        [0, 2]
+        """
+        known = set(self.retired)
+        ids = {task.id: row for row, task in enumerate(self.columns["prompt_P"])}
+        self.retired += sorted({ids[prompt] for prompt in prompts} - known)
+        return len(self.retired)
 
     def slices(self, count: int) -> Iterator[dict[str, list[Any]]]:
         """Yield every row once, in the order of the data, ``count`` at a time."""
@@ -58,10 +82,12 @@ class Table(TaskSource):
         rows = [row for block in taken for row in self.blocks[block]]
         return {name: [column[row] for row in rows] for name, column in self.columns.items()}
 
-    def state(self) -> dict[str, int]:
-        """Where the next draw begins."""
-        return {"epoch": self.epoch, "cursor": self.cursor}
+    def state(self) -> dict[str, Any]:
+        """Where the next draw begins, and what is left out."""
+        place: dict[str, Any] = {"epoch": self.epoch, "cursor": self.cursor}
+        return place | ({"retired": self.retired, "absent": sorted(self.absent)} if self.retired else {})
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state()``."""
         self.epoch, self.cursor = int(state["epoch"]), int(state["cursor"])
+        self.retired, self.absent = list(state.get("retired", ())), frozenset(state.get("absent", ()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from recipec.runtime.batch import Example, Task, pad_rows
 from recipec.runtime.images.picture import Picture
+from recipec.runtime.objective.solved import with_signal
 
 Columns = dict[str, Tensor]
 
@@ -286,31 +286,6 @@ def exclude_groups(
     silent_R = ~torch.isin(by_prompt_R, torch.tensor(kept, dtype=by_prompt_R.dtype, device=by_prompt_R.device))
     filtered = torch.tensor(len(torch.unique(by_prompt_R)) - len(kept))
     return {"excluded_R": excluded_R | silent_R, "metric/groups/filtered": filtered}
-
-
-def with_signal(
-    reward_R: Tensor,
-    failed_R: Tensor,
-    by_prompt_R: Tensor,
-    episode_id_R: Tensor,
-    between: Sequence[float] | None = None,
-) -> list[int]:
-    """Return the groups with two different episode rewards, or with a mean inside ``between``; failed rows are ignored.
-
-    >>> one, none = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)
-    >>> with_signal(one, none, torch.tensor([0, 0, 1, 1]), torch.arange(4))
-    [1]
-    """
-    earned: dict[int, dict[int, list[float]]] = {}
-    columns = (column.tolist() for column in (reward_R, failed_R, by_prompt_R, episode_id_R))
-    for reward, failed, group, episode in zip(*columns, strict=True):
-        if not failed:
-            earned.setdefault(group, {}).setdefault(episode, []).append(reward)
-    totals = {group: [math.fsum(rewards) for rewards in inside.values()] for group, inside in earned.items()}
-    if between is None:
-        return sorted(group for group, found in totals.items() if len(set(found)) > 1)
-    low, high = between
-    return sorted(group for group, found in totals.items() if low < math.fsum(found) / len(found) < high)
 
 
 def broadcast(advantage_R: Tensor, trained_RT: Tensor) -> Columns:

@@ -20,13 +20,13 @@ from recipec.run.artifacts import write_atomic
 from recipec.runtime.batch import images_of
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import statistics
-from recipec.runtime.objective.compiler_ops import with_signal
+from recipec.runtime.objective.solved import passed, with_signal
 from recipec.runtime.running_stage import RunningStage
 from recipec.signals import split_axes
 
 SUMMED = ("tokens/generated", "tools/calls", "episodes/errors")
 """Metrics of a step that add up over its tries; the others are means, and counters are those of the last try."""
-COUNTERS = ("num_tokens",)
+COUNTERS = ("num_tokens", "prompts/retired")
 Recorded = Mapping[str, Tensor]
 
 
@@ -37,10 +37,26 @@ def run(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Path) 
     """
     loop = resampling(stage.graph.loop)
     if loop is None:
-        return stage.runner.run(nodes, values, step=stage.step)
+        metrics = stage.runner.run(nodes, values, step=stage.step)
+        return metrics | retire(stage, nodes, values)
     inside = {item.id for item in loop.body if isinstance(item, Node)}
     metrics = _sample(stage, [node for node in nodes if node.id in inside], values, rows)
     return metrics | stage.runner.run([node for node in nodes if node.id not in inside], values, step=stage.step)
+
+
+def retire(stage: RunningStage, nodes: Sequence[Node], values: Values) -> dict[str, float]:
+    """Leave the prompts that were solved out of later epochs, where the sampler is to; return how many are."""
+    sampler = next((node for node in nodes if node.slot == "sampler"), None)
+    if sampler is None or not sampler.params.get("retire"):
+        return {}
+    keep = sampler.params["retire"]
+    level = f"/reward.{keep['level']}" if keep["level"] else "/sum.reward_R"
+    reward_R = next(values[Value("reward_R", node.id)] for node in nodes if node.id.endswith(level))
+    failed_R, prompt_id_R, episode_id_R = (
+        _last(values, [*nodes, sampler], signal) for signal in ("failed_R", "prompt_id_R", "episode_id_R")
+    )
+    solved = passed(reward_R, failed_R, prompt_id_R, episode_id_R, keep["pass_rate"], keep["correct_at"])
+    return {"prompts/retired": float(stage.source.retire(solved))}
 
 
 def resampling(loop: Loop) -> Loop | None:
@@ -70,6 +86,7 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
                 for name, value in stage.runner.run(nodes, made, step=stage.step, attempt=number).items()
             }
         )
+        found[-1] |= retire(stage, nodes, made)
         rewards.append({n.id: made[Value("reward_R", n.id)].tolist() for n in nodes if n.slot == "reward"})
         prompts = len(next(iter(drawn.values())))
         groups = list(range(prompts))
