@@ -122,6 +122,9 @@ def plan(
         Path | None, typer.Option("--rows", help="Recorded rollouts of a run: measure their prefix sharing.")
     ] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="Stage of --rows, if the recipe has several.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure this machine for a few seconds, and add times to the plan.")
+    ] = False,
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Print a Slurm batch file that runs the recipe on its nodes instead.")
     ] = False,
@@ -137,6 +140,10 @@ def plan(
         raise typer.Exit
     recorded = (rows, stage) if rows is not None else None
     made = plan_run(result, out or Path("runs") / result.graph.name, recorded)
+    if measure:
+        from recipec.run.machine_time import add_times
+
+        made = add_times(made, result.graph, recipe.resolve().parent)
     print(made.to_json() if form is Format.json else render_plan(made))
     raise typer.Exit(5 if detailed_exitcode and made.changes else 0)
 

@@ -14,11 +14,13 @@ from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.planning.cost import amount
-from recipec.planning.plan import Plan
+from recipec.planning.hours import clock
+from recipec.planning.plan import Plan, StagePlan
 from recipec.run.artifacts import RunFolder
 from recipec.run.digests import versions
 from recipec.run.extras import missing_runtime, runtime_packages
 from recipec.run.inputs import counted_rows
+from recipec.run.machine_time import add_times
 from recipec.run.options import Options
 from recipec.run.platforms import windows_problems
 from recipec.run.preflight import (
@@ -45,6 +47,8 @@ class Checked:
     facts: dict[str, str] = field(default_factory=dict)
     """Versions, device, free memory and disk."""
     tried: list[Tried] = field(default_factory=list)
+    times: dict[str, str] = field(default_factory=dict)
+    """How long each stage will take, at most, and what that rests on."""
     problems: list[Diagnostic] = field(default_factory=list)
 
     def text(self) -> str:
@@ -55,12 +59,13 @@ class Checked:
             read = f"{one.rows} rows read, the longest has {one.longest} tokens" if one.rows else "no rows read"
             called = f"; {len(one.answered)} answers scored by {', '.join(sorted(calls))}" if calls else ""
             lines.append(f"{one.key}: {read}{called}")
+        lines += [f"stages.{name}: {said}" for name, said in self.times.items()]
         return "\n".join(lines)
 
     def plain(self) -> dict[str, object]:
         """Return facts and the number of rows that were read, for programs."""
         tried = [{"key": t.key, "rows": t.rows, "longest": t.longest, "answered": len(t.answered)} for t in self.tried]
-        return {"facts": self.facts, "tried": tried}
+        return {"facts": self.facts, "tried": tried, "times": self.times}
 
 
 def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
@@ -80,6 +85,9 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
             found.problems += services(graph, set(unfinished), options)
             if not missing & {"RC700", "RC721"}:
                 found.tried = tried(graph, folder, options, unfinished)
+            found.times = {
+                stage.name: taken(stage) for stage in add_times(planned, graph, options.root).stages if stage.pace
+            }
     except RecipeError as refused:
         found.problems += refused.diagnostics
     found.problems += [problem for one in found.tried for problem in one.problems]
@@ -89,6 +97,15 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
     found.problems += few_rows(graph, options.root)
     found.problems = [located(one, options.locate) for one in found.problems]
     return found
+
+
+def taken(stage: StagePlan) -> str:
+    """Say how long a stage will take, at most, and what that rests on."""
+    known = [phase for phase in stage.phases if phase.seconds is not None]
+    step = f"a step {clock(sum(phase.seconds or 0.0 for phase in known))}" if known else "a step of unknown length"
+    parts = ", ".join(f"{phase.name} {clock(phase.seconds)}" for phase in known if phase.seconds)
+    whole = f"{clock(stage.seconds)} in all, " if stage.seconds else ""
+    return f"at most about {whole}{step} ({parts}); {stage.pace}"
 
 
 def check_requirements(graph: Graph, options: Options) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from recipec import graph as graphs
 from recipec.compile import Compiled
@@ -17,14 +15,13 @@ from recipec.graph import Graph, StageGraph
 from recipec.planning.cost import amount
 from recipec.planning.machine_choice import choose
 from recipec.planning.plan import Plan, Previous, State, plan
-from recipec.planning.work import shapes_of
 from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.run.digests import run_digest
 from recipec.run.executor import done
 from recipec.run.extras import runtime_packages
 from recipec.run.inputs import counted_rows, named_files
+from recipec.run.model_sizes import json_object, stage_shapes
 from recipec.run.options import Options
-from recipec.run.small_files import read_small
 from recipec.spec.knowledge import Knowledge
 
 _MOST_FILES = 10_000
@@ -41,7 +38,7 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
     """
     assert compiled.graph is not None, "a plan needs a graph"
     root = Path(compiled.resolved.files[0]).resolve().parent
-    shapes = shapes_of(compiled.graph, lambda origin: _json(root / origin / "config.json"))
+    shapes = stage_shapes(compiled.graph, root)
     graph, chosen = choose(compiled.graph, shapes)
     inputs = {stage.name: _hashes(stage, root) for stage in graph.stages}
     rows = {stage.name: count for stage in graph.stages if (count := counted_rows(stage, root)) is not None}
@@ -109,7 +106,7 @@ def _previous(graph: Graph, options: Options) -> Previous | None:
     for stage in graph.stages:
         digests[stage.name] = run_digest(stage, graph, digests, options)
         states[stage.name] = _state(folder, stage, digests[stage.name])
-    inputs = _json(options.out / "plan.json").get("inputs") or {}
+    inputs = json_object(options.out / "plan.json").get("inputs") or {}
     return Previous(before, states, inputs if isinstance(inputs, dict) else {})
 
 
@@ -120,11 +117,3 @@ def _state(folder: RunFolder, stage: StageGraph, digest: str) -> State:
         return "stale"
     checkpoints = (read_manifest(path) or {} for path in folder.checkpoints(stage.name))
     return "begun" if any(manifest.get("digest") == digest for manifest in checkpoints) else "absent"
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(read_small(path))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -103,6 +103,8 @@ def test_facts_and_rows_as_json(folder):
     assert found["valid"]
     assert {"python", "torch", "device", "memory", "disk"} <= set(found["facts"])
     assert found["tried"] == [{"key": "stages.learn", "rows": 4, "longest": 5, "answered": 0}]
+    assert "a step" in found["times"]["learn"]
+    assert "timed now (cpu" in found["times"]["learn"]
 
 
 def test_missing_packages_at_once(folder, monkeypatch):

@@ -26,9 +26,7 @@ def machine_facts(asked: str) -> MachineFacts:
     Raises:
         RecipeError: RC771, there is no such device.
     """
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(errors.no_device(asked))
-    if asked != "cpu" and torch.cuda.is_available():
+    if device_of(asked).type == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return MachineFacts(torch.cuda.get_device_name(), float(free))
     return MachineFacts("cpu", _available(Path("/proc/meminfo")))
@@ -42,6 +40,17 @@ def devices() -> tuple[str, ...]:
         name = torch.cuda.get_device_name(number)
         found.append(f"cuda:{number} {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
     return (*found, f"CUDA of torch: {torch.version.cuda}") if torch.version.cuda else tuple(found)
+
+
+def device_of(asked: str) -> torch.device:
+    """Return the device that ``machine.device`` stands for here.
+
+    Raises:
+        RecipeError: RC771, there is no such device.
+    """
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(errors.no_device(asked))
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _available(table: Path) -> float | None:
