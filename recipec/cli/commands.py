@@ -28,6 +28,7 @@ from recipec.cli.input_output import (
     RecipePath,
     Use,
     compile_or_exit,
+    is_recipe,
     of_another_tool,
     recipes_in,
     show,
@@ -70,11 +71,18 @@ def validate(
     form: OutputFormat = Format.text,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings, too.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the edits that messages bring, then check again.")] = False,
+    only_recipes: Annotated[
+        bool, typer.Option("--only-recipes", help="Leave out YAML files without the key `recipec`.")
+    ] = False,
 ) -> None:
     """Check recipes and fragments; files, models and code that they name are not opened, imported or executed."""
     from recipec.compile import check_recipe
 
-    files = recipes_in(paths)
+    files = [path for path in recipes_in(paths) if not only_recipes or is_recipe(path)]
+    if not files and only_recipes:
+        show([], {}, form, valid=True)
+        print("no recipes among the files", file=sys.stderr)
+        raise typer.Exit
     if not files:
         print("no .yaml files to check", file=sys.stderr)
         raise typer.Exit(2)

@@ -103,6 +103,15 @@ def recipes_in(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def is_recipe(path: Path) -> bool:
+    """Whether a line of a file begins with the key `recipec`; a file that cannot be read is left to the reader."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return any(line.startswith(("recipec:", '"recipec":', "'recipec':", "{recipec:")) for line in text.splitlines())
+
+
 def standard_input() -> str:
     """Read a recipe from standard input; invalid UTF-8 is reported by the YAML reader."""
     stream = getattr(sys.stdin, "buffer", None)
