@@ -50,12 +50,16 @@ def _problem(code: str) -> tuple[str, str]:
     return "", ""
 
 
+def _of_a_check(code: str) -> bool:
+    return codes()[code].owner.startswith("recipec.checks.")
+
+
 @check("RC332", "unused-allow", "warning")
 def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Finding]:
     """A stage allows a warning that it does not cause.
 
     What it checks: every entry of `allow` suppressed a warning. Entries that a stage inherits by `extends` are not
-    counted: they are for every recipe that extends the file.
+    counted: they are for every recipe that extends the file. Nor are warnings that `recipec check` alone can find.
     Why it matters: an entry that is no longer needed would suppress a later warning that is not meant.
     Example: `allow: {RC405: "published so"}` with `top_p: 1.0`.
     How to fix: drop the entry.
@@ -63,7 +67,7 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
     for stage in reading.stages.values():
         for code, reason in stage.allow.items():
             path = (*stage.path, "allow", code)
-            if (stage.name, code) in used or not reason or _problem(code)[0]:
+            if (stage.name, code) in used or not reason or _problem(code)[0] or not _of_a_check(code):
                 continue
             if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
                 continue

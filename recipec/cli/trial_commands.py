@@ -28,6 +28,7 @@ def prepared(recipe: Path, overrides: list[str], use: list[Path], out: Path | No
         use=[path.resolve() for path in use],
         texts=result.texts,
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
+        allowed={name: stage.allow for name, stage in result.recipe.stages.items()},
     )
     return result, plan_run(result, folder), options
 

@@ -58,13 +58,23 @@ class Checked:
             calls = {name for answer in one.answered for name in answer.rewards}
             read = f"{one.rows} rows read, the longest has {one.longest} tokens" if one.rows else "no rows read"
             called = f"; {len(one.answered)} answers scored by {', '.join(sorted(calls))}" if calls else ""
-            lines.append(f"{one.key}: {read}{called}")
+            whole = f"; all {one.scanned.rows} rows checked" if one.scanned.rows > one.rows else ""
+            lines.append(f"{one.key}: {read}{whole}{called}")
         lines += [f"stages.{name}: {said}" for name, said in self.times.items()]
         return "\n".join(lines)
 
     def plain(self) -> dict[str, object]:
         """Return facts and the number of rows that were read, for programs."""
-        tried = [{"key": t.key, "rows": t.rows, "longest": t.longest, "answered": len(t.answered)} for t in self.tried]
+        tried = [
+            {
+                "key": one.key,
+                "rows": one.rows,
+                "longest": one.longest,
+                "answered": len(one.answered),
+                "checked": max(one.rows, one.scanned.rows),
+            }
+            for one in self.tried
+        ]
         return {"facts": self.facts, "tried": tried, "times": self.times}
 
 
@@ -90,11 +100,11 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
             }
     except RecipeError as refused:
         found.problems += refused.diagnostics
-    found.problems += [problem for one in found.tried for problem in one.problems]
+    found.problems += [problem for one in found.tried for problem in one.problems if not allowed(problem, options)]
     free = free_disk(options.out)
     found.facts["disk"] = f"{amount(free, 'B')} free"
     found.problems += disk_problems(planned, free, options.out)
-    found.problems += few_rows(graph, options.root)
+    found.problems += [one for one in few_rows(graph, options.root) if not allowed(one, options)]
     found.problems = [located(one, options.locate) for one in found.problems]
     return found
 
@@ -144,7 +154,8 @@ def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagno
     """
     names = unfinished(graph, folder, options)
     problems = [problem for one in tried(graph, folder, options, sorted(names)) for problem in one.problems]
-    found = [located(one, options.locate) for one in (*problems, *few_rows(graph, options.root))]
+    problems += few_rows(graph, options.root)
+    found = [located(one, options.locate) for one in problems if not allowed(one, options)]
     if any(one.is_error for one in found):
         raise RecipeError(*found)
     return found
@@ -179,6 +190,12 @@ def tried(graph: Graph, folder: RunFolder, options: Options, stages: Sequence[st
     with runtime_packages():
         from recipec.runtime.trial.rows import try_graph  # noqa: PLC0415 - torch comes in here
     return try_graph(graph, folder, options, stages)
+
+
+def allowed(found: Diagnostic, options: Options) -> bool:
+    """Whether a diagnostic is a warning about a stage that allows it."""
+    named, _, rest = found.path.partition(".")
+    return not found.is_error and named == "stages" and found.code in options.allowed.get(rest.partition(".")[0], ())
 
 
 def located(found: Diagnostic, locate: Locate) -> Diagnostic:

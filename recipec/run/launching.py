@@ -124,6 +124,7 @@ def prepare(arguments: RunArguments, found: tuple[Compiled, Graph] | None = None
         resolved=result.resolved.listing(),
         plan=planned.to_json(),
         locate=lambda key: result.resolved.spans(tuple(key.split("."))),
+        allowed={name: stage.allow for name, stage in result.recipe.stages.items()},
     )
     return Prepared(graph, planned, options)
 

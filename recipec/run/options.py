@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Options:
     """The plan before the run, as JSON; stored with the run."""
     locate: Callable[[str], Sequence[Span]] = lambda _key: ()
     """Where the recipe says a dotted key."""
+    allowed: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Codes of warnings that each stage allows."""
 
 
 @dataclass(frozen=True, slots=True)

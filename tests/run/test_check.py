@@ -102,7 +102,7 @@ def test_facts_and_rows_as_json(folder):
     found = json.loads(folder.call("check", "r.yaml", "--format", "json").out)
     assert found["valid"]
     assert {"python", "torch", "device", "memory", "disk"} <= set(found["facts"])
-    assert found["tried"] == [{"key": "stages.learn", "rows": 4, "longest": 5, "answered": 0}]
+    assert found["tried"] == [{"key": "stages.learn", "rows": 4, "longest": 5, "answered": 0, "checked": 4}]
     assert "a step" in found["times"]["learn"]
     assert "timed now (cpu" in found["times"]["learn"]
 

@@ -1,8 +1,8 @@
-"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940."""
+"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940 to RC943."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
 
@@ -124,6 +124,50 @@ def slow_reward(
     over = f", more than its `timeout` of {limit:g} s" if limit is not None else ""
     message = f"reward function `{function}` took {took:.1f} s for {rows} answers: a step has {per_step}"
     return Finding(f"{message}, about {expected / 60:.0f} min{over}", spans)
+
+
+@diagnostic("RC941", "equal-pairs", "warning")
+def equal_pairs(file: str, row: int, equal: int, rows: int) -> Finding:
+    """The chosen and the rejected answer of a preference pair are equal.
+
+    What it checks: all rows of a local file of at most 50 MB.
+    Why it matters: the loss of such a pair has no gradient, and its accuracy counts as wrong.
+    Example: `{"prompt": "2+2=", "chosen": "4", "rejected": "4"}`.
+    How to fix: remove these rows.
+    """
+    return Finding(f"`chosen` and `rejected` are equal in {equal} of {rows} rows", file_span(file, row))
+
+
+@diagnostic("RC942", "held-out-in-training", "warning")
+def held_out_in_training(
+    evaluation: str, stage: str, same: int, prompts: int, place: tuple[str, int], there: tuple[str, int]
+) -> Finding:
+    """Prompts of an evaluation are prompts of a stage.
+
+    What it checks: the last message of the user, or the prompt, with white space folded, in local files of at most
+    50 MB.
+    Why it matters: a model may have learned these answers by heart; the result does not say how it answers others.
+    Example: a held-out file that was drawn from the training file without removing its rows there.
+    How to fix: remove the rows from one of the files; `data.val_share` and `data.part` divide one file into two parts.
+    An evaluation of training rows on purpose is accepted by `allow: {RC942: "the questions of training"}` in the stage.
+    """
+    (here,) = file_span(*place)
+    (other,) = file_span(*there)
+    message = f"{same} of {prompts} prompts of evaluation `{evaluation}` are also prompts of stage `{stage}`"
+    return Finding(message, (here, other.labelled("the same prompt in training")), path=f"stages.{stage}.data")
+
+
+@diagnostic("RC943", "uneven-column", "warning")
+def uneven_column(file: str, row: int, column: str, kinds: Mapping[str, int]) -> Finding:
+    """A column that a reward function asks for is missing, null or of another type in some rows.
+
+    What it checks: all rows of a local file of at most 50 MB. The place is the first row that differs from most.
+    Why it matters: the function gets None, or a value that is equal to none that it expects: "7" is not 7.
+    Example: `"answer": 7` in some rows and `"answer": "7"` in the others.
+    How to fix: give every row a value of one type, or let the function handle the others.
+    """
+    have = ", ".join(f"{kind} in {count}" for kind, count in kinds.items())
+    return Finding(f"not all rows have the same kind of `{column}`: it is {have}", file_span(file, row))
 
 
 def _first(problems: Sequence[str]) -> str:

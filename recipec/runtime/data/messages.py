@@ -243,6 +243,26 @@ def bare(message: Message) -> tuple[str, str]:
     return str(message["role"]), text_of(message["content"]).strip()
 
 
+def check_agrees(row: Row, column: str, used: Sequence[Message]) -> None:
+    """Refuse a column that differs from the conversation that is used in its place.
+
+    Raises:
+        RecipeError: RC878.
+    """
+    if row.columns.get(column) is None:
+        return
+    given = read_text(row, column)
+    if isinstance(given, str):
+        agrees = any(text_of(message["content"]).strip() == given.strip() for message in used)
+    else:
+        agrees = [bare(m) for m in given] == [bare(m) for m in used][: len(given)]
+        own = [bare(m) for m in used if m["role"] != "system"]
+        agrees = agrees or [bare(m) for m in given] == own[: len(given)]
+    if not agrees:
+        problem = "differs from the conversation that is used in its place: keep one of them"
+        raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
+
+
 def shared_beginning(one: Text, other: Text) -> int:
     """Count the messages that two conversations begin with, up to the last before an answer of the assistant."""
     shared = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

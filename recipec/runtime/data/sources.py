@@ -16,7 +16,7 @@ from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors import images as image_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.templates import render_rows
-from recipec.runtime.batch import Example, Message, Task, text_of
+from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.blocks import best_fit
 from recipec.runtime.data.encode import Encoder
@@ -25,6 +25,7 @@ from recipec.runtime.data.messages import (
     TRAIN,
     Text,
     bare,
+    check_agrees,
     read_conversation,
     read_messages,
     read_number,
@@ -112,7 +113,7 @@ class Source(TaskSource, ABC):
             RecipeError: RC700 to RC718, naming file and row.
         """
         self.kind, self.left_out, self.truncated = kind, 0, 0
-        return [bounded for row in self.encoded() if (bounded := self._bound(row)) is not None]
+        return [bounded for row in self.encoded() if (bounded := self.bounded(row)) is not None]
 
     @property
     def tasks(self) -> list[Task]:
@@ -144,8 +145,8 @@ class Source(TaskSource, ABC):
         """Continue from ``state()``."""
         self._table.load(state)
 
-    def _bound(self, row: Encoded) -> Encoded | None:
-        """Apply ``max_length``: the row, a cut one, or None."""
+    def bounded(self, row: Encoded) -> Encoded | None:
+        """Apply ``max_length``: return the row, a cut one, or None."""
         limit, rule = self._common.max_length, self._common.overlong
         task, *examples = row
         length = max([len(example.ids) for example in examples] or [len(task.prompt_ids)])
@@ -229,16 +230,26 @@ class File(Source):
 
     def encoded(self) -> list[Encoded]:
         """Read every row and encode what the stage's kind needs of it."""
+        return self.made(self.rows())
+
+    @functools.cached_property
+    def path(self) -> Path:
+        """The file or folder; that of the hub is downloaded."""
+        if self.spec.path is not None:
+            return self.context.root / self.spec.path
+        return hub_folder(*(given for given in (self.spec.hub, self.spec.config) if given))
+
+    def rows(self) -> list[Row]:
+        """Read the rows of the split and part."""
         spec = self.spec
-        path = (
-            self.context.root / spec.path
-            if spec.path is not None
-            else hub_folder(*(name for name in (spec.hub, spec.config) if name))
-        )
-        read = read_rows(path, spec.split, self.shown, spec.limit, self._kept_images)
-        rows = [self._aliased(row) for row in part_of(read, spec.part, spec.val_share, spec.val_seed)]
+        read = read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images)
+        return part_of(read, spec.part, spec.val_share, spec.val_seed)
+
+    def made(self, read: Sequence[Row]) -> list[Encoded]:
+        """Encode what the stage's kind needs of rows."""
+        rows = [self._aliased(row) for row in read]
         self._place = {row.index: (row.file, row.number) for row in rows}
-        self._images = self._pictures(rows, path)
+        self._images = self._pictures(rows, self.path)
         prompts: Sequence[str | None] = self.prompts(rows) or [None] * len(rows)
         encode = self._task if self.kind == "rl" else self._sft if self.kind == "sft" else self._pair
         made = [encode(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
@@ -335,7 +346,7 @@ class File(Source):
             messages = self.encoder.with_system(read_conversation(row, names.messages))
             images = self._images[row.index]
             messages = with_places(row, names.images, messages, len(images))
-            self._agrees(row, names.prompt, messages)
+            check_agrees(row, names.prompt, messages)
             variables = self._variables(row)
             example = self.encoder.conversation(row, messages, images=images, variables=variables)
             start = example.trained.index(True)
@@ -349,23 +360,8 @@ class File(Source):
         task = self._encoded(row, self._prompt(row, rendered))
         answer = read_text(row, self._need(row, "completion"))
         if rendered is None and row.columns.get(names.messages) is not None:
-            self._agrees(row, names.messages, [*talk(task.prompt, "user"), *talk(answer, "assistant")])
+            check_agrees(row, names.messages, [*talk(task.prompt, "user"), *talk(answer, "assistant")])
         return task, self.encoder.example(row, task, answer)
-
-    def _agrees(self, row: Row, column: str, used: Sequence[Message]) -> None:
-        """Refuse a column that differs from the conversation that is used in its place (RC878)."""
-        if row.columns.get(column) is None:
-            return
-        given = read_text(row, column)
-        if isinstance(given, str):
-            agrees = any(text_of(message["content"]).strip() == given.strip() for message in used)
-        else:
-            agrees = [bare(m) for m in given] == [bare(m) for m in used][: len(given)]
-            own = [bare(m) for m in used if m["role"] != "system"]
-            agrees = agrees or [bare(m) for m in given] == own[: len(given)]
-        if not agrees:
-            problem = "differs from the conversation that is used in its place: keep one of them"
-            raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
 
     def _whole_prompt(self, row: Row, shared: Sequence[Message]) -> Sequence[Message]:
         """Return the prompt that both conversations begin with, with what the column of prompts has before it."""
@@ -376,7 +372,7 @@ class File(Source):
             before = messages[: max(0, len(messages) - len(shared))]
             if before and [bare(m) for m in messages[len(before) :]] == [bare(m) for m in shared]:
                 return messages
-        self._agrees(row, column, shared)
+        check_agrees(row, column, shared)
         return shared
 
     def _pair(self, row: Row, rendered: str | None) -> Encoded:

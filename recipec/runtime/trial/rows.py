@@ -13,7 +13,7 @@ import torch
 
 from recipec.component import Component, is_path, is_signal, texts
 from recipec.diagnostics.errors import trial as errors
-from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.run.artifacts import RunFolder
 from recipec.run.options import Options, StageRun
@@ -32,6 +32,7 @@ from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
 from recipec.runtime.trial.scores import ANSWERS, doubts, right_answer, slowness, written
+from recipec.runtime.trial.whole_files import Scanned, overlaps, scan
 from recipec.spec.data import Data
 from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
 from recipec.spec.reward import Reward
@@ -95,6 +96,8 @@ class Tried:
     longest: int = 0
     """Tokens of the longest of these rows."""
     answered: list[Answered] = field(default_factory=list)
+    scanned: Scanned = field(default_factory=Scanned)
+    """What all rows of small files show."""
     problems: list[Diagnostic] = field(default_factory=list)
 
 
@@ -132,7 +135,21 @@ def try_graph(
             continue
         units = [*_of_stage(stage), *(_of_evaluations(graph) if last else ())]
         found += [_Trial(unit, policy, context, answers, every_environment).run() for unit in units]
+    _compare(found)
     return found
+
+
+def _compare(found: Sequence[Tried]) -> None:
+    """Note in each evaluation the stages that train its prompts; keep one of equal problems of a file."""
+    seen: set[tuple[str, Span]] = set()
+    for one in found:
+        for other in found:
+            if one.key.startswith("evaluate.") and other.key.startswith("stages."):
+                names = one.key.partition(".")[2], other.key.partition(".")[2]
+                one.problems += overlaps(names[0], one.scanned, names[1], other.scanned)
+        places = {id(problem): (problem.code, problem.spans[0]) for problem in one.problems if problem.spans}
+        one.problems = [problem for problem in one.problems if places.get(id(problem)) not in seen]
+        seen |= set(places.values())
 
 
 def _context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> StageContext:
@@ -206,6 +223,7 @@ class _Trial:
             environment = self._placed("environment", self._environment) if self.plays else None
             if environment is None and self.plays:
                 return self.found
+            self._placed(self._data_key(), lambda: self._scan(environment))
             tasks = self._placed(self._data_key(), lambda: self._tasks(environment))
             if tasks and unit.kind == "rl":
                 place = "environment" if environment else self._data_key()
@@ -232,13 +250,25 @@ class _Trial:
         return next(named, "data")
 
     def _note(self, problem: Diagnostic) -> None:
-        self.found.problems.append(problem)
+        if not any(
+            known.code == problem.code and known.spans[:1] == problem.spans[:1] for known in self.found.problems
+        ):
+            self.found.problems.append(problem)
 
     def _environment(self) -> Environment:
         assert self.unit.environment is not None
         made: Environment = build_part(self.unit.environment, self.context, {"policy": self.policy})
         self.closing.callback(made.close)
         return made
+
+    def _scan(self, environment: Environment | None) -> None:
+        """Read all rows of small files, without their tokens."""
+        parts = {"policy": self.policy, "environment": environment}
+        source = build_part(self.unit.data, self.context, parts)
+        self.closing.callback(source.close)
+        self.found.scanned = scan(source, self.policy, self.unit.kind, self.unit.rewards)
+        for problem in self.found.scanned.problems:
+            self._note(replace(problem, path=f"{self.unit.key}.{problem.path}"))
 
     def _tasks(self, environment: Environment | None) -> list[Task]:
         parts = {"policy": self.policy, "environment": environment}

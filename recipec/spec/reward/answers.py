@@ -51,6 +51,10 @@ class ExactMatch(Reward):
     correct: float = param(1.0, "Reward of a correct answer.", unit="reward units")
     wrong: float = param(0.0, "Reward of a wrong or missing answer.", unit="reward units")
 
+    def answer_column(self) -> str:
+        """Return the column of the correct answer."""
+        return self.answer
+
     def answer_in(self) -> Answer:
         """Return tag, labels and column, which an F1 over labels needs."""
         return Answer(self.tag, self.labels, self.answer)
@@ -75,6 +79,10 @@ class MathVerify(Reward):
     correct: float = param(1.0, "Reward of a correct answer.", unit="reward units")
     wrong: float = param(0.0, "Reward of a wrong answer.", unit="reward units")
     timeout: float = param(5.0, "Maximum time for one answer; beyond it, the row has no reward.", unit="seconds", gt=0)
+
+    def answer_column(self) -> str:
+        """Return the column of the correct answer."""
+        return self.answer
 
 
 @level(
@@ -117,6 +125,10 @@ class AnswerMatch(Reward):
         "As published, parse prompt and response together: the format is checked from the first marker on, and the"
         " last of two or more answers counts, since the prompt contains an example. If omitted, the response alone.",
     )
+
+    def answer_column(self) -> str:
+        """Return the column of the correct answer."""
+        return self.answer
 
 
 @level(requires=TEXT, impl="recipec.runtime.reward.choices:multiple_choice")

@@ -79,6 +79,10 @@ class Reward(Component):
         """Return how the answer is found in a completion; ``None`` if the whole completion or no text is read."""
         return None
 
+    def answer_column(self) -> str | None:
+        """Return the column with the right answers, texts or numbers; ``None`` if the reward reads no such column."""
+        return None
+
     def outcome_values(self) -> tuple[float, float] | None:
         """Return the values of ``outcomes``."""
         return None if self.outcomes is None else (getattr(self, self.outcomes[0]), getattr(self, self.outcomes[1]))

@@ -1,0 +1,221 @@
+"""Every row of a small data file, read without its tokens, so that a bad row 500 is known before the first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recipec.component import Component
+from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError, file_span
+from recipec.run.jsonl import kind_of
+from recipec.runtime.batch import Message, Task, question
+from recipec.runtime.data.encode import Variables
+from recipec.runtime.data.files import ENDINGS, Row
+from recipec.runtime.data.messages import SAID
+from recipec.runtime.data.mixture import Mixture
+from recipec.runtime.data.sources import File
+from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.protocols import TaskSource
+from recipec.runtime.reward.function import Function
+from recipec.runtime.reward.labels import right_labels
+from recipec.spec import reward as specs
+from recipec.spec.recipe import Kind
+
+LARGEST = 50_000_000
+"""Bytes of a file, or of a folder's files, that are read whole."""
+LONGEST = 16
+"""Rows with the longest texts that are encoded, so that `max_length` is known to hold."""
+_END, _TEXT, _OPEN, _VARIABLE = range(4)
+"""Ids in place of tokens; the first ends a turn."""
+
+
+class WithoutTokens:
+    """Stands in for a policy where texts are checked and no tokens are needed: any text is one id.
+
+    The chat template is rendered for the first conversation of each order of roles, since it may refuse that order.
+    """
+
+    image_encoder: Any = None
+    eos_id = _END
+    stop_ids = (_END,)
+    max_positions = 1 << 62
+
+    def __init__(self, policy: CausalLm) -> None:
+        self.policy = policy
+        self.tokenizer = policy.tokenizer
+        self._rendered: set[tuple[Any, ...]] = set()
+
+    def encode(self, text: str, after: Sequence[int] = ()) -> list[int]:  # noqa: ARG002 - as a policy's
+        """Return one id for a text that is not empty."""
+        return [_TEXT] * bool(text)
+
+    def decode(self, ids: Sequence[int]) -> str:  # noqa: ARG002 - nothing compares these ids with a text
+        """Return nothing."""
+        return ""
+
+    def render(self, messages: Sequence[Message], *, generation: bool, variables: Variables) -> list[int]:
+        """Return ids for the keys of each message, so that what a template gets is seen.
+
+        Raises:
+            RecipeError: RC729 there is no chat template, RC730 it refuses this order of roles.
+        """
+        kind = (tuple((one["role"], *(key for key in SAID if key in one)) for one in messages), generation)
+        if kind not in self._rendered:
+            self.policy.render(messages, generation=generation, variables=variables)
+            self._rendered.add(kind)
+        ids = [_VARIABLE] * len(variables)
+        for one in messages:
+            ids += [_OPEN, *[_TEXT] * len(one), _END] if one["role"] == "assistant" else [_TEXT] * len(one)
+        return [*ids, _OPEN] if generation else ids
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What every row of a file shows."""
+
+    rows: int = 0
+    questions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """File and line of the first row of each prompt."""
+    problems: list[Diagnostic] = field(default_factory=list)
+
+
+def scan(source: TaskSource, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component]) -> Scanned:
+    """Check every row of the small local files of a source for a stage of ``kind``; each code is reported once."""
+    found = Scanned()
+    if policy.image_encoder is not None:
+        return found
+    files = {"data": source} if isinstance(source, File) else {}
+    if isinstance(source, Mixture):
+        files = {f"data.sources.{name}": file for name, file in source.sources.items()}
+    for key, file in files.items():
+        if not is_small(file.path):
+            continue
+        one = _scan(file, policy, kind, rewards, () if len(files) > 1 else _asked(rewards, file))
+        found.rows += one.rows
+        found.questions = {**one.questions, **found.questions}
+        found.problems += [replace(problem, path=problem.path or f"{key}.path") for problem in one.problems]
+    return found
+
+
+def is_small(path: Path) -> bool:
+    """Whether a file, or the data files of a folder, are read whole."""
+    files = [one for one in path.iterdir() if one.suffix in ENDINGS] if path.is_dir() else [path]
+    return path.exists() and sum(one.stat().st_size for one in files) <= LARGEST
+
+
+def _asked(rewards: Mapping[str, Component], file: File) -> Sequence[str]:
+    """Name the columns that the user's functions require."""
+    functions = [spec for spec in rewards.values() if isinstance(spec, specs.Function)]
+    known = [Function(spec, file.context) for spec in functions if spec.name in file.context.functions]
+    return list(dict.fromkeys(name for function in known for name in function.signature.columns()))
+
+
+def _scan(file: File, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component], asked: Sequence[str]) -> Scanned:
+    found = Scanned()
+    source = File(file.spec, file.context, policy=WithoutTokens(policy), environment=file.environment)  # type: ignore[arg-type]
+    source.kind = kind
+    try:
+        rows = source.rows()
+    except RecipeError as error:
+        found.problems += error.diagnostics
+        return found
+    found.rows = len(rows)
+    refused: dict[str, list[Diagnostic]] = {}
+    tasks = _tasks(source, rows, refused)
+    for row, task in zip(rows, tasks, strict=True):
+        if task is not None:
+            found.questions.setdefault(" ".join(question(task).split()), (row.file, row.number))
+            for problem in _answers(task, row, rewards):
+                refused.setdefault(problem.code, []).append(problem)
+    found.problems += [_counted(same) for same in refused.values()]
+    if kind in {"dpo", "rm"}:
+        found.problems += _equal_pairs(rows, file.spec.columns.chosen, file.spec.columns.rejected)
+    found.problems += [problem for column in asked for problem in _uneven(rows, column)]
+    good = [row for row, task in zip(rows, tasks, strict=True) if task is not None]
+    found.problems += _longest(file, good, kind)
+    return found
+
+
+def _tasks(source: File, rows: Sequence[Row], refused: dict[str, list[Diagnostic]]) -> list[Task | None]:
+    """Make the task of every row, None where it is refused; rows of a template are rendered together."""
+    if source.spec.template is not None:
+        try:
+            return [task for task, *_ in source.made(rows)]
+        except RecipeError as error:
+            refused.setdefault(error.diagnostics[0].code, []).append(error.diagnostics[0])
+            return [None] * len(rows)
+    made: list[Task | None] = []
+    for row in rows:
+        try:
+            made += [task for task, *_ in source.made([row])]
+        except RecipeError as error:
+            refused.setdefault(error.diagnostics[0].code, []).append(error.diagnostics[0])
+            made.append(None)
+    return made
+
+
+def _answers(task: Task, row: Row, rewards: Mapping[str, Component]) -> Iterator[Diagnostic]:
+    """Yield RC741 and RC742 for right answers that a reward cannot read."""
+    for name, spec in rewards.items():
+        column = spec.answer_column() if isinstance(spec, specs.Reward) else None
+        if column is None:
+            continue
+        answer = spec.answer_in() if isinstance(spec, specs.Reward) else None
+        try:
+            right_labels(task, column, answer.labels if answer else ())
+        except RecipeError as error:
+            for problem in error.diagnostics:
+                yield replace(problem, spans=file_span(row.file, row.number), path=f"{name}.answer")
+
+
+def _counted(same: Sequence[Diagnostic]) -> Diagnostic:
+    """Return the first of several diagnostics with one code, and how many there are."""
+    more = len(same) - 1
+    note = f", and {more} more row{'s' if more > 1 else ''} like it" if more else ""
+    return replace(same[0], message=f"{same[0].message}{note}")
+
+
+def _equal_pairs(rows: Sequence[Row], chosen: str, rejected: str) -> Iterator[Diagnostic]:
+    equal = [row for row in rows if chosen in row.columns and row.columns[chosen] == row.columns.get(rejected)]
+    if equal:
+        yield errors.equal_pairs(equal[0].file, equal[0].number, len(equal), len(rows))
+
+
+def _uneven(rows: Sequence[Row], column: str) -> Iterator[Diagnostic]:
+    """Yield RC943 where a column has no value in some rows, or one of another kind than in most."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row.columns[column]) if column in row.columns else "missing", []).append(row)
+    usual, *others = sorted(kinds, key=lambda kind: -len(kinds[kind]))
+    if others:
+        first = kinds[others[0]][0]
+        yield errors.uneven_column(
+            first.file, first.number, column, {kind: len(kinds[kind]) for kind in (usual, *others)}
+        )
+
+
+def _longest(file: File, rows: Sequence[Row], kind: Kind) -> Iterator[Diagnostic]:
+    """Yield RC708 where one of the longest rows has too many tokens."""
+    if file.spec.overlong != "error":
+        return
+    source = File(file.spec, file.context, policy=file.policy, environment=file.environment)
+    source.kind = kind
+    longest = sorted(rows, key=lambda row: -sum(len(str(value)) for value in row.columns.values()))[:LONGEST]
+    try:
+        for made in source.made(sorted(longest, key=lambda row: row.index)):
+            source.bounded(made)
+    except RecipeError as error:
+        yield error.diagnostics[0]
+
+
+def overlaps(held_out: str, found: Scanned, stage: str, trained: Scanned) -> Iterator[Diagnostic]:
+    """Yield RC942 where prompts of an evaluation are prompts of a stage."""
+    same = [question for question in found.questions if question and question in trained.questions]
+    if same:
+        there = trained.questions[same[0]]
+        yield errors.held_out_in_training(
+            held_out, stage, len(same), len(found.questions), found.questions[same[0]], there
+        )

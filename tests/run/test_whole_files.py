@@ -1,0 +1,122 @@
+"""All rows of a small file are looked at before the first stage, without their tokens."""
+
+import pytest
+from support.small_recipes import AGAIN, RL, SFT, rows
+
+GOOD = [{"prompt": f"p{i}", "completion": f"c{i}", "answer": str(i)} for i in range(500)]
+MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+PAIRED = """\
+  prefer:
+    kind: dpo
+    from: learn
+    data: {path: b.jsonl}
+    optimizer: {learning_rate: 1.0e-3}
+    budget: {steps: 1, pairs_per_step: 2}
+"""
+EXACT = RL.replace("use: [./rewards.py]\n", "").replace("{type: function, name: score}", "{type: exact_match}")
+TEMPLATE = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "says"),
+    [
+        ("{\n", "RC703", "not JSON"),
+        (rows({"prompt": "x"}), "RC705", "no column `completion`"),
+        (rows({"prompt": "x", "completion": None}), "RC706", "this is null"),
+        (rows({"prompt": " ", "completion": "x"}), "RC707", "`prompt` is empty"),
+        (rows({"prompt": [{"role": "bot", "content": "x"}], "completion": "x"}), "RC706", "has the role 'bot'"),
+        (rows({"prompt": "x", "completion": "y" * 90}), "RC708", "the model has 64 positions"),
+    ],
+)
+def test_a_bad_row_of_the_second_stage_is_found_before_the_first(folder, last, code, says):
+    """The last of 501 rows is refused with its line and text, and nothing was trained."""
+    ended = folder.run(SFT + AGAIN, a__jsonl=rows(*GOOD[:4]), b__jsonl=rows(*GOOD) + last)
+    assert (ended.code, ended.first) == (1, code), ended.err
+    assert says in ended.err
+    assert "--> b.jsonl:501:" in ended.err
+    assert f"501 | {last[:8]}" in ended.err
+    assert not (folder.path / "runs/small/stages").exists()
+
+
+def test_rows_with_the_same_fault_are_one_message(folder):
+    """The first row is shown, and how many more are like it; another fault is a message of its own."""
+    bad = rows(*GOOD[:100], *[{"prompt": "x", "completion": None}] * 7, {"prompt": "", "completion": "x"})
+    folder.write(r__yaml=SFT, a__jsonl=bad)
+    found = folder.call("check", "r.yaml")
+    assert found.err.count("error[RC706]") == found.err.count("error[RC707]") == 1
+    assert "row 101: `completion` must be text or a list of chat messages, this is null, and 6 more rows" in found.err
+    assert "all 108 rows checked" in found.out
+
+
+def test_a_template_that_refuses_an_order_of_roles(folder):
+    """The chat template is rendered for every order of roles, not only for those of the first rows."""
+    system = [{"role": "system", "content": "s"}, *MESSAGES]
+    folder.write(
+        r__yaml=SFT.replace("    data:", f'      chat_template: "{TEMPLATE}"\n    data:'),
+        a__jsonl=rows(*[{"messages": MESSAGES}] * 100, {"messages": system}),
+    )
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC730"), found.err
+    assert "--> a.jsonl:101:1" in found.err
+
+
+@pytest.mark.parametrize(("value", "code"), [({}, "RC741"), ({"answer": None}, "RC742"), ({"answer": " "}, "RC742")])
+def test_right_answers_of_all_rows(folder, value, code):
+    """A row of which a reward cannot read the right answer is refused at its line."""
+    folder.write(r__yaml=EXACT, a__jsonl=rows(*GOOD[:100], {"prompt": "x", **value}))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, code), found.err
+    assert "--> a.jsonl:101:1" in found.err
+
+
+def test_equal_pairs_warn(folder):
+    """Pairs without a difference are counted; the first is shown."""
+    pairs = [{"prompt": f"p{i}", "chosen": "a", "rejected": "a" if i in {40, 60} else "b"} for i in range(100)]
+    folder.write(r__yaml=SFT + PAIRED, a__jsonl=rows(*GOOD[:4]), b__jsonl=rows(*pairs))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0, found.err
+    assert "warning[RC941]: `chosen` and `rejected` are equal in 2 of 100 rows" in found.err
+    assert "--> b.jsonl:41:1" in found.err
+
+
+def test_held_out_rows_in_training_warn(folder):
+    """Prompts of an evaluation that a stage trains are counted, unless the stage allows it."""
+    recipe = SFT + "evaluate:\n  held_out: {data: {path: b.jsonl}, metrics: [loss]}\n"
+    folder.write(r__yaml=recipe, a__jsonl=rows(*GOOD[:100]), b__jsonl=rows(*GOOD[90:140]))
+    found = folder.call("check", "r.yaml")
+    assert "10 of 50 prompts of evaluation `held_out` are also prompts of stage `learn`" in found.err
+    assert "b.jsonl:1:1" in found.err
+    assert "a.jsonl:91:1" in found.err
+    folder.write(r__yaml=recipe.replace("    kind: sft\n", '    kind: sft\n    allow: {RC942: "on purpose"}\n'))
+    allowed = folder.call("check", "r.yaml", "--strict")
+    assert (allowed.code, allowed.err) == (0, "ready to run\n")
+    folder.write(r__yaml=recipe.replace("path: b.jsonl", "path: a.jsonl, val_share: 0.2, part: val").replace(
+        "data: {path: a.jsonl}", "data: {path: a.jsonl, val_share: 0.2}"
+    ))  # fmt: skip
+    assert "RC942" not in folder.call("check", "r.yaml").err
+
+
+def test_uneven_columns_of_a_function_warn(folder):
+    """A column that a function requires has one type in all rows; other columns may have any."""
+    rewards = "def score(completions, answer, **columns): return [float(a == c) for a, c in zip(answer, completions)]\n"
+    made = [*GOOD[:100], {"prompt": "x", "answer": 7}, {"prompt": "y", "answer": None}]
+    folder.write(r__yaml=RL, rewards__py=rewards, a__jsonl=rows(*made))
+    found = folder.call("check", "r.yaml", "--use", "rewards.py")
+    assert found.code == 0, found.err
+    assert "warning[RC943]" in found.err
+    assert "`answer`: it is text in 100, a number in 1, null in 1" in found.err
+    assert "--> a.jsonl:101:1" in found.err
+    folder.write(rewards__py="def score(completions, **columns): return [float(len(c)) for c in completions]\n")
+    assert "RC943" not in folder.call("check", "r.yaml", "--use", "rewards.py").err
+
+
+def test_larger_files_are_not_read_whole(folder, monkeypatch):
+    """Of a file over the limit, the first rows alone are read."""
+    monkeypatch.setattr("recipec.runtime.trial.whole_files.LARGEST", 1000)
+    folder.write(r__yaml=SFT, a__jsonl=rows(*GOOD) + "{\n")
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0, found.err
+    assert "16 rows read, the longest has 7 tokens\n" in found.out
