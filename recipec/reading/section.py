@@ -19,6 +19,7 @@ from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.reading import field_descriptions, paths
 from recipec.reading.foreign.advice import for_name, of_recipe
+from recipec.reading.lists import for_list
 from recipec.reading.never_supported import refused
 from recipec.reading.suggestions import for_bare, for_key, for_signal, for_value, joined, slot_of
 from recipec.signals import find_signal
@@ -92,6 +93,8 @@ class Findings:
             advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
             if right:
                 fix = self.fix(path, f"give the component as `{right}`", data, right)
+        if path and isinstance(data, list):
+            advice = for_list(str(path[-1]), data, slot_of(path), known)
         if len(path) == _LEVEL:
             elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
             advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)

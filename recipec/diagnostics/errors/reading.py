@@ -78,7 +78,7 @@ def not_a_mapping(where: str, shown: str, path: str, spans: Spans, advice: str =
     Why it matters: settings are read by name. A bare value has no place for parameters, and another file or `--set`
     could not change the items of a list.
     Example: `attention: packed`; a file with comments only.
-    How to fix: write keys with values, for example `attention: {type: packed}`.
+    How to fix: write keys with values: `KEY: {NAME: VALUE}`, or NAME: VALUE in indented lines below the key.
     """
     return Finding(f"{where} must be a mapping of keys; it is {shown}", spans, help=advice, path=path, fix=fix)
 

@@ -1,0 +1,87 @@
+"""Advice on a list where a mapping is needed: its items as named parts, as one component, or as keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from recipec.component import component_names
+from recipec.diagnostics.phrases import folded
+from recipec.spec.recipe import SLOT, STAGE_NAME
+
+_PARTS = {"stages": "stage", "evaluate": "evaluation"}
+"""Keys that hold named parts, next to the slots with levels, and what a part is called."""
+_MOST = 4
+"""Keys or items that are shown."""
+
+
+def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) -> str:
+    """Advise on a list at ``key``; ``known`` are the components of its slot, if it is one.
+
+    >>> for_list("reward", [{"type": "exact_match"}, "length"], "reward", ())
+    'give each level a name instead of a dash: `reward: {exact_match: {type: exact_match}, length: {type: length}}`'
+    >>> for_list("attention", ["packed"], "attention", ("dense", "packed"))
+    'write `attention: {type: packed}`'
+    """
+    if key in _PARTS or (key == slot and SLOT[slot].levels):
+        part = _PARTS.get(key, "level")
+        named: dict[str, Any] = {}
+        for number, item in enumerate(value, 1):
+            name = _name(item) or f"{part}_{number}"
+            named[name if name not in named else f"{name}_{number}"] = _content(item, slot, keep=key == slot)
+        written = _flow(named) if named else f"{{NAME: {'{type: …}' if key == slot else '{…}'}}}"
+        return f"give each {part} a name instead of a dash: `{key}: {written}`"
+    if slot == "data" and value and all(isinstance(item, str) for item in value):
+        files = {folded(PurePath(item).stem): {"path": item} for item in value}
+        return f"write `{key}: {_flow({'type': 'mix', 'sources': files} if len(files) > 1 else {'path': value[0]})}`"
+    if known:
+        one = _content(value[0], slot, keep=True) if value else {"type": "…"}
+        several = f"there can be one `{key}`, not {len(value)}: " if len(value) > 1 else ""
+        return f"{several}write `{key}: {_flow(one)}`"
+    merged = {name: inner for item in value if isinstance(item, Mapping) for name, inner in item.items()}
+    shown = f": `{key}: {_flow(merged)}`" if merged else ""
+    return f"write the keys of `{key}` without dashes{shown}"
+
+
+def _name(item: Any) -> str:
+    """Return a name for a part: its own, its only key, or its component."""
+    if isinstance(item, Mapping):
+        only = next(iter(item)) if len(item) == 1 and isinstance(next(iter(item.values())), Mapping) else ""
+        item = item.get("name") or only or item.get("type")
+    name = folded(PurePath(item).stem) if isinstance(item, str) else ""
+    return name if STAGE_NAME.fullmatch(name) else ""
+
+
+def _content(item: Any, slot: str, *, keep: bool) -> Any:
+    """Return what a part holds: for a text, the component or the function of the user's that it names."""
+    if isinstance(item, Mapping):
+        inner = next(iter(item.values())) if len(item) == 1 else None
+        whole = inner if isinstance(inner, Mapping) else item
+        return whole if keep else {key: value for key, value in whole.items() if key != "name"}
+    if isinstance(item, str) and slot:
+        of_user = slot == "reward" and item not in component_names(slot) and item.isidentifier()
+        return {"type": "function", "name": item} if of_user else {"type": item}
+    if isinstance(item, str):
+        return {"data": {"path": item}}
+    return {"type": "…"} if slot else {"…": "…"}
+
+
+def _flow(value: Any) -> str:
+    """Write a value in flow style, of large ones the first keys.
+
+    >>> _flow({"a": {"b": 1, "c": True}, "d": ["e"]})
+    '{a: {b: 1, c: true}, d: [e]}'
+    """
+    if isinstance(value, Mapping):
+        items = [f"{key}: {_flow(inner)}" for key, inner in value.items()]
+        return f"{{{_listed(items)}}}"
+    if isinstance(value, list):
+        return f"[{_listed([_flow(inner) for inner in value])}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join([*items[:_MOST], *(["…"] if len(items) > _MOST else [])])
