@@ -56,9 +56,12 @@ class Run:
         """Folder of the last stage's policy, for ``from_pretrained``; it exists once the run has ended."""
         return self.folder / "model"
 
-    def results(self, *, every: bool = False) -> Results | None:
-        """Return the held-out results before training and after each stage, or of ``every`` evaluation."""
-        return results(self.folder, self.stages, every=every)
+    def results(self, *, every: bool = False) -> Results:
+        """Return the held-out results before training and after each stage, or of ``every`` evaluation.
+
+        Without `evaluate` in the recipe there are none: ``columns`` and ``moments`` are empty.
+        """
+        return results(self.folder, self.stages, every=every) or Results((), ())
 
     def metrics(self, stage: str) -> list[dict[str, Any]]:
         """Return the metrics of a stage, one mapping a step."""

@@ -48,6 +48,9 @@ EXITS = [
     ("report good.yaml", 1),
     ("ls", 0),
     ("ls components", 0),
+    ("ls components loss", 0),
+    ("ls loss", 0),
+    ("ls components nope", 2),
     ("ls codes", 0),
     ("ls nope", 2),
     ("show loss/clipped", 0),
@@ -224,3 +227,12 @@ def test_no_colour_where_none_is_wanted(two, monkeypatch):
     """NO_COLOR and a pipe both give plain text."""
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in two.call("validate", "bad.yaml").err
+
+
+def test_a_slot_is_listed(two):
+    """`ls components SLOT` and `ls SLOT` list the components of one slot alone."""
+    lines = two.call("ls", "components", "loss").out.splitlines()
+    assert "loss/clipped" in {line.split()[0] for line in lines}
+    assert all(line.startswith("loss/") for line in lines)
+    assert two.call("ls", "loss").out.splitlines() == lines
+    assert "did you mean `loss`" in two.call("ls", "components", "lossy").err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,8 @@ def rows(what: str) -> list[tuple[str, str]] | None:
     return None
 
 
-def listing(what: str) -> str | None:
-    """List recipes, components, signals or codes; return None for anything else."""
-    found = rows(what)
-    if found is None:
-        return None
+def aligned(found: Sequence[tuple[str, str]]) -> str:
+    """Write names and descriptions below each other."""
     width = max((len(name) for name, _ in found), default=0)
     return "\n".join(f"{name:{width}}  {text}" for name, text in found)
 

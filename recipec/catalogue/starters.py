@@ -60,6 +60,7 @@ def _take_recipe(path: Path, dest: Path, schemas: Path, files: dict[Path, bytes]
         schema = schemas / found[1]
         files[schema] = (shipped("schemas") / found[1]).read_bytes()
         text = text.replace(found[0], f"# yaml-language-server: $schema={os.path.relpath(schema, dest.parent)}")
+    text = re.sub(rf"(?<=recipec )(run|check) \S*{re.escape(path.name)}", rf"\1 {dest.name}", text)
     for value in set(_texts(root.plain() if root else None)):
         named = (path.parent / value).resolve()
         if "\n" in value or not value or not named.exists() or named == path.parent.resolve():

@@ -245,11 +245,12 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
         return
     for part in own_parts(reading):
         if part.name:
-            name = "`, `".join(part.spec.user_names()) if part.spec else ""
             what = part.cls.user_code if part.cls else ""
+            named = " `" + "`, `".join(part.spec.user_names()) + "`" if part.spec else ""
+            whose = f"the {what}{named}" if named else f"a {what} of yours"
             key = (*part.path, "functions" if what == "tool" else "name")
             yield Finding(
-                f"the {part.slot} is the {what} `{name}`, but the recipe names no file with it",
+                f"the {part.slot} is {whose}, but the recipe names no file with it",
                 span_of(reading, key),
                 help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
                 path=dotted(key),

@@ -21,6 +21,8 @@ from recipec.spec.recipe import weights_kind
 
 HIGH = 1e-3
 """Above this, published fine-tuning of all weights with Adam diverges; training from scratch does not."""
+HIGHEST = 1e-2
+"""Above this, an adapter diverges too."""
 LOW = 2e-6
 """Below this an adapter does not move; it needs about ten times the rate of full fine-tuning."""
 
@@ -82,22 +84,25 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
 
 @check("RC442", "high-learning-rate", "warning")
 def high_learning_rate(reading: Reading) -> Iterator[Finding]:
-    """All weights of a trained model are updated with a very high learning rate.
+    """A trained model, or an adapter, is updated with a very high learning rate.
 
-    What it checks: `learning_rate` above 1e-3 without LoRA, where the weights are not from scratch.
+    What it checks: `learning_rate` above 1e-3 without LoRA, where the weights are not from scratch; above
+    1e-2 with LoRA.
     Why it matters: Adam changes every weight by about the learning rate at each update, so that the model loses what it
     has learnt after a few updates.
     Example: `learning_rate: 1.0e-2` with `from: org/name`.
-    How to fix: use 1e-6 to 1e-5 in `rl` and `dpo`, and 1e-5 to 1e-4 in `sft`.
+    How to fix: use 1e-6 to 1e-5 in `rl` and `dpo`, and 1e-5 to 1e-4 in `sft`; ten times as much for an adapter.
     References: Rafailov et al., DPO, https://arxiv.org/abs/2305.18290, 2023 (1e-6); Shao et al., DeepSeekMath,
     https://arxiv.org/abs/2402.03300, 2024 (1e-6); Schulman et al., LoRA Without Regret, Thinking Machines Lab, 2025.
     """
     for stage, part, spec in parts_of(reading, Adamw):
         unread = any(policy.spec is None for policy in stage.of("policy"))
         new = stage.origin is None or weights_kind(stage.origin) in {"scratch", "stage"}
-        if spec.learning_rate > HIGH and not new and not unread and adapter_of(stage) is None:
+        adapter = adapter_of(stage) is not None
+        if spec.learning_rate > (HIGHEST if adapter else HIGH) and not unread and (adapter or not new):
+            trained = f"an adapter of `{stage.origin}`" if adapter else f"all weights of `{stage.origin}`"
             yield Finding(
-                f"a learning rate of {spec.learning_rate:g} for all weights of `{stage.origin}` is very high",
+                f"a learning rate of {spec.learning_rate:g} for {trained} is very high",
                 (
                     *field_span(reading, part, "learning_rate"),
                     *related_span(reading, (*stage.path, "from"), "trained weights"),

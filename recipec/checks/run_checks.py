@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from recipec.checks import (
     advantage,
@@ -36,7 +36,9 @@ from recipec.checks import (
 )
 from recipec.checks.queries import dotted
 from recipec.diagnostics.model import Diagnostic
+from recipec.reading.field_descriptions import keys_of
 from recipec.reading.partial import Reading
+from recipec.spec.recipe import Evaluation, Stage
 
 Check = Callable[[Reading], Iterator[Diagnostic]]
 
@@ -232,6 +234,7 @@ def check_all(reading: Reading) -> list[Diagnostic]:
         found += [d for one in PLANNED for d in one(reading)]
     used: set[tuple[str, str]] = set()
     kept = []
+    found = [diagnostic for diagnostic in found if not follows(reading, diagnostic)]
     for diagnostic in found:
         stage = allowing(reading, diagnostic)
         if stage is None:
@@ -245,6 +248,29 @@ def check_all(reading: Reading) -> list[Diagnostic]:
     ):
         kept += allow.unused_allow(reading, used)
     return kept
+
+
+FOLLOWING: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("RC303", "RC304", "RC305"), ("policy", "adapter", "from")),
+    "RC325": ("reward", "kind", "environment"),
+    "RC330": ("reward", "environment", "use"),
+    "RC331": ("reward", "environment", "use"),
+}
+"""Codes of what is missing, or has no effect, and the keys of a stage or an evaluation that would have said it."""
+
+
+def follows(reading: Reading, diagnostic: Diagnostic) -> bool:
+    """Whether a diagnostic may only follow from a key that could not be read, which has its own.
+
+    Such keys are those of ``FOLLOWING`` and unknown ones, in any stage or evaluation.
+    """
+    keys = FOLLOWING.get(diagnostic.code)
+    if keys is None:
+        return False
+    wrong = [one for one in (*reading.resolved.diagnostics, *reading.diagnostics) if one.is_error]
+    known = {*keys_of(Stage), *keys_of(Evaluation)}
+    named = [key for one in wrong for key in one.path.split(".")[2:3] if one.path.startswith(("stages.", "evaluate."))]
+    return any(key in keys or key not in known for key in named)
 
 
 def allowing(reading: Reading, diagnostic: Diagnostic) -> str | None:

@@ -17,17 +17,27 @@ LISTS = ("recipes", "components", "signals", "codes")
 
 @app.command()
 def ls(
-    what: Annotated[str, typer.Argument(help="recipes, components, signals or codes")] = "recipes",
+    what: Annotated[
+        str, typer.Argument(help="recipes, components, signals, codes, or a slot such as loss")
+    ] = "recipes",
+    only: Annotated[str, typer.Argument(help="Of these, those that begin with: a slot, a folder, RC4.")] = "",
     form: Form = TableFormat.text,
 ) -> None:
-    """List recipes, components, signals or diagnostic codes."""
-    from recipec.catalogue.listing import listing, rows
+    """List recipes, components, signals or diagnostic codes; `ls components loss`, or `ls loss`, lists one slot."""
+    from recipec.catalogue.listing import aligned, rows
+    from recipec.spec.recipe import COMPONENT_SLOTS
 
-    text = listing(what)
-    if text is None:
-        unknown("list", what, LISTS)
-    found = [{"name": name, "about": about} for name, about in rows(what) or ()]
-    print(json.dumps(found, indent=1, ensure_ascii=False) if form is TableFormat.json else text)
+    if what in COMPONENT_SLOTS:
+        what, only = "components", what
+    lines = rows(what)
+    if lines is None:
+        unknown("list", what, (*LISTS, *COMPONENT_SLOTS))
+    exact = f"{only}/" if what == "components" and only in COMPONENT_SLOTS else only
+    found = [line for line in lines if line[0].startswith(exact)]
+    if not found:
+        unknown("name", only, dict.fromkeys(name.partition("/")[0] for name, _ in lines))
+    named = [{"name": name, "about": about} for name, about in found]
+    print(json.dumps(named, indent=1, ensure_ascii=False) if form is TableFormat.json else aligned(found))
 
 
 @app.command(name="show")

@@ -164,14 +164,19 @@ def _variables(findings: Findings, data: Any) -> None:
     if findings.fragment or not isinstance(data, dict) or not findings.resolved.complete:
         return
     used = {target[:2] for use in findings.resolved.graph.uses.values() for target in use.targets}
-    wrong = next(map(dotted, findings.resolved.unknown), "")
-    advice = f"the reference at `{wrong}` is wrong: was it meant for it?" if wrong else ""
     for name in data:
         path: Path = ("vars", name)
+        if any(place != path for place in findings.resolved.unknown) or _named_as_text(findings, name):
+            continue  # a wrong reference may be meant for it, which has a message of its own
         spans = findings.spans(path, key=True)
         if path in used or ("vars",) in used or spans[0].file not in {findings.root, COMMAND_LINE}:
             continue
-        findings.say(errors.unread_variable(name, dotted(path), spans, advice))
+        findings.say(errors.unread_variable(name, dotted(path), spans))
+
+
+def _named_as_text(findings: Findings, name: str) -> bool:
+    """Whether a value that was refused names a variable without being a reference."""
+    return any(f"vars.{name}" in found.message for found in findings.found)
 
 
 def _evaluations(findings: Findings, data: Any) -> dict[str, EvaluationReading]:

@@ -19,9 +19,22 @@ from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.machine import ENGINE_SLOTS, Machine
-from recipec.spec.recipe import COMPONENT_SLOTS, KEY_SLOTS, SLOT, SLOTS, Budget, Evaluation, Recipe, Sampling, Stage
+from recipec.spec.recipe import (
+    COMPONENT_SLOTS,
+    DEFAULT_LOSS,
+    KEY_SLOTS,
+    SLOT,
+    SLOTS,
+    Budget,
+    Evaluation,
+    Recipe,
+    Sampling,
+    Stage,
+)
 
 Path = tuple[str | int, ...]
+_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?")
+"""A reference to a variable as other languages write it."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
@@ -42,13 +55,19 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     known = list(keys)
     similar = nearest(key, known, given)
     section = isinstance(value, Mapping) and bool(value)
-    exact = bool(similar) and distance(key, similar[0]) <= 1 and not (section and is_section(key))
+    near = bool(similar) and distance(key, similar[0]) <= 1
+    exact = near and (not (section and is_section(key)) or _fills(similar[0], value))
     head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
     other = for_name(head, (key,), value, kind)
     below = for_section(value, head, (key,), kind) if section and not exact else Advice("")
     if section and other is not None and (not other.meant or below.meant):
         other = None  # its names are reported one by one
-    places = [] if key in known else places_of(key, path, kind)
+    if isinstance(value, str) and value.endswith(".py"):
+        file = f"./{value.removeprefix('./')}"
+        return KeyAdvice(f"your code is named once, at the top of the recipe: `use: [{file}]`", meant=(("use",),))
+    homes = [] if key in known else _homes(key, path, kind)
+    places = [text for _, text in homes]
+    at_stage = path[:1] == ("stages",) and len(path) == 2
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
     advice = [question(similar)] if exact else []
     if places:
@@ -57,8 +76,12 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     if other is not None:
         advice.append(other.text)
     meant = list(other.meant) if other else []
-    advice.append(below.text)
-    meant += below.meant
+    home = _home(key, value) if section and places else homes[0][0] if homes and at_stage and other is None else ""
+    if home in COMPONENT_SLOTS or home == "budget":
+        advice.append(f"write `{_inside(home, key, value)}`")
+    else:
+        advice.append(below.text)
+        meant += below.meant
     if not any(advice):
         advice.append(question(similar))
     best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
@@ -68,6 +91,36 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
         places_meant += [tuple(words), (words[-1],)]
     proposal = other.proposal if other is not None else None
     return KeyAdvice(joined(*advice), best, tuple(places_meant), proposal)
+
+
+def _fills(slot: str, value: Mapping[str, Any]) -> bool:
+    """Whether a mapping is what a slot holds: components, or levels with components, of known types."""
+    if slot not in SLOT:
+        return False
+    parts = list(value.values()) if SLOT[slot].levels else [value]
+    return all(isinstance(part, Mapping) and part.get("type") in component_names(slot) for part in parts)
+
+
+def _inside(home: str, key: str, value: Any) -> str:
+    """Write a key in its slot.
+
+    >>> _inside("optimizer", "learning_rate", 1e-5)
+    'optimizer: {learning_rate: 1e-05}'
+    """
+    written = f"{{{key}: {'{…}' if isinstance(value, Mapping) else json.dumps(value, ensure_ascii=False)}}}"
+    levels = home in SLOT and SLOT[home].levels
+    return f"{home}: {{NAME: {written}}}" if levels else f"{home}: {written}"
+
+
+def _home(key: str, value: Mapping[str, Any]) -> str:
+    """Return the slot with a component that has a section of this name with these keys, or an empty text."""
+    for slot in COMPONENT_SLOTS:
+        for cls in components_of(slot).values():
+            info = field_descriptions.field_of(cls, key)
+            section = field_descriptions.section_of(info.annotation) if info is not None else None
+            if section is not None and set(value) <= set(field_descriptions.keys_of(section)):
+                return slot
+    return ""
 
 
 def joined(*advice: str) -> str:
@@ -113,6 +166,11 @@ def places_of(key: str, path: Path, kind: str) -> list[str]:
     >>> places_of("temperature", ("stages", "explore"), "rl")
     ['sampler `chain`', 'sampler `tree`', 'reward `judge`', 'knowledge `extract`']
     """
+    return [text for _, text in _homes(key, path, kind)]
+
+
+def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
+    """List slot or section, and what it is called, of those that have a key."""
     places = _places().get(key, ())
     if path[:1] == ("evaluate",):
         near = {"evaluation", "data", "environment", "reward"}
@@ -122,12 +180,16 @@ def places_of(key: str, path: Path, kind: str) -> list[str]:
         near = {KEY_SLOTS["trackers"]}
     elif path[:1] == ("stages",):
         taken = {slot.name: getattr(slot, kind, "may") for slot in SLOTS}
-        places = tuple(sorted(places, key=lambda place: taken.get(place[0]) == "may"))  # needed slots first
+        usual = DEFAULT_LOSS.get(kind, "") if kind else ""  # type: ignore[call-overload]
+        first = f"loss `{usual}`"
+        # needed slots first, and of the losses the one that a stage of this kind has by default
+        places = tuple(sorted(places, key=lambda place: (taken.get(place[0]) == "may", place[1] != first)))
         near = {"stage", "budget", *(name for name, use in taken.items() if use != "no")}
+        if kind == "dpo":
+            places = tuple(place for place in places if place[0] != "loss" or place[1] == first) or places
     else:
         near = {"recipe", "stage"}
-    here = [text for home, text in places if home in near]
-    return here or [text for _, text in places]
+    return [place for place in places if place[0] in near] or list(places)
 
 
 def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str, str]:
@@ -136,7 +198,11 @@ def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str
     other = foreign_component(folded(name), slot)
     published = fragment(name) if slot in {"loss", "advantage"} else ""
     homes = [another for another in SLOT if slot in SLOT and another != slot and name in component_names(another)]
+    engines = ENGINE_SLOTS.items() if slot in SLOT else ()
+    engine = next((key for key, of in engines if name in component_names(of)), "")
+    other = "" if engine else other
     certain = (
+        f"it is an engine: `machine: {{{engine}: {{type: {name}}}}}` at the top of the recipe" if engine else "",
         not_offered(name, slot),
         _choice_of_a_component(name, slot),
         f"what other tools call `{name}` is `{other}` here" if other in known else "",
@@ -183,6 +249,8 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
     """
     takes = field_descriptions.expected(annotation, metadata)
+    if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
+        return f"a reference is written `{key}: ${{{reference[1]}}}`", f'"${{{reference[1]}}}"'
     if isinstance(value, str):
         return _for_text(key, value, takes, field_descriptions.literals(annotation))
     right = ""

@@ -104,7 +104,7 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
     free = free_disk(options.out)
     found.facts["disk"] = f"{amount(free, 'B')} free"
     found.problems += disk_problems(planned, free, options.out)
-    found.problems += [one for one in few_rows(graph, options.root) if not allowed(one, options)]
+    found.problems += [one for one in few_rows(graph, options.root, found.problems) if not allowed(one, options)]
     found.problems = [located(one, options.locate) for one in found.problems]
     return found
 
@@ -154,7 +154,7 @@ def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagno
     """
     names = unfinished(graph, folder, options)
     problems = [problem for one in tried(graph, folder, options, sorted(names)) for problem in one.problems]
-    problems += few_rows(graph, options.root)
+    problems += few_rows(graph, options.root, problems)
     found = [located(one, options.locate) for one in problems if not allowed(one, options)]
     if any(one.is_error for one in found):
         raise RecipeError(*found)
@@ -205,9 +205,14 @@ def located(found: Diagnostic, locate: Locate) -> Diagnostic:
     return replace(found, spans=(*found.spans, *locate(found.path)[:1]))
 
 
-def few_rows(graph: Graph, root: Path) -> Iterator[Diagnostic]:
-    """Yield RC924 for every stage with data of fewer rows than a step of its budget takes."""
+def few_rows(graph: Graph, root: Path, known: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
+    """Yield RC924 for every stage with data of fewer rows than a step of its budget takes.
+
+    It is left out where the data of the stage has an error that is ``known``: the rows are not those that are meant.
+    """
     for stage in graph.stages:
+        if any(one.is_error and one.path.startswith(f"stages.{stage.name}.data") for one in known):
+            continue
         count, unit = counted_rows(stage, root), UNIT[stage.kind]
         per_step = int(stage.settings["budget"].get(unit) or 0)
         if count is not None and count < per_step and not _pairs_are_made(stage):

@@ -203,7 +203,7 @@ def check_same_recipe(graph: Graph, folder: RunFolder, options: Options, allowed
     except graphs.OtherFormatError as error:
         raise RecipeError(errors.other_version(str(path), str(error))) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise RecipeError(errors.unreadable_run(str(path), str(error))) from error
+        raise RecipeError(errors.unreadable_run(str(path), error)) from error
     keys = [key for key in graphs.differences(before, graph) if key not in allowed]
     if keys and folder.has_steps():
         spans = tuple(span for key in keys[:5] for span in options.locate(key))

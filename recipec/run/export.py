@@ -79,7 +79,7 @@ def stages_of(run: Path) -> list[str]:
     try:
         return [str(stage["name"]) for stage in json.loads((run / "graph.json").read_text(encoding="utf-8"))["stages"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(run_errors.unreadable_run(str(run / "graph.json"), str(error))) from error
+        raise RecipeError(run_errors.unreadable_run(str(run / "graph.json"), error)) from error
 
 
 def _copy(policy: Path, target: Path, patterns: tuple[str, ...]) -> None:

@@ -39,8 +39,7 @@ def write(folder: Path, *, live: bool = False) -> Path:
         graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
         return _page(folder, about, graph, live=live)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        problem = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | TypeError) else str(error)
-        raise RecipeError(errors.unreadable_run(str(folder), problem)) from error
+        raise RecipeError(errors.unreadable_run(str(folder), error)) from error
 
 
 def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: bool) -> Path:

@@ -57,7 +57,7 @@ def _read(folder: Path) -> dict[str, Any]:
         graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RecipeError(errors.unreadable_run(str(folder), str(error))) from error
+        raise RecipeError(errors.unreadable_run(str(folder), error)) from error
     stages = [stage["name"] for stage in graph["stages"]]
     resolved = folder / RESOLVED
     values = {"seed": str(about["seed"])}

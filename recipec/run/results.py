@@ -65,6 +65,8 @@ class Results:
         before training  0.250
         after a          0.500 (+0.250)
         """
+        if not self.moments:
+            return "nothing was evaluated"
         rows = [[m.when, *(f"{v} ({c})" if c else v for v, c in self.cells(m))] for m in self.moments]
         whole = [["", *self.columns], *rows]
         widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
@@ -81,7 +83,7 @@ class Results:
 
 
 def results(folder: Path, stages: Sequence[str], *, every: bool = False) -> Results | None:
-    """Read what a run directory holds: before training and after each stage, or ``every`` moment; None where nothing.
+    """Read what a run directory holds: before training and after each stage, or ``every`` moment; None without any.
 
     A stage that is not finished counts with its last moment.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recipec.catalogue.listing import contract, keys, listing, page
+from recipec.catalogue.listing import aligned, contract, keys, page, rows
 from recipec.catalogue.starters import starter
 from recipec.compile import compile_recipe
 from recipec.component import components_of
@@ -22,13 +22,13 @@ SHIPPED = sorted(
 ])  # fmt: skip
 def test_lists_have_a_line_each(what: str, name: str) -> None:
     """Each list names its things at the start of a line, with a few words beside them."""
-    lines = dict(line.split(maxsplit=1) for line in str(listing(what)).splitlines())
+    lines = dict(line.split(maxsplit=1) for line in aligned(rows(what) or ()).splitlines())
     assert lines[name]
 
 
 def test_unknown_names_have_no_page() -> None:
     """A list, page or starter of a name that does not exist is none."""
-    assert listing("flavours") is None
+    assert rows("flavours") is None
     assert page("loss/none") is None
     assert starter("none", Path("r.yaml")) is None
 

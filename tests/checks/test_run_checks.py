@@ -284,3 +284,22 @@ def test_a_fragment_may_leave_an_evaluation_open(left: str) -> None:
     """No check asks an evaluation without data what its data is."""
     resolved = resolve(read_source("fragment.yaml", text=f"recipec: 1\nevaluate: {{dev: {left}}}\n"))
     check_all(read_recipe(resolved))
+
+
+FOLLOWERS = {
+    "RC303": ("    from: imitate\n", "    from: imitate\n    adapters: merge\n", "policy: {lora: {r: 8}}"),
+    "RC304": ("    from: imitate\n", "    from: imitate\n    adapter: merge\n", "lora: {r: 8}"),
+    "RC331": ("{type: exact_match, correct: 1.0}", "{type: functon, name: score}", ""),
+}
+
+
+@pytest.mark.parametrize("code", FOLLOWERS)
+def test_what_follows_from_an_unreadable_key_is_not_reported(code):
+    """A misspelt key has one message; what its absence would cause is reported once the key is right."""
+    before, after, first = FOLLOWERS[code]
+    name = "name: planted\nuse: [./rewards.py]" if code == "RC331" else "name: planted"
+    text = GOOD.replace(before, after).replace("name: planted", name)
+    text = text.replace("    kind: sft\n", f"    kind: sft\n    {first}\n")
+    reading = read_recipe(resolve(read_source("r.yaml", text)))
+    assert reading.diagnostics
+    assert code not in {found.code for found in check_all(reading)}

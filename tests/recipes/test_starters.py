@@ -63,3 +63,9 @@ def test_chat_completions_are_shown_as_messages(folder):
     found = folder.call("try", "r.yaml", *use, *chat, "--stage", "explore")
     assert (found.code, found.first) == (1, "RC746")
     assert 'completion[0]["content"]' in found.err
+
+
+def test_the_header_names_the_new_file(folder):
+    """The command in the comment at the top is that of the file that was written."""
+    new(folder, "reward")
+    assert "`recipec run r.yaml --use rewards.py`" in (folder.path / "r.yaml").read_text()

@@ -122,8 +122,9 @@ def test_every_missing_file_is_named_before_the_first_stage(folder):
     assert not (folder.path / "runs/small/stages").exists()
 
 
-def test_a_broken_later_stage_keeps_the_earlier_one(folder):
-    """A late row that turns out broken in the second stage exits 4, and the first stage's policy stays."""
+def test_a_broken_later_stage_keeps_the_earlier_one(folder, monkeypatch):
+    """A late row of a large file, broken in the second stage, exits 4, and the first stage's policy stays."""
+    monkeypatch.setattr("recipec.runtime.trial.whole_files.LARGEST", 10)
     ended = folder.run(SFT + AGAIN, a__jsonl=ROWS, b__jsonl=5 * ROWS + "x\n")
     assert (ended.code, ended.first) == (4, "RC703")
     assert (folder.path / "runs/small/stages/learn/policy/MANIFEST.json").exists()

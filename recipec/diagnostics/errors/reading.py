@@ -170,14 +170,14 @@ def format_first(path: str, spans: Spans) -> Finding:
 
 
 @diagnostic("RC143", "unread-variable")
-def unread_variable(name: str, path: str, spans: Spans, advice: str = "") -> Finding:
+def unread_variable(name: str, path: str, spans: Spans) -> Finding:
     """A variable under `vars` is defined, but no `${vars.…}` refers to it.
 
     Why it matters: changing the variable would have no effect.
     Example: `vars: {lr: 1.0e-5}` without any `${vars.lr}`.
     How to fix: refer to it, or remove it.
     """
-    remedy = advice or f"write `${{vars.{name}}}` where it is meant, or remove it"
+    remedy = f"write `${{vars.{name}}}` where it is meant, or remove it"
     return Finding(f"nothing refers to the variable `{name}`", spans, help=remedy, path=path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from recipec.diagnostics.model import Finding, Span, diagnostic
@@ -163,14 +164,27 @@ def no_device(asked: str) -> Finding:
 
 
 @diagnostic("RC772", "unreadable-run")
-def unreadable_run(path: str, problem: str) -> Finding:
-    """The `run.json` or `graph.json` of an existing run directory cannot be read.
+def unreadable_run(path: str, error: Exception) -> Finding:
+    """A folder that is taken for a run directory is not one, or a file of it was altered or is from another program.
 
-    Why it matters: without them it is unknown whether the run may be continued.
-    Example: the directory contains something else.
-    How to fix: choose another directory with `--out`.
+    Why it matters: what was run, and how far, is in these files.
+    Example: `recipec report .` in place of `recipec report runs/NAME`; `run --out` with a folder of something else.
+    How to fix: give the folder of a run, which has a `run.json`, such as `runs/NAME`. For `run`, choose another
+    directory with `--out`.
     """
-    return Finding(f"{path} cannot be read: {problem}")
+    match error:
+        case FileNotFoundError():
+            name = str(error.filename or "").rpartition("/")[2]
+            problem = f"there is no `{name}` in it" if name and not path.endswith(name) else "there is no such file"
+        case OSError():
+            problem = error.strerror or str(error)
+        case json.JSONDecodeError():
+            problem = f"it is not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        case KeyError():
+            problem = f"it has no `{error.args[0]}`"
+        case _:
+            problem = f"it holds something else ({str(error) or type(error).__name__})"
+    return Finding(f"{path} is not of a run that can be read: {problem}")
 
 
 @diagnostic("RC773", "nothing-to-train")

@@ -162,4 +162,4 @@ def _read(path: Path) -> dict[Place, Kept]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {(int(call), int(place)): kept for call, place, kept in found}
     except (OSError, ValueError, TypeError) as error:
-        raise RecipeError(unreadable_run(str(path), str(error))) from error
+        raise RecipeError(unreadable_run(str(path), error)) from error

@@ -103,7 +103,7 @@ def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
     try:
         rows = [json.loads(line)["rewards"] for line in path.read_bytes().splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(unreadable_run(str(path), str(error))) from error
+        raise RecipeError(unreadable_run(str(path), error)) from error
     found = {}
     for node in nodes:
         level = node.id.rpartition(".")[2]

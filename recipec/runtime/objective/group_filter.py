@@ -188,4 +188,4 @@ def _read(rows: Path) -> list[Recorded]:
         tries = json.loads(path.read_text(encoding="utf-8"))
         return [{node: torch.tensor(r, dtype=torch.float64) for node, r in one.items()} for one in tries]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise RecipeError(unreadable_run(str(path), str(error))) from error
+        raise RecipeError(unreadable_run(str(path), error)) from error
