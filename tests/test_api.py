@@ -74,7 +74,7 @@ def test_a_recipe_is_run_from_any_thread(home) -> None:
     seen: list[tuple[str, int, int]] = []
 
     def work() -> recipec.Run:
-        assert recipec.check("r.yaml").problems == []
+        assert [one.code for one in recipec.check("r.yaml").problems] == ["RC942"]  # it is evaluated on its own rows
         assert recipec.plan("r.yaml").changes
         return recipec.run("r.yaml", ["seed=1"], on_step=lambda *step: seen.append(step[:3]))
 

@@ -20,6 +20,11 @@ from recipec.signals import SIGNALS
 from recipec.spec.recipe import COMPONENT_SLOTS
 
 
+def slots() -> tuple[str, ...]:
+    """Return the slots of stages and of `machine`."""
+    return COMPONENT_SLOTS
+
+
 def rows(what: str) -> list[tuple[str, str]] | None:
     """Return name and description of every recipe, component, signal or code; None for anything else."""
     match what:

@@ -256,7 +256,7 @@ FOLLOWING: Mapping[str, tuple[str, ...]] = {
     "RC330": ("reward", "environment", "use"),
     "RC331": ("reward", "environment", "use"),
 }
-"""Codes of what is missing, or has no effect, and the keys of a stage or an evaluation that would have said it."""
+"""Codes of what is missing, or has no effect, and the keys of a stage or an evaluation that it depends on."""
 
 
 def follows(reading: Reading, diagnostic: Diagnostic) -> bool:

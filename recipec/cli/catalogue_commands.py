@@ -24,15 +24,14 @@ def ls(
     form: Form = TableFormat.text,
 ) -> None:
     """List recipes, components, signals or diagnostic codes; `ls components loss`, or `ls loss`, lists one slot."""
-    from recipec.catalogue.listing import aligned, rows
-    from recipec.spec.recipe import COMPONENT_SLOTS
+    from recipec.catalogue.listing import aligned, rows, slots
 
-    if what in COMPONENT_SLOTS:
+    if what in slots():
         what, only = "components", what
     lines = rows(what)
     if lines is None:
-        unknown("list", what, (*LISTS, *COMPONENT_SLOTS))
-    exact = f"{only}/" if what == "components" and only in COMPONENT_SLOTS else only
+        unknown("list", what, (*LISTS, *slots()))
+    exact = f"{only}/" if what == "components" and only in slots() else only
     found = [line for line in lines if line[0].startswith(exact)]
     if not found:
         unknown("name", only, dict.fromkeys(name.partition("/")[0] for name, _ in lines))

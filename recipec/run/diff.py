@@ -140,7 +140,7 @@ def _run(folder: Path) -> Side:
         code = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("code/*.py")}
         return Side(str(folder), graph, resolved_values(listing), inputs, code, dict(about["versions"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise RecipeError(errors.unreadable_run(str(folder), str(error))) from error
+        raise RecipeError(errors.unreadable_run(str(folder), error)) from error
 
 
 def _weights(side: Side, name: str) -> tuple[Any, ...]:

@@ -171,21 +171,22 @@ def note(outcome: Outcome, stage: str, options: Options, found: Diagnostic) -> N
 
 
 def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
-    """Give what a stage was refused for a place in the recipe, where it has none in a file.
+    """Give what a stage was refused for a place in the recipe, after the one that it has in a file.
 
-    The place is the key that it names, absolute or the stage's own, else the stage as a whole.
+    The place is the key that it names, absolute or the stage's own; without any place, the stage as a whole.
 
     >>> from recipec.diagnostics.errors.preference import no_pairs_left
     >>> found = no_pairs_left("align", "kg_rank", 4, {})
     >>> locate_error(found, "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
     'stages.align.preference'
     """
-    if found.spans:
-        return found
     key = f"stages.{stage}"
     if found.path:
         key = found.path if found.path.startswith(("stages.", "evaluate.", "machine.")) else f"{key}.{found.path}"
-        return replace(found, spans=tuple(locate(key)), path=key)
+        places = tuple(span for span in locate(key) if span not in found.spans)
+        return replace(found, spans=(*found.spans, *(places[:1] if found.spans else places)), path=key)
+    if found.spans:
+        return found
     return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
 
 

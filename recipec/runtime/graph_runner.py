@@ -16,6 +16,7 @@ from recipec.component import Component
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Input, Node, Value
 from recipec.runtime.context import StageContext
+from recipec.runtime.user_code import place_in
 
 METRIC = "metric/"
 Values = dict[Value, Any]
@@ -64,7 +65,7 @@ class GraphRunner:
             # a reward may ask a clock, a process or a service
             made = self.context.ranks.of_first(call) if node.slot == "reward" else call()
         except RecipeError as refused:
-            raise RecipeError(*(_placed(found, node) for found in refused.diagnostics)) from refused
+            raise RecipeError(*(_placed(found, node, self.context) for found in refused.diagnostics)) from refused
         if node.id in self.recorded:
             made["reward_R"] = replayed(made["reward_R"], self.recorded[node.id])
         for signal in node.outputs:
@@ -109,10 +110,11 @@ class GraphRunner:
         return _positional(bind(node.spec, self.context, {}), node.spec.parameters())
 
 
-def _placed(found: Diagnostic, node: Node) -> Diagnostic:
-    """Point what a component of the recipe is refused for at its key, unless the diagnostic has a place."""
-    known = found.spans or found.path or node.spec is None
-    return found if known else replace(found, path=node.id.partition("/")[2])
+def _placed(found: Diagnostic, node: Node, context: StageContext) -> Diagnostic:
+    """Point what a component is refused for at its key, unless it names one, and at the user's code that it quotes."""
+    spans = found.spans or place_in(found.message, context.use, context.root)
+    path = found.path or (node.id.partition("/")[2] if node.spec is not None else "")
+    return replace(found, spans=spans, path=path)
 
 
 def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,9 +19,10 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, NoReturn
 
 from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import RecipeError, Span, file_span
 from recipec.reading.user_code import functions_in
 
+_PLACE = re.compile(r"(?:.*?: )?([^:/\\\\ ]+\.py):(\d+): ")
 PATIENCE = 60.0
 """Seconds after which it is printed that the user's code is waited for."""
 
@@ -194,6 +196,23 @@ def blamed(error: BaseException, file: str) -> int:
         return error.lineno or 0
     trace: TracebackType | None = error.__traceback__
     return next((f.lineno or 0 for f in reversed(traceback.extract_tb(trace)) if f.filename == file), 0)
+
+
+def shown_name(path: Path, root: Path) -> str:
+    """Name a file of the user's as the user would: relative to the folder of the recipe, where it is below it."""
+    whole, root = path.resolve(), root.resolve()
+    return str(whole.relative_to(root)) if whole.is_relative_to(root) else path.name
+
+
+def place_in(text: str, use: Sequence[Path], root: Path) -> tuple[Span, ...]:
+    """Return the place in a file of the user's that a message from another process begins with.
+
+    >>> place_in("game.py:7: KeyError: 'x'", [Path("/r/game.py")], Path("/r"))[0].line
+    7
+    """
+    found = _PLACE.match(text)
+    path = next((path for path in use if found is not None and path.name == found[1]), None)
+    return file_span(shown_name(path, root), int(found[2])) if found is not None and path is not None else ()
 
 
 def file_of(function: Callable[..., Any]) -> str:

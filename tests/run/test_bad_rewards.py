@@ -22,7 +22,7 @@ RETURNED = [
     ("[float('nan')] * len(completions)", "returned nan for row 0"),
     ("[0.0, 1e400] * (len(completions) // 2)", "returned inf for row 1"),
     ("[10**400] * len(completions)", "returned inf for row 0"),
-    ("['a'] * len(completions)", "returned a value of type str for row 0"),
+    ("['a'] * len(completions)", "returned a value of type str ('a') for row 0"),
     ("[[1]] * len(completions)", "returned a value of type list for row 0"),
     ("None", "a value of type NoneType"),
     ("0.5", "a value of type float"),

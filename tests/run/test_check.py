@@ -67,7 +67,7 @@ USED = "recipec: 1\nuse: [./rewards.py]\n"
         (AGAIN, {"b__jsonl": "x\n"}, "RC703", "b.jsonl:1"),
         (SCORED, {"rewards__py": "import not_there\ndef score(completions): pass\n"}, "RC750", "rewards.py:1"),
         (SCORED, {"rewards__py": "def score(completions, level): return [0.0]\n"}, "RC748", "rewards.py:1"),
-        (SCORED, {"rewards__py": "def score(completions, **columns): return 1.0\n"}, "RC747", "r.yaml:19"),
+        (SCORED, {"rewards__py": "\ndef score(completions, **columns): return 1.0\n"}, "RC747", "rewards.py:2:1"),
         (SCORED, {"rewards__py": "def score(completions, **columns):\n    return [t.x for t in completions]\n"},
          "RC746", "rewards.py:2"),
     ],
@@ -141,6 +141,8 @@ def test_few_rows_and_unknown_characters_warn(folder):
         (OPEN, 256, "", ""),
         ("return self.nothing", 256, "RC922", "world.py:11: AttributeError"),
         ('return ("It is shut.", 0.0, True)', 256, "RC922", "tuple"),
+        ('return "It is shut.", 0.0, True, False, {}', 256, "RC922", '"truncated": truncated}'),
+        ('return {"observation": "It is shut.", "done": True}', 256, "RC922", "which is `terminated` here"),
         ("int(action); " + OPEN, 256, "RC923", "ValueError"),
         (OPEN, 24, "RC922", "its prompt has"),
     ],
@@ -152,6 +154,8 @@ def test_an_environment_is_played(folder, step, positions, code, says):
     assert found.code == (1 if code == "RC922" else 0), found.err
     assert code in found.err
     assert says in found.err
+    assert ("--> world.py:1" in found.err) == (bool(code) and positions > 24)
+    assert "--> r.yaml:12:18" in found.err or not code
 
 
 CONSTANT = """\
@@ -185,3 +189,36 @@ def test_scores_that_teach_nothing_warn(folder, recipe, code, body):
     assert [one for one in ("RC928", "RC929", "RC940") if one in found.err] == ([code] if code else [])
     assert "--> rewards.py:" in found.err or not code
     assert ('completion[0]["content"]' in found.err) == ("chat" in recipe)
+
+
+@pytest.mark.parametrize(
+    ("result", "remedy"),
+    [
+        ("1.0", "a list with one number for each completion, here 8"),
+        ("[1.0]", "one number for each completion, in their order"),
+        ("['1.0'] * len(completions)", "`float(…)` makes one of a text"),
+        ("[(1.0, 0.0)] * len(completions)", "levels of a reward are functions of their own"),
+        ("[float('nan')] * len(completions)", "a finite number"),
+    ],
+)
+def test_a_wrong_result_says_what_to_return(folder, result, remedy):
+    """The function is shown in its file, next to the key of the recipe, with what it must return."""
+    body = f"def score(completions, **columns):\n    return {result}\n"
+    folder.write(r__yaml=RL, rewards__py=body, a__jsonl=ROWS)
+    found = folder.call("check", "r.yaml", "--use", "rewards.py")
+    assert (found.code, found.first) == (1, "RC747")
+    assert remedy in found.err
+    assert "--> rewards.py:1:1" in found.err
+    assert "--> r.yaml:14:14" in found.err
+
+
+def test_targets_of_an_adapter_are_compared_with_the_model(folder):
+    """A name that no layer has is refused at its key, with the names that there are."""
+    folder.write(
+        r__yaml=SFT.replace("      scratch:", "      lora: {targets: [q_proj, v_prj]}\n      scratch:"), a__jsonl=ROWS
+    )
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC732")
+    assert "--> r.yaml:9:23" in found.err
+    assert "did you mean `v_proj`" in found.err
+    assert "`down_proj`" in found.err

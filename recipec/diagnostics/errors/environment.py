@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
 from recipec.diagnostics.phrases import did_you_mean, listed
 
 
 @diagnostic("RC810", "environment-broken")
-def environment_broken(name: str, problem: str) -> Finding:
+def environment_broken(name: str, problem: str, spans: tuple[Span, ...] = ()) -> Finding:
     """An environment cannot be built from its settings, or its class cannot be loaded from the files under `use`.
 
     What it checks: a separate process builds the environment once, when the stage starts.
@@ -18,7 +18,7 @@ def environment_broken(name: str, problem: str) -> Finding:
     where maze.py raises when it is imported.
     How to fix: correct the settings or the file that the message names.
     """
-    return Finding(f"the environment `{name}` cannot be built: {problem}")
+    return Finding(f"the environment `{name}` cannot be built: {problem}", spans)
 
 
 @diagnostic("RC811", "no-tasks")

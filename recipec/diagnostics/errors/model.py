@@ -121,7 +121,7 @@ def template_refuses(problem: str) -> Finding:
 
 
 @diagnostic("RC732", "adapter-mismatch")
-def adapter_mismatch(problem: str) -> Finding:
+def adapter_mismatch(problem: str, remedy: str = "", path: str = "") -> Finding:
     """An adapter does not fit the model or the recipe.
 
     What it checks: names and shapes of the adapter's weights, `policy.lora.targets` against the model's layers, and `r`
@@ -131,7 +131,7 @@ def adapter_mismatch(problem: str) -> Finding:
     How to fix: use names of linear layers as targets, and keep the values of an adapter that is continued; a new
     adapter can follow after `adapter: merge`.
     """
-    return Finding(problem)
+    return Finding(problem, help=remedy, path=path)
 
 
 @diagnostic("RC733", "adapter-undecided")

@@ -92,14 +92,14 @@ def function_raised(
 
 
 @diagnostic("RC747", "function-result")
-def function_result(function: str, problem: str) -> Finding:
+def function_result(function: str, problem: str, spans: tuple[Span, ...] = (), remedy: str = "") -> Finding:
     """The user's reward function did not return a list with one finite number, or None, for each row within `timeout`.
 
     Why it matters: a score for the wrong row, or a NaN, would silently ruin the update.
     Example: a list of 7 for 8 completions.
     How to fix: return one finite number for each completion, in order; None if the function does not apply to the row.
     """
-    return Finding(f"reward function `{function}` {problem}")
+    return Finding(f"reward function `{function}` {problem}", spans, help=remedy)
 
 
 @diagnostic("RC748", "function-signature")

@@ -45,7 +45,8 @@ def episodes_in_error(errors: int, episodes: int, first: Sequence[str]) -> Findi
     How to fix: correct what the errors name, then run the same command again: it continues from the last checkpoint.
     """
     more = f" (and {len(first) - _SHOWN} other kinds)" if len(first) > _SHOWN else ""
-    return Finding(f"{errors} of {episodes} rollouts ended in an error: {'; '.join(first[:_SHOWN])}{more}")
+    problems = "; ".join(first[:_SHOWN])
+    return Finding(f"{errors} of {episodes} rollouts ended in an error: {problems}{more}", path="environment")
 
 
 @diagnostic("RC786", "engine-keeps-old-weights")

@@ -10,6 +10,7 @@ from recipec.run.worker_pool import HandlerError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.protocols import Policy
+from recipec.runtime.user_code import place_in
 from recipec.spec import environment as specs
 
 
@@ -40,4 +41,5 @@ class UserEnvironment(WorkerEnv):
 
     def declined(self, problem: HandlerError) -> Diagnostic:
         """Return the error of the class, with file and line."""
-        return errors.environment_broken(self.own.name, str(problem))
+        place = place_in(problem.message, self.context.use, self.context.root)
+        return errors.environment_broken(self.own.name, str(problem), place)

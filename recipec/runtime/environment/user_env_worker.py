@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from recipec.diagnostics.model import RecipeError
 from recipec.reading.user_code import WORLD, classes_in
-from recipec.runtime.environment.worker_main import GameError, live
+from recipec.runtime.environment.worker_main import BadObservation, GameError, checked, live
 from recipec.runtime.user_code import blamed, load_file
 
 
@@ -34,11 +35,31 @@ class Guarded:
 
     def reset(self, task: Mapping[str, Any], seed: int) -> Any:
         """Begin an episode."""
-        return self.call(self.inner.reset, task, seed)
+        return self.answered(self.inner.reset, task, seed)
 
     def step(self, action: str) -> Any:
         """Take an action."""
-        return self.call(self.inner.step, action)
+        return self.answered(self.inner.step, action)
+
+    def answered(self, method: Callable[..., Any], *values: Any) -> Any:
+        """Call a method, and refuse an answer that is not valid with the line of the method."""
+        answer = self.call(method, *values)
+        try:
+            checked(answer)
+        except BadObservation as problem:
+            code = getattr(inspect.unwrap(method), "__code__", None)
+            where = f"{Path(self.file).name}:{code.co_firstlineno}" if code is not None else Path(self.file).name
+            raise GameError(f"{where}: `{method.__name__}`: {_gymnasium(answer) or problem}") from None
+        return answer
+
+
+def _gymnasium(answer: Any) -> str:
+    """Say how the tuple that an environment of gymnasium or gym returns is written here."""
+    names = {2: "observation", 4: "observation, reward, terminated", 5: "observation, reward, terminated, truncated"}
+    if not isinstance(answer, tuple) or len(answer) not in names:
+        return ""
+    written = ", ".join(f'"{name}": {name}' for name in names[len(answer)].split(", "))
+    return f"it returned a tuple of {len(answer)}, as for gymnasium; return a mapping: {{{written}}}"
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:

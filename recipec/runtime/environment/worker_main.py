@@ -28,6 +28,10 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
+_OTHERS = {"obs": "observation", "done": "terminated", "score": "reward", "available_actions": "actions"}
+"""Keys of other tools."""
+
+
 class BadObservation(ValueError):  # noqa: N818 - it names an answer
     """An answer of a game has the wrong type, is not finite, or is too large."""
 
@@ -127,7 +131,10 @@ def checked(answer: Any) -> dict[str, Any]:
     known = (*_KINDS, "state")
     for key in answer:
         if key not in known:
-            raise BadObservation(f"its answer has the unknown key {str(key)[:80]!r}; known are {', '.join(known)}")
+            here = f", which is `{_OTHERS[key]}` here" if key in _OTHERS else ""
+            raise BadObservation(
+                f"its answer has the unknown key {str(key)[:80]!r}{here}; known are {', '.join(known)}"
+            )
     if "observation" not in answer:
         raise BadObservation("its answer has no observation")
     values = {key: _typed(key, plain(value) if key != "state" else value) for key, value in answer.items()}

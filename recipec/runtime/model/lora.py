@@ -7,7 +7,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from transformers.pytorch_utils import Conv1D
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors import trust
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.runtime.model.weights import BASE, INDEX, read_json, weight_files
 from recipec.spec.policy import Lora
 
@@ -59,11 +60,27 @@ def add(model: Any, spec: Lora, seed: int) -> PeftModel:
     Raises:
         RecipeError: RC732, no layer has a name among the targets.
     """
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding | Conv1D)]
+    for target in () if spec.targets == "all_linear" else spec.targets:
+        if not any(f".{layer}".endswith(f".{target}") for layer in layers):  # peft passes over one of several
+            raise RecipeError(unknown_target(target, layers))
     targets = ALL if spec.targets == "all_linear" else list(spec.targets)
     config = LoraConfig(
         r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
     return _inject(model, config, seed)
+
+
+def unknown_target(target: str, layers: Sequence[str]) -> Diagnostic:
+    """Return RC732 for a target that names none of the ``layers``, with the names that there are.
+
+    >>> unknown_target("q", ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"]).help
+    'its layers are `q_proj`'
+    """
+    names = list(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+    remedy = f"{did_you_mean(target, names)} its layers are {listed(names)}".strip()
+    problem = f"the model has no layer with the name `{target}`"
+    return errors.adapter_mismatch(problem, remedy, "policy.lora.targets")
 
 
 def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:

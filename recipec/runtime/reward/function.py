@@ -13,16 +13,18 @@ import torch
 from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.model import RecipeError, Span
+from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.user_code import TooLongError, blamed, calling, file_of, text_of
+from recipec.runtime.user_code import TooLongError, blamed, calling, file_of, shown_name, text_of
 from recipec.spec import reward as specs
 
 T = TypeVar("T")
+_SHORT = 40
+"""Characters of a returned value that a message shows."""
 
 
 class Function(Part):
@@ -87,10 +89,11 @@ class Function(Part):
         def scores(found: Any) -> list[float]:
             found = found.tolist() if hasattr(found, "tolist") else found
             if not isinstance(found, list | tuple):
-                raise RecipeError(errors.function_result(self.spec.name, f"returned {_kind(found)}, a list is needed"))
+                remedy = f"return a list with one number for each completion, here {len(tasks)}"
+                raise RecipeError(self._refused(f"returned {_kind(found)}, a list is needed", _sync(found) or remedy))
             if len(found) != len(tasks):
-                problem = f"returned {len(found)} values for {len(tasks)} rows"
-                raise RecipeError(errors.function_result(self.spec.name, problem))
+                remedy = "return one number for each completion, in their order; None where it does not apply"
+                raise RecipeError(self._refused(f"returned {len(found)} values for {len(tasks)} rows", remedy))
             return [self._number(row, value) for row, value in enumerate(found)]
 
         return self._call(None, {k: v for k, v in arguments.items() if self._takes(k)}, scores)
@@ -110,7 +113,8 @@ class Function(Part):
         def score(found: Any) -> float:
             if isinstance(found, Mapping):
                 if "score" not in found:
-                    raise RecipeError(errors.function_result(self.spec.name, f"returned no `score` for row {row}"))
+                    remedy = 'return a number, or a mapping with the number under "score"'
+                    raise RecipeError(self._refused(f"returned no `score` for row {row}", remedy))
                 found = found["score"]
             return self._number(row, found)
 
@@ -125,7 +129,7 @@ class Function(Part):
             raise
         except TooLongError:
             problem = f"took longer than `timeout`, {self.spec.timeout:g} s"
-            raise RecipeError(errors.function_result(self.spec.name, problem)) from None
+            raise RecipeError(self._refused(problem)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
             line = blamed(error, self.file)
             name, text = type(error).__name__, text_of(error)
@@ -140,14 +144,20 @@ class Function(Part):
         if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
             value = value.item()
         if not isinstance(value, int | float):
-            raise RecipeError(errors.function_result(self.spec.name, f"returned {_kind(value)} for row {row}"))
+            raise RecipeError(
+                self._refused(f"returned {_kind(value)} for row {row}", _sync(value) or _number_of(value))
+            )
         try:
             number = float(value)
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise RecipeError(errors.function_result(self.spec.name, f"returned {number} for row {row}"))
+            remedy = "return a finite number, such as 0.0, where there is nothing to divide by"
+            raise RecipeError(self._refused(f"returned {number} for row {row}", remedy))
         return number
+
+    def _refused(self, problem: str, remedy: str = "") -> Diagnostic:
+        return errors.function_result(self.spec.name, problem, self.span(), remedy)
 
     def _takes(self, name: str) -> bool:
         known = self.signature.extra and (self.signature.form == "trl" or name in GIVEN["verl"])
@@ -170,9 +180,7 @@ class Function(Part):
 
     def _shown(self) -> str:
         """Name the user's file as the user would."""
-        path = Path(self.file)
-        root = self.root.resolve()
-        return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+        return shown_name(Path(self.file), self.root)
 
     def span(self) -> tuple[Span, ...]:
         """Return the place of the function in the user's file."""
@@ -188,7 +196,21 @@ def _kind(value: Any) -> str:
     if inspect.iscoroutine(value):
         value.close()
         return "a coroutine (async functions are not called)"
-    return f"a value of type {type(value).__name__}"
+    shown = f" ({value!r})" if isinstance(value, str | int | float) and len(repr(value)) <= _SHORT else ""
+    return f"a value of type {type(value).__name__}{shown}"
+
+
+def _sync(value: Any) -> str:
+    return "write `def` in place of `async def`" if inspect.iscoroutine(value) else ""
+
+
+def _number_of(value: Any) -> str:
+    """Say how a value becomes a number, where it is clear."""
+    if isinstance(value, str):
+        return "return a number: `float(…)` makes one of a text"
+    if isinstance(value, list | tuple | Mapping):
+        return "return one number for each completion; levels of a reward are functions of their own"
+    return ""
 
 
 def _signature(name: str, function: Callable[..., Any], file: str) -> Signature:

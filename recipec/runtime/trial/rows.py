@@ -33,6 +33,7 @@ from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
 from recipec.runtime.trial.scores import ANSWERS, doubts, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, overlaps, scan
+from recipec.runtime.user_code import place_in
 from recipec.spec.data import Data
 from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
 from recipec.spec.reward import Reward
@@ -311,7 +312,8 @@ class _Trial:
         if failed:
             of = len(set(rows["episode_id_R"].tolist()))
             about = errors.episodes_fail if len(failed) >= of else errors.some_episodes_fail
-            self._note(replace(about(len(failed), of, failed), path=f"{self.unit.key}.environment"))
+            place = place_in(failed[0], self.context.use, self.context.root)
+            self._note(replace(about(len(failed), of, failed), spans=place, path=f"{self.unit.key}.environment"))
         return rows
 
     def _answered(self, tasks: Sequence[Task], answers: Mapping[int, Sequence[str]]) -> dict[str, Any]:

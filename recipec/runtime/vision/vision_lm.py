@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recipec.diagnostics.errors import model as model_errors
 from recipec.diagnostics.errors import vision as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
@@ -24,6 +23,7 @@ from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import scratch as text_scratch
 from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.lora import unknown_target
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.vision import processors, scratch
 from recipec.runtime.vision.families import Family, family_of
@@ -114,7 +114,7 @@ class VisionLm(CausalLm):
         for target in lora.targets:
             hits = _named(own, target) or _named(linear, target)
             if not hits:
-                raise RecipeError(model_errors.adapter_mismatch(f"no linear layer's name has `{target}` in it"))
+                raise RecipeError(unknown_target(target, linear))
             chosen += hits
         return lora.model_copy(update={"targets": tuple(dict.fromkeys(chosen))})
 
