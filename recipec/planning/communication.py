@@ -35,6 +35,8 @@ class Exchange:
     """Where the recipe names an accelerator; as if nothing were computed meanwhile."""
     host: bool = False
     """Whether it goes to the host's memory and back, not to other devices."""
+    network: bool = False
+    """Whether it goes over the network, whatever the number of nodes."""
 
 
 def rounds(work: Work, phase: Phase) -> int:
@@ -78,6 +80,8 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
     scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
     _, gradients, weights = work.sharded
     taken = _updates(work) * work.passes
+    if work.rollout.apart() and work.samples:
+        yield _to_servers(work)
     if work.ranks == 1:
         yield from _offloaded(work, 2 * updates + scored, updates, taken)
         return
@@ -92,13 +96,22 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
             yield Exchange("updated weights", each * taken, f"{taken:,} updates, each device its share")
     else:
         yield Exchange("sum gradients", 2 * each * taken, f"{taken:,} updates, all of them")
-    if work.samples and weights > 1:
+    if work.samples and weights > 1 and not work.rollout.apart():
         to = "the sampling engine" if work.spread else "the copy that samples"
         moved = work.trained * work.trained_width * part if work.lora and work.spread else whole
         yield Exchange("update sampler", moved, f"to {to}, once")
     yield from _offloaded(work, 2 * updates + scored, updates, taken)
     if (spread := work.train.sequence_partitions()) > 1:
         yield _sequences(work, phases, spread)
+
+
+def _to_servers(work: Work) -> Exchange:
+    """Count what servers read after an update: weights, or the adapter alone."""
+    every = max(1, work.staleness)
+    moved = work.trained * work.trained_width if work.lora else work.engine_weights * max(1, work.spread)
+    what = "the adapter as a file" if work.lora else "weights as files"
+    often = "once" if every == 1 else f"every {every} steps"
+    return Exchange("update servers", moved / every, f"{what} to each of {work.engines} servers, {often}", network=True)
 
 
 def _offloaded(work: Work, gathered: int, updates: int, taken: int) -> Iterator[Exchange]:

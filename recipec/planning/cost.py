@@ -40,6 +40,8 @@ class Phase:
     """Where the recipe names an accelerator."""
     idle: float = 0.0
     """Share of the devices' time in which they wait for each other."""
+    devices: int = 0
+    """Devices that compute it, where they are not those that train."""
 
 
 def operations(shape: Shape, counts: Counts, matrices: float = 1.0, attention: float = 1.0, head: float = 1.0) -> float:
@@ -104,7 +106,9 @@ def _sample(work: Work) -> Phase:
     read += shape.cached * work.engine_width * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
     once = "a group's prompt is computed once" if of.prompts <= of.episodes else "every turn's prompt is computed again"
     assumed = f"{once}; weights are read for every token"
-    return Phase("sample", round(counts.tokens), operations(shape, counts), read, assumed)
+    servers = work.engines * max(1, work.spread) if work.rollout.apart() else 0
+    assumed += f"; on {servers} devices of servers" if servers else ""
+    return Phase("sample", round(counts.tokens), operations(shape, counts), read, assumed, devices=servers)
 
 
 def _scored(work: Work, name: str, assumes: str) -> Phase:

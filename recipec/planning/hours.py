@@ -52,7 +52,7 @@ class Pace:
             return None
         compute = phase.flops / (self.accelerator.peak(self.dtype) * COMPUTE)
         read = phase.bytes / (self.accelerator.bandwidth * READ)
-        return max(compute, read) / (self.devices * self.nodes * (1 - phase.idle))
+        return max(compute, read) / ((phase.devices or self.devices * self.nodes) * (1 - phase.idle))
 
 
 def timed(phases: Iterable[Phase], pace: Pace | None) -> Iterator[Phase]:
@@ -67,8 +67,41 @@ def moved(exchanges: Iterable[Exchange], pace: Pace | None) -> Iterator[Exchange
         if pace is None:
             yield one
             continue
-        rate = pace.accelerator.host if one.host else pace.link
+        rate = pace.accelerator.host if one.host else pace.accelerator.network if one.network else pace.link
         yield replace(one, seconds=one.bytes / (rate * LINK))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How sampling in servers and the rest of a step follow each other; all times in seconds.
+
+    Example: ``Schedule(12.0, 20.0, ahead=1).step``: 20 seconds, in which servers wait 8.
+    """
+
+    sampling: float
+    rest: float
+    """Scores, updates and exchanges."""
+    ahead: int = 0
+    """Steps by which rollouts are sampled ahead; without any, servers and training take turns."""
+
+    @property
+    def step(self) -> float:
+        """Return how long a step lasts.
+
+        >>> Schedule(12.0, 20.0).step, Schedule(12.0, 20.0, ahead=1).step
+        (32.0, 20.0)
+        """
+        return max(self.sampling, self.rest) if self.ahead else self.sampling + self.rest
+
+    @property
+    def waits(self) -> tuple[float, float]:
+        """Return the shares of a step in which servers, and devices that train, wait for the other side.
+
+        >>> Schedule(10.0, 30.0).waits, Schedule(30.0, 15.0, ahead=1).waits
+        ((0.75, 0.25), (0.0, 0.5))
+        """
+        whole = self.step or 1.0
+        return 1 - self.sampling / whole, 1 - self.rest / whole
 
 
 def clock(seconds: float) -> str:

@@ -105,6 +105,8 @@ def _unknown(stage: StageGraph, why: str) -> Iterator[Choice]:
 
 def _share(work: Work) -> Choice:
     """Choose the rollout engine's share: what training leaves, in hundredths, and no less than a group needs."""
+    if work.rollout.apart():
+        return Choice("machine.rollout.memory", USABLE, "nothing else is on the devices of a server")
     share, least = _left(work), _least_share(work)
     note = f"what training leaves of {USABLE:.0%}" if share >= least else "training leaves less than a group needs"
     chosen = max(share, least)
@@ -160,7 +162,7 @@ def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
     """Yield changes that save memory, each with those before it: what the recipe would say, and the stage with them."""
     changes: list[str] = []
     share = work.rollout.memory_share()
-    if share is not None and work.accelerator is not None and work.samples:
+    if share is not None and work.accelerator is not None and work.samples and not work.rollout.apart():
         less = max(_left(work), _least_share(work))
         if less < share:
             changes.append(f"machine.rollout.memory: {less:g}")

@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from recipec.planning.cost import amount
@@ -59,8 +59,14 @@ def peak(held: Iterable[Holding]) -> tuple[float, When]:
 def memory(work: Work) -> Iterator[Holding]:
     """Yield what is in the memory of each device during the stage."""
     yield from training(work)
-    if work.samples:
+    if work.samples and not work.rollout.apart():
         yield from _sampling(work)
+
+
+def server(work: Work) -> Iterator[Holding]:
+    """Yield what is in the memory of each device of a rollout server."""
+    if work.samples and work.rollout.apart():
+        yield from (replace(held, when="always") for held in _sampling(work))
 
 
 def training(work: Work) -> Iterator[Holding]:
@@ -214,7 +220,7 @@ def host(work: Work) -> Iterator[Holding]:
         yield Holding("weights", work.weights / weights * work.devices, "between uses" + each)
         found = work.trained * (work.trained_width / gradients + copies / moments) * work.devices
         yield Holding("gradients", found, "for the update" + each)
-    if work.spread and work.rollout.sleeps() and work.samples:
+    if work.spread and work.rollout.sleeps() and work.samples and not work.rollout.apart():
         yield Holding("engine", work.engine_weights * work.devices, "weights of an engine that sleeps" + each)
     if work.ranks > 1:
         if work.size.row:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from recipec.graph import Graph, StageGraph, differences
 from recipec.planning.communication import Exchange, dealt, exchanges
 from recipec.planning.cost import Phase, phases, saved
-from recipec.planning.hours import Pace, moved, timed
+from recipec.planning.hours import Pace, Schedule, moved, timed
 from recipec.planning.machine_choice import Choice
-from recipec.planning.memory import Holding, disk, host, memory, peak
+from recipec.planning.memory import Holding, disk, host, memory, peak, server
 from recipec.planning.model_shapes import Shape
 from recipec.planning.sharing import Measured, Sharing, measure, merged, predict, with_generation
 from recipec.planning.work import Work, root_of, sizes_of, work_of
@@ -75,6 +75,10 @@ class StagePlan:
     """What each device receives from the others in a step."""
     host: tuple[Holding, ...] = ()
     """What is in the host memory of a node."""
+    server: tuple[Holding, ...] = ()
+    """What is in the memory of each device of a rollout server."""
+    schedule: Schedule | None = None
+    """How sampling in servers and training follow each other, where the recipe names an accelerator."""
     peak: float | None = None
     """Most bytes that a device holds at once."""
     room: float | None = None
@@ -217,9 +221,11 @@ def _stage(
     held = tuple(memory(work)) if work else ()
     if isinstance(shared, str):
         unknown.append(f"savings of prefix sharing: {shared}")
-    whole = None
-    if pace and steps and len(known) == len(times):
-        whole = steps * (sum(known) + sum(one.seconds or 0.0 for one in sent))
+    whole = schedule = None
+    if work and pace and len(known) == len(times):
+        sampling = sum(phase.seconds or 0.0 for phase in times if phase.devices)
+        schedule = Schedule(sampling, sum(known) + sum(one.seconds or 0.0 for one in sent) - sampling, work.staleness)
+        whole = steps * schedule.step if steps else None
     return StagePlan(
         name=stage.name,
         kind=stage.kind,
@@ -239,6 +245,8 @@ def _stage(
         devices=work.ranks if work else 1,
         exchanges=sent,
         host=tuple(host(work)) if work else (),
+        server=tuple(server(work)) if work else (),
+        schedule=schedule if work and work.samples and work.rollout.apart() else None,
         peak=peak(held)[0] if work else None,
         room=pace.accelerator.memory if pace else None,
         sharing=with_generation(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from recipec.planning.cost import amount
-from recipec.planning.hours import clock
+from recipec.planning.hours import Schedule, clock
 from recipec.planning.memory import Holding, peak
 from recipec.planning.plan import LeftOut, Plan, StagePlan
 from recipec.planning.sharing import describe_measured, describe_sharing
@@ -53,9 +53,21 @@ def _table(stage: StagePlan) -> Iterator[str]:
         yield f"  {'exchanges':<18}{'':>26}{'received':>12}{_time(total, stage)}"
     for one in stage.exchanges:
         yield f"    {one.name:<16}{'':>26}{amount(one.bytes, 'B'):>12}{_time(one.seconds, stage)}   {one.assumes}"
+    if stage.schedule is not None:
+        yield f"  schedule  {_scheduled(stage.schedule)}"
     yield from _held("on each device" if stage.devices > 1 else "in memory", stage.memory, *_fit(stage))
+    yield from _held("on each server", stage.server)
     yield from _held("in host memory", stage.host)
     yield from _held("on disk", stage.disk)
+
+
+def _scheduled(made: Schedule) -> str:
+    """Say how long a step lasts and who waits, and what sampling ahead would change."""
+    servers, devices = (f"{share:.0%}" for share in made.waits)
+    order = f"sampled {made.ahead} ahead" if made.ahead else "servers and training take turns"
+    other = Schedule(made.sampling, made.rest, 0 if made.ahead else 1)
+    instead = f"{clock(other.step)} {'in turns' if made.ahead else 'with `sampler.max_staleness: 1`'}"
+    return f"{clock(made.step)} a step, {order}: servers wait {servers}, training waits {devices}; {instead}"
 
 
 def _time(seconds: float | str | None, stage: StagePlan) -> str:

@@ -13,6 +13,7 @@ from recipec.planning.step_sizes import Lengths, lengths
 from recipec.planning.token_runs import Counts
 from recipec.spec.recipe import MICROBATCH
 from recipec.spec.rollout_engine import RolloutEngine
+from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
 
 WIDTH = {"float32": 4, "bfloat16": 2}
@@ -78,8 +79,17 @@ class Work:
 
     @property
     def engines(self) -> int:
-        """Sampling engines, each on one device or more."""
+        """Sampling engines, each on one device or more: servers, or those of the devices that train."""
+        if self.rollout.processes():
+            return self.rollout.processes()
         return max(1, self.ranks // max(1, self.spread))
+
+    @property
+    def staleness(self) -> int:
+        """Steps by which rollouts are sampled ahead while the policy is trained; 0 where nothing overlaps."""
+        node = self.stage.node("sampler")
+        found = node.spec.max_staleness if node is not None and isinstance(node.spec, Sampler) else 0
+        return found if self.rollout.apart() else 0
 
     @property
     def samples(self) -> bool:

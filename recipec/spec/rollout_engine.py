@@ -38,9 +38,13 @@ class RolloutEngine(Component):
     unadapted: ClassVar[tuple[str, ...]] = ()
     """Names of layers with adapters that it cannot apply."""
 
+    def processes(self) -> int:
+        """Return how many processes of its own it samples in; 0 for those that train."""
+        return 0
+
     def apart(self) -> bool:
         """Whether it samples in processes of its own."""
-        return False
+        return self.processes() > 0
 
     def weights_dtype(self) -> str | None:
         """Return the data type of its own copy of the weights; ``None`` where it is that of the policy."""
@@ -175,9 +179,9 @@ class Vllm(RolloutEngine):
         """Import the class for engines in this process, or the one for servers."""
         return load_object(_SERVERS) if self.apart() else super().load()
 
-    def apart(self) -> bool:
-        """Whether there are `servers`."""
-        return bool(self.servers)
+    def processes(self) -> int:
+        """Return the number of `servers`."""
+        return self.servers if isinstance(self.servers, int) else len(self.servers)
 
     def elsewhere(self) -> bool:
         """Whether the `servers` are given by their URLs, so that nothing of vLLM is needed here."""
