@@ -6,6 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ENGINES ?= .venv-engines
 SITE ?= .venv-site
+TRACKERS ?= .venv-trackers
 # Processes that run tests, each with one torch thread and up to 2 GB.
 WORKERS ?= 2
 GPU_PYTHON ?= $(BIN)/python
@@ -17,7 +18,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow test-engines gpu-check lint types schemas reference validate site clean
+.PHONY: quickstart test test-slow test-engines test-trackers gpu-check lint types schemas reference validate site clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/recipec validate recipes/tiny/quickstart.yaml
@@ -35,6 +36,10 @@ test-slow: $(VENV)/.installed
 # vLLM's CPU build, DeepSpeed and Ray, in an environment of their own: vLLM wants an older numpy.
 test-engines: $(ENGINES)/.installed
 	VLLM_NO_USAGE_STATS=1 DS_ACCELERATOR=cpu $(ENGINES)/bin/python -m pytest -q -m engines --timeout=900 tests/run tests/runtime
+
+# W&B, MLflow and Trackio, in an environment of their own.
+test-trackers: $(TRACKERS)/.installed
+	$(TRACKERS)/bin/python -m pytest -q -n 0 tests/run/test_trackers.py
 
 # On one NVIDIA GPU, by a Python that has what docs/benchmarks.md lists; parts that lack something are skipped.
 gpu-check:
@@ -84,5 +89,11 @@ $(ENGINES)/.installed: pyproject.toml constraints.txt constraints-engines.txt
 	$(ENGINES)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
 
+$(TRACKERS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/pip install -q $(TORCH_INDEX) $(TORCH)
+	$(TRACKERS)/bin/pip install -q -e ".[train,wandb,mlflow,trackio]" pytest pytest-timeout pytest-randomly pytest-xdist hypothesis
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(ENGINES) $(SITE) build runs
+	rm -rf $(VENV) $(ENGINES) $(TRACKERS) $(SITE) build runs

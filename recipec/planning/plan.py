@@ -22,7 +22,7 @@ from recipec.planning.work import Work, root_of, sizes_of, work_of
 
 FORMAT = 1
 Action = Literal["run", "continue", "skip"]
-State = Literal["done", "begun", "absent", "stale"]
+State = Literal["done", "begun", "absent", "stale", "longer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Previous:
 
     graph: Graph
     states: Mapping[str, State] = field(default_factory=dict)
-    """``done``: whole, and of this very stage; ``stale``: whole, of another; ``begun``: there is a checkpoint."""
+    """``done``: whole, and of this very stage; ``stale``: whole, of another; ``begun``: there is a checkpoint;
+    ``longer``: there is one of the same stage with fewer steps."""
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Stage -> file that it names -> hash, as they were then."""
 
@@ -149,6 +150,7 @@ STATES: Mapping[State, tuple[Action, str]] = {
     "begun": ("continue", "interrupted; continues from its last checkpoint"),
     "stale": ("run", "changed: the initial weights, a data package or a function of `use` that the stage calls"),
     "absent": ("run", "not finished, no checkpoint"),
+    "longer": ("continue", "goes on from a checkpoint"),
 }
 
 
@@ -167,6 +169,9 @@ def _decided(
     for name in () if changed else sources(stage):
         if name in earlier and earlier[name].action != "skip":
             changed = f"depends on stage `{name}`, which runs"
+    if changed and previous.states.get(stage.name) == "longer":
+        action, reason = STATES["longer"]
+        return action, f"{changed}; {reason}"
     if changed:
         return "run", changed
     state = previous.states.get(stage.name, "absent")

@@ -93,6 +93,21 @@ def go_on(graph: Graph, folder: RunFolder, options: Options, say: Callable[[str]
     return keys
 
 
+def goes_on(before: Graph, graph: Graph, folder: RunFolder, options: Options) -> list[str]:
+    """Return the stages that a run would continue with their raised budgets; nothing is changed."""
+    raised = {one.stage.name: one for one in longer_stages(before, graph)}
+    digests: dict[str, str] = {}
+    found = []
+    for stage in graph.stages:
+        digests[stage.name] = run_digest(stage, graph, digests, options)
+        one = raised.get(stage.name)
+        if one is not None:
+            was = run_digest(replace(stage, digest=one.before.digest), graph, digests, options)
+            if folder.digest_of(stage.name) == was and _usable(one, folder, was)[0]:
+                found.append(stage.name)
+    return found
+
+
 def _relabelled(
     one: Longer, graph: Graph, folder: RunFolder, was: str, digest: str, options: Options, say: Callable[[str], None]
 ) -> bool:
@@ -139,21 +154,21 @@ def _usable(one: Longer, folder: RunFolder, digest: str) -> tuple[list[Path], st
     mine = [p for p in folder.checkpoints(stage.name) if (read_manifest(p) or {}).get("digest") == digest]
     if not mine:
         return [], "it has no checkpoint"
-    places = {path: _place(path) for path in mine}
-    ended = (folder.stage(stage.name) / "policy").exists()
-    total = round(max(places.values())) if ended else None
+    places = {path: place for path in mine if (place := _place(path)) is not None}
+    ended = (read_manifest(folder.stage(stage.name) / "policy") or {}).get("digest") == digest
+    total = round(max(places.values(), default=0.0)) if ended else None
     same = optimizer.same_if_longer(total)
-    usable = [path for path in mine if same is None or places[path] <= same]
+    usable = [path for path, place in places.items() if same is None or place <= same]
     if not usable and optimizer.same_if_longer(None) != 0 and total is None:
         return [], "it has not ended, so the update at which its learning rate would have fallen is not known"
     return usable, "" if usable else optimizer.length_setting()
 
 
-def _place(checkpoint: Path) -> float:
-    """Return how far a checkpoint is in the learning-rate schedule, in updates."""
+def _place(checkpoint: Path) -> float | None:
+    """Return how far a checkpoint is in the learning-rate schedule, in updates; None for a damaged one."""
     try:
         state: Mapping[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         optimizer = state["parts"]["optimizer"]
         return float(optimizer.get("place", optimizer["updates"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return float("inf")  # a damaged one is found when it is loaded, and nothing goes on from it
+        return None

@@ -34,6 +34,8 @@ def test_more_steps(folder, optimizer, from_step):
     """Weights and metrics are to the bit those of a run with eight steps; a schedule that has fallen is RC978."""
     assert folder.run(recipe(8, optimizer), "--out", "whole", a__jsonl=ROWS).code == 0
     assert folder.run(recipe(4, optimizer), "--out", "short").code == 0
+    planned = folder.call("plan", "r.yaml", "--set", "stages.learn.budget.steps=8", "--out", "short").out
+    assert ("goes on from a checkpoint" in planned) == (from_step is not None), planned
     ended = folder.run(recipe(8, optimizer), "--out", "short")
     if from_step is None:
         assert (ended.code, ended.first) == (1, "RC978")
