@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         BatchStandardised as BatchStandardised,
     )
     from recipec.spec.advantage import (
+        Gae as Gae,
+    )
+    from recipec.spec.advantage import (
         GroupRelative as GroupRelative,
     )
     from recipec.spec.advantage import (
@@ -65,6 +68,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.attention import (
         Trie as Trie,
     )
+    from recipec.spec.critic import ValueModel as ValueModel
     from recipec.spec.data import Columns as Columns
     from recipec.spec.data import EnvironmentTasks as EnvironmentTasks
     from recipec.spec.data import File as File
@@ -100,7 +104,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.loss import Simpo as Simpo
     from recipec.spec.machine import Machine as Machine
     from recipec.spec.machine import Service as Service
+    from recipec.spec.optimizer import Adafactor as Adafactor
     from recipec.spec.optimizer import Adamw as Adamw
+    from recipec.spec.optimizer import Muon as Muon
     from recipec.spec.policy import CausalLm as CausalLm
     from recipec.spec.policy import Images as Images
     from recipec.spec.policy import Lora as Lora
@@ -191,6 +197,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.rollout_engine import Vllm as Vllm
     from recipec.spec.sampler import Chain as Chain
     from recipec.spec.sampler import GroupFilter as GroupFilter
+    from recipec.spec.sampler import Retire as Retire
     from recipec.spec.sampler import Tree as Tree
     from recipec.spec.tracker import Mlflow as Mlflow
     from recipec.spec.tracker import Trackio as Trackio
@@ -209,10 +216,11 @@ _HOMES = {
     "recipec.runtime.attention.sequence_logprobs": ("sequence_logprobs",),
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
     "recipec.spec.advantage": (
-        "BatchStandardised", "GroupRelative", "HistoryGroups", "LeafMean", "PrefixValue", "Reinforce", "Rloo",
-        "Signed", "StateAction",
+        "BatchStandardised", "Gae", "GroupRelative", "HistoryGroups", "LeafMean", "PrefixValue", "Reinforce",
+        "Rloo", "Signed", "StateAction",
     ),
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),
+    "recipec.spec.critic": ("ValueModel",),
     "recipec.spec.data": ("Columns", "EnvironmentTasks", "File", "Mix", "MixedFile", "ReasoningGym", "Rollouts"),
     "recipec.spec.environment": (
         "Alfworld", "Gymnasium", "Own", "ReasoningGymEpisodes", "Retriever", "SearchQa", "Textworld", "ToolUse",
@@ -223,7 +231,7 @@ _HOMES = {
     "recipec.spec.loss": ("BradleyTerry", "Cispo", "Clipped", "Cpo", "Dpo", "Gmpo", "Kto", "Nll", "Orpo", "Sapo",
                           "Simpo"),
     "recipec.spec.machine": ("Machine", "Service"),
-    "recipec.spec.optimizer": ("Adamw",),
+    "recipec.spec.optimizer": ("Adafactor", "Adamw", "Muon"),
     "recipec.spec.policy": ("CausalLm", "Images", "Lora", "Scratch", "VisionLm", "VisionScratch"),
     "recipec.spec.preference": ("BestVsWorst", "KgRag", "KgRank"),
     "recipec.spec.reference": ("Frozen", "Lagged"),
@@ -233,7 +241,7 @@ _HOMES = {
         "MultipleChoice", "RegexFormat", "Repetition", "Sections", "TagCount", "Verifier",
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),
-    "recipec.spec.sampler": ("Chain", "GroupFilter", "Tree"),
+    "recipec.spec.sampler": ("Chain", "GroupFilter", "Retire", "Tree"),
     "recipec.spec.tracker": ("Mlflow", "Trackio", "Wandb"),
     "recipec.spec.train_engine": ("Deepspeed", "Fsdp", "Local"),
 }  # fmt: skip

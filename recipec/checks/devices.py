@@ -18,7 +18,7 @@ from recipec.checks.sampling import uses_sampler
 from recipec.diagnostics.model import Finding, check
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.reading.partial import Part, Reading, StageReading
-from recipec.spec.optimizer import Adamw
+from recipec.spec.optimizer import Optimizer
 from recipec.spec.recipe import UNIT
 from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.train_engine import TrainEngine
@@ -339,16 +339,16 @@ def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
 
 @check("RC560", "moments-in-parts")
 def moments_in_parts(reading: Reading) -> Iterator[Finding]:
-    """Moments of eight bits are combined with a training engine that spreads the optimizer state over devices.
+    """An optimizer that needs whole weights is combined with a training engine that spreads its state over devices.
 
     What it checks: `optimizer.moments` of every stage against `machine.train`, where there are several devices or
-    `offload` is on.
+    `offload` is on; `muon` and `adafactor` against train engines other than `local`.
     Why it matters: moments of eight bits are scaled in blocks of a whole weight, and small weights keep float32. The
     parts of weights that such an engine gives to an optimizer have other blocks, so that the results would depend on
-    the number of devices.
+    the number of devices. Muon makes a whole matrix orthogonal, Adafactor has moments of its rows and columns.
     Example: `machine: {devices: 8, train: {type: deepspeed}}` with `optimizer: {moments: int8}`.
     How to fix: remove `moments`: spread over devices, float32 moments take less room than moments of eight bits on
-    each. Or use the training engine `local`.
+    each. Or use the training engine `local`, or the optimizer `adamw`.
     References: Dettmers et al., 8-bit Optimizers, https://arxiv.org/abs/2110.02861, 2022.
     """
     found, (devices, nodes) = train_engine(reading), devices_of(reading)
@@ -356,14 +356,18 @@ def moments_in_parts(reading: Reading) -> Iterator[Finding]:
         return
     part, engine = found
     spread = engine.partitions(max(2, devices * nodes))[0] > 1
-    if not spread or (devices * nodes == 1 and not engine.offloads_optimizer()):
+    if not spread:
         return
+    apart = devices * nodes == 1 and not engine.offloads_optimizer()
     for stage in reading.stages.values():
         optimizer = spec_of(stage, "optimizer")
-        if isinstance(optimizer, Adamw) and optimizer.moments != "float32":
-            path = (*stage.path, "optimizer", "moments")
+        if isinstance(optimizer, Optimizer) and (key := optimizer.whole()):
+            if key == "moments" and apart:
+                continue
+            path = (*stage.path, "optimizer", key)
+            what = "wants them in eight bits" if key == "moments" else f"has `{optimizer.type_name}`, which needs all"
             yield Finding(
-                f"`{part.name}` spreads the moments over devices, and stage `{stage.name}` wants them in eight bits",
+                f"`{part.name}` spreads the moments over devices, and stage `{stage.name}` {what}",
                 (*span_of(reading, path), *related_span(reading, (*part.path, "type"), "the training engine")),
                 path=dotted(path),
             )

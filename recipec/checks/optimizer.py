@@ -16,7 +16,7 @@ from recipec.checks.queries import (
 )
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading
-from recipec.spec.optimizer import Adamw
+from recipec.spec.optimizer import Adamw, Scheduled
 from recipec.spec.recipe import weights_kind
 
 HIGH = 1e-3
@@ -37,7 +37,7 @@ def two_warmups(reading: Reading) -> Iterator[Finding]:
     How to fix: drop one of them; `null` removes one that comes from another file.
     References: verl documents that `lr_warmup_steps` wins over its ratio; TRL that `warmup_steps` does.
     """
-    for _, part, spec in parts_of(reading, Adamw):
+    for _, part, spec in parts_of(reading, Scheduled):
         if spec.warmup_updates is not None and spec.warmup_ratio is not None:
             yield Finding(
                 "the warm-up is given twice: in updates and as a ratio of all updates",
@@ -61,7 +61,7 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
     References: Goyal et al., Accurate, Large Minibatch SGD, https://arxiv.org/abs/1706.02677, 2017: a warm-up is the
     beginning of training.
     """
-    for stage, part, spec in parts_of(reading, Adamw):
+    for stage, part, spec in parts_of(reading, Scheduled):
         if spec.warmup_ratio == 1:
             yield Finding(
                 f"the warm-up of stage `{stage.name}` lasts as long as the stage",
@@ -168,7 +168,7 @@ def schedule_unread(reading: Reading) -> Iterator[Finding]:
     How to fix: set `schedule: cosine` (other tools: `cosine_with_min_lr`) or `wsd`, or drop the parameter.
     References: Transformers, `get_cosine_with_min_lr_schedule_with_warmup` and `get_wsd_schedule`.
     """
-    for _, part, spec in parts_of(reading, Adamw):
+    for _, part, spec in parts_of(reading, Scheduled):
         users = {"min_ratio": {"linear", "cosine", "wsd"}, "decay_ratio": {"wsd"}}
         for key, schedules in users.items():
             if is_given(reading, (*part.path, key)) and spec.schedule not in schedules:

@@ -161,7 +161,7 @@ def ahead_of_nothing(reading: Reading) -> Iterator[Finding]:
 def retired_pairs(reading: Reading) -> Iterator[Finding]:
     """Prompts are to be retired in a stage that makes pairs.
 
-    What it checks: `sampler.retire` stands in a stage of kind `rl`.
+    What it checks: `sampler.retire` is one of a stage of kind `rl`.
     Why it matters: the sampler of a stage that makes pairs samples each prompt once, before training, and scores none.
     Example: `kind: dpo` with `sampler: {retire: {pass_rate: 0.9}}`.
     How to fix: drop `retire`.

@@ -106,7 +106,8 @@ def _state(work: Work) -> Iterator[Holding]:
         note = f"gradients of {buffered:,} parameters on their way"
         yield Holding("buffers", float(buffered * work.trained_width), note, "update")
     state = trained * (work.moments + copies) / moments
-    note = f"two moments of {work.moments // 2} bytes" + (", and a float32 copy of narrower weights" if copies else "")
+    note = f"two moments of {work.moments // 2} bytes" if work.moments else "rows and columns of second moments"
+    note += ", and a float32 copy of narrower weights" if copies else ""
     yield _kept("optimizer", state, note + _over(moments), offloaded=engine.offloads_optimizer())
 
 

@@ -11,6 +11,7 @@ from recipec.planning.accelerators import Accelerator, accelerators
 from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
 from recipec.planning.step_sizes import Lengths, lengths
 from recipec.planning.token_runs import Counts
+from recipec.spec.optimizer import Optimizer
 from recipec.spec.recipe import MICROBATCH
 from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.sampler import Sampler
@@ -156,9 +157,9 @@ class Work:
 
     @property
     def moments(self) -> int:
-        """Bytes of the optimizer's two moments of one parameter."""
-        params = next(node.params for node in self.stage.nodes() if node.slot == "optimizer")
-        return 2 if "int8" in str(params.get("moments", "")) else MOMENTS
+        """Bytes of the optimizer's state of one parameter."""
+        spec = next(node.spec for node in self.stage.nodes() if node.slot == "optimizer")
+        return spec.moment_bytes() if isinstance(spec, Optimizer) else MOMENTS
 
     @property
     def critic(self) -> Work | None:

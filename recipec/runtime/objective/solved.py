@@ -42,7 +42,7 @@ def passed(
     pass_rate: float,
     correct_at: float,
 ) -> list[int]:
-    """Return the prompts of whose episodes a share of at least ``pass_rate`` has enough reward; others failed.
+    """Return the prompts where a share of at least ``pass_rate`` of the episodes has enough reward.
 
     >>> import torch
     >>> reward_R, none_R = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)

@@ -111,7 +111,9 @@ class PartitionedMasters(MasterWeights):
 
     def __init__(self, engine: Spec, context: StageContext, policy: Policy, optimizer: AdamW) -> None:
         """Let DeepSpeed partition the policy of a stage."""
-        self.spec, self.context = optimizer.spec, context
+        assert isinstance(optimizer.spec, Adamw), "RC560 refuses the others"
+        self.spec: Adamw = optimizer.spec
+        self.context = context
         self.named = optimizer.trained()
         deepspeed = _deepspeed(context)
         device = torch.device("cpu") if engine.offload else context.device

@@ -1,20 +1,17 @@
-"""What AdamW updates: the trained weights in float32, with their moments."""
+"""What optimizers update: the trained weights in float32, with their moments."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recipec.runtime.model.quantization import eight_bit_adamw
 from recipec.runtime.model.weight_layout import Gathering, as_laid_out, full
-from recipec.spec.optimizer import Adamw
-
-if TYPE_CHECKING:
-    from recipec.runtime.context import StageContext
+from recipec.spec.optimizer import Adamw, Scheduled
 
 
 class MasterWeights:
@@ -23,17 +20,22 @@ class MasterWeights:
     Train engines with a library that keeps them elsewhere put a class of their own in its place. What a checkpoint has
     of either is the same: whole tensors by the name of the parameter.
 
-    Example: ``MasterWeights(spec, context, policy.trained()).step(1e-5)``.
+    Example: ``MasterWeights(spec, policy.trained(), optimizer.made).step(1e-5)``.
     """
 
-    def __init__(self, spec: Adamw, context: StageContext, named: Mapping[str, nn.Parameter]) -> None:
-        """Copy the weights that are not float32."""
+    def __init__(
+        self,
+        spec: Scheduled,
+        named: Mapping[str, nn.Parameter],
+        make: Callable[[Mapping[str, Tensor]], Sequence[torch.optim.Optimizer]],
+    ) -> None:
+        """Copy the weights that are not float32; ``make`` gives the optimizers of these copies, by name."""
         self.spec = spec
         self.named = named
         self.masters: dict[str, Tensor] = {
             name: p if p.dtype == torch.float32 else p.detach().float().clone() for name, p in named.items()
         }
-        self.optimizer = adamw(spec, context.device, self.masters.values())
+        self.optimizers = make(self.masters)
 
     def step(self, rate: float, *, finite_loss: bool = True) -> float:
         """Update by the gradients added so far, unless they or their loss are not finite; return their norm."""
@@ -45,9 +47,10 @@ class MasterWeights:
         norm = self._norm()
         if math.isfinite(norm) and finite_loss:
             self._scale(norm)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
             with torch.no_grad():
                 for name, parameter in self.named.items():
                     if self.masters[name] is not parameter:
@@ -82,7 +85,12 @@ class MasterWeights:
 
     def moments(self, name: str) -> dict[str, Gathering]:
         """Return the moments of a parameter and the number of its updates; empty before the first."""
-        return dict(self.optimizer.state.get(self.masters[name], {}))
+        return dict(self._of(self.masters[name]).state.get(self.masters[name], {}))
+
+    def _of(self, master: Tensor) -> torch.optim.Optimizer:
+        """Return the optimizer that updates a weight."""
+        groups = ((optimizer, group["params"]) for optimizer in self.optimizers for group in optimizer.param_groups)
+        return next(optimizer for optimizer, weights in groups if any(weight is master for weight in weights))
 
     def master(self, name: str) -> Gathering:
         """Return a parameter in float32."""
@@ -96,7 +104,7 @@ class MasterWeights:
         for name, moments in state["moments"].items():
             if moments:
                 master = self.masters[name]
-                self.optimizer.state[master] = {
+                self._of(master).state[master] = {
                     # the step too: the fused kernel reads it where the weights are
                     key: value.clone().to(master.device)
                     if value.shape != master.shape
@@ -105,11 +113,21 @@ class MasterWeights:
                 }
 
 
-def adamw(spec: Adamw, device: torch.device, weights: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Return an AdamW of torch or bitsandbytes over weights; biases and norms are not decayed."""
+def decayed(weights: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """Return the groups of an optimizer: biases and norms are not decayed.
+
+    >>> [group["weight_decay"] for group in decayed([torch.ones(2), torch.ones(2, 2)], 0.1)]
+    [0.1, 0.0]
+    """
     weights = list(weights)
-    decayed, plain = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    matrices, plain = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(spec: Adamw, device: torch.device, weights: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return an AdamW of torch or bitsandbytes over weights."""
+    groups = decayed(weights, spec.weight_decay)
     params: dict[str, Any] = {"lr": spec.learning_rate, "betas": spec.betas, "eps": spec.epsilon}
     if spec.moments == "float32":
         return torch.optim.AdamW(groups, **params, fused=True)

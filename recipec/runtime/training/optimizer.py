@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.protocols import Part, Policy
-from recipec.runtime.training.master_weights import MasterWeights
-from recipec.spec.optimizer import Adamw
+from recipec.runtime.training.master_weights import MasterWeights, adamw, decayed
+from recipec.spec import optimizer as specs
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
@@ -26,7 +27,7 @@ class AdamW(Part):
     Weights that are not float32 keep a float32 copy, so that updates below their resolution are not lost.
     """
 
-    def __init__(self, spec: Adamw, context: StageContext, *, policy: Policy) -> None:
+    def __init__(self, spec: specs.Scheduled, context: StageContext, *, policy: Policy) -> None:
         """Optimise ``policy``; ``bind`` takes its parameters."""
         self.spec = spec
         self.context = context
@@ -60,8 +61,13 @@ class AdamW(Part):
             RecipeError: RC773, as :meth:`trained`.
         """
         self.total = max(1, total)
-        self.weights = MasterWeights(self.spec, self.context, self.trained()) if weights is None else weights
+        self.weights = MasterWeights(self.spec, self.trained(), self.made) if weights is None else weights
         self.named = dict(self.weights.named)
+
+    def made(self, weights: Mapping[str, Tensor]) -> Sequence[torch.optim.Optimizer]:
+        """Return the optimizers of PyTorch that update weights in float32, given by name."""
+        assert isinstance(self.spec, specs.Adamw)
+        return [adamw(self.spec, self.context.device, weights.values())]
 
     def learning_rate(self, update: int, place: float | None = None) -> float:
         """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.
@@ -121,6 +127,56 @@ class AdamW(Part):
         self.updates, self.skipped = int(state["updates"]), int(state["skipped"])
         self.place = float(state.get("place", self.updates))
         self.weights.load(state)
+
+
+class Muon(AdamW):
+    """Muon over matrices, AdamW over the rest; see :class:`recipec.spec.optimizer.Muon`."""
+
+    def made(self, weights: Mapping[str, Tensor]) -> Sequence[torch.optim.Optimizer]:
+        """Part the weights: those of embeddings and of the output layer are not matrices between activations."""
+        spec, model = self.spec, self.policy.model
+        assert isinstance(spec, specs.Muon)
+        ends = (model.get_input_embeddings(), model.get_output_embeddings(), getattr(model, "score", None))
+        outer = {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
+        named = dict(model.named_parameters())
+        inside = [name for name, weight in weights.items() if weight.ndim == 2 and id(named[name]) not in outer]
+        rest = [weight for name, weight in weights.items() if name not in set(inside)]
+        rate = spec.learning_rate
+        found: list[torch.optim.Optimizer] = []
+        if inside:
+            found.append(
+                torch.optim.Muon(
+                    [weights[name] for name in inside],
+                    lr=rate,
+                    weight_decay=spec.weight_decay,
+                    momentum=spec.momentum,
+                    nesterov=spec.nesterov,
+                    ns_steps=spec.iterations,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
+        if rest:
+            groups = decayed(rest, spec.weight_decay)
+            found.append(torch.optim.AdamW(groups, lr=rate, betas=spec.betas, eps=spec.epsilon, fused=True))
+        return found
+
+
+class Adafactor(AdamW):
+    """Second moments by row and column; see :class:`recipec.spec.optimizer.Adafactor`."""
+
+    def made(self, weights: Mapping[str, Tensor]) -> Sequence[torch.optim.Optimizer]:
+        """Return PyTorch's Adafactor."""
+        spec = self.spec
+        assert isinstance(spec, specs.Adafactor)
+        return [
+            torch.optim.Adafactor(
+                decayed(weights.values(), spec.weight_decay),
+                lr=spec.learning_rate,
+                beta2_decay=spec.beta2_decay,
+                eps=(None, spec.scale_floor),
+                d=spec.clip_threshold,
+            )
+        ]
 
 
 def freeze(model: nn.Module, names: Sequence[str], parts: Mapping[str, list[nn.Parameter]]) -> None:

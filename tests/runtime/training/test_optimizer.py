@@ -1,7 +1,9 @@
 """The update and its schedule."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torch import nn
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.training.optimizer import AdamW
+from recipec.runtime.training.optimizer import Adafactor, AdamW, Muon
+from recipec.runtime.training.state_files import join_tensors, split_tensors
+from recipec.spec import optimizer as specs
 from recipec.spec.optimizer import Adamw
 
 
@@ -189,7 +193,7 @@ def test_state_lies_where_the_weights_are(device: str) -> None:
     again = make(net)
     again.load(stored)
 
-    assert {v.device.type for state in again.weights.optimizer.state.values() for v in state.values()} == {device}
+    assert {v.device.type for state in again.weights.optimizers[0].state.values() for v in state.values()} == {device}
     net(torch.ones(2, 3, device=device)).sum().backward()
     again.step([], 0)
 
@@ -236,3 +240,86 @@ def test_a_loss_that_is_not_finite_has_the_rule_of_the_gradient(nonfinite) -> No
         assert refused.value.diagnostics[0].code == "RC763"
         assert "the loss" in refused.value.diagnostics[0].message
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def small() -> Any:
+    """A decoder of a few thousand parameters, always the same."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=20, tie_word_embeddings=False, **shape))
+
+
+def bound(kind: Any, spec: Any, net: Any) -> Any:
+    """Bind an optimizer to a decoder."""
+    policy = SimpleNamespace(model=net, module_groups=dict)
+    optimizer = kind(spec, StageContext(Path(), Path(), 0, "explore"), policy=policy)
+    optimizer.bind(10)
+    return optimizer
+
+
+def backward(net: Any) -> None:
+    """Add the gradient of a fixed text."""
+    ids = torch.arange(12)[None]
+    net(input_ids=ids, labels=ids).loss.backward()
+
+
+def test_muon_and_adamw_have_their_parts() -> None:
+    """Matrices of layers get torch's Muon, embeddings, head and norms torch's AdamW, at one learning rate."""
+    ours, theirs = small(), small()
+    spec = specs.Muon(learning_rate=0.02, weight_decay=0.1, max_grad_norm=0)
+    optimizer = bound(Muon, spec, ours)
+    inside = [p for n, p in theirs.named_parameters() if p.ndim == 2 and "layers" in n]
+    ends = [p for n, p in theirs.named_parameters() if p.ndim == 2 and "layers" not in n]
+    plain = [p for p in theirs.parameters() if p.ndim == 1]
+    assert (len(inside), len(ends)) == (7, 2)
+    groups = [{"params": ends, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    muon = torch.optim.Muon(inside, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.95))
+    for _ in range(3):
+        backward(ours)
+        optimizer.step([], 0)
+        backward(theirs)
+        for one in (muon, adam):
+            one.step()
+            one.zero_grad()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_adafactor_is_that_of_torch() -> None:
+    """Rates are relative to the size of a weight, norms are not decayed."""
+    ours, theirs = small(), small()
+    optimizer = bound(Adafactor, specs.Adafactor(learning_rate=0.05, weight_decay=0.1, max_grad_norm=0), ours)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim == 2], "weight_decay": 0.1},
+        {"params": [p for p in theirs.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.Adafactor(groups, lr=0.05)
+    for _ in range(3):
+        backward(ours)
+        optimizer.step([], 0)
+        backward(theirs)
+        reference.step()
+        reference.zero_grad()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "spec"), [(Muon, specs.Muon()), (Adafactor, specs.Adafactor())])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_their_state_is_continued(kind: Any, spec: Any, dtype: torch.dtype) -> None:
+    """A run that was interrupted after two updates has the bits of one that was not."""
+    straight, resumed = small().to(dtype), small().to(dtype)
+    whole, begun = bound(kind, spec, straight), bound(kind, spec, resumed)
+    for _ in range(2):
+        backward(straight)
+        whole.step([], 0)
+        backward(resumed)
+        begun.step([], 0)
+    plain, tensors = split_tensors(begun.state())
+    again = bound(kind, spec, resumed)
+    again.load(join_tensors(json.loads(json.dumps(plain)), tensors))
+    for net, optimizer in ((straight, whole), (resumed, again)):
+        backward(net)
+        optimizer.step([], 0)
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
