@@ -49,7 +49,7 @@ try:
 except SystemExit as end:
     code = end.code
 heavy = {"torch", "transformers", "numpy", "peft", "vllm", "deepspeed", "pyarrow", "safetensors", "reasoning_gym",
-         "huggingface_hub", "requests", "http.client"}
+         "huggingface_hub", "requests", "http.client", "wandb", "mlflow", "trackio"}
 seen["modules"] = sorted(heavy & set(sys.modules))
 seen["code"] = code
 print(json.dumps(seen))
@@ -73,6 +73,7 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         '    sampler: {num_generations: "${vars.n}"}\n    reward: {right: {type: exact_match}}\n'
         "    advantage: {group: {type: group_relative}}\n    budget: {steps: 1, prompts_per_step: 1}\n"
         "    optimizer: {}\n"
+        "trackers: {a: {type: wandb}, b: {type: mlflow}, c: {type: trackio}}\n"
     )
     seen = probe(recipe)
 

@@ -29,7 +29,9 @@ class Service(Section):
 class Machine(Section):
     """Devices, engines and services."""
 
-    device: Literal["auto", "cpu", "cuda"] = param("auto", "Device type; `auto` uses a GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda"] = param(
+        "auto", "Device type; `auto` uses a GPU if there is one. There is no `mps`, which lacks float64."
+    )
     devices: int = param(1, "Number of devices of a node; each trains and samples its share of a step.", ge=1)
     nodes: int = param(1, "Number of nodes, with `devices` devices each.", ge=1)
     launcher: Literal["torchrun", "ray", "slurm"] = param(

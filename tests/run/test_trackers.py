@@ -184,6 +184,13 @@ def test_a_missing_package_is_found_first(folder, monkeypatch):
     assert not (folder.path / "runs/small/stages").exists()
 
 
+def test_a_recipe_has_no_password(folder):
+    """A user name in the address of a server is refused, and so is a key that no tracker has."""
+    for wrong, code in (('uri: "http://me:secret@host"', "RC132"), ("api_key: secret", "RC130")):
+        ended = folder.run(f"{SFT}trackers: {{team: {{type: mlflow, {wrong}}}}}\n", a__jsonl=ROWS)
+        assert (ended.code, ended.first) == (1, code), ended.err
+
+
 def test_a_server_that_does_not_answer_is_found_first(tmp_path):
     """RC972 names the address; a local store is not asked."""
     from recipec.run.preflight import PreflightRequest
