@@ -33,7 +33,8 @@ def choices(run: Path) -> Iterator[tuple[int, bool, float]]:
             row = json.loads(line)
             ids = [*row["prompt_ids"], *row["ids"]]
             tree = str(row.get("tree_id", f"row {number}"))
-            for at in (len(row["prompt_ids"]) + i for i, trained in enumerate(row["trained"]) if trained):
+            every = row.get("trained", [1] * len(row["ids"]))  # left out where every token is
+            for at in (len(row["prompt_ids"]) + i for i, trained in enumerate(every) if trained):
                 credit[tree, tuple(ids[: at + 1])] += row["advantage"]
         for (_, ids), value in credit.items():
             # a place and a line are a token each; two line breaks stand on both sides of later places
