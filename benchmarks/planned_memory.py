@@ -2,9 +2,11 @@
 
     python benchmarks/planned_memory.py
     PLANNED_MEMORY_FOLDER=/tmp/pm torchrun --nproc-per-node 2 benchmarks/planned_memory.py fsdp 1
+    PLANNED_MEMORY_FOLDER=/tmp/pm torchrun --nproc-per-node 2 benchmarks/planned_memory.py fsdp 1 2
 
 A new Llama is trained on rows of full length, in float32 and bfloat16, with and without gradient checkpointing and an
-adapter; with several processes one of these cases, by its number, in an empty folder.  State is counted at the first
+adapter; with several processes one of these cases, by its number, in an empty folder, and with the number of processes
+that share the tokens of a pass.  State is counted at the first
 update: weights, gradients, the float32 copies and the moments of this process.
 Activations are what autograd saves in the forward pass of a micro-batch; with checkpointing a plan also counts the
 layer that is computed again.
@@ -57,12 +59,24 @@ def size(tensors):
     return sum({one.data_ptr(): one.nbytes() for one in held}.values())
 
 
-def recipe(dtype, lora, *, checkpointing, engine="local", devices=1, hidden=HIDDEN, layers=LAYERS, positions=POSITIONS):
-    """Return a recipe with one update of one micro-batch in each process."""
-    said = f"{{type: {engine}, gradient_checkpointing: {str(checkpointing).lower()}}}"
+def recipe(
+    dtype,
+    lora,
+    *,
+    checkpointing,
+    engine="local",
+    devices=1,
+    hidden=HIDDEN,
+    layers=LAYERS,
+    positions=POSITIONS,
+    spread=1,
+):
+    """Return a recipe with one update of one micro-batch in each process, or in each team of ``spread`` processes."""
+    shared = f", sequence_parallel: {spread}" if spread > 1 else ""
+    said = f"{{type: {engine}, gradient_checkpointing: {str(checkpointing).lower()}{shared}}}"
     return RECIPE.format(
         devices=devices, engine=said, dtype=dtype, lora=lora, hidden=hidden, layers=layers, positions=positions,
-        rows=ROWS, tokens=ROWS * positions // devices, inner=hidden * 11 // 4,
+        rows=ROWS, tokens=ROWS * positions * spread // devices, inner=hidden * 11 // 4,
     )  # fmt: skip
 
 
@@ -123,17 +137,18 @@ def main() -> None:
     engine = sys.argv[1] if len(sys.argv) > 1 else "local"
     devices, leads = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
     chosen = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    spread = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     for number, (dtype, lora, checkpointing) in enumerate(CASES):
         if chosen not in {None, number}:
             continue
-        text = recipe(dtype, lora, checkpointing=checkpointing, engine=engine, devices=devices)
+        text = recipe(dtype, lora, checkpointing=checkpointing, engine=engine, devices=devices, spread=spread)
         place = os.environ.get("PLANNED_MEMORY_FOLDER")  # one folder for all processes
         folder = Path(place or tempfile.mkdtemp()) / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         planned, found = measured(folder, text)
         if leads:
             title = f"{dtype}{', adapter' if lora else ''}{', checkpointing' if checkpointing else ''}"
-            print(f"{engine} on {devices}: {title}")
+            print(f"{engine} on {devices}: {title}{f', tokens over {spread}' if spread > 1 else ''}")
             for name, held in found.items():
                 print(f"  {name:<12} planned {planned[name] / 1e6:8.2f} MB  measured {held / 1e6:8.2f} MB  "
                       f"{planned[name] / held if held else 0:.2f}")  # fmt: skip

@@ -120,7 +120,7 @@ def engine_fails(engine: str, problem: str) -> Finding:
 
 
 @diagnostic("RC847", "rollout-servers-lost")
-def servers_lost(restarts: int, most: int) -> Finding:
+def servers_lost(restarts: int, most: int, problems: Sequence[str] = ()) -> Finding:
     """No rollout server answers, and none may be started again.
 
     Why it matters: nothing can be sampled. What was done up to the last checkpoint is kept, and the same command
@@ -129,7 +129,7 @@ def servers_lost(restarts: int, most: int) -> Finding:
     How to fix: read the log of the server, then raise `machine.rollout.max_restarts` or start the servers again.
     """
     return Finding(
-        f"no rollout server answers after {restarts} of {most} restarts",
+        f"no rollout server answers after {restarts} of {most} restarts" + "".join(f"; {one}" for one in problems),
         path="machine.rollout.servers",
     )
 

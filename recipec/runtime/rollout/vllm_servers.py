@@ -79,14 +79,20 @@ class Server:
     """The adapter that it has loaded."""
     starts: int = 0
     """How often it was started, or waited for."""
+    problem: str = ""
+    """What went wrong with it last."""
 
     def post(self, path: str, body: Any, seconds: float) -> tuple[int, bytes]:
         """Send one request and wait for the whole answer; (0, b"") if none came within ``seconds``."""
         sent = json.dumps(body).encode()
         try:
-            return post(self.address._replace(path=path), sent, seconds, {"Content-Type": "application/json"})
-        except (OSError, http.client.HTTPException):  # a deadline that passed is an OSError
+            status, found = post(self.address._replace(path=path), sent, seconds, {"Content-Type": "application/json"})
+        except (OSError, http.client.HTTPException) as error:  # a deadline that passed is an OSError
+            self.problem = f"{self.address.netloc} does not answer {path}: {str(error) or type(error).__name__}"
             return 0, b""
+        if status != _OK:
+            self.problem = f"{self.address.netloc} answers {path} with status {status}, {_text(found)}"
+        return status, found
 
     def lost(self) -> None:
         """Send it nothing more, until it has taken over everything again."""
@@ -217,14 +223,18 @@ class VllmServers(VllmEngine):
         if servers and not first:
             self.restarts += len(servers)
             if self.restarts > self.spec.max_restarts:
-                raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
+                raise self._lost()
         for server in servers:
             server.starts += 1
             if not elsewhere:
                 self._launch(server)
         self._wait_for(servers, 1 if elsewhere and not first else len(servers))
         if not any(server.alive for server in self.servers):
-            raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
+            raise self._lost()
+
+    def _lost(self) -> RecipeError:
+        problems = [server.problem for server in self.servers if server.problem]
+        return RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts, problems[:1]))
 
     def _wait_for(self, servers: Sequence[Server], count: int) -> None:
         """Wait until a number of servers have taken over the weights, or for as long as it may take them."""
@@ -277,7 +287,7 @@ class VllmServers(VllmEngine):
         while waiting := [i for i, one in enumerate(found) if one is None]:
             live = [server for server in self.servers if server.alive]
             if self.closed:
-                raise RecipeError(errors.servers_lost(self.restarts, self.spec.max_restarts))
+                raise self._lost()
             if not live:
                 with self._starting:
                     if not any(server.alive for server in self.servers):

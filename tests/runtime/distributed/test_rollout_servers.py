@@ -48,6 +48,32 @@ def test_two_processes_sample_ahead_as_one(folder):
 
 
 @pytest.mark.slow
+def test_without_a_server_the_run_ends_and_goes_on_later(folder):
+    """No server and no restart left is exit code 4; with one again, the same command ends with the rows of one go."""
+    port = _own_address().port
+    stand_in = [sys.executable, STAND_IN, "--pause", "0.02", "--port", str(port)]
+    server = subprocess.Popen(stand_in)
+    rollout = f"machine.rollout={{type: vllm, servers: ['http://127.0.0.1:{port}'], deadline: 20, max_restarts: 0}}"
+    process = started(folder, "ended", *AHEAD, rollout)
+    checkpoint = folder / "ended" / "stages" / "explore" / "checkpoints" / "step-000001"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    server.kill()
+    server.wait()
+    err = process.communicate(timeout=240)[1]
+    assert (process.returncode, "RC847" in err) == (4, True), err
+    server = subprocess.Popen(stand_in)
+    try:
+        ran(folder, "ended", *AHEAD, rollout)
+    finally:
+        server.kill()
+        server.wait()
+    assert sampled(folder / "ended") == sampled(folder / "one")
+    assert difference(folder / "one", folder / "ended", "explore") == 0.0
+
+
+@pytest.mark.slow
 def test_two_processes_share_a_server(folder):
     """Without lookahead, too: the leader asks, and every process has the completions."""
     ran(folder, "alone")
