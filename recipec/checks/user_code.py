@@ -42,7 +42,9 @@ def own_function(reading: Reading) -> Iterator[Finding]:
             found |= functions_in(path, shown)
         except RecipeError as refused:
             problem = refused.diagnostics[0]
-            yield Finding(problem.message, (*span_of(reading, ("use", number)), *problem.spans), path=f"use.{number}")
+            remedy = f"correct the file: `python -m py_compile {shown}` shows the same error"
+            spans = (*problem.spans, *span_of(reading, ("use", number)))
+            yield Finding(problem.message, spans, help=remedy, path=f"use.{number}")
             whole = False
     for part in reading.parts:
         if part.spec is not None and part.spec.user_code == "function":

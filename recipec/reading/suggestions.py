@@ -35,6 +35,8 @@ from recipec.spec.recipe import (
 Path = tuple[str | int, ...]
 _REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?")
 """A reference to a variable as other languages write it."""
+_SYNONYMS = {"path": "from", "model_path": "from", "function": "name", "fn": "name", "func": "name", "class": "name"}
+"""Keys that are known where the first is not, and mean the same."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
@@ -53,6 +55,8 @@ class KeyAdvice:
 def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collection[str], kind: str = "") -> KeyAdvice:
     """Advise on an unknown key of the section at ``path``, in a stage of ``kind``."""
     known = list(keys)
+    if (certain := _certain(key, value, path, known, given)) is not None:
+        return certain
     similar = nearest(key, known, given)
     section = isinstance(value, Mapping) and bool(value)
     near = bool(similar) and distance(key, similar[0]) <= 1
@@ -62,9 +66,6 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     below = for_section(value, head, (key,), kind) if section and not exact else Advice("")
     if section and other is not None and (not other.meant or below.meant):
         other = None  # its names are reported one by one
-    if isinstance(value, str) and value.endswith(".py"):
-        file = f"./{value.removeprefix('./')}"
-        return KeyAdvice(f"your code is named once, at the top of the recipe: `use: [{file}]`", meant=(("use",),))
     homes = [] if key in known else _homes(key, path, kind)
     places = [text for _, text in homes]
     at_stage = path[:1] == ("stages",) and len(path) == 2
@@ -91,6 +92,24 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
         places_meant += [tuple(words), (words[-1],)]
     proposal = other.proposal if other is not None else None
     return KeyAdvice(joined(*advice), best, tuple(places_meant), proposal)
+
+
+def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Collection[str]) -> KeyAdvice | None:
+    """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
+    if isinstance(value, str) and value.endswith(".py"):
+        file = f"./{value.removeprefix('./')}"
+        return KeyAdvice(f"your code is named once, at the top of the recipe: `use: [{file}]`", meant=(("use",),))
+    synonym = _SYNONYMS.get(key, "")
+    if synonym in known and synonym not in given:
+        return KeyAdvice(question([synonym]), synonym, ((synonym,),))
+    first, _, rest = key.partition(" ")
+    if value is None and rest and first in known:
+        return KeyAdvice(f"a colon is missing: write `{first}: {rest.strip()}`", meant=((first,),))
+    tracker = KEY_SLOTS["trackers"] if not path else ""
+    if tracker and key in component_names(tracker):
+        written = "".join(f", {name}: …" for name in value) if isinstance(value, Mapping) else ""
+        return KeyAdvice(f"write `trackers: {{NAME: {{type: {key}{written}}}}}`", meant=(("trackers",),))
+    return None
 
 
 def _fills(slot: str, value: Mapping[str, Any]) -> bool:
@@ -249,6 +268,9 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
     """
     takes = field_descriptions.expected(annotation, metadata)
+    if isinstance(value, str) and "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
+        share = f"{float(percent[1]) / 100:g}"
+        return f"a share is written `{key}: {share}`", share
     if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
         return f"a reference is written `{key}: ${{{reference[1]}}}`", f'"${{{reference[1]}}}"'
     if isinstance(value, str):
@@ -302,7 +324,8 @@ def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[s
     advice, best = for_component(value, slot, known)
     other = foreign_component(folded(value), slot)
     ours = other if other in known else best
-    return joined(advice, f"write `{key}: {{type: {ours}}}`" if ours else f"write `{key}: {{type: …}}`"), ""
+    form = "" if "{type: " in advice else f"write `{key}: {{type: {ours or '…'}}}`"
+    return joined(advice, form), ""
 
 
 def slot_of(path: Path) -> str:

@@ -130,7 +130,8 @@ def parse_file(path: Path, shown: str) -> ast.Module:
     except OSError:
         raise RecipeError(errors.own_file_broken(shown, 0, "there is no such file")) from None
     except SyntaxError as error:
-        raise RecipeError(errors.own_file_broken(shown, error.lineno or 0, error.msg)) from None
+        line, column = error.lineno or 0, max(error.offset or 1, 1)
+        raise RecipeError(errors.own_file_broken(shown, line, error.msg, column)) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise RecipeError(errors.own_file_broken(shown, 0, str(error) or type(error).__name__)) from None
 

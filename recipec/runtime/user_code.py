@@ -106,7 +106,9 @@ def load_file(path: Path) -> Any:
         del sys.modules[name]
         line = blamed(error, str(path))
         problem = f"{type(error).__name__}: {text_of(error)[:200]}".rstrip(": ")
-        raise RecipeError(errors.own_file_broken(path.name, line, problem)) from None
+        missing = str(error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        column = max(error.offset or 1, 1) if isinstance(error, SyntaxError) and line else 1
+        raise RecipeError(errors.own_file_broken(path.name, line, problem, column, missing)) from None
     return module
 
 

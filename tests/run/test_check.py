@@ -65,7 +65,7 @@ USED = "recipec: 1\nuse: [./rewards.py]\n"
     [
         (PAIRS, {"b__jsonl": rows({"prompt": "p", "chosen": "c"})}, "RC705", "b.jsonl:1"),
         (AGAIN, {"b__jsonl": "x\n"}, "RC703", "b.jsonl:1"),
-        (SCORED, {"rewards__py": "import not_there\ndef score(completions): pass\n"}, "RC750", "rewards.py:1"),
+        (SCORED, {"rewards__py": "import not_there\ndef score(completions): pass\n"}, "RC750", "has `not_there`"),
         (SCORED, {"rewards__py": "def score(completions, level): return [0.0]\n"}, "RC748", "rewards.py:1"),
         (SCORED, {"rewards__py": "\ndef score(completions, **columns): return 1.0\n"}, "RC747", "rewards.py:2:1"),
         (SCORED, {"rewards__py": "def score(completions, **columns):\n    return [t.x for t in completions]\n"},
@@ -222,3 +222,56 @@ def test_targets_of_an_adapter_are_compared_with_the_model(folder):
     assert "--> r.yaml:9:23" in found.err
     assert "did you mean `v_proj`" in found.err
     assert "`down_proj`" in found.err
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "remedy"),
+    [
+        ("a.csv", b"prompt,completion\na,b\n", 'pandas.read_csv("a.csv").to_json("a.jsonl", orient="records"'),
+        ("a.jsonl.gz", b"x", "such as a.jsonl"),
+        ("a.json", b'{"data": [{"prompt": "a"}]}', "write each of them as a line of its own"),
+        (
+            "a.jsonl",
+            rows({"prompt": {"role": "user", "content": "a"}, "completion": "b"}).encode(),
+            "write a list of it",
+        ),
+    ],
+)
+def test_data_of_another_form_says_how_to_convert_it(folder, name, data, remedy):
+    """The remedy names the file, or the column, and what to make of it."""
+    folder.write(**{"r__yaml": SFT.replace("a.jsonl", name), name.replace(".", "__"): data})
+    found = folder.call("check", "r.yaml")
+    assert found.code == 1
+    assert remedy in found.err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "place", "remedy"),
+    [
+        (
+            "class Door:",
+            "class Door:\n    def __init__(self, size): pass",
+            "RC810",
+            "world.py:1:1",
+            "`options: {size: 4}`",
+        ),
+        ('{"code": str(i)}', "str(i)", "RC811", "world.py:2:1", "return a list of mappings"),
+    ],
+)
+def test_an_environment_that_cannot_begin(folder, before, after, code, place, remedy):
+    """Arguments and tasks that do not fit are shown at the class and at `tasks`, with what is needed."""
+    world = DOOR.replace("STEP", OPEN).replace(before, after)
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), world__py=world, t__j2=TOLD)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert (found.code, found.first) == (1, code), found.err
+    assert place in found.err
+    assert remedy in found.err
+
+
+def test_a_file_of_code_that_is_not_python(folder):
+    """A syntax error is shown in the file, with its line and column."""
+    folder.write(r__yaml=RL, rewards__py="def score(completions):\n    return [1.0\n", a__jsonl=ROWS)
+    found = folder.call("validate", "r.yaml")
+    assert (found.code, found.first) == (1, "RC622")
+    assert "--> rewards.py:2:12" in found.err
+    assert "2 |     return [1.0" in found.err

@@ -16,7 +16,8 @@ def data_missing(path: str, problem: str, siblings: Iterable[str] = ()) -> Findi
     Example: `path: data/trian.jsonl`.
     How to fix: give a path relative to the recipe file that contains it.
     """
-    return Finding(f"{path}: {problem}", help=did_you_mean(path.rpartition("/")[2], siblings))
+    slashes = f"write it with slashes: {path.replace(chr(92), '/')}" if chr(92) in path else ""
+    return Finding(f"{path}: {problem}", help=slashes or did_you_mean(path.rpartition("/")[2], siblings))
 
 
 @diagnostic("RC701", "which-split")
@@ -63,7 +64,14 @@ def unreadable_data(path: str, problem: str) -> Finding:
     Example: a .csv file; a parquet file that was cut short.
     How to fix: use JSONL (.jsonl, .ndjson or .json with one object per line) or parquet (.parquet).
     """
-    return Finding(f"{path}: {problem}")
+    name = path.rpartition("/")[2]
+    stem, _, ending = name.rpartition(".")
+    remedy = ""
+    if ending in {"gz", "zst", "bz2", "xz", "zip"}:
+        remedy = f"unpack it, and name the file that is in it, such as {stem}"
+    elif ending in {"csv", "tsv"}:
+        remedy = f'convert it: `pandas.read_csv("{name}").to_json("{stem}.jsonl", orient="records", lines=True)`'
+    return Finding(f"{path}: {problem}", help=remedy)
 
 
 @diagnostic("RC705", "missing-column")
@@ -84,6 +92,8 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
             '; rows of Alpaca: `columns: {completion: output}` and `template: "{{ instruction }}\\n{{ input }}"`, with '
             "`chat: true` for a chat model"
         )
+    if len(names) == 1 and isinstance(have, Mapping) and isinstance(have[names[0]], list):
+        remedy += f"; if `{names[0]}` is the list of rows, write each of them as a line of its own, as JSONL"
     if "conversations" in names and key in {"data.columns.prompt", "data.columns.completion"}:
         remedy += "; conversations of an `sft` stage: `columns: {messages: conversations}`"
     if key in {"data.columns.chosen", "data.columns.rejected"}:
@@ -92,14 +102,14 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
 
 
 @diagnostic("RC706", "wrong-type")
-def wrong_type(path: str, row: int, column: str, problem: str) -> Finding:
+def wrong_type(path: str, row: int, column: str, problem: str, remedy: str = "") -> Finding:
     """A prompt or an answer is neither text nor a list of chat messages with a known `role` and text.
 
     Why it matters: converting a number or null to text would train on text that the data does not contain.
     Example: `"prompt": 42`, or a message `{"speaker": "human", "words": "…"}`.
     How to fix: write text, or messages such as `[{"role": "user", "content": "…"}]`.
     """
-    return Finding(f"{path}, row {row}: `{column}` {problem}", file_span(path, row))
+    return Finding(f"{path}, row {row}: `{column}` {problem}", file_span(path, row), help=remedy)
 
 
 @diagnostic("RC707", "empty-text")

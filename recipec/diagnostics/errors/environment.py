@@ -18,11 +18,20 @@ def environment_broken(name: str, problem: str, spans: tuple[Span, ...] = ()) ->
     where maze.py raises when it is imported.
     How to fix: correct the settings or the file that the message names.
     """
-    return Finding(f"the environment `{name}` cannot be built: {problem}", spans)
+    options = "its arguments are `environment.options`, such as `options: {size: 4}`"
+    arguments = "TypeError" in problem and "__init__" in problem
+    return Finding(f"the environment `{name}` cannot be built: {problem}", spans, help=options if arguments else "")
 
 
 @diagnostic("RC811", "no-tasks")
-def no_tasks(name: str, split: str, problem: str = "", remedy: str = "", have: Iterable[str] = ()) -> Finding:
+def no_tasks(
+    name: str,
+    split: str,
+    problem: str = "",
+    remedy: str = "",
+    have: Iterable[str] = (),
+    spans: tuple[Span, ...] = (),
+) -> Finding:
     """An environment has no tasks for the split that the data names.
 
     What it checks: `split` of `data: {type: environment}`: the tasks that an environment lists, the `.tw-pddl` files
@@ -36,7 +45,7 @@ def no_tasks(name: str, split: str, problem: str = "", remedy: str = "", have: I
     known = list(have)
     where = f" for split `{split}`" if split else ""
     message = f"the environment `{name}` has no tasks{where}: {problem or f'its splits are {listed(known)}'}"
-    return Finding(message, help=remedy or did_you_mean(split, known))
+    return Finding(message, spans, help=remedy or did_you_mean(split, known))
 
 
 @diagnostic("RC812", "unknown-gymnasium")

@@ -87,8 +87,12 @@ def function_raised(
     """
     which = "" if row is None else f" on row {row}"
     shown = f"reward function `{function}` raised {error}{which}: {message[:200]}"
-    chat_help = 'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`'
-    return Finding(shown, file_span(file, line) if line else (), help=chat_help if chat else "")
+    remedy = (
+        'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`' if chat else ""
+    )
+    if error == "FileNotFoundError":
+        remedy = "name it from the folder of your file: `Path(__file__).parent / NAME`"
+    return Finding(shown, file_span(file, line) if line else (), help=remedy)
 
 
 @diagnostic("RC747", "function-result")
@@ -127,14 +131,16 @@ def unknown_function(function: str, have: Iterable[str]) -> Finding:
 
 
 @diagnostic("RC750", "own-file-broken")
-def own_file_broken(file: str, line: int, problem: str) -> Finding:
+def own_file_broken(file: str, line: int, problem: str, column: int = 1, missing: str = "") -> Finding:
     """A file of the user's does not exist, is not valid Python, or raises when it is imported.
 
     Why it matters: its functions cannot be called.
     Example: a syntax error, or an import of a package that is not installed.
     How to fix: correct the file; `python FILE` shows the same error with its traceback.
     """
-    return Finding(f"{file} cannot be loaded: {problem}", file_span(file, line) if line else ())
+    remedy = f"install the package that has `{missing}` next to recipec, or correct its name" if missing else ""
+    place = file_span(file, line, column) if line else ()
+    return Finding(f"{file} cannot be loaded: {problem}", place, help=remedy, path="use")
 
 
 @diagnostic("RC751", "function-twice")

@@ -16,7 +16,9 @@ def episodes_fail(failed: int, episodes: int, problems: Sequence[str]) -> Findin
     Example: `step` raises an exception, or the prompt is longer than the model's positions.
     How to fix: correct the environment; `recipec try` shows the observations and the answers.
     """
-    return Finding(f"{failed} of {episodes} trial episodes failed: {_first(problems)}")
+    late = any(problem.startswith("timeout") for problem in problems)
+    remedy = "let `reset` and `step` answer sooner, or raise `environment.timeout`" if late else ""
+    return Finding(f"{failed} of {episodes} trial episodes failed: {_first(problems)}", help=remedy)
 
 
 @diagnostic("RC923", "some-trial-episodes-fail", "warning")

@@ -66,7 +66,9 @@ def read_messages(row: Row, column: str) -> Sequence[Message]:
     if not isinstance(value, list):
         forms = "a list of chat messages" if isinstance(value, str) else "text or a list of chat messages"
         problem = f"must be {forms}, this is {kind_of(value)}"
-        raise RecipeError(errors.wrong_type(row.file, row.number, column, problem))
+        one = isinstance(value, Mapping) and "role" in value
+        remedy = "it is one message: write a list of it, `[{…}]`" if one else ""
+        raise RecipeError(errors.wrong_type(row.file, row.number, column, problem, remedy))
     if not value:
         raise RecipeError(errors.empty_text(row.file, row.number, column))
     return [_checked(row, f"{column}[{number}]", message) for number, message in enumerate(value)]

@@ -20,8 +20,9 @@ class Guarded:
     Example: ``Guarded(lambda: Maze(size=4), "maze.py")``.
     """
 
-    def __init__(self, make: Callable[[], Any], file: str) -> None:
-        self.file = file
+    def __init__(self, make: Callable[[], Any], file: str, line: int = 0) -> None:
+        """Build the instance; ``line`` is that of the class."""
+        self.file, self.line = file, line
         self.inner = self.call(make)
 
     def call(self, function: Callable[..., Any], *values: Any) -> Any:
@@ -29,7 +30,7 @@ class Guarded:
         try:
             return function(*values)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any exception of the user's code is reported
-            line = blamed(error, self.file)
+            line = blamed(error, self.file) or self.line
             where = f"{Path(self.file).name}:{line}" if line else Path(self.file).name
             raise GameError(f"{where}: {type(error).__name__}: {str(error)[:500]}".rstrip(": ")) from None
 
@@ -70,11 +71,10 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
     Raises:
         GameError: a file cannot be loaded, no file has the class, or it refuses its options.
     """
-    name = argument["name"]
+    name, line = argument["name"], 0
     try:
-        file = next(
-            (path for path in argument["files"] if name in classes_in(Path(path), Path(path).name, WORLD)), None
-        )
+        known = ((path, classes_in(Path(path), Path(path).name, WORLD)) for path in argument["files"])
+        file, line = next(((path, classes[name].line) for path, classes in known if name in classes), (None, 0))
         kind = getattr(load_file(Path(file)), name) if file is not None else None
     except RecipeError as refused:
         problem = refused.diagnostics[0]
@@ -84,7 +84,7 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
         raise GameError(f"no file under `use` has a class `{name}`")
 
     def make() -> Guarded:
-        return Guarded(lambda: kind(**argument["options"]), file)
+        return Guarded(lambda: kind(**argument["options"]), file, line)
 
     first = make()  # reports wrong options
     listed = getattr(kind, "tasks", None)
@@ -95,11 +95,13 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
 
     def tasks(split: str, size: int | None, seed: int) -> Any:
         found = first.call(rows, split, size, seed)
+        code = getattr(inspect.unwrap(listed), "__code__", None) if listed is not None else None
+        where = f"{Path(file).name}:{code.co_firstlineno if code is not None else line}"
         if not isinstance(found, list):
-            raise GameError(f"`{name}.tasks` returned {type(found).__name__}, not a list of mappings")
+            raise GameError(f"{where}: `{name}.tasks` returned {type(found).__name__}, not a list of mappings")
         other = next((task for task in found if not isinstance(task, Mapping)), None)
         if other is not None:
-            raise GameError(f"`{name}.tasks` listed {type(other).__name__} in place of a mapping")
+            raise GameError(f"{where}: `{name}.tasks` listed {type(other).__name__} in place of a mapping")
         return [dict(task) for task in found]
 
     return live(make, tasks if listed is not None else None)

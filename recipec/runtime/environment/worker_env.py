@@ -23,6 +23,7 @@ from recipec.runtime.environment.prompt_builder import (
 from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
 from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.rng import rng_for
+from recipec.runtime.user_code import place_in
 
 
 class Spec(Protocol):
@@ -160,7 +161,9 @@ class WorkerEnv(Environment):
             raise RecipeError(self.declined(problem)) from None
         if isinstance(found, WorkerFailure):
             problem_text = found.message or ("it took too long" if found.reason == "late" else "its process died")
-            raise RecipeError(errors.no_tasks(self.spec.type, split, problem_text))
+            place = place_in(problem_text, self.context.use, self.context.root)
+            remedy = 'return a list of mappings, one for each task, such as `[{"question": "…"}]`' if place else ""
+            raise RecipeError(errors.no_tasks(self.spec.type, split, problem_text, remedy, spans=place))
         if not found:
             raise RecipeError(errors.no_tasks(self.spec.type, split, "the list is empty"))
         return found

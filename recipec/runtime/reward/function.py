@@ -208,6 +208,8 @@ def _number_of(value: Any) -> str:
     """Say how a value becomes a number, where it is clear."""
     if isinstance(value, str):
         return "return a number: `float(…)` makes one of a text"
+    if isinstance(value, list) and len(value) == 1:
+        return "return a list of numbers, not of lists: `scores.ravel().tolist()` flattens an array"
     if isinstance(value, list | tuple | Mapping):
         return "return one number for each completion; levels of a reward are functions of their own"
     return ""
