@@ -95,7 +95,7 @@ def _with_verdict(diagnostic: Diagnostic, errors: Sequence[Diagnostic]) -> Diagn
     for error in errors:
         if any(_concerns(error, path, exact=proposal.exact) for path, _ in proposal.edits):
             reason = f"{proposal.refused}: {error.message}" + (f" ({error.help})" if error.help else "")
-            return replace(diagnostic, help=diagnostic.help.replace(proposal.text, reason))
+            return replace(diagnostic, help=diagnostic.help.replace(proposal.text, reason), fix=None)
     return diagnostic
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.small_recipes import RL, ROWS, SFT
+from support.small_recipes import MODEL, RL, ROWS, SFT
 
 from recipec import cli
 
@@ -236,3 +236,15 @@ def test_a_slot_is_listed(two):
     assert all(line.startswith("loss/") for line in lines)
     assert two.call("ls", "loss").out.splitlines() == lines
     assert "did you mean `loss`" in two.call("ls", "components", "lossy").err
+
+
+def test_fix_moves_keys_into_their_sections(folder):
+    """Keys of a stage that belong to a section are moved there: a new one, one in braces, one of lines."""
+    keys = "    lora_r: 16\n    lora_alpha: 32\n    weight_decay: 0.1\n"
+    recipe = SFT.replace("    data:", f"{keys}    data:").replace(MODEL, "    from: org/model\n")
+    recipe = recipe.replace("optimizer: {learning_rate: 1.0e-3}", "optimizer:\n      learning_rate: 1.0e-3")
+    folder.write(f__yaml=recipe, a__jsonl=ROWS)
+    assert folder.call("validate", "f.yaml", "--fix").code == 0
+    text = (folder.path / "f.yaml").read_text()
+    assert "    policy: {lora: {r: 16, alpha: 32}}\n    data:" in text
+    assert "    optimizer:\n      weight_decay: 0.1\n      learning_rate: 1.0e-3\n" in text

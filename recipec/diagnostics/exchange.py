@@ -26,5 +26,10 @@ def from_values(values: Iterable[Mapping[str, Any]]) -> list[Diagnostic]:
 
 def _diagnostic(value: Mapping[str, Any]) -> Diagnostic:
     fix = value["fix"]
-    made = None if fix is None else Fix(fix["message"], Span(**fix["span"]), fix["text"])
+    made = None if fix is None else _fix(fix)
     return Diagnostic(**{**value, "spans": tuple(Span(**span) for span in value["spans"]), "fix": made})
+
+
+def _fix(value: Mapping[str, Any]) -> Fix:
+    also = tuple((Span(**span), text) for span, text in value.get("also", ()))
+    return Fix(value["message"], Span(**value["span"]), value["text"], also)

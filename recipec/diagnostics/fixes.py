@@ -16,16 +16,26 @@ def fixed(text: str, fixes: Iterable[Fix]) -> tuple[str, int]:
     """
     lines = text.split("\n")
     taken: dict[int, list[tuple[int, int, str]]] = {}
+    done = 0
     for fix in fixes:
-        span, place = fix.span, (fix.span.column - 1, fix.span.end_column - 1, fix.text)
-        others = taken.setdefault(span.line, [])
-        apart = all(place[1] <= start or end <= place[0] for start, end, _ in others)
-        if span.line == span.end_line and span.line <= len(lines) and apart:
-            others.append(place)
-    for line, places in taken.items():
-        for start, end, new in sorted(places, reverse=True):
+        places = [(span.line, span.column - 1, span.end_column - 1, new) for span, new in fix.edits]
+        fits = all(span.line == span.end_line and span.line <= len(lines) for span, _ in fix.edits)
+        if fits and not any(_overlaps(place, taken) for place in places):
+            done += 1
+            for line, start, end, new in places:
+                taken.setdefault(line, []).append((start, end, new))
+    dropped = set()
+    for line, edits in taken.items():
+        for start, end, new in sorted(edits, reverse=True):
             lines[line - 1] = lines[line - 1][:start] + new + lines[line - 1][end:]
-    return "\n".join(lines), sum(map(len, taken.values()))
+        if not lines[line - 1].strip():
+            dropped.add(line)
+    return "\n".join(line for number, line in enumerate(lines, 1) if number not in dropped), done
+
+
+def _overlaps(place: tuple[int, int, int, str], taken: Mapping[int, Iterable[tuple[int, int, str]]]) -> bool:
+    line, start, end, _ = place
+    return any((start < other_end and first < end) or first == start for first, other_end, _ in taken.get(line, ()))
 
 
 def fixed_texts(texts: Mapping[str, str], found: Iterable[Diagnostic]) -> dict[str, tuple[str, int]]:

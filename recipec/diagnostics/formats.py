@@ -192,7 +192,10 @@ def _span(span: Span) -> dict[str, Any]:
 
 
 def _fix(fix: Fix | None) -> dict[str, Any] | None:
-    return None if fix is None else {"message": fix.message, "span": _span(fix.span), "text": fix.text}
+    if fix is None:
+        return None
+    also = [{"span": _span(span), "text": text} for span, text in fix.also]
+    return {"message": fix.message, "span": _span(fix.span), "text": fix.text, **({"also": also} if also else {})}
 
 
 def _json(diagnostics: Sequence[Diagnostic], *, valid: bool) -> str:
@@ -247,8 +250,11 @@ def _rule(code: Code) -> dict[str, Any]:
 
 def _sarif_fix(fix: Fix) -> dict[str, Any]:
     place = _location(fix.span)["physicalLocation"]
-    edit = {"deletedRegion": place["region"], "insertedContent": {"text": fix.text}}
-    change = {"artifactLocation": place["artifactLocation"], "replacements": [edit]}
+    edits = [
+        {"deletedRegion": _location(span)["physicalLocation"]["region"], "insertedContent": {"text": text}}
+        for span, text in fix.edits
+    ]
+    change = {"artifactLocation": place["artifactLocation"], "replacements": edits}
     return {"description": {"text": fix.message}, "artifactChanges": [change]}
 
 

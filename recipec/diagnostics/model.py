@@ -51,11 +51,18 @@ def file_span(file: str, line: int = 0, column: int = 1) -> tuple[Span, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A text edit that repairs the finding: replace ``span`` by ``text``."""
+    """A text edit that repairs the finding: replace ``span`` by ``text``; a line that it empties is dropped."""
 
     message: str
     span: Span
     text: str
+    also: tuple[tuple[Span, str], ...] = ()
+    """Further edits of the same file, without which it makes no sense."""
+
+    @property
+    def edits(self) -> tuple[tuple[Span, str], ...]:
+        """All edits."""
+        return ((self.span, self.text), *self.also)
 
 
 @dataclass(frozen=True, slots=True)

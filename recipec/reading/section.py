@@ -20,6 +20,7 @@ from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Spa
 from recipec.reading import field_descriptions, paths
 from recipec.reading.foreign.advice import for_name, of_recipe
 from recipec.reading.lists import for_list
+from recipec.reading.moves import move
 from recipec.reading.never_supported import refused
 from recipec.reading.suggestions import for_bare, for_key, for_signal, for_value, joined, slot_of
 from recipec.signals import find_signal
@@ -45,6 +46,9 @@ class Findings:
     consumed: dict[str, str] = field(default_factory=dict)
     suggested: set[Path] = field(default_factory=set)
     """Places that a misspelt or foreign key was meant for: it has its diagnostic, and is not reported as missing."""
+
+    moved: set[str] = field(default_factory=set)
+    """Sections that an edit moves a key into: another one waits for the next reading."""
 
     unknown: frozenset[str] = frozenset()
 
@@ -217,6 +221,9 @@ def unknown_key(
         findings.suggested.update({(*path, *words), (*around, *words)})
     best = found.best
     fix = findings.fix(at, f"rename it to `{best}`", key, best, key=True) if best else None
+    if fix is None and found.into and not of_recipe(found.into[0]) and found.into[0] not in findings.moved:
+        fix = move(findings.resolved, at, given, found.into)
+        findings.moved.add(found.into[0])
     proposal = None
     if found.proposal is not None:
         top = f"{dotted(stage)}." if stage else ""

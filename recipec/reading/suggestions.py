@@ -50,6 +50,8 @@ class KeyAdvice:
     meant: tuple[Path, ...] = ()
     """Paths that may have been meant, relative to the section of the key, to the stage, or to the recipe."""
     proposal: Proposal | None = None
+    into: tuple[str, ...] = ()
+    """Place of a key of a stage in one of its sections, where it is certain."""
 
 
 def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collection[str], kind: str = "") -> KeyAdvice:
@@ -91,7 +93,12 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
         words = ours.split(".")
         places_meant += [tuple(words), (words[-1],)]
     proposal = other.proposal if other is not None else None
-    return KeyAdvice(joined(*advice), best, tuple(places_meant), proposal)
+    into: tuple[str, ...] = ()
+    if len({slot for slot, _ in homes}) == 1 and home in SLOT and not SLOT[home].levels:
+        into = (home, key)
+    elif not places and proposal is not None and proposal.exact and len(proposal.edits) == 1:
+        into = tuple(proposal.edits[0][0].split("."))
+    return KeyAdvice(joined(*advice), best, tuple(places_meant), proposal, into if at_stage else ())
 
 
 def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Collection[str]) -> KeyAdvice | None:

@@ -46,12 +46,12 @@ def test_functions_that_can_be_called(tmp_path, text):
     [
         ("def scores(completions): ...", 11, "did you mean `scores`?"),
         ("def score(text): ...", 11, "neither"),
-        ("def score(:", 3, "invalid syntax"),
+        ("def score(:", 2, "invalid syntax"),
         ("def _score(completions): ...", 11, "none"),
     ],
 )
 def test_functions_that_cannot(tmp_path, text, line, word):
-    """An unknown name, a signature of neither kind and a file that is no Python are found in the recipe."""
+    """An unknown name, a signature of neither kind are found in the recipe, a file that is not Python in itself."""
     (one,) = found(tmp_path, text)
     assert one.spans[0].line == line
     assert word in one.message + one.help
