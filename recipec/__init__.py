@@ -197,6 +197,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
     from recipec.spec.rollout_engine import Vllm as Vllm
     from recipec.spec.sampler import Chain as Chain
     from recipec.spec.sampler import GroupFilter as GroupFilter
+    from recipec.spec.sampler import Interrupt as Interrupt
     from recipec.spec.sampler import Retire as Retire
     from recipec.spec.sampler import Tree as Tree
     from recipec.spec.tracker import Mlflow as Mlflow
@@ -241,7 +242,7 @@ _HOMES = {
         "MultipleChoice", "RegexFormat", "Repetition", "Sections", "TagCount", "Verifier",
     ),
     "recipec.spec.rollout_engine": ("Hf", "Vllm"),
-    "recipec.spec.sampler": ("Chain", "GroupFilter", "Retire", "Tree"),
+    "recipec.spec.sampler": ("Chain", "GroupFilter", "Interrupt", "Retire", "Tree"),
     "recipec.spec.tracker": ("Mlflow", "Trackio", "Wandb"),
     "recipec.spec.train_engine": ("Deepspeed", "Fsdp", "Local"),
 }  # fmt: skip

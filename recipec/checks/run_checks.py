@@ -141,6 +141,7 @@ NUMERICS: tuple[Check, ...] = (
     prompts.prompt_that_shares_little,
     prompts.nothing_to_pack,
     episodes.filter_without_rewards,
+    sampling.interrupted_never,
     sampling.greedy_learning,
     sampling.ratio_of_two_spaces,
     sampling.cut_distribution,

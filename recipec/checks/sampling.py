@@ -21,7 +21,7 @@ from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.loss import PolicyGradient
 from recipec.spec.rollout_engine import RolloutEngine
-from recipec.spec.sampler import Sampler
+from recipec.spec.sampler import Chain, Sampler
 
 _FULL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Values of the sampler's parameters at which it draws from the whole distribution."""
@@ -290,4 +290,35 @@ def limits_unknown(reading: Reading) -> Iterator[Finding]:
                 f"{display_name(part)} does not say which rows a limit cut, so none can be left out",
                 field_span(reading, part, "truncated"),
                 path=dotted((*part.path, "truncated")),
+            )
+
+
+@check("RC459", "interrupted-never")
+def interrupted_never(reading: Reading) -> Iterator[Finding]:
+    """Thinking is to be interrupted where it cannot be.
+
+    What it checks: `sampler.interrupt.after` is less than `max_completion_length`, in an `rl` stage without an
+    environment.
+    Why it matters: a completion has ended by then. Turns of an environment are parts of one sequence, which the
+    environment and the policy write by turns; a text that neither of them wrote has no turn there.
+    Example: `sampler: {max_completion_length: 1024, interrupt: {after: 1024, text: "</think>"}}`.
+    How to fix: lower `after`, so that the text and an answer have room; or drop `interrupt`.
+    References: Khatri et al., ScaleRL, https://arxiv.org/abs/2510.13786, 2025: room for an answer is left.
+    """
+    for stage, part, spec in parts_of(reading, Chain):
+        if spec.interrupt is None:
+            continue
+        where = (*part.path, "interrupt")
+        problem = ""
+        if stage.of("environment"):
+            problem = "an environment plays episodes of several turns"
+        elif stage.kind not in {None, "rl"}:
+            problem = "it samples answers for pairs"
+        elif spec.interrupt.after >= spec.max_completion_length:
+            problem = f"completions have {spec.max_completion_length} tokens at most"
+        if problem:
+            yield Finding(
+                f"stage `{stage.name}` interrupts thinking after {spec.interrupt.after} tokens, but {problem}",
+                span_of(reading, where),
+                path=dotted(where),
             )

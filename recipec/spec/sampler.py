@@ -40,6 +40,23 @@ class GroupFilter(Section):
     max_tries: int = param(10, "Maximum number of sampling rounds of a step; the last one keeps every group.", ge=1)
 
 
+class Interrupt(Section):
+    """End thinking that is too long by a text, after which the policy goes on (forced interruption).
+
+    The text counts for `max_completion_length`. Its tokens are seen and not trained, like those of an environment.
+
+    References:
+        Khatri et al., `ScaleRL <https://arxiv.org/abs/2510.13786>`_, 2025; Qwen, `Qwen3
+        <https://arxiv.org/abs/2505.09388>`_, 2025: thinking budgets.
+    """
+
+    after: int = param(..., "Number of tokens after which the text is put.", unit="tokens", ge=1)
+    text: str = param(..., "Text that ends the thinking, such as `Time is up. </think>`.", min_length=1)
+    marker: str | None = param(
+        None, "Text that shows that thinking is over, so that nothing is put; `text` if omitted.", min_length=1
+    )
+
+
 class Retire(Section):
     """Leave prompts that the policy solves out of later epochs (no positive resampling).
 
@@ -176,6 +193,8 @@ class Chain(Sampler):
     min_completion_length: int = param(
         0, "Minimum length; no end-of-sequence token is sampled before it.", unit="tokens", ge=0
     )
+
+    interrupt: Interrupt | None = param(None, "End thinking that is too long by a text, and go on.")
 
     def rows_per_prompt(self) -> int:
         """Return every completion."""

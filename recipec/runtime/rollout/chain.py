@@ -13,6 +13,7 @@ from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rollout import metrics
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.episodes import Errors, Growth, decode, keys_of, roots, turn_sampling
+from recipec.runtime.rollout.interruption import interrupted
 from recipec.runtime.rollout.rows import rows_from, sampled_columns, versions_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ class ChainSampler(Part):
 
     def _completions(self, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         sampling = replace(turn_sampling(self.spec), max_length=self.spec.max_completion_length)
-        groups = sample(self.engine, prompt_P, sampling, self.spec.num_generations, key, attempt)
+        samples, interrupt = self.spec.num_generations, self.spec.interrupt
+        if interrupt is None:
+            groups = sample(self.engine, prompt_P, sampling, samples, key, attempt)
+        else:
+            requests = requests_of(prompt_P, samples, key, attempt)
+            groups = interrupted(self.engine, self.policy, requests, sampling, interrupt)
         completions = [completion for group in groups for completion in group]
         signals = rows_of(self.policy, prompt_P, groups)
         signals["episode_id_R"] += self.episodes
@@ -75,6 +81,9 @@ class ChainSampler(Part):
             signals["by_episode_R"] = signals["episode_id_R"]
             signals["state_R"] = [str(prompt) for prompt in signals["prompt_id_R"].tolist()]
         self.episodes += len(completions)
+        if interrupt is not None:
+            share = float(np.mean([c.given[1] > c.given[0] for c in completions]))
+            signals["metric/completions/interrupted_ratio"] = share
         return signals | _statistics(completions)
 
     def _played(self, environment: Environment, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
@@ -107,9 +116,13 @@ def sample(
     A task that occurs again continues the count, so that no two rows draw the same numbers.
     An evaluation gives a key of its own, such as ``(seed, "evaluate", name)``, and disturbs nothing.
     """
+    return engine.generate(requests_of(tasks, samples, key, attempt), sampling)
+
+
+def requests_of(tasks: Sequence[Task], samples: int, key: Key, attempt: int) -> list[Request]:
+    """Make a request of each task, for ``samples`` completions."""
     keys = keys_of(tasks, samples, key, attempt)
-    requests = [Request(tuple(t.prompt_ids), k, t.id, images=t.images) for t, k in zip(tasks, keys, strict=True)]
-    return engine.generate(requests, sampling)
+    return [Request(tuple(t.prompt_ids), k, t.id, images=t.images) for t, k in zip(tasks, keys, strict=True)]
 
 
 def rows_of(policy: Policy, prompt_P: Sequence[Task], groups: Sequence[Sequence[Completion]]) -> dict[str, Any]:

@@ -71,3 +71,5 @@ class Completion:
     """It ended by itself, by a token or a stop text, and was not cut at a limit."""
     memory: Any = None
     """Cached keys and values of prompt and completion, if the request wants them (``remember``)."""
+    given: tuple[int, int] = (0, 0)
+    """Tokens from the first place on, to before the second, were put there and not drawn: they are not trained."""

@@ -168,7 +168,7 @@ def versions_of(columns: Mapping[str, Any], engine: RolloutEngine) -> dict[str, 
 
 
 def sampled_columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, torch.Tensor]:
-    """Pad prompt and completion to the right; what the policy wrote is trained, in turn 1."""
+    """Pad prompt and completion to the right; what the policy wrote is trained, in turn 1, and nothing else."""
     width = max((len(prompt) + len(completion.ids) for prompt, completion in rows), default=0)
     tokens_RT = np.zeros((len(rows), width), dtype=np.int64)
     logprob_RT = np.zeros((len(rows), width), dtype=np.float32)
@@ -181,6 +181,9 @@ def sampled_columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[
     end_R1 = np.array([len(prompt) + len(c.ids) for prompt, c in rows], dtype=np.int64)[:, None]
     attend_RT = column_T < end_R1
     trained_RT = attend_RT & (column_T >= start_R1)
+    for i, (prompt, completion) in enumerate(rows):
+        first, last = completion.given
+        trained_RT[i, len(prompt) + first : len(prompt) + last] = False
     return {
         "tokens_RT": torch.from_numpy(tokens_RT),
         "attend_RT": torch.from_numpy(attend_RT),
