@@ -42,8 +42,8 @@ from recipec.spec.recipe import Recipe
 
 _WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*")
-_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-"""Characters that the reader rejects unless they are escaped."""
+_ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+"""Characters that the reader rejects unless they are escaped, and those that reorder text on a terminal."""
 _REFERENCE = re.compile(r"(\\*)\$\{")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recipec.diagnostics.model import Diagnostic
+from recipec.diagnostics.snippet import visible
 from recipec.importing.translate import Fate, Translation
 
 _TITLES = {
@@ -23,7 +24,7 @@ _MOST = 100
 
 def text(made: Translation, left: Sequence[Diagnostic]) -> str:
     """Return the report for people."""
-    return "\n".join(_lines(made, left)) + "\n"
+    return "\n".join(map(visible, _lines(made, left))) + "\n"
 
 
 def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
@@ -32,10 +33,12 @@ def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
     for verdict, title in _TITLES.items():
         fates = sorted((fate for fate in made.fates if fate.verdict == verdict), key=lambda fate: fate.line)
         if fates:
-            yield f"\n{title} ({len(fates)})"
+            yield ""
+            yield f"{title} ({len(fates)})"
             yield from (_line(fate) for fate in fates)
     if left:
-        yield f"\nTo be written by hand ({len(left)}), as `recipec validate` says"
+        yield ""
+        yield f"To be written by hand ({len(left)}), as `recipec validate` says"
         for diagnostic in left:
             yield f"  {diagnostic.path or 'recipe'}: {diagnostic.message}" + (
                 f" ({diagnostic.help})" if diagnostic.help else ""
@@ -53,7 +56,7 @@ def _line(fate: Fate) -> str:
 
 def json_text(made: Translation, left: Sequence[Diagnostic]) -> str:
     """Return the report as JSON."""
-    return json.dumps(data(made, left), indent=2, ensure_ascii=False, default=str) + "\n"
+    return json.dumps(data(made, left), indent=2, default=str) + "\n"
 
 
 def data(made: Translation, left: Sequence[Diagnostic]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _resolved(entries: list[Entry]) -> list[Entry]:
 def _toml(file: str, text: str) -> ForeignFile:
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         return ForeignFile(file, "toml", problem=f"it is not TOML: {error}")
     lines = _lines_of_toml(text)
     return ForeignFile(file, "toml", tuple(entry for entry in _toml_leaves(data, "", lines) if entry.name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recipec.diagnostics.snippet import visible
 from recipec.importing.translate import Setting, Translation
 from recipec.reading.foreign.advice import of_recipe
 from recipec.reading.foreign.values import value_names
@@ -22,7 +23,7 @@ def recipe_text(made: Translation, file: str) -> str:
     """Return the recipe as text, each value with a comment."""
     tool, trainer = made.found.tool.name, made.found.trainer.title
     lines = [
-        f"# From {file}: {tool}, {trainer} ({made.found.reason}).",
+        f"# From {visible(file)}: {tool}, {trainer} ({made.found.reason}).",
         f"# Comments name lines of that file; `default` is what {tool} does where the file says nothing.",
         f"recipec: {FORMAT}",
         *_block(_sorted(tree(made)), 0),
@@ -93,7 +94,7 @@ def _source(setting: Setting) -> str:
 
 
 def _comment(text: str) -> str:
-    return "# " + " ".join(text.split())
+    return "# " + visible(" ".join(text.split()))
 
 
 def plain(root: Mapping[str, Any]) -> dict[str, Any]:

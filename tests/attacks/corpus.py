@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from attacks import (
     hostile_answers,
+    hostile_checkpoints,
     hostile_code,
     hostile_data,
     hostile_graphs,
     hostile_images,
+    hostile_imports,
+    hostile_judges,
     hostile_models,
     hostile_recipes,
     hostile_services,
@@ -24,5 +27,8 @@ TABLES = (
     hostile_graphs,
     hostile_services,
     hostile_answers,
+    hostile_imports,
+    hostile_judges,
+    hostile_checkpoints,
 )
 ATTACKS = [attack for table in TABLES for attack in table.ATTACKS]

@@ -106,6 +106,19 @@ def damaged_checkpoint(path: str) -> Finding:
     return Finding(f"{path} does not match its manifest and is not used")
 
 
+@diagnostic("RC789", "not-a-checkpoint-of-this-stage")
+def foreign_checkpoint(path: str, problem: str) -> Finding:
+    """A checkpoint is whole, and what it contains is not a state of this stage.
+
+    What it checks: its step, its parts, and names, shapes and types of its tensors.
+    Why it matters: the stage would go on from other weights, or from part of a state.
+    Example: a checkpoint of a wider model, under the digest of this stage.
+    How to fix: delete the folder: the next older checkpoint is used, or the stage starts again. Continue runs of people
+    you trust alone: a checkpoint that was made to fit cannot be told from your own.
+    """
+    return Finding(f"{path} is not a checkpoint of this stage: {problem}")
+
+
 @diagnostic("RC766", "damaged-artifact")
 def damaged_artifact(path: str) -> Finding:
     """The size or hash of a finished stage's file differs from its manifest.

@@ -55,7 +55,7 @@ class MetricsWriter:
         if not self._leads or not self.path.exists():
             return position == 0 or not self._leads
         with self.path.open("r+b") as stream:
-            kept = stream.read(position)
+            kept = stream.read(min(position, self.position()))
             # a line that was cut off would swallow the next one; that of another run ends elsewhere
             whole = len(kept) == position and kept[-1:] in {b"", b"\n"}
             stream.truncate(position if whole else kept.rfind(b"\n") + 1)

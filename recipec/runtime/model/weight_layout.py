@@ -50,7 +50,13 @@ class WeightLayout:
         return as_laid_out(whole, tensor)
 
     def put(self, tensor: Tensor, whole: Tensor) -> None:
-        """Give a weight the values of a whole tensor."""
+        """Give a weight the values of a whole tensor.
+
+        Raises:
+            ValueError: the tensor has another shape; a copy would repeat its values.
+        """
+        if whole.shape != self.shape(tensor):
+            raise ValueError(f"a tensor has the shape {tuple(whole.shape)} in place of {tuple(self.shape(tensor))}")
         self.part(tensor).copy_(self.split(tensor, whole))
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:

@@ -98,7 +98,12 @@ class MasterWeights:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state()``, after the weights themselves were loaded."""
+        """Continue from ``state()``, after the weights themselves were loaded.
+
+        Raises:
+            ValueError: a tensor has another shape or type than its weight; the fused kernel would read beyond it.
+        """
+        self._check(state)
         for name, master in state["masters"].items():
             self.masters[name].copy_(as_laid_out(master, self.masters[name]))
         for name, moments in state["moments"].items():
@@ -111,6 +116,13 @@ class MasterWeights:
                     else as_laid_out(value, master).clone()
                     for key, value in moments.items()
                 }
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        moments = state["moments"].items() if self.spec.moments == "float32" else ()  # those of eight bits are packed
+        told = [(name, value) for name, found in moments for value in found.values() if value.dim()]
+        for name, value in (*told, *state["masters"].items()):
+            if value.shape != self.masters[name].shape or value.dtype != torch.float32:
+                raise ValueError(f"a moment of `{name}` is of {tuple(value.shape)} numbers of type {value.dtype}")
 
 
 def decayed(weights: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
@@ -15,6 +18,10 @@ from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, described, load_state, save_tensors
 
 _LOST = "is not what was written before the step that the stage continues from: metrics are lost"
+_UNFIT = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError, SafetensorError,
+)  # fmt: skip
+"""What reading a state of another stage raises: each part reads its own, and no schema describes it."""
 _LAYOUT = ("machine.train", "ranks")
 """What spreads the work over processes: checkpoints hold whole tensors, so a stage continues under another one."""
 
@@ -77,22 +84,46 @@ def restore(stage: RunningStage) -> bool:
     """Continue from the latest intact checkpoint of this very stage; return whether there was one.
 
     Raises:
-        RecipeError: RC764, threads, torch or device differ from those it was made under.
+        RecipeError: RC764, threads, torch or device differ from those it was made under; RC789, what it contains is not
+            a state of this stage.
     """
     folder = stage.context.ranks.of_first(lambda: _latest(stage))
     if folder is None:
         stage.metrics_writer.cut(0)
         return False
-    state = load_state(Path(folder))
-    for name_of_part, part in stage.parts():
-        if name_of_part in state["parts"]:
-            part.load(state["parts"][name_of_part])
-    stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
-    stage.counters.samples.update(state.get("samples", {}))
-    if not stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256")):
+    with _fitting(folder):
+        state = load_state(Path(folder))
+        if int(state["step"]) != int(Path(folder).name.removeprefix("step-")):
+            raise ValueError(f"it is of step {state['step']}")
+        kept = dict(state["parts"])
+        if missing := {"policy", "optimizer"} - kept.keys():  # others may have come with a later version
+            raise KeyError(*sorted(missing))
+        for name_of_part, part in stage.parts():
+            if name_of_part in kept:
+                part.load(kept[name_of_part])
+        stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
+        stage.counters.samples.update(state.get("samples", {}))
+        whole = stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256"))
+    if not whole:
         stage.observers.warn(errors.lost_metrics(str(stage.metrics_writer.path), _LOST))
     stage.context.ranks.of_first(lambda: prune(stage))  # a killed run may have committed its last one only
     return True
+
+
+@contextmanager
+def _fitting(folder: str | Path) -> Iterator[None]:
+    """Refuse a checkpoint that is whole, and cannot be read as a state of the stage.
+
+    Raises:
+        RecipeError: RC789.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise RecipeError(errors.foreign_checkpoint(str(folder), f"it lacks {error}")) from error
+    except _UNFIT as error:
+        problem = str(error).partition("\n")[0] or type(error).__name__
+        raise RecipeError(errors.foreign_checkpoint(str(folder), problem)) from error
 
 
 def _latest(stage: RunningStage) -> str | None:
@@ -102,13 +133,16 @@ def _latest(stage: RunningStage) -> str | None:
         manifest = verify_folder(folder)
         if manifest is not None and manifest.get("digest") != stage.digest:
             continue
-        state = {} if manifest is None else load_state(folder)
-        lost = folder if manifest is None else rollout_log.damaged(_samples(stage), state.get("samples", {}))
+        with _fitting(folder):
+            state = {} if manifest is None else load_state(folder)
+            lost = folder if manifest is None else rollout_log.damaged(_samples(stage), state.get("samples", {}))
         if manifest is None or lost is not None:
             _discard(stage, folder, lost)
             continue
         now = conditions_of(stage)
-        changed = {what: was for what, was in (manifest.get("conditions") or {}).items() if now.get(what) != was}
+        with _fitting(folder):
+            then = dict(manifest.get("conditions") or {})
+        changed = {what: was for what, was in then.items() if now.get(what) != was}
         refused = [what for what in changed if what not in _LAYOUT]
         if refused and stage.replace:
             stage.folder.begin(name, stage.digest, again=True)

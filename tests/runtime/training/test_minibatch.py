@@ -50,6 +50,35 @@ def test_order_depends_on_the_key_alone() -> None:
     assert once != [i.tolist() for i in minibatches(unit_R, budget, (0, "explore", 3, 1))]
 
 
+def test_the_order_of_a_key_stays_what_it_is() -> None:
+    """A run of one version continues under the next: what is drawn from a key is not drawn otherwise."""
+    budget = {"updates_per_step": 2}
+    assert [i.tolist() for i in minibatches(torch.arange(6), budget, KEY)] == [[2, 3, 1], [5, 0, 4]]
+
+
+def test_an_update_of_all_rows_is_not_shuffled() -> None:
+    """Neither one that is exactly as large as the step, nor one that could be larger."""
+    for size in (4, 5):
+        (index,) = minibatches(torch.arange(4), {"rows_per_update": size}, KEY)
+        assert index.tolist() == [0, 1, 2, 3]
+
+
+def test_shuffled_rows_leave_their_groups() -> None:
+    """`shuffle_rows` deals rows one by one: an update of three has rows of groups of two."""
+    unit_R = torch.tensor([0, 0, 1, 1, 2, 2])
+    found = list(minibatches(unit_R, {"rows_per_update": 3, "shuffle_rows": True}, KEY))
+    assert [len(index) for index in found] == [3, 3]
+    assert sorted(torch.cat(found).tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("remainder", ["keep", "drop", "copy"])
+def test_a_last_minibatch_that_is_full_is_used(remainder: str) -> None:
+    """There is no remainder to drop or to fill up."""
+    found = list(minibatches(torch.arange(4), {"rows_per_update": 2, "remainder": remainder}, KEY))
+
+    assert [2, 2] == [len(index) for index in found]
+
+
 @pytest.mark.parametrize(("remainder", "sizes"), [("keep", [2, 2, 1]), ("drop", [2, 2]), ("copy", [2, 2, 2])])
 def test_a_short_last_minibatch(remainder: str, sizes: list[int]) -> None:
     """It is used, left out, or filled up with rows of the same step."""
@@ -93,6 +122,31 @@ def test_no_forward_pass_is_over_the_budget(lengths: list[int], padded: bool) ->
     for index in found:
         cost = int(lengths_R[index].max()) * len(index) if padded else int(lengths_R[index].sum())
         assert cost <= 64
+
+
+@pytest.mark.parametrize(
+    ("lengths", "padded", "expected"),
+    [
+        ([32, 32, 32, 32], False, [[0, 1], [2, 3]]),
+        ([32, 32, 32, 32], True, [[0, 1], [2, 3]]),
+        ([4, 60, 4], False, [[1, 0], [2]]),
+        ([4, 60, 4], True, [[1], [0, 2]]),
+        ([60, 20, 20, 20, 4], True, [[0], [1, 2, 3], [4]]),
+    ],
+)
+def test_forward_passes_are_filled_longest_first(lengths: list[int], padded: bool, expected: list[list[int]]) -> None:
+    """Up to exactly 64 tokens, those of padding counted or not; each pass begins to count anew."""
+    found = microbatches(torch.tensor(lengths), None, 64, padded=padded)
+
+    assert [index.tolist() for index in found] == expected
+
+
+def test_a_pair_counts_as_it_is_laid_out() -> None:
+    """Rows of 40 and 20 tokens are 60 side by side, and 80 where both are as wide as the wider one."""
+    lengths_R, pair_R = torch.tensor([40, 20]), torch.tensor([0, 0])
+    assert [index.tolist() for index in microbatches(lengths_R, pair_R, 64, padded=False)] == [[0, 1]]
+    with pytest.raises(RecipeError, match=r"80 tokens, more than microbatch_tokens \(64\)"):
+        list(microbatches(lengths_R, pair_R, 64, padded=True))
 
 
 def test_pairs_share_a_forward_pass() -> None:
