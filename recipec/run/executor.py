@@ -182,7 +182,8 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     """
     key = f"stages.{stage}"
     if found.path:
-        key = found.path if found.path.startswith(("stages.", "evaluate.", "machine.")) else f"{key}.{found.path}"
+        whole = found.path.partition(".")[0] in {"stages", "evaluate", "machine", "trackers"}
+        key = found.path if whole else f"{key}.{found.path}"
         places = tuple(span for span in locate(key) if span not in found.spans)
         return replace(found, spans=(*found.spans, *(places[:1] if found.spans else places)), path=key)
     if found.spans:

@@ -28,6 +28,7 @@ RECIPE = """\
 recipec: 1
 name: small
 machine: {rollout: {type: demo, batch: 8}, train: {type: demo}}
+trackers: {steps: {type: step_file}}
 stages:
   explore:
     kind: rl
@@ -69,6 +70,7 @@ NAMES = {
     "reward": "even_length",
     "rollout_engine": "demo",
     "sampler": "cooled",
+    "tracker": "step_file",
     "train_engine": "demo",
 }
 # A component of recipec that samples, computes and stores as much.
@@ -78,6 +80,7 @@ TWINS = {
     "cooled": "chain",
     "even_length": "length, max_length: 4",
     "ranked": "group_relative",
+    "step_file": "trackio",
     "unclipped": "clipped",
 }
 # What is changed, what is wrong then, and the code of the diagnostic that points there.
@@ -92,6 +95,8 @@ WRONG = [
     ("type: demo}", "type: demo, zero: 2}", "zero", "RC130"),
     ("type: ranked", "type: ranks", "ranks", "RC131"),
     ("type: demo}", "type: dem}", "dem", "RC131"),
+    ("type: step_file", "type: step_file, ending: 3", "3", "RC132"),
+    ("type: step_file", "type: step_fil", "step_fil", "RC131"),
     ("type: ranked", "type: ranked, group: by_tree_R", "by_tree_R", "RC204"),
     ("train: {type: demo}", "devices: 8, train: {type: demo}", "8", "RC502"),
 ]
@@ -247,7 +252,9 @@ def test_a_run_of_plug_ins_is_continued(demo, monkeypatch):
 
     assert demo.call("run", "r.yaml", "--out", "whole").code == 0
     monkeypatch.setattr(DemoUpdates, "update", interrupted)
-    assert [demo.call("run", "r.yaml", "--out", "cut").code for _ in range(3)] == [75, 0, 0]
+    ended = [demo.call("run", "r.yaml", "--out", "cut") for _ in range(3)]
+    assert [one.code for one in ended] == [75, 0, 0]
+    assert Path("cut/explore.txt").read_text() == Path("whole/explore.txt").read_text() == "0\n1\n2\n"
     for file in (
         "model/model.safetensors",
         "stages/prefer/pairs/pairs.jsonl",

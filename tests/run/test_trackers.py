@@ -216,3 +216,12 @@ def test_no_login_is_found_first(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert [one.code for one in check(Wandb(), PreflightRequest(tmp_path))] == ["RC971"]
     assert list(check(Wandb(mode="offline"), PreflightRequest(tmp_path))) == []
+
+
+def test_a_failure_points_at_the_tracker(folder):
+    """RC973 of a run has the place of the tracker in the recipe; the run ends well."""
+    wrong = f'{SFT}trackers:\n  team: {{type: mlflow, uri: "nothing://x"}}\n'
+    pytest.importorskip("mlflow")
+    ended = folder.run(wrong, a__jsonl=ROWS)
+    assert ended.code == 0
+    assert f"--> r.yaml:{wrong[: wrong.index('team:')].count(chr(10)) + 1}:" in ended.err.partition("RC973]: ")[2]
