@@ -1,4 +1,4 @@
-"""Change the code of an objective in small ways, and count the changes that its tests notice.
+"""Make small changes to the code of the objective, one at a time, and count those that its tests notice.
 
     pip install 'recipec[train]' mutmut==3.8.1
     python benchmarks/mutation.py --each 40 --seed 7        # 40 mutants of each module, drawn at random
@@ -85,7 +85,7 @@ def tried(work: Path, module: str, each: int | None, seed: int) -> tuple[dict[st
     names = sorted(codes(copy, module))
     if not names:
         sys.exit(f"no mutants of {module}\n{said[-2000:]}")
-    draw = random.Random(seed)  # noqa: S311 - a sample is no secret
+    draw = random.Random(seed)  # noqa: S311 - nothing secret depends on it
     drawn = names if each is None else sorted(draw.sample(names, min(each, len(names))))
     said = mutmut(copy, "run", "--max-children", "1", *drawn)
     found = {name: code for name, code in codes(copy, module).items() if name in drawn}

@@ -114,7 +114,7 @@ def foreign_checkpoint(path: str, problem: str) -> Finding:
     Why it matters: the stage would go on from other weights, or from part of a state.
     Example: a checkpoint of a wider model, under the digest of this stage.
     How to fix: delete the folder: the next older checkpoint is used, or the stage starts again. Continue runs of people
-    you trust alone: a checkpoint that was made to fit cannot be told from your own.
+    you trust alone: a checkpoint that was made to fit looks the same as your own.
     """
     return Finding(f"{path} is not a checkpoint of this stage: {problem}")
 
