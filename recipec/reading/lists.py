@@ -24,6 +24,8 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
     >>> for_list("attention", ["packed"], "attention", ("dense", "packed"))
     'write `attention: {type: packed}`'
     """
+    if slot == "reward" and key in {"weights", "reward_weights"}:
+        return "each level of `reward` has a `weight` of its own, as in `right: {type: …, weight: 0.5}`"
     if key in _PARTS or (key == slot and SLOT[slot].levels):
         part = _PARTS.get(key, "level")
         named: dict[str, Any] = {}

@@ -35,7 +35,19 @@ from recipec.spec.recipe import (
 Path = tuple[str | int, ...]
 _REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?")
 """A reference to a variable as other languages write it."""
-_SYNONYMS = {"path": "from", "model_path": "from", "function": "name", "fn": "name", "func": "name", "class": "name"}
+_WHOLE = ("recipe", "stage")
+"""Sections that are not components."""
+_SYNONYMS = {
+    "path": "from",
+    "model_path": "from",
+    "function": "name",
+    "fn": "name",
+    "func": "name",
+    "class": "name",
+    "stop_words": "stop",
+    "stop_strings": "stop",
+    "stop_sequences": "stop",
+}
 """Keys that are known where the first is not, and mean the same."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
@@ -65,10 +77,12 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     exact = near and (not (section and is_section(key)) or _fills(similar[0], value))
     head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
     other = for_name(head, (key,), value, kind)
-    below = for_section(value, head, (key,), kind) if section and not exact else Advice("")
+    whole = exact or (not path and key in SLOT)  # a slot at the top is meant for a stage
+    below = for_section(value, head, (key,), kind) if section and not whole else Advice("")
     if section and other is not None and (not other.meant or below.meant):
         other = None  # its names are reported one by one
-    homes = [] if key in known else _homes(key, path, kind)
+    foreign = other is not None and not path  # another tool's name at the top means no component
+    homes = [] if key in known else [home for home in _homes(key, path, kind) if not foreign or home[0] in _WHOLE]
     places = [text for _, text in homes]
     at_stage = path[:1] == ("stages",) and len(path) == 2
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
@@ -93,6 +107,7 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
         words = ours.split(".")
         places_meant += [tuple(words), (words[-1],)]
     proposal = other.proposal if other is not None else None
+    places_meant += [(home,)] if home in SLOT else []
     into: tuple[str, ...] = ()
     if len({slot for slot, _ in homes}) == 1 and home in SLOT and not SLOT[home].levels:
         into = (home, key)
@@ -309,7 +324,7 @@ def _for_text(key: str, value: str, takes: str, choices: list[str]) -> tuple[str
             f"the settings published as {value} are `extends: [{published}]`" if published else "",
         )
         return advice, right
-    if takes.startswith("a list of strings") and not similar:
+    if takes.startswith(("a list of strings", "a list of values")) and not similar:
         right = f"[{json.dumps(value, ensure_ascii=False)}]"
         return f"a single string must be a list, too: `{key}: {right}`", right
     return question(similar), similar[0] if similar else ""
