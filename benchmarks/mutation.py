@@ -37,6 +37,8 @@ MODULES = {
 COPIED = ("recipec", "tests", "recipes", "templates", "pyproject.toml")
 KILLED = {1, 3}
 """Exit codes of pytest: a test failed, or an internal error."""
+UNREACHED = 33
+"""Exit code of mutmut: none of the tests calls the function."""
 CONFIG = """
 [tool.mutmut]
 source_paths = ["recipec"]
@@ -109,12 +111,12 @@ def main() -> int:
             alive = [name for name, code in found.items() if code not in KILLED and (code or 0) >= 0]
             survived += [mutmut(copy, "show", name) for name in alive]
             total = len(codes(copy, module))
-            rows.append(
-                f"| {module} | {total} | {len(found)} | {len(found) - len(alive)} | {time.monotonic() - begun:.0f} s |"
-            )
+            reached = sum(code != UNREACHED for code in found.values())
+            killed, spent = len(found) - len(alive), time.monotonic() - begun
+            rows.append(f"| {module} | {total} | {len(found)} | {reached} | {killed} | {spent:.0f} s |")
             print(rows[-1], flush=True)
             print("\n".join(survived[-len(alive) :] if alive else ()), flush=True)
-    print("\n| module | mutants | tried | killed | time |\n|---|---:|---:|---:|---:|", *rows, sep="\n")
+    print("\n| module | mutants | tried | reached | killed | time |\n|---|---:|---:|---:|---:|---:|", *rows, sep="\n")
     return int(bool(survived))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recipec.runtime.objective.advantage import batch_standardised, group_relative, rloo, signed
+from recipec.runtime.objective.advantage import _first_rows, batch_standardised, group_relative, rloo, signed
 
 NAN = float("nan")
 
@@ -100,3 +100,18 @@ def test_batch_deviation_is_that_of_values():
     std = float(value_R.double().std())
     assert made.tolist() == pytest.approx([-0.5 / std, 0.5 / std, 0.0, 0.0, 0.0])
     assert (made[2:] == 0).all()
+
+
+def test_epsilon_is_added_to_the_deviation_of_the_batch():
+    """Centred rewards of 0.5 over a deviation of 0.5 and an epsilon of 0.5."""
+    value_R = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    made = batch_standardised(value_R, torch.tensor([0, 0, 1, 1]), value_R.isnan(), weight=1.0, epsilon=0.5)
+    torch.testing.assert_close(made["advantage_R"], torch.tensor([0.5, -0.5, 0.0, 0.0], dtype=torch.float64))
+
+
+def test_the_first_row_of_an_episode_is_that_of_its_first_step():
+    """Wherever it is among the rows; the next one that is ok where it failed."""
+    episode_id_R, step_R = torch.tensor([0, 0, 0, 1]), torch.tensor([2, 0, 1, 0])
+    assert _first_rows(episode_id_R, torch.ones(4, dtype=torch.bool), step_R).tolist() == [False, True, False, True]
+    ok_R = torch.tensor([True, False, True, True])
+    assert _first_rows(episode_id_R, ok_R, step_R).tolist() == [False, False, True, True]

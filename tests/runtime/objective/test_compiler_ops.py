@@ -108,3 +108,19 @@ def test_old_logprobs_without_a_pass():
     """The policy's own log-probabilities, without their gradient."""
     logprob_RT = torch.tensor([[-1.0]], requires_grad=True)
     assert not compiler_ops.detach(logprob_RT)["old_logprob_RT"].requires_grad
+
+
+def test_the_weight_of_a_minibatch_is_counted():
+    """Means over tokens divide by it."""
+    trained_RT = torch.tensor([[True, True], [True, False]])
+    made = compiler_ops.weigh(trained_RT, torch.zeros(2, dtype=torch.bool), aggregate="token_mean")
+    torch.testing.assert_close(made["metric/weight"], made["weight_RT"].sum())
+
+
+def test_returns_are_float64():
+    """A reward of 0.1 keeps its digits."""
+    reward_R = torch.tensor([0.1], dtype=torch.float64)
+    one = torch.tensor([0])
+    made = compiler_ops.episode_returns(reward_R, one, one, one == 0, gamma=1.0, invalid_action_penalty=0.0)
+    assert made["return_R"].dtype == torch.float64
+    assert made["return_R"].tolist() == [0.1]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.objective.grouping import anchor_state, state_key
+from recipec.runtime.objective.grouping import anchor_state, state_key, state_text
 
 TEXTS = st.lists(st.tuples(st.integers(0, 1), st.text("ab c", max_size=12)), max_size=12)
 
@@ -71,3 +71,19 @@ def test_states_that_cannot_be_compared():
     endless.append([endless, "x"])
     with pytest.raises(RecipeError):
         groups([endless])
+
+
+@pytest.mark.parametrize(
+    ("read", "state", "problem"),
+    [
+        (state_key, object(), "a state of type `object` cannot be compared: `object` is not JSON data"),
+        (state_text, 5, "a state of type `int` cannot be compared: similarity is measured on text"),
+    ],
+)
+def test_a_state_that_cannot_be_compared_is_named_with_its_place(read, state, problem):
+    """Type, reason, file and line."""
+    with pytest.raises(RecipeError) as refused:
+        read(state, "rows.jsonl", 7)
+    (found,) = refused.value.diagnostics
+    assert problem in found.message
+    assert (found.spans[0].file, found.spans[0].line) == ("rows.jsonl", 7)
