@@ -143,6 +143,7 @@ def test_few_rows_and_unknown_characters_warn(folder):
         ('return ("It is shut.", 0.0, True)', 256, "RC922", "tuple"),
         ('return "It is shut.", 0.0, True, False, {}', 256, "RC922", '"truncated": truncated}'),
         ('return {"observation": "It is shut.", "done": True}', 256, "RC922", "which is `terminated` here"),
+        ("pass", 256, "RC922", "it returned nothing"),
         ("int(action); " + OPEN, 256, "RC923", "ValueError"),
         (OPEN, 24, "RC922", "its prompt has"),
     ],
@@ -229,6 +230,7 @@ def test_targets_of_an_adapter_are_compared_with_the_model(folder):
     [
         ("a.csv", b"prompt,completion\na,b\n", 'pandas.read_csv("a.csv").to_json("a.jsonl", orient="records"'),
         ("a.jsonl.gz", b"x", "such as a.jsonl"),
+        ("a.jsonl", ROWS.encode("utf-16"), "save the file as UTF-8"),
         ("a.json", b'{"data": [{"prompt": "a"}]}', "write each of them as a line of its own"),
         (
             "a.jsonl",

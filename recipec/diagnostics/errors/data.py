@@ -53,7 +53,8 @@ def broken_row(path: str, row: int, problem: str, column: int = 1) -> Finding:
     Example: `{"prompt": "2+2=", }`.
     How to fix: write one JSON object per line, as `json.dumps` does.
     """
-    return Finding(f"{path}, row {row}: {problem}", file_span(path, row, column))
+    remedy = "save the file as UTF-8, without converting it twice" if problem.startswith("not UTF-8") else ""
+    return Finding(f"{path}, row {row}: {problem}", file_span(path, row, column), help=remedy)
 
 
 @diagnostic("RC704", "unreadable-data")

@@ -327,7 +327,8 @@ class File(Source):
         prompt = self._prompt(row, rendered)
         if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
             problem = "ends with the assistant's message, and the policy is to write it"
-            raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.prompt, problem))
+            remedy = "remove the last message from the prompt; a right answer is a column of its own, such as `answer`"
+            raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.prompt, problem, remedy))
         return (self._encoded(row, prompt),)
 
     def _encoded(self, row: Row, prompt: Text) -> Task:

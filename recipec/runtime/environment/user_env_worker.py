@@ -50,12 +50,16 @@ class Guarded:
         except BadObservation as problem:
             code = getattr(inspect.unwrap(method), "__code__", None)
             where = f"{Path(self.file).name}:{code.co_firstlineno}" if code is not None else Path(self.file).name
-            raise GameError(f"{where}: `{method.__name__}`: {_gymnasium(answer) or problem}") from None
+            raise GameError(f"{where}: `{method.__name__}`: {_instead(answer) or problem}") from None
         return answer
 
 
-def _gymnasium(answer: Any) -> str:
-    """Say how the tuple that an environment of gymnasium or gym returns is written here."""
+def _instead(answer: Any) -> str:
+    """Say what to return in place of nothing, or of the tuple of an environment of gymnasium or gym."""
+    if answer is None:
+        return (
+            "it returned nothing; return the next observation, or a mapping with `observation`, `reward`, `terminated`"
+        )
     names = {2: "observation", 4: "observation, reward, terminated", 5: "observation, reward, terminated, truncated"}
     if not isinstance(answer, tuple) or len(answer) not in names:
         return ""
