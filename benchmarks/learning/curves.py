@@ -54,7 +54,7 @@ def read(stage: Path) -> Curve:
             spent["calls"] += row.get("tools/calls", 0.0)
             spent["steps"] += 1
             rows += tokens * row.get("tokens/rows_per_1000", 0.0) / 1000
-            practice.append(row.get("episodes/reward", row["reward"]))
+            practice.append(row.get("episodes/reward", row.get("reward", math.nan)))
             for axis, value in spent.items():
                 practised[axis].append(value)
         if EVALUATED in row:

@@ -5,6 +5,7 @@
     python benchmarks/learning/run.py multihop --seeds 8 --out runs/learning
     python benchmarks/learning/run.py route --seeds 8 --out runs/learning --jobs 1
     python benchmarks/learning/run.py dermiq --seeds 5 --out runs/learning
+    python benchmarks/learning/run.py objectives --seeds 3 --out runs/learning
     python benchmarks/learning/run.py all --seeds 8 --out runs/learning --figures docs
 
 Data and the warm start are made once, under --out.  Then every side runs once per seed, in --jobs processes on one core
@@ -101,6 +102,13 @@ BENCHES = {
         "tokens",
         "route.py",
         "route",
+    ),
+    "objectives": Bench(
+        "objectives",
+        ("0",),
+        ("grpo", "ppo", "cispo", "reward_model", "orpo", "kto"),
+        tuple(Compared(side, "grpo", "steps") for side in ("ppo", "cispo", "reward_model", "orpo", "kto")),
+        "steps",
     ),
     "dermiq": Bench(
         "dermiq",
