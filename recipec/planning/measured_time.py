@@ -58,7 +58,7 @@ class Rates:
         threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.device == "cpu" else ""
         return (
             f"one layer of the model, timed now ({self.device}{threads}): {self.trained * 1e6:.3g} us a token in "
-            f"training, {self.read * 1e6:.3g} us in a forward pass, {self.decoded * 1e6:.3g} us for a token of all "
+            f"training, {self.read * 1e6:.3g} us in a forward pass, {self.decoded * 1e3:.3g} ms for a token of all "
             f"rows in decoding; memory {self.bandwidth / 1e9:.3g} GB/s; rows at their longest, without the "
             "environment, rewards, evaluations and checkpoints"
         )
@@ -71,7 +71,7 @@ def seconds(work: Work, phase: Phase, rates: Rates) -> float | None:
     if phase.name == "reward":
         return 0.0
     if phase.name == "sample":
-        return _sampled(work, rates)
+        return None if work.spread else _sampled(work, rates)  # an engine with weights of its own was not timed
     of = work.critic if phase.name in {"values", "critic"} and work.critic is not None else work
     if (of.shape, of.width) != (work.shape, work.width):
         return None  # a critic of other sizes, which was not timed

@@ -111,11 +111,11 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
 
 def taken(stage: StagePlan) -> str:
     """Say how long a stage will take, at most, and what that rests on."""
-    known = [phase for phase in stage.phases if phase.seconds is not None]
-    step = f"a step {clock(sum(phase.seconds or 0.0 for phase in known))}" if known else "a step of unknown length"
-    parts = ", ".join(f"{phase.name} {clock(phase.seconds)}" for phase in known if phase.seconds)
+    known = {phase.name: phase.seconds for phase in stage.phases if phase.seconds is not None}
+    unknown = [f"unknown: {phase.name}" for phase in stage.phases if phase.seconds is None]
+    parts = ", ".join([*(f"{name} {clock(spent)}" for name, spent in known.items() if spent), *unknown])
     whole = f"{clock(stage.seconds)} in all, " if stage.seconds else ""
-    return f"at most about {whole}{step} ({parts}); {stage.pace}"
+    return f"at most about {whole}a step {clock(sum(known.values()))} ({parts}); {stage.pace}"
 
 
 def check_requirements(graph: Graph, options: Options) -> None:

@@ -81,6 +81,16 @@ def test_what_is_not_known_has_no_time(sampled):
     assert seconds(sampled, Phase("reward", 0, 0.0, 0.0, ""), RATES) == 0.0
 
 
+def test_an_engine_with_weights_of_its_own_is_not_timed():
+    """Sampling by vLLM has no time, since what was timed is the model itself; updates have one."""
+    built = recipe(explore=rl()).model_copy(update={"machine": Machine(rollout=part("rollout_engine", "vllm"))})
+    (stage,) = timed_plan(planned(built), lambda _: (work(built), RATES)).stages
+    times = {phase.name: phase.seconds for phase in stage.phases}
+    assert times["sample"] is None
+    assert times["update"]
+    assert stage.seconds is None
+
+
 def test_a_plan_says_what_its_times_rest_on(sampled):
     """Steps times phases is the time of a stage; the text names the rates; finished stages are not measured."""
     built = recipe(explore=rl())
