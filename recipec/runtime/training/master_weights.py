@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recipec.runtime.model.quantization import eight_bit_adamw
 from recipec.runtime.model.weight_layout import Gathering, as_laid_out, full
-from recipec.spec.optimizer import Adamw, Scheduled
+from recipec.spec.optimizer import Adamw, Muon, Scheduled
 
 
 class MasterWeights:
@@ -118,7 +118,9 @@ class MasterWeights:
                 }
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        moments = state["moments"].items() if self.spec.moments == "float32" else ()  # those of eight bits are packed
+        # moments of eight bits are packed, those of Adafactor are of rows and columns
+        alike = isinstance(self.spec, Muon) or (isinstance(self.spec, Adamw) and self.spec.moments == "float32")
+        moments = state["moments"].items() if alike else ()
         told = [(name, value) for name, found in moments for value in found.values() if value.dim()]
         for name, value in (*told, *state["masters"].items()):
             if value.shape != self.masters[name].shape or value.dtype != torch.float32:
