@@ -25,7 +25,7 @@ LEVELS = {"reward_R", "advantage_R", "advantage_RT"}
 """Sums of these read every level, which the dataflow writes as `level:`."""
 DIFFERENT = {
     "sum_step_rewards": "one node of the dataflow stands for sums of rewards of rows and of steps",
-    "whiten": "in the dataflow, one node stands for the sum of the levels and for what is done to it",
+    **dict.fromkeys(("whiten", "whiten_tokens"), "in the dataflow, a part of the sum of the levels"),
     "value_loss": "in the dataflow, a critic is one part: its values, its loss and its optimizer",
     "episode_returns": "in the dataflow, the reward itself provides what this node computes from its value",
 }
