@@ -14,14 +14,18 @@ LANGUAGE = {*COMPONENT_SLOTS, *DEFAULT_LOSS, *SIGNALS, "model"}
 # File, the names in it, and why they stand there.
 ALLOWED = {
     "spec/recipe.py": (
-        {"file", "chain", "causal_lm", "auto", "frozen", "adamw", "clipped", "nll", "bradley_terry"},
+        {"file", "chain", "causal_lm", "auto", "frozen", "value_model", "adamw", "clipped", "nll", "bradley_terry"},
         "defaults of slots",
     ),
     "planning/sharing.py": ({"dense"}, "counts of rows that share nothing"),
     "runtime/attention/measured_sharing.py": ({"dense"}, "counts of rows that share nothing"),
     "runtime/attention/certification/verb.py": ({"dense"}, "what an attention is compared with"),
     "runtime/attention/sequence_logprobs.py": ({"auto", "dense", "packed", "trie"}, "values of a public function"),
+    "planning/attention_choice.py": ({"packed"}, "what `auto` is where a row is spread over devices"),
+    "reading/lists.py": ({"function", "mix"}, "what a list of the user's functions and of files is written as"),
     # names that are words, too
+    "reading/foreign/converters/critics.py": ({"gae"}, "name of an estimator in other tools"),
+    "reading/suggestions.py": ({"function"}, "a key that is meant for `name`"),
     "component.py": ({"function"}, "kind of the user's own code"),
     "checks/user_code.py": ({"function"}, "kind of the user's own code"),
     "runtime/build_stage.py": ({"function", "auto"}, "kind of the user's own code; device"),

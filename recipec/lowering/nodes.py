@@ -204,7 +204,7 @@ def _critic_updates(name: str, stage: Stage, failed: str) -> Iterator[UnboundNod
         ("weight_RT", "weight_RT", shares.id),
     )
     bound = (*loss.needs[:2], sources[0], loss.needs[2], sources[1])
-    yield replace(loss, impl=OPS.replace("compiler_ops", "gae") + "value_loss", needs=bound, publishes=False)
+    yield replace(loss, impl=OPS.replace("compiler_ops:", "gae:value_loss"), needs=bound, publishes=False)
 
 
 def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:
