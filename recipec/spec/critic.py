@@ -52,7 +52,7 @@ class ValueModel(Critic):
     )
     dtype: Literal["float32", "bfloat16"] = param("float32", "Data type of its weights; the head is always float32.")
     cliprange_value: float | None = param(
-        0.2, "Bound of the change of a value from that before the updates (epsilon); not clipped if null.",
+        None, "Bound of the change of a value from that before the updates (epsilon); not clipped if omitted.",
         unit="reward units", gt=0,
     )  # fmt: skip
     coefficient: float = param(

@@ -25,7 +25,7 @@ stages:
     data: {{path: a.jsonl}}
     sampler: {{num_generations: 2, max_completion_length: 6}}
     reward: {{early: {{type: regex_format, pattern: "[ -7].*"}}}}
-    critic: {{warmup_steps: 1, optimizer: {{learning_rate: 2.0e-2, schedule: linear}}}}
+    critic: {{warmup_steps: 1, cliprange_value: 0.2, optimizer: {{learning_rate: 2.0e-2, schedule: linear}}}}
     advantage: {{credit: {{type: gae, beta: 0.05}}, whiten: tokens}}
     loss: {{type: clipped}}
     attention: {{type: packed}}
@@ -53,7 +53,7 @@ JUDGED = (
         1,
     )
     .replace("    kind: rl\n" + MODEL, "    kind: rl\n    from: talk\n    policy: {lora: {r: 2}}\n")
-    .replace("warmup_steps: 1", "warmup_steps: 0, from: judge, dtype: bfloat16, cliprange_value: null")
+    .replace("warmup_steps: 1, cliprange_value: 0.2", "warmup_steps: 0, from: judge, dtype: bfloat16")
     .replace("steps: 4, prompts", "steps: 2, prompts")
 )
 
