@@ -59,16 +59,21 @@ JUDGED = (
 
 
 def test_the_critic_learns_alone_and_then_beside_the_policy(folder: Any) -> None:
-    """In warm-up steps only the critic moves; later both do, and the values come closer to their targets."""
+    """In warm-up steps only the critic moves, and its values explain more and more; later both move."""
     assert isinstance(folder, Folder)
     text = PPO.replace("steps: 4, prompts", "steps: 24, prompts").replace("warmup_steps: 1", "warmup_steps: 12")
+    # the loss is mostly the variance of the rewards; 64 rows a step leave less noise in what is explained of it
+    text = text.replace("num_generations: 2", "num_generations: 16").replace("tokens: 48", "tokens: 512")
     ended = folder.run(text, a__jsonl=TASKS)
     assert ended.code == 0, ended.err
     found = journal(folder.path / "runs/small", "explore")
     assert all("loss" not in line and line["critic/grad_norm"] > 0 for line in found[:12])
     assert all("loss" in line and line["critic/grad_norm"] > 0 for line in found[12:])
-    assert sum(line["critic/loss"] for line in found[8:12]) < 0.7 * sum(line["critic/loss"] for line in found[:4])
-    assert found[11]["critic/explained_variance"] > found[0]["critic/explained_variance"]
+    first, alone, last = (
+        sum(line["critic/explained_variance"] for line in found[steps]) / 4
+        for steps in (slice(4), slice(8, 12), slice(20, 24))
+    )
+    assert first < 0 < alone < last
     rates = [line["critic/learning_rate"] for line in found]
     assert rates == sorted(rates, reverse=True)
     assert {"critic/kl", "critic/value", "critic/target", "critic/clip_ratio"} <= found[0].keys()
