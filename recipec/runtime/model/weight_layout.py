@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -113,6 +114,26 @@ def full(tensor: Gathering) -> Tensor:
     if not isinstance(tensor, Tensor):
         return tensor()
     return tensor.full_tensor() if _sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def largest(tensors: Iterable[Tensor]) -> float:
+    """Return the largest absolute value of tensors, of all their shards; not finite where a value is not.
+
+    >>> largest([torch.tensor([1.0, -3.0]), torch.tensor([2.0])]), largest([torch.tensor([math.nan])])
+    (3.0, inf)
+    """
+    from torch.distributed.tensor import DTensor, Partial  # noqa: PLC0415 - as below
+
+    tensors = [tensor.detach() for tensor in tensors]
+    shards = [tensor for tensor in tensors if isinstance(tensor, DTensor)]
+    own = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    own = [tensor for tensor in own if tensor.numel()]  # a rank may have nothing of a tensor with fewer rows than ranks
+    found = torch.nn.utils.get_total_norm(own, math.inf) if own else torch.zeros(())
+    found = found.float().nan_to_num(nan=math.inf, posinf=math.inf)  # maxima over ranks do not keep NaN
+    if not shards:
+        return float(found)
+    mesh = shards[0].device_mesh
+    return float(DTensor.from_local(found.to(shards[0].device), mesh, [Partial("max")] * mesh.ndim).full_tensor())
 
 
 def in_parts(tensor: Gathering) -> bool:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from recipec.run.ranks import Ranks
 from recipec.runtime.distributed.dealing import Turn
 from recipec.runtime.distributed.process_group import alone
-from recipec.runtime.model.weight_layout import Entry, Gathering, WeightLayout
+from recipec.runtime.model.weight_layout import Entry, Gathering, WeightLayout, largest
 from recipec.runtime.protocols import Policy
 from recipec.runtime.training.local import LocalEngine
-from recipec.runtime.training.master_weights import MasterWeights, adamw, largest
+from recipec.runtime.training.master_weights import MasterWeights, adamw
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.optimizer import Adamw
 from recipec.spec.train_engine import BUCKET, MAX_LIVE_PARAMETERS

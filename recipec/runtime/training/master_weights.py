@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recipec.runtime.model.quantization import eight_bit_adamw
-from recipec.runtime.model.weight_layout import Gathering, as_laid_out, full
+from recipec.runtime.model.weight_layout import Gathering, as_laid_out, full, largest
 from recipec.spec.optimizer import Adamw, Muon, Scheduled
 
 
@@ -147,12 +147,3 @@ def adamw(spec: Adamw, device: torch.device, weights: Iterable[Tensor]) -> torch
         return torch.optim.AdamW(groups, **params, fused=True)
     made: torch.optim.Optimizer = eight_bit_adamw(device, paged=spec.moments == "paged_int8")(groups, **params)
     return made
-
-
-def largest(weights: Iterable[Tensor]) -> float:
-    """Return the largest absolute value; NaN where there is one.
-
-    >>> largest([torch.tensor([1.0, -3.0]), torch.tensor([2.0])])
-    3.0
-    """
-    return float(full(torch.nn.utils.get_total_norm([weight.detach() for weight in weights], math.inf)))
