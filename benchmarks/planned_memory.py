@@ -109,11 +109,13 @@ def measured(folder, text, positions=POSITIONS):
             grads = [p.grad for p in named.values()] + [m.grad for m in masters.values()]
             found["gradients"] = size(g for g in grads if g is not None)
 
-        hook = optimizer.weights.optimizer.register_step_pre_hook(count)
+        hooks = [part.register_step_pre_hook(count) for part in optimizer.weights.optimizers]
         made = step(optimizer, *args, **keys)
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         copies = [m for name, m in masters.items() if m is not named[name]]
-        moments = [v for state in optimizer.weights.optimizer.state.values() for v in state.values() if v.ndim]
+        states = [state for part in optimizer.weights.optimizers for state in part.state.values()]
+        moments = [v for state in states for v in state.values() if v.ndim]
         found["optimizer"] = size([*copies, *moments])
         return made
 

@@ -102,11 +102,11 @@ class Update:
         self._step = self.optimizer.step
         self.optimizer.step = self._keep_gradient
 
-    def _keep_gradient(self, prompts, step, loss=0.0):
+    def _keep_gradient(self, *about):
         """Keep the gradient of the first update, for which all variants have the same weights."""
         self.gradient = torch.cat([p.grad.flatten() for p in self.running.policy.trained().values()])
         self.optimizer.step = self._step
-        return self._step(prompts, step, loss)
+        return self._step(*about)
 
     def _given(self):
         """Return the values that sampling and rewards would have produced."""

@@ -147,7 +147,7 @@ class Section(BaseModel):
         {'type': 'dpo', 'beta': 0.2}
         """
         mapping = {}
-        for name, info in type(self).model_fields.items():
+        for name, info in sorted(type(self).model_fields.items(), key=lambda field: field[0] != "type"):
             value = getattr(self, name)
             default = not info.is_required() and value == info.get_default(call_default_factory=True)
             if value is not None and not (minimal and default and name != "type"):

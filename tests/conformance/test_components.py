@@ -302,20 +302,6 @@ def test_state_is_declared(name):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_null_is_the_default_where_it_is_taken(name):
-    """A recipe's ``null`` is read as if the key was absent, so it can mean nothing but the default."""
-    fields = TABLE[name].model_fields.items()
-    wrong = [
-        key for key, info in fields if _takes_none(info.annotation) and info.get_default(call_default_factory=True)
-    ]
-    assert wrong == []
-
-
-def _takes_none(annotation):
-    return type(None) in typing.get_args(annotation)
-
-
-@pytest.mark.parametrize("name", TABLE)
 def test_defaults_are_valid(name):
     """Defaults obey their own bounds; what must be given is in this file's table, and nothing else is."""
     TypeAdapter(TABLE[name]).validate_python(spec_of(name).model_dump(by_alias=True))

@@ -138,7 +138,8 @@ def test_one_copy_is_kept(folder: Folder, stages):
     own |= {p.untyped_storage().data_ptr() for p in stage.policy.model.parameters()}
     own |= {
         m.untyped_storage().data_ptr()
-        for s in stage.train_engine.optimizer.weights.optimizer.state.values()
+        for part in stage.train_engine.optimizer.weights.optimizers
+        for s in part.state.values()
         for m in s.values()
         if m.ndim
     }

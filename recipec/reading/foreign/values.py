@@ -59,8 +59,8 @@ def fragment(name: str) -> str:
 def not_offered(name: str, of: str) -> str:
     """Return why a name of a slot or of a key does not exist here and what to use instead, or an empty text.
 
-    >>> not_offered("GAE", "advantage").partition(":")[0]
-    'GAE needs a critic, which is not offered'
+    >>> not_offered("OPO", "advantage").partition(":")[0]
+    "OPO's length-weighted baseline is not offered"
     """
     return value_names().not_offered.get(of, {}).get(folded(name), "")
 

@@ -80,7 +80,7 @@ def test_verl_ground_truth_lies_where_verl_puts_it(text_context):
         ("[1, 2, 3, 4]", "4 values for 3 rows"),
         ("[1, float('nan'), 3]", "nan for row 1"),
         ("[1, 2, float('inf')]", "inf for row 2"),
-        ("[1, '2', 3]", "type str for row 1"),
+        ("[1, '2', 3]", "type str ('2') for row 1"),
         ("[1, [2], 3]", "type list for row 1"),
         ("[1, 10 ** 400, 3]", "inf for row 1"),
         ("1.0", "type float"),
