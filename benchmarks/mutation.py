@@ -83,16 +83,16 @@ def codes(copy: Path, module: str) -> dict[str, int | None]:
 def tried(work: Path, module: str, each: int | None, seed: int) -> tuple[dict[str, int | None], Path]:
     """Make the mutants of a module, draw some, and run the tests on them."""
     copy = prepared(work, module)
-    said = mutmut(copy, "run", "--max-children", "1", "no such mutant")  # makes them all, and tries none
+    output = mutmut(copy, "run", "--max-children", "1", "no such mutant")  # makes them all, and tries none
     names = sorted(codes(copy, module))
     if not names:
-        sys.exit(f"no mutants of {module}\n{said[-2000:]}")
+        sys.exit(f"no mutants of {module}\n{output[-2000:]}")
     draw = random.Random(seed)  # noqa: S311 - nothing secret depends on it
     drawn = names if each is None else sorted(draw.sample(names, min(each, len(names))))
-    said = mutmut(copy, "run", "--max-children", "1", *drawn)
+    output = mutmut(copy, "run", "--max-children", "1", *drawn)
     found = {name: code for name, code in codes(copy, module).items() if name in drawn}
     if all(code is None for code in found.values()):
-        sys.exit(f"the tests of {module} do not run\n{said[-2000:]}")
+        sys.exit(f"the tests of {module} do not run\n{output[-2000:]}")
     return found, copy
 
 

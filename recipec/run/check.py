@@ -60,7 +60,7 @@ class Checked:
             called = f"; {len(one.answered)} answers scored by {', '.join(sorted(calls))}" if calls else ""
             whole = f"; all {one.scanned.rows} rows checked" if one.scanned.rows > one.rows else ""
             lines.append(f"{one.key}: {read}{whole}{called}")
-        lines += [f"stages.{name}: {said}" for name, said in self.times.items()]
+        lines += [f"stages.{name}: {time}" for name, time in self.times.items()]
         return "\n".join(lines)
 
     def plain(self) -> dict[str, object]:

@@ -52,7 +52,7 @@ class Side:
 
     name: str
     graph: Graph
-    said: Mapping[str, str]
+    settings: Mapping[str, str]
     """The text of every key, with overrides and extended files."""
     inputs: Mapping[str, Mapping[str, str]]
     """Hashes of files, weights and the user's functions by stage; of a run, only stages that were begun."""
@@ -162,8 +162,8 @@ def _settings(one: Side, other: Side) -> Iterator[Difference]:
     for key in changed:
         values = [_shown(side[key][0]) if key in side else "" for side in (old, new)]
         yield Difference(key, values[0], values[1], (new if key in new else old)[key][1])
-    for key in dict.fromkeys([*one.said, *other.said]):
-        values = [side.said.get(key, "") for side in (one, other)]
+    for key in dict.fromkeys([*one.settings, *other.settings]):
+        values = [side.settings.get(key, "") for side in (one, other)]
         if values[0] != values[1] and not any(known == key or known.startswith(f"{key}.") for known in changed):
             yield Difference(key, _shown(values[0]), _shown(values[1]), "nothing")
 

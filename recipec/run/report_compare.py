@@ -41,8 +41,8 @@ def write(folders: Sequence[Path], page: Path) -> Path:
         "settings": settings(runs),
         "table": final(runs),
         "seeds": [
-            (said, next(iter(means.values())).count, [means[c].text() if c in means else "" for c in columns])
-            for said, means in over_seeds(runs)
+            (name, next(iter(means.values())).count, [means[c].text() if c in means else "" for c in columns])
+            for name, means in over_seeds(runs)
         ],
         "columns": columns,
         "stages": [{"name": stage, "axes": axes(runs, stage)} for stage in stages],
@@ -79,9 +79,9 @@ def text(folders: Sequence[Path]) -> str:
     runs = [_read(folder) for folder in folders]
     columns = list(dict.fromkeys(column for run in runs for column in run["last"]))
     rows = [(run["name"], [f"{run['last'][c]:.3f}" if c in run["last"] else "" for c in columns]) for run in runs]
-    for said, means in over_seeds(runs):
+    for name, means in over_seeds(runs):
         count = next(iter(means.values())).count
-        rows.append((f"{said} ({count} seeds)", [means[c].text() if c in means else "" for c in columns]))
+        rows.append((f"{name} ({count} seeds)", [means[c].text() if c in means else "" for c in columns]))
     whole = [["", *columns], *([name, *cells] for name, cells in rows)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in whole]

@@ -67,8 +67,8 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, S
         values = {column: [last[column] for last in by_seed.values() if column in last] for column in columns}
         means = {column: mean_of(numbers) for column, numbers in values.items() if len(numbers) > 1}
         if means:
-            said = ", ".join(f"{key}={value}" for key, value in zip(varied, settings, strict=True))
-            found.append((said or "all runs", means))
+            name = ", ".join(f"{key}={value}" for key, value in zip(varied, settings, strict=True))
+            found.append((name or "all runs", means))
     return found
 
 

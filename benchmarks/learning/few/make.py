@@ -27,6 +27,6 @@ if __name__ == "__main__":
     shown = []
     for _ in range(64):
         for colour, border, texture in pictures():
-            said = right(colour, border) if draw.random() < SKILL else beginner(colour)
-            shown.append({"prompt": f"{colour}{border}{texture}>", "completion": said})
+            answer = right(colour, border) if draw.random() < SKILL else beginner(colour)
+            shown.append({"prompt": f"{colour}{border}{texture}>", "completion": answer})
     write("demonstrations.jsonl", shown)

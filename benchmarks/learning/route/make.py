@@ -17,16 +17,16 @@ SKILLS = {"late": (*[SURE] * 3, *[UNSURE] * 3), "early": (*[UNSURE] * 3, *[SURE]
 def rows(skills, count, draw):
     """Yield single turns of routes through random places; the completion is the line taken."""
     while True:
-        said = ""
+        prompt = ""
         for station, skill in enumerate(skills):
             place = draw.randrange(PLACES)
             line = (right if draw.random() < skill else mistaken)(station, place)
-            said += f"{sign(station, place)}>" if station == 0 else f"\n\n{sign(station, place)}\n\n"
-            yield {"prompt": said, "completion": line}
+            prompt += f"{sign(station, place)}>" if station == 0 else f"\n\n{sign(station, place)}\n\n"
+            yield {"prompt": prompt, "completion": line}
             count -= 1
             if count == 0:
                 return
-            said += line
+            prompt += line
 
 
 if __name__ == "__main__":

@@ -121,8 +121,8 @@ class MasterWeights:
         # moments of eight bits are packed, those of Adafactor are of rows and columns
         alike = isinstance(self.spec, Muon) or (isinstance(self.spec, Adamw) and self.spec.moments == "float32")
         moments = state["moments"].items() if alike else ()
-        told = [(name, value) for name, found in moments for value in found.values() if value.dim()]
-        for name, value in (*told, *state["masters"].items()):
+        flat = [(name, value) for name, found in moments for value in found.values() if value.dim()]
+        for name, value in (*flat, *state["masters"].items()):
             if value.shape != self.masters[name].shape or value.dtype != torch.float32:
                 raise ValueError(f"a moment of `{name}` is of {tuple(value.shape)} numbers of type {value.dtype}")
 
