@@ -168,7 +168,8 @@ class Mix(Data):
 
     Each source has columns, template and lengths of its own. Rows get a column `data_source` with the name of their
     source, unless they have one, which rewards can read. A weight that is not whole takes a part of the rows at random,
-    the same in every epoch.
+    the same in every epoch. `limit` bounds the rows of all sources, one source after the other; that of a source bounds
+    its own.
 
     References:
         verl, ``data.train_files``: a list of files, and ``data_source`` of each row.
@@ -181,6 +182,10 @@ class Mix(Data):
 
     type: Literal["mix"] = "mix"
     sources: dict[str, MixedFile] = param(..., "Sources by name.", min_length=1)
+
+    def first(self, count: int) -> Mix:
+        """Return the same data, of which only the first ``count`` rows of each source are read."""
+        return self.model_copy(update={"sources": {name: part.first(count) for name, part in self.sources.items()}})
 
 
 @component(

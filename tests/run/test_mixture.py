@@ -22,6 +22,10 @@ def test_a_stage_over_two_files(folder):
     assert ended.code == 0, ended.err
     lines = (folder.path / "runs/small/stages/learn/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines][-1] == 3
+    ended = folder.run(recipe.replace("type: mix,", "type: mix, limit: 2,"), "--out", "bounded")  # of 3 rows
+    assert ended.code == 0, ended.err
+    lines = (folder.path / "bounded/stages/learn/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines][-1] == 2
     ended = folder.run(recipe.replace("data/b.jsonl", "data/c.jsonl"), "--out", "other")
     assert ended.code == 1
     assert "data/c.jsonl" in ended.err

@@ -42,7 +42,7 @@ class Mixture(Source):
             self._place |= {first + i: source.place(row[0]) for i, row in enumerate(found)}
             numbered = [_numbered(row, first + i, name) for i, row in enumerate(found)]
             made += self._taken(name, numbered)
-        return made
+        return made[: self.spec.limit]
 
     def _taken(self, name: str, rows: list[Encoded]) -> list[Encoded]:
         """Take rows as often as the weight of their source says; of what is not whole, some at random."""
