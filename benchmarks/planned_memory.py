@@ -73,9 +73,9 @@ def recipe(
 ):
     """Return a recipe with one update of one micro-batch in each process, or in each team of ``spread`` processes."""
     shared = f", sequence_parallel: {spread}" if spread > 1 else ""
-    said = f"{{type: {engine}, gradient_checkpointing: {str(checkpointing).lower()}{shared}}}"
+    train = f"{{type: {engine}, gradient_checkpointing: {str(checkpointing).lower()}{shared}}}"
     return RECIPE.format(
-        devices=devices, engine=said, dtype=dtype, lora=lora, hidden=hidden, layers=layers, positions=positions,
+        devices=devices, engine=train, dtype=dtype, lora=lora, hidden=hidden, layers=layers, positions=positions,
         rows=ROWS, tokens=ROWS * positions * spread // devices, inner=hidden * 11 // 4,
     )  # fmt: skip
 

@@ -247,10 +247,10 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
         if part.name:
             what = part.cls.user_code if part.cls else ""
             named = " `" + "`, `".join(part.spec.user_names()) + "`" if part.spec else ""
-            whose = f"the {what}{named}" if named else f"a {what} of yours"
+            named_code = f"the {what}{named}" if named else f"a {what} of yours"
             key = (*part.path, "functions" if what == "tool" else "name")
             yield Finding(
-                f"the {part.slot} is {whose}, but the recipe names no file with it",
+                f"the {part.slot} is {named_code}, but the recipe names no file with it",
                 span_of(reading, key),
                 help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
                 path=dotted(key),
