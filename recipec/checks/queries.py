@@ -90,12 +90,6 @@ def shares(part: Part | None) -> str:
     return cls.shares if cls is not None else ""
 
 
-def type_of(stage: StageReading, slot: str) -> str:
-    """Return the ``type`` that a slot names, readable or not."""
-    parts = stage.of(slot)
-    return parts[0].name if parts else ""
-
-
 def display_name(part: Part) -> str:
     """Name a part as its user would.
 

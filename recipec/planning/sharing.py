@@ -53,7 +53,6 @@ class Form:
     attention: str
     unique: int
     token_ratio: float
-    pair_ratio: float
     ideal: float | None
     """Of all phases together; None where the model's sizes are not known."""
     phases: tuple[Saving, ...] = ()
@@ -147,7 +146,6 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Wo
         attention=attention,
         unique=round(updated.tokens),
         token_ratio=dense.tokens / max(1.0, updated.tokens),
-        pair_ratio=dense.pairs / max(1.0, updated.pairs),
         ideal=spent / least if least else None,
         phases=tuple(savings),
     )

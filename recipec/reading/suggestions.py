@@ -201,15 +201,6 @@ def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
     return {key: tuple(places) for key, places in found.items()}
 
 
-def places_of(key: str, path: Path, kind: str) -> list[str]:
-    """List the sections that have a key, those of the same stage or evaluation first, and alone if there are any.
-
-    >>> places_of("temperature", ("stages", "explore"), "rl")
-    ['sampler `chain`', 'sampler `tree`', 'reward `judge`', 'knowledge `extract`']
-    """
-    return [text for _, text in _homes(key, path, kind)]
-
-
 def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
     """List slot or section, and what it is called, of those that have a key."""
     places = _places().get(key, ())

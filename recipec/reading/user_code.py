@@ -136,11 +136,6 @@ def parse_file(path: Path, shown: str) -> ast.Module:
         raise RecipeError(errors.own_file_broken(shown, 0, str(error) or type(error).__name__)) from None
 
 
-def signature_of(path: Path, name: str, shown: str) -> Signature | None:
-    """Return the signature of one function of a file, or None; see :func:`functions_in`."""
-    return functions_in(path, shown).get(name)
-
-
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, shown: str) -> Signature:
     positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
     split = len(positional) - len(node.args.defaults)

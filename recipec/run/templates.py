@@ -144,11 +144,6 @@ class Renderer:
         self._pool.close()
 
 
-def render_template(text: str, name: str, values: Mapping[str, Any]) -> str:
-    """Render a template of the user's once; see :func:`render_rows`."""
-    return render_rows(text, name, [values], lambda _: "the values")[0]
-
-
 def render_own(text: str, values: Mapping[str, Any], *, html: bool = False) -> str:
     """Render a template of the package itself, in this process; ``html`` escapes the values.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.reading.user_code import check_use, functions_in, signature_of
+from recipec.reading.user_code import check_use, functions_in
 
 
 def test_signatures_are_read_not_run(tmp_path):
@@ -14,11 +14,12 @@ def test_signatures_are_read_not_run(tmp_path):
         "def score(completions, answer, scale=1, *, strict, **columns):\n    return []\n\n"
         "async def other(data_source, solution_str, ground_truth, extra_info=None): ...\n"
     )
-    found = signature_of(path, "score", "rewards.py")
+    functions = functions_in(path, "rewards.py")
+    found = functions["score"]
     assert (found.required, found.optional, found.extra) == (("completions", "answer", "strict"), ("scale",), True)
     assert (found.form, found.line, found.columns()) == ("trl", 3, ("answer", "strict"))
-    assert functions_in(path, "rewards.py")["other"].form == "verl"
-    assert signature_of(path, "nothing", "rewards.py") is None
+    assert functions["other"].form == "verl"
+    assert functions.keys() == {"score", "other"}
     assert not (tmp_path / "ran").exists()
 
 

@@ -8,13 +8,13 @@ from transformers import AutoTokenizer
 
 from recipec.diagnostics.model import RecipeError
 from recipec.run import templates
-from recipec.run.templates import render_rows, render_template, template_columns, template_problem
+from recipec.run.templates import render_rows, template_columns, template_problem
 
 
 def refused(text, values=None):
     """Return the diagnostic that rendering gives."""
     with pytest.raises(RecipeError) as caught:
-        render_template(text, "prompts/a.j2", values or {"question": "q"})
+        render_rows(text, "prompts/a.j2", [values or {"question": "q"}], lambda _: "the values")
     return caught.value.diagnostics[0]
 
 

@@ -115,7 +115,8 @@ def score(
             logprob, spread = chunk(*given)
         logprobs.append(logprob)
         entropies.append(spread)
-    empty = _wide(found.hidden_UH.new_zeros(0))
+    # a slice and not a new tensor: ranks that gather weights in each backward pass need one where nothing is scored too
+    empty = _wide(found.hidden_UH.reshape(-1)[:0])
     logprob, spread = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
     if found.gather_M is not None:
         logprob, spread = logprob[found.gather_M], spread[found.gather_M]

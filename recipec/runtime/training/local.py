@@ -160,7 +160,7 @@ class LocalEngine(TrainEngine):
             raise RecipeError(errors.out_of_memory(self.context.stage, step + 1, device)) from error
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of one micro-batch; one without a trained token has none."""
+        """Add the gradient of one micro-batch; a loss without a trained weight has none."""
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
 

@@ -219,13 +219,20 @@ def test_generation_works_on_a_packed_model(monkeypatch):
 
 @pytest.mark.parametrize("kind", [DenseAttention, PackedAttention])
 def test_nothing_scored_gives_zeros(kind, monkeypatch):
-    """A batch without a trained token has log-probabilities of 0 everywhere."""
+    """A batch without a trained token has log-probabilities of 0, and a backward pass that gives gradients of 0.
+
+    Ranks that share weights make each backward pass together, so none may leave one out.
+    """
     model = make("llama", monkeypatch)
     model.use(kind(attention.Dense(), model.context))
     tokens, attend, trained = rows((3, 2))
     made = model(tokens, attend, torch.zeros_like(trained))
     assert made["logprob_RT"].shape == tokens.shape
     assert not made["logprob_RT"].any()
+    made["logprob_RT"].sum().backward()
+    grads = gradients(model)
+    assert "model.layers.0.self_attn.q_proj.weight" in grads
+    assert not any(grad.any() for grad in grads.values())
 
 
 def test_logits_are_never_all_alive(monkeypatch):
