@@ -25,15 +25,17 @@ class _WithoutWeights(CausalLm):
     """The policy of the stage that this one starts from, where it does not exist yet."""
 
     def _load(self) -> nn.Module:
+        # outside of the context below, under which a package's weights could not be converted
+        given = self.parent is None and self.origin.kind != "scratch"
+        folder = folder_of(self.origin, self.context) if given else None
         with torch.device("meta"):
             if self.parent is not None:
                 model = self._again(self.parent)
-            elif self.origin.kind == "scratch":
+            elif folder is None:
                 if self.spec.scratch is None:
                     raise RecipeError(errors.bad_shape("`from` is scratch and policy.scratch is missing"))
                 model = self._new()
             else:
-                folder = folder_of(self.origin, self.context)
                 if (folder / lora.CONFIG).exists() != (self.origin.adapter is not None):
                     raise RecipeError(errors.adapter_undecided(self._named(), found=self.origin.adapter is None))
                 model = self._read(folder, torch.float32)

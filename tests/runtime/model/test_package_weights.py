@@ -10,9 +10,11 @@ from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
+from recipec.runtime.model import package_weights
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.scratch import build_model, characters
+from recipec.runtime.trial.policy import without_weights
 from recipec.spec import policy
 
 
@@ -94,6 +96,23 @@ def test_a_damaged_gguf_is_refused_and_leaves_nothing(package, tmp_path):
     package()
     assert code("tiny-weights/a.gguf", tmp_path / "cache") == "RC728"
     assert not [p for p in (tmp_path / "cache" / "packages").iterdir() if p.is_dir()]
+
+
+def test_a_trial_without_weights_converts_a_package_first(package, tmp_path, monkeypatch):
+    """The check before a run builds its model without memory, and still has a package's weights converted in memory."""
+
+    def convert(file: Path, folder: Path) -> None:
+        build_model(policy.Scratch(hidden_size=32, layers=1, heads=2), characters()).save_pretrained(folder)
+        characters().save_pretrained(folder)
+
+    (package() / "a.gguf").write_bytes(b"GGUF")
+    package()
+    monkeypatch.setattr(package_weights, "find_spec", lambda _: True)
+    monkeypatch.setattr(package_weights, "_convert", convert)
+    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s", device=torch.device("meta"))
+    found = without_weights(policy.CausalLm(), context, Origin("package", "package:tiny-weights"), None)
+    assert found is not None
+    assert found.encode("hi") == characters()("hi").input_ids
 
 
 @pytest.mark.slow
