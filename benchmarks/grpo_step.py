@@ -144,9 +144,7 @@ def run_ours(folder, steps):
     from recipec.runtime.rollout.chain import ChainSampler
     from recipec.runtime.rollout.hf_engine import HfEngine
     from recipec.runtime.training.optimizer import AdamW
-    from recipec.spec import advantage as credit
-    from recipec.spec import attention, machine, optimizer, policy, sampler
-    from recipec.spec import loss as objective
+    from recipec.spec import advantage as credit, attention, loss as objective, machine, optimizer, policy, sampler
 
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     context = StageContext(root=folder, cache=folder, seed=0, stage="bench")

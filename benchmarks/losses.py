@@ -39,8 +39,7 @@ from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.critic import Decoder
 from recipec.runtime.objective.gae import value_loss
 from recipec.runtime.objective.loss import dpo, nll
-from recipec.spec import loss as spec
-from recipec.spec import policy as policy_spec
+from recipec.spec import loss as spec, policy as policy_spec
 from recipec.spec.attention import Dense
 
 ROWS, TEMPERATURE, MAX_COMPLETION = 8, 0.7, 48

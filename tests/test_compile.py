@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 
 from recipec.compile import compile_graph, compile_model, compile_recipe

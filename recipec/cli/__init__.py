@@ -6,13 +6,7 @@ Imports everything, lazily; imported by ``__main__`` and the console script.
 """
 
 from recipec.cli.catalogue_commands import ls as ls
-from recipec.cli.commands import app as app
-from recipec.cli.commands import main as main
+from recipec.cli.commands import app as app, main as main
 from recipec.cli.import_command import import_ as import_
-from recipec.cli.run_commands import diff as diff
-from recipec.cli.run_commands import evaluate as evaluate
-from recipec.cli.run_commands import export as export
-from recipec.cli.run_commands import lock as lock
-from recipec.cli.trial_commands import check as check
-from recipec.cli.trial_commands import doctor as doctor
-from recipec.cli.trial_commands import try_ as try_
+from recipec.cli.run_commands import diff as diff, evaluate as evaluate, export as export, lock as lock
+from recipec.cli.trial_commands import check as check, doctor as doctor, try_ as try_

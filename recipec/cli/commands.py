@@ -174,8 +174,7 @@ def compile_(
     ] = Emit.text,
 ) -> None:
     """Print the graph, or the resolved recipe with the origin of every key."""
-    from recipec import graph as graphs
-    from recipec import graph_drawing
+    from recipec import graph as graphs, graph_drawing
 
     result = compile_or_exit(recipe, overrides)
     match emit:

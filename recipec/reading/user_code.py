@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recipec.diagnostics.errors import own as trust
-from recipec.diagnostics.errors import reward as errors
+from recipec.diagnostics.errors import own as trust, reward as errors
 from recipec.diagnostics.model import RecipeError, Span
 
 WORLD = {"reset": 2, "step": 1}

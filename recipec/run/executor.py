@@ -18,9 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from recipec import graph as graphs
-from recipec.diagnostics.errors import ranks as rank_errors
-from recipec.diagnostics.errors import run as errors
-from recipec.diagnostics.errors import run_progress as progress_errors
+from recipec.diagnostics.errors import ranks as rank_errors, run as errors, run_progress as progress_errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.run import journal, report, results

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import export as errors
-from recipec.diagnostics.errors import run as run_errors
+from recipec.diagnostics.errors import export as errors, run as run_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import MANIFEST, RESOLVED, sync, verify_folder
 from recipec.run.extras import runtime_packages

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.component import Component, is_origin, names_file, texts
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import machine as machine_errors
-from recipec.diagnostics.errors import model as model_errors
+from recipec.diagnostics.errors import data as data_errors, machine as machine_errors, model as model_errors
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.graph import Graph, StageGraph
 from recipec.run.extras import missing_launcher

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from recipec.component import load_object
-from recipec.diagnostics.errors import machine as machine_errors
-from recipec.diagnostics.errors import ranks as rank_errors
-from recipec.diagnostics.errors import run as errors
+from recipec.diagnostics.errors import machine as machine_errors, ranks as rank_errors, run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.run.artifacts import RunFolder

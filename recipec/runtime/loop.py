@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from recipec.diagnostics.errors import run as errors
-from recipec.diagnostics.errors import run_progress as progress_errors
+from recipec.diagnostics.errors import run as errors, run_progress as progress_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, StageGraph, Value
 from recipec.runtime.batch import Batch

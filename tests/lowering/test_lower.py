@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 
 from recipec.component import Section, is_signal

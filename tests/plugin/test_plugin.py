@@ -15,8 +15,7 @@ import pytest
 import yaml
 from support.small_recipes import ROWS
 
-from recipec import component
-from recipec import graph as graphs
+from recipec import component, graph as graphs
 from recipec.catalogue import json_schema
 from recipec.compile import compile_recipe
 from recipec.reading import suggestions

@@ -4,8 +4,7 @@ import json
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from support.encoding_corpus import policy_of, prepare
 
 from recipec.catalogue.code_pages import all_codes

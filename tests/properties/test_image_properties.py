@@ -5,8 +5,7 @@ import io
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from recipec.runtime.images.files import ImageError, read_within

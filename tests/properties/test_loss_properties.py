@@ -5,8 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from recipec.runtime.objective.compiler_ops import broadcast, weigh, weigh_pairs
 from recipec.runtime.objective.loss import clipped, dpo, nll

@@ -2,8 +2,7 @@
 
 from copy import deepcopy
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from support.random_recipes import ANYTHING, TEXTS, TRICKY, recipes
 
 from recipec.language.resolve import resolve

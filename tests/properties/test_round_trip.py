@@ -4,8 +4,7 @@ import random
 import string
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from support.random_recipes import recipes
 
 from recipec.component import components_of

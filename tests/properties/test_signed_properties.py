@@ -1,8 +1,7 @@
 """The property that GRPO++ is for, on the coefficients of a group: which answers are credited, and with what."""
 
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from torch import Tensor
 
 from recipec.runtime.objective.advantage import group_relative, signed

@@ -3,8 +3,7 @@
 import re
 import time
 
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import Node, read_source

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from recipec.runtime.attention.kernels.tiling import tile
 from recipec.runtime.attention.prefix_tree import PrefixTree, build

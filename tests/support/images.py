@@ -12,8 +12,7 @@ from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.context import StageContext
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.vision.vision_lm import VisionLm
-from recipec.spec import attention as attentions
-from recipec.spec import policy as specs
+from recipec.spec import attention as attentions, policy as specs
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "idefics3")
 SIZES = {

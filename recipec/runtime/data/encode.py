@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from recipec.diagnostics.errors import data as errors
-from recipec.diagnostics.errors import model as model_errors
+from recipec.diagnostics.errors import data as errors, model as model_errors
 from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.data.files import Row

@@ -6,8 +6,7 @@ import functools
 import math
 from typing import Any
 
-from recipec.diagnostics.errors import data as errors
-from recipec.diagnostics.errors import reward as reward_errors
+from recipec.diagnostics.errors import data as errors, reward as reward_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Task

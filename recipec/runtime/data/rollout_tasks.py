@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from recipec.diagnostics.errors import data as errors
-from recipec.diagnostics.errors import images as image_errors
+from recipec.diagnostics.errors import data as errors, images as image_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Example, Task
 from recipec.runtime.context import StageContext

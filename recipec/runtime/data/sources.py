@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import data as errors
-from recipec.diagnostics.errors import images as image_errors
+from recipec.diagnostics.errors import data as errors, images as image_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.templates import render_rows
 from recipec.runtime.batch import Example, Message, Task

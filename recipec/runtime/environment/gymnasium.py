@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import environment as errors
+from recipec.diagnostics.errors import data as data_errors, environment as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.preflight import PreflightRequest
 from recipec.run.worker_pool import HandlerError

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recipec.diagnostics.errors import environment as errors
-from recipec.diagnostics.errors import reward as reward_errors
+from recipec.diagnostics.errors import environment as errors, reward as reward_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
 from recipec.runtime.context import StageContext

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from recipec.component import Component
 from recipec.runtime.batch import Task
 from recipec.runtime.protocols import Environment, Policy, RolloutEngine
-from recipec.runtime.rollout.engine import Key
-from recipec.runtime.rollout.engine import SamplingParams as Drawing
+from recipec.runtime.rollout.engine import Key, SamplingParams as Drawing
 from recipec.runtime.rollout.episodes import Growth, Node, keys_of, roots
 from recipec.runtime.rollout.rows import rows_from
 from recipec.spec.environment import Environment as EnvironmentSpec

@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import images as errors
+from recipec.diagnostics.errors import data as data_errors, images as errors
 from recipec.diagnostics.model import RecipeError, file_span
 from recipec.run.artifacts import write_atomic
 from recipec.runtime.images.cache import Cache

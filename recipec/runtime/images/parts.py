@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import images as errors
+from recipec.diagnostics.errors import data as data_errors, images as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.jsonl import kind_of
 from recipec.runtime.data.files import Row

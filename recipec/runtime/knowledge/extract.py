@@ -25,8 +25,7 @@ from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.embedding_search import resembling
-from recipec.runtime.knowledge.extraction_parser import Stated, sentence_of
-from recipec.runtime.knowledge.extraction_parser import read as read_answer
+from recipec.runtime.knowledge.extraction_parser import Stated, read as read_answer, sentence_of
 from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 from recipec.runtime.knowledge.rdf_terms import Names
 from recipec.runtime.knowledge.sparql_queries import Stored
@@ -40,8 +39,7 @@ from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rollout.chain import sample
 from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
-from recipec.spec import knowledge as specs
-from recipec.spec import policy as policy_spec
+from recipec.spec import knowledge as specs, policy as policy_spec
 from recipec.spec.attention import Dense
 from recipec.spec.recipe import weights_kind
 from recipec.spec.rollout_engine import Hf

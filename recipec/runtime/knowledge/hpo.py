@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.errors import data as data_errors, knowledge as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.artifacts import hash_file
 from recipec.runtime.context import StageContext

@@ -12,8 +12,7 @@ from typing import IO
 
 import pyoxigraph as ox
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import knowledge as errors
+from recipec.diagnostics.errors import data as data_errors, knowledge as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge.graphml import Edge, Named, read_graphml
 from recipec.runtime.knowledge.rdf_terms import LABEL, Names, source_graph

@@ -13,8 +13,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from recipec.diagnostics.errors import model as errors
-from recipec.diagnostics.errors import trust
+from recipec.diagnostics.errors import model as errors, trust
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.runtime.context import StageContext

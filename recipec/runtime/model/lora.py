@@ -27,8 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from recipec.diagnostics.errors import model as errors
-from recipec.diagnostics.errors import trust
+from recipec.diagnostics.errors import model as errors, trust
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.runtime.model.weights import BASE, INDEX, read_json, weight_files

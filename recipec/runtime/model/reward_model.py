@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recipec.diagnostics.errors import model as model_errors
-from recipec.diagnostics.errors import objective as errors
-from recipec.diagnostics.errors import trust
+from recipec.diagnostics.errors import model as model_errors, objective as errors, trust
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model import weights
 from recipec.runtime.model.causal_lm import CausalLm

@@ -26,9 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from recipec.diagnostics.errors import model as errors
-from recipec.diagnostics.errors import trust
-from recipec.diagnostics.errors import vision as vision_errors
+from recipec.diagnostics.errors import model as errors, trust, vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.run.small_files import MOST, read_small

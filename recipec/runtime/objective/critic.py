@@ -21,8 +21,7 @@ from recipec.runtime.model.reward_model import RewardModel
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.runtime.training.scoring import Critic
-from recipec.spec import critic as specs
-from recipec.spec import policy as policy_specs
+from recipec.spec import critic as specs, policy as policy_specs
 from recipec.spec.recipe import weights_kind
 
 

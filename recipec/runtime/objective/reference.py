@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import model as errors
-from recipec.diagnostics.errors import vision as vision_errors
+from recipec.diagnostics.errors import model as errors, vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora

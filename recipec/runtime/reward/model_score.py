@@ -17,8 +17,7 @@ from recipec.runtime.model import weights
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.reward_model import RewardModel, is_reward_model
 from recipec.runtime.protocols import Part
-from recipec.spec import policy as policy_specs
-from recipec.spec import reward as specs
+from recipec.spec import policy as policy_specs, reward as specs
 from recipec.spec.attention import Dense
 from recipec.spec.recipe import weights_kind
 

@@ -31,8 +31,7 @@ from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.stop_strings import StopStrings
-from recipec.spec.rollout_engine import SHARE
-from recipec.spec.rollout_engine import Vllm as Spec
+from recipec.spec.rollout_engine import SHARE, Vllm as Spec
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext

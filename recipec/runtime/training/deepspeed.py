@@ -23,8 +23,7 @@ from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.master_weights import MasterWeights, adamw
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.optimizer import Adamw
-from recipec.spec.train_engine import BUCKET, MAX_LIVE_PARAMETERS
-from recipec.spec.train_engine import Deepspeed as Spec
+from recipec.spec.train_engine import BUCKET, MAX_LIVE_PARAMETERS, Deepspeed as Spec
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext

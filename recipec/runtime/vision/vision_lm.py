@@ -20,8 +20,7 @@ from recipec.runtime.data.text import protect
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.image_store import ImageStore
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.model import scratch as text_scratch
-from recipec.runtime.model import weights
+from recipec.runtime.model import scratch as text_scratch, weights
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.lora import unknown_target
 from recipec.runtime.model.origin import Origin

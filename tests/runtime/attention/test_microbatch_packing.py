@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.microbatch_packing import pack

@@ -2,8 +2,7 @@
 
 import json
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.small_recipes import SFT, rows
 
 from recipec.runtime.data.blocks import best_fit

@@ -1,7 +1,6 @@
 """Parts of a run over several processes that one process can show."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from recipec.run.preflight import PreflightRequest
 from recipec.run.ranks import Ranks

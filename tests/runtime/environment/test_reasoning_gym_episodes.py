@@ -9,8 +9,7 @@ from recipec.runtime.batch import Task
 from recipec.runtime.data.reasoning_gym_tasks import ReasoningGym
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.reasoning_gym import WRONG, ReasoningGymEpisodes
-from recipec.spec import data as data_specs
-from recipec.spec import environment as specs
+from recipec.spec import data as data_specs, environment as specs
 
 
 def task(number, right, prompt="2+2="):

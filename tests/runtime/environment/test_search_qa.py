@@ -10,8 +10,7 @@ from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.retrieval.retriever import Failed
 from recipec.runtime.environment.search_qa import INVALID, SearchQa
-from recipec.spec.environment import Retriever
-from recipec.spec.environment import SearchQa as Spec
+from recipec.spec.environment import Retriever, SearchQa as Spec
 
 CORPUS = [
     {"title": "France", "text": "Its capital is Paris."},

@@ -7,13 +7,11 @@ import uuid
 
 import networkx as nx
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 from support.knowledge_graphs import SKIN, graph_of, setting_in, skin
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.knowledge import store_cache as stores
-from recipec.runtime.knowledge import triple_files
+from recipec.runtime.knowledge import store_cache as stores, triple_files
 from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.rdf_terms import Names, literal
 from recipec.runtime.knowledge.statements import Triple

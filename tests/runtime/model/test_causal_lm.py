@@ -19,8 +19,7 @@ from recipec.runtime.model.logprob_head import compute_in_float32
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.training.local import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
-from recipec.spec import policy as specs
-from recipec.spec import train_engine
+from recipec.spec import policy as specs, train_engine
 from recipec.spec.optimizer import Adamw
 
 SCRATCH = specs.Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, max_positions=64)

@@ -14,8 +14,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.objective.reference import Frozen
-from recipec.spec import policy as specs
-from recipec.spec import reference
+from recipec.spec import policy as specs, reference
 
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 64}
 TOKENS = torch.arange(12)[None] * 7 % 90 + 4

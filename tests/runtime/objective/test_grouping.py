@@ -4,8 +4,7 @@ from difflib import SequenceMatcher
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.objective.grouping import anchor_state, state_key, state_text

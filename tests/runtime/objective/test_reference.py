@@ -11,8 +11,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.objective.reference import Frozen, Lagged
-from recipec.spec import policy as specs
-from recipec.spec import reference
+from recipec.spec import policy as specs, reference
 
 SCRATCH = specs.Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, max_positions=64)
 LORA = specs.Lora(r=4)

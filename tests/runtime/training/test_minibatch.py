@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.training.minibatch import microbatches, minibatches, updates_per_step

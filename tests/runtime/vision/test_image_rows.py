@@ -19,8 +19,7 @@ from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.objective.group_filter import joined
 from recipec.runtime.training.minibatch import microbatches
-from recipec.spec import data as specs
-from recipec.spec import preference as preferences
+from recipec.spec import data as specs, preference as preferences
 
 IMAGES = {OPEN, PATCH, CLOSE}
 ASK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]

@@ -20,8 +20,7 @@ from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
 from recipec.runtime.training.optimizer import AdamW, freeze
 from recipec.runtime.vision.vision_lm import VisionLm
-from recipec.spec import policy as specs
-from recipec.spec import reference, rollout_engine
+from recipec.spec import policy as specs, reference, rollout_engine
 from recipec.spec.optimizer import Adamw
 
 ATTENTIONS = ("dense", "packed", "trie", "shared_prefix")

@@ -27,8 +27,11 @@ import fast_downward  # noqa: E402
 import textworld  # noqa: E402
 from alfworld.agents.environment.alfred_tw_env import AlfredDemangler  # noqa: E402
 from fast_downward.interface import DOWNWARD_LIB_PATH  # noqa: E402
-from textworld.envs.pddl import PddlEnv, textgen  # noqa: E402
-from textworld.envs.pddl import logic as pddl  # noqa: E402
+from textworld.envs.pddl import (  # noqa: E402
+    PddlEnv,
+    logic as pddl,  # noqa: E402
+    textgen,
+)
 from textworld.logic import Action, Placeholder, Proposition, Rule, Variable  # noqa: E402
 
 WON = 10.0

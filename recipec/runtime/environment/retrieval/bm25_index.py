@@ -12,8 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import search as errors
+from recipec.diagnostics.errors import data as data_errors, search as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.run.build_once import build_once
 from recipec.run.jsonl import lines_of, read_objects

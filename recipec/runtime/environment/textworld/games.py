@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import environment as errors
-from recipec.diagnostics.errors import run as run_errors
+from recipec.diagnostics.errors import data as data_errors, environment as errors, run as run_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.run.preflight import PreflightRequest
 from recipec.run.progress import Progress

@@ -10,8 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from recipec.diagnostics.errors import data as data_errors
-from recipec.diagnostics.errors import environment as errors
+from recipec.diagnostics.errors import data as data_errors, environment as errors
 from recipec.diagnostics.model import RecipeError
 
 ANY_PRICE = 1_000_000.0
