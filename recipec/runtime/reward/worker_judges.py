@@ -99,10 +99,7 @@ def json_schema(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every 
     import json  # noqa: PLC0415
 
     from jsonschema import exceptions, validators  # noqa: PLC0415 - only this reward needs it
-    from referencing import (
-        Registry,  # noqa: PLC0415
-        exceptions as references,  # noqa: PLC0415
-    )
+    from referencing import Registry, exceptions as references  # noqa: PLC0415
 
     known: dict[str, Any] = {}
 

@@ -29,7 +29,7 @@ from alfworld.agents.environment.alfred_tw_env import AlfredDemangler  # noqa: E
 from fast_downward.interface import DOWNWARD_LIB_PATH  # noqa: E402
 from textworld.envs.pddl import (  # noqa: E402
     PddlEnv,
-    logic as pddl,  # noqa: E402
+    logic as pddl,
     textgen,
 )
 from textworld.logic import Action, Placeholder, Proposition, Rule, Variable  # noqa: E402
