@@ -134,12 +134,17 @@ def waited(process: subprocess.Popen[bytes], log: Path) -> None:
         sys.exit(f"failed, see {log}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def prepare(bench: Bench, home: Path) -> None:
-    """Copy the recipes, make the data and train the warm start, unless that is done."""
+def copied(name: str, home: Path) -> None:
+    """Copy the recipes of a task and the code of its data."""
     home.mkdir(parents=True, exist_ok=True)
-    for path in (HERE / (bench.folder or bench.name)).iterdir():
+    for path in (HERE / name).iterdir():
         if path.suffix in {".py", ".yaml", ".j2"}:
             shutil.copy(path, home)
+
+
+def prepare(bench: Bench, home: Path) -> None:
+    """Copy the recipes, make the data and train the warm start, unless that is done."""
+    copied(bench.folder or bench.name, home)
     for words, made in (
         (["make.py", *bench.make], home / "demonstrations.jsonl"),
         (["-m", "recipec", "run", "warm.yaml", "--out", "warm-run", "--quiet"], home / "warm-run" / "model"),
