@@ -24,8 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from recipec.run.journal import CLOCK
-from recipec.run.jsonl import read_lines
+from recipec.host.journal import CLOCK
+from recipec.host.jsonl import read_lines
 
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "tiny" / "quickstart.yaml"
 LEFT_OUT = {"checkpoints"}  # they contain positions in metrics.jsonl, which has times of varying length

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from recipec.run.http_client import post, read_address
+from recipec.host.http_client import post, read_address
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = (sys.executable, str(ROOT / "tests" / "support" / "rollout_server.py"), "--pause", "0.05")

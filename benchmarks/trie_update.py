@@ -21,11 +21,11 @@ from trie_cases import Text, batch_of, flat
 
 from recipec.compile import check_recipe
 from recipec.graph import Value
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import Options, StageRun
+from recipec.host.progress import Progress
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.run.artifacts import RunFolder
-from recipec.run.options import Options, StageRun
-from recipec.run.progress import Progress
 from recipec.runtime import loop
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.build_stage import build, make_context

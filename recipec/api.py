@@ -16,17 +16,17 @@ from typing import Any
 from recipec.diagnostics.errors.ranks import callback_elsewhere
 from recipec.diagnostics.model import PYTHON, RecipeError
 from recipec.graph import Graph
+from recipec.host.artifacts import RunFolder
+from recipec.host.jsonl import read_lines
+from recipec.host.progress import Progress
+from recipec.host.ranks import place
 from recipec.planning.plan import Plan
-from recipec.run.artifacts import RunFolder
+from recipec.report.results import Results, results
 from recipec.run.check import Checked, check_all
 from recipec.run.evaluate import evaluate_model, evaluate_run
 from recipec.run.executor import run as execute
 from recipec.run.export import export, stages_of
-from recipec.run.jsonl import read_lines
 from recipec.run.launching import Prepared, RunArguments, compiled, prepare, started
-from recipec.run.progress import Progress
-from recipec.run.ranks import place
-from recipec.run.results import Results, results
 from recipec.run.run_plan import plan_run
 from recipec.run.sweep import Sweep, run_sweep
 from recipec.spec.recipe import Recipe

@@ -185,7 +185,7 @@ class Component(Section):
     """Packages with files that are read as data, so that a new version of them makes another run."""
     preflight: ClassVar[str] = ""
     """Function ``(spec, request)`` that yields a diagnostic for everything a run would lack; called before a model is
-    loaded, with a :class:`recipec.run.preflight.PreflightRequest`."""
+    loaded, with a :class:`recipec.host.preflight.PreflightRequest`."""
     user_code: ClassVar[Literal["", "function", "class", "tool"]] = ""
     """What of the user's own files does the work; the component then has ``user_names``."""
     always_lowered: ClassVar[tuple[str, ...]] = ()

@@ -1,8 +1,7 @@
 """The command line: one function a command, and ``input_output`` with what they read and print.
 
 ``trial_commands`` has those that try a recipe without training, ``run_commands`` those that take a run, and
-``import_command`` the one that reads files of other tools.
-Imports everything, lazily; imported by ``__main__`` and the console script.
+``import_command`` the one that reads files of other tools. Imported by ``__main__``.
 """
 
 from recipec.cli.catalogue_commands import ls as ls

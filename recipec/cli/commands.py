@@ -207,8 +207,8 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe, or continue an interrupted run; with --each, one run for each combination of values."""
-    from recipec.run.progress import Progress
-    from recipec.run.ranks import place
+    from recipec.host.progress import Progress
+    from recipec.host.ranks import place
 
     leads = place().leads
     display = Progress(quiet=quiet or not leads)
@@ -261,7 +261,7 @@ def credit(
 ) -> None:
     """Compute the advantages of recorded rollouts, without a model."""
     from recipec.catalogue.table import credit_json, credit_table
-    from recipec.run.extras import runtime_packages
+    from recipec.host.packages import runtime_packages
 
     result = compile_or_exit(recipe, overrides)
     with runtime_packages():
@@ -285,7 +285,7 @@ def certify(
 ) -> None:
     """Check that prefix sharing gives the results of separate sequences for this recipe's model; exit 1 if not."""
     from recipec.catalogue.table import certified
-    from recipec.run.extras import runtime_packages
+    from recipec.host.packages import runtime_packages
 
     result = compile_or_exit(recipe, overrides)
     with runtime_packages():
@@ -301,8 +301,8 @@ def report(
     to: Annotated[Path, typer.Option("--to", help="Page that compares several runs.")] = Path("comparison.html"),
 ) -> None:
     """Write report.html of runs, and for several runs a page that compares them."""
-    from recipec.run import report_compare
-    from recipec.run.report import problems, write
+    from recipec.report import compare
+    from recipec.report.page import problems, write
 
     for folder in runs:
         with writing(folder):
@@ -310,7 +310,7 @@ def report(
         show(problems(folder), {}, valid=True)
     if len(runs) > 1:
         with writing(to):
-            print(report_compare.write(runs, to))
+            print(compare.write(runs, to))
 
 
 @app.command()

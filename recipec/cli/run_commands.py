@@ -86,8 +86,8 @@ def evaluate(
     form: Annotated[TableFormat, typer.Option("--format", help="A table, or JSON.")] = TableFormat.text,
 ) -> None:
     """Make the evaluations that finished stages of a run lack, or all of them for another model."""
+    from recipec.host.progress import Progress
     from recipec.run.evaluate import evaluate_model, evaluate_run, table
-    from recipec.run.progress import Progress
 
     result, _, options = prepared(recipe, overrides, use, out)
     display = Progress()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from recipec.host.progress import Progress
     from recipec.run.launching import RunArguments
-    from recipec.run.progress import Progress
 
 
 def run_each(arguments: RunArguments, each: Sequence[str], display: Progress) -> int:

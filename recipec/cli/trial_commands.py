@@ -15,8 +15,8 @@ from recipec.cli.input_output import Format, Out, OutputFormat, Overrides, Recip
 
 def prepared(recipe: Path, overrides: list[str], use: list[Path], out: Path | None) -> tuple[Any, Any, Any]:
     """Compile and plan a recipe; return the result, the plan and the options of a run."""
+    from recipec.host.options import Options
     from recipec.reading.user_code import check_use
-    from recipec.run.options import Options
     from recipec.run.run_plan import plan_run
 
     result = compile_or_exit(recipe, overrides)
@@ -95,9 +95,9 @@ def try_(
     """
     from dataclasses import asdict
 
-    from recipec.run.artifacts import RunFolder
+    from recipec.host.artifacts import RunFolder
+    from recipec.host.packages import runtime_packages
     from recipec.run.check import located
-    from recipec.run.extras import runtime_packages
 
     result, _, options = prepared(recipe, overrides, use, None)
     with runtime_packages():

@@ -1,7 +1,6 @@
 """What a run will do and cost, before it starts.
 
 ``plan`` is the text of ``recipec plan``; ``cost``, ``step_sizes``, ``workload``, ``token_runs`` and ``sharing``
-estimate
-tokens, operations, bytes and shared prefixes from the recipe and the ``model_shapes``.  Imports ``spec``, ``graph``
-and ``lowering``; imported by ``checks``, ``run`` and ``cli``.  No torch.
+estimate tokens, operations, bytes and shared prefixes from the recipe and the ``model_shapes``. Imported by ``api``,
+``checks``, ``cli``, ``run`` and ``runtime``.
 """

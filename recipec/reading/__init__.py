@@ -1,6 +1,6 @@
 """Resolved data to frozen specs.
 
 ``recipe`` reads a whole file, ``stage`` one stage, ``section`` one mapping against its pydantic model; ``partial`` is
-what could be read so far, so that one error does not hide others.  ``suggestions`` and ``foreign`` say what was
-probably meant.  Imports ``language`` and ``spec``; imported by ``checks`` and ``compile``.  No torch.
+what could be read so far, so that one error does not hide others. ``suggestions`` and ``foreign`` say what was
+probably meant. Imported by most folders.
 """

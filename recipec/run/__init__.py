@@ -1,9 +1,7 @@
-"""Running a compiled recipe stage by stage, and the run directory.
+"""Running a compiled recipe stage by stage, and the commands that look at a run directory.
 
-``executor`` walks the stages, ``preflight`` checks what they need first, ``run_plan`` compares a recipe with a run
-directory, ``artifacts`` reads and writes folders that exist whole or not at all, ``results`` and ``report`` summarise.
-``worker_pool`` runs what may hang in processes that can be killed.  Imports ``graph`` and ``planning``; reaches
-``runtime`` only when a stage runs.  No torch here.
+``launching`` prepares a run and starts its processes, ``check`` looks for what is missing in any stage, ``executor``
+walks the stages, ``run_plan`` compares a recipe with a run directory. Imported by ``api`` and ``cli``.
 """
 
 import sys

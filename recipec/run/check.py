@@ -13,17 +13,11 @@ from recipec.component import load_object
 from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
-from recipec.planning.cost import amount
-from recipec.planning.hours import clock
-from recipec.planning.plan import Plan, StagePlan
-from recipec.run.artifacts import RunFolder
-from recipec.run.digests import versions
-from recipec.run.extras import missing_runtime, runtime_packages
-from recipec.run.inputs import counted_rows
-from recipec.run.machine_time import add_times
-from recipec.run.options import Options
-from recipec.run.platforms import windows_problems
-from recipec.run.preflight import (
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import Options
+from recipec.host.packages import missing_runtime, runtime_packages, versions
+from recipec.host.platforms import windows_problems
+from recipec.host.preflight import (
     PreflightRequest,
     Used,
     components,
@@ -32,6 +26,11 @@ from recipec.run.preflight import (
     missing_packages,
     service_keys,
 )
+from recipec.planning.cost import amount
+from recipec.planning.hours import clock
+from recipec.planning.plan import Plan, StagePlan
+from recipec.run.inputs import counted_rows
+from recipec.run.machine_time import add_times
 from recipec.spec.recipe import UNIT
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from recipec import graph as graphs
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import BOOKKEEPING, Graph, StageGraph
-from recipec.run.artifacts import RESOLVED
-from recipec.run.digests import run_digest, stage_inputs, versions
+from recipec.host.artifacts import RESOLVED
+from recipec.host.options import Options
+from recipec.host.packages import versions
+from recipec.report.resolved_values import resolved_values
+from recipec.run.digests import run_digest, stage_inputs
 from recipec.run.launching import compiled, decided
-from recipec.run.options import Options
-from recipec.run.resolved_values import resolved_values
 
 Effect = Literal["results", "evaluation", "service", "rounding", "speed", "nothing"]
 MEANING: dict[Effect, str] = {

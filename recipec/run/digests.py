@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,32 +12,14 @@ from recipec.component import load_object
 from recipec.diagnostics.errors.data import data_missing
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
+from recipec.host.artifacts import hash_tree
+from recipec.host.options import Options
+from recipec.host.packages import runtime_packages, version
+from recipec.host.preflight import stage_specs
 from recipec.reading.used_source import used_source
-from recipec.run.artifacts import hash_tree
-from recipec.run.extras import runtime_packages
 from recipec.run.inputs import named_files, named_packages, named_stages
-from recipec.run.options import Options
-from recipec.run.preflight import stage_specs
 from recipec.spec.data import Data
 from recipec.spec.recipe import weights_kind
-
-_VERSIONED = ("recipec", "torch", "transformers", "peft")
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that compute the numbers, without importing them.
-
-    They are in no digest: a new version does not train a finished stage again.
-    """
-    return {name: version(name) for name in _VERSIONED}
-
-
-def version(distribution: str) -> str:
-    """Return the version of an installed package, or ``absent``."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
 
 
 def stage_inputs(stage: StageGraph, parents: Mapping[str, str], options: Options) -> dict[str, str]:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from recipec.component import components_of
 from recipec.diagnostics.model import RecipeError
+from recipec.host.packages import runtime_packages, version, versions
 from recipec.planning.cost import amount
-from recipec.run.digests import version, versions
-from recipec.run.extras import runtime_packages
 from recipec.spec.recipe import COMPONENT_SLOTS
 
 EXTRAS = {

@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 from recipec.diagnostics.errors import export as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph
-from recipec.run import journal, report, results
-from recipec.run.artifacts import RunFolder, write_atomic
-from recipec.run.extras import runtime_packages
-from recipec.run.jsonl import read_lines
-from recipec.run.options import Options
-from recipec.run.progress import Progress
+from recipec.host import journal
+from recipec.host.artifacts import RunFolder, write_atomic
+from recipec.host.jsonl import read_lines
+from recipec.host.options import Options
+from recipec.host.packages import runtime_packages
+from recipec.host.progress import Progress
+from recipec.report import page, results
 
 
 def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bool = False) -> results.Results | None:
@@ -42,7 +43,7 @@ def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bo
             found = evaluate(graph, stage, folder, options, names, display, weights=weights, step=step)
             _add(folder.stage(stage.name) / journal.METRICS, stage.name, step, found)
         table = results.write(folder.path, [stage.name for stage in graph.stages])
-        report.write(folder.path)
+        page.write(folder.path)
     return table
 
 

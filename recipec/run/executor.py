@@ -21,15 +21,17 @@ from recipec import graph as graphs
 from recipec.diagnostics.errors import ranks as rank_errors, run as errors, run_progress as progress_errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
-from recipec.run import journal, report, results
-from recipec.run.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
+from recipec.host import journal
+from recipec.host.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
+from recipec.host.options import Options, StageRun
+from recipec.host.packages import runtime_packages, versions
+from recipec.host.progress import Progress
+from recipec.host.ranks import Ranks, place
+from recipec.report import page, results
+from recipec.report.live import LiveReport
 from recipec.run.check import check_requirements, check_rows, check_services
-from recipec.run.digests import run_digest, stage_inputs, versions
-from recipec.run.extras import runtime_packages
+from recipec.run.digests import run_digest, stage_inputs
 from recipec.run.longer import go_on
-from recipec.run.options import Options, StageRun
-from recipec.run.progress import Progress
-from recipec.run.ranks import Ranks, place
 
 _LOCK = 120.0  # seconds; a server of NFS gives up a client that is gone after 90
 
@@ -140,6 +142,7 @@ def stages(
             digest=digests[stage.name],
             first=number == 0,
             progress=display,
+            watching=LiveReport(display, folder.path) if ranks.leads else None,
             stopped=stopped,
             begun=outcome.begin,
             warn=partial(note, outcome, stage.name, options),
@@ -159,7 +162,7 @@ def stages(
         outcome.stages_run.append(stage.name)
         if not ended:
             return False
-        report.write(folder.path)
+        page.write(folder.path)
     return True
 
 
@@ -292,7 +295,7 @@ def finish(folder: RunFolder, graph: Graph, outcome: Outcome, display: Progress)
     table = results.write(folder.path, [stage.name for stage in graph.stages])
     if table is not None and outcome.finished:
         display.say(table.text())
-    report.write(folder.path)  # a killed run may have ended without it
+    page.write(folder.path)  # a killed run may have ended without it
 
 
 @contextmanager

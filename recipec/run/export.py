@@ -12,11 +12,11 @@ from typing import Any
 
 from recipec.diagnostics.errors import export as errors, run as run_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import MANIFEST, RESOLVED, sync, verify_folder
-from recipec.run.extras import runtime_packages
-from recipec.run.jsonl import read_lines
+from recipec.host.artifacts import MANIFEST, RESOLVED, sync, verify_folder
+from recipec.host.jsonl import read_lines
+from recipec.host.packages import runtime_packages
+from recipec.report.results import results
 from recipec.run.licences import licences
-from recipec.run.results import results
 
 _ADAPTER = "adapter_config.json"
 _OF_ADAPTER = ("adapter_*", "*token*", "vocab*", "merges*", "special_*", "chat_template*", "*processor*")

@@ -11,8 +11,8 @@ from pathlib import Path
 from recipec.diagnostics.errors import export as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
+from recipec.host.packages import runtime_packages
 from recipec.run.export import export
-from recipec.run.extras import runtime_packages
 
 HUB = "hub:"
 

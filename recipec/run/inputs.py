@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 
 from recipec.component import is_origin, is_signal, names_file, texts
 from recipec.graph import StageGraph
-from recipec.run.jsonl import lines_of
-from recipec.run.preflight import stage_specs
+from recipec.host.jsonl import lines_of
+from recipec.host.preflight import stage_specs
 from recipec.spec.recipe import weights_kind
 
 

@@ -19,15 +19,15 @@ from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.errors.reading import no_stages
 from recipec.diagnostics.exchange import from_values, to_values
 from recipec.diagnostics.model import RecipeError, file_span
+from recipec.host.options import Options
+from recipec.host.packages import runtime_packages
+from recipec.host.progress import Progress
+from recipec.host.ranks import end_with_parent, place
 from recipec.planning.attention_choice import choose_attention
 from recipec.planning.machine_choice import apply
 from recipec.reading.user_code import check_use
 from recipec.run.check import check_requirements, located
 from recipec.run.executor import Outcome, run
-from recipec.run.extras import runtime_packages
-from recipec.run.options import Options
-from recipec.run.progress import Progress
-from recipec.run.ranks import end_with_parent, place
 from recipec.run.run_plan import plan_run
 from recipec.run.slurm import run_arguments
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recipec.run.small_files import read_small
+from recipec.host.small_files import read_small
 
 NOT_STATED = "not stated"
 _KEYS = ("license_name", "license")

@@ -15,13 +15,13 @@ from recipec.component import is_origin, texts
 from recipec.diagnostics.errors import lock as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph
-from recipec.run.artifacts import disk_errors, hash_tree, write_atomic
-from recipec.run.digests import used_code, version
-from recipec.run.extras import runtime_packages
+from recipec.host.artifacts import disk_errors, hash_tree, write_atomic
+from recipec.host.options import Options
+from recipec.host.packages import runtime_packages, version
+from recipec.host.preflight import components, named_paths
+from recipec.run.digests import used_code
 from recipec.run.inputs import named_packages
 from recipec.run.launching import Prepared
-from recipec.run.options import Options
-from recipec.run.preflight import components, named_paths
 from recipec.spec.recipe import weights_kind
 
 FORMAT = 1

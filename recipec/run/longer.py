@@ -12,10 +12,10 @@ from recipec import graph as graphs
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
-from recipec.run.artifacts import MANIFEST, RunFolder, read_manifest, set_aside, write_atomic
+from recipec.host.artifacts import MANIFEST, RunFolder, read_manifest, set_aside, write_atomic
+from recipec.host.options import Options
 from recipec.run.digests import run_digest
 from recipec.run.inputs import named_stages
-from recipec.run.options import Options
 from recipec.spec.optimizer import Optimizer
 from recipec.spec.sampler import Sampler
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recipec.graph import Graph
+from recipec.host.packages import runtime_packages
 from recipec.planning.measured_time import Rates, timed_plan
 from recipec.planning.plan import Plan, StagePlan
 from recipec.planning.work import Work, work_of
-from recipec.run.extras import runtime_packages
 from recipec.run.model_sizes import stage_shapes
 
 SHARE = 0.25

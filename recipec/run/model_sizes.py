@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from recipec.graph import Graph
+from recipec.host.small_files import read_small
 from recipec.planning.model_shapes import Shape
 from recipec.planning.work import shapes_of
-from recipec.run.small_files import read_small
 
 
 def stage_shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:

@@ -12,17 +12,17 @@ from recipec.compile import Compiled
 from recipec.diagnostics.errors.data import data_missing
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
+from recipec.host.artifacts import RunFolder, hash_tree, read_manifest
+from recipec.host.options import Options
+from recipec.host.packages import runtime_packages
 from recipec.planning.cost import amount
 from recipec.planning.machine_choice import choose
 from recipec.planning.plan import Plan, Previous, State, plan
-from recipec.run.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.run.digests import run_digest
 from recipec.run.executor import done
-from recipec.run.extras import runtime_packages
 from recipec.run.inputs import counted_rows, named_files
 from recipec.run.longer import goes_on
 from recipec.run.model_sizes import json_object, stage_shapes
-from recipec.run.options import Options
 from recipec.spec.knowledge import Knowledge
 
 _MOST_FILES = 10_000

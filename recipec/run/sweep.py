@@ -11,8 +11,8 @@ from pathlib import Path
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run import report_compare
-from recipec.run.artifacts import disk_errors, write_atomic
+from recipec.host.artifacts import disk_errors, write_atomic
+from recipec.report import compare
 from recipec.run.check import check_requirements
 from recipec.run.launching import Prepared, RunArguments, prepare, started
 
@@ -53,7 +53,7 @@ class Sweep:
 
     def text(self) -> str:
         """Write the last held-out results of each finished run, and their means over seeds."""
-        return report_compare.text([self.folder / name for name in self.finished])
+        return compare.text([self.folder / name for name in self.finished])
 
 
 def members(each: Sequence[str]) -> list[Member]:
@@ -189,4 +189,4 @@ def _write(sweep: Sweep) -> None:
     with disk_errors(sweep.folder):
         write_atomic(sweep.folder / RESULTS, json.dumps(about, indent=1) + "\n")
         if sweep.finished:
-            report_compare.write([sweep.folder / name for name in sweep.finished], sweep.page)
+            compare.write([sweep.folder / name for name in sweep.finished], sweep.page)

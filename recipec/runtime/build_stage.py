@@ -12,10 +12,9 @@ from recipec.component import load_object
 from recipec.diagnostics.errors import machine as machine_errors, ranks as rank_errors, run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
-from recipec.run.artifacts import RunFolder
-from recipec.run.live_report import LiveReport
-from recipec.run.options import Options, StageRun
-from recipec.run.preflight import service_keys
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import Options, StageRun
+from recipec.host.preflight import service_keys
 from recipec.runtime.attention.spread_sequences import SpreadSequences
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
@@ -176,9 +175,7 @@ def build(
         train_engine=transfer.train_engine,
         environment=environment,
         metrics_writer=metrics_writer,
-        observers=Observers(
-            LiveReport(run.progress, folder.path) if run.ranks.leads else run.progress, run.stopped, run.begun, run.warn
-        ),
+        observers=Observers(run.watching or run.progress, run.stopped, run.begun, run.warn),
         evaluate=partial(evaluator, first=run.first),
         digest=run.digest,
         replace=replace,

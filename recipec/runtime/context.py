@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from recipec.run.ranks import Ranks
+from recipec.host.ranks import Ranks
 
 
 class StoppedBeforeFirstStep(Exception):  # noqa: N818 - not an error: the user wants it

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from recipec.graph import Node
-    from recipec.run.preflight import PreflightRequest
+    from recipec.host.preflight import PreflightRequest
     from recipec.runtime.attention.prefix_tree import TokensShared
     from recipec.runtime.batch import Batch, Task
     from recipec.runtime.context import StageContext

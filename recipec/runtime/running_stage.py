@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from recipec.diagnostics.model import Diagnostic
 from recipec.graph import StageGraph
-from recipec.run.artifacts import RunFolder
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import StepProgress
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.metrics_writer import MetricsWriter
@@ -17,13 +18,6 @@ from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.runtime.training.scoring import Critic
 from recipec.spec.recipe import UNIT
-
-
-class StepProgress(Protocol):
-    """Shows how the stage is going."""
-
-    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """A step is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,4 @@
-"""What a recipe may say: one file a slot, no torch."""
+"""What a recipe may say: one file or folder per slot.
+
+Imported by most folders.
+"""

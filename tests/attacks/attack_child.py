@@ -188,7 +188,7 @@ def warm(folder: Path) -> None:
     """Run a recipe once: an attack is not charged for imports; and shorten limits that other tests check in full."""
     from support.small_recipes import ROWS, SFT
 
-    from recipec.run import chat_template, templates
+    from recipec.host import chat_template, templates
 
     scene = Scene(folder)
     enter(scene)

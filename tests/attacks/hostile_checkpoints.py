@@ -46,7 +46,7 @@ def continues(change: Change, *, forged: bool = True, recipe: str = RECIPE):
         shutil.copytree(home(recipe), scene.folder, dirs_exist_ok=True)
         change(scene)
         if forged:
-            from recipec.run.artifacts import write_manifest
+            from recipec.host.artifacts import write_manifest
 
             about = json.loads((STEP / "MANIFEST.json").read_text())
             (STEP / "MANIFEST.json").unlink()

@@ -24,7 +24,7 @@ def searches(answer, expected: str = ""):
     """Search by a service that answers so; the outcome is a failed search with this in its problem, or a document."""
 
     def act(scene: Scene) -> None:
-        from recipec.run.http_client import HttpService, read_address
+        from recipec.host.http_client import HttpService, read_address
         from recipec.runtime.environment.retrieval.retriever import Failed, Http
 
         reply = answer if callable(answer) else lambda connection: connection.sendall(answer)
@@ -63,7 +63,7 @@ def addressed(url: str):
     """Read the address of a service."""
 
     def act(_scene: Scene) -> None:
-        from recipec.run.http_client import read_address
+        from recipec.host.http_client import read_address
 
         read_address("wiki", url)
 

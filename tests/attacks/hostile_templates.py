@@ -11,7 +11,7 @@ def renders(source: str, expected: str | None = None):
     """Render a conversation; the text is as expected, or has at least nothing of Python's inside."""
 
     def act(scene: Scene) -> None:
-        from recipec.run.chat_template import ChatTemplate
+        from recipec.host.chat_template import ChatTemplate
 
         text = ChatTemplate(source.replace("CANARY", str(scene.canary))).render(_HELLO)
         if expected is None:

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from support.small_recipes import MODEL, RL, rows
 
 from recipec.compile import check_recipe
+from recipec.host.options import Options
+from recipec.host.progress import Progress
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.executor import run as execute
-from recipec.run.options import Options
-from recipec.run.progress import Progress
 
 ROWS = rows(
     *({"prompt": f"p{i}", "completion": "c", "chosen": "a" * (1 + i % 4), "rejected": f"b{i}"} for i in range(12))

@@ -18,9 +18,9 @@ from support.small_recipes import ROWS
 from recipec import component, graph as graphs
 from recipec.catalogue import json_schema
 from recipec.compile import compile_recipe
+from recipec.host.preflight import components
 from recipec.reading import suggestions
 from recipec.run.inputs import named_packages
-from recipec.run.preflight import components
 
 SITE = Path(__file__).parent / "site"
 RECIPE = """\

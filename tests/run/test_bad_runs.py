@@ -9,7 +9,8 @@ import threading
 import pytest
 from support.small_recipes import AGAIN, RL, ROWS, SFT
 
-from recipec.run import artifacts, executor
+from recipec.host import artifacts
+from recipec.run import executor
 from recipec.runtime.training import state_files
 from recipec.spec.rollout_engine import Vllm
 

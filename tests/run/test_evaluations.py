@@ -13,7 +13,7 @@ import torch
 from support.small_recipes import MODEL, Folder, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipec.run.results import EvaluationPoint, Results, results
+from recipec.report.results import EvaluationPoint, Results, results
 
 LABELS = ("red", "blue")
 RECIPE = f"""\

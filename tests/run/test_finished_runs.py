@@ -8,10 +8,10 @@ from support.small_recipes import RL, ROWS, SFT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from recipec.run import digests
-from recipec.run.jsonl import read_lines
-from recipec.run.progress import Progress
-from recipec.run.report import samples
+from recipec.host import packages
+from recipec.host.jsonl import read_lines
+from recipec.host.progress import Progress
+from recipec.report.page import samples
 from recipec.runtime.logging.learning_watch import LearningWatch
 
 REWARDS = """\
@@ -48,7 +48,7 @@ def test_a_recipe_that_ran_no_step_may_change(folder):
 def test_new_versions_and_evaluations_are_told(folder, monkeypatch):
     """A stage finished under another torch is kept, and told (RC920), as are evaluations that it lacks (RC921)."""
     assert folder.run(SFT, a__jsonl=ROWS).code == 0
-    monkeypatch.setattr(digests, "version", lambda name: "9.9" if name == "torch" else "absent")
+    monkeypatch.setattr(packages, "version", lambda name: "9.9" if name == "torch" else "absent")
     held_out = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [margin], from: learn}}\n"
     told = folder.run(SFT.replace("stages:", held_out.replace(", from: learn", "") + "stages:"))
     assert told.code == 0

@@ -22,7 +22,7 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
         "recipec.cli",
-        "recipec.run.report",
+        "recipec.report.page",
         "recipec.runtime.build_stage",
         "recipec.runtime.knowledge.triples",
         "tensorboard.summary",

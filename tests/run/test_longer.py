@@ -5,8 +5,8 @@ import json
 import pytest
 from support.small_recipes import ROWS, SFT
 
-from recipec.run.artifacts import hash_file
-from recipec.run.jsonl import read_lines
+from recipec.host.artifacts import hash_file
+from recipec.host.jsonl import read_lines
 
 MODEL_FILE = "stages/learn/policy/model.safetensors"
 SECOND = """\

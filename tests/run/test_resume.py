@@ -14,9 +14,9 @@ import torch
 import transformers
 from support.small_recipes import MODEL, rows
 
-import recipec.run.report
+import recipec.report.page
 from recipec import cli
-from recipec.run import artifacts
+from recipec.host import artifacts
 from recipec.runtime.build_stage import run_stage
 from recipec.runtime.training.local import LocalEngine
 
@@ -59,7 +59,7 @@ evaluate:
 ROWS = rows(*({"prompt": f"p{i}", "completion": f"c{i}", "answer": str(i)} for i in range(10)))
 CLOCK = ("seconds/", "rate/")
 # children are forked: what they need is imported once, here
-NEEDED = (run_stage, recipec.run.report, tensorboard.summary.Writer, transformers.LlamaForCausalLM)
+NEEDED = (run_stage, recipec.report.page, tensorboard.summary.Writer, transformers.LlamaForCausalLM)
 
 
 def furnish(folder: Path) -> Path:

@@ -7,11 +7,11 @@ from support.built_recipes import dpo, part, recipe, rl, scratch, sft
 
 from recipec.compile import Compiled, compile_recipe
 from recipec.graph import to_json
+from recipec.host.artifacts import RunFolder, committed
+from recipec.host.options import Options
 from recipec.planning.plan_text import render_plan
-from recipec.run.artifacts import RunFolder, committed
 from recipec.run.digests import run_digest
 from recipec.run.executor import done
-from recipec.run.options import Options
 from recipec.run.run_plan import plan_run
 from recipec.spec.recipe import Budget, Recipe
 from recipec.yaml_io import to_yaml

@@ -6,7 +6,7 @@ import pytest
 from support.small_recipes import ROWS, SFT
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.seed_intervals import over_seeds
+from recipec.report.seed_intervals import over_seeds
 from recipec.run.sweep import members
 
 HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [loss]}}\n"

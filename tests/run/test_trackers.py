@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.small_recipes import ROWS, SFT
 
-from recipec.run.jsonl import read_lines
+from recipec.host.jsonl import read_lines
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.logging.tracker import LenientTracker, TrackedStage, Tracker
 from recipec.spec.tracker import Trackio
@@ -193,7 +193,7 @@ def test_a_recipe_has_no_password(folder):
 
 def test_a_server_that_does_not_answer_is_found_first(tmp_path):
     """RC972 names the address; a local store is not asked."""
-    from recipec.run.preflight import PreflightRequest
+    from recipec.host.preflight import PreflightRequest
     from recipec.runtime.logging.mlflow_tracker import check
     from recipec.spec.tracker import Mlflow
 
@@ -207,7 +207,7 @@ def test_a_server_that_does_not_answer_is_found_first(tmp_path):
 def test_no_login_is_found_first(tmp_path, monkeypatch):
     """RC971 where Weights & Biases has no key, unless metrics are written to files."""
     pytest.importorskip("wandb")
-    from recipec.run.preflight import PreflightRequest
+    from recipec.host.preflight import PreflightRequest
     from recipec.runtime.logging.wandb_tracker import check
     from recipec.spec.tracker import Wandb
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from support.small_recipes import MODEL, rows
 from torch import Tensor
 
+from recipec.host.ranks import place
 from recipec.run.launching import RunArguments, rank
-from recipec.run.ranks import place
 
 PROBE = "sampling/probe_logp_difference"
 """Logged where the sampling engine has a copy of the weights, as under shards."""

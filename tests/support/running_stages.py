@@ -8,9 +8,9 @@ from typing import Any
 from support.small_recipes import ROWS
 
 from recipec.compile import compile_recipe
-from recipec.run.artifacts import RunFolder
-from recipec.run.options import Options, StageRun
-from recipec.run.progress import Progress
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import Options, StageRun
+from recipec.host.progress import Progress
 from recipec.runtime.build_stage import build, make_context
 from recipec.runtime.running_stage import RunningStage
 

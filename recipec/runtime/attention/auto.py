@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recipec.component import Component
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import write_atomic
+from recipec.host.artifacts import write_atomic
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.microbatch_packing import pack

@@ -15,7 +15,7 @@ from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.errors.credit import which_stage
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
-from recipec.run.jsonl import read_objects
+from recipec.host.jsonl import read_objects
 from recipec.runtime.attention.microbatch_packing import pack
 from recipec.runtime.attention.prefix_tree import PrefixTree, build
 from recipec.runtime.batch import pad_rows

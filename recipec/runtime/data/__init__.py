@@ -3,5 +3,5 @@
 ``sources`` reads data files (``files``, ``messages``), ``reasoning_gym_tasks`` and ``rollout_tasks`` make other tasks,
 ``episode_tasks`` the tasks of an environment.  ``templates`` and ``text`` render prompts, ``encode`` marks the trained
 tokens, ``table`` draws the rows of a step.  ``scored_rows`` writes and reads the rollouts of a run, ``recorded`` reads
-rows of users.  Used by ``build_stage``, rollouts and preferences.
+rows of users.
 """

@@ -14,7 +14,7 @@ from typing import Any
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors.model import no_hub
 from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import lines_of, read_array, read_objects
+from recipec.host.jsonl import lines_of, read_array, read_objects
 from recipec.runtime.images.embedded import named_images
 from recipec.runtime.rng import rng_for
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import kind_of
+from recipec.host.jsonl import kind_of
 from recipec.runtime.batch import Message, text_of
 from recipec.runtime.data.files import Row
 from recipec.runtime.images.parts import read_content

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipec.diagnostics.model import Diagnostic
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.sources import Encoded, File, Source

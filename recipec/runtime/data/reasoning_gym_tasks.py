@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.diagnostics.errors import data as errors, reward as reward_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
+from recipec.host.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.files import Row

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import credit as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.jsonl import read_objects
+from recipec.host.jsonl import read_objects
 from recipec.runtime.batch import pad_rows
 from recipec.runtime.data.scored_rows import trained_tokens
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.artifacts import write_atomic
-from recipec.run.jsonl import read_objects, to_lines
+from recipec.host.artifacts import write_atomic
+from recipec.host.jsonl import read_objects, to_lines
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.images.picture import places
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from recipec.diagnostics.errors import data as errors, images as image_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.templates import render_rows
+from recipec.host.templates import render_rows
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.blocks import best_fit

@@ -7,8 +7,8 @@ from pathlib import Path
 from recipec.component import is_inline
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.small_files import read_small
-from recipec.run.templates import template_problem
+from recipec.host.small_files import read_small
+from recipec.host.templates import template_problem
 
 
 def read_template(path: Path, shown: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.chat_template import chat_template
+from recipec.host.chat_template import chat_template
 from recipec.runtime.data.renamed_tokens import RenamedTokens
 from recipec.runtime.data.spellings import Spellings, restored
 

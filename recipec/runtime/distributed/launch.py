@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext
 
 from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.ranks import end_with_parent, place
+from recipec.host.ranks import end_with_parent, place
 from recipec.runtime.distributed.gang import Attempt, Ended, Gang, T, log_of, print_to
 
 _CONNECT = timedelta(seconds=60)

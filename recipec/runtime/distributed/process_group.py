@@ -15,7 +15,7 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, TCPStore
 from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.exchange import from_values, to_values
 from recipec.diagnostics.model import RecipeError
-from recipec.run.ranks import Place, Ranks
+from recipec.host.ranks import Place, Ranks
 from recipec.runtime.distributed.wire import pack, unpack
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.ranks import place
+from recipec.host.ranks import place
 from recipec.runtime.distributed.gang import Attempt, Ended, Gang, T, log_of, print_to
 
 _PASSED_ON = ("HF_", "NCCL_", "GLOO_", "OMP_", "VLLM_", "XDG_CACHE_HOME", "TOKENIZERS_", "TORCH_", "PYTHONHASHSEED")

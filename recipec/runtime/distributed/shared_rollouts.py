@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.run.ranks import Ranks
+from recipec.host.ranks import Ranks
 from recipec.runtime.distributed.dealing import owners
 from recipec.runtime.protocols import RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Request, SamplingParams

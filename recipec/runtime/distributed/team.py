@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recipec.run.ranks import Ranks
+from recipec.host.ranks import Ranks
 
 _HEADS, _TOKENS = 1, 2  # axes of queries, keys and values
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors, environment as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.preflight import PreflightRequest
-from recipec.run.worker_pool import HandlerError
+from recipec.host.preflight import PreflightRequest
+from recipec.host.worker_pool import HandlerError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.environment.workers import Workers

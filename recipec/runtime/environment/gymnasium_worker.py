@@ -85,7 +85,7 @@ def _listed(value: Any, *, top: bool = False) -> str:
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Handler of :mod:`recipec.run.worker_pool`: environments of ``{id, options, actions}``.
+    """Handler of :mod:`recipec.host.worker_pool`: environments of ``{id, options, actions}``.
 
     Raises:
         LookupError: gymnasium has no such environment; the text is the nearest name, or empty.

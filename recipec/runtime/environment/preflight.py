@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.data import templates
 from recipec.spec.environment import Environment
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from recipec.host.templates import Renderer
 from recipec.package_files import shipped as shipped_folder
-from recipec.run.templates import Renderer
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template

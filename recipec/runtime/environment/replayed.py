@@ -15,8 +15,8 @@ from typing import Any
 
 from recipec.diagnostics.errors.run import unreadable_run
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import write_atomic
-from recipec.run.ranks import Ranks
+from recipec.host.artifacts import write_atomic
+from recipec.host.ranks import Ranks
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.protocols import Environment

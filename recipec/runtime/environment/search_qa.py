@@ -17,7 +17,7 @@ from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.reward.answers import normalised, right_answers
 
 if TYPE_CHECKING:
-    from recipec.run.preflight import PreflightRequest
+    from recipec.host.preflight import PreflightRequest
     from recipec.runtime.context import StageContext
     from recipec.spec.environment import SearchQa as Spec
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import Diagnostic
-from recipec.run.worker_pool import HandlerError
+from recipec.host.worker_pool import HandlerError
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.protocols import Policy

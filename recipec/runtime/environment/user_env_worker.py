@@ -68,7 +68,7 @@ def _instead(answer: Any) -> str:
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Handler of :mod:`recipec.run.worker_pool`: instances of ``{files, name, options}``.
+    """Handler of :mod:`recipec.host.worker_pool`: instances of ``{files, name, options}``.
 
     Only the first file with the class is loaded.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.worker_pool import MEMORY, HandlerError, WorkerFailure
+from recipec.host.worker_pool import MEMORY, HandlerError, WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.episode_state import EpisodeState, Turn

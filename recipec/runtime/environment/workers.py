@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from recipec.run.worker_pool import MEMORY, WorkerFailure, WorkerPool
+from recipec.host.worker_pool import MEMORY, WorkerFailure, WorkerPool
 from recipec.runtime.environment.worker_main import MISSING, BadObservation, GameError, checked
 
 TIMEOUT = "timeout"

@@ -13,8 +13,8 @@ import torch
 from recipec.component import Component
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import EvaluationSpecs, Graph, StageGraph
-from recipec.run.artifacts import RunFolder
-from recipec.run.progress import Progress
+from recipec.host.artifacts import RunFolder
+from recipec.host.progress import Progress
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import write_rows

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from recipec.graph import Graph, StageGraph
-from recipec.run.artifacts import RunFolder
-from recipec.run.options import Options, StageRun
-from recipec.run.progress import Progress
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import Options, StageRun
+from recipec.host.progress import Progress
 from recipec.runtime.build_stage import build_engines, make_context, required
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.model.lora import CONFIG

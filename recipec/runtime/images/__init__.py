@@ -2,5 +2,5 @@
 
 ``parts`` finds images in messages, ``files`` opens them, ``image_store`` decodes each once, ``fit`` resizes,
 ``picture`` is one processed image, ``cache`` bounds the memory.  ``protocols`` says what a policy that reads images
-has.  ``preflight`` opens all images before a run.  Used by ``data``, ``vision`` and ``run``.
+has.  ``preflight`` opens all images before a run.
 """

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from recipec.diagnostics.errors import images as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.platforms import refuse_windows
+from recipec.host.platforms import refuse_windows
 
 MOST_BYTES = 64 << 20
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|data:|[a-z]:[\\/]", re.IGNORECASE)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from recipec.diagnostics.errors import data as data_errors, images as errors
 from recipec.diagnostics.model import RecipeError, file_span
-from recipec.run.artifacts import write_atomic
+from recipec.host.artifacts import write_atomic
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.embedded import EMBEDDED, keep_image
 from recipec.runtime.images.files import ImageError, read_within

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import data as data_errors, images as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import kind_of
+from recipec.host.jsonl import kind_of
 from recipec.runtime.data.files import Row
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.images.embedded import EMBEDDED
 from recipec.runtime.images.files import ImageError, open_within, read_within

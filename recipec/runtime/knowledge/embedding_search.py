@@ -16,8 +16,8 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import knowledge as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import hash_tree
-from recipec.run.build_once import build_once
+from recipec.host.artifacts import hash_tree
+from recipec.host.build_once import build_once
 from recipec.runtime.model.package_weights import locate
 from recipec.runtime.model.weights import quiet
 from recipec.spec.recipe import weights_kind

@@ -15,10 +15,10 @@ import pyoxigraph as ox
 from recipec.diagnostics.errors import knowledge as errors
 from recipec.diagnostics.errors.data import missing_column
 from recipec.diagnostics.model import RecipeError
+from recipec.host.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
+from recipec.host.jsonl import read_lines, to_lines
+from recipec.host.templates import Renderer
 from recipec.package_files import shipped
-from recipec.run.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
-from recipec.run.jsonl import read_lines, to_lines
-from recipec.run.templates import Renderer
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.data.encode import Encoder

@@ -19,7 +19,7 @@ import pyoxigraph as ox
 
 from recipec.diagnostics.errors import data as data_errors, knowledge as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import hash_file
+from recipec.host.artifacts import hash_file
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.context import StageContext, cache_folder
 from recipec.runtime.data import templates
 from recipec.spec.knowledge import Extract, Knowledge

@@ -10,7 +10,7 @@ import pyoxigraph as ox
 from recipec.diagnostics.errors import knowledge as errors
 from recipec.diagnostics.errors.search import service_fails
 from recipec.diagnostics.model import RecipeError
-from recipec.run.http_client import HttpService, read_address
+from recipec.host.http_client import HttpService, read_address
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyoxigraph as ox
 
-from recipec.run.artifacts import hash_file
-from recipec.run.build_once import build_once
+from recipec.host.artifacts import hash_file
+from recipec.host.build_once import build_once
 
 FORMAT = 2
 """Increased whenever the stored form changes, so that older stores are not found."""

@@ -1,1 +1,1 @@
-"""What a stage writes down while it runs: metrics, statistics of a step, and its rollouts.  Used by ``loop``."""
+"""What a stage writes down while it runs: metrics, statistics of a step, and its rollouts."""

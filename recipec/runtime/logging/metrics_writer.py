@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.run.artifacts import hash_file, sync
-from recipec.run.journal import METRICS
-from recipec.run.jsonl import read_lines
-from recipec.run.ranks import place
+from recipec.host.artifacts import hash_file, sync
+from recipec.host.journal import METRICS
+from recipec.host.jsonl import read_lines
+from recipec.host.ranks import place
 from recipec.runtime.logging.tracker import Tracker
 
 

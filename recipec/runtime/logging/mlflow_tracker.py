@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from recipec.diagnostics.errors.run_progress import tracker_unreachable
 from recipec.diagnostics.model import Diagnostic
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.logging.tracker import Tracker
 from recipec.spec.tracker import Mlflow
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recipec.graph import Node
-from recipec.run.artifacts import RunFolder, hash_file, sync
+from recipec.host.artifacts import RunFolder, hash_file, sync
 from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.images.image_store import show

@@ -8,7 +8,7 @@ from pathlib import Path
 from recipec import graph as graphs
 from recipec.diagnostics.model import Diagnostic
 from recipec.graph import Graph, StageGraph
-from recipec.run.artifacts import RunFolder
+from recipec.host.artifacts import RunFolder
 from recipec.runtime.logging.tensorboard_tracker import TensorBoardTracker
 from recipec.runtime.logging.tracker import LenientTracker, TrackedStage, Tracker
 

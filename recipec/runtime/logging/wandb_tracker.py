@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.diagnostics.errors.run_progress import tracker_login
 from recipec.diagnostics.model import Diagnostic
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.logging.tracker import Tracker
 from recipec.spec.tracker import Wandb
 

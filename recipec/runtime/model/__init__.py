@@ -2,5 +2,5 @@
 
 ``causal_lm`` is the policy.  ``weights``, ``package_weights`` and ``scratch`` load or create models, ``lora`` and
 ``quantization`` are adapters and four-bit weights, ``logprob_head`` and ``cpu_linear`` compute log-probabilities and
-matrix products.  Used by ``build_stage``, ``vision`` and ``objective.reference``.
+matrix products.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 from recipec.component import is_inline
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.small_files import read_small
+from recipec.host.small_files import read_small
 
 
 def read_chat_template(root: Path, template: str) -> str:

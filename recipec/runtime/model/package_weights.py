@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import hash_file, read_manifest, write_manifest
-from recipec.run.build_once import build_once
+from recipec.host.artifacts import hash_file, read_manifest, write_manifest
+from recipec.host.build_once import build_once
 from recipec.runtime.model.weights import inspect_folder, quiet
 
 _FORMAT = 1

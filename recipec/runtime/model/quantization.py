@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recipec.diagnostics.errors import machine as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.spec.optimizer import Adamw
 from recipec.spec.policy import Policy
 

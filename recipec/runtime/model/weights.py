@@ -29,7 +29,7 @@ from transformers.utils import logging
 from recipec.diagnostics.errors import model as errors, trust, vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
-from recipec.run.small_files import MOST, read_small
+from recipec.host.small_files import MOST, read_small
 from recipec.runtime.model import generation_config, model_checks
 from recipec.runtime.vision.families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm

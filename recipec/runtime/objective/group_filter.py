@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from recipec.diagnostics.errors.run import unreadable_run
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, Value
-from recipec.run.artifacts import write_atomic
+from recipec.host.artifacts import write_atomic
 from recipec.runtime.batch import images_of
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import statistics

@@ -10,8 +10,8 @@ from typing import Any
 
 from recipec.diagnostics.errors import preference as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.host.templates import Renderer, template_columns
 from recipec.package_files import shipped
-from recipec.run.templates import Renderer, template_columns
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipec.run.artifacts import committed, verify_folder
-from recipec.run.jsonl import read_lines, to_lines
-from recipec.run.ranks import Ranks
+from recipec.host.artifacts import committed, verify_folder
+from recipec.host.jsonl import read_lines, to_lines
+from recipec.host.ranks import Ranks
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.preference.sample_answers import Answer
 from recipec.runtime.protocols import Preference

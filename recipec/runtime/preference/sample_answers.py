@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recipec.run.artifacts import write_atomic
+from recipec.host.artifacts import write_atomic
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.protocols import Policy

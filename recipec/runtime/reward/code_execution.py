@@ -22,8 +22,8 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.platforms import refuse_windows
-from recipec.run.preflight import PreflightRequest
+from recipec.host.platforms import refuse_windows
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part

@@ -18,9 +18,9 @@ from torch import Tensor
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.errors.search import service_fails
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.http_client import HttpFailure, HttpService, read_address
-from recipec.run.preflight import PreflightRequest
-from recipec.run.templates import Renderer
+from recipec.host.http_client import HttpFailure, HttpService, read_address
+from recipec.host.preflight import PreflightRequest
+from recipec.host.templates import Renderer
 from recipec.runtime.batch import Task, text_of
 from recipec.runtime.context import StageContext
 from recipec.runtime.data import templates

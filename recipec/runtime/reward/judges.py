@@ -9,7 +9,7 @@ from typing import Any
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
-from recipec.run.worker_pool import HandlerError, WorkerPool
+from recipec.host.worker_pool import HandlerError, WorkerPool
 
 MAX_FAILED = 0.01
 MIN_SCORED = 100

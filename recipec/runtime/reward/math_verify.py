@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.worker_pool import WorkerFailure
+from recipec.host.worker_pool import WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from recipec.graph import StageGraph, Value
-from recipec.run.artifacts import RunFolder
+from recipec.host.artifacts import RunFolder
 from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import METRIC, GraphRunner, Values, build_part
 from recipec.runtime.logging import rollout_log

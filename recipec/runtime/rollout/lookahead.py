@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from recipec.run.ranks import Ranks
+from recipec.host.ranks import Ranks
 from recipec.runtime.protocols import Part, TaskSource
 
 Columns = dict[str, Any]

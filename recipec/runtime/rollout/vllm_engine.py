@@ -25,7 +25,7 @@ from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.diagnostics.phrases import first_line
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.model import lora
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for

@@ -36,8 +36,8 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import disk_errors, hash_file
-from recipec.run.http_client import post, read_address
+from recipec.host.artifacts import disk_errors, hash_file
+from recipec.host.http_client import post, read_address
 from recipec.runtime.model import lora
 from recipec.runtime.protocols import Policy
 from recipec.runtime.rollout.engine import Completion

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from recipec.run.ranks import Ranks
+from recipec.host.ranks import Ranks
 from recipec.runtime.distributed.dealing import Turn
 from recipec.runtime.distributed.process_group import alone
 from recipec.runtime.model.weight_layout import Entry, Gathering, WeightLayout, largest

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import committed, disk_errors, set_aside, verify_folder
+from recipec.host.artifacts import committed, disk_errors, set_aside, verify_folder
 from recipec.runtime.logging import rollout_log
 from recipec.runtime.running_stage import RunningStage
 from recipec.runtime.training.state_files import conditions, described, load_state, save_tensors

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from recipec.diagnostics.errors.machine import sequences_not_spread
 from recipec.diagnostics.model import Diagnostic
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.spec.train_engine import TrainEngine
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import committed, verify_folder
-from recipec.run.digests import versions
-from recipec.run.journal import summary
+from recipec.host.artifacts import committed, verify_folder
+from recipec.host.journal import summary
+from recipec.host.packages import versions
 from recipec.runtime.logging import rollout_log
 from recipec.runtime.running_stage import RunningStage
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recipec.run.artifacts import disk_errors, sync
-from recipec.run.ranks import Ranks
+from recipec.host.artifacts import disk_errors, sync
+from recipec.host.ranks import Ranks
 from recipec.runtime.model.weight_layout import Gathering, full, in_parts
 
 _TENSOR = "$tensor"

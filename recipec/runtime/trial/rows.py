@@ -15,9 +15,9 @@ from recipec.component import Component, is_path, is_signal, texts
 from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
-from recipec.run.artifacts import RunFolder
-from recipec.run.options import Options, StageRun
-from recipec.run.progress import Progress
+from recipec.host.artifacts import RunFolder
+from recipec.host.options import Options, StageRun
+from recipec.host.progress import Progress
 from recipec.runtime.batch import Example, Task, question
 from recipec.runtime.build_stage import make_context, weights_origin
 from recipec.runtime.context import StageContext

@@ -10,7 +10,7 @@ from typing import Any
 from recipec.component import Component
 from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, file_span
-from recipec.run.jsonl import kind_of
+from recipec.host.jsonl import kind_of
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.data.encode import Variables
 from recipec.runtime.data.files import ENDINGS, Row

@@ -6,7 +6,7 @@ import pytest
 from support.encoding_corpus import bot, policy_of, user
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run import chat_template
+from recipec.host import chat_template
 from recipec.runtime.data.text import Text
 
 

@@ -2,8 +2,8 @@
 
 from hypothesis import given, strategies as st
 
-from recipec.run.preflight import PreflightRequest
-from recipec.run.ranks import Ranks
+from recipec.host.preflight import PreflightRequest
+from recipec.host.ranks import Ranks
 from recipec.runtime.distributed.dealing import deal, idle, owners
 from recipec.runtime.distributed.shared_rollouts import SharedRollouts
 from recipec.runtime.protocols import RolloutEngine

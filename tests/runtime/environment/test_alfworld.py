@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.preflight import PreflightRequest
-from recipec.run.worker_pool import WorkerPool
+from recipec.host.preflight import PreflightRequest
+from recipec.host.worker_pool import WorkerPool
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker as maker

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.gymnasium import Gymnasium

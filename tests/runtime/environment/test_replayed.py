@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from recipec.run.ranks import Ranks
+from recipec.host.ranks import Ranks
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.replayed import ReplayedEnvironment, begin, late_file, note

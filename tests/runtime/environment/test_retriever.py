@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run import http_client
-from recipec.run.http_client import HttpService, read_address
+from recipec.host import http_client
+from recipec.host.http_client import HttpService, read_address
 from recipec.runtime.environment.retrieval.bm25_index import Document
 from recipec.runtime.environment.retrieval.retriever import Failed, Http, probe, start
 from recipec.spec.environment import Retriever as Spec

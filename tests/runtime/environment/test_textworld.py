@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import Turn
 from recipec.runtime.environment.textworld import game_maker as maker

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipec.run.worker_pool import HandlerError, WorkerFailure
+from recipec.host.worker_pool import HandlerError, WorkerFailure
 from recipec.runtime.environment.worker_main import checked
 from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
 

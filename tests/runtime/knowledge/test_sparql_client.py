@@ -12,7 +12,7 @@ import pytest
 from support.knowledge_graphs import CLASSES, SKIN, setting_in, skin
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run import http_client
+from recipec.host import http_client
 from recipec.runtime.knowledge import sparql_queries
 from recipec.runtime.knowledge.claims import claims
 from recipec.runtime.knowledge.statements import Claim, Triple

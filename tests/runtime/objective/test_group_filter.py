@@ -12,11 +12,11 @@ from support.small_recipes import RL, rows
 from recipec.compile import check_recipe
 from recipec.graph import Loop, Node, Value, verify
 from recipec.graph_drawing import to_text
+from recipec.host.options import Options
+from recipec.host.progress import Progress
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.executor import run as execute
-from recipec.run.options import Options
-from recipec.run.progress import Progress
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table
 from recipec.runtime.graph_runner import replayed

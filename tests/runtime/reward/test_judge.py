@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.reward.judge import Judge, check

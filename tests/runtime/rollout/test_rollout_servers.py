@@ -20,7 +20,7 @@ import torch
 from support.policies import dense_policy
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.http_client import post, read_address
+from recipec.host.http_client import post, read_address
 from recipec.runtime.context import StageContext
 from recipec.runtime.rollout import vllm_servers
 from recipec.runtime.rollout.engine import Request, SamplingParams

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from recipec.run.artifacts import committed, verify_folder
-from recipec.run.jsonl import read_lines
-from recipec.run.ranks import Ranks
+from recipec.host.artifacts import committed, verify_folder
+from recipec.host.jsonl import read_lines
+from recipec.host.ranks import Ranks
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.training.state_files import described, load_state, save_tensors
 

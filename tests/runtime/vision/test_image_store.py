@@ -13,7 +13,7 @@ from PIL import Image
 from support.vision_models import SeeingPolicy, paint
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.images import preflight
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from recipec.diagnostics.phrases import first_line
-from recipec.run.build_once import build_once
+from recipec.host.build_once import build_once
 from recipec.runtime.attention.certification.run import Certificate, certify
 from recipec.runtime.attention.certification.tiny_config import shrink
 

@@ -12,7 +12,7 @@ from typing import Any
 from recipec.diagnostics.errors import data as data_errors, environment as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import listed
-from recipec.run.preflight import PreflightRequest
+from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker

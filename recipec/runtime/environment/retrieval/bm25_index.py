@@ -14,8 +14,8 @@ from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors, search as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.build_once import build_once
-from recipec.run.jsonl import lines_of, read_objects
+from recipec.host.build_once import build_once
+from recipec.host.jsonl import lines_of, read_objects
 
 FORMAT = 1
 """Increased whenever the table or its weights change, so that older files are not found."""

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from recipec.diagnostics.errors import search as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.host.http_client import HttpFailure, HttpService, read_address
 from recipec.package_files import shipped
-from recipec.run.http_client import HttpFailure, HttpService, read_address
 from recipec.runtime.environment.retrieval.bm25_index import Document, of_corpus, titled
 from recipec.spec.environment import Retriever as Spec
 

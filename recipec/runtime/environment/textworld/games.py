@@ -10,8 +10,8 @@ from typing import Any
 
 from recipec.diagnostics.errors import data as data_errors, environment as errors, run as run_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.preflight import PreflightRequest
-from recipec.run.progress import Progress
+from recipec.host.preflight import PreflightRequest
+from recipec.host.progress import Progress
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.episode_state import EpisodeState

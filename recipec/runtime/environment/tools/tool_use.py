@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
+from recipec.host.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.environment.continuation import after_answer, joined
 from recipec.runtime.environment.episode_state import EpisodeState, Turn

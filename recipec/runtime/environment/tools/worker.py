@@ -21,7 +21,7 @@ class ToolError(Exception):
 
 
 def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Handler of :mod:`recipec.run.worker_pool`: the functions of ``{files, names}``.
+    """Handler of :mod:`recipec.host.worker_pool`: the functions of ``{files, names}``.
 
     A request ``{schemas: true}`` is answered with the schemas of all; ``{call: [name, arguments]}`` with ``[result,
     whether it raised]``, both results as text.

@@ -11,8 +11,8 @@ from typing import Any
 
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.host.preflight import PreflightRequest
 from recipec.package_files import shipped
-from recipec.run.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.bm25_index import Document, Index

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import MANIFEST, RunFolder, committed, hash_tree, read_manifest, verify_folder
+from recipec.host.artifacts import MANIFEST, RunFolder, committed, hash_tree, read_manifest, verify_folder
 
 
 def commit(path: Path, text: str = "weights", digest: str = "d1") -> None:
@@ -111,7 +111,7 @@ def test_one_process_has_a_run(tmp_path: Path) -> None:
 
 def test_a_lock_that_a_dead_process_left_behind(tmp_path: Path) -> None:
     """What the holder forked keeps its lock; it is taken over once the holder is gone, and not before."""
-    fork = "import os, sys, time; from pathlib import Path; from recipec.run.artifacts import RunFolder\n"
+    fork = "import os, sys, time; from pathlib import Path; from recipec.host.artifacts import RunFolder\n"
     fork += "with RunFolder(Path(sys.argv[1])).locked():\n    os.write(1, b'%d\\n' % os.fork())\n    time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", fork, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None

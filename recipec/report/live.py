@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run import report
-from recipec.run.progress import Progress
+from recipec.host.progress import Progress
+from recipec.report import page
 
 SHARE = 50
 """The run takes at least this many times as long as writing its report."""
@@ -38,6 +38,6 @@ class LiveReport:
         if began < self.due:
             return
         with suppress(RecipeError, OSError):
-            report.write(self.folder, live=True)
+            page.write(self.folder, live=True)
         ended = self.clock()
         self.due = ended + max(LEAST, SHARE * (ended - began))

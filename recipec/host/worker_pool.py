@@ -1,6 +1,6 @@
 """Worker processes for code that may hang or crash, or that a model's text could misuse.
 
-A pool starts children of :mod:`recipec.run.worker_child` on one handler, ``module:function``.
+A pool starts children of :mod:`recipec.host.worker_child` on one handler, ``module:function``.
 The handler is called once with the pool's argument and returns the function that answers requests.
 Requests and answers are lines of JSON over pipes; a child that exceeds its deadline is killed and replaced.
 
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recipec.run.platforms import refuse_windows
+from recipec.host.platforms import refuse_windows
 
 START_SECONDS = 180.0
 MEMORY = 4 << 30
@@ -108,7 +108,7 @@ def _answer(line: bytes) -> dict[str, Any] | None:
 class WorkerPool:
     """Up to ``size`` child processes on one handler, started with the first request.
 
-    Example: ``WorkerPool("recipec.run.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}],
+    Example: ``WorkerPool("recipec.host.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}],
     seconds=1.0)``.
     """
 

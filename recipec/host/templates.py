@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.worker_pool import WorkerFailure, WorkerPool
+from recipec.host.worker_pool import WorkerFailure, WorkerPool
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -124,7 +124,7 @@ class Renderer:
             raise RecipeError(problem)
         self.name = name
         self._own = _environment().from_string(text) if own else None
-        self._pool = WorkerPool("recipec.run.templates:serve", text, memory=MEMORY)
+        self._pool = WorkerPool("recipec.host.templates:serve", text, memory=MEMORY)
 
     def rows(self, rows: Sequence[Mapping[str, Any]], where: Callable[[int], str] = str) -> list[str]:
         """Render once for each row; ``where`` names a row in messages.

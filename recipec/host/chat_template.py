@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
+from recipec.host.worker_pool import HandlerError, WorkerFailure, WorkerPool
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -34,7 +34,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, now: str = "") -> None:
         self.source = source
-        self._pool = WorkerPool("recipec.run.chat_template:serve", {"source": source, "now": now}, memory=MEMORY)
+        self._pool = WorkerPool("recipec.host.chat_template:serve", {"source": source, "now": now}, memory=MEMORY)
         self._broken = ""
 
     def render(self, values: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from recipec.run.journal import CLOCK
+from recipec.host.journal import CLOCK
 
 _SHOWN = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm")
 

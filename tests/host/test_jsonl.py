@@ -7,7 +7,7 @@ import pytest
 
 from recipec.diagnostics.errors.data import broken_row
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.run.jsonl import read_lines, read_objects, to_lines
+from recipec.host.jsonl import read_lines, read_objects, to_lines
 
 SEPARATORS = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"
 """Characters that end a line for ``str.splitlines`` and not in a JSONL file."""

@@ -12,7 +12,7 @@ from recipec.component import Component, is_origin, names_file, texts
 from recipec.diagnostics.errors import data as data_errors, machine as machine_errors, model as model_errors
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.graph import Graph, StageGraph
-from recipec.run.extras import missing_launcher
+from recipec.host.packages import missing_launcher
 from recipec.spec.data import Data
 from recipec.spec.machine import ENGINE_SLOTS, default_engine
 from recipec.spec.policy import Policy

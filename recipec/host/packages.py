@@ -1,7 +1,8 @@
-"""Imports of the runtime; the packages it needs are extras."""
+"""Installed packages: those that the runtime needs are extras, and what is missing is named before it is imported."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import Diagnostic, RecipeError
 
+_VERSIONED = ("recipec", "torch", "transformers", "peft")
 _RUNTIME = ("torch", "transformers", "peft", "safetensors", "numpy", "tensorboard")
 """Packages of the extra `train` without which no stage runs."""
 
@@ -46,3 +48,19 @@ def runtime_packages() -> Iterator[None]:
         if missing.name is None or missing.name.startswith("recipec"):
             raise
         raise RecipeError(package_missing(missing.name, "train")) from missing
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that compute the numbers, without importing them.
+
+    They are in no digest: a new version does not train a finished stage again.
+    """
+    return {name: version(name) for name in _VERSIONED}
+
+
+def version(distribution: str) -> str:
+    """Return the version of an installed package, or ``absent``."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from support.small_recipes import ROWS, SFT
 
-from recipec.run import platforms
-from recipec.run.artifacts import sync
+from recipec.host import platforms
+from recipec.host.artifacts import sync
 
 
 @pytest.fixture

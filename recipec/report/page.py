@@ -11,15 +11,15 @@ from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.host import journal
+from recipec.host.artifacts import RESOLVED, write_atomic
+from recipec.host.jsonl import read_lines
+from recipec.host.templates import render_own
 from recipec.package_files import shipped
-from recipec.run import journal
-from recipec.run.artifacts import RESOLVED, write_atomic
-from recipec.run.jsonl import read_lines
-from recipec.run.report_numbers import curves, duration, headline, training_rows
-from recipec.run.report_samples import browsable, pictures, text_of, thumbnail
-from recipec.run.results import Results, results
-from recipec.run.scaling_law import laws
-from recipec.run.templates import render_own
+from recipec.report.numbers import curves, duration, headline, training_rows
+from recipec.report.results import Results, results
+from recipec.report.samples import browsable, pictures, text_of, thumbnail
+from recipec.report.scaling_law import laws
 
 _SAMPLES = 6
 _PAIRS = 4

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recipec.run.worker_pool import HandlerError, WorkerFailure, WorkerPool
+from recipec.host.worker_pool import HandlerError, WorkerFailure, WorkerPool
 
 HANDLERS = """
 import os, sys, time
@@ -61,7 +61,7 @@ def pool_of(tmp_path, monkeypatch):
     package.write_text(HANDLERS)
     script = tmp_path / "root" / "recipec" / "run" / "worker_child.py"
     script.parent.mkdir(parents=True)
-    import recipec.run.worker_pool as module
+    import recipec.host.worker_pool as module
 
     script.write_text((module.Path(module.__file__).with_name("worker_child.py")).read_text())
     monkeypatch.setattr(module, "__file__", str(script.with_name("worker_pool.py")))
@@ -164,6 +164,6 @@ def test_requests_may_hold_odd_values(pool_of):
 
 def test_an_answer_without_end_is_no_answer(pool_of, monkeypatch):
     """A child that writes more than it may is ended; the next request is answered."""
-    monkeypatch.setattr("recipec.run.worker_pool.LARGEST", 100_000)
+    monkeypatch.setattr("recipec.host.worker_pool.LARGEST", 100_000)
     found = pool_of().ask(["x" * 300_000, "a"], 10)
     assert [getattr(answer, "reason", answer) for answer in found] == ["crashed", "a"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.run.jsonl import read_lines
+from recipec.host.jsonl import read_lines
 
 BYTES = 1_200_000
 """Size of all samples of a page."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.run.jsonl import read_lines
-from recipec.run.results import Results
+from recipec.host.jsonl import read_lines
+from recipec.report.results import Results
 
 WIDTH, HEIGHT, EDGE, POINTS = 320, 140, 20, 400
 Z = 1.96

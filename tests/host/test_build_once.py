@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run.build_once import build_once
+from recipec.host.build_once import build_once
 
 
 def read(path: Path) -> str | None:

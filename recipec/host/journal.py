@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.run.artifacts import read_manifest
-from recipec.run.jsonl import read_lines
+from recipec.host.artifacts import read_manifest
+from recipec.host.jsonl import read_lines
 
 METRICS = "metrics.jsonl"
 CLOCK = ("seconds/", "rate/")

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from recipec.run.report import named_pictures
+from recipec.report.page import named_pictures
 
 DIGEST = "0123456789abcdef"
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.host.artifacts import RESOLVED, write_atomic
+from recipec.host.jsonl import read_lines
+from recipec.host.templates import render_own
 from recipec.package_files import shipped
-from recipec.run.artifacts import RESOLVED, write_atomic
-from recipec.run.jsonl import read_lines
-from recipec.run.report_numbers import chart, scores, training_rows
-from recipec.run.resolved_values import resolved_values
-from recipec.run.results import Results, results
-from recipec.run.seed_intervals import over_seeds
-from recipec.run.templates import render_own
+from recipec.report.numbers import chart, scores, training_rows
+from recipec.report.resolved_values import resolved_values
+from recipec.report.results import Results, results
+from recipec.report.seed_intervals import over_seeds
 
 MAIN = ("reward", "rewards/margins", "loss", "kl", "entropy", "grad_norm", "completions/mean_length")
 """Metrics that are drawn, besides held-out ones."""

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from recipec.run.report import write
-from recipec.run.scaling_law import ScalingLaw, fit
+from recipec.report.page import write
+from recipec.report.scaling_law import ScalingLaw, fit
 
 TRUE = ScalingLaw(start=0.1, ceiling=0.7, exponent=1.5, middle=5.0)
 COMPUTE = [0.0, *(0.5 * 1.3**i for i in range(22))]

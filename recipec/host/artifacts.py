@@ -23,10 +23,10 @@ from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.jsonl import read_lines
-from recipec.run.platforms import syncable, windows
-from recipec.run.ranks import place
-from recipec.run.run_lock import run_lock
+from recipec.host.jsonl import read_lines
+from recipec.host.platforms import syncable, windows
+from recipec.host.ranks import place
+from recipec.host.run_lock import run_lock
 
 MANIFEST = "MANIFEST.json"
 RESOLVED = "resolved.txt"

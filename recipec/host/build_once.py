@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.run.artifacts import sync
+from recipec.host.artifacts import sync
 
 T = TypeVar("T")
 ABANDONED = 24 * 3600

@@ -5,9 +5,9 @@ import re
 
 from support.small_recipes import ROWS, SFT
 
-from recipec.run.report_numbers import curves, headline, interval
-from recipec.run.report_samples import browsable
-from recipec.run.results import results
+from recipec.report.numbers import curves, headline, interval
+from recipec.report.results import results
+from recipec.report.samples import browsable
 
 HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [reward], reward: {right: {type: exact_match}}}}\n"
 

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from recipec.run import report
-from recipec.run.live_report import LiveReport
-from recipec.run.progress import Progress
+from recipec.host.progress import Progress
+from recipec.report.live import LiveReport
+from recipec.report.page import write
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = (
@@ -62,7 +62,7 @@ def in_browser(page, choices, home):
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 def test_the_page_in_a_browser(run, tmp_path):
     """Samples are sorted and filtered as the address tells; as trees, what leaves share is written once."""
-    page = report.write(run)
+    page = write(run)
     best = in_browser(page, "sort=best", tmp_path)
     rewards = [
         float(value) for value in re.findall(r'<p class="reward">reward ([\d.]+)', best[best.index('id="list"') :])
@@ -82,7 +82,7 @@ def test_the_page_in_a_browser(run, tmp_path):
 
 def test_samples_have_tree_and_images(run):
     """The data of the page tell task, tree and images of each sample; a thumbnail is embedded once."""
-    page = report.write(run).read_text()
+    page = write(run).read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
     assert [(one["task"], one["tree"], one["images"]) for one in data[:1]] == [(0, 0, [DIGEST])]
     assert list(json.loads(re.search(r'id="pictures">(.*?)</script>', page)[1])) == [DIGEST]

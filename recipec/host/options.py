@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from recipec.diagnostics.model import Diagnostic, Span
-from recipec.run.progress import Progress
-from recipec.run.ranks import Ranks
+from recipec.host.progress import Progress
+from recipec.host.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,13 @@ class Options:
     """Codes of warnings that each stage allows."""
 
 
+class StepProgress(Protocol):
+    """Shows how the stage is going."""
+
+    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A step is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageRun:
     """Options of a stage from the executor."""
@@ -49,3 +57,5 @@ class StageRun:
     warn: Callable[[Diagnostic], None] = lambda _: None
     ranks: Ranks = field(default_factory=Ranks)
     """The processes of the run."""
+    watching: StepProgress | None = None
+    """Receives the steps instead of ``progress``."""

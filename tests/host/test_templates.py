@@ -7,8 +7,8 @@ from support.small_recipes import ROWS, SFT
 from transformers import AutoTokenizer
 
 from recipec.diagnostics.model import RecipeError
-from recipec.run import templates
-from recipec.run.templates import render_rows, template_columns, template_problem
+from recipec.host import templates
+from recipec.host.templates import render_rows, template_columns, template_problem
 
 
 def refused(text, values=None):

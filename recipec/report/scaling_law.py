@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recipec.run.report_numbers import Z, training_rows
-from recipec.run.results import Results
+from recipec.report.numbers import Z, training_rows
+from recipec.report.results import Results
 
 LEAST = 8
 """Evaluations that four parameters and their intervals need."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipec.run.artifacts import write_atomic
-from recipec.run.jsonl import read_lines
+from recipec.host.artifacts import write_atomic
+from recipec.host.jsonl import read_lines
 
 FORMAT = 1
 _PREFIX = "eval/"
