@@ -56,7 +56,10 @@ def check_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *,
     source = read_source(path, text)  # text                   -> values with their positions
     resolved = resolve(source, overrides)  # extends, ${...}, --set -> plain data with positions
     reading = read_recipe(resolved)  # slot by slot           -> frozen specs
-    found = (*resolved.diagnostics, *reading.diagnostics, *check_all(reading))
+    checked = check_all(reading)
+    if not resolved.complete:  # what a warning misses may be in the part that was not read
+        checked = [diagnostic for diagnostic in checked if diagnostic.is_error]
+    found = (*resolved.diagnostics, *reading.diagnostics, *checked)
     return Compiled(resolved, reading, reading.recipe, None, _tried(resolved, found))
 
 

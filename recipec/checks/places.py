@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -21,6 +22,17 @@ _ELSEWHERE = (
     (re.compile(r"\$"), "variables of a shell are not read: write the path itself, or `${vars.NAME}`"),
     (re.compile(r"[*?]"), "patterns are not read: name the file, or the folder that has the files"),
 )
+
+
+_FORMATS = {
+    ".csv": "pandas.read_csv(…)",
+    ".tsv": "pandas.read_csv(…, sep='\\t')",
+    ".xlsx": "pandas.read_excel(…)",
+    ".arrow": "pandas.read_feather(…)",
+    ".feather": "pandas.read_feather(…)",
+}
+"""Formats of tables that are not read, and what reads them."""
+_PACKED = (".gz", ".zip", ".zst", ".xz", ".bz2")
 
 
 def _parts(reading: Reading) -> Iterator[Part]:
@@ -68,7 +80,7 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
     """A file, a model or a data set is named in a form that has no meaning here.
 
     What it checks: URLs, `~`, `$NAME` and patterns such as `*` in names of files and weights; names of more or fewer
-    parts than `org/name[@revision]` in `data.hub`.
+    parts than `org/name[@revision]` in `data.hub`; data in formats such as CSV; a file of weights instead of a folder.
     Why it matters: it would fail when the run looks for it.
     Example: `from: https://huggingface.co/org/model`, `path: data/*.jsonl`, `hub: gsm8k`.
     How to fix: write `org/name` for the hub, and paths from `/` or relative to the recipe; a configuration of a
@@ -84,6 +96,17 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
             yield Finding(
                 f"`{path[-1]}` names `{text}`, which is not read", span_of(reading, path), help=help_, path=dotted(path)
             )
+    for path, text in _texts(reading, names_file):
+        if path[-2:] == ("data", "path") and (remedy := _format(text)):
+            message = f"`path` names `{text}`, in a format that is not read"
+            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+    for path, text in named:
+        if text.endswith((".safetensors", ".bin", ".gguf", ".pt")):
+            message = f"`from` names the file `{text}`, not a model"
+            remedy = (
+                "name the folder, which has the configuration and the tokenizer, too; GGUF and pickles are not read"
+            )
+            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
             remedy = "write `org/name`, or `org/name@revision`; a configuration is `config`"
@@ -93,6 +116,19 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
                 help=remedy,
                 path=dotted(path),
             )
+
+
+def _format(name: str) -> str:
+    """Say how to convert a data file in a format that is not read; empty if it is read.
+
+    >>> _format("rows.jsonl"), _format("rows.jsonl.gz")
+    ('', 'unpack it: JSONL and Parquet files are read')
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _PACKED:
+        return "unpack it: JSONL and Parquet files are read"
+    how = _FORMATS.get(suffix)
+    return f"write JSONL: `{how}.to_json('rows.jsonl', orient='records', lines=True)`" if how else ""
 
 
 def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:

@@ -17,10 +17,10 @@ from recipec.checks.queries import (
     spec_of,
 )
 from recipec.diagnostics.model import Finding, check
-from recipec.diagnostics.phrases import did_you_mean
+from recipec.diagnostics.phrases import did_you_mean, folded
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.critic import Critic
-from recipec.spec.recipe import weights_kind
+from recipec.spec.recipe import STAGE_NAME, weights_kind
 from recipec.spec.reference import Reference
 
 
@@ -38,11 +38,13 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
     Example: `from: explor`, or `from: gpt2` for a model of the hub.
     How to fix: name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`.
     """
+    renamed = {folded(name) for name in reading.stages if not STAGE_NAME.fullmatch(name)}  # RC140 says so
     for stage in reading.stages.values():
         if (
             stage.origin is None
             or weights_kind(stage.origin) != "stage"
             or stage.origin in reading.stages
+            or stage.origin in renamed
             or reading.fragment
         ):
             continue

@@ -13,7 +13,7 @@ from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
-from recipec.spec.recipe import PAIRED_KINDS, SLOT
+from recipec.spec.recipe import DEFAULT_LOSS, PAIRED_KINDS, SLOT
 
 _WITHOUT = {
     "by_tree_R": "without trees every row is alone in its group, and its credit is its raw reward",
@@ -59,6 +59,7 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
     """
     for stage, flows in wired(reading):
         for part in stage.parts:
+            hopeless = False
             for need in part.spec.requires() if part.spec is not None else ():
                 signal = find_signal(need.signal)
                 if signal is None or "." in need.signal or signal.name in {"rollouts", "pairs", "policy"}:
@@ -70,6 +71,9 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
                 found = possible_providers(need.signal, stage.kind)
                 if part.cls is not None and not part.cls.available() and not found:
                     continue
+                if hopeless and not found:
+                    continue  # one message is enough of a component that is of another kind of stage
+                hopeless = hopeless or not found
                 advice, more = _advice(reading, stage, part, need, found)
                 yield Finding(
                     f"{display_name(part)} needs `{need.signal}`, but nothing in this stage provides it",
@@ -114,7 +118,9 @@ def _advice(
         slot, name = found[0]
         form = f"{slot}: {{NAME: {{type: {name}}}}}" if SLOT[slot].levels else f"{slot}: {{type: {name}}}"
         return f"add `{form}`, or {drop}", ()
-    return f"nothing in a `{stage.kind}` stage can provide it: {drop}", ()
+    kinds = [kind for kind, loss in DEFAULT_LOSS.items() if part.slot == "loss" and part.name == loss]
+    fitting = f"it is for stages of kind {' or '.join(f'`{kind}`' for kind in kinds)}; " if kinds else ""
+    return f"nothing in a `{stage.kind}` stage can provide it: {fitting}{drop}", ()
 
 
 def _switch(part: Part, signal: str) -> When | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.errors.text import over_limit
 from recipec.diagnostics.model import Diagnostic, Span
+from recipec.diagnostics.phrases import nearest
 from recipec.language.merge import merge, without
 from recipec.language.yaml_reader import Node, Source, read_source
 from recipec.package_files import shipped
@@ -158,7 +159,15 @@ class Includes:
             self.folders[folder] = sorted(found.stem for found in folder.glob("*.yaml")) if inside else []
         start = written[: len(written) - len(target.name)]
         suffix = ".yaml" if target.suffix == ".yaml" else ""
-        return [start + stem + suffix for stem in self.folders[folder]]
+        here = [start + stem + suffix for stem in self.folders[folder]]
+        return here if nearest(written, here) or written.startswith(SHIPPED) else [*here, *_shipped_as(target.stem)]
+
+
+def _shipped_as(stem: str) -> list[str]:
+    """Return the shipped recipes and fragments of a name."""
+    recipes = shipped("recipes")
+    found = [file.relative_to(recipes) for file in recipes.rglob("*.yaml") if file.stem == stem]
+    return sorted(f"{SHIPPED}{file.with_suffix('').as_posix()}" for file in found)
 
 
 def _name(written: str, including: str) -> str:

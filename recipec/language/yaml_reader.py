@@ -16,10 +16,10 @@ import yaml
 
 from recipec.diagnostics.errors import text as errors
 from recipec.diagnostics.errors.reading import not_a_mapping
-from recipec.diagnostics.errors.syntax import syntax_error
-from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Fix, Span
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span
 from recipec.language.scalars import Scalar, read_scalar
 from recipec.language.text_positions import Text, clean, read_text
+from recipec.language.yaml_mistakes import entry_without_value, refuse_syntax, refuse_unquoted, unquoted_reference
 
 try:
     from yaml import CSafeLoader as _Parser
@@ -138,6 +138,8 @@ class _Open:
     anchor: str | None
     key: str | None = None
     key_span: Span | None = None
+    key_end: int = 0
+    """Where in the text the key ends."""
     skip: bool = False
     """The key was refused: read its value and drop it."""
     size: int = 1
@@ -173,9 +175,12 @@ class _Reader:
                 if self.documents > 1:
                     self._stop(errors.several_documents(self._at(event), self.text.chain))
 
-    def abandon(self) -> None:
-        """Close what is open and keep what was understood."""
+    def abandon(self, *, suspect: bool = False) -> None:
+        """Close what is open and keep what was understood, less the last value in braces where it is ``suspect``."""
         self.complete = False
+        top = self.stack[-1] if self.stack else None
+        if suspect and top is not None and top.flow and top.value and not top.key:
+            top.value.popitem() if isinstance(top.value, dict) else top.value.pop()
         while self.stack:
             self._close(None)
 
@@ -226,13 +231,45 @@ class _Reader:
         node = Node(value, span, self._key_span(), self.text.chain)
         if event.anchor is not None:
             self.anchors[event.anchor] = node
+        elif not event.value and not event.style and self._no_colon(event.start_mark.index):
+            node = self._repaired(node)
         self._attach(node, event.value, plain=not event.style)
+        if self.stack and self.stack[-1].key_span == span:
+            self.stack[-1].key_end = event.end_mark.index
 
     def _resolve(self, text: str, span: Span) -> Scalar:
         value, problem = read_scalar(text)
         if problem:
             self.found.append(errors.number_out_of_range(span, text, problem, self._place(), self.text.chain))
         return value
+
+    def _no_colon(self, index: int) -> bool:
+        """Whether the empty value at ``index`` follows a key in braces that has no colon."""
+        top = self.stack[-1] if self.stack else None
+        if top is None or not top.flow or not isinstance(top.value, dict) or top.key_span is None:
+            return False
+        return ":" not in self.text.text[top.key_end : index]
+
+    def _repaired(self, node: Node) -> Node:
+        """Refuse a key without a value, and read the value that was probably meant."""
+        frame = self.stack[-1]
+        assert isinstance(frame.value, dict)
+        assert frame.key_span is not None
+        written, place = frame.key or "", frame.key_span
+        if self.found and self.found[-1].spans[0] == place:  # of a key that is not text
+            self.found.pop()
+        before = next(reversed(frame.value.items()), ("", None))
+        last = (before[0], before[1].value) if before[1] is not None else None
+        refused, meant = entry_without_value(place, written, last, self._place(), self.text.chain)
+        self.found.append(refused)
+        value = read_scalar(meant[1])[0] if meant is not None else None
+        if meant is None or meant[0] in frame.value:
+            frame.key, frame.skip = None, True
+            if meant is not None:
+                frame.value[meant[0]] = replace(frame.value[meant[0]], value=value)
+            return node
+        frame.key = meant[0]
+        return replace(node, value=value)
 
     def _awaits_key(self) -> bool:
         top = self.stack[-1] if self.stack else None
@@ -333,16 +370,16 @@ def _read(text: Text) -> _Reader:
         except _Stop:
             reader.abandon()
         except (yaml.YAMLError, ValueError, OverflowError) as problem:  # the last two from impossible escapes
-            place = _unquoted_reference(text.text, problem)
+            place = unquoted_reference(text.text, problem)
             if place and len(spare) == 2 and len(unquoted) < 10:  # each costs another reading
-                unquoted.append(_refuse_unquoted(original, *place))
+                unquoted.append(refuse_unquoted(original, *place))
                 start, end = place
                 inner = text.text[start + 2 : end - 1]
                 patched = text.text[: start + 1] + spare[0] + inner + spare[1] + text.text[end:]
                 text = replace(text, text=patched)
                 continue
-            reader.abandon()
-            reader.found.append(_syntax(text, problem))
+            reader.abandon(suspect=True)  # what comes next may have been meant as a part of it
+            reader.found.append(refuse_syntax(text, problem))
         reader.found[:0] = unquoted
         if unquoted and reader.root is not None:
             reader.root = _unpatched(reader.root, str.maketrans({spare[0]: "{", spare[1]: "}"}))
@@ -355,40 +392,3 @@ def _unpatched(node: Node, table: dict[int, str]) -> Node:
     if isinstance(node.value, list):
         return replace(node, value=[_unpatched(v, table) for v in node.value])
     return replace(node, value=node.value.translate(table)) if isinstance(node.value, str) else node
-
-
-def _unquoted_reference(text: str, problem: Exception) -> tuple[int, int] | None:
-    """Return start and end of the `${…}` at which the library stopped, if it did."""
-    mark = getattr(problem, "problem_mark", None)
-    if mark is None or text[mark.index - 1 : mark.index + 1] != "${":
-        return None
-    depth = 0
-    for index in range(mark.index, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[index], 0)
-        if depth == 0:
-            return mark.index - 1, index + 1
-        if text[index] == "\n":
-            return None
-    return None
-
-
-def _refuse_unquoted(text: Text, start: int, end: int) -> Diagnostic:
-    written = text.text[start:end]
-    place = text.between(start, end)
-    before, after = text.text[:start].rstrip(" ")[-1:], text.text[end:].lstrip(" ")[:1]
-    whole = before in set(":,[{") and after in set(",]}\n")
-    fix = Fix("put it in quotes", place, f'"{written}"') if whole else None
-    return errors.unquoted_reference(place, written, fix, text.chain)
-
-
-def _syntax(text: Text, problem: Exception) -> Diagnostic:
-    mark, context = getattr(problem, "problem_mark", None), getattr(problem, "context_mark", None)
-    message = " ".join(filter(None, (getattr(problem, "context", ""), getattr(problem, "problem", ""))))
-    end = len(text.text.rstrip())
-    index = min(mark.index, end) if mark else 0
-    place = text.between(index, index + 1 if text.text[index : index + 1].strip() else index)
-    started = None
-    if context and "starting" not in message and text.text[context.index : context.index + 1].strip():
-        started = text.between(context.index, context.index + 1)
-    before = text.text[text.text.rfind("\n", 0, index) + 1 : index].rstrip()[-1:]
-    return syntax_error(place, started, message, (before, text.text[index : index + 1]), text.chain)

@@ -1,4 +1,4 @@
-"""Advice on a list where a mapping is needed: its items as named parts, as one component, or as keys."""
+"""Advice on lists and bare values where a mapping or one value is needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from recipec.component import component_names
-from recipec.diagnostics.phrases import folded
+from recipec.diagnostics.phrases import folded, listed
 from recipec.spec.recipe import SLOT, STAGE_NAME
 
 _PARTS = {"stages": "stage", "evaluate": "evaluation"}
@@ -44,6 +44,31 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
     merged = {name: inner for item in value if isinstance(item, Mapping) for name, inner in item.items()}
     shown = f": `{key}: {_flow(merged)}`" if merged else ""
     return f"write the keys of `{key}` without dashes{shown}"
+
+
+def for_several(key: str, value: Sequence[Any]) -> str:
+    """Advise on a list where a parameter has one value.
+
+    >>> for_several("seed", [0, 1])
+    'there is one value in a run: `recipec run RECIPE --each seed=0,1` runs each'
+    """
+    if key == "path":
+        files = {folded(PurePath(item).stem): {"path": item} for item in value if isinstance(item, str)}
+        return f"several files are a mixture, `data: {_flow({'type': 'mix', 'sources': files})}`; or name their folder"
+    if not value or any(isinstance(item, list | Mapping) for item in value):
+        return ""
+    path = key if key == "seed" else f"stages.STAGE.….{key}"
+    return f"there is one value in a run: `recipec run RECIPE --each {path}={','.join(map(_flow, value))}` runs each"
+
+
+def for_bare_section(key: str, value: Any, known: Sequence[str]) -> str:
+    """Advise on a list or a single value where a section with ``known`` keys is needed.
+
+    >>> for_bare_section("lora", True, ("r", "alpha"))
+    'write `lora: {r: …}`; its keys are `r`, `alpha`'
+    """
+    items = value if isinstance(value, list) and all(isinstance(item, str) for item in value) else ["…"]
+    return f"write `{key}: {{{known[0]}: {items[0] if items else '…'}}}`; its keys are {listed(known)}"
 
 
 def _name(item: Any) -> str:

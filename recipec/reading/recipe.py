@@ -11,7 +11,7 @@ takes,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,6 +116,8 @@ def _stages(findings: Findings, data: Any) -> dict[str, StageReading]:
     if section is None:
         findings.consume(data, path, "recipe")
         return {}
+    if _unnamed(findings, section, path, "stages", "stage", Stage, "kind"):
+        return {}
     stages: dict[str, StageReading] = {}
     for name, value in section.items():
         at = (*path, name)
@@ -188,12 +190,26 @@ def _evaluations(findings: Findings, data: Any) -> dict[str, EvaluationReading]:
     if section is None:
         findings.consume(data, path, "recipe")
         return {}
+    if _unnamed(findings, section, path, "evaluations", "evaluation", Evaluation, "data"):
+        return {}
     trials = {}
     for name, value in section.items():
         if value is not None:
             check_name(findings, name, (*path, name), "an evaluation")
             trials[name] = _evaluation(findings, name, value, (*path, name))
     return trials
+
+
+def _unnamed(
+    findings: Findings, section: Mapping[str, Any], path: Path, parts: str, part: str, cls: type[Section], key: str
+) -> bool:
+    """Say that a mapping of named parts has the keys of one part, if it has."""
+    if key not in section or not set(section) <= set(field_descriptions.keys_of(cls)):
+        return False
+    findings.consume(section, path, "recipe")
+    written = f"{{{', '.join(f'{key}: …' for key in [*section][:3])}}}"
+    findings.say(errors.unnamed(str(path[-1]), parts, part, written, dotted(path), findings.spans(path, key=True)))
+    return True
 
 
 def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> EvaluationReading:
@@ -258,6 +274,10 @@ def _trackers(findings: Findings, data: Any) -> tuple[Part, ...]:
     section = findings.mapping(data, path, "`trackers`, which holds named trackers,") if data is not None else {}
     findings.consume(data, path, "trackers")
     parts = []
+    if section and isinstance(section.get("type"), str):
+        written = f"{{type: {section['type']}, …}}"
+        findings.say(errors.unnamed(key, "trackers", "one", written, key, findings.spans(path, key=True)))
+        return ()
     for name, value in (section or {}).items():
         if value is not None:
             check_name(findings, name, (*path, name), "a tracker")

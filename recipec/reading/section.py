@@ -183,7 +183,7 @@ def _signals(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
         value = data.get(key)
         if is_signal(info) and isinstance(value, str) and find_signal(value) is None:
             at = (*path, key)
-            help_, best = for_signal(value, default=info.default)
+            help_, best = for_signal(value, info.default, findings.resolved.data.get("stages") or ())
             fix = findings.fix(at, f"name `{best}`", value, best) if best else None
             findings.say(errors.unknown_signal(value, key, dotted(at), findings.spans(at), help_, fix))
     return len(findings.found) > before

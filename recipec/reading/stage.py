@@ -131,7 +131,10 @@ def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str
     if "type" in section and not isinstance(section["type"], dict):
         name = section["type"] if isinstance(section["type"], str) else ""
         findings.consume(data, path, owner)
-        findings.say(errors.unnamed_level(slot, name, dotted(path), findings.spans(path)))
+        written = f"{{type: {name or '…'}, …}}"
+        findings.say(
+            errors.unnamed(slot, "levels", f"`{name or 'component'}`", written, dotted(path), findings.spans(path))
+        )
         return [Part(path, slot, "", name, components_of(slot).get(name), None)]
     parts = []
     for level, value in section.items():
@@ -283,8 +286,20 @@ def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner:
         findings.say(errors.ambiguous_budget((), _LENGTHS, dotted(path), findings.spans(path, key=True)))
     cuts = [key for key in _CUTS if key in given]
     if len(cuts) > 1:
-        findings.say(errors.ambiguous_budget(cuts, _CUTS, dotted(path), _each(findings, path, cuts)))
+        _several_cuts(findings, path, cuts)
     return made if len(findings.found) == before else None
+
+
+def _several_cuts(findings: Findings, path: Path, cuts: Sequence[str]) -> None:
+    """Say that minibatches are counted twice; a count that an included file gives is removed by `null`."""
+    of_user = sorted(
+        cuts, key=lambda key: (findings.resolved.span((*path, key)).file != findings.root, cuts.index(key))
+    )
+    last = findings.resolved.span((*path, of_user[-1])).file
+    included = of_user[-1] if last in findings.resolved.files and last != findings.root else ""
+    remedy = f"write `{included}: null` in this budget to remove the one of {last}" if included else ""
+    spans = _each(findings, path, of_user)
+    findings.say(errors.ambiguous_budget(cuts, _CUTS, dotted(path), spans, remedy))
 
 
 def _units(findings: Findings, given: Sequence[str], path: Path, kind: Kind) -> None:

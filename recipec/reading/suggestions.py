@@ -17,6 +17,7 @@ from recipec.reading import field_descriptions
 from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
+from recipec.reading.lists import for_bare_section, for_several
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.machine import ENGINE_SLOTS, Machine
 from recipec.spec.recipe import (
@@ -33,7 +34,7 @@ from recipec.spec.recipe import (
 )
 
 Path = tuple[str | int, ...]
-_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?")
+_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|\{\{\s*(\w+)\s*\}\}")
 """A reference to a variable as other languages write it."""
 _WHOLE = ("recipe", "stage")
 """Sections that are not components."""
@@ -82,7 +83,10 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     if section and other is not None and (not other.meant or below.meant):
         other = None  # its names are reported one by one
     foreign = other is not None and not path  # another tool's name at the top means no component
-    homes = [] if key in known else [home for home in _homes(key, path, kind) if not foreign or home[0] in _WHOLE]
+    here = other is not None and bool(head) and any(meant.startswith(f"{head[-1]}.") for meant in other.meant)
+    homes = (
+        [] if key in known or here else [home for home in _homes(key, path, kind) if not foreign or home[0] in _WHOLE]
+    )
     places = [text for _, text in homes]
     at_stage = path[:1] == ("stages",) and len(path) == 2
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
@@ -100,7 +104,7 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
         advice.append(below.text)
         meant += below.meant
     if not any(advice):
-        advice.append(question(similar))
+        advice.append(question(similar or [name for name in known if folded(key).startswith(f"{name}_")][:3]))
     best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
     places_meant: list[Path] = [(name,) for name in similar[:1]]
     for ours in meant:
@@ -124,9 +128,11 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Co
     synonym = _SYNONYMS.get(key, "")
     if synonym in known and synonym not in given:
         return KeyAdvice(question([synonym]), synonym, ((synonym,),))
-    first, _, rest = key.partition(" ")
-    if value is None and rest and first in known:
-        return KeyAdvice(f"a colon is missing: write `{first}: {rest.strip()}`", meant=((first,),))
+    if isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
+        return KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
+    if path == ("machine",) and len(engines := {slot for slot, _ in _homes(key, path, "")}) == 1:
+        engine = next((name for name, slot in ENGINE_SLOTS.items() if slot in engines), "")
+        return KeyAdvice(f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`") if engine else None
     tracker = KEY_SLOTS["trackers"] if not path else ""
     if tracker and key in component_names(tracker):
         written = "".join(f", {name}: …" for name in value) if isinstance(value, Mapping) else ""
@@ -255,8 +261,10 @@ def _choice_of_a_component(name: str, slot: str) -> str:
     return ""
 
 
-def for_signal(name: str, default: object) -> tuple[str, str]:
+def for_signal(name: str, default: object, stages: Collection[str] = ()) -> tuple[str, str]:
     """Advise on an unknown signal: those with the axes of the parameter's default fit."""
+    if name in stages:
+        return f"write `{name}.rollouts`", f"{name}.rollouts"
     if "." in name:
         stage, _, artifact = name.rpartition(".")
         fitting = [f"{stage}.{signal.name}" for signal in SIGNALS.values() if signal.kind == "artifact"]
@@ -281,13 +289,19 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
     """
     takes = field_descriptions.expected(annotation, metadata)
+    section = field_descriptions.section_of(annotation) if takes == "a mapping" else None
+    if section is not None or (isinstance(value, list) and not takes.startswith(("a list", "a mapping"))):
+        keys = field_descriptions.keys_of(section) if section is not None else ()
+        return for_bare_section(key, value, keys) if keys else for_several(key, value), ""
     if isinstance(value, str) and "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
         share = f"{float(percent[1]) / 100:g}"
         return f"a share is written `{key}: {share}`", share
     if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
-        return f"a reference is written `{key}: ${{{reference[1]}}}`", f'"${{{reference[1]}}}"'
+        name = reference[1] or f"vars.{reference[2]}"
+        return f"a reference is written `{key}: ${{{name}}}`", f'"${{{name}}}"' if reference[1] else ""
     if isinstance(value, str):
-        return _for_text(key, value, takes, field_descriptions.literals(annotation))
+        inner = field_descriptions.literals(field_descriptions.inside(annotation, 0))
+        return _for_text(key, value, takes, field_descriptions.literals(annotation), inner)
     right = ""
     if isinstance(value, float) and value.is_integer() and "integer" in takes:
         right = str(int(value))
@@ -296,7 +310,7 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     return (f"write `{key}: {right}`", right) if right else ("", "")
 
 
-def _for_text(key: str, value: str, takes: str, choices: list[str]) -> tuple[str, str]:
+def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[str]) -> tuple[str, str]:
     number, _ = read_scalar(value)
     other, published = foreign_value(value), fragment(value)
     if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
@@ -316,7 +330,8 @@ def _for_text(key: str, value: str, takes: str, choices: list[str]) -> tuple[str
         )
         return advice, right
     if takes.startswith(("a list of strings", "a list of values")) and not similar:
-        right = f"[{json.dumps(value, ensure_ascii=False)}]"
+        item = other if other in inner else next(iter(nearest(value, inner)), "") if value not in inner else value
+        right = f"[{item if item in inner else json.dumps(value, ensure_ascii=False)}]"
         return f"a single string must be a list, too: `{key}: {right}`", right
     return question(similar), similar[0] if similar else ""
 

@@ -50,6 +50,8 @@ def test_shipped_recipes_are_found_anywhere(tmp_path, monkeypatch):
     assert resolved.file(("stages", "s", "loss", "epsilon")) == "recipec:algorithms/more.yaml"
     missing = only(load("stages: {s: {extends: 'recipec:algorithms/gpro'}}"), "RC120")
     assert "`recipec:algorithms/grpo`" in missing.help
+    unmarked = only(load("stages: {s: {extends: grpo}}"), "RC120")
+    assert "`recipec:algorithms/grpo`" in unmarked.help
     assert codes(load("stages: {s: {extends: 'recipec:../../secret'}}")) == ["RC121"]
     assert codes(load("stages: {s: {extends: 'recipec:/etc/passwd'}}")) == ["RC121"]
 

@@ -186,7 +186,7 @@ def test_references_elsewhere_need_no_quotes():
         ("a: {b: 1\nc: 2", "comma is missing", (2, 2)),
         ("a: @x", "cannot start with `@`", (1, 4)),
         ("a: `x`", "cannot start with ```", (1, 4)),
-        ("a: 'x\nb: 1", "ends inside", (2, 5)),
+        ("a: 'x\nb: 1", "quotes are not closed", (1, 4)),
         ('a: "\\q"', "backslash", (1, 4)),
         ("- a\nb: 1", "list", (2, 1)),
         ("a: |x\n  q", "nothing can follow", (1, 5)),
@@ -270,3 +270,28 @@ def test_the_python_parser_reads_the_same(monkeypatch):
     assert node(source, "b", 1).span == node(expected, "b", 1).span
     assert node(source, "plain").span == node(expected, "plain").span
     assert source.diagnostics == expected.diagnostics
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says", "data"),
+    [
+        ("a: {b: 0,1, c: 2}", (1, 10), "write `b: 0.1`", {"b": 0.1, "c": 2}),
+        ("a: {b: 2,000}", (1, 10), "write `b: 2000`, without a comma", {"b": 2000}),
+        ("a: {b: 0.9, 0.99}", (1, 13), "write `b: [0.9, 0.99]`", {"b": 0.9}),
+        ("a: {b:c}", (1, 5), "a space is missing after the colon: write `b: c`", {"b": "c"}),
+        ("a: {b c, d: 1}", (1, 5), "a colon is missing: write `b: c`", {"b": "c", "d": 1}),
+        ("a: {chat}", (1, 5), "such as `chat: true`", {}),
+    ],
+)
+def test_a_word_without_a_value_in_braces_is_refused(text, place, says, data):
+    """YAML would read it as a key with null, which is absence; what was meant is read, so that no error follows."""
+    source = read(text)
+    found = only(source, "RC100")
+    assert at(found.spans[0])[:2] == place
+    assert says in found.help
+    assert source.root.plain() == {"a": data}
+
+
+def test_a_colon_without_a_value_is_null():
+    """A key that ends in a colon is null on purpose."""
+    assert read("a: {b: , c: null}").root.plain() == {"a": {"b": None, "c": None}}

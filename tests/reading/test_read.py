@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from recipec.compile import check_recipe
 from recipec.component import components_of
 from recipec.diagnostics.model import Diagnostic
 from recipec.language.resolve import resolve
@@ -146,7 +147,30 @@ MISTAKES = {
     "the file of a function": ("{type: verifier}", "{type: function, name: score, path: rewards.py}", "RC130", "path",
                                "at the top of the recipe: `use: [./rewards.py]`"),
     "a synonym": ("{type: verifier}", "{type: model, path: org/judge}", "RC130", "path", "did you mean `from`?"),
-    "a missing colon": ("kl: k3", "kl k3", "RC130", "kl k3", "write `kl: k3`"),
+    "several values": ("epsilon: 0.2", "epsilon: [0.1, 0.2]", "RC132", "[0.1, 0.2]",
+                       "--each stages.STAGE.….epsilon=0.1,0.2"),
+    "several paths": ("{path: b.jsonl}", "{path: [b.jsonl, c.jsonl]}", "RC132", "[b.jsonl, c.jsonl]",
+                      "{type: mix, sources: {b: {path: b.jsonl}, c: {path: c.jsonl}}}"),
+    "true for a section": ("    kind: dpo", "    kind: dpo\n    policy: {lora: true}", "RC132", "true",
+                           "`lora: {r: …}`"),
+    "columns as a list": ("{path: b.jsonl}", "{path: b.jsonl, columns: [question]}", "RC132", "[question]",
+                          "write `columns: {prompt: question}`"),
+    "columns the other way": ("{path: b.jsonl}", "{path: b.jsonl, columns: {question: prompt}}", "RC130", "question",
+                              "write `prompt: question`"),
+    "an engine's key": ("{devices: 1", "{gradient_checkpointing: true, devices: 1", "RC130", "gradient_checkpointing",
+                        "write `machine: {train: {gradient_checkpointing: true}}`"),
+    "a longer name": ("{path: b.jsonl}", "{path: b.jsonl, system_prompt: Hi}", "RC130", "system_prompt",
+                      "mean `system`?"),
+    "another tool's name of this slot": ("num_generations: 8", "num_generations: 8, max_tokens: 9", "RC130",
+                                         "max_tokens", "name; here it is `sampler.max_completion_length`"),
+    "PEFT's name": ("    kind: dpo", "    kind: dpo\n    peft_config: {r: 16}", "RC130", "peft_config",
+                    "`policy.lora`"),
+    "one of several GPUs": ("{devices: 1", "{device: cuda:1, devices: 1", "RC132", "cuda:1", "CUDA_VISIBLE_DEVICES=1"),
+    "a stage for its rollouts": ("explore.rollouts", "explore", "RC144", "explore", "write `explore.rollouts`"),
+    "an evaluation without a name": ("  held: {data: {path: b.jsonl}, metrics", "  {data: {path: b.jsonl}, metrics",
+                                     "RC149", "evaluate", "`evaluate: {NAME: {data: …, metrics: …}}`"),
+    "a tracker without a name": ("stages:", "trackers: {type: wandb}\nstages:", "RC149", "trackers",
+                                 "`trackers: {NAME: {type: wandb, …}}`"),
     "a share in percent": ("kl: k3", "epsilon_high: 28%", "RC132", "28%", "`epsilon_high: 0.28`"),
     "a bare choice": ("    kind: dpo", "    kind: dpo\n    loss: ipo", "RC134", "ipo", "`{type: dpo, variant: ipo}`"),
     "a tracker at the top": ("stages:", "wandb: {project: x}\nstages:", "RC130", "wandb",
@@ -156,7 +180,8 @@ MISTAKES = {
     "stop words": ("stop: [x]", "stop_words: [x]", "RC130", "stop_words", "did you mean `stop`?"),
     "a slot at the top": ("stages:", "data: {path: a.jsonl}\nstages:", "RC130", "data", "`data` belongs to a stage"),
     "a text for a list of choices": ("metrics: [accuracy]", "metrics: accuracy", "RC132", "accuracy",
-                                     '`metrics: ["accuracy"]`'),
+                                     "`metrics: [accuracy]`"),
+    "a similar choice for a list": ("metrics: [accuracy]", "metrics: acc", "RC132", "acc", "`metrics: [accuracy]`"),
     "an unread variable": ("stages:", "vars: {lr: 1}\nstages:", "RC143", "lr", "${vars.lr}"),
     "no such signal": ("group: by_prompt_R", "group: by_prompts_R", "RC144", "by_prompts_R", "mean `by_prompt_R`?"),
     "no such artifact": ("explore.rollouts", "explore.rollout", "RC144", "explore.rollout", "`explore.rollouts`"),
@@ -366,3 +391,37 @@ def test_every_pattern_has_words():
     }
     assert patterns
     assert {pattern.replace("\\\\", "\\") for pattern in patterns} <= set(FORMS)
+
+
+def checked(before: str, after: str) -> list[Diagnostic]:
+    """Check the good recipe with one edit, and an evaluation that needs no reward."""
+    text = GOOD.replace("metrics: [accuracy]", "metrics: [loss]")
+    assert before in text
+    return list(check_recipe("r.yaml", text=text.replace(before, after)).diagnostics)
+
+
+def test_a_wrong_value_at_the_end_of_reading_is_not_reported():
+    """What stands before a missing comma may not be what was meant, and warnings of the rest would be guesses."""
+    found = checked("num_generations: 8, stop", "num_generations: 8 stop")
+    assert [d.code for d in found] == ["RC105"]
+
+
+def test_a_stage_that_is_renamed_is_not_missed():
+    """A `from` with the name that a stage should have gives no second error."""
+    assert [d.code for d in checked("  learn:", "  Learn:")] == ["RC140"]
+
+
+def test_a_component_of_another_kind_is_one_error():
+    """It needs several signals that its stage cannot have, and the message says what it is for."""
+    [found] = checked("optimizer: {learning_rate: 1e-3}", "loss: {type: dpo}\n    optimizer: {learning_rate: 1e-3}")
+    assert found.code == "RC204"
+    assert "it is for stages of kind `dpo`" in found.help
+
+
+def test_the_count_of_a_fragment_is_removed_by_null():
+    """Two counts, one of them from a fragment: the user's own is pointed at, and the remedy removes the other."""
+    text = GOOD.replace("    from: learn\n", "    from: learn\n    extends: [recipec:algorithms/grpo]\n")
+    text = text.replace("prompts_per_step: 8}", "prompts_per_step: 8, prompts_per_update: 5}")
+    [found] = [d for d in read(text).diagnostics if d.code == "RC138"]
+    assert found.spans[0].file == "mine.yaml"
+    assert "write `updates_per_step: null`" in found.help

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recipec.diagnostics.model import Finding, Span, diagnostic
-from recipec.diagnostics.phrases import did_you_mean, listed
+from recipec.diagnostics.phrases import did_you_mean, listed, question
 
 
 @diagnostic("RC118", "bad-reference")
@@ -44,7 +44,8 @@ def include_not_found(
     left out.
     """
     message = f"`{written}` does not exist: looked for {looked}"
-    return Finding(message, (place, *chain), help=did_you_mean(written, known), path=path)
+    shipped = [name for name in known if name.partition(":")[2].endswith(f"/{written.rpartition('/')[2]}")]
+    return Finding(message, (place, *chain), help=question(shipped) or did_you_mean(written, known), path=path)
 
 
 @diagnostic("RC121", "include-outside")

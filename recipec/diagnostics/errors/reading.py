@@ -52,7 +52,7 @@ def bad_value(
 ) -> Finding:
     """A value has the wrong type, is out of bounds, or is not one of the choices.
 
-    Why it matters: values are not converted. Text does not become a number, nor 1 true, because a guess could be wrong.
+    Why it matters: values are neither converted nor cut to their bounds, because a guess could be wrong.
     Example: `learning_rate: "1e-5"` (text), `epsilon: 2`, `kl: k4`.
     How to fix: give a value as the message describes it; `recipec show SLOT/COMPONENT` prints each parameter with its
     unit and default.
@@ -120,7 +120,7 @@ def wrong_count(key: str, kind: str, path: str, spans: Spans, instead: str, fix:
 
 
 @diagnostic("RC138", "ambiguous-budget")
-def ambiguous_budget(keys: Sequence[str], among: Sequence[str], path: str, spans: Spans) -> Finding:
+def ambiguous_budget(keys: Sequence[str], among: Sequence[str], path: str, spans: Spans, remedy: str = "") -> Finding:
     """A budget gives its length twice or not at all, or gives the size of a minibatch twice.
 
     What it checks: exactly one of `steps` and `epochs`; at most one of `updates_per_step`, `prompts_per_update` and
@@ -131,7 +131,7 @@ def ambiguous_budget(keys: Sequence[str], among: Sequence[str], path: str, spans
     """
     if not keys:
         return Finding(f"the budget needs one of {listed(among)}", spans, help="give one of them", path=path)
-    return Finding(f"the budget can have only one of {listed(keys)}", spans, path=path)
+    return Finding(f"the budget can have only one of {listed(keys)}", spans, help=remedy, path=path)
 
 
 @diagnostic("RC140", "bad-name")
@@ -232,21 +232,17 @@ def no_origin(stage: str, path: str, spans: Spans, earlier: Sequence[str]) -> Fi
     return Finding(message, spans, help=f"add `from:` with {stages}{others}", path=path)
 
 
-@diagnostic("RC149", "unnamed-level")
-def unnamed_level(slot: str, name: str, path: str, spans: Spans) -> Finding:
-    """A `reward` or an `advantage` is one component without a name.
+@diagnostic("RC149", "unnamed-part")
+def unnamed(key: str, parts: str, what: str, written: str, path: str, spans: Spans) -> Finding:
+    """A `reward`, an `advantage`, `stages`, `evaluate` or `trackers` has one part without a name.
 
-    Why it matters: these slots map names to components, and add their results. The name appears in the metrics, and
-    another file uses it to change or remove the level.
-    Example: `reward: {type: verifier}`.
+    Why it matters: these keys map names to parts. The name appears in files and metrics, and another file uses it to
+    change or remove the part.
+    Example: `reward: {type: verifier}`; `evaluate: {data: {path: test.jsonl}}`.
     How to fix: give it a name, as in `reward: {answer: {type: verifier}}`.
     """
-    return Finding(
-        f"`{slot}` holds named levels, but this `{name or 'component'}` has no name",
-        spans,
-        help=f"give it a name of your choice: `{slot}: {{NAME: {{type: {name or '…'}, …}}}}`",
-        path=path,
-    )
+    message = f"`{key}` holds named {parts}, but this {what} has no name"
+    return Finding(message, spans, help=f"give it a name of your choice: `{key}: {{NAME: {written}}}`", path=path)
 
 
 @diagnostic("RC150", "keys-disagree")

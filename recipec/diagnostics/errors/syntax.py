@@ -1,4 +1,4 @@
-"""YAML syntax errors in plain words: RC105."""
+"""YAML syntax errors in plain words: RC105, and RC100 for what is valid YAML and never meant."""
 
 from __future__ import annotations
 
@@ -118,4 +118,18 @@ def syntax_error(
     """
     message, remedy = in_plain_words(problem, around[1], around[0])
     spans = (place, started.labelled("it started here")) if started and started != place else (place,)
+    if started and "end of stream" in problem:  # the mistake is where the quotes are opened
+        message, spans = "these quotes are not closed", (started, place.labelled("the file ends here"))
     return Finding(message, (*spans, *chain), help=remedy)
+
+
+@diagnostic("RC100", "no-value-in-braces")
+def no_value(place: Span, key: str, remedy: str, path: str, chain: tuple[Span, ...]) -> Finding:
+    """An entry in braces is a word without a colon and a value.
+
+    Why it matters: YAML reads the word as a key with the value null, which would be ignored.
+    Example: `{weight_decay: 0,1}` (a comma for a decimal point), `{type:exact_match}` (no space after the colon).
+    How to fix: write `key: value`, and a decimal point in numbers.
+    References: YAML 1.2.2, section 7.4.2.
+    """
+    return Finding(f"`{key}` has no value", (place, *chain), help=remedy, path=path)
