@@ -25,6 +25,9 @@ ALLOWED = {
     "reading/lists.py": ({"function", "mix"}, "what a list of the user's functions and of files is written as"),
     # names that are words, too
     "reading/foreign/converters/critics.py": ({"gae"}, "name of an estimator in other tools"),
+    "reading/foreign/converters/corrections.py": ({"cispo", "sapo"}, "names of losses in other tools"),
+    "importing/shell_flow.py": ({"local"}, "word of a shell"),
+    "importing/shell_script.py": ({"deepspeed"}, "program that starts others"),
     "reading/suggestions.py": ({"function"}, "a key that is meant for `name`"),
     "component.py": ({"function"}, "kind of the user's own code"),
     "checks/user_code.py": ({"function"}, "kind of the user's own code"),
@@ -50,7 +53,7 @@ ALLOWED = {
     "spec/preference.py": ({"triples"}, "unit"),
     "report/samples.py": ({"tree"}, "key of a sample"),
     **{f"importing/{name}.py": ({"file"}, "origin of a value") for name in ("complete", "translate", "write")},
-    "reading/foreign/converters/places.py": ({"auto"}, "device; data type"),
+    "reading/foreign/converters/models.py": ({"auto"}, "device; data type; template"),
     "runtime/knowledge/consistency.py": ({"triples"}, "key of a record"),
     "runtime/preference/kg_pairs.py": ({"triples"}, "key of a record"),
     "diagnostics/formats.py": ({"file"}, "key of a message"),

@@ -56,17 +56,39 @@ def unsupported_critic(reading: Reading) -> Iterator[Finding]:
         policy, sampler = spec_of(stage, "policy"), spec_of(stage, "sampler")
         if policy is not None and not policy.scalar_impl:
             other = stage.of("policy")[0]
-            yield _refused(reading, part, other, "type", f"{display_name(other)}, which has no form with a scalar head")
+            yield _refused(
+                reading,
+                part,
+                other,
+                "type",
+                f"{display_name(other)}, which has no form with a scalar head",
+                "use a level of `advantage` that compares groups, such as `group_relative`, and drop `critic`",
+            )
         if sampler is not None and sampler.rows == "step":
-            yield _refused(reading, part, stage.of("sampler")[0], "rows", "rows that are steps of episodes")
+            yield _refused(
+                reading,
+                part,
+                stage.of("sampler")[0],
+                "rows",
+                "rows that are steps of episodes",
+                "write `sampler: {rows: trajectory}`",
+            )
         if engine is not None and isinstance(engine.spec, TrainEngine) and not engine.spec.trains_several:
-            yield _refused(reading, part, engine, "type", f"train engine `{engine.name}`, which trains one model")
+            yield _refused(
+                reading,
+                part,
+                engine,
+                "type",
+                f"train engine `{engine.name}`, which trains one model",
+                "write `machine: {train: {type: fsdp}}`",
+            )
 
 
-def _refused(reading: Reading, critic: Part, other: Part, key: str, what: str) -> Finding:
+def _refused(reading: Reading, critic: Part, other: Part, key: str, what: str, instead: str) -> Finding:
     return Finding(
         f"a critic cannot be trained next to {what}",
         (*field_span(reading, other, key), *related_span(reading, critic.path, "the critic", key=True)),
+        help=instead,
         path=dotted((*other.path, key)),
     )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from recipec.importing.translate import Fate, Setting, Translation
+from recipec.importing.translate import Fate, Setting, Translation, lost
+from recipec.reading.foreign.advice import shown
+from recipec.reading.foreign.values import part, reads_images
 from recipec.spec.recipe import MICROBATCH
 
 HELD_OUT = "evaluate.held_out."
@@ -17,6 +20,9 @@ def completed(made: Translation) -> Translation:
     settings = dict(made.settings)
     fates = list(made.fates)
     _parts_without_type(settings, fates)
+    _images(settings, fates)
+    _critic_engine(settings, fates)
+    _completion(settings, fates, made.kind)
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
@@ -27,11 +33,15 @@ def completed(made: Translation) -> Translation:
     return replace(made, settings=settings, fates=fates)
 
 
-def _gone(settings: dict[str, Setting], fates: list[Fate], path: str, why: str) -> None:
+def _gone(settings: dict[str, Setting], fates: list[Fate], path: str, why: str, *, needed: bool = True) -> None:
     setting = settings.pop(path)
     if setting.origin == "file":
-        fates[:] = [fate for fate in fates if (fate.name, fate.line) != (setting.name, setting.line)]
-        fates.append(Fate(setting.name, setting.value, setting.line, "missing", (), why))
+        fates[:] = lost(fates, setting, why, "missing" if needed else "unneeded")
+
+
+def _assume(settings: dict[str, Setting], fates: list[Fate], path: str, value: Any, note: str) -> None:
+    settings[path] = Setting(path, value, "assumed", note=note, origin="assumed")
+    fates.append(Fate(shown(path), value, 0, "assumed", text=note))
 
 
 def _parts_without_type(settings: dict[str, Setting], fates: list[Fate]) -> None:
@@ -41,6 +51,51 @@ def _parts_without_type(settings: dict[str, Setting], fates: list[Fate]) -> None
             _gone(settings, fates, path, "the environment is not named")
 
 
+def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Read images with a model that does, and say if its family is not offered."""
+    origin = settings.get("from")
+    reads = reads_images(str(origin.value)) if origin is not None else False
+    frozen = settings.get("optimizer.freeze")
+    towers = frozen is not None and {"vision", "projector"} & set(frozen.value)
+    if "policy.type" in settings or not (
+        reads is not False or towers or any(p.startswith("policy.image.") for p in settings)
+    ):
+        return
+    _assume(settings, fates, "policy.type", part("vision"), "the model reads images")
+    for path in [path for path in settings if path.startswith("machine.rollout.")]:
+        why = "`hf` samples from models that read images, in the training process"
+        _gone(settings, fates, path, why, needed=False)
+    if origin is not None and reads is not True:
+        text = "its family of vision-language models is not offered: Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM are"
+        fates.append(Fate(origin.name, origin.value, origin.line, "missing", ("from",), text))
+
+
+def _critic_engine(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Train a critic with the engine that spreads two models."""
+    engine = settings.get("machine.train.type")
+    if engine is None or engine.value != part("zero") or not any(path.startswith("critic.") for path in settings):
+        return
+    note = "a critic is trained next to the policy by FSDP, not by DeepSpeed"
+    settings["machine.train.type"] = replace(engine, value=part("sharded"), note=note)
+    zero = settings.pop("machine.train.zero", engine)
+    for index, fate in enumerate(fates):
+        if (fate.name, fate.line) in {(zero.name, zero.line), (engine.name, engine.line)}:
+            fates[index] = replace(fate, verdict="other", paths=("machine.train.type",), text=note)
+
+
+def _completion(settings: dict[str, Setting], fates: list[Fate], kind: str) -> None:
+    """Bound a completion by the context, where nothing else does; without turns a context has no bound of its own."""
+    context = settings.get("sampler.max_context_length")
+    if kind != "rl" or context is None:
+        return
+    if "sampler.max_completion_length" not in settings:
+        note = "a completion alone has no bound there: prompt and completion together have"
+        _assume(settings, fates, "sampler.max_completion_length", context.value, note)
+    if "environment.type" not in settings:
+        why = "without turns, the prompt is bounded by `data.max_length`, and the completion by `max_completion_length`"
+        _gone(settings, fates, context.path, why, needed=False)
+
+
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
     """Leave an evaluation without data out; judge its answers by what judges answers in training."""
     places = {f"{HELD_OUT}data.path", f"{HELD_OUT}data.hub", f"{HELD_OUT}data.type"}
@@ -48,8 +103,10 @@ def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
     if part and not places & settings.keys():
         _copied(settings)
     if not places & settings.keys():
+        needed = any(path.startswith(f"{HELD_OUT}data.") for path in settings)
         for path in [path for path in settings if path.startswith(HELD_OUT)]:
-            _gone(settings, fates, path, "the held-out data could not be named")
+            why = "the held-out data could not be named" if needed else "no data is held out"
+            _gone(settings, fates, path, why, needed=needed)
         return
     rewards = {path: setting for path, setting in settings.items() if path.startswith("reward.")}
     if any(path.startswith(_TRAINED_ONLY) for path in rewards):
@@ -78,7 +135,8 @@ def _sources(settings: dict[str, Setting], head: str) -> None:
     for path, setting in list(settings.items()) if names else ():
         key = path.removeprefix(f"{head}.")
         if path.startswith(f"{head}.") and key.split(".")[0] not in {"type", "sources", "shuffle", "packing"}:
-            del settings[path]
+            if key != "max_length" or f"{head}.packing" not in settings:
+                del settings[path]  # a block has a size, and so has a row of a source
             for name in names:
                 settings.setdefault(f"{start}{name}.{key}", replace(setting, path=f"{start}{name}.{key}"))
 
@@ -87,9 +145,7 @@ def _stale(settings: dict[str, Setting], fates: list[Fate]) -> None:
     """Correct for rollouts of older weights, which a recipe must say how to."""
     path = "loss.sampler_correction"
     if "sampler.max_staleness" in settings and not {path, "loss.ratio_to"} & settings.keys():
-        note = "rollouts are older than the weights that they train"
-        settings[path] = Setting(path, "truncate", "assumed", note=note, origin="assumed")
-        fates.append(Fate(path, "truncate", 0, "assumed", text=note))
+        _assume(settings, fates, path, "truncate", "rollouts are older than the weights that they train")
 
 
 def _number(settings: dict[str, Setting], path: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from recipec.diagnostics.model import Diagnostic
@@ -35,7 +37,7 @@ def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
         if fates:
             yield ""
             yield f"{title} ({len(fates)})"
-            yield from (_line(fate) for fate in fates)
+            yield from map(_line, gathered(fates))
     if left:
         yield ""
         yield f"To be written by hand ({len(left)}), as `recipec validate` says"
@@ -43,6 +45,25 @@ def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
             yield f"  {diagnostic.path or 'recipe'}: {diagnostic.message}" + (
                 f" ({diagnostic.help})" if diagnostic.help else ""
             )
+
+
+def gathered(fates: Sequence[Fate]) -> list[Fate]:
+    """Make one of neighbouring names of a section that have the same reason.
+
+    >>> gathered([Fate(f"a.b.{n}", n, n, "missing", text="why") for n in range(1, 5)])
+    [Fate(name='a.b.… (4 names)', value=None, line=1, verdict='missing', paths=(), text='why')]
+    """
+    made: list[Fate] = []
+    for _, group in groupby(fates, key=lambda fate: (fate.name.split(".")[:2], fate.text, fate.paths)):
+        found = list(group)
+        alike = len(found) > _ONE_BY_ONE and found[0].text and "." in found[0].name
+        start = ".".join(found[0].name.split(".")[:2])
+        made += [replace(found[0], name=f"{start}.… ({len(found)} names)", value=None)] if alike else found
+    return made
+
+
+_ONE_BY_ONE = 3
+"""Names of a section that are listed."""
 
 
 def _line(fate: Fate) -> str:

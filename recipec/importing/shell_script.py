@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from recipec.importing.shell_flow import Flow
 from recipec.importing.shell_words import Lexer, Word, expanded, plain
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _BY_USE = re.compile(r"\$\{([A-Za-z_]\w*):?=((?:[^{}]|\$\{[^{}]*\})*)\}")
 _SETTING = re.compile(r"(?:\+\+|\+|~)?([A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
 _FLAG = re.compile(r"--?([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
+_ARGUMENT = re.compile(r"\$(?:[@*\d]|\{[@*\d].*\})")
+_STARTERS = {"python", "python3", "uv", "accelerate", "torchrun", "deepspeed", "ray", "srun", "source", "--"}
+"""Words that start another program: what follows is not of the program before."""
 _KEYWORDS = re.compile(
     r"if|then|else|elif|fi|for|while|do|done|case|esac|in|function|[{}!]|time|exec|nohup|sudo|export|local|declare|"
     r"readonly|set"
@@ -47,39 +51,66 @@ class Command:
     line: int = 0
 
 
-def commands(text: str) -> list[Command]:
-    """Return the commands of a script that have arguments with names; variables are those assigned before.
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as it was read."""
 
-    >>> [found] = commands("N=8; python -m verl.trainer.main_ppo x.n=$N --lr 1e-6 --bf16")
+    commands: tuple[Command, ...]
+    """Commands that have arguments with names."""
+    assumed: tuple[tuple[int, str, str], ...] = ()
+    """Line, condition and what was assumed of it, where only a shell would know."""
+
+
+def read_script(text: str) -> Script:
+    """Read the commands of a script; variables are those assigned before, in the branches that are taken.
+
+    >>> [found] = read_script("N=8; python -m verl.trainer.main_ppo x.n=$N --lr 1e-6 --bf16").commands
     >>> found.words, [(a.name, a.value, a.line) for a in found.arguments]
     (['python', 'verl.trainer.main_ppo'], [('x.n', '8', 1), ('lr', '1e-6', 1), ('bf16', True, 1)])
     """
+    read, whole = _read(text), _read(text, everything=True)
+    if 2 * _longest(read) >= _longest(whole):
+        return read
+    return replace(whole, assumed=((1, "conditions of the script", "every branch is read"),))
+
+
+def _longest(script: Script) -> int:
+    return max((len(command.arguments) for command in script.commands), default=0)
+
+
+def _read(text: str, *, everything: bool = False) -> Script:
     variables: dict[str, list[Word]] = {}
+    flow = Flow(variables, everything)
     found: list[Command] = []
-    for line in _statements(Lexer(text).words()):
-        words = _assigned(line, variables)
+    for line, end in _statements(Lexer(text).words()):
+        words = _assigned(flow.running(line, end), variables)
         _assigned_by_use(words, variables)
         if words and words[0].text != ":":
             given = (inner for word in words for inner in expanded(word, variables))
             command = _command(list(islice(given, MOST_WORDS)))
             if command.arguments and len(found) < MOST_COMMANDS:
                 found.append(command)
-    return found
+    assumed = tuple((line, condition, what) for (line, condition), what in flow.assumed.items())
+    return Script(tuple(found), assumed)
 
 
-def _statements(words: Sequence[Word]) -> Iterator[list[Word]]:
-    """Split words at operators that end a command; a document that follows ``<<`` stays with its command."""
+_END = Word("\n", 0, operator=True)
+
+
+def _statements(words: Sequence[Word]) -> Iterator[tuple[list[Word], Word]]:
+    """Split words at operators that end a command, which follow; a document stays with its command, a test is whole."""
     current: list[Word] = []
+    test = False
     for word in words:
-        if not word.operator or word.text == "<<":
+        test = word.text == "[[" or (test and word.text != "]]")
+        if not word.operator or word.text == "<<" or test:
             current.append(word)
         elif word.text in {">", ">>", "<", "<<<"}:
             continue
-        elif current:
-            yield current
+        else:
+            yield current, word
             current = []
-    if current:
-        yield current
+    yield current, _END
 
 
 def _assigned(words: list[Word], variables: dict[str, list[Word]]) -> list[Word]:
@@ -123,6 +154,8 @@ def _assign(word: Word, found: re.Match[str], variables: dict[str, list[Word]]) 
         made = [inner for item in items for inner in expanded(item, variables)]
     else:
         text, missing = plain(value, variables)
+        if name in variables and any(_ARGUMENT.fullmatch(piece) for piece in missing):
+            return  # given by who starts the script: the value before is the usual one
         made = [Word(text, word.line, tuple(missing))]
     made = [*variables.get(name, []), *made] if more else made
     if sum(len(item.text) for item in made) <= MOST_CHARACTERS:
@@ -131,6 +164,7 @@ def _assign(word: Word, found: re.Match[str], variables: dict[str, list[Word]]) 
 
 def _command(words: Sequence[Word]) -> Command:
     """Tell arguments with names from the other words of a command."""
+    words = [word for word in words if word.text != "\\"]  # at the end of a script
     made = Command(line=words[0].line if words else 0)
     index = 0
     while index < len(words):
@@ -153,19 +187,20 @@ def _command(words: Sequence[Word]) -> Command:
                 index += 1
             held: str | bool | list[str] = value if value is not None else True
             if items:
-                held = items[0] if len(items) == 1 else items
+                held = items[0] if len(items) == 1 else [item.rstrip(",") for item in items]
             made.arguments.append(Argument(name, held, word.line, tuple(unresolved), len(made.words)))
         elif setting:
             name = setting[1]
             made.arguments.append(Argument(name, setting[2], word.line, word.unresolved, len(made.words)))
-        elif word.text not in {"$@", "$*", "\\"} and word.text.strip():
+        elif word.text not in {"$@", "$*"} and word.text.strip():
             made.words.append(word.text)
     return made
 
 
 def _started(made: Command) -> bool:
     """Whether the program is among the words already."""
-    return any(word.endswith(".py") or re.fullmatch(r"[a-z_]\w*(?:\.\w+)+", word) for word in made.words)
+    last = max((at for at, word in enumerate(made.words) if word in _STARTERS), default=-1)
+    return any(word.endswith(".py") or re.fullmatch(r"[a-z_]\w*(?:\.\w+)+", word) for word in made.words[last + 1 :])
 
 
 def _begins_argument(text: str, *, started: bool) -> bool:

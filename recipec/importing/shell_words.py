@@ -6,7 +6,7 @@ Nothing is run: of a command substitution, of a file that is sourced and of an u
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 Variables = Mapping[str, "list[Word]"]
@@ -247,7 +247,7 @@ def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
         missing.append(f"${{{inner}}}")
         return f"${{{inner}}}"
     name, how, other = found[1], found[2] or "", found[3] or ""
-    known = name in variables
+    known = name in variables and not (how.startswith(":") and _is_empty(variables[name]))
     if known and not how.endswith("+"):
         return _value(name, f"${{{inner}}}", variables, missing)
     if how in {":-", "-", ":=", "="} or (known and how.endswith("+")):
@@ -258,6 +258,10 @@ def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
         return ""
     missing.append(f"${{{inner}}}")
     return f"${{{inner}}}"
+
+
+def _is_empty(words: Sequence[Word]) -> bool:
+    return not any(word.text or word.unresolved for word in words)
 
 
 def _computed(inner: str, variables: Variables, missing: list[str], written: str) -> str:

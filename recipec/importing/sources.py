@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from recipec.importing.shell_script import Command, commands
+from recipec.importing.shell_script import Command, read_script
 from recipec.language.scalars import read_scalar
 from recipec.language.yaml_reader import Node, read_source
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_SELECTED = re.compile(r"\$\{oc\.select:\s*([\w.]+)\s*(?:,\s*([^}]*?))?\s*\}")
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*([\w.\"'-]+)\s*=")
 _PROCESSES = {"nproc_per_node", "num_processes", "num_gpus"}
@@ -49,6 +50,8 @@ class ForeignFile:
     """Processes that the launcher starts on a node."""
     problem: str = ""
     """Why nothing could be read."""
+    assumed: tuple[tuple[int, str, str], ...] = ()
+    """Line, text and what was assumed of it, where a script leaves it open."""
     names: frozenset[str] = field(default_factory=frozenset)
     """Every name and the start of every name."""
 
@@ -119,7 +122,10 @@ def _resolved(entries: list[Entry]) -> list[Entry]:
     def one(value: Any, depth: int) -> tuple[Any, tuple[str, ...]]:
         if not isinstance(value, str) or "${" not in value:
             return value, ()
-        whole = _REFERENCE.fullmatch(value)
+        selected = _SELECTED.fullmatch(value)
+        if selected and selected[1] not in values:
+            return _value(selected[2] or ""), ()
+        whole = selected or _REFERENCE.fullmatch(value)
         if whole and whole[1] in values and depth < MOST_REFERENCES:
             return one(values[whole[1]], depth + 1)
         text = value
@@ -178,17 +184,24 @@ def _lines_of_toml(text: str) -> dict[str, int]:
 
 
 def _shell(file: str, text: str) -> ForeignFile:
-    found = commands(text)
-    if not found:
+    script = read_script(text)
+    if not script.commands:
         return ForeignFile(file, "shell", problem="no command in it has arguments with names")
-    command = max(found, key=_weight)
+    command = max(script.commands, key=_weight)
     entries = [Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved) for a in command.arguments]
     words = tuple(word.strip("\"'") for word in command.words)
     program = max((n for n, word in enumerate(words, 1) if re.search(r"\.py$|^[a-z_]\w*(\.\w+)+$", word)), default=0)
     before = {_plain_name(a.name) for a in command.arguments if a.after < program}
     devices = [entry.value for entry in entries if entry.name in before & _PROCESSES and isinstance(entry.value, int)]
     launcher = frozenset(before | _FOUND_BY)
-    return ForeignFile(file, "shell", tuple(entries), words, launcher, devices[-1] if devices else 1)
+    others = tuple(
+        (one.line, " ".join(one.words), f"the command in line {command.line} is read, which has more arguments")
+        for one in script.commands
+        if one is not command and one.words[-1:] == command.words[-1:]
+    )
+    assumed = tuple((line, condition, f"{what}: only a shell knows it") for line, condition, what in script.assumed)
+    count = devices[-1] if devices else 1
+    return ForeignFile(file, "shell", tuple(entries), words, launcher, count, assumed=(*assumed, *others))
 
 
 def _weight(command: Command) -> int:

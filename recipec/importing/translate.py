@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from recipec.importing.recognise import Recognised
 from recipec.importing.sources import Entry, ForeignFile
 from recipec.reading.foreign.advice import shown
-from recipec.reading.foreign.converters import Needless, Refused, Several, convert
+from recipec.reading.foreign.converters import Needless, Refused, Several, convert, on
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
 
@@ -80,7 +80,7 @@ class _File:
 def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Translation:
     """Translate every name of a file, then what the tool does where the file says nothing."""
     tool, trainer = found.tool, found.trainer
-    entries = _last(read.entries) if read.form == "shell" else _together(read.entries, found)
+    entries = _last(read.entries) if read.form == "shell" else _together(_gathered(read.entries, found), found)
     values = {entry.name: entry.value for entry in entries}
     given = _File(found, values, trainer.kind, devices)
     made = Translation(found, trainer.kind)
@@ -101,6 +101,12 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Transla
             made.settings[path] = Setting(path, value, "assumed", note=note, origin="assumed")
             made.fates.append(Fate(shown(path), value, 0, "assumed", text=note))
     made.fates += [Fate(trainer.title, None, 0, "missing", text=text) for text in trainer.lost]
+    made.fates += [Fate(text, None, line, "assumed", text=what) for line, text, what in read.assumed]
+    made.fates += [
+        Fate(word, None, 0, "missing", text="a script that this one starts is not read: import it with these arguments")
+        for word in read.words
+        if word.endswith(".sh") and word != read.words[0]
+    ]
     return made
 
 
@@ -119,14 +125,37 @@ def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:
 def _stands_for(known: str, path: str) -> bool:
     """Whether a path that is set makes an assumed one needless: another reward, or another source of data."""
     if path.startswith("reward."):
-        level = known.startswith("reward.") and known.endswith((".type", ".name"))
+        level = known.startswith("reward.") and known.endswith(".type")
         return level and not known.startswith(("reward.kl.", "reward.overlong."))
-    return known in {path, "data.hub", "data.path", "data.type"}
+    return known == path or (path == "data.path" and known in {"data.hub", "data.type"})
 
 
 def _last(entries: Sequence[Entry]) -> list[Entry]:
     """Keep the last of each name, as command lines do."""
     return list({entry.name: entry for entry in entries}.values())
+
+
+def _gathered(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
+    """Make one entry of a list of data sets that are described by several names each."""
+    kinds = {"", found.trainer.kind}
+    wholes = [row.name for row in found.tool.rows if row.how.split(" ")[0] in _WHOLE and row.kind in kinds]
+    made: dict[str, Entry] = {}
+    rest: list[Entry] = []
+    for entry in entries:
+        whole = next((name for name in wholes if entry.name.startswith(f"{name}.")), None)
+        if whole is None:
+            rest.append(entry)
+            continue
+        key = entry.name.removeprefix(f"{whole}.")
+        first = made.setdefault(whole, Entry(whole, [{}], entry.line))
+        held = first.value if key not in first.value[-1] else [*first.value, {}]
+        held[-1][key] = entry.value
+        made[whole] = replace(first, value=held, unresolved=(*first.unresolved, *entry.unresolved))
+    return sorted([*rest, *made.values()], key=lambda entry: entry.line)
+
+
+_WHOLE = {"described", "shares"}
+"""Converters that read a whole section."""
 
 
 def _together(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
@@ -153,10 +182,10 @@ def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: b
         made.fates.append(Fate(entry.name, entry.value, entry.line, verdict, tuple(map(shown, paths)), text))
 
     if row.verdict != "kept":
-        off = row.verdict == "missing" and _is_off(entry.value)
-        say("unneeded" if off else row.verdict, "it is off" if off else row.note)
+        harmless = _harmless(entry.value, row, given) if row.verdict == "missing" else ""
+        say("unneeded" if harmless else row.verdict, harmless or row.note)
         return
-    values, first = _converted(entry, row, given, say)
+    values = _converted(entry, row, given, say)
     if values is None:
         return
     unknown = [text for text in entry.unresolved if text in str(list(values.values()))]
@@ -168,48 +197,95 @@ def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: b
         if several and before is not None and before.name == entry.name and before.value != value:
             say("missing", f"it is given several times, and a stage has one `{shown(path)}`")
             return
-    unchanged = row.how.startswith("choice") and values == {row.to: entry.value}
-    notes = [row.note] if row.note and not row.note.startswith(HINT) and not unchanged else []
-    if first:
-        notes.insert(0, first)
-    if entry.unresolved:
-        notes.append(f"without {', '.join(f'`{text}`' for text in entry.unresolved)}: relative to the recipe")
+    note = "; ".join(_notes(entry, row, values))
     for path, value in values.items():
-        made.settings[path] = Setting(path, value, entry.name, entry.line, "; ".join(notes))
-    say("other" if notes else "same", "; ".join(notes), [*values])
+        _set(made, Setting(path, value, entry.name, entry.line, note), merged=row.how.startswith("flag_list"))
+    say("other" if note else "same", note, [*values])
+
+
+def _notes(entry: Entry, row: Row, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the notes on a value that is kept: that of its row, unless the value is the same here."""
+    ours = values.get(row.to)
+    named = row.how.startswith("choice") and str(entry.value).startswith(str(ours))
+    if row.note and not row.note.startswith(HINT) and not named and not (row.how == "keep" and ours == entry.value):
+        yield row.note
+    if entry.unresolved:
+        yield f"without {', '.join(f'`{text}`' for text in entry.unresolved)}: relative to the recipe"
+
+
+def _set(made: Translation, setting: Setting, *, merged: bool) -> None:
+    """Set a value; what another name gave before is kept in a list, or decided otherwise."""
+    before = made.settings.get(setting.path)
+    if before is not None and not str(setting.value).startswith(str(before.value)):
+        if merged:
+            setting = replace(setting, value=[*before.value, *setting.value])
+        else:
+            _replaced(made, before, setting)
+    made.settings[setting.path] = setting
+
+
+def _replaced(made: Translation, before: Setting, after: Setting) -> None:
+    """Say of a name that another one decides what it was for."""
+    for index, fate in enumerate(made.fates):
+        if (fate.name, fate.line) == (before.name, before.line) and fate.paths[:1] == (shown(before.path),):
+            text = f"`{after.name}`, line {after.line}, decides, and there is one key for both"
+            made.fates[index] = replace(fate, verdict="missing", text=text)
 
 
 Say = Callable[..., None]
 
 
-def _converted(entry: Entry, row: Row, given: _File, say: Say) -> tuple[dict[str, Any] | None, str]:
-    """Return the values of a name, or say why it has none; and what holds where only the first of several is taken."""
+def _converted(entry: Entry, row: Row, given: _File, say: Say) -> dict[str, Any] | None:
+    """Return the values of a name, or say why it has none."""
     try:
-        return convert(row, entry.value, given), ""
+        return convert(row, entry.value, given)
     except Several as several:
-        return mixture(several.each), ""
+        return mixture(several.each)
     except Refused as reason:
         say("missing", str(reason) or row.note)
     except Needless as reason:
-        say("unneeded", str(reason))
-    return None, ""
+        hidden = entry.unresolved and row.how.split(" ")[0] in _OFF_BY_VALUE
+        say(
+            "missing" if hidden else "unneeded", f"`{entry.value}` is known to a shell alone" if hidden else str(reason)
+        )
+    return None
+
+
+_OFF_BY_VALUE = {"positive", "nonzero", "above_one", "when_positive", "nodes"}
+"""Converters that judge by the value whether it need not be written."""
+
+
+def _harmless(value: Any, row: Row, given: _File) -> str:
+    """Say why a value loses nothing that cannot be written, or return an empty text."""
+    if _is_off(value):
+        return "it is off"
+    if row.usual and str(value).lower() == row.usual.lower():
+        return "it is what happens here, too"
+    return f"`{row.switch}` is off" if row.switch and not on(given.get(row.switch)) else ""
 
 
 def mixture(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the data of several sources, each under the name of its file or set.
 
     >>> sorted(mixture([{"data.path": "gsm8k/train.parquet"}, {"data.hub": "org/math"}]))
-    ['data.sources.math.hub', 'data.sources.train.path', 'data.type']
+    ['data.sources.gsm8k.path', 'data.sources.math.hub', 'data.type']
     """
     made: dict[str, Any] = {}
     for number, values in enumerate(each, 1):
-        ((path, value), *_) = values.items()
-        head, _, key = path.rpartition(".")
-        name = re.sub(r"[^a-z0-9]+", "_", PurePath(str(value)).stem.lower()).strip("_")
+        ((first, value), *_) = values.items()
+        head = first.rpartition(".")[0]
+        place = PurePath(str(value))
+        stem = place.parent.name if place.stem.lower() in _SPLITS and place.parent.name else place.stem
+        name = re.sub(r"[^a-z0-9]+", "_", str(values.get(f"{head}.split") or stem).lower()).strip("_")
         name = name if name[:1].isalpha() else f"source_{number}"
         name = f"{name}_{number}" if any(f".sources.{name}." in known for known in made) else name
-        made |= {f"{head}.type": part("several"), f"{head}.sources.{name}.{key}": value}
+        made |= {f"{head}.type": part("several")}
+        made |= {f"{head}.sources.{name}.{path.removeprefix(f'{head}.')}": to for path, to in values.items()}
     return made
+
+
+_SPLITS = {"train", "training", "test", "val", "validation", "valid", "dev", "data"}
+"""Names of files that do not tell one source from another."""
 
 
 def _is_off(value: Any) -> bool:
@@ -224,7 +300,7 @@ def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> Non
         row = tool.row(name, trainer.kind, trainer)
         if row is None or row.verdict != "kept" or values.get(name) is not None:
             continue
-        if row.how == "choice" and row.to in made.settings:
+        if row.how.startswith("choice") and row.to in made.settings:
             continue  # given under another name
         try:
             found = convert(row, value, given)
@@ -240,9 +316,23 @@ def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> Non
 
 def without(made: Translation, path: str, reason: str) -> Translation:
     """Take a value out that the recipe cannot have, and say so of its name."""
-    gone = made.settings[path]
     settings = {known: setting for known, setting in made.settings.items() if known != path}
-    fates = [fate for fate in made.fates if not (fate.line == gone.line and fate.name == gone.name)]
-    if gone.origin in {"file", "trainer"}:
-        fates.append(Fate(gone.name, gone.value, gone.line, "missing", (shown(path),), reason))
-    return replace(made, settings=settings, fates=fates)
+    return replace(made, settings=settings, fates=lost(made.fates, made.settings[path], reason))
+
+
+def lost(fates: Sequence[Fate], gone: Setting, reason: str, verdict: Verdict = "missing") -> list[Fate]:
+    """Return the fates after a value was taken out: of its name, if nothing else is left of that, it is lost."""
+    of_name = [fate for fate in fates if (fate.name, fate.line) == (gone.name, gone.line)]
+    if gone.origin not in {"file", "trainer"}:
+        return [fate for fate in fates if fate not in of_name]
+    place = shown(gone.path)
+    if of_name and not any(place in fate.paths for fate in of_name):
+        return [*fates]  # a copy of what stands elsewhere
+    rest = [replace(fate, paths=tuple(path for path in fate.paths if path != place)) for fate in of_name]
+    value = of_name[0].value if of_name else gone.value
+    others = [fate for fate in fates if fate not in of_name]
+    return [
+        *others,
+        *(fate for fate in rest if fate.paths),
+        Fate(gone.name, value, gone.line, verdict, (place,), reason),
+    ]

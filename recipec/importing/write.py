@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recipec.diagnostics.snippet import visible
+from recipec.importing.report import gathered
 from recipec.importing.translate import Setting, Translation
 from recipec.reading.foreign.advice import of_recipe
 from recipec.reading.foreign.values import value_names
@@ -31,7 +32,8 @@ def recipe_text(made: Translation, file: str) -> str:
     lost = [fate for fate in made.fates if fate.verdict in {"missing", "unknown"} and fate.line]
     if lost:
         lines.append("# Not in this recipe:")
-        lines += [_comment(f"  {fate.line}: {fate.name}: {fate.text}") for fate in sorted(lost, key=lambda f: f.line)]
+        lost = gathered(sorted(lost, key=lambda fate: fate.line))
+        lines += [_comment(f"  {fate.line}: {fate.name}: {fate.text}") for fate in lost]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -12,7 +12,7 @@ from recipec.cli import app
 from recipec.compile import check_recipe
 from recipec.diagnostics.model import RecipeError
 from recipec.importing.run import import_recipe
-from recipec.importing.shell_script import commands
+from recipec.importing.shell_script import read_script
 from recipec.importing.sources import read_foreign
 from recipec.yaml_io import from_yaml
 
@@ -24,11 +24,11 @@ EXPECTED = {
     "trl_dpo.sh": ("TRL", "dpo", {"budget.pairs_per_step": 64, "budget.steps": 1000, "loss.variant": "ipo", "machine.devices": 4}, []),
     "trl_rloo.sh": ("TRL", "rloo", {"advantage.group.type": "rloo", "loss.ratio": "product", "reward.kl.beta": 0.05, "budget.prompts_per_step": 2, "data.split": "train[:5%]"}, []),
     "trl_kto.yaml": ("TRL", "kto", {"loss.type": "kto", "loss.undesirable_weight": 1.33, "loss.beta": 0.1, "budget.rows_per_step": 16, "optimizer.warmup_ratio": 0.1, "policy.quantization": "nf4"}, []),
-    "axolotl_qlora.yml": ("axolotl", "sft", {"policy.quantization": "nf4", "optimizer.moments": "int8", "budget.rows_per_step": 8, "data.hub": "teknium/GPT4-LLM-Cleaned", "data.val_share": 0.1, "data.packing": True, "evaluate.held_out.data.part": "val", "evaluate.held_out.per_epoch": 4, "budget.saves_per_epoch": 1}, ["loss_watchdog_threshold", "special_tokens.pad_token"]),
+    "axolotl_qlora.yml": ("axolotl", "sft", {"policy.quantization": "nf4", "optimizer.moments": "int8", "budget.rows_per_step": 8, "data.hub": "teknium/GPT4-LLM-Cleaned", "data.val_share": 0.1, "data.packing": True, "evaluate.held_out.data.part": "val", "evaluate.held_out.per_epoch": 4, "budget.saves_per_epoch": 1}, ["loss_watchdog_threshold"]),
     "axolotl_dpo.yaml": ("axolotl", "dpo", {"loss.beta": 0.2, "budget.pairs_per_step": 8, "policy.quantization": "int8"}, []),
     "axolotl_full.yaml": ("axolotl", "sft", {"budget.steps": 500, "optimizer.warmup_updates": 20, "machine.train.zero": 3, "data.sources.chat.path": "data/chat.jsonl", "data.sources.more.max_length": 8192}, []),
-    "llama_factory_lora.yaml": ("LLaMA-Factory", "sft", {"policy.lora.alpha": 32, "budget.rows_per_step": 8, "data.type": "mix", "data.sources.identity.path": "data/identity.jsonl", "data.sources.alpaca_en_demo.limit": 1000}, ["template"]),
-    "llama_factory_dpo.yaml": ("LLaMA-Factory", "dpo", {"loss.beta": 0.1, "machine.train.zero": 3, "budget.pairs_per_step": 8}, ["template"]),
+    "llama_factory_lora.yaml": ("LLaMA-Factory", "sft", {"policy.lora.alpha": 32, "budget.rows_per_step": 8, "data.type": "mix", "data.sources.identity.path": "data/identity.jsonl", "data.sources.alpaca_en_demo.limit": 1000}, []),
+    "llama_factory_dpo.yaml": ("LLaMA-Factory", "dpo", {"loss.beta": 0.1, "machine.train.zero": 3, "budget.pairs_per_step": 8}, []),
     "llama_factory_simpo.sh": ("LLaMA-Factory", "dpo", {"loss.type": "simpo", "loss.gamma": 1.0, "loss.beta": 2.0, "from": "Qwen/Qwen2.5-3B-Instruct"}, []),
     "verl_grpo.sh": ("verl", "ppo", {"budget.prompts_per_step": 1024, "budget.prompts_per_update": 256, "optimizer.warmup_updates": 40, "sampler.num_generations": 5, "sampler.max_completion_length": 2048, "loss.kl": "k3", "loss.aggregate": "fixed", "loss.normaliser": 2048, "data.path": "data/gsm8k/train.parquet", "loss.dual_clip": 3.0}, []),
     "verl_dapo.sh": ("verl", "ppo", {"loss.epsilon_high": 0.28, "sampler.group_filter.max_tries": 10, "sampler.group_filter.level": "score", "reward.overlong.soft": 4096, "reward.overlong.max_length": 20480, "reward.score.name": "score_math", "machine.nodes": 16, "data.overlong": "truncate", "data.truncation_side": "left"}, []),
@@ -180,7 +180,7 @@ def test_an_unknown_trainer_is_refused():
 )  # fmt: skip
 def test_variables_of_a_script_are_resolved_and_nothing_runs(script, value):
     """Assignments, defaults, arithmetic, arrays and documents are read; what only a shell knows stays as it is."""
-    found = {a.name: a for command in commands(script) for a in command.arguments}
+    found = {a.name: a for command in read_script(script).commands for a in command.arguments}
     assert found["x.y"].value == value
     assert bool(found["x.y"].unresolved) == (value.startswith("$") and "'" not in script)
 
@@ -198,5 +198,5 @@ def test_variables_of_a_script_are_resolved_and_nothing_runs(script, value):
 )
 def test_a_script_cannot_grow_without_bound(script):
     """Variables that double, references without end and open brackets are read in bounded time and space."""
-    for argument in [a for command in commands(script) for a in command.arguments]:
+    for argument in [a for command in read_script(script).commands for a in command.arguments]:
         assert len(argument.value) <= 2 * 65536

@@ -10,7 +10,8 @@ The file of a tool has these tables:
     name = path, or ``[path, converter]``, or ``[path, converter, note]`` where unit or meaning differ; in ``keys`` for
     any kind of stage.  A name that ends in ``.*`` stands for everything below it.
 ``missing``, ``unneeded``
-    lists of ``{why, names}``: what cannot be written here, and what need not be.
+    lists of ``{why, names}``: what cannot be written here, and what need not be.  ``NAME=VALUE`` loses nothing with
+    that value, and no name does while the one that is its ``switch`` is off.
 ``choices.NAME``
     values of a name: a mapping of our paths, or a sentence where the value cannot be written.
 ``trainers.NAME``
@@ -56,6 +57,10 @@ class Row:
     """Converter of the value; empty: the same value."""
     note: str = ""
     """Where unit or meaning differ; for the other verdicts, the reason."""
+    usual: str = ""
+    """Value that loses nothing, of what cannot be written."""
+    switch: str = ""
+    """Name that switches on what cannot be written."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -157,8 +162,10 @@ def _rows(table: Mapping[str, Any]) -> Iterator[Row]:
             yield _kept(tool, name, kind, entry)
     for verdict in ("missing", "unneeded"):
         for entry in table.get(verdict, []):
-            for name in entry["names"].split():
-                yield Row(tool, name, entry.get("kind", ""), verdict, note=entry["why"])
+            for written in entry["names"].split():
+                name, _, usual = written.partition("=")
+                kind, switch = entry.get("kind", ""), entry.get("switch", "")
+                yield Row(tool, name, kind, verdict, note=entry["why"], usual=usual, switch=switch)
 
 
 def _kept(tool: str, name: str, kind: str, entry: str | list[str]) -> Row:

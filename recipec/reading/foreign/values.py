@@ -23,6 +23,12 @@ class ValueNames:
     """Named levels that the tables of tools use, and their components."""
     parts: Mapping[str, str]
     """Components that converters set, by what they are for."""
+    templates: Mapping[str, str]
+    """Texts of chat templates, by the names that tools give them."""
+    forms: Mapping[str, str]
+    """Templates of prompts, by the names of forms of data."""
+    vision: Mapping[str, str]
+    """Parts of names of vision-language models, of families that are offered and of others."""
 
 
 @cache
@@ -63,6 +69,18 @@ def not_offered(name: str, of: str) -> str:
     "OPO's length-weighted baseline is not offered"
     """
     return value_names().not_offered.get(of, {}).get(folded(name), "")
+
+
+def reads_images(model: str) -> bool | None:
+    """Whether a model's name is that of a vision-language model of an offered family; None: of another family.
+
+    >>> reads_images("Qwen/Qwen2.5-VL-3B-Instruct"), reads_images("Qwen/Qwen3-8B"), reads_images("Qwen/Qwen3-VL-8B")
+    (True, False, None)
+    """
+    known = value_names().vision
+    if any(word in model.lower() for word in known["offered"].split()):
+        return True
+    return None if any(word in model.lower() for word in known["others"].split()) else False
 
 
 def part(purpose: str) -> str:

@@ -1,11 +1,29 @@
 """Values of other tools as values here: one small function for each way in which they differ.
 
-``registry`` holds them; ``plain``, ``conditions``, ``places``, ``counts``, ``critics`` and
-``objective`` define them.
+``registry`` holds them; ``plain``, ``conditions``, ``places``, ``counts``, ``corrections``,
+``critics``, ``models`` and ``objective`` define them.
 """
 
-from recipec.reading.foreign.converters import conditions, counts, critics, objective, places, plain
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Several, convert, names, reads_alone
+from recipec.reading.foreign.converters import (
+    conditions,
+    corrections,
+    counts,
+    critics,
+    models,
+    objective,
+    places,
+    plain,
+)
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Several,
+    convert,
+    names,
+    on,
+    reads_alone,
+)
 
 __all__ = [
     "Given",
@@ -14,10 +32,13 @@ __all__ = [
     "Several",
     "conditions",
     "convert",
+    "corrections",
     "counts",
     "critics",
+    "models",
     "names",
     "objective",
+    "on",
     "places",
     "plain",
     "reads_alone",

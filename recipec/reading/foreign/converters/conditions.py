@@ -46,8 +46,9 @@ def when_positive(value: Any, row: Row, given: Given, key: str) -> Values:
 @converter
 def when_value(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
     """A value that has an effect only while another name has one value."""
-    if str(given.get(key)) != expected:
-        raise Needless(f"`{key}` is not `{expected}`")
+    names = key.split("|")
+    if expected not in (str(given.get(name)) for name in names):
+        raise Needless(f"`{names[0]}` is not `{expected}`")
     return same(value, row, given)
 
 
@@ -98,6 +99,28 @@ def unless(value: Any, row: Row, given: Given, *keys: str) -> Values:
         if on(given.get(key)) and number_or_zero(given.get(key)) >= 0:
             raise Needless(f"`{key}` decides")
     return same(value, row, given)
+
+
+@converter
+def unless_on(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A value that has no effect while a switch is on."""
+    if on(given.get(key)):
+        raise Needless(f"`{key}` does not read it")
+    return same(value, row, given)
+
+
+@converter
+def same_as(value: Any, row: Row, given: Given, *keys: str) -> Values:
+    """What cannot be another value than that of another name."""
+    if value is None or any(value == given.get(key) for key in keys):
+        raise Needless(f"it is that of `{keys[0]}`")
+    raise Refused(row.note)
+
+
+@converter
+def product_of(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A share of another number, which is a number of its own here."""
+    return {row.to: round(number(value) * number(given.get(key)), 12)}
 
 
 @converter

@@ -14,6 +14,7 @@ from recipec.reading.foreign.converters.registry import (
     Refused,
     Values,
     converter,
+    items_of,
     number,
     number_or_zero,
     on,
@@ -21,6 +22,8 @@ from recipec.reading.foreign.converters.registry import (
 )
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
+
+_ROUNDING = 1e-6
 
 
 @converter
@@ -60,9 +63,9 @@ def eval_split(value: Any, row: Row, given: Given, split: str) -> Values:
     """Whether, and on which split, held-out data is evaluated."""
     if not on(value):
         raise Needless("it is off")
-    if given.kind == "rl":
-        return {row.to: str(given.get(split) or "test")}
-    return {row.to: str(given.get(split) or "test"), "evaluate.held_out.metrics": _held_out_metrics(given)}
+    listed = next((str(item) for item in items_of(given.get("dataset_splits")) if "test" in str(item)), "test")
+    found: Values = {row.to: str(given.get(split) or listed)}
+    return found if given.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
 
 
 @converter
@@ -91,13 +94,37 @@ def warmup(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def save_steps(value: Any, row: Row, given: Given, strategy: str) -> Values:
-    """Steps between checkpoints, where they are counted so."""
+def save_steps(value: Any, row: Row, given: Given, strategy: str, steps: str = "", passes: str = "") -> Values:
+    """Steps between checkpoints, where they are counted so; a number below 1 is a share of all steps."""
     if str(given.get(strategy) or "steps") in {"epoch", "no", "best", "False", "false"}:
         raise Needless(f"`{strategy}: {given.get(strategy)}` decides")
-    if 0 < number_or_zero(value) < 1:
+    share = number_or_zero(value)
+    if not 0 < share < 1:
+        return positive(value, row, given)
+    if number_or_zero(given.get(steps)) > 0:
+        return {row.to: max(1, round(share * number(given.get(steps))))}
+    times = 1 / (share * (number_or_zero(given.get(passes)) or 1))
+    if abs(times - round(times)) > _ROUNDING or round(times) < 1:
         raise Refused("a share of all steps is not offered: count steps")
-    return positive(value, row, given)
+    return {"budget.saves_per_epoch": round(times)}
+
+
+@converter
+def save_strategy(value: Any, row: Row, given: Given) -> Values:
+    """When checkpoints are saved: after each epoch, or as another name counts."""
+    del given
+    if str(value) == "epoch":
+        return {row.to: 1}
+    raise Needless("checkpoints are counted in steps (`budget.save_every`), and the end of a stage is always saved")
+
+
+@converter
+def per_epoch(value: Any, row: Row, given: Given) -> Values:
+    """Epochs between checkpoints or evaluations, of which there are whole numbers in each."""
+    found = positive(value, row, given)[row.to]
+    if found > 1 or abs(1 / found - round(1 / found)) > _ROUNDING:
+        raise Refused("they are counted in steps, or several times in an epoch")
+    return {row.to: round(1 / found)}
 
 
 @converter
@@ -239,10 +266,17 @@ def trl_steps(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def roll_batch(value: Any, row: Row, given: Given) -> Values:
-    """Rows of an update: batch of a device, accumulation and devices multiplied."""
+    """Rows of an update: batch of a replica, accumulation and replicas multiplied."""
     del value
-    section_ = "actor_train.training_args"
-    count = _product(given, f"{section_}.per_device_train_batch_size", f"{section_}.gradient_accumulation_steps")
+    worker = row.name.partition(".")[0]
+    spread = 1
+    for size in ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"):
+        spread *= whole(given.get(f"{worker}.strategy_args.strategy_config.{size}") or 1)
+    places = re.fullmatch(r"list\(range\((\d+), *(\d+)\)\)", str(given.get(f"{worker}.device_mapping")))
+    devices = int(places[2]) - int(places[1]) if places else given.devices * spread
+    count = max(1, devices // spread)
+    for size in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        count *= whole(given.get(f"{worker}.training_args.{size}") or 1)
     return {row.to: count}
 
 

@@ -86,6 +86,13 @@ def as_policy(value: Any, row: Row, given: Given, policy: str, estimator: str = 
 
 
 @converter
+def as_policy_optimizer(value: Any, row: Row, given: Given, rate: str) -> Values:
+    """A whole optimizer that is the policy's."""
+    del value
+    return {row.to: number(given.get(rate))}
+
+
+@converter
 def token_discount(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
     """A discount factor of tokens, with a critic; of episodes otherwise."""
     if _asks(given, estimator):

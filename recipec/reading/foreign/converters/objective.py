@@ -21,7 +21,7 @@ from recipec.reading.foreign.converters.registry import (
     whole,
 )
 from recipec.reading.foreign.tables import Row
-from recipec.reading.foreign.values import part
+from recipec.reading.foreign.values import part, value_names
 
 
 @converter
@@ -119,6 +119,23 @@ def range_(value: Any, row: Row, given: Given, switch: str) -> Values:
 
 
 @converter
+def between(value: Any, row: Row, given: Given, switch: str, low: str, high: str) -> Values:
+    """The bounds of the mean rewards of a group, each with a name of its own."""
+    del value
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    lowest, highest = given.get(low), given.get(high)
+    return {row.to: [number(0.0 if lowest is None else lowest), number(1.0 if highest is None else highest)]}
+
+
+@converter
+def both_sides(value: Any, row: Row, given: Given) -> Values:
+    """A bound on both sides of 0."""
+    found = positive(value, row, given)[row.to]
+    return {row.to: [-found, found]}
+
+
+@converter
 def tis(value: Any, row: Row, given: Given) -> Values:
     """A cap of importance weights, which switches their truncation on."""
     found = positive(value, row, given)
@@ -171,7 +188,8 @@ def own_reward(value: Any, row: Row, given: Given) -> Values:
     if not value:
         raise Needless("it is not set")
     file = resolved(home_less(str(value)))
-    if not file.endswith(".py") or file.startswith("/"):
+    file = file.rpartition("/")[2] if file.startswith("/") else file
+    if not file.endswith(".py"):
         raise Refused("a file of yours is a Python file next to the recipe, such as `./rewards.py`")
     return {
         row.to: [file if file.startswith(".") else f"./{file}"],
@@ -234,6 +252,8 @@ def axolotl_type(value: Any, row: Row, given: Given) -> Values:
         if given.kind == "dpo":
             raise Needless("pairs of conversations are read as they are")
         return {} if on(given.get("datasets.field_messages")) else {f"{row.to}.messages": "messages"}
+    if text == "alpaca" and given.kind == "sft":
+        return {f"{row.to}.completion": "output", f"{row.to.partition('.')[0]}.template": value_names().forms[text]}
     if text:
         forms = (
             "`prompt` and `completion`, or `messages`" if given.kind == "sft" else "`prompt`, `chosen` and `rejected`"
@@ -243,11 +263,12 @@ def axolotl_type(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def above_one_env(value: Any, row: Row, given: Given) -> Values:
-    """Turns of an episode, where there are several."""
-    del given
+def above_one_env(value: Any, row: Row, given: Given, key: str = "", *known: str) -> Values:
+    """Turns of an episode, where there are several and the environment is offered."""
     if number_or_zero(value) <= 1:
         raise Needless("an episode has one turn")
+    if key and str(given.get(key)) in known:
+        return {row.to: whole(value)}
     raise Refused(f"turns are bounded by `{row.to}`, of an environment")
 
 

@@ -14,14 +14,12 @@ from recipec.reading.foreign.converters.registry import (
     Values,
     converter,
     items_of,
-    on,
-    whole,
+    number,
 )
 from recipec.reading.foreign.tables import Row
 
 _FORMS = {"json", "parquet", "csv", "text", "arrow"}
 """Names of loaders of local files, in place of a data set."""
-_TARGETS = {"all-linear", "all_linear", "all"}
 _LOCAL = re.compile(r"^(\.{0,2}/|~|\$)|\.(jsonl?|parquet|csv|txt|arrow)$")
 
 
@@ -29,7 +27,8 @@ _LOCAL = re.compile(r"^(\.{0,2}/|~|\$)|\.(jsonl?|parquet|csv|txt|arrow)$")
 def name(value: Any, row: Row, given: Given) -> Values:
     """A name of a run, from a name or a directory."""
     del given
-    word = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(str(value or "").rstrip("/"))).strip("-._")[:100]
+    known = re.sub(r"\$\([^)]*\)|\$\{[^}]*\}|\$\w+|`[^`]*`", "", str(value or ""))
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(known.rstrip("/"))).strip("-._")[:100]
     if not word or not re.match(r"[A-Za-z0-9]", word):
         raise Refused("it gives no name")
     return {row.to: word}
@@ -40,8 +39,10 @@ def home_less(text: str) -> str:
 
     >>> home_less("$HOME/data/a.parquet"), home_less("~/m"), home_less("data/a.jsonl"), home_less("/abs/a")
     ('data/a.parquet', 'm', 'data/a.jsonl', '/abs/a')
+    >>> home_less('$(cd "$D/.." && pwd)/rewards/a.py')
+    'rewards/a.py'
     """
-    return re.sub(r"^(?:~|\$\w+|\$\{\w+(?::?[-=][^}]*)?\}|\$\(pwd\))/", "", text.strip())
+    return re.sub(r"^(?:~|\$\w+|\$\{\w+(?::?[-=][^}]*)?\}|\$\(.*\))/", "", text.strip())
 
 
 @converter
@@ -84,8 +85,9 @@ def files_of(value: Any, row: Row, given: Given, key: str) -> Values:
 
 @converter
 def held_out_path(value: Any, row: Row, given: Given) -> Values:
-    """A file of held-out examples, on which the loss is measured."""
-    return {**path(value, row, given), "evaluate.held_out.metrics": ["loss"]}
+    """A file of held-out examples, on which the loss is measured, or pairs, of which the margin is."""
+    metric = "margin" if given.kind == "dpo" else "loss"
+    return {**path(value, row, given), "evaluate.held_out.metrics": [metric]}
 
 
 @converter
@@ -161,10 +163,60 @@ def dataset_names(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def mixer(value: Any, row: Row, given: Given) -> Values:
-    """Pairs of a data set and its share."""
+    """Pairs of a data set and its share, or its number of rows."""
     items = [str(item) for item in (value.split() if isinstance(value, str) else items_of(value))]
-    sets = [item for item in items if not re.fullmatch(r"[\d.]+", item)]
-    return dataset(sets, row, given)
+    head = row.to.rpartition(".")[0]
+    sets: list[Values] = []
+    for item in items:
+        if not re.fullmatch(r"[\d.]+", item):
+            sets.append(dataset([item], row, given))
+        elif sets and "." not in item:
+            sets[-1] = {**sets[-1], f"{head}.limit": int(item)}
+        elif sets and float(item) != 1:
+            sets[-1] = {**sets[-1], f"{head}.weight": float(item)}
+    return _several(sets, head)
+
+
+def _several(sets: list[Values], head: str) -> Values:
+    """Return one source, or raise those of a mixture."""
+    if not sets:
+        raise Needless("it is not set")
+    if len(sets) == 1 and f"{head}.weight" not in sets[0]:
+        return sets[0]
+    raise Several(sets)
+
+
+@converter
+def shares(value: Any, row: Row, given: Given, splits: str) -> Values:
+    """Data sets with their shares; the first split is trained on."""
+    head = row.to.rpartition(".")[0]
+    named = next((str(item) for item in items_of(given.get(splits)) if "train" in str(item)), "")
+    sets = [
+        {
+            **dataset([name_], row, given),
+            **({f"{head}.split": named} if named else {}),
+            **({} if number(share) == 1 else {f"{head}.weight": number(share)}),
+        }
+        for name_, share in (value or [{}])[0].items()
+    ]
+    return _several(sets, head)
+
+
+@converter
+def described(value: Any, row: Row, given: Given) -> Values:
+    """Data sets that are described one by one: configuration, split and weight."""
+    head = row.to.rpartition(".")[0]
+    sets: list[Values] = []
+    for one in value or []:
+        place = one.get("id", one.get("path"))
+        found = dataset([place], row, given)
+        for name_, key in (("config", "config"), ("name", "config"), ("split", "split")):
+            if one.get(name_):
+                found[f"{head}.{key}"] = str(one[name_])
+        if one.get("weight") is not None and number(one["weight"]) != 1:
+            found[f"{head}.weight"] = number(one["weight"])
+        sets.append(found)
+    return _several(sets, head)
 
 
 @converter
@@ -177,83 +229,9 @@ def split(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def template(value: Any, row: Row, given: Given) -> Values:
-    """A chat template: a file or its text."""
-    del given
-    if not value:
-        raise Needless("it is not set")
-    text = str(value)
-    if "{" in text or "\n" in text:
-        return {row.to: text}
-    if not text.endswith((".j2", ".jinja", ".jinja2")):
-        raise Refused("a template is a Jinja file, not a name or a tokenizer")
-    return {row.to: home_less(text)}
-
-
-@converter
-def device(value: Any, row: Row, given: Given) -> Values:
-    """A type of device."""
-    del given
-    if str(value) not in {"cpu", "cuda", "auto"}:
-        raise Refused("devices are `cpu` and `cuda`")
-    return {row.to: str(value)}
-
-
-@converter
-def dtype(value: Any, row: Row, given: Given) -> Values:
-    """A data type of weights."""
-    del given
-    text = str(value).lower().removeprefix("torch.")
-    known = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp32": "float32", "float32": "float32", "float": "float32"}
-    if text in {"none", "null", "auto"}:
-        raise Needless("the default is float32")
-    if text not in known:
-        raise Refused("`policy.dtype` is float32 or bfloat16")
-    return {row.to: known[text]}
-
-
-@converter
-def lora(value: Any, row: Row, given: Given) -> Values:
-    """The switch of LoRA, reported with its parameters."""
+def pretraining(value: Any, row: Row, given: Given) -> Values:
+    """A form of raw text."""
     del row, given
-    raise Needless("with the parameters of the adapter" if on(value) else "it is off")
-
-
-@converter
-def adapter(value: Any, row: Row, given: Given) -> Values:
-    """The kind of adapter, or of fine-tuning."""
-    del given
-    text = str(value or "").lower()
-    if text in {"lora", "qlora"}:
-        return {f"{row.to}.r": 8} if row.name == "_" else _switched(text)
-    if text in {"", "full", "none", "null"}:
-        raise Needless("all weights are trained")
-    raise Refused(f"`{text}` is not offered: LoRA is the only adapter")
-
-
-def _switched(text: str) -> Values:
-    raise Needless("with the parameters of the adapter" + (" and `load_in_4bit`" if text == "qlora" else ""))
-
-
-@converter
-def lora_rank(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A rank; without a scaling of its own, twice the rank."""
-    if str(given.get(key)) in {"full", "freeze"} or not on(given.get(key)):
-        raise Needless(f"`{key}` is {given.get(key)}")
-    found: Values = {row.to: whole(value)}
-    return found if given.get("lora_alpha") is not None else {**found, "policy.lora.alpha": 2 * whole(value)}
-
-
-@converter
-def targets(value: Any, row: Row, given: Given, key: str = "") -> Values:
-    """Names of adapted layers."""
-    if key and (not on(given.get(key)) or str(given.get(key)) == "full"):
-        raise Needless(f"`{key}` is off")
-    items = [str(item) for item in items_of(value)]
-    if len(items) == 1 and items[0] in _TARGETS:
-        return {row.to: "all_linear"}
-    if not items:
-        raise Needless("it is not set")
-    if any(re.search(r"[*\\|()^$]", item) for item in items):
-        raise Refused("layers are named, not matched by a pattern")
-    return {row.to: items}
+    if str(value) in {"pretrain", "completion"}:
+        raise Needless("raw text is the column `text`, and its files are read whole")
+    raise Refused("raw text is a column, `data.columns.text`, of files that are read whole")

@@ -60,6 +60,7 @@ _CONDITIONAL = {
     "choice_when": "choice",
     "when_positive": "positive",
     "choice_unless": "choice",
+    "choice_unless_value": "choice",
     "flag_when": "flag",
     "of_critic": "same",
     "of_critic_nonzero": "nonzero",
@@ -79,7 +80,8 @@ def convert(row: Row, value: Any, given: Given, *, alone: bool = False) -> Value
     """
     name, *arguments = row.how.split() or ["same"]
     if alone and name in _CONDITIONAL:
-        name, arguments = _CONDITIONAL[name], arguments[:-1]
+        arguments = arguments[:1] if name == "flag_when" else []
+        name = _CONDITIONAL[name]
     return _CONVERTERS[name](value, row, given, *arguments)
 
 

@@ -1,0 +1,165 @@
+"""Corrections of the mismatch of sampling and training, and clip ranges by the loss that has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recipec.reading.foreign.converters.plain import choice, positive, same, truth
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    number_or_zero,
+    on,
+)
+from recipec.reading.foreign.tables import Row
+
+_HOW = "loss.sampler_correction"
+_LEVELS = {
+    "token": "token",
+    "token_k1": "token",
+    "sequence": "sequence",
+    "seq_sum_k1": "sequence",
+    "product": "sequence",
+    "geometric": "geometric",
+    "seq_mean_k1": "geometric",
+}
+"""Levels at which a ratio is bounded; other divergences than its logarithm are not offered."""
+_ONE = "a stage has one correction, of weights or of rows: `sampler_correction: reject` alone filters rows"
+_UNCLIPPED = {"sapo", "gpg", "rollout_correction", "bypass_mode"}
+
+
+def _bounds(value: Any) -> list[int | float]:
+    """Return an upper bound, or a lower and an upper one that are written as ``0.5_2.0``."""
+    return [number(part) for part in str(value).strip("'\"").split("_")] if isinstance(value, str) else [number(value)]
+
+
+@converter
+def importance(value: Any, row: Row, given: Given, threshold: str, bypass: str) -> Values:
+    """The level of importance weights, which are cut, or dropped where there are two bounds."""
+    if on(given.get(bypass)):
+        raise Needless(f"`{bypass}`: the ratio itself is to the probabilities of the sampler")
+    how = "mask" if len(_bounds(given.get(threshold) or 2.0)) == 2 else "truncate"
+    return {_HOW: how, **({} if _level(value) == "token" else {row.to: _level(value)})}
+
+
+def _level(value: Any) -> str:
+    if not on(value):
+        raise Needless("it is off")
+    level = _LEVELS.get(str(value).strip("'\""))
+    if level is None:
+        raise Refused(f"`{value}` is not offered: a ratio is bounded of each token, of a row, or in its geometric mean")
+    return level
+
+
+@converter
+def importance_bounds(value: Any, row: Row, given: Given, switch: str, bypass: str) -> Values:
+    """The bounds of importance weights."""
+    if not on(given.get(switch)) or on(given.get(bypass)):
+        raise Needless(f"`{switch}` is off" if not on(given.get(switch)) else f"`{bypass}` is on")
+    *floor, cap = _bounds(value)
+    return {row.to: cap, **({f"{_HOW}_floor": floor[0]} if floor else {})}
+
+
+@converter
+def normalised(value: Any, row: Row, given: Given, switch: str, bypass: str) -> Values:
+    """Whether importance weights are divided by their mean."""
+    if not on(given.get(switch)) or on(given.get(bypass)):
+        raise Needless(f"`{switch}` is off" if not on(given.get(switch)) else f"`{bypass}` is on")
+    return truth(value, row, given)
+
+
+@converter
+def rejection(value: Any, row: Row, given: Given, other: str, bypass: str = "") -> Values:
+    """The level at which rows or tokens are left out."""
+    if not on(value):
+        raise Needless("it is off")
+    if bypass and on(given.get(bypass)):
+        raise Refused(f"under `{bypass}` the filter compares the newest policy, which is not offered")
+    if on(given.get(other)):
+        raise Refused(_ONE)
+    return {_HOW: "reject", row.to: _level(value)}
+
+
+@converter
+def rejection_bounds(
+    value: Any, row: Row, given: Given, switch: str, other: str, lower: str = "", bypass: str = ""
+) -> Values:
+    """The bounds outside of which rows or tokens are left out; the lower one is 1 / upper unless it is given."""
+    rejection(given.get(switch), row, given, other, bypass)
+    *floor, cap = _bounds(value)
+    least = given.get(lower) if lower else None
+    lowest = floor[0] if floor else number(least) if least is not None else float(f"{1 / cap:.6g}")
+    return {row.to: cap, f"{_HOW}_floor": lowest}
+
+
+@converter
+def rejection_when(value: Any, row: Row, given: Given, switch: str, expected: str, other: str) -> Values:
+    """A bound of rows that has an effect with one filter alone."""
+    if str(given.get(switch)) != expected:
+        raise Needless(f"`{switch}` is not `{expected}`")
+    rejection(expected, row, given, other)
+    return same(value, row, given)
+
+
+@converter
+def clip_of_loss(value: Any, row: Row, given: Given, side: str, mode: str, lower: str = "") -> Values:
+    """A clip range: of the ratio, or of the weights of CISPO."""
+    loss = str(given.get(mode) or "")
+    if lower and given.get(lower) is not None:
+        raise Needless(f"`{lower}` decides")
+    if loss in _UNCLIPPED:
+        raise Needless(f"`{loss}` does not clip")
+    if loss != "cispo":
+        return same(value, row, given)
+    low, high = (
+        {"loss.ratio_min": max(0.0, round(1 - number(value), 12))},
+        {"loss.ratio_max": round(1 + number(value), 12)},
+    )
+    return {"low": low, "high": high}.get(side, {**low, **high})
+
+
+@converter
+def choice_unless_value(value: Any, row: Row, given: Given, key: str, *values: str) -> Values:
+    """A choice that some values of another name override."""
+    if str(given.get(key)) in values:
+        raise Needless(f"`{given.get(key)}` decides")
+    return choice(value, row, given)
+
+
+@converter
+def evaluated(value: Any, row: Row, given: Given, files: str, switch: str) -> Values:
+    """A sampling parameter of an evaluation, unless it is greedy."""
+    if not on(given.get(files)):
+        raise Needless(f"`{files}` is off")
+    if given.get(switch) is not None and not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off: the evaluation is greedy")
+    return same(value, row, given)
+
+
+@converter
+def refuse_positive(value: Any, row: Row, given: Given) -> Values:
+    """A number that is off at 0 and -1, and cannot be written otherwise."""
+    positive(value, row, given)
+    raise Refused(row.note)
+
+
+@converter
+def manager(value: Any, row: Row, given: Given) -> Values:
+    """What calls the reward function: the usual ones give every row its own score."""
+    del given
+    if str(value) in {"naive", "dapo", "prime", "batch"} or not value:
+        raise Needless("rows are scored one by one, and long ones are penalised by a level of their own")
+    raise Refused(row.note)
+
+
+@converter
+def refuse_unless(value: Any, row: Row, given: Given, usual: str) -> Values:
+    """What cannot be written, unless it has the usual value or is empty."""
+    del given
+    if not on(value) or number_or_zero(value) < 0 or str(value) == usual:
+        raise Needless("it is off" if not on(value) else "it is what happens here, too")
+    raise Refused(row.note)

@@ -1,0 +1,110 @@
+"""Meanings and units that differ between tools are kept or said, never dropped."""
+
+# ruff: noqa: E501 - one line for each file
+
+import pytest
+
+from recipec.host.chat_template import serve
+from recipec.host.templates import render_own
+from recipec.importing.run import import_recipe
+from recipec.reading.foreign.values import value_names
+
+VERL = "python3 -m verl.trainer.main_ppo actor_rollout_ref.model.path=org/m data.train_files=a.parquet "
+PAIRS = "model_name_or_path: org/m\nper_device_train_batch_size: 2\nbeta: 0.1\n"
+PRIME = 'max_steps = 5\n[model]\nname = "org/m"\n[orchestrator]\nbatch_size = 64\ngroup_size = 8\n'
+AREAL = (
+    "trial_name: a\nexperiment_name: b\nactor: {path: org/m, backend: 'fsdp:d4', ppo_n_minibatches: 1, eps_clip: 0.3}\n"
+    "train_dataset: {path: org/d, batch_size: 8}\ngconfig: {n_samples: 4}\n"
+)
+ROLL = (
+    "exp_name: a\npretrain: org/m\nrollout_batch_size: 64\nadv_estimator: reinforce\nmax_steps: 5\n"
+    "num_return_sequences_in_group: 8\nactor_train:\n  device_mapping: list(range(0,16))\n"
+    "  data_args: {file_name: [data/a.jsonl]}\n  strategy_args: {strategy_config: {tensor_model_parallel_size: 2}}\n"
+    "  training_args: {per_device_train_batch_size: 1, gradient_accumulation_steps: 32, learning_rate: 1.0e-6}\n"
+)
+MIXTURE = (
+    "model_name_or_path: org/m\npacking: true\nmax_length: 64\ndataset_mixture:\n  datasets:\n"
+    "    - {id: org/d, config: SFT, split: one, weight: 0.5}\n    - {id: org/d, config: SFT, split: two}\n"
+)
+AXOLOTL = "base_model: org/m\nmicro_batch_size: 1\nnum_epochs: 1\nsequence_len: 64\nlearning_rate: 1e-5\n"
+# name: file, text, settings of the recipe, names that cannot be written, assumed paths
+MEANINGS = {
+    "cispo clips weights": ("a.sh", VERL + "actor_rollout_ref.actor.policy_loss.loss_mode=cispo actor_rollout_ref.actor.clip_ratio_low=10 actor_rollout_ref.actor.clip_ratio_high=0.2 actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"loss.type": "cispo", "loss.ratio_min": 0.0, "loss.ratio_max": 1.2}, [], []),
+    "sapo averages per row": ("a.sh", VERL + "actor_rollout_ref.actor.policy_loss.loss_mode=sapo actor_rollout_ref.actor.policy_loss.tau_neg=1.2 actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"loss.aggregate": "seq_mean_token_mean", "loss.temperature_neg": 1.2}, [], []),
+    "rows outside of bounds leave": ("a.sh", VERL + "algorithm.rollout_correction.rollout_rs=seq_mean_k1 algorithm.rollout_correction.rollout_rs_threshold=0.99_1.01 actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"loss.sampler_correction": "reject", "loss.sampler_correction_level": "geometric", "loss.sampler_correction_floor": 0.99, "loss.sampler_correction_cap": 1.01}, [], []),
+    "one correction a stage": ("a.sh", VERL + "algorithm.rollout_correction.rollout_is=token algorithm.rollout_correction.rollout_rs=geometric algorithm.rollout_correction.rollout_rs_threshold=1.01 actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"loss.sampler_correction": "truncate"}, ["algorithm.rollout_correction.rollout_rs", "algorithm.rollout_correction.rollout_rs_threshold"], []),
+    "two bounds of weights mask": ("a.sh", VERL + "algorithm.rollout_correction.rollout_is=token algorithm.rollout_correction.rollout_is_threshold='0.5_2.0' actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"loss.sampler_correction": "mask", "loss.sampler_correction_floor": 0.5, "loss.sampler_correction_cap": 2.0}, [], []),
+    "bypass compares with the sampler": ("a.sh", VERL + "algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_is=token algorithm.rollout_correction.loss_type=ppo_clip actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"loss.ratio_to": "sampler_logprob_RT"}, [], []),
+    "greedy evaluation": ("a.sh", VERL + "data.val_files=b.parquet actor_rollout_ref.rollout.val_kwargs.do_sample=False actor_rollout_ref.rollout.val_kwargs.temperature=1.0 actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"evaluate.held_out.data.path": "b.parquet", "evaluate.held_out.sampler.temperature": None}, [], []),
+    "another engine generates": ("a.sh", VERL + "actor_rollout_ref.rollout.name=sglang actor_rollout_ref.rollout.gpu_memory_utilization=0.5 actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"machine.rollout.type": "vllm", "machine.rollout.memory": 0.5}, [], []),
+    "images are read": ("a.sh", VERL.replace("org/m", "Qwen/Qwen2.5-VL-3B-Instruct") + "actor_rollout_ref.rollout.name=vllm actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {"policy.type": "vision_lm", "machine.rollout.type": None}, [], ["policy.type"]),
+    "a reward file behind a shell's folder": ("a.sh", VERL + 'reward.custom_reward_function.path="$(cd "$(dirname "$0")" && pwd)/lib/score.py" reward.custom_reward_function.name=score actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo', {"use": ["./lib/score.py"], "reward.score.name": "score"}, [], []),
+    "a teacher": ("a.sh", VERL + "distillation.enabled=True actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo", {}, ["distillation.enabled"], []),
+    "switched off": ("a.yaml", "actor_rollout_ref: {model: {path: org/m}, rollout: {n: 4}}\nalgorithm: {adv_estimator: grpo, kl_ctrl: {type: fixed}}\ndata: {train_files: a.parquet}\nreward_model: {enable: false, model: {input_tokenizer: org/t}}\n", {}, [], []),
+    "prompts alone": ("dpo.yaml", PAIRS + "max_length: 1024\nmax_prompt_length: 512\ndataset_name: org/d\n", {"data.max_length": 1024, "data.truncation_side": None}, ["max_prompt_length"], []),
+    "data sets with shares": ("dpo.yaml", PAIRS + "dataset_mixer: {org/d-v1.0: 1.0}\ndataset_splits: [train_prefs, test_prefs]\neval_strategy: steps\n", {"data.hub": "org/d-v1.0", "data.split": "train_prefs", "evaluate.held_out.data.split": "test_prefs"}, [], []),
+    "data sets that are described": ("sft.yaml", MIXTURE, {"data.type": "mix", "data.sources.one.weight": 0.5, "data.sources.one.config": "SFT", "data.sources.two.split": "two", "data.max_length": 64}, [], ["data.train_on"]),
+    "saved after each epoch": ("dpo.yaml", PAIRS + "dataset_name: org/d\nsave_strategy: epoch\nsave_steps: 5\n", {"budget.saves_per_epoch": 1, "budget.save_every": None}, [], []),
+    "saved by a share of all steps": ("dpo.yaml", PAIRS + "dataset_name: org/d\nsave_steps: 0.25\nnum_train_epochs: 2\n", {"budget.saves_per_epoch": 2}, [], []),
+    "the margin of SimPO": ("a.yaml", PAIRS.replace("0.1", "10") + "gamma_beta_ratio: 0.5\ndataset_name: org/d\n", {"loss.type": "simpo", "loss.gamma": 5.0}, [], []),
+    "all tokens of a conversation": ("sft.yaml", "model_name_or_path: org/m\ndataset_name: org/d\nper_device_train_batch_size: 1\n", {"data.train_on": "all"}, [], ["data.train_on"]),
+    "columns and system message": ("grpo.yaml", "model_name_or_path: org/m\ndataset_name: org/d\nnum_generations: 8\nper_device_train_batch_size: 8\ndataset_prompt_column: question\nsystem_prompt: Think.\n", {"data.columns.prompt": "question", "data.system": "Think."}, [], []),
+    "a completion without a bound": ("a.toml", "seq_len = 512\n" + PRIME + "[inference.vllm]\ntensor_parallel_size = 2\n", {"sampler.max_completion_length": 512, "sampler.max_context_length": None, "machine.rollout.tensor_parallel": 2}, [], ["sampler.max_completion_length", "loss.epsilon", "data.path"]),
+    "GRPO as AReaL writes it": ("a.yaml", AREAL + "valid_dataset: {path: org/e}\nsaver: {freq_epochs: 1}\nevaluator: {freq_epochs: 0.5}\nrollout: {backend: 'sglang:d1t2', max_head_offpolicyness: 2}\ntokenizer_path: ${actor.path}\nactor.reward_norm: {mean_level: group, std_level: group}\n", {"budget.saves_per_epoch": 1, "evaluate.held_out.per_epoch": 2, "machine.rollout.tensor_parallel": 2, "advantage.group.scale": "std"}, [], ["loss.sampler_correction"]),
+    "PPO as AReaL writes it": ("a.yaml", AREAL + "critic: {path: org/m, eps_clip: 0.4, is_critic: true}\n", {"critic.cliprange_value": 0.4, "advantage.credit.type": "gae", "advantage.group.type": None}, [], []),
+    "replicas of a pipeline": ("a.yaml", ROLL, {"budget.rows_per_update": 256}, [], []),
+    "masks of a pipeline": ("a.yaml", ROLL + "difficulty_mask: true\ndifficulty_low_threshold: 0.1\ndifficulty_high_threshold: 0.9\nmax_len_mask: true\nreward_clip: 10\n", {"sampler.group_filter.action": "drop", "sampler.group_filter.between": [0.1, 0.9], "sampler.truncated": "drop", "reward.score.clip": [-10, 10]}, [], []),
+    "a form of data": ("a.yml", AXOLOTL + "datasets:\n  - {path: org/d, type: alpaca}\nplugins: [axolotl.integrations.liger.LigerPlugin]\nspecial_tokens: {pad_token: x}\n", {"data.columns.completion": "output"}, [], []),
+    "nothing is held out": ("a.yml", AXOLOTL + "datasets:\n  - {path: org/d, type: chat_template}\nval_set_size: 0\nevals_per_epoch: 4\n", {"evaluate.held_out.per_epoch": None}, [], []),
+    "a template by its name": ("a.yml", AXOLOTL + "chat_template: chatml\ndatasets:\n  - {path: org/d, type: chat_template}\n", {}, [], []),
+    "a template of the family": ("a.yaml", "stage: sft\ndo_train: true\nmodel_name_or_path: Qwen/Qwen3-8B\ntemplate: qwen3_nothink\ndataset: a\ncutoff_len: 64\n", {"data.chat_template_kwargs.enable_thinking": False, "policy.chat_template": None}, [], []),
+    "layers by a pattern": ("a.yml", AXOLOTL + "adapter: lora\nlora_r: 8\nlora_alpha: 16\nlora_target_modules: 'model.language_model.layers.[\\d]+.(mlp|self_attn).(up|q)_proj'\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"policy.lora.targets": ["up_proj", "q_proj"]}, [], []),
+    "parts that are frozen": ("a.yaml", "stage: sft\nfinetuning_type: full\nmodel_name_or_path: Qwen/Qwen2-VL-2B-Instruct\ntemplate: qwen2_vl\ndataset: a\nfreeze_vision_tower: true\nfreeze_multi_modal_projector: true\n", {"optimizer.freeze": ["vision", "projector"]}, [], ["policy.type"]),
+    "a critic and DeepSpeed": ("a.sh", "python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path org/m --data.prompt_dataset org/d --ds.zero_stage 3 --rollout.batch_size 8 --reward.remote_url /abs/score.py --algo.advantage.is_correction_enable", {"machine.train.type": "fsdp", "use": ["./score.py"], "loss.sampler_correction": "clip", "loss.sampler_correction_floor": 0.5, "loss.sampler_correction_cap": 5.0}, [], ["sampler.max_completion_length"]),
+    "a reward model of open-instruct": ("a.sh", "python mason.py --gpus 8 -- accelerate launch --num_processes 2 open_instruct/reward_modeling.py --model_name_or_path org/m --dataset_mixer_list org/a 0.5 org/b 100 --max_token_length 64", {"data.sources.a.weight": 0.5, "data.sources.b.limit": 100, "policy.dtype": "bfloat16", "budget.pairs_per_step": 16}, [], []),
+    "a search environment": ("a.sh", "python -m skyrl.train.entrypoints.main_base trainer.policy.model.path=org/m data.train_data=['a.parquet'] environment.env_class=search environment.skyrl_gym.search.topk=5 environment.skyrl_gym.search.search_url=http://127.0.0.1:8000/retrieve generator.max_turns=4", {"environment.type": "search_qa", "environment.max_turns": 4, "environment.retriever.top_k": 5, "machine.services.retriever.url": "http://127.0.0.1:8000/retrieve"}, [], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEANINGS)
+def test_a_meaning_is_kept_or_said(case):
+    """Values and units are those of the tool, the recipe compiles, and what is lost or assumed is told."""
+    file, text, values, missing, assumed = MEANINGS[case]
+    found = import_recipe(file, text)
+    assert [d.message for d in found.left] == []
+    settings = found.made.settings
+    assert {path: settings[path].value if path in settings else None for path in values} == values
+    told = {
+        verdict: [f for f in found.made.fates if f.verdict == verdict] for verdict in ("missing", "unknown", "assumed")
+    }
+    assert [fate.name for fate in told["missing"]] == missing
+    assert [fate.name for fate in told["unknown"]] == []
+    assert sorted(fate.name for fate in told["assumed"] if fate.name != "reward.NAME.type") == sorted(assumed)
+
+
+TALK = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "opened"),
+    [
+        ("chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n", "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"),
+        ("tulu", "<|system|>\nS\n<|user|>\nU\n<|assistant|>\nA</s>", "<|user|>\nU\n<|assistant|>\n"),
+        ("llama3", "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|>", "<s><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
+    ],
+)  # fmt: skip
+def test_templates_by_name_render_conversations_as_their_tools_do(name, whole, opened):
+    """Turns and ends are marked as by the tools that have templates under these names."""
+    render = serve({"source": value_names().templates[name], "now": ""})
+    values = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert render({**values, "messages": TALK, "add_generation_prompt": False}) == whole
+    assert render({**values, "messages": TALK[1:2], "add_generation_prompt": True}) == opened
+
+
+@pytest.mark.parametrize("given", ["", "I"])
+def test_an_alpaca_row_is_rendered_with_and_without_an_input(given):
+    """The prompt has the section of the input only where there is one, and ends where the answer begins."""
+    text = render_own(value_names().forms["alpaca"], {"instruction": "Do.", "input": given})
+    assert text.startswith("Below is an instruction that describes a task")
+    assert ("### Input:\nI\n\n" in text) == bool(given)
+    assert text.endswith("### Response:\n")
