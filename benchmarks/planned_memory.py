@@ -85,7 +85,7 @@ def measured(folder, text, positions=POSITIONS):
     import torch
 
     from recipec.cli.commands import app
-    from recipec.runtime.training.local import LocalEngine
+    from recipec.runtime.training.local_engine import LocalEngine
     from recipec.runtime.training.optimizer import AdamW
 
     found, weights, saved = {}, set(), {}

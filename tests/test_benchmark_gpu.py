@@ -22,6 +22,7 @@ def test_parts_that_measure_give_figures(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile:UserWarning")
 def test_the_other_parts_run_here(tmp_path):
     """Kernels, models and shards are compared on a CPU too; what it cannot run is skipped with the reason."""
     found = {name: gpu.result_of(name, tmp_path, toy=True) for name, part in gpu.PARTS.items() if part.proves}

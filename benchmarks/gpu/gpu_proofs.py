@@ -17,8 +17,8 @@ from trie_cases import batch_of, tree
 
 from recipec.runtime.attention.kernels import flash, flex, reference
 from recipec.runtime.distributed.process_group import alone
-from recipec.runtime.training import fsdp
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training import fsdp_engine
+from recipec.runtime.training.local_engine import LocalEngine
 
 RULE = 2.0
 """Largest error of a bfloat16 kernel, as a multiple of that of plain bfloat16 products."""
@@ -192,10 +192,10 @@ def sharded_alone() -> Iterator[list[object]]:
     def begin(engine, spec, context, *, policy, optimizer):
         LocalEngine.__init__(engine, spec, context, policy=policy, optimizer=optimizer)
         alone()
-        policy.layout = fsdp.ShardedWeights(policy.model, spec, 1)
+        policy.layout = fsdp_engine.ShardedWeights(policy.model, spec, 1)
         spread.append(policy.layout)
 
-    with mock.patch.object(fsdp.FsdpEngine, "__init__", begin):
+    with mock.patch.object(fsdp_engine.FsdpEngine, "__init__", begin):
         yield spread
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -260,7 +260,7 @@ def credit(
     ] = TableFormat.text,
 ) -> None:
     """Compute the advantages of recorded rollouts, without a model."""
-    from recipec.catalogue.table import credit_json, credit_table
+    from recipec.cli.tables import credit_json, credit_table
     from recipec.host.packages import runtime_packages
 
     result = compile_or_exit(recipe, overrides)
@@ -284,7 +284,7 @@ def certify(
     ] = TableFormat.text,
 ) -> None:
     """Check that prefix sharing gives the results of separate sequences for this recipe's model; exit 1 if not."""
-    from recipec.catalogue.table import certified
+    from recipec.cli.tables import certified
     from recipec.host.packages import runtime_packages
 
     result = compile_or_exit(recipe, overrides)

@@ -194,7 +194,7 @@ def gang_of(prepared: Prepared, arguments: RunArguments, say: Callable[[str], No
             from recipec.runtime.distributed.ray_launch import RayGang  # noqa: PLC0415 - torch comes in here
 
             return RayGang(nodes * devices, restarts, logs, say, nodes, device, float(machine["timeout"]))
-        from recipec.runtime.distributed.launch import ProcessGang, check_devices  # noqa: PLC0415
+        from recipec.runtime.distributed.torchrun_launch import ProcessGang, check_devices  # noqa: PLC0415
     check_devices(device, devices)
     return ProcessGang(devices, restarts, logs, say)
 

@@ -115,7 +115,7 @@ class _Sharding(_Checkpointing):
         return self.sequence_parallel
 
 
-@component("train_engine", impl="recipec.runtime.training.local:LocalEngine", uses=("policy", "optimizer"))
+@component("train_engine", impl="recipec.runtime.training.local_engine:LocalEngine", uses=("policy", "optimizer"))
 class Local(_Checkpointing):
     """Train with PyTorch; each of several devices has the whole policy and takes a share of the micro-batches.
 
@@ -131,7 +131,7 @@ class Local(_Checkpointing):
         return ("type: fsdp", Fsdp(gradient_checkpointing=True)) if devices > 1 else None
 
 
-@component("train_engine", impl="recipec.runtime.training.fsdp:FsdpEngine", uses=("policy", "optimizer"))
+@component("train_engine", impl="recipec.runtime.training.fsdp_engine:FsdpEngine", uses=("policy", "optimizer"))
 class Fsdp(_Sharding):
     """Train with PyTorch's FSDP2, which spreads weights, gradients and optimizer state over all devices.
 
@@ -171,7 +171,9 @@ class Fsdp(_Sharding):
         return self.offload
 
 
-@component("train_engine", impl="recipec.runtime.training.deepspeed:DeepspeedEngine", uses=("policy", "optimizer"))
+@component(
+    "train_engine", impl="recipec.runtime.training.deepspeed_engine:DeepspeedEngine", uses=("policy", "optimizer")
+)
 class Deepspeed(_Sharding):
     """Train with DeepSpeed, which spreads optimizer state, gradients and weights over devices by ZeRO stage.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recipec import cli
-from recipec.catalogue.table import credit_json
+from recipec.cli.tables import credit_json
 from recipec.compile import compile_recipe
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.objective.recorded_rollouts import credit

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.small_recipes import MODEL, Folder, rows
 
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 
 LONG = rows(*({"prompt": f"a question with the number {i}", "completion": f"c{i}"} for i in range(6)))

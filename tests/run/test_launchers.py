@@ -7,7 +7,7 @@ import torch
 from support.small_recipes import SFT
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.distributed.launch import check_devices
+from recipec.runtime.distributed.torchrun_launch import check_devices
 
 
 @pytest.mark.parametrize(

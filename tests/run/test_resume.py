@@ -18,7 +18,7 @@ import recipec.report.page
 from recipec import cli
 from recipec.host import artifacts
 from recipec.runtime.build_stage import run_stage
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 
 RECIPE = f"""\
 recipec: 1

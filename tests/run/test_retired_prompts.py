@@ -13,7 +13,7 @@ from support.small_recipes import RL, Folder, rows
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table
 from recipec.runtime.objective.solved import passed
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 
 ROWS = rows(*({"prompt": f"p{i}", "answer": i} for i in range(12)))
 OWN = (

@@ -99,7 +99,7 @@ stages:
 
 def poisoned(arguments: RunArguments) -> dict[str, Any]:
     """Be a rank; the last one finds the loss of the second update of the stage `poisoned` to be not a number."""
-    from recipec.runtime.training.local import LocalEngine
+    from recipec.runtime.training.local_engine import LocalEngine
 
     here, passes = place(), LocalEngine._passes
 
@@ -118,7 +118,7 @@ def poisoned(arguments: RunArguments) -> dict[str, Any]:
 
 def ran_poisoned(folder: Path, out: str, size: int, *settings: str) -> Path:
     """Run the recipe of a folder to its end on `size` poisoned ranks."""
-    from recipec.runtime.distributed.launch import ProcessGang
+    from recipec.runtime.distributed.torchrun_launch import ProcessGang
 
     arguments = RunArguments(folder / "r.yaml", settings, folder / out, quiet=True)
     ended = ProcessGang(size, 0, folder / out / "logs", print).run(poisoned, arguments)

@@ -34,7 +34,7 @@ class ReasoningGym(Source):
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
         argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = WorkerPool("recipec.runtime.reward.worker_judges:gym", argument)
+        self._pool = WorkerPool("recipec.runtime.reward.worker_main:gym", argument)
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""

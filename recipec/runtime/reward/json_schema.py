@@ -18,7 +18,7 @@ from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
 from recipec.runtime.reward.answers import tagged
-from recipec.runtime.reward.judges import Judges
+from recipec.runtime.reward.workers import ScoringWorkers
 from recipec.spec import reward as specs
 
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -32,7 +32,7 @@ class JsonSchema(Part):
 
     def __init__(self, spec: specs.JsonSchema, context: StageContext) -> None:  # noqa: ARG002 - every class takes both
         self.spec = spec
-        self._judges = Judges("json_schema", "jsonschema", "recipec.runtime.reward.worker_judges:json_schema")
+        self._workers = ScoringWorkers("json_schema", "jsonschema", "recipec.runtime.reward.worker_main:json_schema")
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Tensor]:
         """Score a batch.
@@ -47,11 +47,11 @@ class JsonSchema(Part):
             (schema[p], fenced(tagged(text, self.spec.tag) or "")) for p, text in zip(prompts, text_R, strict=True)
         ]
         distinct = list(dict.fromkeys(pairs))
-        found = self._judges.ask([list(pair) for pair in distinct], self.spec.timeout)
+        found = self._workers.ask([list(pair) for pair in distinct], self.spec.timeout)
         answers = dict(zip(distinct, found, strict=True))
         scores = [self._score(prompt_P[p], answers[pair]) for p, pair in zip(prompts, pairs, strict=True)]
         if self.spec.weight:
-            self._judges.tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
+            self._workers.tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
         return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
     def _schema(self, task: Task) -> str:
@@ -75,7 +75,7 @@ class JsonSchema(Part):
 
     def close(self) -> None:
         """End the child processes."""
-        self._judges.close()
+        self._workers.close()
 
 
 def fenced(text: str) -> str:

@@ -16,7 +16,7 @@ from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
 from recipec.runtime.reward.answers import right_answers
-from recipec.runtime.reward.judges import Judges
+from recipec.runtime.reward.workers import ScoringWorkers
 from recipec.spec import reward as specs
 
 
@@ -29,7 +29,7 @@ class MathVerify(Part):
 
     def __init__(self, spec: specs.MathVerify, context: StageContext) -> None:  # noqa: ARG002 - every class takes both
         self.spec = spec
-        self._judges = Judges("math_verify", "math-verify", "recipec.runtime.reward.worker_judges:mathematics")
+        self._workers = ScoringWorkers("math_verify", "math-verify", "recipec.runtime.reward.worker_main:mathematics")
 
     def __call__(self, prompt_P: Sequence[Task], by_prompt_R: Tensor, text_R: Sequence[str]) -> dict[str, Tensor]:
         """Score a batch.
@@ -40,12 +40,12 @@ class MathVerify(Part):
         prompts = by_prompt_R.tolist()
         right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}
         pairs = dict.fromkeys((a, t) for p, t in zip(prompts, text_R, strict=True) for a in right[p])
-        answers = dict(zip(pairs, self._judges.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
+        answers = dict(zip(pairs, self._workers.ask([list(p) for p in pairs], self.spec.timeout), strict=True))
         scores = [
             self._score(prompt_P[p], [answers[a, t] for a in right[p]]) for p, t in zip(prompts, text_R, strict=True)
         ]
         if self.spec.weight:  # with weight 0 it takes no part, and cannot bias the update
-            self._judges.tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
+            self._workers.tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
         return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
     def _score(self, task: Task, answers: list[Any]) -> float:
@@ -60,4 +60,4 @@ class MathVerify(Part):
 
     def close(self) -> None:
         """End the child processes."""
-        self._judges.close()
+        self._workers.close()

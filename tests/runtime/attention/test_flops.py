@@ -11,7 +11,7 @@ from support.combinations import Combo, text
 from support.small_recipes import Folder, rows
 
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.training.local import LocalEngine, credited_rows
+from recipec.runtime.training.local_engine import LocalEngine, credited_rows
 from recipec.runtime.training.scoring import ScoringPass
 
 WIDE = """\

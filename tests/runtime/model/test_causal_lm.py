@@ -17,7 +17,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.logprob_head import compute_in_float32
 from recipec.runtime.model.origin import Origin
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec import policy as specs, train_engine
 from recipec.spec.optimizer import Adamw

@@ -10,9 +10,9 @@ import torch
 from recipec.component import components_of
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.reward import judges, rule_based
-from recipec.runtime.reward.judges import Tally
+from recipec.runtime.reward import rule_based, workers
 from recipec.runtime.reward.math_verify import MathVerify
+from recipec.runtime.reward.workers import Tally
 from recipec.spec import reward as specs
 
 PATHOLOGICAL = [
@@ -217,7 +217,7 @@ def test_hanging_mathematics_fails_and_the_rest_is_scored(verify, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     texts = [PATHOLOGICAL[0], "$3$", "__import__('os').system('touch written')", PATHOLOGICAL[2], "$3$", "$4$"]
     judge = verify(timeout=1.0)
-    judge._judges._pool.ask([["3", "3"]], 60)
+    judge._workers._pool.ask([["3", "3"]], 60)
     found = scored(judge, texts)
     assert [v if not math.isnan(v) else "failed" for v in found] == ["failed", 1.0, 0.0, "failed", 1.0, 0.0]
     assert not (tmp_path / "written").exists()
@@ -229,7 +229,7 @@ def test_pathological_answers(verify, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(PATHOLOGICAL) == 60
     judge = verify(timeout=0.5)
-    judge._judges._pool.ask([["3", "3"]], 60)
+    judge._workers._pool.ask([["3", "3"]], 60)
     began = time.monotonic()
     found = scored(judge, [*PATHOLOGICAL, "$3$"])
     assert time.monotonic() - began < 120
@@ -256,8 +256,8 @@ def test_math_verify_uses_few_processes(verify):
     """However large the batch, the pool stays small, and equal questions are asked once."""
     judge = verify()
     asked = []
-    ask = judge._judges._pool.ask
-    judge._judges._pool.ask = lambda requests, seconds: asked.append(len(requests)) or ask(requests, seconds)
+    ask = judge._workers._pool.ask
+    judge._workers._pool.ask = lambda requests, seconds: asked.append(len(requests)) or ask(requests, seconds)
     assert scored(judge, ["$3$"] * 60 + ["$4$"] * 60) == [1.0] * 60 + [0.0] * 60
     assert asked == [2]
-    assert len(judge._judges._pool._processes) <= judges.MAX_PROCESSES
+    assert len(judge._workers._pool._processes) <= workers.MAX_PROCESSES

@@ -11,7 +11,7 @@ from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner
 from recipec.runtime.protocols import Policy, TrainEngine
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.train_engine import Local
 from recipec_demo.spec.train_engine import Demo

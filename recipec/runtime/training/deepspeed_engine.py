@@ -19,7 +19,7 @@ from recipec.runtime.distributed.dealing import Turn
 from recipec.runtime.distributed.process_group import alone
 from recipec.runtime.model.weight_layout import Entry, Gathering, WeightLayout, largest
 from recipec.runtime.protocols import Policy
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.master_weights import MasterWeights, adamw
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.optimizer import Adamw

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from recipec.runtime.distributed.dealing import Turn
 from recipec.runtime.model.weight_layout import Entry, WeightLayout
 from recipec.runtime.protocols import Policy
-from recipec.runtime.training.local import LocalEngine
+from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec.train_engine import Fsdp as Spec
 

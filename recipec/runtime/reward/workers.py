@@ -42,10 +42,10 @@ class Tally:
         self.scored, self.failed = 0, []
 
 
-class Judges:
+class ScoringWorkers:
     """Child processes of one reward, which score answers and are killed when they hang.
 
-    Example: ``Judges("math_verify", "math-verify", "recipec.runtime.reward.worker_judges:mathematics")``.
+    Example: ``ScoringWorkers("math_verify", "math-verify", "recipec.runtime.reward.worker_main:mathematics")``.
     """
 
     def __init__(self, reward: str, package: str, handler: str) -> None:
