@@ -1,15 +1,16 @@
 """Damage every file of a run in every way, continue the run, and look at how it ends.
 
-    pip install 'recipec[train]'
-    python benchmarks/corruption.py                    # about 500 cases
+    pip install 'recipec[train,envs]'
+    python benchmarks/corruption.py                    # about 1,900 cases
     python benchmarks/corruption.py --only manifest --kind flipped --show
 
-A run of three stages (sft, rl, dpo) with a model of four thousand parameters is made once whole and once stopped after
-a checkpoint of its second stage.  For each file of both and each kind of damage, a copy is damaged and `recipec run` is
-called on it again.  A case ends well in one of two ways:
+The run of `forked_runs.py` is made once whole and once stopped after a checkpoint of its second stage.  For each file
+of both and each kind of damage, a copy is damaged and `recipec run` is called on it again.  A case ends well in one of
+two ways:
 
-- ``same``: exit code 0, and every policy, rollout, sample and metric (but times) is that of the undamaged run; what was
-  damaged may be kept next to it under another name, and metrics or samples that are lost are reported with their file;
+- ``same``: exit code 0, and every policy, rollout, pair, sample and metric (but times) is that of the undamaged run;
+  what was damaged may be kept next to it under another name, and metrics or samples that are lost are reported with
+  their file;
 - ``refused``: exit code 1 or 4 with a diagnostic that names the file or its folder, and the damaged file as it was.
 
 Everything else is a fault: an unexpected exit code, a traceback, another number, a refusal that names no file.
@@ -19,75 +20,29 @@ Prints a Markdown table of the counts and a line for each fault; exits with 1 if
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from kill import content
+from forked_runs import STOPPED, Fault, Runs, furnish, preloaded, result
 
-from recipec import cli
-
-RECIPE = """\
-recipec: 1
-name: damaged
-use: [./rewards.py]
-stages:
-  imitate:
-    kind: sft
-    from: scratch
-    policy: &tiny
-      type: causal_lm
-      scratch: {architecture: llama, hidden_size: 16, layers: 1, heads: 2, intermediate_size: 32, max_positions: 64}
-    data: {path: rows.jsonl}
-    optimizer: {learning_rate: 1.0e-3}
-    budget: {steps: 2, rows_per_step: 2}
-  explore:
-    kind: rl
-    from: imitate
-    data: {path: rows.jsonl}
-    sampler: {num_generations: 4, max_completion_length: 4}
-    reward:
-      odd: {type: function, name: score}
-    advantage:
-      group: {type: group_relative}
-    loss: {type: clipped}
-    optimizer: {learning_rate: 1.0e-3}
-    budget: {steps: 4, prompts_per_step: 2, save_every: 1}
-  prefer:
-    kind: dpo
-    from: explore
-    preference: {type: best_vs_worst, rollouts: explore.rollouts}
-    optimizer: {learning_rate: 1.0e-3}
-    budget: {steps: 2, pairs_per_step: 2}
-"""
-REWARDS = """\
-import os
-import signal
-
-def score(completions, **columns):
-    if os.environ.get("STOP_AT") and os.path.exists("runs/damaged/stages/explore/checkpoints/step-000002"):
-        os.kill(os.getppid() if os.environ["STOP_AT"] == "child" else os.getpid(), signal.SIGTERM)
-    return [float(sum(map(ord, text)) % 7) for text in completions]
-"""
-ROWS = "".join(json.dumps({"prompt": f"p{i}", "completion": f"c{i}"}) + "\n" for i in range(6))
-RUN = Path("runs/damaged")
-RUNS = ("run", "r.yaml", "--use", "rewards.py", "--quiet")
+OUT = "run"
+STOP = "stages/explore/checkpoints/step-000002"
+"""The checkpoint after which the second state is stopped."""
 
 
 class Case(NamedTuple):
     """One file of one state of the run, and one kind of damage."""
 
-    state: str
+    state: int
+    """Index among the states."""
     file: Path
     kind: str
 
@@ -143,7 +98,7 @@ def folder(path: Path, other: Path) -> None:
 def link(path: Path, other: Path) -> None:
     """Put a link to a file outside of the run."""
     del other
-    outside = Path("outside").absolute()
+    outside = Path(tempfile.mkdtemp()) / "outside"
     shutil.copy(path, outside)
     path.unlink()
     path.symlink_to(outside)
@@ -160,92 +115,67 @@ KINDS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
-def recipec(*arguments: str, stop: str = "") -> tuple[int, str]:
-    """Call the command in a forked child: the state of the process is new, the imports are paid once."""
-    with tempfile.TemporaryFile("w+") as output:
-        child = os.fork()
-        if not child:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            if stop:
-                os.environ["STOP_AT"] = stop
-            os._exit(_called(arguments))
-        _, status = os.waitpid(child, 0)
-        output.seek(0)
-        return os.waitstatus_to_exitcode(status), output.read()
+class States(NamedTuple):
+    """Folders of a whole run, of one that was stopped, and of a whole one with another seed."""
+
+    finished: Path
+    stopped: Path
+    other: Path
 
 
-def _called(arguments: tuple[str, ...]) -> int:
-    sys.argv = ["recipec", *arguments]
-    sys.stdin = io.StringIO()
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    except BaseException:  # noqa: BLE001 - a traceback is what is looked for
-        traceback.print_exc()
-        return 99
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return 0
-
-
-def prepare(work: Path) -> dict[str, Path]:
-    """Make the folders of a whole run, a stopped one, and both with another seed."""
-    states = {}
-    for state, seed, stop in (("finished", 0, ""), ("stopped", 0, "self"), ("other", 1, "")):
-        states[state] = work / state
-        states[state].mkdir()
-        os.chdir(states[state])
-        for name, text in (("r.yaml", RECIPE), ("rewards.py", REWARDS), ("rows.jsonl", ROWS), ("pyproject.toml", "")):
-            Path(name).write_text(text, encoding="utf-8")
-        code, text = recipec(*RUNS, "--set", f"seed={seed}", stop=stop)
-        if code != (75 if stop else 0):
-            sys.exit(f"the {state} run ended with exit code {code}\n{text}")
+def prepare(runs: Runs) -> States:
+    """Make the runs."""
+    states = States(*(runs.folder.parent / name for name in States._fields))
+    for state, settings in ((states.finished, ()), (states.other, ("seed=1",))):
+        ended = Runs(runs.folder, runs.disk, settings=settings).run(OUT)
+        if ended.code:
+            sys.exit(f"the {state.name} run ended with exit code {ended.code}\n{ended.text}")
+        (runs.folder / OUT).rename(state)
+    run = runs.begun(OUT, Fault(way=STOPPED))
+    while next(run, False) and not (runs.folder / OUT / STOP).exists():
+        pass
+    run.kill()
+    (runs.folder / OUT).rename(states.stopped)
     return states
 
 
-def results(run: Path) -> dict[str, str]:
-    """Hash what a run is for; descriptions that no result depends on are left out."""
+def results(run: Path) -> dict[str, object]:
+    """Return what a run is for; descriptions that no result depends on are left out."""
     kept = {"policy", "rollouts", "pairs", "samples", "metrics.jsonl"}
-    return {name: digest for name, digest in content(run).items() if name.split("/")[1] in kept and "@" not in name}
+    found = {name.removeprefix("stages/"): what for name, what in result(run).items() if name.startswith("stages/")}
+    return {name: what for name, what in found.items() if name.split("/")[1] in kept and "@" not in name}
 
 
-def tried(case: Case, states: dict[str, Path], expected: dict[str, str]) -> Outcome:
+def tried(case: Case, runs: Runs, states: States, expected: dict[str, object]) -> Outcome:
     """Damage a copy, continue it, and judge the end."""
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary, "copy")
-        shutil.copytree(states[case.state], copy)
-        os.chdir(copy)
-        damaged = RUN / case.file
-        KINDS[case.kind](damaged, states["other"] / RUN / case.file)
-        began = time.monotonic()
-        code, text = recipec(*RUNS)
-        if time.monotonic() - began > 120:
-            return Outcome("fault", "took more than two minutes")
-        if "Traceback" in text or code not in {0, 1, 4}:
-            return Outcome("fault", f"exit code {code}: {text[-300:]}")
-        if code:
-            named = [part for part in (case.file.name, case.file.parent.name, str(RUN)) if part and part in text]
-            return Outcome("refused", text) if named else Outcome("fault", f"names no file: {text[-300:]}")
-        left_out = set[str]()
-        if "warning[" in text and str(case.file) in text:  # its loss was reported; a policy describes its metrics, too
-            left_out = {case.file.relative_to("stages").as_posix(), f"{case.file.parts[1]}/policy/MANIFEST.json"}
-            damaged.unlink(missing_ok=True)
-        try:
-            found = results(RUN)
-        except ValueError as error:
-            return Outcome("fault", f"metrics that are no JSON: {error}")
-        differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        differ = [name for name in differ if name not in left_out]
-        return Outcome("fault", f"differ: {', '.join(differ)[:300]}") if differ else Outcome("same")
+    home = runs.folder / OUT
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(states[case.state], home)
+    damaged = home / case.file
+    KINDS[case.kind](damaged, states.other / case.file)
+    began = time.monotonic()
+    ended = runs.run(OUT)
+    if time.monotonic() - began > 120:
+        return Outcome("fault", "took more than two minutes")
+    if "Traceback" in ended.text or ended.code not in {0, 1, 4}:
+        return Outcome("fault", f"exit code {ended.code}: {ended.text[-300:]}")
+    if ended.code:
+        named = [part for part in (case.file.name, case.file.parent.name, str(home)) if part and part in ended.text]
+        return Outcome("refused", ended.text) if named else Outcome("fault", f"names no file: {ended.text[-300:]}")
+    left_out = set[str]()
+    if "warning[" in ended.text and str(case.file) in ended.text:  # its loss is reported; a policy has its metrics
+        left_out = {case.file.relative_to("stages").as_posix(), f"{case.file.parts[1]}/policy/MANIFEST.json"}
+        damaged.unlink(missing_ok=True)
+    found = results(home)
+    differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    differ = [name for name in differ if name not in left_out]
+    return Outcome("fault", f"differ: {', '.join(differ)[:300]}") if differ else Outcome("same")
 
 
-def cases(states: dict[str, Path], only: str, kinds: list[str]) -> Iterator[Case]:
+def cases(states: States, only: str, kinds: list[str]) -> Iterator[Case]:
     """Every file of both states and every kind of damage."""
-    for state in ("stopped", "finished"):
-        home = states[state] / RUN
+    for state in (States._fields.index("stopped"), States._fields.index("finished")):
+        home = states[state]
         for path in sorted(p for p in home.rglob("*") if p.is_file()):
             name = path.relative_to(home)
             yield from (Case(state, name, kind) for kind in kinds if only in str(name).lower())
@@ -256,23 +186,32 @@ def main() -> None:
     parser.add_argument("--only", default="", help="files with this text in their path")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="a kind of damage; default: all")
     parser.add_argument("--share", type=int, default=1, help="try each n-th case only")
+    parser.add_argument("--minutes", type=float, default=1e9, help="try no more cases after this time")
     parser.add_argument("--show", action="store_true", help="print the diagnostics of every refusal")
     options = parser.parse_args()
+    disk = preloaded()
     torch.set_num_threads(1)
     counts: Counter[tuple[str, str]] = Counter()
     faults = []
-    with tempfile.TemporaryDirectory() as work:
-        os.environ["XDG_CACHE_HOME"] = str(Path(work, "cache"))
-        states = prepare(Path(work))
-        expected = results(states["finished"] / RUN)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        os.environ["XDG_CACHE_HOME"] = str(work / "cache")
+        furnish(work / "home")
+        runs = Runs(work / "home", disk)
+        assert runs.parts  # what they imported need not be imported again
+        states = prepare(runs)
+        expected = results(states.finished)
+        began = time.monotonic()
         for case in list(cases(states, options.only, options.kind or list(KINDS)))[:: options.share]:
-            outcome = tried(case, states, expected)
+            outcome = tried(case, runs, states, expected)
             counts[case.kind, outcome.verdict] += 1
             if outcome.verdict == "fault":
-                faults.append(f"{case.state} {case.file} {case.kind}: {outcome.why}")
+                faults.append(f"{States._fields[case.state]} {case.file} {case.kind}: {outcome.why}")
                 print(faults[-1], flush=True)
             elif options.show:
                 print(case, outcome.verdict, outcome.why, flush=True)
+            if time.monotonic() - began > 60 * options.minutes:
+                break
     print("\n| damage | same result | refused | faults |\n|---|---:|---:|---:|")
     for kind in KINDS:
         print(f"| {kind} | {counts[kind, 'same']} | {counts[kind, 'refused']} | {counts[kind, 'fault']} |")

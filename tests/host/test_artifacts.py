@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.host.artifacts import MANIFEST, RunFolder, committed, hash_tree, read_manifest, verify_folder
+from recipec.host.artifacts import (
+    MANIFEST,
+    RunFolder,
+    committed,
+    hash_tree,
+    read_manifest,
+    verify_folder,
+    write_atomic,
+)
 
 
 def commit(path: Path, text: str = "weights", digest: str = "d1") -> None:
@@ -89,6 +97,19 @@ def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multipr
     with RunFolder(path).locked():
         ready.set()
         done.wait(30)
+
+
+def test_a_file_that_cannot_be_written_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk fails, the file has its old content, and no temporary one stays next to it."""
+    write_atomic(tmp_path / "a", "old")
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomic(tmp_path / "a", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
 
 
 def test_one_process_has_a_run(tmp_path: Path) -> None:

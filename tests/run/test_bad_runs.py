@@ -7,6 +7,7 @@ import signal
 import threading
 
 import pytest
+from safetensors import SafetensorError
 from support.small_recipes import AGAIN, RL, ROWS, SFT
 
 from recipec.host import artifacts
@@ -162,7 +163,7 @@ def test_a_full_disk(folder, monkeypatch):
     def full(*args, **kwargs):
         times.append(1)
         if len(times) == 2:
-            raise state_files.SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+            raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
         save(*args, **kwargs)
 
     monkeypatch.setattr(state_files, "save_file", full)

@@ -1,5 +1,6 @@
 """Runs that were killed end with the bits of one that was not."""
 
+import errno
 import json
 import os
 import signal
@@ -58,6 +59,7 @@ evaluate:
 """
 ROWS = rows(*({"prompt": f"p{i}", "completion": f"c{i}", "answer": str(i)} for i in range(10)))
 CLOCK = ("seconds/", "rate/")
+UPDATE = LocalEngine.update
 # children are forked: what they need is imported once, here
 NEEDED = (run_stage, recipec.report.page, tensorboard.summary.Writer, transformers.LlamaForCausalLM)
 
@@ -79,7 +81,10 @@ class Events:
     """Counts what is worth being killed at: each update of the weights, each promise of the disk, each rename."""
 
     def __init__(self, strike: int, number: int) -> None:
-        """Send the signal ``number`` to this process before event ``strike``; 0: never."""
+        """Send the signal ``number`` to this process before event ``strike``; 0: never.
+
+        Less than 0, it is an error of the disk, and every promise and rename from then on fails with it.
+        """
         self.strike = strike
         self.number = number
         self.count = 0
@@ -91,7 +96,9 @@ class Events:
 
         def call(*args, **kwargs):
             self.count += 1
-            if self.count == self.strike:
+            if 0 < self.strike <= self.count and self.number < 0 and function is not UPDATE:
+                raise OSError(-self.number, os.strerror(-self.number))
+            if self.count == self.strike and self.number > 0:
                 os.kill(os.getpid(), self.number)
             return function(*args, **kwargs)
 
@@ -190,6 +197,17 @@ def test_a_run_that_is_stopped(home, whole, share):
     metrics = [name for name in expected if name.endswith(".jsonl")]
     assert {name: left(out)[name] for name in metrics} == {name: expected[name] for name in metrics}
     assert left(out)["stages/prefer/policy/model.safetensors"] == expected["stages/prefer/policy/model.safetensors"]
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.1, errno.ENOSPC), (0.5, errno.EROFS), (0.95, errno.EIO)])
+def test_a_disk_that_fails(home, whole, share, number):
+    """A run that cannot write says so with RC761, and continues to the same bits once it can."""
+    expected, events = whole
+    out = home / "failed"
+    assert run(out, int(share * events), -number) in {1, 4}
+    assert "error[RC761]" in said(out)
+    assert run(out) == 0, said(out)
+    assert left(out) == expected
 
 
 @pytest.mark.parametrize("damaged", [1, 2])

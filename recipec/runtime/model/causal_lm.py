@@ -343,7 +343,7 @@ class CausalLm(Policy):
             RecipeError: RC738, a library refuses to write what it read.
         """
         try:
-            with TemporaryDirectory() as folder, weights.quiet():
+            with TemporaryDirectory() as folder, weights.quiet(), disk_problems():
                 self.model.config.save_pretrained(folder)
                 self.model.generation_config.save_pretrained(folder)
                 if self.adapted is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from recipec.runtime.model import lora, weights
+from recipec.runtime.training.state_files import disk_problems
 from recipec.runtime.vision.families import KNOWN
 
 
@@ -21,7 +22,7 @@ def write_merged(policy: Path, target: Path) -> None:
     sees = weights.read_json(policy / "config.json").get("model_type") in KNOWN
     weights.inspect_folder(policy, sees=sees)
     dtype = getattr(torch, str(weights.read_json(policy / "config.json").get("dtype", "float32")))
-    with weights.quiet():
+    with weights.quiet(), disk_problems():
         model = lora.merge(weights.load_model(policy, torch.float32), policy).to(dtype)
         model.save_pretrained(target)
         weights.load_tokenizer(policy).save_pretrained(target)

@@ -20,6 +20,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import hash_file, read_manifest, write_manifest
 from recipec.host.build_once import build_once
 from recipec.runtime.model.weights import inspect_folder, quiet
+from recipec.runtime.training.state_files import disk_problems
 
 _FORMAT = 1
 """Part of a conversion's name in the cache: another way to convert is another folder."""
@@ -80,9 +81,11 @@ def _write(name: str, file: Path, folder: Path, about: Mapping[str, str]) -> Non
     folder.mkdir()
     try:
         # the library's progress bars are not all silenced by its own switch
-        with quiet(), warnings.catch_warnings(), redirect_stderr(StringIO()):
+        with quiet(), warnings.catch_warnings(), redirect_stderr(StringIO()), disk_problems():
             warnings.simplefilter("ignore")  # the library's advice about quantized models
             _convert(file, folder)
+    except OSError:
+        raise
     except Exception as error:  # readers of GGUF raise what their parsers raise
         raise RecipeError(errors.no_weights(name, str(error).partition("\n")[0])) from error
     inspect_folder(folder)

@@ -31,6 +31,7 @@ from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.stop_strings import StopStrings
+from recipec.runtime.training.state_files import disk_problems
 from recipec.spec.rollout_engine import SHARE, Vllm as Spec
 
 if TYPE_CHECKING:
@@ -165,8 +166,9 @@ class VllmEngine(RolloutEngine):
         home = Path(self.folder.name) / "model"
         config = deepcopy(self.policy.model.config)
         config.architectures = [type(self.policy.model).__name__]  # a new model has none yet
-        config.save_pretrained(home)
-        self.policy.tokenizer.save_pretrained(home)
+        with disk_problems():
+            config.save_pretrained(home)
+            self.policy.tokenizer.save_pretrained(home)
         return home
 
     def _options(self, model: Path) -> dict[str, Any]:

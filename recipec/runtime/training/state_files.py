@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from recipec.host.ranks import Ranks
 from recipec.runtime.model.weight_layout import Gathering, full, in_parts
 
 _TENSOR = "$tensor"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)$")
 
 
 def described(state: Mapping[str, Any], ranks: Ranks) -> tuple[Any, dict[str, Tensor]]:
@@ -64,12 +66,14 @@ def save_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> N
 
 @contextmanager
 def disk_problems() -> Iterator[None]:
-    """Raise what safetensors says of a full disk as the OSError that it was."""
+    """Raise what safetensors and tokenizers say of a disk as the OSError that it was: both write in Rust."""
     try:
         yield
-    except SafetensorError as error:
-        reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
-        raise OSError(reason) from error
+    except Exception as error:
+        number = _OS_ERROR.search(str(error))
+        if number is None or isinstance(error, OSError):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def load_state(folder: Path) -> dict[str, Any]:

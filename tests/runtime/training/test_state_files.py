@@ -1,17 +1,19 @@
 """States to files and back, also those that several ranks write."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from tokenizers import Tokenizer, models
 
 from recipec.host.artifacts import committed, verify_folder
 from recipec.host.jsonl import read_lines
 from recipec.host.ranks import Ranks
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.training.state_files import described, load_state, save_tensors
+from recipec.runtime.training.state_files import described, disk_problems, load_state, save_tensors
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5),
@@ -153,3 +155,13 @@ def test_one_process_writes_one_file(tmp_path):
     save_state(tmp_path, state([]))
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["state.safetensors"]
     assert load_state(tmp_path)["moments"]["2"].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_library_in_rust_meets_a_full_disk():
+    """What tokenizers raises, a plain exception, is the OSError that it was; another one stays what it is."""
+    with pytest.raises(OSError, match="No space left") as raised, disk_problems():
+        Tokenizer(models.BPE()).save("/dev/full")
+    assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(ValueError, match="os error"), disk_problems():
+        raise ValueError("not an os error 28")
