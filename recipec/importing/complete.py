@@ -66,7 +66,8 @@ def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
         why = "`hf` samples from models that read images, in the training process"
         _gone(settings, fates, path, why, needed=False)
     if origin is not None and reads is not True:
-        text = "its family of vision-language models is not offered: Qwen2-VL, Qwen2.5-VL, Idefics3 and SmolVLM are"
+        offered = "Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3 and SmolVLM are"
+        text = f"its family of vision-language models is not offered: {offered}"
         fates.append(Fate(origin.name, origin.value, origin.line, "missing", ("from",), text))
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 VOCABULARY = {"characters": 100, "bytes": 260}
 """Tokens of the tokenizers of new models: four control tokens, and the characters or the bytes."""
-GATED = ("llama", "mistral", "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl")
+GATED = ("llama", "mistral", "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Families with three matrices in a feed-forward layer and rotary positions; their parameters are counted here."""
 
-SEEING = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "idefics3": "llama"}
+SEEING = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "qwen3_vl": "qwen3", "idefics3": "llama"}
 """New models that see, and the family of their decoders."""
 
 
@@ -183,6 +183,12 @@ def _encoder(scratch: Mapping[str, Any], family: str, hidden: int) -> int:
         layer = attention + 2 * wide * inner + inner + 5 * wide
         places = (int(scratch.get("image_size") or 64) // patch) ** 2
         rest = 3 * patch**2 * wide + wide + places * wide + 2 * wide + joined * hidden
+    elif family == "qwen3_vl":
+        layer = attention + 2 * wide * inner + inner + 5 * wide
+        merger = joined * (joined + 1) + joined * hidden + hidden
+        added = min(int(scratch.get("vision_layers") or 2), int(scratch["layers"]))  # layers of the decoder
+        places = (int(scratch.get("image_size") or 64) // patch) ** 2
+        rest = (3 * patch**2 + 1 + places + 2) * wide + merger + added * (merger + 2 * joined)
     else:
         gated = family == "qwen2_5_vl"
         layer = attention + (3 if gated else 2) * wide * inner + (2 if gated else 1) * inner + wide
@@ -203,7 +209,7 @@ def config_shape(config: Mapping[str, Any]) -> Shape | None:
             return None
         hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
         return Shape(
-            family="qwen2" if family.startswith("qwen2") else family,
+            family=SEEING.get(family, family),
             hidden=hidden,
             layers=int(text["num_hidden_layers"]),
             heads=heads,

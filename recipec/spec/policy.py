@@ -55,7 +55,7 @@ class Scratch(_New):
 class VisionScratch(_New):
     """A new vision-language model with random weights and a matching image processor."""
 
-    architecture: Literal["qwen2_vl", "qwen2_5_vl", "idefics3"] = param("qwen2_vl", "Model family.")
+    architecture: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3"] = param("qwen2_vl", "Model family.")
     image_size: int = param(64, "Maximum side of an image; larger images are scaled down.", unit="pixels", ge=1)
     patch_size: int = param(8, "Side of an image patch.", unit="pixels", ge=1)
     merge: int = param(2, "Number of patches per side that are merged into one token.", ge=1)
@@ -200,7 +200,7 @@ class CausalLm(TransformersPolicy):
     uses=("attention",),
 )
 class VisionLm(TransformersPolicy):
-    """Vision-language model of Hugging Face Transformers: Qwen2-VL, Qwen2.5-VL, Idefics3 or SmolVLM.
+    """Vision-language model of Hugging Face Transformers: Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3 or SmolVLM.
 
     An image is encoded once per forward pass, even if several rows contain it.
 

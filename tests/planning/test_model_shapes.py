@@ -99,7 +99,7 @@ def test_tokenizer_directory() -> None:
     assert scratch_shape(sizes, vocabulary=500) is not None
 
 
-@pytest.mark.parametrize("architecture", ["qwen2_vl", "qwen2_5_vl", "idefics3"])
+@pytest.mark.parametrize("architecture", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3"])
 @pytest.mark.parametrize("own", [{}, {"vision_hidden_size": 32, "vision_heads": 2, "merge": 4, "vision_layers": 3}])
 def test_scratch_that_sees(architecture: str, own: dict[str, int]) -> None:
     """What is counted of a new model that sees, its encoder and projector included, is what torch builds."""

@@ -14,7 +14,7 @@ from recipec.runtime.model.origin import Origin
 from recipec.runtime.vision.vision_lm import VisionLm
 from recipec.spec import attention as attentions, policy as specs
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "idefics3")
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3")
 SIZES = {
     "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 48, "max_positions": 320,
     "image_size": 24, "patch_size": 4, "vision_heads": 2,

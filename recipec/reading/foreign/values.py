@@ -74,7 +74,7 @@ def not_offered(name: str, of: str) -> str:
 def reads_images(model: str) -> bool | None:
     """Whether a model's name is that of a vision-language model of an offered family; None: of another family.
 
-    >>> reads_images("Qwen/Qwen2.5-VL-3B-Instruct"), reads_images("Qwen/Qwen3-8B"), reads_images("Qwen/Qwen3-VL-8B")
+    >>> reads_images("Qwen/Qwen2.5-VL-3B-Instruct"), reads_images("Qwen/Qwen3-8B"), reads_images("zai-org/GLM-4.1V-9B")
     (True, False, None)
     """
     known = value_names().vision

@@ -104,6 +104,15 @@ def with_places(row: Row, column: str, messages: Sequence[Message], images: int)
     return [*messages[:first], given, *messages[first + 1 :]]
 
 
+def in_parts(content: Any) -> list[Mapping[str, Any]]:
+    """Return a message's content in parts.
+
+    >>> in_parts("why?")
+    [{'type': 'text', 'text': 'why?'}]
+    """
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
 def before_text(text: str, images: int) -> list[dict[str, str]]:
     """Return parts with places for images before a text.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -182,8 +183,8 @@ class CachedRows:
 class ImageInputs(Protocol):
     """What a policy that sees does with the ids of its images."""
 
-    def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
-        """Return what the model reads of tokens."""
+    def reading(self, ids_RT: Tensor) -> AbstractContextManager[dict[str, Tensor]]:
+        """Yield what the model reads of tokens in a pass inside."""
 
     def turn(
         self, ids_RT: Tensor, valid_RT: Tensor | None, counted_RT: Tensor, lead_R: Tensor
@@ -252,19 +253,11 @@ class PrefillReader:
 
     def read(self, cache: Cache, tokens_RT: Tensor, positions_RT: Tensor, valid_RK: Tensor | None) -> Tensor:
         """Run the model over new tokens and return the logits that follow the last one."""
-        given = {"input_ids": tokens_RT} if self.image_encoder is None else self.image_encoder.read(tokens_RT)
-        if self.positioned:
+        text = {"input_ids": tokens_RT}
+        where = {"position_ids": positions_RT} if self.positioned else {}
+        with nullcontext(text) if self.image_encoder is None else self.image_encoder.reading(tokens_RT) as given:
             logits = self.model(
-                **given,
-                position_ids=positions_RT,
-                attention_mask=valid_RK,
-                past_key_values=cache,
-                use_cache=True,
-                **self.extra,
-            ).logits
-        else:
-            logits = self.model(
-                input_ids=tokens_RT, attention_mask=valid_RK, past_key_values=cache, use_cache=True, **self.extra
+                **given, **where, attention_mask=valid_RK, past_key_values=cache, use_cache=True, **self.extra
             ).logits
         last: Tensor = logits[:, -1]
         return last

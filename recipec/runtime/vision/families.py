@@ -23,8 +23,8 @@ class Family(ABC):
     """Path of the text decoder."""
     tower: str
     """Path of the image encoder."""
-    projector: str
-    """Path of what brings its results to the decoder's width; maybe inside of the encoder."""
+    projectors: tuple[str, ...]
+    """Paths of what brings its results to the decoder's width; maybe inside of the encoder."""
     shown: str
     """Token that stands for a piece of an image."""
     marks: tuple[str, ...] = ()
@@ -56,7 +56,10 @@ class Family(ABC):
 
     @abstractmethod
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
-        """Encode images in one pass; return the embeddings of each one's tokens."""
+        """Encode images in one pass; return the embeddings of each one's tokens.
+
+        What :meth:`deeper` adds to later layers is in columns behind those of the embeddings.
+        """
 
     @abstractmethod
     def random_inputs(self, vision: Any, rows: int) -> dict[str, Tensor]:
@@ -66,6 +69,15 @@ class Family(ABC):
             vision: The encoder's configuration.
             rows: A multiple of the patches that are merged; it also seeds the draw.
         """
+
+    def deeper(self, seen_RT: Tensor, features: Sequence[Tensor]) -> dict[str, Any]:  # noqa: ARG002 - of Qwen3-VL
+        """Return the decoder's arguments for features that are added behind its first layers.
+
+        Args:
+            seen_RT: Which tokens are of images.
+            features: For each layer, a row per image token.
+        """
+        return {}
 
     def shape(self, model: Any, inputs: Inputs) -> tuple[int, int, int] | None:  # noqa: ARG002 - of those that turn
         """Return the grid of an image's tokens, times, rows and columns, where positions turn by it."""
@@ -79,16 +91,16 @@ class Qwen(Family):
         Wang et al., `Qwen2-VL <https://arxiv.org/abs/2409.12191>`_, 2024: M-RoPE, section 2.1.
     """
 
-    types = ("qwen2_vl", "qwen2_5_vl")
+    types: tuple[str, ...] = ("qwen2_vl", "qwen2_5_vl")
     decoder = "model.language_model"
     tower = "model.visual"
-    projector = "model.visual.merger"
+    projectors: tuple[str, ...] = ("model.visual.merger",)
     shown = "<|image_pad|>"
     marks = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
     params = ("min_pixels", "max_pixels")
     turns = True
-    processors = dict.fromkeys(types, "Qwen2VLImageProcessorPil")
-    joint = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}  # noqa: RUF012 - as its parent's
+    processors: Mapping[str, str] = dict.fromkeys(types, "Qwen2VLImageProcessorPil")
+    joint: Mapping[str, str] = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}
 
     def configure(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Areas have the processor's names."""
@@ -123,6 +135,29 @@ class Qwen(Family):
         return times, rows // merge, columns // merge
 
 
+class Qwen3(Qwen):
+    """Qwen3-VL: as Qwen2-VL, with features of three layers of the encoder added to the decoder's first layers.
+
+    References:
+        Bai et al., `Qwen3-VL <https://arxiv.org/abs/2511.21631>`_, 2025.
+        Meng et al., `DeepStack <https://arxiv.org/abs/2406.04334>`_, 2024.
+    """
+
+    types = ("qwen3_vl",)
+    projectors = ("model.visual.merger", "model.visual.deepstack_merger_list")
+    processors = {"qwen3_vl": "Qwen2VLImageProcessorPil"}  # noqa: RUF012 - as its parent's
+    joint = {"qwen3_vl": "Qwen3VLProcessor"}  # noqa: RUF012
+
+    def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
+        """Encode patches of all images end to end; columns are those of the embeddings, then of each layer's share."""
+        made = model.get_image_features(**self.joined(images), return_dict=True)
+        return tuple(torch.cat(parts, -1) for parts in zip(made.pooler_output, *made.deepstack_features, strict=True))
+
+    def deeper(self, seen_RT: Tensor, features: Sequence[Tensor]) -> dict[str, Any]:
+        """Return the mask of image tokens, and what is added to them layer by layer."""
+        return {"visual_pos_masks": seen_RT, "deepstack_visual_embeds": list(features)}
+
+
 class Idefics(Family):
     """Idefics3 and SmolVLM: squares of one size, each a fixed number of tokens between separators.
 
@@ -135,7 +170,7 @@ class Idefics(Family):
     types = ("idefics3", "smolvlm")
     decoder = "model.text_model"
     tower = "model.vision_model"
-    projector = "model.connector"
+    projectors = ("model.connector",)
     shown = "<image>"
     around = "<fake_token_around_image>"
     whole = "<global-img>"
@@ -191,7 +226,7 @@ class Idefics(Family):
         return {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(rows))}
 
 
-FAMILIES: tuple[Family, ...] = (Qwen(), Idefics())
+FAMILIES: tuple[Family, ...] = (Qwen(), Qwen3(), Idefics())
 KNOWN = tuple(kind for family in FAMILIES for kind in family.types)
 
 

@@ -103,6 +103,8 @@ def _config(spec: VisionScratch, tokenizer: Any, dropout: float) -> Any:
         "rope_theta": 10000.0,
         "mrope_section": [width // 2 - 2 * third, third, third],
     }
+    if spec.architecture == "qwen3_vl":
+        text["head_dim"] = width
     return AutoConfig.for_model(
         spec.architecture,
         text_config=text,
@@ -146,5 +148,9 @@ def _eyes(spec: VisionScratch) -> dict[str, Any]:
     if spec.architecture == "qwen2_vl":
         return config | {"embed_dim": _wide(spec), "hidden_size": spec.hidden_size, "mlp_ratio": 4}
     config |= {"out_hidden_size": spec.hidden_size, "intermediate_size": inner}
+    if spec.architecture == "qwen3_vl":
+        side = spec.image_size // spec.patch_size
+        deepest = min(spec.vision_layers, spec.layers)
+        return config | {"num_position_embeddings": side**2, "deepstack_visual_indexes": list(range(deepest))}
     window = 4 * spec.patch_size * spec.merge
     return config | {"window_size": window, "fullatt_block_indexes": [spec.vision_layers - 1]}

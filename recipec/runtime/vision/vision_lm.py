@@ -19,6 +19,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import protect
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.image_store import ImageStore
+from recipec.runtime.images.parts import in_parts
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import scratch as text_scratch, weights
 from recipec.runtime.model.causal_lm import CausalLm
@@ -161,7 +162,7 @@ class VisionLm(CausalLm):
         Raises:
             RecipeError: RC851, there are more or fewer images than parts; RC729, RC730.
         """
-        wanted = sum(part.get("type") == "image" for message in messages for part in _parts(message["content"]))
+        wanted = sum(part.get("type") == "image" for message in messages for part in in_parts(message["content"]))
         if wanted != len(images):
             raise RecipeError(errors.miscounted(len(images), wanted, "a conversation"))
         shown = [{**message, "content": self._content(message["content"])} for message in messages]
@@ -181,7 +182,7 @@ class VisionLm(CausalLm):
     def _content(self, content: Any) -> Any:
         """Return a message's content in the form that the template takes."""
         if self._lists:
-            return _parts(content)
+            return in_parts(content)
         if isinstance(content, str) or any(part.get("type") == "image" for part in content):
             return content
         return "".join(str(part["text"]) for part in content)
@@ -308,25 +309,36 @@ class VisionLm(CausalLm):
         finally:
             self._shown = None
 
-    def read(self, ids_RT: Tensor) -> dict[str, Tensor]:
-        """Return what the model reads of tokens: the ids themselves where they are all text."""
-        seen = self._shown is not None and bool((ids_RT >= self.vocabulary).any())
-        return {"inputs_embeds": self.embed(ids_RT)} if seen else {"input_ids": ids_RT}
+    @contextmanager
+    def reading(self, ids_RT: Tensor) -> Iterator[dict[str, Tensor]]:
+        """Yield what the model reads of tokens in a pass inside: the ids themselves where they are all text."""
+        if self._shown is None or not bool((ids_RT >= self.vocabulary).any()):
+            yield {"input_ids": ids_RT}
+            return
+        embedded, deeper = self.embed(ids_RT)
+        # the whole model, which has the head, does not pass these arguments on to its decoder
+        decoder = self.model.get_submodule(self.family.decoder)
+        given = decoder.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | deeper), with_kwargs=True)
+        try:
+            yield {"inputs_embeds": embedded}
+        finally:
+            given.remove()
 
-    def embed(self, ids_RT: Tensor) -> Tensor:
-        """Look up the embeddings of text and the features of images."""
+    def embed(self, ids_RT: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Return embeddings of text and features of images, and the decoder's other arguments for images."""
         seen_RT = ids_RT >= self.vocabulary
         embedded: Tensor = self.model.get_input_embeddings()(ids_RT.masked_fill(seen_RT, 0))
         if self._shown is None:
             assert not seen_RT.any(), "a pass over images that were not shown"
-            return embedded
-        return embedded.index_put((seen_RT,), self._shown.of(ids_RT[seen_RT]).to(embedded.dtype))
+            return embedded, {}
+        first, *others = torch.split(self._shown.of(ids_RT[seen_RT]).to(embedded.dtype), embedded.shape[-1], -1)
+        return embedded.index_put((seen_RT,), first), self.family.deeper(seen_RT, others)
 
     def hidden(self, **inputs: Any) -> Tensor:
         """Run the decoder without its head over text and images."""
-        decoder = self.model.get_submodule(self.family_of(self.model).decoder)
-        embedded = self.embed(inputs.pop("input_ids"))
-        found: Tensor = decoder(inputs_embeds=embedded, **inputs, use_cache=False).last_hidden_state
+        embedded, deeper = self.embed(inputs.pop("input_ids"))
+        decoder = self.model.get_submodule(self.family.decoder)
+        found: Tensor = decoder(inputs_embeds=embedded, **inputs, **deeper, use_cache=False).last_hidden_state
         return found
 
     def positions(self, tokens_RT: Tensor) -> Tensor | None:
@@ -366,7 +378,7 @@ class VisionLm(CausalLm):
     def module_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters of the groups that ``optimizer.freeze`` may name."""
         family = self.family_of(self.model)
-        projector = list(self.model.get_submodule(family.projector).parameters())
+        projector = [p for path in family.projectors for p in self.model.get_submodule(path).parameters()]
         own = {id(p) for p in projector}
         tower = [p for p in self.model.get_submodule(family.tower).parameters() if id(p) not in own]
         decoder = list(self.model.get_submodule(family.decoder).parameters())
@@ -381,8 +393,3 @@ class VisionLm(CausalLm):
 def _named(names: Iterable[str], target: str) -> list[str]:
     """Choose the names that have ``target`` as a part: `q_proj`, `visual`, `layers.3.mlp`."""
     return [name for name in names if f".{target}." in f".{name}."]
-
-
-def _parts(content: Any) -> list[Mapping[str, Any]]:
-    """Return a message's content in parts."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

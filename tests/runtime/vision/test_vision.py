@@ -293,7 +293,7 @@ def test_low_precision(tmp_path, family):
     assert max(off.values()) < 1.5 * off["dense"] + 1e-3
 
 
-@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm"])
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm"])
 def test_architectures_are_certified(kind):
     """A small model of each family gives the results of its own forward pass, images of different sizes included."""
     config = transformers.AutoConfig.for_model(kind)
