@@ -41,9 +41,9 @@ def filter_against_sign(reading: Reading) -> Iterator[Finding]:
             if not isinstance(part.spec, Sampler) or part.spec.group_filter is None or not levels:
                 continue
             if all(isinstance(level.spec, Advantage) and level.spec.compares is None for level in levels):
+                again = " and samples again" if part.spec.group_filter.action == "resample" else ""
                 yield Finding(
-                    f"stage `{stage.name}` drops and samples again groups that {display_name(levels[0])} would learn "
-                    f"from",
+                    f"stage `{stage.name}` drops{again} groups that {display_name(levels[0])} would learn from",
                     (
                         *span_of(reading, (*part.path, "group_filter"), key=True),
                         *related_span(reading, levels[0].path, "credit without a group", key=True),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from recipec.importing.sources import ForeignFile
 from recipec.reading.foreign.tables import BELOW, Tool, Trainer, tools
+from recipec.reading.foreign.values import unread_tools
 
 ENOUGH = 3
 """Names of a tool that a file must have, where no command names the tool."""
@@ -24,7 +25,7 @@ class Recognised:
 
 def tool_of(read: ForeignFile) -> Tool | None:
     """Return the tool that a file belongs to, by its command, its marks and its names; None if it is of no tool."""
-    if {"recipec", "stages"} & read.names:
+    if {"recipec", "stages"} & read.names or unread_tool(read):
         return None
     ranked = []
     for tool in tools():
@@ -33,12 +34,30 @@ def tool_of(read: ForeignFile) -> Tool | None:
         known = sum(tool.knows(entry.name) for entry in read.entries)
         marks = sum(mark.removesuffix(f".{BELOW}") in read.names for mark in tool.marks)
         command = any(_names(word, start) for word in read.words for start in tool.commands)
+        if tool.fork and not marks:
+            continue  # a file of the tool that it is a fork of
         share = known / max(1, len(read.entries))
         if command and (known or len(read.entries) < ENOUGH):
-            ranked.append((2 * share + 0.2 * marks + 0.5, tool.slug, tool))
+            ranked.append((tool.fork, 2 * share + 0.2 * marks + 0.5, tool.slug, tool))
         elif marks and known >= min(ENOUGH, len(read.entries)) and share >= SHARE:
-            ranked.append((2 * share + 0.2 * marks, tool.slug, tool))
+            ranked.append((tool.fork, 2 * share + 0.2 * marks, tool.slug, tool))
     return max(ranked)[-1] if ranked else None
+
+
+def unread_tool(read: ForeignFile) -> str:
+    """Return the tool of a file that is known, but not read; an empty text if it is of none of these.
+
+    >>> from recipec.importing.sources import read_foreign
+    >>> unread_tool(read_foreign("a.sh", "swift sft --model org/m"))
+    'ms-swift'
+    """
+    for tool, signs in unread_tools().items():
+        commands, names = ({*signs.get(part, "").split()} for part in ("commands", "names"))
+        if commands & {*read.words} or (names and names <= read.names):
+            return tool
+        if signs.get("last") in {entry.name.rpartition(".")[2] for entry in read.entries}:
+            return tool
+    return ""
 
 
 def _names(word: str, start: str) -> bool:

@@ -20,6 +20,8 @@ _TITLES = {
     "unknown": "Not known: no recipe reads it",
     "unneeded": "Not needed here",
 }
+_FEW = 5
+"""Unknown names that say nothing about the program."""
 _MOST = 100
 """Characters of a value that are shown."""
 
@@ -32,6 +34,10 @@ def text(made: Translation, left: Sequence[Diagnostic]) -> str:
 def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
     found = made.found
     yield f"{found.tool.name}, {found.trainer.title}: {found.reason}"
+    unknown = sum(fate.verdict == "unknown" for fate in made.fates)
+    if unknown > _FEW and unknown > len(made.fates) / 5:
+        all_names = len(made.fates)
+        yield f"{unknown} of {all_names} names are not those of {found.tool.name}: the file may be of another program"
     for verdict, title in _TITLES.items():
         fates = sorted((fate for fate in made.fates if fate.verdict == verdict), key=lambda fate: fate.line)
         if fates:

@@ -9,7 +9,7 @@ from recipec.compile import check_recipe
 from recipec.diagnostics.errors import importing as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.importing.complete import completed
-from recipec.importing.recognise import Recognised, recognised, tool_of
+from recipec.importing.recognise import Recognised, recognised, tool_of, unread_tool
 from recipec.importing.sources import ForeignFile, read_foreign
 from recipec.importing.translate import Setting, Translation, translate, without
 from recipec.importing.write import STAGE, recipe_text
@@ -42,13 +42,14 @@ def import_recipe(file: str, text: str, *, devices: int = 1, trainer: str = "") 
         raise RecipeError(errors.nothing_to_import(file, read.problem))
     tool = tool_of(read)
     if tool is None:
-        raise RecipeError(errors.unknown_tool(file, [tool.name for tool in tools() if tool.trainers]))
+        known = [tool.name for tool in tools() if tool.trainers]
+        raise RecipeError(errors.unknown_tool(file, known, unread_tool(read)))
     found = recognised(read, tool)
     if trainer:
         if trainer not in tool.trainers:
             raise RecipeError(errors.unknown_trainer(trainer, tool.name, [*tool.trainers]))
         found = Recognised(tool, tool.trainers[trainer], "as given")
-    made = translate(read, found, max(devices, read.devices))
+    made = translate(read, found, max(devices, read.spread.devices * read.spread.nodes if read.spread else 1))
     made.settings.setdefault("name", Setting("name", _stem(file), "the name of the file", origin="trainer"))
     return _checked(completed(made), read)
 

@@ -15,7 +15,10 @@ _BY_USE = re.compile(r"\$\{([A-Za-z_]\w*):?=((?:[^{}]|\$\{[^{}]*\})*)\}")
 _SETTING = re.compile(r"(?:\+\+|\+|~)?([A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
 _FLAG = re.compile(r"--?([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
 _ARGUMENT = re.compile(r"\$(?:[@*\d]|\{[@*\d].*\})")
-_STARTERS = {"python", "python3", "uv", "accelerate", "torchrun", "deepspeed", "ray", "srun", "source", "--"}
+_STARTERS = {
+    *("python", "python3", "uv", "accelerate", "accelerate.commands.launch", "torchrun", "torch.distributed.run"),
+    *("torch.distributed.launch", "deepspeed", "ray", "srun", "source", "--"),
+}
 """Words that start another program: what follows is not of the program before."""
 _KEYWORDS = re.compile(
     r"if|then|else|elif|fi|for|while|do|done|case|esac|in|function|[{}!]|time|exec|nohup|sudo|export|local|declare|"

@@ -171,6 +171,8 @@ def expanded(word: Word, variables: Variables) -> list[Word]:
         pieces = [piece for piece in Lexer(held[0].text, held[0].line).words() if not piece.operator]
         return [Word(text, piece.line, tuple(missing)) for piece in pieces for text, missing in [plain(piece.text, {})]]
     text, missing = plain(word.text, variables)
+    if not text and held is not None and word.text.startswith("$"):
+        return []  # an empty variable without quotes gives no words
     return [Word(text, word.line, tuple(missing))]
 
 

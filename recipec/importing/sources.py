@@ -16,7 +16,10 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _SELECTED = re.compile(r"\$\{oc\.select:\s*([\w.]+)\s*(?:,\s*([^}]*?))?\s*\}")
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*([\w.\"'-]+)\s*=")
-_PROCESSES = {"nproc_per_node", "num_processes", "num_gpus"}
+_PROCESSES = {"nproc_per_node": "nnodes", "num_processes": "num_machines", "num_gpus": "num_nodes"}
+"""Arguments of launchers with the number of processes, and of nodes; Accelerate counts processes of all nodes."""
+_EACH = "num_nodes"
+"""The number of nodes of a program that starts a launcher on each, with this many times its processes."""
 _FOUND_BY = {"config_path", "config_name", "config_dir", "config", "config_file"}
 _PROGRAM = re.compile(r"^[ \t]*(?:\w+=\S*[ \t]+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray)\s", re.MULTILINE)
 MOST_REFERENCES = 16
@@ -35,6 +38,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Processes of a launcher: ``Spread("nproc_per_node", 8, 2)``."""
+
+    name: str
+    devices: int
+    """On each node."""
+    nodes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignFile:
     """A file as it was read."""
 
@@ -46,8 +59,8 @@ class ForeignFile:
     """Programs and modules that a script starts."""
     launcher: frozenset[str] = frozenset()
     """Names of arguments before the last program, and of those by which a configuration is found."""
-    devices: int = 1
-    """Processes that the launcher starts on a node."""
+    spread: Spread | None = None
+    """Processes that the launcher starts."""
     problem: str = ""
     """Why nothing could be read."""
     assumed: tuple[tuple[int, str, str], ...] = ()
@@ -192,7 +205,6 @@ def _shell(file: str, text: str) -> ForeignFile:
     words = tuple(word.strip("\"'") for word in command.words)
     program = max((n for n, word in enumerate(words, 1) if re.search(r"\.py$|^[a-z_]\w*(\.\w+)+$", word)), default=0)
     before = {_plain_name(a.name) for a in command.arguments if a.after < program}
-    devices = [entry.value for entry in entries if entry.name in before & _PROCESSES and isinstance(entry.value, int)]
     launcher = frozenset(before | _FOUND_BY)
     others = tuple(
         (one.line, " ".join(one.words), f"the command in line {command.line} is read, which has more arguments")
@@ -200,8 +212,19 @@ def _shell(file: str, text: str) -> ForeignFile:
         if one is not command and one.words[-1:] == command.words[-1:]
     )
     assumed = tuple((line, condition, f"{what}: only a shell knows it") for line, condition, what in script.assumed)
-    count = devices[-1] if devices else 1
-    return ForeignFile(file, "shell", tuple(entries), words, launcher, count, assumed=(*assumed, *others))
+    counts = {entry.name: entry.value for entry in entries if entry.name in before and type(entry.value) is int}
+    return ForeignFile(file, "shell", tuple(entries), words, launcher, _spread(counts), assumed=(*assumed, *others))
+
+
+def _spread(counts: dict[str, int]) -> Spread | None:
+    """Return how many processes run on how many nodes, by the arguments of launchers."""
+    name = next((name for name in reversed(counts) if name in _PROCESSES), "")
+    if not name:
+        return None
+    nodes = max(1, counts.get(_PROCESSES[name], 1))
+    if name == "num_processes" and nodes > 1 and counts[name] % nodes == 0:
+        return Spread(name, counts[name] // nodes, nodes)
+    return Spread(name, max(1, counts[name]), max(nodes, counts.get(_EACH, 1)))
 
 
 def _weight(command: Command) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from recipec.reading.foreign.values import part
 
 Verdict = Literal["same", "other", "assumed", "missing", "unneeded", "unknown"]
 Origin = Literal["file", "default", "trainer", "assumed"]
+SEVERAL = "ray"
+"""What starts processes on several nodes."""
 HINT = "~"
 """Begins a note that is for those who type the name in a recipe, not for those who import a file of the tool."""
 
@@ -100,14 +103,30 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Transla
         if not any(_stands_for(known, path) for known in made.settings):
             made.settings[path] = Setting(path, value, "assumed", note=note, origin="assumed")
             made.fates.append(Fate(shown(path), value, 0, "assumed", text=note))
+    _spread(made, read)
     made.fates += [Fate(trainer.title, None, 0, "missing", text=text) for text in trainer.lost]
     made.fates += [Fate(text, None, line, "assumed", text=what) for line, text, what in read.assumed]
     made.fates += [
         Fate(word, None, 0, "missing", text="a script that this one starts is not read: import it with these arguments")
-        for word in read.words
-        if word.endswith(".sh") and word != read.words[0]
+        for before, word in pairwise(read.words)
+        if word.endswith(".sh") and before not in {"source", "."}
     ]
     return made
+
+
+def _spread(made: Translation, read: ForeignFile) -> None:
+    """Have the devices and nodes of a script's launcher."""
+    if read.spread is None or read.spread.devices * read.spread.nodes == 1:
+        return
+    name, line = read.spread.name, next(e.line for e in reversed(read.entries) if e.name == read.spread.name)
+    values: dict[str, Any] = {"machine.devices": read.spread.devices}
+    if read.spread.nodes > 1:
+        values |= {"machine.nodes": read.spread.nodes, "machine.launcher": SEVERAL}
+    for path, value in values.items():
+        made.settings[path] = Setting(path, value, name, line)
+    known = [index for index, fate in enumerate(made.fates) if (fate.name, fate.line) == (name, line)]
+    for index in known:
+        made.fates[index] = replace(made.fates[index], verdict="same", paths=tuple(values), text="")
 
 
 def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:

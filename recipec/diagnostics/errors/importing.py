@@ -37,14 +37,17 @@ def nothing_to_import(file: str, problem: str) -> Finding:
 
 
 @diagnostic("RC911", "unknown-tool")
-def unknown_tool(file: str, known: Sequence[str]) -> Finding:
-    """A file to import is of no tool that is known.
+def unknown_tool(file: str, known: Sequence[str], of: str = "") -> Finding:
+    """A file to import is of no tool that is known, or of one with names that are not read.
 
     What it checks: whether the names in the file are mostly those of one tool.
     Why it matters: the same name means different things in different tools.
     Example: the configuration of a data pipeline.
     How to fix: import a training configuration of a known tool.
     """
+    if of:
+        help_ = f"write a recipe: `recipec ls` lists shipped ones. `import` reads files of {listed(known, 20)}"
+        return Finding(f"{file} is a file of {of}, which `import` does not read", file_span(file), help=help_)
     return Finding(f"{file} is not a training configuration of {listed(known, 20)}", file_span(file))
 
 

@@ -5,7 +5,7 @@ The file of a tool has these tables:
 ``tool``, ``marks``, ``commands``
     its name; names that only its files have; words of the command that starts it.
 ``shares``
-    another table that its files draw on, too.
+    another table that its files draw on, too; if that is of a tool, a mark tells its files from those of the other.
 ``keys``, ``rl``, ``sft``, ``dpo``, …
     name = path, or ``[path, converter]``, or ``[path, converter, note]`` where unit or meaning differ; in ``keys`` for
     any kind of stage.  A name that ends in ``.*`` stands for everything below it.
@@ -16,7 +16,8 @@ The file of a tool has these tables:
     values of a name: a mapping of our paths, or a sentence where the value cannot be written.
 ``trainers.NAME``
     a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``), its
-    ``defaults``, what it always ``sets``, and ``rows`` of names that mean another thing in it.
+    ``defaults``, what it always ``sets``, and ``rows`` of names that mean another thing in it; ``like`` is a trainer of
+    the shared table with the same defaults.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class Tool:
     marks: tuple[str, ...]
     commands: tuple[str, ...]
     trainers: Mapping[str, Trainer]
+    fork: bool = False
+    """Whether it shares the names of a tool with trainers of its own."""
     index: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
     def row(self, name: str, kind: str, trainer: Trainer | None = None) -> Row | None:
@@ -141,7 +144,9 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
     index: dict[str, list[Row]] = {}
     for row in rows:
         index.setdefault(row.name, []).append(row)
-    trainers = {name: _trainer(table["tool"], name, entry) for name, entry in table.get("trainers", {}).items()}
+    trainers = {
+        name: _trainer(table["tool"], name, _like(entry, shared)) for name, entry in table.get("trainers", {}).items()
+    }
     return Tool(
         table["tool"],
         slug,
@@ -150,8 +155,15 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
         tuple(table.get("marks", "").split()),
         tuple(table.get("commands", "").split()),
         trainers,
+        "trainers" in shared,
         {name: tuple(of_name) for name, of_name in index.items()},
     )
+
+
+def _like(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the entry of a trainer with the defaults of the one that it is like."""
+    other = shared.get("trainers", {}).get(entry.get("like", ""), {})
+    return {**entry, "defaults": {**other.get("defaults", {}), **entry.get("defaults", {})}}
 
 
 def _rows(table: Mapping[str, Any]) -> Iterator[Row]:

@@ -27,6 +27,8 @@ class ValueNames:
     """Texts of chat templates, by the names that tools give them."""
     forms: Mapping[str, str]
     """Templates of prompts, by the names of forms of data."""
+    unread: Mapping[str, Mapping[str, str]]
+    """Tools that ``recipec import`` does not read: words of their commands, names, and a last word of names."""
     vision: Mapping[str, str]
     """Parts of names of vision-language models, of families that are offered and of others."""
 
@@ -36,6 +38,11 @@ def value_names() -> ValueNames:
     """Read the tables; only needed after a mistake."""
     tables = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
     return ValueNames(**tables)
+
+
+def unread_tools() -> Mapping[str, Mapping[str, str]]:
+    """Return how files of tools that are not read are known: by words of their command, or by names."""
+    return value_names().unread
 
 
 def foreign_value(value: str) -> str:

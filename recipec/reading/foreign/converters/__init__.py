@@ -1,10 +1,11 @@
 """Values of other tools as values here: one small function for each way in which they differ.
 
-``registry`` holds them; ``plain``, ``conditions``, ``places``, ``counts``, ``corrections``,
-``critics``, ``models`` and ``objective`` define them.
+``registry`` holds them; ``agents``, ``plain``, ``conditions``, ``places``, ``counts``,
+``corrections``, ``critics``, ``models`` and ``objective`` define them.
 """
 
 from recipec.reading.foreign.converters import (
+    agents,
     conditions,
     corrections,
     counts,
@@ -30,6 +31,7 @@ __all__ = [
     "Needless",
     "Refused",
     "Several",
+    "agents",
     "conditions",
     "convert",
     "corrections",

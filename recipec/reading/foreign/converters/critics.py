@@ -142,10 +142,12 @@ def kl_term_estimator(value: Any, row: Row, given: Given, switch: str, coefficie
 
 
 @converter
-def reward_model(value: Any, row: Row, given: Given, switch: str = "") -> Values:
-    """A reward model in the place of a rule."""
+def reward_model(value: Any, row: Row, given: Given, switch: str = "", function: str = "") -> Values:
+    """A reward model in the place of a rule; a function that is given has its answers, and gives the score."""
     if switch and not on(given.get(switch)):
         raise Needless(f"`{switch}` is off")
+    if function and any(on(given.get(name)) for name in function.split("|")):
+        raise Refused("your function asks this model there: here `reward: {NAME: {type: judge}}` asks one by a rubric")
     text = str(value or "")
     if text.startswith("http"):
         raise Refused("a service does not score here: a function of yours may call it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -279,3 +280,16 @@ def grad_norm(value: Any, row: Row, given: Given) -> Values:
     if value is None or number_or_zero(value) < 0:
         return {row.to: 0.0}
     return {row.to: number(value)}
+
+
+@converter
+def levels(value: Any, row: Row, given: Given, other: str, left_out: str) -> Values:
+    """The levels at which a mean is subtracted and a standard deviation divides, which are one choice here."""
+    deviation = given.get(other)
+    key = f"{value or 'none'} {deviation or 'none'}{' leave1out' if on(given.get(left_out)) else ''}".lower()
+    ours = given.choices(row.name).get(key)
+    if ours is None:
+        raise Refused(f"`{value}` with `{other}: {deviation}` is not offered")
+    if not ours:
+        raise Needless("it is off")
+    return {**ours} if isinstance(ours, Mapping) else {row.to: ours}
