@@ -1,7 +1,7 @@
 """Shapes of models: what costs are derived from, without a weight being read.
 
-A shape comes from ``policy.scratch``, from a local ``config.json``, or from ``shapes.json``, which holds the models
-that shipped recipes name.  Of any other model nothing is guessed.
+A shape comes from ``policy.scratch``, from a local ``config.json``, or from ``model_shapes.json``, which holds models
+that many recipes name, as their authors publish them.  Of any other model nothing is guessed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from typing import Any
 
 VOCABULARY = {"characters": 100, "bytes": 260}
 """Tokens of the tokenizers of new models: four control tokens, and the characters or the bytes."""
-GATED = ("llama", "mistral", "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+GATED = (
+    "llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2",
+    "qwen2_vl", "qwen2_5_vl", "qwen3_vl",
+)  # fmt: skip
 """Families with three matrices in a feed-forward layer and rotary positions; their parameters are counted here."""
+_TIED = ("gemma", "gemma2", "gemma3_text", "smollm3")
+"""Families that have one matrix of embeddings if their configuration does not say it."""
 
 SEEING = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "qwen3_vl": "qwen3", "idefics3": "llama"}
 """New models that see, and the family of their decoders."""
@@ -70,7 +75,12 @@ class Shape:
         if self.family == "gpt2":
             return width + self.hidden + self.intermediate + self.hidden + 4 * self.hidden
         biases = width if self.family == "qwen2" else 0
-        return biases + 2 * self.hidden + (2 * self.head_dim if self.family == "qwen3" else 0)
+        norms = (4 if self.family in {"gemma2", "gemma3_text"} else 2) * self.hidden
+        if self.family in {"qwen3", "gemma3_text"}:  # one norm for all heads' queries, one for their keys
+            norms += 2 * self.head_dim
+        if self.family == "olmo2":  # norms over all heads together
+            norms += (self.heads + self.kv_heads) * self.head_dim
+        return biases + norms
 
     @property
     def root(self) -> int:
@@ -94,6 +104,9 @@ class Shape:
         if self.family == "gpt2":
             wide = self.hidden + self.intermediate
             return {"c_attn": self.hidden + 3 * heads, "c_proj": heads + self.hidden + wide, "c_fc": wide}
+        if self.family == "phi3":
+            fused = {"qkv_proj": self.hidden + heads + 2 * kv, "gate_up_proj": self.hidden + 2 * self.intermediate}
+            return fused | {"o_proj": heads + self.hidden, "down_proj": self.intermediate + self.hidden}
         attention = dict.fromkeys(("q_proj", "o_proj"), self.hidden + heads)
         attention |= dict.fromkeys(("k_proj", "v_proj"), self.hidden + kv)
         return attention | dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.hidden + self.intermediate)
@@ -218,7 +231,7 @@ def config_shape(config: Mapping[str, Any]) -> Shape | None:
             intermediate=int(text["intermediate_size"]),
             vocabulary=int(text["vocab_size"]),
             positions=int(text.get("max_position_embeddings") or 0),
-            tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
+            tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", family in _TIED))),
             sees=family if "_vl" in family else "",
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from recipec.planning import model_shapes
 from recipec.planning.model_shapes import config_shape, known_shape, scratch_shape
 from recipec.spec.policy import Scratch, VisionScratch
 
@@ -17,6 +18,30 @@ PUBLISHED = {
     "Qwen/Qwen2.5-14B": 14_770_033_664,
     "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
     "meta-llama/Llama-3.2-3B": 3_212_749_824,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+    "meta-llama/Llama-3.3-70B-Instruct": 70_553_706_496,
+    "Qwen/Qwen2.5-32B-Instruct": 32_763_876_352,
+    "Qwen/Qwen2.5-72B": 72_706_203_648,
+    "Qwen/Qwen3-0.6B": 596_049_920,
+    "Qwen/Qwen3-1.7B": 1_720_574_976,
+    "Qwen/Qwen3-4B-Instruct-2507": 4_022_468_096,
+    "Qwen/Qwen3-8B-Base": 8_190_735_360,
+    "Qwen/Qwen3-14B": 14_768_307_200,
+    "Qwen/Qwen3-32B": 32_762_123_264,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 1_777_088_000,
+    "mistralai/Mistral-7B-v0.1": 7_241_732_096,
+    "mistralai/Mistral-7B-Instruct-v0.3": 7_248_023_552,
+    "google/gemma-2-2b-it": 2_614_341_888,
+    "google/gemma-2-9b": 9_241_705_984,
+    "google/gemma-3-1b-it": 999_885_952,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
+    "microsoft/phi-4": 14_659_507_200,
+    "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1_100_048_384,
+    "Qwen/Qwen2-VL-7B-Instruct": 8_291_375_616,
+    "Qwen/Qwen2.5-VL-7B-Instruct": 8_292_166_656,
+    "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
 }
 
 
@@ -26,6 +51,36 @@ def test_published(name: str, count: int) -> None:
     shape = known_shape(name)
     assert shape is not None
     assert shape.parameters == count
+
+
+@pytest.mark.parametrize(
+    "family", ["mistral", "smollm3", "granite", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "qwen3"]
+)
+@pytest.mark.parametrize("tied", [True, False])
+def test_other_families(family: str, tied: bool) -> None:
+    """What is counted of a configuration, and of adapters on all layers, is what torch builds."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+             "head_dim": 12, "intermediate_size": 80, "vocab_size": 101, "pad_token_id": 0}  # fmt: skip
+    config = AutoConfig.for_model(family, **sizes, tie_word_embeddings=tied)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = config_shape(config.to_dict())
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    assert shape.adapter(4) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def test_the_table_names_models_once() -> None:
+    """At least 60 sizes are known by more than 120 names, and a name that stands for another one ends there."""
+    table = model_shapes._table()
+    assert len(table) > 120
+    assert sum(isinstance(found, dict) for found in table.values()) >= 60
+    assert all(isinstance(table[found], dict) for found in table.values() if isinstance(found, str))
 
 
 @pytest.mark.parametrize("name", ["org/name", "explore", "./folder", "package:other"])
