@@ -111,6 +111,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         device=device,
         ranks=run.ranks,
         exact=machine.get("exactness") == "exact" and run.ranks.size > 1,
+        hands_over=machine.get("exactness") != "exact",
         sharded=train.partitions(run.ranks.size)[2] > 1,
         spread=train.sequence_partitions() if run.ranks.size > 1 else 1,
         functions=load_functions(options.use, functions),

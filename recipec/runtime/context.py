@@ -43,6 +43,8 @@ class StageContext:
     """The processes of the run."""
     exact: bool = False
     """Whether several ranks compute the bits of one."""
+    hands_over: bool = True
+    """Whether micro-batches may hand shared prefixes over; the bits then depend on the number of ranks."""
     sharded: bool = False
     """Whether the train engine spreads the weights over ranks: whoever samples with the model then needs a copy."""
     spread: int = 1

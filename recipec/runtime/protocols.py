@@ -57,6 +57,8 @@ class Attention(Part, ABC):
     sharing: Sharing = ""
     shared: TokensShared | None = None
     """Counts of the passes so far, where prefixes are shared."""
+    hands_over: bool = False
+    """Whether a pass can take keys and values of a prefix from an earlier pass."""
 
     @abstractmethod
     def again(self) -> Attention:
@@ -175,10 +177,7 @@ class Policy(Part, ABC):
         """Compute with ``copies`` in place of the parameters of those names."""
 
     def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:
-        """Write weights, configuration and tokenizer so that ``from_pretrained`` loads them.
-
-        ``whole`` are the weights by name, where the model holds only shards of them.
-        """
+        """Write all that ``from_pretrained`` loads; ``whole`` are the weights by name, where the model has shards."""
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -140,12 +140,17 @@ def test_pairs_share_their_prompt(updates, monkeypatch):
     assert tokens < 0.7 * dense
 
 
-def test_a_cut_group_is_told(updates):
-    """Where a group is larger than the micro-batch, the log says how many tokens were computed again."""
+@pytest.mark.parametrize(("machine", "lost"), [("{}", False), ("{exactness: exact}", True)])
+def test_a_cut_group_hands_its_prompt_over(machine, lost, updates):
+    """Where a group is larger than the micro-batch, its prompt is computed once; with `exact` again, which is told."""
     (updates.folder.path / "prompts").mkdir()
     (updates.folder.path / "prompts/spell.j2").write_text((QUICKSTART.parent / "prompts/spell.j2").read_text())
     small = "budget: {microbatch_tokens: 48, steps: 1"
     expected = updates.of(grpo("dense").replace("budget: {steps: 1", small), "dense")
-    found = updates.of(grpo("trie").replace("budget: {steps: 1", small), "trie")
+    recipe = grpo("trie").replace("budget: {steps: 1", small) + f"machine: {machine}\n"
+    found = updates.of(recipe, "trie")
     equal(found, expected)
-    assert found[1]["lost_tokens"] > 0
+    assert (found[1]["lost_tokens"] > 0) == lost
+    whole = updates.of(grpo("trie"), "whole")
+    equal(found, whole)
+    assert lost or found[1]["token_ratio"] == whole[1]["token_ratio"]

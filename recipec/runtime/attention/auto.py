@@ -82,6 +82,11 @@ class AutoAttention(Attention):
         """Counts of the passes so far, where prefixes are shared."""
         return self.chosen.shared
 
+    @property
+    def hands_over(self) -> bool:  # type: ignore[override]
+        """Whether a pass can take keys and values of a prefix from an earlier pass."""
+        return self.chosen.hands_over
+
     def bind(self, policy: Policy) -> None:
         """Choose for this policy if that needs no rows."""
         self._policy = policy

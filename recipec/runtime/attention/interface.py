@@ -23,6 +23,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import recurrent_layers
+from recipec.runtime.attention.handover import Given
 from recipec.runtime.attention.kernels import flash, flash_merge, flex, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
 from recipec.runtime.attention.prefix_tree import PrefixTree
@@ -44,9 +45,16 @@ class Pass:
 
     trie: PrefixTree
     kernel: Kernel = "auto"
+    given: Given | None = None
+    """Tokens that earlier passes have computed, if passes hand over."""
     calls: int = 0
     plan: dict[torch.device, tuple[flash.Call, ...]] = field(default_factory=dict)
     rows: dict[torch.device, recurrent_layers.Rows] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number of tokens that go through the layers."""
+        return self.trie.size if self.given is None else len(self.given.own)
 
     def calls_on(self, device: torch.device) -> tuple[flash.Call, ...]:
         """Return the variable-length calls, which are planned once for all layers."""
@@ -118,8 +126,11 @@ def _carrying(checkpoint: Callable[..., Any], made: Pass) -> Callable[..., Any]:
     """Make the prefix tree available when a layer is recomputed."""
 
     def checkpointed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        calls = made.calls
+
         def again(*inner: Any, **more: Any) -> Any:
             token = _pass.set(made)
+            made.calls = calls  # the number of a call tells which keys it is given
             try:
                 return function(*inner, **more)
             finally:
@@ -174,9 +185,9 @@ def _attend(
 ) -> Tensor:
     """Attend over ``[1, heads, tokens, width]``; return ``[1, tokens, heads, width]``."""
     made.calls += 1
-    if query.shape[0] != 1 or query.shape[2] != made.trie.size or key.shape[2] != made.trie.size:
+    if query.shape[0] != 1 or query.shape[2] != made.size or key.shape[2] != made.size:
         raise Unsupported(
-            f"a layer attends over {tuple(query.shape)} instead of the {made.trie.size} tokens of the prefix tree"
+            f"a layer attends over {tuple(query.shape)} instead of the {made.size} tokens of the prefix tree"
         )
     if mask is not None:
         raise Unsupported("it makes its own mask")
@@ -184,10 +195,15 @@ def _attend(
         raise RecipeError(errors.shared_dropout(float(dropout)))
     layer = _layer(module, query, kwargs)
     width = value.shape[-1]
+    if made.given is not None:
+        key, value = made.given.all_keys(made.calls - 1, key, value)
+        query = made.given.all_queries(query)
     # kernels need one width; zeros change neither the scores nor the used part of the values
     widest = -(-max(query.shape[-1], width) // 8) * 8
     q, k, v = (pad(t[0], (0, widest - t.shape[-1])) if t.shape[-1] < widest else t[0] for t in (query, key, value))
     out = _compute(made, q, k, v, layer)
+    if made.given is not None:
+        out = out.index_select(1, made.given.own_N)
     return out[..., :width].transpose(0, 1)[None].contiguous()
 
 

@@ -1,8 +1,8 @@
 """Divide rows among forward passes so that rows with long common prefixes are in one pass.
 
 Sorted rows are the leaves of their prefix tree from left to right, so a forward pass is a run of them.  The prefix that
-the first row of a pass shares with the row before it is computed again.  The division recomputes the fewest tokens, and
-of such divisions it has the fewest passes.
+the first row of a pass shares with the row before it is handed over (:mod:`.handover`) or computed again.  The
+division has the fewest such tokens, and of such divisions the fewest passes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,21 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Rows of each forward pass, and the number of shared tokens that are computed more than once."""
+    """Rows of each forward pass, and what passes have in common."""
 
     parts: tuple[Tensor, ...]
-    recomputed_tokens: int
+    """Rows in the order of their prefix tree, if passes share prefixes."""
     tokens: tuple[int, ...]
     """Tokens that each pass computes: shared ones once, padding included."""
+    shared: tuple[int, ...] = ()
+    """Tokens that the first row of each pass has in common with the last row of the pass before it."""
+    within: tuple[int, ...] = ()
+    """Tokens that any two neighbours in each pass have in common."""
+
+    @property
+    def recomputed_tokens(self) -> int:
+        """Number of shared tokens that are computed more than once, unless passes hand them over."""
+        return sum(self.shared)
 
 
 def pack(
@@ -61,9 +70,11 @@ def pack(
     added = np.add.reduceat(own_R, bounds[:-1]).tolist()
     runs = _runs(added, shared_R[bounds[:-1]].tolist(), tokens)
     parts = tuple(torch.tensor(order[bounds[begin] : bounds[end]]) for begin, end in runs)
-    again = [int(shared_R[bounds[begin]]) for begin, _ in runs]
-    computed = [sum(added[begin:end]) + first for (begin, end), first in zip(runs, again, strict=True)]
-    return Packing(parts, sum(again), tuple(computed))
+    again = tuple(int(shared_R[bounds[begin]]) for begin, _ in runs)
+    computed = tuple(sum(added[begin:end]) + first for (begin, end), first in zip(runs, again, strict=True))
+    longest = int(long_R.max(initial=0))
+    within = tuple(int(shared_R[bounds[begin] + 1 : bounds[end]].min(initial=longest)) for begin, end in runs)
+    return Packing(parts, computed, again, within)
 
 
 def _keys(ids_RT: NDArray[Any], long_R: Ints, prompt_R: Ints | None) -> list[Any]:

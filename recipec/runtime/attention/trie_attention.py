@@ -13,7 +13,7 @@ from torch import Tensor
 from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.attention import interface, prefix_tree
+from recipec.runtime.attention import handover, interface, prefix_tree
 from recipec.runtime.attention.certification.cache import certificate
 from recipec.runtime.attention.kernels import flash
 from recipec.runtime.model.logprob_head import TargetHiddenStates
@@ -59,7 +59,8 @@ class TrieAttention(Attention):
         found = certificate(config, self.context.cache)
         if not found.equal:
             raise RecipeError(errors.not_certified(name, str(config.model_type), found.why, shares=True))
-        self.layers, _ = interface.bind(policy.model)
+        self.layers, recurrent = interface.bind(policy.model)
+        self.hands_over = not recurrent and policy.image_encoder is None
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
@@ -78,17 +79,12 @@ class TrieAttention(Attention):
             raise RecipeError(errors.mask_from_outside("a row does not begin at its first token, or has holes"))
         tree = self.tree(tokens, np.maximum(lengths - 1, 0), scored)
         assert tree.size, "no row has two tokens"
-        self.shared.dense_tokens += tree.dense_tokens
-        self.shared.tokens += tree.size
-        made = interface.Pass(tree, self.kernel)
+        given = handover.given(tree, device)
+        if given is None or given.kept is None:
+            self.shared.dense_tokens += tree.dense_tokens
         turned_3RT = policy.positions(tokens_RT)
-        with interface.activate(made, policy.model):
-            hidden_1NH = policy.hidden(
-                input_ids=torch.from_numpy(tree.tokens_N)[None].to(device),
-                position_ids=positions(tree, None if turned_3RT is None else turned_3RT.cpu().numpy()).to(device),
-            )
-        if made.calls != self.layers:
-            raise RecipeError(errors.layer_missed(made.calls, self.layers))
+        places_3RT = None if turned_3RT is None else turned_3RT.cpu().numpy()
+        hidden_NH = self._hidden(policy, tree, positions(tree, places_3RT), given)
         row, column = scored.nonzero()
         # a token may be followed by several targets: each (predictor, target) is a pair
         pair_M = tree.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
@@ -97,7 +93,26 @@ class TrieAttention(Attention):
         at, which, target, back = (
             torch.from_numpy(found).to(device) for found in (nodes, predictor, pairs % policy.vocabulary, gather)
         )
-        return TargetHiddenStates(hidden_1NH[0, at], which, target, back)
+        return TargetHiddenStates(hidden_NH[at], which, target, back)
+
+    def _hidden(
+        self, policy: Policy, tree: prefix_tree.PrefixTree, position_N: Tensor, given: handover.Given | None
+    ) -> Tensor:
+        """Return the hidden states of all tokens of a tree."""
+        token_N = torch.from_numpy(tree.tokens_N)
+        if given is not None:
+            token_N, position_N = token_N[given.own], position_N[..., given.own]
+            if not len(given.own):
+                return given.all_hidden(None)
+        self.shared.tokens += len(token_N)
+        made = interface.Pass(tree, self.kernel, given)
+        with interface.activate(made, policy.model):
+            hidden_1NH = policy.hidden(
+                input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)
+            )
+        if made.calls != self.layers:
+            raise RecipeError(errors.layer_missed(made.calls, self.layers))
+        return hidden_1NH[0] if given is None else given.all_hidden(hidden_1NH[0])
 
     def tree(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
         """Return the prefix tree of rows; those of earlier passes are kept."""

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Node, Value
+from recipec.runtime.attention.handover import Handover
 from recipec.runtime.attention.microbatch_packing import Packing
+from recipec.runtime.attention.segments import handed_over
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
 from recipec.runtime.distributed.dealing import Turn, deal
@@ -56,6 +58,12 @@ class LocalEngine(TrainEngine):
     def rounds(self) -> bool:
         """Whether every forward and backward pass is one of all ranks together, so that each needs the same number."""
         return self.policy.layout.collective
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the micro-batches of a rank hand shared prefixes over, which takes passes that others do not make."""
+        policy = self.policy
+        return policy.attention.hands_over and self.context.hands_over and not policy.layout.collective
 
     @property
     def updates(self) -> int:  # type: ignore[override]
@@ -105,7 +113,10 @@ class LocalEngine(TrainEngine):
         metrics = metrics_of(parts, weight)
         if policy.attention.sharing:
             computed = sum(part["computed"] for part in parts)
-            metrics["lost_tokens"] = float(packing.recomputed_tokens)
+            handed = (
+                sum(handed_over(packing, [turn.part for turn in turns]) for turns in dealt) if self.hands_over else 0
+            )
+            metrics["lost_tokens"] = float(packing.recomputed_tokens - handed)
             metrics["token_ratio"] = sum(part["given"] for part in parts) / computed if computed else 1.0
         cause = partial(culprit, credited, forward, runner, policy) if ranks.size == 1 else str
         return metrics | self.optimizer.step(prompts, step, metrics["loss"], cause)
@@ -122,15 +133,17 @@ class LocalEngine(TrainEngine):
         """Add up the gradients of this rank's micro-batches; return what each of them counts, as JSON values."""
         policy, first = self.policy, self.policy.calls
         found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        handover = Handover(policy, rows, packing, [turn.part for turn in turns] if self.hands_over else ())
         with self._memory(step):
-            for turn in turns:
+            for place, turn in enumerate(turns):
                 policy.calls = first + turn.part  # dropout masks follow the micro-batch, whoever computes it
                 part = trim_padding(rows.rows(packing.parts[turn.part])).to(self.context.device)
                 given, computed = _shared_by(policy)
                 made = outer_values(part, forward)
-                counted = runner.run(forward, made)
-                loss = next(value for key, value in made.items() if key.signal == "loss")
-                self.backward(loss if turn.counts else 0.0 * loss)
+                with handover.during(place):
+                    counted = runner.run(forward, made)
+                    loss = next(value for key, value in made.items() if key.signal == "loss")
+                    self.backward(loss if turn.counts else 0.0 * loss)
                 if self.context.exact:
                     self._apart[turn.part] = self._taken()
                 if not (turn.counts and self.context.leads_team):

@@ -43,7 +43,7 @@ def pack_for(batch: Batch, policy: Policy, tokens: int, ranks: int = 1) -> Packi
 def busiest(packing: Packing, ranks: int) -> int:
     """Return the tokens that the busiest rank computes, at most.
 
-    >>> busiest(Packing((), 0, (5, 5, 5)), 2)
+    >>> busiest(Packing((), (5, 5, 5)), 2)
     10
     """
     return -(-len(packing.tokens) // ranks) * max(packing.tokens)
@@ -76,7 +76,7 @@ def pack_rows(batch: Batch, tokens: int, *, padded: bool, sharing: Sharing = "")
     if not sharing or not len(lengths_R):
         parts = tuple(microbatches(lengths_R, unit_R, tokens, padded=padded))
         sizes = [(len(part) * int(lengths_R[part].max())) if padded else int(lengths_R[part].sum()) for part in parts]
-        return Packing(parts, 0, tuple(sizes))
+        return Packing(parts, tuple(sizes))
     units = groups(unit_R if unit_R is not None else torch.arange(len(lengths_R)))
     prompts_R = None
     if sharing == "prompts":

@@ -1,0 +1,148 @@
+"""Hand keys, values and hidden states of shared prefixes to later forward passes, and their gradients back.
+
+A segment of a prefix is computed once.  Passes that share it read detached copies of its keys and values in every layer
+and of its last hidden states; each of their backward passes adds to the gradients of these copies.  After the last of
+them, one backward pass takes the gradients on into the weights and into the segments above.  By the chain rule this is
+the gradient of one pass over all rows, at any depth.
+
+References:
+    Li et al., `Schedule-Level Shared-Prefix Reuse <https://arxiv.org/abs/2606.01143>`_, 2026, for prompts of groups.
+    `AReaL-DTA <https://arxiv.org/abs/2602.00482>`_, 2026, for trees, one row after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipec.runtime.attention.microbatch_packing import Packing
+from recipec.runtime.attention.prefix_tree import PrefixTree
+from recipec.runtime.attention.segments import Segment, segments
+from recipec.runtime.batch import Batch
+from recipec.runtime.protocols import Policy
+
+
+class Prefix:
+    """A segment that was computed, with its graph, until the last pass that shares it."""
+
+    def __init__(self, segment: Segment, made: Sequence[Tensor]) -> None:
+        """Keep keys and values of each layer in turn, then the hidden states."""
+        self.segment = segment
+        self.made = made
+        self.leaves = [one.detach().requires_grad_(one.requires_grad) for one in made]
+
+    def backward(self) -> None:
+        """Take the gradients of all passes that shared it to the weights and to the segments above."""
+        pairs = [(one, leaf.grad) for one, leaf in zip(self.made, self.leaves, strict=True) if leaf.grad is not None]
+        if pairs:
+            tensors, grads = zip(*pairs, strict=True)
+            torch.autograd.backward(tensors, grads)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """The segments that a pass is given."""
+
+    prefixes: tuple[tuple[Prefix, int], ...]
+    """Each with a row of the pass that begins with it."""
+    kept: list[Tensor] | None = None
+    """Keys and values of the pass itself, if it computes a segment."""
+
+
+_handed: ContextVar[Handed | None] = ContextVar("handed", default=None)
+
+
+def given(tree: PrefixTree, device: torch.device) -> Given | None:
+    """Return which tokens of a pass over ``tree`` are given, if passes hand over."""
+    handed = _handed.get()
+    return None if handed is None else Given(handed, tree, device)
+
+
+class Given:
+    """Tokens of a prefix tree that earlier passes have computed; the others are the pass's own."""
+
+    def __init__(self, handed: Handed, tree: PrefixTree, device: torch.device) -> None:
+        """Find the tokens of each segment in the tree."""
+        self.prefixes = [prefix for prefix, _ in handed.prefixes]
+        self.kept = handed.kept
+        spans = [tree.node_RT[row, one.segment.begin : one.segment.end] for one, row in handed.prefixes]
+        node_G = np.concatenate([*spans, np.zeros(0, dtype=np.int64)])
+        self.own = np.setdiff1d(np.arange(tree.size), node_G)
+        from_N = np.empty(tree.size, dtype=np.int64)
+        from_N[np.concatenate([node_G, self.own])] = np.arange(len(node_G) + len(self.own))
+        self.number = len(node_G)
+        self.from_N, self.own_N = torch.from_numpy(from_N).to(device), torch.from_numpy(self.own).to(device)
+
+    def all_keys(self, call: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values ``[1, G, N, D]`` of all tokens in a layer, from those of its own tokens."""
+        if self.kept is not None and len(self.kept) == 2 * call:  # not when the layer is computed again
+            self.kept += [key, value]
+        keys, values = (
+            torch.cat([*(prefix.leaves[2 * call + i] for prefix in self.prefixes), own], 2).index_select(2, self.from_N)
+            for i, own in enumerate((key, value))
+        )
+        return keys, values
+
+    def all_queries(self, query: Tensor) -> Tensor:
+        """Return queries of all tokens: zeros for given ones, since their results are not used."""
+        zeros = query.new_zeros((*query.shape[:2], self.number, query.shape[3]))
+        return torch.cat([zeros, query], 2).index_select(2, self.from_N)
+
+    def all_hidden(self, hidden_NH: Tensor | None) -> Tensor:
+        """Return the hidden states of all tokens."""
+        own = [] if hidden_NH is None else [hidden_NH]
+        return torch.cat([*(prefix.leaves[-1] for prefix in self.prefixes), *own]).index_select(0, self.from_N)
+
+
+class Handover:
+    """What the passes of one rank hand over; see :func:`recipec.runtime.attention.segments.segments`."""
+
+    def __init__(self, policy: Policy, rows: Batch, packing: Packing, passes: Sequence[int]) -> None:
+        """Divide what ``passes`` of a packing of ``rows`` share."""
+        self.policy, self.rows = policy, rows
+        self.segments = segments(packing, rows["attend_RT"].sum(-1), passes)
+        self.alive: list[Prefix] = []
+        """Segments with their graphs, those above others first."""
+
+    @contextmanager
+    def during(self, place: int) -> Iterator[None]:
+        """Give segments to pass ``place``; its forward and backward are made in this context."""
+        for segment in self.segments:
+            if segment.first == place:
+                self.alive.append(self._computed(segment))
+        if not self.alive:
+            yield
+            return
+        rows = tuple((prefix, 0 if prefix.segment.first < place else -1) for prefix in self.alive)
+        with _handing(Handed(rows)):
+            yield
+        for prefix in reversed(self.alive):
+            if prefix.segment.last == place:
+                prefix.backward()
+        self.alive = [prefix for prefix in self.alive if prefix.segment.last > place]
+
+    def _computed(self, segment: Segment) -> Prefix:
+        above = tuple((prefix, 0) for prefix in self.alive if prefix.segment.last > segment.first)
+        tokens_RT = self.rows["tokens_RT"][segment.row, : segment.end + 1][None].to(self.policy.device)
+        scored_RT = torch.arange(segment.end + 1, device=tokens_RT.device)[None] > segment.begin
+        kept: list[Tensor] = []
+        with _handing(Handed(above, kept)):
+            found = self.policy.attention.target_hidden_states(
+                self.policy, tokens_RT, torch.ones_like(scored_RT), scored_RT
+            )
+        return Prefix(segment, [*kept, found.hidden_UH])
+
+
+@contextmanager
+def _handing(handed: Handed) -> Iterator[None]:
+    token = _handed.set(handed)
+    try:
+        yield
+    finally:
+        _handed.reset(token)
