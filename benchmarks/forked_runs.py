@@ -35,6 +35,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from recipec import cli
 from recipec.host.journal import CLOCK
+from recipec.host.ranks import end_with_parent
 
 RECIPE = """\
 recipec: 1
@@ -256,6 +257,7 @@ class Runs:
             return child
         code = 99
         try:
+            end_with_parent(signal.SIGKILL)
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
             sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))

@@ -20,7 +20,7 @@ from recipec.host.ranks import Ranks
 from recipec.runtime.model.weight_layout import Gathering, full, in_parts
 
 _TENSOR = "$tensor"
-_OS_ERROR = re.compile(r"\(os error (\d+)\)$")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def described(state: Mapping[str, Any], ranks: Ranks) -> tuple[Any, dict[str, Tensor]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
 from recipec.host.artifacts import committed, verify_folder
@@ -158,10 +159,12 @@ def test_one_process_writes_one_file(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_library_in_rust_meets_a_full_disk():
-    """What tokenizers raises, a plain exception, is the OSError that it was; another one stays what it is."""
+def test_a_library_in_rust_meets_a_full_disk(tmp_path):
+    """What tokenizers and safetensors raise is the OSError that it was; another exception stays what it is."""
     with pytest.raises(OSError, match="No space left") as raised, disk_problems():
         Tokenizer(models.BPE()).save("/dev/full")
     assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(FileNotFoundError), disk_problems():
+        save_file({"a": torch.zeros(1)}, tmp_path / "missing" / "a.safetensors")
     with pytest.raises(ValueError, match="os error"), disk_problems():
         raise ValueError("not an os error 28")
