@@ -6,6 +6,7 @@ Sequences of lengths :math:`l_i`, :math:`T = \sum l_i`, :math:`A = \sum l_i (l_i
 
 is one forward pass; a backward pass multiplies the matrices by 2 (by 1 where only adapters train), attention by 2.5,
 and the head by 3, the logits of which are computed again; with checkpointing a forward pass of the layers is added.
+Adapters of Q parameters add :math:`2 Q T` to a forward pass of the policy, and twice this to a backward pass.
 Lengths are the longest that the recipe allows, so every figure is an upper bound.
 
 References:
@@ -62,7 +63,18 @@ def operations(shape: Shape, counts: Counts, matrices: float = 1.0, attention: f
 def backward(work: Work, counts: Counts) -> float:
     """Count a backward pass: of the head with its logits again, of what is frozen for its input alone."""
     matrices = (1.0 if work.lora else 2.0) + work.recomputed
-    return operations(work.shape, counts, matrices, 2.5 + work.recomputed, 3.0)
+    found = operations(work.shape, counts, matrices, 2.5 + work.recomputed, 3.0)
+    if not work.lora:
+        return found
+    # what the first layer's queries, keys and values read are frozen embeddings, which need no gradient
+    width = work.shape.head_dim * (work.shape.heads + 2 * work.shape.kv_heads) + 3 * int(work.lora["r"])
+    unread = 2.0 * work.shape.hidden * width * counts.tokens
+    return found + (2.0 + work.recomputed) * adapters(work, counts) - unread
+
+
+def adapters(work: Work, counts: Counts) -> float:
+    """Count the operations of adapters in a forward pass of the policy."""
+    return 2.0 * work.trained * counts.tokens if work.lora else 0.0
 
 
 def phases(work: Work) -> Iterator[Phase]:
@@ -108,7 +120,8 @@ def _sample(work: Work) -> Phase:
     assumed = f"{once}; weights are read for every token"
     servers = work.engines * max(1, work.spread) if work.rollout.apart() else 0
     assumed += f"; on {servers} devices of servers" if servers else ""
-    return Phase("sample", round(counts.tokens), operations(shape, counts), read, assumed, devices=servers)
+    flops = operations(shape, counts) + adapters(work, counts)
+    return Phase("sample", round(counts.tokens), flops, read, assumed, devices=servers)
 
 
 def _scored(work: Work, name: str, assumes: str) -> Phase:
@@ -116,7 +129,8 @@ def _scored(work: Work, name: str, assumes: str) -> Phase:
     if counts is None:
         return Phase(name, None, None, None, assumes)
     tokens = round(counts.tokens)
-    return Phase(name, tokens, operations(work.shape, counts), work.weights * -(-tokens // work.microbatch), assumes)
+    flops = operations(work.shape, counts) + (0.0 if name == "reference" else adapters(work, counts))
+    return Phase(name, tokens, flops, work.weights * -(-tokens // work.microbatch), assumes)
 
 
 def _update(work: Work) -> Phase:
@@ -124,7 +138,8 @@ def _update(work: Work) -> Phase:
     if counts is None:
         return Phase("update", None, None, None, "")
     tokens = round(counts.tokens) * work.passes
-    flops = work.passes * (operations(work.shape, counts) + backward(work, counts))
+    forward = operations(work.shape, counts) + adapters(work, counts)
+    flops = work.passes * (forward + backward(work, counts))
     read = work.weights * (2 + work.recomputed) * -(-tokens // work.microbatch)
     zero = any(node.decided.get("drop_zero_credit") for node in work.stage.nodes())
     return Phase("update", tokens, flops, read, "every row has credit" if zero else "")

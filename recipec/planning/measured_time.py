@@ -2,10 +2,10 @@ r"""How long the phases of a stage take on this machine, from one layer of its m
 
 With L layers, T tokens, M rows of logits and Q trained parameters, updates take
 
-.. math:: L T t_{layer} f + M t_{head} + N t_{ends} + 48 Q / b
+.. math:: L T t_{layer} + M t_{head} + N t_{ends} + 48 Q / b
 
-in N passes, where f is the share of the operations that are left if weights are frozen, or more if layers are computed
-again.  Sampling takes a forward pass over the prompts, then :math:`L t_{token} + t_{ends}` for every token of the rows
+in N passes; the layer that is timed has the stage's adapter, and where layers are computed again, its forward pass is
+added.  Sampling takes a forward pass over the prompts, then :math:`L t_{token} + t_{ends}` for every token of the rows
 that are decoded together.
 """
 
@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from recipec.planning.cost import Phase, operations
+from recipec.planning.cost import Phase
 from recipec.planning.plan import Plan, StagePlan
-from recipec.planning.token_runs import Counts
 from recipec.planning.work import Work
 
 OPTIMIZER = 48
@@ -86,16 +85,9 @@ def _over_rows(work: Work, tokens: int, rates: Rates, *, trained: bool) -> float
     passes = -(-tokens // work.microbatch)
     if not trained:
         return tokens * shape.layers * rates.read + counts.logits * rates.scored_logits + passes * rates.read_ends
-    layers = tokens * shape.layers * (rates.trained * _left(work, counts) + work.recomputed * rates.read)
+    layers = tokens * shape.layers * (rates.trained + work.recomputed * rates.read)
     optimizer = OPTIMIZER * work.trained * work.passes / rates.bandwidth
     return layers + counts.logits * work.passes * rates.trained_logits + passes * rates.trained_ends + optimizer
-
-
-def _left(work: Work, counts: Counts) -> float:
-    """Return the share of a trained layer's operations that is left where only adapters are trained."""
-    layers = replace(counts, logits=0.0)
-    shape = work.shape
-    return operations(shape, layers, 2.0 if work.lora else 3.0, 3.5) / operations(shape, layers, 3.0, 3.5)
 
 
 def _sampled(work: Work, rates: Rates) -> float | None:

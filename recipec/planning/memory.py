@@ -244,5 +244,5 @@ def disk(work: Work) -> Iterator[Holding]:
     keep = int(work.stage.settings["budget"]["keep"])
     note = f"{keep} kept, each with trained parameters and the optimizer's state"
     yield Holding("checkpoints", _checkpoint(work) * keep, note)
-    policy = work.trained * work.trained_width if work.lora else work.weights
-    yield Holding("policy", float(policy), "the adapter alone" if work.lora else "all weights")
+    policy = work.trained * work.trained_width + work.weights if work.lora else work.weights
+    yield Holding("policy", float(policy), "the adapter, and the weights under it" if work.lora else "all weights")

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -37,6 +38,7 @@ COPIED = 1 << 25
 """Bytes of the tensor that is copied: more than caches hold."""
 MOST = {"cpu": 8e9, "cuda": 8e11}
 """Most operations of a forward pass that is timed; longer ones are taken to cost in proportion."""
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -57,18 +59,37 @@ def measure(work: Work, device: torch.device, clock: Clock = time.perf_counter) 
     most = max(64, int(MOST[device.type] / (2 * work.shape.linear / work.shape.layers)))
     tokens = max(2, min(work.microbatch, most, ROWS))
     length = min(row, tokens)
-    return _measured(
-        work.shape, dtype, device, (tokens // length, length), max(1, min(work.decoded, work.size.rows)), clock
-    )
+    sizes = (tokens // length, length), max(1, min(work.decoded, work.size.rows))
+    return _measured(work.shape, _adapter(work), dtype, device, *sizes, clock)
+
+
+class _Adapter(NamedTuple):
+    rank: int
+    targets: tuple[str, ...]
+
+
+def _adapter(work: Work) -> _Adapter | None:
+    """Return the adapter that the timed layers have, under the names of a Llama's matrices."""
+    if work.lora is None:
+        return None
+    asked = work.lora["targets"]
+    named = tuple(name for name in MATRICES if asked == "all_linear" or name in asked)
+    return _Adapter(int(work.lora["r"]), named or MATRICES)
 
 
 @functools.cache
 def _measured(
-    shape: Shape, dtype: torch.dtype, device: torch.device, rows: tuple[int, int], decoded: int, clock: Clock
+    shape: Shape,
+    adapter: _Adapter | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    rows: tuple[int, int],
+    decoded: int,
+    clock: Clock,
 ) -> Rates:
     """Time a forward and backward pass over rows of one length, one without gradients, and one token of some rows."""
     count, length = rows
-    models = [_model(shape, layers, device, dtype) for layers in LAYERS]
+    models = [_model(shape, layers, adapter, device, dtype) for layers in LAYERS]
     ids = torch.zeros(1, count * length, dtype=torch.int64, device=device)
     given = {
         "input_ids": ids,
@@ -128,7 +149,7 @@ def _line(times: Sequence[float]) -> _Line:
     return _Line(layer, max(0.0, few - LAYERS[0] * layer))
 
 
-def _model(shape: Shape, layers: int, device: torch.device, dtype: torch.dtype) -> Any:
+def _model(shape: Shape, layers: int, adapter: _Adapter | None, device: torch.device, dtype: torch.dtype) -> Any:
     """Return a gated decoder of few layers with the sizes of a model, and with weights that are all the same."""
     config = LlamaConfig(
         vocab_size=8, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
@@ -141,6 +162,9 @@ def _model(shape: Shape, layers: int, device: torch.device, dtype: torch.dtype) 
     with torch.no_grad():
         for tensor in (*made.parameters(), *made.buffers()):
             tensor.fill_(0.01)
+    if adapter is not None:
+        made.requires_grad_(False)
+        inject_adapter_in_model(LoraConfig(r=adapter.rank, target_modules=list(adapter.targets)), made)
     hasten(made)
     made.set_attn_implementation(packed.NAME)
     return made
