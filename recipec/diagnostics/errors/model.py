@@ -162,9 +162,11 @@ def quantized(file: str, method: str) -> Finding:
 def unreadable(file: str, problem: str) -> Finding:
     """A file that describes a model, an adapter or a tokenizer is not valid JSON, or transformers rejects it.
 
-    Why it matters: the model cannot be loaded without the description.
+    The same holds for the GGUF file of an installed package.
+
+    Why it matters: the model cannot be loaded without the file.
     Example: a `tokenizer.json` that was cut short.
-    How to fix: fetch or save the model again.
+    How to fix: fetch or save the model again, or install the package again.
     """
     return Finding(f"{file} cannot be read: {problem}")
 

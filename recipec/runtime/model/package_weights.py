@@ -34,7 +34,7 @@ def locate(name: str, cache: Path) -> Path:
 
     Raises:
         RecipeError: RC716, the package (or ``gguf``, to read its file) is not installed; RC728, it has no weights, or
-            several, or they cannot be read.
+            several; RC735, they cannot be read.
     """
     name = name.removeprefix("package:")
     wanted, _, file = name.partition("/")
@@ -87,7 +87,7 @@ def _write(name: str, file: Path, folder: Path, about: Mapping[str, str]) -> Non
     except OSError:
         raise
     except Exception as error:  # readers of GGUF raise what their parsers raise
-        raise RecipeError(errors.no_weights(name, str(error).partition("\n")[0])) from error
+        raise RecipeError(errors.unreadable(f"`package:{name}`", str(error).partition("\n")[0])) from error
     inspect_folder(folder)
     write_manifest(folder, about)
 

@@ -94,7 +94,7 @@ def test_a_damaged_gguf_is_refused_and_leaves_nothing(package, tmp_path):
     """A file that cannot be read is a coded fault, and no half-converted folder stays in the cache."""
     (package() / "a.gguf").write_bytes(b"GGUF\x03\x00\x00\x00 this is not a model")
     package()
-    assert code("tiny-weights/a.gguf", tmp_path / "cache") == "RC728"
+    assert code("tiny-weights/a.gguf", tmp_path / "cache") == "RC735"
     assert not [p for p in (tmp_path / "cache" / "packages").iterdir() if p.is_dir()]
 
 
