@@ -248,3 +248,14 @@ def test_fix_moves_keys_into_their_sections(folder):
     text = (folder.path / "f.yaml").read_text()
     assert "    policy: {lora: {r: 16, alpha: 32}}\n    data:" in text
     assert "    optimizer:\n      weight_decay: 0.1\n      learning_rate: 1.0e-3\n" in text
+
+
+def test_fix_writes_what_a_value_is_here(folder):
+    """A switch of another tool is moved as the value that it stands for, and a number as it is."""
+    keys = "    bf16: true\n    use_remove_padding: true\n    save_steps: 100\n"
+    recipe = SFT.replace("    data:", f"{keys}    data:").replace(MODEL, "    from: org/model\n")
+    folder.write(f__yaml=recipe, a__jsonl=ROWS)
+    assert folder.call("validate", "f.yaml", "--fix").code == 0
+    text = (folder.path / "f.yaml").read_text()
+    assert "    policy: {dtype: bfloat16}\n    attention: {type: packed}\n" in text
+    assert "save_every: 100" in text

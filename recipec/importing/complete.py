@@ -21,6 +21,7 @@ def completed(made: Translation) -> Translation:
     fates = list(made.fates)
     _parts_without_type(settings, fates)
     _images(settings, fates)
+    _sharded(settings)
     _critic_engine(settings, fates)
     _completion(settings, fates, made.kind)
     if any(path.startswith(HELD_OUT) for path in settings):
@@ -69,6 +70,13 @@ def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
         offered = "Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3 and SmolVLM are"
         text = f"its family of vision-language models is not offered: {offered}"
         fates.append(Fate(origin.name, origin.value, origin.line, "missing", ("from",), text))
+
+
+def _sharded(settings: dict[str, Setting]) -> None:
+    """Spread sequences over devices by the engine that does."""
+    spread, path = settings.get("machine.train.sequence_parallel"), "machine.train.type"
+    if spread is not None and path not in settings:
+        settings[path] = replace(spread, path=path, value=part("sharded"))
 
 
 def _critic_engine(settings: dict[str, Setting], fates: list[Fate]) -> None:

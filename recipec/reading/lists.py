@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.component import component_names
 from recipec.diagnostics.phrases import folded, listed
-from recipec.spec.recipe import SLOT, STAGE_NAME
+from recipec.spec.recipe import SLOT, STAGE_NAME, UNIT
 
 _PARTS = {"stages": "stage", "evaluate": "evaluation"}
 """Keys that hold named parts, next to the slots with levels, and what a part is called."""
@@ -46,6 +46,17 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
     return f"write the keys of `{key}` without dashes{shown}"
 
 
+def for_data(key: str, value: Sequence[Any] | float, slot: str, known: Collection[str], kind: str) -> str:
+    """Advise on a list or a number where a mapping is needed.
+
+    >>> for_data("optimizer", 0.1, "optimizer", ("adamw",), "rl")
+    'write `optimizer: {learning_rate: 0.1}`'
+    """
+    if isinstance(value, Sequence):
+        return for_list(key, value, slot, known)
+    return "" if isinstance(value, bool) else for_number(key, value, kind)
+
+
 def for_several(key: str, value: Sequence[Any]) -> str:
     """Advise on a list where a parameter has one value.
 
@@ -59,6 +70,25 @@ def for_several(key: str, value: Sequence[Any]) -> str:
         return ""
     path = key if key == "seed" else f"stages.STAGE.….{key}"
     return f"there is one value in a run: `recipec run RECIPE --each {path}={','.join(map(_flow, value))}` runs each"
+
+
+_OF_NUMBER = {"budget": "steps", "optimizer": "learning_rate", "sampler": "num_generations"}
+"""What a number in the place of a section most likely is."""
+
+
+def for_number(key: str, value: float, kind: str) -> str:
+    """Advise on a number where a section is needed.
+
+    >>> for_number("budget", 100, "sft")
+    'write `budget: {steps: 100, rows_per_step: …}`, or `epochs` in place of `steps`'
+    """
+    if key not in _OF_NUMBER:
+        return ""
+    written = f"{_OF_NUMBER[key]}: {value}"
+    if key != "budget":
+        return f"write `{key}: {{{written}}}`"
+    size = f", {UNIT[kind]}: …" if kind in UNIT else ""
+    return f"write `budget: {{{written}{size}}}`, or `epochs` in place of `steps`"
 
 
 def for_bare_section(key: str, value: Any, known: Sequence[str]) -> str:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 
 
-def move(resolved: Resolved, at: Path, given: Mapping[str, Any], words: Sequence[str]) -> Fix | None:
+def move(resolved: Resolved, at: Path, given: Mapping[str, Any], words: Sequence[str], text: str = "") -> Fix | None:
     """Return the edit that writes the value of the key ``at`` under ``words``, from the section around it on.
 
-    ``given`` is that section. The key must be alone on its line; None where that, or the place, does not allow it.
+    ``given`` is that section, and ``text`` the value, if it is written in another way there. The key must be alone on
+    its line; None where that, or the place, does not allow it.
     """
     key, value = resolved.span(at, key=True), resolved.span(at)
     if key.file in {COMMAND_LINE, PYTHON} or key.file not in resolved.files or key.file != value.file:
@@ -26,7 +27,7 @@ def move(resolved: Resolved, at: Path, given: Mapping[str, Any], words: Sequence
     whole = line[key.column - 1 : value.end_column - 1]
     if not key.line == value.line == value.end_line or whole != line.strip():
         return None
-    written = line[value.column - 1 : value.end_column - 1]
+    text = text or line[value.column - 1 : value.end_column - 1]
     around: Any = given
     depth = 0
     while depth < len(words) - 1 and isinstance(around.get(words[depth]), dict):
@@ -34,7 +35,6 @@ def move(resolved: Resolved, at: Path, given: Mapping[str, Any], words: Sequence
         depth += 1
     if words[depth] in around:
         return None
-    text = written
     for word in reversed(words[depth + 1 :]):
         text = f"{{{word}: {text}}}"
     text = f"{words[depth]}: {text}"

@@ -19,7 +19,7 @@ from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
 from recipec.reading import field_descriptions, paths
 from recipec.reading.foreign.advice import for_name, of_recipe
-from recipec.reading.lists import for_list
+from recipec.reading.lists import for_data
 from recipec.reading.moves import move
 from recipec.reading.never_supported import refused
 from recipec.reading.suggestions import for_bare, for_key, for_signal, for_value, joined, slot_of
@@ -97,8 +97,8 @@ class Findings:
             advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
             if right:
                 fix = self.fix(path, f"give the component as `{right}`", data, right)
-        if path and isinstance(data, list):
-            advice = for_list(str(path[-1]), data, slot_of(path), known)
+        if path and isinstance(data, list | int | float):
+            advice = for_data(str(path[-1]), data, slot_of(path), known, self.kind_at(path))
         if len(path) == _LEVEL:
             elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
             advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)
@@ -222,7 +222,7 @@ def unknown_key(
     best = found.best
     fix = findings.fix(at, f"rename it to `{best}`", key, best, key=True) if best else None
     if fix is None and found.into and not of_recipe(found.into[0]) and found.into[0] not in findings.moved:
-        fix = move(findings.resolved, at, given, found.into)
+        fix = move(findings.resolved, at, given, found.into, found.value)
         findings.moved.add(found.into[0])
     proposal = None
     if found.proposal is not None:

@@ -50,6 +50,8 @@ _SYNONYMS = {
     "stop_sequences": "stop",
 }
 """Keys that are known where the first is not, and mean the same."""
+_OF_WEIGHTS = "dtype"
+"""A key of rollout engines that the weights have, too."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
@@ -65,6 +67,8 @@ class KeyAdvice:
     proposal: Proposal | None = None
     into: tuple[str, ...] = ()
     """Place of a key of a stage in one of its sections, where it is certain."""
+    value: str = ""
+    """The value there, if it is another."""
 
 
 def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collection[str], kind: str = "") -> KeyAdvice:
@@ -113,11 +117,25 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     proposal = other.proposal if other is not None else None
     places_meant += [(home,)] if home in SLOT else []
     into: tuple[str, ...] = ()
+    there = value
     if len({slot for slot, _ in homes}) == 1 and home in SLOT and not SLOT[home].levels:
         into = (home, key)
     elif not places and proposal is not None and proposal.exact and len(proposal.edits) == 1:
-        into = tuple(proposal.edits[0][0].split("."))
-    return KeyAdvice(joined(*advice), best, tuple(places_meant), proposal, into if at_stage else ())
+        into, there = tuple(proposal.edits[0][0].split(".")), json.loads(proposal.edits[0][1])
+    return KeyAdvice(
+        joined(*advice), best, tuple(places_meant), proposal, into if at_stage else (), _text_of(there, value)
+    )
+
+
+def _text_of(value: Any, before: Any) -> str:
+    """Write a value that is not the one before, or return an empty text.
+
+    >>> _text_of("bfloat16", True), _text_of(2, 2), _text_of(True, 1)
+    ('bfloat16', '', 'true')
+    """
+    if type(value) is type(before) and value == before:
+        return ""
+    return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
 
 
 def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Collection[str]) -> KeyAdvice | None:
@@ -132,7 +150,10 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Co
         return KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
     if path == ("machine",) and len(engines := {slot for slot, _ in _homes(key, path, "")}) == 1:
         engine = next((name for name, slot in ENGINE_SLOTS.items() if slot in engines), "")
-        return KeyAdvice(f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`") if engine else None
+        text = f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`"
+        if key == _OF_WEIGHTS:
+            text += f" for rollouts; of the weights it is `policy: {{{key}: …}}` of a stage"
+        return KeyAdvice(text) if engine else None
     tracker = KEY_SLOTS["trackers"] if not path else ""
     if tracker and key in component_names(tracker):
         written = "".join(f", {name}: …" for name in value) if isinstance(value, Mapping) else ""

@@ -18,6 +18,13 @@ AREAL = (
     "trial_name: a\nexperiment_name: b\nactor: {path: org/m, backend: 'fsdp:d4', ppo_n_minibatches: 1, eps_clip: 0.3, reward_norm: NORM}\n"
     "train_dataset: {path: org/d, batch_size: 8}\ngconfig: {n_samples: 4}\n"
 )
+ROLL = (
+    "exp_name: a\npretrain: Qwen/Qwen2.5-0.5B-Instruct\nrollout_batch_size: 8\nadv_estimator: grpo\nmax_steps: 5\nnum_return_sequences_in_group: 8\n"
+    "actor_train:\n  data_args: {file_name: [data/a.jsonl], template: qwen2_5, domain_interleave_probs: {math: 1.0}}\n"
+    "  training_args: {per_device_train_batch_size: 1, gradient_accumulation_steps: 8, learning_rate: 1.0e-6, adam_beta2: 0.95}\n"
+    "actor_infer: {generating_args: {repetition_penalty: 1.1, num_beams: 1}}\nvalidation:\n  data_args: {file_name: [data/b.jsonl]}\n"
+    "  generating_args: {top_k: 5, max_new_tokens: 64}\n"
+)
 MIXTURE = (
     "model_name_or_path: org/m\nbeta: 0.1\nper_device_train_batch_size: 2\neval_strategy: steps\neval_steps: 5\ndataset_mixture:\n"
     "  datasets:\n    - {id: org/d, split: one, weight: 0.5}\n    - {id: org/d, split: two}\n"
@@ -46,6 +53,9 @@ MEANINGS = {
     "processes of all nodes together": ("a.sh", SCRIPT, {"machine.devices": 8, "machine.nodes": 2, "budget.pairs_per_step": 16}, []),
     "a launcher that is a module": ("a.sh", SPARK, {"loss.beta": 5, "machine.devices": None, "data.hub": "org/d"}, []),
     "duplicates that leave": ("a.yml", "base_model: org/m\nmicro_batch_size: 1\nnum_epochs: 1\nsequence_len: 64\nlearning_rate: 1e-5\ndataset_exact_deduplication: true\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"data.hub": "org/d"}, ["dataset_exact_deduplication"]),
+    "evaluations as AReaL writes them": ("a.yaml", AREAL.replace("NORM", "{mean_level: group, std_level: group}") + "valid_dataset: {path: org/e}\neval_gconfig: {n_samples: 4, temperature: 0.6, max_new_tokens: 64, top_p: 0.9, stop: [x]}\nref: {path: org/other}\n", {"evaluate.held_out.sampler.num_generations": 4, "evaluate.held_out.sampler.temperature": 0.6, "evaluate.held_out.sampler.max_completion_length": 64, "evaluate.held_out.sampler.stop": ["x"], "reference.from": "org/other"}, []),
+    "worker settings of ROLL": ("a.yaml", ROLL, {"optimizer.betas": [0.9, 0.95], "policy.chat_template": None, "evaluate.held_out.sampler.max_completion_length": 64}, ["actor_train.data_args.domain_interleave_probs.math", "actor_infer.generating_args.repetition_penalty", "validation.generating_args.top_k"]),
+    "held-out sets of SkyRL": ("a.sh", "python -m skyrl.train.main_sft model.path=org/m model.lora.rank=8 model.lora.dropout=0.1 train_datasets=['org/d'] eval_datasets=['org/e'] eval_dataset_splits=['test'] eval_interval=5 batch_size=8 num_steps=5", {"policy.lora.dropout": 0.1, "evaluate.held_out.data.hub": "org/e", "evaluate.held_out.data.split": "test", "evaluate.held_out.every": 5}, []),
     "prompts that are cut": ("a.sh", "X=\npython3 -m openrlhf.cli.train_ppo_ray --pretrain org/m --prompt_data org/d --prompt_max_len 64 --generate_max_len 32 --n_samples_per_prompt 4 --wandb_run_name a $X --advantage_estimator rloo --rollout_batch_size 8", {"data.max_length": 64, "data.overlong": "truncate", "data.truncation_side": "right"}, []),
 }  # fmt: skip
 
@@ -60,6 +70,12 @@ def test_a_meaning_is_kept_or_reported(case):
     assert {path: settings[path].value if path in settings else None for path in values} == values
     assert [fate.name for fate in found.made.fates if fate.verdict == "missing"] == missing
     assert [fate.name for fate in found.made.fates if fate.verdict == "unknown"] == []
+
+
+def test_a_new_name_of_a_section_is_not_taken_for_a_harmless_one():
+    """A name that the table does not have is reported as not known, also in a section of workers or devices."""
+    found = import_recipe("a.yaml", ROLL.replace("template: qwen2_5", "my_filter: 0.1"))
+    assert [f.name for f in found.made.fates if f.verdict == "unknown"] == ["actor_train.data_args.my_filter"]
 
 
 def test_an_environment_that_is_not_shipped_is_named():

@@ -83,6 +83,17 @@ SAID = {
     "own key elsewhere": ("rl", "", "", "    temperature: 1.0\n", ["belongs to sampler `chain`"], ["evaluation"]),
     "value is told": ("rl", "type: clipped", "type: clipped, kl_loss_type: low_var_kl", "", ["loss.kl: k3"], []),
     "cosine floor": ("sft", "learning_rate", "schedule: cosine_with_min_lr, learning_rate", "", ["`cosine` here"], []),
+    "evaluation": ("sft", "", "", "    eval_strategy: steps\n", ["held-out data is named under `evaluate`"], ["data.split"]),
+    "saves by steps": ("sft", "", "", "    save_strategy: steps\n", ["counted in steps (`budget.save_every`)"], []),
+    "saves are moved": ("sft", "epochs: 1", "epochs: 1, save_steps: 100", "", ["several tools' name; here it is `budget.save_every`"], ["updates; `save_steps`"]),
+    "one type": ("rl", "", "", "    bf16: true\n", ["here it is `policy.dtype: bfloat16`", "(SkyRL)"], ["both are; `bf16`"]),
+    "a type of the machine": ("rl", "", "", "machine: {dtype: bfloat16}\n", ["for rollouts; of the weights it is `policy: {dtype: …}`"], []),
+    "a number of steps": ("sft", "budget: {epochs: 1, rows_per_step: 16}", "budget: 100", "", ["`budget: {steps: 100, rows_per_step: …}`"], ["KEY"]),
+    "a learning rate alone": ("sft", "optimizer: {learning_rate: 1.0e-6}", "optimizer: 0.001", "", ["`optimizer: {learning_rate: 0.001}`"], []),
+    "steps of an episode": ("sft", "learning_rate: 1.0e-6", "learning_rate: 1.0e-6, max_steps: 5", "", ["budget.steps"], ["environment.max_turns"]),
+    "a bound of samples": ("rl", "num_generations: 8", "num_generations: 8, val_kwargs: {top_k: 5}", "", ["cannot be written here: an evaluation samples"], ["here it is `evaluate"]),
+    "log-probabilities": ("rl", "num_generations: 8", "num_generations: 8, rollout_logprobs: true", "", ["is not needed here"], ["here it is `sampler`"]),
+    "another tokenizer": ("sft", "", "", "    tokenizer_name: org/t\n", ["cannot be written here: another tokenizer"], ["here it is `from`"]),
     "whole section": (
         "rl", "", "", ("    actor_rollout_ref: {rollout: {n: 8, top_p: 1, temperature: 1, name: vllm}, model: {path: org/m}, "
         "actor: {clip_ratio: 0.2, ppo_epochs: 1, grad_clip: 1, entropy_coeff: 0.1, strategy: megatron, "

@@ -159,7 +159,7 @@ MISTAKES = {
                               "write `prompt: question`"),
     "an engine's key": ("{devices: 1", "{gradient_checkpointing: true, devices: 1", "RC130", "gradient_checkpointing",
                         "write `machine: {train: {gradient_checkpointing: true}}`"),
-    "a longer name": ("{path: b.jsonl}", "{path: b.jsonl, system_prompt: Hi}", "RC130", "system_prompt",
+    "a longer name": ("{path: b.jsonl}", "{path: b.jsonl, system_text: Hi}", "RC130", "system_text",
                       "mean `system`?"),
     "another tool's name of this slot": ("num_generations: 8", "num_generations: 8, max_tokens: 9", "RC130",
                                          "max_tokens", "name; here it is `sampler.max_completion_length`"),

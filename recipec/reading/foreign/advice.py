@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import folded
-from recipec.reading.foreign.converters import Needless, Refused, convert, reads_alone
+from recipec.reading.foreign.converters import Needless, Refused, convert, is_refused, reads_alone
 from recipec.reading.foreign.tables import Row, find, tools
 from recipec.reading.foreign.values import foreign_component, value_names
 from recipec.spec.recipe import SLOT, Levels
@@ -84,17 +84,16 @@ def for_name(head: Words, tail: Words, value: Any, kind: str) -> Advice | None:
     pieces: list[str] = []
     meant: list[str] = []
     proposals: list[Proposal] = []
-    meanings = _alike(rows)[:_MOST]
-    for alike in meanings:
-        row, owner = alike[0], _owner(written, alike, longer=len(meanings) > 1)
-        text, paths, values = _told(alike, value, kind)
-        pieces.append(f"{owner}{text}")
-        meant += paths
+    meanings = _merged([_told(alike, value, kind) for alike in _alike(rows)])[:_MOST]
+    for one in meanings:
+        owner, values = _owner(written, one.rows, longer=len(meanings) > 1), one.values
+        pieces.append(f"{owner}{one.text}{_noted(one.notes)}")
+        meant += one.paths
         if values:
             places = " and ".join(f"`{shown(path)}`" for path in values)
             refused = f"{owner}; here it would be {places}, which this recipe cannot have"
             edits = tuple((path, json.dumps(to)) for path, to in values.items())
-            proposals.append(Proposal(edits, pieces[-1], refused, exact=reads_alone(row)))
+            proposals.append(Proposal(edits, pieces[-1], refused, exact=all(map(reads_alone, one.rows))))
     proposal = proposals[0] if len(pieces) == 1 and proposals else None
     return Advice("; ".join(pieces), tuple(meant), proposal)
 
@@ -109,7 +108,44 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault((row.verdict, row.to, row.note), []).append(row)
     kept = [group for (verdict, _, _), group in groups.items() if verdict == "kept"]
-    return kept or [*groups.values()]
+    return [group for group in kept if not is_refused(group[0])] or kept or [*groups.values()]
+
+
+@dataclass(slots=True)
+class _Meaning:
+    """What rows that say the same mean here."""
+
+    rows: list[Row]
+    text: str
+    """The rest of the sentence, without the note."""
+    notes: list[tuple[str, str]]
+    """Tools, and what differs there."""
+    paths: Sequence[str] = ()
+    values: dict[str, Any] = field(default_factory=dict)
+    """The values that it proposes."""
+
+
+def _merged(meanings: Sequence[_Meaning]) -> list[_Meaning]:
+    """Make one meaning of those that give the same values."""
+    found: dict[str, _Meaning] = {}
+    for one in meanings:
+        key = json.dumps(one.values, sort_keys=True, default=str) if one.values else f"{one.text} {one.notes}"
+        before = found.setdefault("unneeded" if one.rows[0].verdict == "unneeded" else key, one)
+        if before is not one:
+            before.rows += one.rows
+            before.notes += one.notes if before.rows[0].verdict == "kept" else []
+    return [*found.values()]
+
+
+def _noted(notes: Sequence[tuple[str, str]]) -> str:
+    """Write notes; those of single tools have their name, unless they are alone or begin the note of another.
+
+    >>> _noted([("A", ""), ("B", "steps here")]), _noted([("A", "rows there"), ("B", "tokens there")])
+    (': steps here', ': rows there (A); tokens there (B)')
+    """
+    given = {note: tool for tool, note in notes if note}
+    kept = [note for note in given if not any(other != note and other.startswith(note) for other in given)]
+    return ": " + "; ".join(f"{note} ({given[note]})" if kept[1:] else note for note in kept) if kept else ""
 
 
 def _owner(written: str, alike: Sequence[Row], *, longer: bool) -> str:
@@ -123,40 +159,50 @@ def _owner(written: str, alike: Sequence[Row], *, longer: bool) -> str:
     return f"`{written}` is {' and '.join([', '.join(whose[:-1]), whose[-1]]) if whose[1:] else whose[0]} name{within}"
 
 
-def _told(alike: Sequence[Row], value: Any, kind: str) -> tuple[str, list[str], dict[str, Any]]:
-    """Say what rows of one meaning mean here.
-
-    Returns:
-        The rest of the sentence, the paths that were meant, and the values that it proposes.
-    """
+def _told(alike: Sequence[Row], value: Any, kind: str) -> _Meaning:
+    """Say what rows of one meaning mean here."""
     row = alike[0]
-    note = f": {row.note.removeprefix('~')}" if row.note else ""
-    if row.verdict == "missing":
-        return f" and cannot be written here{note}", [], {}
+    note = row.note.removeprefix("~")
+
+    def meaning(text: str, note: str, paths: Sequence[str] = (), values: Mapping[str, Any] = _NOTHING) -> _Meaning:
+        return _Meaning([*alike], text, [(_tools(alike), note)], paths, {**values})
+
+    if row.verdict == "missing" or is_refused(row):
+        return meaning(" and cannot be written here", note)
     if row.verdict == "unneeded":
-        return f" and is not needed here{note}", [], {}
+        return meaning(" and is not needed here", note)
     level = value_names().levels.get(".".join(row.to.split(".")[:2]), "")
     of = f" of a level `{{type: {level}}}`" if level and "level" not in row.note else ""
-    plain = f"; here it is `{shown(row.to)}`{of}{note}"
+    place = f"; here it is `{shown(row.to)}`{of}"
     if not reads_alone(row):
-        return plain, [row.to], {row.to: value} if _placed(row, value) else {}
+        return meaning(place, note, [row.to], {row.to: value} if _placed(row, value) else {})
+    values, problem = _values(alike, value, kind)
+    if row.how.startswith("choice") and str(value).startswith(str(values.get(row.to, value))):
+        note = ""  # of other values
+    if values in ({}, {row.to: value}):
+        return meaning(place, problem or note, [row.to], values)
+    edits = " and ".join(f"`{shown(path)}: {_flow(to)}`" for path, to in values.items())
+    return meaning(f"; here it is {edits}{of}", note, [*values], values)
+
+
+def _values(alike: Sequence[Row], value: Any, kind: str) -> tuple[dict[str, Any], str]:
+    """Return the values that the first row gives which has some, or why there are none."""
     problem = ""
-    values: dict[str, Any] = {}
-    for one in alike:
+    for row in alike:
         try:
-            values = convert(one, value, _Alone(one, kind), alone=True)
-        except Needless:
-            break
+            return convert(row, value, _Alone(row, kind), alone=True), ""
+        except Needless as needless:
+            return {}, str(needless) if "`" in str(needless) else ""
         except Refused as refused:
             problem = problem or str(refused)
-        else:
-            break
-    else:
-        plain = f"; here it is `{shown(row.to)}`{of}" + (f": {problem}" if problem else note)
-    if values in ({}, {row.to: value}):
-        return plain, [row.to], values
-    edits = " and ".join(f"`{shown(path)}: {_flow(to)}`" for path, to in values.items())
-    return f"; here it is {edits}{of}{note}", [*values], values
+    return {}, problem
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _tools(rows: Sequence[Row]) -> str:
+    return " and ".join(dict.fromkeys(row.tool for row in rows))
 
 
 def _flow(value: Any) -> str:

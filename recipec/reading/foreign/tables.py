@@ -229,6 +229,11 @@ def is_section(word: str) -> bool:
     return word in _sections()
 
 
+def _only_rl(row: Row, kind: str) -> bool:
+    """Whether a name means what stages of another kind cannot have."""
+    return kind in {"sft", "dpo", "rm"} and row.to.split(".")[0] in {"environment", "sampler", "advantage", "critic"}
+
+
 # Words that many tools use for many things: alone they do not tell the tool.
 _GENERIC = frozenset(
     """n k name type path enable enabled mode freq size steps format seed value id dtype host port url backend level
@@ -249,7 +254,7 @@ def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str) -> list[Row]:
     path = (*head, *tail)
     ranked = []
     for row in rows_by_last_word().get(tail[-1], ()):
-        if row.words[-1] == BELOW or (row.kind and kind and row.kind != kind):
+        if row.words[-1] == BELOW or (row.kind and kind and row.kind != kind) or _only_rl(row, kind):
             continue
         words = row.words
         common = _common_end(path, words)
@@ -263,7 +268,19 @@ def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str) -> list[Row]:
     if not ranked:
         return _of_section(tail, kind)
     best = min(ranked, key=lambda one: one[:2])[:2]
-    return [one[-1] for one in sorted(ranked, key=lambda one: one[:4]) if one[:2] == best]
+    found = [one[-1] for one in sorted(ranked, key=lambda one: one[:4]) if one[:2] == best]
+    return [row for row in found if not _aside(row, tail)] or found
+
+
+_ASIDE = frozenset(
+    """critic env custom_envs validation reference ref val_kwargs eval eval_gconfig eval_sampling_params""".split()  # noqa: SIM905
+)
+"""Sections of a second model, of an environment or of an evaluation, with names that others have, too."""
+
+
+def _aside(row: Row, tail: tuple[str, ...]) -> bool:
+    """Whether a name is of such a section, and what is typed is not."""
+    return bool(_ASIDE & {*row.words}) and not _ASIDE & {*tail}
 
 
 def _of_section(tail: tuple[str, ...], kind: str) -> list[Row]:

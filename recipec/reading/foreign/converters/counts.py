@@ -68,7 +68,7 @@ def eval_split(value: Any, row: Row, given: Given, split: str) -> Values:
         why = "the held-out data could not be named" if number_or_zero(held) >= 1 else "with `test_split_size`"
         raise (Refused if number_or_zero(held) >= 1 else Needless)(why if held else "no data is held out")
     listed = next((str(item) for item in items_of(given.get("dataset_splits")) if "test" in str(item)), "test")
-    found: Values = {row.to: str(given.get(split) or listed)}
+    found: Values = {f"{row.to}.split": str(given.get(split) or listed)}
     return found if given.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
 
 

@@ -67,6 +67,11 @@ _CONDITIONAL = {
     "of_critic_positive": "positive",
     "of_critic_choice": "choice",
     "token_discount": "same",
+    "when_value": "same",
+    "unless": "same",
+    "unless_on": "same",
+    "unless_positive": "nonzero",
+    "save_steps": "positive",
 }
 """Converters that ask whether another name is on, and what they do if it is."""
 
@@ -117,7 +122,18 @@ _ALONE = {
     "template",
     "offload",
     "low_high",
+    "save_strategy",
+    "nodes",
+    "epochs",
 }
+
+
+_NEVER = ("refuse_", "same_as")
+
+
+def is_refused(row: Row) -> bool:
+    """Whether no value of a name can be written here, but the usual one."""
+    return row.how.startswith(_NEVER)
 
 
 def reads_alone(row: Row) -> bool:
