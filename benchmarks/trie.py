@@ -5,7 +5,7 @@
 A random Llama computes log-probabilities and gradients of the rows of each case in three ways: padded rows with the
 fastest of a few micro-batch sizes (each micro-batch is padded to its own longest row), as a prefix tree, and with the
 package `prefix-grouper` in one batch or group by group.  Then one update of a compiled stage is compared with an update
-that scores the old policy and the reference and shares nothing.
+that scores the old policy and the reference and shares nothing, and trees are cut into passes that hand prefixes over.
 
 Times are CPU seconds of one thread; the variants take turns, and the minimum of the repeats counts.  *Ideal* is the
 ratio of FLOPs: 6 per parameter and token, 14 per attended pair and unit of width, 6 per weight of the head and scored
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+import trie_cut
 import trie_peer
 import trie_update
 from pages import write_between
@@ -249,6 +250,9 @@ def report(options):
             return
         yield ""
         yield from trie_update.lines(options)
+        yield ""
+        bind(policy, attention(policy, "trie"))
+        yield from trie_cut.lines(policy, options)
         yield ""
         yield from single(policy, options)
 

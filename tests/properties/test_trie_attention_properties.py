@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from recipec.runtime.attention.kernels import flash_merge, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
@@ -106,6 +106,28 @@ def test_paths_and_masks_know_windows_chunks_caps_and_sinks(rows, window, chunk,
     agree(reference.by_path(q, k, v, trie, layer), expected, [q, k, v, sink])
     for stock in (True, False):
         agree(reference.by_mask(q, k, v, trie, layer, stock=stock), expected, [q, k, v, sink])
+
+
+@settings(max_examples=40, deadline=None)
+@given(sequences, st.integers(0, 9), st.integers(0, 9), st.booleans(), st.sampled_from([0, 64]))
+def test_given_tokens_have_keys_alone(rows, row, depth, sunk, limit) -> None:
+    """With a path given, other tokens attend as before; gradients reach the keys and values of given ones."""
+    trie = tree_of(rows)
+    q, k, v, sink = inputs(trie)
+    row %= len(rows)
+    given_N = np.zeros(trie.size, dtype=bool)
+    given_N[trie.node_RT[row, : min(depth, trie.lengths_R[row])]] = True
+    own = torch.from_numpy(np.flatnonzero(~given_N))
+    assume(len(own))
+    layer = Layer(0.3, sink_H=sink if sunk else None)
+    expected = row_by_row(q, k, v, trie, layer, rows)[:, own]
+    parted = trie.giving(given_N)
+    chosen = tile(parted.pieces, parted.exit_N, limit, given_N=given_N)
+    agree(flash_merge.attend(q, k, v, chosen, layer.scale, layer.sink_H)[:, own], expected, [q, k, v, sink])
+    agree(reference.by_path(q, k, v, parted, layer)[:, own], expected, [q, k, v, sink])
+    turned = (t.transpose(0, 1) for t in (q, k, v))
+    found = varlen.attend(*turned, varlen.calls(parted, q.device), layer.scale, layer.sink_H)
+    agree(found.transpose(0, 1)[:, own], expected, [q, k, v, sink])
 
 
 def test_windows_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from recipec.runtime.attention.kernels.tiling import tile
+from recipec.runtime.attention.kernels.tiling import Tiling, tile
 from recipec.runtime.attention.prefix_tree import PrefixTree, build
 
 rows = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=9), min_size=1, max_size=9)
@@ -66,15 +66,43 @@ def test_calls_cover_each_visible_pair_once(sequences: list[list[int]], limit: i
     trie = build(*laid(sequences))
     made = tile(trie.pieces, trie.exit_N, limit, call)
     assert [t for a, b, _ in made.squares for t in range(a, b)] == list(range(trie.size))
+    assert all(not leaves or b - a <= limit for a, b, leaves in made.squares)
+    assert (covered(trie, made) == visible(trie)).all()
+
+
+def covered(trie: PrefixTree, made: Tiling) -> np.ndarray:
+    """Count the calls that compute each pair."""
     count = np.zeros((trie.size, trie.size), dtype=int)
     for a, b, leaves in made.squares:
         place = np.arange(b - a)
         exits = np.frombuffer(leaves, np.int32) if leaves else np.full(b - a, b - a)
         count[a:b, a:b] += (place <= place[:, None]) & (place[:, None] < exits)
-        assert not leaves or b - a <= limit
-    for a, b, e in made.rectangles:
-        count[b:e, a:b] += 1
-    assert (count == visible(trie)).all()
+    for a, b, x, y in made.rectangles:
+        count[x:y, a:b] += 1
+    return count
+
+
+@given(rows, st.sampled_from([0, 3, 8, 64]), st.sampled_from([0, 9, 512]), st.integers(0, 9), st.integers(0, 9))
+def test_calls_cover_each_pair_of_tokens_that_are_not_given(
+    sequences: list[list[int]], limit: int, call: int, row: int, depth: int
+) -> None:
+    """Where a path is given, the pairs of all other tokens are covered once."""
+    trie = build(*laid(sequences))
+    row %= len(sequences)
+    given_N = np.zeros(trie.size, dtype=bool)
+    given_N[trie.node_RT[row, : min(depth, trie.lengths_R[row])]] = True
+    parted = trie.giving(given_N)
+    count = covered(trie, tile(parted.pieces, parted.exit_N, limit, call, given_N))
+    assert (count == visible(trie))[~given_N].all()
+
+
+def test_a_given_prompt_costs_its_rectangle_only() -> None:
+    """Answers attend to a prompt that an earlier pass computed: no triangle, and no queries of its later part."""
+    trie = build(*laid([[0] * 90 + [i] * 90 for i in (1, 2, 3)]))
+    for tokens in (90, 50):
+        made = trie.giving(np.arange(trie.size) < tokens).tiling
+        assert made.rectangles[0] == (0, tokens, tokens, 360)
+        assert made.squares[0][0] == tokens
 
 
 def test_small_subtrees_become_one_call() -> None:
@@ -87,7 +115,7 @@ def test_small_subtrees_become_one_call() -> None:
     assert len(small.squares) + len(small.rectangles) == 4 + 2 * 3
     wide = build(*laid([[0] * 90 + [i] * 90 for i in (1, 2, 3)])).tiling
     assert [(a, b, leaves) for a, b, leaves in wide.squares] == [(i * 90, i * 90 + 90, b"") for i in range(4)]
-    assert wide.rectangles == ((0, 90, 360),)
+    assert wide.rectangles == ((0, 90, 90, 360),)
 
 
 @given(rows)

@@ -77,6 +77,9 @@ class Given:
         from_N = np.empty(tree.size, dtype=np.int64)
         from_N[np.concatenate([node_G, self.own])] = np.arange(len(node_G) + len(self.own))
         self.number = len(node_G)
+        given_N = np.ones(tree.size, dtype=bool)
+        given_N[self.own] = False
+        self.tree = tree.giving(given_N)
         self.from_N, self.own_N = torch.from_numpy(from_N).to(device), torch.from_numpy(self.own).to(device)
 
     def all_keys(self, call: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ positions and the ends of subtrees are running extremes over the sorted sequence
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,13 @@ class PrefixTree:
     lengths_R: Ints
     bounds: Ints
     """First token of each node, which is a run of tokens without a branch, and N."""
+    given_N: NDArray[np.bool_] | None = None
+    """Tokens with keys and values but without queries; a node is given whole or not at all."""
+
+    def giving(self, given_N: NDArray[np.bool_]) -> PrefixTree:
+        """Return the same tree with some tokens given."""
+        begins = np.flatnonzero(given_N[1:] != given_N[:-1]) + 1
+        return replace(self, bounds=np.union1d(self.bounds, begins), given_N=given_N)
 
     @property
     def size(self) -> int:
@@ -61,7 +68,7 @@ class PrefixTree:
     @cached_property
     def tiling(self) -> Tiling:
         """The kernel calls that compute its attention on a CPU, the same for all layers and passes."""
-        return tile(self.pieces, self.exit_N)
+        return tile(self.pieces, self.exit_N, given_N=self.given_N)
 
     @cached_property
     def levels(self) -> tuple[tuple[Piece, ...], ...]:

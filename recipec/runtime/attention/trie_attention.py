@@ -105,7 +105,7 @@ class TrieAttention(Attention):
             if not len(given.own):
                 return given.all_hidden(None)
         self.shared.tokens += len(token_N)
-        made = interface.Pass(tree, self.kernel, given)
+        made = interface.Pass(tree if given is None else given.tree, self.kernel, given)
         with interface.activate(made, policy.model):
             hidden_1NH = policy.hidden(
                 input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)

@@ -52,8 +52,8 @@ class _Rectangles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, tiling: Tiling, scale: float) -> Tensor:
         exact = _exact(q)
-        out = torch.empty(q.shape, dtype=exact, device=q.device)
-        lse = torch.empty(q.shape[:3], dtype=exact, device=q.device)
+        new = torch.zeros if tiling.partial else torch.empty
+        out, lse = (new(shape, dtype=exact, device=q.device) for shape in (q.shape, q.shape[:3]))
         expanded = _expanded(k, q), _expanded(v, q)
         for a, b, leaves in tiling.squares:
             own = (tensor.narrow(2, a, b - a) for tensor in (q, *expanded))
@@ -62,12 +62,12 @@ class _Rectangles(torch.autograd.Function):
             )
             for whole, part in zip((out, lse), found, strict=True):
                 whole.narrow(2, a, b - a).copy_(part)
-        for a, b, e in tiling.rectangles:
+        for a, b, x, y in tiling.rectangles:
             keys = (tensor.narrow(2, a, b - a) for tensor in expanded)
             found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
-                q.narrow(2, b, e - b), *keys, 0.0, False, scale=scale
+                q.narrow(2, x, y - x), *keys, 0.0, False, scale=scale
             )
-            merge(out.narrow(2, b, e - b), lse.narrow(2, b, e - b), *found)
+            merge(out.narrow(2, x, y - x), lse.narrow(2, x, y - x), *found)
         if sink is not None:
             add_sink(out, lse, sink.view(q.shape[0], -1, 1))
         out = out.to(q.dtype)
@@ -82,9 +82,10 @@ class _Rectangles(torch.autograd.Function):
         (grad,) = grads
         grad, exact = _dense(grad), lse.dtype
         by_rows, by_keys = (grad, q, out, lse), (_expanded(k, q), _expanded(v, q))
-        dq, dk, dv = (torch.empty(q.shape, dtype=exact, device=q.device) for _ in range(3))
+        new = torch.zeros if ctx.tiling.partial else torch.empty
+        dq, dk, dv = (new(q.shape, dtype=exact, device=q.device) for _ in range(3))
         calls = [(a, b, a, b, leaves) for a, b, leaves in ctx.tiling.squares]
-        calls += [(b, e, a, b, None) for a, b, e in ctx.tiling.rectangles]
+        calls += [(x, y, a, b, None) for a, b, x, y in ctx.tiling.rectangles]
         for x, y, a, b, leaves in calls:
             d, at, o, log = (tensor.narrow(2, x, y - x) for tensor in by_rows)
             keys, values = (tensor.narrow(2, a, b - a) for tensor in by_keys)
@@ -95,7 +96,7 @@ class _Rectangles(torch.autograd.Function):
             for whole, part in zip(places, made, strict=True):
                 if leaves is None:
                     whole.add_(part)
-                else:  # squares are first and cover every token once
+                else:  # squares are first and cover a token once
                     whole.copy_(part)
         by_sink = None if sink is None else sink_gradient(grad, out, lse, sink.view(q.shape[0], -1, 1)).view_as(sink)
         return dq.to(q.dtype), dk.sum(1).to(k.dtype), dv.sum(1).to(v.dtype), by_sink, None, None

@@ -55,6 +55,9 @@ def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixT
     reach = trie.size if layer.window is None else layer.window
     restricted = layer.restricts(int(trie.position_N.max()) + 1)
     for (a, b, _), above in zip(trie.pieces, trie.ancestors, strict=True):
+        if trie.given_N is not None and trie.given_N[a]:
+            made.append(value_GND.new_zeros((len(query_HND), b - a, value_GND.shape[-1])))
+            continue
         start = int(trie.position_N[a])
         step = _BLOCK if restricted else b - a
         for x in range(a, b, step):

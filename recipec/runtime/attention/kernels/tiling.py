@@ -7,7 +7,7 @@ its subtree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ Piece = tuple[int, int, int]
 """A node: tokens ``[a, b)``, and the end ``e`` of its subtree; tokens ``[b, e)`` attend to all tokens of the node."""
 Square = tuple[int, int, bytes]
 """Tokens ``[a, b)`` among themselves; the ends of their subtrees, as int32 relative to a, or empty if causal."""
+
+Rectangle = tuple[int, int, int, int]
+"""Keys ``[a, b)`` and queries ``[x, y)``, all pairs of them visible."""
 
 LIMIT = 64
 """Most tokens of a square of several nodes."""
@@ -28,19 +31,28 @@ CALL = 512
 class Tiling:
     """Calls that together compute each visible pair once.
 
-    Example: ``Tiling(((0, 4, b""), (4, 6, b"")), ((0, 4, 6),))``: two triangles, and the subtree of the first.
+    Example: ``Tiling(((0, 4, b""), (4, 6, b"")), ((0, 4, 4, 6),))``: two triangles, and the subtree of the first.
     """
 
     squares: tuple[Square, ...]
-    """Every token is in one of them."""
-    rectangles: tuple[Piece, ...]
-    """Queries ``[b, e)`` and keys ``[a, b)``, all of them visible; ancestors before their subtrees."""
+    """Every token with a query is in one of them."""
+    rectangles: tuple[Rectangle, ...]
+    """Ancestors before their subtrees."""
+    partial: bool = False
+    """Whether there are tokens in none of the squares."""
 
 
-def tile(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT, call: int = CALL) -> Tiling:
+def tile(
+    pieces: Sequence[Piece],
+    exit_N: NDArray[np.int64],
+    limit: int = LIMIT,
+    call: int = CALL,
+    given_N: NDArray[np.bool_] | None = None,
+) -> Tiling:
     """Choose the calls of a prefix tree, given its nodes in depth-first order.
 
-    Squares of several nodes have at most ``limit`` tokens; the overhead of a call is ``call`` pairs.
+    Squares of several nodes have at most ``limit`` tokens; the overhead of a call is ``call`` pairs.  Results of the
+    tokens ``given_N`` are not needed: calls for them are left out.
 
     >>> exits = np.array([6, 6, 4, 4, 6, 6])
     >>> made = tile(((0, 2, 6), (2, 4, 4), (4, 6, 6)), exits)
@@ -52,14 +64,14 @@ def tile(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT,
     whole = _whole(pieces, limit, call)
     following = {a: place for place, (a, _, _) in enumerate(pieces)}
     squares: list[tuple[int, int, bool]] = []
-    rectangles: list[Piece] = []
+    rectangles: list[Rectangle] = []
     place, adjacent = 0, False
     while place < len(pieces):
         a, b, e = pieces[place]
         if not whole[place]:
             squares.append((a, b, False))
             if e > b:
-                rectangles.append((a, b, e))
+                rectangles.append((a, b, b, e))
             place, adjacent = place + 1, False
             continue
         begin = squares[-1][0] if adjacent else a
@@ -69,8 +81,22 @@ def tile(pieces: Sequence[Piece], exit_N: NDArray[np.int64], limit: int = LIMIT,
         else:
             squares.append((a, e, e > b))
         place, adjacent = following.get(e, len(pieces)), True
+    partial = given_N is not None
+    if given_N is not None:
+        squares = [square for square in squares if not given_N[square[0] : square[1]].all()]
+        rectangles = [part for rectangle in rectangles for part in _asked(rectangle, given_N, call)]
     made = ((a, b, (exit_N[a:b] - a).astype(np.int32).tobytes() if masked else b"") for a, b, masked in squares)
-    return Tiling(tuple(made), tuple(rectangles))
+    return Tiling(tuple(made), tuple(rectangles), partial)
+
+
+def _asked(rectangle: Rectangle, given_N: NDArray[np.bool_], call: int) -> Iterator[Rectangle]:
+    """Yield the parts of a rectangle with queries, parted where given tokens cost more than a call."""
+    a, b, x, y = rectangle
+    own = x + np.flatnonzero(~given_N[x:y])
+    gaps = np.flatnonzero((np.diff(own) - 1) * (b - a) > call)
+    for run in np.split(own, gaps + 1):
+        if len(run):
+            yield a, b, int(run[0]), int(run[-1]) + 1
 
 
 def _whole(pieces: Sequence[Piece], limit: int, call: int) -> list[bool]:

@@ -7,10 +7,13 @@ The kernels are those of :mod:`.flash`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -24,30 +27,33 @@ DTYPES = (torch.float16, torch.bfloat16)
 
 
 def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
-    """Plan the calls of a prefix tree."""
+    """Plan the calls of a prefix tree; tokens that are given have no queries."""
+    own_N = np.arange(trie.size) if trie.given_N is None else np.flatnonzero(~trie.given_N)
 
-    def ends(lengths: list[int]) -> Tensor:
-        return torch.tensor([0, *np.cumsum(lengths).tolist()], dtype=torch.int32, device=device)
+    def own(begin: int, end: int) -> NDArray[Any]:
+        return own_N[np.searchsorted(own_N, begin) : np.searchsorted(own_N, end)]
 
-    def places(ranges: list[tuple[int, int]]) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.arange(x, y) for x, y in ranges])).to(device)
-
-    own = [b - a for a, b, _ in trie.pieces]
-    found = [Call(None, None, ends(own), ends(own), max(own), max(own), causal=True)]
+    triangles = [(queries, queries) for a, b, _ in trie.pieces if len(queries := own(a, b))]
+    first = _call(triangles, device, causal=True)
+    found = [first if trie.given_N is not None else replace(first, queries=None, keys=None)]
     for level in trie.levels:
-        queries, keys = [e - b for _, b, e in level], [b - a for a, b, _ in level]
-        found.append(
-            Call(
-                places([(b, e) for _, b, e in level]),
-                places([(a, b) for a, b, _ in level]),
-                ends(queries),
-                ends(keys),
-                max(queries),
-                max(keys),
-                causal=False,
-            )
-        )
+        rectangles = [(queries, np.arange(a, b)) for a, b, e in level if len(queries := own(b, e))]
+        found += [_call(rectangles, device, causal=False)] if rectangles else []
     return tuple(found)
+
+
+def _call(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], device: torch.device, *, causal: bool) -> Call:
+    """Plan one call, given the queries and keys of each sequence."""
+    queries, keys = zip(*pairs, strict=True)
+
+    def places(ranges: Sequence[NDArray[Any]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(ranges)).to(device)
+
+    def ends(ranges: Sequence[NDArray[Any]]) -> Tensor:
+        return torch.tensor([0, *np.cumsum([len(one) for one in ranges]).tolist()], dtype=torch.int32, device=device)
+
+    most_queries, most_keys = (max(map(len, side)) for side in (queries, keys))
+    return Call(places(queries), places(keys), ends(queries), ends(keys), most_queries, most_keys, causal)
 
 
 def attend(query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, plan: tuple[Call, ...], scale: float,
@@ -65,9 +71,14 @@ class _Varlen(torch.autograd.Function):
         cap: float, kernel: flash.Kernel,
     ) -> Tensor:  # fmt: skip
         exact = torch.float64 if q.dtype == torch.float64 else torch.float32
-        found, found_lse, one = kernel.forward(q, k, v, plan[0], scale, cap)
+        own, keys = plan[0].queries, plan[0].keys
+        whole = (q, k, v) if own is None else (q[own], k[keys], v[keys])
+        found, found_lse, one = kernel.forward(*whole, plan[0], scale, cap)
         kept = [one]
         out_HND, lse_HN = found.to(exact).transpose(0, 1).contiguous(), found_lse.to(exact).clone()
+        if own is not None:
+            out_HND = out_HND.new_zeros((q.shape[1], q.shape[0], v.shape[2])).index_copy_(1, own, out_HND)
+            lse_HN = lse_HN.new_zeros((q.shape[1], q.shape[0])).index_copy_(1, own, lse_HN)
         for call in plan[1:]:
             assert call.queries is not None
             assert call.keys is not None
