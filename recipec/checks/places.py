@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from recipec.checks.queries import dotted, span_of
 from recipec.component import is_origin, names_file
+from recipec.diagnostics.errors.data import conversion
 from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Path, Reading
 
@@ -22,17 +22,6 @@ _ELSEWHERE = (
     (re.compile(r"\$"), "variables of a shell are not read: write the path itself, or `${vars.NAME}`"),
     (re.compile(r"[*?]"), "patterns are not read: name the file, or the folder that has the files"),
 )
-
-
-_FORMATS = {
-    ".csv": "pandas.read_csv(…)",
-    ".tsv": "pandas.read_csv(…, sep='\\t')",
-    ".xlsx": "pandas.read_excel(…)",
-    ".arrow": "pandas.read_feather(…)",
-    ".feather": "pandas.read_feather(…)",
-}
-"""Formats of tables that are not read, and what reads them."""
-_PACKED = (".gz", ".zip", ".zst", ".xz", ".bz2")
 
 
 def _parts(reading: Reading) -> Iterator[Part]:
@@ -97,7 +86,7 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
                 f"`{path[-1]}` names `{text}`, which is not read", span_of(reading, path), help=help_, path=dotted(path)
             )
     for path, text in _texts(reading, names_file):
-        if path[-2:] == ("data", "path") and (remedy := _format(text)):
+        if path[-2:] == ("data", "path") and (remedy := conversion(text)):
             message = f"`path` names `{text}`, in a format that is not read"
             yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
     for path, text in named:
@@ -116,19 +105,6 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
                 help=remedy,
                 path=dotted(path),
             )
-
-
-def _format(name: str) -> str:
-    """Say how to convert a data file in a format that is not read; empty if it is read.
-
-    >>> _format("rows.jsonl"), _format("rows.jsonl.gz")
-    ('', 'unpack it: JSONL and Parquet files are read')
-    """
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in _PACKED:
-        return "unpack it: JSONL and Parquet files are read"
-    how = _FORMATS.get(suffix)
-    return f"write JSONL: `{how}.to_json('rows.jsonl', orient='records', lines=True)`" if how else ""
 
 
 def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:

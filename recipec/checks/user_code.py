@@ -33,6 +33,7 @@ def own_function(reading: Reading) -> Iterator[Finding]:
     if files is None:
         return
     found: dict[str, Signature] = {}
+    classes: dict[str, Class] = {}
     whole = True
     for number, path, shown in files:
         if path is None:
@@ -40,6 +41,7 @@ def own_function(reading: Reading) -> Iterator[Finding]:
             continue
         try:
             found |= functions_in(path, shown)
+            classes |= classes_in(path, shown, {})
         except RecipeError as refused:
             problem = refused.diagnostics[0]
             remedy = f"correct the file: `python -m py_compile {shown}` shows the same error"
@@ -49,6 +51,12 @@ def own_function(reading: Reading) -> Iterator[Finding]:
     for part in reading.parts:
         if part.spec is not None and part.spec.user_code == "function":
             for name in part.spec.user_names():
+                if name in classes:
+                    where = (*part.path, "name")
+                    remedy = f"write a function: `def {name}(completions, **columns)`, which may call an object"
+                    spans = (*span_of(reading, where), *classes[name].spans)
+                    yield Finding(f"`{name}` is a class, not a function", spans, help=remedy, path=dotted(where))
+                    continue
                 yield from _problem(reading, (*part.path, "name"), name, found, whole=whole)
         elif part.spec is not None and part.spec.user_code == "tool" and whole:
             yield from _absent_tools(reading, part.path, part.spec.user_names(), found)

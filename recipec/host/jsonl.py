@@ -16,6 +16,14 @@ LONGEST = 32 << 20
 LONGEST_ARRAY = 1 << 30
 """Most bytes of a document that is one list."""
 _BOM = b"\xef\xbb\xbf"
+_STARTS = {
+    b"\xff\xfe": "it is UTF-16, not UTF-8",
+    b"\xfe\xff": "it is UTF-16, not UTF-8",
+    b"\x1f\x8b": "it is compressed by gzip",
+    b"(\xb5/\xfd": "it is compressed by zstd",
+    b"PK\x03\x04": "it is compressed, a zip file",
+}
+"""First bytes of files that are no text in UTF-8."""
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:
@@ -88,7 +96,8 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
     try:
         found = decode(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        problem, column = f"not UTF-8 at byte {error.start + 1}", error.start + 1
+        known = next((words for start, words in _STARTS.items() if text.startswith(start)), "") if number == 1 else ""
+        problem, column = known or f"not UTF-8 at byte {error.start + 1}", 1 if known else error.start + 1
     except json.JSONDecodeError as error:
         problem, column = f"not JSON at column {error.colno}: {error.msg}", error.colno
         if number == 1 and text.startswith((b"[", b"{")) and not text.endswith((b"]", b"}")):

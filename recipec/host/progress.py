@@ -9,6 +9,9 @@ from typing import Any
 
 from recipec.host.journal import CLOCK
 
+_FAILURES = ("/errors", "/tool_failures")
+"""Ends of the names of held-out metrics that are only shown where they are not 0."""
+
 _SHOWN = ("reward", "loss", "kl", "entropy", "rewards/margins", "rewards/accuracies", "grad_norm")
 
 
@@ -42,9 +45,13 @@ class Progress:
 
     def evaluated(self, stage: str, when: str, metrics: Mapping[str, float]) -> None:
         """Show the held-out metrics of a moment."""
+        lines: dict[str, list[str]] = {}
         for name, value in metrics.items():
-            if not name.startswith(CLOCK):
-                self.say(f"{stage}: {when}: {name} {value:.3f}")
+            if not name.startswith(CLOCK) and (value or not name.endswith(_FAILURES)):
+                evaluation, _, metric = name.rpartition("/")
+                lines.setdefault(evaluation, []).append(f"{metric} {value:.3f}")
+        for evaluation, shown in lines.items():
+            self.say(f"{stage}: {when}: {evaluation}/{', '.join(shown)}")
 
     def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Show a step."""

@@ -13,6 +13,9 @@ from recipec.diagnostics.model import RecipeError, Span
 
 WORLD = {"reset": 2, "step": 1}
 """Methods of an environment's class, with the number of arguments each is called with."""
+_WORD, _WORDS = 40, 8
+"""Characters of a text that may be an action, and how many of them are tried."""
+_SEVERAL = (ast.Set, ast.List, ast.Tuple)
 Form = Literal["trl", "verl"]
 # What is passed by name in addition to the data's columns.
 GIVEN = {
@@ -97,6 +100,33 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
         known = all(base in found and found[base].whole for base in bases if base != "object")
         found[name] = Class(name, shown, node.lineno, have, whole=known and not node.keywords)
     return found
+
+
+def words_of(paths: Sequence[Path], name: str) -> list[str]:
+    """Return short texts that a class compares something with, or looks up by, read from its file.
+
+    What an environment does with an action it knows is in these branches.
+
+    Raises:
+        RecipeError: RC750, a file is missing or is not valid Python.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        tree = parse_file(path, path.name)
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+        tables = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)]
+        for node in (one for top in (*classes, *(tables if classes else ())) for one in ast.walk(top)):
+            parts: Sequence[ast.expr | None] = ()
+            if isinstance(node, ast.Compare):
+                sides = [one.elts if isinstance(one, _SEVERAL) else [one] for one in node.comparators]
+                parts = [item for side in sides for item in side]
+            elif isinstance(node, ast.MatchValue):
+                parts = [node.value]
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                parts = node.value.keys
+            words = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            found |= dict.fromkeys(word for word in words if 0 < len(word.strip()) <= _WORD)
+    return list(found)[:_WORDS]
 
 
 def _takes(node: ast.FunctionDef, count: int) -> bool:

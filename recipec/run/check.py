@@ -55,7 +55,8 @@ class Checked:
         lines = [f"{name:<10} {value}" for name, value in self.facts.items()]
         for one in self.tried:
             calls = {name for answer in one.answered for name in answer.rewards}
-            read = f"{one.rows} rows read, the longest has {one.longest} tokens" if one.rows else "no rows read"
+            longest = f", the longest has {one.longest} tokens" if one.longest else ""
+            read = f"{one.rows} rows read{longest}" if one.rows else "no rows read"
             called = f"; {len(one.answered)} answers scored by {', '.join(sorted(calls))}" if calls else ""
             whole = f"; all {one.scanned.rows} rows checked" if one.scanned.rows > one.rows else ""
             lines.append(f"{one.key}: {read}{whole}{called}")

@@ -108,7 +108,8 @@ def load_file(path: Path) -> Any:
         problem = f"{type(error).__name__}: {text_of(error)[:200]}".rstrip(": ")
         missing = str(error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         column = max(error.offset or 1, 1) if isinstance(error, SyntaxError) and line else 1
-        raise RecipeError(errors.own_file_broken(path.name, line, problem, column, missing)) from None
+        sibling = missing.isidentifier() and path.with_name(f"{missing}.py").is_file()
+        raise RecipeError(errors.own_file_broken(path.name, line, problem, column, missing, sibling=sibling)) from None
     return module
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from recipec.diagnostics.model import RecipeError
-from recipec.reading.user_code import check_use, functions_in
+from recipec.reading.user_code import check_use, functions_in, words_of
 
 
 def test_signatures_are_read_not_run(tmp_path):
@@ -41,3 +41,15 @@ def test_what_is_used_must_be_allowed(tmp_path):
     with pytest.raises(RecipeError) as caught:
         check_use(["./rewards.py"], [tmp_path / "reward.py"], tmp_path)
     assert [d.code for d in caught.value.diagnostics] == ["RC620", "RC621"]
+
+
+def test_words_that_a_class_knows(tmp_path):
+    """Texts of its comparisons, its branches, and of tables of the file; not those of other classes."""
+    path = tmp_path / "game.py"
+    path.write_text(
+        "MOVES = {'up': 1}\nclass Other:\n    def f(self, a): return a == 'no'\n"
+        "class Game:\n    def step(self, action):\n        if action in {'l', 'r'} or action == 'stay': pass\n"
+        "        match action:\n            case 'jump': pass\n        return {'observation': ''}\n"
+    )
+    assert set(words_of([path], "Game")) == {"up", "l", "r", "stay", "jump"}
+    assert words_of([path], "Absent") == []

@@ -38,7 +38,8 @@ FILES = [
     ("a.jsonl", b'{"prompt": "\xe9", "completion": "x"}\n', "RC703"),
     ("a.jsonl", ROWS.encode("utf-16"), "RC703"),
     ("a.json", b'[{"prompt": "a", "completion": "b"}, 7]', "RC703"),
-    ("a.csv", b"prompt,completion\na,b\n", "RC704"),
+    ("a.xml", b"<rows/>", "RC704"),
+    ("a.csv", b"prompt,completion\na,b\n", "RC172"),
     ("a.parquet", b"garbage", "RC704"),
     ("a.parquet", b"", "RC704"),
 ]

@@ -1,5 +1,6 @@
 """What is known before the first stage: `recipec check`, which `run` does first."""
 
+import gzip
 import json
 
 import pytest
@@ -230,7 +231,8 @@ def test_targets_of_an_adapter_are_compared_with_the_model(folder):
     [
         ("a.csv", b"prompt,completion\na,b\n", 'pandas.read_csv("a.csv").to_json("a.jsonl", orient="records"'),
         ("a.jsonl.gz", b"x", "such as a.jsonl"),
-        ("a.jsonl", ROWS.encode("utf-16"), "save the file as UTF-8"),
+        ("a.jsonl", ROWS.encode("utf-16"), "save it as UTF-8: `iconv"),
+        ("a.jsonl", gzip.compress(ROWS.encode()), "unpack it"),
         ("a.json", b'{"data": [{"prompt": "a"}]}', "write each of them as a line of its own"),
         (
             "a.jsonl",
@@ -277,3 +279,84 @@ def test_a_file_of_code_that_is_not_python(folder):
     assert (found.code, found.first) == (1, "RC622")
     assert "--> rewards.py:2:12" in found.err
     assert "2 |     return [1.0" in found.err
+
+
+@pytest.mark.parametrize(
+    ("code", "answer", "says"),
+    [
+        ("return [float(a) for a in completions]", "1", "raised ValueError, for the answer ''"),
+        ("return [float('nan') if not a else 1.0 for a in completions]", "1", "returned nan for row 1, the answer ''"),
+        ("[0.0 for _ in completions]", "1", "it ends without `return`"),
+        ("return [{'score': 1.0} for _ in completions]", "1", '`[one["score"] for one in …]`'),
+        ("from judge import grade", "1", "move the code of judge.py into rewards.py"),
+        ("return [float(c == a) for c, a in zip(completions, columns['answer'])]", "1", ""),
+        ("return [float(c == a) for c, a in zip(completions, answer)]", 1, "compare it with `str(answer)`"),
+        ("return [float(c == a) for c, a in zip(completions, answer)]", "1 ", "remove them by `.strip()`"),
+    ],
+)
+def test_the_message_on_a_reward_names_answer_and_remedy(folder, code, answer, says):
+    """What the function got, and what to change in it, without a model."""
+    head = "from judge import grade" if code.startswith("from") else "import math"
+    body = "return []" if code.startswith("from") else code
+    folder.write(
+        r__yaml=RL,
+        a__jsonl=rows(*({"prompt": f"p{i}", "answer": answer} for i in range(4))),
+        rewards__py=f"{head}\n\ndef score(completions, answer, **columns):\n    {body}\n",
+        judge__py="def grade(): ...\n",
+    )
+    found = folder.call("check", "r.yaml", "--use", "rewards.py")
+    assert says in found.err
+
+
+def test_every_task_of_the_trial_is_reset_and_known_actions_are_taken(folder):
+    """A fault of the fourth task, and one after an action that only the class knows, are found without a model."""
+    world = DOOR.replace("STEP", OPEN).replace('        return {"observation": "A door."}', "        RESET")
+    late = "int(task['code'] == '3' and 'x')\n        return 'A door.'"
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), t__j2=TOLD, world__py=world.replace("RESET", late))
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert "RC923" in found.err
+    assert "let `reset` take every task" in found.err
+    known = world.replace("RESET", "return 'A door.'").replace(
+        "    def step(self, action):\n",
+        ("    def step(self, action):\n        if action in {'push', 'pull'}:\n            raise KeyError(action)\n"),
+    )
+    folder.write(world__py=known)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert "<action>push</action>': world.py:" in found.err
+
+
+def test_a_trial_shows_the_turns_of_an_episode(folder):
+    """`recipec try` prints what the environment showed and what was answered, turn by turn, once for each episode."""
+    world = DOOR.replace("STEP", OPEN)
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), t__j2="{{ observation }}", world__py=world)
+    shown = folder.call("try", "r.yaml", "--use", "world.py", "--answer", "7").out
+    assert "turn 3   <bos>user\\nIt is shut.<eos><bos>assistant\\n -> 7\n  columns" in shown
+
+
+def test_weights_that_do_not_fit_are_found_without_reading_them(folder):
+    """Sizes and names in the head of the file are compared with the model; a file that was cut is not whole."""
+    assert folder.run(SFT, a__jsonl=ROWS).code == 0
+    model = folder.path / "runs/small/stages/learn/policy"
+    folder.write(r__yaml=SFT.replace(MODEL, f"    from: {model}\n"))
+    config = model / "config.json"
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps(written | {"num_hidden_layers": 2}))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC723"), found.err
+    assert "parameters have none, model.layers.1" in found.err
+    assert "from:" in found.err
+    config.write_text(json.dumps(written))
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    found = folder.call("check", "r.yaml")
+    assert found.first == "RC723"
+    assert "model.safetensors is damaged or was not written to its end" in found.err
+
+
+def test_rows_that_are_all_too_long_are_found_before_a_stage_is_trained(folder):
+    """They are dropped as the recipe says, and none is left."""
+    long = SFT.replace("{path: a.jsonl}", "{path: a.jsonl, max_length: 2, overlong: drop}")
+    folder.write(r__yaml=long, a__jsonl=rows(*({"prompt": "abc", "completion": "d", "row": i} for i in range(40))))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC702")
+    assert "all 40 are too long" in found.err

@@ -56,7 +56,7 @@ def test_a_template_that_refuses_an_order_of_roles(folder):
     system = [{"role": "system", "content": "s"}, *MESSAGES]
     folder.write(
         r__yaml=SFT.replace("    data:", f'      chat_template: "{TEMPLATE}"\n    data:'),
-        a__jsonl=rows(*[{"messages": MESSAGES}] * 100, {"messages": system}),
+        a__jsonl=rows(*[{"messages": MESSAGES, "row": row} for row in range(100)], {"messages": system}),
     )
     found = folder.call("check", "r.yaml")
     assert (found.code, found.first) == (1, "RC730"), found.err
@@ -120,3 +120,22 @@ def test_larger_files_are_not_read_whole(folder, monkeypatch):
     found = folder.call("check", "r.yaml")
     assert found.code == 0, found.err
     assert "16 rows read, the longest has 7 tokens\n" in found.out
+
+
+def test_copies_of_rows_warn(folder):
+    """A file that was appended to itself twice is reported at its first copy."""
+    folder.write(r__yaml=SFT, a__jsonl=rows(*GOOD[:30] * 3))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0
+    assert "warning[RC944]" in found.err
+    assert "60 of 90 rows are copies" in found.err
+    assert "--> a.jsonl:31:1" in found.err
+
+
+def test_a_character_that_the_tokenizer_does_not_know_in_any_row(folder):
+    """It is found in row 401, which is not among the first."""
+    folder.write(r__yaml=SFT, a__jsonl=rows(*GOOD[:400], {"prompt": "p", "completion": "é"}))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0
+    assert "warning[RC925]" in found.err
+    assert "--> a.jsonl:401:1" in found.err

@@ -45,6 +45,13 @@ def no_rows(path: str, reason: str = "it is empty") -> Finding:
     return Finding(f"{path} has no rows: {reason}", file_span(path))
 
 
+_BYTES = {
+    "not UTF-8": "save the file as UTF-8, without converting it twice",
+    "it is UTF-16": "save it as UTF-8: `iconv -f UTF-16 -t UTF-8 OLD > NEW`",
+    "it is compressed": "unpack it: JSONL and Parquet files are read",
+}
+
+
 @diagnostic("RC703", "broken-row")
 def broken_row(path: str, row: int, problem: str, column: int = 1) -> Finding:
     """A line of a data file is not a JSON object in UTF-8. JSON has no NaN and no Infinity.
@@ -53,8 +60,32 @@ def broken_row(path: str, row: int, problem: str, column: int = 1) -> Finding:
     Example: `{"prompt": "2+2=", }`.
     How to fix: write one JSON object per line, as `json.dumps` does.
     """
-    remedy = "save the file as UTF-8, without converting it twice" if problem.startswith("not UTF-8") else ""
+    remedy = next((remedy for start, remedy in _BYTES.items() if problem.startswith(start)), "")
     return Finding(f"{path}, row {row}: {problem}", file_span(path, row, column), help=remedy)
+
+
+_READERS = {
+    "csv": 'read_csv("{}")',
+    "tsv": 'read_csv("{}", sep="\\t")',
+    "xlsx": 'read_excel("{}")',
+    "arrow": 'read_feather("{}")',
+    "feather": 'read_feather("{}")',
+}
+"""What of pandas reads the formats of tables that are not read here."""
+
+
+def conversion(path: str) -> str:
+    """Say what to make of a data file in a format that is not read; empty where its ending says nothing.
+
+    >>> conversion("rows/a.jsonl.gz"), conversion("a.jsonl")
+    ('unpack it, and name the file that is in it, such as a.jsonl', '')
+    """
+    name = path.rpartition("/")[2]
+    stem, _, ending = name.rpartition(".")
+    if ending in {"gz", "zst", "bz2", "xz", "zip"}:
+        return f"unpack it, and name the file that is in it, such as {stem}"
+    reader = _READERS.get(ending, "").format(name)
+    return f'convert it: `pandas.{reader}.to_json("{stem}.jsonl", orient="records", lines=True)`' if reader else ""
 
 
 @diagnostic("RC704", "unreadable-data")
@@ -65,14 +96,7 @@ def unreadable_data(path: str, problem: str) -> Finding:
     Example: a .csv file; a parquet file that was cut short.
     How to fix: use JSONL (.jsonl, .ndjson or .json with one object per line) or parquet (.parquet).
     """
-    name = path.rpartition("/")[2]
-    stem, _, ending = name.rpartition(".")
-    remedy = ""
-    if ending in {"gz", "zst", "bz2", "xz", "zip"}:
-        remedy = f"unpack it, and name the file that is in it, such as {stem}"
-    elif ending in {"csv", "tsv"}:
-        remedy = f'convert it: `pandas.read_csv("{name}").to_json("{stem}.jsonl", orient="records", lines=True)`'
-    return Finding(f"{path}: {problem}", help=remedy)
+    return Finding(f"{path}: {problem}", help=conversion(path))
 
 
 @diagnostic("RC705", "missing-column")
@@ -106,7 +130,8 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
 def wrong_type(path: str, row: int, column: str, problem: str, remedy: str = "") -> Finding:
     """A prompt or an answer is neither text nor a list of chat messages with a known `role` and text.
 
-    Why it matters: converting a number or null to text would train on text that the data does not contain.
+    Why it matters: text that is made from a number or from null, or a conversation without an answer, would train what
+    the data does not contain.
     Example: `"prompt": 42`, or a message `{"speaker": "human", "words": "…"}`.
     How to fix: write text, or messages such as `[{"role": "user", "content": "…"}]`.
     """
@@ -187,7 +212,9 @@ def template_failed(template: str, line: int, problem: str, where: str = "") -> 
     How to fix: compute the value beforehand, as a column of the data.
     """
     message = f"{template} cannot be rendered{f' for {where}' if where else ''}: {problem}"
-    return Finding(message, file_span(template, line))
+    absent = problem.endswith("is undefined") or "has no attribute" in problem or "has no element" in problem
+    remedy = "give every row the value, or write what stands for it: `{{ NAME | default('…') }}`" if absent else ""
+    return Finding(message, file_span(template, line), help=remedy)
 
 
 @diagnostic("RC714", "unknown-task")

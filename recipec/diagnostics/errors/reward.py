@@ -8,6 +8,8 @@ from typing import Any
 from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
 from recipec.diagnostics.phrases import did_you_mean, listed
 
+_BY_FILE = "name it from the folder of your file: `Path(__file__).parent / NAME`"
+
 
 @diagnostic("RC740", "no-verifier")
 def no_verifier(prompt: int) -> Finding:
@@ -77,7 +79,7 @@ def scoring_fails(reward: str, failed: int, scored: int, examples: Iterable[str]
 
 @diagnostic("RC746", "function-raised")
 def function_raised(
-    function: str, error: str, message: str, file: str, line: int, row: int | None, *, chat: bool = False
+    function: str, error: str, message: str, file: str, line: int, row: int | None, answer: str, *, chat: bool = False
 ) -> Finding:
     """The user's reward function raised an exception.
 
@@ -86,12 +88,13 @@ def function_raised(
     How to fix: return 0 for an answer that the function cannot read, or None if it does not apply to the row.
     """
     which = "" if row is None else f" on row {row}"
-    shown = f"reward function `{function}` raised {error}{which}: {message[:200]}"
+    of = f", for the answer {answer}" if answer else ""
+    shown = f"reward function `{function}` raised {error}{which}{of}: {message[:200]}"
     remedy = (
         'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`' if chat else ""
     )
     if error == "FileNotFoundError":
-        remedy = "name it from the folder of your file: `Path(__file__).parent / NAME`"
+        remedy = _BY_FILE
     return Finding(shown, file_span(file, line) if line else (), help=remedy)
 
 
@@ -131,7 +134,9 @@ def unknown_function(function: str, have: Iterable[str]) -> Finding:
 
 
 @diagnostic("RC750", "own-file-broken")
-def own_file_broken(file: str, line: int, problem: str, column: int = 1, missing: str = "") -> Finding:
+def own_file_broken(
+    file: str, line: int, problem: str, column: int = 1, missing: str = "", *, sibling: bool = False
+) -> Finding:
     """A file of the user's does not exist, is not valid Python, or raises when it is imported.
 
     Why it matters: its functions cannot be called.
@@ -139,6 +144,10 @@ def own_file_broken(file: str, line: int, problem: str, column: int = 1, missing
     How to fix: correct the file; `python FILE` shows the same error with its traceback.
     """
     remedy = f"install the package that has `{missing}` next to recipec, or correct its name" if missing else ""
+    if sibling:
+        remedy = f"files of `use` do not import each other: move the code of {missing}.py into {file}, or install it"
+    elif problem.startswith("FileNotFoundError"):
+        remedy = _BY_FILE
     place = file_span(file, line, column) if line else ()
     return Finding(f"{file} cannot be loaded: {problem}", place, help=remedy, path="use")
 

@@ -47,7 +47,9 @@ def no_credit(stage: str, steps: int) -> Finding:
     How to fix: use easier prompts or a reward with steps between wrong and right, train on demonstrations first, raise
     `sampler.num_generations` or `sampler.temperature`, or filter groups with `sampler.group_filter`.
     """
-    return Finding(f"stage `{stage}` learned nothing in {steps} steps: in every group, all rewards are equal")
+    return Finding(
+        f"stage `{stage}` learned nothing in {steps} steps: in every group, all rewards are equal", path="reward"
+    )
 
 
 @diagnostic("RC931", "no-gradient", "warning")
@@ -70,7 +72,10 @@ def all_cut(stage: str, steps: int) -> Finding:
     template.
     How to fix: raise `sampler.max_completion_length`, set `data.chat: true` for a chat model, or give `sampler.stop`.
     """
-    return Finding(f"in {steps} steps of stage `{stage}`, every completion was cut at its limit")
+    return Finding(
+        f"in {steps} steps of stage `{stage}`, every completion was cut at its limit",
+        path="sampler.max_completion_length",
+    )
 
 
 @diagnostic("RC933", "entropy-collapsed", "warning")
@@ -81,7 +86,9 @@ def entropy_collapsed(stage: str, steps: int) -> Finding:
     Example: a high learning rate without a KL term.
     How to fix: lower `optimizer.learning_rate`, set `loss.entropy` or `loss.beta`, or raise `loss.epsilon_high`.
     """
-    return Finding(f"the entropy of stage `{stage}` has collapsed, for {steps} steps now")
+    return Finding(
+        f"the entropy of stage `{stage}` has collapsed, for {steps} steps now", path="optimizer.learning_rate"
+    )
 
 
 @diagnostic("RC934", "constant-reward", "warning")
@@ -92,7 +99,7 @@ def constant_reward(stage: str, steps: int) -> Finding:
     Example: a reward function that looks for a text in a list of messages, and gives 0 to all of them.
     How to fix: look at the answers and their rewards with `recipec try`, or in `samples/` of the stage.
     """
-    return Finding(f"the mean reward of stage `{stage}` has not changed for {steps} steps")
+    return Finding(f"the mean reward of stage `{stage}` has not changed for {steps} steps", path="reward")
 
 
 @diagnostic("RC935", "kl-runs-away", "warning")
@@ -103,7 +110,9 @@ def kl_runaway(stage: str, steps: int) -> Finding:
     Example: a learning rate that is ten times too high.
     How to fix: lower `optimizer.learning_rate`, raise `loss.beta`, or set `optimizer.max_grad_norm`.
     """
-    return Finding(f"the KL of stage `{stage}` to its reference has been above 1 nat per token for {steps} steps")
+    return Finding(
+        f"the KL of stage `{stage}` to its reference has been above 1 nat per token for {steps} steps", path="loss.beta"
+    )
 
 
 @diagnostic("RC970", "stopped-learning")

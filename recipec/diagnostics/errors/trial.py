@@ -1,4 +1,4 @@
-"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940 to RC943."""
+"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940 to RC944."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ def episodes_fail(failed: int, episodes: int, problems: Sequence[str]) -> Findin
 
 
 @diagnostic("RC923", "some-trial-episodes-fail", "warning")
-def some_episodes_fail(failed: int, episodes: int, problems: Sequence[str]) -> Finding:
+def some_episodes_fail(failed: int, episodes: int, problems: Sequence[str], action: str = "") -> Finding:
     """The environment fails on some of the fixed answers of the trial.
 
     Why it matters: a policy may write anything. A stage stops when more than a fifth of a step's episodes fail (RC785).
     Example: `step` converts the action to a number and does not expect other text.
     How to fix: answer an action that cannot be read with an observation that says so.
     """
-    return Finding(f"{failed} of {episodes} trial episodes failed: {_first(problems)}")
+    after = f" after the answer {action!r}" if action else ""
+    remedy = "" if action else "let `reset` take every task, or leave the task out of `tasks`"
+    if problems[0].startswith("timeout"):
+        remedy = f"let `{'step' if action else 'reset'}` answer within `environment.timeout`, or raise it"
+    return Finding(f"{failed} of {episodes} trial episodes failed{after}: {_first(problems)}", help=remedy)
 
 
 @diagnostic("RC924", "fewer-rows-than-a-step", "warning")
@@ -81,9 +85,7 @@ def memory_too_small(stage: str, needs: str, free: str, device: str) -> Finding:
 
 
 @diagnostic("RC928", "same-trial-score", "warning")
-def same_score(
-    function: str, score: float, answers: int, spans: tuple[Span, ...], *, right: bool, chat: bool
-) -> Finding:
+def same_score(function: str, score: float, answers: int, spans: tuple[Span, ...], why: str, *, right: bool) -> Finding:
     """A reward function gives the same score to every answer of the trial.
 
     What it checks: the first two tasks are answered with the right answer, where a column such as `answer` has it, in
@@ -94,10 +96,9 @@ def same_score(
     a form that the trial does not know; `recipec try RECIPE --answer TEXT` then shows another score for such a TEXT.
     """
     among = ", right ones among them" if right else ""
-    text = 'with chat prompts a completion is a list of messages, and its text is `completion[0]["content"]`; '
     remedy = "`recipec try RECIPE` shows what the function gets and returns for each answer"
     message = f"reward function `{function}` gives {score:g} to all {answers} answers of the trial{among}"
-    return Finding(message, spans, help=f"{text}{remedy}" if chat else "")
+    return Finding(message, spans, help=f"{why}{remedy}" if why else "")
 
 
 @diagnostic("RC929", "no-trial-score", "warning")
@@ -170,6 +171,20 @@ def uneven_column(file: str, row: int, column: str, kinds: Mapping[str, int]) ->
     """
     have = ", ".join(f"{kind} in {count}" for kind, count in kinds.items())
     return Finding(f"not all rows have the same kind of `{column}`: it is {have}", file_span(file, row))
+
+
+@diagnostic("RC944", "repeated-rows", "warning")
+def repeated_rows(file: str, row: int, repeated: int, rows: int) -> Finding:
+    """Most rows of the data are copies of other rows.
+
+    What it checks: all columns of all rows of a local file with 64 rows or more and at most 50 MB; more than half of
+    them occur before.
+    Why it matters: an epoch shows the same rows again and again, and the model learns them by heart.
+    Example: a file that was appended to itself, or a script that wrote the same row in every turn of a loop.
+    How to fix: remove the copies; more passes over the data are `budget.epochs`, and a source of a mixture that counts
+    more has a `weight`.
+    """
+    return Finding(f"{repeated} of {rows} rows are copies of rows before them", file_span(file, row))
 
 
 def _first(problems: Sequence[str]) -> str:

@@ -224,7 +224,8 @@ class Encoder:
             built, rendered = built + written[: ends[-1]], after[: len(after) - left]
         if not end:
             problem = "has no message of the assistant to learn"
-            raise RecipeError(errors.wrong_type(row.file, row.number, "messages", problem))
+            remedy = 'end the conversation with the answer, a message with `"role": "assistant"`'
+            raise RecipeError(errors.wrong_type(row.file, row.number, "messages", problem, remedy))
         return Example(row.index, tuple(built[:end]), tuple(trained), images[:seen])
 
     def _written(self, before: list[int], after: list[int]) -> list[int] | None:

@@ -144,6 +144,8 @@ class Evaluator:
         replayed.begin(ready.environment, path)
         with torch.no_grad():
             rows, more = self._answered(name, dump, ready)
+            if failed := [text for text in rows.get("error_text_R", ()) if text]:
+                self.context.say(f"evaluating {name}: {len(failed)} turns failed, the first with {failed[0]}")
             levels: dict[str, torch.Tensor] = {}
             for level, (spec, function) in ready.levels.items():
                 columns = [rows.get(parameter) for parameter in spec.parameters()]

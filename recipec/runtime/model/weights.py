@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -165,10 +165,27 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
         try:
             tensors = load_file(file)
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
-            raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
+            raise RecipeError(errors.damaged_weights(str(folder), _not_whole(file, error))) from error
         if twice := sorted(set(found) & set(tensors)):
             raise RecipeError(errors.damaged_weights(str(folder), f"{twice[0]} is in {file.name} and in another file"))
         found |= tensors
+    return found
+
+
+def _not_whole(file: Path, error: Exception) -> str:
+    return f"{file.name} is damaged or was not written to its end ({first_line(error)})"
+
+
+def _outlines(folder: Path) -> dict[str, torch.Tensor]:
+    """Return tensors without data, of the names and sizes in the heads of a model's files, which must be whole."""
+    found: dict[str, torch.Tensor] = {}
+    for file in weight_files(folder):
+        try:
+            with safe_open(file, "pt") as opened:
+                sizes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError) as error:
+            raise RecipeError(errors.damaged_weights(str(folder), _not_whole(file, error))) from error
+        found |= {name: torch.empty(size, device="meta") for name, size in sizes.items()}
     return found
 
 
@@ -243,10 +260,12 @@ def load_model(
     say: Callable[[str], None] = lambda _: None,
     *,
     scalar: bool = False,
+    empty: bool = False,
 ) -> nn.Module:
     """Load the model of a directory, which ``inspect_folder`` has looked at, on the CPU.
 
     ``say`` takes a note on what is left out of the description of its sampling.  A ``scalar`` model is a classifier.
+    An ``empty`` one is on the device ``meta``: of the weights, names and sizes are read, and checked alike.
 
     Raises:
         RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
@@ -259,7 +278,7 @@ def load_model(
                     setattr(part, name, dropout)
         sampling = _sampling(folder, config)
         generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
-        tensors = _tensors(folder)
+        tensors, places = (_outlines(folder), {"device_map": "meta"}) if empty else (_tensors(folder), {})
         try:
             # given tensors and no folder, the library looks for no adapter, no code and no pickle
             family = scalar_class(config) if scalar else model_class(config)
@@ -271,6 +290,7 @@ def load_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 attn_implementation=implementation(config),
+                **places,
             )
         except Exception as error:  # sizes that a family does not check fail in the middle of it
             raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
@@ -280,24 +300,6 @@ def load_model(
     with quiet():
         generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
-    return found
-
-
-def empty_model(folder: Path, say: Callable[[str], None] = lambda _: None) -> nn.Module:
-    """Build the model that a directory describes on the default device, without its weights.
-
-    Raises:
-        RecipeError: RC735, the description cannot be read; RC723, no model can be built of it.
-    """
-    with quiet():
-        config = _config(folder)
-        sampling = _sampling(folder, config)
-        generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
-        try:
-            found: nn.Module = model_class(config)(config)
-        except Exception as error:  # sizes that a family does not check fail in the middle of it
-            raise RecipeError(errors.damaged_weights(str(folder), first_line(error))) from error
-        generation_config.settle(found, folder / generation_config.NAME, sampling, say)
     return found
 
 

@@ -24,7 +24,11 @@ from recipec.spec import reward as specs
 
 T = TypeVar("T")
 _SHORT = 40
-"""Characters of a returned value that a message shows."""
+"""Characters of a returned value, or of an answer, that a message shows."""
+_TRIED = 64
+"""Rows that are given to a function alone, to find the one that it raises for."""
+_PATIENCE = 5.0
+"""Seconds that this may take for a row."""
 
 
 class Function(Part):
@@ -90,13 +94,14 @@ class Function(Part):
             found = found.tolist() if hasattr(found, "tolist") else found
             if not isinstance(found, list | tuple):
                 remedy = f"return a list with one number for each completion, here {len(tasks)}"
+                remedy = f"it ends without `return`: {remedy}" if found is None else remedy
                 raise RecipeError(self._refused(f"returned {_kind(found)}, a list is needed", _sync(found) or remedy))
             if len(found) != len(tasks):
                 remedy = "return one number for each completion, in their order; None where it does not apply"
                 raise RecipeError(self._refused(f"returned {len(found)} values for {len(tasks)} rows", remedy))
-            return [self._number(row, value) for row, value in enumerate(found)]
+            return [self._number(row, value, texts[row]) for row, value in enumerate(found)]
 
-        return self._call(None, {k: v for k, v in arguments.items() if self._takes(k)}, scores)
+        return self._call(texts, {k: v for k, v in arguments.items() if self._takes(k)}, scores)
 
     def _verl(self, row: int, task: Task, text: str) -> float:
         columns = task.columns
@@ -116,11 +121,13 @@ class Function(Part):
                     remedy = 'return a number, or a mapping with the number under "score"'
                     raise RecipeError(self._refused(f"returned no `score` for row {row}", remedy))
                 found = found["score"]
-            return self._number(row, found)
+            return self._number(row, found, text)
 
-        return self._call(row, {k: v for k, v in given.items() if self._takes(k)}, score)
+        return self._call([text], {k: v for k, v in given.items() if self._takes(k)}, score, row)
 
-    def _call(self, row: int | None, arguments: dict[str, Any], read: Callable[[Any], T]) -> T:
+    def _call(
+        self, texts: Sequence[str], arguments: dict[str, Any], read: Callable[[Any], T], row: int | None = None
+    ) -> T:
         """Call the function with copies of its arguments, and ``read`` what it returns, which may be any object."""
         try:
             with calling(f"reward function `{self.spec.name}`", self.spec.timeout, self.say):
@@ -133,11 +140,25 @@ class Function(Part):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
             line = blamed(error, self.file)
             name, text = type(error).__name__, text_of(error)
+            answer = _short(texts[0]) if len(texts) == 1 else self._culprit(texts, arguments)
             raise RecipeError(
-                errors.function_raised(self.spec.name, name, text, self._shown(), line, row, chat=self.chat)
+                errors.function_raised(self.spec.name, name, text, self._shown(), line, row, answer, chat=self.chat)
             ) from None
 
-    def _number(self, row: int, value: Any) -> float:
+    def _culprit(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> str:
+        """Return the first answer for which the function raises when it gets that row alone, or an empty text."""
+        for row, text in enumerate(texts[:_TRIED]):
+            alone = {name: values[row : row + 1] for name, values in copy.deepcopy(arguments).items()}
+            try:
+                with calling(f"reward function `{self.spec.name}`", _PATIENCE):
+                    self.function(**alone)
+            except TooLongError:
+                return ""
+            except (Exception, SystemExit):  # noqa: BLE001 - as above
+                return _short(text)
+        return ""
+
+    def _number(self, row: int, value: Any, text: str) -> float:
         if value is None:
             self.unscored += 1
             return 0.0
@@ -145,7 +166,10 @@ class Function(Part):
             value = value.item()
         if not isinstance(value, int | float):
             raise RecipeError(
-                self._refused(f"returned {_kind(value)} for row {row}", _sync(value) or _number_of(value))
+                self._refused(
+                    f"returned {_kind(value)} for row {row}, the answer {_short(text)}",
+                    _sync(value) or _number_of(value),
+                )
             )
         try:
             number = float(value)
@@ -153,7 +177,7 @@ class Function(Part):
             number = math.inf
         if not math.isfinite(number):
             remedy = "return a finite number, such as 0.0, where there is nothing to divide by"
-            raise RecipeError(self._refused(f"returned {number} for row {row}", remedy))
+            raise RecipeError(self._refused(f"returned {number} for row {row}, the answer {_short(text)}", remedy))
         return number
 
     def _refused(self, problem: str, remedy: str = "") -> Diagnostic:
@@ -188,6 +212,11 @@ class Function(Part):
         return (Span(self._shown(), line, 1, line, 2),) if line else ()
 
 
+def _short(text: str) -> str:
+    """Quote the beginning of an answer."""
+    return repr(text if len(text) <= _SHORT else f"{text[:_SHORT]}…")
+
+
 def _column(tasks: Sequence[Task], name: str) -> list[Any]:
     return [task.columns.get(name) for task in tasks]
 
@@ -210,6 +239,8 @@ def _number_of(value: Any) -> str:
         return "return a number: `float(…)` makes one of a text"
     if isinstance(value, list) and len(value) == 1:
         return "return a list of numbers, not of lists: `scores.ravel().tolist()` flattens an array"
+    if isinstance(value, Mapping) and "score" in value:
+        return 'return the numbers: `[one["score"] for one in …]`; only `compute_score`, with one row, may return this'
     if isinstance(value, list | tuple | Mapping):
         return "return one number for each completion; levels of a reward are functions of their own"
     return ""

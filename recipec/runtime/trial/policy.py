@@ -50,8 +50,9 @@ class _WithoutWeights(CausalLm):
         made: nn.Module = type(parent.model)(deepcopy(parent.model.config))
         return made
 
-    def _model_of(self, folder: Path, dtype: torch.dtype) -> nn.Module:  # noqa: ARG002 - nothing has a dtype here
-        return weights.empty_model(folder, self.context.say)
+    def _model_of(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        with torch.device("cpu"):  # the library refuses to read weights in the context of another one
+            return weights.load_model(folder, dtype, say=self.context.say, empty=True)
 
     def _check_vocabulary(self) -> None:
         """The size in the description is checked with the weights: one of the two says which is wrong."""

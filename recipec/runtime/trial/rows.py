@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
 from recipec.host.progress import Progress
+from recipec.reading.user_code import words_of
 from recipec.runtime.batch import Example, Task, question
 from recipec.runtime.build_stage import make_context, weights_origin
 from recipec.runtime.context import StageContext
@@ -29,6 +29,7 @@ from recipec.runtime.protocols import Environment, Part
 from recipec.runtime.reward.function import Function
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams
+from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
 from recipec.runtime.trial.scores import ANSWERS, doubts, right_answer, slowness, written
@@ -45,8 +46,6 @@ TASKS = 2
 """Tasks of each stage that are answered."""
 LONGEST = 256
 """Tokens of an answer of a trial."""
-_SHOWN = 400
-"""Characters of a text in a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +59,6 @@ class Unit:
     environment: Component | None
     per_step: int = 0
     """Answers that a step scores; 0 where there are no steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer of a trial: what the reward functions and the environment got, and what came of it."""
-
-    prompt: str
-    text: str
-    """What was answered; the whole episode where there is an environment."""
-    columns: Mapping[str, Any]
-    rewards: Mapping[str, float]
-    problem: str = ""
-    """Why the episode failed."""
-    completion: Any = None
-    """The completion as a function with TRL's signature gets it: a text, or messages where the prompt is a chat."""
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield names and texts, for a terminal."""
-        yield "prompt", _shown(self.prompt)
-        yield "answer", _shown(self.text)
-        if not isinstance(self.completion, str):
-            yield "given as", json.dumps(self.completion, ensure_ascii=False)
-        yield "columns", _shown(", ".join(f"{name}={value!r}" for name, value in self.columns.items()))
-        yield "rewards", ", ".join(f"{name} {value:.4g}" for name, value in self.rewards.items()) or "-"
-        if self.problem:
-            yield "failed", self.problem
 
 
 @dataclass(slots=True)
@@ -251,9 +224,12 @@ class _Trial:
         return next(named, "data")
 
     def _note(self, problem: Diagnostic) -> None:
-        if not any(
-            known.code == problem.code and known.spans[:1] == problem.spans[:1] for known in self.found.problems
-        ):
+        said = any(
+            known.code == problem.code
+            and (known.spans[:1] == problem.spans[:1] or known.message.startswith(problem.message))
+            for known in self.found.problems
+        )
+        if not said:
             self.found.problems.append(problem)
 
     def _environment(self) -> Environment:
@@ -276,11 +252,13 @@ class _Trial:
         source = build_part(self.unit.data.first(ROWS), self.context, parts)
         self.closing.callback(source.close)
         encoded = source.read(self.unit.kind)
+        if not encoded and self.found.scanned.rows:  # the first rows are too long: are all?
+            build_part(self.unit.data, self.context, parts).prepare(self.unit.kind)
         self.found.rows = len(encoded)
         ids = [examples[0].ids if examples else task.prompt_ids for task, *examples in encoded]
         self.found.longest = max(map(len, ids), default=0)
         self._unknown(encoded, source.place)
-        return [task for task, *_ in encoded[:TASKS]]
+        return [task for task, *_ in encoded[: ROWS if self.plays else TASKS]]
 
     def _unknown(self, encoded: Sequence[tuple[Task, *tuple[Example, ...]]], place: Callable[[Task], Any]) -> None:
         """Warn of characters that the tokenizer replaces by its unknown token."""
@@ -298,22 +276,38 @@ class _Trial:
     def _rows(self, tasks: Sequence[Task], environment: Environment | None) -> dict[str, Any]:
         """Answer the tasks; each answer is a row, or an episode."""
         # an empty action reaches no environment
-        fixed = ANSWERS if environment is None else tuple(filter(None, ANSWERS))
+        fixed = ANSWERS if environment is None else (*filter(None, ANSWERS), *self._words())
         answers = {task.id: [*(self.answers or (*filter(None, [right_answer(task)]), *fixed))] for task in tasks}
         if environment is None:
             return self._answered(tasks, answers)
-        count = min(map(len, answers.values()))
-        engine, key = FixedAnswers(self.policy, answers), ("trial",)
+        engine = FixedAnswers(self.policy, answers)
+        rows = self._played(environment, engine, tasks[:TASKS], min(map(len, answers.values())))
+        played = [rows, self._played(environment, engine, tasks[TASKS:], 1)] if tasks[TASKS:] else [rows]
+        pairs = [pair for one in played for pair in zip(one["text_R"], one["error_text_R"], strict=True)]
+        failed = [problem for _, problem in pairs if problem]
+        if failed:
+            of = sum(len(set(one["episode_id_R"].tolist())) for one in played)
+            place = place_in(failed[0], self.context.use, self.context.root)
+            action = next(action for action, problem in pairs if problem)
+            about = errors.some_episodes_fail(len(failed), of, failed, action)
+            about = errors.episodes_fail(len(failed), of, failed) if len(failed) >= of else about
+            self._note(replace(about, spans=place, path=f"{self.unit.key}.environment"))
+        return rows
+
+    def _words(self) -> list[str]:
+        """Return texts that the user's environment compares actions with, which may be actions."""
+        spec = self.unit.environment
+        named = spec.user_names() if spec is not None and spec.user_code == "class" else ()
+        return [word for name in named for word in words_of(self.context.use, name)]
+
+    def _played(
+        self, environment: Environment, engine: FixedAnswers, tasks: Sequence[Task], count: int
+    ) -> dict[str, Any]:
+        """Play tasks with the first ``count`` answers of each."""
         assert self.unit.environment is not None
         sampling = Sampling(num_generations=count, max_completion_length=LONGEST)
         kind = rows_kind(self.unit.environment)
-        rows = play(self.policy, environment, engine, tasks, sampling, {}, kind, key).rows
-        failed = [text for text in rows["error_text_R"] if text]
-        if failed:
-            of = len(set(rows["episode_id_R"].tolist()))
-            about = errors.episodes_fail if len(failed) >= of else errors.some_episodes_fail
-            place = place_in(failed[0], self.context.use, self.context.root)
-            self._note(replace(about(len(failed), of, failed), spans=place, path=f"{self.unit.key}.environment"))
+        rows: dict[str, Any] = play(self.policy, environment, engine, tasks, sampling, {}, kind, ("trial",)).rows
         return rows
 
     def _answered(self, tasks: Sequence[Task], answers: Mapping[int, Sequence[str]]) -> dict[str, Any]:
@@ -332,12 +326,17 @@ class _Trial:
             made = self._placed(name, lambda: self._called(name, spec, rows, tasks))  # noqa: B023 - called here
             if made is not None:
                 scores[name.removeprefix("reward.")] = made
-        for row, prompt in enumerate(rows["by_prompt_R"].tolist()):
-            task, text = rows["prompt_P"][prompt], rows["text_R"][row]
+        turns: dict[int, list[int]] = {}
+        for row, episode in enumerate(rows["episode_id_R"].tolist() if self.plays else range(len(rows["text_R"]))):
+            turns.setdefault(episode, []).append(row)
+        for several in turns.values():  # rows of an episode are its turns, and the last has its end
+            row = several[-1]
+            task, text = rows["prompt_P"][rows["by_prompt_R"][row]], rows["text_R"][row]
             self.found.answered.append(
                 Answered(
-                    prompt=self._prompt(rows, row),
+                    prompt=self._prompt(rows, several[0]),
                     text=rows["transcript_R"][row] or text,
+                    turns=[(self._prompt(rows, one), rows["text_R"][one]) for one in several] if self.plays else [],
                     columns=dict(task.columns),
                     rewards={name: values[row] for name, values in scores.items()},
                     problem=rows["error_text_R"][row],
@@ -362,9 +361,8 @@ class _Trial:
             per_step = self.unit.per_step
             found = [*slowness(function, lambda: scored(rows), took, len(made), per_step)]
             if not self.plays:
-                known = [right_answer(task) is not None for task in tasks]
                 more = {task.id: written(task) for task in tasks}
-                found += doubts(function, made, lambda: scored(self._answered(tasks, more)), right=all(known))
+                found += doubts(function, made, lambda: scored(self._answered(tasks, more)), tasks)
             for one in found:
                 self._note(replace(one, path=f"{self.unit.key}.{name}"))
         return made
@@ -376,9 +374,3 @@ class _Trial:
         start = trained.index(True) if True in trained else len(ids)
         text: str = self.policy.tokenizer.decode(ids[:start])
         return text
-
-
-def _shown(text: str) -> str:
-    """Keep the ends of a long text, on one line."""
-    short = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"
-    return short.replace("\n", "\\n")

@@ -30,6 +30,7 @@ RIGHT = ("answer", "ground_truth", "solution", "completion", "label", "target", 
 """Columns that may hold the right answer."""
 PATIENCE = 60.0
 """Seconds of a step in a reward function above which it is called slow."""
+_CHAT = 'with chat prompts a completion is a list of messages, and its text is `completion[0]["content"]`; '
 _NOTICED = 0.5
 """Seconds of a first call, which may import or load something, after which another one is timed."""
 
@@ -46,7 +47,7 @@ def right_answer(task: Task) -> str | None:
         columns.setdefault("ground_truth", model.get("ground_truth"))
     value = next((columns[name] for name in RIGHT if columns.get(name) not in (None, "")), None)
     if value is None or isinstance(value, str):
-        return value
+        return value and value.strip()
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -56,14 +57,25 @@ def written(task: Task) -> list[str]:
     return [form.format("1" if right is None else right) for form in FORMS]
 
 
+def cause(function: Function, tasks: Sequence[Task]) -> str:
+    """Say what in the columns that a function gets differs from the text of an answer, or return an empty text."""
+    for name in function.signature.columns():
+        values = [task.columns.get(name) for task in tasks]
+        if values and all(isinstance(value, int | float) for value in values):
+            return f"column `{name}` holds numbers, and a completion is text: compare it with `str({name})`; "
+        if any(isinstance(value, str) and value != value.strip() for value in values):
+            return f"column `{name}` has spaces or line breaks around its values: remove them by `.strip()`; "
+    return ""
+
+
 def doubts(
-    function: Function, scores: Sequence[float], more: Callable[[], Sequence[float]], *, right: bool
+    function: Function, scores: Sequence[float], more: Callable[[], Sequence[float]], tasks: Sequence[Task]
 ) -> Iterator[Diagnostic]:
     """Yield RC928 for a reward that is the same for all answers, RC929 for one that returns None for all.
 
     ``scores`` are those of the last call; ``more`` scores further answers, which is called only where these are equal.
-    ``right`` says whether the right answers were among them.
     """
+    right = all(right_answer(task) is not None for task in tasks)
     without = function.unscored
     if len(set(scores)) > 1:
         return
@@ -73,9 +85,8 @@ def doubts(
     if without == len(given):
         yield errors.no_score(function.spec.name, len(given), function.span())
     elif len(set(given)) == 1:
-        yield errors.same_score(
-            function.spec.name, given[0], len(given), function.span(), right=right, chat=function.chat
-        )
+        why = _CHAT if function.chat else cause(function, tasks)
+        yield errors.same_score(function.spec.name, given[0], len(given), function.span(), why, right=right)
 
 
 def slowness(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from recipec.spec.recipe import Kind
 
 LARGEST = 50_000_000
 """Bytes of a file, or of a folder's files, that are read whole."""
+MANY = 64
+"""Rows of a file from which on copies among them are reported: a small file may repeat its rows to try something."""
 LONGEST = 16
 """Rows with the longest texts that are encoded, so that `max_length` is known to hold."""
 _END, _TEXT, _OPEN, _VARIABLE = range(4)
@@ -134,6 +137,8 @@ def _scan(file: File, policy: CausalLm, kind: Kind, rewards: Mapping[str, Compon
     if kind in {"dpo", "rm"}:
         found.problems += _equal_pairs(rows, file.spec.columns.chosen, file.spec.columns.rejected)
     found.problems += [problem for column in asked for problem in _uneven(rows, column)]
+    found.problems += _repeated(rows)
+    found.problems += _unknown(file, rows, tasks)
     good = [row for row, task in zip(rows, tasks, strict=True) if task is not None]
     found.problems += _longest(file, good, kind)
     return found
@@ -182,6 +187,33 @@ def _equal_pairs(rows: Sequence[Row], chosen: str, rejected: str) -> Iterator[Di
     equal = [row for row in rows if chosen in row.columns and row.columns[chosen] == row.columns.get(rejected)]
     if equal:
         yield errors.equal_pairs(equal[0].file, equal[0].number, len(equal), len(rows))
+
+
+def _repeated(rows: Sequence[Row]) -> Iterator[Diagnostic]:
+    """Yield RC944 where more than half of the rows occur before."""
+    seen: set[str] = set()
+    copies = []
+    for row in rows:
+        text = json.dumps(row.columns, sort_keys=True, default=repr)
+        copies += [row] if text in seen else []
+        seen.add(text)
+    if len(rows) >= MANY and len(copies) > len(rows) / 2:
+        yield errors.repeated_rows(copies[0].file, copies[0].number, len(copies), len(rows))
+
+
+def _unknown(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) -> Iterator[Diagnostic]:
+    """Yield RC925 for the first row with a character that the tokenizer does not know."""
+    unknown, seen = file.policy.tokenizer.unk_token_id, set[str]()
+    if unknown is None:
+        return
+    names = [getattr(file.spec.columns, name) for name in ("completion", "chosen", "rejected")]
+    for row, task in zip(rows, tasks, strict=True):
+        text = "" if task is None else question(task) + "".join(str(row.columns.get(name, "")) for name in names)
+        for character in sorted(set(text) - seen):
+            if unknown in file.policy.encode(character):
+                yield errors.unknown_tokens(row.file, row.number, character)
+                return
+        seen |= set(text)
 
 
 def _uneven(rows: Sequence[Row], column: str) -> Iterator[Diagnostic]:
