@@ -23,6 +23,7 @@ FORMS = {
     r"[^\W_]": "a string with a letter or a digit",
     r"\{subject\}(.|\n)*\{object\}|\{object\}(.|\n)*\{subject\}": "a string with `{subject}` and `{object}`",
     r"^[A-Za-z]+:[^\s<>\x22{}|\\^`]*[:/#]$": "the start of an IRI, such as `https://example.com/`",
+    r"^RECIPEC_[A-Za-z0-9_]+$": "the name of an environment variable that starts with `RECIPEC_`",
     r"^[^@]+$": "an address without user name and password",
     r"^(\.\.?/|/|package:).": "a directory that starts with `./`, `../` or `/`, or `package:…`",
 }

@@ -21,8 +21,9 @@ class Service(Section):
     url: str = param(..., "URL of the service.")
     key_variable: str | None = param(
         None,
-        "Environment variable with the key of the service, sent as a bearer token; a recipe never has the key itself.",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        "Environment variable with the key of the service, sent as a bearer token. Its name begins with `RECIPEC_`, "
+        "so that a recipe cannot send other secrets of your environment to a service that it names.",
+        pattern=r"^RECIPEC_[A-Za-z0-9_]+$",
     )
 
 

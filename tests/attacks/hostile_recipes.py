@@ -172,6 +172,12 @@ ATTACKS = [
         ),
         seconds=20,
     ),
+    Attack(
+        "key-of-another-service",
+        "CWE-522",
+        "RC132",
+        reads(SFT + "machine: {services: {x: {url: 'https://e.com', key_variable: AWS_SECRET_ACCESS_KEY}}}\n"),
+    ),
     Attack("many-steps", "CWE-400", DONE, changed("steps: 2", "steps: 1000000000000")),
     Attack("giant-model", "CWE-400", DONE, changed("hidden_size: 16", "hidden_size: 16000000"), memory=400),
 ]

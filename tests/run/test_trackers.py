@@ -218,6 +218,24 @@ def test_no_login_is_found_first(tmp_path, monkeypatch):
     assert list(check(Wandb(mode="offline"), PreflightRequest(tmp_path))) == []
 
 
+def test_credentials_go_to_their_own_server_alone(tmp_path, monkeypatch):
+    """RC982 where a recipe's address is not that of the environment's credentials; without any, the server is asked."""
+    from recipec.host.preflight import PreflightRequest
+    from recipec.runtime.logging.mlflow_tracker import check
+    from recipec.spec.tracker import Mlflow
+
+    def codes() -> list[str]:
+        return [one.code for one in check(Mlflow(uri="http://127.0.0.1:9/"), PreflightRequest(tmp_path))]
+
+    for name in ("TOKEN", "USERNAME", "PASSWORD", "URI"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    assert codes() == ["RC972"]
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "sesame")
+    assert codes() == ["RC982"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert codes() == ["RC972"]
+
+
 def test_a_failure_points_at_the_tracker(folder):
     """RC973 of a run has the place of the tracker in the recipe; the run ends well."""
     wrong = f'{SFT}trackers:\n  team: {{type: mlflow, uri: "nothing://x"}}\n'

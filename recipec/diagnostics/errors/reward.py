@@ -205,7 +205,7 @@ def no_key(service: str, variable: str) -> Finding:
     """The environment variable with the key of a service is not set, or holds no key.
 
     Why it matters: the service would refuse every request.
-    Example: `machine: {services: {judge: {url: "https://…/v1", key_variable: JUDGE_KEY}}}` without `JUDGE_KEY`.
+    Example: `machine: {services: {judge: {url: "https://…/v1", key_variable: RECIPEC_JUDGE_KEY}}}` without it.
     How to fix: set the variable in the shell that starts the run. The key is never part of a recipe or a run directory.
     """
     problem = f"the environment variable `{variable}` with the key of service `{service}` is not set, or is not a key"

@@ -154,6 +154,23 @@ def tracker_unreachable(tracker: str, address: str, problem: str) -> Finding:
     return Finding(f"the server of tracker `{tracker}` does not answer at {address}: {problem}")
 
 
+@diagnostic("RC982", "credentials-to-another-server")
+def tracker_credentials(tracker: str, address: str, variable: str) -> Finding:
+    """A tracker's address is in the recipe, and the environment has credentials that may be for another server.
+
+    What it checks: where `MLFLOW_TRACKING_TOKEN`, `_USERNAME` or `_PASSWORD` is set, whether `uri` is
+    `MLFLOW_TRACKING_URI`.
+    Why it matters: MLflow sends the credentials to any address that it is given, also to that of a stranger's recipe.
+    Example: `trackers: {team: {type: mlflow, uri: "https://else.example.com"}}` with a token for another server.
+    How to fix: if the address is right, set `MLFLOW_TRACKING_URI` to it too; or leave `uri` out of the recipe.
+    """
+    return Finding(
+        f"tracker `{tracker}` would send the credentials of `{variable}` to {address}, which `MLFLOW_TRACKING_URI` "
+        "does not name",
+        help="if the address is right, set `MLFLOW_TRACKING_URI` to it, or leave `uri` out",
+    )
+
+
 @diagnostic("RC973", "tracker-failed", "warning")
 def tracker_failed(name: str, tracker: str, problem: str) -> Finding:
     """A tracker raised an error; the run goes on without it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from recipec.diagnostics.errors.run_progress import tracker_unreachable
+from recipec.diagnostics.errors.run_progress import tracker_credentials, tracker_unreachable
 from recipec.diagnostics.model import Diagnostic
 from recipec.host.preflight import PreflightRequest
 from recipec.runtime.logging.tracker import Tracker
@@ -25,6 +26,7 @@ _LONGEST = 6000
 _MOST = 100
 """Parameters of one request."""
 _TIMEOUT = 5.0  # seconds
+_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 class MlflowTracker(Tracker):
@@ -82,8 +84,12 @@ def allowed(name: str) -> str:
 
 
 def check(spec: Mlflow, _request: PreflightRequest) -> Iterator[Diagnostic]:
-    """Yield RC972 where the server does not answer; a local store needs none."""
+    """Yield RC982 for an address that credentials are not meant for, RC972 for a server that does not answer."""
     if spec.uri is None or not spec.uri.startswith(("http://", "https://")):
+        return  # a local store, or the address of the user's own environment
+    secret = next((name for name in _CREDENTIALS if os.environ.get(name)), None)
+    if secret is not None and os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/") != spec.uri.rstrip("/"):
+        yield tracker_credentials(spec.type_name, spec.uri, secret)
         return
     address = f"{spec.uri.rstrip('/')}/health"
     try:

@@ -106,8 +106,8 @@ def test_each_failure_costs_its_row_and_no_answer_is_paid_twice(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A judge that hangs, lies or answers garbage leaves rows unscored; a resumed run asks only what had no answer."""
-    monkeypatch.setenv("JUDGE_KEY", "sesame")
-    where = context(server, tmp_path, service_keys={"judge": "JUDGE_KEY"})
+    monkeypatch.setenv("RECIPEC_JUDGE_KEY", "sesame")
+    where = context(server, tmp_path, service_keys={"judge": "RECIPEC_JUDGE_KEY"})
     judge = Judge(spec(system="Be fair."), where)
     made = score(judge, "2", "hang", "lie", "garbage", "high", "flaky", "2")
     expected = torch.tensor([7.0, torch.nan, torch.nan, torch.nan, torch.nan, 7.0, 7.0], dtype=torch.float64)
@@ -145,8 +145,8 @@ def test_check_says_whether_the_judge_answers(server: Server, tmp_path: Path, mo
     assert server.asked[0]["max_tokens"] == 1
     (found,) = check(spec(rubric="{{ a"), PreflightRequest(tmp_path, services))
     assert (found.code, found.path) == ("RC712", "rubric")
-    monkeypatch.delenv("JUDGE_KEY", raising=False)
-    (found,) = check(spec(), PreflightRequest(tmp_path, services, {"judge": "JUDGE_KEY"}))
+    monkeypatch.delenv("RECIPEC_JUDGE_KEY", raising=False)
+    (found,) = check(spec(), PreflightRequest(tmp_path, services, {"judge": "RECIPEC_JUDGE_KEY"}))
     assert found.code == "RC954"
     (found,) = check(spec(), PreflightRequest(tmp_path, {"judge": "http://127.0.0.1:9/v1"}))
     assert (found.code, found.path) == ("RC804", "service")
