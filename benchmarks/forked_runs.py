@@ -368,7 +368,7 @@ def result(out: Path, *, ended: bool = True) -> dict[str, object]:
 def without_clock(path: Path) -> str:
     """Return the content of a file, byte by byte, less what depends on the clock; all of it where it is damaged."""
     text = path.read_bytes().decode("latin-1")
-    with suppress(ValueError):
+    with suppress(ValueError, AttributeError):  # JSON of another type
         return _stripped(path, text)
     return text
 
@@ -379,7 +379,7 @@ def _stripped(path: Path, text: str) -> str:
         return json.dumps([{k: v for k, v in row.items() if not k.startswith(CLOCK)} for row in rows])
     if path.name == "report.html":
         text = re.sub(r'<figure>\s*<svg[^>]*aria-label="(seconds|rate)/.*?</figure>', "", text, flags=re.DOTALL)
-        return re.sub(r"(learn|explore|align) \d+ s", r"\1", text)
+        return re.sub(r"(learn|explore|align)( \d+ (s|min|h))+", r"\1", text)
     known = {"run.json": ("begun",), "state.json": ("journal", "journal_sha256")}
     if "checkpoints" in path.parts:
         known["MANIFEST.json"] = ("files",)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import struct
@@ -14,7 +15,9 @@ import pytest
 from support.small_recipes import ROWS, SFT
 
 from recipec.host.jsonl import read_lines
+from recipec.run.executor import quiet_threads
 from recipec.runtime.logging.metrics_writer import MetricsWriter
+from recipec.runtime.logging.tensorboard_tracker import TensorBoardTracker
 from recipec.runtime.logging.tracker import LenientTracker, TrackedStage, Tracker
 from recipec.spec.tracker import Trackio
 
@@ -84,6 +87,37 @@ def test_a_tracker_gets_each_step_once(tmp_path):
     assert behind == [0, 1, 2, 3]
     write(tmp_path, (), Shelf(behind), late := Shelf([]))
     assert late.kept == behind
+
+
+def test_trackers_are_closed_before_a_stage_is_saved(tmp_path):
+    """A run that is killed once its policy is saved has sent everything: the stage is not run again."""
+    closed = []
+
+    class Closing(Shelf):
+        def close(self) -> None:
+            closed.append(list(self.kept))
+
+    writer = MetricsWriter(tmp_path, "learn", [Closing([])])
+    writer.write(1, {"loss": 1.0})
+    writer.complete()
+    assert closed == [[1]]
+    writer.close()
+    assert closed == [[1]]
+
+
+def test_events_that_cannot_be_written_are_an_error(tmp_path):
+    """What the thread of TensorBoard's writer could not write is raised when the tracker is closed."""
+    tracker = TensorBoardTracker(TrackedStage("r", "learn", tmp_path, "0"))
+    tracker.begin()
+    shutil.rmtree(tmp_path / "tensorboard")
+    (tmp_path / "tensorboard").write_text("in the way")
+
+    def send() -> None:
+        tracker.write(1, {"loss": 1.0})
+        tracker.close()
+
+    with quiet_threads(), pytest.raises(NotADirectoryError):
+        send()
 
 
 def test_a_tracker_that_fails_does_not_end_the_run(tmp_path):

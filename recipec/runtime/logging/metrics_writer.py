@@ -73,9 +73,13 @@ class MetricsWriter:
         self._send([{"step": step, **clean}])
 
     def complete(self) -> None:
-        """Send the trackers what they lack, where a run was killed after its last step."""
+        """Close the trackers, after they have what they lack because a run was killed after its last step.
+
+        This is before the policy is saved: a stage that has one is not run again, nor its metrics sent.
+        """
         if self._leads and not self._tracked:
             self._send([])
+        self.close()
 
     def sync(self) -> None:
         """Make what was written durable, before a checkpoint names its position."""
@@ -83,9 +87,9 @@ class MetricsWriter:
             sync(self.path)
 
     def close(self) -> None:
-        """Close the trackers that were opened."""
-        for tracker in self._tracked:
-            tracker.close()
+        """Close the trackers that are open."""
+        while self._tracked:
+            self._tracked.popitem()[0].close()
 
     def _send(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Send lines to every tracker; first, where it has to be opened, those of the journal that it does not have."""

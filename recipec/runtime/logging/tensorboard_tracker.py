@@ -32,5 +32,12 @@ class TensorBoardTracker(Tracker):
             self._events.add_scalar(f"{self.stage.stage}/{name}", value, step=step)
 
     def close(self) -> None:
-        """Flush the events."""
-        self._events.close()
+        """Flush the events.
+
+        Raises:
+            OSError: the thread that writes them could not write one; to close them alone would not say it.
+        """
+        try:
+            self._events.flush()
+        finally:
+            self._events.close()
