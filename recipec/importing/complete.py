@@ -21,7 +21,7 @@ def completed(made: Translation) -> Translation:
     fates = list(made.fates)
     _parts_without_type(settings, fates)
     _images(settings, fates)
-    _sharded(settings)
+    _engines(settings)
     _critic_engine(settings, fates)
     _completion(settings, fates, made.kind)
     if any(path.startswith(HELD_OUT) for path in settings):
@@ -58,25 +58,32 @@ def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
     reads = reads_images(str(origin.value)) if origin is not None else False
     frozen = settings.get("optimizer.freeze")
     towers = frozen is not None and {"vision", "projector"} & set(frozen.value)
-    if "policy.type" in settings or not (
-        reads is not False or towers or any(p.startswith("policy.image.") for p in settings)
-    ):
+    given = any(path.startswith("policy.image.") for path in settings)
+    if "policy.type" in settings or not (reads is not False or towers or given):
         return
     _assume(settings, fates, "policy.type", part("vision"), "the model reads images")
     for path in [path for path in settings if path.startswith("machine.rollout.")]:
         why = "`hf` samples from models that read images, in the training process"
         _gone(settings, fates, path, why, needed=False)
+    if "machine.train.sequence_parallel" in settings:
+        why = "the tokens of a row with images are on one device"
+        _gone(settings, fates, "machine.train.sequence_parallel", why, needed=False)
     if origin is not None and reads is not True:
         offered = "Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3 and SmolVLM are"
-        text = f"its family of vision-language models is not offered: {offered}"
+        family = "its family of vision-language models is not offered" if reads is None else "it has to read images"
+        text = f"{family}: {offered}"
         fates.append(Fate(origin.name, origin.value, origin.line, "missing", ("from",), text))
 
 
-def _sharded(settings: dict[str, Setting]) -> None:
-    """Spread sequences over devices by the engine that does."""
-    spread, path = settings.get("machine.train.sequence_parallel"), "machine.train.type"
-    if spread is not None and path not in settings:
-        settings[path] = replace(spread, path=path, value=part("sharded"))
+def _engines(settings: dict[str, Setting]) -> None:
+    """Spread sequences over devices, and have what an engine of rollouts has, by the engines that do."""
+    for engine, keys, path in (
+        ("sharded", ("machine.train.sequence_parallel",), "machine.train.type"),
+        ("engine", ("machine.rollout.memory", "machine.rollout.tensor_parallel"), "machine.rollout.type"),
+    ):
+        found = next((settings[key] for key in keys if key in settings), None)
+        if found is not None and path not in settings:
+            settings[path] = replace(found, path=path, value=part(engine))
 
 
 def _critic_engine(settings: dict[str, Setting], fates: list[Fate]) -> None:
@@ -151,10 +158,29 @@ def _sources(settings: dict[str, Setting], head: str) -> None:
 
 
 def _stale(settings: dict[str, Setting], fates: list[Fate]) -> None:
-    """Correct for rollouts of older weights, which a recipe must say how to."""
+    """Correct for rollouts of older weights, which a recipe must say how to; they are not sampled again."""
     path = "loss.sampler_correction"
-    if "sampler.max_staleness" in settings and not {path, "loss.ratio_to"} & settings.keys():
+    if "sampler.max_staleness" not in settings:
+        return
+    if any(key.startswith("sampler.group_filter.") for key in settings):
+        note = "groups of rollouts that are sampled ahead leave the step, and are not replaced"
+        for key in ("sampler.group_filter.max_tries",):
+            if key in settings:
+                _gone(settings, fates, key, note)
+        _assume(settings, fates, "sampler.group_filter.action", "drop", note)
+    if {path, "loss.ratio_to"} & settings.keys():
+        return
+    cut = [key for key, all_ in (("sampler.top_p", 1), ("sampler.top_k", 0)) if _value(settings, key, all_) != all_]
+    if not cut:
         _assume(settings, fates, path, "truncate", "rollouts are older than the weights that they train")
+        return
+    note = f"rollouts are older than the weights that they train, and with `{cut[0]}` nothing can correct that"
+    _assume(settings, fates, path, "none", note)
+    settings["allow.RC541"] = Setting("allow.RC541", "as in the file", "assumed", note=note, origin="assumed")
+
+
+def _value(settings: dict[str, Setting], path: str, default: Any) -> Any:
+    return settings[path].value if path in settings else default
 
 
 def _number(settings: dict[str, Setting], path: str) -> int:

@@ -183,7 +183,7 @@ def _together(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
     rest = []
     for entry in entries:
         row = found.tool.row(entry.name, found.trainer.kind, found.trainer)
-        if row is None or row.how not in {"dataset", "path"} or entry.value is None:
+        if row is None or row.how not in {"dataset", "path", "raw_texts"} or entry.value is None:
             rest.append(entry)
         elif entry.name in made:
             first = made[entry.name]
@@ -229,7 +229,8 @@ def _notes(entry: Entry, row: Row, values: Mapping[str, Any]) -> Iterator[str]:
     if row.note and not row.note.startswith(HINT) and not named and not (row.how == "keep" and ours == entry.value):
         yield row.note
     if entry.unresolved:
-        yield f"without {', '.join(f'`{text}`' for text in entry.unresolved)}: relative to the recipe"
+        place = ": relative to the recipe" if row.how != "name" else ""
+        yield f"without {', '.join(f'`{text}`' for text in entry.unresolved)}{place}"
 
 
 def _set(made: Translation, setting: Setting, *, merged: bool) -> None:

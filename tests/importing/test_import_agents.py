@@ -31,6 +31,7 @@ MIXTURE = (
 )
 SFT = "torchrun --nnodes 2 --nproc_per_node 8 -m verl.trainer.sft_trainer model.path=org/m data.train_files=a.parquet data.messages_key=messages"
 MASON = "python mason.py --num_nodes 4 --gpus 8 -- accelerate launch --num_processes 8 open_instruct/dpo_tune_cache.py --model_name_or_path org/m --per_device_train_batch_size 1 --gradient_accumulation_steps 2 --mixer_list org/d 1.0"
+OPEN = "python open_instruct/grpo_fast.py --model_name_or_path org/m --dataset_mixer_list org/d 1.0 --num_samples_per_prompt_rollout 4 --total_episodes 640 "
 SPARK = "python -m accelerate.commands.launch --mixed_precision bf16 --num_processes 1 open_instruct/dpo_tune_cache.py --model_name_or_path org/m --mixer_list org/d 1.0 --beta 5"
 SCRIPT = "accelerate launch --num_machines 2 --num_processes 16 trl/scripts/dpo.py --model_name_or_path org/m --dataset_name org/d --per_device_train_batch_size 1"
 # name: file, text, settings of the recipe, names that cannot be written
@@ -56,6 +57,12 @@ MEANINGS = {
     "evaluations as AReaL writes them": ("a.yaml", AREAL.replace("NORM", "{mean_level: group, std_level: group}") + "valid_dataset: {path: org/e}\neval_gconfig: {n_samples: 4, temperature: 0.6, max_new_tokens: 64, top_p: 0.9, stop: [x]}\nref: {path: org/other}\n", {"evaluate.held_out.sampler.num_generations": 4, "evaluate.held_out.sampler.temperature": 0.6, "evaluate.held_out.sampler.max_completion_length": 64, "evaluate.held_out.sampler.stop": ["x"], "reference.from": "org/other"}, []),
     "worker settings of ROLL": ("a.yaml", ROLL, {"optimizer.betas": [0.9, 0.95], "policy.chat_template": None, "evaluate.held_out.sampler.max_completion_length": 64}, ["actor_train.data_args.domain_interleave_probs.math", "actor_infer.generating_args.repetition_penalty", "validation.generating_args.top_k"]),
     "held-out sets of SkyRL": ("a.sh", "python -m skyrl.train.main_sft model.path=org/m model.lora.rank=8 model.lora.dropout=0.1 train_datasets=['org/d'] eval_datasets=['org/e'] eval_dataset_splits=['test'] eval_interval=5 batch_size=8 num_steps=5", {"policy.lora.dropout": 0.1, "evaluate.held_out.data.hub": "org/e", "evaluate.held_out.data.split": "test", "evaluate.held_out.every": 5}, []),
+    "rollouts ahead are not replaced": ("a.sh", OPEN + "--async_steps 2 --active_sampling --stop_strings x", {"sampler.group_filter.action": "drop", "loss.sampler_correction": "truncate"}, ["active_sampling"]),
+    "what cannot be corrected": ("a.yaml", ROLL.replace("top_k: 5, ", "").replace("repetition_penalty: 1.1", "top_p: 0.9").replace(", domain_interleave_probs: {math: 1.0}", "") + "async_generation_ratio: 1\n", {"loss.sampler_correction": "none", "allow.RC541": "as in the file"}, []),
+    "an engine by its settings": ("a.sh", "python -m skyrl.train.entrypoints.main_base trainer.policy.model.path=org/m data.train_data=['a.parquet'] environment.env_class=gsm8k generator.n_samples_per_prompt=4 generator.inference_engine.gpu_memory_utilization=0.5", {"machine.rollout.type": "vllm", "machine.rollout.memory": 0.5}, []),
+    "a sequence over devices": ("a.sh", VERL + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"machine.train.type": "fsdp", "machine.train.sequence_parallel": 2}, []),
+    "images are on one device": ("a.sh", VERL.replace("org/m", "Qwen/Qwen2.5-VL-3B-Instruct") + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"policy.type": "vision_lm", "machine.train.sequence_parallel": None}, []),
+    "texts that are cut": ("a.yml", "base_model: org/m\nmicro_batch_size: 1\nmax_steps: 5\nsequence_len: 64\nlearning_rate: 1e-5\npretraining_dataset:\n  - {path: org/d, type: pretrain}\n", {"data.overlong": "truncate", "data.columns.text": "text"}, []),
     "prompts that are cut": ("a.sh", "X=\npython3 -m openrlhf.cli.train_ppo_ray --pretrain org/m --prompt_data org/d --prompt_max_len 64 --generate_max_len 32 --n_samples_per_prompt 4 --wandb_run_name a $X --advantage_estimator rloo --rollout_batch_size 8", {"data.max_length": 64, "data.overlong": "truncate", "data.truncation_side": "right"}, []),
 }  # fmt: skip
 

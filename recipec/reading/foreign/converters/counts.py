@@ -40,6 +40,13 @@ def length_cut(value: Any, row: Row, given: Given, overlong: str = "truncate") -
 
 
 @converter
+def length_of_texts(value: Any, row: Row, given: Given) -> Values:
+    """A bound of examples, beyond which they are dropped, and raw texts are cut."""
+    texts = given.get("pretraining_dataset") or given.get("pretraining_dataset.path")
+    return length_cut(value, row, given, "truncate" if texts else "drop")
+
+
+@converter
 def length_packed(value: Any, row: Row, given: Given) -> Values:
     """The length of the blocks that examples are packed into."""
     return {**length_cut(value, row, given), "data.packing": True}

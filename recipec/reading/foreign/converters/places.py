@@ -69,6 +69,17 @@ def resolved(text: str) -> str:
 
 
 @converter
+def raw_texts(value: Any, row: Row, given: Given) -> Values:
+    """A data set of texts, in a column of the usual name."""
+    column = given.get("pretraining_dataset.text_column") or "text"
+    columns = {"data.columns.text": str(column)}
+    try:
+        return {**dataset(value, row, given), **columns}
+    except Several as several:
+        raise Several([{**each, **columns} for each in several.each]) from None
+
+
+@converter
 def held_out_set(value: Any, row: Row, given: Given) -> Values:
     """Held-out examples, on which the loss is measured, or pairs, of which the margin is."""
     metric = "margin" if given.kind == "dpo" else "loss"
