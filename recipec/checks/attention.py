@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from recipec.checks.devices import devices_of, train_engine
 from recipec.checks.queries import (
     display_name,
     dotted,
@@ -189,12 +190,18 @@ def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
     """The answers of a group may have more tokens than one forward pass takes.
 
     What it checks: answers of a prompt times their longest length against `budget.microbatch_tokens`, for attention
-    `trie` and `shared_prefix`.
+    `trie` and `shared_prefix`, where parts of a group do not hand their prompt over: with train engines that spread the
+    policy over devices, and with `machine.exactness: exact`.
     Why it matters: a group over the limit is split, and its prompt is computed once in each part: of the saving s of a
     group of n rows in m parts, (n - m) / (n - 1) is left.
-    Example: `num_generations: 16` with `max_completion_length: 4096` and `microbatch_tokens: 16384`.
+    Example: `machine: {devices: 2, train: {type: fsdp}}` with `num_generations: 16`, `max_completion_length: 4096` and
+    `microbatch_tokens: 16384`.
     How to fix: raise `budget.microbatch_tokens`, with `machine.train.gradient_checkpointing` to save memory.
     """
+    machine, engine, (devices, nodes) = reading.resolved.data.get("machine"), train_engine(reading), devices_of(reading)
+    exact = isinstance(machine, dict) and machine.get("exactness") == "exact"
+    if not exact and (engine is None or engine[1].hands_over(devices * nodes)):
+        return
     for stage, part in _shared(reading):
         size, written = group_size(stage, "by_prompt_R"), most_written(stage)
         if stage.kind != "rl" or size is None or written is None or stage.budget is None or size == 1:

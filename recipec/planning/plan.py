@@ -19,6 +19,7 @@ from recipec.planning.memory import Holding, disk, host, memory, peak, server
 from recipec.planning.model_shapes import Shape
 from recipec.planning.sharing import Measured, Sharing, measure, merged, predict, with_generation
 from recipec.planning.work import Work, root_of, sizes_of, work_of
+from recipec.planning.workload import hands_over
 
 FORMAT = 1
 Action = Literal["run", "continue", "skip"]
@@ -263,7 +264,7 @@ def _measured(
 ) -> StagePlan:
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
     work = work_of(graph, stage, shape) if shape else None
-    found = measure(stage, steps, work)
+    found = measure(stage, steps, work, handed=hands_over(graph, stage))
     alone = tuple(timed(phases(work), _pace(work))) if work else ()
     return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
 

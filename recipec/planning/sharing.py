@@ -22,7 +22,7 @@ from recipec.planning.cost import Phase, backward, operations
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts, total
 from recipec.planning.work import Work
-from recipec.planning.workload import SharingForecast, counted, forecast, sampler_params
+from recipec.planning.workload import SharingForecast, counted, forecast, hands_over, sampler_params
 from recipec.spec.attention import WORTH, Attention, Auto, Packed, SharedPrefix, Trie
 
 FORMS = {"prefixes": Trie.type_name, "prompts": SharedPrefix.type_name}
@@ -115,7 +115,7 @@ class Measured:
     passes: int
     """Forward passes of the prefix trees over whole steps, under `microbatch_tokens`."""
     lost: int
-    """Shared tokens that are computed again where prefix trees are cut into passes."""
+    """Shared tokens that an update computes again where prefix trees are cut into passes."""
     updates: tuple[Update, ...]
 
 
@@ -157,12 +157,12 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -
     if not isinstance(made, SharingForecast):
         return made
     dense = total(s.dense() for s in made.forms["prefixes"]).scaled(made.units)
-    forms, together = [], None
+    forms, together, handed = [], None, hands_over(graph, stage)
     for shared, name in attentions(stage).items():
-        whole, updated = counted(stage, made, made.forms[shared])
+        whole, kept, updated = counted(stage, made, made.forms[shared], handed=handed)
         forms.append(form(name, dense, whole, updated, work))
-        if shared == "prefixes" and whole != updated:
-            together = _update(form(name, dense, whole, whole, work))
+        if shared == "prefixes" and kept != updated:
+            together = _update(form(name, dense, whole, kept, work))
     chosen = choose(stage, forms)
     # what is not counted can only speak for sharing
     fixed = forms[0].ideal is not None and (chosen[2] == forms[0].attention or not made.assumes)
@@ -241,8 +241,13 @@ def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
     )  # fmt: skip
 
 
-def measure(stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | None) -> Measured:
-    """Tell what recorded rows share, from the counts of :func:`recipec.runtime.attention.measured_sharing.counted`."""
+def measure(
+    stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | None, *, handed: bool = False
+) -> Measured:
+    """Tell what recorded rows share, from the counts of :func:`recipec.runtime.attention.measured_sharing.counted`.
+
+    With ``handed``, micro-batches hand shared prefixes over.
+    """
     updates = [(step["step"], number, one) for step in steps for number, one in enumerate(step["updates"])]
     dense = total(Counts(*step["dense"]) for step in steps)
     forms, together = [], None
@@ -262,7 +267,7 @@ def measure(stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | 
         sharing=made,
         padding=sum(step["padded"] for step in steps) / max(1.0, dense.tokens),
         passes=sum(step["passes"] for step in steps),
-        lost=sum(step["lost"] for step in steps),
+        lost=0 if handed else sum(step["lost"] for step in steps),
         updates=tuple(_measured(*one, work) for one in updates),
     )
 

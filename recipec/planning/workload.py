@@ -19,7 +19,9 @@ from recipec.planning.token_runs import (
     sliding_window,
     total,
 )
+from recipec.spec.policy import Policy
 from recipec.spec.recipe import PAIRED_KINDS
+from recipec.spec.train_engine import TrainEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,28 @@ def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | 
     return _laid(size, Group(2), Episode(of.prompt, 1, of.completion), steps=False)
 
 
-def counted(stage: StageGraph, made: SharingForecast, segments: Sequence[TokenRun]) -> tuple[Counts, Counts]:
-    """Count a step's unique tokens, and those of its updates, where a token of two minibatches counts twice."""
+def hands_over(graph: Graph, stage: StageGraph) -> bool:
+    """Whether updates compute a prefix once where passes cut its tree; passes without a gradient never do."""
+    machine, (engine, policy) = graph.machine, (stage.node(slot) for slot in ("train_engine", "policy"))
+    ranks = int(machine.get("devices") or 1) * int(machine.get("nodes") or 1)
+    if engine is None or not isinstance(engine.spec, TrainEngine) or machine.get("exactness") == "exact":
+        return False
+    sees = policy is not None and isinstance(policy.spec, Policy) and policy.spec.sees
+    return engine.spec.hands_over(ranks) and not sees
+
+
+def counted(
+    stage: StageGraph, made: SharingForecast, segments: Sequence[TokenRun], *, handed: bool
+) -> tuple[Counts, Counts, Counts]:
+    """Count a step's unique tokens: in passes without a gradient, and in its updates if groups stay together or not.
+
+    In updates over several minibatches of shuffled rows, a token of two minibatches counts twice.
+    """
     budget = stage.settings["budget"]
     once = total(s.once() for s in segments)
     # a tree over the budget of a forward pass is cut, and each part computes the prompt again
     more = segments[0].once().scaled(max(0, math.ceil(made.tree / budget["microbatch_tokens"]) - 1))
     cut = minibatches(budget, made.units, made.rows) if budget["shuffle_rows"] else 1
     whole = (once + more).scaled(made.units)
-    if cut == 1:
-        return whole, whole
-    return whole, total(s.once(cut) for s in segments).scaled(made.units)
+    kept = once.scaled(made.units) if handed else whole
+    return whole, kept, kept if cut == 1 else total(s.once(cut) for s in segments).scaled(made.units)

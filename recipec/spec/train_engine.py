@@ -44,6 +44,14 @@ class TrainEngine(Component):
         """Whether the weights are in the host's memory between uses."""
         return False
 
+    def hands_over(self, devices: int) -> bool:
+        """Return whether the micro-batches of a device hand shared prefixes over: where it has the whole policy.
+
+        >>> Local().hands_over(8), Fsdp().hands_over(8), Fsdp().hands_over(1)
+        (True, False, True)
+        """
+        return max(self.partitions(devices)) == 1 and not (self.offloads_optimizer() or self.offloads_parameters())
+
     def sequence_partitions(self) -> int:
         """Return over how many devices the tokens of one sequence are spread."""
         return 1

@@ -182,11 +182,12 @@ def test_shuffled_rows_cost_what_they_lose() -> None:
     )
 
 
-def test_a_group_over_a_forward_pass_computes_its_prompt_again() -> None:
-    """Eight answers in two passes: two prompts."""
-    budget = Budget(steps=5, prompts_per_step=1, microbatch_tokens=5000)
-    found = shared(group(4096, 512, 8, budget=budget))
-    assert found.forms[0].unique == 2 * 4096 + 8 * 512
+@pytest.mark.parametrize(("machine", "prompts"), [({}, 1), ({"exactness": "exact"}, 2), ({"devices": 2}, 1)])
+def test_a_group_over_a_forward_pass_hands_its_prompt_over(machine: dict[str, Any], prompts: int) -> None:
+    """Eight answers in two passes: one prompt, or two if results must have the same bits on several devices."""
+    built = group(4096, 512, 8, budget=Budget(steps=5, prompts_per_step=1, microbatch_tokens=5000))
+    built = built.model_copy(update={"machine": built.machine.model_copy(update=machine)})
+    assert shared(built).forms[0].unique == prompts * 4096 + 8 * 512
 
 
 def test_json_has_it_all() -> None:

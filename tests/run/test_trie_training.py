@@ -154,3 +154,51 @@ def test_a_cut_group_hands_its_prompt_over(machine, lost, updates):
     whole = updates.of(grpo("trie"), "whole")
     equal(found, whole)
     assert lost or found[1]["token_ratio"] == whole[1]["token_ratio"]
+
+
+BEGUN = "a question with many words before its answer "
+STAGES = {
+    "critic": f"""\
+  explore:
+    kind: rl
+{MODEL}\
+    data: {{path: a.jsonl}}
+    sampler: {{num_generations: 4, max_completion_length: 6}}
+    reward: {{low: {{type: regex_format, pattern: "[ -n].*"}}}}
+    critic: {{optimizer: {{learning_rate: 1.0e-3}}}}
+    advantage: {{credit: {{type: gae, gamma: 1.0, lam: 0.95}}}}
+    loss: {{type: clipped}}
+    attention: {{type: trie}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 2, prompts_per_step: 2, updates_per_step: 2, microbatch_tokens: TOKENS}}
+""",
+    "reward model": f"""\
+  judge:
+    kind: rm
+{MODEL}\
+    data: {{path: b.jsonl}}
+    attention: {{type: trie}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    budget: {{steps: 2, pairs_per_step: 4, microbatch_tokens: TOKENS}}
+""",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_small_budget_changes_nothing(stage, updates):
+    """Two steps, of the critic and of the policy, or of a reward model over pairs: the gradients of a large budget."""
+    files = {
+        "a__jsonl": rows(*({"prompt": f"{BEGUN}{i}"} for i in range(4))),
+        "b__jsonl": rows(*({"prompt": BEGUN, "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(8))),
+    }
+    found, metrics = [], {}
+    for tokens in ("128", "4096"):
+        recipe = "recipec: 1\nname: small\nstages:\n" + STAGES[stage].replace("TOKENS", tokens)
+        metrics[tokens] = updates.of(recipe, tokens, **files)[1]
+        found.append(list(updates.found))
+    assert metrics["128"]["lost_tokens"] == 0
+    assert metrics["128"]["token_ratio"] == metrics["4096"]["token_ratio"] > 1.5
+    for small, large in zip(*found, strict=True):
+        whole = torch.cat([grad.flatten() for grad in large.values()]).norm()
+        off = torch.cat([(small[name] - grad).flatten() for name, grad in large.items()]).norm()
+        assert off <= 2e-5 * whole

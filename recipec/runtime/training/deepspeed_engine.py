@@ -55,11 +55,6 @@ class DeepspeedEngine(LocalEngine):
         """Whether ranks wait for each other in every pass: from stage 2 on they add up gradients in it."""
         return self.partitioned is not None and self.stage > 1
 
-    @property
-    def hands_over(self) -> bool:
-        """Whether micro-batches hand shared prefixes over; DeepSpeed itself expects one backward pass of each."""
-        return self.partitioned is None and super().hands_over
-
     def begin(self, updates: int) -> None:
         """Take over the policy's parameters, for ``updates`` updates in all."""
         self.optimizer.bind(updates, self.partitioned)

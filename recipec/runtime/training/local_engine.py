@@ -62,8 +62,8 @@ class LocalEngine(TrainEngine):
     @property
     def hands_over(self) -> bool:
         """Whether the micro-batches of a rank hand shared prefixes over, which takes passes that others do not make."""
-        policy = self.policy
-        return policy.attention.hands_over and self.context.hands_over and not policy.layout.collective
+        engine, context = self.spec.hands_over(self.context.ranks.size), self.context
+        return engine and context.hands_over and self.policy.attention.hands_over
 
     @property
     def updates(self) -> int:  # type: ignore[override]

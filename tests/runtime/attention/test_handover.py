@@ -1,5 +1,6 @@
 """Passes that hand shared prefixes over have the loss and the gradients of one pass, and compute each token once."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,9 @@ from test_attention import gradients, make
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.handover import Handover
+from recipec.runtime.attention.microbatch_packing import Packing
 from recipec.runtime.attention.prefix_tree import build
+from recipec.runtime.attention.segments import handed_over
 from recipec.runtime.attention.trie_attention import SharedPrefix, TrieAttention
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.model.causal_lm import CausalLm
@@ -64,23 +67,29 @@ def result(policy: CausalLm, kind, rows: Batch, tokens: int) -> tuple[float, tor
     """Return loss and gradient of some log-probabilities and entropies, and the most tokens kept at once."""
     policy.use(kind)
     packing = pack_rows(rows, tokens, padded=kind.padded, sharing=kind.sharing)
-    passes = range(len(packing.parts))
+    loss, most = passed(policy, rows, packing, range(len(packing.parts)))
+    return loss, torch.cat([grad.flatten() for grad in gradients(policy).values()]), most
+
+
+def passed(policy: CausalLm, rows: Batch, packing: Packing, passes: Sequence[int]) -> tuple[float, int]:
+    """Make some passes; return their loss, and the most tokens kept at once."""
+    kind = policy.attention
     weight_RT = torch.rand(rows["tokens_RT"].shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     handover = Handover(policy, rows, packing, passes if kind.hands_over else ())
     loss, most = 0.0, 0
-    for place in passes:
-        part = rows.rows(packing.parts[place])
+    for place, number in enumerate(passes):
+        part = rows.rows(packing.parts[number])
         before = 0 if kind.shared is None else kind.shared.tokens
         with handover.during(place):
             made = policy(*(part[name] for name in ("tokens_RT", "attend_RT", "trained_RT")))
-            one = ((made["logprob_RT"] + 0.3 * made["entropy_RT"]) * weight_RT[packing.parts[place]]).sum()
+            one = ((made["logprob_RT"] + 0.3 * made["entropy_RT"]) * weight_RT[packing.parts[number]]).sum()
             one.backward()
             loss += float(one.detach())
             if kind.shared is not None:
                 old = sum(one.segment.end - one.segment.begin for one in handover.alive if one.segment.first < place)
                 most = max(most, old + kind.shared.tokens - before)
     assert not handover.alive
-    return loss, torch.cat([grad.flatten() for grad in gradients(policy).values()]), most
+    return loss, most
 
 
 def off(found: tuple[float, torch.Tensor, int], expected: tuple[float, torch.Tensor, int]) -> float:
@@ -153,6 +162,29 @@ def test_pairs_are_handed_prefixes(policy):
     """Rows of pairs stay together, so that the order of passes is not that of the tree: the gradient is the same."""
     _, found, padded = cut(policy, TrieAttention(attention.Trie(), policy.context), pairs=True)
     assert off(found, padded) < 1e-12
+
+
+@pytest.mark.parametrize("policy", GQA[:1], indirect=True)
+def test_ranks_hand_over_what_each_has(policy):
+    """Each rank computes a prefix of its own passes once, though others are between them; gradients are summed."""
+    saved = 0
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        rows = batch_of(forest(draw, 4), draw)
+        lengths_R = rows["attend_RT"].sum(-1)
+        expected = result(policy, DenseAttention(attention.Dense(), policy.context), rows, 10**6)
+        kind = TrieAttention(attention.Trie(), policy.context)
+        policy.use(kind)
+        packing = pack_rows(rows, int(lengths_R.max()), padded=False, sharing="prefixes")
+        dealt = [range(rank, len(packing.parts), 2) for rank in range(2)]
+        loss = sum(passed(policy, rows, packing, passes)[0] for passes in dealt)
+        found = loss, torch.cat([grad.flatten() for grad in gradients(policy).values()]), 0
+        assert off(found, expected) < 1e-12
+        size = build(rows["tokens_RT"].numpy(), lengths_R.numpy() - 1).size
+        lost = packing.recomputed_tokens - sum(handed_over(packing, passes) for passes in dealt)
+        assert size <= kind.shared.tokens <= size + lost
+        saved += packing.recomputed_tokens - lost
+    assert saved
 
 
 @pytest.mark.parametrize("policy", GQA[:1], indirect=True)
