@@ -30,6 +30,8 @@ MODULES = {
     "training/minibatch": ("training/test_minibatch.py",),
     "data/encode": ("data/test_rows.py", "data/test_chat_template.py", "data/test_prompt_columns.py"),
     "attention/prefix_tree": ("attention/test_trie_attention.py", "attention/test_microbatch_packing.py"),
+    "attention/segments": ("attention/test_handover.py",),
+    "attention/handover": ("attention/test_handover.py",),
     "attention/trie_attention": ("attention/test_trie_attention.py",),
     "training/resume": ("test_loop.py", "training/test_state_files.py"),
 }

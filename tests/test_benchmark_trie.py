@@ -16,6 +16,7 @@ from recipec.runtime.attention.sequence_logprobs import GivenModel
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import trie as bench
 import trie_cases
+import trie_cut
 import trie_gpu
 import trie_peer
 import trie_update
@@ -135,3 +136,17 @@ def test_a_prefix_tree_that_differs_is_not_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(varlen, "attend", lambda *args: attend(*args) * 1.1)
     with pytest.raises(SystemExit, match="differs"):
         list(trie_gpu.figures(trie_gpu.Bench("cpu", trie_gpu.TINY, tmp_path)))
+
+
+def test_cut_trees_compute_each_token_once(tmp_path):
+    """In the same passes, only those that do not hand prefixes over compute more tokens than one pass."""
+    model = policy(tmp_path)
+    bench.bind(model, bench.attention(model, "trie"))
+    batch = trie_cases.batch_of(rows("tree"))
+    found = trie_cut.measure(model, batch, [1000, 40], 1)
+    whole, again, handed = (found[key] for key in ((1000, False), (40, False), (40, True)))
+    assert (whole["passes"], again["passes"]) == (1, handed["passes"])
+    assert handed["tokens"] == whole["tokens"] < again["tokens"]
+    assert handed["operations"] < again["operations"]
+    assert handed["bytes"] < whole["bytes"]
+    assert (handed["gradient"] - whole["gradient"]).norm() < 1e-5 * whole["gradient"].norm()
