@@ -85,7 +85,7 @@ def _read(text: str, *, everything: bool = False) -> Script:
     variables: dict[str, list[Word]] = {}
     flow = Flow(variables, everything)
     found: list[Command] = []
-    for line, end in _statements(Lexer(text).words()):
+    for line, end in _nested(_statements(Lexer(text).words()), variables):
         words = _assigned(flow.running(line, end), variables)
         _assigned_by_use(words, variables)
         if words and words[0].text != ":":
@@ -98,6 +98,22 @@ def _read(text: str, *, everything: bool = False) -> Script:
 
 
 _END = Word("\n", 0, operator=True)
+_SHELLS = {"bash", "sh", "zsh"}
+
+
+def _nested(statements: Iterator[tuple[list[Word], Word]], variables: dict[str, list[Word]]) -> Iterator[Statement]:
+    """Yield the commands of a text that a shell is started with, ``bash -c "…"``, in place of that shell."""
+    for words, end in statements:
+        at = next((n for n, word in enumerate(words[:-2]) if word.text.rpartition("/")[2] in _SHELLS), None)
+        if at is None or not re.fullmatch(r"-\w*c", words[at + 1].text) or not re.search(r"\s", words[at + 2].text):
+            yield words, end
+            continue
+        body, _ = plain(words[at + 2].text, variables)
+        yield from _statements(Lexer(body, words[at + 2].line).words())
+
+
+Statement = tuple[list[Word], Word]
+"""The words of a command, and the operator that ends it."""
 
 
 def _statements(words: Sequence[Word]) -> Iterator[tuple[list[Word], Word]]:

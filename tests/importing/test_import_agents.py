@@ -63,6 +63,8 @@ MEANINGS = {
     "a sequence over devices": ("a.sh", VERL + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"machine.train.type": "fsdp", "machine.train.sequence_parallel": 2}, []),
     "images are on one device": ("a.sh", VERL.replace("org/m", "Qwen/Qwen2.5-VL-3B-Instruct") + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"policy.type": "vision_lm", "machine.train.sequence_parallel": None}, []),
     "texts that are cut": ("a.yml", "base_model: org/m\nmicro_batch_size: 1\nmax_steps: 5\nsequence_len: 64\nlearning_rate: 1e-5\npretraining_dataset:\n  - {path: org/d, type: pretrain}\n", {"data.overlong": "truncate", "data.columns.text": "text"}, []),
+    "a command inside a shell's": ("a.sh", "N=2\nsrun --nodes=$N bash -c 'cd /x && " + VERL + "trainer.save_freq=$N'\n", {"budget.save_every": 2, "sampler.num_generations": 4}, []),
+    "an objective that is not offered": ("a.yml", "base_model: org/m\nmicro_batch_size: 1\nmax_steps: 5\nsequence_len: 64\nlearning_rate: 1e-5\nrl: ebft\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"data.hub": "org/d"}, ["rl"]),
     "prompts that are cut": ("a.sh", "X=\npython3 -m openrlhf.cli.train_ppo_ray --pretrain org/m --prompt_data org/d --prompt_max_len 64 --generate_max_len 32 --n_samples_per_prompt 4 --wandb_run_name a $X --advantage_estimator rloo --rollout_batch_size 8", {"data.max_length": 64, "data.overlong": "truncate", "data.truncation_side": "right"}, []),
 }  # fmt: skip
 
@@ -107,6 +109,7 @@ def test_a_fork_is_told_from_its_tool_by_its_own_names():
         ("a.sh", "swift rlhf --rlhf_type grpo --model org/m --dataset a --learning_rate 1e-6", "ms-swift"),
         ("a.yaml", "policy: {model_name: org/m, train_global_batch_size: 8}\ngrpo: {num_prompts_per_step: 8}\nloss_fn: {ratio_clip_min: 0.2}\ncheckpointing: {checkpoint_dir: a}\n", "NeMo-RL"),
         ("a.yaml", "output_dir: /a\nmodel: {_component_: torchtune.models.llama3.llama3_8b}\noptimizer: {_component_: torch.optim.AdamW, lr: 2e-5}\n", "torchtune"),
+        ("a.sh", "python3 -m verl.trainer.main_generation trainer.nnodes=1 data.path=a.parquet model.path=org/m rollout.temperature=1.0", "generation"),
         ("a.json", "zero_optimization: {stage: 3}\ntrain_batch_size: auto\nbf16: {enabled: auto}\n", "DeepSpeed"),
         ("a.yaml", "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_processes: 8\nmixed_precision: bf16\n", "Accelerate"),
     ],
