@@ -88,6 +88,9 @@ def _engines(settings: dict[str, Setting]) -> None:
 
 def _critic_engine(settings: dict[str, Setting], fates: list[Fate]) -> None:
     """Train a critic with the engine that spreads two models."""
+    spread = "machine.train.sequence_parallel"
+    if spread in settings and any(path.startswith("critic.") for path in settings):
+        _gone(settings, fates, spread, "a critic has the tokens of a row on one device", needed=False)
     engine = settings.get("machine.train.type")
     if engine is None or engine.value != part("zero") or not any(path.startswith("critic.") for path in settings):
         return

@@ -168,4 +168,13 @@ def targets(value: Any, row: Row, given: Given, key: str = "") -> Values:
         return {row.to: list(dict.fromkeys(f"{end}{named[3] or ''}" for end in ends))}
     if any(re.search(r"[*\\|()^$]", item) for item in items):
         raise Refused("layers are named, not matched by a pattern")
-    return {row.to: items}
+    return {row.to: [name for item in items for name in _FUSED.get(item, (item,))]}
+
+
+_FUSED = {
+    "linear_qkv": ("q_proj", "k_proj", "v_proj"),
+    "linear_proj": ("o_proj",),
+    "linear_fc1": ("gate_proj", "up_proj"),
+    "linear_fc2": ("down_proj",),
+}
+"""Megatron's names of layers, and those that they are made of."""
