@@ -20,6 +20,9 @@ _ELSEWHERE = (
     (re.compile(r"^\w[\w+.-]*://"), "a URL is not read: download it, or name it as `org/name` of the hub"),
     (re.compile(r"^~"), "`~` is not the home directory here: write the path from `/`, or relative to the recipe"),
     (re.compile(r"\$"), "variables of a shell are not read: write the path itself, or `${vars.NAME}`"),
+    (re.compile(r"^\s|\s$"), "remove the spaces around it: they would be a part of the name"),
+    (re.compile(r"\\"), "write it with slashes: `org/name` for the hub, `./directory` for a directory"),
+    (re.compile("[“”„«»]"), 'these quotes are a part of the name: write plain ones, `"`, or none'),
     (re.compile(r"[*?]"), "patterns are not read: name the file, or the folder that has the files"),
 )
 

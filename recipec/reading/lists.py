@@ -10,7 +10,7 @@ from recipec.component import component_names
 from recipec.diagnostics.phrases import folded, listed
 from recipec.spec.recipe import SLOT, STAGE_NAME, UNIT
 
-_PARTS = {"stages": "stage", "evaluate": "evaluation"}
+_PARTS = {"stages": "stage", "evaluate": "evaluation", "trackers": "tracker"}
 """Keys that hold named parts, next to the slots with levels, and what a part is called."""
 _MOST = 4
 """Keys or items that are shown."""

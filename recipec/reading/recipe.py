@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from recipec.component import Section, find_component
+from recipec.component import Section, component_names, find_component
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic
 from recipec.reading import field_descriptions, paths
@@ -32,6 +32,7 @@ __all__ = ["EvaluationReading", "Part", "Path", "Reading", "StageReading", "read
 
 S = TypeVar("S", bound=Section)
 _SECTIONS = ("stages", "evaluate", "machine", "trackers")
+_TRACKERS = "`trackers`, which holds named trackers,"
 
 
 def read_recipe(resolved: Resolved) -> Reading:
@@ -271,7 +272,7 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
 
 def _trackers(findings: Findings, data: Any) -> tuple[Part, ...]:
     key, path = "trackers", ("trackers",)
-    section = findings.mapping(data, path, "`trackers`, which holds named trackers,") if data is not None else {}
+    section = findings.mapping(data, path, _TRACKERS, component_names(KEY_SLOTS[key])) if data is not None else {}
     findings.consume(data, path, "trackers")
     parts = []
     if section and isinstance(section.get("type"), str):

@@ -22,7 +22,8 @@ from recipec.reading.foreign.advice import for_name, of_recipe
 from recipec.reading.lists import for_data
 from recipec.reading.moves import move
 from recipec.reading.never_supported import refused
-from recipec.reading.suggestions import for_bare, for_key, for_signal, for_value, joined, slot_of
+from recipec.reading.suggestions import for_bare, for_key, for_signal, joined, slot_of
+from recipec.reading.value_suggestions import for_value
 from recipec.signals import find_signal
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 S = TypeVar("S", bound=Section)
-_LEVEL = 4
-"""Length of the path of a named level: stages, STAGE, SLOT, NAME."""
+_LEVEL = 4  # length of the path of a named level: stages, STAGE, SLOT, NAME
 LARGEST = 2**63
 """Counts and seeds are 64-bit integers wherever they arrive."""
 
@@ -95,10 +95,11 @@ class Findings:
         advice, fix = "", None
         if isinstance(data, str) and known:
             advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
-            if right:
-                fix = self.fix(path, f"give the component as `{right}`", data, right)
+            fix = self.fix(path, f"give the component as `{right}`", data, right) if right else None
         if path and isinstance(data, list | int | float):
             advice = for_data(str(path[-1]), data, slot_of(path), known, self.kind_at(path))
+        if isinstance(data, int | float) and len(path) == _LEVEL:
+            advice = f"a level is a component with a weight: `{path[3]}: {{type: …, weight: {data}}}`"
         if len(path) == _LEVEL:
             elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
             advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)

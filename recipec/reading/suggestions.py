@@ -12,12 +12,10 @@ from typing import Any
 from recipec.component import Section, component_names, components_of
 from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import distance, folded, nearest, question
-from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
 from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
-from recipec.reading.lists import for_bare_section, for_several
 from recipec.signals import SIGNALS, split_axes
 from recipec.spec.machine import ENGINE_SLOTS, Machine
 from recipec.spec.recipe import (
@@ -34,8 +32,6 @@ from recipec.spec.recipe import (
 )
 
 Path = tuple[str | int, ...]
-_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|\{\{\s*(\w+)\s*\}\}")
-"""A reference to a variable as other languages write it."""
 _WHOLE = ("recipe", "stage")
 """Sections that are not components."""
 _SYNONYMS = {
@@ -52,7 +48,6 @@ _SYNONYMS = {
 """Keys that are known where the first is not, and mean the same."""
 _OF_WEIGHTS = "dtype"
 """A key of rollout engines that the weights have, too."""
-_YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +138,30 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Co
     if isinstance(value, str) and value.endswith(".py"):
         file = f"./{value.removeprefix('./')}"
         return KeyAdvice(f"your code is named once, at the top of the recipe: `use: [{file}]`", meant=(("use",),))
+    if (elsewhere := _elsewhere(key, value, path)) is not None:
+        return elsewhere
     synonym = _SYNONYMS.get(key, "")
     if synonym in known and synonym not in given:
         return KeyAdvice(question([synonym]), synonym, ((synonym,),))
     if isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
         return KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
-    if path == ("machine",) and len(engines := {slot for slot, _ in _homes(key, path, "")}) == 1:
-        engine = next((name for name, slot in ENGINE_SLOTS.items() if slot in engines), "")
-        text = f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`"
-        if key == _OF_WEIGHTS:
-            text += f" for rollouts; of the weights it is `policy: {{{key}: …}}` of a stage"
-        return KeyAdvice(text) if engine else None
     tracker = KEY_SLOTS["trackers"] if not path else ""
     if tracker and key in component_names(tracker):
         written = "".join(f", {name}: …" for name in value) if isinstance(value, Mapping) else ""
         return KeyAdvice(f"write `trackers: {{NAME: {{type: {key}{written}}}}}`", meant=(("trackers",),))
     return None
+
+
+def _elsewhere(key: str, value: Any, path: Path) -> KeyAdvice | None:
+    """Advise on a slot that is indented too far, or on a key of an engine in `machine` itself."""
+    if path[:1] == ("stages",) and len(path) > 2 and key in SLOT and isinstance(value, Mapping):
+        return KeyAdvice(f"`{key}` belongs to the stage: write it in line with `{path[2]}`", meant=((key,),))
+    slots = {slot for slot, _ in _homes(key, path, "")} if path == ("machine",) else set()
+    engine = next((name for name, slot in ENGINE_SLOTS.items() if slots == {slot}), "")
+    text = f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`"
+    if key == _OF_WEIGHTS:
+        text += f" for rollouts; of the weights it is `policy: {{{key}: …}}` of a stage"
+    return KeyAdvice(text) if engine else None
 
 
 def _fills(slot: str, value: Mapping[str, Any]) -> bool:
@@ -303,68 +306,10 @@ def for_signal(name: str, default: object, stages: Collection[str] = ()) -> tupl
     return (f"signals with the axes {axes}: {named}" if named else "write it as `STAGE.rollouts`"), ""
 
 
-def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, str]:
-    """Advise on a bad value; returns the advice, and the text to replace it with or an empty text.
-
-    >>> for_value("learning_rate", "1e-5", float)
-    ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
-    """
-    takes = field_descriptions.expected(annotation, metadata)
-    section = field_descriptions.section_of(annotation) if takes == "a mapping" else None
-    if section is not None or (isinstance(value, list) and not takes.startswith(("a list", "a mapping"))):
-        keys = field_descriptions.keys_of(section) if section is not None else ()
-        return for_bare_section(key, value, keys) if keys else for_several(key, value), ""
-    if isinstance(value, str) and "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
-        share = f"{float(percent[1]) / 100:g}"
-        return f"a share is written `{key}: {share}`", share
-    if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
-        name = reference[1] or f"vars.{reference[2]}"
-        return f"a reference is written `{key}: ${{{name}}}`", f'"${{{name}}}"' if reference[1] else ""
-    if isinstance(value, str):
-        inner = field_descriptions.literals(field_descriptions.inside(annotation, 0))
-        return _for_text(key, value, takes, field_descriptions.literals(annotation), inner)
-    right = ""
-    if isinstance(value, float) and value.is_integer() and "integer" in takes:
-        right = str(int(value))
-    elif isinstance(value, int) and "true or false" in takes and value in {0, 1}:
-        right = "true" if value else "false"
-    return (f"write `{key}: {right}`", right) if right else ("", "")
-
-
-def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[str]) -> tuple[str, str]:
-    number, _ = read_scalar(value)
-    other, published = foreign_value(value), fragment(value)
-    if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
-        return f"without quotes it is a number: `{key}: {value}`", value
-    if "true or false" in takes and value.lower() in _YES_NO:
-        right = _YES_NO[value.lower()]
-        return f"write `{key}: {right}`", right
-    elsewhere = _component_named(value) if choices else ""
-    if elsewhere or not_offered(value, key):
-        return elsewhere or not_offered(value, key), ""
-    similar = nearest(value, choices)
-    if other in choices or (published and not similar):
-        right = other if other in choices else ""
-        advice = joined(
-            f"what other tools call `{value}` is `{right}` here" if right else "",
-            f"the settings published as {value} are `extends: [{published}]`" if published else "",
-        )
-        return advice, right
-    if takes.startswith(("a list of strings", "a list of values")) and not similar:
-        item = other if other in inner else next(iter(nearest(value, inner)), "") if value not in inner else value
-        right = f"[{item if item in inner else json.dumps(value, ensure_ascii=False)}]"
-        return f"a single string must be a list, too: `{key}: {right}`", right
-    return question(similar), similar[0] if similar else ""
-
-
-def _component_named(value: str) -> str:
-    """Say which slot a component fills, where its name is given as a choice of something else."""
-    slot = next((slot for slot in ("loss",) if value in component_names(slot)), "")
-    return f"`{value}` is a {slot}: `{slot}: {{type: {value}}}`" if slot else ""
-
-
 def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[str, str]:
     """Advise on a component that is given as a text; returns the advice, and the mapping to write or an empty text."""
+    if key in KEY_SLOTS:
+        return f"write `{key}: {{NAME: {{type: {value}}}}}`", ""
     if value in known:
         return f"write `{key}: {{type: {value}}}`", f"{{type: {value}}}"
     if slot == "data":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from recipec.component import load_object
 from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.errors.run import cannot_write
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
@@ -104,6 +106,7 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
     free = free_disk(options.out)
     found.facts["disk"] = f"{amount(free, 'B')} free"
     found.problems += disk_problems(planned, free, options.out)
+    found.problems += writing_problems(options.out)
     found.problems += [one for one in few_rows(graph, options.root, found.problems) if not allowed(one, options)]
     found.problems = [located(one, options.locate) for one in found.problems]
     return found
@@ -225,8 +228,21 @@ def _pairs_are_made(stage: StageGraph) -> bool:
 
 def free_disk(folder: Path) -> float:
     """Return the free bytes of the disk of a folder, which need not exist."""
-    there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
-    return float(shutil.disk_usage(there).free)
+    return float(shutil.disk_usage(_existing(folder)).free)
+
+
+def _existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    return next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+
+
+def writing_problems(folder: Path) -> Iterator[Diagnostic]:
+    """Yield RC761 where the run directory cannot be made or written to."""
+    there = _existing(folder)
+    if not there.is_dir():
+        yield cannot_write(str(folder), f"{there} is a file")
+    elif not os.access(there, os.W_OK):
+        yield cannot_write(str(folder), f"{there} is read-only")
 
 
 def disk_problems(planned: Plan, free: float, folder: Path) -> Iterator[Diagnostic]:

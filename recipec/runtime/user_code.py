@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import linecache
 import os
 import re
 import signal
@@ -109,7 +110,10 @@ def load_file(path: Path) -> Any:
         missing = str(error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         column = max(error.offset or 1, 1) if isinstance(error, SyntaxError) and line else 1
         sibling = missing.isidentifier() and path.with_name(f"{missing}.py").is_file()
-        raise RecipeError(errors.own_file_broken(path.name, line, problem, column, missing, sibling=sibling)) from None
+        text = linecache.getline(str(path), line)
+        raise RecipeError(
+            errors.own_file_broken(path.name, line, problem, column, missing, text, sibling=sibling)
+        ) from None
     return module
 
 

@@ -288,6 +288,7 @@ def test_a_file_of_code_that_is_not_python(folder):
         ("return [float('nan') if not a else 1.0 for a in completions]", "1", "returned nan for row 1, the answer ''"),
         ("[0.0 for _ in completions]", "1", "it ends without `return`"),
         ("return [{'score': 1.0} for _ in completions]", "1", '`[one["score"] for one in …]`'),
+        ("return [0.0 for _ in completions], {}", "1", "it is a tuple with a list in it"),
         ("from judge import grade", "1", "move the code of judge.py into rewards.py"),
         ("return [float(c == a) for c, a in zip(completions, columns['answer'])]", "1", ""),
         ("return [float(c == a) for c, a in zip(completions, answer)]", 1, "compare it with `str(answer)`"),
@@ -360,3 +361,31 @@ def test_rows_that_are_all_too_long_are_found_before_a_stage_is_trained(folder):
     found = folder.call("check", "r.yaml")
     assert (found.code, found.first) == (1, "RC702")
     assert "all 40 are too long" in found.err
+
+
+def test_a_file_that_needs_an_environment_variable_says_which(folder):
+    """The variable is named; a KeyError elsewhere is only shown."""
+    code = "import os\nKEY = os.environ['NO_SUCH_KEY']\n\ndef score(completions, **columns):\n    return []\n"
+    folder.write(r__yaml=RL, a__jsonl=ROWS, rewards__py=code)
+    found = folder.call("check", "r.yaml", "--use", "rewards.py")
+    assert (found.code, found.first) == (1, "RC750")
+    assert "set the environment variable 'NO_SUCH_KEY' in the shell" in found.err
+
+
+def test_a_run_directory_that_cannot_be_made_is_found(folder):
+    """A file stands where the folder of the runs would be."""
+    folder.write(r__yaml=SFT, a__jsonl=ROWS, runs="")
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC761")
+    assert "is a file" in found.err
+
+
+def test_an_adapter_without_its_model_says_how_to_merge_it(folder):
+    """PEFT saves the adapter alone; the base that it names is part of the remedy."""
+    folder.write(r__yaml=SFT.replace(MODEL, "    from: ./ad\n    adapter: merge\n"), a__jsonl=ROWS)
+    (folder.path / "ad").mkdir()
+    (folder.path / "ad/adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC722"), found.err
+    assert "without the model under it, `org/base`" in found.err
+    assert "merge_and_unload()" in found.err

@@ -44,8 +44,12 @@ def include_not_found(
     left out.
     """
     message = f"`{written}` does not exist: looked for {looked}"
-    shipped = [name for name in known if name.partition(":")[2].endswith(f"/{written.rpartition('/')[2]}")]
+    shipped = [name for name in known if name.partition(":")[2].endswith(f"/{_stem(written)}")]
     return Finding(message, (place, *chain), help=question(shipped) or did_you_mean(written, known), path=path)
+
+
+def _stem(written: str) -> str:
+    return written.rpartition("/")[2].removesuffix(".yml").removesuffix(".yaml")
 
 
 @diagnostic("RC121", "include-outside")
@@ -101,7 +105,8 @@ def unknown_reference(
     How to fix: define the key, or write its whole path from the top of the recipe.
     """
     message = f"`${{{target}}}` refers to nothing: there is no `{missing}`"
-    return Finding(message, (place, *chain), help=near, path=path)
+    plain = f"a column or other text is written without `${{}}`: `{target}`; a value of `vars` is `${{vars.{target}}}`"
+    return Finding(message, (place, *chain), help=near or ("" if "." in target else plain), path=path)
 
 
 @diagnostic("RC128", "reference-cycle")

@@ -29,14 +29,19 @@ def no_model(folder: str) -> Finding:
 
 
 @diagnostic("RC722", "model-file-missing")
-def missing_file(folder: str, missing: str) -> Finding:
+def missing_file(folder: str, missing: str, base: str = "") -> Finding:
     """A model directory lacks `config.json`, weights in safetensors, a shard of them, or a tokenizer.
 
     Why it matters: the model cannot be loaded without the file.
     Example: a directory without the second of two shards.
     How to fix: give the whole directory, as `save_pretrained` of the model and of the tokenizer wrote it.
     """
-    return Finding(f"{folder} has no {missing}")
+    remedy = (
+        f"it is an adapter of PEFT without the model under it, `{base}`. Merge them: "
+        f'`AutoPeftModelForCausalLM.from_pretrained("{folder}").merge_and_unload().save_pretrained(NEW)`, and save the '
+        "tokenizer there, too"
+    )
+    return Finding(f"{folder} has no {missing}", help=remedy if base else "")
 
 
 @diagnostic("RC723", "damaged-weights")

@@ -135,7 +135,7 @@ def unknown_function(function: str, have: Iterable[str]) -> Finding:
 
 @diagnostic("RC750", "own-file-broken")
 def own_file_broken(
-    file: str, line: int, problem: str, column: int = 1, missing: str = "", *, sibling: bool = False
+    file: str, line: int, problem: str, column: int = 1, missing: str = "", source: str = "", *, sibling: bool = False
 ) -> Finding:
     """A file of the user's does not exist, is not valid Python, or raises when it is imported.
 
@@ -148,6 +148,10 @@ def own_file_broken(
         remedy = f"files of `use` do not import each other: move the code of {missing}.py into {file}, or install it"
     elif problem.startswith("FileNotFoundError"):
         remedy = _BY_FILE
+    elif problem.startswith("KeyError") and "environ" in source:
+        remedy = f"set the environment variable {problem.partition(': ')[2]} in the shell that starts recipec"
+    elif problem.startswith("SystemExit"):
+        remedy = "the file ends the process when it is loaded: put this under `if __name__ == '__main__':`"
     place = file_span(file, line, column) if line else ()
     return Finding(f"{file} cannot be loaded: {problem}", place, help=remedy, path="use")
 

@@ -143,7 +143,12 @@ def _checked(row: Row, where: str, given: Any) -> Message:
         have = ", ".join(f"`{key}`" for key in list(given)[:6])
         problem = f"needs `role` and `content`, it has {have or 'nothing'}"
     elif message["role"] not in ROLES:
-        problem = f"has the role {message['role']!r}, known are {', '.join(ROLES)}"
+        instead = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}.get(
+            str(message["role"])
+        )
+        problem = f"has the role {message['role']!r}, " + (
+            f"write {instead!r}" if instead else f"known are {', '.join(ROLES)}"
+        )
     elif says_more and message["role"] != "assistant":
         problem = f"has {' and '.join(f'`{key}`' for key in SAID if message.get(key))}, and is not the assistant's"
     elif not isinstance(message.get("content", ""), str | list):

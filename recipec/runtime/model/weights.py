@@ -38,8 +38,9 @@ DROPOUTS = (
     "attention_dropout", "attn_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout",
     "activation_dropout", "residual_dropout", "embedding_dropout", "resid_dropout", "embed_dropout", "ffn_dropout",
 )  # fmt: skip
+_ADAPTER = "adapter_config.json"
 _DESCRIPTIONS = (
-    "config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json",
+    "config.json", "generation_config.json", "tokenizer_config.json", _ADAPTER,
     "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -90,7 +91,9 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
         raise RecipeError(errors.no_model(str(folder)))
     scan(folder)
     if not (folder / "config.json").is_file():
-        raise RecipeError(errors.missing_file(str(folder), "config.json"))
+        adapter = folder / _ADAPTER
+        base = str(read_json(adapter).get("base_model_name_or_path")) if adapter.is_file() else ""
+        raise RecipeError(errors.missing_file(str(folder), "config.json", base))
     config = read_json(folder / "config.json")
     model_checks.check_counts(folder / "config.json", config)
     if "quantization_config" in config:

@@ -98,6 +98,8 @@ class Function(Part):
                 raise RecipeError(self._refused(f"returned {_kind(found)}, a list is needed", _sync(found) or remedy))
             if len(found) != len(tasks):
                 remedy = "return one number for each completion, in their order; None where it does not apply"
+                if isinstance(found, tuple) and isinstance(found[0] if found else None, list):
+                    remedy = "it is a tuple with a list in it: return that list alone"
                 raise RecipeError(self._refused(f"returned {len(found)} values for {len(tasks)} rows", remedy))
             return [self._number(row, value, texts[row]) for row, value in enumerate(found)]
 

@@ -1,0 +1,109 @@
+"""Advice on a bad value: what it was probably meant to be, and how that is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from recipec.component import component_names
+from recipec.diagnostics.phrases import nearest, question
+from recipec.language.scalars import read_scalar
+from recipec.reading import field_descriptions
+from recipec.reading.foreign.values import foreign_value, fragment, not_offered
+from recipec.reading.lists import for_bare_section, for_several
+from recipec.reading.suggestions import joined
+
+_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|\{\{\s*(\w+)\s*\}\}")
+"""A reference to a variable as other languages write it."""
+_UNIT = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
+"""A number with a unit, or with `k` for thousands."""
+_YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+
+
+def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, str]:
+    """Advise on a bad value; returns the advice, and the text to replace it with or an empty text.
+
+    >>> for_value("learning_rate", "1e-5", float)
+    ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
+    """
+    takes = field_descriptions.expected(annotation, metadata)
+    section = field_descriptions.section_of(annotation) if takes == "a mapping" else None
+    if (
+        section is not None
+        or (isinstance(value, list) and takes.startswith(("a number", "an integer", "one of")))
+        or (isinstance(value, list) and key == "path")
+    ):
+        keys = field_descriptions.keys_of(section) if section is not None else ()
+        if isinstance(value, str) and not_offered(value, key):
+            return not_offered(value, key), ""
+        return for_bare_section(key, value, keys) if keys else for_several(key, value), ""
+    if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
+        name = reference[1] or f"vars.{reference[2]}"
+        return f"a reference is written `{key}: ${{{name}}}`", f'"${{{name}}}"' if reference[1] else ""
+    if isinstance(value, str):
+        inner = field_descriptions.literals(field_descriptions.inside(annotation, 0))
+        return _plain(key, value, takes) or _for_text(key, value, takes, field_descriptions.literals(annotation), inner)
+    right = ""
+    if isinstance(value, float) and value.is_integer() and "integer" in takes:
+        right = str(int(value))
+    elif isinstance(value, int) and "true or false" in takes and value in {0, 1}:
+        right = "true" if value else "false"
+    if not right and key == "epochs" and isinstance(value, float):
+        return "a part of an epoch is counted in `steps`", ""
+    return (f"write `{key}: {right}`", right) if right else ("", "")
+
+
+def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
+    """Advise on a text that is a value with something around it: a unit, separators, a comma at its end, no brackets.
+
+    >>> _plain("steps", "1_000", "an integer"), _plain("steps", "2k", "an integer")
+    (('write `steps: 1000`', '1000'), ('write `steps: 2000`', '2000'))
+    """
+    right = ""
+    if "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
+        share = f"{float(percent[1]) / 100:g}"
+        return f"a share is written `{key}: {share}`", share
+    if takes.startswith(("a number", "an integer")) and (unit := _UNIT.fullmatch(value.replace("_", ""))):
+        right = f"{float(unit[1]) * (1000 if unit[2] in {'k', 'K'} else 1):.15g}"
+        right = right if takes.startswith("a number") or "." not in right else ""
+    elif takes.startswith("a list of 2 numbers") and (parts := re.findall(r"[\d.]+", value)):
+        right = f"[{', '.join(parts)}]"
+    elif value.endswith(",") and not takes.startswith("a list"):
+        right = value.rstrip(", ")
+    same = right == value  # a number in quotes, which has words of its own
+    return (f"write `{key}: {right}`", right) if right and not same else None
+
+
+def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[str]) -> tuple[str, str]:
+    number, _ = read_scalar(value)
+    other, published = foreign_value(value), fragment(value)
+    if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
+        return f"without quotes it is a number: `{key}: {value}`", value
+    if "true or false" in takes and value.lower() in _YES_NO:
+        right = _YES_NO[value.lower()]
+        return f"write `{key}: {right}`", right
+    elsewhere = _component_named(value) if choices else ""
+    if elsewhere or not_offered(value, key):
+        return elsewhere or not_offered(value, key), ""
+    similar = nearest(value, choices)
+    if other in choices or (published and not similar):
+        right = other if other in choices else ""
+        advice = joined(
+            f"what other tools call `{value}` is `{right}` here" if right else "",
+            f"the settings published as {value} are `extends: [{published}]`" if published else "",
+        )
+        return advice, right
+    if takes.startswith(("a list of strings", "a list of values")) and not similar:
+        item = other if other in inner else next(iter(nearest(value, inner)), "") if value not in inner else value
+        several = [json.dumps(part, ensure_ascii=False) for part in re.split(r"[,\s]+", value.strip()) if part]
+        right = f"[{item if item in inner else ', '.join(several)}]"
+        return f"a single string must be a list, too: `{key}: {right}`", right
+    return question(similar), similar[0] if similar else ""
+
+
+def _component_named(value: str) -> str:
+    """Say which slot a component fills, where its name is given as a choice of something else."""
+    slot = next((slot for slot in ("loss",) if value in component_names(slot)), "")
+    return f"`{value}` is a {slot}: `{slot}: {{type: {value}}}`" if slot else ""
