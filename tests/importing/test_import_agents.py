@@ -63,6 +63,7 @@ MEANINGS = {
     "a sequence over devices": ("a.sh", VERL + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"machine.train.type": "fsdp", "machine.train.sequence_parallel": 2}, []),
     "images are on one device": ("a.sh", VERL.replace("org/m", "Qwen/Qwen2.5-VL-3B-Instruct") + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"policy.type": "vision_lm", "machine.train.sequence_parallel": None}, []),
     "texts that are cut": ("a.yml", "base_model: org/m\nmicro_batch_size: 1\nmax_steps: 5\nsequence_len: 64\nlearning_rate: 1e-5\npretraining_dataset:\n  - {path: org/d, type: pretrain}\n", {"data.overlong": "truncate", "data.columns.text": "text"}, []),
+    "the engine that is usual there": ("a.sh", VERL, {"machine.rollout.type": "vllm"}, []),
     "a critic has whole rows": ("a.sh", VERL.replace("grpo", "gae") + "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", {"critic.type": "value_model", "machine.train.sequence_parallel": None}, []),
     "layers by Megatron's names": ("a.yaml", AREAL.replace("NORM", "null, use_lora: true, lora_rank: 8, peft_type: lora, target_modules: [linear_qkv, linear_fc2]"), {"policy.lora.targets": ["q_proj", "k_proj", "v_proj", "down_proj"]}, []),
     "a command inside a shell's": ("a.sh", "N=2\nsrun --nodes=$N bash -c 'cd /x && " + VERL + "trainer.save_freq=$N'\n", {"budget.save_every": 2, "sampler.num_generations": 4}, []),
