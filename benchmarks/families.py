@@ -54,6 +54,7 @@ def table(found: dict[str, Certificate]) -> list[str]:
         f"Measured with torch {torch.__version__} and transformers {transformers.__version__}, in float32:",
         f"**{len(equal)} of {len(found)}** causal model types certify.",
         f"The largest error of a log-probability is {worst:.1e} nats, that of a gradient {steepest:.1e} of its norm.",
+        f"{sum(one.hands_over for one in equal.values())} of them hand prefixes over between forward passes.",
         "",
         "| model type | log-probability error, nats | gradient error, relative |",
         "|---|---|---|",

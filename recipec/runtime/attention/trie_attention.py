@@ -59,8 +59,8 @@ class TrieAttention(Attention):
         found = certificate(config, self.context.cache)
         if not found.equal:
             raise RecipeError(errors.not_certified(name, str(config.model_type), found.why, shares=True))
-        self.layers, recurrent = interface.bind(policy.model)
-        self.hands_over = not recurrent and policy.image_encoder is None
+        self.layers, _ = interface.bind(policy.model)
+        self.hands_over = found.hands_over
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from test_attention import gradients, make
+from test_attention import COMMON, gradients, make
+from transformers import AutoConfig
 
+from recipec.runtime.attention import handover
+from recipec.runtime.attention.certification.run import certify
+from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.handover import Handover
 from recipec.runtime.attention.microbatch_packing import Packing
@@ -224,3 +228,13 @@ def test_layers_with_a_state_do_not_hand_over(policy):
     kind = TrieAttention(attention.Trie(), policy.context)
     policy.use(kind)
     assert not kind.hands_over
+
+
+def test_a_model_hands_over_if_that_is_equal_too(monkeypatch):
+    """Certificates compare passes that hand over; where their gradient is another one, trees are still shared."""
+    small = shrink(AutoConfig.for_model("llama", **COMMON))
+    assert certify(small).hands_over
+    monkeypatch.setattr(handover.Prefix, "backward", lambda _: None)
+    found = certify(small)
+    assert found.equal
+    assert not found.hands_over

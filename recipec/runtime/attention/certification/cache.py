@@ -21,7 +21,7 @@ from recipec.host.build_once import build_once
 from recipec.runtime.attention.certification.run import Certificate, certify
 from recipec.runtime.attention.certification.tiny_config import shrink
 
-_VERSION = 4
+_VERSION = 5
 """Of the comparison; results of another one are not used."""
 _certified: dict[str, Certificate] = {}
 """Certificates that this process has made or read."""

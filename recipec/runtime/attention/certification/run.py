@@ -19,10 +19,13 @@ from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.runtime.attention import interface
 from recipec.runtime.attention.certification.tiny_config import IMAGE_TOKEN
+from recipec.runtime.attention.handover import Handover
+from recipec.runtime.attention.microbatch_packing import pack
 from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import weights
+from recipec.runtime.model.logprob_head import placed
 from recipec.runtime.vision.families import family_of
 from recipec.spec.attention import Trie
 
@@ -49,6 +52,8 @@ class Certificate:
     max_gradient_error: float = float("nan")
     r""":math:`\lVert g - g^* \rVert / \lVert g^* \rVert` of the gradient of a weighted sum of log-probabilities."""
     why: str = ""
+    hands_over: bool = False
+    """Whether passes that hand shared prefixes over give the same, too."""
 
 
 def certify(small: Any) -> Certificate:
@@ -85,7 +90,25 @@ def _compare(model: Any) -> Certificate:
     if not made.equal and attention.layers + recurrent < layers:
         bound = attention.layers + recurrent
         return replace(made, why=f"{bound} of its {layers} layers go through the attention interface")
+    if made.equal and not recurrent and policy.image_encoder is None:
+        handed = _compared(*_in_passes(policy, batch, scored_RT, weight_M), expected, expected_grad)
+        made = replace(made, hands_over=handed.equal)
     return made
+
+
+def _in_passes(policy: GivenModel, batch: Batch, scored_RT: Tensor, weight_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities and their gradient from passes as small as possible, which hand prefixes over."""
+    lengths_R = batch["attend_RT"].sum(-1)
+    packing = pack(batch["tokens_RT"], lengths_R, list(torch.arange(len(lengths_R))[:, None]), int(lengths_R.max()))
+    handover = Handover(policy, batch, packing, range(len(packing.parts)))
+    weight_RT, found_RT = placed(weight_M, scored_RT), torch.zeros(scored_RT.shape)
+    policy.model.zero_grad()
+    for place, part in enumerate(packing.parts):
+        with handover.during(place):
+            logprob_RT = policy.logprobs(*batch.rows(part).values(), entropy=False)["logprob_RT"]
+            torch.autograd.backward((logprob_RT * weight_RT[part]).sum())
+        found_RT[part] = logprob_RT.detach()
+    return found_RT[scored_RT], _gradients(policy.model)
 
 
 def _compared(found: Tensor, found_grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Certificate:
@@ -200,5 +223,9 @@ def _gradient(model: nn.Module, weight_M: Tensor, logprob_M: Tensor) -> tuple[Te
     """Return log-probabilities and the gradient of their weighted sum."""
     model.zero_grad()
     torch.autograd.backward((logprob_M * weight_M).sum())
+    return logprob_M.detach(), _gradients(model)
+
+
+def _gradients(model: nn.Module) -> Tensor:
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    return logprob_M.detach(), torch.cat([grad.flatten() for grad in grads]).clone()
+    return torch.cat([grad.flatten() for grad in grads]).clone()
