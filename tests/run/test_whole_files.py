@@ -139,3 +139,13 @@ def test_a_character_that_the_tokenizer_does_not_know_in_any_row(folder):
     assert found.code == 0
     assert "warning[RC925]" in found.err
     assert "--> a.jsonl:401:1" in found.err
+
+
+def test_answers_that_repeat_their_prompts_warn(folder):
+    """Pairs in the form without a prompt of its own, with a prompt added, would train the prompt twice."""
+    doubled = [{"prompt": f"{i}+2= ", "chosen": f"{i}+2= a", "rejected": f"{i}+2= b"} for i in range(4)]
+    folder.write(r__yaml=SFT + PAIRED, a__jsonl=rows(*GOOD[:4]), b__jsonl=rows(*doubled))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0
+    assert "warning[RC945]: `chosen` begins with the text of `prompt` in 4 of 4 rows" in found.err
+    assert "--> b.jsonl:1:1" in found.err

@@ -1,4 +1,4 @@
-"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940 to RC944."""
+"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940 to RC945."""
 
 from __future__ import annotations
 
@@ -185,6 +185,20 @@ def repeated_rows(file: str, row: int, repeated: int, rows: int) -> Finding:
     more has a `weight`.
     """
     return Finding(f"{repeated} of {rows} rows are copies of rows before them", file_span(file, row))
+
+
+@diagnostic("RC945", "answer-repeats-prompt", "warning")
+def repeated_prompt(file: str, row: int, column: str, prompt: str, repeated: int, rows: int) -> Finding:
+    """Most answers begin with the text of their prompt.
+
+    What it checks: answers as text (`completion`, `chosen`, `rejected`) of all rows of a local file of at most 50 MB.
+    Why it matters: prompt and answer are put together for training, so that the text would have the prompt twice, and
+    the model would learn to repeat it.
+    Example: `{"prompt": "2+2=", "chosen": "2+2=4", "rejected": "2+2=5"}`.
+    How to fix: take the prompt out of the answers.
+    """
+    message = f"`{column}` begins with the text of `{prompt}` in {repeated} of {rows} rows"
+    return Finding(message, file_span(file, row))
 
 
 def _first(problems: Sequence[str]) -> str:

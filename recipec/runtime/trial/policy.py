@@ -55,9 +55,6 @@ class _WithoutWeights(CausalLm):
         with torch.device("cpu"):  # the library refuses to read weights in the context of another one
             return weights.load_model(folder, dtype, say=self.context.say, empty=True)
 
-    def _check_vocabulary(self) -> None:
-        """The size in the description is checked with the weights: one of the two says which is wrong."""
-
     def _head_separable(self) -> bool:
         return False
 

@@ -29,6 +29,8 @@ LARGEST = 50_000_000
 """Bytes of a file, or of a folder's files, that are read whole."""
 MANY = 64
 """Rows of a file from which on copies among them are reported: a small file may repeat its rows to try something."""
+SHORTEST = 4
+"""Characters of a prompt that an answer is not expected to begin with."""
 LONGEST = 16
 """Rows with the longest texts that are encoded, so that `max_length` is known to hold."""
 _END, _TEXT, _OPEN, _VARIABLE = range(4)
@@ -138,6 +140,7 @@ def _scan(file: File, policy: CausalLm, kind: Kind, rewards: Mapping[str, Compon
         found.problems += _equal_pairs(rows, file.spec.columns.chosen, file.spec.columns.rejected)
     found.problems += [problem for column in asked for problem in _uneven(rows, column)]
     found.problems += _repeated(rows)
+    found.problems += _begun(file, rows, kind)
     found.problems += _unknown(file, rows, tasks)
     good = [row for row, task in zip(rows, tasks, strict=True) if task is not None]
     found.problems += _longest(file, good, kind)
@@ -199,6 +202,25 @@ def _repeated(rows: Sequence[Row]) -> Iterator[Diagnostic]:
         seen.add(text)
     if len(rows) >= MANY and len(copies) > len(rows) / 2:
         yield errors.repeated_rows(copies[0].file, copies[0].number, len(copies), len(rows))
+
+
+def _begun(file: File, rows: Sequence[Row], kind: Kind) -> Iterator[Diagnostic]:
+    """Yield RC945 for the first column of answers that mostly begin with their prompts."""
+    columns = file.spec.columns
+    names = {"sft": [columns.completion], "dpo": [columns.chosen, columns.rejected], "rm": [columns.chosen]}
+    for name in names.get(kind, ()) if file.spec.template is None else ():
+        texts = [(row, row.columns.get(columns.prompt), row.columns.get(name)) for row in rows]
+        same = [
+            row
+            for row, prompt, answer in texts
+            if isinstance(prompt, str)
+            and isinstance(answer, str)
+            and len(prompt) >= SHORTEST
+            and answer.startswith(prompt)
+        ]
+        if len(same) > len(rows) / 2:
+            yield errors.repeated_prompt(same[0].file, same[0].number, name, columns.prompt, len(same), len(rows))
+            return
 
 
 def _unknown(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) -> Iterator[Diagnostic]:
