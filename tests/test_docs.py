@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
+import recipec
 from recipec.catalogue import reference_docs
 from recipec.catalogue.code_pages import all_codes
 from recipec.cli import app
@@ -154,3 +156,12 @@ def test_the_recipe_of_the_skill_is_valid(tmp_path: Path) -> None:
     assert [d.message for d in compile_recipe(tmp_path / "r.yaml").diagnostics if d.is_error] == []
     named = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text("utf-8"))
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_recipe_of_objects_is_valid() -> None:
+    """The recipe that the page on Python builds compiles as it is printed there."""
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "rc.Recipe(" in block]
+    names: dict[str, Any] = {}
+    exec(block.partition("rc.run(")[0], names)  # noqa: S102 - our own page
+    assert recipec.compile(names["recipe"]).stages[0].name == "learn"
