@@ -101,7 +101,7 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
             yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
-            remedy = "write `org/name`, or `org/name@revision`; a configuration is `config`"
+            remedy = "write `org/name`, or `org/name@revision`; a configuration is `config`, and a split is `split`"
             yield Finding(
                 f"`hub` names `{text}`, which is not a data set of the hub",
                 span_of(reading, path),

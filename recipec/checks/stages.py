@@ -45,7 +45,7 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
             or weights_kind(stage.origin) != "stage"
             or stage.origin in reading.stages
             or stage.origin in renamed
-            or set(stage.origin) & set("\\“”„«»")  # RC172 says so
+            or set(stage.origin) & set("$\\“”„«»")  # RC172 says so
             or reading.fragment
         ):
             continue

@@ -123,7 +123,8 @@ def _slot(
 
 def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str) -> list[Part]:
     """Read the named levels of a slot."""
-    section = findings.mapping(data, path, f"`{slot}`, which holds named levels,")
+    names = () if isinstance(data, dict) else component_names(slot)
+    section = findings.mapping(data, path, f"`{slot}`, which holds named levels,", names)
     if section is None:
         findings.consume(data, path, owner)
         return [Part(path, slot, "", "", None, None)]

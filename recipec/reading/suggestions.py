@@ -308,7 +308,7 @@ def for_signal(name: str, default: object, stages: Collection[str] = ()) -> tupl
 
 def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[str, str]:
     """Advise on a component that is given as a text; returns the advice, and the mapping to write or an empty text."""
-    if key in KEY_SLOTS:
+    if key in KEY_SLOTS or (key == slot and SLOT[slot].levels and value in known):
         return f"write `{key}: {{NAME: {{type: {value}}}}}`", ""
     if value in known:
         return f"write `{key}: {{type: {value}}}`", f"{{type: {value}}}"

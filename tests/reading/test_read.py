@@ -162,6 +162,8 @@ MISTAKES = {
                            "`trackers: {wandb: {type: wandb}}`"),
     "a weight for a level": ("{right: {type: verifier}}", "{right: {type: verifier}, kl: 0.1}", "RC134", "0.1",
                              "weight: 0.1}"),
+    "a level as a text": ("reward: {right: {type: verifier}}", "reward: verifier", "RC134", "verifier",
+                          "write `reward: {NAME: {type: verifier}}`"),
     "every epoch": ("metrics: [accuracy]", "metrics: [accuracy], every: epoch", "RC132", "epoch", "`per_epoch: 1`"),
     "several values": ("epsilon: 0.2", "epsilon: [0.1, 0.2]", "RC132", "[0.1, 0.2]",
                        "--each stages.STAGE.….epsilon=0.1,0.2"),
