@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import uuid
@@ -45,7 +44,8 @@ def export(run: Path, to: Path | None = None, stage: str | None = None, *, merge
         raise RecipeError(run_errors.damaged_artifact(str(policy)))
     target = to or run / "export"
     if target.exists():
-        raise FileExistsError(errno.EEXIST, "it exists; choose another folder with --to", str(target))
+        remedy = "delete it, or choose another folder with `--to`"
+        raise RecipeError(run_errors.cannot_write(str(target), "it exists", remedy))
     adapted = (policy / _ADAPTER).exists()
     base = str(_json(policy / _ADAPTER).get("base_model_name_or_path") or "") if adapted else ""
     if adapted and not merge and not base:

@@ -43,6 +43,7 @@ def test_an_export_is_the_trained_model(folder, recipe, merge):
     assert "weight_decay: 0.125" in card
     again = folder.call("export", "elsewhere/small", *merge, "--to", "out/model")
     assert (again.code, again.first) == (1, "RC761")
+    assert "help: delete it, or choose another folder with `--to`" in again.err
 
 
 def test_an_adapter_without_a_public_base_is_merged(folder):

@@ -26,7 +26,7 @@ def different_recipe(folder: str, keys: Sequence[str], spans: tuple[Span, ...] =
 
 
 @diagnostic("RC761", "cannot-write")
-def cannot_write(path: str, problem: str) -> Finding:
+def cannot_write(path: str, problem: str, remedy: str = "") -> Finding:
     """A checkpoint, an artifact, a log or another file of the run cannot be written.
 
     Why it matters: the result would be lost. Everything committed before is kept.
@@ -34,7 +34,7 @@ def cannot_write(path: str, problem: str) -> Finding:
     How to fix: free space, fix the permissions or choose another directory, then run the same command again: it
     continues.
     """
-    return Finding(f"cannot write {path}: {problem}")
+    return Finding(f"cannot write {path}: {problem}", help=remedy)
 
 
 @diagnostic("RC762", "run-in-use")
