@@ -140,10 +140,15 @@ def prepare(runs: Runs) -> States:
 
 
 def results(run: Path) -> dict[str, object]:
-    """Return what a run is for; descriptions that no result depends on are left out."""
+    """Return what a run is for; what no result depends on is left out: descriptions, answers of evaluations, tries."""
     kept = {"policy", "rollouts", "pairs", "samples", "metrics.jsonl"}
     found = {name.removeprefix("stages/"): what for name, what in result(run).items() if name.startswith("stages/")}
-    return {name: what for name, what in found.items() if name.split("/")[1] in kept and "@" not in name}
+    return {name: what for name, what in found.items() if name.split("/")[1] in kept and not left_out(name)}
+
+
+def left_out(name: str) -> bool:
+    """Whether a file is kept aside, or only looked at."""
+    return "@" in name or Path(name).name.startswith(("eval-", "tries-"))
 
 
 def tried(case: Case, runs: Runs, states: States, expected: dict[str, object]) -> Outcome:
@@ -160,15 +165,16 @@ def tried(case: Case, runs: Runs, states: States, expected: dict[str, object]) -
     if "Traceback" in ended.text or ended.code not in {0, 1, 4}:
         return Outcome("fault", f"exit code {ended.code}: {ended.text[-300:]}")
     if ended.code:
-        named = [part for part in (case.file.name, case.file.parent.name, str(home)) if part and part in ended.text]
+        places = (case.file.name, *(str(folder) for folder in case.file.parents if folder.name), str(home))
+        named = [place for place in places if place in ended.text]
         return Outcome("refused", ended.text) if named else Outcome("fault", f"names no file: {ended.text[-300:]}")
-    left_out = set[str]()
+    lost = set[str]()
     if "warning[" in ended.text and str(case.file) in ended.text:  # its loss is reported; a policy has its metrics
-        left_out = {case.file.relative_to("stages").as_posix(), f"{case.file.parts[1]}/policy/MANIFEST.json"}
+        lost = {case.file.relative_to("stages").as_posix(), f"{case.file.parts[1]}/policy/MANIFEST.json"}
         damaged.unlink(missing_ok=True)
     found = results(home)
     differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    differ = [name for name in differ if name not in left_out]
+    differ = [name for name in differ if name not in lost]
     return Outcome("fault", f"differ: {', '.join(differ)[:300]}") if differ else Outcome("same")
 
 
