@@ -293,14 +293,19 @@ class VisionLm(CausalLm):
     @contextmanager
     def seeing(self, pictures: Iterable[Picture]) -> Iterator[None]:
         """Encode each image once for everything that is computed inside."""
-        named = self._show(pictures)
-        if named:
-            order = sorted(named, key=self.registry.first.__getitem__)
+        named, first = self._show(pictures), self.registry.first
+        shown = [(named[digest], first[digest]) for digest in sorted(named, key=first.__getitem__)]
+        # ranks gather the encoder's weights together: each encodes once in every pass, whatever its rows show
+        together = self.layout.collective
+        if together and not shown:
+            inputs = self.family.random_inputs(self.model.config.vision_config, 4)
+            shown = [(Picture("", "", inputs, ()), 0)]
+        if shown:
             parts = self.module_groups()
-            fixed = not any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
-            found = self.encoder(self.model, [named[digest] for digest in order], fixed=fixed)
+            trained = any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
+            found = self.encoder(self.model, [one for one, _ in shown], fixed=not trained and not together)
             counts = torch.tensor([len(one) for one in found])
-            begins = torch.tensor([self.registry.first[digest] for digest in order])
+            begins = torch.tensor([begin for _, begin in shown])
             self._shown = EncodedImage(
                 torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device)
             )

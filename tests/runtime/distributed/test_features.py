@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.images import noise
+from support.ranks import difference, ran
+from support.small_recipes import SEEING, rows
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import equality
@@ -20,6 +23,23 @@ def test_two_processes_are_one(tmp_path, name):
         found = equality.compared(case, one, two)
         assert all(equality.right(cell, equality.MOST) for cell in found.values()), found
         assert any(cell["rows"] for cell in found.values())
+
+
+def test_ranks_encode_together_whatever_their_rows_show(tmp_path):
+    """Under shards, passes with different images, or with none, take part in gathering a frozen encoder's weights."""
+    for number in range(4):
+        noise(number, 16, 8 * (1 + number % 2)).save(tmp_path / f"{number}.png")
+    shown = ([f"{i % 4}.png"] if i % 3 else [] for i in range(8))
+    (tmp_path / "a.jsonl").write_text(
+        rows(*({"prompt": f"what {i}", "completion": f"c{i}", "images": names} for i, names in enumerate(shown)))
+    )
+    text = SEEING.replace("{learning_rate: 1.0e-2}", "{learning_rate: 1.0e-3, freeze: [vision]}")
+    (tmp_path / "r.yaml").write_text(
+        text.replace("rows_per_step: 2", "rows_per_step: 4, microbatch_tokens: 40") + "machine: {device: cpu}\n"
+    )
+    ran(tmp_path, "one")
+    ran(tmp_path, "two", "machine.devices=2", "machine.train.type=fsdp")
+    assert difference(tmp_path / "one", tmp_path / "two", "learn") < 2e-5
 
 
 def test_what_differs_is_shown():
