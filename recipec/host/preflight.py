@@ -169,8 +169,8 @@ def named_paths(graph: Graph) -> Iterator[tuple[str, str, bool]]:
 def service_keys(machine: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment variables with the keys of a machine's services, by the names of the services.
 
-    >>> service_keys({"services": {"judge": {"url": "http://a", "key_variable": "RECIPEC_KEY"}, "wiki": {"url": "http://b"}}})
-    {'judge': 'KEY'}
+    >>> service_keys({"services": {"judge": {"url": "http://a", "key_variable": "RECIPEC_A"}, "b": {"url": "http://b"}}})
+    {'judge': 'RECIPEC_A'}
     """
     variables = {name: service.get("key_variable") for name, service in (machine.get("services") or {}).items()}
     return {name: str(variable) for name, variable in variables.items() if variable}

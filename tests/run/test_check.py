@@ -345,7 +345,7 @@ def test_weights_that_do_not_fit_are_found_without_reading_them(folder):
     found = folder.call("check", "r.yaml")
     assert (found.code, found.first) == (1, "RC723"), found.err
     assert "parameters have none, model.layers.1" in found.err
-    assert "from:" in found.err
+    assert "--> r.yaml:" in found.err
     config.write_text(json.dumps(written))
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

@@ -36,7 +36,8 @@ class _WithoutWeights(CausalLm):
                     raise RecipeError(errors.bad_shape("`from` is scratch and policy.scratch is missing"))
                 model = self._new()
             else:
-                weights.inspect_folder(folder)  # an adapter without its model is refused before it is decided on
+                # an adapter without its model is refused before it is decided on
+                weights.inspect_folder(folder, sees=self.spec.sees)
                 if (folder / lora.CONFIG).exists() != (self.origin.adapter is not None):
                     raise RecipeError(errors.adapter_undecided(self._named(), found=self.origin.adapter is None))
                 model = self._read(folder, torch.float32)
