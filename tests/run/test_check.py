@@ -326,6 +326,19 @@ def test_every_task_of_the_trial_is_reset_and_known_actions_are_taken(folder):
     assert "<action>push</action>': world.py:" in found.err
 
 
+def test_an_environment_that_hangs_costs_one_time_limit(folder):
+    """Where the first episode of the trial runs into the limit, no other is played."""
+    world = DOOR.replace("STEP", "import time\n        time.sleep(60)")
+    folder.write(
+        r__yaml=WORLD.replace("POSITIONS", "256").replace("max_turns: 3", "max_turns: 3, timeout: 0.5"),
+        t__j2=TOLD,
+        world__py=world,
+    )
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert "RC922" in found.err
+    assert "1 of 1 trial episodes failed" in found.err
+
+
 def test_a_trial_shows_the_turns_of_an_episode(folder):
     """`recipec try` prints what the environment showed and what was answered, turn by turn, once for each episode."""
     world = DOOR.replace("STEP", OPEN)

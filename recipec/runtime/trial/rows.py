@@ -35,6 +35,7 @@ from recipec.runtime.trial.policy import without_weights
 from recipec.runtime.trial.scores import ANSWERS, doubts, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, overlaps, scan
 from recipec.runtime.user_code import place_in
+from recipec.spec import environment as environments
 from recipec.spec.data import Data
 from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
 from recipec.spec.reward import Reward
@@ -281,10 +282,13 @@ class _Trial:
         if environment is None:
             return self._answered(tasks, answers)
         engine = FixedAnswers(self.policy, answers)
-        rows = self._played(environment, engine, tasks[:TASKS], min(map(len, answers.values())))
-        works = not all(rows["error_text_R"])  # one that hangs costs its time limit each time
-        more = tasks[TASKS:] if works else []
-        played = [rows, self._played(environment, engine, more, 1)] if more else [rows]
+        spec, began = self.unit.environment, time.monotonic()
+        assert isinstance(spec, environments.Environment)
+        rows = self._played(environment, engine, tasks[:1], 1)
+        played = [rows]
+        if time.monotonic() - began < spec.timeout or not all(rows["error_text_R"]):  # one that hangs does so each time
+            rows = self._played(environment, engine, tasks[:TASKS], min(map(len, answers.values())))
+            played = [rows, self._played(environment, engine, tasks[TASKS:], 1)] if tasks[TASKS:] else [rows]
         pairs = [pair for one in played for pair in zip(one["text_R"], one["error_text_R"], strict=True)]
         failed = [problem for _, problem in pairs if problem]
         if failed:
