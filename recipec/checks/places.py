@@ -93,11 +93,10 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
             message = f"`path` names `{text}`, in a format that is not read"
             yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
     for path, text in named:
-        if text.endswith((".safetensors", ".bin", ".gguf", ".pt")):
+        # of an installed package, a GGUF file is a model
+        if text.endswith((".safetensors", ".bin", ".gguf", ".pt")) and not text.startswith("package:"):
             message = f"`from` names the file `{text}`, not a model"
-            remedy = (
-                "name the folder, which has the configuration and the tokenizer, too; GGUF and pickles are not read"
-            )
+            remedy = "name the folder with configuration and tokenizer; GGUF is read from installed packages alone"
             yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
