@@ -32,8 +32,8 @@ MODULES = {
     "attention/prefix_tree": ("attention/test_trie_attention.py", "attention/test_microbatch_packing.py"),
     "attention/segments": ("attention/test_handover.py",),
     "attention/handover": ("attention/test_handover.py",),
-    "attention/trie_attention": ("attention/test_trie_attention.py",),
-    "training/resume": ("test_loop.py", "training/test_state_files.py"),
+    "attention/prefix_sharing": ("attention/test_trie_attention.py",),
+    "stage/resume": ("stage/test_loop.py", "model/test_state_files.py"),
 }
 """Modules of `recipec/runtime`, and the files of `tests/runtime` that test them."""
 COPIED = ("recipec", "tests", "recipes", "templates", "pyproject.toml")

@@ -140,7 +140,7 @@ def counted(name: str, call: Callable[..., Any], steps: list[Any], found: dict[s
 def measured(folder: Path, values: dict[str, Any]) -> dict[str, float]:
     """Run a case in this process; return what was there."""
     import recipec
-    from recipec.runtime import loop
+    from recipec.runtime.stage import loop
 
     found: dict[str, float] = {}
     steps: list[dict[str, float]] = []

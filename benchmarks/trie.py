@@ -35,8 +35,8 @@ from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 from recipec.component import find_component
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.certification import verb as proof
-from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.model.cpu_linear import hasten
+from recipec.runtime.model.given_model import GivenModel
 
 VOCABULARY = 4096
 BEGIN, END = "<!-- python benchmarks/trie.py --write docs/benchmarks.md -->", "<!-- end -->"

@@ -28,7 +28,7 @@ from recipec.component import find_component
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.kernels import flex, reference, varlen
-from recipec.runtime.attention.sequence_logprobs import GivenModel
+from recipec.runtime.model.given_model import GivenModel
 
 BEGIN, END = "<!-- python benchmarks/trie_gpu.py --write docs/benchmarks.md -->", "<!-- end of GPU -->"
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}

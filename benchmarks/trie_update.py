@@ -26,10 +26,10 @@ from recipec.host.options import Options, StageRun
 from recipec.host.progress import Progress
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.runtime import loop
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.build_stage import build, make_context
 from recipec.runtime.model.weights import quiet
+from recipec.runtime.stage import loop
+from recipec.runtime.stage.build_stage import build, make_context
 
 GROUP, VOCABULARY = 8, 4096
 NEAR = 1.06

@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from recipec.runtime.attention.kernels import varlen
-from recipec.runtime.attention.sequence_logprobs import GivenModel
+from recipec.runtime.model.given_model import GivenModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import trie as bench

@@ -173,6 +173,28 @@ def test_no_import_circle() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
 
 
+def test_folders_of_the_runtime_form_no_circle() -> None:
+    """A folder or file of `runtime/` imports only those that its docstring names before it, which are all there are."""
+    text = " ".join((ast.get_docstring(ast.parse((PACKAGE / "runtime/__init__.py").read_text("utf-8"))) or "").split())
+    order = re.findall(r"``(\w+)``", text.partition("only what comes before it: ")[2].partition(". ")[0])
+    files = [path for path in FILES if place(path).startswith("runtime/") and place(path) != "runtime/__init__.py"]
+    own = {path: part_of_runtime(module(path)) for path in files}
+    assert sorted(order) == sorted(set(own.values()))
+    offenders = [
+        f"{place(path)} imports {name}"
+        for path in files
+        for name in sorted(dependencies(path))
+        if (part := part_of_runtime(name)) and order.index(part) > order.index(own[path])
+    ]
+    assert offenders == []
+
+
+def part_of_runtime(name: str) -> str:
+    """The folder or loose file of `runtime/` that a dotted module is in; empty for others."""
+    parts = name.split(".")
+    return parts[2] if parts[:2] == ["recipec", "runtime"] and len(parts) > 2 else ""
+
+
 def test_heavy_packages_live_in_the_runtime() -> None:
     """Nothing outside `runtime/` names torch and its kin, not even inside a function."""
     outside = [path for path in FILES if not place(path).startswith("runtime/")]

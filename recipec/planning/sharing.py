@@ -244,7 +244,7 @@ def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
 def measure(
     stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | None, *, handed: bool = False
 ) -> Measured:
-    """Tell what recorded rows share, from the counts of :func:`recipec.runtime.attention.measured_sharing.counted`.
+    """Tell what recorded rows share, from the counts of :func:`recipec.runtime.training.measured_sharing.counted`.
 
     With ``handed``, micro-batches hand shared prefixes over.
     """

@@ -38,7 +38,7 @@ def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bo
             display.say(f"{stage.name}: evaluating {', '.join(names)}")
             step = _last_step(folder.stage(stage.name))
             with runtime_packages():
-                from recipec.runtime.evaluation.finished import evaluate  # noqa: PLC0415 - torch comes in here
+                from recipec.runtime.stage.evaluate_policy import evaluate  # noqa: PLC0415 - torch comes in here
             weights = str((folder.stage(stage.name) / "policy").absolute())
             found = evaluate(graph, stage, folder, options, names, display, weights=weights, step=step)
             _add(folder.stage(stage.name) / journal.METRICS, stage.name, step, found)
@@ -54,7 +54,7 @@ def evaluate_model(graph: Graph, options: Options, display: Progress, model: str
         RecipeError: what the model or an evaluation is refused for.
     """
     with TemporaryDirectory() as home, runtime_packages():
-        from recipec.runtime.evaluation.finished import evaluate  # noqa: PLC0415 - torch comes in here
+        from recipec.runtime.stage.evaluate_policy import evaluate  # noqa: PLC0415 - torch comes in here
 
         place = str(Path(model).absolute()) if Path(model).is_dir() else model
         folder, names = RunFolder(Path(home)), list(graph.evaluate)

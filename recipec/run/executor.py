@@ -153,7 +153,7 @@ def stages(
         )
         try:
             with runtime_packages():
-                from recipec.runtime.build_stage import run_stage  # noqa: PLC0415 - torch comes in here
+                from recipec.runtime.stage.build_stage import run_stage  # noqa: PLC0415 - torch comes in here
             ended = run_stage(graph, stage, folder, options, run)
         except RecipeError as refused:
             raise RecipeError(

@@ -53,7 +53,7 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
     found = {}
     if recorded is not None:
         with runtime_packages():
-            from recipec.runtime.attention.measured_sharing import counted  # noqa: PLC0415 - torch comes in here
+            from recipec.runtime.training.measured_sharing import counted  # noqa: PLC0415 - torch comes in here
         name, steps = counted(graph, *recorded)
         found[name] = steps
     earlier = _previous(graph, options)

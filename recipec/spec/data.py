@@ -110,8 +110,8 @@ class File(_Prompts):
         TRL, `Dataset formats <https://huggingface.co/docs/trl/dataset_formats>`_.
     """
 
-    preflight: ClassVar[str] = "recipec.runtime.images.preflight:check"
-    image_digests: ClassVar[str] = "recipec.runtime.images.preflight:digests"
+    preflight: ClassVar[str] = "recipec.runtime.data.image_preflight:check"
+    image_digests: ClassVar[str] = "recipec.runtime.data.image_preflight:digests"
     without_verifiers: ClassVar[str] = "rows of a `file`"
 
     type: Literal["file"] = "file"

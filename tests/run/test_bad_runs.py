@@ -12,7 +12,7 @@ from support.small_recipes import AGAIN, RL, ROWS, SFT
 
 from recipec.host import artifacts
 from recipec.run import executor
-from recipec.runtime.training import state_files
+from recipec.runtime.model import state_files
 from recipec.spec.rollout_engine import Vllm
 
 TWO = SFT + AGAIN
@@ -91,7 +91,7 @@ STEPS = WORLD.replace("num_generations: 2", "num_generations: 2, rows: step")
 )
 def test_missing_games_corpora_and_catalogues(folder, monkeypatch, environment, evaluate):
     """What an environment reads is looked for in all stages and evaluations before a model is made."""
-    monkeypatch.setattr("recipec.runtime.build_stage.run_stage", None)
+    monkeypatch.setattr("recipec.runtime.stage.build_stage.run_stage", None)
     said = STEPS.replace("    sampler:", f"    environment: {environment}\n    sampler:")
     if evaluate:
         said += f"evaluate: {{dev: {{data: {{path: a.jsonl}}, {evaluate}}}}}\n"

@@ -14,9 +14,9 @@ from torch.nn import Parameter
 from transformers import AutoModelForCausalLM
 
 from recipec.compile import compile_recipe
-from recipec.runtime import loop
 from recipec.runtime.objective.reference import Lagged
-from recipec.runtime.running_stage import RunningStage
+from recipec.runtime.stage import loop
+from recipec.runtime.stage.running_stage import RunningStage
 
 ALGORITHMS = Path(__file__).parents[2] / "recipes/algorithms"
 TEMPERATURE, EVERY, STEPS, RATE = 0.7, 3, 7, 2e-2

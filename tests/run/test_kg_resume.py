@@ -23,7 +23,7 @@ SERVER.set_forkserver_preload(
     [
         "recipec.cli",
         "recipec.report.page",
-        "recipec.runtime.build_stage",
+        "recipec.runtime.stage.build_stage",
         "recipec.runtime.knowledge.triples",
         "tensorboard.summary",
         "transformers.models.llama.modeling_llama",

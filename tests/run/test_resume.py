@@ -18,7 +18,7 @@ from support.small_recipes import MODEL, rows
 import recipec.report.page
 from recipec import cli
 from recipec.host import artifacts
-from recipec.runtime.build_stage import run_stage
+from recipec.runtime.stage.build_stage import run_stage
 from recipec.runtime.training.local_engine import LocalEngine
 
 RECIPE = f"""\

@@ -10,7 +10,7 @@ import torch
 from support.running_stages import running
 from support.small_recipes import RL
 
-from recipec.runtime.loop import run_loop
+from recipec.runtime.stage.loop import run_loop
 
 ROOT = Path(__file__).parents[2]
 GAP = "sampling/sampling_logp_difference/max"

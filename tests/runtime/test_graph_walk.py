@@ -15,8 +15,8 @@ from support.small_recipes import RL, SFT
 
 from recipec.compile import compile_recipe
 from recipec.graph import Loop, Value
-from recipec.runtime import loop
 from recipec.runtime.graph_runner import GraphRunner
+from recipec.runtime.stage import loop
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SHIPPED = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "algorithms")

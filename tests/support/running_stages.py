@@ -11,8 +11,8 @@ from recipec.compile import compile_recipe
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
 from recipec.host.progress import Progress
-from recipec.runtime.build_stage import build, make_context
-from recipec.runtime.running_stage import RunningStage
+from recipec.runtime.stage.build_stage import build, make_context
+from recipec.runtime.stage.running_stage import RunningStage
 
 REWARDS = "def score(prompts, completions, **columns):\n    return [float(len(text) % 3) for text in completions]\n"
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipec.runtime.attention import recurrent_layers
-from recipec.runtime.vision.families import family_of
+from recipec.runtime.model.vision_families import family_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,42 +11,11 @@ from torch import Tensor, nn
 from recipec.component import find_component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import pad_rows
-from recipec.runtime.context import StageContext, cache_folder
+from recipec.runtime.context import cache_folder
 from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.given_model import GivenModel
 from recipec.runtime.model.lora import base_model
-from recipec.runtime.model.origin import Origin
-from recipec.runtime.model.weight_layout import WeightLayout
-from recipec.spec.attention import Dense as DenseSpec
-
-_separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-"""Whether a model's head can be computed apart from its decoder; tested once."""
-
-
-class GivenModel(CausalLm):
-    """A policy around a model that is in memory already; it has no tokenizer and saves nothing."""
-
-    def __init__(self, model: Any, cache: Path, temperature: float = 1.0) -> None:
-        """Keep the model unchanged: its weights, its device and its trainable parameters."""
-        self.device = next(model.parameters()).device
-        self.context = StageContext(Path(), cache, 0, "", temperature, self.device)
-        self.origin = Origin("directory", type(model).__name__)
-        self.model, self.adapted, self.calls = model, None, 0
-        self.layout = WeightLayout(model)
-        self.temperature = temperature
-        if model not in _separable:
-            training = {module: module.training for module in model.modules()}
-            _separable[model] = self._head_separable()
-            for module, was in training.items():
-                module.training = was
-        self.separable = _separable[model]
-        self.use(DenseAttention(DenseSpec(), self.context))
-
-    @contextmanager
-    def _drawn(self) -> Iterator[None]:
-        """Use the caller's random state for dropout."""
-        yield
 
 
 def sequence_logprobs(

@@ -13,8 +13,8 @@ from recipec.diagnostics.errors import data as errors, model as model_errors
 from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.data.files import Row
+from recipec.runtime.data.image_parts import before_text, places_in, with_places
 from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, read_text
-from recipec.runtime.images.parts import before_text, places_in, with_places
 from recipec.runtime.images.picture import Picture
 
 Variables = Mapping[str, Any]

@@ -16,7 +16,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.jsonl import kind_of
 from recipec.runtime.batch import Message, text_of
 from recipec.runtime.data.files import Row
-from recipec.runtime.images.parts import read_content
+from recipec.runtime.data.image_parts import read_content
 from recipec.spec.data import Columns
 
 ROLES = ("system", "developer", "user", "assistant", "tool")

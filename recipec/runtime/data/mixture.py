@@ -10,8 +10,8 @@ from recipec.diagnostics.model import Diagnostic
 from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
+from recipec.runtime.data import image_preflight
 from recipec.runtime.data.sources import Encoded, File, Source
-from recipec.runtime.images import preflight
 from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.rng import rng_for
 from recipec.spec import data as specs
@@ -65,9 +65,11 @@ def _numbered(row: Encoded, number: int, name: str) -> Encoded:
 def check(spec: specs.Mix, request: PreflightRequest) -> Iterator[Diagnostic]:
     """Yield the first image of each source that cannot be opened, where a policy reads them."""
     for part in spec.sources.values():
-        yield from preflight.check(part, request)
+        yield from image_preflight.check(part, request)
 
 
 def digests(spec: specs.Mix, root: Path) -> dict[str, str]:
     """Hash the images that the rows of each source name."""
-    return {name: found for part in spec.sources.values() for name, found in preflight.digests(part, root).items()}
+    return {
+        name: found for part in spec.sources.values() for name, found in image_preflight.digests(part, root).items()
+    }

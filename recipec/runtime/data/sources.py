@@ -20,6 +20,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.blocks import best_fit
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
+from recipec.runtime.data.image_parts import DEFAULT, OTHER, image_names, places_in, with_places
 from recipec.runtime.data.messages import (
     TRAIN,
     Text,
@@ -38,7 +39,6 @@ from recipec.runtime.data.templates import template_text
 from recipec.runtime.data.truncation import shortened, shortened_prompt
 from recipec.runtime.images.embedded import EMBEDDED, named_images
 from recipec.runtime.images.image_store import is_vision_model
-from recipec.runtime.images.parts import DEFAULT, OTHER, image_names, places_in, with_places
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.protocols import Environment, Policy, TaskSource
 from recipec.spec import data as specs

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import load, save
 
-from recipec.runtime.training.state_files import join_tensors, split_tensors
+from recipec.runtime.model.state_files import join_tensors, split_tensors
 
 _HEADER = 8  # bytes
 

@@ -32,10 +32,10 @@ from recipec.runtime.model import (
 from recipec.runtime.model.chat_template import read_chat_template
 from recipec.runtime.model.cpu_linear import hasten
 from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.state_files import disk_problems, fingerprint
 from recipec.runtime.model.weight_layout import WeightLayout
 from recipec.runtime.protocols import Attention, Policy
 from recipec.runtime.rng import rng_for
-from recipec.runtime.training.state_files import disk_problems, fingerprint
 from recipec.spec import policy
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

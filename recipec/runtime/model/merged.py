@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from recipec.runtime.model import lora, weights
-from recipec.runtime.training.state_files import disk_problems
-from recipec.runtime.vision.families import KNOWN
+from recipec.runtime.model.state_files import disk_problems
+from recipec.runtime.model.vision_families import KNOWN
 
 
 def write_merged(policy: Path, target: Path) -> None:

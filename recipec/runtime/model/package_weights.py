@@ -19,8 +19,8 @@ from recipec.diagnostics.errors.data import package_missing
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import hash_file, read_manifest, write_manifest
 from recipec.host.build_once import build_once
+from recipec.runtime.model.state_files import disk_problems
 from recipec.runtime.model.weights import inspect_folder, quiet
-from recipec.runtime.training.state_files import disk_problems
 
 _FORMAT = 1
 """Part of a conversion's name in the cache: another way to convert is another folder."""

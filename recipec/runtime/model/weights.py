@@ -31,7 +31,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.host.small_files import MOST, read_small
 from recipec.runtime.model import generation_config, model_checks
-from recipec.runtime.vision.families import KNOWN
+from recipec.runtime.model.vision_families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
 
 DROPOUTS = (

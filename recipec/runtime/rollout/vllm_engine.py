@@ -27,11 +27,11 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.host.preflight import PreflightRequest
 from recipec.runtime.model import lora
+from recipec.runtime.model.state_files import disk_problems
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.stop_strings import StopStrings
-from recipec.runtime.training.state_files import disk_problems
 from recipec.spec.rollout_engine import SHARE, Vllm as Spec
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from recipec.host.options import Options, StageRun
 from recipec.host.progress import Progress
 from recipec.reading.user_code import words_of
 from recipec.runtime.batch import Example, Task, question
-from recipec.runtime.build_stage import make_context, weights_origin
 from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.held_out_episodes import play, rows_kind
 from recipec.runtime.graph_runner import bind, build_part
@@ -29,6 +28,7 @@ from recipec.runtime.protocols import Environment, Part
 from recipec.runtime.reward.function import Function
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams
+from recipec.runtime.stage.build_stage import make_context, weights_origin
 from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights

@@ -1,6 +1,6 @@
 """Vision-language models.
 
-``vision_lm`` is the policy, ``families`` the differences between architectures, ``processors`` their image processors,
-``image_tokens`` the ids of image tokens, ``image_features`` the encoder output; ``scratch`` creates new models.
-``given_model`` and ``sample_rows`` are for certification.
+``vision_lm`` is the policy, ``processors`` the image processors, ``image_tokens`` the ids of image tokens,
+``image_features`` the encoder output; ``scratch`` creates new models.  ``given_model`` and ``sample_rows`` are for
+certification.
 """

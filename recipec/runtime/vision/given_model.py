@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from recipec.runtime.attention.sequence_logprobs import GivenModel
 from recipec.runtime.images.picture import Picture
+from recipec.runtime.model.given_model import GivenModel
 from recipec.runtime.vision.vision_lm import VisionLm
 from recipec.spec.policy import VisionLm as Spec
 

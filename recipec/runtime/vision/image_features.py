@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.vision.families import Family
+from recipec.runtime.model.vision_families import Family
 
 _REMEMBERED = 1 << 28  # bytes of features kept from pass to pass, where the encoder does not change
 

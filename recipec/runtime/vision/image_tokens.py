@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recipec.diagnostics.errors import vision as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.images.picture import Picture
-from recipec.runtime.vision.families import turned
+from recipec.runtime.model.vision_families import turned
 
 Ints = NDArray[np.int64]
 Shape = tuple[int, int, int]

@@ -12,7 +12,7 @@ import transformers
 from recipec.diagnostics.errors import vision as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model import weights
-from recipec.runtime.vision.families import Family
+from recipec.runtime.model.vision_families import Family
 from recipec.spec.policy import Images
 
 _OWN, _JOINT = "preprocessor_config.json", "processor_config.json"

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.text import protect
-from recipec.runtime.vision.families import Idefics, Qwen
+from recipec.runtime.model.vision_families import Idefics, Qwen
 from recipec.spec.policy import VisionScratch
 
 # as in `scratch`, the markers of a turn are control tokens

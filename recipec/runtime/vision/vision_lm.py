@@ -16,17 +16,17 @@ from recipec.diagnostics.errors import vision as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
+from recipec.runtime.data.image_parts import in_parts
 from recipec.runtime.data.text import protect
 from recipec.runtime.images.fit import framed
 from recipec.runtime.images.image_store import ImageStore
-from recipec.runtime.images.parts import in_parts
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import scratch as text_scratch, weights
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.lora import unknown_target
 from recipec.runtime.model.origin import Origin
+from recipec.runtime.model.vision_families import Family, family_of
 from recipec.runtime.vision import processors, scratch
-from recipec.runtime.vision.families import Family, family_of
 from recipec.runtime.vision.image_features import EncodedImage, ImageEncoder
 from recipec.runtime.vision.image_tokens import Registry
 from recipec.spec import policy

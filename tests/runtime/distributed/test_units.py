@@ -5,9 +5,9 @@ from hypothesis import given, strategies as st
 from recipec.host.preflight import PreflightRequest
 from recipec.host.ranks import Ranks
 from recipec.runtime.distributed.dealing import deal, idle, owners
-from recipec.runtime.distributed.shared_rollouts import SharedRollouts
 from recipec.runtime.protocols import RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
+from recipec.runtime.rollout.shared_rollouts import SharedRollouts
 from recipec.runtime.training.sequences import check
 from recipec.spec.train_engine import Deepspeed, Fsdp
 

@@ -14,8 +14,8 @@ from support.small_recipes import RL
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table
 from recipec.runtime.logging.statistics import of_staleness
-from recipec.runtime.loop import run_loop
 from recipec.runtime.rollout.lookahead import Lookahead
+from recipec.runtime.stage.loop import run_loop
 
 PROMPTS, PER_STEP, STEPS = 40, 4, 30
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
+from recipec.runtime.model.state_files import join_tensors, split_tensors
 from recipec.runtime.training.optimizer import Adafactor, AdamW, Muon
-from recipec.runtime.training.state_files import join_tensors, split_tensors
 from recipec.spec import optimizer as specs
 from recipec.spec.optimizer import Adamw
 

@@ -17,7 +17,7 @@ from recipec.runtime.graph_runner import build_part
 from recipec.runtime.images.picture import Picture, places
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.cached_reference import CachedReference
-from recipec.runtime.objective.group_filter import joined
+from recipec.runtime.stage.group_filter import joined
 from recipec.runtime.training.minibatch import microbatches
 from recipec.spec import data as specs, preference as preferences
 

@@ -14,7 +14,7 @@ from support.vision_models import SeeingPolicy, paint
 
 from recipec.diagnostics.model import RecipeError
 from recipec.host.preflight import PreflightRequest
-from recipec.runtime.images import preflight
+from recipec.runtime.data import image_preflight
 from recipec.runtime.images.cache import Cache
 from recipec.runtime.images.files import ImageError
 from recipec.runtime.images.image_store import ImageStore, decode
@@ -281,12 +281,12 @@ def test_only_rows_that_are_read_must_have_their_images(tmp_path):
     names = ("a.png", "gone.png", "lost.png")
     (tmp_path / "a.jsonl").write_text("".join(f'{{"prompt": "?", "images": ["{name}"]}}\n' for name in names))
     data, one = File(path="a.jsonl"), File(path="a.jsonl", limit=1)
-    assert list(preflight.check(one, PreflightRequest(tmp_path, sees=True))) == []
-    assert list(preflight.check(data, PreflightRequest(tmp_path, sees=False))) == []
-    (found,) = preflight.check(data, PreflightRequest(tmp_path, sees=True))
+    assert list(image_preflight.check(one, PreflightRequest(tmp_path, sees=True))) == []
+    assert list(image_preflight.check(data, PreflightRequest(tmp_path, sees=False))) == []
+    (found,) = image_preflight.check(data, PreflightRequest(tmp_path, sees=True))
     assert (found.code, found.spans[0].line) == ("RC862", 2)
-    digests = [preflight.digests(spec, tmp_path) for spec in (one, data)]
+    digests = [image_preflight.digests(spec, tmp_path) for spec in (one, data)]
     paint(tmp_path / "lost.png")
-    again = [preflight.digests(spec, tmp_path) for spec in (one, data)]
+    again = [image_preflight.digests(spec, tmp_path) for spec in (one, data)]
     assert again[0] == digests[0]
     assert again[1] != digests[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +21,14 @@ from recipec.runtime.attention import interface
 from recipec.runtime.attention.certification.tiny_config import IMAGE_TOKEN
 from recipec.runtime.attention.handover import Handover
 from recipec.runtime.attention.microbatch_packing import pack
-from recipec.runtime.attention.sequence_logprobs import GivenModel
+from recipec.runtime.attention.prefix_sharing import PrefixSharing
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import weights
+from recipec.runtime.model.given_model import GivenModel
 from recipec.runtime.model.logprob_head import placed
-from recipec.runtime.vision.families import family_of
+from recipec.runtime.model.vision_families import family_of
 from recipec.spec.attention import Trie
-
-if TYPE_CHECKING:
-    from recipec.runtime.attention.trie_attention import TrieAttention
 
 TOLERANCE = 1e-5
 _WHOLE_BATCH_ROPE = {"dynamic", "longrope", "su"}
@@ -79,8 +77,7 @@ def _compare(model: Any) -> Certificate:
     scored_RT[:, 0] = False
     weight_M = torch.randn(int(scored_RT.sum()))
     expected, expected_grad = _gradient(model, weight_M, model_logprobs(model, sequences))
-    trie = Trie()
-    attention: TrieAttention = trie.load()(trie, policy.context)
+    attention = PrefixSharing(Trie(), policy.context)
     attention.layers, recurrent = interface.bind(model)
     policy.attention = attention
     logprob_RT = policy.logprobs(*batch.values(), entropy=False)["logprob_RT"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from recipec.runtime.vision.families import family_of
+from recipec.runtime.model.vision_families import family_of
 
 VOCABULARY = 64
 IMAGE_TOKEN = VOCABULARY - 1

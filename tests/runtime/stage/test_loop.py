@@ -10,9 +10,9 @@ from support.running_stages import running
 from support.small_recipes import RL, SFT, rows
 
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime import loop
 from recipec.runtime.protocols import Part
-from recipec.runtime.training.resume import conditions_of
+from recipec.runtime.stage import loop
+from recipec.runtime.stage.resume import conditions_of
 
 TEN = rows(*({"prompt": f"p{i}", "completion": f"c{i}"} for i in range(10)))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.preflight import PreflightRequest
 from recipec.runtime.data.files import Row, read_rows
+from recipec.runtime.data.image_parts import image_names
 from recipec.runtime.images.embedded import EMBEDDED
 from recipec.runtime.images.files import ImageError, open_within, read_within
-from recipec.runtime.images.parts import image_names
 from recipec.spec.data import File
 
 

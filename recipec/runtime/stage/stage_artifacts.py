@@ -12,8 +12,8 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import committed, verify_folder
 from recipec.host.journal import summary
 from recipec.host.packages import versions
-from recipec.runtime.logging import rollout_log
-from recipec.runtime.running_stage import RunningStage
+from recipec.runtime.stage import rollout_log
+from recipec.runtime.stage.running_stage import RunningStage
 
 
 def commit(stage: RunningStage) -> None:

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import committed, disk_errors, set_aside, verify_folder
-from recipec.runtime.logging import rollout_log
-from recipec.runtime.running_stage import RunningStage
-from recipec.runtime.training.state_files import conditions, described, load_state, save_tensors
+from recipec.runtime.model.state_files import conditions, described, load_state, save_tensors
+from recipec.runtime.stage import rollout_log
+from recipec.runtime.stage.running_stage import RunningStage
 
 _LOST = "is not what was written before the step that the stage continues from: metrics are lost"
 _UNFIT = (

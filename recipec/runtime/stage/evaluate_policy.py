@@ -11,11 +11,11 @@ from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
 from recipec.host.progress import Progress
-from recipec.runtime.build_stage import build_engines, make_context, required
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.model.lora import CONFIG
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.weights import quiet
+from recipec.runtime.stage.build_stage import build_engines, make_context, required
 from recipec.spec.recipe import weights_kind
 
 

@@ -15,8 +15,7 @@ from support.small_recipes import RL, SFT, rows
 from recipec.compile import compile_recipe
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Value
-from recipec.runtime import loop
-from recipec.runtime.logging import rollout_log
+from recipec.runtime.stage import loop, rollout_log
 from recipec.signals import SIGNALS
 
 PAIRS = rows(

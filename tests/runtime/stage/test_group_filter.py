@@ -20,7 +20,7 @@ from recipec.run.executor import run as execute
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.table import Table
 from recipec.runtime.graph_runner import replayed
-from recipec.runtime.objective.group_filter import joined, run, with_signal
+from recipec.runtime.stage.group_filter import joined, run, with_signal
 
 ROWS = rows(*({"prompt": f"p{i}", "completion": "c"} for i in range(12)))
 PLAIN = (

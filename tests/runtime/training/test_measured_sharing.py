@@ -10,7 +10,7 @@ from support.built_recipes import dpo, part, recipe, rl
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph
 from recipec.lowering.lower import lower
-from recipec.runtime.attention.measured_sharing import counted, read
+from recipec.runtime.training.measured_sharing import counted, read
 from recipec.spec.recipe import Budget
 
 ROWS = [

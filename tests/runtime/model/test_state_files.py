@@ -14,7 +14,7 @@ from recipec.host.artifacts import committed, verify_folder
 from recipec.host.jsonl import read_lines
 from recipec.host.ranks import Ranks
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.training.state_files import described, disk_problems, load_state, save_tensors
+from recipec.runtime.model.state_files import described, disk_problems, load_state, save_tensors
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5),

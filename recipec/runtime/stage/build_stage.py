@@ -18,26 +18,26 @@ from recipec.host.preflight import service_keys
 from recipec.runtime.attention.spread_sequences import SpreadSequences
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
-from recipec.runtime.distributed.shared_rollouts import LeaderRollouts, SharedRollouts
 from recipec.runtime.distributed.team import Team
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.logging.stage_trackers import trackers_of
-from recipec.runtime.loop import run_loop
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
 from recipec.runtime.preference.pair_files import made_once
 from recipec.runtime.protocols import Attention, Policy, RolloutEngine, TaskSource
-from recipec.runtime.rollout.build_lookahead import sampled_ahead
+from recipec.runtime.rollout.shared_rollouts import LeaderRollouts, SharedRollouts
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
-from recipec.runtime.running_stage import Observers, RunningStage
+from recipec.runtime.stage.build_lookahead import sampled_ahead
+from recipec.runtime.stage.loop import run_loop
+from recipec.runtime.stage.running_stage import Observers, RunningStage
+from recipec.runtime.stage.stage_artifacts import commit
 from recipec.runtime.training.optimizer import freeze
 from recipec.runtime.training.scoring import ReferencePass, ScoringPass
-from recipec.runtime.training.stage_artifacts import commit
 from recipec.runtime.user_code import load_functions
 from recipec.spec.attention import Dense
 from recipec.spec.policy import Policy as PolicySpec

@@ -11,7 +11,7 @@ from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.images.image_store import show
 from recipec.runtime.logging import statistics
-from recipec.runtime.running_stage import RunningStage
+from recipec.runtime.stage.running_stage import RunningStage
 
 
 def begin(stage: RunningStage, nodes: Sequence[Node]) -> None:

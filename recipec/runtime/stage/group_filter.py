@@ -21,7 +21,7 @@ from recipec.runtime.batch import images_of
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import statistics
 from recipec.runtime.objective.solved import passed, with_signal
-from recipec.runtime.running_stage import RunningStage
+from recipec.runtime.stage.running_stage import RunningStage
 from recipec.signals import split_axes
 
 SUMMED = ("tokens/generated", "tools/calls", "episodes/errors")

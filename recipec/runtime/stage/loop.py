@@ -18,14 +18,14 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, StageGraph, Value
 from recipec.runtime.batch import Batch
 from recipec.runtime.graph_runner import METRIC, Values
-from recipec.runtime.logging import rollout_log, statistics
+from recipec.runtime.logging import statistics
 from recipec.runtime.logging.learning_watch import LearningWatch
 from recipec.runtime.logging.sampler_gap import MAX, MEAN
-from recipec.runtime.objective import group_filter
 from recipec.runtime.objective.cached_reference import CachedReference
-from recipec.runtime.running_stage import RunningStage
+from recipec.runtime.stage import group_filter, rollout_log
+from recipec.runtime.stage.resume import restore, save
+from recipec.runtime.stage.running_stage import RunningStage
 from recipec.runtime.training.minibatch import minibatches, updates_per_step
-from recipec.runtime.training.resume import restore, save
 from recipec.spec.advantage import Advantage
 from recipec.spec.recipe import PAIRED_KINDS, UNIT
 

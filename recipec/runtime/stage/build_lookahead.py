@@ -11,10 +11,10 @@ from recipec.graph import StageGraph, Value
 from recipec.host.artifacts import RunFolder
 from recipec.runtime.environment import replayed
 from recipec.runtime.graph_runner import METRIC, GraphRunner, Values, build_part
-from recipec.runtime.logging import rollout_log
 from recipec.runtime.protocols import TaskSource
 from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
+from recipec.runtime.stage import rollout_log
 from recipec.spec.sampler import Sampler
 
 

@@ -1,0 +1,120 @@
+"""A forward pass over a prefix tree: each unique token goes through the model once, forward and backward."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipec.component import Component
+from recipec.diagnostics.errors import attention as errors
+from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention import handover, interface, prefix_tree
+from recipec.runtime.model.logprob_head import TargetHiddenStates
+from recipec.runtime.protocols import Attention, Policy, Sharing
+
+if TYPE_CHECKING:
+    from recipec.runtime.context import StageContext
+
+_KEPT = 64  # trees kept for later passes over the same rows: old policy, reference policy, next epochs
+
+
+class PrefixSharing(Attention):
+    """Common prefixes are shared, whether or not the architecture certifies; ``bind`` comes from its subclasses."""
+
+    padded = False
+    sharing: Sharing = "prefixes"
+
+    def __init__(self, spec: Component, context: StageContext) -> None:
+        """Keep the spec and the context."""
+        self.spec, self.context = spec, context
+        self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")  # the spec of `auto` has no kernel
+        self.layers = 0
+        self.shared: prefix_tree.TokensShared = prefix_tree.TokensShared()
+        self._trees: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
+
+    def again(self) -> PrefixSharing:
+        """Return an unbound one, for a second model."""
+        return type(self)(self.spec, self.context)
+
+    def target_hidden_states(
+        self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
+    ) -> TargetHiddenStates:
+        """Return the hidden states before each scored position, shared ones once.
+
+        The last token of a sequence predicts no scored token and is omitted.
+
+        Raises:
+            RecipeError: RC832, a row is not right-padded; RC833, a layer did not use prefix-tree attention.
+        """
+        device = tokens_RT.device
+        tokens, attend, scored = (t.cpu().numpy() for t in (tokens_RT, attend_RT, scored_RT))
+        lengths = attend.sum(-1)
+        if not (attend == (np.arange(attend.shape[1]) < lengths[:, None])).all():
+            raise RecipeError(errors.mask_from_outside("a row does not begin at its first token, or has holes"))
+        tree = self.tree(tokens, np.maximum(lengths - 1, 0), scored)
+        assert tree.size, "no row has two tokens"
+        given = handover.given(tree, device)
+        if given is None or given.kept is None:
+            self.shared.dense_tokens += tree.dense_tokens
+        turned_3RT = policy.positions(tokens_RT)
+        places_3RT = None if turned_3RT is None else turned_3RT.cpu().numpy()
+        hidden_NH = self._hidden(policy, tree, positions(tree, places_3RT), given)
+        row, column = scored.nonzero()
+        # a token may be followed by several targets: each (predictor, target) is a pair
+        pair_M = tree.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
+        pairs, gather = np.unique(pair_M, return_inverse=True)
+        nodes, predictor = np.unique(pairs // policy.vocabulary, return_inverse=True)
+        at, which, target, back = (
+            torch.from_numpy(found).to(device) for found in (nodes, predictor, pairs % policy.vocabulary, gather)
+        )
+        return TargetHiddenStates(hidden_NH[at], which, target, back)
+
+    def _hidden(
+        self, policy: Policy, tree: prefix_tree.PrefixTree, position_N: Tensor, given: handover.Given | None
+    ) -> Tensor:
+        """Return the hidden states of all tokens of a tree."""
+        token_N = torch.from_numpy(tree.tokens_N)
+        if given is not None:
+            token_N, position_N = token_N[given.own], position_N[..., given.own]
+            if not len(given.own):
+                return given.all_hidden(None)
+        self.shared.tokens += len(token_N)
+        made = interface.Pass(tree if given is None else given.tree, self.kernel, given)
+        with interface.activate(made, policy.model):
+            hidden_1NH = policy.hidden(
+                input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)
+            )
+        if made.calls != self.layers:
+            raise RecipeError(errors.layer_missed(made.calls, self.layers))
+        return hidden_1NH[0] if given is None else given.all_hidden(hidden_1NH[0])
+
+    def tree(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
+        """Return the prefix tree of rows; those of earlier passes are kept."""
+        prompts = None
+        if self.sharing == "prompts":
+            prompts = np.minimum(np.where(scored.any(-1), scored.argmax(-1), lengths), lengths)
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (tokens, lengths, prompts):
+            digest.update(b"|" if part is None else np.ascontiguousarray(part).tobytes())
+        digest.update(repr(tokens.shape).encode())
+        key = digest.digest()
+        if key not in self._trees:
+            self._trees[key] = prefix_tree.build(tokens, lengths, prompts)
+            while len(self._trees) > _KEPT:
+                self._trees.popitem(last=False)
+        return self._trees[key]
+
+
+def positions(tree: prefix_tree.PrefixTree, turned_3RT: Any = None) -> Tensor:
+    """Return the positions of a tree's tokens: their depth [1, N], or those of M-RoPE [3, 1, N]."""
+    if turned_3RT is None:
+        return torch.from_numpy(tree.position_N)[None]
+    place_RT = np.arange(tree.node_RT.shape[1]) < tree.lengths_R[:, None]
+    found_3N = np.zeros((3, tree.size), dtype=np.int64)
+    found_3N[:, tree.node_RT[place_RT]] = turned_3RT[:, :, : place_RT.shape[1]][:, place_RT]
+    return torch.from_numpy(found_3N)[:, None]
