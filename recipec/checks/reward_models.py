@@ -49,12 +49,11 @@ def reward_model_as_policy(reading: Reading) -> Iterator[Finding]:
 def unsupported_reward_model(reading: Reading) -> Iterator[Finding]:
     """The policy of an `rm` stage cannot have a scalar head in this version.
 
-    What it checks: the policy of an `rm` stage is a `causal_lm` without `lora`, `quantization` and `head_dtype`.
-    Why it matters: all weights and the new head are trained, and saved as one plain sequence classifier; its head is
-    computed in float32 in any case.
-    Example: `kind: rm` with `policy: {lora: {r: 16}}`.
-    How to fix: write the policy of the stage without them: `policy: {type: causal_lm}`. With `adapter: merge`,
-    it starts from an earlier stage with an adapter.
+    What it checks: the policy of an `rm` stage is a `causal_lm` without `head_dtype`.
+    Why it matters: the head of a reward model is computed in float32 in any case, and models that see images have no
+    form with one.
+    Example: `kind: rm` with `policy: {head_dtype: float32}`.
+    How to fix: write the policy of the stage without it: `policy: {type: causal_lm}`.
     References: Transformers, AutoModelForSequenceClassification, https://huggingface.co/docs/transformers.
     """
     for stage in reading.stages.values():
@@ -62,14 +61,10 @@ def unsupported_reward_model(reading: Reading) -> Iterator[Finding]:
             spec = part.spec
             if not isinstance(spec, Policy):
                 continue
-            set_keys = {"lora": spec.adapter() is not None, "quantization": spec.quantized()}
-            set_keys["head_dtype"] = spec.scalar_impl != "" and bool(spec.params().get("head_dtype"))
-            wrong = next((key for key, found in set_keys.items() if found), None)
             if not spec.scalar_impl:
                 problem, key = f"{display_name(part)} has no form with a scalar head", "type"
-            elif wrong or stage.adapter == "continue":
-                key = wrong or "type"
-                problem = f"a reward model cannot have `{wrong or 'adapter: continue'}`"
+            elif spec.params().get("head_dtype"):
+                problem, key = "a reward model cannot have `head_dtype`", "head_dtype"
             else:
                 continue
             yield Finding(problem, field_span(reading, part, key), path=dotted((*part.path, key)))

@@ -23,6 +23,7 @@ EXPECTED = {
     "trl_sft.yaml": ("TRL", "sft", {"budget.rows_per_step": 16, "policy.lora.r": 32, "data.packing": True, "optimizer.schedule": "linear", "evaluate.held_out.metrics": ["loss"], "evaluate.held_out.every": 100}, ["eos_token"]),
     "trl_dpo.sh": ("TRL", "dpo", {"budget.pairs_per_step": 64, "budget.steps": 1000, "loss.variant": "ipo", "machine.devices": 4}, []),
     "trl_rloo.sh": ("TRL", "rloo", {"advantage.group.type": "rloo", "loss.ratio": "product", "reward.kl.beta": 0.05, "budget.prompts_per_step": 2, "data.split": "train[:5%]"}, []),
+    "trl_reward.sh": ("TRL", "reward", {"policy.lora.r": 32, "policy.lora.targets": ["q_proj", "v_proj"], "optimizer.learning_rate": 1e-4}, []),
     "trl_kto.yaml": ("TRL", "kto", {"loss.type": "kto", "loss.undesirable_weight": 1.33, "loss.beta": 0.1, "budget.rows_per_step": 16, "optimizer.warmup_ratio": 0.1, "policy.quantization": "nf4"}, []),
     "axolotl_qlora.yml": ("axolotl", "sft", {"policy.quantization": "nf4", "optimizer.moments": "int8", "budget.rows_per_step": 8, "data.hub": "teknium/GPT4-LLM-Cleaned", "data.val_share": 0.1, "data.packing": True, "evaluate.held_out.data.part": "val", "evaluate.held_out.per_epoch": 4, "budget.saves_per_epoch": 1}, ["loss_watchdog_threshold"]),
     "axolotl_dpo.yaml": ("axolotl", "dpo", {"loss.beta": 0.2, "budget.pairs_per_step": 8, "policy.quantization": "int8"}, []),

@@ -78,6 +78,79 @@ def test_a_reward_model_is_trained_saved_and_continued(folder: Any) -> None:
     assert (ended.code, ended.first) == (4, "RC950")
 
 
+ADAPTED = f"""\
+recipec: 1
+name: small
+stages:
+  judge:
+    kind: rm
+{MODEL}\
+      lora: {{r: 4, alpha: 8}}
+    data: {{path: a.jsonl}}
+    optimizer: {{learning_rate: 2.0e-2}}
+    budget: {{epochs: 8, pairs_per_step: 4}}
+  again:
+    kind: rm
+    from: judge
+    adapter: continue
+    data: {{path: a.jsonl}}
+    budget: {{steps: 1, pairs_per_step: 4}}
+  explore:
+    kind: rl
+{MODEL}\
+    data: {{path: a.jsonl}}
+    sampler: {{num_generations: 4, max_completion_length: 6}}
+    reward: {{quality: {{type: model, from: judge}}}}
+    advantage: {{group: {{type: group_relative}}}}
+    loss: {{type: clipped}}
+    optimizer: {{learning_rate: 1.0e-2}}
+    budget: {{steps: 1, prompts_per_step: 4}}
+evaluate:
+  held_out: {{data: {{path: b.jsonl}}, metrics: [margin]}}
+"""
+
+
+def test_an_adapter_is_trained_together_with_the_head(folder: Any) -> None:
+    """Adapter and head move, nothing else does; saved, merged and as a reward the model gives the same scores."""
+    assert isinstance(folder, Folder)
+    ended = folder.run(ADAPTED, a__jsonl=PAIRS, b__jsonl=HELD_OUT)
+    assert ended.code == 0, ended.err
+    stages = folder.path / "runs/small/stages"
+    lines = [json.loads(line) for line in (stages / "judge/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["eval/held_out/margin_loss"] < lines[0]["eval/held_out/margin_loss"] - 0.3
+    going_on = json.loads((stages / "again/metrics.jsonl").read_text().splitlines()[0])
+    assert going_on["eval/held_out/margin_loss"] == pytest.approx(lines[-1]["eval/held_out/margin_loss"], abs=1e-6)
+
+    adapter = json.loads((stages / "judge/policy/adapter_config.json").read_text())
+    assert "score" not in adapter["target_modules"]
+    merged = folder.call("export", "runs/small", "--stage", "judge", "--merge", "--to", "merged")
+    assert merged.code == 0, merged.err
+    tokenizer = AutoTokenizer.from_pretrained(folder.path / "merged")
+    batch = tokenizer(["p1yes<eos>", "q no 4", "p"], return_tensors="pt", padding=True, padding_side="right")
+    found = []
+    for path in (stages / "judge/policy", folder.path / "merged"):
+        with torch.no_grad():
+            found.append(AutoModelForSequenceClassification.from_pretrained(path).eval()(**batch).logits[:, 0])
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+    assert found[0].std() > 0.1
+    row = json.loads((stages / "explore/samples/step-000001.jsonl").read_text().splitlines()[0])
+    ids = tokenizer(f"p{row['prompt_id']}{row['text']}<eos>", return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = float(AutoModelForSequenceClassification.from_pretrained(folder.path / "merged")(ids).logits)
+    assert row["reward"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_weights_under_the_adapter_of_a_reward_model_stay(folder: Any) -> None:
+    """Of a model with an adapter, the parameters that take part in training are the adapter's and the head's."""
+    assert isinstance(folder, Folder)
+    scratch = policy_spec.Scratch(architecture="llama", hidden_size=16, layers=1, heads=2)
+    spec = policy_spec.CausalLm(scratch=scratch, lora=policy_spec.Lora(r=2))
+    model = RewardModel(spec, StageContext(folder.path, folder.path, 0, "judge"), Origin("scratch"))
+    kinds = {"score" if name.startswith("score.") else name.rsplit(".", 3)[-3] for name in model.trained()}
+    assert kinds == {"score", "lora_A", "lora_B"}
+    assert not any("score" in name and "lora" in name for name, _ in model.model.named_parameters())
+
+
 @pytest.mark.parametrize(("margin", "center"), [("none", 0.0), ("column", 0.0), ("column", 0.05)])
 def test_the_objective_is_the_published_one(margin: str, center: float) -> None:
     """Loss and gradient are those of TRL's formula, pair by pair, whatever the order of the rows."""

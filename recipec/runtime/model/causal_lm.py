@@ -44,6 +44,9 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class CausalLm(Policy):
     """A Hugging Face decoder; see :class:`recipec.spec.policy.CausalLm`."""
 
+    next_to_adapter = ""
+    """Name of a layer that is trained in full next to an adapter; empty if there is none."""
+
     def __init__(self, spec: policy.CausalLm | policy.VisionLm, context: StageContext, origin: Origin) -> None:
         """Load or build the model, its adapter and its tokenizer; ``use`` gives it an attention."""
         self.spec, self.context, self.origin = spec, context, origin
@@ -103,10 +106,14 @@ class CausalLm(Policy):
             self.adapted = lora.add(model, self._targeted(model, self.spec.lora), seed)
             self.fresh_adapter = True
         for name, parameter in model.named_parameters():  # whatever a library froze on the way
-            trained = parameter.is_floating_point() if self.adapted is None else lora.is_adapter(name)
+            trained = parameter.is_floating_point() if self.adapted is None else self._is_trained_with_adapter(name)
             parameter.requires_grad_(trained)
         # layers are replaced in place: the model itself goes on working, with its own names
         return model
+
+    def _is_trained_with_adapter(self, name: str) -> bool:
+        """Whether a parameter is trained although there is an adapter."""
+        return lora.is_adapter(name) or (self.next_to_adapter != "" and name.startswith(f"{self.next_to_adapter}."))
 
     def _new(self) -> nn.Module:
         spec = self.spec.scratch
@@ -327,7 +334,7 @@ class CausalLm(Policy):
             else:
                 self.model.save_pretrained(folder, state_dict=self._under_adapter(state))
                 lora.hide_base(folder)
-                plain = self.origin.kind == "hub" and self.origin.adapter is None
+                plain = self.origin.kind == "hub" and self.origin.adapter is None and not self.next_to_adapter
                 adapter = {name: state[name] for name in state if lora.is_adapter(name)}
                 lora.save(self.adapted, folder, self.origin.name.partition("@")[0] if plain else None, adapter)
             self.save_text(folder)

@@ -13,14 +13,7 @@ from typing import Any
 
 import regex
 import torch
-from peft import (
-    LoraConfig,
-    PeftMixedModel,
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
+from peft import LoraConfig, PeftMixedModel, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -65,9 +58,19 @@ def add(model: Any, spec: Lora, seed: int) -> PeftModel:
             raise RecipeError(unknown_target(target, layers))
     targets = ALL if spec.targets == "all_linear" else list(spec.targets)
     config = LoraConfig(
-        r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets, task_type=_task(model)
     )
     return _inject(model, config, seed)
+
+
+def _task(model: Any) -> str:
+    """Return peft's name of what a model does; all linear layers are then those without its head."""
+    return "CAUSAL_LM" if predicts_tokens(model) else "SEQ_CLS"
+
+
+def predicts_tokens(model: Any) -> bool:
+    """Whether a model has a layer that predicts tokens; a reward model has none."""
+    return model.get_output_embeddings() is not None
 
 
 def unknown_target(target: str, layers: Sequence[str]) -> Diagnostic:
@@ -89,6 +92,7 @@ def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
         RecipeError: RC603, RC604, it is a pickle or more than LoRA; RC722, RC723, RC732, RC735, it cannot be used.
     """
     config = _described(folder)
+    config.task_type = _task(model)
     if isinstance(config.target_modules, str) and config.target_modules != ALL:
         config.target_modules = _matching(model, config.target_modules, folder)
     if spec is not None:
@@ -118,24 +122,29 @@ def merge(model: Any, folder: Path) -> Any:
     adapter would change all of them.
 
     Raises:
-        RecipeError: RC737, the logits are others than with the adapter; and what ``load`` raises.
+        RecipeError: RC737, the outputs are others than with the adapter; and what ``load`` raises.
     """
     adapted = load(model, folder, None)
     adapted.eval()
     tokens = torch.arange(min(16, model.config.get_text_config().vocab_size))[None]
-    before = _logits(model, tokens)
+    before = _outputs(model, tokens)
     # deep models amplify rounding: a shorter row shows by how much
-    rounding = (_logits(model, tokens[:, :5]) - before[:, :5]).abs().max().item()
+    rounding = (_outputs(model, tokens[:, :5]) - before[:, :5]).abs().max().item()
     _untie(model)
     merged = adapted.merge_and_unload()
-    difference = (_logits(merged, tokens) - before).abs().max().item()
+    difference = (_outputs(merged, tokens) - before).abs().max().item()
     if not difference <= max(SAME * before.abs().max().item(), SAME, 10 * rounding):
         raise RecipeError(errors.merge_differs(str(folder), difference))
     return merged
 
 
-def _logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model(input_ids=tokens, use_cache=False).logits
+def _outputs(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Return the logits of each token; of a reward model, which has one score for all, its hidden states."""
+    found: torch.Tensor
+    if predicts_tokens(model):
+        found = model(input_ids=tokens, use_cache=False).logits
+    else:
+        found = getattr(model, model.base_model_prefix)(input_ids=tokens, use_cache=False).last_hidden_state
     return found.double()
 
 
@@ -164,7 +173,7 @@ def _described(folder: Path) -> LoraConfig:
             raise RecipeError(trust.pickled_weights(str(folder), PICKLE))
         raise RecipeError(errors.missing_file(str(folder), WEIGHTS))
     try:
-        return LoraConfig(task_type="CAUSAL_LM", **{key: described[key] for key in _TAKEN if key in described})
+        return LoraConfig(**{key: described[key] for key in _TAKEN if key in described})
     except (TypeError, ValueError) as error:
         raise RecipeError(errors.unreadable(str(folder / CONFIG), str(error))) from error
 
@@ -194,7 +203,7 @@ def _inject(model: Any, config: LoraConfig, seed: int) -> PeftModel:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to those who write peft's calls by hand
             torch.manual_seed(seed)
-            return get_peft_model(model, config)
+            return PeftModel(model, config)  # what it adds for a task, such as a copy of the head, has no use here
     except ValueError as error:
         raise RecipeError(errors.adapter_mismatch(str(error).partition("\n")[0])) from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from recipec.runtime.model import lora, weights
+from recipec.runtime.model.reward_model import is_reward_model
 from recipec.runtime.model.state_files import disk_problems
 from recipec.runtime.model.vision_families import KNOWN
 
@@ -17,12 +18,12 @@ def write_merged(policy: Path, target: Path) -> None:
     The saved weights have the data type of the base.
 
     Raises:
-        RecipeError: RC737, the logits are others than with the adapter; what the files of the policy are refused for.
+        RecipeError: RC737, the outputs are others than with the adapter; what the files of the policy are refused for.
     """
     sees = weights.read_json(policy / "config.json").get("model_type") in KNOWN
     weights.inspect_folder(policy, sees=sees)
     dtype = getattr(torch, str(weights.read_json(policy / "config.json").get("dtype", "float32")))
     with weights.quiet(), disk_problems():
-        model = lora.merge(weights.load_model(policy, torch.float32), policy).to(dtype)
+        model = lora.merge(weights.load_model(policy, torch.float32, scalar=is_reward_model(policy)), policy).to(dtype)
         model.save_pretrained(target)
         weights.load_tokenizer(policy).save_pretrained(target)

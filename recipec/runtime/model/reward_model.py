@@ -24,10 +24,11 @@ class RewardModel(CausalLm):
 
     Loaded from a language model, its head is new; from a reward model, the head is that of the model.  The score is
     read at the last token that is not padding, as ``AutoModelForSequenceClassification`` does, so that a saved model
-    gives the same scores there.
+    gives the same scores there.  With an adapter, the head is trained too; it is saved with the weights under it.
     """
 
     compares_scores = True
+    next_to_adapter = HEAD
 
     def _new(self) -> Any:
         return self._with_head(super()._new())

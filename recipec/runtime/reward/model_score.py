@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Task, pad_rows
 from recipec.runtime.context import StageContext
-from recipec.runtime.model import weights
+from recipec.runtime.model import lora, weights
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.reward_model import RewardModel, is_reward_model
 from recipec.runtime.protocols import Part
@@ -69,6 +70,8 @@ def load(spec: specs.Model, context: StageContext) -> RewardModel:
     weights.inspect_folder(folder)
     if not is_reward_model(folder):
         raise RecipeError(errors.not_a_reward_model(spec.from_, "its configuration names no sequence classifier"))
+    if (folder / lora.CONFIG).exists():
+        origin = replace(origin, adapter="merge")
     described = policy_specs.CausalLm(dtype=spec.dtype, chat_template=spec.chat_template)
     model = RewardModel(described, context, origin)
     model.use(DenseAttention(Dense(), context))
