@@ -306,12 +306,12 @@ def component(
 ) -> Callable[[type[C]], type[C]]:
     """Register a spec under its slot and its ``type``.
 
-    ``lowered`` names the parameters that the compiler turns into nodes of their own, so that the function never sees
-    them.
+    ``lowered`` names the parameters that the compiler turns into nodes, so that the function never sees them.
     ``uses`` names the parts of the stage (``PARTS``) that the implementing class is built from, by keyword; a part that
     the stage lacks is ``None``.  ``draws`` says that a call takes ``step`` and ``attempt``, which key its random draws.
     ``state`` says that the implementing class has ``state()`` and ``load()``.
-    An ``impl`` of ``""`` declares a component of a later version: it is checked, and refused with RC501.
+    An ``impl`` of ``""`` declares a component of a later version: it is checked, and refused with RC501. An engine is
+    RC509, a warning, since the recipe can be planned without it; ``run`` refuses it with RC510.
 
     Raises:
         TypeError: the name is taken, undocumented, or a signal is not in the table; or the class does not subclass the

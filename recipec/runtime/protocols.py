@@ -1,12 +1,13 @@
 """Protocols between the training loop and the parts of a stage, which are complete: nothing else is called on a part.
 
-A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.
+A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.  Those of
+knowledge graphs, images and trackers are in ``knowledge/protocols``, ``images/protocols`` and ``logging/tracker``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
     from recipec.graph import Node
     from recipec.host.preflight import PreflightRequest
     from recipec.runtime.attention.prefix_tree import TokensShared
-    from recipec.runtime.batch import Batch, Task
+    from recipec.runtime.batch import Batch, Message, Task
     from recipec.runtime.context import StageContext
     from recipec.runtime.environment.episode_state import EpisodeState, Turn
     from recipec.runtime.graph_runner import GraphRunner
     from recipec.runtime.images.picture import Picture
-    from recipec.runtime.knowledge.statements import Link, Triple
     from recipec.runtime.model.logprob_head import TargetHiddenStates
     from recipec.runtime.model.weight_layout import WeightLayout
     from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
+    from recipec.spec.recipe import Kind
 
 Sharing = Literal["", "prefixes", "prompts"]
 """What samples of one micro-batch share: nothing, any common prefix, or the prompt of their group."""
@@ -86,7 +87,11 @@ class Policy(Part, ABC):
 
     model: Any
     """The Hugging Face model."""
+    spec: Any
+    """The component of the recipe, one of :mod:`recipec.spec.policy`."""
     tokenizer: Any
+    temperature: float
+    """Divides the logits of every log-probability."""
     device: torch.device
     attention: Attention
     context: StageContext
@@ -106,6 +111,11 @@ class Policy(Part, ABC):
 
     @property
     @abstractmethod
+    def eos_id(self) -> int:
+        """Token that ends a text."""
+
+    @property
+    @abstractmethod
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end a completion."""
 
@@ -118,6 +128,21 @@ class Policy(Part, ABC):
     @abstractmethod
     def max_positions(self) -> int:
         """Longest sequence in tokens."""
+
+    @abstractmethod
+    def encode(self, text: str, after: Sequence[int] = ()) -> list[int]:
+        """Encode text that follows ids; where it spells a control token, that is letters only."""
+
+    @abstractmethod
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        generation: bool = True,
+        variables: Mapping[str, Any] | None = None,
+        images: Sequence[Picture] = (),
+    ) -> list[int]:
+        """Encode messages by the chat template; with ``generation``, the beginning of an answer follows."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -138,6 +163,10 @@ class Policy(Part, ABC):
         entropy: bool = True,
     ) -> dict[str, Tensor]:
         """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained."""
+
+    @abstractmethod
+    def answer_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
+        """Return each row's log-probability of its trained tokens, or a reward model's score, in float64."""
 
     @abstractmethod
     def hidden(self, **inputs: Any) -> Tensor:
@@ -175,6 +204,9 @@ class Policy(Part, ABC):
     @abstractmethod
     def replaced(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Compute with ``copies`` in place of the parameters of those names."""
+
+    def try_save(self) -> None:
+        """Write everything but the weights into a temporary folder; RC738 if a library refuses to."""
 
     def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:
         """Write all that ``from_pretrained`` loads; ``whole`` are the weights by name, where the model has shards."""
@@ -250,6 +282,35 @@ class TrainEngine(Part, ABC):
         """Write the policy, its weights gathered."""
 
 
+class Reference(Part, ABC):
+    """A reference scores sequences; ``scorer`` is the model that computes it."""
+
+    scorer: Policy
+
+    @abstractmethod
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+        """Return ``ref_logprob_RT``."""
+
+
+class Critic(Part, ABC):
+    """Estimates the reward to come at each token, and learns it next to the policy."""
+
+    spec: Any
+    """The :class:`recipec.spec.critic.Critic`."""
+    model: Policy
+    engine: TrainEngine
+
+    @abstractmethod
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
+        """Return ``value_RT``."""
+
+    @abstractmethod
+    def update(
+        self, minibatch: Batch, nodes: tuple[Node, ...], runner: GraphRunner, *, tokens: int, step: int
+    ) -> dict[str, float]:
+        """Take one update by the critic's own nodes; return its metrics."""
+
+
 class TaskSource(Part, ABC):
     """Tasks, examples or pairs, drawn a step at a time in an order of its own in every epoch."""
 
@@ -268,6 +329,23 @@ class TaskSource(Part, ABC):
     @abstractmethod
     def retire(self, prompts: Collection[int]) -> int:
         """Leave prompts, named by the ids of their tasks, out of later epochs; return how many are by now."""
+
+
+class DataSource(TaskSource):
+    """A component of ``data``: its rows are read and encoded before anything is drawn."""
+
+    @abstractmethod
+    def prepare(self, kind: Kind) -> None:
+        """Read and encode the rows for a stage of ``kind``.
+
+        Raises:
+            RecipeError: RC700 to RC718, naming file and row.
+        """
+
+    @property
+    @abstractmethod
+    def tasks(self) -> list[Task]:
+        """Every task, in the order of the data."""
 
 
 class Preference(Part, ABC):
@@ -314,86 +392,3 @@ class Environment(Part, ABC):
     @abstractmethod
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Answer one turn taken from each position.  The same position may occur several times."""
-
-
-class Knowledge(Part, ABC):
-    """A knowledge graph: entities with labels, facts between them, classes above classes; answers are ordered."""
-
-    relations: frozenset[str]
-    closed: frozenset[str]
-    """Relations of which the graph lists every object."""
-    functional: frozenset[str]
-    """Relations that have one object at most."""
-
-    @property
-    @abstractmethod
-    def about(self) -> str:
-        """The graph and its size in words, for whoever watches the run."""
-
-    @abstractmethod
-    def label(self, entity: str) -> str:
-        """Return an entity's preferred name."""
-
-    @abstractmethod
-    def link(self, text: str, top_k: int | None = None) -> list[Link]:
-        """Return the entities that a text mentions, the surest first where ``top_k`` bounds them."""
-
-    @abstractmethod
-    def relation_links(self, text: str) -> list[Link]:
-        """Return the relations that a text names."""
-
-    @abstractmethod
-    def around(
-        self,
-        entities: Iterable[str],
-        hops: int,
-        relations: Sequence[str] = (),
-        direction: Literal["out", "in", "both"] = "out",
-    ) -> list[Triple]:
-        """Return the facts within ``hops`` steps of the entities, nearer ones first."""
-
-    @abstractmethod
-    def say(self, triple: Triple) -> str:
-        """Put a fact into words."""
-
-    @abstractmethod
-    def out(self, entity: str) -> list[Triple]:
-        """Return the facts that an entity is the subject of."""
-
-    @abstractmethod
-    def ancestors(self, entity: str) -> frozenset[str]:
-        """Return an entity and every class above it."""
-
-    @abstractmethod
-    def disjoint(self, entity: str) -> frozenset[str]:
-        """Return the classes that share nothing with a class."""
-
-    @abstractmethod
-    def relations_into(self, entity: str) -> frozenset[str]:
-        """Return the relations that an entity, or a subclass of it, is the object of."""
-
-    @abstractmethod
-    def speaks_of(self, entity: str) -> bool:
-        """Whether facts other than its classes begin at an entity."""
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """The relation that says what an entity is, where a text claims it."""
-
-    @property
-    @abstractmethod
-    def kinds(self) -> frozenset[str]:
-        """The relations that say what an entity is."""
-
-    @abstractmethod
-    def classes(self, entity: str, thing: str) -> bool:
-        """Whether both may be classes, one above the other."""
-
-    @abstractmethod
-    def negative(self, relation: str) -> str | None:
-        """Return the relation that denies another one."""
-
-    @abstractmethod
-    def positive(self, relation: str) -> str:
-        """Return the relation that one denies, or the relation itself."""

@@ -13,6 +13,7 @@ import recipec.spec
 from recipec.component import components_of
 from recipec.runtime import protocols
 from recipec.runtime.batch import Task
+from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.logging.tracker import Tracker
 from recipec.signals import SIGNALS, split_axes
 
@@ -29,11 +30,13 @@ SOURCES = ("data",)
 # What every component of a slot implements.
 PROTOCOLS = {
     "attention": protocols.Attention,
-    "data": protocols.TaskSource,
+    "critic": protocols.Critic,
+    "data": protocols.DataSource,
     "environment": protocols.Environment,
-    "knowledge": protocols.Knowledge,
+    "knowledge": Knowledge,
     "policy": protocols.Policy,
     "preference": protocols.Preference,
+    "reference": protocols.Reference,
     "rollout_engine": protocols.RolloutEngine,
     "tracker": Tracker,
     "train_engine": protocols.TrainEngine,

@@ -41,7 +41,7 @@ class Tokenizer(Protocol):
         """Decode ids."""
 
     def render(
-        self, messages: Sequence[Message], *, generation: bool, variables: Variables, **images: Any
+        self, messages: Sequence[Message], *, generation: bool, variables: Variables, images: Sequence[Picture] = ()
     ) -> Sequence[int]:
         """Encode a conversation by the chat template; ``generation`` opens the assistant's turn.
 

@@ -40,7 +40,7 @@ from recipec.runtime.data.truncation import shortened, shortened_prompt
 from recipec.runtime.images.embedded import EMBEDDED, named_images
 from recipec.runtime.images.image_store import is_vision_model
 from recipec.runtime.images.picture import Picture, places
-from recipec.runtime.protocols import Environment, Policy, TaskSource
+from recipec.runtime.protocols import DataSource, Environment, Policy
 from recipec.spec import data as specs
 from recipec.spec.recipe import Kind
 
@@ -54,7 +54,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Source(TaskSource, ABC):
+class Source(DataSource, ABC):
     """What every source of tasks does once its rows are read: encode, bound lengths, draw."""
 
     shown: str
@@ -208,7 +208,7 @@ def _named(row: Row) -> str:
     return f"row {row.number} of {row.file}"
 
 
-def _opening(policy: Any) -> tuple[int, ...]:
+def _opening(policy: Policy) -> tuple[int, ...]:
     """Return the beginning-of-text id, where the tokenizer itself puts it before a text."""
     first = policy.tokenizer.bos_token_id
     return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)

@@ -123,7 +123,7 @@ class PromptBuilder:
         max_turns: int = 0,
         chat: bool = True,
     ) -> None:
-        self.policy: Any = policy
+        self.policy = policy
         self.history = history
         self.max_turns = max_turns
         folder = shipped_folder("templates") / "prompts"
@@ -248,7 +248,7 @@ class PromptBuilder:
         return [i for i in ids if i in self._special]
 
 
-def opening_ids(policy: Any) -> tuple[int, ...]:
+def opening_ids(policy: Policy) -> tuple[int, ...]:
     """Return the beginning-of-text id, where the tokenizer puts it before a text."""
     first = policy.tokenizer.bos_token_id
     return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)

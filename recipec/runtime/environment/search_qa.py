@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
@@ -76,7 +76,7 @@ class SearchQa(Environment):
             RecipeError: RC700, RC761, RC800 to RC803; of a template RC700, RC712.
         """
         self.spec = spec
-        self.policy: Any = policy
+        self.policy = policy
         self.appends = spec.history == "append_only"
         self.stops = (SEARCH, ANSWER) if spec.answer_stops else (SEARCH,)
         key = (context.seed, context.stage)

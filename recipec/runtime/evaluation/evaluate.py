@@ -25,8 +25,9 @@ from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kin
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
 from recipec.runtime.images.image_store import show
+from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.objective.compiler_ops import shaped
-from recipec.runtime.protocols import Environment, Knowledge, Part, Policy
+from recipec.runtime.protocols import Environment, Part, Policy
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.engine import SamplingParams as Drawing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +17,14 @@ from recipec.runtime.objective.compiler_ops import (
     images_of_completions,
     images_of_pairs,
 )
+from recipec.runtime.protocols import Policy
 from recipec.spec import attention as specs
 
 PAIRS = 8
 """Pairs of one forward pass: without gradients that is little."""
 
 
-def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, float]:
+def margin(policy: Policy, pairs: Mapping[str, Sequence[Example]]) -> dict[str, float]:
     r"""Return ``margin``, nats, and ``margin_share``, the share of pairs with the likelier chosen answer.
 
     .. math:: \operatorname{mean}_i\ \log\pi(y^{chosen}_i | x_i) - \log\pi(y^{rejected}_i | x_i)
@@ -53,7 +53,7 @@ def margin(policy: Any, pairs: Mapping[str, Sequence[Example]]) -> dict[str, flo
     return made | ({"margin_loss": float(softplus(-difference).mean())} if policy.compares_scores else {})
 
 
-def held_out_loss(policy: Any, examples: Sequence[Example]) -> dict[str, float]:
+def held_out_loss(policy: Policy, examples: Sequence[Example]) -> dict[str, float]:
     r"""Return ``loss``, nats per token: the mean negative log-likelihood of all trained tokens of the examples.
 
     .. math:: -\frac{1}{N} \sum_{i, t} \log\pi(y_{i,t} | x_i, y_{i,<t})
@@ -77,7 +77,7 @@ def held_out_loss(policy: Any, examples: Sequence[Example]) -> dict[str, float]:
 
 
 @contextmanager
-def plainly(policy: Any) -> Iterator[None]:
+def plainly(policy: Policy) -> Iterator[None]:
     """Let a policy compute its own log-probabilities at temperature 1 and row by row, for a while.
 
     An attention that chooses itself by the first rows it sees must not see these: evaluations disturb no training.

@@ -11,7 +11,7 @@ from recipec.runtime.knowledge.entity_linking import Word, words
 from recipec.runtime.knowledge.statements import Claim, Link, Triple
 
 if TYPE_CHECKING:
-    from recipec.runtime.protocols import Knowledge
+    from recipec.runtime.knowledge.protocols import Knowledge
 
 _LINE = re.compile(r"\n+|\s*;\s+")
 _END = re.compile(r"(?<=[.!?。])\s+")

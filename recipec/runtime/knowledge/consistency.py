@@ -20,8 +20,8 @@ from recipec.runtime.protocols import Part
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
     from recipec.runtime.context import StageContext
+    from recipec.runtime.knowledge.protocols import Knowledge
     from recipec.runtime.knowledge.statements import Claim, Triple
-    from recipec.runtime.protocols import Knowledge
     from recipec.spec.preference import KgRag, KgRank
     from recipec.spec.reward import KgConsistency as Spec
 

@@ -200,7 +200,7 @@ class _Reader:
 
     def _chunk(
         self,
-        policy: Any,
+        policy: Policy,
         engine: RolloutEngine,
         texts: Sequence[Document],
         prompts: Sequence[str],
@@ -223,7 +223,7 @@ class _Reader:
         groups = sample(engine, tasks, sampling, self.spec.samples, key) if tasks else []
         facts: list[dict[str, Any]] = []
         for document, group in zip(asked, groups, strict=True):
-            statements = [list(read_answer(c.ids, c.logprob, policy.text.decode, lower=self.spec.lower)) for c in group]
+            statements = [list(read_answer(c.ids, c.logprob, policy.decode, lower=self.spec.lower)) for c in group]
             facts += self._facts(document, statements, left_out)
         return facts, left_out
 

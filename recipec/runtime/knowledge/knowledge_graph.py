@@ -14,6 +14,7 @@ from recipec.diagnostics.errors import knowledge as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import sparql_queries
 from recipec.runtime.knowledge.entity_linking import Linker, fold, words
+from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.knowledge.rdf_terms import (
     DESCRIBING,
     KIND_OF,
@@ -26,7 +27,6 @@ from recipec.runtime.knowledge.rdf_terms import (
 )
 from recipec.runtime.knowledge.sparql_queries import Query, Source
 from recipec.runtime.knowledge.statements import Link, Triple
-from recipec.runtime.protocols import Knowledge
 
 _REMEMBERED = 1 << 16
 _SPLIT = re.compile(r"(.*[/#:])([^/#:]+)", re.DOTALL)

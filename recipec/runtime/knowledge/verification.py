@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recipec.runtime.knowledge.statements import Claim, Triple, Verdict
 
 if TYPE_CHECKING:
-    from recipec.runtime.protocols import Knowledge
+    from recipec.runtime.knowledge.protocols import Knowledge
 
 
 def check(graph: Knowledge, claim: Claim) -> Verdict:

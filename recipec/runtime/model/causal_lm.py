@@ -201,8 +201,10 @@ class CausalLm(Policy):
         *,
         generation: bool = True,
         variables: Mapping[str, Any] | None = None,
+        images: Sequence[Picture] = (),
     ) -> list[int]:
         """Encode messages by the chat template, which alone writes control tokens."""
+        assert not images, "this policy reads text alone"
         return self.text.render(messages, generation=generation, variables=variables)
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -18,9 +18,9 @@ from recipec.runtime.model import logprob_head, lora
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.reward_model import RewardModel
+from recipec.runtime.protocols import Critic
 from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
-from recipec.runtime.training.scoring import Critic
 from recipec.spec import critic as specs, policy as policy_specs
 from recipec.spec.recipe import weights_kind
 

@@ -16,7 +16,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin, folder_of
-from recipec.runtime.training.scoring import Reference
+from recipec.runtime.protocols import Reference
 from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
 

@@ -16,8 +16,9 @@ from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.consistency import topic
+from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.knowledge.statements import Triple
-from recipec.runtime.protocols import Knowledge, Policy
+from recipec.runtime.protocols import Policy
 from recipec.spec import preference as specs
 
 _OWN = "kg_rag.j2"
@@ -56,7 +57,7 @@ class FactPromptBuilder:
             RecipeError: RC700 or RC712, the template cannot be read; RC887, it leaves out the facts or the question.
         """
         self.spec, self.context, self.longest = spec, context, longest
-        self.policy: Any = policy
+        self.policy = policy
         self.knowledge = knowledge
         self.left_out: Counter[str] = Counter()
         self.name = spec.template or _OWN
@@ -117,15 +118,15 @@ class FactPromptBuilder:
         (text,) = renderer.rows([values], lambda _: f"task {task.id}")
         text = text.strip("\n")
         if isinstance(task.prompt, str):
-            return replace(task, prompt=text, prompt_ids=(*self._opening(task), *self.policy.encode(text)))
+            return replace(task, prompt=text, prompt_ids=(*self._opening(task, task.prompt), *self.policy.encode(text)))
         prompt = _asking(task.prompt, text)
         more = {"images": task.images} if task.images else {}
         ids = self.policy.render(prompt, generation=True, variables=task.variables, **more)
         return replace(task, prompt=prompt, prompt_ids=tuple(ids))
 
-    def _opening(self, task: Task) -> tuple[int, ...]:
+    def _opening(self, task: Task, prompt: str) -> tuple[int, ...]:
         """Return the ids that the tokenizer puts before a plain prompt."""
-        own = tuple(self.policy.encode(task.prompt))
+        own = tuple(self.policy.encode(prompt))
         count = len(task.prompt_ids) - len(own)
         return task.prompt_ids[:count] if task.prompt_ids[max(0, count) :] == own else ()
 

@@ -14,11 +14,12 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.consistency import Judged, judge, topic, written
+from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.preference import pair_files
 from recipec.runtime.preference.fact_prompts import FactPromptBuilder
 from recipec.runtime.preference.pair_files import Pair
 from recipec.runtime.preference.sample_answers import Answer, AnswerRequest, AnswerSampler
-from recipec.runtime.protocols import Knowledge, Policy, Preference
+from recipec.runtime.protocols import Policy, Preference
 from recipec.runtime.rollout.chain import ChainSampler
 from recipec.spec import preference as specs
 

@@ -57,7 +57,7 @@ class AnswerSampler:
     def __init__(self, context: StageContext, policy: Policy, sampler: ChainSampler) -> None:
         """Sample with the engine and the parameters of the stage's sampler."""
         self.context = context
-        self.policy: Any = policy
+        self.policy = policy
         self.engine = sampler.engine
         self.spec: Any = sampler.spec
         self.sampling = replace(turn_sampling(self.spec), max_length=self.spec.max_completion_length)

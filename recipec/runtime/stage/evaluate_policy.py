@@ -15,6 +15,7 @@ from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.model.lora import CONFIG
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.weights import quiet
+from recipec.runtime.protocols import Policy
 from recipec.runtime.stage.build_stage import build_engines, make_context, required
 from recipec.spec.recipe import weights_kind
 
@@ -52,7 +53,7 @@ def evaluate(
         spec = spec.model_copy(update={"lora": None})
     origin = Origin(where.kind, where.name, "continue" if adapted else None)
     with ExitStack() as closing:
-        policy: Any = spec.load()(spec, context, origin)
+        policy: Policy = spec.load()(spec, context, origin)
         policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
         runner, transfer = build_engines(stage, context, policy, closing)
         evaluator = Evaluator(graph, stage, context, runner, transfer, folder, progress)

@@ -13,10 +13,9 @@ from recipec.host.options import StepProgress
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.protocols import Environment, Part, Policy, TaskSource, TrainEngine
+from recipec.runtime.protocols import Critic, Environment, Part, Policy, TaskSource, TrainEngine
 from recipec.runtime.rollout.lookahead import Lookahead
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
-from recipec.runtime.training.scoring import Critic
 from recipec.spec.recipe import UNIT
 
 

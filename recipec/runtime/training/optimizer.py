@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.model.reward_model import HEAD
 from recipec.runtime.protocols import Part, Policy
 from recipec.runtime.training.master_weights import MasterWeights, adamw, decayed
 from recipec.spec import optimizer as specs
@@ -136,10 +137,13 @@ class Muon(AdamW):
         """Part the weights: those of embeddings and of the output layer are not matrices between activations."""
         spec, model = self.spec, self.policy.model
         assert isinstance(spec, specs.Muon)
-        ends = (model.get_input_embeddings(), model.get_output_embeddings(), getattr(model, "score", None))
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
         outer = {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
         named = dict(model.named_parameters())
-        inside = [name for name, weight in weights.items() if weight.ndim == 2 and id(named[name]) not in outer]
+        head = {name for name in weights if name.partition(".")[0] == HEAD}  # of a reward model
+        inside = [
+            n for n, weight in weights.items() if weight.ndim == 2 and n not in head and id(named[n]) not in outer
+        ]
         rest = [weight for name, weight in weights.items() if name not in set(inside)]
         rate = spec.learning_rate
         found: list[torch.optim.Optimizer] = []

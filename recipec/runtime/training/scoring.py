@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recipec.graph import Node
 from recipec.runtime.batch import Batch
 from recipec.runtime.distributed.dealing import deal
-from recipec.runtime.graph_runner import GraphRunner
-from recipec.runtime.protocols import Part, Policy, TrainEngine
+from recipec.runtime.protocols import Part, Policy, Reference
 from recipec.runtime.training.packing import costs, pack_for, trim_padding
 
 Score = Callable[..., dict[str, Tensor]]
@@ -53,35 +50,6 @@ class ScoringPass(Part):
         return {
             self.output: context.ranks.summed(found_RT)
         }  # a row is one rank's, and zero elsewhere: the sum is exact
-
-
-class Reference(Part, ABC):
-    """A reference scores sequences; ``scorer`` is the model that computes it."""
-
-    scorer: Policy
-
-    @abstractmethod
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
-        """Return ``ref_logprob_RT``."""
-
-
-class Critic(Part, ABC):
-    """Estimates the reward to come at each token, and learns it next to the policy."""
-
-    spec: Any
-    """The :class:`recipec.spec.critic.Critic`."""
-    model: Policy
-    engine: TrainEngine
-
-    @abstractmethod
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
-        """Return ``value_RT``."""
-
-    @abstractmethod
-    def update(
-        self, minibatch: Batch, nodes: tuple[Node, ...], runner: GraphRunner, *, tokens: int, step: int
-    ) -> dict[str, float]:
-        """Take one update by the critic's own nodes; return its metrics."""
 
 
 class ReferencePass(ScoringPass):

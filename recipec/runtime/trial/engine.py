@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from recipec.runtime.protocols import RolloutEngine
+from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
 
 ACTION = "<action>"
@@ -21,7 +20,7 @@ class FixedAnswers(RolloutEngine):
 
     shares_weights = True
 
-    def __init__(self, policy: Any, answers: Mapping[int, Sequence[str]]) -> None:
+    def __init__(self, policy: Policy, answers: Mapping[int, Sequence[str]]) -> None:
         self.policy = policy
         self.answers = answers
 

@@ -19,7 +19,7 @@ from recipec.runtime.data.messages import SAID
 from recipec.runtime.data.mixture import Mixture
 from recipec.runtime.data.sources import File
 from recipec.runtime.model.causal_lm import CausalLm
-from recipec.runtime.protocols import TaskSource
+from recipec.runtime.protocols import DataSource
 from recipec.runtime.reward.function import Function
 from recipec.runtime.reward.labels import right_labels
 from recipec.spec import reward as specs
@@ -87,7 +87,7 @@ class Scanned:
     problems: list[Diagnostic] = field(default_factory=list)
 
 
-def scan(source: TaskSource, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component]) -> Scanned:
+def scan(source: DataSource, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component]) -> Scanned:
     """Check every row of the small local files of a source for a stage of ``kind``; each code is reported once."""
     found = Scanned()
     if policy.image_encoder is not None:
@@ -228,7 +228,8 @@ def _unknown(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) -> I
     unknown, seen = file.policy.tokenizer.unk_token_id, set[str]()
     if unknown is None:
         return
-    names = [getattr(file.spec.columns, name) for name in ("completion", "chosen", "rejected")]
+    columns = file.spec.columns
+    names = (columns.completion, columns.chosen, columns.rejected)
     for row, task in zip(rows, tasks, strict=True):
         text = "" if task is None else question(task) + "".join(str(row.columns.get(name, "")) for name in names)
         for character in sorted(set(text) - seen):

@@ -37,7 +37,7 @@ class ToolUse(Environment):
 
     def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
         self.spec = spec
-        self.policy: Any = policy
+        self.policy = policy
         names = [str(name) for name in spec.functions]
         argument = {"files": [str(path) for path in context.use], "names": names}
         size = min(_PROCESSES, os.cpu_count() or 1)
