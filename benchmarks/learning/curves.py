@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-EVALUATED = "eval/held_out/accuracy"
+EVALUATED = ("held_out",)
 POINTS = 121
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -37,8 +37,11 @@ class Curve:
         return np.interp(places, self.practised[axis], self.practice)
 
 
-def read(stage: Path) -> Curve:
-    """Read the metrics of a run; a step that a continued run wrote twice counts once."""
+def read(stage: Path, evaluations: Sequence[str] = EVALUATED) -> Curve:
+    """Read the metrics of a run; a step that a continued run wrote twice counts once.
+
+    Held-out success is the mean over the evaluations that are named.
+    """
     lines = {}
     for line in (stage / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -57,8 +60,9 @@ def read(stage: Path) -> Curve:
             practice.append(row.get("episodes/reward", row.get("reward", math.nan)))
             for axis, value in spent.items():
                 practised[axis].append(value)
-        if EVALUATED in row:
-            success.append(row[EVALUATED])
+        accuracies = [row[key] for name in evaluations if (key := f"eval/{name}/accuracy") in row]
+        if accuracies:
+            success.append(float(np.mean(accuracies)))
             for axis, value in spent.items():
                 places[axis].append(value)
     made, done = ({axis: np.array(values) for axis, values in found.items()} for found in (places, practised))

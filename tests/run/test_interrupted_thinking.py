@@ -39,6 +39,8 @@ def test_long_completions_are_interrupted_once(folder: Any) -> None:
     lines = (folder.path / "runs/small/stages/explore/metrics.jsonl").read_text().splitlines()
     shares = [json.loads(line)["completions/interrupted_ratio"] for line in lines]
     assert sum(shares) / len(shares) * len(found) == len(put)
+    generated = sum(json.loads(line)["tokens/generated"] for line in lines)
+    assert generated == sum(len(row["ids"]) for row in found) - len(text_ids) * len(put)
 
 
 def test_what_was_put_is_not_trained() -> None:

@@ -20,6 +20,7 @@ def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
         ValueError: the task refuses its options.
     """
     import reasoning_gym  # noqa: PLC0415 - 1.2 s, and only in the child
+    from reasoning_gym.composite import DatasetSpec  # noqa: PLC0415
     from reasoning_gym.factory import DATASETS  # noqa: PLC0415
 
     name = argument["task"]
@@ -28,7 +29,10 @@ def gym(argument: dict[str, Any]) -> Callable[[Any], Any]:
     try:
         # the package draws item i from seed + i: neighbouring seeds would share all but one of their tasks
         seed = argument["seed"] << 32
-        tasks = reasoning_gym.create_dataset(name, size=argument["size"], seed=seed, **argument["options"])
+        options = argument["options"]
+        if name == "composite":  # takes objects
+            options = options | {"datasets": [DatasetSpec(**one) for one in options["datasets"]]}
+        tasks = reasoning_gym.create_dataset(name, size=argument["size"], seed=seed, **options)
     except (TypeError, AssertionError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
     entries: dict[int, Any] = {}

@@ -153,8 +153,9 @@ def texts(policy: Policy, completions: Sequence[Completion]) -> list[str]:
 
 
 def _statistics(completions: Sequence[Completion]) -> dict[str, float]:
-    """Lengths in tokens; `terminated` are the rows that ended by themselves, `clipped` the others."""
-    found: dict[str, float] = {}
+    """Tokens that were sampled, and lengths; `terminated` are rows that ended by themselves, `clipped` the others."""
+    sampled = sum(len(c.ids) - (c.given[1] - c.given[0]) for c in completions)
+    found = {"metric/tokens/generated": float(sampled)}
     ended = [len(c.ids) for c in completions if c.ended]
     for name, lengths in {"": [len(c.ids) for c in completions], "terminated_": ended}.items():
         for which, value in (("mean", np.mean), ("min", np.min), ("max", np.max)):

@@ -415,6 +415,18 @@ def test_reasoning_gym_tasks_score_themselves(text_context, text_policy):
     source.close()
 
 
+def test_reasoning_gym_tasks_can_be_mixed(text_context, text_policy):
+    """The task `composite` draws from several tasks by weight, and each is judged by its own verifier."""
+    mixed = [{"name": name, "weight": 1, "config": {}} for name in ("chain_sum", "spell_backward")]
+    source = ReasoningGym(
+        specs.ReasoningGym(task="composite", size=8, options={"datasets": mixed}), text_context, policy=text_policy
+    )
+    source.prepare("rl")
+    assert {task.columns["metadata"]["source_dataset"] for task in source.tasks} == {"chain_sum", "spell_backward"}
+    assert all(task.score(task.columns["answer"]) == 1.0 for task in source.tasks)
+    source.close()
+
+
 def test_reasoning_gym_answers_are_judged_elsewhere(text_context, text_policy, tmp_path):
     """A verifier that evaluates its answer cannot touch this process or its files; what hangs gets NaN."""
     source = ReasoningGym(specs.ReasoningGym(task="countdown", size=1), text_context, policy=text_policy)
@@ -433,6 +445,9 @@ def test_reasoning_gym_answers_are_judged_elsewhere(text_context, text_policy, t
         ({"task": "chain_sums"}, "RC714", "`chain_sum`"),
         ({"task": "chain_sum", "options": {"max_digit": 2}}, "RC715", "max_digit"),
         ({"task": "chain_sum", "options": {"max_digits": -2}}, "RC715", "max_digits"),
+        ({"task": "composite"}, "RC715", "datasets"),
+        ({"task": "composite", "options": {"datasets": ["chain_sum"]}}, "RC715", "mapping"),
+        ({"task": "composite", "options": {"datasets": [{"name": "chain_sum", "weight": 1}]}}, "RC715", "config"),
     ],
 )
 def test_reasoning_gym_refusals(text_context, text_policy, params, code, word):

@@ -101,6 +101,7 @@ def test_statistics(make_sampler):
         [set(ids.tolist()) & set(range(1, 9)) != set() for ids in found["tokens_RT"] * found["trained_RT"]]
     )
     assert found["metric/completions/mean_length"] == lengths.mean().item()
+    assert found["metric/tokens/generated"] == lengths.sum().item()
     assert found["metric/completions/min_length"] == lengths.min().item()
     assert found["metric/completions/max_length"] == lengths.max().item()
     assert found["metric/completions/mean_terminated_length"] == pytest.approx(lengths[ended].mean().item())
