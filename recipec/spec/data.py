@@ -213,6 +213,21 @@ class ReasoningGym(_Prompts):
     options: dict[str, Any] = param(dict, "Options of the task generator, such as `max_digits`.")
     prompt_suffix: str = param("", "Text appended to every question.")
 
+    @model_validator(mode="after")
+    def _of_generators(self) -> ReasoningGym:
+        given = [self.options]
+        if self.task == "composite":
+            parts = self.options.get("datasets")
+            if not (isinstance(parts, list) and parts and all(map(_is_part, parts))):
+                raise ValueError(
+                    "`composite` mixes tasks: give `options: {datasets: [{name: chain_sum, weight: 1, config: {}}]}`, "
+                    "each with a name, a weight above 0 and options of its own"
+                )
+            given += [part["config"] for part in parts]
+        if any(key in options for options in given for key in ("size", "seed")):
+            raise ValueError("`size` and `seed` are not options of a task: use `size` and `task_seed` of the data")
+        return self
+
     def first(self, count: int) -> ReasoningGym:
         """Return the same data with ``count`` tasks at most."""
         return self.model_copy(update={"size": min(count, self.size)})
@@ -220,6 +235,18 @@ class ReasoningGym(_Prompts):
     def rows(self) -> int:
         """Return `size`."""
         return self.size
+
+
+def _is_part(part: Any) -> bool:
+    """Whether this is a mapping that reasoning-gym's ``DatasetSpec`` takes."""
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"name", "weight", "config"}
+        and isinstance(part["name"], str)
+        and isinstance(part["weight"], int | float)
+        and part["weight"] > 0
+        and isinstance(part["config"], dict)
+    )
 
 
 @component(
