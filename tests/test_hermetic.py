@@ -1,10 +1,12 @@
 """`validate` opens, imports, reads and starts nothing but the recipe's own files."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 PROBE = r"""
 import builtins, json, os, sys
 path = sys.argv[1]
@@ -85,6 +87,20 @@ def test_a_good_recipe(tmp_path: Path) -> None:
     assert {k: seen[k] for k in ("sockets", "processes", "environment", "modules")} == {
         "sockets": [], "processes": [], "environment": [], "modules": [],
     }  # fmt: skip
+
+
+def test_what_starts_slowly_is_not_imported(tmp_path: Path) -> None:
+    """A good recipe is checked without plugins of pydantic, which are code of others, advice or a plan."""
+    (tmp_path / "noisy.py").write_text("plugin = None")
+    (tmp_path / "noisy-1.0.dist-info").mkdir()
+    (tmp_path / "noisy-1.0.dist-info" / "METADATA").write_text("Name: noisy\nVersion: 1.0\n")
+    (tmp_path / "noisy-1.0.dist-info" / "entry_points.txt").write_text("[pydantic]\nnoisy = noisy:plugin\n")
+    command = [sys.executable, "-X", "importtime", "-m", "recipec", "validate", "recipes/tiny/quickstart.yaml"]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "recipec.spec.reward" in imported
+    assert not {"noisy", "recipec.reading.foreign.advice", "recipec.lowering.lower", "recipec.planning.cost"} & imported
 
 
 def test_a_hostile_recipe(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from recipec.checks import run_checks as _run_checks  # noqa: F401 - its modules own codes
+from recipec.checks import memory as _memory, run_checks as _run_checks  # noqa: F401 - their modules own codes
 from recipec.diagnostics import errors
 from recipec.diagnostics.codes import RETIRED, family
 from recipec.diagnostics.model import Code, codes, sections

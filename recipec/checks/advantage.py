@@ -8,7 +8,6 @@ from typing import Any
 from recipec.checks.queries import (
     Spans,
     display_name,
-    dotted,
     field_span,
     group_size,
     is_given,
@@ -17,7 +16,7 @@ from recipec.checks.queries import (
     related_span,
     span_of,
 )
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.advantage import Advantage, Signed
 from recipec.spec.grouping import AnchorState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import display_name, dotted, field_span, is_given, parts_of, related_span, span_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import display_name, field_span, is_given, parts_of, related_span, span_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import reward_level

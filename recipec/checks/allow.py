@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import dotted, span_of
+from recipec.checks.queries import span_of
 from recipec.diagnostics import errors
 from recipec.diagnostics.codes import RETIRED
-from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes
+from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes, dotted
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading
 

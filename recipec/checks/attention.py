@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from recipec.checks.devices import devices_of, train_engine
 from recipec.checks.queries import (
     display_name,
-    dotted,
     field_span,
     group_size,
     most_written,
@@ -19,7 +18,7 @@ from recipec.checks.queries import (
     spec_of,
     turns,
 )
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.attention import Attention
 from recipec.spec.train_engine import TrainEngine

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from recipec.checks.queries import dotted, group_size, related_span, span_of, units_per_step
+from recipec.checks.queries import group_size, related_span, span_of, units_per_step
 from recipec.component import components_of
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED_KINDS, UNANSWERED, UNIT
 

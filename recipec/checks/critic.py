@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, dotted, field_span, parts_of, related_span, span_of, spec_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import display_name, field_span, parts_of, related_span, span_of, spec_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading
 from recipec.spec.critic import Critic
 from recipec.spec.train_engine import TrainEngine

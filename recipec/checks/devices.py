@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import (
-    ancestors,
-    dotted,
-    field_span,
-    related_span,
-    span_of,
-    spec_of,
-    units_per_step,
-)
+from recipec.checks.queries import ancestors, field_span, related_span, span_of, spec_of, units_per_step
 from recipec.checks.sampling import uses_sampler
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.optimizer import Optimizer

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from recipec.checks.queries import (
-    display_name,
-    dotted,
-    field_span,
-    is_given,
-    longest_turn,
-    related_span,
-    spec_of,
-    turns,
-)
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import display_name, field_span, is_given, longest_turn, related_span, spec_of, turns
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recipec.checks.dataflow import possible_providers
-from recipec.checks.queries import dotted, related_span, span_of
+from recipec.checks.queries import related_span, span_of
 from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import listed, nearest, question
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Evaluation

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import Spans, display_name, dotted, is_given, related_span, span_of, spec_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import Spans, display_name, is_given, related_span, span_of, spec_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Path, Reading, StageReading
 from recipec.spec.data import Columns
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, dotted, field_span, parts_of, related_span, span_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import display_name, field_span, parts_of, related_span, span_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.knowledge import ENDINGS, Extract, Knowledge, Triples

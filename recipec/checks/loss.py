@@ -7,7 +7,6 @@ from typing import Any
 
 from recipec.checks.queries import (
     display_name,
-    dotted,
     field_span,
     is_given,
     parts_of,
@@ -16,7 +15,7 @@ from recipec.checks.queries import (
     shares,
     span_of,
 )
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading
 from recipec.spec.loss import Clipped, Dpo, PolicyGradient
 from recipec.spec.reward import Reward

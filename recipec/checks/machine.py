@@ -7,7 +7,6 @@ from typing import Any
 
 from recipec.checks.queries import (
     display_name,
-    dotted,
     field_span,
     is_given,
     longest_turn,
@@ -18,7 +17,7 @@ from recipec.checks.queries import (
     turns,
 )
 from recipec.component import components_of
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.policy import Policy

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import dotted, field_span, related_span, span_of, spec_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import field_span, related_span, span_of, spec_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.planning.cost import amount
@@ -23,10 +23,8 @@ LARGEST = 3
 
 def _works(reading: Reading) -> Iterator[Work]:
     """Yield the stages of which the sizes and the accelerator are known, with a value for every `auto`."""
-    recipe = reading.recipe
-    if recipe is None or recipe.machine.accelerator is None:
-        return
-    graph = optimise(lower(recipe))
+    assert reading.recipe is not None, "run on whole recipes"
+    graph = optimise(lower(reading.recipe))
     shapes = shapes_of(graph)
     graph, _ = choose(graph, shapes)
     for stage in graph.stages:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import (
-    adapter_of,
-    dotted,
-    field_span,
-    is_given,
-    parts_of,
-    related_span,
-    span_of,
-    updates_per_step,
-)
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import adapter_of, field_span, is_given, parts_of, related_span, span_of, updates_per_step
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading
 from recipec.spec.optimizer import Adamw, Scheduled
 from recipec.spec.recipe import weights_kind

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from recipec.checks.queries import dotted, span_of
+from recipec.checks.queries import span_of
 from recipec.component import is_origin, names_file
 from recipec.diagnostics.errors.data import conversion
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Path, Reading
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\n")

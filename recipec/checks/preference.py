@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import Spans, display_name, dotted, field_span, is_given, parts_of, related_span, spec_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import Spans, display_name, field_span, is_given, parts_of, related_span, spec_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.preference import Facts, KgRag, KgRank
 from recipec.spec.reward import KgConsistency

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from recipec.checks.queries import (
     display_name,
-    dotted,
     field_span,
     is_given,
     longest_turn,
@@ -16,7 +15,7 @@ from recipec.checks.queries import (
     spec_of,
     turns,
 )
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.planning.token_runs import Episode, Group, append_only, sliding_window, total
 from recipec.reading.partial import Part, Reading, StageReading
 

@@ -21,15 +21,6 @@ Spans = tuple[Span, ...]
 C = TypeVar("C", bound=Component)
 
 
-def dotted(path: Path) -> str:
-    """Write a path as people do.
-
-    >>> dotted(("stages", "explore", "loss", "epsilon"))
-    'stages.explore.loss.epsilon'
-    """
-    return ".".join(str(step) for step in path)
-
-
 def is_given(reading: Reading, path: Path) -> bool:
     """Whether the recipe says something at exactly this path."""
     value: Any = reading.resolved.data

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, dotted, field_span, span_of
+from recipec.checks.queries import display_name, field_span, span_of
 from recipec.checks.reward_bounds import rewards_of
 from recipec.component import is_origin, texts
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading
 from recipec.spec.policy import Policy

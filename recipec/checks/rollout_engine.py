@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import dotted, related_span, span_of
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import related_span, span_of
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading
 from recipec.spec.rollout_engine import RolloutEngine
 

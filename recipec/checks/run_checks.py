@@ -18,7 +18,6 @@ from recipec.checks import (
     knowledge,
     loss,
     machine,
-    memory,
     optimizer,
     places,
     preference,
@@ -34,8 +33,7 @@ from recipec.checks import (
     user_code,
     wiring,
 )
-from recipec.checks.queries import dotted
-from recipec.diagnostics.model import Diagnostic
+from recipec.diagnostics.model import Diagnostic, dotted
 from recipec.reading.field_descriptions import keys_of
 from recipec.reading.partial import Reading
 from recipec.spec.recipe import Evaluation, Stage
@@ -206,8 +204,6 @@ MACHINE: tuple[Check, ...] = (
     attention.prefix_tree_over_devices,
     attention.other_models_over_devices,
 )
-PLANNED: tuple[Check, ...] = (memory.does_not_fit, memory.group_over_cache)
-"""Checks of a whole recipe, by its plan."""
 TRUST: tuple[Check, ...] = (
     trust.never_trusted,
     trust.secret_in_recipe,
@@ -217,6 +213,15 @@ TRUST: tuple[Check, ...] = (
     user_code.own_function,
     user_code.own_environment,
 )
+
+
+def planned(reading: Reading) -> tuple[Check, ...]:
+    """Return the checks by the plan, which is made of a whole recipe that names an accelerator."""
+    if reading.recipe is None or reading.recipe.machine.accelerator is None:
+        return ()
+    from recipec.checks import memory  # noqa: PLC0415 - importing what plans takes longer than most checks
+
+    return (memory.does_not_fit, memory.group_over_cache)
 
 
 def check_all(reading: Reading) -> list[Diagnostic]:
@@ -232,7 +237,7 @@ def check_all(reading: Reading) -> list[Diagnostic]:
     found = [d for family in families for one in family for d in one(reading) if d.path not in unknown]
     wrong = (d for found_by in (resolved.diagnostics, reading.diagnostics, found) for d in found_by)
     if resolved.complete and not any(diagnostic.is_error for diagnostic in wrong):
-        found += [d for one in PLANNED for d in one(reading)]
+        found += [d for one in planned(reading) for d in one(reading)]
     used: set[tuple[str, str]] = set()
     kept = []
     found = [diagnostic for diagnostic in found if not follows(reading, diagnostic)]

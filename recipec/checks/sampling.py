@@ -7,7 +7,6 @@ from typing import Any
 
 from recipec.checks.queries import (
     display_name,
-    dotted,
     field_span,
     from_scratch,
     is_given,
@@ -17,7 +16,7 @@ from recipec.checks.queries import (
     span_of,
     spec_of,
 )
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.loss import PolicyGradient
 from recipec.spec.rollout_engine import RolloutEngine

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from recipec.checks.queries import (
     display_name,
-    dotted,
     field_span,
     group_size,
     parts_of,
@@ -15,7 +14,7 @@ from recipec.checks.queries import (
     updates_per_step,
 )
 from recipec.checks.reward_bounds import judged
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.advantage import Advantage, Signed
 from recipec.spec.loss import PolicyGradient

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from recipec.checks.queries import (
     Spans,
     adapter_of,
-    dotted,
     from_scratch,
     is_given,
     longest_turn,
@@ -16,7 +15,7 @@ from recipec.checks.queries import (
     span_of,
     spec_of,
 )
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import did_you_mean, folded
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.critic import Critic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recipec.checks.devices import rollout_engine
-from recipec.checks.queries import display_name, dotted, field_span, is_given, related_span
-from recipec.diagnostics.model import Finding, check
+from recipec.checks.queries import display_name, field_span, is_given, related_span
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.loss import Loss, PolicyGradient
 from recipec.spec.sampler import Sampler

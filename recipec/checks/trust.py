@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import dotted, span_of
+from recipec.checks.queries import span_of
 from recipec.component import is_origin, names_file, texts
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.snippet import SECRET
 from recipec.reading.never_supported import REFUSED, refused
 from recipec.reading.partial import Path, Reading

@@ -6,8 +6,8 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recipec.checks.queries import Spans, dotted, span_of
-from recipec.diagnostics.model import Finding, RecipeError, check
+from recipec.checks.queries import Spans, span_of
+from recipec.diagnostics.model import Finding, RecipeError, check, dotted
 from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.reading.partial import Reading
 from recipec.reading.paths import rebased

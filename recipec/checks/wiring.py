@@ -7,10 +7,10 @@ from typing import Any
 
 from recipec.checks.dataflow import Dataflow, dataflow, possible_providers, provided
 from recipec.checks.evaluation import answered
-from recipec.checks.queries import Spans, display_name, dotted, field_span, related_span, span_of
+from recipec.checks.queries import Spans, display_name, field_span, related_span, span_of
 from recipec.checks.signal_references import unfit
 from recipec.component import Need, When, components_of
-from recipec.diagnostics.model import Finding, check
+from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
 from recipec.spec.recipe import DEFAULT_LOSS, PAIRED_KINDS, SLOT

@@ -49,6 +49,15 @@ def file_span(file: str, line: int = 0, column: int = 1) -> tuple[Span, ...]:
     return (Span(file, max(line, 1), column, max(line, 1), column + 1),) if file else ()
 
 
+def dotted(path: tuple[str | int, ...]) -> str:
+    """Write the path of a key as users do, and as :attr:`Diagnostic.path` has it.
+
+    >>> dotted(("stages", "explore", "use", 0))
+    'stages.explore.use.0'
+    """
+    return ".".join(map(str, path))
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
     """A text edit that repairs the finding: replace ``span`` by ``text``; a line that it empties is dropped."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.errors.text import over_limit
-from recipec.diagnostics.model import Diagnostic, Span
+from recipec.diagnostics.model import Diagnostic, Span, dotted
 from recipec.diagnostics.phrases import nearest, question
 from recipec.language.yaml_reader import Node, Path
 
@@ -191,15 +191,6 @@ def _texts(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
             yield from _texts(child, (*path, index))
     elif isinstance(node.value, str) and "${" in node.value:
         yield path, node
-
-
-def dotted(path: Path) -> str:
-    """Write a path as users do.
-
-    >>> dotted(("stages", "explore", "use", 0))
-    'stages.explore.use.0'
-    """
-    return ".".join(map(str, path))
 
 
 class _Measure(NamedTuple):

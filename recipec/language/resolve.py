@@ -8,10 +8,10 @@ from itertools import accumulate
 from typing import Any
 
 from recipec.diagnostics.errors import include as errors
-from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span, dotted
 from recipec.language.includes import Includes
 from recipec.language.overrides import override
-from recipec.language.references import References, Use, dotted
+from recipec.language.references import References, Use
 from recipec.language.yaml_reader import Node, Path, Source
 
 

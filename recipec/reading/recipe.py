@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from recipec.component import Section, component_names, find_component
 from recipec.diagnostics.errors import reading as errors
-from recipec.diagnostics.model import COMMAND_LINE, Diagnostic
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, dotted
 from recipec.reading import field_descriptions, paths
+from recipec.reading.findings import Findings
 from recipec.reading.partial import EvaluationReading, Part, Path, Reading, StageReading
-from recipec.reading.section import Findings, dotted, read_plain, unknown_key
+from recipec.reading.section import read_plain, unknown_key
 from recipec.reading.stage import check_name, read_levels, read_part, read_stage
 from recipec.spec.machine import ENGINE_SLOTS, Machine, default_engine
 from recipec.spec.recipe import FORMAT, KEY_SLOTS, SLOT, Evaluation, Levels, Recipe, Stage, weights_kind

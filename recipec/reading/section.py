@@ -6,9 +6,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -16,115 +16,16 @@ from pydantic_core import ErrorDetails
 
 from recipec.component import Component, Section, is_origin, is_path, is_signal, names_file
 from recipec.diagnostics.errors import reading as errors
-from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span
+from recipec.diagnostics.model import dotted
 from recipec.reading import field_descriptions, paths
-from recipec.reading.foreign.advice import for_name, of_recipe
-from recipec.reading.lists import for_data
+from recipec.reading.findings import Findings, Path
 from recipec.reading.moves import move
 from recipec.reading.never_supported import refused
-from recipec.reading.suggestions import for_bare, for_key, for_signal, joined, slot_of
-from recipec.reading.value_suggestions import for_value
 from recipec.signals import find_signal
 
-if TYPE_CHECKING:
-    from recipec.language.resolve import Resolved
-
-Path = tuple[str | int, ...]
 S = TypeVar("S", bound=Section)
-_LEVEL = 4  # length of the path of a named level: stages, STAGE, SLOT, NAME
 LARGEST = 2**63
 """Counts and seeds are 64-bit integers wherever they arrive."""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What one reading gathers: diagnostics, and which section consumed which key."""
-
-    resolved: Resolved
-    fragment: bool
-    found: list[Diagnostic] = field(default_factory=list)
-    consumed: dict[str, str] = field(default_factory=dict)
-    suggested: set[Path] = field(default_factory=set)
-    """Places that a misspelt or foreign key was meant for: it has its diagnostic, and is not reported as missing."""
-
-    moved: set[str] = field(default_factory=set)
-    """Sections that an edit moves a key into: another one waits for the next reading."""
-
-    unknown: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        """Note once which places have a wrong reference for a value."""
-        self.unknown = frozenset(dotted(path) for path in self.resolved.unknown)
-
-    @property
-    def root(self) -> str:
-        """The recipe's own file."""
-        return self.resolved.files[0]
-
-    def lacks(self, path: Path) -> bool:
-        """Whether ``path`` is missing for no reason: neither was another key meant for it, nor was a file cut short."""
-        return self.resolved.complete and not any(place[: len(path)] == path for place in self.suggested)
-
-    def say(self, diagnostic: Diagnostic) -> None:
-        """Note a diagnostic, but for one of a value that is not known because its reference is wrong."""
-        if diagnostic.path not in self.unknown:
-            self.found.append(diagnostic)
-
-    def kind_at(self, path: Path) -> str:
-        """Return the kind of the stage that ``path`` is in, or an empty text."""
-        data: Any = self.resolved.data
-        stage = (data.get("stages") or {}).get(path[1]) if path[:1] == ("stages",) and len(path) > 1 else data
-        kind = stage.get("kind") if isinstance(stage, dict) else None
-        return kind if isinstance(kind, str) else ""
-
-    def spans(self, path: Path, *, key: bool = False) -> tuple[Span, ...]:
-        """Return where ``path`` stands, and what led there."""
-        return self.resolved.spans(path, key=key)
-
-    def consume(self, data: Any, path: Path, owner: str) -> None:
-        """Record ``owner`` as the reader of everything at and below ``path``."""
-        self.consumed[dotted(path)] = owner
-        if isinstance(data, Mapping):
-            for key, value in data.items():
-                self.consume(value, (*path, key), owner)
-
-    def mapping(self, data: Any, path: Path, where: str, known: Sequence[str] = ()) -> dict[str, Any] | None:
-        """Return ``data`` if it is a mapping; otherwise say that it should be."""
-        if isinstance(data, dict):
-            return data
-        advice, fix = "", None
-        if isinstance(data, str) and known:
-            advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
-            fix = self.fix(path, f"give the component as `{right}`", data, right) if right else None
-        if path and isinstance(data, list | int | float):
-            advice = for_data(str(path[-1]), data, slot_of(path), known, self.kind_at(path))
-        if isinstance(data, int | float) and len(path) == _LEVEL:
-            advice = f"a level is a component with a weight: `{path[3]}: {{type: …, weight: {data}}}`"
-        if len(path) == _LEVEL:
-            elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
-            advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)
-        self.say(
-            errors.not_a_mapping(
-                where, field_descriptions.format_value(data), dotted(path), self.spans(path), advice, fix
-            )
-        )
-        return None
-
-    def fix(self, path: Path, message: str, old: object, text: str, *, key: bool = False) -> Fix | None:
-        """Offer an edit, but only where the file itself holds ``old`` (not a variable, include or command line)."""
-        span = self.resolved.span(path, key=key)
-        if span.file in {COMMAND_LINE, PYTHON} or span.line != span.end_line or span.file not in self.resolved.files:
-            return None
-        lines = self.resolved.text(span.file).split("\n")
-        written = lines[span.line - 1][span.column - 1 : span.end_column - 1] if span.line <= len(lines) else ""
-        if written.strip("\"'") != (old if isinstance(old, str) else json.dumps(old)):
-            return None
-        return Fix(message, span, text)
-
-
-def dotted(path: Path) -> str:
-    """Write a path as the command line does."""
-    return ".".join(map(str, path))
 
 
 def read_section(
@@ -183,6 +84,8 @@ def _signals(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
         key = info.alias or name
         value = data.get(key)
         if is_signal(info) and isinstance(value, str) and find_signal(value) is None:
+            from recipec.reading.suggestions import for_signal  # noqa: PLC0415 - only mistakes need advice
+
             at = (*path, key)
             help_, best = for_signal(value, info.default, findings.resolved.data.get("stages") or ())
             fix = findings.fix(at, f"name `{best}`", value, best) if best else None
@@ -212,6 +115,9 @@ def unknown_key(
     findings: Findings, key: str, value: Any, path: Path, where: str, keys: Sequence[str], given: Mapping[str, Any]
 ) -> None:
     """Say that nothing here reads ``key``, and what may have been meant; RC650 speaks of what is never read."""
+    from recipec.reading.foreign.advice import of_recipe  # noqa: PLC0415 - only mistakes need advice
+    from recipec.reading.suggestions import for_key  # noqa: PLC0415
+
     if refused(key, value):
         return
     at = (*path, key)
@@ -269,6 +175,9 @@ def _say(
 
 
 def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], path: Path, place: Path) -> None:
+    from recipec.reading.suggestions import joined  # noqa: PLC0415 - only mistakes need advice
+    from recipec.reading.value_suggestions import for_value  # noqa: PLC0415
+
     at, value = (*path, *place), _get(data, place)
     takes = field_descriptions.field_type(cls, place)
     expected = takes.describe() if takes else "something else"

@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 from recipec.component import Component, component_names, components_of, find_component, installed_components
 from recipec.diagnostics.errors import reading as errors
+from recipec.diagnostics.model import dotted
 from recipec.diagnostics.phrases import distance, folded
 from recipec.reading import field_descriptions
-from recipec.reading.foreign.advice import component_key
+from recipec.reading.findings import Findings
 from recipec.reading.partial import Part, Path, StageReading
-from recipec.reading.section import Findings, dotted, read_plain, read_section, unknown_key
-from recipec.reading.suggestions import for_component
+from recipec.reading.section import read_plain, read_section, unknown_key
 from recipec.spec.recipe import (
     SLOT,
     SLOTS,
@@ -174,6 +174,8 @@ def read_part(
     cls = _found(findings, slot, name, at)
     if cls is None:
         if findings.lacks(at):
+            from recipec.reading.suggestions import for_component  # noqa: PLC0415 - only mistakes need advice
+
             names = component_names(slot)
             advice, best = for_component(name, slot, names)
             fix = findings.fix(at, f"use `{best}`", name, best) if best else None
@@ -216,6 +218,8 @@ def _with_type(findings: Findings, section: dict[str, Any], path: Path, called: 
     for key, value in section.items():
         if key in known or not isinstance(value, str):
             continue
+        from recipec.reading.foreign.advice import component_key  # noqa: PLC0415 - only mistakes need advice
+
         meant = component_key(slot, key, value)
         if meant:
             pass

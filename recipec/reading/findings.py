@@ -1,0 +1,108 @@
+"""What one reading gathers: diagnostics with their places and edits, and which section reads which key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from recipec.diagnostics.errors import reading as errors
+from recipec.diagnostics.model import COMMAND_LINE, PYTHON, Diagnostic, Fix, Span, dotted
+from recipec.reading import field_descriptions
+
+if TYPE_CHECKING:
+    from recipec.language.resolve import Resolved
+
+Path = tuple[str | int, ...]
+_LEVEL = 4  # length of the path of a named level: stages, STAGE, SLOT, NAME
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one reading gathers: diagnostics, and which section consumed which key."""
+
+    resolved: Resolved
+    fragment: bool
+    found: list[Diagnostic] = field(default_factory=list)
+    consumed: dict[str, str] = field(default_factory=dict)
+    suggested: set[Path] = field(default_factory=set)
+    """Places that a misspelt or foreign key was meant for: it has its diagnostic, and is not reported as missing."""
+
+    moved: set[str] = field(default_factory=set)
+    """Sections that an edit moves a key into: another one waits for the next reading."""
+
+    unknown: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Note once which places have a wrong reference for a value."""
+        self.unknown = frozenset(dotted(path) for path in self.resolved.unknown)
+
+    @property
+    def root(self) -> str:
+        """The recipe's own file."""
+        return self.resolved.files[0]
+
+    def lacks(self, path: Path) -> bool:
+        """Whether ``path`` is missing for no reason: neither was another key meant for it, nor was a file cut short."""
+        return self.resolved.complete and not any(place[: len(path)] == path for place in self.suggested)
+
+    def say(self, diagnostic: Diagnostic) -> None:
+        """Note a diagnostic, but for one of a value that is not known because its reference is wrong."""
+        if diagnostic.path not in self.unknown:
+            self.found.append(diagnostic)
+
+    def kind_at(self, path: Path) -> str:
+        """Return the kind of the stage that ``path`` is in, or an empty text."""
+        data: Any = self.resolved.data
+        stage = (data.get("stages") or {}).get(path[1]) if path[:1] == ("stages",) and len(path) > 1 else data
+        kind = stage.get("kind") if isinstance(stage, dict) else None
+        return kind if isinstance(kind, str) else ""
+
+    def spans(self, path: Path, *, key: bool = False) -> tuple[Span, ...]:
+        """Return where ``path`` stands, and what led there."""
+        return self.resolved.spans(path, key=key)
+
+    def consume(self, data: Any, path: Path, owner: str) -> None:
+        """Record ``owner`` as the reader of everything at and below ``path``."""
+        self.consumed[dotted(path)] = owner
+        if isinstance(data, Mapping):
+            for key, value in data.items():
+                self.consume(value, (*path, key), owner)
+
+    def mapping(self, data: Any, path: Path, where: str, known: Sequence[str] = ()) -> dict[str, Any] | None:
+        """Return ``data`` if it is a mapping; otherwise say that it should be."""
+        if isinstance(data, dict):
+            return data
+        from recipec.reading.foreign.advice import for_name  # noqa: PLC0415 - only mistakes need advice
+        from recipec.reading.lists import for_data  # noqa: PLC0415
+        from recipec.reading.suggestions import for_bare, slot_of  # noqa: PLC0415
+
+        advice, fix = "", None
+        if isinstance(data, str) and known:
+            advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
+            fix = self.fix(path, f"give the component as `{right}`", data, right) if right else None
+        if path and isinstance(data, list | int | float):
+            advice = for_data(str(path[-1]), data, slot_of(path), known, self.kind_at(path))
+        if isinstance(data, int | float) and len(path) == _LEVEL:
+            advice = f"a level is a component with a weight: `{path[3]}: {{type: …, weight: {data}}}`"
+        if len(path) == _LEVEL:
+            elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
+            advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)
+        self.say(
+            errors.not_a_mapping(
+                where, field_descriptions.format_value(data), dotted(path), self.spans(path), advice, fix
+            )
+        )
+        return None
+
+    def fix(self, path: Path, message: str, old: object, text: str, *, key: bool = False) -> Fix | None:
+        """Offer an edit, but only where the file itself holds ``old`` (not a variable, include or command line)."""
+        span = self.resolved.span(path, key=key)
+        if span.file in {COMMAND_LINE, PYTHON} or span.line != span.end_line or span.file not in self.resolved.files:
+            return None
+        lines = self.resolved.text(span.file).split("\n")
+        written = lines[span.line - 1][span.column - 1 : span.end_column - 1] if span.line <= len(lines) else ""
+        if written.strip("\"'") != (old if isinstance(old, str) else json.dumps(old)):
+            return None
+        return Fix(message, span, text)
