@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from recipec.checks.queries import adapter_of, field_span, is_given, parts_of, related_span, span_of, updates_per_step
 from recipec.diagnostics.model import Finding, check, dotted
-from recipec.reading.partial import Reading
+from recipec.reading.partial import Reading, StageReading
 from recipec.spec.optimizer import Adamw, Scheduled
 from recipec.spec.recipe import weights_kind
 
@@ -14,6 +14,8 @@ HIGH = 1e-3
 """Above this, published fine-tuning of all weights with Adam diverges; training from scratch does not."""
 HIGHEST = 1e-2
 """Above this, an adapter diverges too."""
+NEW = 0.05
+"""Above this, Adam diverges on new weights as well."""
 LOW = 2e-6
 """Below this an adapter does not move; it needs about ten times the rate of full fine-tuning."""
 
@@ -77,8 +79,8 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
 def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     """A trained model, or an adapter, is updated with a very high learning rate.
 
-    What it checks: `learning_rate` above 1e-3 without LoRA, where the weights are not from scratch; above
-    1e-2 with LoRA.
+    What it checks: `learning_rate` above 1e-3 without LoRA; above 1e-2 with LoRA; above 0.05 where the weights were new
+    in an earlier stage or are new in this one.
     Why it matters: Adam changes every weight by about the learning rate at each update, so that the model loses what it
     has learnt after a few updates.
     Example: `learning_rate: 1.0e-2` with `from: org/name`.
@@ -88,10 +90,11 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part, spec in parts_of(reading, Adamw):
         unread = any(policy.spec is None for policy in stage.of("policy"))
-        new = stage.origin is None or weights_kind(stage.origin) in {"scratch", "stage"}
+        new = _new(reading, stage)
         adapter = adapter_of(stage) is not None
-        if spec.learning_rate > (HIGHEST if adapter else HIGH) and not unread and (adapter or not new):
-            trained = f"an adapter of `{stage.origin}`" if adapter else f"all weights of `{stage.origin}`"
+        if spec.learning_rate > (HIGHEST if adapter else NEW if new else HIGH) and not unread:
+            trained = "an adapter" if adapter else "all weights"
+            trained = f"{trained} of `{stage.origin}`" if stage.origin not in {None, "scratch"} else "a new model"
             yield Finding(
                 f"a learning rate of {spec.learning_rate:g} for {trained} is very high",
                 (
@@ -100,6 +103,15 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
                 ),
                 path=dotted((*part.path, "learning_rate")),
             )
+
+
+def _new(reading: Reading, stage: StageReading) -> bool:
+    """Whether the weights of a stage, or of the one that it goes back to, are from scratch, or are not known."""
+    seen: set[str] = set()
+    while stage.origin in reading.stages and stage.origin not in seen:
+        seen.add(stage.origin)
+        stage = reading.stages[stage.origin]
+    return stage.origin is None or weights_kind(stage.origin) in {"scratch", "stage"}
 
 
 @check("RC443", "low-learning-rate", "warning")

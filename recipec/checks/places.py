@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -13,6 +13,7 @@ from recipec.component import is_origin, names_file
 from recipec.diagnostics.errors.data import conversion
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Path, Reading
+from recipec.spec.recipe import weights_kind
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\n")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -23,6 +24,10 @@ _ELSEWHERE = (
     (re.compile(r"^\s|\s$"), "remove the spaces around it: they would be a part of the name"),
     (re.compile(r"\\"), "write it with slashes: `org/name` for the hub, `./directory` for a directory"),
     (re.compile("[“”„«»]"), 'these quotes are a part of the name: write plain ones, `"`, or none'),
+    (
+        re.compile(r"\{\w*\}"),
+        "braces are not filled in: in a template, a column is `{{ NAME }}`; else write `${vars.NAME}`",
+    ),
     (re.compile(r"[*?]"), "patterns are not read: name the file, or the folder that has the files"),
 )
 
@@ -92,12 +97,7 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
         if path[-2:] == ("data", "path") and (remedy := conversion(text)):
             message = f"`path` names `{text}`, in a format that is not read"
             yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
-    for path, text in named:
-        # of an installed package, a GGUF file is a model
-        if text.endswith((".safetensors", ".bin", ".gguf", ".pt")) and not text.startswith("package:"):
-            message = f"`from` names the file `{text}`, not a model"
-            remedy = "name the folder with configuration and tokenizer; GGUF is read from installed packages alone"
-            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+    yield from _no_weights(reading, named)
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
             remedy = "write `org/name`, or `org/name@revision`; a configuration is `config`, and a split is `split`"
@@ -107,6 +107,20 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
                 help=remedy,
                 path=dotted(path),
             )
+
+
+def _no_weights(reading: Reading, named: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
+    """Yield RC172 for a `from` that is neither a directory nor a model of the hub."""
+    for path, text in named:
+        if weights_kind(text) == "hub" and re.fullmatch(r"[\w.-]+(/[\w.-]+){2,}(@.*)?", text):
+            remedy = f"a directory begins with a dot or a slash: `./{text}`; a model of the hub is `org/name`"
+            message = f"`from` names `{text}`, which is not a model of the hub"
+            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+        # of an installed package, a GGUF file is a model
+        if text.endswith((".safetensors", ".bin", ".gguf", ".pt")) and not text.startswith("package:"):
+            message = f"`from` names the file `{text}`, not a model"
+            remedy = "name the folder with configuration and tokenizer; GGUF is read from installed packages alone"
+            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
 
 
 def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:

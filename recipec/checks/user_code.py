@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recipec.checks.queries import Spans, span_of
-from recipec.diagnostics.model import Finding, RecipeError, check, dotted
+from recipec.diagnostics.model import Finding, RecipeError, Span, check, dotted
 from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.reading.partial import Reading
 from recipec.reading.paths import rebased
-from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in
+from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in, other_names
 
 # No file of reward functions is a megabyte, and checking stays quick whoever wrote the recipe.
 _LARGEST = 1 << 20
@@ -33,7 +33,7 @@ def own_function(reading: Reading) -> Iterator[Finding]:
     if files is None:
         return
     found: dict[str, Signature] = {}
-    classes: dict[str, Class] = {}
+    others: dict[str, tuple[str, Span]] = {}
     whole = True
     for number, path, shown in files:
         if path is None:
@@ -41,7 +41,7 @@ def own_function(reading: Reading) -> Iterator[Finding]:
             continue
         try:
             found |= functions_in(path, shown)
-            classes |= classes_in(path, shown, {})
+            others |= other_names(path, shown)
         except RecipeError as refused:
             problem = refused.diagnostics[0]
             remedy = f"correct the file: `python -m py_compile {shown}` shows the same error"
@@ -51,15 +51,23 @@ def own_function(reading: Reading) -> Iterator[Finding]:
     for part in reading.parts:
         if part.spec is not None and part.spec.user_code == "function":
             for name in part.spec.user_names():
-                if name in classes:
-                    where = (*part.path, "name")
-                    remedy = f"write a function: `def {name}(completions, **columns)`, which may call an object"
-                    spans = (*span_of(reading, where), *classes[name].spans)
-                    yield Finding(f"`{name}` is a class, not a function", spans, help=remedy, path=dotted(where))
+                if name in others and name not in found:
+                    yield _not_a_function(reading, (*part.path, "name"), name, *others[name])
                     continue
                 yield from _problem(reading, (*part.path, "name"), name, found, whole=whole)
         elif part.spec is not None and part.spec.user_code == "tool" and whole:
             yield from _absent_tools(reading, part.path, part.spec.user_names(), found)
+
+
+def _not_a_function(reading: Reading, path: tuple[str | int, ...], name: str, what: str, place: Span) -> Finding:
+    """Build the finding of a name that the files under `use` have for something else than a function."""
+    remedy = f"write a function: `def {name}(completions, **columns)`"
+    remedy += {
+        "a lambda": " with `return` before what the lambda computes",
+        "imported": " that calls it, or name the file that defines it under `use`",
+    }.get(what, ", which may call an object")
+    spans = (*span_of(reading, path), place)
+    return Finding(f"`{name}` is {what}, not a function of the file", spans, help=remedy, path=dotted(path))
 
 
 def _absent_tools(

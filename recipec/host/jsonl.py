@@ -22,8 +22,15 @@ _STARTS = {
     b"\x1f\x8b": "it is compressed by gzip",
     b"(\xb5/\xfd": "it is compressed by zstd",
     b"PK\x03\x04": "it is compressed, a zip file",
+    b"PAR1": "it is a parquet file",
 }
 """First bytes of files that are no text in UTF-8."""
+_TEXTS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS",
+    b"<": "it is a web page or XML",
+    b"{'": "it is a dictionary as Python prints it",
+}
+"""First bytes of lines that are no JSON."""
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:
@@ -99,8 +106,13 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
         known = next((words for start, words in _STARTS.items() if text.startswith(start)), "") if number == 1 else ""
         problem, column = known or f"not UTF-8 at byte {error.start + 1}", 1 if known else error.start + 1
     except json.JSONDecodeError as error:
-        problem, column = f"not JSON at column {error.colno}: {error.msg}", error.colno
-        if number == 1 and text.startswith((b"[", b"{")) and not text.endswith((b"]", b"}")):
+        problem, column = _not_json(text, number, error), error.colno
+        if (
+            problem.startswith("not")
+            and number == 1
+            and text.startswith((b"[", b"{"))
+            and not text.endswith((b"]", b"}"))
+        ):
             problem += " (is it one document over many lines?)"
     except RecursionError:
         problem = "not JSON: nested too deeply"
@@ -112,6 +124,16 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
             return found
         problem = f"a JSON object is needed, this is {kind_of(found)}"
     raise RecipeError(broken(number, problem, column))
+
+
+def _not_json(text: bytes, number: int, error: json.JSONDecodeError) -> str:
+    """Say what a line is that is not JSON: what its first bytes show, a comma too many, or what the decoder says."""
+    known = next((words for start, words in _TEXTS.items() if text.startswith(start)), "")
+    if not known and error.doc[error.pos :].strip() == ",":
+        known = "there is a comma after the object"
+    elif not known and number == 1 and text[:1] not in b'{["' and (b"," in text or b"\t" in text):
+        known = "it is a table, such as CSV"
+    return f"{known}, not JSON" if known else f"not JSON at column {error.colno}: {error.msg}"
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -105,9 +105,15 @@ def _name(item: Any) -> str:
     """Return a name for a part: its own, its only key, or its component."""
     if isinstance(item, Mapping):
         only = next(iter(item)) if len(item) == 1 and isinstance(next(iter(item.values())), Mapping) else ""
-        item = item.get("name") or only or item.get("type")
+        item = item.get("name") or only or _alone(item) or item.get("type")
     name = folded(PurePath(item).stem) if isinstance(item, str) else ""
     return name if STAGE_NAME.fullmatch(name) else ""
+
+
+def _alone(item: Mapping[str, Any]) -> str:
+    """Return the first key where it has no value, as a name has before keys that are not indented below it."""
+    first = next(iter(item), "")
+    return first if len(item) > 1 and item[first] is None else ""
 
 
 def _content(item: Any, slot: str, *, keep: bool) -> Any:
@@ -115,6 +121,7 @@ def _content(item: Any, slot: str, *, keep: bool) -> Any:
     if isinstance(item, Mapping):
         inner = next(iter(item.values())) if len(item) == 1 else None
         whole = inner if isinstance(inner, Mapping) else item
+        whole = {key: value for key, value in whole.items() if key != _alone(whole)}
         return whole if keep else {key: value for key, value in whole.items() if key != "name"}
     if isinstance(item, str) and slot:
         of_user = slot == "reward" and item not in component_names(slot) and item.isidentifier()

@@ -133,7 +133,7 @@ def unknown_key(
         findings.moved.add(found.into[0])
     proposal = None
     if found.proposal is not None:
-        top = f"{dotted(stage)}." if stage else ""
+        top = f"{dotted(path[:2])}." if path[:1] in {("stages",), ("evaluate",)} else ""
         edits = tuple((to if of_recipe(to) else top + to, value) for to, value in found.proposal.edits)
         proposal = replace(found.proposal, edits=edits, at=at)
     spans = findings.spans(at, key=True)
@@ -168,7 +168,7 @@ def _say(
     elif kind in {"value_error", "assertion_error"}:
         if not findings.fragment:  # what a fragment leaves out, the recipe that extends it may say
             message = str(detail.get("ctx", {}).get("error", ""))
-            spans = findings.spans(at, key=True) if at else ()
+            spans = findings.spans(at, key=isinstance(_get(data, place), Mapping)) if at else ()
             findings.say(errors.keys_disagree(where, message, dotted(at), spans))
     else:
         _say_value(findings, cls, data, path, place)

@@ -66,7 +66,9 @@ class KeyAdvice:
     """The value there, if it is another."""
 
 
-def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collection[str], kind: str = "") -> KeyAdvice:
+def for_key(
+    key: str, value: Any, path: Path, keys: Iterable[str], given: Mapping[str, Any], kind: str = ""
+) -> KeyAdvice:
     """Advise on an unknown key of the section at ``path``, in a stage of ``kind``."""
     known = list(keys)
     if (certain := _certain(key, value, path, known, given)) is not None:
@@ -76,7 +78,7 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     near = bool(similar) and distance(key, similar[0]) <= 1
     exact = near and (not (section and is_section(key)) or _fills(similar[0], value))
     head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
-    other = for_name(head, (key,), value, kind)
+    other = _foreign(head, key, value, kind)
     whole = exact or (not path and key in SLOT)  # a slot at the top is meant for a stage
     below = for_section(value, head, (key,), kind) if section and not whole else Advice("")
     if section and other is not None and (not other.meant or below.meant):
@@ -98,12 +100,12 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     meant = list(other.meant) if other else []
     home = _home(key, value) if section and places else homes[0][0] if homes and at_stage and other is None else ""
     if home in COMPONENT_SLOTS or home == "budget":
-        advice.append(f"write `{_inside(home, key, value)}`")
+        advice.append(f"write `{_inside(home, key, value)}`{_OF_MACHINE if home in ENGINE_SLOTS.values() else ''}")
     else:
         advice.append(below.text)
         meant += below.meant
     if not any(advice):
-        advice.append(question(similar or [name for name in known if folded(key).startswith(f"{name}_")][:3]))
+        advice.append(question(similar or [name for name in known if f"_{name}_" in f"_{folded(key)}_"][:3]))
     best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
     places_meant: list[Path] = [(name,) for name in similar[:1]]
     for ours in meant:
@@ -122,6 +124,12 @@ def for_key(key: str, value: Any, path: Path, keys: Iterable[str], given: Collec
     )
 
 
+def _foreign(head: tuple[str, ...], key: str, value: Any, kind: str) -> Advice | None:
+    """Advise on another tool's name; a name that this tool does not offer means something else in a budget."""
+    found = for_name(head, (key,), value, kind)
+    return None if head[-1:] == ("budget",) and found is not None and not found.meant else found
+
+
 def _text_of(value: Any, before: Any) -> str:
     """Write a value that is not the one before, or return an empty text.
 
@@ -133,7 +141,7 @@ def _text_of(value: Any, before: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
 
 
-def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Collection[str]) -> KeyAdvice | None:
+def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
     if isinstance(value, str) and value.endswith(".py"):
         file = f"./{value.removeprefix('./')}"
@@ -145,11 +153,22 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Co
         return KeyAdvice(question([synonym]), synonym, ((synonym,),))
     if isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
         return KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
-    tracker = KEY_SLOTS["trackers"] if not path else ""
-    if tracker and key in component_names(tracker):
-        written = "".join(f", {name}: …" for name in value) if isinstance(value, Mapping) else ""
-        return KeyAdvice(f"write `trackers: {{NAME: {{type: {key}{written}}}}}`", meant=(("trackers",),))
-    return None
+    return _argument(key, value, known, given) if path else _tracker(key, value)
+
+
+def _argument(key: str, value: Any, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+    """Advise on a parameter of the user's reward function, which a recipe does not give."""
+    if given.get("type") != "function" or not key.isidentifier() or nearest(key, known, given):
+        return None
+    default = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int | float) else "…"
+    return KeyAdvice(f"a function gets columns of the data alone: give its parameter a default, `{key}={default}`")
+
+
+def _tracker(key: str, value: Any) -> KeyAdvice | None:
+    if key not in component_names(KEY_SLOTS["trackers"]):
+        return None
+    written = "".join(f", {name}: …" for name in value) if isinstance(value, Mapping) else ""
+    return KeyAdvice(f"write `trackers: {{NAME: {{type: {key}{written}}}}}`", meant=(("trackers",),))
 
 
 def _elsewhere(key: str, value: Any, path: Path) -> KeyAdvice | None:
@@ -179,8 +198,14 @@ def _inside(home: str, key: str, value: Any) -> str:
     'optimizer: {learning_rate: 1e-05}'
     """
     written = f"{{{key}: {'{…}' if isinstance(value, Mapping) else json.dumps(value, ensure_ascii=False)}}}"
+    if home in ENGINE_SLOTS.values():
+        engine = next(name for name, slot in ENGINE_SLOTS.items() if slot == home)
+        return f"machine: {{{engine}: {written}}}"
     levels = home in SLOT and SLOT[home].levels
     return f"{home}: {{NAME: {written}}}" if levels else f"{home}: {written}"
+
+
+_OF_MACHINE = " at the top of the recipe"
 
 
 def _home(key: str, value: Mapping[str, Any]) -> str:
@@ -254,9 +279,18 @@ def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
     return [place for place in places if place[0] in near] or list(places)
 
 
+_CODE = re.compile(r"\s*lambda\b.*|\s*def\s.*|[\w./]+\.py\b.*|\w+([.:]\w+)+(\(.*)?", re.DOTALL)
+"""A text that is Python, or names a function of a module."""
+
+
 def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str, str]:
     """Advise on an unknown component; returns the advice, and the name to replace it with or an empty text."""
     known = list(known_names)
+    if slot == "reward" and _CODE.fullmatch(name):
+        last = re.split(r"[.:]", name.removesuffix(".py"))[-1]
+        function = last if last.isidentifier() else "NAME"
+        written = f"`{{type: function, name: {function}}}`"
+        return f"your function is in a file, which `use: [./rewards.py]` at the top names: {written}", ""
     other = foreign_component(folded(name), slot)
     published = fragment(name) if slot in {"loss", "advantage"} else ""
     homes = [another for another in SLOT if slot in SLOT and another != slot and name in component_names(another)]
@@ -308,7 +342,8 @@ def for_signal(name: str, default: object, stages: Collection[str] = ()) -> tupl
 
 def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[str, str]:
     """Advise on a component that is given as a text; returns the advice, and the mapping to write or an empty text."""
-    if key in KEY_SLOTS or (key == slot and SLOT[slot].levels and value in known):
+    named = key == "trackers" or (key == slot and SLOT[slot].levels)
+    if named and value in known:
         return f"write `{key}: {{NAME: {{type: {value}}}}}`", ""
     if value in known:
         return f"write `{key}: {{type: {value}}}`", f"{{type: {value}}}"
@@ -318,7 +353,8 @@ def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[s
     advice, best = for_component(value, slot, known)
     other = foreign_component(folded(value), slot)
     ours = other if other in known else best
-    form = "" if "{type: " in advice else f"write `{key}: {{type: {ours or '…'}}}`"
+    inner = f"{{type: {ours or '…'}}}"
+    form = "" if "{type: " in advice else f"write `{key}: {f'{{NAME: {inner}}}' if named else inner}`"
     return joined(advice, form), ""
 
 

@@ -148,6 +148,29 @@ def functions_in(path: Path, shown: str) -> dict[str, Signature]:
     return {node.name: _signature(node, shown) for node in parse_file(path, shown).body if isinstance(node, kinds)}
 
 
+def other_names(path: Path, shown: str) -> dict[str, tuple[str, Span]]:
+    """Return the top-level names of a file that are no functions: what they are, and where.
+
+    Raises:
+        RecipeError: RC750, the file is missing or is not valid Python.
+    """
+    found: dict[str, tuple[str, Span]] = {}
+    for node in parse_file(path, shown).body:
+        names: Sequence[str] = ()
+        what = "an object"
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            what = "a lambda" if isinstance(node.value, ast.Lambda) else what
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names, what = [alias.asname or alias.name for alias in node.names], "imported"
+        elif isinstance(node, ast.ClassDef):
+            names, what = [node.name], "a class"
+        found |= {name: (what, Span(shown, node.lineno, 1, node.lineno, 2)) for name in names}
+    return found
+
+
 def parse_file(path: Path, shown: str) -> ast.Module:
     """Parse a file of the user's without running it.
 

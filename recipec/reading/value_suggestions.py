@@ -70,6 +70,8 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
         right = right if takes.startswith("a number") or "." not in right else ""
     elif takes.startswith("a list of 2 numbers") and (parts := re.findall(r"[\d.]+", value)):
         right = f"[{', '.join(parts)}]"
+    elif takes.startswith("1 to 100 letters"):
+        right = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-._")
     elif value.endswith(",") and not takes.startswith("a list"):
         right = value.rstrip(", ")
     same = right == value  # a number in quotes, which has words of its own

@@ -97,9 +97,9 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
             found.problems += services(graph, set(unfinished), options)
             if not missing & {"RC700", "RC721"}:
                 found.tried = tried(graph, folder, options, unfinished)
-            found.times = {
-                stage.name: taken(stage) for stage in add_times(planned, graph, options.root).stages if stage.pace
-            }
+            if not any(problem.is_error for one in found.tried for problem in one.problems):
+                timed = add_times(planned, graph, options.root).stages
+                found.times = {stage.name: taken(stage) for stage in timed if stage.pace}
     except RecipeError as refused:
         found.problems += refused.diagnostics
     found.problems += [problem for one in found.tried for problem in one.problems if not allowed(problem, options)]
@@ -211,11 +211,12 @@ def located(found: Diagnostic, locate: Locate) -> Diagnostic:
 def few_rows(graph: Graph, root: Path, known: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
     """Yield RC924 for every stage with data of fewer rows than a step of its budget takes.
 
-    It is left out where the data of the stage has an error that is ``known``: the rows are not those that are meant.
+    It is left out where data have an error that is ``known``: the rows are not those that are meant, and an error of
+    a file that several stages read is reported for one of them.
     """
+    if any(one.is_error and ".data" in one.path for one in known):
+        return
     for stage in graph.stages:
-        if any(one.is_error and one.path.startswith(f"stages.{stage.name}.data") for one in known):
-            continue
         count, unit = counted_rows(stage, root), UNIT[stage.kind]
         per_step = int(stage.settings["budget"].get(unit) or 0)
         if count is not None and count < per_step and not _pairs_are_made(stage):

@@ -45,6 +45,21 @@ class _New(Section):
     tie_embeddings: bool = param(True, "Share one matrix between input and output embeddings.")
     seed: int = param(0, "Seed of the random weights.")
 
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        heads = self.kv_heads or self.heads
+        if self.hidden_size % self.heads:
+            msg = f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+        elif self.heads % heads:
+            msg = f"heads {self.heads} is not a multiple of kv_heads {heads}"
+        elif self.architecture == "gpt2" and heads != self.heads:
+            msg = "gpt2 has no kv_heads: every head has its own keys and values"
+        elif self.architecture != "gpt2" and self.hidden_size // self.heads % 2:
+            msg = f"hidden_size / heads is {self.hidden_size // self.heads}: rotary positions need an even number"
+        else:
+            return self
+        raise ValueError(msg)
+
 
 class Scratch(_New):
     """A new causal language model with random weights."""

@@ -46,6 +46,10 @@ def test_functions_that_can_be_called(tmp_path, text):
     [
         ("def scores(completions): ...", 11, "did you mean `scores`?"),
         ("def score(text): ...", 11, "neither"),
+        ("score = lambda completions: [0.0]", 11, "is a lambda"),
+        ("class score: ...", 11, "is a class"),
+        ("score = partial(other, 3)", 11, "is an object"),
+        ("from judge import score", 11, "is imported"),
         ("def score(:", 2, "invalid syntax"),
         ("def _score(completions): ...", 11, "none"),
     ],

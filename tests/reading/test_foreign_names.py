@@ -218,7 +218,7 @@ def test_names_of_whole_tools_are_answered_and_never_with_another_key(name):
         value = 3
         for part in reversed(rest):
             value = {part: value}
-        found = for_key(first, value, ("stages", "s"), keys_of(Stage), (), kind)
+        found = for_key(first, value, ("stages", "s"), keys_of(Stage), {}, kind)
         answered += bool(found.text) and not found.text.startswith("did you mean")
         row = tool.row(word, kind)
         if row is not None and row.verdict == "kept" and row.to:

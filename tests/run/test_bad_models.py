@@ -178,10 +178,15 @@ def test_weights_from_elsewhere(folder, origin, code):
 
 
 @pytest.mark.parametrize(
-    ("was", "now"),
-    [("hidden_size: 16", "hidden_size: 15"), ("heads: 2", "heads: 3"), ("layers: 1", "layers: 100000000")],
+    ("was", "now", "code"),
+    [
+        ("hidden_size: 16", "hidden_size: 15", "RC150"),
+        ("heads: 2", "heads: 3", "RC150"),
+        ("heads: 2", "heads: 16", "RC150"),
+        ("layers: 1", "layers: 100000000", "RC720"),
+    ],
 )
-def test_a_new_model_that_cannot_be_built(folder, was, now):
+def test_a_new_model_that_cannot_be_built(folder, was, now, code):
     """Sizes that do not divide, or that no memory here could hold, are refused before anything is allocated."""
     ended = folder.run(SFT.replace(was, now), a__jsonl=ROWS)
-    assert (ended.code, ended.first) == (1, "RC720")
+    assert (ended.code, ended.first) == (1, code)

@@ -11,7 +11,7 @@ GOOD = "def score(completions, **columns):\n    return [0.5] * len(completions)\
 BEFORE = [
     ("def scores(completions, **columns):\n    return []\n", "RC622", "did you mean `scores`?"),
     ("def score(text):\n    return 1\n", "RC622", "takes neither `completions` nor `solution_str`"),
-    ("score = lambda completions: [1.0]\n", "RC622", "there is no reward function"),
+    ("score = lambda completions: [1.0]\n", "RC622", "is a lambda"),
     ("def score(:\n", "RC622", "rewards.py:1:1"),
     ("import no_such_module\n" + GOOD, "RC750", "rewards.py:1:1"),
     ("import sys\nsys.exit(3)\n" + GOOD, "RC750", "rewards.py:2:1"),

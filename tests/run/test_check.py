@@ -144,6 +144,7 @@ def test_few_rows_and_unknown_characters_warn(folder):
         ('return ("It is shut.", 0.0, True)', 256, "RC922", "tuple"),
         ('return "It is shut.", 0.0, True, False, {}', 256, "RC922", '"truncated": truncated}'),
         ('return {"observation": "It is shut.", "done": True}', 256, "RC922", "which is `terminated` here"),
+        ("open('log', 'w'); " + OPEN, 256, "RC922", "an environment writes no files"),
         ("pass", 256, "RC922", "it returned nothing"),
         ("int(action); " + OPEN, 256, "RC923", "ValueError"),
         (OPEN, 24, "RC922", "its prompt has"),
@@ -158,6 +159,15 @@ def test_an_environment_is_played(folder, step, positions, code, says):
     assert says in found.err
     assert ("--> world.py:1" in found.err) == (bool(code) and positions > 24)
     assert "--> r.yaml:12:18" in found.err or not code
+
+
+def test_an_observation_that_leaves_no_room(folder):
+    """Episodes that end after their first turn, because the prompt of the next does not fit, are counted."""
+    world = DOOR.replace("STEP", 'return {"observation": "It is shut. " * 30}')
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), world__py=world, t__j2=TOLD)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert (found.code, "warning[RC939]" in found.err) == (0, True), found.err
+    assert "7 of 7 trial episodes ended" in found.err
 
 
 CONSTANT = """\

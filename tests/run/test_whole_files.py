@@ -149,3 +149,84 @@ def test_answers_that_repeat_their_prompts_warn(folder):
     assert found.code == 0
     assert "warning[RC945]: `chosen` begins with the text of `prompt` in 4 of 4 rows" in found.err
     assert "--> b.jsonl:1:1" in found.err
+
+
+def sums(count=40, **columns):
+    """Write rows with sums, each with ``columns`` that are made of the right answer."""
+    made = [
+        {"prompt": f"{i}+{2 * i}=", "completion": str(3 * i), "answer": str(3 * i)} for i in range(100, 100 + count)
+    ]
+    return rows(*({**row, **{name: text(row) for name, text in columns.items()}} for row in made))
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "says"),
+    [
+        ({"answer": lambda row: f"It is {row['answer']}."}, EXACT, "warning[RC946]: `answer` has up to 10 tokens"),
+        ({"prompt": lambda row: f"{row['prompt']}{row['answer']}?"}, EXACT, "warning[RC947]"),
+        ({}, EXACT.replace("path: a.jsonl", 'path: a.jsonl, template: "{{prompt}}{{answer}}"'), "warning[RC947]"),
+        ({"completion": lambda row: f"{row['completion']}<|im_end|>"}, SFT, "RC948]: `completion` has `<|im_end|>`"),
+        ({"prompt": lambda _: "Q:"}, EXACT, "warning[RC949]: all 40 rows"),
+        ({}, EXACT, ""),
+        ({}, SFT, ""),
+    ],
+)  # fmt: skip
+def test_answers_and_prompts_that_cannot_be_meant(folder, data, recipe, says):
+    """Answers that no completion can hold, prompts with their answer, markup in texts, and one prompt for all rows."""
+    folder.write(r__yaml=recipe, a__jsonl=sums(**data))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0, found.err
+    assert says in found.err
+    assert ("warning" in found.err) == bool(says), found.err
+
+
+def test_the_length_of_an_answer_is_counted_with_its_tag(folder):
+    """The place is the key to change, and the message says how long it must be."""
+    tagged = EXACT.replace("{type: exact_match}", "{type: exact_match, tag: answer}")
+    folder.write(r__yaml=tagged, a__jsonl=sums())
+    found = folder.call("check", "r.yaml")
+    assert "raise `sampler.max_completion_length` to at least 20" in found.err
+    assert " | " + "    sampler: {num_generations: 2, max_completion_length: 4}\n" in found.err
+
+
+def test_an_evaluation_is_compared_with_all_stages_at_once(folder):
+    """Held-out rows that two stages train are one message; what one stage allows is said of the other."""
+    recipe = (
+        SFT + AGAIN.replace("b.jsonl", "a.jsonl") + "evaluate:\n  held_out: {data: {path: a.jsonl}, metrics: [loss]}\n"
+    )
+    folder.write(r__yaml=recipe, a__jsonl=sums())
+    found = folder.call("check", "r.yaml")
+    assert found.err.count("warning[RC942]") == 1
+    assert "40 of 40 prompts of evaluation `held_out` are also prompts of stages `learn`, `again`" in found.err
+    folder.write(r__yaml=recipe.replace("    kind: sft\n", '    kind: sft\n    allow: {RC942: "on purpose"}\n', 1))
+    assert "are also prompts of stage `again`" in folder.call("check", "r.yaml").err
+
+
+def test_pairs_in_two_forms(folder):
+    """An answer as text next to one as messages is refused: they would be encoded in different ways."""
+    pair = {"prompt": MESSAGES[:1], "chosen": MESSAGES[1:], "rejected": "c"}
+    folder.write(r__yaml=SFT + PAIRED, a__jsonl=rows(*GOOD[:4]), b__jsonl=rows(*[pair] * 4))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC706"), found.err
+    assert "`rejected` is text, and `chosen` is a list of chat messages" in found.err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prompt,completion\n1+1=,2\n", "pandas.read_csv"),
+        ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("<!DOCTYPE html>\n", "download the file itself"),
+        ("{'prompt': 'x', 'completion': 'y'}\n", "json.dumps(row)"),
+        ('{"prompt": "x", "completion": "y"},\n', "remove the comma"),
+        ('{"prompt": "x", "completion": NaN}\n', "leave the row out"),
+        (b"PAR1\x15\xff", ".parquet"),
+    ],
+)
+def test_a_file_that_is_no_jsonl(folder, text, says):
+    """What the first line is, and what to do about it; too few rows are not told as well."""
+    folder.write(r__yaml=SFT, a__jsonl=text)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC703"), found.err
+    assert says in found.err
+    assert "RC924" not in found.err

@@ -49,7 +49,15 @@ _BYTES = {
     "not UTF-8": "save the file as UTF-8, without converting it twice",
     "it is UTF-16": "save it as UTF-8: `iconv -f UTF-16 -t UTF-8 OLD > NEW`",
     "it is compressed": "unpack it: JSONL and Parquet files are read",
+    "it is a parquet": "give the file the ending `.parquet`",
+    "it is a pointer": "fetch the file itself: `git lfs pull`",
+    "it is a web page": "download the file itself, and not the page that shows it",
+    "it is a dictionary": "write each row by `json.dumps(row)`; `ast.literal_eval(line)` reads what is there",
+    "there is a comma": "remove the comma at the end of each line; a list `[…]` of rows is read from a `.json` file",
+    "it is a table": 'convert it: `pandas.read_csv(OLD).to_json("NEW.jsonl", orient="records", lines=True)`',
+    "not JSON: `": "give the row a number or a text there, or leave the row out",
 }
+"""What to do with a line, by the beginning of what is wrong with it."""
 
 
 @diagnostic("RC703", "broken-row")
@@ -123,6 +131,10 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
         remedy += "; conversations of an `sft` stage: `columns: {messages: conversations}`"
     if key in {"data.columns.chosen", "data.columns.rejected"}:
         remedy += "; or a `preference` makes the pairs"
+        if {"completion", "label"} <= set(names):
+            remedy = "answers with a `label` each are for KTO: `kind: sft` and `extends: [recipec:algorithms/kto]`"
+    if key == "data.columns.prompt" and {"chosen", "rejected"} <= set(names):
+        remedy += "; if both answers begin with the prompt, cut it off and write it as a column of its own"
     return Finding(f"{path}, row {row} {problem}", file_span(path, row), help=remedy)
 
 

@@ -106,6 +106,9 @@ def unknown_reference(
     """
     message = f"`${{{target}}}` refers to nothing: there is no `{missing}`"
     plain = f"a column or other text is written without `${{}}`: `{target}`; a value of `vars` is `${{vars.{target}}}`"
+    if target.isupper():
+        plain = f"variables of the environment are not read: define `vars: {{{target.lower()}: …}}`, "
+        plain += f"write `${{vars.{target.lower()}}}`, and set it with `--set vars.{target.lower()}=…`"
     return Finding(message, (place, *chain), help=near or ("" if "." in target else plain), path=path)
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
 from recipec.diagnostics.phrases import did_you_mean, listed
 
+_NETWORK = {
+    "URLError",
+    "HTTPError",
+    "ConnectionError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionRefusedError",
+    "gaierror",
+}
+"""Exceptions of a service that does not answer."""
 _BY_FILE = "name it from the folder of your file: `Path(__file__).parent / NAME`"
 
 
@@ -79,7 +89,16 @@ def scoring_fails(reward: str, failed: int, scored: int, examples: Iterable[str]
 
 @diagnostic("RC746", "function-raised")
 def function_raised(
-    function: str, error: str, message: str, file: str, line: int, row: int | None, answer: str, *, chat: bool = False
+    function: str,
+    error: str,
+    message: str,
+    file: str,
+    line: int,
+    row: int | None,
+    answer: str,
+    *,
+    chat: bool = False,
+    columns: Collection[str] = (),
 ) -> Finding:
     """The user's reward function raised an exception.
 
@@ -95,6 +114,11 @@ def function_raised(
     )
     if error == "FileNotFoundError":
         remedy = _BY_FILE
+    elif error in _NETWORK:
+        remedy = "start the service, or correct its address; the function may catch the error and return None"
+    elif error == "KeyError" and columns and (name := message.strip("'")) not in columns:
+        hint = did_you_mean(name, columns)
+        remedy = f"{hint} the columns that the function gets are {listed(sorted(columns))}".strip()
     return Finding(shown, file_span(file, line) if line else (), help=remedy)
 
 

@@ -1,10 +1,11 @@
-"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC940 to RC945."""
+"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC939 to RC949."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
+from recipec.diagnostics.phrases import listed
 
 
 @diagnostic("RC922", "trial-episodes-fail")
@@ -16,9 +17,8 @@ def episodes_fail(failed: int, episodes: int, problems: Sequence[str]) -> Findin
     Example: `step` raises an exception, or the prompt is longer than the model's positions.
     How to fix: correct the environment; `recipec try` shows the observations and the answers.
     """
-    late = any(problem.startswith("timeout") for problem in problems)
-    remedy = "let `reset` and `step` answer sooner, or raise `environment.timeout`" if late else ""
-    return Finding(f"{failed} of {episodes} trial episodes failed: {_first(problems)}", help=remedy)
+    message = f"{failed} of {episodes} trial episodes failed: {_first(problems)}"
+    return Finding(message, help=_remedy(problems[0]), path=_key(problems[0]))
 
 
 @diagnostic("RC923", "some-trial-episodes-fail", "warning")
@@ -31,9 +31,9 @@ def some_episodes_fail(failed: int, episodes: int, problems: Sequence[str], acti
     """
     after = f" after the answer {action!r}" if action else ""
     remedy = "" if action else "let `reset` take every task, or leave the task out of `tasks`"
-    if problems[0].startswith("timeout"):
-        remedy = f"let `{'step' if action else 'reset'}` answer within `environment.timeout`, or raise it"
-    return Finding(f"{failed} of {episodes} trial episodes failed{after}: {_first(problems)}", help=remedy)
+    remedy = _remedy(problems[0], "step" if action else "reset") or remedy
+    message = f"{failed} of {episodes} trial episodes failed{after}: {_first(problems)}"
+    return Finding(message, help=remedy, path=_key(problems[0]))
 
 
 @diagnostic("RC924", "fewer-rows-than-a-step", "warning")
@@ -143,7 +143,7 @@ def equal_pairs(file: str, row: int, equal: int, rows: int) -> Finding:
 
 @diagnostic("RC942", "held-out-in-training", "warning")
 def held_out_in_training(
-    evaluation: str, stage: str, same: int, prompts: int, place: tuple[str, int], there: tuple[str, int]
+    evaluation: str, stages: Sequence[str], same: int, prompts: int, place: tuple[str, int], there: tuple[str, int]
 ) -> Finding:
     """Prompts of an evaluation are prompts of a stage.
 
@@ -156,8 +156,9 @@ def held_out_in_training(
     """
     (here,) = file_span(*place)
     (other,) = file_span(*there)
-    message = f"{same} of {prompts} prompts of evaluation `{evaluation}` are also prompts of stage `{stage}`"
-    return Finding(message, (here, other.labelled("the same prompt in training")), path=f"stages.{stage}.data")
+    names = f"stage{'s' if stages[1:] else ''} {listed(stages)}"
+    message = f"{same} of {prompts} prompts of evaluation `{evaluation}` are also prompts of {names}"
+    return Finding(message, (here, other.labelled("the same prompt in training")), path=f"stages.{stages[0]}.data")
 
 
 @diagnostic("RC943", "uneven-column", "warning")
@@ -199,6 +200,102 @@ def repeated_prompt(file: str, row: int, column: str, prompt: str, repeated: int
     """
     message = f"`{column}` begins with the text of `{prompt}` in {repeated} of {rows} rows"
     return Finding(message, file_span(file, row))
+
+
+@diagnostic("RC939", "context-full", "warning")
+def context_full(full: int, episodes: int, positions: int) -> Finding:
+    """Trial episodes ended early, because the next prompt did not fit into the context of the model.
+
+    Why it matters: the policy never gets further, and the episode counts as truncated.
+    Example: a model with 64 positions, and an observation of 200 characters.
+    How to fix: let observations be shorter, show less of the past (`environment.history`), or use a model with more
+    positions (`policy.scratch.max_positions`).
+    """
+    fit = f": the model has {positions} positions"
+    return Finding(f"{full} of {episodes} trial episodes ended because the next prompt did not fit{fit}")
+
+
+@diagnostic("RC946", "answer-over-length", "warning")
+def answer_over_length(file: str, row: int, column: str, longer: int, rows: int, longest: int, limit: int) -> Finding:
+    """Right answers have more tokens than a completion may have.
+
+    What it checks: the column that a reward compares with, in the first 2000 rows of a local file of at most 50 MB;
+    with a `tag`, the tags count as well.
+    Why it matters: the right answer to these rows cannot be written, so their reward is always that of a wrong one.
+    Example: `max_completion_length: 8` and the answer "the currency of the country is the euro".
+    How to fix: raise `max_completion_length` of the sampler, or name the column that holds the short answer.
+    """
+    message = (
+        f"`{column}` has up to {longest} tokens, more than `max_completion_length: {limit}`, in {longer} of {rows}"
+    )
+    return Finding(
+        f"{message} rows; the first is row {row} of {file}",
+        help=f"raise `sampler.max_completion_length` to at least {longest}, and add what is written before an answer",
+        path="sampler.max_completion_length",
+    )
+
+
+@diagnostic("RC947", "answer-in-prompt", "warning")
+def answer_in_prompt(file: str, row: int, column: str, shown: int, rows: int) -> Finding:
+    """Most prompts contain their right answer, and no other one.
+
+    What it checks: prompts of fewer than 400 characters, after the template, in the first 2000 rows of a local file of
+    at most 50 MB.
+    Why it matters: the policy learns to copy, and the accuracy says nothing about prompts without the answer.
+    Example: a template with `{{ question }} {{ answer }}`; a column `prompt` with the whole worked example.
+    How to fix: leave the answer out of the column or the template. Tasks that show their answer on purpose, such as
+    the larger of two numbers, are accepted by `allow: {RC947: "the answer is one of the numbers"}` in the stage.
+    """
+    message = f"the right answer, column `{column}`, is in the prompt of {shown} of {rows} rows"
+    return Finding(message, file_span(file, row))
+
+
+@diagnostic("RC948", "markup-in-text", "warning")
+def markup_in_text(file: str, row: int, column: str, markup: str, found: int, rows: int) -> Finding:
+    """Most texts of the data contain tokens of a chat template.
+
+    What it checks: prompts and answers in all rows of a local file of at most 50 MB.
+    Why it matters: the chat template and the end of an answer are added here. Markup in a text is read as
+    letters, so the model would see, or learn to write, the markup twice.
+    Example: `"completion": "4<|im_end|>"`; `"prompt": "<s>[INST] 2+2= [/INST]"`.
+    How to fix: remove the markup from the data; `chat: true`, or a column of messages, adds that of the model.
+    """
+    return Finding(f"`{column}` has `{markup}` in {found} of {rows} rows", file_span(file, row))
+
+
+@diagnostic("RC949", "equal-prompts", "warning")
+def equal_prompts(rows: int, prompt: str) -> Finding:
+    """All prompts of the data are the same text.
+
+    What it checks: the prompts, after the template, of all rows of a local file with 8 rows or more and at most 50 MB.
+    Why it matters: the policy cannot know which row it answers.
+    Example: a template with `{question}`; in Jinja a column is `{{ question }}`.
+    How to fix: write columns as `{{ NAME }}` in the template. One prompt for all rows on purpose is accepted by
+    `allow: {RC949: "one prompt"}` in the stage.
+    """
+    return Finding(f"all {rows} rows have the same prompt, {prompt!r}")
+
+
+_REMEDIES = {
+    "timeout": "let `{}` answer within `environment.timeout`, or raise it",
+    "replay": "draw only from the `seed` that `reset` gets, or set `environment.replayable: false`",
+    "garbage": "return a text, or a mapping with `observation`, and `reward` or `terminated` where there is one",
+    "crashed": "the process of the environment died: it may have called `exit`, or used more memory than it may",
+    "PermissionError": "an environment writes no files and opens no sockets: keep what it needs in the object",
+    "FileNotFoundError": "name the file from the folder of your code: `Path(__file__).parent / NAME`",
+}
+"""What to do about an episode that failed, by how the reason begins; `{}` is the method."""
+
+
+def _remedy(problem: str, method: str = "step") -> str:
+    begun = (problem, problem.partition(": ")[2])  # the place in the user's file may come first
+    found = next((remedy for start, remedy in _REMEDIES.items() if any(one.startswith(start) for one in begun)), "")
+    return found.format(method)
+
+
+def _key(problem: str) -> str:
+    """Name the key that a reason is about, or return an empty text."""
+    return "environment.replayable" if problem.startswith("replay") else ""
 
 
 def _first(problems: Sequence[str]) -> str:

@@ -378,7 +378,12 @@ class File(Source):
     def _pair(self, row: Row, rendered: str | None) -> Encoded:
         chosen, rejected = (read_text(row, self._need(row, param)) for param in ("chosen", "rejected"))
         prompt: Text
-        if isinstance(chosen, str) or isinstance(rejected, str) or chosen[0]["role"] == "assistant":
+        if isinstance(chosen, str) != isinstance(rejected, str):
+            names = self.spec.columns.chosen, self.spec.columns.rejected
+            text, chat = names if isinstance(chosen, str) else reversed(names)
+            problem, remedy = f"is text, and `{chat}` is a list of chat messages", "write both in one form"
+            raise RecipeError(errors.wrong_type(row.file, row.number, text, problem, remedy))
+        if isinstance(chosen, str) or chosen[0]["role"] == "assistant":
             prompt = self._prompt(row, rendered)
         elif rendered is not None:
             problem = "begins with a message that is not the assistant's, and a template renders the prompt"

@@ -26,6 +26,8 @@ class Played:
     rows: dict[str, Any]
     counted: dict[str, float]
     """Turns and tool calls of an episode, on average; the share of calls that failed; episodes in error."""
+    full: int = 0
+    """Episodes that ended because the next prompt did not fit into the context."""
 
 
 def longest(sampling: Sampling, limits: Mapping[str, Any]) -> int:
@@ -73,7 +75,9 @@ def play(
     growth.forget()
     by_prompt = [i for i in range(len(tasks)) for _ in range(samples)]
     laid = rows_from(tasks, leaves, by_prompt, rows)
-    return Played({"prompt_P": list(tasks), **laid}, counted(leaves))
+    ends = [leaf.position for leaf in leaves if leaf.position.truncated and leaf.position.error is None]
+    full = sum(growth.context is not None and len(end.context_ids) >= growth.context for end in ends)
+    return Played({"prompt_P": list(tasks), **laid}, counted(leaves), full)
 
 
 def counted(leaves: Sequence[Node]) -> dict[str, float]:

@@ -89,12 +89,6 @@ def build_model(spec: Scratch, tokenizer: Any, dropout: float = 0.0) -> nn.Modul
 
 
 def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
-    kv_heads = spec.kv_heads or spec.heads
-    if spec.hidden_size % spec.heads:
-        raise RecipeError(errors.bad_shape(f"hidden_size {spec.hidden_size} is not a multiple of heads {spec.heads}"))
-    if spec.heads % kv_heads:
-        raise RecipeError(errors.bad_shape(f"heads {spec.heads} is not a multiple of kv_heads {kv_heads}"))
-    width = spec.hidden_size // spec.heads
     common = {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
@@ -103,8 +97,6 @@ def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
         "tie_word_embeddings": spec.tie_embeddings,
     }
     if spec.architecture == "gpt2":
-        if kv_heads != spec.heads:
-            raise RecipeError(errors.bad_shape("gpt2 has no kv_heads: every head has its own keys and values"))
         return AutoConfig.for_model(
             "gpt2",
             n_embd=spec.hidden_size,
@@ -117,15 +109,13 @@ def _config(spec: Scratch, tokenizer: Any, dropout: float) -> PretrainedConfig:
             attn_pdrop=dropout,
             **common,
         )
-    if width % 2:
-        raise RecipeError(errors.bad_shape(f"hidden_size / heads is {width}: rotary positions need an even number"))
     return AutoConfig.for_model(
         spec.architecture,
         hidden_size=spec.hidden_size,
         num_hidden_layers=spec.layers,
         num_attention_heads=spec.heads,
-        num_key_value_heads=kv_heads,
-        head_dim=width,
+        num_key_value_heads=spec.kv_heads or spec.heads,
+        head_dim=spec.hidden_size // spec.heads,
         intermediate_size=spec.intermediate_size or 4 * spec.hidden_size,
         max_position_embeddings=spec.max_positions,
         attention_dropout=dropout,

@@ -143,8 +143,10 @@ class Function(Part):
             line = blamed(error, self.file)
             name, text = type(error).__name__, text_of(error)
             answer = _short(texts[0]) if len(texts) == 1 else self._culprit(texts, arguments)
+            given = [column for column in arguments if column not in GIVEN[self.signature.form or "trl"]]
+            place = self._shown(), line, row
             raise RecipeError(
-                errors.function_raised(self.spec.name, name, text, self._shown(), line, row, answer, chat=self.chat)
+                errors.function_raised(self.spec.name, name, text, *place, answer, chat=self.chat, columns=given)
             ) from None
 
     def _culprit(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -60,6 +60,8 @@ class Unit:
     environment: Component | None
     per_step: int = 0
     """Answers that a step scores; 0 where there are no steps."""
+    limit: int | None = None
+    """Most tokens of an answer, where a sampler says it."""
 
 
 @dataclass(slots=True)
@@ -110,18 +112,18 @@ def try_graph(
             continue
         units = [*_of_stage(stage), *(_of_evaluations(graph) if last else ())]
         found += [_Trial(unit, policy, context, answers, every_environment).run() for unit in units]
-    _compare(found)
+    _compare(found, options.allowed)
     return found
 
 
-def _compare(found: Sequence[Tried]) -> None:
+def _compare(found: Sequence[Tried], allowed: Mapping[str, Collection[str]]) -> None:
     """Note in each evaluation the stages that train its prompts; keep one of equal problems of a file."""
     seen: set[tuple[str, Span]] = set()
+    stages = {one.key.partition(".")[2]: one.scanned for one in found if one.key.startswith("stages.")}
+    known = {name: scanned for name, scanned in stages.items() if "RC942" not in allowed.get(name, ())}
     for one in found:
-        for other in found:
-            if one.key.startswith("evaluate.") and other.key.startswith("stages."):
-                names = one.key.partition(".")[2], other.key.partition(".")[2]
-                one.problems += overlaps(names[0], one.scanned, names[1], other.scanned)
+        if one.key.startswith("evaluate."):
+            one.problems += overlaps(one.key.partition(".")[2], one.scanned, known)
         places = {id(problem): (problem.code, problem.spans[0]) for problem in one.problems if problem.spans}
         one.problems = [problem for problem in one.problems if places.get(id(problem)) not in seen]
         seen |= set(places.values())
@@ -152,9 +154,11 @@ def _of_stage(stage: StageGraph) -> Iterator[Unit]:
     if isinstance(data, Data):
         kind: Kind = "rl" if "preference" in specs else stage.kind
         sampler = specs.get("sampler")
-        each = sampler.rows_per_prompt() if isinstance(sampler, Sampler) else 0
+        each, limit = (
+            (sampler.rows_per_prompt(), sampler.longest_completion()) if isinstance(sampler, Sampler) else (0, None)
+        )
         per_step = each * int(stage.settings["budget"].get("prompts_per_step") or 0)
-        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"), per_step)
+        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"), per_step, limit)
 
 
 def _of_evaluations(graph: Graph) -> Iterator[Unit]:
@@ -163,7 +167,8 @@ def _of_evaluations(graph: Graph) -> Iterator[Unit]:
         rewards = {f"reward.{level}": spec for level, spec in specs.rewards.items()}
         data = cast("Data", specs.data)
         if any(metric != PAIRED for metric in metrics):
-            yield Unit(f"evaluate.{name}", "rl", data, rewards, specs.environment)
+            limit = cast("Sampling", specs.sampling).max_completion_length
+            yield Unit(f"evaluate.{name}", "rl", data, rewards, specs.environment, limit=limit)
         if PAIRED in metrics:
             yield Unit(f"evaluate.{name}", "dpo", data, {}, None)
 
@@ -187,6 +192,8 @@ class _Trial:
         self.plays = spec is not None and (every_environment or bool(spec.user_code))
         self.found = Tried(unit.key)
         self.closing = ExitStack()
+        self.episodes = self.full = 0
+        """Episodes that were played, and those that ended because the next prompt did not fit."""
 
     def run(self) -> Tried:
         """Read rows, let the environment play, call the rewards; stop at what the next part would need."""
@@ -244,7 +251,7 @@ class _Trial:
         parts = {"policy": self.policy, "environment": environment}
         source = build_part(self.unit.data, self.context, parts)
         self.closing.callback(source.close)
-        self.found.scanned = scan(source, self.policy, self.unit.kind, self.unit.rewards)
+        self.found.scanned = scan(source, self.policy, self.unit.kind, self.unit.rewards, self.unit.limit)
         for problem in self.found.scanned.problems:
             self._note(replace(problem, path=f"{self.unit.key}.{problem.path}"))
 
@@ -297,7 +304,10 @@ class _Trial:
             action = next(action for action, problem in pairs if problem)
             about = errors.some_episodes_fail(len(failed), of, failed, action)
             about = errors.episodes_fail(len(failed), of, failed) if len(failed) >= of else about
-            self._note(replace(about, spans=place, path=f"{self.unit.key}.environment"))
+            self._note(replace(about, spans=place, path=f"{self.unit.key}.{about.path or 'environment'}"))
+        elif self.full:
+            about = errors.context_full(self.full, self.episodes, self.policy.max_positions)
+            self._note(replace(about, path=f"{self.unit.key}.environment"))
         return rows
 
     def _words(self) -> list[str]:
@@ -313,8 +323,10 @@ class _Trial:
         assert self.unit.environment is not None
         sampling = Sampling(num_generations=count, max_completion_length=LONGEST)
         kind = rows_kind(self.unit.environment)
-        rows: dict[str, Any] = play(self.policy, environment, engine, tasks, sampling, {}, kind, ("trial",)).rows
-        return rows
+        played = play(self.policy, environment, engine, tasks, sampling, {}, kind, ("trial",))
+        self.full += played.full
+        self.episodes += len(tasks) * count
+        return played.rows
 
     def _answered(self, tasks: Sequence[Task], answers: Mapping[int, Sequence[str]]) -> dict[str, Any]:
         """Answer the tasks with as many texts as each of them has."""

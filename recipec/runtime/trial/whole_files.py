@@ -22,6 +22,7 @@ from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.protocols import DataSource
 from recipec.runtime.reward.function import Function
 from recipec.runtime.reward.labels import right_labels
+from recipec.runtime.trial.right_answers import FEWEST, about_answers, columns_read
 from recipec.spec import reward as specs
 from recipec.spec.recipe import Kind
 
@@ -31,6 +32,8 @@ MANY = 64
 """Rows of a file from which on copies among them are reported: a small file may repeat its rows to try something."""
 SHORTEST = 4
 """Characters of a prompt that an answer is not expected to begin with."""
+MARKUP = ("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|user|>", "[INST]", "<start_of_turn>", "</s>")
+"""Tokens of widespread chat templates, and of the ends of texts."""
 LONGEST = 16
 """Rows with the longest texts that are encoded, so that `max_length` is known to hold."""
 _END, _TEXT, _OPEN, _VARIABLE = range(4)
@@ -87,8 +90,13 @@ class Scanned:
     problems: list[Diagnostic] = field(default_factory=list)
 
 
-def scan(source: DataSource, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component]) -> Scanned:
-    """Check every row of the small local files of a source for a stage of ``kind``; each code is reported once."""
+def scan(
+    source: DataSource, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component], limit: int | None = None
+) -> Scanned:
+    """Check every row of the small local files of a source for a stage of ``kind``; each code is reported once.
+
+    ``limit`` is the most tokens of an answer of the policy, where that is known.
+    """
     found = Scanned()
     if policy.image_encoder is not None:
         return found
@@ -98,7 +106,8 @@ def scan(source: DataSource, policy: CausalLm, kind: Kind, rewards: Mapping[str,
     for key, file in files.items():
         if not is_small(file.path):
             continue
-        one = _scan(file, policy, kind, rewards, () if len(files) > 1 else _asked(rewards, file))
+        asked = () if len(files) > 1 else _asked(rewards, file)
+        one = _scan(file, policy, kind, rewards, asked, limit)
         found.rows += one.rows
         found.questions = {**one.questions, **found.questions}
         found.problems += [replace(problem, path=problem.path or f"{key}.path") for problem in one.problems]
@@ -118,7 +127,14 @@ def _asked(rewards: Mapping[str, Component], file: File) -> Sequence[str]:
     return list(dict.fromkeys(name for function in known for name in function.signature.columns()))
 
 
-def _scan(file: File, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component], asked: Sequence[str]) -> Scanned:
+def _scan(
+    file: File,
+    policy: CausalLm,
+    kind: Kind,
+    rewards: Mapping[str, Component],
+    asked: Sequence[str],
+    limit: int | None,
+) -> Scanned:
     found = Scanned()
     source = File(file.spec, file.context, policy=WithoutTokens(policy), environment=file.environment)  # type: ignore[arg-type]
     source.kind = kind
@@ -142,6 +158,10 @@ def _scan(file: File, policy: CausalLm, kind: Kind, rewards: Mapping[str, Compon
     found.problems += _repeated(rows)
     found.problems += _begun(file, rows, kind)
     found.problems += _unknown(file, rows, tasks)
+    found.problems += _markup(file, rows)
+    found.problems += _same_prompt(file, rows, tasks)
+    if file.environment is None and kind == "rl":
+        found.problems += about_answers(policy, rows, tasks, [*columns_read(rewards, asked)], limit)
     good = [row for row, task in zip(rows, tasks, strict=True) if task is not None]
     found.problems += _longest(file, good, kind)
     return found
@@ -239,6 +259,31 @@ def _unknown(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) -> I
         seen |= set(text)
 
 
+def _markup(file: File, rows: Sequence[Row]) -> Iterator[Diagnostic]:
+    """Yield RC948 for the first column of texts of which most have a token of a chat template."""
+    columns = file.spec.columns
+    known = {*MARKUP, *file.policy.tokenizer.all_special_tokens} - {file.policy.tokenizer.unk_token}
+    marks = sorted(mark for mark in known if len(mark) >= SHORTEST - 1 and mark.strip("<>[]|") != mark)
+    for name in (
+        (columns.prompt, columns.completion, columns.chosen, columns.rejected) if file.spec.template is None else ()
+    ):
+        texts = [(row, row.columns.get(name)) for row in rows]
+        for mark in marks:
+            having = [row for row, text in texts if isinstance(text, str) and mark in text]
+            if len(having) > len(rows) / 2:
+                yield errors.markup_in_text(having[0].file, having[0].number, name, mark, len(having), len(rows))
+                return
+
+
+def _same_prompt(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) -> Iterator[Diagnostic]:
+    """Yield RC949 where rows that differ have one prompt."""
+    prompts = {question(task) for task in tasks if task is not None}
+    differ = any(row.columns != rows[0].columns for row in rows)
+    if len(prompts) == 1 and len(rows) >= FEWEST and None not in tasks and differ:
+        found = errors.equal_prompts(len(rows), next(iter(prompts))[:60])
+        yield replace(found, path="data.template" if file.spec.template is not None else "")
+
+
 def _uneven(rows: Sequence[Row], column: str) -> Iterator[Diagnostic]:
     """Yield RC943 where a column has no value in some rows, or one of another kind than in most."""
     kinds: dict[str, list[Row]] = {}
@@ -266,11 +311,14 @@ def _longest(file: File, rows: Sequence[Row], kind: Kind) -> Iterator[Diagnostic
         yield error.diagnostics[0]
 
 
-def overlaps(held_out: str, found: Scanned, stage: str, trained: Scanned) -> Iterator[Diagnostic]:
-    """Yield RC942 where prompts of an evaluation are prompts of a stage."""
-    same = [question for question in found.questions if question and question in trained.questions]
+def overlaps(held_out: str, found: Scanned, stages: Mapping[str, Scanned]) -> Iterator[Diagnostic]:
+    """Yield RC942 where prompts of an evaluation are prompts of stages."""
+    in_stage = {name: {*found.questions} & {*one.questions} - {""} for name, one in stages.items()}
+    names = [name for name, same in in_stage.items() if same]
+    same = [question for question in found.questions if any(question in one for one in in_stage.values())]
     if same:
-        there = trained.questions[same[0]]
+        first = next(name for name in names if same[0] in in_stage[name])
+        there = stages[first].questions[same[0]]
         yield errors.held_out_in_training(
-            held_out, stage, len(same), len(found.questions), found.questions[same[0]], there
+            held_out, names, len(same), len(found.questions), found.questions[same[0]], there
         )

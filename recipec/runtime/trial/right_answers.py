@@ -1,0 +1,107 @@
+"""What the right answers of a data file show: some do not fit into a completion, or are in their prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from recipec.component import Component
+from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.runtime.batch import Task, question
+from recipec.runtime.data.files import Row
+from recipec.runtime.protocols import Policy
+from recipec.runtime.reward.answers import folded, right_answers
+from recipec.spec.reward import Reward
+
+MOST = 2000
+"""Rows that are looked at."""
+FEWEST = 8
+"""Rows from which on prompts are compared with answers."""
+CONTEXT = 400
+"""Characters of a prompt from which on it is taken to hold a text in which the answer is to be found."""
+_OWN, _OTHER = 0.9, 0.3
+"""Share of the prompts that hold their own answer at least, and that of another row at most."""
+OF_FUNCTIONS = ("answer", "ground_truth", "label", "target")
+"""Columns that hold a right answer and nothing else, where a function of the user's asks for them."""
+
+
+class Read(NamedTuple):
+    """How a reward reads the right answers: its level, the column, and the tag around an answer of the policy."""
+
+    level: str
+    column: str
+    tag: str | None
+
+
+def columns_read(rewards: Mapping[str, Component], wanted: Sequence[str]) -> Iterator[Read]:
+    """Yield how rewards read right answers; ``wanted`` are the columns that functions of the user's require."""
+    for level, spec in rewards.items():
+        column = spec.answer_column() if isinstance(spec, Reward) else None
+        if column is not None and isinstance(spec, Reward):
+            answer = spec.answer_in()
+            yield Read(level, column, answer.tag if answer else None)
+    yield from (Read("", column, None) for column in wanted if column in OF_FUNCTIONS)
+
+
+def about_answers(
+    policy: Policy, rows: Sequence[Row], tasks: Sequence[Task | None], read: Sequence[Read], limit: int | None
+) -> Iterator[Diagnostic]:
+    """Yield RC946 for answers of more than ``limit`` tokens and RC947 for prompts that show theirs, once each."""
+    pairs = [(row, task) for row, task in zip(rows, tasks, strict=True) if task is not None][:MOST]
+    said: set[str] = set()
+    for one in read:
+        known = [(row, task, right_answers(task, one.column)) for row, task in pairs if _has(task, one.column)]
+        for problem in (*_too_long(policy, known, one, limit), *_shown(known, one)):
+            if problem.code not in said:
+                said.add(problem.code)
+                yield problem
+
+
+def _has(task: Task, column: str) -> bool:
+    try:
+        return bool(right_answers(task, column))
+    except RecipeError:  # RC741 and RC742 tell of it
+        return False
+
+
+Known = Sequence[tuple[Row, Task, list[str]]]
+
+
+def _too_long(policy: Policy, known: Known, read: Read, limit: int | None) -> Iterator[Diagnostic]:
+    if limit is None:
+        return
+    found = []
+    for row, _, answers in known:
+        texts = [f"<{read.tag}>{answer}</{read.tag}>" if read.tag else answer for answer in answers]
+        if all(len(text.encode()) > limit for text in texts):  # a token has a byte at least
+            length = min(len(policy.encode(text)) for text in texts)
+            found += [(length, row)] if length > limit else []
+    if found:
+        longest = max(length for length, _ in found)
+        first = found[0][1]
+        yield errors.answer_over_length(first.file, first.number, read.column, len(found), len(known), longest, limit)
+
+
+def _shown(known: Known, read: Read) -> Iterator[Diagnostic]:
+    if len(known) < FEWEST:
+        return
+    prompts = [folded(question(task)) for _, task, _ in known]
+    answers = [[folded(answer) for answer in several] for _, _, several in known]
+    own = [_stands(several, prompt) for several, prompt in zip(answers, prompts, strict=True)]
+    other = [_stands(several, prompt) for several, prompt in zip(answers, (*prompts[1:], prompts[0]), strict=True)]
+    if sum(own) >= _OWN * len(own) and sum(other) <= _OTHER * len(own):
+        first = known[own.index(True)][0]
+        yield errors.answer_in_prompt(first.file, first.number, read.column, sum(own), len(own))
+
+
+def _stands(answers: Sequence[str], prompt: str) -> bool:
+    """Whether a short prompt contains one of some answers, as whole words.
+
+    >>> _stands(["5"], "2+3=5"), _stands(["5"], "12+45=")
+    (True, False)
+    """
+    return len(prompt) < CONTEXT and any(
+        re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt) is not None for answer in answers
+    )

@@ -1,0 +1,67 @@
+"""What a message tells to write instead, for mistakes of people who come from other tools."""
+
+import pytest
+
+from recipec.compile import compile_recipe
+
+RECIPE = """\
+recipec: 1
+name: mistaken
+stages:
+  explore:
+    kind: rl
+    from: org/model
+    extends: [recipec:algorithms/grpo]
+    data: {path: tasks.jsonl, max_length: 512}
+    reward: {right: {type: exact_match}}
+    budget: {steps: 10, prompts_per_step: 8}
+evaluate:
+  held_out: {data: {path: test.jsonl}, sampler: {max_completion_length: 8}}
+"""
+RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "says"),
+    [
+        (RIGHT, '{right: "lambda c: len(c)"}', "RC134", "`use: [./rewards.py]` at the top names"),
+        (RIGHT, "{right: {type: my_rewards.score}}", "RC131", "`{type: function, name: score}`"),
+        (RIGHT, "{right: {type: rewards.py}}", "RC131", "`{type: function, name: rewards}`"),
+        (RIGHT, "{right: {type: function, name: score, target: 200}}", "RC130", "parameter a default, `target=200`"),
+        (RIGHT, '{right: {type: regex_format, pattern: "("}}', "RC150", "unterminated"),
+        ("    reward:", "    advantage: grpo\n    reward:", "RC134", "`advantage: {NAME: {type: group_relative}}`"),
+        ("    reward:", "    gradient_checkpointing: true\n    reward:", "RC130", "`machine: {train: {gradient_check"),
+        ("max_length: 512", 'template: "Q: {question}"', "RC172", "a column is `{{ NAME }}`"),
+        ("max_length: 512", 'prompt_template: "{{ prompt }}"', "RC130", "did you mean `template`?"),
+        ("path: tasks.jsonl", 'path: "${HOME}/tasks.jsonl"', "RC127", "`--set vars.home=…`"),
+        ("org/model", "models/qwen/base", "RC172", "`./models/qwen/base`"),
+        ("max_completion_length: 8", "n: 8", "RC130", "here it is `sampler.num_generations`"),
+        ("name: mistaken", "name: my run/v2", "RC132", "write `name: my-run-v2`"),
+        ("name: mistaken", "name: mistaken\nmachine: {rollout: vllm}", "RC134", "write `rollout: {type: vllm}`"),
+        (STEPS, "tokens: 1000000", "RC130", "known keys: `steps`, `epochs`"),
+        (
+            "stages:\n  explore:\n",
+            "stages:\n  - explore:\n",
+            "RC134",
+            "`stages: {explore: {kind: rl, from: org/model,",
+        ),
+    ],
+)  # fmt: skip
+def test_what_to_write_instead(tmp_path, old, new, code, says):
+    """The message has the code, and its help has the text to write, under the names of this tool."""
+    assert old in RECIPE
+    (tmp_path / "r.yaml").write_text(RECIPE.replace(old, new))
+    (one, *_) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code == code]
+    assert says in one.message + one.help, one
+
+
+def test_a_value_that_a_component_rejects_is_shown_itself(tmp_path):
+    """RC150 of one key points at its value, and RC150 of a section at its key."""
+    (tmp_path / "r.yaml").write_text(RECIPE.replace(RIGHT, '{right: {type: regex_format, pattern: "("}}'))
+    (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code == "RC150"]
+    assert one.spans[0].column == 1 + len("    reward: {right: {type: regex_format, pattern: ")
+    scratch = "scratch\n    policy: {scratch: {hidden_size: 30, layers: 1, heads: 4}}"
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("org/model", scratch))
+    (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code == "RC150"]
+    assert (one.spans[0].line, one.spans[0].column) == (7, 14)
+    assert "hidden_size 30 is not a multiple of heads 4" in one.message
