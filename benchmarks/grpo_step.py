@@ -2,6 +2,7 @@
 
 Both sides load the same weights and tokenizer, get the same prompts, and do the same work: a group of 8 completions
 of one prompt, 64 new tokens, float32 on the CPU, one AdamW update, no reference model.
+Ours is the whole of ``recipec run``, with journal, samples, metrics, report and checkpoints; TRL saves nothing.
 Each side runs in its own process, in turns; the figures are medians over the steps of all turns.
 
     python benchmarks/grpo_step.py --trl-python ENV/bin/python
@@ -43,9 +44,24 @@ def prompts(count):
     ]
 
 
-def score(text):
-    """Reward: the share of sevens, which differs between completions."""
-    return text.count("7") / (1 + len(text))
+SCORE = 'text.count("7") / (1 + len(text))'
+"""Reward: the share of sevens, which differs between completions."""
+RECIPE = f"""
+recipec: 1
+name: grpo_step
+use: [./rewards.py]
+stages:
+  explore:
+    kind: rl
+    from: ./model
+    data: {{path: prompts.jsonl}}
+    sampler: {{num_generations: {GROUP}, max_completion_length: {NEW_TOKENS}}}
+    reward: {{sevens: {{type: function, name: score}}}}
+    advantage: {{group: {{type: group_relative}}}}
+    loss: {{type: clipped, beta: 0.0}}
+    optimizer: {{learning_rate: {LEARNING_RATE}}}
+    budget: {{steps: 1, prompts_per_step: 1}}
+"""
 
 
 def now():
@@ -69,6 +85,13 @@ def write_model(folder):
     PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(folder)
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**SHAPE)).save_pretrained(folder)
+
+
+def write_recipe(home):
+    lines = (json.dumps({"prompt": text}) + "\n" for text in prompts(64))
+    (home / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    (home / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
+    (home / "rewards.py").write_text(f"def score(completions):\n    return [{SCORE} for text in completions]\n")
 
 
 def run_trl(folder, steps):
@@ -114,7 +137,7 @@ def run_trl(folder, steps):
     )
     trainer = Timed(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-        reward_funcs=lambda completions, **_: [score(c) for c in completions],
+        reward_funcs=lambda completions, **_: [text.count("7") / (1 + len(text)) for text in completions],
         args=config,
         train_dataset=Dataset.from_dict({"prompt": prompts(64)}),
         processing_class=AutoTokenizer.from_pretrained(folder),
@@ -132,54 +155,40 @@ def run_trl(folder, steps):
 
 
 def run_ours(folder, steps):
-    """Run the components of the step in the order of the graph: no old-policy pass, no reference pass."""
-    import torch
-
-    from recipec.runtime.attention.dense import DenseAttention
-    from recipec.runtime.batch import Task
-    from recipec.runtime.context import StageContext
-    from recipec.runtime.model.causal_lm import CausalLm
-    from recipec.runtime.model.origin import Origin
-    from recipec.runtime.objective import advantage, compiler_ops, loss
-    from recipec.runtime.rollout.chain import ChainSampler
+    """Run the recipe as `recipec run` does: journal, samples, metrics, report and checkpoints are in the time."""
+    import recipec
     from recipec.runtime.rollout.hf_engine import HfEngine
-    from recipec.runtime.training.optimizer import AdamW
-    from recipec.spec import advantage as credit, attention, loss as objective, machine, optimizer, policy, sampler
 
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    context = StageContext(root=folder, cache=folder, seed=0, stage="bench")
-    model = CausalLm(policy.CausalLm(), context, Origin("directory", str(folder)))
-    model.use(DenseAttention(attention.Dense(), context))
-    engine = HfEngine(machine.Hf(), context, policy=model)
-    sampling = sampler.Chain(num_generations=GROUP, max_completion_length=NEW_TOKENS)
-    chain = ChainSampler(sampling, context, policy=model, rollout_engine=engine)
-    update = AdamW(optimizer.Adamw(learning_rate=LEARNING_RATE), context, policy=model)
-    update.bind(steps + WARM)
-    grouped, clipped = credit.GroupRelative().params(), objective.Clipped().params()
-    tasks = [Task(i, text, tuple(model.encode(text))) for i, text in enumerate(prompts(64))]
-    found = {"step": [], "generation": [], "length": []}
-    for number in range(steps + WARM):
+    ends, generation, lengths = [], [], []
+    generate = HfEngine.generate
+
+    def timed(self, *args):
         began = now()
-        rows = chain([tasks[number % len(tasks)]], step=number)
-        drawn = now()
-        reward_R = torch.tensor([score(text) for text in rows["text_R"]], dtype=torch.float64)
-        by_R = rows["by_prompt_R"]
-        credit_R = advantage.group_relative(reward_R, by_R, rows["error_R"], None, **grouped)["advantage_R"]
-        credit_RT = compiler_ops.broadcast(credit_R, rows["trained_RT"])["advantage_RT"]
-        weight_RT = compiler_ops.weigh(rows["trained_RT"], aggregate="token_mean")["weight_RT"]
-        model.train()
-        scored = model.logprobs(rows["tokens_RT"], rows["attend_RT"], rows["trained_RT"])
-        logprob_RT, given = scored["logprob_RT"], (rows["trained_RT"], rows["turn_RT"], weight_RT)
-        made = loss.clipped(logprob_RT, logprob_RT.detach(), credit_RT, *given, None, None, None, None, **clipped)
-        made["loss"].backward()
-        update.step([], number)
-        engine.forget()
-        ended = now()
-        if number >= WARM:
-            found["step"].append(since(began, ended))
-            found["generation"].append(since(began, drawn))
-            found["length"].append(float(rows["trained_RT"].sum()) / GROUP)
-    return {"name": "recipec", **found, "length": statistics.mean(found["length"])}
+        found = generate(self, *args)
+        generation.append(since(began, now()))
+        return found
+
+    def on_step(_stage, _step, _total, metrics):
+        ends.append(now())
+        lengths.append(metrics["completions/mean_length"])
+
+    HfEngine.generate = timed
+    home = folder.parent
+    with tempfile.TemporaryDirectory(dir=home) as out:
+        recipec.run(
+            home / "recipe.yaml",
+            [f"stages.explore.budget.steps={steps + WARM}"],
+            out=Path(out) / "run",
+            use=[home / "rewards.py"],
+            on_step=on_step,
+        )
+    step = [since(a, b) for a, b in itertools.pairwise(ends)][WARM - 1 :]
+    return {
+        "name": f"recipec {recipec.__version__}",
+        "step": step,
+        "generation": generation[-len(step) :],
+        "length": statistics.mean(lengths[WARM:]),
+    }
 
 
 def turn(python, side, folder, steps, threads):
@@ -200,8 +209,9 @@ def turn(python, side, folder, steps, threads):
 
 def compare(options):
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name) / "model"
         write_model(folder)
+        write_recipe(folder.parent)
         turns = {"ours": [], "trl": []}
         for _ in range(options.turns):
             turns["ours"].append(turn(sys.executable, "ours", folder, options.steps, options.threads))
