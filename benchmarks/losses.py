@@ -140,7 +140,7 @@ class Models:
         """Load recipec's policy."""
         context = StageContext(self.folder, self.folder, seed=0, stage="bench", temperature=temperature)
         policy = CausalLm(policy_spec.CausalLm(), context, Origin("directory", str(self.folder / "model")))
-        policy.use(DenseAttention(Dense(), context))
+        policy.set_attention(DenseAttention(Dense(), context))
         return policy
 
     def three(self, columns, objective, theirs, temperature=1.0):
@@ -298,7 +298,7 @@ def reward_model(models, draw, params, form):
     judge = copy.deepcopy(theirs).double()
     context = StageContext(models.folder, models.folder, seed=0, stage="bench")
     ours = RewardModel(policy_spec.CausalLm(), context, Origin("directory", str(models.folder / "classifier")))
-    ours.use(DenseAttention(Dense(), context))
+    ours.set_attention(DenseAttention(Dense(), context))
 
     def objective(model_score_R):
         shared = (columns["by_pair_R"], columns["chosen_R"], weight_R, margin_R)
@@ -335,7 +335,7 @@ def critic(models, draw):
     judge = copy.deepcopy(theirs).double()
     context = StageContext(models.folder, models.folder, seed=0, stage="bench")
     ours = Decoder(policy_spec.CausalLm(), context, Origin("directory", str(models.folder / "classifier")))
-    ours.use(DenseAttention(Dense(), context))
+    ours.set_attention(DenseAttention(Dense(), context))
     old_RT, return_RT = (torch.randn(tokens_RT.shape, generator=draw) * 0.3 for _ in range(2))
 
     def published(model):

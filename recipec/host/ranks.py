@@ -98,11 +98,11 @@ class Ranks:
         """Whether this process writes what is written once."""
         return self.rank == 0
 
-    def of_first(self, make: Callable[[], T]) -> T:
+    def on_leader(self, make: Callable[[], T]) -> T:
         """Let the leader compute a value of tensors and JSON values; all have it, or all raise what it raised."""
         return make()
 
-    def of_all(self, act: str, make: Callable[[], T]) -> list[T]:  # noqa: ARG002 - shown to other ranks
+    def all_gather(self, act: str, make: Callable[[], T]) -> list[T]:  # noqa: ARG002 - shown to other ranks
         """Let every rank compute a value of tensors and JSON values; return those of all ranks, by rank.
 
         Where one fails, all raise its error; ``act`` names what is computed.
@@ -113,15 +113,15 @@ class Ranks:
         """Whether the flag is set on some rank."""
         return flag
 
-    def summed(self, tensor: T) -> T:
+    def all_reduce_sum(self, tensor: T) -> T:
         """Add up a tensor of every rank, in place."""
         return tensor
 
-    def sent(self, tensor: T, rank: int) -> T:  # noqa: ARG002 - the only one has it
+    def broadcast(self, tensor: T, rank: int) -> T:  # noqa: ARG002 - the only one has it
         """Send a tensor of one rank to all, in place."""
         return tensor
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all ranks are here."""
 
     def close(self) -> None:

@@ -74,9 +74,9 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
                 outcome.diagnostics.extend(check_rows(graph, folder, options))
                 write_run_metadata(graph, folder, options)
 
-            ranks.of_first(begin)
+            ranks.on_leader(begin)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome, ranks)
-            ranks.of_first(lambda: finish(folder, graph, outcome, display))
+            ranks.on_leader(lambda: finish(folder, graph, outcome, display))
     except RecipeError as refused:
         outcome.diagnostics.extend(refused.diagnostics)
     except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
@@ -107,7 +107,7 @@ def connected(graph: Graph) -> Iterator[Ranks]:
         from recipec.runtime.distributed.process_group import ProcessGroup  # noqa: PLC0415 - torch comes in here
     ranks = ProcessGroup(here, float(graph.machine["timeout"]))
     mine = {"recipe": graphs.digest(graphs.to_json(graph)), **versions()}
-    leader, *others = ranks.of_all("comparing versions", lambda: mine)
+    leader, *others = ranks.all_gather("comparing versions", lambda: mine)
     for rank, other in enumerate(others, 1):
         for what, version in leader.items():
             if other[what] != version:
@@ -132,12 +132,12 @@ def stages(
     digests: dict[str, str] = {}
     for number, stage in enumerate(graph.stages):
         digests[stage.name] = run_digest(stage, graph, digests, options)
-        if ranks.of_first(partial(done, folder, stage, digests[stage.name])):
+        if ranks.on_leader(partial(done, folder, stage, digests[stage.name])):
             outcome.stages_skipped.append(stage.name)
             outcome.diagnostics.extend(notes_on_finished(graph, folder, stage))
             display.skipped(stage.name)
             continue
-        ranks.of_first(partial(check_same_inputs, folder, stage, dict(digests), options))
+        ranks.on_leader(partial(check_same_inputs, folder, stage, dict(digests), options))
         run = StageRun(
             digest=digests[stage.name],
             first=number == 0,

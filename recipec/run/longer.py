@@ -93,7 +93,7 @@ def go_on(graph: Graph, folder: RunFolder, options: Options, say: Callable[[str]
     return keys
 
 
-def goes_on(before: Graph, graph: Graph, folder: RunFolder, options: Options) -> list[str]:
+def continued_stages(before: Graph, graph: Graph, folder: RunFolder, options: Options) -> list[str]:
     """Return the stages that a run would continue with their raised budgets; nothing is changed."""
     raised = {one.stage.name: one for one in longer_stages(before, graph)}
     digests: dict[str, str] = {}

@@ -21,7 +21,7 @@ from recipec.planning.plan import Plan, Previous, State, plan
 from recipec.run.digests import run_digest
 from recipec.run.executor import done
 from recipec.run.inputs import counted_rows, named_files
-from recipec.run.longer import goes_on
+from recipec.run.longer import continued_stages
 from recipec.run.model_sizes import json_object, stage_shapes
 from recipec.spec.knowledge import Knowledge
 
@@ -107,7 +107,7 @@ def _previous(graph: Graph, options: Options) -> Previous | None:
     for stage in graph.stages:
         digests[stage.name] = run_digest(stage, graph, digests, options)
         states[stage.name] = _state(folder, stage, digests[stage.name])
-    states |= dict.fromkeys(goes_on(before, graph, folder, options), "longer")
+    states |= dict.fromkeys(continued_stages(before, graph, folder, options), "longer")
     inputs = json_object(options.out / "plan.json").get("inputs") or {}
     return Previous(before, states, inputs if isinstance(inputs, dict) else {})
 

@@ -63,7 +63,7 @@ class GraphRunner:
         call = partial(self._calls[node.id], columns, **draws)
         try:
             # a reward may ask a clock, a process or a service
-            made = self.context.ranks.of_first(call) if node.slot == "reward" else call()
+            made = self.context.ranks.on_leader(call) if node.slot == "reward" else call()
         except RecipeError as refused:
             raise RecipeError(*(_placed(found, node, self.context) for found in refused.diagnostics)) from refused
         if node.id in self.recorded:

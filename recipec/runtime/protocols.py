@@ -62,7 +62,7 @@ class Attention(Part, ABC):
     """Whether a pass can take keys and values of a prefix from an earlier pass."""
 
     @abstractmethod
-    def again(self) -> Attention:
+    def unbound_copy(self) -> Attention:
         """Return an unbound one of the same kind, for a second model."""
 
     def bind(self, policy: Policy) -> None:
@@ -148,7 +148,7 @@ class Policy(Part, ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids, control tokens included."""
 
-    def use(self, attention: Attention) -> None:
+    def set_attention(self, attention: Attention) -> None:
         """Let ``attention`` arrange the samples of every later forward pass."""
 
     @abstractmethod
@@ -169,11 +169,11 @@ class Policy(Part, ABC):
         """Return each row's log-probability of its trained tokens, or a reward model's score, in float64."""
 
     @abstractmethod
-    def hidden(self, **inputs: Any) -> Tensor:
+    def hidden_states(self, **inputs: Any) -> Tensor:
         """Run the decoder without its head."""
 
     @abstractmethod
-    def positions(self, tokens_RT: Tensor) -> Tensor | None:
+    def position_ids(self, tokens_RT: Tensor) -> Tensor | None:
         """Return positions [3, R, T] of a vision-language model; None where a token's position is its index."""
 
     def train(self) -> None:
@@ -190,7 +190,7 @@ class Policy(Part, ABC):
         """Parameters of the groups that ``optimizer.freeze`` may name."""
 
     @abstractmethod
-    def trained(self) -> Mapping[str, nn.Parameter]:
+    def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """Parameters that are trained, by name."""
 
     @abstractmethod
@@ -198,11 +198,11 @@ class Policy(Part, ABC):
         """Compute with the weights under the adapter."""
 
     @abstractmethod
-    def copied(self) -> Policy:
+    def clone(self) -> Policy:
         """Return this policy with weights of its own, to sample from while others are in shards."""
 
     @abstractmethod
-    def replaced(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    def with_parameters(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Compute with ``copies`` in place of the parameters of those names."""
 
     def try_save(self) -> None:
@@ -241,10 +241,10 @@ class RolloutEngine(Part, ABC):
         It is called when the stage is built, after a checkpoint was restored, and after the updates of each step.
         """
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop every cache that came with a completion; requests that still name one are computed again."""
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Release memory for training; sampling goes on after the next ``update_weights``."""
 
 
@@ -362,7 +362,7 @@ class Preference(Part, ABC):
     def write(self, folder: Path) -> None:
         """Write the pairs with their evidence."""
 
-    def forget(self) -> None:
+    def discard_partial(self) -> None:
         """Remove what was kept in case of a kill: the pairs are committed."""
 
 

@@ -18,7 +18,7 @@ def read(name: str, content: str | bytes, **options):
         graph = graph_of(scene.folder, {name: text}, **options)
         try:
             graph.link("a and b")
-            assert "root:" not in repr([list(graph.out(entity.entity)) for entity in graph.link("a and b")])
+            assert "root:" not in repr([list(graph.facts_about(entity.entity)) for entity in graph.link("a and b")])
         finally:
             graph.close()
 

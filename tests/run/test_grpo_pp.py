@@ -129,7 +129,7 @@ def test_one_copy_is_kept(folder: Folder, stages):
     ended = folder.run(RECIPE, a__jsonl=ROWS)
     assert ended.code == 0, ended.err
     stage = stages[-1]
-    trained = {name: p.shape for name, p in stage.policy.trained().items()}
+    trained = {name: p.shape for name, p in stage.policy.trainable_parameters().items()}
     lagged = stage.runner.instances["explore/reference"].reference
     assert {name: copy.shape for name, copy in lagged.copies.items()} == trained
     table = next(shape for name, shape in trained.items() if "embed" in name)

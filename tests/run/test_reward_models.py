@@ -62,7 +62,7 @@ def test_a_reward_model_is_trained_saved_and_continued(folder: Any) -> None:
     assert model.config.num_labels == 1
     context = StageContext(folder.path, folder.path, 0, "again")
     own = RewardModel(policy_spec.CausalLm(), context, Origin("directory", str(path)))
-    own.use(DenseAttention(Dense(), context))
+    own.set_attention(DenseAttention(Dense(), context))
     batch = tokenizer(["p1yes<eos>", "q no 4", "p"], return_tensors="pt", padding=True, padding_side="right")
     with torch.no_grad():
         theirs = model(**batch).logits[:, 0]
@@ -146,7 +146,7 @@ def test_weights_under_the_adapter_of_a_reward_model_stay(folder: Any) -> None:
     scratch = policy_spec.Scratch(architecture="llama", hidden_size=16, layers=1, heads=2)
     spec = policy_spec.CausalLm(scratch=scratch, lora=policy_spec.Lora(r=2))
     model = RewardModel(spec, StageContext(folder.path, folder.path, 0, "judge"), Origin("scratch"))
-    kinds = {"score" if name.startswith("score.") else name.rsplit(".", 3)[-3] for name in model.trained()}
+    kinds = {"score" if name.startswith("score.") else name.rsplit(".", 3)[-3] for name in model.trainable_parameters()}
     assert kinds == {"score", "lora_A", "lora_B"}
     assert not any("score" in name and "lora" in name for name, _ in model.model.named_parameters())
 

@@ -88,7 +88,7 @@ def use(policy: VisionLm, kind: str) -> None:
     spec = {"dense": attentions.Dense, "packed": attentions.Packed, "trie": attentions.Trie}.get(
         kind, attentions.SharedPrefix
     )()
-    policy.use(spec.load()(spec, policy.context))
+    policy.set_attention(spec.load()(spec, policy.context))
 
 
 def scored(policy: VisionLm, batch: Batch) -> torch.Tensor:

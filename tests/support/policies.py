@@ -13,5 +13,5 @@ SCRATCH = Origin("scratch")
 def dense_policy(spec: Spec, context: StageContext, origin: Origin = SCRATCH) -> CausalLm:
     """Build or load a policy that computes samples right-padded."""
     policy = spec.load()(spec, context, origin)
-    policy.use(DenseAttention(Dense(), context))
+    policy.set_attention(DenseAttention(Dense(), context))
     return policy

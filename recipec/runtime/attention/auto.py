@@ -63,7 +63,7 @@ class AutoAttention(Attention):
         self._policy: Policy | None = None
         self._before = ""
 
-    def again(self) -> AutoAttention:
+    def unbound_copy(self) -> AutoAttention:
         """Return an unbound one for a second model; it follows the choice of this one."""
         return AutoAttention(self.spec, self.context, leader=self)
 

@@ -22,7 +22,7 @@ class DenseAttention(Attention):
         """Keep the spec and the context."""
         self.spec, self.context = spec, context
 
-    def again(self) -> DenseAttention:
+    def unbound_copy(self) -> DenseAttention:
         """Return an unbound one, for a second model."""
         return DenseAttention(self.spec, self.context)
 
@@ -36,10 +36,10 @@ class DenseAttention(Attention):
         width = int(attend_RT.sum(-1).max())
         # the last token predicts no scored token
         tokens = tokens_RT[:, : max(1, width - 1)]
-        positions = policy.positions(tokens)
+        positions = policy.position_ids(tokens)
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        hidden_RTH = policy.hidden(input_ids=tokens, position_ids=positions)
+        hidden_RTH = policy.hidden_states(input_ids=tokens, position_ids=positions)
         row, column = scored_RT.nonzero(as_tuple=True)
         return TargetHiddenStates(
             hidden_RTH[row, column - 1], torch.arange(len(row), device=row.device), tokens_RT[row, column]

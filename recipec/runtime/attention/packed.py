@@ -165,7 +165,7 @@ class PackedAttention(Attention):
         """Keep the spec and the context."""
         self.spec, self.context = spec, context
 
-    def again(self) -> PackedAttention:
+    def unbound_copy(self) -> PackedAttention:
         """Return an unbound one, for a second model."""
         return PackedAttention(self.spec, self.context)
 
@@ -195,13 +195,13 @@ class PackedAttention(Attention):
             raise AssertionError("no sequence has two tokens")
         kept_RT = first_columns(lengths, tokens_RT)
         row_lengths = tuple(n for n in lengths if n)
-        turned_3RT = policy.positions(tokens_RT)
+        turned_3RT = policy.position_ids(tokens_RT)
         if turned_3RT is None:
             positions = torch.cat([torch.arange(n, device=tokens_RT.device) for n in row_lengths])[None]
         else:
             positions = turned_3RT[:, kept_RT][:, None]
         with without_mask():
-            hidden_1NH = policy.hidden(
+            hidden_1NH = policy.hidden_states(
                 input_ids=tokens_RT[kept_RT][None], position_ids=positions, row_lengths=row_lengths
             )
         starts = torch.tensor([0, *lengths[:-1]], device=tokens_RT.device).cumsum(0)

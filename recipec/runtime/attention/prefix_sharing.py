@@ -37,7 +37,7 @@ class PrefixSharing(Attention):
         self.shared: prefix_tree.TokensShared = prefix_tree.TokensShared()
         self._trees: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
 
-    def again(self) -> PrefixSharing:
+    def unbound_copy(self) -> PrefixSharing:
         """Return an unbound one, for a second model."""
         return type(self)(self.spec, self.context)
 
@@ -61,7 +61,7 @@ class PrefixSharing(Attention):
         given = handover.given(tree, device)
         if given is None or given.kept is None:
             self.shared.dense_tokens += tree.dense_tokens
-        turned_3RT = policy.positions(tokens_RT)
+        turned_3RT = policy.position_ids(tokens_RT)
         places_3RT = None if turned_3RT is None else turned_3RT.cpu().numpy()
         hidden_NH = self._hidden(policy, tree, positions(tree, places_3RT), given)
         row, column = scored.nonzero()
@@ -86,7 +86,7 @@ class PrefixSharing(Attention):
         self.shared.tokens += len(token_N)
         made = interface.Pass(tree if given is None else given.tree, self.kernel, given)
         with interface.activate(made, policy.model):
-            hidden_1NH = policy.hidden(
+            hidden_1NH = policy.hidden_states(
                 input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)
             )
         if made.calls != self.layers:

@@ -48,7 +48,7 @@ def sequence_logprobs(
     rows = [_ids(place, row, policy) for place, row in enumerate(sequences)]
     spec = find_component("attention", attention)
     assert spec is not None, attention
-    policy.use(spec().load()(spec(), policy.context))
+    policy.set_attention(spec().load()(spec(), policy.context))
     if not any(len(row) > 1 for row in rows):
         return [torch.zeros(0, device=policy.device) for _ in rows]
     tokens_RT = pad_rows(rows, torch.int64)

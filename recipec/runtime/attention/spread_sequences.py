@@ -31,7 +31,7 @@ class SpreadSequences(PackedAttention):
         super().__init__(spec, context)
         self.team, self.padded = team, padded
 
-    def again(self) -> SpreadSequences:
+    def unbound_copy(self) -> SpreadSequences:
         """Return an unbound one, for a second model."""
         return SpreadSequences(self.spec, self.context, self.team, padded=self.padded)
 
@@ -51,7 +51,7 @@ class SpreadSequences(PackedAttention):
         lengths = [max(0, n - 1) for n in attend_RT.sum(-1).tolist()]
         if self.padded:
             lengths = [max(lengths)] * len(lengths)
-        assert policy.positions(tokens_RT) is None, "this attention is of text alone"
+        assert policy.position_ids(tokens_RT) is None, "this attention is of text alone"
         ids_N = tokens_RT[first_columns(lengths, tokens_RT)]
         width = -(-len(ids_N) // team.size)
         row_lengths = tuple(n for n in (*lengths, width * team.size - len(ids_N)) if n)  # the last one fills up
@@ -59,7 +59,7 @@ class SpreadSequences(PackedAttention):
         first, last = team.place * width, (team.place + 1) * width
         ids_N = pad(ids_N, (0, len(position_N) - len(ids_N)))
         with without_mask():
-            hidden_NH = policy.hidden(
+            hidden_NH = policy.hidden_states(
                 input_ids=ids_N[None, first:last],
                 position_ids=position_N[None, first:last],
                 row_lengths=row_lengths,

@@ -84,7 +84,9 @@ def _seen(row: RolloutRow, root: Path, policy: Policy) -> tuple[Picture, ...]:
         return ()
     if not is_vision_model(policy):
         raise RecipeError(image_errors.images_unseen(row.file, row.line, "images", "the policy reads text alone"))
-    found = tuple(policy.image_store.again(root, path, digest, row.file, row.line) for path, digest in row.images)
+    found = tuple(
+        policy.image_store.recorded_picture(root, path, digest, row.file, row.line) for path, digest in row.images
+    )
     try:
         places(row.prompt_ids, found)
     except ValueError:

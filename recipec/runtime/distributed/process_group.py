@@ -51,7 +51,7 @@ class ProcessGroup(Ranks):
             where = f"{here.address}:{here.port}"
             raise RecipeError(errors.no_process_group(here.rank, here.size, where, problem)) from error
 
-    def of_first(self, make: Callable[[], T]) -> T:
+    def on_leader(self, make: Callable[[], T]) -> T:
         """Let the leader compute a value; all have it, or all raise what it raised."""
         made: Any = None
         failure: Exception | None = None
@@ -71,7 +71,7 @@ class ProcessGroup(Ranks):
         self._raised([found])
         return found["value"]  # type: ignore[no-any-return]
 
-    def of_all(self, act: str, make: Callable[[], T]) -> list[T]:
+    def all_gather(self, act: str, make: Callable[[], T]) -> list[T]:
         """Let every rank compute a value; return those of all ranks, or raise on all what one raised."""
         self.store.set(f"act/{self.rank}", act)
         failure: Exception | None = None
@@ -95,19 +95,19 @@ class ProcessGroup(Ranks):
             dist.all_reduce(payload, op=dist.ReduceOp.MAX)
         return bool(payload)
 
-    def summed(self, tensor: T) -> T:
+    def all_reduce_sum(self, tensor: T) -> T:
         """Add up a tensor of every rank, in place."""
         with self._exchange():
             dist.all_reduce(tensor)
         return tensor
 
-    def sent(self, tensor: T, rank: int) -> T:
+    def broadcast(self, tensor: T, rank: int) -> T:
         """Send a tensor of one rank to all, in place."""
         with self._exchange():
             dist.broadcast(tensor, rank)  # type: ignore[arg-type]
         return tensor
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all ranks are here."""
         self.any(flag=False)
 

@@ -67,7 +67,7 @@ class Rank:
         os.environ.update(variables)
         here = place()
         store = PrefixStore(f"attempt-{here.attempt}", TCPStore(here.address, here.port, is_master=False))
-        threading.Thread(target=heed, args=(store,), daemon=True).start()
+        threading.Thread(target=stop_on_signal, args=(store,), daemon=True).start()
         try:
             return json.dumps(entry(argument))
         except Exception as error:  # noqa: BLE001 - the log has the traceback
@@ -270,7 +270,7 @@ def variables_of(rank: int, places: list[Where]) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(mine.index(rank)), **visible}
 
 
-def heed(store: PrefixStore) -> None:
+def stop_on_signal(store: PrefixStore) -> None:
     """Stop this process after its step once the store says so; it ends with the launcher, which serves the store."""
     with suppress(RuntimeError):
         while not store.check([_STOP]):

@@ -48,7 +48,7 @@ class ReplayedEnvironment(Environment):
             self._built.append(build())
             return list(self.inner.stops), self.inner.reads_variables
 
-        stops, self.reads_variables = ranks.of_first(begun)
+        stops, self.reads_variables = ranks.on_leader(begun)
         self.stops = tuple(stops)
         self.noted: dict[Place, Kept] = {}
         """Timeouts and failures since ``begin``: the state by the number of the call and the index in it."""
@@ -66,7 +66,7 @@ class ReplayedEnvironment(Environment):
 
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the tasks of the environment."""
-        return self.ranks.of_first(lambda: self.inner.tasks(split, size, seed))
+        return self.ranks.on_leader(lambda: self.inner.tasks(split, size, seed))
 
     def begin(self, recorded: Mapping[Place, Kept] | None) -> None:
         """Begin a step; ``recorded`` is the ``noted`` of an interrupted attempt, None if there was no attempt."""
@@ -96,7 +96,7 @@ class ReplayedEnvironment(Environment):
             mine.extend(self._answers(tasks, ask))
             return [_kept(state) for state in mine]
 
-        answers = self.ranks.of_first(recorded)
+        answers = self.ranks.on_leader(recorded)
         if mine:
             return mine
         return [_again(EpisodeState(task, ()), kept) for task, kept in zip(tasks, answers, strict=True)]

@@ -11,7 +11,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
 from recipec.runtime.environment.prompt_builder import NO_ACTION, Observation, PastTurn, PromptBuilder, PromptInput
-from recipec.runtime.environment.retrieval.bm25_index import glance
+from recipec.runtime.environment.retrieval.bm25_index import check_beginning
 from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, probe, start
 from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.reward.answers import normalised, right_answers
@@ -95,7 +95,7 @@ class SearchQa(Environment):
             RecipeError: RC700, RC702, RC800; RC803, RC804.
         """
         if spec.retriever.type == "sqlite":
-            glance(corpus_of(spec.retriever, request.root))
+            check_beginning(corpus_of(spec.retriever, request.root))
             return
         try:
             probe(spec.retriever, request.services)

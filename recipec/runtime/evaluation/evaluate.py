@@ -111,7 +111,7 @@ class Evaluator:
         for name, dump in due.items():
             found |= {f"eval/{name}/{k}": v for k, v in self.score(name, dump, step).items()}
         if own_weights:
-            self.weight_transfer.rest()
+            self.weight_transfer.sleep()
         if found:
             when = "before training" if step == 0 else f"after step {step}"
             self.display.evaluated(self.stage.name, when, found)
@@ -150,7 +150,7 @@ class Evaluator:
             levels: dict[str, torch.Tensor] = {}
             for level, (spec, function) in ready.levels.items():
                 columns = [rows.get(parameter) for parameter in spec.parameters()]
-                made = self.context.ranks.of_first(partial(function, *columns))
+                made = self.context.ranks.on_leader(partial(function, *columns))
                 levels[level] = made.pop("reward_R")
                 more |= {key.removeprefix(METRIC): float(made[key]) for key in made if key.startswith(METRIC)}
         shapes = {level: (spec.weight, spec.shift, spec.clip) for level, (spec, _) in ready.levels.items()}

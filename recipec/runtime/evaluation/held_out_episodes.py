@@ -72,7 +72,7 @@ def play(
     growth = Growth(policy, environment, engine, drawing, limits.get("max_context_length"))
     keys = [one for group in keys_of(tasks, samples, key) for one in group]
     leaves = growth.grow(roots(environment, tasks, samples), keys)
-    growth.forget()
+    growth.clear_cache()
     by_prompt = [i for i in range(len(tasks)) for _ in range(samples)]
     laid = rows_from(tasks, leaves, by_prompt, rows)
     ends = [leaf.position for leaf in leaves if leaf.position.truncated and leaf.position.error is None]

@@ -82,7 +82,7 @@ class ImageStore:
             found = self._by_path[folder, name] = self._processed(folder, name, shown, file, row)
         return found
 
-    def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
+    def recorded_picture(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
         """Return the image of a recorded row, which must be what was seen then.
 
         Raises:

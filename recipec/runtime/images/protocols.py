@@ -25,7 +25,7 @@ class ImageStore(ABC):
         """Return the image that a data row names; raise ``RecipeError`` RC862 with file and row if it cannot."""
 
     @abstractmethod
-    def again(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
+    def recorded_picture(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
         """Return the image of a recorded rollout, which must not have changed."""
 
     @abstractmethod
@@ -37,11 +37,11 @@ class ImageEncoder(ABC):
     """The part of a vision-language model that reads images."""
 
     @abstractmethod
-    def virtual(self, ids: tuple[int, ...], images: tuple[Picture, ...]) -> tuple[int, ...]:
+    def tag_image_tokens(self, ids: tuple[int, ...], images: tuple[Picture, ...]) -> tuple[int, ...]:
         """Return ids in which each image token names its image."""
 
     @abstractmethod
-    def keyed(self, batch: Batch) -> Batch:
+    def tag_batch(self, batch: Batch) -> Batch:
         """Return a batch in which image tokens name their images."""
 
     @abstractmethod
@@ -49,5 +49,5 @@ class ImageEncoder(ABC):
         """Return two different images for comparisons that have no data."""
 
     @abstractmethod
-    def seeing(self, images: Iterator[Picture]) -> AbstractContextManager[None]:
+    def encoding_images(self, images: Iterator[Picture]) -> AbstractContextManager[None]:
         """Encode images once for everything that is computed inside."""

@@ -95,7 +95,7 @@ def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carr
     for entity in topic:
         if entity in mentioned:
             return entity
-    first = next((entity for entity in mentioned if graph.speaks_of(entity)), None)
+    first = next((entity for entity in mentioned if graph.has_facts(entity)), None)
     return first or next(iter(carried), None)
 
 
@@ -117,7 +117,7 @@ def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]
             continue
         until = bisect_right(word_ends, link.start)
         before = [word.text for word in spelled[max(0, until - _IS_A_WORDS) : until]]
-        is_a = _IS_A.search(" ".join(before)) is not None and graph.classes(subject, link.entity)
+        is_a = _IS_A.search(" ".join(before)) is not None and graph.may_be_classes(subject, link.entity)
         relation = graph.kind if is_a else _relation(graph, subject, link.entity, near, others)
         if relation is not None:
             following = begins[place + 1] if place + 1 < len(links) else len(sentence)
@@ -137,7 +137,7 @@ def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], o
     for relation in others:
         if relation in ways:
             return relation
-    own = {triple.relation for triple in graph.out(subject) if thing in graph.ancestors(triple.object)}
+    own = {triple.relation for triple in graph.facts_about(subject) if thing in graph.ancestors(triple.object)}
     return next((relation for relation in ways if relation in own), next(iter(ways), None))
 
 

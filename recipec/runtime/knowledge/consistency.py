@@ -64,7 +64,7 @@ def judge(knowledge: Knowledge, text: str, topic: Sequence[str]) -> Judged:
 def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
     found = check(knowledge, claim)
     return {
-        "says": ("not: " if claim.negated else "") + knowledge.say(claim.triple),
+        "says": ("not: " if claim.negated else "") + knowledge.verbalize(claim.triple),
         "sentence": claim.sentence,
         "verdict": found.verdict,
         "triples": [written(triple) for triple in found.evidence],

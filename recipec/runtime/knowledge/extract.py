@@ -108,7 +108,7 @@ def extracted(
     )
     home = (context.home or context.cache) / "extracted" / key
     ranks = context.ranks
-    if ranks.of_first(lambda: verify_folder(home) is None):
+    if ranks.on_leader(lambda: verify_folder(home) is None):
         parts = home.with_name(f"{key}-parts")
         rendered = _rendered(template, name, texts, own=spec.prompt is None)
         facts, left_out = _Reader(spec, context, parts, policy, engine).read(texts, rendered)
@@ -119,7 +119,7 @@ def extracted(
         context.say(
             f"{len(facts)} facts read from {len(texts)} documents" + (f"; left out: {counts}" if counts else "")
         )
-    ranks.wait()
+    ranks.barrier()
     return read_lines(home / FACTS)
 
 
@@ -172,7 +172,7 @@ class _Reader:
         found: list[dict[str, Any]] = []
         for start in range(0, len(texts), CHUNK):
             kept = self.parts / f"{start:08d}.json"
-            part = self.context.ranks.of_first(partial(_kept, kept))
+            part = self.context.ranks.on_leader(partial(_kept, kept))
             if part is None:
                 if self.context.stopped():
                     raise StoppedBeforeFirstStep
@@ -195,7 +195,7 @@ class _Reader:
         adapted = (folder_of(origin, self.context) / lora.CONFIG).exists()
         whole = replace(origin, adapter="merge" if adapted else None)
         policy = CausalLm(policy_spec.CausalLm(), self.context, whole)
-        policy.use(DenseAttention(Dense(), self.context))
+        policy.set_attention(DenseAttention(Dense(), self.context))
         return policy, HfEngine(Hf(), self.context, policy=policy)
 
     def _chunk(

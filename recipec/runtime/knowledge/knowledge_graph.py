@@ -105,7 +105,7 @@ class KnowledgeGraph(Knowledge):
             ]
         return best[:top_k]
 
-    def around(
+    def neighborhood(
         self,
         entities: Iterable[str],
         hops: int,
@@ -123,8 +123,8 @@ class KnowledgeGraph(Knowledge):
         for _ in range(hops):
             reached: list[str] = []
             for entity in front:
-                near = (self.out(entity) if direction != "in" else []) + (
-                    self.into(entity) if direction != "out" else []
+                near = (self.facts_about(entity) if direction != "in" else []) + (
+                    self.facts_with_object(entity) if direction != "out" else []
                 )
                 for triple in near:
                     if wanted and triple.relation not in wanted:
@@ -135,7 +135,7 @@ class KnowledgeGraph(Knowledge):
             seen.update(front)
         return list(found.values())
 
-    def say(self, triple: Triple) -> str:
+    def verbalize(self, triple: Triple) -> str:
         """Write a fact as a sentence, by the labels of its parts and the template of the recipe."""
         parts = {"subject": self.label(triple.subject), "object": self.label(triple.object)}
         parts["relation"] = self.relation_label(triple.relation)
@@ -147,7 +147,7 @@ class KnowledgeGraph(Knowledge):
         return {"entities": len(self._labels), "relations": len(self.relations)}
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         """The graph and its size in words."""
         size = self.size
         return f"facts of {self.source.name}: {size['entities']:,} named entities, {size['relations']:,} relations"
@@ -158,7 +158,7 @@ class KnowledgeGraph(Knowledge):
         worded = _WORDING.get(term.value)
         return worded or self.label(relation).replace("_", " ")
 
-    def out(self, entity: str) -> list[Triple]:
+    def facts_about(self, entity: str) -> list[Triple]:
         """Return the facts with an entity as subject."""
         return [
             Triple(entity, self.names.id(relation), self.names.id(thing), source_of(place))
@@ -166,7 +166,7 @@ class KnowledgeGraph(Knowledge):
             if self._is_fact(relation, thing)
         ]
 
-    def into(self, entity: str) -> list[Triple]:
+    def facts_with_object(self, entity: str) -> list[Triple]:
         """Return the facts with an entity as object."""
         return [
             Triple(self.names.id(subject), self.names.id(relation), entity, source_of(place))
@@ -197,9 +197,9 @@ class KnowledgeGraph(Knowledge):
             seen.update(front)
         return frozenset()
 
-    def speaks_of(self, entity: str) -> bool:
+    def has_facts(self, entity: str) -> bool:
         """Whether an entity is the subject of facts other than its classes."""
-        return any(triple.relation not in self.kinds for triple in self.out(entity))
+        return any(triple.relation not in self.kinds for triple in self.facts_about(entity))
 
     def negative(self, relation: str) -> str | None:
         """Return the relation that denies another: ``not_NAME`` or ``not NAME``."""
@@ -220,9 +220,9 @@ class KnowledgeGraph(Knowledge):
         plain = self.names.id(SUBCLASS)
         return plain if plain in self.kinds else min(self.kinds)
 
-    def classes(self, entity: str, thing: str) -> bool:
+    def may_be_classes(self, entity: str, thing: str) -> bool:
         """Whether the graph has a class for ``entity``, and ``thing`` is a class."""
-        kinds = {triple.relation for triple in self.out(entity)} & self.kinds
+        kinds = {triple.relation for triple in self.facts_about(entity)} & self.kinds
         return bool(kinds) and bool(self.relations_into(thing) & self.kinds or self.ancestors(thing) - {thing})
 
     @cached_property
@@ -245,7 +245,7 @@ class KnowledgeGraph(Knowledge):
         return self._relation_linker.links(text)
 
     def _rank(self, link: Link) -> tuple[float, bool, int, int]:
-        return -link.score, not self.speaks_of(link.entity), link.start - link.end, link.start
+        return -link.score, not self.has_facts(link.entity), link.start - link.end, link.start
 
     def _ask(self, query: Query, terms: tuple[tuple[str, Any], ...]) -> tuple[Any, ...]:
         return tuple(self.source.select(query, **dict(terms)))

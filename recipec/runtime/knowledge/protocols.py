@@ -23,7 +23,7 @@ class Knowledge(Part, ABC):
 
     @property
     @abstractmethod
-    def about(self) -> str:
+    def description(self) -> str:
         """The graph and its size in words, for whoever watches the run."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Knowledge(Part, ABC):
         """Return the relations that a text names."""
 
     @abstractmethod
-    def around(
+    def neighborhood(
         self,
         entities: Iterable[str],
         hops: int,
@@ -49,11 +49,11 @@ class Knowledge(Part, ABC):
         """Return the facts within ``hops`` steps of the entities, nearer ones first."""
 
     @abstractmethod
-    def say(self, triple: Triple) -> str:
+    def verbalize(self, triple: Triple) -> str:
         """Put a fact into words."""
 
     @abstractmethod
-    def out(self, entity: str) -> list[Triple]:
+    def facts_about(self, entity: str) -> list[Triple]:
         """Return the facts that an entity is the subject of."""
 
     @abstractmethod
@@ -69,7 +69,7 @@ class Knowledge(Part, ABC):
         """Return the relations that an entity, or a subclass of it, is the object of."""
 
     @abstractmethod
-    def speaks_of(self, entity: str) -> bool:
+    def has_facts(self, entity: str) -> bool:
         """Whether facts other than its classes begin at an entity."""
 
     @property
@@ -83,7 +83,7 @@ class Knowledge(Part, ABC):
         """The relations that say what an entity is."""
 
     @abstractmethod
-    def classes(self, entity: str, thing: str) -> bool:
+    def may_be_classes(self, entity: str, thing: str) -> bool:
         """Whether both may be classes, one above the other."""
 
     @abstractmethod

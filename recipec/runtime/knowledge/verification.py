@@ -31,7 +31,7 @@ def _supporting(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
     if claimed.relation in graph.kinds:
         yield from _climb(graph, claimed.subject, claimed.object)
         return
-    for triple in graph.out(claimed.subject):
+    for triple in graph.facts_about(claimed.subject):
         if triple.relation == claimed.relation and claimed.object in graph.ancestors(triple.object):
             yield triple
 
@@ -41,7 +41,7 @@ def _climb(graph: Knowledge, entity: str, goal: str) -> list[Triple]:
     came: dict[str, Triple | None] = {entity: None}
     front = [entity]
     while front and goal not in came:
-        steps = [t for one in front for t in graph.out(one) if t.relation in graph.kinds]
+        steps = [t for one in front for t in graph.facts_about(one) if t.relation in graph.kinds]
         front = []
         for step in steps:
             if step.object not in came:
@@ -60,7 +60,7 @@ def _opposing(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
         return
     above = graph.ancestors(claimed.object)
     denying = graph.negative(claimed.relation)
-    facts = graph.out(claimed.subject)
+    facts = graph.facts_about(claimed.subject)
     denied = [triple for triple in facts if triple.relation == denying and triple.object in above]
     listed = [triple for triple in facts if triple.relation == claimed.relation]
     if denied:

@@ -30,7 +30,7 @@ from recipec.runtime.model import (
     weights,
 )
 from recipec.runtime.model.chat_template import read_chat_template
-from recipec.runtime.model.cpu_linear import hasten
+from recipec.runtime.model.cpu_linear import use_onednn
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.state_files import disk_problems, fingerprint
 from recipec.runtime.model.weight_layout import WeightLayout
@@ -59,7 +59,7 @@ class CausalLm(Policy):
         if spec.head_dtype is not None:
             logprob_head.compute_in_float32(self.model, self._named())
         self.model.to(self.device)
-        hasten(self.model)
+        use_onednn(self.model)
         self.layout = WeightLayout(self.model)
         self._check_vocabulary()
         if spec.chat_template is not None:
@@ -213,12 +213,12 @@ class CausalLm(Policy):
 
     # log-probabilities
 
-    def use(self, attention: Attention) -> None:
+    def set_attention(self, attention: Attention) -> None:
         """Let ``attention`` arrange the rows of every later forward pass."""
         attention.bind(self)
         self.attention = attention
 
-    def hidden(self, **inputs: Any) -> Tensor:
+    def hidden_states(self, **inputs: Any) -> Tensor:
         """Run the decoder without its head, or with it where the family does not part from it."""
         if not self.separable:
             logits: Tensor = self.model(**inputs, use_cache=False).logits
@@ -227,7 +227,7 @@ class CausalLm(Policy):
         found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
         return found
 
-    def positions(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
+    def position_ids(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
         """Return positions [3, R, T] where tokens have other ones than their number in the row."""
         return None
 
@@ -297,7 +297,7 @@ class CausalLm(Policy):
 
     # weights
 
-    def copied(self) -> CausalLm:
+    def clone(self) -> CausalLm:
         """Return this policy with weights of its own, to sample from while others are in shards."""
         twin = copy(self)
         twin.model = deepcopy(self.model)
@@ -320,7 +320,7 @@ class CausalLm(Policy):
         """Parameters of the groups that ``optimizer.freeze`` may name."""
         return {"embeddings": list(self.model.get_input_embeddings().parameters())}
 
-    def trained(self) -> dict[str, nn.Parameter]:
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that are trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
@@ -375,14 +375,14 @@ class CausalLm(Policy):
         with self.adapted.disable_adapter():
             yield
 
-    def replaced(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    def with_parameters(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Compute with ``copies`` in place of the parameters of those names; no gradients pass through here."""
-        return self.layout.replaced(copies)
+        return self.layout.with_parameters(copies)
 
     def state(self) -> dict[str, Any]:
         """Trained weights and the number of dropout masks drawn."""
         layout = self.layout
-        weights = {name: layout.gathering(p, layout.part(p)) for name, p in self.trained().items()}
+        weights = {name: layout.gathering(p, layout.part(p)) for name, p in self.trainable_parameters().items()}
         return {"calls": self.calls, "weights": weights}
 
     @torch.no_grad()

@@ -34,27 +34,27 @@ class Linear(nn.Linear):
         return _multiply(input, self.weight, self.bias)
 
 
-def hasten(model: nn.Module) -> None:
+def use_onednn(model: nn.Module) -> None:
     """Let every linear layer of ``model`` choose its library; a model that later moves to a GPU is as it was there.
 
     >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-    >>> hasten(model)
+    >>> use_onednn(model)
     >>> isinstance(model[0], nn.Linear), model.state_dict().keys() == nn.Sequential(nn.Linear(3, 2)).state_dict().keys()
     (True, True)
     """
-    if works():
+    if onednn_works():
         for module in model.modules():
             if type(module) is nn.Linear:
                 module.__class__ = Linear
 
 
 @contextmanager
-def laid_out(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
+def prepacked_weights(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
     """Let linear layers multiply ``rows`` rows, ``steps`` times, by weights rearranged once for that.
 
     While it lasts the weights are in memory twice, must not change, and get no gradient.
     """
-    touched = [m for m in model.modules() if _suits(m, rows)] if steps >= _STEPS and works() else []
+    touched = [m for m in model.modules() if _suits(m, rows)] if steps >= _STEPS and onednn_works() else []
     try:
         for module in touched:
             module.forward = _laid_out(module, rows)
@@ -65,7 +65,7 @@ def laid_out(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
 
 
 @functools.cache
-def works() -> bool:
+def onednn_works() -> bool:
     """Whether this build of torch has the operations, and they give what they should."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False

@@ -83,7 +83,7 @@ class WeightLayout:
         return found
 
     @contextmanager
-    def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
+    def with_parameters(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
         """Compute with ``copies`` in place of the parameters of those names; no gradients pass through here."""
         parameters = dict(self.model.named_parameters())
         own = {name: parameters[name].data for name in copies}

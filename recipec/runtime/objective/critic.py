@@ -99,7 +99,7 @@ def _loaded(spec: specs.ValueModel, context: StageContext, policy: CausalLm) -> 
     mine, its = policy.tokenizer.get_vocab(), model.tokenizer.get_vocab()
     if mine != its or model.vocabulary < policy.vocabulary:
         raise RecipeError(errors.vocabulary_mismatch(f"critic `{spec.from_}`", len(mine), model.vocabulary))
-    model.use(policy.attention.again())
+    model.set_attention(policy.attention.unbound_copy())
     return model
 
 

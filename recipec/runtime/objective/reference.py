@@ -35,7 +35,7 @@ def _scored(policy: CausalLm, *columns: Any) -> dict[str, Tensor]:
 
 def _copies(policy: CausalLm) -> dict[str, Tensor]:
     """Copy what the stage trains; all else stays as it is, so it need not be kept twice."""
-    return {name: policy.layout.part(parameter).clone() for name, parameter in policy.trained().items()}
+    return {name: policy.layout.part(parameter).clone() for name, parameter in policy.trainable_parameters().items()}
 
 
 class Frozen(Reference):
@@ -76,7 +76,7 @@ class Frozen(Reference):
     def _entered(self) -> Callable[[], AbstractContextManager[None]]:
         if self.mode == "adapter_off":
             return self.scorer.without_adapter
-        return lambda: self.scorer.replaced(self.copies)
+        return lambda: self.scorer.with_parameters(self.copies)
 
 
 class Lagged(Reference):
@@ -96,13 +96,13 @@ class Lagged(Reference):
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
-        with self.scorer.replaced(self.copies):
+        with self.scorer.with_parameters(self.copies):
             return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
 
     def after_update(self, updates: int) -> None:
         """Copy the policy when ``updates``, counted from the stage's start, is a multiple of the period."""
         if updates % self.spec.sync_every_updates == 0 and updates != self.synced:
-            for name, parameter in self.scorer.trained().items():
+            for name, parameter in self.scorer.trainable_parameters().items():
                 self.copies[name].copy_(
                     self.scorer.layout.part(parameter)
                 )  # in place: never two copies, not for a moment
@@ -110,14 +110,14 @@ class Lagged(Reference):
 
     def state(self) -> dict[str, Any]:
         """The copy, and the update that it was taken after."""
-        layout, parameters = self.scorer.layout, self.scorer.trained()
+        layout, parameters = self.scorer.layout, self.scorer.trainable_parameters()
         copies = {name: layout.gathering(parameters[name], copy) for name, copy in self.copies.items()}
         return {"synced": self.synced, "copies": copies}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state()``."""
         self.synced = int(state["synced"])
-        layout, parameters = self.scorer.layout, self.scorer.trained()
+        layout, parameters = self.scorer.layout, self.scorer.trainable_parameters()
         self.copies = {name: layout.split(parameters[name], one).clone() for name, one in state["copies"].items()}
 
 
@@ -138,5 +138,5 @@ def _other(name: str, context: StageContext, policy: CausalLm) -> CausalLm:
     mine, its = policy.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != its or other.vocabulary < policy.vocabulary:
         raise RecipeError(errors.vocabulary_mismatch(f"reference `{name}`", len(mine), other.vocabulary))
-    other.use(policy.attention.again())
+    other.set_attention(policy.attention.unbound_copy())
     return other

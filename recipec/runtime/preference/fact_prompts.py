@@ -85,7 +85,7 @@ class FactPromptBuilder:
         if not about:
             self.left_out["unlinked"] += 1
             return None
-        around = self.knowledge.around(about, self.spec.hops, self.spec.relations, self.spec.direction)
+        around = self.knowledge.neighborhood(about, self.spec.hops, self.spec.relations, self.spec.direction)
         triples = around[: self.spec.max_facts]
         facts = list(self._bounded(triples))
         room = self.policy.max_positions - self.longest
@@ -106,7 +106,7 @@ class FactPromptBuilder:
         """Yield one line for each fact, up to the most characters."""
         room = self.spec.max_fact_tokens
         for triple in triples:
-            fact = " ".join(self.knowledge.say(triple).split())
+            fact = " ".join(self.knowledge.verbalize(triple).split())
             room -= len(self.policy.encode(fact))
             if room < 0:
                 return

@@ -71,12 +71,12 @@ class KnowledgePairs(Preference, ABC):
     def read(self, folder: Path, prompt_P: Sequence[Task]) -> dict[str, Any]:
         """Read pairs that were built before."""
         self.pairs, self.left_out = pair_files.read_pairs(folder, prompt_P)
-        self.forget()
+        self.discard_partial()
         return pair_files.columns(self.pairs)
 
-    def forget(self) -> None:
+    def discard_partial(self) -> None:
         """Remove the intermediate answers, after the pairs are committed."""
-        self.answering.forget()
+        self.answering.discard_partial()
 
     def write(self, folder: Path) -> None:
         """Write the pairs with their evidence, and the number of pairs left out."""

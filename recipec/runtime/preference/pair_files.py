@@ -158,14 +158,14 @@ def made_once(
         found = verify_folder(final)
         return found is not None and found.get("digest") == about["digest"]
 
-    if ranks.of_first(there):
+    if ranks.on_leader(there):
         return preference.read(final, *given)
     made = preference(*given)
 
     def write() -> None:
         with committed(final, about) as folder:
             preference.write(folder)
-        preference.forget()
+        preference.discard_partial()
 
-    ranks.of_first(write)
+    ranks.on_leader(write)
     return made

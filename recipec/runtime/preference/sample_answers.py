@@ -79,7 +79,7 @@ class AnswerSampler:
             self.context.say(f"answered {len(found)} of {len(asks)} prompts for pairs")
         return found
 
-    def forget(self) -> None:
+    def discard_partial(self) -> None:
         """Remove the saved answers, after the pairs are committed."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -87,7 +87,7 @@ class AnswerSampler:
     def _chunk(self, number: int, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
         path = None if self.folder is None else self.folder / f"chunk-{number:06d}.json"
         mark = "" if path is None else self._mark(asks)
-        kept = None if path is None else self.context.ranks.of_first(lambda: _kept(path, mark))
+        kept = None if path is None else self.context.ranks.on_leader(lambda: _kept(path, mark))
         if kept is not None:
             return [list(_read(group)) for group in kept]
         if self.context.stopped():

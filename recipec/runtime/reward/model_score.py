@@ -74,7 +74,7 @@ def load(spec: specs.Model, context: StageContext) -> RewardModel:
         origin = replace(origin, adapter="merge")
     described = policy_specs.CausalLm(dtype=spec.dtype, chat_template=spec.chat_template)
     model = RewardModel(described, context, origin)
-    model.use(DenseAttention(Dense(), context))
+    model.set_attention(DenseAttention(Dense(), context))
     return model
 
 

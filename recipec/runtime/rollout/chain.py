@@ -92,7 +92,7 @@ class ChainSampler(Part):
         keys = [k for group in keys_of(prompt_P, samples, key, attempt) for k in group]
         by_prompt = [i for i in range(len(prompt_P)) for _ in range(samples)]
         leaves = growth.grow(roots(environment, prompt_P, samples), keys)
-        growth.forget()
+        growth.clear_cache()
         signals = rows_from(prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
         self.errors.refuse(leaves, attempt)
         self.episodes += len(leaves)

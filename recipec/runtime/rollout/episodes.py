@@ -131,11 +131,11 @@ class Growth:
         limits = (max_context_length, getattr(config, "max_position_embeddings", None))
         self.context = min((limit for limit in limits if limit is not None), default=None)
         self.forks = forks
-        self.forget()
+        self.clear_cache()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop what the engine remembers of the episodes: call it when no chain is to be grown any more."""
-        self.engine.forget()
+        self.engine.clear_cache()
 
     def grow(self, starts: Sequence[Node], keys: Sequence[Key]) -> list[Node]:
         """Add one chain below each start, all in one batch, and return their leaves in order.

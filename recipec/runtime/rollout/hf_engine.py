@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.model.cpu_linear import laid_out
+from recipec.runtime.model.cpu_linear import prepacked_weights
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
@@ -44,7 +44,7 @@ class HfEngine(RolloutEngine):
         """Sample from ``policy``, or from a copy of it where its weights will be spread over ranks."""
         self.spec = spec
         self.shares_weights = not context.sharded
-        self.policy = policy.copied() if context.sharded else policy
+        self.policy = policy.clone() if context.sharded else policy
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self.store = KVStore(spec.max_memory * 2**30)
 
@@ -63,16 +63,16 @@ class HfEngine(RolloutEngine):
             "a policy that sees no images is shown some"
         )
         if image_encoder is not None:
-            requests = [replace(one, ids=image_encoder.virtual(one.ids, one.images)) for one in requests]
+            requests = [replace(one, ids=image_encoder.tag_image_tokens(one.ids, one.images)) for one in requests]
         reader = PrefillReader(policy.model, image_encoder)
         with (
             _evaluating(policy.model),
             torch.inference_mode(),
-            image_encoder.seeing(picture for one in requests for picture in one.images)
+            image_encoder.encoding_images(picture for one in requests for picture in one.images)
             if image_encoder is not None
             else nullcontext(),
             grouped_queries(reader.inner, reader.config),
-            laid_out(policy.model, rows, sampling.max_length),
+            prepacked_weights(policy.model, rows, sampling.max_length),
         ):
             stops = self._watcher(sampling.stop, policy.tokenizer)
             run = _Run(reader, sampling, frozenset(policy.stop_ids), stops, self.store)
@@ -90,9 +90,9 @@ class HfEngine(RolloutEngine):
         for name, tensor in weights:
             own[name].copy_(tensor)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop every cache that came with a completion."""
-        self.store.forget()
+        self.store.clear()
 
     def _watcher(self, texts: tuple[str, ...], tokenizer: Any) -> StopStrings | None:
         if texts and texts not in self._stops:

@@ -171,7 +171,9 @@ class CachedRows:
         if self.reader.positions is not None and self.most > self.reader.positions:
             positions_RT = positions_RT.clamp(max=self.reader.positions - 1)  # rows that ended, before they are dropped
         if self.lead_R is not None and self.reader.image_encoder is not None:
-            positions_RT, self.lead_R = self.reader.image_encoder.turn(tokens_RT, valid_RT, positions_RT, self.lead_R)
+            positions_RT, self.lead_R = self.reader.image_encoder.rope_positions(
+                tokens_RT, valid_RT, positions_RT, self.lead_R
+            )
         if valid_RT is not None or self.valid_RK is not None:
             whole = tokens_RT.new_ones(rows, width, dtype=torch.bool) if valid_RT is None else valid_RT
             before = whole.new_ones(rows, self.cache.get_seq_length()) if self.valid_RK is None else self.valid_RK
@@ -186,12 +188,12 @@ class ImageInputs(Protocol):
     def reading(self, ids_RT: Tensor) -> AbstractContextManager[dict[str, Tensor]]:
         """Yield what the model reads of tokens in a pass inside."""
 
-    def turn(
+    def rope_positions(
         self, ids_RT: Tensor, valid_RT: Tensor | None, counted_RT: Tensor, lead_R: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return positions of new tokens, of which ``counted_RT`` are the numbers, and how far rows lead by then."""
 
-    def goes_on(self, ids: Sequence[int]) -> int:
+    def next_position(self, ids: Sequence[int]) -> int:
         """Return the position of the token that follows a row's beginning."""
 
 
@@ -238,7 +240,8 @@ class PrefillReader:
             rows.valid_RK = torch.arange(past, device=self.device)[None] >= past - rows.position_R[:, None]
             if self.image_encoder is not None:
                 led = [
-                    self.image_encoder.goes_on(ids[:count]) - count for ids, count in zip(prompts, used, strict=True)
+                    self.image_encoder.next_position(ids[:count]) - count
+                    for ids, count in zip(prompts, used, strict=True)
                 ]
                 rows.lead_R = torch.tensor(led, device=self.device)
         shown = [ids[-fresh:] for ids in prompts]

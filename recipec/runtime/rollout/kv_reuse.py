@@ -63,7 +63,7 @@ class KVStore:
             self.held -= memory.size
             memory.parts = None
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Free all."""
         for memory in list(self.memories.values()):
             self.drop(memory)

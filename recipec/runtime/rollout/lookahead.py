@@ -86,7 +86,7 @@ class Lookahead(Part):
             for ahead in range(step + len(self._requested), min(step + self.staleness, self.total - 1) + 1):
                 self._request(ahead)
         taken = self._requested.popleft()
-        return taken.drawn, self._ranks.of_first(taken.rows.result)
+        return taken.drawn, self._ranks.on_leader(taken.rows.result)
 
     def settle(self) -> None:
         """Wait until nothing is being sampled; what failed is raised in its step."""
@@ -97,7 +97,7 @@ class Lookahead(Part):
         self.settle()
         if not self._requested:
             return {}
-        rows = self._ranks.of_first(lambda: [one.rows.result() for one in self._requested])
+        rows = self._ranks.on_leader(lambda: [one.rows.result() for one in self._requested])
         return {"source": self._requested[0].before, "rows": rows}
 
     def load(self, state: Mapping[str, Any]) -> None:

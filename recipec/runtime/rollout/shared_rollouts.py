@@ -37,7 +37,7 @@ class SharedRollouts(RolloutEngine):
             own.extend(self.inner.generate([requests[place] for place in mine], sampling) if mine else ())
             return encoded(own)
 
-        shares = self.ranks.of_all("sampling", sampled)
+        shares = self.ranks.all_gather("sampling", sampled)
         made = [decoded(share) for share in shares]
         made[self.ranks.rank] = iter(own)  # with the caches that go on from them
         return [next(made[self._owner[request.prompt_id]]) for request in requests]
@@ -46,14 +46,14 @@ class SharedRollouts(RolloutEngine):
         """Take over the policy's weights."""
         self.inner.update_weights(weights)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop every cache; prompts may go to other ranks from now on."""
         self._owner.clear()
-        self.inner.forget()
+        self.inner.clear_cache()
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Release memory for training."""
-        self.inner.rest()
+        self.inner.sleep()
 
     def state(self) -> dict[str, Any]:
         """State of the engine."""
@@ -93,7 +93,7 @@ class LeaderRollouts(RolloutEngine):
         """Let the leader build its engine."""
         self.ranks = ranks
         self._built: list[RolloutEngine] = []
-        ranks.of_first(lambda: self._built.append(build()))
+        ranks.on_leader(lambda: self._built.append(build()))
 
     @property
     def inner(self) -> RolloutEngine:
@@ -102,7 +102,7 @@ class LeaderRollouts(RolloutEngine):
 
     def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
         """Sample the completions of each request, in order."""
-        made = self.ranks.of_first(lambda: encoded(self.inner.generate(requests, sampling)))
+        made = self.ranks.on_leader(lambda: encoded(self.inner.generate(requests, sampling)))
         return list(decoded(made))
 
     def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
@@ -116,17 +116,17 @@ class LeaderRollouts(RolloutEngine):
                 for _ in weights:
                     pass
 
-        self.ranks.of_all("handing over weights", taken)
+        self.ranks.all_gather("handing over weights", taken)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop every cache."""
         for engine in self._built:
-            engine.forget()
+            engine.clear_cache()
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Release memory for training."""
         for engine in self._built:
-            engine.rest()
+            engine.sleep()
 
     def close(self) -> None:
         """Release the engine."""

@@ -67,7 +67,7 @@ class TreeSampler(Part):
             self.policy, self.environment, self.engine, turn_sampling(spec), spec.max_context_length, forks=True
         )
         grow(growth, made, keys, spec.rounds, lambda tree, number, nodes: self._draw(keys[tree], number, nodes))
-        growth.forget()
+        growth.clear_cache()
         grown = [leaf for root in made for leaf in leaves(root)]
         kept = [self._keep(root, key) for root, key in zip(made, keys, strict=True)]
         found = [leaf for inside in kept for leaf in inside]

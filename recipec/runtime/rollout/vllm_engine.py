@@ -129,7 +129,7 @@ class VllmEngine(RolloutEngine):
             self.asleep = False
         self.llm.reset_prefix_cache()
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Release the memory of a GPU until weights come again."""
         if self.gpu and self.spec.sleep and self.llm is not None and not self.asleep:
             self.llm.sleep(level=1)

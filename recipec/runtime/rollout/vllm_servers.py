@@ -150,7 +150,7 @@ class VllmServers(VllmEngine):
             if folder not in {self.root, self.weights, self.root / self.adapter}:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Do nothing: servers have memory of their own."""
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ class WeightTransfer:
             RecipeError: RC786, RC787, the engine's log-probabilities are not the policy's.
         """
         self.version = self.rollout_engine.version = version
-        self.rollout_engine.forget()  # what it cached is of older weights
+        self.rollout_engine.clear_cache()  # what it cached is of older weights
         if self.rollout_engine.shares_weights:
             return
         began = time.monotonic()
@@ -76,9 +76,9 @@ class WeightTransfer:
             raise RecipeError(errors.gap_over_bound(name, self.gap, bound))
         raise RecipeError(errors.engine_keeps_old_weights(name, self.gap, before, bound))
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Let the rollout engine release memory until the next update."""
-        self.rollout_engine.rest()
+        self.rollout_engine.sleep()
 
     def measured(self) -> float:
         """Return the mean absolute difference of log-probabilities over completions of fixed prompts, in nats."""

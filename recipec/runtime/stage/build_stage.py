@@ -51,7 +51,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 def run_stage(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> bool:
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
     context = make_context(graph, stage, folder, options, run)
-    run.ranks.of_first(lambda: folder.begin(stage.name, run.digest))
+    run.ranks.on_leader(lambda: folder.begin(stage.name, run.digest))
     with ExitStack() as closing:
         running = None
         try:
@@ -226,7 +226,7 @@ def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) ->
     kind = load_object(node.spec.scalar_impl) if stage.kind == "rm" else node.spec.load()
     policy: CausalLm = kind(node.spec, context, weights_origin(stage, folder, context))
     policy.try_save()
-    policy.use(attention_of(attention, context))
+    policy.set_attention(attention_of(attention, context))
     frozen: Any = optimizer.spec
     freeze(policy.model, frozen.freeze, policy.module_groups())  # before a reference copies what is trained
     return policy
@@ -256,7 +256,7 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
             build = partial(build_part, node.spec, context, runner.parts_of(node))
             runner.instances[node.id] = ReplayedEnvironment(build, context.ranks)
         elif node.slot == "knowledge":
-            context.say(runner.instance(node).about)
+            context.say(runner.instance(node).description)
         elif node.slot == "data":  # pairs are made of all of its tasks
             runner.instance(node).prepare("rl")
             made[Value("prompt_P", node.id)] = runner.instance(node).tasks

@@ -54,7 +54,7 @@ def evaluate(
     origin = Origin(where.kind, where.name, "continue" if adapted else None)
     with ExitStack() as closing:
         policy: Policy = spec.load()(spec, context, origin)
-        policy.use(attention.spec.load()(attention.spec, context, **attention.decided))
+        policy.set_attention(attention.spec.load()(attention.spec, context, **attention.decided))
         runner, transfer = build_engines(stage, context, policy, closing)
         evaluator = Evaluator(graph, stage, context, runner, transfer, folder, progress)
         closing.callback(evaluator.close)

@@ -71,7 +71,7 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
     drawn = _filled(stage, drawn, wanted)  # tries move the ends of epochs, so no step is a short one
     keep = next(node.params["group_filter"] for node in nodes if node.slot == "sampler")
     most = int(keep["max_tries"])
-    recorded = stage.context.ranks.of_first(lambda: _read(rows))
+    recorded = stage.context.ranks.on_leader(lambda: _read(rows))
     kept: list[Values] = []
     found: list[dict[str, float]] = []
     rewards: list[dict[str, list[float]]] = []

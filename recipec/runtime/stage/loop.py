@@ -88,7 +88,7 @@ def compares_groups(graph: StageGraph) -> bool:
 def hopeless(stage: RunningStage, watch: LearningWatch) -> bool:
     """Whether the last steps show a condition that the recipe stops at; then it is reported, as an error."""
     conditions = stage.budget.get("stop_when") or ()
-    found = stage.context.ranks.of_first(lambda: watch.holding(conditions)) if conditions else ""
+    found = stage.context.ranks.on_leader(lambda: watch.holding(conditions)) if conditions else ""
     if found:
         stage.observers.warn(progress_errors.stopped_learning(stage.graph.name, stage.step, found))
     return bool(found)
@@ -250,7 +250,7 @@ def updates(stage: RunningStage, batch: Batch, update: tuple[Node, ...]) -> dict
         budget = {**budget, "prompts_per_update": budget["rows_per_update"], "rows_per_update": None}
     unit_R = batch["by_prompt_R"] if kind == "rl" else batch.get("by_pair_R", torch.arange(batch.num_rows))
     found: list[dict[str, float]] = []
-    stage.weight_transfer.rest()
+    stage.weight_transfer.sleep()
     stage.policy.train()
     keys = [(stage.context.seed, stage.graph.name, stage.step, i) for i in range(int(stage.budget.get("passes", 1)))]
     passes = [list(minibatches(unit_R, budget, key)) for key in keys]

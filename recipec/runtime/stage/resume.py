@@ -31,15 +31,15 @@ def save(stage: RunningStage) -> None:
     name, ranks = stage.graph.name, stage.context.ranks
     stage.metrics_writer.sync()
     final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
-    if ranks.of_first(lambda: final.exists() and verify_folder(final) is not None):
+    if ranks.on_leader(lambda: final.exists() and verify_folder(final) is not None):
         return
     state = {name: found for name, part in stage.parts() if (found := part.state())}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
     counters = {"step": stage.step, "tokens": stage.counters.tokens, "samples": stage.counters.samples}
     with ExitStack() as begun:  # the leader's folder, which becomes the checkpoint once all ranks have written theirs
-        folder = Path(ranks.of_first(lambda: str(begun.enter_context(committed(final, about)))))
+        folder = Path(ranks.on_leader(lambda: str(begun.enter_context(committed(final, about)))))
         parts, tensors = described(state, ranks)
-        ranks.of_all(f"stage {name}: writing a checkpoint", lambda: save_tensors(folder, tensors, ranks))
+        ranks.all_gather(f"stage {name}: writing a checkpoint", lambda: save_tensors(folder, tensors, ranks))
 
         def commit() -> None:
             journal = {"journal": stage.metrics_writer.position(), "journal_sha256": stage.metrics_writer.digest()}
@@ -49,7 +49,7 @@ def save(stage: RunningStage) -> None:
             begun.close()
             prune(stage)
 
-        ranks.of_first(commit)
+        ranks.on_leader(commit)
 
 
 def prune(stage: RunningStage) -> None:
@@ -87,7 +87,7 @@ def restore(stage: RunningStage) -> bool:
         RecipeError: RC764, threads, torch or device differ from those it was made under; RC789, what it contains is not
             a state of this stage.
     """
-    folder = stage.context.ranks.of_first(lambda: _latest(stage))
+    folder = stage.context.ranks.on_leader(lambda: _latest(stage))
     if folder is None:
         stage.metrics_writer.cut(0)
         return False
@@ -106,7 +106,7 @@ def restore(stage: RunningStage) -> bool:
         whole = stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256"))
     if not whole:
         stage.observers.warn(errors.lost_metrics(str(stage.metrics_writer.path), _LOST))
-    stage.context.ranks.of_first(lambda: prune(stage))  # a killed run may have committed its last one only
+    stage.context.ranks.on_leader(lambda: prune(stage))  # a killed run may have committed its last one only
     return True
 
 

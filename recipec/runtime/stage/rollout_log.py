@@ -16,7 +16,7 @@ from recipec.runtime.stage.running_stage import RunningStage
 
 def begin(stage: RunningStage, nodes: Sequence[Node]) -> None:
     """Begin a step; where it was interrupted after its rows were kept, what timed out then times out again."""
-    stage.runner.recorded = stage.context.ranks.of_first(lambda: statistics.recorded(rows_path(stage), nodes))
+    stage.runner.recorded = stage.context.ranks.on_leader(lambda: statistics.recorded(rows_path(stage), nodes))
     if stage.lookahead is None:  # else its rows are sampled already
         replayed.begin(stage.environment, rows_path(stage))
 

@@ -36,7 +36,7 @@ def commit(stage: RunningStage) -> None:
             there = verify_folder(final)
             return there is not None and there.get("digest") == stage.digest
 
-        if ranks.of_first(committed_before):
+        if ranks.on_leader(committed_before):
             continue  # before the run was killed
 
         def write(artifact: str = artifact) -> None:
@@ -44,7 +44,7 @@ def commit(stage: RunningStage) -> None:
             with committed(home / artifact, made) as folder:
                 writers[artifact](folder)
 
-        ranks.of_all(f"saving {artifact}", write)  # the next stage begins with what the leader has written
+        ranks.all_gather(f"saving {artifact}", write)  # the next stage begins with what the leader has written
 
 
 def _copy_rollouts(samples: Path, hashes: Mapping[str, str], folder: Path) -> None:

@@ -44,9 +44,9 @@ def _bad_pass(one: Batch, forward: tuple[Node, ...], runner: GraphRunner, policy
     found = _bad_signal(made)
     if not found and made["loss"].requires_grad:
         made["loss"].backward()
-        grads = [p.grad for p in policy.trained().values() if p.grad is not None]
+        grads = [p.grad for p in policy.trainable_parameters().values() if p.grad is not None]
         found = "" if all(bool(grad.isfinite().all()) for grad in grads) else "the gradient is not finite"
-    for parameter in policy.trained().values():
+    for parameter in policy.trainable_parameters().values():
         parameter.grad = None
     return found
 

@@ -113,7 +113,7 @@ class PartitionedMasters(MasterWeights):
         assert isinstance(optimizer.spec, Adamw), "RC560 refuses the others"
         self.spec: Adamw = optimizer.spec
         self.context = context
-        self.named = optimizer.trained()
+        self.named = optimizer.trainable_parameters()
         deepspeed = _deepspeed(context)
         device = torch.device("cpu") if engine.offload else context.device
         self.engine = deepspeed.initialize(
@@ -246,7 +246,7 @@ class PartitionedWeights(WholeWeights):
         super().put(tensor, whole)
 
     @contextmanager
-    def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
+    def with_parameters(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
         """Compute with ``copies``, parts like the parameters of those names; no gradients pass through here."""
         parameters: dict[str, Any] = dict(self.model.named_parameters())
         own = {name: self.part(parameters[name]) for name in copies}
@@ -273,7 +273,7 @@ def joined(part: Tensor, start: int, shape: torch.Size, ranks: Ranks) -> Tensor:
     """
     flat = part.new_zeros(shape.numel())
     flat[start : start + len(part)] = part[: max(0, len(flat) - start)]
-    return ranks.summed(flat).reshape(shape)
+    return ranks.all_reduce_sum(flat).reshape(shape)
 
 
 def padded(whole: Tensor, start: int, length: int) -> Tensor:

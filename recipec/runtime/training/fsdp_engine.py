@@ -70,7 +70,7 @@ class ShardedWeights(WeightLayout):
         return found
 
     @contextmanager
-    def replaced(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
+    def with_parameters(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
         """Compute with ``copies``, shards like the parameters of those names; no gradients pass through here."""
         parameters = dict(self.model.named_parameters())
         own = {name: _local(parameters[name]).clone() for name in copies}

@@ -104,7 +104,7 @@ class LocalEngine(TrainEngine):
             at_least_one=self.at_least_one,
         )
         with self._memory(step):
-            found = ranks.of_all(
+            found = ranks.all_gather(
                 f"stage {stage}, step {step + 1}: gradients",
                 lambda: self._passes(credited, packing, dealt[self.context.team], forward, runner, step),
             )
@@ -179,19 +179,19 @@ class LocalEngine(TrainEngine):
 
     def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
         """Add up the gradients of all ranks, which compute parts of one sum; ``dealt`` are their micro-batches."""
-        ranks, parameters = self.context.ranks, list(self.policy.trained().values())
+        ranks, parameters = self.context.ranks, list(self.policy.trainable_parameters().values())
         if self.context.exact:
             self._add_in_order(dealt, parameters)
             return
         for parameter in parameters if ranks.size > 1 else ():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            ranks.summed(parameter.grad)
+            ranks.all_reduce_sum(parameter.grad)
 
     def _taken(self) -> list[Tensor | None]:
         """Return the gradients of one micro-batch, and begin the next with none."""
-        found = [parameter.grad for parameter in self.policy.trained().values()]
-        for parameter in self.policy.trained().values():
+        found = [parameter.grad for parameter in self.policy.trainable_parameters().values()]
+        for parameter in self.policy.trainable_parameters().values():
             parameter.grad = None
         return found
 
@@ -201,7 +201,7 @@ class LocalEngine(TrainEngine):
         for part in sorted(owner):
             own = self._apart.pop(part, [None] * len(parameters))
             for parameter, grad in zip(parameters, own, strict=True):
-                sent = self.context.ranks.sent(torch.zeros_like(parameter) if grad is None else grad, owner[part])
+                sent = self.context.ranks.broadcast(torch.zeros_like(parameter) if grad is None else grad, owner[part])
                 parameter.grad = sent if parameter.grad is None else parameter.grad.add_(sent)
         self._apart.clear()
 

@@ -20,7 +20,7 @@ class MasterWeights:
     Train engines with a library that keeps them elsewhere put a class of their own in its place. What a checkpoint has
     of either is the same: whole tensors by the name of the parameter.
 
-    Example: ``MasterWeights(spec, policy.trained(), optimizer.made).step(1e-5)``.
+    Example: ``MasterWeights(spec, policy.trainable_parameters(), optimizer.made).step(1e-5)``.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class AdamW(Part):
         self.named: dict[str, nn.Parameter] = {}
         self.weights: MasterWeights
 
-    def trained(self) -> dict[str, nn.Parameter]:
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Freeze what the recipe freezes; return the other parameters by name.
 
         Raises:
@@ -62,7 +62,7 @@ class AdamW(Part):
             RecipeError: RC773, as :meth:`trained`.
         """
         self.total = max(1, total)
-        self.weights = MasterWeights(self.spec, self.trained(), self.made) if weights is None else weights
+        self.weights = MasterWeights(self.spec, self.trainable_parameters(), self.made) if weights is None else weights
         self.named = dict(self.weights.named)
 
     def made(self, weights: Mapping[str, Tensor]) -> Sequence[torch.optim.Optimizer]:

@@ -23,7 +23,7 @@ def pack_for(batch: Batch, policy: Policy, tokens: int, ranks: int = 1) -> Packi
     """
     attention = policy.attention
     if policy.image_encoder is not None:
-        batch = policy.image_encoder.keyed(batch)
+        batch = policy.image_encoder.tag_batch(batch)
     if batch.num_rows:
         attention.choose(batch["tokens_RT"], batch["attend_RT"], batch["trained_RT"] & batch["attend_RT"], tokens)
     best = pack_rows(batch, tokens, padded=attention.padded, sharing=attention.sharing)

@@ -48,7 +48,7 @@ class ScoringPass(Part):
                 if turn.counts and context.leads_team:
                     found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
         return {
-            self.output: context.ranks.summed(found_RT)
+            self.output: context.ranks.all_reduce_sum(found_RT)
         }  # a row is one rank's, and zero elsewhere: the sum is exact
 
 

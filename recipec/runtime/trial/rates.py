@@ -18,7 +18,7 @@ from recipec.planning.measured_time import Rates
 from recipec.planning.model_shapes import Shape
 from recipec.planning.work import Work
 from recipec.runtime.attention import packed
-from recipec.runtime.model.cpu_linear import hasten, laid_out
+from recipec.runtime.model.cpu_linear import prepacked_weights, use_onednn
 from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.rollout.gqa_decoding import grouped_queries
 from recipec.runtime.rollout.kv_cache import PrefillReader
@@ -165,7 +165,7 @@ def _model(shape: Shape, layers: int, adapter: _Adapter | None, device: torch.de
     if adapter is not None:
         made.requires_grad_(False)
         inject_adapter_in_model(LoraConfig(r=adapter.rank, target_modules=list(adapter.targets)), made)
-    hasten(made)
+    use_onednn(made)
     made.set_attn_implementation(packed.NAME)
     return made
 
@@ -174,7 +174,7 @@ def _decoding(model: Any, rows: int, length: int, device: torch.device, clock: C
     """Return how long it takes to read a token of some rows that have most of their tokens."""
     reader, before = PrefillReader(model), max(1, length - DECODED)
     token_R1 = torch.zeros(rows, 1, dtype=torch.int64, device=device)
-    with torch.inference_mode(), grouped_queries(reader.inner, reader.config), laid_out(model, rows, DECODED):
+    with torch.inference_mode(), grouped_queries(reader.inner, reader.config), prepacked_weights(model, rows, DECODED):
         prompts = reader.start([(0,) * before])
         found = []
         for _ in range(2):

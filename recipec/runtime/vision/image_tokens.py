@@ -82,7 +82,7 @@ class Registry:
             raise RecipeError(errors.miscounted(len(pictures), _places(tokens_T == self.shown), what))
         return made_T
 
-    def turn(self, ids_RT: Ints, valid_RT: NDArray[np.bool_] | None = None) -> tuple[Ints, Ints]:
+    def rope_positions(self, ids_RT: Ints, valid_RT: NDArray[np.bool_] | None = None) -> tuple[Ints, Ints]:
         """Return positions [3, R, T] of tokens counted from each row's beginning, and where each row goes on.
 
         Columns that are not ``valid_RT`` are no tokens.

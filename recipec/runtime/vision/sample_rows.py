@@ -23,7 +23,7 @@ def columns(part: Batch, width: int) -> list[Any]:
 
 def keyed(policy: Any, batch: Batch) -> Batch:
     """Return a batch in which different images have different ids, if the policy reads images."""
-    found: Batch = batch if policy.image_encoder is None else policy.keyed(batch)
+    found: Batch = batch if policy.image_encoder is None else policy.tag_batch(batch)
     return found
 
 

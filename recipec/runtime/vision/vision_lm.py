@@ -205,7 +205,7 @@ class VisionLm(CausalLm):
             self.registry.add(picture, self.family.shape(self.model, picture.inputs))
         return found
 
-    def virtual(self, ids: Sequence[int], images: Sequence[Picture]) -> tuple[int, ...]:
+    def tag_image_tokens(self, ids: Sequence[int], images: Sequence[Picture]) -> tuple[int, ...]:
         """Return a prompt's ids with those of its images.
 
         Raises:
@@ -237,7 +237,7 @@ class VisionLm(CausalLm):
             keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
             return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy)
 
-    def keyed(self, batch: Batch) -> Batch:
+    def tag_batch(self, batch: Batch) -> Batch:
         """Return a batch in which different images have different ids, for attention that shares prefixes."""
         tokens_RT, attend_RT, trained_RT = (batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT"))
         pixels_I, image_row_I = batch.get("pixels_I", ()), batch.get("image_row_I")
@@ -287,11 +287,11 @@ class VisionLm(CausalLm):
     @contextmanager
     def _drawn(self) -> Iterator[None]:
         """Encode the images before the attention takes the layers over, under the dropout of the pass."""
-        with super()._drawn(), self.seeing(self._pictures.values()):
+        with super()._drawn(), self.encoding_images(self._pictures.values()):
             yield
 
     @contextmanager
-    def seeing(self, pictures: Iterable[Picture]) -> Iterator[None]:
+    def encoding_images(self, pictures: Iterable[Picture]) -> Iterator[None]:
         """Encode each image once for everything that is computed inside."""
         named, first = self._show(pictures), self.registry.first
         shown = [(named[digest], first[digest]) for digest in sorted(named, key=first.__getitem__)]
@@ -339,18 +339,18 @@ class VisionLm(CausalLm):
         first, *others = torch.split(self._shown.of(ids_RT[seen_RT]).to(embedded.dtype), embedded.shape[-1], -1)
         return embedded.index_put((seen_RT,), first), self.family.deeper(seen_RT, others)
 
-    def hidden(self, **inputs: Any) -> Tensor:
+    def hidden_states(self, **inputs: Any) -> Tensor:
         """Run the decoder without its head over text and images."""
         embedded, deeper = self.embed(inputs.pop("input_ids"))
         decoder = self.model.get_submodule(self.family.decoder)
         found: Tensor = decoder(inputs_embeds=embedded, **inputs, **deeper, use_cache=False).last_hidden_state
         return found
 
-    def positions(self, tokens_RT: Tensor) -> Tensor | None:
+    def position_ids(self, tokens_RT: Tensor) -> Tensor | None:
         """Return positions [3, R, T] of families with M-RoPE: image rows and columns have axes of their own."""
         if not self.family.turns:
             return None
-        turned_3RT, _ = self.registry.turn(tokens_RT.cpu().numpy())
+        turned_3RT, _ = self.registry.rope_positions(tokens_RT.cpu().numpy())
         return torch.from_numpy(turned_3RT).to(tokens_RT.device)
 
     @property
@@ -358,7 +358,7 @@ class VisionLm(CausalLm):
         """What the sampling engine asks of a policy that sees: itself."""
         return self
 
-    def turn(
+    def rope_positions(
         self, ids_RT: Tensor, valid_RT: Tensor | None, counted_RT: Tensor, lead_R: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return positions of new tokens, of which ``counted_RT`` are the numbers, and how far rows lead by then."""
@@ -367,16 +367,16 @@ class VisionLm(CausalLm):
         if ids_RT.shape[1] == 1:  # a token that was drawn is text
             return (counted_RT + lead_R[:, None]).expand(3, -1, -1), lead_R
         valid = np.ones(ids_RT.shape, dtype=bool) if valid_RT is None else valid_RT.cpu().numpy()
-        turned_3RT, ends_R = self.registry.turn(ids_RT.cpu().numpy(), valid)
+        turned_3RT, ends_R = self.registry.rope_positions(ids_RT.cpu().numpy(), valid)
         begin_R1 = (counted_RT[:, 0] + lead_R)[:, None]
         lead_R = lead_R + torch.from_numpy(ends_R - valid.sum(1)).to(lead_R.device)
         return torch.from_numpy(turned_3RT).to(ids_RT.device) + begin_R1, lead_R
 
-    def goes_on(self, ids: Sequence[int]) -> int:
+    def next_position(self, ids: Sequence[int]) -> int:
         """Return the position of the token that follows a row's beginning."""
         if not self.family.turns or not len(ids):
             return len(ids)
-        return int(self.registry.turn(np.asarray(ids, dtype=np.int64)[None])[1][0])
+        return int(self.registry.rope_positions(np.asarray(ids, dtype=np.int64)[None])[1][0])
 
     # weights
 

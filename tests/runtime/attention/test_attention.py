@@ -119,7 +119,7 @@ def test_packed_equals_dense_with_gradients(family, monkeypatch):
     weight = torch.rand(batch[0].shape, generator=torch.Generator().manual_seed(5))
     found = {}
     for kind, spec in (("dense", attention.Dense()), ("packed", attention.Packed())):
-        model.use((DenseAttention if kind == "dense" else PackedAttention)(spec, model.context))
+        model.set_attention((DenseAttention if kind == "dense" else PackedAttention)(spec, model.context))
         made = model(*batch)
         ((made["logprob_RT"] + 0.3 * made["entropy_RT"]) * weight).sum().backward()
         found[kind] = (made, gradients(model))
@@ -139,10 +139,10 @@ def test_a_model_that_cannot_be_packed_is_refused_and_auto_takes_dense(family, m
     batch = rows()
     before = model(*batch)["logprob_RT"]
     with pytest.raises(RecipeError) as refused:
-        model.use(PackedAttention(attention.Packed(), model.context))
+        model.set_attention(PackedAttention(attention.Packed(), model.context))
     assert refused.value.diagnostics[0].code == "RC830"
     auto = AutoAttention(attention.Auto(), model.context)
-    model.use(auto)
+    model.set_attention(auto)
     assert torch.equal(model(*batch)["logprob_RT"], before)
     assert isinstance(auto.chosen, DenseAttention)
     assert auto.why
@@ -152,7 +152,7 @@ def test_auto_takes_packed_where_rows_share_nothing(monkeypatch):
     """A llama over random rows is packed, from the first of them on."""
     model = make("llama", monkeypatch)
     auto = AutoAttention(attention.Auto(), model.context)
-    model.use(auto)
+    model.set_attention(auto)
     assert auto.name == ""
     model(*rows())
     assert (auto.name, auto.why[:7]) == ("packed", "ideal 1")
@@ -164,7 +164,7 @@ def test_auto_looks_at_no_rows_of_a_model_that_drops(monkeypatch):
     model = make("llama", monkeypatch)
     model.model.config.attention_dropout = 0.1
     auto = AutoAttention(attention.Auto(), model.context)
-    model.use(auto)
+    model.set_attention(auto)
     assert auto.name == "packed"
     assert "dropout" in auto.why
 
@@ -173,9 +173,9 @@ def test_a_second_model_follows_the_first(monkeypatch):
     """A reference computes by what the policy's attention has chosen, and makes it choose where it comes first."""
     first, second = make("llama", monkeypatch), make("llama", monkeypatch)
     leader = AutoAttention(attention.Auto(), first.context)
-    first.use(leader)
-    follower = leader.again()
-    second.use(follower)
+    first.set_attention(leader)
+    follower = leader.unbound_copy()
+    second.set_attention(follower)
     second(*rows())
     assert (leader.name, follower.name, follower.why) == ("packed", "packed", leader.why)
 
@@ -195,7 +195,7 @@ def test_what_a_forest_would_save(monkeypatch, limit, gain):
 def test_activations_computed_again_stay_packed(monkeypatch):
     """Under gradient checkpointing the backward recomputes with the same row boundaries: gradients are equal."""
     model = make("llama", monkeypatch)
-    model.use(PackedAttention(attention.Packed(), model.context))
+    model.set_attention(PackedAttention(attention.Packed(), model.context))
     batch = rows()
     model.train()
     model(*batch)["logprob_RT"].sum().backward()
@@ -213,7 +213,7 @@ def test_generation_works_on_a_packed_model(monkeypatch):
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     arguments = {"attention_mask": mask, "max_new_tokens": 6, "do_sample": False}
     expected = model.model.generate(tokens, **arguments)
-    model.use(PackedAttention(attention.Packed(), model.context))
+    model.set_attention(PackedAttention(attention.Packed(), model.context))
     assert torch.equal(model.model.generate(tokens, **arguments), expected)
 
 
@@ -224,7 +224,7 @@ def test_nothing_scored_gives_zeros(kind, monkeypatch):
     Ranks that share weights make each backward pass together, so none may leave one out.
     """
     model = make("llama", monkeypatch)
-    model.use(kind(attention.Dense(), model.context))
+    model.set_attention(kind(attention.Dense(), model.context))
     tokens, attend, trained = rows((3, 2))
     made = model(tokens, attend, torch.zeros_like(trained))
     assert made["logprob_RT"].shape == tokens.shape

@@ -69,7 +69,7 @@ def batch_of(rows: list[list[int]], draw: np.random.Generator) -> Batch:
 
 def result(policy: CausalLm, kind, rows: Batch, tokens: int) -> tuple[float, torch.Tensor, int]:
     """Return loss and gradient of some log-probabilities and entropies, and the most tokens kept at once."""
-    policy.use(kind)
+    policy.set_attention(kind)
     packing = pack_rows(rows, tokens, padded=kind.padded, sharing=kind.sharing)
     loss, most = passed(policy, rows, packing, range(len(packing.parts)))
     return loss, torch.cat([grad.flatten() for grad in gradients(policy).values()]), most
@@ -178,7 +178,7 @@ def test_ranks_hand_over_what_each_has(policy):
         lengths_R = rows["attend_RT"].sum(-1)
         expected = result(policy, DenseAttention(attention.Dense(), policy.context), rows, 10**6)
         kind = TrieAttention(attention.Trie(), policy.context)
-        policy.use(kind)
+        policy.set_attention(kind)
         packing = pack_rows(rows, int(lengths_R.max()), padded=False, sharing="prefixes")
         dealt = [range(rank, len(packing.parts), 2) for rank in range(2)]
         loss = sum(passed(policy, rows, packing, passes)[0] for passes in dealt)
@@ -226,7 +226,7 @@ def test_an_adapter(policy):
 def test_layers_with_a_state_do_not_hand_over(policy):
     """Their state is not among keys and values."""
     kind = TrieAttention(attention.Trie(), policy.context)
-    policy.use(kind)
+    policy.set_attention(kind)
     assert not kind.hands_over
 
 

@@ -52,7 +52,7 @@ def tree() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def run(model: CausalLm, kind, batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Score rows under an attention; return what it gave and all gradients of a random function of it."""
-    model.use(kind)
+    model.set_attention(kind)
     made = model(*batch)
     weight = torch.rand(batch[0].shape, generator=torch.Generator().manual_seed(5))
     ((made["logprob_RT"] + 0.3 * made["entropy_RT"]) * weight).sum().backward()
@@ -109,7 +109,7 @@ def test_a_model_that_does_not_certify_is_refused(monkeypatch, cache):
     model = bound("bloom", monkeypatch, cache)
     before = model(*tree())["logprob_RT"]
     with pytest.raises(RecipeError) as refused:
-        model.use(TrieAttention(attention.Trie(), model.context))
+        model.set_attention(TrieAttention(attention.Trie(), model.context))
     assert refused.value.diagnostics[0].code == "RC830"
     assert torch.equal(model(*tree())["logprob_RT"], before)
 
@@ -174,14 +174,14 @@ def test_a_kernel_that_cannot_is_refused(params, family, monkeypatch, cache):
     """What no kernel of that name can compute here is told when the attention is bound."""
     model = bound(family, monkeypatch, cache)
     with pytest.raises(RecipeError) as refused:
-        model.use(TrieAttention(attention.Trie(**params), model.context))
+        model.set_attention(TrieAttention(attention.Trie(**params), model.context))
     assert refused.value.diagnostics[0].code == "RC831"
 
 
 def test_flash_is_refused_where_a_window_bites(monkeypatch, cache):
     """Rows longer than the window are seen when they come."""
     model = bound("mistral", monkeypatch, cache)
-    model.use(TrieAttention(attention.Trie(kernel="flash"), model.context))
+    model.set_attention(TrieAttention(attention.Trie(kernel="flash"), model.context))
     with pytest.raises(RecipeError) as refused:
         model(*tree())
     assert refused.value.diagnostics[0].code == "RC831"
@@ -195,12 +195,12 @@ def test_a_certificate_is_made_once(monkeypatch, tmp_path):
     monkeypatch.setattr(certificates, "_certified", {})
     model = bound("llama", monkeypatch, tmp_path)
     for _ in range(2):
-        model.use(TrieAttention(attention.Trie(), model.context))
+        model.set_attention(TrieAttention(attention.Trie(), model.context))
         certificates._certified.clear()
     assert len(made) == 1
     (file,) = (tmp_path / "attention").iterdir()
     file.write_text("{")
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     assert len(made) == 2
 
 
@@ -208,7 +208,7 @@ def test_certifying_draws_nothing(monkeypatch, tmp_path):
     """Whether a certificate was found or made, the run's random numbers are the same."""
     model = bound("llama", monkeypatch, tmp_path)
     before = torch.get_rng_state()
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -231,7 +231,7 @@ def test_generation_is_as_it_was(family, monkeypatch, cache):
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
     expected = model.model(input_ids=tokens, attention_mask=mask).logits
     written = model.model.generate(tokens, attention_mask=mask, max_new_tokens=6, do_sample=False)
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     assert torch.equal(model.model(input_ids=tokens, attention_mask=mask).logits, expected)
     assert torch.equal(model.model.generate(tokens, attention_mask=mask, max_new_tokens=6, do_sample=False), written)
 
@@ -239,7 +239,7 @@ def test_generation_is_as_it_was(family, monkeypatch, cache):
 def test_rows_with_holes_are_refused(monkeypatch, cache):
     """Padding on the left, or anywhere inside, has no place in a forest."""
     model = bound("llama", monkeypatch, cache)
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     tokens, attend, trained = tree()
     attend[0, 0] = False
     with pytest.raises(RecipeError) as refused:
@@ -250,7 +250,7 @@ def test_rows_with_holes_are_refused(monkeypatch, cache):
 def test_a_layer_that_goes_another_way_is_refused(monkeypatch, cache):
     """Calls are counted in every pass, so that nothing is silently wrong."""
     model = bound("llama", monkeypatch, cache)
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     model.model.model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
     with pytest.raises(RecipeError) as refused:
         model(*tree())
@@ -260,7 +260,7 @@ def test_a_layer_that_goes_another_way_is_refused(monkeypatch, cache):
 def test_dropout_is_refused(monkeypatch, cache):
     """Rows would share one draw."""
     model = bound("llama", monkeypatch, cache)
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     for layer in model.model.model.layers:
         layer.self_attn.attention_dropout = 0.1
     model.train()
@@ -273,7 +273,7 @@ def test_forests_are_kept_for_the_next_pass(monkeypatch, cache):
     """The old policy, the reference and every epoch find the forest of the same rows."""
     model = bound("llama", monkeypatch, cache)
     trie = TrieAttention(attention.Trie(), model.context)
-    model.use(trie)
+    model.set_attention(trie)
     model(*tree())
     first = list(trie._trees.values())
     model(*tree())
@@ -283,7 +283,7 @@ def test_forests_are_kept_for_the_next_pass(monkeypatch, cache):
 def test_nothing_scored_gives_zeros(monkeypatch, cache):
     """A batch without a trained token has log-probabilities of 0 everywhere, and gradients of 0."""
     model = bound("llama", monkeypatch, cache)
-    model.use(TrieAttention(attention.Trie(), model.context))
+    model.set_attention(TrieAttention(attention.Trie(), model.context))
     tokens, attend, trained = tree()
     made = model(tokens, attend, torch.zeros_like(trained))
     assert made["logprob_RT"].shape == tokens.shape

@@ -9,7 +9,7 @@ import pytest
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.environment.retrieval import bm25_index as module
-from recipec.runtime.environment.retrieval.bm25_index import Document, Index, glance, of_corpus, read_corpus
+from recipec.runtime.environment.retrieval.bm25_index import Document, Index, check_beginning, of_corpus, read_corpus
 
 CORPUS = [
     {"id": "fr", "title": "France", "text": "France lies in Europe. Its capital is Paris."},
@@ -179,9 +179,9 @@ def test_a_glance_is_bounded(corpus, monkeypatch):
     with corpus.open("a") as stream:
         stream.write("{oops")
     with pytest.raises(RecipeError):
-        glance(corpus)
+        check_beginning(corpus)
     monkeypatch.setattr(module, "GLANCE", 10)
-    glance(corpus)
+    check_beginning(corpus)
 
 
 def test_cache_that_cannot_be_written(corpus, tmp_path):

@@ -61,20 +61,20 @@ def test_links_are_ranked(graph):
 
 def test_hops_go_outward_in_order(graph):
     """Facts nearer to the entity come first, each once, and the same each time."""
-    near, far = graph.around(["eczema"], 1), graph.around(["eczema"], 3)
+    near, far = graph.neighborhood(["eczema"], 1), graph.neighborhood(["eczema"], 3)
 
     assert [t.object for t in near] == ["allergy", "blisters of the hands", "itching"]
     assert far[: len(near)] == near
     assert [t.object for t in far[len(near) :]] == ["blisters", "lesions"]
-    assert {t.relation for t in graph.around(["eczema"], 1, ["Caused by"])} == {"caused by"}
-    assert [t.subject for t in graph.around(["scaling"], 1, direction="in")] == ["psoriasis"]
+    assert {t.relation for t in graph.neighborhood(["eczema"], 1, ["Caused by"])} == {"caused by"}
+    assert [t.subject for t in graph.neighborhood(["scaling"], 1, direction="in")] == ["psoriasis"]
 
 
 def test_hops_do_not_go_through_values(tmp_path):
     """Two things of one colour are not neighbours: a literal says something and is nothing."""
     text = '@prefix : <https://example.org/> . :mole :colour "brown" . :wart :colour "brown" ; :caused_by :virus .'
     graph = graph_of(tmp_path, {"facts.ttl": text})
-    (mole,) = graph.around(["https://example.org/mole"], 3, direction="both")
+    (mole,) = graph.neighborhood(["https://example.org/mole"], 3, direction="both")
 
     assert mole.object == '"brown"'
 
@@ -82,9 +82,9 @@ def test_hops_do_not_go_through_values(tmp_path):
 def test_facts_are_said_by_labels(tmp_path):
     """The template takes labels, and only those: braces in it mean nothing else."""
     graph = skin(tmp_path, say="{subject} -({relation})-> {object} {0} {subject.x}")
-    triple = graph.around(["blisters"], 1)[0]
+    triple = graph.neighborhood(["blisters"], 1)[0]
 
-    assert graph.say(triple) == "blisters -(is a kind of)-> lesions {0} {subject.x}"
+    assert graph.verbalize(triple) == "blisters -(is a kind of)-> lesions {0} {subject.x}"
 
 
 def test_sentences_keep_abbreviations():
@@ -219,7 +219,7 @@ def test_a_claim_is_made_once(graph):
 
 def test_a_graph_says_its_size(graph):
     """Its files, its entities with names, its relations."""
-    assert graph.about == "facts of skin.tsv, classes.ttl: 18 named entities, 5 relations"
+    assert graph.description == "facts of skin.tsv, classes.ttl: 18 named entities, 5 relations"
 
 
 @pytest.mark.parametrize(("kind", "verdict"), [("owl:FunctionalProperty", "contradicted"), ("rdf:Property", "unknown")])

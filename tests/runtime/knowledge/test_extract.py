@@ -88,10 +88,10 @@ def test_a_model_reads_documents(tmp_path, reader):
     stage = ready(tmp_path, reader)
     graph = replace(stage, context=replace(stage.context, say=told.append)).graph()
 
-    (scaling,) = graph.out("psoriasis")
+    (scaling,) = graph.facts_about("psoriasis")
     assert scaling.fact == ("psoriasis", "gives", "scaling")
     assert scaling.source == "texts.jsonl:1: psoriasis gives scaling."
-    assert [t.object for t in graph.out("eczema")] == ["itching"]
+    assert [t.object for t in graph.facts_about("eczema")] == ["itching"]
     assert told == ["2 facts read from 2 documents; left out: 1 facts that no sentence names"]
     assert check(graph, claims(graph, "Psoriasis gives scaling.")[0]).verdict == "supported"
 

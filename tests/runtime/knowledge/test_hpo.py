@@ -115,8 +115,8 @@ def test_a_store_is_that_of_what_was_selected(folder, monkeypatch):
     ]
     graphs = [spec.load()(spec, setting_in(folder)) for spec in specs]
 
-    assert [[t.object for t in graph.out("OMIM:1")] for graph in graphs] == [["HP:2", "HP:1"], [], ["HP:2"]]
-    assert [len(graph.out("ORPHA:3")) for graph in graphs] == [0, 1, 0]
+    assert [[t.object for t in graph.facts_about("OMIM:1")] for graph in graphs] == [["HP:2", "HP:1"], [], ["HP:2"]]
+    assert [len(graph.facts_about("ORPHA:3")) for graph in graphs] == [0, 1, 0]
 
 
 def test_the_real_release(tmp_path):
@@ -128,9 +128,9 @@ def test_the_real_release(tmp_path):
     assert graph.label(name) == "Netherton syndrome"
     assert graph.link("What about netherton syndromes?", 1)[0].entity == name
     assert "Human Phenotype Ontology 20" in graph.source.name
-    found = {t.object: t for t in graph.around([name], 1)}
+    found = {t.object: t for t in graph.neighborhood([name], 1)}
     assert found["HP:0001019"].source.startswith("phenotype.hpoa:")
-    assert graph.say(found["HP:0001019"]) == "Netherton syndrome has phenotype Erythroderma."
+    assert graph.verbalize(found["HP:0001019"]) == "Netherton syndrome has phenotype Erythroderma."
     verdicts = {
         text: [check(graph, claim).verdict for claim in claims(graph, text)]
         for text in (
@@ -142,7 +142,7 @@ def test_the_real_release(tmp_path):
     }
     assert list(verdicts.values()) == [["supported"], ["supported"], ["contradicted"], ["contradicted"]]
     assert sum(entity.startswith("OMIM:") for entity in dict(graph._titles)) > 400
-    denied = [t for e, _ in graph._titles for t in graph.out(e) if t.relation == "not_has phenotype"]
+    denied = [t for e, _ in graph._titles for t in graph.facts_about(e) if t.relation == "not_has phenotype"]
     assert (
         check(graph, Claim(Triple(denied[0].subject, "has phenotype", denied[0].object), "")).verdict == "contradicted"
     )

@@ -123,22 +123,22 @@ def test_a_service_is_a_graph_like_files(tmp_path, serve):
     there, here = opened(tmp_path, serve(), timeout=10), skin(tmp_path)
     text = "Psoriasis has scaling, itching, but no pyrexia. It is a fungal infection. Eczema shows vesicles."
 
-    assert [t.fact for t in there.around(["eczema"], 3)] == [t.fact for t in here.around(["eczema"], 3)]
+    assert [t.fact for t in there.neighborhood(["eczema"], 3)] == [t.fact for t in here.neighborhood(["eczema"], 3)]
     assert claims(there, text) == claims(here, text)
     for claim in claims(there, text):
         assert check(there, claim).verdict == check(here, claim).verdict
     assert there.labels("blisters") == here.labels("blisters")
-    assert there.out("psoriasis")[0].source == there.source.address.geturl()
+    assert there.facts_about("psoriasis")[0].source == there.source.address.geturl()
 
 
 def test_questions_are_asked_once(tmp_path, serve):
     """What was answered is remembered."""
     service = serve()
     graph = opened(tmp_path, service, timeout=10)
-    first = graph.around(["psoriasis"], 2)
+    first = graph.neighborhood(["psoriasis"], 2)
     asked = len(service.asked)
 
-    assert graph.around(["psoriasis"], 2) == first
+    assert graph.neighborhood(["psoriasis"], 2) == first
     assert len(service.asked) == asked
 
 
@@ -164,7 +164,7 @@ def test_a_service_that_recovers(tmp_path, serve):
     """Errors that pass by are asked again."""
     service = serve((500, b"oops"), (429, b""), "answer")
 
-    assert opened(tmp_path, service, timeout=10).out("psoriasis")
+    assert opened(tmp_path, service, timeout=10).facts_about("psoriasis")
 
 
 @pytest.mark.parametrize(("act", "asked"), [((500, b""), 3), ((404, b""), 1), ((400, b""), 1), ((307, b""), 1)])
@@ -225,7 +225,7 @@ def test_a_service_that_answers_about_something_else(tmp_path, serve):
     named = {"relation": {"type": "uri", "value": "urn:x-name:has%20symptom"}, "object": URI}
     service.acts[:] = [results(["relation", "object", "subject"], {**named, "subject": URI})]
     with pytest.raises(RecipeError) as caught:
-        graph.out("psoriasis")
+        graph.facts_about("psoriasis")
     assert caught.value.diagnostics[0].code == "RC804"
 
 
@@ -239,7 +239,7 @@ def test_terms_serialise_themselves(tmp_path, serve):
     service = serve()
     graph = opened(tmp_path, service, timeout=10)
     for hostile in ('" } DROP ALL #', "a> <b", "} UNION { ?s ?p ?o", '"x"@en . } #', "\\u003e", "http://e.org/}a{"):
-        assert graph.out(hostile) == []
+        assert graph.facts_about(hostile) == []
         assert check(graph, Claim(Triple("psoriasis", hostile, hostile), "")).verdict == "unknown"
     shape = sparql_queries.OUT.pattern
     for asked in service.asked:

@@ -43,7 +43,7 @@ def refused(code, call, *args, **params):
 
 def facts(graph):
     """Every fact of a graph."""
-    return {triple.fact for entity, _ in graph._titles for triple in graph.out(entity)}
+    return {triple.fact for entity, _ in graph._titles for triple in graph.facts_about(entity)}
 
 
 def test_every_format_says_the_same(tmp_path):
@@ -63,21 +63,21 @@ def test_every_format_says_the_same(tmp_path):
     }
     for name, text in files.items():
         graph = graph_of(tmp_path, {name: text})
-        found = {t.fact for s in ("psoriasis", "eczema") for t in graph.out(s)}
+        found = {t.fact for s in ("psoriasis", "eczema") for t in graph.facts_about(s)}
         assert found == FACTS, name
         graph.close()
     named = "id,object,relation,subject\n1,scaling,has symptom,psoriasis\n"
     graph = graph_of(tmp_path, {"n.csv": named}, columns=("subject", "relation", "object"))
-    assert graph.out("psoriasis") == [Triple("psoriasis", "has symptom", "scaling", "n.csv:2")]
+    assert graph.facts_about("psoriasis") == [Triple("psoriasis", "has symptom", "scaling", "n.csv:2")]
 
 
 def test_sources_are_lines(tmp_path):
     """A fact says the line that it stands in; of Turtle, whose facts have none, the file."""
     graph = skin(tmp_path)
-    (fever,) = [t for t in graph.out("psoriasis") if t.object == "fever"]
+    (fever,) = [t for t in graph.facts_about("psoriasis") if t.object == "fever"]
 
     assert fever.source == "skin.tsv:3"
-    assert graph.out("blisters")[0].source == "classes.ttl"
+    assert graph.facts_about("blisters")[0].source == "classes.ttl"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_relations_are_found_by_label(tmp_path):
     """A relation may be named as its label is written; what denies it comes with it."""
     graph = skin(tmp_path, relations=("Has Symptoms",))
 
-    assert {t.relation for t in graph.out("psoriasis")} == {"has symptom", "not_has symptom"}
+    assert {t.relation for t in graph.facts_about("psoriasis")} == {"has symptom", "not_has symptom"}
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -168,9 +168,9 @@ def test_any_names_are_facts(tmp_path, parts):
     graph = graph_of(folder, {"a.tsv": "\t".join(parts) + "\n"})
     subject, relation, thing = (graph.names.id(graph.names.node(part)) for part in parts)
 
-    assert {t.fact for t in graph.out(subject)} == {(subject, relation, thing)}
-    assert {t.fact for t in graph.into(thing)} == {(subject, relation, thing)}
-    assert graph.label(subject) in graph.say(graph.out(subject)[0])
+    assert {t.fact for t in graph.facts_about(subject)} == {(subject, relation, thing)}
+    assert {t.fact for t in graph.facts_with_object(thing)} == {(subject, relation, thing)}
+    assert graph.label(subject) in graph.verbalize(graph.facts_about(subject)[0])
     assert check(graph, graph_claim(graph, subject, relation, thing)).verdict == "supported"
     graph.close()
 
@@ -187,13 +187,13 @@ def test_labels_are_data(tmp_path, hostile):
     """What looks like SPARQL is a name like any other: asking by it finds nothing, and changes nothing."""
     graph = skin(tmp_path)
 
-    assert graph.around([hostile], 2) == []
+    assert graph.neighborhood([hostile], 2) == []
     assert graph.labels(hostile)
     assert check(graph, graph_claim(graph, hostile, hostile, hostile)).verdict == "unknown"
     assert claims(graph, f"{hostile} has scaling. Psoriasis {hostile}.", [hostile]) == claims(
         graph, f"{hostile} has scaling. Psoriasis {hostile}.", [hostile]
     )
-    assert len(graph.out("psoriasis")) == 5
+    assert len(graph.facts_about("psoriasis")) == 5
 
 
 def test_literals_come_back():
@@ -222,9 +222,9 @@ def test_a_store_is_that_of_the_columns_that_were_read(tmp_path):
     """A file that is read the other way around gives its own facts, though another store of it is in the cache."""
     table = {"facts.csv": "from,how,to\npsoriasis,causes,itching\n"}
     there, back = (graph_of(tmp_path, table, columns=way) for way in (("from", "how", "to"), ("to", "how", "from")))
-    assert [t.object for t in there.out("psoriasis")] == ["itching"]
-    assert [t.object for t in back.out("itching")] == ["psoriasis"]
-    assert back.out("psoriasis") == []
+    assert [t.object for t in there.facts_about("psoriasis")] == ["itching"]
+    assert [t.object for t in back.facts_about("itching")] == ["psoriasis"]
+    assert back.facts_about("psoriasis") == []
 
 
 def test_a_damaged_store_is_built_again(tmp_path):
@@ -234,7 +234,7 @@ def test_a_damaged_store_is_built_again(tmp_path):
     (home / "done.json").write_text("{}")
     graph = skin(tmp_path)
 
-    assert len(graph.out("psoriasis")) == 5
+    assert len(graph.facts_about("psoriasis")) == 5
     assert [p.name for p in (tmp_path / "cache" / "knowledge").iterdir()] == [home.name]
 
 
@@ -266,7 +266,7 @@ def test_whatever_happened_to_a_store(tmp_path, pattern, harm):
     harm(max(home.glob(pattern)) if pattern else home)
     graph = skin(tmp_path)
 
-    assert len(graph.out("psoriasis")) == 5
+    assert len(graph.facts_about("psoriasis")) == 5
     assert [p.name for p in (tmp_path / "cache" / "knowledge").iterdir()] == [home.name]
 
 
@@ -298,7 +298,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 
 def _open(folder):
     graph = skin(folder)
-    return len(graph.out("psoriasis"))
+    return len(graph.facts_about("psoriasis"))
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def train(policy: CausalLm, steps: int = 2) -> None:
     """Take a few large steps."""
-    optimizer = torch.optim.SGD(policy.trained().values(), lr=1.0)
+    optimizer = torch.optim.SGD(policy.trainable_parameters().values(), lr=1.0)
     for _ in range(steps):
         (-policy(*rows())["logprob_RT"].sum()).backward()
         optimizer.step()
@@ -132,7 +132,7 @@ def test_a_saved_adapter_loads_with_transformers_and_peft(tmp_path, architecture
     scratch = specs.Scratch(architecture=architecture, hidden_size=32, layers=2, heads=4, max_positions=64)
     spec = specs.CausalLm(scratch=scratch, lora=LORA)
     policy = dense_policy(spec, StageContext(root=tmp_path, cache=tmp_path, seed=0, stage="s", temperature=0.7))
-    assert all("lora_" in name for name in policy.trained())
+    assert all("lora_" in name for name in policy.trainable_parameters())
     train(policy)
     folder = tmp_path / "model"
     policy.save(folder)
@@ -157,10 +157,10 @@ def test_an_adapter_is_continued_or_merged(tmp_path):
     merged = make(tmp_path, Origin("directory", "./model", adapter="merge"))
     again = make(tmp_path, Origin("directory", "./model", adapter="merge"), lora=specs.Lora(r=2))
     assert torch.equal(continued(*rows())["logprob_RT"], expected)
-    assert continued.trained().keys() == parent.trained().keys()
+    assert continued.trainable_parameters().keys() == parent.trainable_parameters().keys()
     assert not continued.fresh_adapter
     assert torch.allclose(merged(*rows())["logprob_RT"], expected, atol=1e-5)
-    assert set(merged.trained()) == {name for name, _ in merged.model.named_parameters()}
+    assert set(merged.trainable_parameters()) == {name for name, _ in merged.model.named_parameters()}
     assert torch.allclose(again(*rows())["logprob_RT"], expected, atol=1e-5)
     assert again.fresh_adapter
     elsewhere = Origin("directory", "./base", adapter="continue", adapter_path=tmp_path / "model")
@@ -192,7 +192,7 @@ def test_a_loaded_state_continues_with_the_same_bits(tmp_path, lora):
     train(whole, 4)
     train(first, 2)
     state = first.state()
-    assert state["weights"].keys() == first.trained().keys()
+    assert state["weights"].keys() == first.trainable_parameters().keys()
     torch.manual_seed(99)
     second.load(state)
     train(second, 2)
@@ -394,7 +394,7 @@ def test_the_engine_checkpoints_activations_when_told(tmp_path):
         LocalEngine(engine, policy.context, policy=policy, optimizer=optimizer)
         assert policy.model.is_gradient_checkpointing == told
         policy(*rows())["logprob_RT"].sum().backward()
-        found.append([p.grad.clone() for p in policy.trained().values()])
+        found.append([p.grad.clone() for p in policy.trainable_parameters().values()])
         policy.model.zero_grad()
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert any(grad.any() for grad in found[0])

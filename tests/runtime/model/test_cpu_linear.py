@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from recipec.runtime.model.cpu_linear import Linear, hasten, laid_out, works
+from recipec.runtime.model.cpu_linear import Linear, onednn_works, prepacked_weights, use_onednn
 
-pytestmark = pytest.mark.skipif(not works(), reason="this build of torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not onednn_works(), reason="this build of torch has no oneDNN")
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -18,9 +18,9 @@ def test_values_and_gradients_are_those_of_torch(bias, shape):
     torch.manual_seed(0)
     plain = nn.Linear(96, 130, bias=bias)
     ours = copy.deepcopy(plain)
-    hasten(ours)
+    use_onednn(ours)
     ours_model = nn.Sequential(ours)
-    hasten(ours_model)
+    use_onednn(ours_model)
     found = []
     for layer in (plain, ours_model):
         x = torch.randn(*shape, 96, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -36,7 +36,7 @@ def test_large_products_go_another_way_and_small_ones_do_not(monkeypatch):
     calls = []
     monkeypatch.setattr("recipec.runtime.model.cpu_linear._multiply", lambda x, w, _: calls.append(len(x)) or x @ w.t())
     layer = nn.Sequential(nn.Linear(128, 128, bias=False))
-    hasten(layer)
+    use_onednn(layer)
     layer(torch.zeros(8, 128))
     assert not calls
     layer(torch.zeros(64, 128))
@@ -51,7 +51,7 @@ def test_frozen_weights_keep_no_input():
     """Where only the input needs a gradient it is right, and the input is not kept for the weight's sake."""
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(128, 128))
-    hasten(layer)
+    use_onednn(layer)
     x = torch.randn(100, 128, requires_grad=True)
     expected = torch.autograd.grad(nn.functional.linear(x, layer[0].weight).sum(), x)[0]
     layer.requires_grad_(requires_grad=False)
@@ -66,7 +66,7 @@ def test_copies_have_weights_of_their_own():
     """A deep copy computes with its own weights; names in the state are unchanged."""
     model = nn.Sequential(nn.Linear(128, 128))
     names = list(model.state_dict())
-    hasten(model)
+    use_onednn(model)
     other = copy.deepcopy(model)
     with torch.no_grad():
         model[0].weight.zero_()
@@ -83,11 +83,11 @@ def test_laid_out_weights_are_given_back():
     x = torch.randn(8, 1, 256)
     with torch.no_grad():
         expected = model(x)
-        with laid_out(model, 8, 64):
+        with prepacked_weights(model, 8, 64):
             assert sorted("forward" in m.__dict__ for m in model if isinstance(m, nn.Linear)) == [False, True, True]
             assert model(x) == pytest.approx(expected, abs=1e-5)
             assert model(x[:3]) == pytest.approx(expected[:3], abs=1e-5)
-        with pytest.raises(ZeroDivisionError), laid_out(model, 8, 64):
+        with pytest.raises(ZeroDivisionError), prepacked_weights(model, 8, 64):
             raise ZeroDivisionError
         model[0].weight.zero_()
         model[0].bias.zero_()
@@ -98,7 +98,7 @@ def test_laid_out_weights_are_given_back():
 def test_equal_calls_give_equal_bits():
     """Forward and backward are repeatable to the bit."""
     layer = nn.Sequential(nn.Linear(256, 256))
-    hasten(layer)
+    use_onednn(layer)
     found = []
     for _ in range(2):
         layer.zero_grad()

@@ -41,7 +41,7 @@ def adapted(root: Path, targets: str | tuple[str, ...], **params) -> CausalLm:
     before = logits(parent)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in parent.trained().values():
+        for parameter in parent.trainable_parameters().values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     assert (logits(parent) - before).abs().max() > 1e-2
     parent.save(root / "parent")
@@ -124,7 +124,7 @@ def test_the_parameters_that_the_recipe_says_are_trained(parents, family, dtype,
     names = {name for name, _ in made.model.named_parameters()}
     adapter = {name for name in names if "lora_" in name}
     assert bool(adapter) == (trained == "adapter")
-    assert set(made.trained()) == (adapter or names)
+    assert set(made.trainable_parameters()) == (adapter or names)
     made.model(input_ids=TOKENS, use_cache=False).logits.float().square().sum().backward()
     reached = {name for name, parameter in made.model.named_parameters() if parameter.grad is not None}
-    assert reached == {name for name in made.trained() if "visual" not in name}
+    assert reached == {name for name in made.trainable_parameters() if "visual" not in name}

@@ -20,7 +20,7 @@ def test_an_adapter_over_four_bits(tmp_path, monkeypatch):
     batch, _ = conversations(policy)
     assert all("lora_" in name for name in gradients(policy, batch))
     with torch.no_grad():
-        for parameter in policy.trained().values():
+        for parameter in policy.trainable_parameters().values():
             parameter.add_(0.05)
         expected = scored(policy, batch)
         use(policy, "trie")

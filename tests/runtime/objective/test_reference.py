@@ -33,7 +33,7 @@ def rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def train(policy: CausalLm) -> None:
     """Take two large steps, so that the second matrices of adapters leave 0."""
-    optimizer = torch.optim.SGD(policy.trained().values(), lr=1.0)
+    optimizer = torch.optim.SGD(policy.trainable_parameters().values(), lr=1.0)
     for _ in range(2):
         loss = -policy(*rows())["logprob_RT"].sum()
         loss.backward()
@@ -72,7 +72,7 @@ def test_frozen_under_a_continued_adapter_is_not_the_base(tmp_path):
         base = policy(*rows())["logprob_RT"].detach()
     frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     assert frozen.mode == "adapter_copy"
-    assert set(frozen.copies) == set(policy.trained())
+    assert set(frozen.copies) == set(policy.trainable_parameters())
     train(policy)
     assert torch.equal(frozen(*rows())["ref_logprob_RT"], entered)
     assert not torch.allclose(base, entered, atol=1e-2)
@@ -101,7 +101,7 @@ def test_the_reference_leaves_the_policy_alone(tmp_path):
     assert policy.fingerprint() == before
     assert policy.model.training
     loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in policy.trained().values())
+    assert all(torch.isfinite(p.grad).all() for p in policy.trainable_parameters().values())
 
 
 def test_another_model_is_loaded_with_its_adapter(tmp_path):

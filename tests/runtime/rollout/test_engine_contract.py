@@ -60,7 +60,7 @@ class Sampling:
     @torch.no_grad()
     def move(self, factor, named=""):
         """Multiply the trained matrices with a name."""
-        for name, weight in self.policy.trained().items():
+        for name, weight in self.policy.trainable_parameters().items():
             if named in name and weight.ndim > 1:
                 weight.mul_(factor)
 
@@ -204,7 +204,7 @@ def test_later_turns_continue_earlier_ones(sampling):
     ]
     second = sampling.engine.generate(turns, params)
     assert sampling.gap(second, [turn.ids for turn in turns]) < 1e-5
-    sampling.engine.forget()
+    sampling.engine.clear_cache()
     fresh = sampling.engine.generate([replace(turn, memory=None, remember=False) for turn in turns], params)
     assert [[one.ids for one in group] for group in fresh] == [[one.ids for one in group] for group in second]
 
@@ -236,7 +236,7 @@ def test_an_adapter_is_sampled_with(spec):
     try:
         for _ in range(3):
             with torch.no_grad():
-                for weight in moving.policy.trained().values():
+                for weight in moving.policy.trainable_parameters().values():
                     weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
             stale = moving.write()
             moving.transfer.update()
@@ -253,7 +253,7 @@ def test_a_weight_that_is_left_out_is_found(spec, left_out):
     moving = Sampling(spec)
     try:
         with torch.no_grad():
-            for weight in moving.policy.trained().values():
+            for weight in moving.policy.trainable_parameters().values():
                 weight.mul_(1.3)
         moving.left_out = left_out
         with pytest.raises(RecipeError) as refused:

@@ -125,7 +125,7 @@ def test_forks_go_on_from_their_parents():
         again = growth.grow([forks[0].path()[0], forks[1].parent], [(6,), (7,)])
         assert [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()] == before
         found.append(([turn for end in (*forks, *again) for turn in end.path()], sum(seen)))
-        growth.forget()
+        growth.clear_cache()
         assert game.engine.store.held == 0
     (turns, read), (peers, peer_read) = found
     for turn, peer in zip(turns, peers, strict=True):

@@ -142,7 +142,7 @@ def trained(folder, staleness, *more, stops=((),)):
             stop = iter(turn)
             stage = running(folder, recipe, closing, *asked, *more, stopped=lambda stop=stop: next(stop, False))
             run_loop(stage)
-            weights = {name: weight.detach().clone() for name, weight in stage.policy.trained().items()}
+            weights = {name: weight.detach().clone() for name, weight in stage.policy.trainable_parameters().items()}
     home = folder / "run" / "stages" / "explore"
     lines = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
     files = sorted((home / "samples").glob("step-*.jsonl"))

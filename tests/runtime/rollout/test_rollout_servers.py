@@ -62,7 +62,7 @@ def transfer_to(tmp_path):
 def move(policy, seed):
     """Change the trained weights, as an update does."""
     generator = torch.Generator().manual_seed(seed)
-    for weight in policy.trained().values():
+    for weight in policy.trainable_parameters().values():
         weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
 
 

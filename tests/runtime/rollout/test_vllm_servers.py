@@ -64,7 +64,7 @@ def test_a_killed_server_loses_nothing(tmp_path):
         assert [server.alive for server in engine.servers] == [False, True]
 
         with torch.no_grad():
-            for weight in transfer.policy.trained().values():
+            for weight in transfer.policy.trainable_parameters().values():
                 weight.mul_(1.3)
         transfer.update()
         assert transfer.gap < 1e-5
@@ -98,7 +98,7 @@ def test_an_adapter_is_handed_over_as_a_file(tmp_path):
         named = {engine.adapter}
         for killed in (False, True):
             with torch.no_grad():
-                for weight in transfer.policy.trained().values():
+                for weight in transfer.policy.trainable_parameters().values():
                     weight.add_(0.1 * torch.randn(weight.shape, generator=random))
             assert transfer.measured() > 1e-2
             if killed:

@@ -86,7 +86,7 @@ class Stage:
 
     def numbers(self):
         """Yield every number of the weights and of what is in a checkpoint."""
-        yield from self.stage.policy.trained().values()
+        yield from self.stage.policy.trainable_parameters().values()
         for _, part in self.stage.parts():
             yield from _leaves(part.state())
 

@@ -27,7 +27,7 @@ def closing() -> Iterator[ExitStack]:
 
 def weights(stage) -> dict[str, torch.Tensor]:
     """Copy the trained weights of a stage."""
-    return {name: parameter.detach().clone() for name, parameter in stage.policy.trained().items()}
+    return {name: parameter.detach().clone() for name, parameter in stage.policy.trainable_parameters().items()}
 
 
 def metrics(stage) -> list[dict]:

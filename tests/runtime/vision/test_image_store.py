@@ -208,11 +208,11 @@ def test_a_picture_that_was_sampled_with_must_be_the_same(tmp_path):
     """A recorded row finds its picture again by path and digest; another picture under the path is refused."""
     paint(tmp_path / "pics" / "a.png")
     seen = ImageStore(SeeingPolicy()).picture(tmp_path / "pics", "a.png", "pics/a.png", "d", 1)
-    again = ImageStore(SeeingPolicy()).again(tmp_path, seen.path, seen.digest, "rows", 3)
+    again = ImageStore(SeeingPolicy()).recorded_picture(tmp_path, seen.path, seen.digest, "rows", 3)
     assert (again.digest, again.path) == (seen.digest, seen.path)
     paint(tmp_path / "pics" / "a.png", colour=(1, 2, 3))
     with pytest.raises(RecipeError) as caught:
-        ImageStore(SeeingPolicy()).again(tmp_path, seen.path, seen.digest, "rows", 3)
+        ImageStore(SeeingPolicy()).recorded_picture(tmp_path, seen.path, seen.digest, "rows", 3)
     assert caught.value.diagnostics[0].code == "RC869"
 
 

@@ -125,8 +125,8 @@ def test_nothing_seen_before_changes_a_bit(tmp_path, frozen):
     with torch.no_grad():
         for row in (2, 3, 0):
             scored(policy, batch.rows(torch.tensor([row])))
-        policy.virtual(policy.render(ask(1), images=batch["pixels_I"][2:3]), batch["pixels_I"][2:3])
-    assert torch.equal(policy.keyed(batch)["tokens_RT"], fresh.keyed(batch)["tokens_RT"])
+        policy.tag_image_tokens(policy.render(ask(1), images=batch["pixels_I"][2:3]), batch["pixels_I"][2:3])
+    assert torch.equal(policy.tag_batch(batch)["tokens_RT"], fresh.tag_batch(batch)["tokens_RT"])
     assert torch.equal(scored(policy, batch), scored(fresh, batch))
 
 
@@ -229,12 +229,12 @@ def test_tokens_are_those_of_the_joint_processor(tmp_path, split):
 def test_adapters_stay_out_of_the_encoder(tmp_path, targets, inside, outside):
     """All linear layers are the decoder's; the encoder's get adapters only by names that are theirs alone."""
     policy = build(tmp_path, lora=specs.Lora(r=2, targets=targets))
-    names = policy.trained()
+    names = policy.trainable_parameters()
     assert names
     assert all(inside in name and outside not in name and "lora_" in name for name in names)
     policy.save(tmp_path / "model")
     again = build(tmp_path, origin=Origin("directory", "model", adapter="continue"))
-    assert again.trained().keys() == names.keys()
+    assert again.trainable_parameters().keys() == names.keys()
 
 
 def test_references_see_the_same_pixels(tmp_path):
@@ -245,7 +245,7 @@ def test_references_see_the_same_pixels(tmp_path):
     lagged = Lagged(reference.Lagged(), policy.context, policy=policy)
     with torch.no_grad():
         entered = policy.logprobs(*columns(batch))["logprob_RT"]
-        for parameter in policy.trained().values():
+        for parameter in policy.trainable_parameters().values():
             parameter.add_(0.1)
         assert not torch.allclose(policy.logprobs(*columns(batch))["logprob_RT"], entered, atol=1e-3)
     for kept in (frozen, lagged):
@@ -265,9 +265,11 @@ def test_frozen_parts_stay(tmp_path, family):
     parts = policy.module_groups()
     frozen = {id(p) for name in ("vision", "embeddings") for p in parts[name]}
     assert frozen.isdisjoint({id(p) for p in parts["projector"]})
-    assert not frozen & {id(p) for p in policy.trained().values()}
-    assert optimizer.named.keys() == policy.trained().keys()
-    assert Lagged(reference.Lagged(), policy.context, policy=policy).copies.keys() == policy.trained().keys()
+    assert not frozen & {id(p) for p in policy.trainable_parameters().values()}
+    assert optimizer.named.keys() == policy.trainable_parameters().keys()
+    assert (
+        Lagged(reference.Lagged(), policy.context, policy=policy).copies.keys() == policy.trainable_parameters().keys()
+    )
     assert all("connector" in n or "merger" in n or "vis" not in n for n in gradients(policy, batch))
 
 
@@ -308,7 +310,7 @@ def test_the_certificate_sees_wrong_positions(monkeypatch):
     """Images at positions that count on, as text does, are not certified."""
     config = transformers.AutoConfig.for_model("qwen2_vl")
     config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
-    monkeypatch.setattr(VisionLm, "positions", lambda *_: None)
+    monkeypatch.setattr(VisionLm, "position_ids", lambda *_: None)
     assert not certify(shrink(config)).equal
 
 
@@ -358,8 +360,8 @@ def test_what_is_no_image(tmp_path):
 REFUSED = [
     (lambda p: p.render(ask(2), images=[p.picture(noise(0), "a")]), "RC851"),
     (lambda p: p.render([{"role": "user", "content": "a"}], images=[p.picture(noise(0), "a")]), "RC851"),
-    (lambda p: p.virtual(p.render(ask(1), images=[p.picture(noise(0), "a")]), []), "RC851"),
-    (lambda p: p.virtual(p.encode("hello"), [p.picture(noise(0), "a")]), "RC851"),
+    (lambda p: p.tag_image_tokens(p.render(ask(1), images=[p.picture(noise(0), "a")]), []), "RC851"),
+    (lambda p: p.tag_image_tokens(p.encode("hello"), [p.picture(noise(0), "a")]), "RC851"),
     (lambda p: p.picture(Image.new("RGB", (3000, 10)), "long.png"), "RC855"),
     (lambda p: setattr(p.processor, "size", {"shortest_edge": 64, "longest_edge": 1 << 20})
      or p.picture(Image.new("RGB", (200, 200)), "large.png"), "RC852"),

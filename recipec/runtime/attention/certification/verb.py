@@ -213,7 +213,7 @@ def _rounded(policy: CausalLm, kinds: dict[str, Any], batch: Batch, exact: torch
 
 def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] | None = None) -> Scores:
     """Score rows in one forward pass, or in several, and take the gradient."""
-    policy.use(kind)
+    policy.set_attention(kind)
     policy.model.zero_grad()
     weight = torch.randn(batch["tokens_RT"].shape, generator=torch.Generator().manual_seed(0))
     found = torch.zeros(batch["tokens_RT"].shape, dtype=torch.float64)
@@ -276,7 +276,7 @@ def _saved(policy: CausalLm, kind: Any, batch: Batch) -> int:
         kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    policy.use(kind)
+    policy.set_attention(kind)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         policy.logprobs(*columns(batch, batch["tokens_RT"].shape[1]), entropy=False)
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)

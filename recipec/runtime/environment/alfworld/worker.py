@@ -302,7 +302,7 @@ def library() -> Any:
     return loaded
 
 
-def quicken() -> None:
+def cache_parsed_grammar() -> None:
     """Cache what the grammar of the package parsed, and copy only the parts of a context that change."""
 
     def parsed(text: str, **options: Any) -> Any:
@@ -321,7 +321,7 @@ class _Shelf:
     """The most recently played games of a process."""
 
     def __init__(self, folder: Path | None) -> None:
-        quicken()
+        cache_parsed_grammar()
         self._folder = folder
         self._library = library()
         Game.of(game_maker.make(_WARM), self._library)  # runs all late imports now

@@ -104,7 +104,7 @@ def of_corpus(corpus: Path, cache: Path) -> Index:
     return Index.of(read_corpus(corpus), cache, key)
 
 
-def glance(corpus: Path) -> None:
+def check_beginning(corpus: Path) -> None:
     """Check the first ``GLANCE`` bytes of a corpus, which find most mistakes; building the index checks all.
 
     Raises:

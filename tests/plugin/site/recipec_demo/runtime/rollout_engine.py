@@ -26,9 +26,9 @@ class DemoRollouts(RolloutEngine):
         self.requests += len(requests)
         return self.inner.generate(requests, sampling)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the caches of completions."""
-        self.inner.forget()
+        self.inner.clear_cache()
 
     def close(self) -> None:
         """Say how many requests there were."""
