@@ -21,10 +21,11 @@ from recipec.spec.recipe import COMPONENT_SLOTS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+README_PAGE, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+PAGES = [README_PAGE, CONTRIBUTING, *sorted(DOCS.glob("*.md"))]
 VERBS = {str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback}
 FENCE = re.compile(r"^```(\S*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-README = (ROOT / "README.md").read_text("utf-8")
+README = README_PAGE.read_text("utf-8")
 
 
 def blocks(language: str) -> list[tuple[str, str, str]]:
@@ -130,6 +131,15 @@ def test_links_and_files_exist(page: Path) -> None:
     assert [file for file in files if not (ROOT / file).exists()] == []
     sections = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text)
     assert [f"{to}#{name}" for to, name in sections if name not in anchors(page.parent / to if to else page)] == []
+
+
+@pytest.mark.parametrize("page", [README_PAGE, CONTRIBUTING], ids=lambda page: page.name)
+def test_functions_exist(page: Path) -> None:
+    """A page for contributors names no function or method that the package lacks."""
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "recipec").rglob("*.py"))
+    defined = {*re.findall(r"(?:def|class) (\w+)", source), "Engine"}
+    called = re.findall(r"`(?:\w+\.)*(\w+)\([^`]*\)`", FENCE.sub("", page.read_text("utf-8")))
+    assert [name for name in called if name not in defined] == []
 
 
 def test_every_page_is_on_the_site() -> None:
