@@ -1,4 +1,4 @@
-"""Protocols between the training loop and the parts of a stage, which are complete: nothing else is called on a part.
+"""Interfaces of the parts of a stage: the training loop calls only what is listed here.
 
 A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.  Those of
 knowledge graphs, images and trackers are in ``knowledge/protocols``, ``images/protocols`` and ``logging/tracker``.
@@ -79,7 +79,7 @@ class Attention(Part, ABC):
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
-        """Return the hidden states before each scored position, each unique one once."""
+        """Return the hidden states before each scored position, each computed once where sequences share a prefix."""
 
 
 class Policy(Part, ABC):
@@ -99,10 +99,10 @@ class Policy(Part, ABC):
     """Where the weights are; a train engine that shards them sets its own."""
     calls: int = 0
     """Number of the next training pass, from which its dropout masks are drawn."""
-    fresh_adapter: bool
-    """Whether the policy without its adapter is the policy as it entered the stage."""
-    compares_scores: bool = False  # of reward models, which write nothing
-    adapted: Any = None
+    adapter_is_new: bool
+    """Whether the adapter was created in this stage, so that disabling it gives the policy as it entered the stage."""
+    is_reward_model: bool = False  # of reward models, which write nothing
+    peft_model: Any = None
     """The peft model around ``model``, where an adapter is trained, else None."""
     image_encoder: Any = None
     """The :class:`recipec.runtime.images.protocols.ImageEncoder` of a vision-language model, else None."""
@@ -165,7 +165,7 @@ class Policy(Part, ABC):
         """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained."""
 
     @abstractmethod
-    def answer_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
+    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
         """Return each row's log-probability of its trained tokens, or a reward model's score, in float64."""
 
     @abstractmethod
@@ -182,7 +182,7 @@ class Policy(Part, ABC):
     def eval(self) -> None:
         """Switch dropout off."""
 
-    def checkpoint_activations(self) -> None:
+    def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
 
     @abstractmethod
@@ -194,7 +194,7 @@ class Policy(Part, ABC):
         """Parameters that are trained, by name."""
 
     @abstractmethod
-    def without_adapter(self) -> AbstractContextManager[None]:
+    def disable_adapter(self) -> AbstractContextManager[None]:
         """Compute with the weights under the adapter."""
 
     @abstractmethod
@@ -205,7 +205,7 @@ class Policy(Part, ABC):
     def with_parameters(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Compute with ``copies`` in place of the parameters of those names."""
 
-    def try_save(self) -> None:
+    def check_saveable(self) -> None:
         """Write everything but the weights into a temporary folder; RC738 if a library refuses to."""
 
     def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:

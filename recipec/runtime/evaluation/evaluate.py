@@ -101,7 +101,7 @@ class Evaluator:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``; ``epoch`` is the number of its steps."""
         found: dict[str, float] = {}
         due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, epoch, first=first)}
-        writes = not self.policy.compares_scores
+        writes = not self.policy.is_reward_model
         if not writes:  # a reward model answers nothing
             due = {name: dump for name, dump in due.items() if set(dump["metrics"]) == {PAIRED}}
         own_weights = bool(due) and writes and self.stage.kind != "rl"  # other stages sample for evaluations alone

@@ -46,11 +46,11 @@ def margin(policy: Policy, pairs: Mapping[str, Sequence[Example]]) -> dict[str, 
         for start in range(0, len(chosen), PAIRS):
             part = chosen[start : start + PAIRS], rejected[start : start + PAIRS]
             columns = {**collate_pairs(*part), **images_of_pairs(*part)}
-            value_R = policy.answer_scores(*(columns[name] for name in policy.spec.parameters())).cpu()
+            value_R = policy.sequence_scores(*(columns[name] for name in policy.spec.parameters())).cpu()
             found.append(value_R[columns["chosen_R"]] - value_R[~columns["chosen_R"]])
     difference = torch.cat(found)
     made = {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
-    return made | ({"margin_loss": float(softplus(-difference).mean())} if policy.compares_scores else {})
+    return made | ({"margin_loss": float(softplus(-difference).mean())} if policy.is_reward_model else {})
 
 
 def held_out_loss(policy: Policy, examples: Sequence[Example]) -> dict[str, float]:

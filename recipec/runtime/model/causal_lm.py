@@ -51,9 +51,9 @@ class CausalLm(Policy):
         """Load or build the model, its adapter and its tokenizer; ``use`` gives it an attention."""
         self.spec, self.context, self.origin = spec, context, origin
         self.device = context.device
-        self.adapted: PeftModel | None = None
+        self.peft_model: PeftModel | None = None
         """The peft model around ``model``, where an adapter is trained."""
-        self.fresh_adapter = False
+        self.adapter_is_new = False
         """Whether the policy without its adapter is the policy as it entered the stage."""
         self.model: Any = self._load()
         if spec.head_dtype is not None:
@@ -100,13 +100,13 @@ class CausalLm(Policy):
         if self.spec.quantization is not None:
             model = quantization.quantize(model, self._decoder(model), self.device, self.spec.quantization)
         if parent is not None and self.origin.adapter == "continue":
-            self.adapted = lora.load(model, parent, self.spec.lora)
+            self.peft_model = lora.load(model, parent, self.spec.lora)
         elif self.spec.lora is not None:
             seed = int(rng_for(self.context.seed, self.context.stage, "lora").integers(1 << 63))
-            self.adapted = lora.add(model, self._targeted(model, self.spec.lora), seed)
-            self.fresh_adapter = True
+            self.peft_model = lora.add(model, self._targeted(model, self.spec.lora), seed)
+            self.adapter_is_new = True
         for name, parameter in model.named_parameters():  # whatever a library froze on the way
-            trained = parameter.is_floating_point() if self.adapted is None else self._is_trained_with_adapter(name)
+            trained = parameter.is_floating_point() if self.peft_model is None else self._is_trained_with_adapter(name)
             parameter.requires_grad_(trained)
         # layers are replaced in place: the model itself goes on working, with its own names
         return model
@@ -267,7 +267,7 @@ class CausalLm(Policy):
             made["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
         return made
 
-    def answer_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
+    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
         """Return each row's log-probability of its trained tokens, or its score, in float64."""
         return self.logprobs(tokens_RT, attend_RT, trained_RT, *images, entropy=False)["logprob_RT"].double().sum(-1)
 
@@ -312,7 +312,7 @@ class CausalLm(Policy):
         """Switch dropout off."""
         self.model.eval()
 
-    def checkpoint_activations(self) -> None:
+    def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -331,21 +331,21 @@ class CausalLm(Policy):
         """
         state = dict(self.model.state_dict() if whole is None else whole)
         with weights.quiet(), disk_problems():
-            if self.adapted is None:
+            if self.peft_model is None:
                 self.model.save_pretrained(folder, state_dict=whole)
             else:
                 self.model.save_pretrained(folder, state_dict=self._under_adapter(state))
                 lora.hide_base(folder)
                 plain = self.origin.kind == "hub" and self.origin.adapter is None and not self.next_to_adapter
                 adapter = {name: state[name] for name in state if lora.is_adapter(name)}
-                lora.save(self.adapted, folder, self.origin.name.partition("@")[0] if plain else None, adapter)
+                lora.save(self.peft_model, folder, self.origin.name.partition("@")[0] if plain else None, adapter)
             self.save_text(folder)
 
     def save_text(self, folder: Path) -> None:
         """Write what turns text into tokens."""
         self.tokenizer.save_pretrained(folder)
 
-    def try_save(self) -> None:
+    def check_saveable(self) -> None:
         """Write everything but the weights into a temporary folder, before a step is paid for.
 
         Raises:
@@ -355,8 +355,8 @@ class CausalLm(Policy):
             with TemporaryDirectory() as folder, weights.quiet(), disk_problems():
                 self.model.config.save_pretrained(folder)
                 self.model.generation_config.save_pretrained(folder)
-                if self.adapted is not None:
-                    self.adapted.peft_config["default"].save_pretrained(folder)
+                if self.peft_model is not None:
+                    self.peft_model.peft_config["default"].save_pretrained(folder)
                 self.save_text(Path(folder))
         except OSError:
             raise
@@ -369,10 +369,10 @@ class CausalLm(Policy):
         return found if self.spec.quantization is None else quantization.restored(self.model, found)
 
     @contextmanager
-    def without_adapter(self) -> Iterator[None]:
+    def disable_adapter(self) -> Iterator[None]:
         """Compute with the weights under the adapter."""
-        assert self.adapted is not None, "there is no adapter to leave out"
-        with self.adapted.disable_adapter():
+        assert self.peft_model is not None, "there is no adapter to leave out"
+        with self.peft_model.disable_adapter():
             yield
 
     def with_parameters(self, copies: Mapping[str, Tensor]) -> AbstractContextManager[None]:

@@ -27,7 +27,7 @@ class GivenModel(CausalLm):
         self.device = next(model.parameters()).device
         self.context = StageContext(Path(), cache, 0, "", temperature, self.device)
         self.origin = Origin("directory", type(model).__name__)
-        self.model, self.adapted, self.calls = model, None, 0
+        self.model, self.peft_model, self.calls = model, None, 0
         self.layout = WeightLayout(model)
         self.temperature = temperature
         if model not in _separable:

@@ -27,7 +27,7 @@ class RewardModel(CausalLm):
     gives the same scores there.  With an adapter, the head is trained too; it is saved with the weights under it.
     """
 
-    compares_scores = True
+    is_reward_model = True
     next_to_adapter = HEAD
 
     def _new(self) -> Any:
@@ -65,7 +65,7 @@ class RewardModel(CausalLm):
         """Score rows: the policy's node in the graph of an `rm` stage."""
         return {"model_score_R": self.scores(tokens_RT, attend_RT)}
 
-    def answer_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:  # noqa: ARG002
+    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:  # noqa: ARG002
         """Return the score of each row, float64."""
         return self.scores(tokens_RT, attend_RT).double()
 

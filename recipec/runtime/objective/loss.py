@@ -29,7 +29,7 @@ from recipec.runtime.objective.token_ratios import Correction, averaged
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _Columns:
     """The columns of every objective of rl, in the order of its parameters."""
 
     logprob_RT: Tensor
@@ -43,21 +43,21 @@ class _Rows:
     sampler_logprob_RT: Tensor | None
     correction_mean_R: Tensor | None
 
-    def drift(self) -> Tensor:
+    def log_ratio(self) -> Tensor:
         """Return the log ratio of each trained token."""
-        return self.kept(self.logprob_RT - self.ratio_to_RT)
+        return self.masked(self.logprob_RT - self.ratio_to_RT)
 
-    def kept(self, column_RT: Tensor) -> Tensor:
+    def masked(self, column_RT: Tensor) -> Tensor:
         """Put 0 where a token is not trained."""
         return torch.where(self.trained_RT, column_RT, torch.zeros_like(column_RT))
 
-    def credit(self) -> Tensor:
+    def masked_advantage(self) -> Tensor:
         """Return the advantage of trained tokens, as wide as the log-probabilities."""
-        return self.kept(self.advantage_RT.to(self.logprob_RT.dtype))
+        return self.masked(self.advantage_RT.to(self.logprob_RT.dtype))
 
 
 @dataclass(frozen=True, slots=True)
-class _Added:
+class _SharedTerms:
     """The parameters of every objective of rl: see :class:`recipec.spec.loss.PolicyGradient`.
 
     The correction for the sampling engine weighs the policy term by old over sampler probability, the old one being
@@ -75,26 +75,26 @@ class _Added:
     sampler_correction_floor: float
     sampler_correction_normalised: bool
 
-    def to(self, loss_RT: Tensor, metrics: dict[str, Tensor], rows: _Rows) -> dict[str, Tensor]:
+    def add_to(self, loss_RT: Tensor, metrics: dict[str, Tensor], rows: _Columns) -> dict[str, Tensor]:
         """Add to the policy term what all objectives add; return the loss and its metrics."""
-        metrics["approx_kl"] = -rows.drift()
+        metrics["approx_kl"] = -rows.log_ratio()
         if self.sampler_correction != "none":
             correction_RT = self._correction(rows)
             loss_RT = loss_RT * correction_RT
             metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
         if self.beta:
-            u_RT = rows.kept(_given(rows.ref_logprob_RT) - rows.logprob_RT)
+            u_RT = rows.masked(_given(rows.ref_logprob_RT) - rows.logprob_RT)
             metrics["kl"] = _clamp(divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)
             loss_RT = loss_RT + self.beta * metrics["kl"]
         if self.entropy:
-            metrics["entropy"] = rows.kept(_given(rows.entropy_RT))
+            metrics["entropy"] = rows.masked(_given(rows.entropy_RT))
             loss_RT = loss_RT - self.entropy * metrics["entropy"]
         loss = _weighted(loss_RT, rows.trained_RT, rows.weight_RT)
         return {"loss": loss, **_metrics(metrics, rows.trained_RT, rows.weight_RT)}
 
-    def _correction(self, rows: _Rows) -> Tensor:
+    def _correction(self, rows: _Columns) -> Tensor:
         """Return the weight of each token, or of its row, divided by their mean where they are normalised."""
-        mismatch_RT = rows.kept(rows.ratio_to_RT - _given(rows.sampler_logprob_RT))
+        mismatch_RT = rows.masked(rows.ratio_to_RT - _given(rows.sampler_logprob_RT))
         how = Correction(
             self.sampler_correction,
             self.sampler_correction_level,
@@ -107,26 +107,26 @@ class _Added:
         return factor_RT / _given(rows.correction_mean_R).to(factor_RT.dtype)[:, None]
 
 
-_SHARED = tuple(field.name for field in fields(_Added))
+_SHARED = tuple(field.name for field in fields(_SharedTerms))
 
 
 def _objective(own: Callable[..., tuple[Tensor, dict[str, Tensor]]]) -> Callable[..., dict[str, Tensor]]:
     """Make an objective of rl of its own term: it takes the columns and parameters that all of them share.
 
-    ``own(rows, added, **params)`` returns the policy term of each token and its metrics. An objective that says
+    ``own(rows, shared, **params)`` returns the policy term of each token and its metrics. An objective that says
     ``turn_RT`` gets the turns as well.
     """
     inner = inspect.signature(own)
     turns = "turn_RT" in inner.parameters
-    columns = [field.name for field in fields(_Rows) if turns or field.name != "turn_RT"]
+    columns = [field.name for field in fields(_Columns) if turns or field.name != "turn_RT"]
     named = [p.name for p in inner.parameters.values() if p.kind is p.KEYWORD_ONLY]
 
     @wraps(own)
     def objective(*given: Tensor | None, **params: Any) -> dict[str, Tensor]:
-        rows = _Rows(**{"turn_RT": None, **dict(zip(columns, given, strict=True))})  # type: ignore[arg-type]
-        added = _Added(**{name: params.pop(name) for name in _SHARED})
+        rows = _Columns(**{"turn_RT": None, **dict(zip(columns, given, strict=True))})  # type: ignore[arg-type]
+        shared = _SharedTerms(**{name: params.pop(name) for name in _SHARED})
         more = (_given(rows.turn_RT),) if turns else ()
-        return added.to(*own(rows, added, *more, **params), rows)
+        return shared.add_to(*own(rows, shared, *more, **params), rows)
 
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in columns]
     parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in (*named, *_SHARED)]
@@ -137,8 +137,8 @@ def _objective(own: Callable[..., tuple[Tensor, dict[str, Tensor]]]) -> Callable
 
 @_objective
 def clipped(
-    rows: _Rows,
-    added: _Added,
+    rows: _Columns,
+    shared: _SharedTerms,
     turn_RT: Tensor,
     *,
     ratio: str,
@@ -147,7 +147,7 @@ def clipped(
     epsilon_high: float | None,
     dual_clip: float | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    r"""Raise the probability of credited tokens within a trust region; see :class:`recipec.spec.loss.Clipped`.
+    r"""Raise the probability of good tokens within a trust region; see :class:`recipec.spec.loss.Clipped`.
 
     The published maximum and minimum of three terms is one clamp of the ratio; its ends depend on the sign of the
     advantage:
@@ -158,13 +158,17 @@ def clipped(
     ``log_ratio_clamp`` bounds the log ratio (after the mean of a turn or sequence) and the k3 estimate's
     :math:`u = \log\pi_{ref} - \log\pi`, ``kl_clamp`` the estimate that comes out. Tree-GRPO sets them to 20 and 10.
     """
-    drift_RT = averaged(rows.drift(), rows.trained_RT, turn_RT, ratio, ratio_gradient)
-    above = epsilon if epsilon_high is None else epsilon_high
-    return _surrogate(_clamp(drift_RT, added.log_ratio_clamp), rows.credit(), 1 - epsilon, 1 + above, dual_clip)
+    log_ratio_RT = averaged(rows.log_ratio(), rows.trained_RT, turn_RT, ratio, ratio_gradient)
+    upper = epsilon if epsilon_high is None else epsilon_high
+    return _surrogate(
+        _clamp(log_ratio_RT, shared.log_ratio_clamp), rows.masked_advantage(), 1 - epsilon, 1 + upper, dual_clip
+    )
 
 
 @_objective
-def cispo(rows: _Rows, added: _Added, *, ratio_max: float, ratio_min: float) -> tuple[Tensor, dict[str, Tensor]]:
+def cispo(
+    rows: _Columns, shared: _SharedTerms, *, ratio_max: float, ratio_min: float
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Weight the policy gradient of each token by its bounded ratio; see :class:`recipec.spec.loss.Cispo`.
 
     >>> from recipec.spec.loss import Cispo
@@ -173,39 +177,39 @@ def cispo(rows: _Rows, added: _Added, *, ratio_max: float, ratio_min: float) -> 
     >>> cispo(column, column - 3, column, column < 0, column / column, None, None, None, None, **params)["loss"]
     tensor(-2.)
     """
-    ratio_RT = _clamp(rows.drift().detach(), added.log_ratio_clamp).exp()
-    held_RT = ratio_RT.clamp(ratio_min, ratio_max)
+    ratio_RT = _clamp(rows.log_ratio().detach(), shared.log_ratio_clamp).exp()
+    clipped_RT = ratio_RT.clamp(ratio_min, ratio_max)
     metrics = {"clip_ratio/low_mean": ratio_RT < ratio_min, "clip_ratio/high_mean": ratio_RT > ratio_max}
-    return -held_RT * rows.credit() * rows.kept(rows.logprob_RT), metrics
+    return -clipped_RT * rows.masked_advantage() * rows.masked(rows.logprob_RT), metrics
 
 
 @_objective
 def sapo(
-    rows: _Rows, added: _Added, *, temperature_pos: float, temperature_neg: float
+    rows: _Columns, shared: _SharedTerms, *, temperature_pos: float, temperature_neg: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Gate the ratio smoothly; see :class:`recipec.spec.loss.Sapo`."""
     # beyond 20 nats the gate is 1 and flat in every precision, and the gradient of an exp that overflowed is NaN
-    ratio_RT = _clamp(rows.drift(), added.log_ratio_clamp).clamp(max=20.0).exp()
-    credit_RT = rows.credit()
-    sharpness_RT = torch.where(credit_RT > 0, temperature_pos, temperature_neg).to(credit_RT.dtype)
+    ratio_RT = _clamp(rows.log_ratio(), shared.log_ratio_clamp).clamp(max=20.0).exp()
+    advantage_RT = rows.masked_advantage()
+    sharpness_RT = torch.where(advantage_RT > 0, temperature_pos, temperature_neg).to(advantage_RT.dtype)
     gate_RT = torch.sigmoid(sharpness_RT * (ratio_RT - 1)) * 4 / sharpness_RT
-    return -gate_RT * credit_RT, {}
+    return -gate_RT * advantage_RT, {}
 
 
 @_objective
 def gmpo(
-    rows: _Rows, added: _Added, turn_RT: Tensor, *, epsilon: float, epsilon_high: float | None
+    rows: _Columns, shared: _SharedTerms, turn_RT: Tensor, *, epsilon: float, epsilon_high: float | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Raise the geometric mean of clipped token ratios; see :class:`recipec.spec.loss.Gmpo`."""
-    credit_RT, drift_RT = rows.credit(), rows.drift()
-    above = epsilon if epsilon_high is None else epsilon_high
-    held_RT = torch.where(credit_RT > 0, drift_RT.clamp(max=above), drift_RT.clamp(min=-epsilon))
-    mean_RT = averaged(held_RT, rows.trained_RT, turn_RT, "sequence", "all")
+    advantage_RT, log_ratio_RT = rows.masked_advantage(), rows.log_ratio()
+    upper = epsilon if epsilon_high is None else epsilon_high
+    clipped_RT = torch.where(advantage_RT > 0, log_ratio_RT.clamp(max=upper), log_ratio_RT.clamp(min=-epsilon))
+    mean_RT = averaged(clipped_RT, rows.trained_RT, turn_RT, "sequence", "all")
     metrics = {
-        "clip_ratio/low_mean": (drift_RT < -epsilon) & (credit_RT < 0),
-        "clip_ratio/high_mean": (drift_RT > above) & (credit_RT > 0),
+        "clip_ratio/low_mean": (log_ratio_RT < -epsilon) & (advantage_RT < 0),
+        "clip_ratio/high_mean": (log_ratio_RT > upper) & (advantage_RT > 0),
     }
-    return -credit_RT * _clamp(mean_RT, added.log_ratio_clamp).exp(), metrics
+    return -advantage_RT * _clamp(mean_RT, shared.log_ratio_clamp).exp(), metrics
 
 
 def nll(logprob_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor) -> dict[str, Tensor]:
@@ -260,16 +264,18 @@ def dpo(
 
 
 def _surrogate(
-    log_ratio_RT: Tensor, credit_RT: Tensor, below: float, above: float, dual_clip: float | None
+    log_ratio_RT: Tensor, advantage_RT: Tensor, below: float, above: float, dual_clip: float | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return minus credit times the clamped ratio, and where the clamp was at work."""
-    negative_RT = credit_RT < 0
-    low_RT = torch.full_like(credit_RT, -math.inf).masked_fill(negative_RT, below)
-    high_RT = torch.full_like(credit_RT, above).masked_fill(negative_RT, math.inf if dual_clip is None else dual_clip)
+    """Return minus the advantage times the clamped ratio, and where the clamp was at work."""
+    negative_RT = advantage_RT < 0
+    low_RT = torch.full_like(advantage_RT, -math.inf).masked_fill(negative_RT, below)
+    high_RT = torch.full_like(advantage_RT, above).masked_fill(
+        negative_RT, math.inf if dual_clip is None else dual_clip
+    )
     # One nat above the clamp's end, because the gradient of an exp that overflowed is 0 * inf there.
     ratio_RT = torch.exp(torch.minimum(log_ratio_RT, high_RT.log() + 1))
     fell_RT, rose_RT = ratio_RT < low_RT, ratio_RT > high_RT
-    clipped_RT = rose_RT & (credit_RT > 0)
+    clipped_RT = rose_RT & (advantage_RT > 0)
     metrics = {
         "clip_ratio/low_mean": fell_RT,
         "clip_ratio/high_mean": clipped_RT,
@@ -277,7 +283,7 @@ def _surrogate(
     }
     if dual_clip is not None:
         metrics["dual_clip"] = rose_RT & negative_RT
-    return -credit_RT * torch.clamp(ratio_RT, low_RT, high_RT), metrics
+    return -advantage_RT * torch.clamp(ratio_RT, low_RT, high_RT), metrics
 
 
 def divergence(u_RT: Tensor, estimator: str, log_ratio_clamp: float | None) -> Tensor:

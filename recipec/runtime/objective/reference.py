@@ -62,10 +62,10 @@ class Frozen(Reference):
         self.mode = "other" if spec.from_ else "copy"
         if spec.from_:
             self.scorer = _other(spec.from_, context, policy)
-        elif policy.fresh_adapter:
+        elif policy.adapter_is_new:
             self.mode = "adapter_off"
         else:
-            self.mode = "adapter_copy" if policy.adapted is not None else "weights_copy"
+            self.mode = "adapter_copy" if policy.peft_model is not None else "weights_copy"
             self.copies = _copies(policy)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ class Frozen(Reference):
 
     def _entered(self) -> Callable[[], AbstractContextManager[None]]:
         if self.mode == "adapter_off":
-            return self.scorer.without_adapter
+            return self.scorer.disable_adapter
         return lambda: self.scorer.with_parameters(self.copies)
 
 

@@ -53,10 +53,10 @@ class Request:
     """Names the prompt in error messages."""
     max_length: int | None = None
     """Longest completion of this request, where it is shorter than that of the sampling parameters."""
-    memory: Any = None
+    kv: Any = None
     """Cached keys and values of a prefix of ``ids``; without it they are computed again, with the same result."""
-    remember: bool = False
-    """Whether completions come with such a cache, for requests that continue them."""
+    keep_kv: bool = False
+    """Whether completions come with their KV cache, for requests that continue them."""
     images: tuple[Picture, ...] = ()
     """The images of the prompt, in order."""
 
@@ -69,7 +69,7 @@ class Completion:
     logprob: tuple[float, ...]
     ended: bool
     """It ended by itself, by a token or a stop text, and was not cut at a limit."""
-    memory: Any = None
-    """Cached keys and values of prompt and completion, if the request wants them (``remember``)."""
+    kv: Any = None
+    """Cached keys and values of prompt and completion, if the request wants them (``keep_kv``)."""
     given: tuple[int, int] = (0, 0)
     """Tokens from the first place on, to before the second, were put there and not drawn: they are not trained."""

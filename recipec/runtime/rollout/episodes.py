@@ -39,8 +39,8 @@ class Node:
     text: str = ""
     children: list[Node] = field(default_factory=list)
     """In order of their making."""
-    memory: Any = None
-    """What the engine remembers of the context before the next turn; a cache."""
+    kv: Any = None
+    """KV cache of the context before the next turn, kept by the engine."""
 
     @property
     def depth(self) -> int:
@@ -70,33 +70,33 @@ class _Chain:
     key: Key
     appends: bool = True
     """Each context began with the one before and the turn."""
-    memory: Any = None
+    kv: Any = None
     """Of the last turn; it covers the contexts of ``holders`` too."""
     holders: list[Node] = field(default_factory=list)
 
-    def grown(self, node: Node, memory: Any, *, forks: bool) -> None:
-        """Go on to the node below the tip; remember it in place of what was remembered of the chain before."""
+    def grown(self, node: Node, kv: Any, *, forks: bool) -> None:
+        """Go on to the node below the tip; keep its KV cache in place of that of the chain before."""
         before, after = (*self.tip.position.context_ids, *node.ids), node.position.context_ids
         self.appends = self.appends and (node.position.ended or after[: len(before)] == before)
         self.tip = node
         if self.appends and (forks or not node.position.ended):
-            if memory is None:
-                node.memory = self.memory
+            if kv is None:
+                node.kv = self.kv
             else:
-                self._hold(memory)
-                node.memory = memory
+                self._hold(kv)
+                node.kv = kv
             self.holders.append(node)
         else:
-            if memory is not None:
-                memory.drop()
+            if kv is not None:
+                kv.drop()
             self._hold(None)
 
-    def _hold(self, memory: Any) -> None:
-        if self.memory is not None:
-            self.memory.drop()
+    def _hold(self, kv: Any) -> None:
+        if self.kv is not None:
+            self.kv.drop()
         for node in self.holders:
-            node.memory = memory
-        self.memory = memory
+            node.kv = kv
+        self.kv = kv
 
 
 class Growth:
@@ -106,8 +106,8 @@ class Growth:
     An episode with a next context that leaves no room within ``max_context_length`` or the model's positions ends as
     truncated; one that has no room from the start, or no prompt, ends in error.
 
-    Where each context goes on from the one before, the engine remembers it and reads only what is new.  With
-    ``forks`` it remembers finished chains as well, so that others may branch off them.
+    Where each context continues the one before, the engine keeps its KV cache and computes only new tokens.  With
+    ``forks`` it keeps those of finished chains as well, so that others may branch off them.
 
     Example: ``Growth(policy, environment, engine, SamplingParams(64)).grow(roots(environment, tasks, 2), keys)``.
     """
@@ -122,7 +122,7 @@ class Growth:
         *,
         forks: bool = False,
     ) -> None:
-        """What the engine remembers of earlier batches is forgotten."""
+        """KV caches of earlier batches are dropped."""
         self.environment = environment
         self.tokenizer = policy.tokenizer
         self.engine = engine
@@ -134,7 +134,7 @@ class Growth:
         self.clear_cache()
 
     def clear_cache(self) -> None:
-        """Drop what the engine remembers of the episodes: call it when no chain is to be grown any more."""
+        """Drop the KV caches of the episodes: call it when no chain is to be grown any more."""
         self.engine.clear_cache()
 
     def grow(self, starts: Sequence[Node], keys: Sequence[Key]) -> list[Node]:
@@ -145,13 +145,13 @@ class Growth:
         """
         chains = [_Chain(self._opened(start), key) for start, key in zip(starts, keys, strict=True)]
         for chain in chains:
-            if chain.tip.memory is None:
+            if chain.tip.kv is None:
                 chain.holders.append(chain.tip)
         while alive := [chain for chain in chains if not chain.tip.leaf]:
             completions = self._write(alive)
             nodes = self._answer([chain.tip for chain in alive], completions)
             for chain, node, completion in zip(alive, nodes, completions, strict=True):
-                chain.grown(node, completion.memory, forks=self.forks)
+                chain.grown(node, completion.kv, forks=self.forks)
         return [chain.tip for chain in chains]
 
     def _opened(self, start: Node) -> Node:
@@ -184,8 +184,8 @@ class Growth:
             tuple((*chain.key, chain.tip.depth + 1) for chain in chains),
             chains[0].tip.position.task.id,
             max_length=None if self.context is None else self.context - len(ids),
-            memory=next((chain.tip.memory for chain in chains if chain.tip.memory is not None), None),
-            remember=any(chain.appends for chain in chains),
+            kv=next((chain.tip.kv for chain in chains if chain.tip.kv is not None), None),
+            keep_kv=any(chain.appends for chain in chains),
         )
 
     def _answer(self, nodes: Sequence[Node], completions: Sequence[Completion]) -> list[Node]:

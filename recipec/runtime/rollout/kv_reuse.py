@@ -1,4 +1,4 @@
-"""What is kept of rows that are done, so that a row that goes on from one of them reads only what is new."""
+"""KV caches of finished rows, so that a row that continues one of them computes only its new tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-Part = tuple[Tensor, Tensor]
+LayerKV = tuple[Tensor, Tensor]
 """Keys and values of one row in one layer: head, column, size."""
 
 
@@ -20,29 +20,29 @@ class KVEntry:
     """
 
     ids: tuple[int, ...]
-    parts: Sequence[Part] | None
+    parts: Sequence[LayerKV] | None
     """By layer; None once it was dropped."""
     size: int
     """In bytes."""
     store: KVStore
 
     def covers(self, ids: tuple[int, ...]) -> int:
-        """Count the first tokens of ``ids`` that are remembered; the last is never among them: it must be read."""
+        """Count the first tokens of ``ids`` that are cached; the last is never among them: it must be computed."""
         return 0 if self.parts is None else min(shared(self.ids, ids), len(ids) - 1)
 
     def drop(self) -> None:
-        """Free it; a row that would have gone on from it reads its tokens again."""
+        """Free it; a row that would have continued it computes its tokens again."""
         self.store.drop(self)
 
 
 class KVStore:
-    """Bounds what is remembered: where it is full, nothing more is."""
+    """Bounds the memory of the kept caches: where it is full, no more is kept."""
 
     def __init__(self, limit: float) -> None:
         """Allow ``limit`` bytes."""
         self.limit = limit
-        self.held = 0
-        self.memories: dict[int, KVEntry] = {}
+        self.bytes = 0
+        self.entries: dict[int, KVEntry] = {}
 
     def keep(self, ids: tuple[int, ...], layers: Sequence[Any], row: int, start: int) -> KVEntry | None:
         """Copy a row's columns from ``start`` on, one for each id, out of every layer, if that fits."""
@@ -50,23 +50,23 @@ class KVStore:
         size = len(ids) * sum(
             one.shape[1] * one.shape[3] * one.element_size() for layer in layers for one in (layer.keys, layer.values)
         )
-        if self.held + size > self.limit:
+        if self.bytes + size > self.limit:
             return None
-        memory = KVEntry(ids, [layer.row(row, start, end) for layer in layers], size, self)
-        self.memories[id(memory)] = memory
-        self.held += size
-        return memory
+        entry = KVEntry(ids, [layer.row(row, start, end) for layer in layers], size, self)
+        self.entries[id(entry)] = entry
+        self.bytes += size
+        return entry
 
-    def drop(self, memory: KVEntry) -> None:
+    def drop(self, entry: KVEntry) -> None:
         """Free one; dropping it again does nothing."""
-        if self.memories.pop(id(memory), None) is not None:
-            self.held -= memory.size
-            memory.parts = None
+        if self.entries.pop(id(entry), None) is not None:
+            self.bytes -= entry.size
+            entry.parts = None
 
     def clear(self) -> None:
         """Free all."""
-        for memory in list(self.memories.values()):
-            self.drop(memory)
+        for entry in list(self.entries.values()):
+            self.drop(entry)
 
 
 def shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
@@ -85,20 +85,19 @@ def shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return low
 
 
-def new_tokens(prompts: Sequence[tuple[int, ...]], memories: Sequence[KVEntry | None]) -> list[int]:
-    """Count what is not remembered of each prompt, which is at least its last token."""
+def new_tokens(prompts: Sequence[tuple[int, ...]], entries: Sequence[KVEntry | None]) -> list[int]:
+    """Count the tokens of each prompt that are not cached, which is at least its last token."""
     return [
-        len(ids) - (memory.covers(ids) if memory is not None else 0)
-        for ids, memory in zip(prompts, memories, strict=True)
+        len(ids) - (entry.covers(ids) if entry is not None else 0) for ids, entry in zip(prompts, entries, strict=True)
     ]
 
 
-def apart(new: Sequence[int]) -> list[int]:
+def prefill_first(new: Sequence[int]) -> list[int]:
     """Choose the prompts to read in a batch of their own, so that the others need not read as much as they must.
 
     All rows of a batch read as many tokens as the one with the most: the choice makes the fewest in all.
 
-    >>> apart([3, 90, 4, 3, 5, 2]), apart([3, 4, 5])
+    >>> prefill_first([3, 90, 4, 3, 5, 2]), prefill_first([3, 4, 5])
     ([1], [])
     """
     order = sorted(range(len(new)), key=lambda i: -new[i])

@@ -202,7 +202,7 @@ class VllmEngine(RolloutEngine):
         home.mkdir()
         from vllm.lora.request import LoRARequest  # noqa: PLC0415 - as above
 
-        lora.save(self.policy.adapted, home, "policy", dict(weights))
+        lora.save(self.policy.peft_model, home, "policy", dict(weights))
         if self.adapter is not None:
             self.llm.llm_engine.remove_lora(self.adapter.lora_int_id)
         self.adapter = LoRARequest(home.name, self.versions, str(home))
@@ -294,7 +294,7 @@ class VllmEngine(RolloutEngine):
 
 def adapter_rank(policy: Policy) -> int | None:
     """Return the rank of the adapter that is trained; None where the weights are."""
-    return None if policy.adapted is None else int(policy.adapted.peft_config["default"].r)
+    return None if policy.peft_model is None else int(policy.peft_model.peft_config["default"].r)
 
 
 def parted(weights: Iterator[tuple[str, Tensor]], adapted: list[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -172,7 +172,7 @@ class VllmServers(VllmEngine):
         """Write the adapter, and name it by its digest: a server never takes an old version for a new one."""
         written = self.root / "adapter"
         written.mkdir()
-        lora.save(self.policy.adapted, written, NAME, dict(weights))
+        lora.save(self.policy.peft_model, written, NAME, dict(weights))
         self.adapter = f"adapter-{hash_file(written / lora.WEIGHTS)[:32]}"
         if (self.root / self.adapter).exists():  # an update that changed nothing
             shutil.rmtree(written)

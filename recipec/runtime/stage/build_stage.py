@@ -225,7 +225,7 @@ def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) ->
     assert isinstance(node.spec, PolicySpec)
     kind = load_object(node.spec.scalar_impl) if stage.kind == "rm" else node.spec.load()
     policy: CausalLm = kind(node.spec, context, weights_origin(stage, folder, context))
-    policy.try_save()
+    policy.check_saveable()
     policy.set_attention(attention_of(attention, context))
     frozen: Any = optimizer.spec
     freeze(policy.model, frozen.freeze, policy.module_groups())  # before a reference copies what is trained

@@ -52,7 +52,7 @@ class LocalEngine(TrainEngine):
         self._apart: dict[int, list[Tensor | None]] = {}
         """Gradients of micro-batches that are not added up yet, where several ranks compute the bits of one."""
         if spec.recomputes_activations():
-            policy.checkpoint_activations()
+            policy.enable_gradient_checkpointing()
 
     @property
     def rounds(self) -> bool:

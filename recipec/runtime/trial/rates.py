@@ -21,7 +21,7 @@ from recipec.runtime.attention import packed
 from recipec.runtime.model.cpu_linear import prepacked_weights, use_onednn
 from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.rollout.gqa_decoding import grouped_queries
-from recipec.runtime.rollout.kv_cache import PrefillReader
+from recipec.runtime.rollout.kv_cache import ModelRunner
 from recipec.runtime.rollout.token_sampling import draw
 
 Clock = Callable[[], float]
@@ -172,16 +172,16 @@ def _model(shape: Shape, layers: int, adapter: _Adapter | None, device: torch.de
 
 def _decoding(model: Any, rows: int, length: int, device: torch.device, clock: Clock) -> float:
     """Return how long it takes to read a token of some rows that have most of their tokens."""
-    reader, before = PrefillReader(model), max(1, length - DECODED)
+    runner, before = ModelRunner(model), max(1, length - DECODED)
     token_R1 = torch.zeros(rows, 1, dtype=torch.int64, device=device)
-    with torch.inference_mode(), grouped_queries(reader.inner, reader.config), prepacked_weights(model, rows, DECODED):
-        prompts = reader.start([(0,) * before])
+    with torch.inference_mode(), grouped_queries(runner.inner, runner.config), prepacked_weights(model, rows, DECODED):
+        prompts = runner.prefill([(0,) * before])
         found = []
         for _ in range(2):
-            made = prompts.take(torch.zeros(rows, dtype=torch.int64, device=device), DECODED)
+            made = prompts.select_rows(torch.zeros(rows, dtype=torch.int64, device=device), DECODED)
             for _ in range(DECODED):
                 began = clock()
-                made.extend(token_R1)
+                made.append_tokens(token_R1)
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 found.append(clock() - began)

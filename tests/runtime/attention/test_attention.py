@@ -200,7 +200,7 @@ def test_activations_computed_again_stay_packed(monkeypatch):
     model.train()
     model(*batch)["logprob_RT"].sum().backward()
     expected = gradients(model)
-    model.checkpoint_activations()
+    model.enable_gradient_checkpointing()
     model(*batch)["logprob_RT"].sum().backward()
     for name, grad in gradients(model).items():
         assert torch.allclose(grad, expected[name], atol=1e-6), name

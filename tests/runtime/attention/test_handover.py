@@ -205,7 +205,7 @@ def test_frozen_parts(policy, part):
 def test_activations_computed_again(policy):
     """With gradient checkpointing, a layer that is computed again is given the same keys."""
     policy.model.train()
-    policy.checkpoint_activations()
+    policy.enable_gradient_checkpointing()
     kind = TrieAttention(attention.Trie(), policy.context)
     size, found, padded = cut(policy, kind)
     assert kind.shared.tokens == size
@@ -216,8 +216,8 @@ def test_activations_computed_again(policy):
 def test_an_adapter(policy):
     """A LoRA adapter alone is trained: its gradient is that of padded rows."""
     config = LoraConfig(r=2, target_modules=["q_proj", "v_proj", "c_fc"], init_lora_weights=False)
-    policy.adapted = get_peft_model(policy.model, config)
-    policy.model = policy.adapted.base_model.model.double()
+    policy.peft_model = get_peft_model(policy.model, config)
+    policy.model = policy.peft_model.base_model.model.double()
     _, found, padded = cut(policy, TrieAttention(attention.Trie(), policy.context))
     assert off(found, padded) < 1e-12
 

@@ -158,11 +158,11 @@ def test_an_adapter_is_continued_or_merged(tmp_path):
     again = make(tmp_path, Origin("directory", "./model", adapter="merge"), lora=specs.Lora(r=2))
     assert torch.equal(continued(*rows())["logprob_RT"], expected)
     assert continued.trainable_parameters().keys() == parent.trainable_parameters().keys()
-    assert not continued.fresh_adapter
+    assert not continued.adapter_is_new
     assert torch.allclose(merged(*rows())["logprob_RT"], expected, atol=1e-5)
     assert set(merged.trainable_parameters()) == {name for name, _ in merged.model.named_parameters()}
     assert torch.allclose(again(*rows())["logprob_RT"], expected, atol=1e-5)
-    assert again.fresh_adapter
+    assert again.adapter_is_new
     elsewhere = Origin("directory", "./base", adapter="continue", adapter_path=tmp_path / "model")
     make(tmp_path).save(tmp_path / "base")
     assert torch.equal(make(tmp_path, elsewhere)(*rows())["logprob_RT"], expected)

@@ -82,7 +82,7 @@ def test_what_cannot_be_saved_again_is_left_out_with_a_note(tmp_path, parent, sa
     given(tmp_path, parent, "generation_config.json", eos_token_id=[2, 9], **said)
     notes: list[str] = []
     policy = make(tmp_path, Origin("directory", "./model"), notes)
-    policy.try_save()
+    policy.check_saveable()
     policy.save(tmp_path / "out")
     assert policy.stop_ids == (2, 9)
     saved = GenerationConfig.from_pretrained(tmp_path / "out")
@@ -129,7 +129,7 @@ def test_settings_in_the_configuration_of_the_model_never_fail_at_the_end(tmp_pa
     if not described:
         (folder / "generation_config.json").unlink()
     policy = make(tmp_path, Origin("directory", "./model"))
-    policy.try_save()
+    policy.check_saveable()
     policy.save(tmp_path / "out")
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").generation_config.eos_token_id == 2
 
@@ -158,5 +158,5 @@ def test_a_model_that_cannot_be_saved_is_refused_before_training(tmp_path, paren
     (folder / "tokenizer_config.json").write_text(json.dumps({**described, "chat_template": "\ud800"}))
     policy = make(tmp_path, Origin("directory", "./model"))
     with pytest.raises(RecipeError) as refused:
-        policy.try_save()
+        policy.check_saveable()
     assert refused.value.diagnostics[0].code == "RC738"

@@ -68,7 +68,7 @@ def test_frozen_under_a_continued_adapter_is_not_the_base(tmp_path):
     parent = trained_adapter(tmp_path)
     policy = load(tmp_path, specs.CausalLm(lora=LORA), Origin("directory", str(parent), adapter="continue"))
     entered = policy(*rows())["logprob_RT"].detach()
-    with policy.without_adapter():
+    with policy.disable_adapter():
         base = policy(*rows())["logprob_RT"].detach()
     frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     assert frozen.mode == "adapter_copy"

@@ -195,17 +195,17 @@ def test_later_turns_continue_earlier_ones(sampling):
     """Prompts that begin with a prompt and its completion give what they give without a cache, at equal numbers."""
     params = SamplingParams(8, temperature=TEMPERATURE)
     first = sampling.engine.generate(
-        [Request(p, ((i, 0), (i, 1)), i, remember=True) for i, p in enumerate(PROMPTS)], params
+        [Request(p, ((i, 0), (i, 1)), i, keep_kv=True) for i, p in enumerate(PROMPTS)], params
     )
     turns = [
-        Request((*p, *one.ids, 50, 51), ((i, j, "next"),), i, memory=one.memory, remember=True)
+        Request((*p, *one.ids, 50, 51), ((i, j, "next"),), i, kv=one.kv, keep_kv=True)
         for i, (p, group) in enumerate(zip(PROMPTS, first, strict=True))
         for j, one in enumerate(group)
     ]
     second = sampling.engine.generate(turns, params)
     assert sampling.gap(second, [turn.ids for turn in turns]) < 1e-5
     sampling.engine.clear_cache()
-    fresh = sampling.engine.generate([replace(turn, memory=None, remember=False) for turn in turns], params)
+    fresh = sampling.engine.generate([replace(turn, kv=None, keep_kv=False) for turn in turns], params)
     assert [[one.ids for one in group] for group in fresh] == [[one.ids for one in group] for group in second]
 
 

@@ -15,7 +15,7 @@ from recipec.runtime.rng import rng_for
 from recipec.runtime.rollout import gqa_decoding
 from recipec.runtime.rollout.engine import Request, SamplingParams
 from recipec.runtime.rollout.hf_engine import HfEngine
-from recipec.runtime.rollout.kv_cache import CacheLayer, PrefillReader
+from recipec.runtime.rollout.kv_cache import CacheLayer, ModelRunner
 from recipec.runtime.rollout.stop_strings import StopStrings
 from recipec.runtime.rollout.token_sampling import draw, invert, truncate
 from recipec.spec.rollout_engine import Hf as Spec
@@ -205,15 +205,15 @@ def test_mode_is_given_back_and_dropout_is_off():
 def test_rows_fork_and_go_on(kind):
     """Rows taken from a cache and fed more tokens have the logits of the whole sequence read afresh."""
     model = make_model(kind)
-    reader = PrefillReader(model)
+    runner = ModelRunner(model)
     with torch.no_grad():
-        parent = reader.start([PROMPTS[0], PROMPTS[1]])
-        child = parent.take(torch.tensor([1, 0, 1]))
-        child.extend(torch.tensor([[50, 51], [52, 53], [54, 55]]))
+        parent = runner.prefill([PROMPTS[0], PROMPTS[1]])
+        child = parent.select_rows(torch.tensor([1, 0, 1]))
+        child.append_tokens(torch.tensor([[50, 51], [52, 53], [54, 55]]))
         for row, ids in enumerate([(*PROMPTS[1], 50, 51), (*PROMPTS[0], 52, 53), (*PROMPTS[1], 54, 55)]):
             whole = model(torch.tensor([ids])).logits[0, -1]
             assert child.logits_RV[row] == pytest.approx(whole, abs=1e-4)
-        parent.extend(torch.tensor([[0, 60], [61, 62]]), torch.tensor([[False, True], [True, True]]))
+        parent.append_tokens(torch.tensor([[0, 60], [61, 62]]), torch.tensor([[False, True], [True, True]]))
         for row, ids in enumerate([(*PROMPTS[0], 60), (*PROMPTS[1], 61, 62)]):
             if kind != "mixed":  # a gap counts as a token in a window
                 assert parent.logits_RV[row] == pytest.approx(model(torch.tensor([ids])).logits[0, -1], abs=1e-4)
@@ -227,7 +227,7 @@ def test_room_grows_and_keeps():
         keys, values = room.update(columns[:, :, t : t + 1], -columns[:, :, t : t + 1])
     assert torch.equal(keys, columns[:, :, :150])
     assert torch.equal(values, -columns[:, :, :150])
-    fork = room.taken(torch.tensor([1, 1]), 1)
+    fork = room.select_rows(torch.tensor([1, 1]), 1)
     fork.update(columns[:, :, 199:], columns[:, :, 199:])
     keys, _ = room.update(columns[:, :, 150:151], columns[:, :, 150:151])
     assert torch.equal(keys, columns[:, :, :151])

@@ -58,21 +58,18 @@ def test_goes_on_from_a_memory(kind, attention):
     game.policy.model.set_attn_implementation(attention)
     engine = game.engine
     sampling = SamplingParams(9, temperature=0.9)
-    first = engine.generate(requests(PROMPTS, remember=True), sampling)
+    first = engine.generate(requests(PROMPTS, keep_kv=True), sampling)
     more = [(70,), (71, 72, 73), (), (74,) * 30, (75, 76), (77,)]
     contexts, memories = [], []
     for prompt, (one, two) in zip(PROMPTS, first, strict=True):
         for completion in (one, two, one):  # the last is a fork
-            assert completion.memory.ids == prompt + completion.ids[:-1]
-            memories.append(completion.memory)
+            assert completion.kv.ids == prompt + completion.ids[:-1]
+            memories.append(completion.kv)
             contexts.append(prompt + completion.ids + more[len(contexts) % len(more)])
     memories[4], contexts[7] = None, PROMPTS[2]  # one is not remembered, one is a part of what is
     kept = [[part.clone() for pair in m.parts for part in pair] for m in memories if m]
     found = engine.generate(
-        [
-            Request(ids, ((1, i, 0), (1, i, 1)), memory=m)
-            for i, (ids, m) in enumerate(zip(contexts, memories, strict=True))
-        ],
+        [Request(ids, ((1, i, 0), (1, i, 1)), kv=m) for i, (ids, m) in enumerate(zip(contexts, memories, strict=True))],
         sampling,
     )
     expected = engine.generate([Request(ids, ((1, i, 0), (1, i, 1))) for i, ids in enumerate(contexts)], sampling)
@@ -126,7 +123,7 @@ def test_forks_go_on_from_their_parents():
         assert [(turn.ids, turn.logprob, turn.position) for turn in leaf.path()] == before
         found.append(([turn for end in (*forks, *again) for turn in end.path()], sum(seen)))
         growth.clear_cache()
-        assert game.engine.store.held == 0
+        assert game.engine.store.bytes == 0
     (turns, read), (peers, peer_read) = found
     for turn, peer in zip(turns, peers, strict=True):
         assert turn.ids == peer.ids
@@ -141,13 +138,13 @@ def test_what_is_kept_is_bounded(bytes_):
     spec = ChainSpec(num_generations=4, max_completion_length=8)
     expected = make_game().sampler(spec)(tasks())
     chain = game.sampler(spec)
-    game.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.held))
+    game.policy.model.register_forward_hook(lambda *_: held.append(chain.engine.store.bytes))
     found = chain(tasks())
     assert found["text_R"] == expected["text_R"]
     assert max(held) <= bytes_
     assert bool(max(held)) == bool(bytes_)
-    assert chain.engine.store.held == 0
-    assert not chain.engine.store.memories
+    assert chain.engine.store.bytes == 0
+    assert not chain.engine.store.entries
 
 
 def test_same_bits_twice():
@@ -155,7 +152,7 @@ def test_same_bits_twice():
     engine = Spec(max_memory=30_000 / 2**30)
     spec = ChainSpec(num_generations=4, max_completion_length=8)
     used, fresh = (make_game(engine=engine).sampler(spec) for _ in range(2))
-    used.engine.generate(requests(PROMPTS, remember=True), SamplingParams(6))
+    used.engine.generate(requests(PROMPTS, keep_kv=True), SamplingParams(6))
     first, second = used(tasks()), fresh(tasks())
     assert torch.equal(first["sampler_logprob_RT"], second["sampler_logprob_RT"])
     assert torch.equal(first["tokens_RT"], second["tokens_RT"])
@@ -167,45 +164,45 @@ def test_windowed_episodes_keep_nothing():
     engine = game.engine
     asked = []
     generate = engine.generate
-    engine.generate = lambda wanted, sampling: (asked.append([r.remember for r in wanted]), generate(wanted, sampling))[
+    engine.generate = lambda wanted, sampling: (asked.append([r.keep_kv for r in wanted]), generate(wanted, sampling))[
         1
     ]
     growth_of(game).grow(roots(game.environment, tasks(), 2), [(i,) for i in range(6)])
     assert all(asked[0])
     assert len(asked) > 2
     assert not any(flag for flags in asked[1:] for flag in flags)
-    assert engine.store.held == 0
+    assert engine.store.bytes == 0
 
 
 def test_dropped_memory_is_read_again():
     """A memory that was dropped, or is of another text, changes nothing."""
     engine = make_game().engine
-    ((one, _), (other, _), _) = engine.generate(requests(PROMPTS, remember=True), SamplingParams(6))
+    ((one, _), (other, _), _) = engine.generate(requests(PROMPTS, keep_kv=True), SamplingParams(6))
     history = PROMPTS[0] + one.ids + (70, 71)
     ((expected,),) = engine.generate([Request(history, ((3,),))], SamplingParams(6))
-    one.memory.drop()
-    one.memory.drop()
-    for held in (one.memory, other.memory):
-        ((found,),) = engine.generate([Request(history, ((3,),), memory=held)], SamplingParams(6))
+    one.kv.drop()
+    one.kv.drop()
+    for held in (one.kv, other.kv):
+        ((found,),) = engine.generate([Request(history, ((3,),), kv=held)], SamplingParams(6))
         assert found == expected
 
 
 def test_prompts_read_apart():
     """What has much to read is read first, alone, where that is less work in all."""
-    assert kv_reuse.apart([1]) == []
-    assert kv_reuse.apart([500] + [2] * 30) == [0]
-    assert kv_reuse.apart([500, 480] + [2] * 30 + [490]) == [0, 1, 32]
-    assert kv_reuse.apart([40, 41, 39]) == []
+    assert kv_reuse.prefill_first([1]) == []
+    assert kv_reuse.prefill_first([500] + [2] * 30) == [0]
+    assert kv_reuse.prefill_first([500, 480] + [2] * 30 + [490]) == [0, 1, 32]
+    assert kv_reuse.prefill_first([40, 41, 39]) == []
 
 
 def test_policies_without_plain_layers_keep_nothing():
-    """A policy whose layers remember otherwise is read again from the start, and writes the same."""
+    """A policy whose layers keep_kv otherwise is read again from the start, and writes the same."""
     game = make_game()
     config = Lfm2Config(
         **{**SHAPE, "vocab_size": game.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]
     )
     torch.manual_seed(0)
     game.policy.model = Lfm2ForCausalLM(config).eval()
-    (found,) = game.engine.generate(requests(PROMPTS[:1], remember=True), SamplingParams(6))
-    assert [completion.memory for completion in found] == [None, None]
+    (found,) = game.engine.generate(requests(PROMPTS[:1], keep_kv=True), SamplingParams(6))
+    assert [completion.kv for completion in found] == [None, None]
     assert all(leaf.position.ended for leaf in grown(game))

@@ -57,7 +57,7 @@ def test_gradients_of_everything(tmp_path, family, checkpointing):
     assert any("vis" in name for name in expected)
     if checkpointing:
         policy.train()
-        policy.checkpoint_activations()
+        policy.enable_gradient_checkpointing()
     for kind in ATTENTIONS[1:]:
         use(policy, kind)
         found = gradients(policy, batch)
@@ -138,7 +138,7 @@ def test_sampling_is_what_is_trained_on(tmp_path, family):
     prompts = [((one, other), "compare"), ((), "hello to all of you"), ((other,), "so"), ((one,), "so")]
     engine = HfEngine(rollout_engine.Hf(max_rows=3), policy.context, policy=policy)
     requests = [
-        Request(tuple(policy.render(ask(len(shown), text), images=shown)), ((n, 0), (n, 1)), n, remember=True,
+        Request(tuple(policy.render(ask(len(shown), text), images=shown)), ((n, 0), (n, 1)), n, keep_kv=True,
                 images=shown)
         for n, (shown, text) in enumerate(prompts)
     ]  # fmt: skip
@@ -148,11 +148,11 @@ def test_sampling_is_what_is_trained_on(tmp_path, family):
             assert trained_off(policy, request, completion) < 1e-5
     turns = [
         Request((*r.ids, *c[0].ids, *policy.render(ask(1, "again"), images=[one])), ((n, 9),), images=(*r.images, one),
-                memory=c[0].memory)
+                kv=c[0].kv)
         for n, (r, c) in enumerate(zip(requests, made, strict=True))
     ]  # fmt: skip
     for request, (completion,) in zip(turns, engine.generate(turns, SamplingParams(max_length=4)), strict=True):
-        assert request.memory is not None
+        assert request.kv is not None
         assert trained_off(policy, request, completion) < 1e-5
 
 
