@@ -103,6 +103,7 @@ _TABLE = (
     Signal("old_value_RT", "column", "float32", "reward units", "Value of the critic before the updates of this step."),
     Signal("value_RT", "column", "float32", "reward units", "Value of the current critic."),
     Signal("target_value_RT", "column", "float32", "reward units", "What the critic learns to say: values to come."),
+    Signal("divergence_RT", "column", "float32", "nats", "Divergence from a teacher, over the vocabulary."),
     Signal("entropy_RT", "column", "float32", _NATS, "Entropy of the next-token distribution of the policy."),
     # reward
     Signal("env_reward_R", "column", "float64", "reward units", "Reward that the environment gave to the row."),
@@ -140,6 +141,8 @@ _TABLE = (
     Signal("rewards", "feature", "", "", "The environment gives rewards."),
     Signal("tasks", "feature", "", "", "The environment has its own tasks."),
     Signal("images", "feature", "", "", "Prompts or observations contain images."),
+    # a feature of a reference
+    Signal("teacher", "feature", "", "", "Another model than the policy, to learn from."),
     # a feature of a sampler
     Signal("sampling", "feature", "", "", "The policy can answer any prompt, any number of times."),
     # artifacts of a stage; a recipe names them STAGE.policy and so on

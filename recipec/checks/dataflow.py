@@ -176,5 +176,7 @@ def _scored(stage: StageReading, policy: tuple[str, ...]) -> Iterator[Producer]:
     yield Producer(None, policy, ("old_logprob_RT",))
     if not stage.of("policy"):
         yield Producer(None, _ROWS, ("logprob_RT", "entropy_RT"))
+    if any(part.spec is not None and part.spec.needs("divergence_RT") for part in stage.of("loss")):
+        yield Producer(None, (*policy, "teacher"), ("divergence_RT",))
     if not stage.of("reference"):
         yield Producer(None, _ROWS, ("ref_logprob_RT",))

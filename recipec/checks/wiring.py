@@ -24,6 +24,7 @@ _WITHOUT = {
     "tasks": "the policy would have no tasks",
     "knowledge": "without facts no answer can be preferred",
     "old_value_RT": "generalised advantages are made of the values of a critic, and the stage has none",
+    "teacher": "without `from` a reference is the policy itself, from which nothing can be learnt",
     "sampling": "pairs are made of the policy's own answers, which need a sampler",
 }
 
@@ -317,18 +318,21 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
 def credit_unread(reading: Reading) -> Iterator[Finding]:
     """The loss of an `rl` stage does not use the advantages.
 
-    What it checks: the loss of an `rl` stage needs `advantage_RT`, whatever its parameters.
-    Why it matters: rewards and advantages would be computed and ignored; the policy would imitate all of its answers
-    equally, including wrong ones.
+    What it checks: the loss of an `rl` stage needs `advantage_RT`, whatever its parameters, or learns from a teacher in
+    a stage without `advantage`.
+    Why it matters: rewards and advantages would be computed and ignored: with `nll` the policy would imitate all of its
+    answers equally, including wrong ones.
     Example: `kind: rl` with `loss: {type: nll}`.
-    How to fix: set `loss.type` to `clipped`; to imitate the best answers, use an `sft` stage with data `rollouts`.
+    How to fix: set `loss.type` to `clipped`, with an advantage level `{type: reverse_kl}` to learn from a teacher, too;
+    to imitate the best answers, use an `sft` stage with data `rollouts`.
     """
     for stage, flows in wired(reading):
         for part in stage.of("loss"):
             if stage.kind != "rl" or part.spec is None:
                 continue
             needs = [need.signal for need in part.spec.requires()]
-            if "advantage_RT" not in needs and all(provided(need, flows.gives) for need in needs):
+            alone = "teacher" in needs and not stage.of("advantage")
+            if "advantage_RT" not in needs and not alone and all(provided(need, flows.gives) for need in needs):
                 yield Finding(
                     f"{display_name(part)} does not use the advantages",
                     (

@@ -23,8 +23,9 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     row = {draft.slot: draft for draft in _single(name, stage)}
     rewards = [level_node(name, "reward", level, spec) for level, spec in sorted(stage.reward.items())]
     credit = draft_credit(name, stage)
-    excluded = _exclusions(name, stage) if rewards else []
-    out = excluded[-1].id if excluded else f"{name}/sum.reward_R" if rewards else ""
+    scored = stage.kind == "rl"
+    excluded = _exclusions(name, stage) if scored else []
+    out = excluded[-1].id if excluded else f"{name}/sum.reward_R" if scored else ""
     updates = _updates(name, stage, policy, failed=out)
     needed = {signal for draft in [*row.values(), *rewards, *credit, *updates] for _, signal, _ in draft.needs}
     drafts = [row[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in row]
@@ -35,10 +36,13 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
         drafts.append(replace(margins, impl=OPS.replace("compiler_ops", "scored_pairs") + "collate_margins"))
     if any(need.signal in IMAGES for need in policy.requires()):
         drafts.append(_images(name, stage))
-    if rewards:
+    if scored:
         drafts += [*rewards, _sum_rewards(name, stage, rewards), *_episodes(name, stage, needed), *excluded]
     if "reference" in row:
-        drafts.append(row["reference"])
+        # a teacher is computed with the rows of an update; a step needs no pass of its own
+        unread = "teacher" in needed and "ref_logprob_RT" not in needed
+        teacher = replace(row["reference"], place="before", needs=(), outputs=("teacher",))
+        drafts.append(teacher if unread else row["reference"])
     elif "ref_logprob_RT" in needed:
         drafts.append(component_node(name, "reference", Frozen(), keys=()))
     if "old_logprob_RT" in needed:
@@ -157,6 +161,8 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
     )
     if stage.kind == "rm":
         trained = replace(trained, outputs=("model_score_R",))
+    if stage.loss.needs("divergence_RT"):
+        trained = _compared(trained, stage.loss, f"{prefix}.loss")
     loss = component_node(name, "loss", stage.loss, keys=tuple(keys_of(stage.loss, f"{prefix}.loss")))
     optimizer = component_node(
         name, "optimizer", stage.optimizer, keys=tuple(keys_of(stage.optimizer, f"{prefix}.optimizer"))
@@ -174,8 +180,8 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         if "weight_RT" in wanted:
             weigh.append(op(name, "weigh.chosen", "weigh_chosen", ("trained_RT", "chosen_R"), ("weight_RT",)))
     elif "weight_RT" in wanted:
-        params = {key: loss.params[key] for key in stage.loss.lowered}
-        keys = tuple(f"{prefix}.loss.{key}" for key in stage.loss.lowered)
+        params = {key: loss.params[key] for key in ("aggregate", "normaliser")}
+        keys = tuple(f"{prefix}.loss.{key}" for key in params)
         prompts = ("by_prompt_R",) if params["aggregate"] == "prompt_mean" else ()
         shares = op(name, "weigh", "weigh", ("trained_RT",), ("weight_RT",), params=params, keys=keys)
         signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
@@ -185,6 +191,20 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         weigh.append(_mean_correction(name, loss))
     critic = _critic_updates(name, stage, failed) if stage.critic is not None else ()
     return [replace(draft, place="updates") for draft in (*critic, *weigh, trained, loss, optimizer)]
+
+
+def _compared(policy: UnboundNode, loss: Component, at: str) -> UnboundNode:
+    """Let the policy's node compare whole distributions with those of a teacher."""
+    given = dump(loss)
+    how = [key for key in loss.lowered if key not in ("aggregate", "normaliser")]
+    return replace(
+        policy,
+        params={**policy.params, "teacher": {key: given[key] for key in how}},
+        needs=(*policy.needs, ("teacher", "teacher", "")),
+        outputs=("divergence_RT", "entropy_RT"),
+        keys=(*policy.keys, *(f"{at}.{key}" for key in how)),
+        uses=(*policy.uses, "reference"),
+    )
 
 
 def _critic_updates(name: str, stage: Stage, failed: str) -> Iterator[UnboundNode]:

@@ -23,7 +23,7 @@ UNREAD_LOGITS = "logits of untrained tokens"
 def drop_reference(stage: StageGraph) -> StageGraph:
     """Drop a reference pass with unused log-probabilities."""
     reference = _node(stage, "reference")
-    if reference is None or any(_readers(stage, "ref_logprob_RT")):
+    if reference is None or any(_readers(stage, "ref_logprob_RT")) or reference in stage.before:
         return stage
     why = "`ref_logprob_RT` is not used: no loss with `beta`, no reward and no ratio needs it"
     saves = "one forward pass over all rows of a step, and the memory of the reference model"

@@ -109,7 +109,7 @@ def _slot(
         return [read_part(findings, data, at, slot.name, default, node)]
     if kind is None or findings.fragment:
         return []
-    if slot.in_kind(kind) == "yes":
+    if slot.in_kind(kind) == "yes" and not _unread(slot.name, section):
         if findings.lacks(at):
             spans = findings.spans(path, key=True)
             names = component_names(slot.name)
@@ -119,6 +119,24 @@ def _slot(
     if slot.name == "attention" or (slot.name == "reference" and slot.in_kind(kind) != "no" and kind != "sft"):
         cls = find_component(slot.name, slot.default)
     return [Part(at, slot.name, "", cls.type_name, cls, cls(), given=False)] if cls else []
+
+
+_READERS = {"advantage": ("loss", "advantage_RT"), "reward": ("advantage", "value_R")}
+"""Slots that others read, and by which of their columns: distillation has neither rewards nor credit."""
+
+
+def _unread(slot: str, section: Mapping[str, Any]) -> bool:
+    """Whether what reads a slot is there and has no use for it."""
+    reader, column = _READERS.get(slot, ("", ""))
+    if not reader:
+        return False
+    given = section.get(reader)
+    if given is None:
+        return _unread(reader, section)
+    written = [given] if reader == "loss" else list(given.values()) if isinstance(given, Mapping) else [None]
+    names = [part.get("type") if isinstance(part, Mapping) else None for part in written if not isinstance(part, str)]
+    found = [find_component(reader, name) if isinstance(name, str) else None for name in names]
+    return bool(found) and all(cls is not None and column not in cls.parameters() for cls in found)
 
 
 def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str) -> list[Part]:

@@ -17,6 +17,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Input, Node, Value
 from recipec.runtime.context import StageContext
 from recipec.runtime.user_code import place_in
+from recipec.signals import SIGNALS
 
 METRIC = "metric/"
 Values = dict[Value, Any]
@@ -68,7 +69,7 @@ class GraphRunner:
             raise RecipeError(*(_placed(found, node, self.context) for found in refused.diagnostics)) from refused
         if node.id in self.recorded:
             made["reward_R"] = replayed(made["reward_R"], self.recorded[node.id])
-        for signal in node.outputs:
+        for signal in columns_of(node):
             values[Value(signal, node.id)] = made[signal]
         return {name.removeprefix(METRIC): value for name, value in made.items() if name.startswith(METRIC)}
 
@@ -115,6 +116,11 @@ def _placed(found: Diagnostic, node: Node, context: StageContext) -> Diagnostic:
     spans = found.spans or place_in(found.message, context.use, context.root)
     path = found.path or (node.id.partition("/")[2] if node.spec is not None else "")
     return replace(found, spans=spans, path=path)
+
+
+def columns_of(node: Node) -> tuple[str, ...]:
+    """Return the outputs of a node that have values; a feature is a fact about it."""
+    return tuple(signal for signal in node.outputs if SIGNALS[signal].kind != "feature")
 
 
 def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from recipec.component import Component, OriginRef, component, param
+from recipec.component import Component, OriginRef, component, param, when
 
 _ROWS = ("tokens_RT", "attend_RT", "trained_RT")
 
@@ -26,7 +26,7 @@ class Reference(Component):
 @component(
     "reference",
     requires=_ROWS,
-    provides=("ref_logprob_RT",),
+    provides=("ref_logprob_RT", when("from_", "teacher")),
     impl="recipec.runtime.objective.reference:Frozen",
     state=True,
     uses=("policy",),

@@ -71,6 +71,7 @@ PURE = {
     "advantage.*": {"weight", "positive", "negative", "exponent", "offset", "gamma", "lam", "beta"},
     "critic.*": {"coefficient"},
     "loss.*": {
+        "temperature",
         "epsilon",
         "epsilon_high",
         "dual_clip",
@@ -106,8 +107,11 @@ PURE = {
     "sampler.*": {"temperature", "top_p", "min_p"},
     "knowledge.*": {"temperature", "top_p", "min_similarity", "min_confidence"},
 }
+# What a model gives to its loss.
+LEARNT = {"logprob_RT", "model_score_R", "divergence_RT"}
 # Which parameters to try beside the defaults.
 VARIANTS = {
+    "loss.gkd": [{"clamp": 0.5}],
     "advantage.group_relative": [{"scale": "none"}, {"singleton": "raw"}, {"statistics": "trajectories"}],
     "grouping.anchor_state": [{"match": "similarity", "threshold": 0.5}],
     "advantage.history_groups": [{"history": 0, "scale": "none"}],
@@ -232,7 +236,7 @@ def call(name, spec, rows, dtype=torch.float32):
     found = HERE[name]
     needed = {need.parameter for need in spec.requires()}
     columns = {p: column(p, rows, dtype) if p in needed else None for p in found.parameters()}
-    for trained in {"logprob_RT", "model_score_R"} & set(columns):
+    for trained in LEARNT & set(columns):
         columns[trained].requires_grad_()
     if name == "reward.iou":  # its answers are boxes
         columns["prompt_P"] = [Task(i, "?", (1, 2), {"answer": [0, 0, 2, 2]}) for i in range((rows + 1) // 2)]
@@ -373,7 +377,7 @@ def test_tiny_batch(name, params, rows):
     same(made, call(name, spec, rows)[1])
     if "loss" in made:
         made["loss"].backward()
-        (grad,) = (columns[name].grad for name in ("logprob_RT", "model_score_R") if name in columns)
+        (grad,) = (columns[name].grad for name in LEARNT & set(columns))
         assert torch.isfinite(grad).all()
         assert all(not v.requires_grad for key, v in made.items() if key.startswith("metric/"))
 

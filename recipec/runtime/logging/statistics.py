@@ -41,8 +41,8 @@ def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
     return found
 
 
-def of_groups(values: Values) -> dict[str, float]:
-    """Total reward, its deviation inside groups, and the share of groups that carry no signal."""
+def of_groups(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
+    """Total reward, where there is any, its deviation inside groups, and the share of groups that carry no signal."""
     reward_R, failed_R, by_prompt_R = (last(values, s) for s in ("reward_R", "failed_R", "by_prompt_R"))
     if reward_R is None or failed_R is None or by_prompt_R is None:
         return {}
@@ -54,6 +54,8 @@ def of_groups(values: Values) -> dict[str, float]:
             flat += bool((inside_R == inside_R[0]).all())
             deviations.append(float(inside_R.std()) if len(inside_R) > 1 else 0.0)
     count = max(1, len(deviations))
+    if all(node.slot != "reward" for node in nodes):  # distillation has none
+        return {"failed_rows": float(failed_R.sum())}
     return {
         "reward": float(reward_R[kept].mean()) if bool(kept.any()) else float("nan"),
         "reward_std": sum(deviations) / count,

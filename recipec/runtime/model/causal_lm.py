@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy, deepcopy
 from pathlib import Path
@@ -71,6 +71,8 @@ class CausalLm(Policy):
         self.eval()
         self.calls = 0
         self.temperature = context.temperature
+        self.compares: Callable[..., dict[str, Tensor]] | None = None
+        """What the policy's node computes where a teacher's distributions are learnt."""
 
     def _check_vocabulary(self) -> None:
         if len(self.tokenizer) > self.vocabulary:
@@ -253,12 +255,7 @@ class CausalLm(Policy):
             RecipeError: RC736, a row is longer than the model's positions.
         """
         assert not pixels_I, "this policy reads text alone"
-        longest = int(attend_RT.sum(-1).max())
-        if longest > self.max_positions:
-            raise RecipeError(errors.beyond_positions(longest, self.max_positions))
-        tokens_RT, attend_RT = tokens_RT.to(self.device), attend_RT.to(self.device)
-        scored_RT = trained_RT.to(self.device) & attend_RT
-        scored_RT[:, 0] = False
+        tokens_RT, attend_RT, scored_RT = logprob_head.scored(self, tokens_RT, attend_RT, trained_RT)
         logprob_M, entropy_M = self.layout.inside(
             lambda: self._scored(tokens_RT, attend_RT, scored_RT, entropy=entropy)
         )
@@ -279,7 +276,9 @@ class CausalLm(Policy):
         return logprob_head.score(self.head, found, self.vocabulary, self.temperature, entropy=entropy)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
-        """Score tokens: the policy's node in the graph."""
+        """Score tokens, or compare their distributions: the policy's node in the graph."""
+        if self.compares is not None:
+            return self.compares(tokens_RT, attend_RT, trained_RT)
         return self.logprobs(tokens_RT, attend_RT, trained_RT)
 
     @contextmanager

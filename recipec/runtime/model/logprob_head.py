@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from recipec.diagnostics.errors import objective as errors
+from recipec.diagnostics.errors import model as model_errors, objective as errors
 from recipec.diagnostics.model import RecipeError
 
 LOGITS = 1 << 25
@@ -123,6 +123,21 @@ def score(
     if found.whole is not None:
         logprob, spread = found.whole(logprob), found.whole(spread)
     return logprob, spread
+
+
+def scored(policy: Any, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows on the device of a policy, and which of their tokens are predicted.
+
+    Raises:
+        RecipeError: RC736, a row is longer than the model's positions.
+    """
+    longest = int(attend_RT.sum(-1).max())
+    if longest > policy.max_positions:
+        raise RecipeError(model_errors.beyond_positions(longest, policy.max_positions))
+    tokens_RT, attend_RT = tokens_RT.to(policy.device), attend_RT.to(policy.device)
+    scored_RT = trained_RT.to(policy.device) & attend_RT
+    scored_RT[:, 0] = False
+    return tokens_RT, attend_RT, scored_RT
 
 
 class _Float32(nn.Linear):

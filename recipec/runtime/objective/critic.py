@@ -34,12 +34,7 @@ class Decoder(RewardModel):
         Raises:
             RecipeError: RC736, a row is longer than the model's positions.
         """
-        longest = int(attend_RT.sum(-1).max())
-        if longest > self.max_positions:
-            raise RecipeError(errors.beyond_positions(longest, self.max_positions))
-        tokens_RT, attend_RT = tokens_RT.to(self.device), attend_RT.to(self.device)
-        scored_RT = trained_RT.to(self.device) & attend_RT
-        scored_RT[:, 0] = False
+        tokens_RT, attend_RT, scored_RT = logprob_head.scored(self, tokens_RT, attend_RT, trained_RT)
         value_M = self.layout.inside(lambda: self._values(tokens_RT, attend_RT, scored_RT))
         return logprob_head.placed(value_M, scored_RT)
 

@@ -28,6 +28,7 @@ from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.weights import quiet
 from recipec.runtime.objective.cached_reference import CachedReference
+from recipec.runtime.objective.distillation import Teacher
 from recipec.runtime.preference.pair_files import made_once
 from recipec.runtime.protocols import Attention, Policy, RolloutEngine, TaskSource
 from recipec.runtime.rollout.shared_rollouts import LeaderRollouts, SharedRollouts
@@ -291,6 +292,11 @@ def scoring_passes(stage: StageGraph, runner: GraphRunner, policy: Policy) -> di
             found[node.id] = ScoringPass(critic, "old_value_RT", tokens=tokens, scorer=critic.model, made="value_RT")
         if node.slot == "reference":
             found[node.id] = reference(node, stage, context, policy, tokens=tokens)
+    trained = required(stage, "policy")
+    if "divergence_RT" in trained.outputs:
+        assert isinstance(policy, CausalLm)
+        teacher = Teacher(found[required(stage, "reference").id].scorer, **trained.params["teacher"])
+        policy.compares = partial(teacher.compared, policy)
     return found
 
 

@@ -210,7 +210,7 @@ def one_step(stage: RunningStage, once: tuple[Node, ...], update: tuple[Node, ..
         metrics |= {k: float(v) for k, v in sampled.items()}
     metrics["seconds/rollout"] = time.monotonic() - began
     batch = gather_columns(values, update)
-    metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values)
+    metrics |= statistics.of_rewards(values, walked) | statistics.of_groups(values, walked)
     metrics |= statistics.of_staleness(values, stage.step)
     rollout_log.keep(stage, values, walked)
     began = time.monotonic()

@@ -13,7 +13,7 @@ from recipec.spec.advantage.rows import (
     Signed,
     StateAction,
 )
-from recipec.spec.advantage.tokens import Gae, LeafMean, PrefixValue
+from recipec.spec.advantage.tokens import Gae, LeafMean, PrefixValue, ReverseKl
 
 __all__ = [
     "Advantage",
@@ -24,6 +24,7 @@ __all__ = [
     "LeafMean",
     "PrefixValue",
     "Reinforce",
+    "ReverseKl",
     "Rloo",
     "Signed",
     "StateAction",

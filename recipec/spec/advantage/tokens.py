@@ -125,3 +125,31 @@ class Gae(Advantage):
     )
     beta: float = param(0.0, "Coefficient of the KL penalty in the reward of each token; 0 disables it.", ge=0)
     kl: Literal["k1", "k2", "k3", "abs"] = param("k1", "Estimator of the KL divergence.")
+
+
+@component(
+    "advantage",
+    requires=("teacher", "old_logprob_RT", "ref_logprob_RT", "trained_RT"),
+    provides=("advantage_RT",),
+    impl="recipec.runtime.objective.distillation:reverse_kl",
+)
+class ReverseKl(Advantage):
+    r"""Credit of each token by how much likelier a teacher finds it than the policy does (on-policy distillation).
+
+    .. math:: A_t = w \, (\log\pi_T(t) - \log\pi_{old}(t))
+
+    Its mean over samples of the policy is minus the divergence :math:`\operatorname{KL}(\pi \,\|\, \pi_T)` of the next
+    token. The teacher is the model of ``reference: {type: frozen, from: …}``, with the policy's tokenizer. Next to a
+    level of the reward it adds distillation to the reward; as the only level it needs no reward. The loss `gkd`
+    compares whole distributions in place of the token that was sampled.
+
+    References:
+        Lu et al., `On-Policy Distillation <https://thinkingmachines.ai/blog/on-policy-distillation/>`_, 2025.
+        Agarwal et al., `GKD <https://arxiv.org/abs/2306.13649>`_, 2023.
+    """
+
+    type: Literal["reverse_kl"] = "reverse_kl"
+    value: Literal[""] = param("", "Always empty: no reward is compared.")
+    clamp: float | None = param(
+        None, "Highest absolute difference of the log-probabilities; not bounded if omitted.", unit="nats", gt=0
+    )
