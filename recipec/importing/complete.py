@@ -21,6 +21,7 @@ def completed(made: Translation) -> Translation:
     fates = list(made.fates)
     _parts_without_type(settings, fates)
     _images(settings, fates)
+    _taught(settings, fates)
     _engines(settings)
     _critic_engine(settings, fates)
     _completion(settings, fates, made.kind)
@@ -73,6 +74,25 @@ def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
         family = "its family of vision-language models is not offered" if reads is None else "it has to read images"
         text = f"{family}: {offered}"
         fates.append(Fate(origin.name, origin.value, origin.line, "missing", ("from",), text))
+
+
+def _taught(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Leave out what learning from a teacher does not read: other credit, and the terms of other objectives."""
+    loss, teacher = settings.get("loss.type"), settings.get("advantage.teacher.type")
+    if loss is not None and loss.value == part("teacher_loss"):
+        for path in [path for path in settings if path.startswith(("advantage.", "critic."))]:
+            _gone(settings, fates, path, "the teacher gives each token its distribution", needed=False)
+        for path in [path for path in settings if path.startswith("loss.")]:
+            if path.removeprefix("loss.") not in _OF_TEACHER or settings[path].name in _OTHER_BETA:
+                _gone(settings, fates, path, "it is of a loss with advantages", needed=False)
+    elif teacher is not None and "advantage.teacher.weight" not in settings:
+        others = (path for path in settings if path.startswith(("advantage.", "critic.")) and ".teacher." not in path)
+        for path in list(others):
+            _gone(settings, fates, path, "the teacher alone gives credit; rewards are metrics", needed=False)
+
+
+_OF_TEACHER = {"type", "beta", "temperature", "top_k", "clamp", "aggregate", "normaliser"}
+_OTHER_BETA = {"actor_rollout_ref.actor.kl_loss_coef"}
 
 
 def _engines(settings: dict[str, Setting]) -> None:

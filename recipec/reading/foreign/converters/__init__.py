@@ -1,7 +1,7 @@
 """Values of other tools as values here: one small function for each way in which they differ.
 
 ``registry`` holds them; ``agents``, ``plain``, ``conditions``, ``places``, ``counts``,
-``corrections``, ``critics``, ``models`` and ``objective`` define them.
+``corrections``, ``critics``, ``models``, ``objective`` and ``teachers`` define them.
 """
 
 from recipec.reading.foreign.converters import (
@@ -14,6 +14,7 @@ from recipec.reading.foreign.converters import (
     objective,
     places,
     plain,
+    teachers,
 )
 from recipec.reading.foreign.converters.registry import (
     Given,
@@ -46,4 +47,5 @@ __all__ = [
     "places",
     "plain",
     "reads_alone",
+    "teachers",
 ]

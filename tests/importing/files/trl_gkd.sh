@@ -1,0 +1,11 @@
+python examples/scripts/gkd.py \
+    --model_name_or_path org/small-instruct \
+    --teacher_model_name_or_path org/large-instruct \
+    --dataset_name org/conversations \
+    --learning_rate 2e-5 \
+    --lmbda 1.0 \
+    --beta 0.1 \
+    --per_device_train_batch_size 4 \
+    --gradient_accumulation_steps 8 \
+    --output_dir gkd-model \
+    --num_train_epochs 1
