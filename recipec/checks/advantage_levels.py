@@ -28,22 +28,25 @@ def _how(reading: Reading, stage: StageReading) -> tuple[Any, ...]:
 def level_of_rows(reading: Reading) -> Iterator[Finding]:
     """Tokens are to be compared, but a level compares only rows.
 
-    What it checks: under `combine: per_token`, every level is `group_relative` and counts every row.
-    Why it matters: mean and deviation are those of all tokens of a group; a sign, a leave-one-out mean or an episode
-    that counts once has no meaning for tokens.
+    What it checks: under `combine: per_token`, every level is `group_relative`, with `statistics: rows` and a `scale`
+    other than `mean`.
+    Why it matters: mean and deviation are those of all tokens of a group; a sign, a leave-one-out mean, a mean reward
+    or an episode that counts once has no meaning for tokens.
     Example: `advantage: {combine: per_token, sign: {type: signed}}`.
     How to fix: use `group_relative`, or `combine: sum`.
     References: AMAP-ML/Tree-GRPO, `tree_per_token`.
     """
     for stage, part, spec in _combined(reading, "per_token"):
-        other = not spec.over_tokens
-        if other or (isinstance(spec, GroupRelative) and spec.statistics == "trajectories"):
+        key = "" if spec.over_tokens else "type"
+        if isinstance(spec, GroupRelative):
+            key = "statistics" if spec.statistics == "trajectories" else "scale" if spec.scale == "mean" else ""
+        if key:
+            compared = "episodes" if key == "statistics" else "rows"
             yield Finding(
-                f"{display_name(part)} compares {'rows' if other else 'episodes'}, but `combine: per_token` compares "
-                f"tokens",
-                (*field_span(reading, part, "type" if other else "statistics"), *_how(reading, stage)),
-                help="use `group_relative`, or `combine: sum`" if other else "drop `statistics`, or use `combine: sum`",
-                path=dotted((*part.path, "type" if other else "statistics")),
+                f"{display_name(part)} compares {compared}, but `combine: per_token` compares tokens",
+                (*field_span(reading, part, key), *_how(reading, stage)),
+                help=("use `group_relative`" if key == "type" else f"drop `{key}`") + ", or use `combine: sum`",
+                path=dotted((*part.path, key)),
             )
 
 

@@ -86,7 +86,8 @@ def _taught(settings: dict[str, Setting], fates: list[Fate]) -> None:
             if path.removeprefix("loss.") not in _OF_TEACHER or settings[path].name in _OTHER_BETA:
                 _gone(settings, fates, path, "it is of a loss with advantages", needed=False)
     elif teacher is not None and "advantage.teacher.weight" not in settings:
-        others = (path for path in settings if path.startswith(("advantage.", "critic.")) and ".teacher." not in path)
+        of_rewards = ("advantage.", "critic.", "reward.kl.")
+        others = (path for path in settings if path.startswith(of_rewards) and ".teacher." not in path)
         for path in list(others):
             _gone(settings, fates, path, "the teacher alone gives credit; rewards are metrics", needed=False)
 

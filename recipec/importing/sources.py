@@ -67,6 +67,8 @@ class ForeignFile:
     """Line, text and what was assumed of it, where a script leaves it open."""
     names: frozenset[str] = field(default_factory=frozenset)
     """Every name and the start of every name."""
+    referred: frozenset[str] = frozenset()
+    """Names that other names refer to, as `${NAME}`."""
 
 
 def read_foreign(file: str, text: str) -> ForeignFile:
@@ -111,8 +113,9 @@ def _yaml(file: str, text: str) -> ForeignFile:
     if source.root is None:
         first = source.diagnostics[0].message if source.diagnostics else "it has no keys"
         return ForeignFile(file, "yaml", problem=first)
-    entries = _resolved([entry for entry in _leaves(source.root, "") if entry.name])
-    return ForeignFile(file, "yaml", tuple(entries))
+    written = [entry for entry in _leaves(source.root, "") if entry.name]
+    referred = frozenset(name for entry in written for name in _REFERENCE.findall(str(entry.value)))
+    return ForeignFile(file, "yaml", tuple(_resolved(written)), referred=referred)
 
 
 def _leaves(node: Node, name: str) -> Iterator[Entry]:

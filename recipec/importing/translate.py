@@ -135,6 +135,8 @@ def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:
         return Fate(entry.name, None, entry.line, "unneeded", text="it is not set")
     if entry.name in read.launcher:
         return Fate(entry.name, entry.value, entry.line, "unneeded", text="it is an argument of the launcher")
+    if entry.name in read.referred:
+        return Fate(entry.name, entry.value, entry.line, "unneeded", text="other names refer to it")
     if found.tool.knows(entry.name):
         text = f"{found.trainer.title} does not read it"
         return Fate(entry.name, entry.value, entry.line, "unneeded", text=text)

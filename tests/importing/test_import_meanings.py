@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - one line for each file
 
+from pathlib import Path
+
 import pytest
 
 from recipec.host.chat_template import serve
@@ -108,3 +110,43 @@ def test_an_alpaca_row_is_rendered_with_and_without_an_input(given):
     assert text.startswith("Below is an instruction that describes a task")
     assert ("### Input:\nI\n\n" in text) == bool(given)
     assert text.endswith("### Response:\n")
+
+
+SKYRL = """python -m skyrl.train.entrypoints.main_base \\
+  data.train_data=data/train.parquet trainer.policy.model.path=org/model trainer.epochs=1 \\
+  trainer.algorithm.kl_estimator_type=k2 trainer.algorithm.use_kl_loss={loss} trainer.algorithm.use_kl_in_reward={reward}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "reward", "said"),
+    [
+        ("false", "true", {"reward.kl.beta": 0.001, "reward.kl.kl": "k2"}),
+        ("true", "false", {"loss.beta": 0.001, "loss.kl": "k2"}),
+        ("true", "true", {"loss.beta": 0.001, "reward.kl.beta": 0.001}),
+        ("false", "false", {}),
+    ],
+)
+def test_the_kl_of_skyrl_is_where_its_switches_put_it(loss, reward, said):
+    """One coefficient, with a default, is of the loss, of the reward, or of both."""
+    made = import_recipe("a.sh", SKYRL.format(loss=loss, reward=reward)).made.settings
+    found = {
+        path: made[path].value for path in made if path.startswith("reward.kl.") or path in {"loss.beta", "loss.kl"}
+    }
+    assert said.items() <= found.items()
+    assert bool(said) == bool(found)
+
+
+def test_names_that_others_refer_to_are_no_mistakes():
+    """A value under a name of its own, which the tool's names take over, is in the recipe."""
+    text = (Path(__file__).parent / "files" / "areal_grpo.yaml").read_text() + "length: 77\n"
+    text = text.replace("max_new_tokens: 1024", "max_new_tokens: ${length}")
+    found = import_recipe("a.yaml", text).made
+    assert found.settings["sampler.max_completion_length"].value == 77
+    assert next(fate.verdict for fate in found.fates if fate.name == "length") == "unneeded"
+
+
+def test_models_without_an_organisation_have_one_on_the_hub():
+    """GPT-2 is known under its name alone."""
+    made = import_recipe("a.sh", "trl sft --model_name_or_path gpt2 --dataset_name org/data").made.settings
+    assert made["from"].value == "openai-community/gpt2"

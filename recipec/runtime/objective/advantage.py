@@ -102,6 +102,8 @@ def group_relative(
     relative_R = value_R - groups.mean_R
     if scale == "std":
         relative_R = relative_R / (groups.std_R + epsilon)
+    elif scale == "mean":
+        relative_R = torch.where(groups.mean_R > 0, relative_R / (groups.mean_R + epsilon), 0.0)
     lone = 1 + epsilon if scale == "std" else 1.0
     return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, singleton, lone)}
 

@@ -20,13 +20,16 @@ class GroupRelative(Advantage):
 
     .. math:: A_r = w \, \frac{v_r - \operatorname{mean}_{g(r)} v}{\operatorname{std}_{g(r)} v + \epsilon}
 
-    Exactly 0 for a group of equal values. ``scale: none`` does not divide, as in Dr. GRPO. A row that is alone in its
+    Exactly 0 for a group of equal values. ``scale: none`` does not divide, as in Dr. GRPO. ``scale: mean`` divides by
+    the mean of the group in place of the deviation, as in MaxRL, so that prompts with few right answers weigh more; a
+    group with a mean of 0 or less has advantage 0. A row that is alone in its
     group uses mean 0 and standard deviation 1 under ``singleton: raw``, and gets advantage 0 under ``zero``.
     Do not use trees of three leaves as the only groups: published runs without a second level collapsed.
 
     References:
         Shao et al., `DeepSeekMath <https://arxiv.org/abs/2402.03300>`_, 2024.
         Liu et al., `Understanding R1-Zero-Like Training <https://arxiv.org/abs/2503.20783>`_, 2025.
+        `Maximum Likelihood Reinforcement Learning <https://arxiv.org/abs/2602.02710>`_, 2026 (MaxRL).
     """
 
     over_tokens: ClassVar[str] = "recipec.runtime.objective.advantage:token_relative"
@@ -36,8 +39,10 @@ class GroupRelative(Advantage):
     group: SignalRef = param(
         "by_prompt_R", "Signal that assigns rows to groups: rows with the same value are compared."
     )
-    scale: Literal["std", "none"] = param(
-        "std", "`std` divides by the sample standard deviation of the group (ddof 1), `none` does not."
+    scale: Literal["std", "mean", "none"] = param(
+        "std",
+        "`std` divides by the sample standard deviation of the group (ddof 1), `mean` by its mean (MaxRL), `none` does "
+        "not.",
     )
     singleton: Literal["raw", "zero"] = param(
         "zero", "Advantage of a row that is alone in its group: its value (`raw`) or 0 (`zero`)."
@@ -46,7 +51,7 @@ class GroupRelative(Advantage):
         "rows",
         "Mean and standard deviation over all rows, or over episodes (`trajectories`), each counted by its first row.",
     )
-    epsilon: float = param(1e-6, "Added to the standard deviation.", unit="units of value", ge=0)
+    epsilon: float = param(1e-6, "Added to the standard deviation, or to the mean.", unit="units of value", ge=0)
 
     @property
     def alone(self) -> Literal["value", "zero"]:

@@ -115,3 +115,13 @@ def test_the_first_row_of_an_episode_is_that_of_its_first_step():
     assert _first_rows(episode_id_R, torch.ones(4, dtype=torch.bool), step_R).tolist() == [False, True, False, True]
     ok_R = torch.tensor([True, False, True, True])
     assert _first_rows(episode_id_R, ok_R, step_R).tolist() == [False, False, True, True]
+
+
+def test_credit_over_the_mean_of_the_group_is_that_of_maxrl():
+    """Numbers of SkyRL's `compute_maxrl_advantage`; without a positive mean a group has no credit."""
+    value_R = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.75, 0.1, 0.0, 0.0, 0.5, -1.0, 0.5], dtype=torch.float64)
+    group_R = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 4])
+    knobs = {"weight": 1.0, "singleton": "raw", "statistics": "rows", "epsilon": 1e-6}
+    made = group_relative(value_R, group_R, value_R.isnan(), None, scale="mean", **knobs)["advantage_R"]
+    theirs = [0.999998000004, -0.999998000004, 0.999998000004, -0.999998000004, 0.7647040830492164, -0.7647040830492163]
+    assert made.tolist() == pytest.approx([*theirs, 0.0, 0.0, 0.5, 0.0, 0.0], abs=1e-12)

@@ -124,6 +124,30 @@ def token_kl_estimator(value: Any, row: Row, given: Given, switch: str, estimato
 
 
 @converter
+def kl_places(value: Any, row: Row, given: Given, in_loss: str, in_reward: str, estimator: str) -> Values:
+    """A KL coefficient that two switches put into the loss, into the reward, or into both."""
+    if not number_or_zero(value):
+        raise Needless("it is 0")
+    found = {"loss.beta": number(value)} if on(given.get(in_loss)) else {}
+    if on(given.get(in_reward)):
+        found |= token_kl(value, row, given, "always", estimator)
+    if not found:
+        raise Needless(f"`{in_loss}` and `{in_reward}` are off")
+    return found
+
+
+@converter
+def kl_places_estimator(value: Any, row: Row, given: Given, in_loss: str, in_reward: str, estimator: str) -> Values:
+    """The estimator of that KL."""
+    found = {"loss.kl": str(value)} if on(given.get(in_loss)) else {}
+    if on(given.get(in_reward)):
+        found |= token_kl_estimator(value, row, given, "always", estimator)
+    if not found:
+        raise Needless(f"`{in_loss}` and `{in_reward}` are off")
+    return found
+
+
+@converter
 def kl_term(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
     """A KL coefficient: of the loss where a switch says so, else in the reward."""
     if not number_or_zero(value):

@@ -101,6 +101,13 @@ def held_out_path(value: Any, row: Row, given: Given) -> Values:
     return {**path(value, row, given), "evaluate.held_out.metrics": [metric]}
 
 
+_ORGANISATIONS = {
+    **dict.fromkeys(("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"), "openai-community"),
+    "distilgpt2": "distilbert",
+}
+"""Organisations of models that the hub also has under their name alone."""
+
+
 @converter
 def origin(value: Any, row: Row, given: Given) -> Values:
     """A model: of the hub, or a directory."""
@@ -109,6 +116,8 @@ def origin(value: Any, row: Row, given: Given) -> Values:
         raise Needless("it is not set")
     text = str(value)
     moved = resolved(home_less(text))
+    if moved in _ORGANISATIONS:
+        return {row.to: f"{_ORGANISATIONS[moved]}/{moved}"}
     if moved.startswith(("./", "../", "/")) or (re.fullmatch(r"[\w.-]+/[\w.@-]+", moved) and moved == text):
         return {row.to: moved.rstrip("/")}
     if moved == text and "/" not in moved:
