@@ -26,6 +26,7 @@ import transformers
 import trl
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 from trl.experimental.cpo import CPOConfig, CPOTrainer
+from trl.experimental.gkd import GKDTrainer
 from trl.experimental.gmpo import GMPOConfig, GMPOTrainer
 
 from recipec.runtime.attention.dense import DenseAttention
@@ -37,6 +38,7 @@ from recipec.runtime.model.reward_model import RewardModel
 from recipec.runtime.model.scratch import characters
 from recipec.runtime.objective import compiler_ops
 from recipec.runtime.objective.critic import Decoder
+from recipec.runtime.objective.distillation import Teacher, gkd
 from recipec.runtime.objective.gae import value_loss
 from recipec.runtime.objective.loss import dpo, nll
 from recipec.spec import loss as spec, policy as policy_spec
@@ -357,6 +359,39 @@ def critic(models, draw):
     )
 
 
+def distillation(models, draw, beta):
+    """Compare GKD, with a teacher of other weights, on whole distributions."""
+    columns = compiler_ops.collate_completions(draw_examples(draw, ROWS))
+    trained_RT = columns["trained_RT"]
+    tokens = {"input_ids": columns["tokens_RT"], "attention_mask": columns["attend_RT"].long()}
+    torch.manual_seed(1)
+    teacher = LlamaForCausalLM(models.theirs.config)
+    teacher.save_pretrained(models.folder / "teacher")
+    TOKENIZER.save_pretrained(models.folder / "teacher")
+    context = StageContext(models.folder, models.folder, seed=0, stage="bench")
+    other = CausalLm(policy_spec.CausalLm(), context, Origin("directory", str(models.folder / "teacher")))
+    other.set_attention(DenseAttention(Dense(), context))
+    policy = models.ours(1.0)
+
+    def published(student, teacher):
+        with torch.no_grad():
+            logits = teacher(**tokens).logits[:, :-1]
+        labels = tokens["input_ids"].masked_fill(~trained_RT, -100)[:, 1:]
+        return GKDTrainer.generalized_jsd_loss(student(**tokens).logits[:, :-1], logits, labels=labels, beta=beta)
+
+    weight_RT = compiler_ops.weigh(trained_RT, aggregate="token_mean")["weight_RT"]
+    made = Teacher(other, beta).compared(policy, columns["tokens_RT"], columns["attend_RT"], trained_RT)
+    named = dict(policy.model.named_parameters())
+    return (
+        gradient(published(models.theirs, teacher), list(models.theirs.parameters())),
+        gradient(
+            gkd(made["divergence_RT"], trained_RT, weight_RT, clamp=None)["loss"],
+            [named[name] for name in models.names],
+        ),
+        gradient(published(models.judge, copy.deepcopy(teacher).double()), list(models.judge.parameters())),
+    )
+
+
 def row(name, theirs, ours, judge):
     """Return one line of the table."""
     loss = [abs(a[0] - b[0]) / abs(judge[0]) for a, b in ((ours, theirs), (ours, judge), (theirs, judge))]
@@ -386,6 +421,8 @@ def main():
         centred = {"center_rewards_coefficient": 0.01}, spec.BradleyTerry(margin="column", center=0.01)
         print(row("reward model", *reward_model(Models(Path(folder)), draw, *centred)), flush=True)
         print(row("critic of PPO (formula)", *critic(Models(Path(folder)), draw)), flush=True)
+        for beta in (0.0, 0.5, 1.0):
+            print(row(f"GKD, beta {beta:g}", *distillation(Models(Path(folder)), draw, beta)), flush=True)
         print(row("SFT", *imitation(Models(Path(folder)), draw)), flush=True)
 
 
