@@ -41,9 +41,9 @@ def length_cut(value: Any, row: Row, given: Given, overlong: str = "truncate") -
 
 @converter
 def length_of_texts(value: Any, row: Row, given: Given) -> Values:
-    """A bound of examples, beyond which they are dropped, and raw texts are cut."""
+    """A bound of examples, beyond which they are dropped; raw texts and answers that are scored are cut."""
     texts = given.get("pretraining_dataset") or given.get("pretraining_dataset.path")
-    return length_cut(value, row, given, "truncate" if texts else "drop")
+    return length_cut(value, row, given, "truncate" if texts or given.kind == "rm" else "drop")
 
 
 @converter

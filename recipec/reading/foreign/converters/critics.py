@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from recipec.reading.foreign.converters.places import origin
@@ -130,7 +131,7 @@ def kl_places(value: Any, row: Row, given: Given, in_loss: str, in_reward: str, 
         raise Needless("it is 0")
     found = {"loss.beta": number(value)} if on(given.get(in_loss)) else {}
     if on(given.get(in_reward)):
-        found |= token_kl(value, row, given, "always", estimator)
+        found |= token_kl(value, replace(row, to="advantage.credit.beta"), given, "always", estimator)
     if not found:
         raise Needless(f"`{in_loss}` and `{in_reward}` are off")
     return found
@@ -141,7 +142,7 @@ def kl_places_estimator(value: Any, row: Row, given: Given, in_loss: str, in_rew
     """The estimator of that KL."""
     found = {"loss.kl": str(value)} if on(given.get(in_loss)) else {}
     if on(given.get(in_reward)):
-        found |= token_kl_estimator(value, row, given, "always", estimator)
+        found |= token_kl_estimator(value, replace(row, to="advantage.credit.kl"), given, "always", estimator)
     if not found:
         raise Needless(f"`{in_loss}` and `{in_reward}` are off")
     return found

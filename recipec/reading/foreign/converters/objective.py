@@ -253,6 +253,8 @@ def axolotl_type(value: Any, row: Row, given: Given) -> Values:
         if given.kind == "dpo":
             raise Needless("pairs of conversations are read as they are")
         return {} if on(given.get("datasets.field_messages")) else {f"{row.to}.messages": "messages"}
+    if text == "bradley_terry.chat_template" and given.kind == "rm":
+        return {f"{row.to}.prompt": "input", f"{row.to.partition('.')[0]}.chat": True}
     if text == "alpaca" and given.kind == "sft":
         return {f"{row.to}.completion": "output", f"{row.to.partition('.')[0]}.template": value_names().forms[text]}
     if text:
