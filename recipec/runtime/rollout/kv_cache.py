@@ -171,7 +171,7 @@ class DecodingBatch:
         )
         self.longest += width
         if self.runner.max_positions is not None and self.longest > self.runner.max_positions:
-            # rows that ended may lie beyond the last position until they are dropped
+            # positions of rows that ended may be beyond the last one until they are dropped
             positions_RT = positions_RT.clamp(max=self.runner.max_positions - 1)
         if self.rope_delta_R is not None and self.runner.image_encoder is not None:
             positions_RT, self.rope_delta_R = self.runner.image_encoder.rope_positions(
